@@ -1,0 +1,30 @@
+"""Datasets: one file each. Every loader gives raw uint8 pixels, labels, names and provenance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convscope.progress import Progress
+from convscope.registry import Registry
+from convscope.types import Dataset
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What a loader is asked for.
+
+    Attributes:
+        path: The user's own folder of images (for `folder`); None elsewhere.
+        data_dir: A further place to look for files before anything is downloaded.
+        image_size: Side in pixels to which the images of a folder are resized; None lets the
+            loader choose. Datasets with a fixed size ignore it: models resize by themselves.
+        progress: Where to tell of downloads and other long work.
+    """
+
+    path: Path | None = None
+    data_dir: Path | None = None
+    image_size: int | None = None
+    progress: Progress = field(default_factory=Progress)
+
+
+DATASETS: Registry[Callable[[DataRequest], Dataset]] = Registry("dataset", "convscope.datasets")

@@ -1,0 +1,101 @@
+"""What can go wrong, as a tree.
+
+    ConvscopeError                 anything that convscope reports in one line
+    ├── UserError                  the input or the command is wrong: exit code 2
+    │   ├── UnknownNameError       no such model, dataset, recipe, key: suggests the nearest
+    │   ├── ConfigError            a setting that is not allowed, a config that cannot be read
+    │   ├── DataError              a data folder or dataset that cannot be used as it is
+    │   ├── ImageError             one image that cannot be read
+    │   ├── RunError               a run folder that is missing, taken, or not in that state
+    │   └── ShapeError             an array of the wrong shape or range
+    └── FailureError               the command was right, the world was not: exit code 1
+        ├── DownloadError          a file could not be fetched from any of its sources
+        ├── IntegrityError         a file is not what its checksum says
+        ├── StorageError           a file could not be written (disk full, read-only)
+        ├── TrainingError          training cannot go on (a loss that is not finite)
+        └── MissingExtraError      a package of an optional extra is not installed
+
+The message of each says what is wrong, where, and what to do, in one line.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConvscopeError(Exception):
+    """Base of every error that convscope raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(ConvscopeError):
+    """The input or the command is wrong; nothing was changed."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UserError):
+    """A name that is not registered; the message suggests the nearest one."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        if near:
+            advice = f"did you mean '{near[0]}'?"
+        elif known:
+            advice = f"choose one of: {', '.join(known)}"
+        else:
+            advice = "none is registered"
+        super().__init__(f"unknown {kind} '{name}'; {advice}{hint}")
+        self.suggestion = near[0] if near else None
+
+
+class ConfigError(UserError):
+    """A setting that is not allowed, or a configuration that cannot be read."""
+
+
+class DataError(UserError):
+    """A data folder or dataset that cannot be used as it is."""
+
+
+class ImageError(UserError):
+    """One image that cannot be read."""
+
+
+class RunError(UserError):
+    """A run folder that is missing, taken, or not in the state that was asked for."""
+
+
+class ShapeError(UserError, ValueError):
+    """An array of the wrong shape or range."""
+
+
+class FailureError(ConvscopeError):
+    """The command was right, but it could not be carried out."""
+
+
+class DownloadError(FailureError):
+    """A file could not be fetched from any of its sources."""
+
+
+class IntegrityError(FailureError):
+    """A file is not what its checksum says."""
+
+
+class StorageError(FailureError):
+    """A file could not be written."""
+
+
+class TrainingError(FailureError):
+    """Training cannot go on."""
+
+
+class MissingExtraError(FailureError):
+    """A package that belongs to an optional extra is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the package '{package}'; install it with: pip install 'convscope[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra

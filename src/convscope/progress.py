@@ -1,0 +1,142 @@
+"""Live progress of long work, told by the work and drawn by whoever asked for it.
+
+The stages call `Progress.task` and `Progress.say`; they never print. The base class is silent,
+`ConsoleProgress` draws on a terminal and writes plain lines into a log file.
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+
+class Step(Protocol):
+    """Advances a task."""
+
+    def __call__(self, n: int, note: str = "") -> None:
+        """Count `n` more units as done; `note` is shown beside the bar."""
+
+
+class Progress:
+    """Silent progress: the base class, and what tests and scripts use."""
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int | None, unit: str) -> Iterator[Step]:
+        """Announce a piece of work and yield the function that advances it.
+
+        Args:
+            label: What is being done, for people ("Downloading cifar-10-python.tar.gz").
+            total: How many units there are; None if that is not known.
+            unit: "B" for bytes, else a plural noun ("images").
+        """
+        del label, total, unit
+        yield lambda n, note="": None
+
+    def say(self, text: str) -> None:
+        """Tell the user one line that is worth knowing."""
+
+
+class ConsoleProgress(Progress):
+    """Progress on standard error: live bars on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int | None, unit: str) -> Iterator[Step]:
+        """Draw a bar with rate and time left; leave one line behind when done."""
+        start = time.monotonic()
+        done, last_note = 0, ""
+        if self.console.is_terminal:
+            inner = self._bar(label, total, unit)
+        else:
+            inner = self._lines(label, total, unit)
+        with inner as step:
+
+            def count(n: int, note: str = "") -> None:
+                nonlocal done, last_note
+                done += n
+                last_note = note or last_note
+                step(n, note)
+
+            yield count
+        seconds = time.monotonic() - start
+        self.say(_line(label, done, unit, seconds, last_note))
+
+    @contextlib.contextmanager
+    def _bar(self, label: str, total: int | None, unit: str) -> Iterator[Step]:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            ProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+        from rich.progress import Progress as Bars
+
+        columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=24)]
+        if unit == "B":
+            columns += [DownloadColumn(), TransferSpeedColumn()]
+        else:
+            columns += [MofNCompleteColumn(), TextColumn("{task.fields[rate]}")]
+        columns += [TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+        with Bars(*columns, console=self.console, transient=True, refresh_per_second=5) as bars:
+            bar = bars.add_task(label, total=total, note="", rate="")
+            began = time.monotonic()
+
+            def step(n: int, note: str = "") -> None:
+                done = bars.tasks[0].completed + n
+                seconds = max(time.monotonic() - began, 1e-9)
+                bars.update(bar, advance=n, note=note, rate=f"{done / seconds:,.0f} {unit}/s")
+
+            yield step
+
+    @contextlib.contextmanager
+    def _lines(
+        self, label: str, total: int | None, unit: str, every_s: float = 30.0
+    ) -> Iterator[Step]:
+        began = time.monotonic()
+        told, done = began, 0
+
+        def step(n: int, note: str = "") -> None:
+            nonlocal told, done
+            done += n
+            now = time.monotonic()
+            if now - told >= every_s:
+                told = now
+                part = f" ({100 * done / total:.0f} %)" if total else ""
+                self.say(_line(label, done, unit, now - began, note) + part)
+
+        yield step
+
+
+def _line(label: str, done: int, unit: str, seconds: float, note: str) -> str:
+    """Return one line that sums up a task.
+
+    Examples:
+        >>> _line("Downloading x", 2_000_000, "B", 2.0, "")
+        'Downloading x: 2.0 MB in 2.0 s (1.0 MB/s)'
+        >>> _line("epoch 1/20", 40_000, "images", 10.0, "loss 1.5")
+        'epoch 1/20: 40,000 images in 10.0 s (4,000 images/s)  loss 1.5'
+    """
+    rate = done / max(seconds, 1e-9)
+    if unit == "B":
+        amount, speed = f"{done / 1e6:.1f} MB", f"{rate / 1e6:.1f} MB/s"
+    else:
+        amount, speed = f"{done:,} {unit}", f"{rate:,.0f} {unit}/s"
+    text = f"{label}: {amount} in {seconds:.1f} s ({speed})"
+    return f"{text}  {note}" if note else text
+
+
+def console_progress() -> Progress:
+    """Return progress for people: on standard error, unless that is closed."""
+    return ConsoleProgress() if sys.stderr is not None else Progress()

@@ -1,0 +1,151 @@
+"""Where convscope keeps files of its own, and how it writes them: whole or not at all."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from convscope.errors import RunError, StorageError
+
+
+def cache_dir() -> Path:
+    """Return the folder for downloads, packed images and measurements.
+
+    `$CONVSCOPE_CACHE` if set, else the operating system's user cache. The folder is not created
+    here: whoever writes to it does that.
+    """
+    chosen = os.environ.get("CONVSCOPE_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("convscope", appauthor=False))
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; at a clean exit it takes the place of `path`.
+
+    A reader sees the old file or the new one, never a part: the bytes are flushed to disk before
+    the rename, so this holds after a power cut too. If the body raises, or the process is killed,
+    `path` is untouched; a temporary file left by a kill starts with a dot and ends in `.part`.
+
+    Raises:
+        StorageError: If the disk is full or the folder cannot be written to.
+    """
+    path = Path(path)
+    # The suffix is kept: Keras and matplotlib choose the format by it.
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent
+        )
+        os.close(handle)
+        # mkstemp makes the file private; give it the mode that an ordinary open() would.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+    temporary = Path(name)
+    try:
+        with storage_errors(path):
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write `path` into one clear line.
+
+    Raises:
+        StorageError: On a full disk or quota, a read-only or forbidden place.
+    """
+    try:
+        yield
+    except OSError as error:
+        # h5py and zipfile lose the errno now and then; the text still tells.
+        text = str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
+            raise StorageError(
+                f"no space left on disk while writing {path}; free some space and try again "
+                "(what was written before is intact)"
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise StorageError(
+                f"cannot write {path} ({error.strerror}); choose a place that you can write to"
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise StorageError(f"{path} would be larger than the file size limit allows") from error
+        raise
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, wait: bool, busy: str = "") -> Iterator[None]:
+    """Hold a lock on the file `path`, among all processes of this machine.
+
+    The kernel drops the lock when its process ends, however it ends, so a killed process leaves
+    nothing to clean up. The (empty) file stays.
+
+    Args:
+        path: The lock file; made if absent.
+        wait: True waits for the other process, False refuses at once.
+        busy: The message of the refusal.
+
+    Raises:
+        RunError: If `wait` is False and another process holds the lock.
+        StorageError: If the lock file cannot be made.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+b")
+    with stream:
+        try:
+            _lock(stream.fileno(), wait=wait)
+        except OSError as error:
+            raise RunError(busy or f"{path} is in use by another process") from error
+        yield
+
+
+if os.name == "posix":
+    import fcntl
+
+    def _lock(fd: int, *, wait: bool) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+else:  # pragma: no cover - Windows
+
+    def _lock(fd: int, *, wait: bool) -> None:
+        import msvcrt
+
+        os.lseek(fd, 0, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+
+
+def _sync(path: Path) -> None:
+    """Flush a file's bytes, or a folder's entries, to the disk."""
+    if os.name != "posix" and path.is_dir():
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Some file systems cannot sync a folder; the rename is still atomic there.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(fd)

@@ -1,0 +1,177 @@
+"""What the stages hand to each other."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convscope.errors import ShapeError
+
+UInt8Array = npt.NDArray[np.uint8]
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model's network sees after the preprocessing inside the model.
+
+    A model takes raw pixels, 0..255, of any size. Inside, they are resized to `height` x `width`
+    and scaled.
+
+    Attributes:
+        height: Rows that the network sees, in pixels.
+        width: Columns that the network sees, in pixels.
+        channels: 1 for grey, 3 for RGB.
+        scaling: "unit" is x / 255, giving [0, 1].
+    """
+
+    height: int
+    width: int
+    channels: int
+    scaling: str = "unit"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return (self.height, self.width, self.channels)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled images.
+
+    Attributes:
+        images: Shape (n_images, height, width, channels), uint8, channels 1 or 3. It may be a
+            memory-mapped array larger than memory: take batches from it, not the whole.
+        labels: Shape (n_images,), int64, class indices in [0, n_classes).
+        ids: Shape (n_images,), a name for each image that stays the same from load to load: its
+            place in the official file ("train/00190") or its path below the data folder.
+    """
+
+    images: UInt8Array
+    labels: IntArray
+    ids: npt.NDArray[np.str_]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[3] not in (1, 3):
+            raise ShapeError(
+                "images must have shape (n_images, height, width, 1 or 3), "
+                f"not {tuple(self.images.shape)}"
+            )
+        if self.images.dtype != np.uint8:
+            raise ShapeError(f"images must be uint8 in 0..255, not {self.images.dtype}")
+        if not len(self.images) == len(self.labels) == len(self.ids):
+            raise ShapeError(
+                f"{len(self.images)} images, {len(self.labels)} labels and {len(self.ids)} ids: "
+                "the three must be equally many"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: npt.NDArray[np.intp]) -> "Split":
+        """Return the images at `indices`, in that order, copied into memory."""
+        return Split(self.images[indices], self.labels[indices], self.ids[indices])
+
+    @cached_property
+    def hashes(self) -> list[str]:
+        """Sixteen hex digits of the SHA-256 of each image's pixels, to tell images apart."""
+        return [
+            hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in self.images
+        ]
+
+
+@dataclass(frozen=True)
+class SealedSplit:
+    """Test images, which nobody sees by accident.
+
+    Selection looks at validation data only; the test set is opened by `open`, which tells the
+    run so first. Its size, names and hashes are not secret.
+    """
+
+    _split: Split
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    @property
+    def ids(self) -> npt.NDArray[np.str_]:
+        """Shape (n_images,); as in `Split`."""
+        return self._split.ids
+
+    @property
+    def labels(self) -> IntArray:
+        """Shape (n_images,); as in `Split`."""
+        return self._split.labels
+
+    @property
+    def hashes(self) -> list[str]:
+        """As in `Split`."""
+        return self._split.hashes
+
+    def open(self, log: Callable[[int], None]) -> Split:
+        """Return the test images, after `log` has been told how many are looked at."""
+        log(len(self._split))
+        return self._split
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set of labelled images, in two or three parts.
+
+    Attributes:
+        name: Its registered name, or the folder's name.
+        class_names: One for each class, in the order of the labels.
+        train: What models learn from. Until `splits.divide` has run, validation images may still
+            be inside.
+        val: What choices are made by; None until it has been split off.
+        test: What is opened once, at the end; None until it has been split off.
+        provenance: Where it came from: at least "source"; also "licence", "citation", "checksum".
+        default_split: How to split it, as keyword arguments of `recipe.SplitSettings`, where its
+            field has a habit of its own.
+        notes: Lines that its reader should know ("ignored 2 hidden folders").
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    val: Split | None = None
+    test: SealedSplit | None = None
+    provenance: dict[str, str] = field(default_factory=dict)
+    default_split: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of its images."""
+        height, width, channels = self.train.images.shape[1:]
+        return (height, width, channels)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said about a split: all that judging needs.
+
+    Attributes:
+        probs: Shape (n_images, n_classes), float32, rows sum to 1.
+        labels: Shape (n_images,), int64, true class indices.
+        ids: Shape (n_images,), the images' names.
+        split: "val" or "test".
+    """
+
+    probs: FloatArray
+    labels: IntArray
+    ids: npt.NDArray[np.str_]
+    split: str
+
+    def __post_init__(self) -> None:
+        if self.probs.ndim != 2 or len(self.probs) != len(self.labels):
+            raise ShapeError(
+                f"probs must have shape (n_images, n_classes) with n_images = {len(self.labels)}, "
+                f"not {tuple(self.probs.shape)}"
+            )
