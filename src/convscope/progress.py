@@ -111,7 +111,8 @@ class ConsoleProgress(Progress):
             nonlocal told, done
             done += n
             now = time.monotonic()
-            if now - told >= every_s:
+            # The end has a line of its own.
+            if now - told >= every_s and done != total:
                 told = now
                 part = f" ({100 * done / total:.0f} %)" if total else ""
                 self.say(_line(label, done, unit, now - began, note) + part)

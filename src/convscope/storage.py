@@ -89,6 +89,10 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise StorageError(
                 f"cannot write {path} ({error.strerror}); choose a place that you can write to"
             ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise StorageError(
+                f"cannot write {path}: there is a file where a folder has to be"
+            ) from error
         if error.errno == errno.EFBIG:
             raise StorageError(f"{path} would be larger than the file size limit allows") from error
         raise

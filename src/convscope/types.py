@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -81,9 +81,7 @@ class Split:
     @cached_property
     def hashes(self) -> list[str]:
         """Sixteen hex digits of the SHA-256 of each image's pixels, to tell images apart."""
-        return [
-            hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in self.images
-        ]
+        return [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in self.images]
 
 
 @dataclass(frozen=True)
@@ -132,8 +130,6 @@ class Dataset:
         val: What choices are made by; None until it has been split off.
         test: What is opened once, at the end; None until it has been split off.
         provenance: Where it came from: at least "source"; also "licence", "citation", "checksum".
-        default_split: How to split it, as keyword arguments of `recipe.SplitSettings`, where its
-            field has a habit of its own.
         notes: Lines that its reader should know ("ignored 2 hidden folders").
     """
 
@@ -143,7 +139,6 @@ class Dataset:
     val: Split | None = None
     test: SealedSplit | None = None
     provenance: dict[str, str] = field(default_factory=dict)
-    default_split: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -175,3 +170,38 @@ class Predictions:
                 f"probs must have shape (n_images, n_classes) with n_images = {len(self.labels)}, "
                 f"not {tuple(self.probs.shape)}"
             )
+
+
+@dataclass(frozen=True)
+class ImagePrediction:
+    """What a model said about one image file.
+
+    Attributes:
+        path: The file.
+        probs: The probability of each class by its name, in the order of the classes; sum 1.
+    """
+
+    path: Path
+    probs: dict[str, float]
+
+    @property
+    def class_name(self) -> str:
+        """The most probable class."""
+        return max(self.probs, key=self.probs.__getitem__)
+
+    def top(self, k: int) -> list[tuple[str, float]]:
+        """Return the `k` most probable classes and their probabilities, the best first."""
+        return sorted(self.probs.items(), key=lambda item: -item[1])[:k]
+
+
+@dataclass(frozen=True)
+class UnreadableImage:
+    """An image file that could not be read.
+
+    Attributes:
+        path: The file.
+        reason: One line that names the file and says why.
+    """
+
+    path: Path
+    reason: str

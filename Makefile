@@ -1,0 +1,41 @@
+# Everything from a fresh clone: each target first makes the environment that it needs, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test check backends docs-results clean
+
+train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's settings
+	$(BIN)/convscope train
+
+test: .venv/.dev ## Run the tests
+	$(BIN)/python -m pytest
+
+check: .venv/.dev ## Format, lint, types, import contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+backends: .venv/.backends ## Run the tests on JAX and on torch
+	KERAS_BACKEND=jax $(BIN)/python -m pytest
+	KERAS_BACKEND=torch $(BIN)/python -m pytest
+
+clean: ## Remove the environment (runs and downloads stay)
+	rm -rf .venv
+
+# The stamps say what .venv holds; a change of the pins or of the project installs anew.
+.venv/bin/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'convscope needs Python 3.11 or newer: make PYTHON=python3.11')"
+	$(PYTHON) -m venv .venv
+
+.venv/.train: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
+	touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/.backends: .venv/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,jax,torch]'
+	touch $@

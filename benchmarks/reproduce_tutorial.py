@@ -1,0 +1,88 @@
+"""Train the tutorial's three CNNs over several seeds and set the results beside the tutorial's.
+
+    python benchmarks/reproduce_tutorial.py --out runs/reproduce
+
+Each run is a process of its own (`convscope train`), so one cannot influence another. Started
+again after an interruption, it goes on: finished runs are kept, a half-finished one is resumed.
+Prints a Markdown table, and writes the same numbers to `results.json` in the folder.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from convscope.run import Run
+from convscope.training.results import read_results
+
+# Accuracy on the test images, one run each, as the tutorial reports them.
+TUTORIAL = {"cnn-sequential": 0.7020, "cnn-functional": 0.7008, "cnn-subclassing": 0.7104}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/reproduce"), help="folder of runs")
+    parser.add_argument("--models", nargs="+", default=list(TUTORIAL), choices=list(TUTORIAL))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[83, 84, 85])
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    options = parser.parse_args()
+
+    rows = []
+    for model in options.models:
+        runs = [train(model, seed, options) for seed in options.seeds]
+        rows.append(summary(model, runs))
+    (options.out / "results.json").write_text(json.dumps(rows, indent=2) + "\n")
+    print_table(rows)
+
+
+def train(model: str, seed: int, options: argparse.Namespace) -> Run:
+    folder = options.out / f"{model}-seed{seed}"
+    if not (folder / "run.json").exists() or Run.open(folder).status != "finished":
+        command = [sys.executable, "-m", "convscope", "train", "--out", str(folder), "--resume"]
+        command += ["--data", "cifar10", "--recipe", "tutorial", "--model", model]
+        command += ["--seed", str(seed), "--epochs", str(options.epochs)]
+        if options.precision != "auto":
+            command += ["--precision", options.precision]
+        subprocess.run(command, check=True)
+    return Run.open(folder)
+
+
+def summary(model: str, runs: list[Run]) -> dict[str, object]:
+    accuracies = [run.metrics["test"]["accuracy"] for run in runs]
+    losses = [run.metrics["test"]["loss"] for run in runs]
+    epochs = [row for run in runs for row in read_results(run.results_file)]
+    return {
+        "model": model,
+        "seeds": len(runs),
+        "test_accuracy": accuracies,
+        "mean": statistics.mean(accuracies),
+        "sd": statistics.stdev(accuracies) if len(runs) > 1 else None,
+        "val_mean": statistics.mean(run.metrics["val"]["accuracy"] for run in runs),
+        "best_val_mean": statistics.mean(
+            max(row["val_accuracy"] for row in read_results(run.results_file)) for run in runs
+        ),
+        "test_loss_mean": statistics.mean(losses),
+        "images_per_s_median": statistics.median(row["images_per_s"] for row in epochs),
+        "tutorial": TUTORIAL[model],
+    }
+
+
+def print_table(rows: list[dict[str, object]]) -> None:
+    print("| model | test accuracy, mean ± sd over seeds | each seed | test loss | tutorial |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        spread = f" ± {row['sd']:.4f}" if row["sd"] is not None else ""
+        each = ", ".join(f"{value:.4f}" for value in row["test_accuracy"])  # type: ignore[attr-defined]
+        print(
+            f"| {row['model']} | {row['mean']:.4f}{spread} | {each} "
+            f"| {row['test_loss_mean']:.3f} | {row['tutorial']:.4f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Puts the commands together, and turns errors into one line and an exit code."""
+
+import os
+import sys
+
+import typer
+
+from convscope import __version__
+from convscope.cli import catalogue, data, evaluate, models, predict, runs, train
+from convscope.errors import ConvscopeError, MissingExtraError
+
+app = typer.Typer(
+    name="convscope",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: convscope train --data digits   (seconds, nothing to download)",
+)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
+app.command("datasets")(catalogue.datasets)
+app.command("recipes")(catalogue.recipes)
+app.command("runs")(runs.runs)
+
+EXTRA_OF = {
+    "imagehash": "train",
+    "jax": "jax",
+    "keras": "train",
+    "matplotlib": "train",
+    "pooch": "train",
+    "pyarrow": "train",
+    "requests": "train",
+    "scipy": "train",
+    "sklearn": "train",
+    "tensorflow": "train",
+    "torch": "torch",
+}
+"""Packages that are not in the base install, and the extra that brings each."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"convscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def convscope(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
+    ),
+    debug: bool = typer.Option(
+        False, "--debug", help="Show the whole traceback of an error. Also: CONVSCOPE_DEBUG=1."
+    ),
+) -> None:
+    """Train, judge and use convolutional image classifiers.
+
+    Every model takes raw 0..255 pixels of any size; scaling is inside it. Choices are made on
+    validation images; the test images are opened once, at the end, and each opening is logged.
+    """
+    del version
+    if debug:
+        os.environ["CONVSCOPE_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 a mistake of the user's, 130 Ctrl-C."""
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        # Typer turns Ctrl-C inside a command into an exit; this is one outside of it.
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Python would complain at exit otherwise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("CONVSCOPE_DEBUG"):
+            raise
+        sys.exit(_complain(error))
+
+
+def _complain(error: Exception) -> int:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if package in EXTRA_OF:
+            error = MissingExtraError(package, EXTRA_OF[package])
+    if isinstance(error, ConvscopeError):
+        _print_error(str(error))
+        return error.exit_code
+    text = str(error).strip().split("\n")[0] or "no message"
+    _print_error(
+        f"unexpected {type(error).__name__}: {text} "
+        "(this is a defect of convscope; the whole story: CONVSCOPE_DEBUG=1)"
+    )
+    return 1
+
+
+def _print_error(text: str) -> None:
+    typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo(text, err=True)

@@ -1,0 +1,66 @@
+"""What is printed when a run has been judged."""
+
+from pathlib import Path
+from typing import Any
+
+from convscope.cli._tables import NUMBER, TEXT, console, print_table
+from convscope.run import Run
+
+
+def print_summary(run: Run) -> None:
+    """Print accuracy, the weakest classes, and where the pictures are."""
+    metrics = run.metrics
+    out = console()
+    out.print()
+    for name in ("val", "test"):
+        out.print(_line(name, metrics[name]))
+    rows = sorted(metrics["test"]["per_class"].items(), key=lambda item: float(item[1]["f1"]))
+    if len(rows) > 2:
+        weakest, best = rows[0], rows[-1]
+        out.print(
+            f"weakest class {weakest[0]} (F1 {weakest[1]['f1']:.2f}), "
+            f"best {best[0]} (F1 {best[1]['f1']:.2f})",
+            markup=False,
+        )
+    openings = len(run.state.get("test_openings", []))
+    out.print(f"test images opened {openings} time{'s' if openings != 1 else ''} in this run")
+    out.print()
+    for label, path in (
+        ("curves", run.curves_picture),
+        ("confusions", run.confusion_picture),
+        ("model", run.weights(str(metrics["weights"]))),
+        ("run", run.path),
+    ):
+        out.print(f"{label:<11}{_short(path)}", markup=False, soft_wrap=True)
+
+
+def print_classes(metrics: dict[str, Any]) -> None:
+    """Print precision, recall and F1 of each class on the test images."""
+    print_table(
+        [("class", TEXT), *((name, NUMBER) for name in ("precision", "recall", "F1", "images"))],
+        (
+            [
+                name,
+                f"{row['precision']:.3f}",
+                f"{row['recall']:.3f}",
+                f"{row['f1']:.3f}",
+                f"{row['n_images']:,}",
+            ]
+            for name, row in metrics["test"]["per_class"].items()
+        ),
+    )
+
+
+def _line(name: str, split: dict[str, Any]) -> str:
+    low, high = split["accuracy_interval_95"]
+    top = "".join(f", top-{k} {value:.4f}" for k, value in split["top_k_accuracy"].items())
+    return (
+        f"{name:<5}accuracy {split['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
+        f"loss {split['loss']:.4f}{top}, {split['n_images']:,} images"
+    )
+
+
+def _short(path: Path) -> str:
+    """Return the path as seen from the current directory, where it lies below that."""
+    path, here = path.resolve(), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

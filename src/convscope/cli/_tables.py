@@ -1,0 +1,41 @@
+"""Tables for people, on standard output."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+NUMBER = "right"
+TEXT = "left"
+
+
+def print_table(
+    columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], *, title: str | None = None
+) -> None:
+    """Print rows under named columns.
+
+    Args:
+        columns: Name and justification (`NUMBER` or `TEXT`) of each.
+        rows: Values, shown as they are; None is shown as nothing.
+        title: A line above.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False, title=title, title_justify="left")
+    for name, justify in columns:
+        table.add_column(name, justify="right" if justify == NUMBER else "left", overflow="fold")
+    for row in rows:
+        # Plain text: names of files and classes may look like markup.
+        table.add_row(*("" if value is None else _plain(value) for value in row))
+    console().print(table)
+
+
+def console() -> Console:
+    """Return the console of standard output; as wide as it needs where that is not a terminal."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=160)
+
+
+def _plain(value: Any) -> str:
+    from rich.markup import escape
+
+    return escape(str(value))

@@ -1,0 +1,100 @@
+"""`convscope data show` and `convscope data check`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli._options import DataDir, Json
+
+app = typer.Typer(no_args_is_help=True, help="Look at data before training on it.")
+
+DataArgument = Annotated[
+    str,
+    typer.Argument(metavar="DATA", help="A dataset ('convscope datasets') or a folder of images."),
+]
+
+
+@app.command()
+def show(
+    data: DataArgument = "cifar10",
+    out: Annotated[
+        Path | None, typer.Option(help="Where the picture goes.  [DATA-samples.png]")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side in pixels to which a folder's images are resized.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write a grid of training images with their class names; print the class counts.
+
+    For CIFAR-10 it is the tutorial's grid: training images 190 to 209 of its split.
+    """
+    import numpy as np
+
+    from convscope import api
+    from convscope.cli._tables import NUMBER, TEXT, console, print_table
+    from convscope.datasets.samples import sample_images
+    from convscope.report.figures import draw_samples
+
+    dataset = api.load(data, data_dir=data_dir, image_size=image_size)
+    picture = out or Path(f"{dataset.name}-samples.png")
+    draw_samples(*sample_images(dataset), picture)
+
+    parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    n_classes = len(dataset.class_names)
+    counts = {
+        name: np.bincount(part.labels, minlength=n_classes)
+        for name, part in parts.items()
+        if part is not None
+    }
+    print_table(
+        [("class", TEXT), *((name, NUMBER) for name in counts)],
+        [
+            *(
+                [name, *(f"{count[index]:,}" for count in counts.values())]
+                for index, name in enumerate(dataset.class_names)
+            ),
+            ["all", *(f"{count.sum():,}" for count in counts.values())],
+        ],
+    )
+    height, width, channels = dataset.image_shape
+    kind = "grey" if channels == 1 else "RGB"
+    out_console = console()
+    out_console.print(f"\nimages     {height} x {width} pixels, {kind}")
+    for key, value in dataset.provenance.items():
+        out_console.print(f"{key:<11}{value}", markup=False, soft_wrap=True)
+    out_console.print(f"picture    {picture}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def check(
+    data: DataArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the machine-readable findings go (JSON).")
+    ] = None,
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Look for what spoils training: broken files, odd modes, duplicates, leaks between parts.
+
+    Nothing is changed. The exit code is 1 if there is an error among the findings.
+    """
+    from convscope import api
+    from convscope.cli._tables import NUMBER, TEXT, console, print_table
+    from convscope.progress import console_progress
+    from convscope.storage import write_text
+
+    report = api.check(data, data_dir=data_dir, progress=console_progress())
+    target = out or Path(f"{report.name}-check.json")
+    if json:
+        typer.echo(report.to_json())
+    else:
+        print_table(
+            [("", TEXT), ("finding", TEXT), ("files", NUMBER), ("what to do", TEXT)],
+            report.rows(),
+        )
+        write_text(target, report.to_json() + "\n")
+        console().print(f"\nall files  {target}", markup=False, soft_wrap=True)
+    if report.has_errors:
+        raise typer.Exit(1)

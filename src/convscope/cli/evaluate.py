@@ -1,0 +1,41 @@
+"""`convscope evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli._options import BatchSize, DataDir, Json, RunArgument, Weights
+
+
+def evaluate(
+    run: RunArgument,
+    weights: Weights = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Predict anew even if predictions are saved.")
+    ] = False,
+    batch_size: BatchSize = 256,
+    data: Annotated[
+        Path | None, typer.Option(help="Where the folder of images is now, if it moved.")
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Judge a run: accuracy with its interval, top-k, loss, each class, confusions.
+
+    Predictions are made once and saved as predictions.parquet; metrics.json and the pictures are
+    derived from them. Running the model on the test images is logged in run.json.
+    """
+    from convscope import api
+    from convscope.cli._summary import print_classes, print_summary
+    from convscope.run import Run
+
+    opened = Run.open(run)
+    metrics = api.evaluate(
+        opened, weights=weights, fresh=fresh, batch_size=batch_size, data=data, data_dir=data_dir
+    )
+    if json:
+        typer.echo(opened.metrics_file.read_text(encoding="utf-8"), nl=False)
+        return
+    print_classes(metrics)
+    print_summary(opened)

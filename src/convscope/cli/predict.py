@@ -1,0 +1,86 @@
+"""`convscope predict`."""
+
+import csv
+import json
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convscope.cli._options import BatchSize, RunArgument, Weights
+
+if TYPE_CHECKING:
+    from convscope.types import ImagePrediction, UnreadableImage
+
+
+class Format(StrEnum):
+    """How predictions are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def predict(
+    run: RunArgument,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders, glob patterns.")
+    ],
+    output: Annotated[
+        Format, typer.Option("--format", help="CSV and JSON hold the probability of every class.")
+    ] = Format.TABLE,
+    top: Annotated[int, typer.Option(min=1, help="Classes shown for each image (table).")] = 3,
+    batch_size: BatchSize = 256,
+    weights: Weights = None,
+) -> None:
+    """Classify images: the class names and their probabilities.
+
+    A file that cannot be read is reported and skipped; the exit code is then 1.
+    """
+    from convscope import api
+    from convscope.types import UnreadableImage
+
+    results = api.predict(run, images, weights=weights, batch_size=batch_size)
+    read: list[ImagePrediction] = []
+    unreadable: list[UnreadableImage] = []
+    table = None
+    for result in results:
+        if isinstance(result, UnreadableImage):
+            unreadable.append(result)
+        elif output is Format.CSV:
+            # Row by row: there may be millions.
+            if table is None:
+                table = csv.writer(sys.stdout)
+                table.writerow(["image", "class", *result.probs])
+            table.writerow([result.path, result.class_name, *result.probs.values()])
+        else:
+            read.append(result)
+    if output is Format.JSON:
+        _print_json(read, unreadable)
+    elif output is Format.TABLE:
+        _print_table(read, top)
+    for bad in unreadable:
+        typer.echo(f"skipped: {bad.reason}", err=True)
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def _print_json(read: "list[ImagePrediction]", unreadable: "list[UnreadableImage]") -> None:
+    content = {
+        "predictions": [
+            {"image": str(item.path), "class": item.class_name, "probs": item.probs}
+            for item in read
+        ],
+        "skipped": [{"image": str(item.path), "reason": item.reason} for item in unreadable],
+    }
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _print_table(read: "list[ImagePrediction]", top: int) -> None:
+    from convscope.cli._tables import TEXT, print_table
+
+    rows = ([item.path, *(f"{name} {prob:.1%}" for name, prob in item.top(top))] for item in read)
+    n_columns = min(top, len(read[0].probs)) if read else 0
+    names = ["prediction", *(f"{rank}." for rank in range(2, n_columns + 1))]
+    print_table([("image", TEXT), *((name, TEXT) for name in names)], rows)

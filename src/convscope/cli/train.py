@@ -1,0 +1,116 @@
+"""`convscope train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli._options import DataDir
+
+
+def train(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="With --resume: the run to go on with.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="A dataset (see 'convscope datasets') or a folder of images.  [cifar10]"),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="See 'convscope models'.  [cnn-sequential]")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="See 'convscope recipes'.  [tutorial]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of initial weights and image order.  [83]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side in pixels that the network sees.  [the data's]")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="auto, float32 or bfloat16; auto measures once what is faster here."),
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="auto, tensorflow, jax or torch. Also: $KERAS_BACKEND.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML settings, such as the config.yaml of another run.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any other setting, such as optimizer.momentum=0.9."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder to make.  [one below runs/]")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with RUN (or --out) after its last epoch; --epochs may grow."
+        ),
+    ] = False,
+    data_dir: DataDir = None,
+    tracker: Annotated[
+        list[str] | None, typer.Option(help="tensorboard or mlflow, beside results.csv.")
+    ] = None,
+) -> None:
+    """Train a model, judge it once on the test images, and keep everything in a run folder.
+
+    The defaults are the tutorial's: CIFAR-10, its small CNN, its settings. After Ctrl-C, a crash or
+    a reboot, --resume goes on to the very weights that an uninterrupted run would have.
+
+    Examples:
+
+        convscope train --data digits --epochs 5           seconds, nothing to download
+
+        convscope train --model cnn-functional --seed 1    the tutorial, another style and seed
+
+        convscope train --data photos/ --image-size 64     a folder with a sub-folder per class
+
+        convscope train --resume runs/NAME --epochs 30     go on, and longer
+    """
+    from convscope import api
+    from convscope.cli._summary import print_summary
+    from convscope.errors import ConfigError
+    from convscope.recipe import parse_setting
+
+    if run is not None and not resume:
+        raise ConfigError(f"'{run}' is not an option; to go on with a run: --resume {run}")
+    if run is not None and out is not None:
+        raise ConfigError("give the run to resume once: as RUN or as --out")
+    target = run or out
+    if resume and run is None and out is not None and not out.exists():
+        # A script that is started again after a reboot need not know whether it got this far.
+        resume = False
+    try:
+        done = api.train(
+            model,
+            data=data,
+            recipe=recipe,
+            seed=seed,
+            epochs=epochs,
+            batch_size=batch_size,
+            image_size=image_size,
+            lr=lr,
+            precision=precision,
+            backend=backend,
+            config=config,
+            settings=dict(parse_setting(text) for text in settings or []),
+            out=target,
+            resume=resume,
+            data_dir=data_dir,
+            trackers=tracker or [],
+        )
+    except KeyboardInterrupt:
+        typer.echo(
+            "\nStopped. What the finished epochs learnt is kept; go on with: "
+            f"convscope train --resume {target or 'RUN'}  ('convscope runs' lists the runs)",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+    print_summary(done)

@@ -1,0 +1,192 @@
+"""People's own images: a folder for each class."""
+
+import hashlib
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from convscope.datasets import DATASETS, DataRequest
+from convscope.datasets._layout import Layout, quoted, read_layout
+from convscope.datasets._scan import FileFacts, scan_files
+from convscope.datasets.decode import Skipped
+from convscope.datasets.pack import Pack, pack_images
+from convscope.errors import DataError
+from convscope.types import Dataset, SealedSplit, Split
+
+DEFAULT_SIZE = 64
+"""Side in pixels to which images are squashed if they are large or of many sizes."""
+
+KEPT_SIZE = 96
+"""Images that all have one size are kept as they are up to this side, in pixels."""
+
+TOLERATED = 0.1
+"""The share of a class's files that may be unreadable."""
+
+
+@DATASETS.register("folder")
+def load_folder(request: DataRequest) -> Dataset:
+    """Your own folder of images, with a folder inside for each class.
+
+    The class folders lie in the folder itself, or in `train/` and perhaps `val/` (`valid/` and
+    `validation/` mean the same) and `test/` in it. Images in folders inside a class folder count
+    for that class. The classes are those of `train`, sorted plainly: capitals before small letters,
+    "10" before "9".
+
+    Hidden files and folders, and files that are not images by their suffix, are ignored. Images
+    that cannot be read are left out. Both are said in the notes. The images are squashed to
+    `image_size` x `image_size` pixels if that is given; else they keep their size if they all have
+    the same of at most 96 pixels a side; else they become 64 x 64. They are grey if all are grey,
+    else RGB.
+
+    The folder is never written to: decoded images are kept in convscope's own cache.
+
+    Args:
+        request: `path` is the folder.
+
+    Raises:
+        DataError: If the folder is missing or not laid out like that, the parts have different
+            classes, a class has no image, or more than 10 % of its files cannot be read.
+        StorageError: If the cache has no room for the decoded images.
+    """
+    if request.path is None:
+        raise DataError("the dataset 'folder' needs the path of your folder: --data PATH")
+    root = request.path.expanduser()
+    layout = read_layout(root)
+    if layout.problems:
+        raise DataError(layout.problems[0].message)
+    files = scan_files(root, layout.names, progress=request.progress)
+    size, channels, choice = _choose(files, request.image_size)
+    pack = pack_images(root, files, size=size, channels=channels, progress=request.progress)
+    _check_faults(layout, pack.faults)
+    splits = _splits(layout, pack)
+    test = splits.get("test")
+    return Dataset(
+        name=root.resolve().name or "images",
+        class_names=layout.class_names,
+        train=splits["train"],
+        val=splits.get("val"),
+        test=SealedSplit(test) if test is not None else None,
+        provenance={
+            "source": str(root.resolve()),
+            "n_images": str(len(pack.kept)),
+            "fingerprint": _fingerprint(files, pack),
+        },
+        notes=(choice, *ignored(layout), *_left_out(root, pack.faults), *pack.notes),
+    )
+
+
+def _choose(files: Sequence[FileFacts], wanted: int | None) -> tuple[tuple[int, int], int, str]:
+    """Return the size and channels that all images get, and a line that says so."""
+    readable = [file for file in files if not file.fault]
+    if not readable:
+        raise DataError(f"none of the {len(files)} images can be read ({files[0].fault})")
+    channels = 1 if all(file.grey for file in readable) else 3
+    colour = "grey" if channels == 1 else "RGB"
+    sizes = Counter((file.height, file.width) for file in readable)
+    common = next(iter(sizes)) if len(sizes) == 1 else None
+    if wanted is not None:
+        size = (wanted, wanted)
+    elif common is not None and max(common) <= KEPT_SIZE:
+        size = common
+    else:
+        size = (DEFAULT_SIZE, DEFAULT_SIZE)
+    if size == common:
+        return size, channels, f"images are {spell_size(size)}, {colour}, and keep their size"
+    theirs = f"all are {spell_size(common)}" if common else f"they have {len(sizes):,} sizes"
+    advice = "as you chose" if wanted is not None else "choose another with --image-size"
+    return size, channels, f"images become {spell_size(size)}, {colour} ({theirs}; {advice})"
+
+
+def spell_size(size: tuple[int, int]) -> str:
+    """Return a (height, width) for people.
+
+    Examples:
+        >>> spell_size((64, 64))
+        '64 x 64 pixels'
+        >>> spell_size((48, 64))
+        '64 pixels wide and 48 high'
+    """
+    height, width = size
+    if height == width:
+        return f"{width} x {height} pixels"
+    return f"{width} pixels wide and {height} high"
+
+
+def _check_faults(layout: Layout, faults: dict[str, str]) -> None:
+    for part, classes in layout.parts.items():
+        for name, files in classes.items():
+            broken = [file for file in files if file in faults]
+            if len(broken) > TOLERATED * len(files):
+                where = f" of {part}" if layout.divided else ""
+                raise DataError(
+                    f"{len(broken)} of the {len(files)} images in class '{name}'{where} cannot be "
+                    f"read (first: {faults[broken[0]]}), more than {TOLERATED:.0%}; "
+                    f"{_see(layout.root)}"
+                )
+
+
+def _splits(layout: Layout, pack: Pack) -> dict[str, Split]:
+    """Return the parts: neighbouring stretches of the pack, which stay mapped from disk."""
+    label_of = {name: label for label, name in enumerate(layout.class_names)}
+    names = layout.names
+    labels, part_of = [], []
+    for part, classes in layout.parts.items():
+        for name, files in sorted(classes.items()):
+            labels += [label_of[name]] * len(files)
+            part_of += [part] * len(files)
+    splits = {}
+    ids = np.array(names)[pack.kept]
+    kept_labels = np.array(labels, dtype=np.int64)[pack.kept]
+    kept_parts = np.array(part_of)[pack.kept]
+    for part in layout.parts:
+        rows = np.flatnonzero(kept_parts == part)
+        stretch = slice(int(rows[0]), int(rows[-1]) + 1)
+        splits[part] = Split(pack.images[stretch], kept_labels[stretch], ids[stretch])
+    return splits
+
+
+def _fingerprint(files: Sequence[FileFacts], pack: Pack) -> str:
+    digest = hashlib.sha256()
+    for place in pack.kept:
+        digest.update(f"{files[place].name}\0{files[place].digest}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def ignored(layout: Layout) -> list[str]:
+    """Return lines that say what of the folder is not used."""
+    skipped: Skipped = layout.skipped
+    lines = []
+    if skipped.hidden:
+        hidden = quoted(map(layout.below, skipped.hidden), most=3)
+        lines.append(f"ignored {len(skipped.hidden)} hidden files or folders: {hidden}")
+    if skipped.others:
+        kinds = Counter(path.suffix.lower() or "no suffix" for path in skipped.others)
+        told = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common(5))
+        lines.append(f"ignored {len(skipped.others):,} files that are not images ({told})")
+    if layout.strays:
+        lines.append(
+            f"ignored {len(layout.strays):,} images beside the class folders, which belong to no "
+            f"class: {quoted(layout.strays, most=3)}"
+        )
+    if layout.unused:
+        lines.append(f"ignored folders beside train: {quoted(layout.unused)}")
+    if skipped.loops:
+        loops = quoted(map(layout.below, skipped.loops), most=3)
+        lines.append(f"ignored {len(skipped.loops)} links to folders seen already: {loops}")
+    return lines
+
+
+def _left_out(root: Path, faults: dict[str, str]) -> list[str]:
+    if not faults:
+        return []
+    first = "; ".join(list(faults.values())[:3])
+    more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+    count = "1 image" if len(faults) == 1 else f"{len(faults):,} images"
+    return [f"left out {count} that cannot be read: {first}{more}; {_see(root)}"]
+
+
+def _see(root: Path) -> str:
+    return f"to see all: convscope data check {shlex.quote(str(root))}"

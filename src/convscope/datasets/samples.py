@@ -1,0 +1,24 @@
+"""Which images of a dataset to show to people."""
+
+import numpy as np
+
+from convscope.types import Dataset, UInt8Array
+
+FIRST = 190
+"""The tutorial shows training images 190 to 209 of its split; on CIFAR-10 these are the same."""
+
+N_IMAGES = 20
+
+
+def sample_images(dataset: Dataset) -> tuple[UInt8Array, list[str]]:
+    """Return twenty training images and their class names, for a grid.
+
+    Those from 190 on where there are so many, else the first.
+
+    Returns:
+        Images of shape (n_images, height, width, channels), uint8, and a name for each.
+    """
+    train = dataset.train
+    start = FIRST if len(train) >= FIRST + N_IMAGES else 0
+    part = train.take(np.arange(start, min(start + N_IMAGES, len(train))))
+    return part.images, [dataset.class_names[label] for label in part.labels]

@@ -1,0 +1,1 @@
+"""Judging: predictions are made once, everything else is derived from them."""

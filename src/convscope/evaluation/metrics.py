@@ -1,0 +1,174 @@
+"""Numbers about predictions. No framework: NumPy arrays in, plain values out."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convscope.errors import ShapeError
+from convscope.storage import atomic_path
+from convscope.types import FloatArray, IntArray, Predictions
+
+TOP_K = (2, 3, 5)
+"""The k of top-k accuracy, where there are more classes than that."""
+
+
+def judge(predictions: Predictions, class_names: list[str]) -> dict[str, Any]:
+    """Return all metrics of one split, as they stand in `metrics.json`.
+
+    Returns:
+        "accuracy" with its 95 % interval, "top_k_accuracy", "loss", "macro_f1",
+        "balanced_accuracy", "n_images", and "per_class" with precision, recall, F1 and support.
+
+    Raises:
+        ShapeError: If the predictions do not fit the class names.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    probs, labels = predictions.probs, predictions.labels
+    check_probs(probs, labels)
+    if probs.shape[1] != len(class_names):
+        raise ShapeError(f"{probs.shape[1]} probabilities a row for {len(class_names)} classes")
+    predicted = probs.argmax(axis=1)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=np.arange(len(class_names)), zero_division=0.0
+    )
+    n_right = int((predicted == labels).sum())
+    present = support > 0
+    return {
+        "accuracy": n_right / len(labels),
+        "accuracy_interval_95": list(accuracy_interval(n_right, len(labels))),
+        "loss": cross_entropy_loss(probs, labels),
+        "n_images": len(labels),
+        "top_k_accuracy": {
+            str(k): top_k_accuracy(probs, labels, k=k) for k in TOP_K if k < len(class_names)
+        },
+        # Over the classes that occur: one without images has neither recall nor F1.
+        "balanced_accuracy": float(recall[present].mean()),
+        "macro_f1": float(f1[present].mean()),
+        "per_class": {
+            name: {
+                "precision": float(precision[index]),
+                "recall": float(recall[index]),
+                "f1": float(f1[index]),
+                "n_images": int(support[index]),
+            }
+            for index, name in enumerate(class_names)
+        },
+    }
+
+
+def accuracy_interval(n_right: int, n_images: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of an accuracy.
+
+    It says how far the accuracy could lie from that on all images of this kind, for this one
+    model; what another seed would give is a further spread.
+
+    Args:
+        n_right: Images classified correctly.
+        n_images: All images, at least 1.
+
+    Returns:
+        Lower and upper end, fractions in [0, 1].
+
+    References:
+        Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927.
+
+    Examples:
+        >>> low, high = accuracy_interval(7000, 10000)
+        >>> round(low, 4), round(high, 4)
+        (0.6909, 0.7089)
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(n_right, n_images).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def cross_entropy_loss(probs: FloatArray, labels: IntArray) -> float:
+    """Return the mean negative log-probability of the true class, in nats.
+
+    Probabilities below 1e-7 count as 1e-7, as in Keras.
+
+    Args:
+        probs: Shape (n_images, n_classes), rows sum to 1.
+        labels: Shape (n_images,), class indices in [0, n_classes).
+
+    Examples:
+        >>> probs = np.array([[0.5, 0.5], [1.0, 0.0]], dtype=np.float32)
+        >>> round(cross_entropy_loss(probs, np.array([0, 0])), 4)
+        0.3466
+    """
+    right = probs[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.clip(right, 1e-7, 1.0)).mean())
+
+
+def top_k_accuracy(probs: FloatArray, labels: IntArray, *, k: int) -> float:
+    """Return how often the true class is among the `k` most probable.
+
+    Args:
+        probs: Shape (n_images, n_classes).
+        labels: Shape (n_images,), class indices in [0, n_classes).
+        k: In [1, n_classes].
+
+    Returns:
+        A fraction in [0, 1].
+
+    Examples:
+        >>> probs = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]], dtype=np.float32)
+        >>> top_k_accuracy(probs, np.array([1, 0]), k=2)
+        0.5
+    """
+    from sklearn.metrics import top_k_accuracy_score
+
+    return float(
+        top_k_accuracy_score(labels, probs, k=k, labels=np.arange(probs.shape[1]))
+        if probs.shape[1] > 2
+        else (np.argsort(-probs, axis=1)[:, :k] == labels[:, None]).any(axis=1).mean()
+    )
+
+
+def confusion_matrix(predictions: Predictions) -> IntArray:
+    """Return how many images of each class were taken for which.
+
+    Returns:
+        Shape (n_classes, n_classes), rows are true classes, columns predicted ones.
+    """
+    from sklearn.metrics import confusion_matrix as count
+
+    n_classes = predictions.probs.shape[1]
+    predicted = predictions.probs.argmax(axis=1)
+    return np.asarray(count(predictions.labels, predicted, labels=np.arange(n_classes)), np.int64)
+
+
+def write_confusion(matrix: IntArray, class_names: list[str], path: Path) -> None:
+    """Write a confusion matrix as CSV: a row per true class, a column per predicted one.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["true \\ predicted", *class_names])
+        for name, row in zip(class_names, matrix.tolist(), strict=True):
+            writer.writerow([name, *row])
+
+
+def check_probs(probs: FloatArray, labels: IntArray) -> None:
+    """Refuse what is not a probability for each class.
+
+    Raises:
+        ShapeError: If there are no rows, rows do not sum to 1 (tolerance 1e-3), values lie outside
+            [0, 1] or are not finite, or a label has no column.
+    """
+    if probs.ndim != 2 or len(probs) != len(labels) or len(probs) == 0:
+        raise ShapeError(f"probs of shape {probs.shape} for {len(labels)} labels")
+    if (
+        not np.isfinite(probs).all()
+        or probs.min() < 0
+        or np.abs(probs.sum(axis=1) - 1).max() > 1e-3
+    ):
+        raise ShapeError("probs must be probabilities: in [0, 1], each row with the sum 1")
+    if labels.min() < 0 or labels.max() >= probs.shape[1]:
+        raise ShapeError(f"labels must lie in [0, {probs.shape[1]})")

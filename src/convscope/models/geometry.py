@@ -1,0 +1,159 @@
+"""The geometry sheet of a network: how each layer changes size, what it sees and what it costs.
+
+The size of an output follows from the input by one formula,
+
+    N_out = floor((N_in + 2p - k) / s) + 1
+
+with kernel k, padding p on each side and stride s. Where the padding of the two sides differs, as
+"same" padding does for even kernels and larger strides, 2p is the sum of the two.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from convscope.errors import ShapeError
+from convscope.models.structure import as_functional, image_shape, new_params, run_graph
+
+if TYPE_CHECKING:
+    import keras
+
+    from convscope.models._measure import Feature
+
+
+@dataclass(frozen=True)
+class LayerGeometry:
+    """What one layer does to the feature map. Pairs are (rows, columns).
+
+    Attributes:
+        name: The layer's name, with the names of the models around it ("mobilenetv2/Conv1").
+        kind: Its class ("Conv2D").
+        input_shape: Without the batch axis; of several inputs, the first.
+        output_shape: Without the batch axis.
+        kernel: The window in pixels of its input; None for a layer without a window.
+        stride: The window's step; None for a layer without a window.
+        padding: The zeros that are added, all in all: top plus bottom, left plus right. None for
+            a layer that does not pad.
+        formula: The output size with its numbers, "floor((32 + 2*1 - 3)/1) + 1 = 32"; rows and
+            columns apart where they differ; empty where the size stays as it is.
+        receptive_field: The part of the image, in pixels, that one value of the output depends
+            on. It may be larger than the image: then it reaches into the padding. After a dense or
+            global layer it is the whole image. None where it is not known. Pixels are those that
+            the network sees: a Resizing layer starts the count anew.
+        jump: The distance, in pixels of the image, between the fields of two neighbours in the
+            output; 0 where each value has no neighbours.
+        params: Numbers that it holds; 0 at the second use of a shared layer.
+        multiply_adds: Multiplications, each with its addition, for one image. Convolutions and
+            dense layers are counted; biases, normalisation and activations are not, as usual.
+    """
+
+    name: str
+    kind: str
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    kernel: tuple[int, int] | None
+    stride: tuple[int, int] | None
+    padding: tuple[int, int] | None
+    formula: str
+    receptive_field: tuple[int, int] | None
+    jump: tuple[int, int]
+    params: int
+    multiply_adds: int
+
+
+def geometry(model: "keras.Model", input_shape: Sequence[int] | None = None) -> list[LayerGeometry]:
+    """Return the geometry sheet of a model, a line for each layer in the order of the data.
+
+    Models inside the model are opened. Branches are followed: where they join, the receptive
+    field is the largest of theirs.
+
+    Args:
+        model: A built model in any style, with one image as its input.
+        input_shape: (height, width, channels) of the image that goes in; None takes the size that
+            the network works at.
+
+    Raises:
+        ShapeError: If the model is not built, has several inputs, does not take that shape, or
+            takes any size and none is given.
+    """
+    from convscope.models._measure import Feature
+
+    graph = as_functional(model)
+    shape = tuple(input_shape) if input_shape is not None else image_shape(model)
+    wanted = tuple(graph.inputs[0].shape[1:])
+    fits = len(shape) == len(wanted) == 3 and all(
+        w in (None, n) for w, n in zip(wanted, shape, strict=True)
+    )
+    if len(graph.inputs) != 1 or not fits:
+        raise ShapeError(
+            f"model '{model.name}' takes {len(graph.inputs)} input of shape {wanted} "
+            f"(height, width, channels), not one of shape {shape}"
+        )
+    sheet: list[LayerGeometry] = []
+    image = Feature(shape, (shape[0], shape[1]), field=(1, 1), jump=(1, 1))
+    _walk(graph, [image], "", sheet, set())
+    return sheet
+
+
+def output_size(n_in: int, kernel: int, padding: int, stride: int) -> int:
+    """Return floor((n_in + 2*padding - kernel)/stride) + 1.
+
+    >>> output_size(32, kernel=3, padding=1, stride=1)
+    32
+    >>> output_size(224, kernel=7, padding=3, stride=2)
+    112
+
+    Args:
+        n_in: Pixels along one side of the input.
+        kernel: Pixels along the same side of the window.
+        padding: Zeros added at each of the two ends.
+        stride: The window's step.
+
+    Raises:
+        ShapeError: If the window is larger than the padded input.
+    """
+    if n_in + 2 * padding < kernel:
+        raise ShapeError(
+            f"a window of {kernel} does not fit into {n_in} pixels with {padding} of padding "
+            "on each side"
+        )
+    return (n_in + 2 * padding - kernel) // stride + 1
+
+
+def _walk(
+    graph: "keras.Model",
+    features: "list[Feature]",
+    prefix: str,
+    sheet: list[LayerGeometry],
+    counted: set[int],
+) -> Any:
+    import keras
+
+    from convscope.models._measure import Feature, measure
+
+    def visit(operation: Any, args: Any, kwargs: Any) -> Any:
+        leaves = keras.tree.flatten((args, kwargs))
+        inputs = [leaf for leaf in leaves if isinstance(leaf, Feature)]
+        if isinstance(operation, keras.Model):
+            inner = as_functional(operation)
+            return _walk(inner, inputs, f"{prefix}{operation.name}/", sheet, counted)
+        step = measure(operation, inputs, args, kwargs)
+        sheet.append(
+            LayerGeometry(
+                name=prefix + operation.name,
+                kind=type(operation).__name__,
+                input_shape=inputs[0].shape,
+                output_shape=step.output.shape,
+                kernel=step.kernel,
+                stride=step.stride,
+                padding=step.padding,
+                formula=step.formula,
+                receptive_field=step.output.field,
+                jump=step.output.jump,
+                params=new_params(operation, counted),
+                multiply_adds=step.multiply_adds,
+            )
+        )
+        return step.output
+
+    return run_graph(graph, features, visit)

@@ -1,0 +1,141 @@
+"""Looking inside a model: its graph of layers, whichever style it was written in."""
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from convscope.errors import ShapeError
+
+if TYPE_CHECKING:
+    import keras
+
+# Tracing adds connections to the layers of a model, so each model is traced only once.
+_TRACES: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
+
+
+class LayerRow(NamedTuple):
+    """A line of a model's summary.
+
+    Attributes:
+        name: The layer's name.
+        kind: Its class ("Conv2D").
+        output_shape: Without the batch axis; None where the size depends on the image.
+        params: Numbers that it holds, trainable or not; a shared layer counts once.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int | None, ...]
+    params: int
+
+
+def as_functional(model: "keras.Model") -> "keras.Model":
+    """Return the model as a functional graph that shares the model's layers and weights.
+
+    A functional model is returned as it is. A Sequential one is re-wrapped. The `call` method of a
+    subclassed one is run once on symbolic pixels, and what it did is recorded; it must be made of
+    Keras layers and `keras.ops`.
+
+    Args:
+        model: A model that is built, that is, has its weights.
+
+    Raises:
+        ShapeError: If the model is not built, so nobody knows the shape of its input.
+    """
+    import keras
+
+    if model in _TRACES:
+        return _TRACES[model]
+    if isinstance(model, keras.Sequential) and hasattr(model, "inputs"):
+        graph = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    elif hasattr(model, "inputs"):
+        return model
+    else:
+        shape = (model.get_build_config() or {}).get("input_shape")
+        if shape is None:
+            raise ShapeError(
+                f"model '{model.name}' is not built; call it on an image or a keras.Input first"
+            )
+        pixels = keras.Input(shape[1:], name="pixels")
+        graph = keras.Model(pixels, model.call(pixels), name=model.name)
+    _TRACES[model] = graph
+    return graph
+
+
+def layer_table(model: "keras.Model") -> list[LayerRow]:
+    """Return the layers of a model in the order of the data, as in Keras' `summary`.
+
+    A model inside the model, such as a backbone, is one row.
+
+    Args:
+        model: A built model in any style.
+
+    Raises:
+        ShapeError: If the model is not built.
+    """
+    import keras
+
+    graph = as_functional(model)
+    rows: list[LayerRow] = []
+    counted: set[int] = set()
+
+    def visit(operation: Any, args: Any, kwargs: Any) -> Any:
+        output = operation.compute_output_spec(*args, **kwargs)
+        shape = tuple(keras.tree.flatten(output)[0].shape[1:])
+        params = new_params(operation, counted)
+        rows.append(LayerRow(operation.name, type(operation).__name__, shape, params))
+        return output
+
+    run_graph(graph, graph.inputs, visit)
+    return rows
+
+
+def image_shape(model: "keras.Model") -> tuple[int, int, int]:
+    """Return (height, width, channels) of the images that the network works at.
+
+    That is the input's size or, where the model takes any size, the size after its first layer
+    that fixes one.
+
+    Raises:
+        ShapeError: If the model is not built, or works at any size.
+    """
+    graph = as_functional(model)
+    shape = tuple(graph.inputs[0].shape[1:])
+    channels = shape[-1]
+    if None in shape:
+        shapes = (row.output_shape for row in layer_table(model))
+        shape = next((s for s in shapes if len(s) == 3 and None not in s), ())
+    if len(shape) != 3:
+        raise ShapeError(
+            f"model '{model.name}' works at any image size; say at which one to look at it"
+        )
+    return (shape[0], shape[1], channels)
+
+
+def run_graph(
+    graph: "keras.Model", inputs: list[Any], visit: Callable[[Any, Any, Any], Any]
+) -> Any:
+    """Walk a functional model from its inputs to its outputs.
+
+    Args:
+        graph: A functional model; see `as_functional`.
+        inputs: What stands for each of the model's inputs: tensors, shapes, anything.
+        visit: Called as `visit(operation, args, kwargs)` for each layer or operation once all it
+            needs is there, with what earlier visits returned in place of tensors. A layer that is
+            used twice is visited twice.
+
+    Returns:
+        What the visit of the output operation returned.
+    """
+    # Keras has no public way to run its graph on other things than tensors.
+    return graph._run_through_graph(
+        inputs, operation_fn=lambda operation: lambda *a, **k: visit(operation, a, k)
+    )
+
+
+def new_params(operation: Any, counted: set[int]) -> int:
+    """Return how many parameters a layer holds, 0 if it was counted before; remember it."""
+    if id(operation) in counted or not hasattr(operation, "count_params"):
+        return 0
+    counted.add(id(operation))
+    return int(operation.count_params())

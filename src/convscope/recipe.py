@@ -1,0 +1,233 @@
+"""The settings of a run: a recipe gives the defaults, the user overrides what they like.
+
+`resolve` is the one place where recipe, configuration file, `--set` and options meet; what comes
+out (`RunConfig`) is saved as `config.yaml` and alone reproduces the run.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from convscope.errors import ConfigError, UnknownNameError
+
+FORMAT = 1
+"""Version of the layout of `config.yaml`; raised when an older convscope could misread it."""
+
+_MAX_CONFIG_BYTES = 1_000_000
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class OptimizerSettings(Settings):
+    """How weights are updated."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    momentum: float = Field(0.0, ge=0, lt=1, description="sgd only")
+    nesterov: bool = Field(False, description="sgd only")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW")
+
+
+class SplitSettings(Settings):
+    """How validation and test images are told apart, where the dataset does not say."""
+
+    val_fraction: float = Field(0.2, gt=0, lt=1, description="of the training images")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="used if there is no test part")
+    seed: int = Field(83, ge=0, lt=2**32, description="not the run's seed: one split for all runs")
+    stratify: bool = Field(True, description="keep the share of each class equal in all parts")
+
+
+class Recipe(Settings):
+    """How a model is trained, apart from what on and which model.
+
+    A registered recipe's docstring states its command, cost and expected accuracy.
+    """
+
+    optimizer: OptimizerSettings = OptimizerSettings()
+    loss: Literal["sparse_categorical_crossentropy"] = "sparse_categorical_crossentropy"
+    batch_size: int = Field(128, ge=1)
+    epochs: int = Field(20, ge=1)
+    image_size: int | None = Field(
+        None, ge=1, le=4096, description="side in pixels that the network sees; None: the data's"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto measures which is faster here, once for each machine"
+    )
+    early_stop_patience: int | None = Field(
+        None, ge=1, description="epochs without a lower validation loss; None: no early stop"
+    )
+    judge: Literal["best", "last"] = Field(
+        "best",
+        description="the weights judged at the end: of the best validation accuracy, or last",
+    )
+
+
+class RunConfig(Recipe):
+    """Everything that decides a run: the recipe's settings, the data, the model and the seed."""
+
+    format: int = FORMAT
+    data: str = "cifar10"
+    data_path: str | None = Field(None, description="the folder, if data is 'folder'")
+    model: str = "cnn-sequential"
+    recipe: str = "tutorial"
+    seed: int = Field(83, ge=0, lt=2**32)
+    backend: Literal["auto", "tensorflow", "jax", "torch"] = "auto"
+    split: SplitSettings = SplitSettings()
+
+
+def resolve(recipe: Recipe, *layers: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration of a run.
+
+    Args:
+        recipe: The defaults.
+        layers: Overrides, the later ones stronger. Keys may be dotted ("optimizer.momentum") or
+            nested; a value of None under a top-level key that was not given must not be in them.
+
+    Raises:
+        UnknownNameError: If a key does not exist; the message suggests the nearest one.
+        ConfigError: If a value is not allowed, or the configuration is of a newer convscope.
+    """
+    merged: dict[str, Any] = recipe.model_dump()
+    for layer in layers:
+        # First of all: a newer format may hold keys that are unknown here.
+        found = layer.get("format", FORMAT)
+        if not isinstance(found, int) or found > FORMAT:
+            raise ConfigError(
+                f"this configuration has format {found}, written by a newer convscope; "
+                f"this one reads up to format {FORMAT}: upgrade convscope"
+            )
+        for key, value in layer.items():
+            _override(merged, key, value)
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML configuration: a whole `config.yaml` of a run, or a few keys of one.
+
+    Raises:
+        ConfigError: If the file is missing, is not YAML or holds no mapping.
+    """
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path} is too large for a configuration")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no configuration file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise ConfigError(f"{path} is not valid YAML{line}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path} must hold settings as 'key: value' lines")
+    return content
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Split one `--set key=value`; the value is read as YAML.
+
+    Examples:
+        >>> parse_setting("optimizer.momentum=0.9")
+        ('optimizer.momentum', 0.9)
+
+    Raises:
+        ConfigError: If there is no "=" or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text}: write it as key=value, such as optimizer.momentum=0.9")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text}: the value cannot be read") from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """Return the configuration as the text of `config.yaml`."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which two configurations differ, dotted, with both values."""
+    before, after = _flat(old.model_dump()), _flat(new.model_dump())
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration with which a run goes on: its own, with at most another `epochs`.
+
+    Args:
+        saved: The run's resolved configuration.
+        layers: Overrides that were given again; they may repeat what is saved.
+
+    Raises:
+        ConfigError: If anything but `epochs` differs, since the run would no longer be the one that
+            its configuration describes.
+    """
+    wanted = resolve(saved, saved.model_dump(), *layers)
+    changed = differences(saved, wanted)
+    changed.pop("epochs", None)
+    for key, (before, after) in changed.items():
+        raise ConfigError(
+            f"the run has {key} {before!r}, not {after!r}; on --resume only --epochs may change, "
+            "so leave the option away or start a new run"
+        )
+    return wanted
+
+
+def setting_names() -> list[str]:
+    """Return every key that `--set` accepts, dotted."""
+    return sorted(_flat(RunConfig().model_dump()))
+
+
+def _override(target: dict[str, Any], key: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for inner, inner_value in value.items():
+            _override(target, f"{key}.{inner}", inner_value)
+        return
+    if key not in setting_names():
+        groups = [name for name in setting_names() if name.startswith(f"{key}.")]
+        if groups:
+            raise ConfigError(f"'{key}' is a group; set one of: {', '.join(groups)}")
+        # A bare name of a nested key ("momentum") is the likeliest slip: match on the last part.
+        ends = [name for name in setting_names() if name.rpartition(".")[2] == key]
+        ends += ["optimizer.learning_rate"] if key == "lr" else []
+        if ends:
+            raise ConfigError(f"unknown setting '{key}'; did you mean '{ends[0]}'?")
+        near = difflib.get_close_matches(key, setting_names(), n=1, cutoff=0.5)
+        raise UnknownNameError("setting", key, near or setting_names())
+    *groups, last = key.split(".")
+    for group in groups:
+        target = target.setdefault(group, {})
+    target[last] = value
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{key}: {message}, not {first['input']!r}"

@@ -1,0 +1,21 @@
+"""The tutorial's settings, as in its CONFIG."""
+
+from convscope.recipe import OptimizerSettings, Recipe
+from convscope.recipes import RECIPES
+
+
+@RECIPES.register("tutorial")
+def tutorial() -> Recipe:
+    """Adam at 0.001, batch 128, 20 epochs, no augmentation: the tutorial's own settings.
+
+    Command: `convscope train --recipe tutorial` (seed 83 is the tutorial's, and the default).
+    """
+    return Recipe(
+        optimizer=OptimizerSettings(name="adam", learning_rate=1e-3),
+        loss="sparse_categorical_crossentropy",
+        batch_size=128,
+        epochs=20,
+        early_stop_patience=None,
+        # The tutorial evaluates the model as the last epoch left it.
+        judge="last",
+    )

@@ -1,0 +1,168 @@
+"""Pictures, drawn with matplotlib into PNG files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convscope.storage import atomic_path
+from convscope.types import IntArray, UInt8Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Colour-blind safe (Okabe and Ito, 2008).
+TRAIN_COLOUR = "#0072B2"
+VAL_COLOUR = "#D55E00"
+_INK = "#222222"
+_FAINT = "#777777"
+
+
+def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
+    """Draw training and validation loss and accuracy by epoch, side by side.
+
+    Args:
+        history: Rows of `results.csv`.
+        path: The PNG; replaced as a whole.
+        title: What run this is.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    epochs = [int(row["epoch"]) for row in history]
+    figure = _figure(10, 4)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK)
+    loss, accuracy = figure.subplots(1, 2)
+    for axes, key, name in ((loss, "loss", "Loss (nats)"), (accuracy, "accuracy", "Accuracy")):
+        for prefix, label, colour in (("", "train", TRAIN_COLOUR), ("val_", "val", VAL_COLOUR)):
+            values = [float(row[prefix + key]) for row in history]
+            axes.plot(epochs, values, color=colour, linewidth=2, marker="o", markersize=3)
+            axes.annotate(
+                label,
+                (epochs[-1], values[-1]),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                color=colour,
+                fontsize=10,
+            )
+        axes.set_title(name, loc="left", fontsize=11, color=_INK)
+        axes.set_xlabel("epoch", color=_FAINT)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(x=0.08)
+        _plain(axes)
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    vals = [float(row["val_accuracy"]) for row in history]
+    best = int(np.argmax(vals))
+    accuracy.plot(epochs[best], vals[best], "o", color=VAL_COLOUR, markersize=8, fillstyle="none")
+    accuracy.annotate(
+        f"best {vals[best]:.1%}, epoch {epochs[best]}",
+        (epochs[best], vals[best]),
+        xytext=(0, -16),
+        textcoords="offset points",
+        ha="center",
+        fontsize=9,
+        color=VAL_COLOUR,
+    )
+    _save(figure, path)
+
+
+def draw_confusion(matrix: IntArray, class_names: Sequence[str], path: Path, *, title: str) -> None:
+    """Draw a confusion matrix, each row as shares of its true class.
+
+    Args:
+        matrix: Shape (n_classes, n_classes), rows are true classes.
+        class_names: In the order of rows and columns.
+        path: The PNG; replaced as a whole.
+        title: What is judged.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    n_classes = len(class_names)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = min(max(4.5, 0.55 * n_classes + 2), 24)
+    figure = _figure(side + 0.5, side)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    axes.set_xlabel("predicted", color=_FAINT)
+    axes.set_ylabel("true", color=_FAINT)
+    if n_classes <= 40:
+        axes.set_xticks(range(n_classes), class_names, rotation=45, ha="right")
+        axes.set_yticks(range(n_classes), class_names)
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    if n_classes <= 20:
+        for row in range(n_classes):
+            for column in range(n_classes):
+                if matrix[row, column]:
+                    share = shares[row, column]
+                    axes.text(
+                        column,
+                        row,
+                        f"{matrix[row, column]:,}",
+                        ha="center",
+                        va="center",
+                        fontsize=8 if n_classes <= 12 else 6,
+                        color="white" if share > 0.5 else _INK,
+                    )
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)
+    _save(figure, path)
+
+
+def draw_samples(images: UInt8Array, names: Sequence[str], path: Path, *, columns: int = 5) -> None:
+    """Draw a grid of images with their class names below.
+
+    Args:
+        images: Shape (n_images, height, width, 1 or 3), uint8.
+        names: A class name for each image.
+        path: The PNG; replaced as a whole.
+        columns: Images in a row.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    rows = -(-len(images) // columns)
+    figure = _figure(1.7 * columns, 1.95 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, image, name in zip(grid.flat, images, names, strict=False):
+        axes.set_axis_on()
+        axes.imshow(
+            image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255
+        )
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel(name, fontsize=10, color=_INK)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    # Without pyplot: no window, no global state, safe in threads and servers.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def _plain(axes: "Axes") -> None:
+    axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0, colors=_FAINT)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)

@@ -1,0 +1,326 @@
+"""The run folder: the only file that knows what is called how in it."""
+
+import contextlib
+import datetime
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from convscope.errors import RunError, StorageError
+from convscope.storage import exclusive, storage_errors, write_text
+
+FORMAT = 1
+"""Version of the run folder's layout; raised when an older convscope could misread it."""
+
+ROOT = Path("runs")
+"""Where runs go that are given no folder, below the current directory."""
+
+
+class Run:
+    """One training run and everything that came of it.
+
+    Make one with `create`, find one with `open`.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    # What lies where.
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def state_file(self) -> Path:
+        """What happened: status, dates, each opening of the test set."""
+        return self.path / "run.json"
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved settings, which alone reproduce the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def classes_file(self) -> Path:
+        """The class names, in the order of the model's outputs."""
+        return self.path / "classes.json"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions and machine."""
+        return self.path / "environment.json"
+
+    @property
+    def split_file(self) -> Path:
+        """Every image: name, label, part, hash."""
+        return self.path / "split.csv"
+
+    @property
+    def results_file(self) -> Path:
+        """A row per epoch."""
+        return self.path / "results.csv"
+
+    @property
+    def metrics_file(self) -> Path:
+        """What `evaluate` found: validation and test."""
+        return self.path / "metrics.json"
+
+    @property
+    def predictions_file(self) -> Path:
+        """What the model said about each validation and test image."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def curves_picture(self) -> Path:
+        """Loss and accuracy by epoch."""
+        return self.path / "curves.png"
+
+    @property
+    def confusion_picture(self) -> Path:
+        """Which class is taken for which, on the test images."""
+        return self.path / "confusion_matrix.png"
+
+    @property
+    def confusion_table(self) -> Path:
+        """The confusion matrix as numbers: a row per true class."""
+        return self.path / "confusion_matrix.csv"
+
+    @property
+    def samples_picture(self) -> Path:
+        """Some training images with their class names."""
+        return self.path / "samples.png"
+
+    @property
+    def weights_dir(self) -> Path:
+        """The saved models."""
+        return self.path / "weights"
+
+    def weights(self, which: str) -> Path:
+        """The saved model "best" or "last": raw pixels in, probabilities out."""
+        return self.weights_dir / f"{which}.keras"
+
+    @property
+    def snapshot_file(self) -> Path:
+        """All that training needs to go on as if it had never stopped."""
+        return self.weights_dir / "snapshot.npz"
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        """Event files, if TensorBoard was asked for."""
+        return self.path / "tensorboard"
+
+    # Making and finding.
+
+    @classmethod
+    def create(cls, path: Path | None, name: str) -> "Run":
+        """Make a new run folder.
+
+        Args:
+            path: Where; an existing folder must be empty. None makes `runs/NAME`, or `runs/NAME-2`
+                and so on where that is taken.
+            name: The name, where `path` is None.
+
+        Raises:
+            RunError: If `path` is taken.
+            StorageError: If the folder cannot be made.
+        """
+        if path is not None:
+            path = Path(path)
+            with storage_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    if not path.is_dir():
+                        raise RunError(f"{path} is a file; choose another --out") from None
+                    if any(path.iterdir()):
+                        advice = (
+                            f"continue it with: convscope train --resume {path}"
+                            if cls(path).state_file.exists()
+                            else "choose another --out"
+                        )
+                        raise RunError(
+                            f"{path} exists and is not empty, and two runs never share a folder; "
+                            f"{advice}"
+                        ) from None
+            return cls(path)
+        with storage_errors(ROOT / name):
+            ROOT.mkdir(parents=True, exist_ok=True)
+            for number in range(1, 100_000):
+                path = ROOT / (name if number == 1 else f"{name}-{number}")
+                try:
+                    # mkdir fails if it exists, so two processes never get the same folder.
+                    path.mkdir()
+                except FileExistsError:
+                    continue
+                return cls(path)
+        raise RunError(f"too many runs are called {ROOT / name}; give this one a name with --out")
+
+    @classmethod
+    def open(cls, path: "Path | str | Run") -> "Run":
+        """Find a run by its folder, or by its name below `runs/`.
+
+        Raises:
+            RunError: If there is none, or a newer convscope made it.
+        """
+        if isinstance(path, Run):
+            return path
+        path = Path(path)
+        for place in (path, ROOT / path):
+            run = cls(place)
+            if run.state_file.is_file():
+                found = run.state.get("format", FORMAT)
+                if not isinstance(found, int) or found > FORMAT:
+                    raise RunError(f"{place} was made by a newer convscope; upgrade convscope")
+                return run
+        what = "is not a run folder (it holds no run.json)" if path.exists() else "does not exist"
+        raise RunError(f"{path} {what}; 'convscope runs' lists the runs below {ROOT}/")
+
+    @classmethod
+    def find_all(cls, root: Path) -> list["Run"]:
+        """Return the runs directly below `root`, the oldest first."""
+        if not root.is_dir():
+            raise RunError(f"there is no folder {root}; runs appear there after 'convscope train'")
+        runs = [cls(path.parent) for path in root.glob("*/run.json")]
+        return sorted(runs, key=lambda run: (str(run.state.get("created", "")), run.name))
+
+    @contextmanager
+    def training_lock(self) -> Iterator[None]:
+        """Keep every other process from training into this folder.
+
+        Raises:
+            RunError: If one does so now.
+        """
+        busy = f"{self.path} is being trained by another process; wait for it or stop it"
+        with exclusive(self.path / ".lock", wait=False, busy=busy):
+            yield
+
+    def weights_sha256(self, which: str) -> str:
+        """Return the SHA-256 of the saved model "best" or "last", to tell models apart.
+
+        Raises:
+            RunError: If that model was not saved.
+        """
+        path = self.weights(which)
+        if not path.is_file():
+            raise RunError(
+                f"there is no saved model {path}; go on with the run: "
+                f"convscope train --resume {self.path}"
+            )
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    # What happened.
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The content of `run.json`: "status", "created", "test_openings" and more."""
+        return _read_mapping(self.state_file)
+
+    @property
+    def status(self) -> str:
+        """What the run is doing or how it ended, in a word.
+
+        "created", "training", "trained" (not judged yet), "finished", "interrupted" (Ctrl-C),
+        "failed", or "killed": it says that it is training, but no process is doing so.
+        """
+        status = str(self.state.get("status", "created"))
+        if status == "training":
+            try:
+                with self.training_lock():
+                    return "killed"
+            except (RunError, StorageError):
+                return status
+        return status
+
+    def record(self, **changes: Any) -> None:
+        """Change or add entries of `run.json`."""
+        state = self.state if self.state_file.exists() else {"format": FORMAT, "created": _now()}
+        state.update(changes, updated=_now())
+        self.write_json(self.state_file, state)
+
+    @contextmanager
+    def recording_status(self) -> Iterator[None]:
+        """Record that training goes on, and how it ended.
+
+        A process that is killed leaves "training" behind; `convscope runs` tells that from a run
+        that is being trained now by the lock.
+        """
+        self.record(status="training")
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.record(status="interrupted")
+            raise
+        except BaseException:
+            # The disk may be full, which must not hide the reason for stopping.
+            with contextlib.suppress(StorageError):
+                self.record(status="failed")
+            raise
+        self.record(status="trained")
+
+    def record_test_opening(self, *, by: str, weights: str, n_images: int) -> None:
+        """Log that the test set is about to be looked at.
+
+        Args:
+            by: The command that looks.
+            weights: Whose answers are judged: "best" or "last".
+            n_images: How many test images there are.
+        """
+        opening = {"at": _now(), "by": by, "weights": weights, "n_images": n_images}
+        self.record(test_openings=[*self.state.get("test_openings", []), opening])
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The content of `metrics.json`: {"val": {"accuracy": ...}, "test": {...}}.
+
+        Raises:
+            RunError: If the run has not been evaluated.
+        """
+        if not self.metrics_file.exists():
+            raise RunError(f"{self.path} has no metrics yet; run: convscope evaluate {self.path}")
+        return _read_mapping(self.metrics_file)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The class names, in the order of the model's outputs."""
+        names = _read_json(self.classes_file)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise RunError(f"{self.classes_file} is damaged: it must hold a list of names")
+        return names
+
+    @staticmethod
+    def write_json(path: Path, content: Any) -> None:
+        """Write a JSON file atomically."""
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing") from None
+    except (OSError, ValueError, RecursionError):
+        raise RunError(f"{path} is damaged: it cannot be read as JSON") from None
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    content = _read_json(path)
+    if not isinstance(content, dict):
+        raise RunError(f"{path} is damaged: it must hold a JSON object")
+    return content
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Training: one visible path, `fit.fit`, and what it stands on."""

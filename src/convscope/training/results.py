@@ -1,0 +1,47 @@
+"""The table of a run's epochs, `results.csv`."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from convscope.errors import RunError
+from convscope.storage import atomic_path
+
+COLUMNS = (
+    "epoch",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+    "seconds",
+    "images_per_s",
+)
+"""Columns of `results.csv`. Loss is mean cross-entropy in nats, accuracy a fraction in [0, 1],
+`seconds` the epoch's training without its validation."""
+
+
+def write_results(history: list[dict[str, Any]], path: Path) -> None:
+    """Write the table of results, a row per epoch.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def read_results(path: Path) -> list[dict[str, float]]:
+    """Read the table that `write_results` wrote: a row for each epoch.
+
+    Raises:
+        RunError: If it is missing or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            return [{key: float(row[key]) for key in COLUMNS} for row in rows]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
+        raise RunError(f"{path} is missing or damaged") from None

@@ -1,0 +1,76 @@
+"""All that training needs to go on as if it had never stopped, in one file.
+
+A snapshot holds every variable of model and optimiser, exactly, and the history so far. It is
+written after each epoch, atomically, and is the one truth about how far a run has come: what else
+an epoch leaves behind (the best weights, the table of results) is either written before it, and
+then written again by the repeated epoch, or made from it.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convscope.errors import RunError
+from convscope.storage import atomic_path
+
+if TYPE_CHECKING:
+    import keras
+
+_HISTORY = "history.json"
+
+
+def save_snapshot(model: "keras.Model", history: list[dict[str, Any]], path: Path) -> None:
+    """Write the state of a compiled model after the last epoch of `history`.
+
+    Args:
+        model: Compiled, with a built optimiser.
+        history: A row for each finished epoch.
+        path: The file; replaced as a whole.
+
+    Raises:
+        StorageError: If the file cannot be written; the one before is then intact.
+    """
+    arrays = {
+        f"{index:05d}": np.asarray(variable.numpy())
+        for index, variable in enumerate(_variables(model))
+    }
+    arrays[_HISTORY] = np.frombuffer(json.dumps(history).encode(), dtype=np.uint8)
+    with atomic_path(path) as temporary:
+        np.savez(temporary, allow_pickle=False, **arrays)
+
+
+def load_snapshot(model: "keras.Model", path: Path) -> list[dict[str, Any]]:
+    """Put a compiled model into the state of a snapshot and return the history.
+
+    Args:
+        model: Compiled, with a built optimiser, of the same architecture and optimiser.
+        path: A file that `save_snapshot` wrote.
+
+    Raises:
+        RunError: If the file is damaged or belongs to another model or optimiser.
+    """
+    variables = _variables(model)
+    try:
+        # Plain arrays only: a snapshot from elsewhere cannot run code here.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            history = json.loads(file[_HISTORY].tobytes())
+            values = [file[f"{index:05d}"] for index in range(len(file.files) - 1)]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"the snapshot {path} is damaged ({error}); train again") from None
+    fits = len(values) == len(variables) and all(
+        value.shape == tuple(variable.shape)
+        for value, variable in zip(values, variables, strict=True)
+    )
+    if not fits or not isinstance(history, list):
+        raise RunError(f"the snapshot {path} belongs to another model or optimiser; train again")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return history
+
+
+def _variables(model: "keras.Model") -> list[Any]:
+    # `variables`, not `weights`: the states of random layers (dropout, augmentation) count too.
+    return [*model.variables, *model.optimizer.variables]

@@ -1,0 +1,38 @@
+"""What all tests share: no test touches the user's cache or the current folder's runs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before Keras is imported anywhere: quiet start, and two workers do not fight for the cores.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, request
+) -> None:
+    """Give every test an empty cache; those that need the real one ask for the network."""
+    if request.node.get_closest_marker("network") is None:
+        monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("CONVSCOPE_DATA", raising=False)
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on scikit-learn's digits, trained once for all tests that only read it."""
+    from convscope import api
+    from convscope.progress import Progress
+
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    api.train(
+        "cnn-functional",
+        data="digits",
+        epochs=3,
+        precision="float32",
+        out=folder,
+        progress=Progress(),
+    )
+    return folder

@@ -1,0 +1,223 @@
+"""A run that is killed at any moment ends with the weights of one that never stopped."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from convscope import api
+from convscope.errors import ConfigError, DataError, RunError
+from convscope.progress import Progress
+from convscope.run import Run
+from convscope.training.results import read_results
+
+EPOCHS = 4
+TRAIN = {
+    "model": "cnn-subclassing",
+    "data": "digits",
+    "epochs": EPOCHS,
+    "precision": "float32",
+    "batch_size": 64,
+}
+
+
+def train(out: Path, **changes) -> Run:
+    return api.train(out=out, progress=Progress(), **{**TRAIN, **changes})
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Run:
+    return train(tmp_path_factory.mktemp("runs") / "uninterrupted")
+
+
+def weights(run: Run, which: str = "last") -> list[np.ndarray]:
+    return keras.saving.load_model(run.weights(which)).get_weights()
+
+
+def assert_same(run: Run, other: Run) -> None:
+    for which in ("last", "best"):
+        for mine, theirs in zip(weights(run, which), weights(other, which), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    timeless = [
+        [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in rows]
+        for rows in (read_results(run.results_file), read_results(other.results_file))
+    ]
+    assert timeless[0] == timeless[1]
+    assert run.metrics == other.metrics
+
+
+def start(out: Path, patch: str = "") -> subprocess.Popen:
+    """Train in a process of its own, which `patch` may prepare to die."""
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from convscope import api
+        from convscope.progress import Progress
+        def die(): os.kill(os.getpid(), signal.SIGKILL)
+        {textwrap.indent(textwrap.dedent(patch), " " * 8).strip()}
+        api.train(out=Path({str(out)!r}), progress=Progress(), **{TRAIN!r})
+    """
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
+
+
+# Dies when the file NAME is written for the Nth time: in the middle of it, or on either side of
+# the rename that makes it count.
+AT_RENAME = """
+    import convscope.storage as storage
+    replace, seen = os.replace, []
+    def dying(source, target):
+        if Path(target).name == "{name}":
+            seen.append(target)
+            if len(seen) == {nth} and "{when}" == "before": die()
+        replace(source, target)
+        if Path(target).name == "{name}" and len(seen) == {nth}: die()
+    storage.os.replace = dying
+"""
+MID_WRITE = """
+    import convscope.training.snapshot as snapshot
+    savez, seen = snapshot.np.savez, []
+    def dying(path, **arrays):
+        seen.append(path)
+        savez(path, **arrays)
+        if len(seen) == {nth}:
+            with open(path, "r+b") as file: file.truncate(path.stat().st_size // 2)
+            die()
+    snapshot.np.savez = dying
+"""
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        MID_WRITE.format(nth=2),
+        AT_RENAME.format(name="snapshot.npz", nth=1, when="before"),
+        AT_RENAME.format(name="snapshot.npz", nth=3, when="after"),
+        AT_RENAME.format(name="best.keras", nth=2, when="after"),
+        AT_RENAME.format(name="results.csv", nth=2, when="before"),
+        AT_RENAME.format(name="last.keras", nth=1, when="before"),
+    ],
+    ids=["mid-snapshot", "first-snapshot", "snapshot", "best", "table", "last"],
+)
+def test_killed_around_a_write(tmp_path, uninterrupted, patch):
+    out = tmp_path / "run"
+    assert start(out, patch).wait() == -signal.SIGKILL
+    assert Run.open(out).status == "killed"
+    assert_same(train(out, resume=True), uninterrupted)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_random_moments(tmp_path, uninterrupted, seed):
+    out = tmp_path / "run"
+    chance = random.Random(seed)
+    state = out / "run.json"
+    process = start(out)
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.005)
+    # Training takes a second or two from here.
+    time.sleep(chance.uniform(0, 1.5))
+    process.kill()
+    process.wait()
+    assert_same(train(out, resume=True), uninterrupted)
+
+
+def test_ctrl_c_and_a_larger_number_of_epochs(tmp_path, uninterrupted):
+    out = tmp_path / "run"
+    process = start(out)
+    results = out / "results.csv"
+    while not results.exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    assert Run.open(out).status in ("interrupted", "finished")
+    assert_same(train(out, resume=True), uninterrupted)
+
+    longer = train(tmp_path / "longer", epochs=EPOCHS + 2)
+    grown = train(out, epochs=EPOCHS + 2, resume=True)
+    assert len(read_results(grown.results_file)) == EPOCHS + 2
+    assert_same(grown, longer)
+    assert api.run_config(grown) == api.run_config(longer)
+    assert len(grown.state["test_openings"]) == 2
+
+
+def test_a_full_disk_stops_the_run_and_resume_goes_on(tmp_path, uninterrupted):
+    out = tmp_path / "run"
+    # A limit on the size of files, raised once the run is under way, is the full disk that needs
+    # no rights: the snapshot (7 MB with the optimiser's state) does not fit, the rest does.
+    patch = """
+        import resource, convscope.api as api_module
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        import convscope.training.snapshot as snapshot
+        savez, seen = snapshot.np.savez, []
+        def full(path, **arrays):
+            seen.append(path)
+            if len(seen) == 2:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+            savez(path, **arrays)
+        snapshot.np.savez = full
+    """
+    process = start(out, patch)
+    assert process.wait() == 1
+    run = Run.open(out)
+    assert not list(run.weights_dir.glob(".*"))
+    assert len(read_results(run.results_file)) == 1
+    assert_same(train(out, resume=True), uninterrupted)
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tmp_path, uninterrupted):
+    assert_same(train(tmp_path / "again"), uninterrupted)
+    other = weights(train(tmp_path / "other", seed=84))
+    assert not np.array_equal(other[0], weights(uninterrupted)[0])
+
+
+def test_config_alone_reproduces_the_run(tmp_path, uninterrupted):
+    run = api.train(config=uninterrupted.config_file, out=tmp_path / "run", progress=Progress())
+    assert_same(run, uninterrupted)
+
+
+def test_resume_of_a_finished_run_trains_nothing(tmp_path):
+    run = train(tmp_path / "run", epochs=1)
+    before = run.snapshot_file.stat().st_mtime_ns
+    again = train(run.path, epochs=1, resume=True)
+    assert again.snapshot_file.stat().st_mtime_ns == before
+    assert len(again.state["test_openings"]) == 1
+
+
+def test_what_resume_refuses(tmp_path, uninterrupted):
+    with pytest.raises(ConfigError, match="only --epochs may change"):
+        train(uninterrupted.path, seed=99, resume=True)
+    with pytest.raises(RunError, match="does not exist"):
+        train(tmp_path / "none", resume=True)
+    with pytest.raises(RunError, match="not empty"):
+        train(uninterrupted.path)
+    with (
+        uninterrupted.training_lock(),
+        pytest.raises(RunError, match="another process"),
+    ):
+        train(uninterrupted.path, resume=True)
+
+
+def test_a_damaged_snapshot_is_refused(tmp_path):
+    run = train(tmp_path / "run", epochs=1)
+    content = run.snapshot_file.read_bytes()
+    for damage in (b"", content[: len(content) // 2], b"not a zip file at all"):
+        run.snapshot_file.write_bytes(damage)
+        with pytest.raises(RunError, match="damaged"):
+            train(run.path, epochs=2, resume=True)
+
+
+def test_changed_data_is_noticed_on_resume(tmp_path):
+    run = train(tmp_path / "run", epochs=1)
+    lines = run.split_file.read_text().splitlines()
+    lines[5] = lines[5][:-16] + "0" * 16
+    run.split_file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match="1 differ"):
+        train(run.path, epochs=2, resume=True)
+    assert os.listdir(run.path)

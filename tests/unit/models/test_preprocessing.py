@@ -1,0 +1,152 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from convscope.errors import ConfigError
+from convscope.models.preprocessing import SCALINGS, preprocessing_layers
+from convscope.types import InputSpec
+
+SIZES = [
+    ((50, 37), (32, 32)),  # smaller
+    ((20, 21), (32, 40)),  # larger
+    ((100, 20), (32, 32)),  # smaller in one direction, larger in the other
+    ((9, 300), (64, 48)),
+]
+
+
+def picture(height: int, width: int, channels: int = 3) -> np.ndarray:
+    """Blocks of colour with sharp edges, the hardest case for resampling."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, channels))
+    return np.kron(coarse, np.ones((4, 4, 1)))[:height, :width].astype("uint8")
+
+
+def run(spec: InputSpec, images: np.ndarray) -> np.ndarray:
+    x = images
+    for layer in preprocessing_layers(spec):
+        x = layer(x)
+    return keras.ops.convert_to_numpy(x)
+
+
+@pytest.mark.parametrize(("before", "after"), SIZES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resizes_like_pillow(before, after, channels):
+    image = picture(*before, channels)
+    ours = run(InputSpec(*after, channels, "none"), image[None])[0]
+    pillow = Image.fromarray(image.squeeze()).resize(after[::-1], Image.Resampling.BILINEAR)
+    # Pillow rounds twice, after the rows and after the columns; half a level each time.
+    assert np.abs(ours - np.asarray(pillow).reshape(ours.shape)).max() <= 1.0
+
+
+@pytest.mark.parametrize(("before", "after"), SIZES)
+def test_resizes_like_keras_own_layer(before, after):
+    image = picture(*before)[None]
+    ours = run(InputSpec(*after, 3, "none"), image)
+    stock = keras.layers.Resizing(*after, antialias=True, dtype="float32")
+    theirs = keras.ops.convert_to_numpy(stock(image.astype("float32")))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_an_image_of_the_right_size_passes_untouched(dtype):
+    image = np.arange(256, dtype=dtype).reshape(1, 16, 16, 1)
+    if dtype == "float32":
+        image += 0.3
+    seen = run(InputSpec(16, 16, 1, "none"), image)
+    assert seen.dtype == np.float32
+    np.testing.assert_array_equal(seen, image.astype("float32"))
+
+
+def test_unit_scaling_gives_zero_to_one():
+    image = np.array([0, 51, 255, 128], dtype="uint8").reshape(1, 2, 2, 1)
+    seen = run(InputSpec(2, 2, 1), image).ravel()
+    np.testing.assert_allclose(seen, [0.0, 0.2, 1.0, 128 / 255], rtol=1e-6)
+
+
+def test_uint8_and_float_pixels_mean_the_same():
+    image = picture(50, 37)[None]
+    spec = InputSpec(32, 32, 3)
+    np.testing.assert_array_equal(run(spec, image), run(spec, image.astype("float32")))
+
+
+def test_half_precision_policy_does_not_round_the_pixels():
+    image = picture(50, 37)[None]
+    spec = InputSpec(32, 32, 3)
+    full = run(spec, image)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = run(spec, image)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert mixed.dtype == np.float32
+    np.testing.assert_array_equal(mixed, full)
+
+
+def test_saves_itself_as_keras_own_layer():
+    layer = preprocessing_layers(InputSpec(8, 9, 3))[0]
+    config = keras.saving.serialize_keras_object(layer)
+    assert (config["module"], config["class_name"]) == ("keras.layers", "Resizing")
+    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
+    assert type(again) is keras.layers.Resizing
+    assert (again.height, again.width, again.interpolation) == (8, 9, "bilinear")
+    assert again.antialias
+
+
+def test_none_scaling_adds_no_layer():
+    assert [layer.name for layer in preprocessing_layers(InputSpec(8, 8, 3, "none"))] == ["resize"]
+    assert [layer.name for layer in preprocessing_layers(InputSpec(8, 8, 3, "unit"))] == [
+        "resize",
+        "rescale",
+    ]
+
+
+def test_an_unknown_scaling_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"'units'.*none, unit"):
+        preprocessing_layers(InputSpec(8, 8, 3, "units"))
+    assert sorted(SCALINGS) == ["none", "unit"]
+
+
+def test_an_impossible_size_is_refused():
+    with pytest.raises(ConfigError, match="0x8"):
+        preprocessing_layers(InputSpec(0, 8, 3))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="looks at TensorFlow graphs")
+class TestTensorFlowGraph:
+    """What runs when the layers are traced into a graph, as in training and in an export."""
+
+    @staticmethod
+    def traced(size, spec):
+        import tensorflow as tf
+
+        layer = preprocessing_layers(spec)[0]
+        signature = [tf.TensorSpec((None, *size, 3), tf.uint8)]
+        function = tf.function(lambda x: layer(x), input_signature=signature)
+        operations = {op.type for op in function.get_concrete_function().graph.get_operations()}
+        return function, operations
+
+    def test_the_right_size_costs_nothing(self):
+        _, operations = self.traced((32, 32), InputSpec(32, 32, 3))
+        assert not operations & {"ScaleAndTranslate", "ResizeBilinear"}
+
+    def test_enlarging_takes_the_short_way(self):
+        _, operations = self.traced((16, 32), InputSpec(32, 32, 3))
+        assert "ResizeBilinear" in operations
+        assert "ScaleAndTranslate" not in operations
+
+    def test_shrinking_is_antialiased(self):
+        _, operations = self.traced((64, 32), InputSpec(32, 32, 3))
+        assert "ScaleAndTranslate" in operations
+
+    def test_sizes_may_be_unknown_until_it_runs(self):
+        function, _ = self.traced((None, None), InputSpec(32, 32, 3))
+        layer = preprocessing_layers(InputSpec(32, 32, 3))[0]
+        for size in [(32, 32), (50, 37), (20, 21)]:
+            image = picture(*size)[None]
+            np.testing.assert_allclose(function(image), layer(image), atol=1e-3)
+        exact = picture(32, 32)[None]
+        np.testing.assert_array_equal(function(exact), exact)

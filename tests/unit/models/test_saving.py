@@ -1,0 +1,135 @@
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from convscope.errors import ConfigError, UnknownNameError
+from convscope.models import MODELS
+from convscope.models.saving import PortableModel, portable_model, save_portable
+from convscope.types import InputSpec
+
+STYLES = ["cnn-sequential", "cnn-functional", "cnn-subclassing"]
+SPEC = InputSpec(12, 12, 3)
+
+# A process that knows Keras and nothing else.
+RELOAD = """
+import sys
+import keras
+import numpy as np
+
+folder, *names = sys.argv[1:]
+x = np.load(f"{folder}/x.npy")
+for name in names:
+    model = keras.saving.load_model(f"{folder}/{name}.keras")
+    assert getattr(model, "optimizer", None) is None
+    assert {str(w.dtype) for w in model.weights} == {"float32"}
+    assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
+    np.save(f"{folder}/{name}.npy", keras.ops.convert_to_numpy(model(x)))
+assert not [module for module in sys.modules if module.startswith("convscope")]
+"""
+
+
+@pytest.fixture
+def mixed_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def test_a_fresh_process_with_keras_alone_gives_the_same_answers(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (6, 20, 15, 3), dtype="uint8")
+    np.save(tmp_path / "x.npy", x)
+    expected = {}
+    for name in STYLES:
+        model = MODELS.get(name)(SPEC, 4)
+        save_portable(name, SPEC, 4, model.get_weights(), tmp_path / f"{name}.keras")
+        expected[name] = keras.ops.convert_to_numpy(model(x))
+    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
+    command = [sys.executable, "-c", RELOAD, str(tmp_path), *STYLES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in STYLES:
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), expected[name], atol=1e-6)
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".keras"] * 3 + [".npy"] * 4
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_the_file_holds_keras_own_layers_only(name, tmp_path):
+    path = tmp_path / "best.keras"
+    save_portable(name, SPEC, 4, MODELS.get(name)(SPEC, 4).get_weights(), path)
+    with zipfile.ZipFile(path) as file:
+        config = json.loads(file.read("config.json"))
+    assert config["class_name"] == "Functional"
+    assert not config["compile_config"]
+    assert {layer["module"] for layer in config["config"]["layers"]} == {"keras.layers"}
+
+
+@pytest.mark.usefixtures("mixed_precision")
+@pytest.mark.parametrize("name", STYLES)
+def test_a_model_trained_in_mixed_precision_is_saved_in_float32(name, tmp_path):
+    model = MODELS.get(name)(SPEC, 4)
+    path = tmp_path / "best.keras"
+    save_portable(name, SPEC, 4, model.get_weights(), path)
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    again = keras.saving.load_model(path)
+    # layers[0] is the input, which computes nothing.
+    assert {layer.compute_dtype for layer in again.layers[1:]} == {"float32"}
+    assert again.inputs[0].dtype == "float32"
+    for a, b in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_building_the_twin_draws_no_random_numbers():
+    random.seed(3)
+    expected = random.random()
+    random.seed(3)
+    PortableModel("cnn-subclassing", SPEC, 4)
+    assert random.random() == expected
+
+
+def test_saving_again_and_again_keeps_nothing(tmp_path):
+    model = MODELS.get("cnn-subclassing")(SPEC, 4)
+    portable = PortableModel("cnn-subclassing", SPEC, 4)
+    graph = portable.model
+    counts = []
+    for _ in range(3):
+        for _ in range(3):
+            portable.save(model.get_weights(), tmp_path / "last.keras")
+        gc.collect()
+        counts.append(len(gc.get_objects()))
+    assert portable.model is graph
+    assert counts[2] - counts[1] < 50
+
+
+def test_each_save_holds_the_weights_of_that_moment(tmp_path):
+    model = MODELS.get("cnn-functional")(SPEC, 4)
+    portable = PortableModel("cnn-functional", SPEC, 4)
+    first = model.get_weights()
+    portable.save(first, tmp_path / "a.keras")
+    portable.save([w + 1 for w in first], tmp_path / "b.keras")
+    a = keras.saving.load_model(tmp_path / "a.keras").get_weights()
+    b = keras.saving.load_model(tmp_path / "b.keras").get_weights()
+    for before, after, given in zip(a, b, first, strict=True):
+        np.testing.assert_array_equal(before, given)
+        np.testing.assert_array_equal(after, given + 1)
+
+
+def test_weights_of_another_model_are_refused_and_nothing_is_written(tmp_path):
+    weights = MODELS.get("cnn-functional")(InputSpec(16, 16, 3), 4).get_weights()
+    with pytest.raises(ConfigError, match="do not fit the model 'cnn_functional'"):
+        save_portable("cnn-functional", SPEC, 4, weights, tmp_path / "best.keras")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(UnknownNameError, match="cnn-sequential"):
+        portable_model("cnn-sequental", SPEC, 4, [])
+    assert keras.config.dtype_policy().name == "float32"
