@@ -31,6 +31,9 @@ from convscope.types import Dataset, ImagePrediction, InputSpec, Predictions, Un
 if TYPE_CHECKING:
     import keras
 
+    from convscope.datasets._findings import CheckReport
+    from convscope.models.sheet import ModelSheet
+
 
 def load(
     data: str | Path = "cifar10",
@@ -213,7 +216,8 @@ def evaluate(
         by_split = _predict_splits(run, which, dataset, batch_size, by, about, progress)
 
     names = run.class_names
-    metrics = {"weights": which, **{key: judge(by_split[key], names) for key in ("val", "test")}}
+    metrics: dict[str, Any] = {"weights": which}
+    metrics |= {name: judge(by_split[name], names) for name in ("val", "test")}
     run.write_json(run.metrics_file, metrics)
     matrix = confusion_matrix(by_split["test"])
     write_confusion(matrix, names, run.confusion_table)
@@ -259,6 +263,61 @@ def predict(
     return predict_files(
         network, files, spec, run.class_names, batch_size=batch_size, progress=progress
     )
+
+
+def check(
+    data: str | Path, *, data_dir: Path | str | None = None, progress: Progress | None = None
+) -> "CheckReport":
+    """Look for what spoils training: broken files, odd modes, duplicates, leaks between parts.
+
+    Args:
+        data: A folder of images (its files are looked at), or a registered name (its pixels are).
+        data_dir: A further place to look for the files of a registered dataset.
+        progress: Told of each image; None draws on standard error.
+
+    Raises:
+        UnknownNameError: If `data` is neither a registered name nor a folder.
+        DataError: If the folder is missing or has no folders of classes.
+    """
+    from convscope.datasets.check import check_dataset, check_folder
+
+    progress = progress or console_progress()
+    _, folder = _name_data(data)
+    if folder is not None:
+        return check_folder(folder, progress=progress)
+    return check_dataset(load(data, data_dir=data_dir, progress=progress), progress=progress)
+
+
+def describe(
+    model: str,
+    *,
+    image_size: int = 32,
+    channels: int = 3,
+    n_classes: int = 10,
+    picture: Path | str | None = None,
+) -> "ModelSheet":
+    """Return a model's layers, the arithmetic of their sizes, and what they cost.
+
+    Args:
+        model: A registered model.
+        image_size: Side in pixels that the network sees.
+        channels: 1 for grey, 3 for RGB.
+        n_classes: At least 2.
+        picture: Where to draw the architecture; None draws nothing.
+
+    Raises:
+        UnknownNameError: If there is no such model.
+        ConfigError: If the model cannot be built for that size.
+    """
+    from convscope.models.diagram import draw_architecture
+    from convscope.models.sheet import model_sheet
+
+    MODELS.entry(model)
+    backends.configure()
+    network = MODELS.get(model)(InputSpec(image_size, image_size, channels), n_classes)
+    if picture is not None:
+        draw_architecture(network, Path(picture), title=model)
+    return model_sheet(network)
 
 
 def run_config(run: Run) -> RunConfig:

@@ -4,6 +4,8 @@ import contextlib
 import datetime
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,10 +209,12 @@ class Run:
             yield
 
     def weights_sha256(self, which: str) -> str:
-        """Return the SHA-256 of the saved model "best" or "last", to tell models apart.
+        """Return the SHA-256 of the weights in the saved model "best" or "last".
+
+        Of the weights only: the file around them holds the date on which it was saved.
 
         Raises:
-            RunError: If that model was not saved.
+            RunError: If that model was not saved or is damaged.
         """
         path = self.weights(which)
         if not path.is_file():
@@ -218,8 +222,11 @@ class Run:
                 f"there is no saved model {path}; go on with the run: "
                 f"convscope train --resume {self.path}"
             )
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+            raise RunError(f"the saved model {path} is damaged") from None
 
     # What happened.
 

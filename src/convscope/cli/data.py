@@ -81,20 +81,17 @@ def check(
     Nothing is changed. The exit code is 1 if there is an error among the findings.
     """
     from convscope import api
-    from convscope.cli._tables import NUMBER, TEXT, console, print_table
-    from convscope.progress import console_progress
+    from convscope.cli._tables import TEXT, console, print_table
     from convscope.storage import write_text
 
-    report = api.check(data, data_dir=data_dir, progress=console_progress())
-    target = out or Path(f"{report.name}-check.json")
+    report = api.check(data, data_dir=data_dir)
     if json:
-        typer.echo(report.to_json())
+        typer.echo(report.to_json(), nl=False)
     else:
-        print_table(
-            [("", TEXT), ("finding", TEXT), ("files", NUMBER), ("what to do", TEXT)],
-            report.rows(),
-        )
-        write_text(target, report.to_json() + "\n")
-        console().print(f"\nall files  {target}", markup=False, soft_wrap=True)
+        columns = ("", "finding", "what", "where", "what to do")
+        print_table([(name, TEXT) for name in columns], report.rows())
+        target = out or Path(f"{Path(report.source).name}-check.json")
+        write_text(target, report.to_json())
+        console().print(f"\n{report.summary()}\nall of it  {target}", markup=False, soft_wrap=True)
     if report.has_errors:
         raise typer.Exit(1)

@@ -39,30 +39,59 @@ def show(
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
 
     picture = out or Path(f"{name}.png")
-    sheet = api.describe_model(
+    sheet = api.describe(
         name, image_size=image_size, channels=channels, n_classes=classes, picture=picture
     )
     print_table(
         [("layer", TEXT), ("type", TEXT), ("output shape", TEXT), ("parameters", NUMBER)],
-        ([row.name, row.type, row.output_shape, f"{row.n_params:,}"] for row in sheet.layers),
+        ([row.name, row.kind, _shape(row.output_shape), f"{row.params:,}"] for row in sheet.layers),
         title=f"{name}, {image_size} x {image_size} x {channels}, {classes} classes",
     )
-    out_console = console()
-    out_console.print(
-        f"\nparameters {sheet.n_params:,}: trainable {sheet.n_trainable:,}, "
-        f"not trainable {sheet.n_params - sheet.n_trainable:,}\n"
+    print_table(
+        [("", TEXT), ("", NUMBER)],
+        [
+            ["total parameters", f"{sheet.n_params:,}"],
+            ["trainable", f"{sheet.n_trainable:,}"],
+            ["not trainable", f"{sheet.n_params - sheet.n_trainable:,}"],
+        ],
     )
+    console().print()
     print_table(
         [
             ("layer", TEXT),
-            ("kernel", TEXT),
-            ("stride", TEXT),
-            ("padding", TEXT),
-            ("size: floor((N + 2p - k)/s) + 1", TEXT),
-            ("sees", NUMBER),
+            ("kernel k", NUMBER),
+            ("stride s", NUMBER),
+            ("padding 2p", NUMBER),
+            ("size N_out = floor((N_in + 2p - k)/s) + 1", TEXT),
+            ("sees, pixels", NUMBER),
+            ("parameters", NUMBER),
             ("multiply-adds", NUMBER),
         ],
-        sheet.geometry_rows(),
+        [
+            *(
+                [
+                    layer.name,
+                    _pair(layer.kernel),
+                    _pair(layer.stride),
+                    _pair(layer.padding),
+                    layer.formula or _shape(layer.output_shape),
+                    _pair(layer.receptive_field),
+                    f"{layer.params:,}",
+                    f"{layer.multiply_adds:,}",
+                ]
+                for layer in sheet.geometry
+            ),
+            ["all", *[None] * 5, f"{sheet.n_params:,}", f"{sheet.n_multiply_adds:,}"],
+        ],
     )
-    out_console.print(f"\nmultiply-adds {sheet.n_multiply_adds:,} for one image")
-    out_console.print(f"picture       {picture}", markup=False, soft_wrap=True)
+    console().print(f"\npicture  {picture}", markup=False, soft_wrap=True)
+
+
+def _shape(shape: tuple[int | None, ...]) -> str:
+    return " x ".join("any" if side is None else str(side) for side in shape)
+
+
+def _pair(pair: tuple[int, int] | None) -> str | None:
+    if pair is None:
+        return None
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} x {pair[1]}"

@@ -64,7 +64,7 @@ def train(
     The defaults are the tutorial's: CIFAR-10, its small CNN, its settings. After Ctrl-C, a crash or
     a reboot, --resume goes on to the very weights that an uninterrupted run would have.
 
-    Examples:
+    For example:
 
         convscope train --data digits --epochs 5           seconds, nothing to download
 

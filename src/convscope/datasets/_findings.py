@@ -21,6 +21,7 @@ class Finding:
         remedy: What to do about it, in one sentence.
         files: All files (or folders, or image ids) that it is about.
         groups: For duplicates, which of the files belong together.
+        details: For unreadable files, why; a line for each, which begins with its name.
     """
 
     severity: Severity
@@ -29,6 +30,7 @@ class Finding:
     remedy: str
     files: tuple[str, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,13 @@ class CheckReport:
             n_files: How many files to name; the others are counted.
 
         Returns:
-            Severity, kind, message, files (one a line; those that belong together joined by
-            " = "), remedy.
+            Severity, kind, message, files (one a line, with the reason if they cannot be read;
+            those that belong together joined by " = "), remedy.
         """
         rows: list[tuple[str, str, str, str, str]] = []
         for finding in self.findings:
-            things = [" = ".join(group) for group in finding.groups] or list(finding.files)
+            groups = [" = ".join(group) for group in finding.groups]
+            things = groups or list(finding.details or finding.files)
             shown = things[:n_files]
             if len(things) > n_files:
                 shown.append(f"and {len(things) - n_files:,} more")

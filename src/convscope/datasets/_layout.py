@@ -1,11 +1,10 @@
 """How a folder of images is laid out: parts, classes, files, and what is wrong with that."""
 
 import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convscope.datasets._scan import printable
+from convscope.datasets._wording import counted, printable, quoted
 from convscope.datasets.decode import (
     Skipped,
     is_hidden,
@@ -166,7 +165,7 @@ def _find_problems(layout: Layout, parts: dict[str, Path]) -> None:
         place = parts.get(part, layout.root)
         for name in sorted(name for name, files in classes.items() if not files):
             others = sum((place / name) in path.parents for path in layout.skipped.others)
-            aside = f" ({others} files there are not images)" if others else ""
+            aside = f" ({counted(others, 'file')} there, but not of images)" if others else ""
             layout.problems.append(
                 Problem(
                     "empty-class",
@@ -202,23 +201,9 @@ def _find_problems(layout: Layout, parts: dict[str, Path]) -> None:
         )
 
 
-def quoted(names: Iterable[str], most: int = 5) -> str:
-    """Return names for a message, the first few in full.
-
-    Examples:
-        >>> quoted(["cat", "dog"])
-        "'cat', 'dog'"
-        >>> quoted(["a", "b", "c"], most=1)
-        "'a' and 2 more"
-    """
-    names = [printable(name) for name in names]
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
-
-
 def _no_classes(layout: Layout, place: Path) -> DataError:
     if layout.strays:
-        said = f"has {len(layout.strays)} images but no class folders"
+        said = f"has {counted(len(layout.strays), 'image')} but no class folders"
     elif layout.skipped.hidden or layout.skipped.others or layout.unused:
         said = "has no class folders"
     else:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from convscope.datasets._findings import Finding, Severity
-from convscope.datasets._layout import Layout, quoted
+from convscope.datasets._layout import Layout
 from convscope.datasets._pillow import ImageHeader
-from convscope.datasets._scan import printable
-from convscope.datasets.folder import TOLERATED, spell_size
+from convscope.datasets._wording import counted, printable, quoted, spell_size
+from convscope.datasets.folder import TOLERATED
 
 MIN_SIDE = 8
 """Images with a side of fewer pixels are called tiny."""
@@ -85,7 +85,7 @@ def on_layout(layout: Layout) -> list[Finding]:
     for severity, kind, names, said, remedy in rows:
         if names:
             files = tuple(map(printable, names))
-            findings.append(Finding(severity, kind, f"{len(files):,} {said}", remedy, files))
+            findings.append(Finding(severity, kind, f"{said}: {len(files):,}", remedy, files))
     return findings
 
 
@@ -102,10 +102,10 @@ def on_faults(layout: Layout, faults: Mapping[str, str]) -> list[Finding]:
         Finding(
             "error",
             "unreadable",
-            f"{len(faults):,} images cannot be read",
+            f"images that cannot be read: {len(faults):,}",
             "Replace or delete them: training leaves them out.",
-            # Each reason begins with the file's name.
-            tuple(faults.values()),
+            tuple(map(printable, faults)),
+            details=tuple(faults.values()),
         )
     ]
     for part, classes in layout.parts.items():
@@ -117,7 +117,7 @@ def on_faults(layout: Layout, faults: Mapping[str, str]) -> list[Finding]:
                     Finding(
                         "error",
                         "mostly-unreadable",
-                        f"{len(broken)} of the {len(names)} images in class "
+                        f"{len(broken)} of {counted(len(names), 'image')} in class "
                         f"'{printable(class_name)}'{where} cannot be read",
                         f"Training refuses a folder where more than {TOLERATED:.0%} of a class "
                         "is broken.",
@@ -199,7 +199,7 @@ def on_headers(headers: Mapping[str, ImageHeader]) -> list[Finding]:
     for severity, kind, is_odd, said, remedy in _ODD:
         files = tuple(printable(name) for name, header in headers.items() if is_odd(header))
         if files:
-            findings.append(Finding(severity, kind, f"{len(files):,} {said}", remedy, files))
+            findings.append(Finding(severity, kind, f"{said}: {len(files):,}", remedy, files))
     sizes = {(header.height, header.width) for header in headers.values()}
     if len(sizes) > 1:
         by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))

@@ -186,7 +186,7 @@ def _refuse(label: str, error: Exception, max_pixels: int) -> NoReturn:
     if isinstance(error, ImageError):
         reason = text
     elif isinstance(error, UnidentifiedImageError):
-        reason = f"is not an image of a known kind ({', '.join(FORMATS)})"
+        reason = f"is not a whole image of a known kind ({', '.join(FORMATS)})"
     elif isinstance(error, Image.DecompressionBombError):
         stated = re.search(r"\d+", text)
         pixels = f"{int(stated[0]):,} pixels" if stated else "by its header"

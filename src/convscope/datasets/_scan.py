@@ -19,6 +19,7 @@ import PIL
 
 from convscope.datasets._parallel import map_ordered, n_workers
 from convscope.datasets._pillow import read_header
+from convscope.datasets._wording import printable
 from convscope.datasets.decode import DECODER_VERSION
 from convscope.errors import ImageError, StorageError
 from convscope.progress import Progress
@@ -53,11 +54,6 @@ class FileFacts:
     width: int
     grey: bool
     fault: str
-
-
-def printable(name: str) -> str:
-    """Return a file name with bytes that are not UTF-8 spelled out, so that it can be shown."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def read_bytes(root: Path, name: str) -> bytes:

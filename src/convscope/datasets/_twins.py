@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from convscope.datasets._findings import Finding, Severity
-from convscope.datasets._scan import printable
+from convscope.datasets._wording import printable
 from convscope.datasets.duplicates import Fingerprints, equal_groups, near_groups
 
 # In sets that are much alike by nature (handwritten digits), nearness means less.

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from convscope.datasets import DATASETS, DataRequest
-from convscope.datasets._layout import Layout, quoted, read_layout
+from convscope.datasets._layout import Layout, read_layout
 from convscope.datasets._scan import FileFacts, scan_files
-from convscope.datasets.decode import Skipped
+from convscope.datasets._wording import counted, quoted, spell_size
 from convscope.datasets.pack import Pack, pack_images
 from convscope.errors import DataError
 from convscope.types import Dataset, SealedSplit, Split
@@ -82,7 +82,7 @@ def _choose(files: Sequence[FileFacts], wanted: int | None) -> tuple[tuple[int, 
     """Return the size and channels that all images get, and a line that says so."""
     readable = [file for file in files if not file.fault]
     if not readable:
-        raise DataError(f"none of the {len(files)} images can be read ({files[0].fault})")
+        raise DataError(f"none of {counted(len(files), 'image')} can be read ({files[0].fault})")
     channels = 1 if all(file.grey for file in readable) else 3
     colour = "grey" if channels == 1 else "RGB"
     sizes = Counter((file.height, file.width) for file in readable)
@@ -100,21 +100,6 @@ def _choose(files: Sequence[FileFacts], wanted: int | None) -> tuple[tuple[int, 
     return size, channels, f"images become {spell_size(size)}, {colour} ({theirs}; {advice})"
 
 
-def spell_size(size: tuple[int, int]) -> str:
-    """Return a (height, width) for people.
-
-    Examples:
-        >>> spell_size((64, 64))
-        '64 x 64 pixels'
-        >>> spell_size((48, 64))
-        '64 pixels wide and 48 high'
-    """
-    height, width = size
-    if height == width:
-        return f"{width} x {height} pixels"
-    return f"{width} pixels wide and {height} high"
-
-
 def _check_faults(layout: Layout, faults: dict[str, str]) -> None:
     for part, classes in layout.parts.items():
         for name, files in classes.items():
@@ -122,7 +107,7 @@ def _check_faults(layout: Layout, faults: dict[str, str]) -> None:
             if len(broken) > TOLERATED * len(files):
                 where = f" of {part}" if layout.divided else ""
                 raise DataError(
-                    f"{len(broken)} of the {len(files)} images in class '{name}'{where} cannot be "
+                    f"{len(broken)} of {counted(len(files), 'image')} in class '{name}'{where} cannot be "
                     f"read (first: {faults[broken[0]]}), more than {TOLERATED:.0%}; "
                     f"{_see(layout.root)}"
                 )
@@ -157,25 +142,28 @@ def _fingerprint(files: Sequence[FileFacts], pack: Pack) -> str:
 
 def ignored(layout: Layout) -> list[str]:
     """Return lines that say what of the folder is not used."""
-    skipped: Skipped = layout.skipped
+    skipped = layout.skipped
     lines = []
     if skipped.hidden:
         hidden = quoted(map(layout.below, skipped.hidden), most=3)
-        lines.append(f"ignored {len(skipped.hidden)} hidden files or folders: {hidden}")
+        count = counted(len(skipped.hidden), "hidden file or folder", "hidden files or folders")
+        lines.append(f"ignored {count}: {hidden}")
     if skipped.others:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in skipped.others)
         told = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common(5))
-        lines.append(f"ignored {len(skipped.others):,} files that are not images ({told})")
+        lines.append(f"ignored {counted(len(skipped.others), 'file')} not of images ({told})")
     if layout.strays:
         lines.append(
-            f"ignored {len(layout.strays):,} images beside the class folders, which belong to no "
-            f"class: {quoted(layout.strays, most=3)}"
+            f"ignored {counted(len(layout.strays), 'image')} beside the class folders, of no class: "
+            f"{quoted(layout.strays, most=3)}"
         )
     if layout.unused:
         lines.append(f"ignored folders beside train: {quoted(layout.unused)}")
     if skipped.loops:
         loops = quoted(map(layout.below, skipped.loops), most=3)
-        lines.append(f"ignored {len(skipped.loops)} links to folders seen already: {loops}")
+        lines.append(
+            f"ignored {counted(len(skipped.loops), 'link')} to folders seen already: {loops}"
+        )
     return lines
 
 
@@ -184,8 +172,9 @@ def _left_out(root: Path, faults: dict[str, str]) -> list[str]:
         return []
     first = "; ".join(list(faults.values())[:3])
     more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-    count = "1 image" if len(faults) == 1 else f"{len(faults):,} images"
-    return [f"left out {count} that cannot be read: {first}{more}; {_see(root)}"]
+    return [
+        f"left out {counted(len(faults), 'image')} that cannot be read: {first}{more}; {_see(root)}"
+    ]
 
 
 def _see(root: Path) -> str:
