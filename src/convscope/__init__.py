@@ -1,3 +1,54 @@
-"""Train, compare, explain and ship convolutional image classifiers."""
+"""Train, compare, explain and ship convolutional image classifiers.
+
+The verbs of the command line, as functions with the same words:
+
+    import convscope
+
+    run = convscope.train("cnn-functional", data="cifar10", recipe="tutorial", seed=83)
+    run.metrics["test"]["accuracy"]
+
+Names are loaded when they are first used, so importing convscope costs next to nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ConvscopeError",
+    "Dataset",
+    "Progress",
+    "Run",
+    "check",
+    "describe",
+    "evaluate",
+    "load",
+    "predict",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from convscope.api import check, describe, evaluate, load, predict, train
+    from convscope.errors import ConvscopeError
+    from convscope.progress import Progress
+    from convscope.run import Run
+    from convscope.types import Dataset
+
+_HOMES = {
+    "ConvscopeError": "errors",
+    "Dataset": "types",
+    "Progress": "progress",
+    "Run": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'convscope' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(f"convscope.{_HOMES.get(name, 'api')}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

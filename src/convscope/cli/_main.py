@@ -13,6 +13,8 @@ app = typer.Typer(
     name="convscope",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Paragraphs flow to the width of the terminal.
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: convscope train --data digits   (seconds, nothing to download)",
 )

@@ -19,7 +19,7 @@ DataArgument = Annotated[
 def show(
     data: DataArgument = "cifar10",
     out: Annotated[
-        Path | None, typer.Option(help="Where the picture goes.  [DATA-samples.png]")
+        Path | None, typer.Option(help="Where the picture goes. Default: DATA-samples.png.")
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Side in pixels to which a folder's images are resized.")

@@ -28,7 +28,9 @@ def show(
     image_size: Annotated[int, typer.Option(min=1, help="Side of the input in pixels.")] = 32,
     channels: Annotated[int, typer.Option(min=1, max=3, help="1 for grey, 3 for RGB.")] = 3,
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 10,
-    out: Annotated[Path | None, typer.Option(help="Where the picture goes.  [NAME.png]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the picture goes. Default: NAME.png.")
+    ] = None,
 ) -> None:
     """Show a model: its layers, the arithmetic of each size, and a picture.
 

@@ -9,7 +9,7 @@ from convscope.run import ROOT, Run
 
 
 def runs(
-    root: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="The folder of runs.")] = ROOT,
+    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of runs.")] = ROOT,
 ) -> None:
     """List the runs with their state and accuracy, the oldest first."""
     from convscope.cli._tables import NUMBER, TEXT, print_table

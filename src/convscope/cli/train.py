@@ -10,23 +10,27 @@ from convscope.cli._options import DataDir
 
 def train(
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="With --resume: the run to go on with.")
+        str | None, typer.Argument(metavar="RUN", help="With --resume: the run to go on with.")
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="A dataset (see 'convscope datasets') or a folder of images.  [cifar10]"),
+        typer.Option(
+            help="A dataset (see 'convscope datasets') or a folder of images. Default: cifar10."
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="See 'convscope models'.  [cnn-sequential]")
+        str | None, typer.Option(help="See 'convscope models'. Default: cnn-sequential.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="See 'convscope recipes'.  [tutorial]")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="See 'convscope recipes'. Default: tutorial.")
+    ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of initial weights and image order.  [83]")
+        int | None, typer.Option(help="Of initial weights and image order. Default: 83.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Side in pixels that the network sees.  [the data's]")
+        int | None, typer.Option(help="Side in pixels that the network sees. Default: the data's.")
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     precision: Annotated[
@@ -46,7 +50,7 @@ def train(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder to make.  [one below runs/]")
+        Path | None, typer.Option(help="The run folder to make. Default: one below runs/.")
     ] = None,
     resume: Annotated[
         bool,
@@ -66,13 +70,14 @@ def train(
 
     For example:
 
-        convscope train --data digits --epochs 5           seconds, nothing to download
-
-        convscope train --model cnn-functional --seed 1    the tutorial, another style and seed
-
-        convscope train --data photos/ --image-size 64     a folder with a sub-folder per class
-
-        convscope train --resume runs/NAME --epochs 30     go on, and longer
+        # seconds, nothing to download
+        convscope train --data digits --epochs 5
+        # the tutorial, in another style, with another seed
+        convscope train --model cnn-functional --seed 1
+        # your own images, a sub-folder for each class
+        convscope train --data photos/ --image-size 64
+        # go on with a run, and longer
+        convscope train --resume runs/NAME --epochs 30
     """
     from convscope import api
     from convscope.cli._summary import print_summary
