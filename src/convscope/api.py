@@ -142,6 +142,8 @@ def train(
         with run.training_lock():
             wanted = resolve_resumed(run_config(run), from_file, given)
             dataset = _load_for(wanted, data_dir, progress)
+            if not run.split_file.exists():  # killed before it began
+                _describe(run, wanted, dataset)
             for part in ("train", "val"):
                 verify_split(dataset, run.split_file, part)
             _fit(run, wanted, dataset, trackers, progress)
@@ -390,13 +392,13 @@ def _describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
     from convscope.report.figures import draw_samples
 
     write_text(run.config_file, dump_config(config))
+    spec = dataclasses.asdict(input_spec(dataset, config))
+    # From here on it is a run; what a kill keeps from being written, --resume writes.
+    run.record(status="created", input=spec, provenance=dataset.provenance)
     run.write_json(run.classes_file, list(dataset.class_names))
     run.write_json(run.environment_file, backends.environment(config.backend))
-    write_split(dataset, run.split_file)
     draw_samples(*sample_images(dataset), run.samples_picture)
-    spec = dataclasses.asdict(input_spec(dataset, config))
-    # Last: a folder without run.json is not a run, so a kill before this leaves none.
-    run.record(status="created", input=spec, provenance=dataset.provenance)
+    write_split(dataset, run.split_file)
 
 
 def _fit(

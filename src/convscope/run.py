@@ -146,7 +146,7 @@ class Run:
                 except FileExistsError:
                     if not path.is_dir():
                         raise RunError(f"{path} is a file; choose another --out") from None
-                    if any(path.iterdir()):
+                    if any(not _is_remains(item) for item in path.iterdir()):
                         advice = (
                             f"continue it with: convscope train --resume {path}"
                             if cls(path).state_file.exists()
@@ -311,6 +311,11 @@ class Run:
     def write_json(path: Path, content: Any) -> None:
         """Write a JSON file atomically."""
         write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _is_remains(path: Path) -> bool:
+    """Tell whether a file is all that is left of a run that was killed before it was one."""
+    return path.name in ("config.yaml", ".lock") or path.match(".*.part*")
 
 
 def _read_json(path: Path) -> Any:

@@ -83,13 +83,14 @@ def train(
     from convscope.cli._summary import print_summary
     from convscope.errors import ConfigError
     from convscope.recipe import parse_setting
+    from convscope.run import Run
 
     if run is not None and not resume:
         raise ConfigError(f"'{run}' is not an option; to go on with a run: --resume {run}")
     if run is not None and out is not None:
         raise ConfigError("give the run to resume once: as RUN or as --out")
     target = run or out
-    if resume and run is None and out is not None and not out.exists():
+    if resume and run is None and out is not None and not Run(out).state_file.exists():
         # A script that is started again after a reboot need not know whether it got this far.
         resume = False
     try:
