@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test check backends docs-results clean
+.PHONY: train test check backends clean
 
 train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's settings
 	$(BIN)/convscope train
@@ -16,7 +16,7 @@ check: .venv/.dev ## Format, lint, types, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-backends: .venv/.backends ## Run the tests on JAX and on torch
+backends: .venv/.backends ## Run the tests on JAX and on torch (minutes)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest
 	KERAS_BACKEND=torch $(BIN)/python -m pytest
 

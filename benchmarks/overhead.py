@@ -15,7 +15,9 @@ snapshot, table). Lanes:
 Each lane is a process of its own that trains one epoch when told to and waits otherwise, so only
 one works at a time. In each round every lane trains one epoch, in random order; a ratio is taken
 within the round, so a machine whose speed drifts does not decide it. The first epoch, which
-compiles, is not counted. Prints the median of the ratios with a 95 % bootstrap interval.
+compiles, is not counted. A round in which other processes (or other guests of the same host) took
+more than 5 % of the processors during any lane's epoch is void for all lanes. Prints the median of
+the ratios with a 95 % bootstrap interval.
 """
 
 import argparse
@@ -30,6 +32,10 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+DISTURBED = 0.05
+PATIENCE = 4
+"""Rounds tried for each one that is to count."""
 
 LANES = ("tutorial", "tutorial-2", "convscope", "convscope-bf16")
 
@@ -46,27 +52,42 @@ def main() -> None:
 
     context = multiprocessing.get_context("spawn")
     lanes: dict[str, Connection] = {}
+    pids: dict[str, int] = {}
+    most = PATIENCE * options.rounds + 1
     for name in options.lanes:
         ours, theirs = context.Pipe()
-        context.Process(target=lane, args=(name, theirs, options.rounds + 1), daemon=True).start()
-        lanes[name] = ours
+        process = context.Process(target=lane, args=(name, theirs, most), daemon=True)
+        process.start()
+        lanes[name], pids[name] = ours, process.pid or 0
         ours.recv()  # loaded; nothing runs until it is told to
     print("epoch seconds, the first not counted")
     print("round  " + "".join(f"{name:>16}" for name in lanes))
     order, chance = list(lanes), random.Random(options.seed)
     seconds: dict[str, list[float]] = {name: [] for name in lanes}
-    for number in range(options.rounds + 1):
+    for number in range(most):
         chance.shuffle(order)
-        took = {}
+        took, disturbed = {}, 0.0
         for name in order:
-            start = time.perf_counter()
+            before, start = cpu_seconds(pids[name]), time.perf_counter()
             lanes[name].send("epoch")
             lanes[name].recv()
             took[name] = time.perf_counter() - start
-        print(f"{number or 'first'!s:<7}" + "".join(f"{took[name]:16.2f}" for name in lanes))
-        if number:
+            all_of_it, its_own = (
+                b - a for a, b in zip(before, cpu_seconds(pids[name]), strict=True)
+            )
+            others = (all_of_it - its_own) / (took[name] * (os.cpu_count() or 1))
+            disturbed = max(disturbed, others)
+        void = disturbed > DISTURBED
+        label = "first" if number == 0 else "void" if void else str(len(seconds[order[0]]) + 1)
+        times = "".join(f"{took[name]:16.2f}" for name in lanes)
+        print(f"{label:<7}{times}   others took {disturbed:.0%}", flush=True)
+        if number and not void:
             for name, value in took.items():
                 seconds[name].append(value)
+        if len(seconds[order[0]]) == options.rounds:
+            break
+    else:
+        raise SystemExit("the machine is too busy to measure anything; try again later")
     memory = {}
     for name, pipe in lanes.items():
         pipe.send("memory")
@@ -91,6 +112,19 @@ def main() -> None:
         )
     if options.out:
         options.out.write_text(json.dumps({"base": base, "lanes": results}, indent=2) + "\n")
+
+
+def cpu_seconds(pid: int) -> tuple[float, float]:
+    """Return the seconds that all processors were busy or stolen, and those of one process."""
+    tick = os.sysconf("SC_CLK_TCK")
+    try:
+        machine = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        process = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # not Linux: no round is void
+        return 0.0, 0.0
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, machine)
+    busy = user + nice + system + irq + softirq + steal
+    return busy / tick, (int(process[11]) + int(process[12])) / tick
 
 
 def bootstrap(ratios: list[float], n: int = 10_000) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import numpy as np
 from convscope.datasets import DATASETS, DataRequest
 from convscope.datasets._layout import Layout, read_layout
 from convscope.datasets._scan import FileFacts, scan_files
-from convscope.datasets._wording import counted, quoted, spell_size
+from convscope.datasets._wording import counted, printable, quoted, spell_size
 from convscope.datasets.pack import Pack, pack_images
 from convscope.errors import DataError
 from convscope.types import Dataset, SealedSplit, Split
@@ -105,9 +105,9 @@ def _check_faults(layout: Layout, faults: dict[str, str]) -> None:
         for name, files in classes.items():
             broken = [file for file in files if file in faults]
             if len(broken) > TOLERATED * len(files):
-                where = f" of {part}" if layout.divided else ""
+                where = f"'{name}' of {part}" if layout.divided else f"'{name}'"
                 raise DataError(
-                    f"{len(broken)} of {counted(len(files), 'image')} in class '{name}'{where} cannot be "
+                    f"{len(broken)} of {counted(len(files), 'image')} in class {where} cannot be "
                     f"read (first: {faults[broken[0]]}), more than {TOLERATED:.0%}; "
                     f"{_see(layout.root)}"
                 )
@@ -153,28 +153,23 @@ def ignored(layout: Layout) -> list[str]:
         told = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common(5))
         lines.append(f"ignored {counted(len(skipped.others), 'file')} not of images ({told})")
     if layout.strays:
-        lines.append(
-            f"ignored {counted(len(layout.strays), 'image')} beside the class folders, of no class: "
-            f"{quoted(layout.strays, most=3)}"
-        )
+        count, first = counted(len(layout.strays), "image"), quoted(layout.strays, most=3)
+        lines.append(f"ignored {count} beside the class folders, of no class: {first}")
     if layout.unused:
         lines.append(f"ignored folders beside train: {quoted(layout.unused)}")
     if skipped.loops:
-        loops = quoted(map(layout.below, skipped.loops), most=3)
-        lines.append(
-            f"ignored {counted(len(skipped.loops), 'link')} to folders seen already: {loops}"
-        )
+        count = counted(len(skipped.loops), "link")
+        first = quoted(map(layout.below, skipped.loops), most=3)
+        lines.append(f"ignored {count} to folders seen already: {first}")
     return lines
 
 
 def _left_out(root: Path, faults: dict[str, str]) -> list[str]:
     if not faults:
         return []
-    first = "; ".join(list(faults.values())[:3])
-    more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-    return [
-        f"left out {counted(len(faults), 'image')} that cannot be read: {first}{more}; {_see(root)}"
-    ]
+    count, first = counted(len(faults), "image"), "; ".join(list(faults.values())[:3])
+    more = f"; and {len(faults) - 3:,} more" if len(faults) > 3 else ""
+    return [f"left out {count} that cannot be read: {first}{more}; {_see(root)}"]
 
 
 def _see(root: Path) -> str:

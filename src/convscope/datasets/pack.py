@@ -92,8 +92,8 @@ def pack_images(
                 return pack
             sweep(packed, work.key)
             _make(final, work, progress)
-            pack = _open(final, work)
-            drop_superseded(packed, final)
+            if (pack := _open(final, work)) is not None:
+                drop_superseded(packed, final)
     except (StorageError, OSError) as error:
         if not _is_refusal(error if isinstance(error, OSError) else error.__cause__):
             raise

@@ -122,11 +122,13 @@ def top_k_accuracy(probs: FloatArray, labels: IntArray, *, k: int) -> float:
     """
     from sklearn.metrics import top_k_accuracy_score
 
-    return float(
-        top_k_accuracy_score(labels, probs, k=k, labels=np.arange(probs.shape[1]))
-        if probs.shape[1] > 2
-        else (np.argsort(-probs, axis=1)[:, :k] == labels[:, None]).any(axis=1).mean()
-    )
+    n_classes = probs.shape[1]
+    # scikit-learn warns of the first, and wants one column for the second.
+    if k >= n_classes:
+        return 1.0
+    if n_classes == 2:
+        return float((probs.argmax(axis=1) == labels).mean())
+    return float(top_k_accuracy_score(labels, probs, k=k, labels=np.arange(n_classes)))
 
 
 def confusion_matrix(predictions: Predictions) -> IntArray:

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import resource
@@ -185,9 +186,7 @@ def test_exif_orientation_is_applied(file_format: str, orientation: int) -> None
     corner = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1),
               7: (-1, -1), 8: (-1, 0)}[orientation]  # fmt: skip
     assert pixels.shape == ((16, 32) if orientation < 5 else (32, 16))
-    bright = {
-        (row, column) for row in (0, -1) for column in (0, -1) if pixels[row, column] > 200
-    }
+    bright = {(row, column) for row in (0, -1) for column in (0, -1) if pixels[row, column] > 200}
     assert bright == {corner}
     header = read_header(content)
     assert (header.height, header.width) == pixels.shape
@@ -233,7 +232,10 @@ def test_truncation_is_refused_even_if_somebody_allowed_it(
         (b"", r"is empty \(0 bytes\)"),
         (b"This is no picture.\n", "is not a whole image of a known kind"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a whole image of a known kind"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a whole image of a known kind"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+            "is not a whole image of a known kind",
+        ),
         (b"\x89PNG\r\n\x1a\n", "photo.png"),
     ],
 )
@@ -312,10 +314,8 @@ def test_nothing_leaks_from_pillow(capfd: pytest.CaptureFixture[str]) -> None:
 
         def work() -> None:
             for content in files * 20:
-                try:
+                with contextlib.suppress(ImageError):
                     decode_image(content, channels=3)
-                except ImageError:
-                    pass
 
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:

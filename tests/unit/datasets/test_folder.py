@@ -239,7 +239,10 @@ def refusals(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     fill(tmp_path / "gap", {"cat": 1, "dog": 1})
     (tmp_path / "gap" / "mouse").mkdir()
     (tmp_path / "gap" / "mouse" / "x.txt").write_text("x")
-    yield tmp_path / "gap", r"class 'mouse' in .*gap has no image \(1 file there, but not of images\)"
+    yield (
+        tmp_path / "gap",
+        r"class 'mouse' in .*gap has no image \(1 file there, but not of images\)",
+    )
     yield fill(tmp_path / "one", {"cat": 2}), "one class folder only, 'cat'"
     fill(tmp_path / "noval" / "test", {"cat": 1, "dog": 1})
     yield tmp_path / "noval", r"has test/ but no train/"

@@ -1,0 +1,58 @@
+"""`convscope datasets`, `recipes` and `runs`."""
+
+import shutil
+
+from convscope.datasets import DATASETS
+from convscope.recipes import RECIPES
+from convscope.run import Run
+
+
+def test_all_datasets_are_listed(cli):
+    done = cli("datasets")
+    assert done.code == 0
+    names = {line.split()[0] for line in done.out.splitlines()[1:]}
+    # A folder is given by its path, not by the name of its loader.
+    assert set(DATASETS.names()) - {"folder"} | {"PATH"} <= names
+    assert "folder" not in names
+    for entry in DATASETS.entries():
+        assert entry.summary.split()[0] in done.out
+
+
+def test_all_recipes_are_listed(cli):
+    done = cli("recipes")
+    assert done.code == 0
+    for entry in RECIPES.entries():
+        assert entry.name in done.out
+        assert entry.summary in " ".join(done.out.split())
+
+
+def test_runs_are_listed_oldest_first_with_their_state(cli, digits_run, tmp_path):
+    for name, created in (("b", "2026-01-01T10:00:00"), ("a", "2026-02-01T11:30:00")):
+        shutil.copytree(digits_run, tmp_path / "runs" / name)
+        Run(tmp_path / "runs" / name).record(created=created)
+    unjudged = Run.create(tmp_path / "runs" / "[c]", "")
+    unjudged.record(status="training", created="2026-03-01T00:00:00")
+    (tmp_path / "runs" / "not a run").mkdir()
+    done = cli("runs")
+    assert done.code == 0
+    rows = [line.split() for line in done.out.splitlines()[1:]]
+    metrics = Run.open(digits_run).metrics
+    numbers = [f"{metrics[part]['accuracy']:.4f}" for part in ("val", "test")]
+    assert rows == [
+        ["b", "finished", "2026-01-01", "10:00", *numbers, "1"],
+        ["a", "finished", "2026-02-01", "11:30", *numbers, "1"],
+        ["[c]", "killed", "2026-03-01", "00:00", "0"],
+    ]
+    assert cli("runs", tmp_path / "runs").out == done.out
+
+
+def test_runs_while_one_is_being_trained(cli, tmp_path):
+    run = Run.create(tmp_path / "runs" / "busy", "")
+    run.record(status="training")
+    with run.training_lock():
+        assert "training" in cli("runs").out
+    assert "killed" in cli("runs").out
+
+
+def test_no_runs_yet(fails):
+    assert "there is no folder runs; runs appear there after 'convscope train'" in fails(2, "runs")

@@ -1,0 +1,139 @@
+"""`convscope data show` and `convscope data check`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A folder of two classes with eight images each, made of the digits 3 and 7."""
+    bunch = load_digits()
+    root = tmp_path / "pictures"
+    for digit in (3, 7):
+        (root / f"class {digit}").mkdir(parents=True)
+        for index, image in enumerate(bunch.images[bunch.target == digit][:8]):
+            pixels = np.kron(np.rint(image * 255 / 16), np.ones((4, 4))).astype(np.uint8)
+            Image.fromarray(pixels).save(root / f"class {digit}" / f"{index}.png")
+    return root
+
+
+def state_of(root: Path) -> list[tuple[str, int]]:
+    return sorted((str(path), path.stat().st_mtime_ns) for path in root.rglob("*"))
+
+
+def test_show_writes_a_picture_and_counts_the_classes(cli):
+    done = cli("data", "show", "digits")
+    assert done.code == 0
+    with Image.open("digits-samples.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.convert("L").getextrema()[0] < 64, "it is not blank"
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["class", "train", "val", "test"]
+    counts = {line.split()[0]: list(map(int, _numbers(line))) for line in lines[1:12]}
+    true = np.bincount(load_digits().target)
+    for digit in range(10):
+        assert sum(counts[str(digit)]) == true[digit]
+    assert sum(counts["all"]) == 1797
+    assert counts["all"] == [1149, 288, 360]
+    assert "8 x 8 pixels, grey" in done.out
+    assert "CC BY 4.0" in done.out
+    assert "picture    digits-samples.png" in done.out
+
+
+def _numbers(line: str) -> list[str]:
+    return [number.replace(",", "") for number in line.split()[1:]]
+
+
+def test_show_takes_a_folder_and_says_what_it_does_to_the_images(cli, folder, tmp_path):
+    before = state_of(folder)
+    out = tmp_path / "elsewhere" / "grid.png"
+    done = cli("data", "show", folder, "--image-size", "12", "--out", out)
+    assert done.code == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert "12 x 12 pixels, grey" in done.out
+    assert "images become 12 x 12, grey (all are 32 x 32; as you chose)" in " ".join(
+        done.err.split()
+    )
+    assert state_of(folder) == before
+
+
+def test_show_refuses(cli, fails, tmp_path):
+    assert "did you mean 'digits'?" in fails(2, "data", "show", "digit")
+    assert "nowhere" in fails(2, "data", "show", tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
+    done = cli("data", "show", "digits", "--image-size", "0")
+    assert done.code == 2
+    assert "--image-size" in done.err
+
+
+def test_check_of_clean_data_is_exit_code_0(cli, folder, tmp_path):
+    before = state_of(folder)
+    done = cli("data", "check", folder)
+    assert done.code == 0, done.out
+    assert "all of it  pictures-check.json" in done.out
+    report = json.loads((tmp_path / "pictures-check.json").read_text())
+    assert report["has_errors"] is False
+    assert report["n_images"] == 16
+    assert report["counts"] == {"all": {"class 3": 8, "class 7": 8}} or sum(
+        sum(part.values()) for part in report["counts"].values()
+    ) == 16
+    assert state_of(folder) == before
+
+
+def test_check_finds_broken_files_and_is_exit_code_1(cli, folder, tmp_path):
+    (folder / "class 3" / "broken.png").write_bytes(b"no image")
+    done = cli("data", "check", folder, "--out", "deep/findings.json")
+    assert done.code == 1
+    assert "class 3/broken.png" in done.out
+    report = json.loads((tmp_path / "deep" / "findings.json").read_text())
+    assert report["has_errors"] is True
+    kinds = {finding["kind"]: finding for finding in report["findings"]}
+    assert kinds["unreadable"]["files"] == ["class 3/broken.png"]
+    assert kinds["unreadable"]["remedy"]
+
+
+def test_check_finds_a_leak_between_parts(cli, folder, tmp_path):
+    split = tmp_path / "split"
+    for part in ("train", "test"):
+        for digit in (3, 7):
+            (split / part / f"class {digit}").mkdir(parents=True)
+    for digit in (3, 7):
+        for index in range(8):
+            part = "train" if index < 5 else "test"
+            source = folder / f"class {digit}" / f"{index}.png"
+            target = split / part / f"class {digit}" / f"{index}.png"
+            target.write_bytes(source.read_bytes())
+    leaked = (split / "train" / "class 7" / "1.png").read_bytes()
+    (split / "test" / "class 7" / "again.png").write_bytes(leaked)
+    done = cli("data", "check", split, "--json")
+    assert done.code == 1
+    report = json.loads(done.out)
+    groups = [
+        set(group)
+        for finding in report["findings"]
+        if finding["severity"] == "error"
+        for group in finding["groups"]
+    ]
+    assert {"train/class 7/1.png", "test/class 7/again.png"} in groups
+    assert not (tmp_path / "split-check.json").exists()
+
+
+def test_check_refuses(fails, tmp_path):
+    assert "did you mean 'digits'?" in fails(2, "data", "check", "digit")
+    assert "nowhere" in fails(2, "data", "check", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "empty" in fails(2, "data", "check", tmp_path / "empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_check_of_a_registered_dataset_looks_at_its_pixels(cli, tmp_path):
+    done = cli("data", "check", "digits")
+    report = json.loads((tmp_path / "digits-check.json").read_text())
+    assert report["n_images"] == 1797
+    assert done.code == (1 if report["has_errors"] else 0)
+    assert "1,797 images" in done.out

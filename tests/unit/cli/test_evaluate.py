@@ -1,0 +1,122 @@
+"""`convscope evaluate`: derives where it can, opens the test set where it must, and logs that."""
+
+import json
+import shutil
+
+import pytest
+
+from convscope.run import Run
+
+
+@pytest.fixture
+def run(digits_run, tmp_path) -> Run:
+    shutil.copytree(digits_run, tmp_path / "copy")
+    return Run(tmp_path / "copy")
+
+
+def test_json_is_the_metrics_and_nothing_else(cli, run):
+    before = json.loads(run.metrics_file.read_text())
+    run.metrics_file.unlink()
+    done = cli("evaluate", run.path, "--json")
+    assert done.code == 0
+    assert json.loads(done.out) == before == run.metrics
+    assert 0.5 < before["test"]["accuracy"] <= 1
+    assert before["test"]["n_images"] == 360
+
+
+def test_numbers_and_pictures_come_from_what_is_saved_without_the_model(cli, run):
+    before = run.state["test_openings"]
+    assert [opening["by"] for opening in before] == ["train"]
+    for path in (run.metrics_file, run.confusion_picture, run.confusion_table):
+        path.unlink()
+    saved = run.predictions_file.stat().st_mtime_ns
+    assert cli("evaluate", run.path).code == 0
+    assert run.state["test_openings"] == before
+    assert run.predictions_file.stat().st_mtime_ns == saved
+    assert run.confusion_picture.read_bytes().startswith(b"\x89PNG")
+    rows = [line.split(",") for line in run.confusion_table.read_text().splitlines()]
+    counts = [[int(count) for count in row[1:]] for row in rows[1:]]
+    right = sum(counts[index][index] for index in range(10))
+    assert right / sum(map(sum, counts)) == run.metrics["test"]["accuracy"]
+
+
+def test_fresh_and_other_weights_open_the_test_set_and_say_so(cli, run):
+    saved = run.metrics
+    done = cli("evaluate", run.path, "--fresh")
+    assert done.code == 0
+    assert "test images opened 2 times in this run" in done.out
+    assert run.metrics == saved
+    assert cli("evaluate", run.path, "--weights", "best").code == 0
+    assert run.metrics["weights"] == "best"
+    openings = run.state["test_openings"]
+    assert [opening["by"] for opening in openings] == ["train", "evaluate", "evaluate"]
+    assert [opening["weights"] for opening in openings] == ["last", "last", "best"]
+    assert {opening["n_images"] for opening in openings} == {360}
+    # Those of best are kept now, so asking again opens nothing.
+    assert cli("evaluate", run.path, "--weights", "best").code == 0
+    assert run.state["test_openings"] == openings
+
+
+def test_each_class_is_listed_with_its_numbers(cli, run):
+    lines = cli("evaluate", run.path).out.splitlines()
+    assert lines[0].split() == ["class", "precision", "recall", "F1", "images"]
+    for name, line in zip("0123456789", lines[1:11], strict=True):
+        row = run.metrics["test"]["per_class"][name]
+        numbers = [f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
+        assert line.split() == [name, *numbers, str(row["n_images"])]
+
+
+def test_damaged_predictions_name_the_remedy_and_it_works(cli, fails, run):
+    content = run.predictions_file.read_bytes()
+    for damage in (b"", b"PAR1 nonsense PAR1", content[: len(content) // 2], content[:-9] + b"x"):
+        run.predictions_file.write_bytes(damage)
+        line = fails(2, "evaluate", run.path)
+        assert "predictions.parquet is damaged" in line
+        assert "--fresh" in line
+    assert cli("evaluate", run.path, "--fresh").code == 0
+    assert cli("evaluate", run.path).code == 0
+
+
+def test_changed_weights_are_not_judged_by_old_predictions(cli, run):
+    shutil.copyfile(run.weights("best"), run.weights("last"))
+    best, last = run.weights_sha256("best"), run.weights_sha256("last")
+    assert best == last
+    epochs = run.results_file.read_text().splitlines()[1:]
+    accuracies = [float(row.split(",")[4]) for row in epochs]
+    n_before = len(run.state["test_openings"])
+    assert cli("evaluate", run.path).code == 0
+    # The file is another only if the last epoch was not the best.
+    another = accuracies.index(max(accuracies)) != len(accuracies) - 1
+    assert len(run.state["test_openings"]) == n_before + another
+
+
+def test_what_is_refused(fails, run, tmp_path):
+    assert "does not exist" in fails(2, "evaluate", "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "it holds no run.json" in fails(2, "evaluate", tmp_path / "empty")
+    line = fails(2, "evaluate", run.path, "--weights", "bets")
+    assert "unknown weights 'bets'; did you mean 'best'?" in line
+    content = run.weights("last").read_bytes()
+    run.weights("last").write_bytes(content[: len(content) // 2])
+    assert "last.keras is damaged" in fails(2, "evaluate", run.path)
+    run.weights("last").unlink()
+    assert f"--resume {run.path}" in fails(2, "evaluate", run.path)
+    run.write_json(run.state_file, {**run.state, "format": 2})
+    assert "newer convscope" in fails(2, "evaluate", run.path)
+    run.state_file.write_text("{")
+    assert "run.json is damaged" in fails(2, "evaluate", run.path)
+
+
+def test_a_run_is_found_by_its_name_below_runs(cli, run, tmp_path):
+    shutil.move(run.path, tmp_path / "runs" / "mine")
+    done = cli("evaluate", "mine")
+    assert done.code == 0
+    assert "runs/mine" in done.out
+
+
+def test_a_folder_called_like_the_dataset_does_not_take_its_place(cli, run, tmp_path):
+    # As after: convscope train --data digits --out digits
+    shutil.move(run.path, tmp_path / "digits")
+    done = cli("evaluate", "digits", "--fresh")
+    assert done.code == 0, done.err
+    assert cli("data", "show", "digits").code == 0

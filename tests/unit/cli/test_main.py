@@ -1,0 +1,215 @@
+"""What all commands share: help, errors in one line, exit codes."""
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+
+import click
+import pytest
+import typer
+
+import convscope
+from convscope.cli import _main
+from convscope.cli._main import EXTRA_OF, app
+
+
+def commands(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_all_commands_are_there():
+    wanted = {"train", "evaluate", "predict", "data", "models", "datasets", "recipes", "runs"}
+    assert {path[0] for path in COMMANDS if path} == wanted
+    assert {("data", "show"), ("data", "check"), ("models", "show")} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_each_command_explains_itself_and_all_its_options(cli, path, option):
+    done = cli(*path, option)
+    command = COMMANDS[path]
+    assert done.code == 0
+    assert done.err == ""
+    assert "Usage: convscope" in done.out
+    assert command.help
+    assert command.help.split("\n")[0] in done.out
+    for parameter in command.params:
+        if parameter.name != "help":
+            assert getattr(parameter, "help", None), f"{path}: {parameter.name} has no help"
+        if isinstance(parameter, click.Option) or parameter.param_type_name == "option":
+            assert parameter.opts[0] in done.out
+
+
+def test_version(cli):
+    assert cli("--version").out == f"convscope {convscope.__version__}\n"
+
+
+def test_no_command_shows_the_help(cli):
+    done = cli()
+    assert "Usage: convscope" in done.out + done.err
+    assert "train" in done.out + done.err
+
+
+def test_an_unknown_command_and_an_unknown_option_are_the_users_mistake(cli):
+    done = cli("trian")
+    assert done.code == 2
+    assert "trian" in done.err
+    assert "Traceback" not in done.err
+    done = cli("train", "--epoch", "3")
+    assert done.code == 2
+    assert "--epochs" in done.err
+
+
+def test_an_error_is_a_line_and_with_debug_also_a_traceback(cli):
+    plain = cli("evaluate", "nowhere")
+    assert plain.code == 2
+    assert "Traceback" not in plain.err
+    debug = cli("--debug", "evaluate", "nowhere")
+    assert debug.code == 2
+    assert debug.err.startswith("Traceback (most recent call last):")
+    assert "RunError" in debug.err
+    assert debug.err.endswith(plain.err)
+
+
+def test_the_environment_asks_for_tracebacks_too(cli, monkeypatch):
+    monkeypatch.setenv("CONVSCOPE_DEBUG", "1")
+    assert "Traceback" in cli("evaluate", "nowhere").err
+
+
+def test_a_defect_is_a_line_that_says_so(cli, fails, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("division by\nzero")
+
+    monkeypatch.setattr("convscope.run.Run.find_all", broken)
+    line = fails(1, "runs")
+    assert "unexpected ZeroDivisionError: division by (" in line
+    assert "CONVSCOPE_DEBUG=1" in line
+    assert "find_all" in cli("--debug", "runs").err
+
+
+def test_ctrl_c_outside_of_training_is_exit_code_130(cli, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convscope.run.Run.find_all", interrupted)
+    done = cli("runs")
+    assert done.code == 130
+    assert "Traceback" not in done.err
+    # Before any command runs, while Python still imports things.
+    monkeypatch.setattr(_main, "app", interrupted)
+    assert cli("runs").code == 130
+
+
+def test_python_dash_m_is_the_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "convscope", "recipes"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "tutorial" in done.stdout
+
+
+def test_looking_around_imports_no_framework():
+    done = python(
+        """
+        import sys
+        from convscope.cli import main
+        for line in ["--help", "train --help", "predict -h", "models", "datasets", "recipes"]:
+            sys.argv = ["convscope", *line.split()]
+            try:
+                main()
+            except SystemExit as stopped:
+                assert not stopped.code, line
+        heavy = {"keras", "tensorflow", "jax", "torch", "matplotlib", "sklearn", "scipy", "pyarrow"}
+        print("loaded:", sorted(heavy & set(sys.modules)), file=sys.stderr)
+        """
+    )
+    assert done.stderr == "loaded: []\n"
+    assert done.returncode == 0
+
+
+# Python as it is where some packages are not installed.
+WITHOUT = """
+    import sys
+    from importlib.machinery import PathFinder
+    missing = set(sys.argv[1].split(","))
+    class Finder(PathFinder):
+        @classmethod
+        def find_spec(cls, name, path=None, target=None):
+            if name.partition(".")[0] in missing:
+                return None
+            return super().find_spec(name, path, target)
+    sys.meta_path[:] = [Finder if finder is PathFinder else finder for finder in sys.meta_path]
+    del sys.argv[1]
+    from convscope.cli import main
+    main()
+"""
+
+
+@pytest.mark.parametrize("missing", ["keras", ",".join(EXTRA_OF)], ids=["keras", "base"])
+def test_training_without_the_extra_names_the_pip_command(tmp_path, missing):
+    out = tmp_path / "run"
+    done = python(WITHOUT, missing, "train", "--data", "digits", "--out", out)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'convscope[train]'" in done.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate RUN",
+        "evaluate RUN --fresh",
+        "predict RUN RUN/samples.png",
+        "data show digits",
+        "data check digits",
+        "models show cnn-functional",
+    ],
+)
+def test_the_base_install_says_what_a_command_lacks(tmp_path, monkeypatch, digits_run, command):
+    monkeypatch.chdir(tmp_path)
+    arguments = command.replace("RUN", str(digits_run)).split()
+    done = python(WITHOUT, ",".join(EXTRA_OF), *arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "pip install 'convscope[train]'" in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    for number in range(2_000):
+        folder = tmp_path / f"run-{number:05}"
+        folder.mkdir()
+        (folder / "run.json").write_text('{"status": "finished", "created": "2026-01-01"}')
+    writer = subprocess.Popen(
+        [sys.executable, "-m", "convscope", "runs", tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert writer.stdout is not None
+    assert writer.stderr is not None
+    assert "run" in writer.stdout.readline()
+    writer.stdout.close()
+    assert writer.stderr.read() == ""
+    writer.stderr.close()
+    assert writer.wait() in (0, 1)

@@ -1,0 +1,152 @@
+"""`convscope predict`: files, folders and patterns in, table, CSV or JSON out."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from convscope import api
+from convscope.progress import Progress
+
+
+@pytest.fixture(scope="session")
+def digit_files(tmp_path_factory) -> Path:
+    """Twelve test images of the digits as PNG files called LABEL-NUMBER.png, two folders deep."""
+    root = tmp_path_factory.mktemp("images") / "digits as files"
+    test = api.load("digits", progress=Progress()).test
+    assert test is not None
+    opened = test.open(lambda _: None)
+    for index in range(12):
+        folder = root if index < 8 else root / "more" / "deeper"
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(opened.images[index].squeeze())
+        picture.save(folder / f"{opened.labels[index]}-{index:02}.png")
+    (root / "notes.txt").write_text("not an image")
+    return root
+
+
+def images_of(root: Path) -> list[Path]:
+    return sorted(root.rglob("*.png"), key=lambda path: path.parts)
+
+
+@pytest.fixture
+def bad_file(tmp_path) -> Path:
+    path = tmp_path / "bad.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n and then nothing of the kind")
+    return path
+
+
+def test_json_has_every_class_and_sums_to_one(cli, digits_run, digit_files):
+    done = cli("predict", digits_run, digit_files, "--format", "json")
+    assert done.code == 0
+    content = json.loads(done.out)
+    assert content["skipped"] == []
+    assert [Path(item["image"]) for item in content["predictions"]] == images_of(digit_files)
+    right = 0
+    for item in content["predictions"]:
+        assert list(item["probs"]) == list("0123456789")
+        assert sum(item["probs"].values()) == pytest.approx(1, abs=1e-5)
+        assert item["class"] == max(item["probs"], key=item["probs"].get)
+        right += Path(item["image"]).name[0] == item["class"]
+    assert right >= 7, "a model that has learnt the digits knows most of twelve"
+
+
+def test_csv_and_json_say_the_same_whatever_the_batch_size(cli, digits_run, digit_files):
+    as_json = json.loads(cli("predict", digits_run, digit_files, "--format", "json").out)
+    done = cli("predict", digits_run, digit_files, "--format", "csv", "--batch-size", "5")
+    assert done.code == 0
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    assert list(rows[0]) == ["image", "class", *"0123456789"]
+    for row, item in zip(rows, as_json["predictions"], strict=True):
+        assert row["image"] == item["image"]
+        assert row["class"] == item["class"]
+        for name, prob in item["probs"].items():
+            assert float(row[name]) == pytest.approx(prob, abs=1e-5)
+
+
+@pytest.mark.parametrize("top", [1, 3, 99])
+def test_table_has_the_most_probable_classes(cli, digits_run, digit_files, top):
+    file = images_of(digit_files)[0]
+    probs = json.loads(cli("predict", digits_run, file, "--format", "json").out)
+    probs = probs["predictions"][0]["probs"]
+    done = cli("predict", digits_run, file, "--top", top)
+    assert done.code == 0
+    text = " ".join(done.out.split())
+    best = sorted(probs.items(), key=lambda item: -item[1])[:top]
+    assert " ".join(f"{name} {prob:.1%}" for name, prob in best) in text
+    assert text.count("%") == min(top, 10)
+
+
+@pytest.mark.parametrize("output", ["table", "csv", "json"])
+def test_a_bad_file_is_named_and_skipped(cli, digits_run, digit_files, bad_file, output):
+    good = images_of(digit_files)[:2]
+    done = cli("predict", digits_run, good[0], bad_file, good[1], "--format", output)
+    assert done.code == 1
+    (line,) = [line for line in done.err.splitlines() if line.startswith("skipped: ")]
+    assert str(bad_file) in line
+    assert "Traceback" not in done.err
+    if output == "json":
+        content = json.loads(done.out)
+        assert [Path(item["image"]) for item in content["predictions"]] == good
+        (skipped,) = content["skipped"]
+        assert Path(skipped["image"]) == bad_file
+        assert str(bad_file) in skipped["reason"]
+    elif output == "csv":
+        rows = list(csv.DictReader(io.StringIO(done.out)))
+        assert [Path(row["image"]) for row in rows] == good
+    else:
+        assert "".join(done.out.split()).count(".png") == 2
+        assert "bad.png" not in done.out
+
+
+@pytest.mark.parametrize("output", ["table", "csv", "json"])
+def test_bad_files_only(cli, digits_run, bad_file, output):
+    done = cli("predict", digits_run, bad_file, "--format", output)
+    assert done.code == 1
+    assert f"skipped: {bad_file}" in done.err
+    assert "unexpected" not in done.err
+
+
+def test_patterns_and_folders_and_each_image_once(cli, digits_run, digit_files):
+    def seen(*images: object) -> list[Path]:
+        done = cli("predict", digits_run, *images, "--format", "json")
+        assert done.code == 0
+        return [Path(item["image"]) for item in json.loads(done.out)["predictions"]]
+
+    everything = images_of(digit_files)
+    flat = [path for path in everything if path.parent == digit_files]
+    assert len(flat) == 8
+    assert seen(digit_files / "*.png") == flat
+    assert seen(digit_files / "**" / "*.png") == everything
+    assert seen(digit_files) == everything
+    assert seen(flat[3], digit_files, flat[0]) == [flat[3], *[p for p in everything if p != flat[3]]]
+
+
+def test_a_path_that_is_not_there(fails, digits_run, digit_files):
+    good = images_of(digit_files)[0]
+    assert "there is no file or folder nope.png" in fails(2, "predict", digits_run, good, "nope.png")
+    assert "no image in *.png" in fails(2, "predict", digits_run, "*.png")
+    assert "does not exist" in fails(2, "predict", "no-run", good)
+
+
+def test_no_image_at_all_is_a_usage_error(cli, digits_run):
+    done = cli("predict", digits_run)
+    assert done.code == 2
+    assert "IMAGE" in done.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX only")
+@pytest.mark.parametrize("output", ["table", "csv", "json"])
+def test_a_name_that_is_not_utf8(cli, digits_run, digit_files, tmp_path, output):
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (tmp_path / name).write_bytes(images_of(digit_files)[0].read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    done = cli("predict", digits_run, tmp_path / name, "--format", output)
+    assert done.code == 0, done.err
+    assert "caf" in done.out

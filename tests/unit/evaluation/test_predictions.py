@@ -1,0 +1,174 @@
+import os
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from convscope.errors import RunError
+from convscope.evaluation.predictions import (
+    load_model,
+    predict_files,
+    predict_images,
+    predict_split,
+    read_predictions,
+    save_predictions,
+)
+from convscope.progress import Progress
+from convscope.types import ImagePrediction, InputSpec, Predictions, Split, UnreadableImage
+
+NAMES = ["cat", "dog", "eel, wet"]
+
+
+def some_predictions(split="val", n_images=7, seed=0) -> Predictions:
+    rng = np.random.default_rng(seed)
+    return Predictions(
+        rng.dirichlet(np.ones(3), n_images).astype(np.float32),
+        rng.integers(0, 3, n_images),
+        np.array([f"{split}/ä {index}.png" for index in range(n_images)]),
+        split,
+    )
+
+
+def brightness_model() -> keras.Model:
+    """Two classes, dark and bright, by the mean of the first channel; any size."""
+    pixels = keras.Input((None, None, 1))
+    mean = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(pixels))
+    probs = keras.layers.Dense(2, activation="softmax")(mean)
+    model = keras.Model(pixels, probs)
+    model.layers[-1].set_weights([np.array([[-8.0, 8.0]]), np.array([4.0, -4.0])])
+    return model
+
+
+def test_what_was_saved_is_read_back_to_the_bit(tmp_path):
+    path = tmp_path / "predictions.parquet"
+    saved = {"val": some_predictions("val", 7), "test": some_predictions("test", 4, seed=1)}
+    save_predictions(saved, NAMES, path, about={"weights": "last", "weights_sha256": "abc"})
+    found, metadata = read_predictions(path)
+    assert set(found) == {"val", "test"}
+    for name, part in saved.items():
+        again = found[name]
+        np.testing.assert_array_equal(again.probs, part.probs)
+        np.testing.assert_array_equal(again.labels, part.labels)
+        assert again.ids.tolist() == part.ids.tolist()
+        assert again.split == name
+        assert (again.probs.dtype, again.labels.dtype) == (np.float32, np.int64)
+    assert metadata.items() >= {"weights": "last", "weights_sha256": "abc"}.items()
+    assert metadata["classes"].split("\n") == NAMES
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_other_tools_can_read_the_table(tmp_path):
+    path = tmp_path / "predictions.parquet"
+    part = some_predictions()
+    save_predictions({"val": part}, NAMES, path, about={})
+    table = pq.read_table(path)
+    assert table.column_names == ["split", "id", "label", "prob_0", "prob_1", "prob_2"]
+    assert table["id"].to_pylist() == part.ids.tolist()
+    assert table["split"].unique().to_pylist() == ["val"]
+
+
+def test_more_than_ten_classes_keep_their_order(tmp_path):
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(12), 5).astype(np.float32)
+    part = Predictions(probs, rng.integers(0, 12, 5), np.array(list("abcde")), "val")
+    save_predictions({"val": part}, [f"c{i}" for i in range(12)], tmp_path / "p.parquet", about={})
+    np.testing.assert_array_equal(read_predictions(tmp_path / "p.parquet")[0]["val"].probs, probs)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "text", "columns", "labels"])
+def test_a_damaged_table_is_one_clear_line(tmp_path, damage):
+    path = tmp_path / "predictions.parquet"
+    save_predictions({"val": some_predictions()}, NAMES, path, about={})
+    content = path.read_bytes()
+    match damage:
+        case "empty":
+            path.write_bytes(b"")
+        case "half":
+            path.write_bytes(content[: len(content) // 2])
+        case "text":
+            path.write_text("split,id,label\n")
+        case "columns":
+            pq.write_table(pa.table({"split": ["val"], "id": ["a"]}), path)
+        case "labels":
+            table = {"split": ["val"], "id": ["a"], "label": ["cat"], "prob_0": [1.0]}
+            pq.write_table(pa.table(table), path)
+    with pytest.raises(RunError, match=r"predictions\.parquet is damaged.*--fresh") as caught:
+        read_predictions(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_batches_of_any_size_give_the_same_probabilities():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (10, 6, 6, 1), dtype=np.uint8)
+    split = Split(images, rng.integers(0, 2, 10), np.arange(10).astype(str))
+    model = brightness_model()
+    whole = predict_split(model, split, "val", batch_size=10, progress=Progress())
+    assert whole.probs.shape == (10, 2)
+    assert whole.probs.dtype == np.float32
+    for batch_size in (1, 3, 100):
+        part = predict_images(
+            model, images, batch_size=batch_size, progress=Progress(), label="Predicting"
+        )
+        np.testing.assert_allclose(part, whole.probs, atol=1e-6)
+    bright = images.mean(axis=(1, 2, 3)) > 127.5
+    assert (whole.probs.argmax(axis=1) == bright).all()
+
+
+def test_files_come_back_in_their_order_with_bad_ones_in_their_place(tmp_path):
+    files, expected = [], []
+    for index, value in enumerate([0, 255, None, 250, 3, None, None, 200]):
+        file = tmp_path / f"{index}.png"
+        if value is None:
+            file.write_bytes(b"no image")
+        else:
+            # Sizes and modes differ; the model sees 6 x 6 grey.
+            Image.new("RGB" if index % 2 else "L", (5 + index, 9), (value,) * 3 if index % 2 else value).save(file)
+        files.append(file)
+        expected.append(None if value is None else "bright" if value > 127 else "dark")
+    for batch_size in (1, 2, 3, 100):
+        found = list(
+            predict_files(
+                brightness_model(),
+                files,
+                InputSpec(6, 6, 1),
+                ["dark", "bright"],
+                batch_size=batch_size,
+                progress=Progress(),
+            )
+        )
+        assert [item.path for item in found] == files
+        for item, name in zip(found, expected, strict=True):
+            if name is None:
+                assert isinstance(item, UnreadableImage)
+                assert str(item.path) in item.reason
+            else:
+                assert isinstance(item, ImagePrediction)
+                assert item.class_name == name
+                assert sum(item.probs.values()) == pytest.approx(1.0, abs=1e-5)
+                assert item.top(1)[0][0] == name
+
+
+def test_a_missing_or_damaged_model_says_what_to_do(tmp_path):
+    path = tmp_path / "run" / "weights" / "last.keras"
+    with pytest.raises(RunError, match="no saved model.*--resume"):
+        load_model(path)
+    path.parent.mkdir(parents=True)
+    model = brightness_model()
+    model.save(path)
+    assert load_model(path).count_params() == model.count_params()
+    content = path.read_bytes()
+    for damage in (b"", content[: len(content) // 2], b"PK no zip"):
+        path.write_bytes(damage)
+        with pytest.raises(RunError, match=r"last\.keras is damaged") as caught:
+            load_model(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_saved_model_cannot_run_code(tmp_path):
+    path = tmp_path / "last.keras"
+    keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)]).save(path)
+    with pytest.raises(RunError, match="damaged"):
+        load_model(path)
