@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convscope import backend as backends
 from convscope.datasets import DATASETS, DataRequest
 from convscope.datasets.splits import divide, verify_split, write_split
-from convscope.errors import RunError, UnknownNameError
+from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.models import MODELS
 from convscope.progress import Progress, console_progress
 from convscope.recipe import (
@@ -117,6 +117,8 @@ def train(
         TrainingError: If the loss is not finite.
         StorageError: If a file cannot be written; the run can be resumed.
     """
+    from convscope.training.tracking import TRACKERS
+
     progress = progress or console_progress()
     options = {
         "model": model,
@@ -131,9 +133,11 @@ def train(
     }
     given = {**(settings or {}), **{k: v for k, v in options.items() if v is not None}}
     if data is not None:
-        given["data"], folder = _name_data(data)
-        given["data_path"] = str(folder) if folder else None
+        given |= _data_settings(data)
     from_file = read_config(Path(config)) if config else {}
+    for name in trackers:
+        if name not in TRACKERS:
+            raise UnknownNameError("tracker", name, TRACKERS)
 
     if resume:
         if out is None:
@@ -213,8 +217,9 @@ def evaluate(
         by_split = saved
     else:
         if dataset is None:
-            moved = {} if data is None else {"data_path": str(_name_data(data)[1])}
-            dataset = _load_for(config.model_copy(update=moved), data_dir, progress)
+            if data is not None:
+                config = config.model_copy(update=_data_settings(data))
+            dataset = _load_for(config, data_dir, progress)
         by_split = _predict_splits(run, which, dataset, batch_size, by, about, progress)
 
     names = run.class_names
@@ -315,6 +320,8 @@ def describe(
     from convscope.models.sheet import model_sheet
 
     MODELS.entry(model)
+    if channels not in (1, 3):
+        raise ConfigError(f"an image has 1 channel (grey) or 3 (RGB), not {channels}")
     backends.configure()
     network = MODELS.get(model)(InputSpec(image_size, image_size, channels), n_classes)
     if picture is not None:
@@ -354,6 +361,8 @@ def _resolve_new(
     """Return the settings of a new run, every "auto" replaced by what it comes to here."""
     from convscope.training.precision import choose_precision
 
+    # Before any name in it is looked up: it may come from a newer convscope.
+    resolve(Recipe(), from_file)
     chosen = {**from_file, **given}
     recipe = RECIPES.get(str(chosen.get("recipe", "tutorial")))()
     data = DATASETS.entry(str(chosen.get("data", "cifar10")))
@@ -378,12 +387,20 @@ def _load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress
 def _name_data(data: str | Path) -> tuple[str, Path | None]:
     """Tell a registered name from a folder: ("cifar10", None) or ("folder", its path)."""
     text = str(data)
+    if isinstance(data, str) and text != "folder" and text in DATASETS.names():
+        # Whatever lies in the current folder: `--data digits --out digits` must stay what it was.
+        return text, None
     if isinstance(data, Path) or "/" in text or "\\" in text or Path(text).is_dir():
         return "folder", Path(text).expanduser().resolve()
     if text == "folder":
         raise UnknownNameError("dataset", text, (), "; give the folder itself: --data PATH")
     DATASETS.entry(text)
     return text, None
+
+
+def _data_settings(data: str | Path) -> dict[str, Any]:
+    name, folder = _name_data(data)
+    return {"data": name, "data_path": str(folder) if folder else None}
 
 
 def _describe(run: Run, config: RunConfig, dataset: Dataset) -> None:

@@ -62,6 +62,9 @@ def _stderr_held_back() -> Iterator[None]:
 
     TensorFlow's libraries print some lines while they are loaded, before any log level applies.
     """
+    if sys.stderr is None:  # closed by whoever started the process
+        yield
+        return
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         visible = os.dup(2)

@@ -47,7 +47,7 @@ class ConsoleProgress(Progress):
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def task(self, label: str, total: int | None, unit: str) -> Iterator[Step]:
@@ -83,12 +83,16 @@ class ConsoleProgress(Progress):
         )
         from rich.progress import Progress as Bars
 
-        columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=24)]
+        def text(template: str) -> ProgressColumn:
+            # Labels and notes hold names of files, in which brackets are no markup.
+            return TextColumn(template, markup=False)
+
+        columns: list[ProgressColumn] = [text("{task.description}"), BarColumn(bar_width=24)]
         if unit == "B":
             columns += [DownloadColumn(), TransferSpeedColumn()]
         else:
-            columns += [MofNCompleteColumn(), TextColumn("{task.fields[rate]}")]
-        columns += [TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+            columns += [MofNCompleteColumn(), text("{task.fields[rate]}")]
+        columns += [TimeRemainingColumn(), text("{task.fields[note]}")]
         with Bars(*columns, console=self.console, transient=True, refresh_per_second=5) as bars:
             bar = bars.add_task(label, total=total, note="", rate="")
             began = time.monotonic()

@@ -1,7 +1,9 @@
 """Puts the commands together, and turns errors into one line and an exit code."""
 
+import io
 import os
 import sys
+import traceback
 
 import typer
 
@@ -70,6 +72,10 @@ def convscope(
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 a mistake of the user's, 130 Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As Python does for standard error: a file name that is not of this encoding is no crash.
+        # It is printed as \udcXX, which JSON reads back as the very same name.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:
@@ -81,7 +87,7 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:
         if os.environ.get("CONVSCOPE_DEBUG"):
-            raise
+            traceback.print_exc()
         sys.exit(_complain(error))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 NUMBER = "right"
 TEXT = "left"
@@ -25,17 +26,11 @@ def print_table(
         table.add_column(name, justify="right" if justify == NUMBER else "left", overflow="fold")
     for row in rows:
         # Plain text: names of files and classes may look like markup.
-        table.add_row(*("" if value is None else _plain(value) for value in row))
+        table.add_row(*(Text("" if value is None else str(value)) for value in row))
     console().print(table)
 
 
 def console() -> Console:
     """Return the console of standard output; as wide as it needs where that is not a terminal."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=160)
-
-
-def _plain(value: Any) -> str:
-    from rich.markup import escape
-
-    return escape(str(value))
+    out = Console(highlight=False, emoji=False)
+    return out if out.is_terminal else Console(highlight=False, emoji=False, width=10_000)

@@ -22,7 +22,8 @@ def show(
         Path | None, typer.Option(help="Where the picture goes. Default: DATA-samples.png.")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Side in pixels to which a folder's images are resized.")
+        int | None,
+        typer.Option(min=1, help="Side in pixels to which a folder's images are resized."),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:

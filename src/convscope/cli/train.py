@@ -113,6 +113,9 @@ def train(
             trackers=tracker or [],
         )
     except KeyboardInterrupt:
+        if target is not None and not resume and not Run(target).state_file.exists():
+            typer.echo("\nStopped before training began; there is nothing to go on with.", err=True)
+            raise typer.Exit(130) from None
         typer.echo(
             "\nStopped. What the finished epochs learnt is kept; go on with: "
             f"convscope train --resume {target or 'RUN'}  ('convscope runs' lists the runs)",

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from convscope.datasets._wording import printable
+
 Severity = Literal["error", "warning", "note"]
 _ORDER = ("error", "warning", "note")
 
@@ -113,5 +115,9 @@ def report_of(
 ) -> CheckReport:
     """Return a report with its findings in order: the severest first."""
     in_order = sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
-    plain = {part: dict(classes) for part, classes in counts.items()}
-    return CheckReport(source, n_images, plain, tuple(in_order))
+    # Names of folders go into JSON too, and need not be UTF-8.
+    plain = {
+        part: {printable(name): count for name, count in classes.items()}
+        for part, classes in counts.items()
+    }
+    return CheckReport(printable(source), n_images, plain, tuple(in_order))

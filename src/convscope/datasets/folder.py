@@ -105,7 +105,8 @@ def _check_faults(layout: Layout, faults: dict[str, str]) -> None:
         for name, files in classes.items():
             broken = [file for file in files if file in faults]
             if len(broken) > TOLERATED * len(files):
-                where = f"'{name}' of {part}" if layout.divided else f"'{name}'"
+                said = f"'{printable(name)}'"
+                where = f"{said} of {part}" if layout.divided else said
                 raise DataError(
                     f"{len(broken)} of {counted(len(files), 'image')} in class {where} cannot be "
                     f"read (first: {faults[broken[0]]}), more than {TOLERATED:.0%}; "

@@ -92,17 +92,18 @@ def pack_images(
                 return pack
             sweep(packed, work.key)
             _make(final, work, progress)
-            if (pack := _open(final, work)) is not None:
+            made = _open(final, work)
+            if made is not None:
                 drop_superseded(packed, final)
     except (StorageError, OSError) as error:
         if not _is_refusal(error if isinstance(error, OSError) else error.__cause__):
             raise
         return _in_memory(work, packed, error, progress)
-    if pack is None:
+    if made is None:
         raise StorageError(
             f"{final} cannot be mapped into memory; set CONVSCOPE_CACHE to a folder on a local disk"
         )
-    return pack
+    return made
 
 
 class _Work:

@@ -1,5 +1,6 @@
 """Pictures, drawn with matplotlib into PNG files."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
 # Colour-blind safe (Okabe and Ito, 2008).
 TRAIN_COLOUR = "#0072B2"
 VAL_COLOUR = "#D55E00"
+FONTS = (
+    "Noto Sans CJK KR",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "NanumGothic",
+    "Malgun Gothic",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Apple SD Gothic Neo",
+    "Hiragino Sans",
+    "PingFang SC",
+)
+"""Where installed, asked for the characters that matplotlib's own font lacks."""
+
 _INK = "#222222"
 _FAINT = "#777777"
 
@@ -164,5 +179,18 @@ def _plain(axes: "Axes") -> None:
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    with atomic_path(path) as temporary:
+    from matplotlib.font_manager import fontManager
+    from matplotlib.text import Text
+
+    families = [
+        "DejaVu Sans",
+        *(name for name in FONTS if name in set(fontManager.get_font_names())),
+    ]
+    for text in figure.findobj(Text):
+        # Names of classes and runs are shown as they are: "$" does not start a formula.
+        text.set_parse_math(False)
+        text.set_fontfamily(families)
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # A character that no font here has is drawn as a box; one line for each says no more.
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         figure.savefig(temporary, dpi=120)

@@ -96,6 +96,9 @@ def fit(
                 "images_per_s": round(len(train) / seconds, 1),
             }
             _require_finite(row["loss"], epoch)
+            # The loss of a batch is from before its step: that the last step spoilt the weights
+            # shows here first, and such weights must not be kept as a good state.
+            _require_finite(row["val_loss"], epoch, what="validation loss")
             done = epoch + 1 - epochs.start
             left = (time.monotonic() - began) / done * (config.epochs - epoch - 1)
             step(0, f"{_sum_up(row)}  {_clock(left)} left")
@@ -135,13 +138,15 @@ class _Watch(keras.callbacks.Callback):
         self._step(n, f"loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}")
 
 
-def _require_finite(loss: float, epoch: int, batch: int | None = None) -> None:
+def _require_finite(
+    loss: float, epoch: int, batch: int | None = None, *, what: str = "loss"
+) -> None:
     if math.isfinite(loss):
         return
     where = f"epoch {epoch + 1}" + ("" if batch is None else f", batch {batch + 1}")
     kept = f"the state after epoch {epoch} is kept" if epoch else "nothing was learnt yet"
     raise TrainingError(
-        f"the loss is {loss} in {where}: training diverged ({kept}); "
+        f"the {what} is {loss} in {where}: training diverged ({kept}); "
         "start a new run with a lower --lr"
     )
 

@@ -17,7 +17,9 @@ def build_optimizer(settings: OptimizerSettings) -> "keras.optimizers.Optimizer"
         case "adam":
             return keras.optimizers.Adam(settings.learning_rate, weight_decay=decay)
         case "adamw":
-            return keras.optimizers.AdamW(settings.learning_rate, weight_decay=decay)
+            return keras.optimizers.AdamW(
+                settings.learning_rate, weight_decay=settings.weight_decay
+            )
         case "sgd":
             return keras.optimizers.SGD(
                 settings.learning_rate,

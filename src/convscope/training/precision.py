@@ -37,7 +37,7 @@ def choose_precision(progress: Progress) -> str:
         with progress.task("Measuring which precision is faster here", _ROUNDS, "rounds") as step:
             answers[key] = measure_speedup(step)
         # Without a cache it is measured again next time, which costs seconds, not the run.
-        with contextlib.suppress(StorageError):
+        with contextlib.suppress(StorageError, OSError):
             write_text(known, json.dumps(answers, indent=2) + "\n")
     speedup = float(answers[key])
     chosen = "bfloat16" if speedup >= _WORTH_IT else "float32"
@@ -133,5 +133,5 @@ def _read(path: Path) -> dict[str, float]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {str(key): float(value) for key, value in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}

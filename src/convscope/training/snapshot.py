@@ -8,6 +8,7 @@ then written again by the repeated epoch, or made from it.
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 
 _HISTORY = "history.json"
 
+# What zipfile and NumPy raise on bytes that are not theirs. RuntimeError: "encrypted", or packed in
+# a way that does not exist; TypeError: a single array in place of an archive.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    TypeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def save_snapshot(model: "keras.Model", history: list[dict[str, Any]], path: Path) -> None:
     """Write the state of a compiled model after the last epoch of `history`.
@@ -33,13 +48,14 @@ def save_snapshot(model: "keras.Model", history: list[dict[str, Any]], path: Pat
     Raises:
         StorageError: If the file cannot be written; the one before is then intact.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{index:05d}": np.asarray(variable.numpy())
         for index, variable in enumerate(_variables(model))
     }
     arrays[_HISTORY] = np.frombuffer(json.dumps(history).encode(), dtype=np.uint8)
     with atomic_path(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **arrays)
+        # Without `allow_pickle`: NumPy before 2.2 would take it for one more array.
+        np.savez(temporary, **arrays)
 
 
 def load_snapshot(model: "keras.Model", path: Path) -> list[dict[str, Any]]:
@@ -58,7 +74,7 @@ def load_snapshot(model: "keras.Model", path: Path) -> list[dict[str, Any]]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             history = json.loads(file[_HISTORY].tobytes())
             values = [file[f"{index:05d}"] for index in range(len(file.files) - 1)]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise RunError(f"the snapshot {path} is damaged ({error}); train again") from None
     fits = len(values) == len(variables) and all(
         value.shape == tuple(variable.shape)

@@ -1,10 +1,11 @@
 """Optional trackers beside `results.csv`: TensorBoard and MLflow."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
-from convscope.errors import MissingExtraError, UnknownNameError
+from convscope.errors import ConfigError, MissingExtraError, UnknownNameError
 from convscope.recipe import RunConfig
 from convscope.run import Run
 
@@ -19,8 +20,12 @@ class Tracker:
         """Take the numbers of one finished epoch (a row of `results.csv`)."""
         raise NotImplementedError
 
-    def close(self) -> None:
-        """Flush; called once, however the run ends."""
+    def close(self, *, failed: bool) -> None:
+        """Flush; called once, however the run ends.
+
+        Args:
+            failed: It ended with an error or by Ctrl-C.
+        """
 
 
 class TensorBoardTracker(Tracker):
@@ -41,8 +46,9 @@ class TensorBoardTracker(Tracker):
                 self._writer.add_scalar(key, float(value), int(row["epoch"]))
         self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, *, failed: bool) -> None:
         """Close the event file."""
+        del failed
         self._writer.close()
 
 
@@ -55,18 +61,25 @@ class MLflowTracker(Tracker):
         except ModuleNotFoundError:
             raise MissingExtraError("mlflow-skinny", "mlflow") from None
         self._mlflow = mlflow
-        mlflow.set_experiment("convscope")
-        mlflow.start_run(run_name=run.name)
-        mlflow.log_params(config.model_dump())
+        try:
+            mlflow.set_experiment("convscope")
+            mlflow.start_run(run_name=run.name)
+            mlflow.log_params(config.model_dump())
+        except mlflow.exceptions.MlflowException as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            raise ConfigError(
+                f"MLflow cannot log to {mlflow.get_tracking_uri()}: {reason}; "
+                "set MLFLOW_TRACKING_URI to your MLflow server, such as http://localhost:5000"
+            ) from error
 
     def log(self, row: dict[str, Any]) -> None:
         """Add a point to each curve."""
         numbers = {key: float(value) for key, value in row.items() if key != "epoch"}
         self._mlflow.log_metrics(numbers, step=int(row["epoch"]))
 
-    def close(self) -> None:
+    def close(self, *, failed: bool) -> None:
         """End the MLflow run."""
-        self._mlflow.end_run()
+        self._mlflow.end_run("FAILED" if failed else "FINISHED")
 
 
 TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoardTracker, "mlflow": MLflowTracker}
@@ -86,18 +99,24 @@ def tracking(
     Raises:
         UnknownNameError: If there is no such tracker.
         MissingExtraError: If its package is not installed.
+        ConfigError: If MLflow cannot be reached.
     """
     for name in names:
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
-    trackers = [TRACKERS[name](config, run) for name in names]
+    trackers: list[Tracker] = []
 
     def log_row(row: dict[str, Any]) -> None:
         for tracker in trackers:
             tracker.log(row)
 
-    try:
+    # Each is closed even if another does not start or close.
+    with ExitStack() as started:
+        for name in names:
+            trackers.append(TRACKERS[name](config, run))
+            started.push(partial(_end, trackers[-1]))
         yield log_row
-    finally:
-        for tracker in trackers:
-            tracker.close()
+
+
+def _end(tracker: Tracker, kind: type[BaseException] | None, *_: object) -> None:
+    tracker.close(failed=kind is not None)

@@ -22,7 +22,7 @@ def test_show_counts_and_draws_the_tutorials_network(cli, tmp_path, name):
     assert done.code == 0, done.err
     assert done.out.count("582,026") >= 2, "in the summary and at the end of the geometry sheet"
     words = " ".join(done.out.split())
-    assert "floor((32 + 2 - 3)/1) + 1 = 32" in words.replace("⌊", "floor(")
+    assert "floor((32 + 2*1 - 3)/1) + 1 = 32" in words
     assert "conv3" in words
     with Image.open(tmp_path / f"{name}.png") as picture:
         assert picture.format == "PNG"
@@ -46,8 +46,10 @@ def test_show_takes_another_input(cli, tmp_path):
 def test_show_refuses(cli, fails, tmp_path):
     line = fails(2, "models", "show", "cnn-functionel")
     assert "unknown model 'cnn-functionel'; did you mean 'cnn-functional'?" in line
-    assert "3" in fails(2, "models", "show", "cnn-functional", "--image-size", 3)
-    fails(2, "models", "show", "cnn-functional", "--channels", 2)
+    line = fails(2, "models", "show", "cnn-functional", "--image-size", 3)
+    assert "image size 3x3 is too small for this network" in line
+    line = fails(2, "models", "show", "cnn-functional", "--channels", 2)
+    assert "1 channel (grey) or 3 (RGB), not 2" in line
     done = cli("models", "show", "cnn-functional", "--classes", 1)
     assert done.code == 2
     assert "--classes" in done.err

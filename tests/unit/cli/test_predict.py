@@ -123,12 +123,17 @@ def test_patterns_and_folders_and_each_image_once(cli, digits_run, digit_files):
     assert seen(digit_files / "*.png") == flat
     assert seen(digit_files / "**" / "*.png") == everything
     assert seen(digit_files) == everything
-    assert seen(flat[3], digit_files, flat[0]) == [flat[3], *[p for p in everything if p != flat[3]]]
+    assert seen(flat[3], digit_files, flat[0]) == [
+        flat[3],
+        *[p for p in everything if p != flat[3]],
+    ]
 
 
 def test_a_path_that_is_not_there(fails, digits_run, digit_files):
     good = images_of(digit_files)[0]
-    assert "there is no file or folder nope.png" in fails(2, "predict", digits_run, good, "nope.png")
+    assert "there is no file or folder nope.png" in fails(
+        2, "predict", digits_run, good, "nope.png"
+    )
     assert "no image in *.png" in fails(2, "predict", digits_run, "*.png")
     assert "does not exist" in fails(2, "predict", "no-run", good)
 

@@ -26,11 +26,11 @@ from convscope.run import Run
         ("--image-size 0", "image_size: input should be greater than or equal to 1"),
         ("--precision float64", "precision: input should be 'auto', 'float32' or 'bfloat16'"),
         ("--backend theano", "backend: input should be 'auto', 'tensorflow', 'jax' or 'torch'"),
-        ("--data photos/", "photos"),
+        ("--data photos/", "/photos"),
         ("--data folder", "give the folder itself: --data PATH"),
         ("--config none.yaml", "there is no configuration file none.yaml"),
         ("--tracker tensorbord", "unknown tracker 'tensorbord'; did you mean 'tensorboard'?"),
-        ("--image-size 3", "3"),
+        ("--image-size 3", "image size 3x3 is too small for this network"),
         ("RUN", "to go on with a run: --resume RUN"),
         ("--resume", "say which run to resume: convscope train --resume RUN"),
         ("--resume RUN", "RUN does not exist; 'convscope runs' lists the runs below runs/"),
@@ -50,7 +50,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(fails, arguments, messa
 def test_a_value_that_is_no_number_is_a_mistake(cli):
     done = cli("train", "--data", "digits", "--epochs", "many")
     assert done.code == 2
-    assert "many" in done.err
+    assert "'many' is not a valid int" in done.err
 
 
 @pytest.mark.parametrize(
@@ -140,3 +140,15 @@ def test_options_beat_set_and_set_beats_the_file_and_the_file_beats_the_recipe(c
 def test_set_twice_the_last_one_counts_and_values_are_yaml(fails):
     line = fails(2, "train", "--data", "digits", "--set", "epochs=1", "--set", "epochs=[2]")
     assert line == "error: epochs: input should be a valid integer, not [2]\n"
+
+
+def test_ctrl_c_before_there_is_a_run_promises_nothing(cli, monkeypatch, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convscope.api.load", interrupted)
+    done = cli("train", "--data", "digits", "--precision", "float32", "--out", "run")
+    assert done.code == 130
+    assert "--resume" not in done.err
+    assert "Stopped before training began" in done.err
+    assert list(tmp_path.iterdir()) == []

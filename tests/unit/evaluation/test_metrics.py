@@ -103,6 +103,7 @@ def test_a_class_that_is_never_predicted_has_precision_zero():
         (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0000, 0.1611),
         (1, 29, 0.0061, 0.1718),
+        # From the formula below.
         (29, 29, 0.8830, 1.0000),
     ],
 )
@@ -111,9 +112,7 @@ def test_the_interval_is_wilsons(n_right, n_images, low, high):
     assert found == pytest.approx((low, high), abs=6e-5)
     p, z = n_right / n_images, 1.959964
     centre = (p + z**2 / (2 * n_images)) / (1 + z**2 / n_images)
-    half = z / (1 + z**2 / n_images) * math.sqrt(
-        p * (1 - p) / n_images + z**2 / (4 * n_images**2)
-    )
+    half = z / (1 + z**2 / n_images) * math.sqrt(p * (1 - p) / n_images + z**2 / (4 * n_images**2))
     assert found == pytest.approx((centre - half, centre + half), abs=1e-6)
 
 

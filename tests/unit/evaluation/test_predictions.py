@@ -125,7 +125,9 @@ def test_files_come_back_in_their_order_with_bad_ones_in_their_place(tmp_path):
             file.write_bytes(b"no image")
         else:
             # Sizes and modes differ; the model sees 6 x 6 grey.
-            Image.new("RGB" if index % 2 else "L", (5 + index, 9), (value,) * 3 if index % 2 else value).save(file)
+            Image.new(
+                "RGB" if index % 2 else "L", (5 + index, 9), (value,) * 3 if index % 2 else value
+            ).save(file)
         files.append(file)
         expected.append(None if value is None else "bright" if value > 127 else "dark")
     for batch_size in (1, 2, 3, 100):

@@ -1,0 +1,191 @@
+"""The verbs, from Python: train, evaluate and predict agree with each other and with the run."""
+
+import inspect
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convscope
+from convscope import Progress, Run
+from convscope.errors import ConfigError, RunError, StorageError, UnknownNameError
+from convscope.evaluation.predictions import read_predictions
+from convscope.types import ImagePrediction, UnreadableImage
+
+FILES = {
+    *("run.json", "config.yaml", "classes.json", "environment.json", "split.csv", "results.csv"),
+    *("metrics.json", "predictions.parquet", "curves.png", "confusion_matrix.png"),
+    *("confusion_matrix.csv", "samples.png", "weights/best.keras", "weights/last.keras"),
+}
+
+
+def save_test_images(folder: Path) -> list[Path]:
+    """Write the test images of the digits as PNG files; return them in the order of the split."""
+    test = convscope.load("digits", progress=Progress()).test
+    assert test is not None
+    opened = test.open(lambda _: None)
+    files = []
+    for image, name in zip(opened.images, opened.ids, strict=True):
+        files.append(folder / f"{str(name).replace('/', '-')}.png")
+        Image.fromarray(image.squeeze()).save(files[-1])
+    return files
+
+
+def probs_of(results) -> np.ndarray:
+    results = list(results)
+    assert all(isinstance(result, ImagePrediction) for result in results)
+    return np.array([list(result.probs.values()) for result in results])
+
+
+def test_the_public_names_are_those_of_the_command_line():
+    for verb in ("train", "evaluate", "predict", "load", "check", "describe"):
+        assert inspect.isfunction(getattr(convscope, verb))
+        assert getattr(convscope, verb).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        convscope.trian  # noqa: B018 - the access is what is tested
+    assert set(convscope.__all__) <= set(dir(convscope))
+
+
+def test_a_finished_run_holds_everything(digits_run):
+    run = Run.open(digits_run)
+    found = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    assert found - {"weights/snapshot.npz", ".lock"} == FILES
+    assert run.status == "finished"
+    assert run.class_names == list("0123456789")
+    assert run.state["input"] == {"height": 8, "width": 8, "channels": 1, "scaling": "unit"}
+    assert len(run.results_file.read_text().splitlines()) == 1 + 3
+    assert [opening["by"] for opening in run.state["test_openings"]] == ["train"]
+    # The split is that of the dataset as loaded now, image by image.
+    dataset = convscope.load("digits", progress=Progress())
+    rows = [line.split(",") for line in run.split_file.read_text().splitlines()[1:]]
+    assert len(rows) == 1797
+    assert [row[0] for row in rows if row[3] == "test"] == list(dataset.test.ids)
+
+
+@pytest.mark.parametrize("image_size", [None, 16, 5], ids=["own size", "enlarged", "shrunk"])
+def test_a_file_is_judged_as_the_same_image_of_the_test_set(tmp_path, digits_run, image_size):
+    run = Run.open(digits_run)
+    if image_size is not None:
+        run = convscope.train(
+            "cnn-functional",
+            data="digits",
+            image_size=image_size,
+            epochs=1,
+            precision="float32",
+            out=tmp_path / "run",
+            progress=Progress(),
+        )
+    saved, about = read_predictions(run.predictions_file)
+    assert about["weights"] == "last"
+    assert about["weights_sha256"] == run.weights_sha256("last")
+    files = save_test_images(tmp_path)
+    found = probs_of(convscope.predict(run, files, batch_size=100, progress=Progress()))
+    np.testing.assert_allclose(found, saved["test"].probs, atol=1e-5)
+    right = (found.argmax(axis=1) == saved["test"].labels).mean()
+    assert right == pytest.approx(run.metrics["test"]["accuracy"], abs=1e-9)
+
+
+def test_evaluate_gives_what_train_wrote_and_what_the_file_says(digits_run):
+    run = Run.open(digits_run)
+    before = run.metrics_file.read_bytes()
+    metrics = convscope.evaluate(digits_run, progress=Progress())
+    assert metrics == run.metrics == json.loads(before)
+    saved, _ = read_predictions(run.predictions_file)
+    for part in ("val", "test"):
+        truth = saved[part]
+        share = (truth.probs.argmax(axis=1) == truth.labels).mean()
+        assert metrics[part]["accuracy"] == pytest.approx(share)
+    # The last epoch of training judged the same weights on the same validation images.
+    last = run.results_file.read_text().splitlines()[-1].split(",")
+    assert float(last[3]) == pytest.approx(metrics["val"]["loss"], abs=1e-4)
+    assert float(last[4]) == pytest.approx(metrics["val"]["accuracy"], abs=1e-6)
+
+
+def test_predict_says_which_weights_and_takes_strings(digits_run, tmp_path):
+    files = [str(file) for file in save_test_images(tmp_path)[:20]]
+    last = probs_of(convscope.predict(str(digits_run), files, progress=Progress()))
+    named = probs_of(convscope.predict(digits_run, files, weights="last", progress=Progress()))
+    np.testing.assert_array_equal(last, named)
+    with pytest.raises(UnknownNameError, match="did you mean 'last'"):
+        convscope.predict(digits_run, files, weights="lasst", progress=Progress())
+
+
+def test_predict_reads_as_it_goes_and_passes_over_what_it_cannot_read(digits_run, tmp_path):
+    files = save_test_images(tmp_path)[:6]
+    files[2].write_bytes(b"")
+    results = convscope.predict(digits_run, files, batch_size=2, progress=Progress())
+    assert next(results).path == files[0]
+    # Not read before it is asked for.
+    files[5].write_bytes(b"not an image")
+    rest = list(results)
+    assert [result.path for result in rest] == files[1:]
+    assert [isinstance(result, UnreadableImage) for result in rest] == [
+        *(False, True, False, False, True)
+    ]
+
+
+def test_any_size_and_mode_of_file_is_taken(digits_run, tmp_path):
+    """A model of 8 x 8 grey images is given photographs of others."""
+    (file,) = save_test_images(tmp_path)[:1]
+    with Image.open(file) as small:
+        large = small.resize((200, 120), Image.Resampling.NEAREST)
+    large.convert("RGB").save(tmp_path / "large.jpg", quality=95)
+    large.convert("RGBA").save(tmp_path / "large.webp", lossless=True)
+    large.convert("P").save(tmp_path / "large.gif")
+    names = ["large.jpg", "large.webp", "large.gif"]
+    found = probs_of(
+        convscope.predict(digits_run, [tmp_path / name for name in names], progress=Progress())
+    )
+    true = probs_of(convscope.predict(digits_run, [file], progress=Progress()))[0]
+    for probs in found:
+        assert probs.argmax() == true.argmax()
+        np.testing.assert_allclose(probs.sum(), 1, atol=1e-5)
+
+
+def test_no_run_below_a_file_and_one_line_says_so(tmp_path):
+    below = tmp_path / "file" / "run"
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError) as caught:
+        convscope.train(data="digits", precision="float32", out=below, progress=Progress())
+    assert str(caught.value) == (f"cannot write {below}: there is a file where a folder has to be")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"model": "cnn"}, UnknownNameError),
+        ({"recipe": "fst"}, UnknownNameError),
+        ({"settings": {"optimizer.momentun": 0.9}}, UnknownNameError),
+        ({"settings": {"optimizer.momentum": 2}}, ConfigError),
+        ({"batch_size": 0}, ConfigError),
+        ({"trackers": ["nobody"]}, UnknownNameError),
+        ({"image_size": 3}, ConfigError),
+        ({"settings": {"split.val_fraction": 0.0001}}, convscope.ConvscopeError),
+    ],
+)
+def test_no_mistake_leaves_a_run_behind(tmp_path, arguments, error):
+    given = {"data": "digits", "precision": "float32", **arguments}
+    with pytest.raises(error) as caught:
+        convscope.train(out=tmp_path / "run", progress=Progress(), **given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_registered_dataset_is_itself_wherever_it_is_said_to_be(digits_run):
+    """`data` is for folders that moved; a dataset that has no folder is what it always is."""
+    before = Run.open(digits_run).metrics
+    assert convscope.evaluate(digits_run, data="digits", progress=Progress()) == before
+
+
+def test_data_of_another_kind_is_refused(digits_run, tmp_path):
+    (tmp_path / "a").mkdir()
+    before = Run.open(digits_run).state["test_openings"]
+    with pytest.raises(convscope.ConvscopeError):
+        convscope.evaluate(digits_run, data=tmp_path, fresh=True, progress=Progress())
+    with pytest.raises(RunError, match="does not exist"):
+        convscope.evaluate(tmp_path / "none", progress=Progress())
+    assert Run.open(digits_run).state["test_openings"] == before

@@ -1,0 +1,128 @@
+"""How the parts hang together: who imports whom, and what it costs to begin."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import convscope
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "convscope"
+
+# What takes long to import, and what the base install lacks.
+HEAVY = {
+    *("jax", "keras", "matplotlib", "sklearn", "tensorflow", "torch"),
+    *("h5py", "imagehash", "mlflow", "onnxruntime", "pooch", "pyarrow", "requests", "scipy"),
+}
+
+
+def loaded_by(code: str) -> list[str]:
+    """Return which of the heavy packages are loaded after `code` ran in a new process."""
+    ending = f"import sys; print('loaded', *sorted(sys.modules.keys() & {HEAVY!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{ending}"],
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+def test_the_check_of_this_file_sees_what_is_loaded():
+    assert loaded_by("import scipy") == ["scipy"]
+
+
+@pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="not a checkout")
+def test_stages_import_along_the_way_of_the_data():
+    command = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 kept, 0 broken" in done.stdout
+
+
+def test_a_breach_of_the_contract_would_be_noticed(tmp_path):
+    # The same contract on a copy in which a dataset looks at the training.
+    copied = tmp_path / "src" / "convscope"
+    for file in SOURCE.rglob("*.py"):
+        target = copied / file.relative_to(SOURCE)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    with (copied / "datasets" / "splits.py").open("a") as file:
+        file.write("\nimport convscope.training.results\n")
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "convscope.datasets.splits" in done.stdout
+    assert "0 kept, 1 broken" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import convscope; convscope.__all__; dir(convscope)",
+        "import convscope; [getattr(convscope, name) for name in convscope.__all__]",
+        "import convscope.cli",
+        "from convscope.models import MODELS; assert MODELS.names()",
+        "from convscope.datasets import DATASETS; assert DATASETS.names()",
+        "from convscope.recipes import RECIPES; assert RECIPES.names()",
+    ],
+    ids=["convscope", "all names", "cli", "models", "datasets", "recipes"],
+)
+def test_beginning_loads_no_framework(code):
+    assert loaded_by(code) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["train", "--help"], ["models"], ["datasets"]]
+)
+def test_the_command_line_starts_without_a_framework(arguments):
+    code = f"""
+import runpy, sys
+sys.argv = ["convscope", *{arguments!r}]
+try:
+    runpy.run_module("convscope", run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+    assert loaded_by(code) == []
+
+
+def test_help_is_what_the_module_prints():
+    done = subprocess.run(
+        [sys.executable, "-m", "convscope", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "Usage: " in done.stdout
+    for command in ("train", "evaluate", "predict", "models", "datasets", "recipes", "runs"):
+        assert command in done.stdout
+
+
+def test_public_names_are_sorted_and_exist():
+    assert convscope.__all__ == sorted(convscope.__all__)
+    assert len(set(convscope.__all__)) == len(convscope.__all__)
+    for name in convscope.__all__:
+        assert getattr(convscope, name).__doc__
+    assert set(convscope.__all__) <= set(dir(convscope))
+    namespace: dict[str, object] = {}
+    exec("from convscope import *", namespace)
+    assert namespace.keys() >= set(convscope.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'evalute'"):
+        _ = convscope.evalute
+
+
+def test_files_are_named_by_their_idea():
+    names = {file.name for file in SOURCE.rglob("*.py")}
+    assert names.isdisjoint({"utils.py", "helpers.py", "common.py", "misc.py"})

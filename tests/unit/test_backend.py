@@ -1,0 +1,216 @@
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+from convscope import backend
+from convscope.errors import ConfigError, MissingExtraError
+
+RUNNING = keras.config.backend()
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Return a function that makes only the packages it is given look installed."""
+    real = importlib.util.find_spec
+
+    def only(*packages, gpu=False):
+        def find_spec(name, package=None):
+            if name in (*backend.BACKENDS, "keras"):
+                return real(name) or real("numpy") if name in packages else None
+            return real(name, package)
+
+        monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+        monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/it" if gpu else None)
+
+    return only
+
+
+@pytest.mark.parametrize("other", sorted(backend.BACKENDS.keys() - {RUNNING}))
+def test_another_backend_is_refused_once_keras_runs(other, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", RUNNING)
+    with pytest.raises(ConfigError, match=f"already runs on {RUNNING}.*KERAS_BACKEND={other}") as e:
+        backend.configure(other)
+    assert "\n" not in str(e.value)
+    assert os.environ["KERAS_BACKEND"] == RUNNING
+
+
+def test_the_running_backend_may_be_chosen_again():
+    assert backend.configure(RUNNING) == backend.configure(RUNNING) == RUNNING
+
+
+def test_an_unknown_backend_lists_those_there_are(monkeypatch):
+    with pytest.raises(ConfigError, match="unknown backend 'numpy'.*tensorflow, jax, torch"):
+        backend.configure("numpy")
+    monkeypatch.setenv("KERAS_BACKEND", "theano")
+    with pytest.raises(ConfigError, match="unknown backend 'theano'"):
+        backend.configure()
+
+
+def test_a_missing_backend_gives_the_pip_line(installed):
+    installed("keras")
+    extra = backend.BACKENDS[RUNNING]
+    with pytest.raises(
+        MissingExtraError, match=rf"'{RUNNING}'.*pip install 'convscope\[{extra}\]'"
+    ):
+        backend.configure(RUNNING)
+
+
+def test_missing_keras_gives_the_pip_line(installed):
+    installed(RUNNING)
+    with pytest.raises(MissingExtraError, match=r"'keras'.*pip install 'convscope\[train\]'"):
+        backend.configure(RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("packages", "gpu", "chosen"),
+    [
+        (("tensorflow", "jax", "torch"), False, "tensorflow"),
+        (("tensorflow", "jax", "torch"), True, "jax"),
+        (("tensorflow", "torch"), True, "tensorflow"),
+        (("jax", "torch"), False, "jax"),
+        (("torch",), False, "torch"),
+        ((), False, "tensorflow"),
+    ],
+)
+def test_auto_prefers_what_is_fast_here(installed, packages, gpu, chosen):
+    installed(*packages, gpu=gpu)
+    assert backend._preferred() == chosen
+
+
+def run_python(code, *, stderr=subprocess.PIPE, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        check=False,
+    )
+
+
+OTHER = next(
+    (name for name in ("torch", "jax") if name != RUNNING and importlib.util.find_spec(name)), None
+)
+
+
+@pytest.mark.skipif(OTHER is None, reason="only one backend is installed")
+def test_the_environment_decides_what_auto_means():
+    code = """
+import sys
+from convscope import backend
+before = "keras" in sys.modules
+chosen = backend.configure()
+import keras
+print(before, chosen, keras.config.backend())
+"""
+    done = run_python(code, KERAS_BACKEND=OTHER)
+    assert done.stdout.split() == ["False", OTHER, OTHER]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="needs TensorFlow")
+def test_tensorflow_starts_quietly_and_deterministic_over_the_environment():
+    # A choice beats $KERAS_BACKEND.
+    code = """
+from convscope import backend
+print(backend.configure("tensorflow"))
+import tensorflow as tf
+import keras
+print(keras.config.backend(), tf.config.experimental.enable_op_determinism.__name__)
+from tensorflow.python.framework import config
+print(config.is_op_determinism_enabled())
+"""
+    environment = {"KERAS_BACKEND": "torch", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    done = run_python(code, **environment)
+    assert done.stdout.split() == ["tensorflow", "tensorflow", "enable_op_determinism", "True"]
+    assert done.stderr == ""
+
+
+def test_what_the_libraries_say_at_the_start_is_dropped_unless_they_fail(capfd):
+    with backend._stderr_held_back():
+        os.write(2, b"thousand notes about the CPU\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+
+    def fail():
+        with backend._stderr_held_back():
+            os.write(2, b"libfoo.so is missing\n")
+            raise ImportError
+
+    with pytest.raises(ImportError):
+        fail()
+    assert capfd.readouterr().err == "libfoo.so is missing\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a file descriptor")
+def test_a_process_without_standard_error_works_too():
+    code = """
+import os
+from convscope.backend import _stderr_held_back
+with _stderr_held_back():
+    print("in")
+print("out")
+"""
+    command = f"exec \"{sys.executable}\" -c '{code}' 2>&-"
+    done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.split() == ["in", "out"]
+
+
+CPUINFO = """processor : 0
+cpu family : 6
+model : 143
+model name : Some CPU @ 2.00GHz
+flags : fpu {flags} sse
+
+"""
+
+
+@pytest.fixture
+def cpuinfo(monkeypatch):
+    def pretend(text):
+        real = Path.read_text
+
+        def read_text(self, *args, **kwargs):
+            if str(self) != "/proc/cpuinfo":
+                return real(self, *args, **kwargs)
+            if text is None:
+                raise FileNotFoundError
+            return text
+
+        monkeypatch.setattr(Path, "read_text", read_text)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"), [("avx512_bf16", True), ("amx_bf16", True), ("avx512f", False)]
+)
+def test_bfloat16_is_seen_in_the_processors_flags(cpuinfo, flags, found):
+    cpuinfo(CPUINFO.format(flags=flags))
+    assert backend.cpu_has_bfloat16() is found
+    assert backend.cpu_name() == "Some CPU @ 2.00GHz (family 6, model 143)"
+
+
+def test_where_the_processor_cannot_be_seen_nothing_is_claimed(cpuinfo):
+    cpuinfo(None)
+    assert backend.cpu_has_bfloat16() is None
+    assert isinstance(backend.cpu_name(), str)
+    cpuinfo("")
+    assert backend.cpu_has_bfloat16() is None
+
+
+def test_the_environment_says_what_ran_where():
+    found = backend.environment(RUNNING)
+    assert json.loads(json.dumps(found)) == found
+    assert found["backend"] == RUNNING
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["packages"]["keras"] == keras.__version__
+    assert found["packages"].keys() >= {"convscope", "numpy"}
+    assert found["cpu_cores"] is None or found["cpu_cores"] >= 1

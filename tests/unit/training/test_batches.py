@@ -1,0 +1,89 @@
+import random
+
+import keras
+import numpy as np
+import pytest
+
+from convscope.training.batches import Batches, epoch_order
+from convscope.types import Split
+
+
+def numbered(n_images: int, images=None) -> Split:
+    if images is None:
+        images = np.arange(n_images, dtype="<u2").view(np.uint8).reshape(-1, 2, 1, 1)
+    return Split(images, np.arange(n_images) % 7, np.arange(n_images).astype(str))
+
+
+def numbers(images: np.ndarray) -> list[int]:
+    return images.reshape(-1, 2).copy().view("<u2").ravel().tolist()
+
+
+@pytest.mark.parametrize(("n_images", "batch_size"), [(1, 8), (8, 8), (9, 8), (300, 32), (5, 1)])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_every_image_comes_once_the_last_batch_may_be_short(n_images, batch_size, shuffled):
+    order = epoch_order(n_images, 83, 0) if shuffled else None
+    batches = Batches(numbered(n_images), batch_size, order)
+    parts = [batches[index] for index in range(len(batches))]
+    sizes = [len(images) for images, _ in parts]
+    assert sizes[:-1] == [batch_size] * (len(parts) - 1)
+    assert 1 <= sizes[-1] <= batch_size
+    seen = [number for images, _ in parts for number in numbers(images)]
+    assert seen == (order.tolist() if shuffled else list(range(n_images)))
+    assert sorted(seen) == list(range(n_images))
+    for images, labels in parts:
+        # Labels stay with their images, and pixels are raw.
+        assert labels.tolist() == [number % 7 for number in numbers(images)]
+        assert images.dtype == np.uint8
+        assert images.shape[1:] == (2, 1, 1)
+
+
+def test_a_memory_mapped_array_gives_the_same_batches(tmp_path):
+    n_images = 50
+    split = numbered(n_images)
+    np.save(tmp_path / "images.npy", split.images)
+    mapped = numbered(n_images, np.load(tmp_path / "images.npy", mmap_mode="r"))
+    order = epoch_order(n_images, 1, 2)
+    for wanted in (None, order):
+        here, there = Batches(split, 16, wanted), Batches(mapped, 16, wanted)
+        for index in range(len(here)):
+            np.testing.assert_array_equal(there[index][0], here[index][0])
+            np.testing.assert_array_equal(there[index][1], here[index][1])
+            assert there[index][0].flags.c_contiguous
+    assert isinstance(mapped.images, np.memmap)
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_alone():
+    first = epoch_order(100, 83, 3)
+    np.random.default_rng(0).random(10)
+    np.random.seed(5)  # noqa: NPY002 - the global generator must not matter
+    np.testing.assert_array_equal(epoch_order(100, 83, 3), first)
+    assert sorted(first) == list(range(100))
+    others = [epoch_order(100, 83, 4), epoch_order(100, 84, 3), epoch_order(100, 3, 83)]
+    for other in others:
+        assert (other != first).any()
+
+
+def test_the_order_stays_the_same_from_version_to_version():
+    # A run that is resumed by a later convscope has to see the images in the same order.
+    assert epoch_order(8, 83, 0).tolist() == [7, 1, 5, 0, 4, 6, 3, 2]
+    assert epoch_order(8, 83, 1).tolist() == [6, 3, 7, 2, 1, 5, 4, 0]
+
+
+def test_the_order_leaves_the_shared_random_numbers_alone():
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002 - that one is meant
+    expected = random.random(), np.random.random()  # noqa: NPY002
+    random.seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    epoch_order(100, 83, 0)
+    assert (random.random(), np.random.random()) == expected  # noqa: NPY002
+
+
+def test_keras_takes_them_in_their_order_with_the_short_last_one():
+    pixels = keras.Input((2, 1, 1))
+    model = keras.Model(pixels, keras.layers.Flatten()(keras.layers.Rescaling(1.0)(pixels)))
+    order = epoch_order(50, 83, 0)
+    seen = model.predict(Batches(numbered(50), 16, order), verbose=0)
+    assert seen.shape == (50, 2)
+    # The two bytes of each image's number.
+    assert (seen[:, 0] + 256 * seen[:, 1]).astype(int).tolist() == order.tolist()

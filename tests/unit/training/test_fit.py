@@ -1,0 +1,317 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from convscope import api, backend
+from convscope.errors import TrainingError
+from convscope.progress import Progress
+from convscope.recipe import OptimizerSettings, Recipe, resolve
+from convscope.run import Run
+from convscope.training.batches import Batches, epoch_order
+from convscope.training.fit import fit
+from convscope.training.optimizers import build_optimizer
+from convscope.training.results import COLUMNS, read_results
+from convscope.training.snapshot import load_snapshot
+
+
+@pytest.fixture(autouse=True, scope="module")
+def set_up():
+    backend.configure()
+
+
+@pytest.fixture(scope="module")
+def data():
+    return api.load("digits", progress=Progress())
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run.create(tmp_path / "run", "run")
+
+
+def settings(**changes):
+    return resolve(
+        Recipe(),
+        {"data": "digits", "precision": "float32", "epochs": 3, "batch_size": 256, **changes},
+    )
+
+
+SGD = {"optimizer.name": "sgd"}
+
+
+def build(seed=83) -> keras.Model:
+    """A network that compiles and trains in no time."""
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(32, activation="relu"),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+class Told(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+class Saved:
+    """Stands in for the saving of models: keeps the weights, writes a file."""
+
+    def __init__(self):
+        self.weights = {}
+
+    def __call__(self, weights, path):
+        self.weights[path.name] = [np.array(array) for array in weights]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"weights")
+
+
+def start(data, run, config, *, model=None, log_row=lambda row: None, progress=None):
+    """Call `fit`; returns (history, model, saved weights)."""
+    model, saved = model or build(), Saved()
+    history = fit(
+        model,
+        data.train,
+        data.val,
+        config,
+        run,
+        save_weights=saved,
+        log_row=log_row,
+        progress=progress or Progress(),
+    )
+    return history, model, saved.weights
+
+
+def assert_same(mine, theirs):
+    for a, b in zip(mine, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def restored(run, config, history_length):
+    """A fresh model in the state of the run's snapshot."""
+    model = build(seed=1)
+    model.compile(build_optimizer(config.optimizer), config.loss)
+    model.optimizer.build(model.trainable_variables)
+    assert len(load_snapshot(model, run.snapshot_file)) == history_length
+    return model
+
+
+def test_it_is_plain_keras_training_in_our_order(data, run):
+    config = settings()
+    history, model, saved = start(data, run, config)
+    plain = build()
+    plain.compile(keras.optimizers.Adam(0.001), config.loss, metrics=["accuracy"])
+    accuracies = []
+    for epoch in range(3):
+        order = epoch_order(len(data.train), 83, epoch)
+        plain.fit(Batches(data.train, 256, order), shuffle=False, verbose=0)
+        accuracies.append(plain.evaluate(data.val.images, data.val.labels, verbose=0)[1])
+    assert_same(saved["last.keras"], plain.get_weights())
+    assert_same(model.get_weights(), plain.get_weights())
+    assert [row["val_accuracy"] for row in history] == pytest.approx(accuracies, abs=1e-6)
+
+
+def test_rows_are_told_written_and_true(data, run):
+    rows = []
+    history, model, saved = start(data, run, settings(), log_row=rows.append)
+    assert rows == history
+    assert [tuple(row) for row in history] == [COLUMNS] * 3
+    assert read_results(run.results_file) == history
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.001] * 3)
+    last = history[-1]
+    probs = np.asarray(model.predict_on_batch(data.val.images))
+    right = (probs.argmax(axis=1) == data.val.labels).mean()
+    assert last["val_accuracy"] == pytest.approx(right, abs=1e-6)
+    own = -np.log(probs[np.arange(len(probs)), data.val.labels]).mean()
+    assert last["val_loss"] == pytest.approx(own, rel=1e-4)
+    assert last["seconds"] > 0
+    assert last["loss"] < history[0]["loss"]
+    assert_same(saved["last.keras"], model.get_weights())
+
+
+def test_best_is_the_epoch_of_the_best_validation_accuracy(data, run):
+    model = build()
+
+    def make_worse(row):
+        # After two good epochs the learning rate is made so large that the third undoes them.
+        if row["epoch"] == 2:
+            model.optimizer.learning_rate = 10.0
+
+    config = settings(batch_size=32)
+    history, model, saved = start(data, run, config, model=model, log_row=make_worse)
+    accuracies = [row["val_accuracy"] for row in history]
+    assert accuracies[1] == max(accuracies) > accuracies[2]
+    model.set_weights(saved["best.keras"])
+    probs = np.asarray(model.predict_on_batch(data.val.images))
+    right = (probs.argmax(axis=1) == data.val.labels).mean()
+    assert right == pytest.approx(max(accuracies), abs=1e-6)
+
+
+def test_a_loss_that_diverges_stops_at_once_and_leaves_nothing_false(data, run):
+    # As a user would meet it: digits, and a learning rate that is far too large.
+    with pytest.raises(
+        TrainingError, match=r"epoch 1, batch \d+.*nothing was learnt.*--lr"
+    ) as caught:
+        start(data, run, settings(**SGD, **{"optimizer.learning_rate": 1e38}))
+    assert "\n" not in str(caught.value)
+    assert not run.snapshot_file.exists()
+    assert not run.results_file.exists()
+    assert not run.weights("best").exists()
+    assert not run.weights("last").exists()
+
+
+@pytest.mark.parametrize("batch_size", [256, 5000])
+def test_the_last_good_epoch_stays_when_a_later_one_diverges(data, run, batch_size):
+    # In one batch per epoch the loss is seen before the step that spoils the weights.
+    config = settings(batch_size=batch_size, **SGD)
+    model = build()
+    good = []
+
+    def spoil(row):
+        good.append([np.array(array) for array in model.get_weights()])
+        model.optimizer.learning_rate = 1e38
+
+    with pytest.raises(TrainingError, match=r"epoch 2.*the state after epoch 1 is kept"):
+        start(data, run, config, model=model, log_row=spoil)
+    assert len(good) == 1
+    assert_same(restored(run, config, 1).get_weights(), good[0])
+    (row,) = read_results(run.results_file)
+    assert all(math.isfinite(value) for value in row.values())
+    assert not run.weights("last").exists()
+
+
+def test_weights_spoilt_in_the_only_batch_are_not_kept(data, run):
+    config = settings(batch_size=5000, **SGD, **{"optimizer.learning_rate": 1e38})
+    with pytest.raises(TrainingError, match="validation loss.*epoch 1.*nothing was learnt"):
+        start(data, run, config)
+    assert not run.snapshot_file.exists()
+    assert not run.weights("best").exists()
+
+
+def test_divergence_through_the_whole_path_is_one_line_and_a_failed_run(tmp_path):
+    with pytest.raises(TrainingError, match="diverged.*--lr"):
+        api.train(
+            "cnn-functional",
+            data="digits",
+            epochs=2,
+            precision="float32",
+            lr=1e38,
+            settings=SGD,
+            out=tmp_path / "run",
+            progress=Progress(),
+        )
+    run = Run.open(tmp_path / "run")
+    assert run.status == "failed"
+    assert not run.snapshot_file.exists()
+
+
+# So small that no weight changes: the validation loss stands still from the first epoch on.
+STILL = {**SGD, "optimizer.learning_rate": 1e-30}
+
+
+def test_early_stop_stops_and_resume_keeps_it_stopped(data, run):
+    config = settings(epochs=10, early_stop_patience=2, **STILL)
+    told = Told()
+    history, _, saved = start(data, run, config, progress=told)
+    assert len(history) == 3
+    assert told.lines[-1].startswith("Stopped after epoch 3")
+    before = run.snapshot_file.read_bytes()
+
+    for epochs in (10, 50):
+        told = Told()
+        more = settings(epochs=epochs, early_stop_patience=2, **STILL)
+        again, _, saved_again = start(data, run, more, model=build(seed=7), progress=told)
+        assert again == history
+        assert_same(saved_again["last.keras"], saved["last.keras"])
+        assert any(line.startswith("Stopped after epoch 3") for line in told.lines)
+    assert run.snapshot_file.read_bytes() == before
+
+
+def test_early_stop_waits_while_the_loss_falls(data, run):
+    told = Told()
+    config = settings(epochs=4, early_stop_patience=1)
+    history, *_ = start(data, run, config, progress=told)
+    losses = [row["val_loss"] for row in history]
+    assert losses == sorted(losses, reverse=True)
+    assert len(history) == 4
+    assert told.lines == []
+
+
+def test_going_on_gives_the_bits_of_never_having_stopped(data, run, tmp_path):
+    whole, _, straight = start(data, run, settings(epochs=3))
+    other = Run.create(tmp_path / "other", "other")
+    start(data, other, settings(epochs=1))
+    # A kill after the snapshot, before the table: the table is made from the snapshot.
+    other.results_file.unlink()
+    told = Told()
+    rows = []
+    history, _, resumed = start(
+        data, other, settings(epochs=3), model=build(seed=7), progress=told, log_row=rows.append
+    )
+    assert_same(resumed["last.keras"], straight["last.keras"])
+    assert told.lines == ["Going on after epoch 1 of 3"]
+    assert [row["epoch"] for row in rows] == [2, 3]
+    for a, b in zip(history, whole, strict=True):
+        assert {k: v for k, v in a.items() if k not in ("seconds", "images_per_s")} == {
+            k: v for k, v in b.items() if k not in ("seconds", "images_per_s")
+        }
+    assert len(read_results(other.results_file)) == 3
+
+
+def test_progress_counts_every_image_of_every_epoch(data, run):
+    tasks = []
+
+    class Count(Told):
+        def task(self, label, total, unit):
+            tasks.append([label, total, unit, 0, ""])
+            import contextlib
+
+            def step(n, note=""):
+                tasks[-1][3] += n
+                tasks[-1][4] = note
+
+            return contextlib.nullcontext(step)
+
+    start(data, run, settings(epochs=2, batch_size=100), progress=Count())
+    n = len(data.train)
+    assert n % 100
+    assert [task[:4] for task in tasks] == [
+        ["epoch 1/2", n, "images", n],
+        ["epoch 2/2", n, "images", n],
+    ]
+    assert "val accuracy" in tasks[0][4]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kind", "expected"),
+    [
+        ({"name": "adam"}, "Adam", {"weight_decay": None}),
+        ({"name": "adamw", "weight_decay": 0.01}, "AdamW", {"weight_decay": 0.01}),
+        (
+            {"name": "sgd", "momentum": 0.9, "nesterov": True},
+            "SGD",
+            {"momentum": 0.9, "nesterov": True},
+        ),
+    ],
+)
+def test_optimizers_are_those_of_the_settings(chosen, kind, expected):
+    optimizer = build_optimizer(OptimizerSettings(learning_rate=0.02, **chosen))
+    found = optimizer.get_config()
+    assert type(optimizer).__name__ == kind
+    assert found["learning_rate"] == pytest.approx(0.02)
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_adamw_without_decay_is_what_it_says(data):
+    optimizer = build_optimizer(OptimizerSettings(name="adamw", weight_decay=0.0))
+    assert not optimizer.get_config()["weight_decay"]

@@ -1,0 +1,68 @@
+import csv
+import os
+
+import pytest
+
+from convscope.errors import RunError, StorageError
+from convscope.training.results import COLUMNS, read_results, write_results
+
+ROWS = [
+    {key: (epoch if key == "epoch" else (index + 0.1) / 3) for index, key in enumerate(COLUMNS)}
+    for epoch in (1, 2, 3)
+]
+
+
+def test_what_was_written_is_read_back_to_the_last_digit(tmp_path):
+    path = tmp_path / "results.csv"
+    write_results(ROWS, path)
+    assert read_results(path) == ROWS
+    write_results(ROWS[:1], path)
+    assert read_results(path) == ROWS[:1]
+    assert os.listdir(tmp_path) == ["results.csv"]
+
+
+def test_it_is_csv_with_a_header_for_any_tool(tmp_path):
+    write_results(ROWS, tmp_path / "results.csv")
+    with (tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert tuple(header) == COLUMNS
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+
+
+def test_no_epochs_yet_is_an_empty_table(tmp_path):
+    write_results([], tmp_path / "results.csv")
+    assert read_results(tmp_path / "results.csv") == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"epoch,loss\n1,0.5\n",
+        ",".join(COLUMNS).encode() + b"\n1,0.5\n",
+        ",".join(COLUMNS).encode() + b"\n1,a,b,c,d,e,f,g\n",
+        b"\xff\xfe\x00\x01\n\x00",
+    ],
+    ids=["absent", "columns", "short", "text", "binary"],
+)
+def test_a_missing_or_damaged_table_is_one_clear_line(tmp_path, content):
+    path = tmp_path / "results.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RunError, match=r"results\.csv is missing or damaged") as caught:
+        read_results(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_column_is_not_dropped_in_silence(tmp_path):
+    path = tmp_path / "results.csv"
+    write_results(ROWS[:1], path)
+    with pytest.raises(ValueError, match="surprise"):
+        write_results([{**ROWS[0], "surprise": 1.0}], path)
+    assert read_results(path) == ROWS[:1]
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError):
+        write_results(ROWS, tmp_path / "file" / "results.csv")
