@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convscope import backend as backends
 from convscope.datasets import DATASETS, DataRequest
 from convscope.datasets.splits import divide, verify_split, write_split
-from convscope.errors import ConfigError, RunError, UnknownNameError
+from convscope.errors import ConfigError, DataError, RunError, UnknownNameError
 from convscope.models import MODELS
 from convscope.progress import Progress, console_progress
 from convscope.recipe import (
@@ -219,6 +219,11 @@ def evaluate(
         if dataset is None:
             if data is not None:
                 config = config.model_copy(update=_data_settings(data))
+            elif config.data_path and not Path(config.data_path).is_dir():
+                raise DataError(
+                    f"the images of the run are no longer in {config.data_path}; "
+                    "say where that folder is now with --data"
+                )
             dataset = _load_for(config, data_dir, progress)
         by_split = _predict_splits(run, which, dataset, batch_size, by, about, progress)
 
@@ -266,7 +271,9 @@ def predict(
     which = _which_weights(run, weights)
     backends.configure(run_config(run).backend)
     network = load_model(run.weights(which))
-    spec = InputSpec(**run.state["input"])
+    state = run.state
+    # Files become what the run's images were, and the model does the rest, as in training.
+    spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
     return predict_files(
         network, files, spec, run.class_names, batch_size=batch_size, progress=progress
     )
@@ -411,7 +418,12 @@ def _describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
     write_text(run.config_file, dump_config(config))
     spec = dataclasses.asdict(input_spec(dataset, config))
     # From here on it is a run; what a kill keeps from being written, --resume writes.
-    run.record(status="created", input=spec, provenance=dataset.provenance)
+    run.record(
+        status="created",
+        input=spec,
+        image_shape=dataset.image_shape,
+        provenance=dataset.provenance,
+    )
     run.write_json(run.classes_file, list(dataset.class_names))
     run.write_json(run.environment_file, backends.environment(config.backend))
     draw_samples(*sample_images(dataset), run.samples_picture)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,13 @@ FILES = {
     *("metrics.json", "predictions.parquet", "curves.png", "confusion_matrix.png"),
     *("confusion_matrix.csv", "samples.png", "weights/best.keras", "weights/last.keras"),
 }
+
+
+@pytest.fixture
+def mine(digits_run, tmp_path) -> Run:
+    """A copy of the run, to write to."""
+    shutil.copytree(digits_run, tmp_path / "copy")
+    return Run(tmp_path / "copy")
 
 
 def save_test_images(folder: Path) -> list[Path]:
@@ -87,11 +95,12 @@ def test_a_file_is_judged_as_the_same_image_of_the_test_set(tmp_path, digits_run
     assert right == pytest.approx(run.metrics["test"]["accuracy"], abs=1e-9)
 
 
-def test_evaluate_gives_what_train_wrote_and_what_the_file_says(digits_run):
-    run = Run.open(digits_run)
-    before = run.metrics_file.read_bytes()
-    metrics = convscope.evaluate(digits_run, progress=Progress())
-    assert metrics == run.metrics == json.loads(before)
+def test_evaluate_gives_what_train_wrote_and_what_the_file_says(mine):
+    run = mine
+    before = json.loads(run.metrics_file.read_text())
+    run.metrics_file.unlink()
+    metrics = convscope.evaluate(str(run.path), progress=Progress())
+    assert metrics == run.metrics == before
     saved, _ = read_predictions(run.predictions_file)
     for part in ("val", "test"):
         truth = saved[part]
@@ -175,10 +184,12 @@ def test_no_mistake_leaves_a_run_behind(tmp_path, arguments, error):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_registered_dataset_is_itself_wherever_it_is_said_to_be(digits_run):
+def test_a_registered_dataset_is_itself_wherever_it_is_said_to_be(mine):
     """`data` is for folders that moved; a dataset that has no folder is what it always is."""
-    before = Run.open(digits_run).metrics
-    assert convscope.evaluate(digits_run, data="digits", progress=Progress()) == before
+    before = mine.metrics
+    found = convscope.evaluate(mine, data="digits", fresh=True, progress=Progress())
+    assert found == before
+    assert len(mine.state["test_openings"]) == 2
 
 
 def test_data_of_another_kind_is_refused(digits_run, tmp_path):

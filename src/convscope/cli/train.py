@@ -113,7 +113,7 @@ def train(
             trackers=tracker or [],
         )
     except KeyboardInterrupt:
-        if target is not None and not resume and not Run(target).state_file.exists():
+        if target is not None and not resume and not Run(Path(target)).state_file.exists():
             typer.echo("\nStopped before training began; there is nothing to go on with.", err=True)
             raise typer.Exit(130) from None
         typer.echo(

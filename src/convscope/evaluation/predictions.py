@@ -97,7 +97,8 @@ def predict_files(
     Args:
         model: Takes raw pixels, gives probabilities.
         files: The images.
-        spec: The size and channels that the model's network sees.
+        spec: The size and channels to which files are decoded: those of the images that the model
+            learnt from.
         class_names: In the order of the model's outputs.
         batch_size: Images at a time.
         progress: Told of each batch.

@@ -155,3 +155,14 @@ def test_a_name_that_is_not_utf8(cli, digits_run, digit_files, tmp_path, output)
     done = cli("predict", digits_run, tmp_path / name, "--format", output)
     assert done.code == 0, done.err
     assert "caf" in done.out
+
+
+def test_a_row_stays_one_line_in_a_pipe_and_names_are_no_markup(cli, digits_run, digit_files):
+    name = "[bold] :cat: " + "x" * 200 + "\\.png"
+    Path(name).write_bytes(images_of(digit_files)[0].read_bytes())
+    done = cli("predict", digits_run, name)
+    assert done.code == 0
+    heading, row = done.out.splitlines()
+    assert row.startswith(f"{name}  ")
+    assert row.count("%") == 3
+    assert heading.split() == ["image", "prediction", "2.", "3."]

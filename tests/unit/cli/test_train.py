@@ -50,7 +50,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(fails, arguments, messa
 def test_a_value_that_is_no_number_is_a_mistake(cli):
     done = cli("train", "--data", "digits", "--epochs", "many")
     assert done.code == 2
-    assert "'many' is not a valid int" in done.err
+    assert "Invalid value for '--epochs'" in done.err
 
 
 @pytest.mark.parametrize(

@@ -367,6 +367,16 @@ def test_other_colours_are_no_near_duplicate(pets: Path) -> None:
     assert check(pets).findings == ()
 
 
+def test_equal_hashes_alone_are_no_proof() -> None:
+    chance = np.random.default_rng(0)
+    first, other = (chance.integers(0, 256, (16, 16, 1)).repeat(3, axis=2) for _ in range(2))
+    similar = (first + other) / 2  # correlates 0.7 with the first
+    almost = (first + chance.integers(-5, 6, first.shape)).clip(0, 255)
+    pictures = np.stack([first, similar, almost]).astype(np.uint8)
+    prints = duplicates.Fingerprints(np.zeros(3, dtype=np.uint64), pictures)
+    assert duplicates.near_groups(prints) == ([[0, 2]], True)
+
+
 def test_a_search_that_is_given_up_says_so(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         save(near("noisy", photo(500 + number // 2)), pets / "cat" / f"a{number}.bmp")

@@ -255,6 +255,14 @@ def test_files_that_had_settled_are_not_even_read_again(
     assert listener.tasks == []
 
 
+def test_files_that_just_changed_are_read_again(photos: Path) -> None:
+    # They may change once more within the tick of the file system's clock.
+    scan(photos)
+    listener = Listener()
+    scan(photos, listener)
+    assert listener.tasks == [("Reading photos", N_IMAGES)]
+
+
 @pytest.mark.parametrize("how", ["in place", "replaced"])
 @pytest.mark.parametrize("settled", [False, True])
 def test_other_content_under_the_same_name_size_and_time_is_seen(

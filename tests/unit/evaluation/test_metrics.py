@@ -152,11 +152,20 @@ def test_top_k_grows_with_k():
 
 def test_loss_equals_that_of_keras():
     probs, labels = random_probs(200, 10)
-    probs[0] = np.eye(10)[(labels[0] + 1) % 10]  # surely wrong: clipped, not infinite
     probs[1] = np.eye(10)[labels[1]]
     theirs = float(keras.losses.SparseCategoricalCrossentropy()(labels, probs))
     assert cross_entropy_loss(probs, labels) == pytest.approx(theirs, rel=1e-5)
-    assert cross_entropy_loss(probs[:1], labels[:1]) == pytest.approx(-math.log(1e-7), rel=1e-5)
+
+
+def test_loss_of_over_confident_mistakes_is_that_of_the_logits():
+    logits = np.array([[50.0, 0.0, -1.0], [0.0, 30.0, 2.0]], np.float32)
+    probs, labels = np.asarray(keras.ops.softmax(logits)), np.array([2, 0])
+    theirs = float(keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, logits))
+    assert cross_entropy_loss(probs, labels) == pytest.approx(theirs, rel=1e-5)
+    # Not infinite where float32 has nothing left of the probability.
+    surely_wrong = np.array([[1.0, 0.0]], np.float32)
+    expected = -math.log(np.finfo(np.float32).tiny)
+    assert cross_entropy_loss(surely_wrong, np.array([1])) == pytest.approx(expected, rel=1e-6)
 
 
 def test_rows_of_the_confusion_matrix_are_true_classes():

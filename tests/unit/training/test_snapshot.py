@@ -10,6 +10,13 @@ from convscope.training.batches import Batches, epoch_order
 from convscope.training.snapshot import load_snapshot, save_snapshot
 from convscope.types import Split
 
+# A known limit, so strict: it has to be noticed when it goes away.
+on_own_generators = pytest.mark.xfail(
+    keras.config.backend() == "torch",
+    reason="on torch, dropout without a seed draws from torch's generator, not in the snapshot",
+    strict=True,
+)
+
 RNG = np.random.default_rng(0)
 IMAGES = Split(
     RNG.integers(0, 256, (96, 6, 6, 1), dtype=np.uint8),
@@ -57,6 +64,7 @@ def assert_same(one: keras.Model, other: keras.Model) -> None:
         np.testing.assert_array_equal(mine, theirs)
 
 
+@on_own_generators
 def test_a_resumed_network_with_dropout_ends_with_the_same_weights(tmp_path):
     path = tmp_path / "snapshot.npz"
     uninterrupted = network()
@@ -74,6 +82,7 @@ def test_a_resumed_network_with_dropout_ends_with_the_same_weights(tmp_path):
     assert_same(resumed, uninterrupted)
 
 
+@on_own_generators
 def test_it_takes_the_states_of_random_layers_to_do_that(tmp_path):
     # Without them the test above would pass only by luck: they are part of what is saved.
     model = network()
