@@ -46,7 +46,8 @@ def load(
     """Load a dataset and divide it into training, validation and test images.
 
     Args:
-        data: A registered name ("cifar10"), or a folder of images.
+        data: A registered name ("cifar10"), or a folder of images; one that is called like a
+            dataset is given as "./cifar10".
         data_dir: A further place to look for the files of a registered dataset.
         image_size: Side in pixels to which the images of a folder are resized.
         split: Settings of `SplitSettings` that replace the dataset's own.
