@@ -1,10 +1,11 @@
 """What the stages hand to each other."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,33 @@ class InputSpec:
         return (self.height, self.width, self.channels)
 
 
+class ImageView:
+    """Some images of a larger array, in some order, read from it only when they are asked for.
+
+    Args:
+        base: Shape (n_base, height, width, channels), uint8; usually memory-mapped.
+        rows: Shape (n_images,), which of them.
+    """
+
+    def __init__(self, base: UInt8Array, rows: npt.NDArray[np.intp]) -> None:
+        self.base = base
+        self.rows = rows
+        self.shape = (len(rows), *base.shape[1:])
+        self.ndim = base.ndim
+        self.dtype = base.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> UInt8Array:
+        """Return the images at an index, a slice or an array of indices, copied into memory."""
+        images: UInt8Array = self.base[self.rows[key]]
+        return images
+
+    def __iter__(self) -> Iterator[UInt8Array]:
+        return (self[index] for index in range(len(self)))
+
+
 @dataclass(frozen=True)
 class Split:
     """Labelled images.
@@ -53,7 +81,7 @@ class Split:
             place in the official file ("train/00190") or its path below the data folder.
     """
 
-    images: UInt8Array
+    images: UInt8Array | ImageView
     labels: IntArray
     ids: npt.NDArray[np.str_]
 
@@ -77,6 +105,17 @@ class Split:
     def take(self, indices: npt.NDArray[np.intp]) -> "Split":
         """Return the images at `indices`, in that order, copied into memory."""
         return Split(self.images[indices], self.labels[indices], self.ids[indices])
+
+    def select(self, indices: npt.NDArray[np.intp]) -> "Split":
+        """Return the images at `indices`, in that order; memory-mapped ones stay on the disk."""
+        images: UInt8Array | ImageView
+        if isinstance(self.images, ImageView):
+            images = ImageView(self.images.base, self.images.rows[indices])
+        elif isinstance(self.images, np.memmap):
+            images = ImageView(self.images, indices)
+        else:
+            images = self.images[indices]
+        return Split(images, self.labels[indices], self.ids[indices])
 
     @cached_property
     def hashes(self) -> list[str]:

@@ -21,4 +21,4 @@ def sample_images(dataset: Dataset) -> tuple[UInt8Array, list[str]]:
     train = dataset.train
     start = FIRST if len(train) >= FIRST + N_IMAGES else 0
     part = train.take(np.arange(start, min(start + N_IMAGES, len(train))))
-    return part.images, [dataset.class_names[label] for label in part.labels]
+    return np.asarray(part.images), [dataset.class_names[label] for label in part.labels]

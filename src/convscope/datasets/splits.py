@@ -32,10 +32,10 @@ def divide(
     train, val, test = dataset.train, dataset.val, dataset.test
     if test is None:
         keep, held_out = _indices(train, dataset.class_names, test_fraction, seed, stratify)
-        train, test = train.take(keep), SealedSplit(train.take(held_out))
+        train, test = train.select(keep), SealedSplit(train.select(held_out))
     if val is None:
         keep, held_out = _indices(train, dataset.class_names, val_fraction, seed, stratify)
-        train, val = train.take(keep), train.take(held_out)
+        train, val = train.select(keep), train.select(held_out)
     return dataclasses.replace(dataset, train=train, val=val, test=test)
 
 

@@ -13,6 +13,7 @@ from convscope.storage import atomic_path
 from convscope.types import (
     FloatArray,
     ImagePrediction,
+    ImageView,
     InputSpec,
     Predictions,
     Split,
@@ -46,7 +47,12 @@ def load_model(path: Path) -> "keras.Model":
 
 
 def predict_images(
-    model: "keras.Model", images: UInt8Array, *, batch_size: int, progress: Progress, label: str
+    model: "keras.Model",
+    images: UInt8Array | ImageView,
+    *,
+    batch_size: int,
+    progress: Progress,
+    label: str,
 ) -> FloatArray:
     """Return class probabilities, batch by batch.
 

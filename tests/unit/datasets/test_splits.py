@@ -10,7 +10,7 @@ from convscope.datasets import DATASETS
 from convscope.datasets.splits import COLUMNS, divide, verify_split, write_split
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
-from convscope.types import Dataset, SealedSplit, Split
+from convscope.types import Dataset, ImageView, SealedSplit, Split
 
 DEFAULTS = SplitSettings().model_dump()
 
@@ -232,3 +232,20 @@ def test_load_divides_by_the_datasets_own_settings_unless_told_otherwise(monkeyp
     half = api.load("digits", split={"val_fraction": 0.5})
     assert (len(half.train), len(half.val), len(half.test)) == (718, 719, 360)
     assert half.test.ids.tolist() == plain.test.ids.tolist()
+
+
+def test_dividing_a_memory_mapped_set_reads_no_image(tmp_path):
+    images = np.lib.format.open_memmap(
+        tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=(100, 4, 4, 1)
+    )
+    images[:] = np.arange(100, dtype=np.uint8)[:, None, None, None]
+    labels = np.arange(100) % 2
+    whole = Dataset("mapped", ("a", "b"), Split(images, labels, np.arange(100).astype(str)))
+    parts = divide(whole, val_fraction=0.25, test_fraction=0.2, seed=1, stratify=True)
+    opened = parts.test.open(lambda n: None)
+    for part in (parts.train, parts.val, opened):
+        assert isinstance(part.images, ImageView)
+        assert part.images.base is images
+        np.testing.assert_array_equal(part.images[:][:, 0, 0, 0], part.ids.astype(int))
+        assert [int(image[0, 0, 0]) for image in part.images] == part.ids.astype(int).tolist()
+    assert [len(parts.train), len(parts.val), len(opened)] == [60, 20, 20]
