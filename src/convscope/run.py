@@ -195,7 +195,14 @@ class Run:
         if not root.is_dir():
             raise RunError(f"there is no folder {root}; runs appear there after 'convscope train'")
         runs = [cls(path.parent) for path in root.glob("*/run.json")]
-        return sorted(runs, key=lambda run: (str(run.state.get("created", "")), run.name))
+
+        def age(run: Run) -> tuple[str, str]:
+            try:
+                return str(run.state.get("created", "")), run.name
+            except RunError:
+                return "", run.name
+
+        return sorted(runs, key=age)
 
     @contextmanager
     def training_lock(self) -> Iterator[None]:

@@ -20,3 +20,12 @@ Weights = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+def picture_path(path: Path | None) -> Path | None:
+    """Check, as the callback of an option, that a file's ending names a kind of picture."""
+    if path is not None and path.suffix.lower() not in _PICTURES:
+        raise typer.BadParameter(f"{path} must end in {', '.join(_PICTURES)}")
+    return path

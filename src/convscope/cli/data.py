@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, Json
+from convscope.cli._options import DataDir, Json, picture_path
 
 app = typer.Typer(no_args_is_help=True, help="Look at data before training on it.")
 
@@ -19,7 +19,10 @@ DataArgument = Annotated[
 def show(
     data: DataArgument = "cifar10",
     out: Annotated[
-        Path | None, typer.Option(help="Where the picture goes. Default: DATA-samples.png.")
+        Path | None,
+        typer.Option(
+            callback=picture_path, help="Where the picture goes. Default: DATA-samples.png."
+        ),
     ] = None,
     image_size: Annotated[
         int | None,
@@ -38,8 +41,8 @@ def show(
     from convscope.datasets.samples import sample_images
     from convscope.report.figures import draw_samples
 
+    picture = out or _default_place(data, "-samples.png")
     dataset = api.load(data, data_dir=data_dir, image_size=image_size)
-    picture = out or Path(f"{dataset.name}-samples.png")
     draw_samples(*sample_images(dataset), picture)
 
     parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
@@ -85,14 +88,31 @@ def check(
     from convscope.cli._tables import TEXT, console, print_table
     from convscope.storage import write_text
 
+    target = None if json else out or _default_place(data, "-check.json")
     report = api.check(data, data_dir=data_dir)
-    if json:
+    if target is None:
         typer.echo(report.to_json(), nl=False)
     else:
         columns = ("", "finding", "what", "where", "what to do")
         print_table([(name, TEXT) for name in columns], report.rows())
-        target = out or Path(f"{Path(report.source).name}-check.json")
         write_text(target, report.to_json())
         console().print(f"\n{report.summary()}\nall of it  {target}", markup=False, soft_wrap=True)
     if report.has_errors:
         raise typer.Exit(1)
+
+
+def _default_place(data: str, ending: str) -> Path:
+    """Return where a result goes that was given no place: the current folder.
+
+    Raises:
+        DataError: If that is in the data folder, which is never written to.
+    """
+    from convscope.errors import DataError
+
+    folder = Path(data).expanduser().resolve()
+    if folder.is_dir() and Path.cwd().is_relative_to(folder):
+        raise DataError(
+            f"the result would go into the data folder {folder}, which is never written to; "
+            "choose another place with --out"
+        )
+    return Path(f"{folder.name}{ending}")

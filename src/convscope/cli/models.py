@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from convscope.cli._options import picture_path
+
 app = typer.Typer(invoke_without_command=True, help="List the models, or look into one.")
 
 
@@ -29,7 +31,8 @@ def show(
     channels: Annotated[int, typer.Option(min=1, max=3, help="1 for grey, 3 for RGB.")] = 3,
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 10,
     out: Annotated[
-        Path | None, typer.Option(help="Where the picture goes. Default: NAME.png.")
+        Path | None,
+        typer.Option(callback=picture_path, help="Where the picture goes. Default: NAME.png."),
     ] = None,
 ) -> None:
     """Show a model: its layers, the arithmetic of each size, and a picture.

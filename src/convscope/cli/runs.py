@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from convscope.errors import RunError
 from convscope.run import ROOT, Run
 
 
@@ -28,6 +29,14 @@ def runs(
 
 
 def _row(run: Run) -> list[Any]:
+    try:
+        return _tell(run)
+    except RunError:
+        # One damaged run must not hide the others.
+        return [run.name, "damaged", *[None] * 4]
+
+
+def _tell(run: Run) -> list[Any]:
     state = run.state
     metrics = run.metrics if run.metrics_file.exists() else {}
     accuracies = [

@@ -56,3 +56,13 @@ def test_runs_while_one_is_being_trained(cli, tmp_path):
 
 def test_no_runs_yet(fails):
     assert "there is no folder runs; runs appear there after 'convscope train'" in fails(2, "runs")
+
+
+def test_a_damaged_run_does_not_hide_the_others(cli, digits_run, tmp_path):
+    shutil.copytree(digits_run, tmp_path / "runs" / "whole")
+    shutil.copytree(digits_run, tmp_path / "runs" / "broken")
+    (tmp_path / "runs" / "broken" / "run.json").write_text("{")
+    done = cli("runs")
+    assert done.code == 0
+    rows = {line.split()[0]: line.split()[1] for line in done.out.splitlines()[1:]}
+    assert rows == {"broken": "damaged", "whole": "finished"}

@@ -135,3 +135,29 @@ def test_check_of_a_registered_dataset_looks_at_its_pixels(cli, tmp_path):
     assert report["n_images"] == 1797
     assert done.code == (1 if report["has_errors"] else 0)
     assert "1,797 images" in done.out
+
+
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_the_data_folder_is_not_written_to_from_inside_it(
+    cli, fails, folder, tmp_path, monkeypatch, command
+):
+    before = sorted(folder.rglob("*"))
+    monkeypatch.chdir(folder)
+    line = fails(2, "data", command, ".")
+    assert "never written to" in line
+    assert "--out" in line
+    assert sorted(folder.rglob("*")) == before
+    result = tmp_path / "result.png"
+    assert cli("data", command, ".", "--out", result).code == 0
+    assert result.exists()
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "command", [("data", "show", "digits"), ("models", "show", "cnn-functional")]
+)
+def test_a_picture_needs_an_ending_that_says_its_kind(cli, command, tmp_path):
+    done = cli(*command, "--out", tmp_path / "picture.txt")
+    assert done.code == 2
+    assert ".png" in done.err
+    assert "Traceback" not in done.err
