@@ -24,7 +24,7 @@ from PIL import (
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     PpmImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
+    TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
 )
@@ -48,7 +48,7 @@ TURNS = {
 }
 """What undoes each EXIF orientation but 1, which is upright."""
 
-_ORIENTATION = 0x0112
+_IMAGE_WIDTH, _IMAGE_LENGTH, _ORIENTATION = 256, 257, 274
 _EXIF_KEYS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 
 # Pillow logs some faults of a file; without a handler Python prints them on standard error.
@@ -140,8 +140,10 @@ def read_header(
         # Asking a PNG without EXIF in its header for it would decode the pixels.
         if image.format != "PNG" or _EXIF_KEYS & image.info.keys():
             orientation = orientation_of(image)
-        # Pillow gives the size of a TIFF as it is when upright, of all others as it is stored.
-        if orientation >= 5 and image.format != "TIFF":
+        # Some versions of Pillow turn the size of a TIFF by themselves; its tags do not.
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            height, width = image.tag_v2[_IMAGE_LENGTH], image.tag_v2[_IMAGE_WIDTH]
+        if orientation >= 5:
             height, width = width, height
         return ImageHeader(
             format=image.format or "",

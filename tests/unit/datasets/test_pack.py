@@ -310,7 +310,9 @@ def test_a_file_that_changes_meanwhile_is_named(photos: Path) -> None:
     assert packs() == []
 
 
-@pytest.mark.parametrize("damage", ["short", "no manifest", "bad manifest", "other key"])
+@pytest.mark.parametrize(
+    "damage", ["short", "no manifest", "bad manifest", "other key", "other shape"]
+)
 def test_a_damaged_pack_is_made_again(photos: Path, damage: str) -> None:
     expected = np.array(make_pack(photos).images)
     (folder,) = packs()
@@ -322,7 +324,8 @@ def test_a_damaged_pack_is_made_again(photos: Path, damage: str) -> None:
     elif damage == "bad manifest":
         manifest.write_text("{")
     else:
-        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "key": "0" * 32}))
+        other = {"key": "0" * 32} if damage == "other key" else {"shape": [1, 20, 20, 3]}
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **other}))
     listener = Listener()
     np.testing.assert_array_equal(make_pack(photos, progress=listener).images, expected)
     assert ("Packing photos", N_IMAGES) in listener.tasks
