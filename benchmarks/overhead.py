@@ -235,7 +235,7 @@ def convscope_lane(wait: Callable[[], None], epochs: int, precision: str) -> Non
             dataset.val,
             config,
             run,
-            save_weights=PortableModel(config.model, spec, 10).save,
+            save_weights=PortableModel.of(config.model, spec, 10).save,
             log_row=lambda row: wait(),
             progress=ConsoleProgress(),
         )

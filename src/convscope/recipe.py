@@ -34,6 +34,74 @@ class OptimizerSettings(Settings):
     momentum: float = Field(0.0, ge=0, lt=1, description="sgd only")
     nesterov: bool = Field(False, description="sgd only")
     weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW")
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="each stage of a backbone learns this much slower than the next",
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="judge a moving average of the weights, of this momentum"
+    )
+
+
+class ScheduleSettings(Settings):
+    """How the learning rate changes over the steps of a run."""
+
+    name: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: float = Field(0.0, ge=0, description="rising in a line from 0")
+
+
+class AugmentSettings(Settings):
+    """How training images are varied; validation and test images never are."""
+
+    flip: bool = Field(False, description="left to right, alternately: every other time")
+    crop: float = Field(
+        0.0, ge=0, lt=1, description="shift by up to this share of the side, mirrored at the edges"
+    )
+    randaugment: int = Field(
+        0, ge=0, le=10, description="random changes of colour and shape; 0: none"
+    )
+    randaugment_factor: float = Field(0.3, ge=0, le=1, description="how strong they are")
+    mixup: float = Field(0.0, ge=0, description="alpha of MixUp; 0: none")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix; 0: none")
+
+
+class HeadSettings(Settings):
+    """What stands on a backbone's last feature map."""
+
+    pooling: Literal["avg", "flatten"] = "avg"
+    standardise: bool = Field(
+        False, description="give each feature mean 0 and spread 1 over the training images"
+    )
+    hidden: tuple[int, ...] = Field((), description="units of each hidden layer; []: a linear head")
+    dropout: float = Field(0.0, ge=0, lt=1, description="before each dense layer")
+    search: bool = Field(
+        False, description="try some heads first and take the best on validation images"
+    )
+
+
+class TrunkSettings(Settings):
+    """How a backbone is used."""
+
+    scaling: Literal["own", "none", "unit", "tf", "torch", "caffe"] = Field(
+        "own", description="of the pixels; own: what its weights were trained on"
+    )
+    cut: str = Field(
+        "end",
+        description="frozen up to here: 'end' (all of it), a stage or a layer, 'start' (nothing)",
+    )
+    head_epochs: int = Field(
+        5, ge=0, description="epochs of the head alone, before the layers after the cut join in"
+    )
+    head_learning_rate: float = Field(1e-3, gt=0, description="of those epochs")
+    views: int = Field(
+        1, ge=1, description="augmented versions of each image that pass the frozen part once each"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="of the frozen part's arithmetic"
+    )
+    storage: Literal["float32", "float16"] = Field("float32", description="of cached features")
 
 
 class SplitSettings(Settings):
@@ -52,7 +120,12 @@ class Recipe(Settings):
     """
 
     optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    augment: AugmentSettings = AugmentSettings()
+    head: HeadSettings = HeadSettings()
+    trunk: TrunkSettings = TrunkSettings()
     loss: Literal["sparse_categorical_crossentropy"] = "sparse_categorical_crossentropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
     batch_size: int = Field(128, ge=1)
     epochs: int = Field(20, ge=1)
     image_size: int | None = Field(
@@ -78,6 +151,9 @@ class RunConfig(Recipe):
     data_path: str | None = Field(None, description="the folder, if data is 'folder'")
     model: str = "cnn-sequential"
     recipe: str = "tutorial"
+    weights: str | None = Field(
+        None, description="a backbone's weights: a file, 'random', or None to look for ImageNet's"
+    )
     seed: int = Field(83, ge=0, lt=2**32)
     backend: Literal["auto", "tensorflow", "jax", "torch"] = "auto"
     split: SplitSettings = SplitSettings()

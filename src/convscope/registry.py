@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from convscope.errors import UnknownNameError
 
-T = TypeVar("T", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Entry(Generic[T]):
 
     Attributes:
         name: What users type.
-        value: The registered function.
+        value: What is registered, mostly a function.
         info: What was said about it at registration (parameter count, licence and so on).
     """
 
@@ -43,7 +43,7 @@ class Entry(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """A table from names to functions, filled by importing the modules of one package.
+    """A table from names to functions or facts, filled by importing the modules of one package.
 
     Args:
         kind: The noun in messages ("model").

@@ -74,6 +74,11 @@ class Run:
         return self.path / "results.csv"
 
     @property
+    def heads_file(self) -> Path:
+        """The heads that were tried on a backbone, if they were."""
+        return self.path / "heads.csv"
+
+    @property
     def metrics_file(self) -> Path:
         """What `evaluate` found: validation and test."""
         return self.path / "metrics.json"

@@ -27,8 +27,8 @@ class InputSpec:
     Attributes:
         height: Rows that the network sees, in pixels.
         width: Columns that the network sees, in pixels.
-        channels: 1 for grey, 3 for RGB.
-        scaling: "unit" is x / 255, giving [0, 1].
+        channels: Of the images: 1 for grey, 3 for RGB.
+        scaling: A name in `models.preprocessing.SCALINGS`; "unit" is x / 255, giving [0, 1].
     """
 
     height: int

@@ -65,7 +65,7 @@ def test_saved_and_reloaded_it_gives_the_same_answers(name, channels, tmp_path):
     model = build(name, channels)
     spec = InputSpec(SIZE, SIZE, channels)
     path = tmp_path / "model.keras"
-    PortableModel(name, spec, N_CLASSES).save(model.get_weights(), path)
+    PortableModel.of(name, spec, N_CLASSES).save(model.get_weights(), path)
     again = keras.saving.load_model(path)
     assert getattr(again, "optimizer", None) is None
     for x in (images(2, SIZE, SIZE, channels), images(2, SIZE + 9, SIZE - 5, channels)):

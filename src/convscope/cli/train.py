@@ -22,7 +22,10 @@ def train(
         str | None, typer.Option(help="See 'convscope models'. Default: cnn-sequential.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="See 'convscope recipes'. Default: tutorial.")
+        str | None,
+        typer.Option(
+            help="See 'convscope recipes'. Default: tutorial; for a pretrained backbone: probe."
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of initial weights and image order. Default: 83.")
@@ -39,6 +42,14 @@ def train(
     ] = None,
     backend: Annotated[
         str | None, typer.Option(help="auto, tensorflow, jax or torch. Also: $KERAS_BACKEND.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A backbone's weights: a file, its folder, or 'random'. Default: ImageNet's, from "
+            "$CONVSCOPE_WEIGHTS, Keras' cache or the network.",
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML settings, such as the config.yaml of another run.")
@@ -76,6 +87,9 @@ def train(
         convscope train --model cnn-functional --seed 1
         # your own images, a sub-folder for each class
         convscope train --data photos/ --image-size 64
+        # a pretrained backbone under a new head, then with its last stage fine-tuned
+        convscope train --model mobilenet_v2
+        convscope train --model mobilenet_v2 --recipe finetune
         # go on with a run, and longer
         convscope train --resume runs/NAME --epochs 30
     """
@@ -105,6 +119,7 @@ def train(
             lr=lr,
             precision=precision,
             backend=backend,
+            weights=weights,
             config=config,
             settings=dict(parse_setting(text) for text in settings or []),
             out=target,

@@ -37,20 +37,27 @@ class HttpSource:
     def fetch(self, folder: Path, progress: Progress) -> Parts:
         """Fetch all files and decode them; see `Source.fetch`."""
         for name, md5 in self.md5.items():
-            download(self.base + name, md5, folder / name, progress)
+            download(self.base + name, f"md5:{md5}", folder / name, progress)
         return self.read(folder, progress)
 
 
-def download(url: str, md5: str, path: Path, progress: Progress) -> None:
-    """Fetch `url` to `path`, unless a file with this MD5 is there already.
+def download(url: str, digest: str | None, path: Path, progress: Progress) -> None:
+    """Fetch `url` to `path`, unless a file with this hash is there already.
 
     A transfer that breaks off is taken up again where it stopped, now or at the next call; if the
     server cannot do that, or the whole turns out wrong, it starts anew. What arrived so far is in
     a file beside `path` that ends in `.partial`.
 
+    Args:
+        url: Where the file is.
+        digest: The algorithm and the hash that it must have, "md5:..." or "sha256:..."; None if
+            none is published, then only its length is checked.
+        path: Where it goes.
+        progress: Is told of the bytes.
+
     Raises:
         DownloadError: If the server cannot be reached or does not have the file.
-        IntegrityError: If the file has another MD5, each time.
+        IntegrityError: If the file has another hash, each time.
         MissingExtraError: If the package that downloads is not installed.
         StorageError: If the file cannot be written.
     """
@@ -65,7 +72,7 @@ def download(url: str, md5: str, path: Path, progress: Progress) -> None:
     shelf = pooch.create(
         path=path.parent,
         base_url="",
-        registry={path.name: f"md5:{md5}"},
+        registry={path.name: digest},
         urls={path.name: url},
         retry_if_failed=_RETRIES,
     )
@@ -76,7 +83,7 @@ def download(url: str, md5: str, path: Path, progress: Progress) -> None:
         raise DownloadError(f"{url}: {_reason(error)}") from error
     except ValueError as error:
         raise IntegrityError(
-            f"{url} is not the file that was published (its md5 is not {md5})"
+            f"{url} is not the file that was published (its {str(digest).replace(':', ' is not ')})"
         ) from error
     except StorageError:
         _partial(path).unlink(missing_ok=True)

@@ -1,8 +1,13 @@
-"""Models: one file each. Every one takes raw 0..255 pixels of any size and gives probabilities."""
+"""Models: one file each. Every one takes raw 0..255 pixels of any size and gives probabilities.
+
+There are two kinds: networks that learn from nothing (`MODELS`), and pretrained backbones that get
+a new head (`backbones.BACKBONES`; `transfer.TransferModel` puts the two together).
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from convscope.errors import UnknownNameError
 from convscope.registry import Registry
 from convscope.types import InputSpec
 
@@ -12,3 +17,18 @@ if TYPE_CHECKING:
 ModelBuilder = Callable[[InputSpec, int], "keras.Model"]
 
 MODELS: Registry[ModelBuilder] = Registry("model", "convscope.models")
+
+
+def is_backbone(name: str) -> bool:
+    """Tell a pretrained backbone from a network that learns from nothing.
+
+    Raises:
+        UnknownNameError: If it is neither; the message suggests the nearest name of both kinds.
+    """
+    from convscope.models.backbones import BACKBONES
+
+    if name in BACKBONES.names():
+        return True
+    if name not in MODELS.names():
+        raise UnknownNameError("model", name, [*MODELS.names(), *BACKBONES.names()])
+    return False

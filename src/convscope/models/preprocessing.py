@@ -1,21 +1,51 @@
 """Preprocessing that travels with the model: its first layers resize and scale the raw pixels."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 from convscope.errors import ConfigError
 from convscope.types import InputSpec
 
-if TYPE_CHECKING:
-    import keras
 
-# Each scaling as (scale, offset): what the network sees is pixel * scale + offset.
-SCALINGS: dict[str, tuple[float, float]] = {
-    "none": (1.0, 0.0),
-    "unit": (1.0 / 255.0, 0.0),
+@dataclass(frozen=True)
+class Scaling:
+    """What a network sees: `pixel * scale + offset`, channel by channel.
+
+    Attributes:
+        scale: One number, or one for each of red, green and blue.
+        offset: Likewise.
+        bgr: The network wants blue first; `scale` and `offset` are then in that order.
+    """
+
+    scale: float | tuple[float, ...] = 1.0
+    offset: float | tuple[float, ...] = 0.0
+    bgr: bool = False
+
+    @property
+    def colour(self) -> bool:
+        """Whether it makes sense for images of three channels only."""
+        return self.bgr or not (isinstance(self.scale, float) and isinstance(self.offset, float))
+
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+SCALINGS: dict[str, Scaling] = {
+    "none": Scaling(),
+    "unit": Scaling(scale=1.0 / 255.0),
+    # The names are those of `keras.applications.imagenet_utils.preprocess_input`.
+    "tf": Scaling(scale=1.0 / 127.5, offset=-1.0),
+    "torch": Scaling(
+        scale=tuple(1.0 / 255.0 / std for std in _IMAGENET_STD),
+        offset=tuple(-mean / std for mean, std in zip(_IMAGENET_MEAN, _IMAGENET_STD, strict=True)),
+    ),
+    "caffe": Scaling(offset=(-103.939, -116.779, -123.68), bgr=True),
 }
+"""How pixels are scaled, by name: "none" leaves 0..255, "unit" gives [0, 1], "tf" [-1, 1], "torch"
+zero mean and unit spread over ImageNet, "caffe" blue first and zero mean over ImageNet."""
 
 
-def preprocessing_layers(spec: InputSpec) -> "list[keras.Layer]":
+def preprocessing_layers(spec: InputSpec) -> "list[Any]":
     """Return the layers that turn raw pixels into what the network wants to see.
 
     They take images of shape (batch, any height, any width, channels) with values in 0..255,
@@ -31,10 +61,13 @@ def preprocessing_layers(spec: InputSpec) -> "list[keras.Layer]":
         spec: The size, channels and scaling that the network expects.
 
     Returns:
-        Keras' own layers, in order: "resize" and, unless the scaling is "none", "rescale".
+        Keras' own layers, in order: "resize" and, unless the scaling is "none", "rescale". For
+        the scaling "caffe", an operation that turns the channels round stands between them; it has
+        a place in a functional model, not in a Sequential one.
 
     Raises:
-        ConfigError: If the size is not positive or the scaling is not known.
+        ConfigError: If the size is not positive, the scaling is not known, or it is one for
+            colours and the images are grey.
     """
     if spec.height < 1 or spec.width < 1:
         raise ConfigError(
@@ -43,12 +76,14 @@ def preprocessing_layers(spec: InputSpec) -> "list[keras.Layer]":
     if spec.scaling not in SCALINGS:
         known = ", ".join(sorted(SCALINGS))
         raise ConfigError(f"unknown pixel scaling '{spec.scaling}'; choose one of: {known}")
+    if SCALINGS[spec.scaling].colour and spec.channels != 3:
+        raise ConfigError(f"the pixel scaling '{spec.scaling}' is for images with 3 channels")
 
     import keras
 
     from convscope.models._resizing import Resizing
 
-    layers = [
+    layers: list[Any] = [
         Resizing(
             spec.height,
             spec.width,
@@ -58,7 +93,14 @@ def preprocessing_layers(spec: InputSpec) -> "list[keras.Layer]":
             name="resize",
         )
     ]
-    scale, offset = SCALINGS[spec.scaling]
-    if (scale, offset) != (1.0, 0.0):
+    scaling = SCALINGS[spec.scaling]
+    if scaling.bgr:
+        layers.append(lambda pixels: keras.ops.take(pixels, (2, 1, 0), axis=-1))
+    if (scaling.scale, scaling.offset) != (1.0, 0.0):
+        # As lists: Keras saves them in the model's configuration, which is JSON.
+        scale, offset = (
+            value if isinstance(value, float) else list(value)
+            for value in (scaling.scale, scaling.offset)
+        )
         layers.append(keras.layers.Rescaling(scale, offset, dtype="float32", name="rescale"))
     return layers

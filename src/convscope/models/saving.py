@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PortableModel:
-    """The float32 twin of a registered model, for saving it again and again.
+    """The float32 twin of a model, for saving it again and again.
 
     The twin has the same weights as the model that is trained, whatever that one's style and
     precision, but it is a functional graph of Keras' own layers: `keras.saving.load_model` opens
@@ -28,22 +28,32 @@ class PortableModel:
     that saves its model gives the same weights as one that does not.
 
     Args:
-        name: The registered name of the model.
-        spec: The input that it was built for.
-        n_classes: The number of classes that it was built for.
-
-    Raises:
-        UnknownNameError: If no model has that name.
-        ConfigError: If the model cannot be built for that input.
+        build: Builds the model anew and returns the part of it that learns, built exactly like the
+            one that is trained, and the whole that is saved. The two share their layers.
     """
 
-    def __init__(self, name: str, spec: InputSpec, n_classes: int) -> None:
-        builder = MODELS.get(name)
+    def __init__(self, build: "Callable[[], tuple[keras.Model, keras.Model]]") -> None:
         with _float32_policy(), _random_numbers_kept():
-            # Weights are set on the twin as it was built: its order of weights is the model's,
-            # that of the graph need not be.
-            self._twin = builder(spec, n_classes)
-            self.model = as_functional(self._twin)
+            # Weights are set on the part as it was built: its order of weights is that of the
+            # trained model, the graph's need not be.
+            self._part, whole = build()
+            self.model = as_functional(whole)
+
+    @classmethod
+    def of(cls, name: str, spec: InputSpec, n_classes: int) -> "PortableModel":
+        """Return the twin of a registered network, all of which learns.
+
+        Raises:
+            UnknownNameError: If no model has that name.
+            ConfigError: If the model cannot be built for that input.
+        """
+        builder = MODELS.get(name)
+
+        def build() -> "tuple[keras.Model, keras.Model]":
+            network = builder(spec, n_classes)
+            return network, network
+
+        return cls(build)
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Take over weights, in the order of `model.get_weights()` of the trained model.
@@ -51,14 +61,14 @@ class PortableModel:
         Raises:
             ConfigError: If they are those of another model.
         """
-        wanted = [tuple(variable.shape) for variable in self._twin.weights]
+        wanted = [tuple(variable.shape) for variable in self._part.weights]
         given = [tuple(array.shape) for array in weights]
         if wanted != given:
             raise ConfigError(
-                f"these weights ({len(given)} arrays) do not fit the model '{self._twin.name}' "
+                f"these weights ({len(given)} arrays) do not fit the model '{self._part.name}' "
                 f"({len(wanted)} arrays); build it with the input and classes they were trained for"
             )
-        self._twin.set_weights(list(weights))
+        self._part.set_weights(list(weights))
 
     def save(self, weights: Sequence[Any], path: Path) -> None:
         """Write the model with these weights to `path`, whole or not at all.
@@ -74,46 +84,6 @@ class PortableModel:
         self.set_weights(weights)
         with atomic_path(path) as temporary:
             self.model.save(temporary)
-
-
-def portable_model(
-    name: str, spec: InputSpec, n_classes: int, weights: Sequence[Any]
-) -> "keras.Model":
-    """Return a registered model as a float32 functional graph of Keras' own layers.
-
-    Args:
-        name: The registered name of the model.
-        spec: The input that it was built for.
-        n_classes: The number of classes that it was built for.
-        weights: What `model.get_weights()` gave, in any style and precision of that model.
-
-    Raises:
-        UnknownNameError: If no model has that name.
-        ConfigError: If the model cannot be built for that input or the weights are of another.
-    """
-    portable = PortableModel(name, spec, n_classes)
-    portable.set_weights(weights)
-    return portable.model
-
-
-def save_portable(
-    name: str, spec: InputSpec, n_classes: int, weights: Sequence[Any], path: Path
-) -> None:
-    """Save a registered model once, as `PortableModel` does.
-
-    Args:
-        name: The registered name of the model.
-        spec: The input that it was built for.
-        n_classes: The number of classes that it was built for.
-        weights: What `model.get_weights()` gave.
-        path: Ends in ".keras".
-
-    Raises:
-        UnknownNameError: If no model has that name.
-        ConfigError: If the model cannot be built for that input or the weights are of another.
-        StorageError: If the file cannot be written.
-    """
-    PortableModel(name, spec, n_classes).save(weights, path)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from convscope.recipe import OptimizerSettings, Recipe
 from convscope.recipes import RECIPES
 
 
-@RECIPES.register("tutorial")
+@RECIPES.register("tutorial", trains="network")
 def tutorial() -> Recipe:
     """Adam at 0.001, batch 128, 20 epochs, no augmentation: the tutorial's own settings.
 

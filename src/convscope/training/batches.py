@@ -1,39 +1,83 @@
-"""Batches of raw pixels, in an order that depends on seed and epoch alone."""
+"""Batches of what a network learns from, in an order that depends on seed and epoch alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from convscope.types import IntArray, Split, UInt8Array
+from convscope.types import IntArray, Split
+
+Finish = Callable[[Any, Any, int], tuple[Any, Any]]
+"""Called on each batch as `finish(inputs, labels, index)`, for what is done to whole batches."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a network learns from, or is judged by.
+
+    Attributes:
+        inputs: From the number of an epoch, counted from 0, to its inputs: an array of shape
+            (n_images, ...), or what can be indexed like one. The same for the same epoch.
+        labels: Shape (n_images,), class indices.
+    """
+
+    inputs: Callable[[int], Any]
+    labels: IntArray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def of(cls, split: Split) -> "Examples":
+        """Return the raw pixels of a split, the same in every epoch."""
+        return cls(lambda epoch: split.images, split.labels)
+
+    @classmethod
+    def alternating(cls, views: list[Any], labels: IntArray) -> "Examples":
+        """Return versions of the same images, one after the other, epoch by epoch."""
+        return cls(lambda epoch: views[epoch % len(views)], labels)
 
 
 class Batches(keras.utils.PyDataset):
-    """One pass over a split, batch by batch; works from memory and from a memory-mapped array.
+    """One pass over examples, batch by batch; works from memory and from a memory-mapped array.
 
     Args:
-        split: The images.
+        inputs: Shape (n_images, ...); may be what can only be indexed like an array.
+        labels: Shape (n_images,).
         batch_size: Images in each batch; the last may be smaller.
-        order: Shape (n_images,), the order of the pass; None is the order of the split.
+        order: Shape (n_images,), the order of the pass; None is the order of the inputs.
+        finish: See `Finish`.
     """
 
     def __init__(
-        self, split: Split, batch_size: int, order: npt.NDArray[np.intp] | None = None
+        self,
+        inputs: Any,
+        labels: IntArray,
+        batch_size: int,
+        order: npt.NDArray[np.intp] | None = None,
+        finish: Finish | None = None,
     ) -> None:
         super().__init__()
-        self._split = split
+        self._inputs = inputs
+        self._labels = labels
         self._batch_size = batch_size
         self._order = order
+        self._finish = finish
 
     def __len__(self) -> int:
-        return -(-len(self._split) // self._batch_size)
+        return -(-len(self._labels) // self._batch_size)
 
-    def __getitem__(self, index: int) -> tuple[UInt8Array, IntArray]:
-        """Return (images, labels) of batch `index`: (batch, height, width, channels), (batch,)."""
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """Return (inputs, labels) of batch `index`: (batch, ...) and (batch,), then `finish`."""
         where: slice | npt.NDArray[np.intp]
         where = slice(index * self._batch_size, (index + 1) * self._batch_size)
         if self._order is not None:
             where = self._order[where]
-        return np.ascontiguousarray(self._split.images[where]), self._split.labels[where]
+        inputs, labels = np.ascontiguousarray(self._inputs[where]), self._labels[where]
+        return (inputs, labels) if self._finish is None else self._finish(inputs, labels, index)
 
 
 def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.intp]:

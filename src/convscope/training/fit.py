@@ -2,7 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,81 +14,120 @@ from convscope.errors import TrainingError
 from convscope.progress import Progress, Step
 from convscope.recipe import RunConfig
 from convscope.run import Run
-from convscope.training.batches import Batches, epoch_order
-from convscope.training.optimizers import build_optimizer
-from convscope.training.results import write_results
-from convscope.training.snapshot import load_snapshot, save_snapshot
-from convscope.types import Split
+from convscope.training.augment import hard_targets, soft_targets
+from convscope.training.batches import Batches, Examples, epoch_order
+from convscope.training.optimizers import averaged_weights, build_optimizer
+from convscope.training.results import ONLY_PHASE, write_results
+from convscope.training.schedules import build_schedule
+from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
 
 _EVAL_BATCH = 512
 """Nothing is learnt in validation, so its batch is as large as is fast."""
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training in which the same weights learn from the same inputs.
+
+    Attributes:
+        name: "all", or what learns in it ("head", "stage5").
+        model: Not compiled; from inputs to probabilities.
+        train: What it learns from.
+        val: What best weights and early stop are chosen by.
+        config: The run's settings, with this phase's epochs, optimiser and schedule.
+        save_weights: Saves weights (as `model.get_weights()` gives them) as a whole model.
+        shares: As for `build_optimizer`.
+    """
+
+    model: keras.Model
+    train: Examples
+    val: Examples
+    config: RunConfig
+    save_weights: Callable[[list[Any], Path], None]
+    name: str = ONLY_PHASE
+    shares: Mapping[str, float] | None = None
+
+
 def fit(
-    model: keras.Model,
-    train: Split,
-    val: Split,
-    config: RunConfig,
-    run: Run,
-    *,
-    save_weights: Callable[[list[Any], Path], None],
-    log_row: Callable[[dict[str, Any]], None],
-    progress: Progress,
+    phase: Phase, run: Run, *, log_row: Callable[[dict[str, Any]], None], progress: Progress
 ) -> list[dict[str, Any]]:
-    """Train a model, from where its run stands, to the end of its last epoch.
+    """Train a model, from where its run stands, to the end of the phase's last epoch.
 
     After each epoch the run folder holds, in this order: `weights/best.keras` if validation
     accuracy rose, the snapshot, `results.csv`. The snapshot is what a later call goes on from. A
     process killed between two of these repeats the epoch, to the same bits.
 
     Args:
-        model: Fresh from its builder, not compiled.
-        train: What it learns from.
-        val: What best weights and early stop are chosen by.
-        config: Resolved settings.
-        run: Where everything goes.
-        save_weights: Saves weights (as `model.get_weights()` gives them) as a whole model.
+        phase: What is trained, on what and how.
+        run: Where everything goes; it may stand in the phase before this one.
         log_row: Told of each new row of results.
         progress: Told of each epoch.
 
     Returns:
-        The history: a row (`results.COLUMNS`) for each epoch, those before a resume included.
+        The history: a row (`results.COLUMNS`) for each epoch, those before a resume and those of
+        earlier phases included.
 
     Raises:
         TrainingError: If the loss is not finite; the snapshot of the epoch before is kept.
         StorageError: If something cannot be written; the snapshot before is kept.
     """
-    model.compile(build_optimizer(config.optimizer), config.loss, metrics=["accuracy"])
+    model, config, train = phase.model, phase.config, phase.train
+    n_classes = int(model.output.shape[-1])
+    steps = -(-len(train) // config.batch_size)
+    rate = build_schedule(
+        config.schedule,
+        config.optimizer.learning_rate,
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+    )
+    soft = soft_targets(config.augment, config.label_smoothing, n_classes, config.seed, 0)
+    loss = "categorical_crossentropy" if soft else config.loss
+    model.compile(build_optimizer(config.optimizer, rate, phase.shares), loss, metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     history: list[dict[str, Any]] = []
     if run.snapshot_file.exists():
-        history = load_snapshot(model, run.snapshot_file)
-        progress.say(f"Going on after epoch {len(history)} of {config.epochs}")
+        history = read_history(run.snapshot_file)
+        if history and history[-1]["phase"] == phase.name:
+            load_snapshot(model, run.snapshot_file)
+            progress.say(f"Going on after epoch {len(history)}")
         # A kill may have come between the snapshot and the table.
         write_results(history, run.results_file)
+    own = [row for row in history if row["phase"] == phase.name]
+    earlier = len(history) - len(own)
 
-    validation = Batches(val, _EVAL_BATCH)
+    validation = Batches(
+        phase.val.inputs(0),
+        phase.val.labels,
+        _EVAL_BATCH,
+        finish=hard_targets(n_classes) if soft else None,
+    )
     began = time.monotonic()
-    epochs = range(len(history), config.epochs)
+    epochs = range(len(own), config.epochs)
     for epoch in epochs:
-        if _stopped_early(history, config.early_stop_patience):
+        if _stopped_early(own, config.early_stop_patience):
             break
+        inputs = train.inputs(epoch)
         order = epoch_order(len(train), config.seed, epoch)
-        label = f"epoch {epoch + 1}/{config.epochs}"
+        finish = soft_targets(config.augment, config.label_smoothing, n_classes, config.seed, epoch)
+        label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"
+        if phase.name != ONLY_PHASE:
+            label += f" ({phase.name})"
         with progress.task(label, len(train), "images") as step:
             watch = _Watch(step, config, epoch, len(train))
             start = time.monotonic()
             logs = model.fit(
-                Batches(train, config.batch_size, order),
+                Batches(inputs, train.labels, config.batch_size, order, finish),
                 epochs=1,
                 shuffle=False,
                 verbose=0,
                 callbacks=[watch],
             ).history
             seconds = time.monotonic() - start
-            judged = model.evaluate(validation, verbose=0, return_dict=True)
-            row = {
-                "epoch": epoch + 1,
+            with _averaged(model):
+                judged = model.evaluate(validation, verbose=0, return_dict=True)
+                weights = model.get_weights()
+            row: dict[str, Any] = {
+                "epoch": earlier + epoch + 1,
                 "loss": float(logs["loss"][-1]),
                 "accuracy": float(logs["accuracy"][-1]),
                 "val_loss": float(judged["loss"]),
@@ -94,6 +135,7 @@ def fit(
                 "learning_rate": float(model.optimizer.learning_rate),
                 "seconds": round(seconds, 3),
                 "images_per_s": round(len(train) / seconds, 1),
+                "phase": phase.name,
             }
             _require_finite(row["loss"], epoch)
             # The loss of a batch is from before its step: that the last step spoilt the weights
@@ -105,19 +147,36 @@ def fit(
 
         best = max((past["val_accuracy"] for past in history), default=-1.0)
         if row["val_accuracy"] > best:
-            save_weights(model.get_weights(), run.weights("best"))
+            phase.save_weights(weights, run.weights("best"))
+        own.append(row)
         history.append(row)
         save_snapshot(model, history, run.snapshot_file)
         write_results(history, run.results_file)
         log_row(row)
 
-    if _stopped_early(history, config.early_stop_patience):
+    if _stopped_early(own, config.early_stop_patience):
         progress.say(
             f"Stopped after epoch {len(history)}: validation loss has not fallen for "
             f"{config.early_stop_patience} epochs"
         )
-    save_weights(model.get_weights(), run.weights("last"))
+    with _averaged(model):
+        phase.save_weights(model.get_weights(), run.weights("last"))
     return history
+
+
+@contextmanager
+def _averaged(model: keras.Model) -> Iterator[None]:
+    """Give the model the moving averages of its weights for a while, if it keeps them."""
+    averages = averaged_weights(model)
+    if averages is None:
+        yield
+        return
+    own = model.get_weights()
+    model.set_weights(averages)
+    try:
+        yield
+    finally:
+        model.set_weights(own)
 
 
 class _Watch(keras.callbacks.Callback):

@@ -1,6 +1,7 @@
 """Optimisers, built from their settings."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from convscope.recipe import OptimizerSettings
 
@@ -8,22 +9,88 @@ if TYPE_CHECKING:
     import keras
 
 
-def build_optimizer(settings: OptimizerSettings) -> "keras.optimizers.Optimizer":
-    """Return the Keras optimiser that `settings` describe."""
+def build_optimizer(
+    settings: OptimizerSettings,
+    learning_rate: Any = None,
+    shares: Mapping[str, float] | None = None,
+) -> "keras.optimizers.Optimizer":
+    """Return the Keras optimiser that `settings` describe.
+
+    Args:
+        settings: The optimiser.
+        learning_rate: A number or a schedule; None is that of the settings.
+        shares: By the path of a variable, the share of the learning rate that it learns with; 1
+            where it is not in it.
+    """
     import keras
 
+    rate = settings.learning_rate if learning_rate is None else learning_rate
     decay = settings.weight_decay or None
-    match settings.name:
-        case "adam":
-            return keras.optimizers.Adam(settings.learning_rate, weight_decay=decay)
-        case "adamw":
-            return keras.optimizers.AdamW(
-                settings.learning_rate, weight_decay=settings.weight_decay
-            )
-        case "sgd":
-            return keras.optimizers.SGD(
-                settings.learning_rate,
-                momentum=settings.momentum,
-                nesterov=settings.nesterov,
-                weight_decay=decay,
-            )
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "adam": (keras.optimizers.Adam, {"weight_decay": decay}),
+        "adamw": (keras.optimizers.AdamW, {"weight_decay": settings.weight_decay}),
+        "sgd": (
+            keras.optimizers.SGD,
+            {
+                "momentum": settings.momentum,
+                "nesterov": settings.nesterov,
+                "weight_decay": decay,
+            },
+        ),
+    }
+    kind, arguments = kinds[settings.name]
+    if settings.ema is not None:
+        arguments |= {"use_ema": True, "ema_momentum": settings.ema}
+        kind = _averaging(kind)
+    if shares:
+        kind = _sharing(kind, shares)
+    return kind(rate, **arguments)
+
+
+def averaged_weights(model: "keras.Model") -> list[Any] | None:
+    """Return the moving averages of a model's weights, in the order of `model.get_weights()`.
+
+    Weights that are not trained come as they are. None if the optimiser keeps no averages.
+    """
+    import keras
+
+    optimizer = model.optimizer
+    if not optimizer.use_ema or int(optimizer.iterations) == 0:
+        return None
+    averages = dict(
+        zip(
+            (variable.path for variable in model.trainable_variables),
+            optimizer._model_variables_moving_average,
+            strict=True,
+        )
+    )
+    return [
+        keras.ops.convert_to_numpy(averages.get(weight.path, weight)) for weight in model.weights
+    ]
+
+
+def _averaging(kind: Any) -> Any:
+    class Averaging(kind):
+        """Keeps moving averages; Keras' `fit` would write them over the weights at its end."""
+
+        def finalize_variable_values(self, var_list: Any) -> None:
+            del var_list
+
+    return Averaging
+
+
+def _sharing(kind: Any, shares: Mapping[str, float]) -> Any:
+    class Sharing(kind):
+        """Learns some variables more slowly."""
+
+        def build(self, variables: Any) -> None:
+            # Attributes of Keras objects are tracked; a plain tuple of numbers is left alone.
+            self.shares = tuple(shares.get(variable.path, 1.0) for variable in variables)
+            super().build(variables)
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            # By number: on TensorFlow these are not Keras' variables and have no path.
+            share = self.shares[self._get_variable_index(variable)]
+            super().update_step(gradient, variable, learning_rate * share)
+
+    return Sharing

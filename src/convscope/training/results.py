@@ -16,9 +16,13 @@ COLUMNS = (
     "learning_rate",
     "seconds",
     "images_per_s",
+    "phase",
 )
 """Columns of `results.csv`. Loss is mean cross-entropy in nats, accuracy a fraction in [0, 1],
-`seconds` the epoch's training without its validation."""
+`seconds` the epoch's training without its validation, `phase` what learnt."""
+
+ONLY_PHASE = "all"
+"""The phase of a run in which everything learns from its first epoch to its last."""
 
 
 def write_results(history: list[dict[str, Any]], path: Path) -> None:
@@ -33,7 +37,7 @@ def write_results(history: list[dict[str, Any]], path: Path) -> None:
         writer.writerows(history)
 
 
-def read_results(path: Path) -> list[dict[str, float]]:
+def read_results(path: Path) -> list[dict[str, Any]]:
     """Read the table that `write_results` wrote: a row for each epoch.
 
     Raises:
@@ -42,6 +46,11 @@ def read_results(path: Path) -> list[dict[str, float]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
-            return [{key: float(row[key]) for key in COLUMNS} for row in rows]
+            return [
+                {key: float(row[key]) for key in COLUMNS[:-1]}
+                # Older tables have no phases.
+                | {"phase": row.get("phase") or ONLY_PHASE}
+                for row in rows
+            ]
     except (OSError, KeyError, TypeError, ValueError, csv.Error):
         raise RunError(f"{path} is missing or damaged") from None

@@ -16,6 +16,7 @@ import numpy as np
 
 from convscope.errors import RunError
 from convscope.storage import atomic_path
+from convscope.training.results import ONLY_PHASE
 
 if TYPE_CHECKING:
     import keras
@@ -58,6 +59,15 @@ def save_snapshot(model: "keras.Model", history: list[dict[str, Any]], path: Pat
         np.savez(temporary, **arrays)
 
 
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return the history in a snapshot: a row for each epoch.
+
+    Raises:
+        RunError: If the file is damaged.
+    """
+    return _read(path, with_values=False)[0]
+
+
 def load_snapshot(model: "keras.Model", path: Path) -> list[dict[str, Any]]:
     """Put a compiled model into the state of a snapshot and return the history.
 
@@ -69,22 +79,31 @@ def load_snapshot(model: "keras.Model", path: Path) -> list[dict[str, Any]]:
         RunError: If the file is damaged or belongs to another model or optimiser.
     """
     variables = _variables(model)
-    try:
-        # Plain arrays only: a snapshot from elsewhere cannot run code here.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            history = json.loads(file[_HISTORY].tobytes())
-            values = [file[f"{index:05d}"] for index in range(len(file.files) - 1)]
-    except _DAMAGE as error:
-        raise RunError(f"the snapshot {path} is damaged ({error}); train again") from None
+    history, values = _read(path, with_values=True)
     fits = len(values) == len(variables) and all(
         value.shape == tuple(variable.shape)
         for value, variable in zip(values, variables, strict=True)
     )
-    if not fits or not isinstance(history, list):
+    if not fits:
         raise RunError(f"the snapshot {path} belongs to another model or optimiser; train again")
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     return history
+
+
+def _read(path: Path, *, with_values: bool) -> tuple[list[dict[str, Any]], list[Any]]:
+    try:
+        # Plain arrays only: a snapshot from elsewhere cannot run code here.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            history = json.loads(file[_HISTORY].tobytes())
+            names = [f"{index:05d}" for index in range(len(file.files) - 1)]
+            values = [file[name] for name in names] if with_values else []
+    except _DAMAGE as error:
+        raise RunError(f"the snapshot {path} is damaged ({error}); train again") from None
+    if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
+        raise RunError(f"the snapshot {path} belongs to another model or optimiser; train again")
+    # Older snapshots have no phases.
+    return [{**row, "phase": row.get("phase", ONLY_PHASE)} for row in history], values
 
 
 def _variables(model: "keras.Model") -> list[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from convscope.models import MODELS
-from convscope.models.saving import save_portable
+from convscope.models.saving import PortableModel
 from convscope.types import InputSpec
 
 STYLES = ["cnn-sequential", "cnn-functional", "cnn-subclassing"]

@@ -3,6 +3,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from keras.src.applications import imagenet_utils
 from PIL import Image
 
 from convscope.errors import ConfigError
@@ -105,9 +106,70 @@ def test_none_scaling_adds_no_layer():
 
 
 def test_an_unknown_scaling_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'units'.*none, unit"):
+    with pytest.raises(ConfigError, match=r"'units'.*none, tf, torch, unit"):
         preprocessing_layers(InputSpec(8, 8, 3, "units"))
-    assert sorted(SCALINGS) == ["none", "unit"]
+    assert sorted(SCALINGS) == ["caffe", "none", "tf", "torch", "unit"]
+
+
+@pytest.mark.parametrize("name", ["tf", "torch", "caffe"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_the_scalings_of_keras_applications_are_keras_own(name, dtype):
+    image = picture(24, 20)[None]
+    theirs = imagenet_utils.preprocess_input(image.astype("float32"), mode=name)
+    ours = run(InputSpec(24, 20, 3, name), image.astype(dtype))
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_one_pixel_by_hand():
+    pixel = np.array([255, 0, 51], dtype="uint8").reshape(1, 1, 1, 3)  # red, green, blue
+    expected = {
+        "tf": [1.0, -1.0, -0.6],
+        "torch": [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (0.2 - 0.406) / 0.225],
+        "caffe": [51 - 103.939, 0 - 116.779, 255 - 123.68],  # blue first
+    }
+    for name, seen in expected.items():
+        np.testing.assert_allclose(
+            run(InputSpec(1, 1, 3, name), pixel).ravel(), seen, rtol=1e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("name", ["tf", "torch", "caffe"])
+def test_scalings_are_resized_first_and_keep_full_precision(name):
+    image = picture(50, 37)[None]
+    spec = InputSpec(32, 40, 3, name)
+    resized = run(InputSpec(32, 40, 3, "none"), image)
+    theirs = imagenet_utils.preprocess_input(resized.copy(), mode=name)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        ours = run(spec, image)
+    finally:
+        keras.config.set_dtype_policy(before)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(SCALINGS))
+def test_plain_keras_reloads_every_scaling(name, tmp_path):
+    inputs = x = keras.Input((None, None, 3), dtype="float32")
+    for layer in preprocessing_layers(InputSpec(16, 16, 3, name)):
+        x = layer(x)
+    model = keras.Model(inputs, x)
+    model.save(tmp_path / "scaling.keras")
+    again = keras.saving.load_model(tmp_path / "scaling.keras")
+    image = picture(30, 20)[None].astype("float32")
+    np.testing.assert_allclose(again(image), model(image), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["torch", "caffe"])
+def test_a_scaling_by_colour_refuses_grey_images(name):
+    with pytest.raises(ConfigError, match=f"'{name}' is for images with 3 channels"):
+        preprocessing_layers(InputSpec(8, 8, 1, name))
+
+
+def test_a_scaling_that_is_the_same_for_all_colours_takes_grey_images():
+    image = np.array([0, 255], dtype="uint8").reshape(1, 1, 2, 1)
+    assert run(InputSpec(1, 2, 1, "tf"), image).ravel().tolist() == [-1.0, 1.0]
 
 
 def test_an_impossible_size_is_refused():

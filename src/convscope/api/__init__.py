@@ -1,0 +1,21 @@
+"""The verbs, in the words of the command line.
+
+Each puts the stages together and does no work of its own. Keras is imported only where a model is.
+"""
+
+from convscope.api.data import check, load
+from convscope.api.judging import evaluate, predict
+from convscope.api.models import build_model, describe, input_spec, run_config
+from convscope.api.training import train
+
+__all__ = [
+    "build_model",
+    "check",
+    "describe",
+    "evaluate",
+    "input_spec",
+    "load",
+    "predict",
+    "run_config",
+    "train",
+]

@@ -1,0 +1,103 @@
+"""Loading and checking data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convscope.datasets import DATASETS, DataRequest
+from convscope.datasets.splits import divide
+from convscope.errors import UnknownNameError
+from convscope.progress import Progress, console_progress
+from convscope.recipe import RunConfig, SplitSettings
+from convscope.types import Dataset
+
+if TYPE_CHECKING:
+    from convscope.datasets._findings import CheckReport
+
+
+def load(
+    data: str | Path = "cifar10",
+    *,
+    data_dir: Path | str | None = None,
+    image_size: int | None = None,
+    split: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Load a dataset and divide it into training, validation and test images.
+
+    Args:
+        data: A registered name ("cifar10"), or a folder of images; one that is called like a
+            dataset is given as "./cifar10".
+        data_dir: A further place to look for the files of a registered dataset.
+        image_size: Side in pixels to which the images of a folder are resized.
+        split: Settings of `SplitSettings` that replace the dataset's own.
+        progress: Told of downloads and packing; None draws on standard error.
+
+    Raises:
+        UnknownNameError: If `data` is neither a registered name nor a folder.
+        DataError: If the folder cannot be used as it is.
+        DownloadError: If the files are not here and cannot be fetched.
+    """
+    progress = progress or console_progress()
+    name, folder = _name_data(data)
+    entry = DATASETS.entry(name)
+    settings = SplitSettings(**{**entry.info.get("split", {}), **(split or {})})
+    request = DataRequest(folder, Path(data_dir) if data_dir else None, image_size, progress)
+    dataset = entry.value(request)
+    for note in dataset.notes:
+        progress.say(f"{dataset.name}: {note}")
+    return divide(dataset, **settings.model_dump())
+
+
+def check(
+    data: str | Path, *, data_dir: Path | str | None = None, progress: Progress | None = None
+) -> "CheckReport":
+    """Look for what spoils training: broken files, odd modes, duplicates, leaks between parts.
+
+    Args:
+        data: A folder of images (its files are looked at), or a registered name (its pixels are).
+        data_dir: A further place to look for the files of a registered dataset.
+        progress: Told of each image; None draws on standard error.
+
+    Raises:
+        UnknownNameError: If `data` is neither a registered name nor a folder.
+        DataError: If the folder is missing or has no folders of classes.
+    """
+    from convscope.datasets.check import check_dataset, check_folder
+
+    progress = progress or console_progress()
+    _, folder = _name_data(data)
+    if folder is not None:
+        return check_folder(folder, progress=progress)
+    return check_dataset(load(data, data_dir=data_dir, progress=progress), progress=progress)
+
+
+def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
+    """Load the data of a run's settings, divided as they say."""
+    return load(
+        config.data_path or config.data,
+        data_dir=data_dir,
+        image_size=config.image_size,
+        split=config.split.model_dump(),
+        progress=progress,
+    )
+
+
+def data_settings(data: str | Path) -> dict[str, Any]:
+    """Return the settings that `--data` stands for."""
+    name, folder = _name_data(data)
+    return {"data": name, "data_path": str(folder) if folder else None}
+
+
+def _name_data(data: str | Path) -> tuple[str, Path | None]:
+    """Tell a registered name from a folder: ("cifar10", None) or ("folder", its path)."""
+    text = str(data)
+    if isinstance(data, str) and text != "folder" and text in DATASETS.names():
+        # Whatever lies in the current folder: `--data digits --out digits` must stay what it was.
+        return text, None
+    if isinstance(data, Path) or "/" in text or "\\" in text or Path(text).is_dir():
+        return "folder", Path(text).expanduser().resolve()
+    if text == "folder":
+        raise UnknownNameError("dataset", text, (), "; give the folder itself: --data PATH")
+    DATASETS.entry(text)
+    return text, None

@@ -1,0 +1,160 @@
+"""Judging a run, and using it."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from convscope import backend as backends
+from convscope.api.data import data_settings, load_for
+from convscope.api.models import run_config
+from convscope.datasets.splits import verify_split
+from convscope.errors import DataError, UnknownNameError
+from convscope.progress import Progress, console_progress
+from convscope.run import Run
+from convscope.types import Dataset, ImagePrediction, InputSpec, Predictions, UnreadableImage
+
+
+def evaluate(
+    run: Run | Path | str,
+    *,
+    weights: str | None = None,
+    fresh: bool = False,
+    batch_size: int = 256,
+    data: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    dataset: Dataset | None = None,
+    by: str = "evaluate",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Judge a run on its validation and test images.
+
+    Predictions are made once and saved; metrics, tables and pictures are derived from them. Each
+    time that a model is run on the test images, the run's `run.json` says so.
+
+    Args:
+        run: The run or its folder.
+        weights: "best" or "last"; None is what the recipe says.
+        fresh: Predict anew even if predictions of these weights are saved.
+        batch_size: Images at a time.
+        data: Where the folder of images is now, if it moved.
+        data_dir: A further place to look for the files of a registered dataset.
+        dataset: The run's dataset, if it is loaded already.
+        by: Who asks, for the log.
+        progress: Told of everything; None draws on standard error.
+
+    Returns:
+        The content of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}}.
+
+    Raises:
+        RunError: If there is no such run or no such weights.
+        DataError: If the images are not those that the run was split into.
+    """
+    from convscope.evaluation.metrics import confusion_matrix, judge, write_confusion
+    from convscope.evaluation.predictions import read_predictions
+    from convscope.report.figures import draw_confusion
+
+    progress = progress or console_progress()
+    run = Run.open(run)
+    config = run_config(run)
+    which = _which_weights(run, weights)
+    about = {"weights": which, "weights_sha256": run.weights_sha256(which)}
+    kept = run.predictions_file
+    saved, saved_about = read_predictions(kept) if kept.exists() and not fresh else ({}, {})
+    if saved_about.items() >= about.items():
+        by_split = saved
+    else:
+        if dataset is None:
+            if data is not None:
+                config = config.model_copy(update=data_settings(data))
+            elif config.data_path and not Path(config.data_path).is_dir():
+                raise DataError(
+                    f"the images of the run are no longer in {config.data_path}; "
+                    "say where that folder is now with --data"
+                )
+            dataset = load_for(config, data_dir, progress)
+        by_split = _predict_splits(run, which, dataset, batch_size, by, about, progress)
+
+    names = run.class_names
+    metrics: dict[str, Any] = {"weights": which}
+    metrics |= {name: judge(by_split[name], names) for name in ("val", "test")}
+    run.write_json(run.metrics_file, metrics)
+    matrix = confusion_matrix(by_split["test"])
+    write_confusion(matrix, names, run.confusion_table)
+    title = f"{run.name}: {metrics['test']['accuracy']:.1%} of the test images right"
+    draw_confusion(matrix, names, run.confusion_picture, title=title)
+    return metrics
+
+
+def predict(
+    run: Run | Path | str,
+    images: Iterable[Path | str],
+    *,
+    weights: str | None = None,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> Iterator[ImagePrediction | UnreadableImage]:
+    """Classify image files, in batches, as they are read.
+
+    Args:
+        run: The run or its folder.
+        images: Files, folders (searched for images) and glob patterns.
+        weights: "best" or "last"; None is what the recipe says.
+        batch_size: Images at a time.
+        progress: Told of each batch; None draws on standard error.
+
+    Returns:
+        An iterator that gives, for each file in order, its prediction or why it could not be read.
+
+    Raises:
+        RunError: If there is no such run or no such weights.
+        DataError: If a path does not exist, or nothing matches.
+    """
+    from convscope.datasets.decode import find_images
+    from convscope.evaluation.predictions import load_model, predict_files
+
+    progress = progress or console_progress()
+    run = Run.open(run)
+    files = find_images(images)
+    which = _which_weights(run, weights)
+    backends.configure(run_config(run).backend)
+    network = load_model(run.weights(which))
+    state = run.state
+    # Files become what the run's images were, and the model does the rest, as in training.
+    spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
+    return predict_files(
+        network, files, spec, run.class_names, batch_size=batch_size, progress=progress
+    )
+
+
+def _which_weights(run: Run, weights: str | None) -> str:
+    which = weights or run_config(run).judge
+    if which not in ("best", "last"):
+        raise UnknownNameError("weights", which, ("best", "last"))
+    return which
+
+
+def _predict_splits(
+    run: Run,
+    which: str,
+    dataset: Dataset,
+    batch_size: int,
+    by: str,
+    about: dict[str, str],
+    progress: Progress,
+) -> dict[str, Predictions]:
+    """Run a model on the validation and test images, the opening logged, and save what it says."""
+    from convscope.evaluation.predictions import load_model, predict_split, save_predictions
+
+    assert dataset.val is not None
+    assert dataset.test is not None
+    for part in ("val", "test"):
+        verify_split(dataset, run.split_file, part)
+    backends.configure(run_config(run).backend)
+    network = load_model(run.weights(which))
+    opened = dataset.test.open(lambda n: run.record_test_opening(by=by, weights=which, n_images=n))
+    predictions = {
+        name: predict_split(network, part, name, batch_size=batch_size, progress=progress)
+        for name, part in (("val", dataset.val), ("test", opened))
+    }
+    save_predictions(predictions, run.class_names, run.predictions_file, about=about)
+    return predictions

@@ -1,0 +1,103 @@
+"""Building models and looking at them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convscope import backend as backends
+from convscope.errors import ConfigError
+from convscope.models import MODELS, is_backbone
+from convscope.models.backbones import BACKBONES
+from convscope.recipe import Recipe, RunConfig, read_config, resolve
+from convscope.recipes import RECIPES, default_recipe, require_fitting
+from convscope.run import Run
+from convscope.types import Dataset, InputSpec
+
+if TYPE_CHECKING:
+    import keras
+
+    from convscope.models.sheet import ModelSheet
+
+
+def describe(
+    model: str,
+    *,
+    recipe: str | None = None,
+    image_size: int | None = None,
+    channels: int = 3,
+    n_classes: int = 10,
+    settings: Mapping[str, Any] | None = None,
+    picture: Path | str | None = None,
+) -> "ModelSheet":
+    """Return a model's layers, the arithmetic of their sizes, and what they cost.
+
+    Args:
+        model: A registered model.
+        recipe: Whose head a backbone gets, and what of it learns; None is the model's usual one.
+        image_size: Side in pixels that the network sees; None is the recipe's, else 32.
+        channels: 1 for grey, 3 for RGB.
+        n_classes: At least 2.
+        settings: Other settings, by their dotted names ("trunk.cut").
+        picture: Where to draw the architecture; None draws nothing.
+
+    Raises:
+        UnknownNameError: If there is no such model or recipe.
+        ConfigError: If the model cannot be built for that size.
+    """
+    from convscope.models.diagram import draw_architecture
+    from convscope.models.sheet import model_sheet
+
+    backbone = is_backbone(model)
+    recipe = recipe or default_recipe(backbone=backbone)
+    require_fitting(recipe, model, backbone=backbone)
+    if channels not in (1, 3):
+        raise ConfigError(f"an image has 1 channel (grey) or 3 (RGB), not {channels}")
+    given = {"model": model, "recipe": recipe, **(settings or {})}
+    config = resolve(RECIPES.get(recipe)(), given)
+    size = image_size or config.image_size or 32
+    backends.configure()
+    spec = InputSpec(size, size, channels, _scaling(config))
+    network = build_model(config, spec, n_classes)
+    if picture is not None:
+        draw_architecture(network, Path(picture), title=model)
+    return model_sheet(network)
+
+
+def run_config(run: Run) -> RunConfig:
+    """Return the resolved settings of a run."""
+    return resolve(Recipe(), read_config(run.config_file))
+
+
+def input_spec(dataset: Dataset, config: RunConfig) -> InputSpec:
+    """Return what the network sees: the data's own size unless `image_size` says otherwise."""
+    height, width, channels = dataset.image_shape
+    size = config.image_size
+    return InputSpec(size or height, size or width, channels, _scaling(config))
+
+
+def build_model(config: RunConfig, spec: InputSpec, n_classes: int) -> "keras.Model":
+    """Return the untrained model of a configuration: the same weights for the same seed.
+
+    A backbone has random weights too: training loads what it was pretrained with.
+    """
+    import keras
+
+    keras.utils.set_random_seed(config.seed)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
+    try:
+        if is_backbone(config.model):
+            from convscope.models.transfer import TransferModel
+
+            cut = config.trunk.cut
+            return TransferModel(config.model, spec, n_classes, config.head, cut).whole
+        return MODELS.get(config.model)(spec, n_classes)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _scaling(config: RunConfig) -> str:
+    if not is_backbone(config.model):
+        return "unit"
+    chosen = config.trunk.scaling
+    return BACKBONES.get(config.model).scaling if chosen == "own" else chosen

@@ -1,0 +1,148 @@
+"""What an HDF5 file of weights holds, and whether it is what a network needs.
+
+Keras writes two layouts. The older one (".h5") lists layers and their arrays by name in attributes;
+the newer one (".weights.h5") keeps them in nested groups. Keras refuses most files that do not fit,
+but only while it assigns them, and it passes over what a file has too much.
+"""
+
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convscope.errors import DataError
+
+if TYPE_CHECKING:
+    import keras
+
+_N_IMAGENET = 1000
+
+
+def check_fits(path: Path, trunk: "keras.Model", name: str) -> None:
+    """Check that a file holds finite weights for exactly this network; nothing is changed.
+
+    Args:
+        path: The file.
+        trunk: The network.
+        name: Of the network, for messages.
+
+    Raises:
+        DataError: If the file is no HDF5 file, is damaged, holds something other than numbers, the
+            weights of another network, or values that are not finite.
+    """
+    with _opened(path) as file:
+        legacy = _is_legacy(file)
+        if not legacy and "layers" not in file:
+            raise DataError(f"{path} holds no weights of a Keras network")
+        suffix = ".h5" if legacy else ".weights.h5"
+        if path.name.endswith(".weights.h5") == legacy or not path.name.endswith(".h5"):
+            # Keras tells the layouts apart by the name alone.
+            raise DataError(
+                f"the name of {path} has to end in '{suffix}', as its layout; rename it"
+            )
+        arrays = list(_legacy_arrays(file) if legacy else _arrays(file))
+        _check_shapes(path, arrays, trunk, name)
+        for array in arrays:
+            if array.dtype.kind == "f" and not np.isfinite(array[()]).all():
+                raise DataError(
+                    f"{path} cannot be used: '{array.name}' has values that are not finite"
+                )
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether a file is HDF5 and not cut off."""
+    try:
+        with _opened(path):
+            return True
+    except DataError:
+        return False
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    import h5py
+
+    try:
+        if not h5py.is_hdf5(path):
+            raise DataError(
+                f"{path} is not an HDF5 file, so it holds no weights that Keras can load"
+            )
+        with h5py.File(path, "r") as file:
+            yield file
+    # What h5py raises for bytes that are wrong depends on which they are.
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is cut off or damaged; get it again") from error
+
+
+def _is_legacy(file: Any) -> bool:
+    # A whole model in the older layout has its weights one level down.
+    return bool({"layer_names", "layer_names0"} & set(file.attrs)) or "model_weights" in file
+
+
+def _legacy_arrays(file: Any) -> Iterator[Any]:
+    root = file.get("model_weights", file)
+    for layer in _names(root, "layer_names"):
+        group = _inside(root, layer)
+        for weight in _names(group, "weight_names"):
+            yield _inside(group, weight)
+
+
+def _inside(group: Any, path: str) -> Any:
+    """Return what lies at a path; links, which may lead into other files, are not followed."""
+    import h5py
+
+    for part in path.split("/"):
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise KeyError(path)
+        group = group[part]
+    return group
+
+
+def _names(group: Any, attribute: str) -> list[str]:
+    """Return a list of names; long lists are spread over numbered attributes."""
+    parts = [attribute]
+    if attribute not in group.attrs:
+        numbered = (f"{attribute}{i}" for i in itertools.count())
+        parts = list(itertools.takewhile(lambda part: part in group.attrs, numbered))
+    names = (name for part in parts for name in group.attrs[part])
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _arrays(file: Any) -> Iterator[Any]:
+    import h5py
+
+    found: list[Any] = []
+
+    def visit(name: str, item: Any) -> None:
+        # The optimizer's state and the random numbers of dropout are no weights.
+        inside = name.startswith(("layers/", "vars/")) and "seed_generator/" not in name
+        if inside and isinstance(item, h5py.Dataset):
+            found.append(item)
+
+    file.visititems(visit)
+    yield from found
+
+
+def _check_shapes(path: Path, arrays: list[Any], trunk: "keras.Model", name: str) -> None:
+    for array in arrays:
+        # Such a dataset names other files, which would be opened.
+        if array.dtype.kind not in "fiu" or array.is_virtual or array.external:
+            raise DataError(f"{path} cannot be used: '{array.name}' does not hold numbers")
+    has = Counter(tuple(array.shape) for array in arrays)
+    needs = Counter(tuple(weight.shape) for weight in trunk.weights)
+    missing, extra = needs - has, has - needs
+    if not missing and not extra:
+        return
+    if not missing and any(len(shape) == 2 or shape[-1:] == (_N_IMAGENET,) for shape in extra):
+        raise DataError(
+            f"{path} holds {name} with its classifier; use the file without it, whose name has "
+            "'notop' or 'no_top'"
+        )
+    raise DataError(
+        f"{path} holds the weights of another network than {name}: {sum(has.values())} arrays, of "
+        f"which {sum(extra.values())} do not fit; {name} has {sum(needs.values())}"
+    )

@@ -1,0 +1,114 @@
+"""Pretrained backbones: one file a family, each variant registered with its facts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from convscope.registry import Registry
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """ImageNet weights as Keras publishes them, without the classifier.
+
+    Attributes:
+        name: The file's name, also in Keras' cache.
+        url: Where it is.
+        md5: Of its bytes, from Keras' own table; empty where that has none.
+        sha256: Likewise; Keras states one or the other, or (for MobileNet and MobileNetV2) neither.
+    """
+
+    name: str
+    url: str
+    md5: str = ""
+    sha256: str = ""
+
+    @property
+    def digest(self) -> str | None:
+        """The algorithm and the hash, "md5:..." or "sha256:..."; None if Keras states neither."""
+        if self.md5:
+            return f"md5:{self.md5}"
+        return f"sha256:{self.sha256}" if self.sha256 else None
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network that was trained on ImageNet and turns images into feature maps.
+
+    Attributes:
+        name: What users type ("mobilenet_v2").
+        family: What it belongs to ("MobileNetV2").
+        paper: Where it was published.
+        build: From (height, width, 3) to the untrained network without its classifier: a
+            functional model whose output is the last feature map, (batch, rows, columns, features).
+        scaling: What its weights were trained on; see `preprocessing.SCALINGS`.
+        native_size: Side in pixels at which it was trained.
+        smallest_size: Keras builds none for images with a smaller side.
+        sensible_size: Below this side the last feature map is a single value wide.
+        n_params: Of the network without its classifier.
+        n_features: Channels of the last feature map.
+        top1: Published accuracy on ImageNet's validation images, a fraction in [0, 1].
+        top1_source: Where that is published.
+        weights: The published file.
+        stages: In the order of the data, the name of each stage and of the layer that ends it. The
+            network can be cut there: everything after it depends on that layer's output alone.
+        after_loading: Called on the network when ImageNet weights have been loaded, for what Keras
+            does to it only then.
+    """
+
+    name: str
+    family: str
+    paper: str
+    build: "Callable[[tuple[int, int, int]], keras.Model]"
+    scaling: str
+    native_size: int
+    smallest_size: int
+    sensible_size: int
+    n_params: int
+    n_features: int
+    top1: float
+    top1_source: str
+    weights: WeightsFile
+    stages: Mapping[str, str] = field(default_factory=dict)
+    after_loading: "Callable[[keras.Model], None] | None" = None
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        return f"{self.family}, {self.paper}"
+
+
+BACKBONES: Registry[Backbone] = Registry("backbone", "convscope.models.backbones")
+
+
+def register(*variants: Backbone) -> None:
+    """Register the variants of a family.
+
+    Raises:
+        ValueError: If a name is taken.
+    """
+    for variant in variants:
+        BACKBONES.register(variant.name)(variant)
+
+
+def keras_application(
+    builder: str, **arguments: Any
+) -> "Callable[[tuple[int, int, int]], keras.Model]":
+    """Return a function that builds a network of `keras.applications` without its classifier.
+
+    Args:
+        builder: Its name there ("MobileNetV2").
+        arguments: Passed on to it.
+    """
+
+    def build(shape: tuple[int, int, int]) -> "keras.Model":
+        import keras
+
+        return getattr(keras.applications, builder)(
+            weights=None, include_top=False, input_shape=shape, **arguments
+        )
+
+    return build

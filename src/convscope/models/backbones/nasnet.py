@@ -1,0 +1,40 @@
+"""NASNet: cells whose wiring was found by a search on small images, then stacked.
+
+Each cell looks at the outputs of the two before it, so the network can be cut before the first cell
+and after the last one only.
+"""
+
+from convscope.models.backbones import Backbone, WeightsFile, keras_application, register
+from convscope.models.backbones._naming import name_output
+
+
+def _nasnet(
+    size: str, native_size: int, n_params: int, n_features: int, top1: float, md5: str
+) -> Backbone:
+    base = "https://storage.googleapis.com/tensorflow/keras-applications/nasnet"
+    return Backbone(
+        name=f"nasnet_{size}",
+        family="NASNet",
+        paper="Zoph et al., Learning Transferable Architectures for Scalable Image Recognition, "
+        "CVPR 2018",
+        build=name_output(keras_application(f"NASNet{size.title()}"), "out_relu"),
+        scaling="tf",
+        native_size=native_size,
+        smallest_size=32,
+        sensible_size=35,
+        n_params=n_params,
+        n_features=n_features,
+        top1=top1,
+        top1_source="https://keras.io/api/applications/",
+        # In Keras' cache it has another name than on the server.
+        weights=WeightsFile(
+            name=f"nasnet_{size}_no_top.h5", url=f"{base}/NASNet-{size}-no-top.h5", md5=md5
+        ),
+        stages={"stem": "stem_bn1", "cells": "out_relu"},
+    )
+
+
+register(
+    _nasnet("mobile", 224, 4_269_716, 1056, 0.744, "1ed92395b5b598bdda52abe5c0dbfd63"),
+    _nasnet("large", 331, 84_916_818, 4032, 0.825, "d81d89dc07e6e56530c4e77faddd61b5"),
+)

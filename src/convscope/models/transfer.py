@@ -1,0 +1,341 @@
+"""A classifier made of a pretrained backbone and a new head, whole and in pieces.
+
+    pixels -> resize, scale -> trunk (the backbone) -> pool -> head -> probabilities
+
+What is frozen need not be computed anew in every epoch. So the classifier can be cut in two, at
+the end of the trunk or at a layer inside it: `lower` turns pixels into activations, once for each
+image, and `upper` learns from those. The pieces share their layers with the whole.
+"""
+
+import dataclasses
+import random
+from typing import TYPE_CHECKING, Any
+
+from convscope.errors import ConfigError
+from convscope.models.backbones import BACKBONES, Backbone
+from convscope.models.preprocessing import preprocessing_layers
+from convscope.models.weights import FoundWeights, load_weights
+from convscope.recipe import HeadSettings
+from convscope.types import FloatArray, InputSpec
+
+if TYPE_CHECKING:
+    import keras
+
+END, START = "end", "start"
+"""Where a classifier can always be cut: after the trunk (and its pooling), or before it."""
+
+
+class TransferModel:
+    """A backbone under a head, untrained; weights are loaded into `trunk`.
+
+    Args:
+        name: The backbone's registered name.
+        spec: The images, and the size and scaling at which the backbone sees them. Grey images
+            are given to it as colour ones with three equal channels.
+        n_classes: At least 2.
+        head: The head's settings.
+        cut: What lies before is frozen: "end" (the whole trunk), a stage or layer of the backbone,
+            or "start" (nothing). BatchNorm inside the trunk keeps its statistics even behind
+            the cut: those of a small batch would destroy what the trunk has learnt.
+
+    Attributes:
+        whole: From pixels (batch, any height, any width, channels) in 0..255 to probabilities
+            (batch, n_classes), float32.
+        trunk: From scaled images to the last feature map (batch, rows, columns, features).
+        head: From pooled features (batch, n_features) to probabilities.
+
+    Raises:
+        UnknownNameError: If there is no such backbone.
+        ConfigError: If the images are too small for it, or it has no such place to be cut.
+    """
+
+    def __init__(
+        self, name: str, spec: InputSpec, n_classes: int, head: HeadSettings, cut: str = END
+    ) -> None:
+        import keras
+
+        self.backbone = BACKBONES.get(name)
+        _check(self.backbone, spec, n_classes)
+        self.cut = cut
+        self.trunk = self.backbone.build((spec.height, spec.width, 3))
+        self._spec = spec
+        self._pool = (
+            keras.layers.GlobalAveragePooling2D(name="pool")
+            if head.pooling == "avg"
+            else keras.layers.Flatten(name="flatten")
+        )
+        self._preprocessing = _preprocessing(spec)
+        self._head_layers = _head_layers(head, n_classes)
+
+        pixels = self._pixels()
+        features = self._pool(self.trunk(_chain(self._preprocessing, pixels)))
+        self.whole = keras.Model(pixels, _chain(self._head_layers, features), name=name)
+        self.head = _head_model(features.shape[1:], self._head_layers)
+        self._freeze()
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """(rows, columns, features) of the last feature map."""
+        return tuple(self.trunk.output.shape[1:])
+
+    def lower(self, cut: str | None = None) -> "keras.Model":
+        """Return what turns pixels into activations: at "end", pooled features.
+
+        Args:
+            cut: A stage, a layer or "end"; None is the classifier's own.
+        """
+        import keras
+
+        where = self.cut if cut is None else cut
+        pixels = self._pixels()
+        x = _chain(self._preprocessing, pixels)
+        if where == END:
+            return keras.Model(pixels, self._pool(self.trunk(x)), name="lower")
+        until = keras.Model(self.trunk.input, self._layer(where).output, name="until_cut")
+        return keras.Model(pixels, until(x), name="lower")
+
+    def between(self, cut: str) -> "keras.Model":
+        """Return what turns the activations at `cut` into pooled features."""
+        import keras
+
+        activations = keras.Input(self._layer(cut).output.shape[1:], name="activations")
+        features = self._pool(self._rest(cut)(activations))
+        return keras.Model(activations, features, name="between")
+
+    def upper(self) -> "keras.Model":
+        """Return what learns: from the activations at the cut to probabilities.
+
+        At "end" that is the head, at "start" the whole.
+        """
+        import keras
+
+        if self.cut == END:
+            return self.head
+        if self.cut == START:
+            return self.whole
+        activations = keras.Input(self._layer(self.cut).output.shape[1:], name="activations")
+        features = self._pool(self._rest(self.cut)(activations))
+        return keras.Model(activations, _chain(self._head_layers, features), name="upper")
+
+    def standardise(self, mean: FloatArray, variance: FloatArray) -> None:
+        """Set the statistics of the features that the head sees; nothing if it uses none.
+
+        Args:
+            mean: Shape (n_features,), over the training images.
+            variance: Shape (n_features,).
+        """
+        _standardise(self._head_layers, mean, variance)
+
+    def stage_of(self) -> "dict[str, int]":
+        """Return how far from the head each variable of the trunk lies.
+
+        Returns:
+            For the path of each variable, 1 for the last stage of the backbone, 2 for the one
+            before it and so on. Variables of the head are not in it.
+        """
+        depth: dict[str, int] = {}
+        cuts = list(self.backbone.stages.values())[:-1]
+        for variable in self.trunk.weights:
+            depth[variable.path] = len(cuts) + 1
+        for index, cut in enumerate(cuts):
+            for layer in self._rest(cut).layers:
+                for variable in layer.weights:
+                    depth[variable.path] = len(cuts) - index
+        return depth
+
+    def _pixels(self) -> Any:
+        import keras
+
+        return keras.Input((None, None, self._spec.channels), name="pixels")
+
+    def _layer(self, where: str) -> Any:
+        name = self.backbone.stages.get(where, where)
+        try:
+            return self.trunk.get_layer(name)
+        except ValueError:
+            raise ConfigError(_no_such_cut(self.backbone, where)) from None
+
+    def _rest(self, cut: str) -> "keras.Model":
+        """Return the trunk from a cut on, sharing its layers."""
+        import keras
+
+        try:
+            return keras.Model(self._layer(cut).output, self.trunk.output, name="after_cut")
+        except ValueError:
+            # The graph has another way round that layer.
+            raise ConfigError(_no_such_cut(self.backbone, cut)) from None
+
+    def _freeze(self) -> None:
+        import keras
+
+        if self.cut == END:
+            self.trunk.trainable = False
+            return
+        learning = self.trunk.layers if self.cut == START else self._rest(self.cut).layers
+        names = {layer.name for layer in learning}
+        for layer in self.trunk.layers:
+            still = isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = layer.name in names and not still
+
+
+def build_transfer(
+    name: str,
+    spec: InputSpec,
+    n_classes: int,
+    head: HeadSettings,
+    *,
+    cut: str = END,
+    weights: FoundWeights | None = None,
+    precision: str = "float32",
+) -> TransferModel:
+    """Build a classifier in a precision and load the backbone's weights.
+
+    Args:
+        name: As for `TransferModel`, like `spec`, `n_classes`, `head` and `cut`.
+        spec: The images and how the backbone sees them.
+        n_classes: At least 2.
+        head: The head's settings.
+        cut: What lies before is frozen.
+        weights: The backbone's; None leaves random ones.
+        precision: "float32" or "bfloat16"; weights are kept in float32 all the same.
+
+    Raises:
+        UnknownNameError: If there is no such backbone.
+        ConfigError: If it cannot be built or cut like that.
+        DataError: If the weights are not its.
+    """
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    try:
+        network = TransferModel(name, spec, n_classes, head, cut)
+    finally:
+        keras.config.set_dtype_policy(before)
+    if weights is not None:
+        load_weights(network.trunk, network.backbone, weights)
+    return network
+
+
+def build_head(
+    shape: tuple[int, ...],
+    settings: HeadSettings,
+    n_classes: int,
+    statistics: tuple[FloatArray, FloatArray],
+) -> "keras.Model":
+    """Return a head that stands alone, from pooled features to probabilities.
+
+    Args:
+        shape: Of the features of one image.
+        settings: The head's settings.
+        n_classes: At least 2.
+        statistics: Mean and variance of the features, as `feature_statistics` gives them.
+    """
+    layers = _head_layers(settings, n_classes)
+    head = _head_model(shape, layers)
+    _standardise(layers, *statistics)
+    return head
+
+
+_STANDARDISE = "standardise"
+
+_SMALLEST_SHARE = 1e-4
+"""Of the mean variance: features that hardly vary are not blown up into noise."""
+
+
+def feature_statistics(features: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return mean and variance of each feature, for `TransferModel.standardise`.
+
+    Args:
+        features: Shape (n_images, n_features), any float type.
+
+    Returns:
+        Two arrays of shape (n_features,), float32.
+    """
+    import numpy as np
+
+    # In parts: features may be memory-mapped and larger than memory. Double precision, since the
+    # variance is a small difference.
+    total = np.zeros(features.shape[1])
+    squares = np.zeros(features.shape[1])
+    for start in range(0, len(features), 4096):
+        part = np.asarray(features[start : start + 4096], dtype=np.float64)
+        total += part.sum(axis=0)
+        squares += (part**2).sum(axis=0)
+    mean = total / len(features)
+    variance = np.maximum(squares / len(features) - mean**2, 0)
+    variance = np.maximum(variance, _SMALLEST_SHARE * variance.mean() + 1e-12)
+    return mean.astype(np.float32), variance.astype(np.float32)
+
+
+def _check(backbone: Backbone, spec: InputSpec, n_classes: int) -> None:
+    if n_classes < 2:
+        raise ConfigError(f"a classifier needs at least 2 classes, not {n_classes}")
+    if min(spec.height, spec.width) < backbone.smallest_size:
+        raise ConfigError(
+            f"image size {spec.height}x{spec.width} is too small for {backbone.name}, which needs "
+            f"{backbone.smallest_size} pixels at least; enlarge the images with "
+            f"--image-size {backbone.sensible_size} or more"
+        )
+
+
+def _no_such_cut(backbone: Backbone, where: str) -> str:
+    stages = ", ".join([START, *list(backbone.stages)[:-1], END])
+    return (
+        f"{backbone.name} cannot be cut at '{where}'; choose one of: {stages}, or a layer that all "
+        "data passes through"
+    )
+
+
+def _preprocessing(spec: InputSpec) -> list[Any]:
+    import keras
+
+    resize, *scaling = preprocessing_layers(dataclasses.replace(spec, channels=3))
+    if spec.channels == 3:
+        return [resize, *scaling]
+    colour = keras.layers.Concatenate(name="grey_to_rgb", dtype="float32")
+    return [resize, lambda grey: colour([grey] * 3), *scaling]
+
+
+def _head_layers(settings: HeadSettings, n_classes: int) -> list[Any]:
+    from keras import layers
+
+    head: list[Any] = []
+    if settings.standardise:
+        # Inside the model, so that it travels with it. As a BatchNorm that never learns, since
+        # its statistics are weights like others.
+        head.append(
+            layers.BatchNormalization(
+                center=False, scale=False, epsilon=1e-12, trainable=False, name=_STANDARDISE
+            )
+        )
+    units = [*settings.hidden, n_classes]
+    for index, width in enumerate(units):
+        if settings.dropout:
+            # With a seed of its own (drawn from the run's), so that its state is a variable of the
+            # model on every backend and a resumed run drops what an uninterrupted one would.
+            seed = random.randrange(2**31)
+            head.append(layers.Dropout(settings.dropout, seed=seed, name=f"dropout{index + 1}"))
+        if index < len(settings.hidden):
+            head.append(layers.Dense(width, activation="relu", name=f"dense{index + 1}"))
+    # Probabilities need float32 even where the rest computes in bfloat16.
+    head.append(layers.Dense(n_classes, activation="softmax", dtype="float32", name="probs"))
+    return head
+
+
+def _head_model(shape: tuple[int, ...], layers: list[Any]) -> "keras.Model":
+    import keras
+
+    pooled = keras.Input(shape, name="features")
+    return keras.Model(pooled, _chain(layers, pooled), name="head")
+
+
+def _standardise(layers: list[Any], mean: FloatArray, variance: FloatArray) -> None:
+    if layers[0].name == _STANDARDISE:
+        layers[0].set_weights([mean, variance])
+
+
+def _chain(steps: list[Any], x: Any) -> Any:
+    for step in steps:
+        x = step(x)
+    return x

@@ -1,0 +1,216 @@
+"""ImageNet weights of backbones: where they are found, how they are fetched, checked and loaded."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convscope.datasets._http import download
+from convscope.errors import DataError, DownloadError, IntegrityError
+from convscope.models._weights_file import check_fits, is_whole
+from convscope.models.backbones import BACKBONES, Backbone
+from convscope.progress import Progress
+from convscope.storage import atomic_path, cache_dir, exclusive
+
+if TYPE_CHECKING:
+    import keras
+
+WEIGHTS_VARIABLE = "CONVSCOPE_WEIGHTS"
+_DOWNLOADED = "downloaded"
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """A file of weights.
+
+    Attributes:
+        path: Where it is.
+        origin: How it was found, for people: "--weights", "$CONVSCOPE_WEIGHTS", "Keras' cache" or
+            "downloaded".
+        sha256: Of its bytes.
+    """
+
+    path: Path
+    origin: str
+    sha256: str
+
+
+def find_weights(backbone: Backbone, given: str | Path | None, progress: Progress) -> FoundWeights:
+    """Return the ImageNet weights of a backbone, downloaded if they are nowhere here.
+
+    Looks at `given`; else in the folder `$CONVSCOPE_WEIGHTS`, then in Keras' cache, then on the
+    network. What is downloaded goes into Keras' cache, whole or not at all, so that Keras finds it
+    too. In a folder, the file may have its published name, or "NAME_notop.weights.h5" or
+    "NAME.weights.h5" after the backbone.
+
+    Args:
+        backbone: Whose.
+        given: A file, or a folder to look in; None: look in the usual places.
+        progress: Is told of a download.
+
+    Raises:
+        DataError: If `given` or `$CONVSCOPE_WEIGHTS` is not there, or `given` is a folder without
+            these weights.
+        DownloadError: If they are not here and cannot be fetched.
+        IntegrityError: If what was fetched is not the published file.
+        MissingExtraError: If the package that downloads is not installed.
+        StorageError: If Keras' cache or convscope's own cannot be written.
+    """
+    if given is not None:
+        return _found(_from_user(backbone, Path(given).expanduser()), "--weights")
+    folder = _own_folder()
+    if folder is not None:
+        if not folder.is_dir():
+            raise DataError(f"${WEIGHTS_VARIABLE} is {folder}, which is not a folder")
+        path = _in_folder(backbone, folder)
+        if path is not None:
+            return _found(path, f"${WEIGHTS_VARIABLE}")
+    cached = _in_keras_cache(backbone)
+    if cached.is_file():
+        if _is_as_published(backbone, cached):
+            return _found(cached, "Keras' cache")
+        progress.say(f"{cached} is not the file that was published; fetching it again")
+    _fetch(backbone, cached, progress)
+    return _found(cached, _DOWNLOADED)
+
+
+def weights_at_hand(backbone: Backbone) -> Path | None:
+    """Return the file that `find_weights` would look at first, or None if it would download.
+
+    The file is not opened.
+    """
+    folder = _own_folder()
+    path = None if folder is None else _in_folder(backbone, folder)
+    if path is None and _in_keras_cache(backbone).is_file():
+        return _in_keras_cache(backbone)
+    return path
+
+
+def is_published(backbone: Backbone, found: FoundWeights) -> bool:
+    """Say whether a file is, byte for byte, the one that Keras publishes for this backbone.
+
+    Where Keras states no hash, only a file that was just downloaded from there counts.
+    """
+    digest = backbone.weights.digest
+    if digest is None:
+        return found.origin == _DOWNLOADED
+    if digest.startswith("sha256:"):
+        return digest == f"sha256:{found.sha256}"
+    return digest == f"md5:{_hash(found.path, 'md5')}"
+
+
+def load_weights(trunk: "keras.Model", backbone: Backbone, found: FoundWeights) -> None:
+    """Load a file into a network, whole or not at all, and finish it as Keras would.
+
+    Args:
+        trunk: As `backbone.build` made it.
+        backbone: Which it is.
+        found: The file: HDF5, in either of Keras' two layouts, with the weights as they were
+            trained on ImageNet (not those of a trunk that went through this function before).
+
+    Raises:
+        DataError: If the file is damaged, holds the weights of another network, a classifier
+            besides, or values that are not finite. The network is then as it was.
+    """
+    check_fits(found.path, trunk, backbone.name)
+    before = trunk.get_weights()
+    try:
+        trunk.load_weights(found.path)
+    except Exception as error:
+        trunk.set_weights(before)
+        for layer in trunk.layers:
+            # Normalization derives what it computes with from its weights.
+            if hasattr(layer, "finalize_state"):
+                layer.finalize_state()
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{found.path} does not hold the weights of {backbone.name} ({reason})"
+        ) from error
+    if backbone.after_loading is not None:
+        backbone.after_loading(trunk)
+
+
+def _own_folder() -> Path | None:
+    chosen = os.environ.get(WEIGHTS_VARIABLE)
+    return Path(chosen).expanduser() if chosen else None
+
+
+def _in_keras_cache(backbone: Backbone) -> Path:
+    home = os.environ.get("KERAS_HOME")
+    folder = Path(home) if home else Path("~/.keras").expanduser()
+    return folder / "models" / backbone.weights.name
+
+
+def _names(backbone: Backbone) -> Iterator[str]:
+    yield backbone.weights.name
+    spellings = dict.fromkeys((backbone.name, backbone.name.replace("_", "")))
+    yield from (f"{spelling}_notop.weights.h5" for spelling in spellings)
+    yield f"{backbone.name}.weights.h5"
+
+
+def _in_folder(backbone: Backbone, folder: Path) -> Path | None:
+    return next((folder / name for name in _names(backbone) if (folder / name).is_file()), None)
+
+
+def _from_user(backbone: Backbone, given: Path) -> Path:
+    if given.is_dir():
+        path = _in_folder(backbone, given)
+        if path is None:
+            names = ", ".join(_names(backbone))
+            raise DataError(f"no weights of {backbone.name} in {given}; looked for {names}")
+        return path
+    if not given.is_file():
+        raise DataError(f"no weights at {given}; give a file or a folder")
+    return given
+
+
+def _found(path: Path, origin: str) -> FoundWeights:
+    return FoundWeights(path, origin, _hash(path, "sha256"))
+
+
+def _hash(path: Path, algorithm: str) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, algorithm).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def _is_as_published(backbone: Backbone, path: Path) -> bool:
+    """Say whether a file has the published hash; without one, whether it is not cut off."""
+    digest = backbone.weights.digest
+    if digest is None:
+        return is_whole(path)
+    algorithm, _, value = digest.partition(":")
+    return _hash(path, algorithm) == value
+
+
+def _fetch(backbone: Backbone, target: Path, progress: Progress) -> None:
+    published = backbone.weights
+    # The parts of a download lie in convscope's own cache: Keras' holds whole files only.
+    staged = cache_dir() / "weights" / published.name
+    try:
+        with exclusive(staged.with_name(f".{staged.name}.lock"), wait=True):
+            if target.is_file() and _is_as_published(backbone, target):
+                return  # by another process, while this one waited
+            download(published.url, published.digest, staged, progress)
+            if not is_whole(staged):
+                staged.unlink()
+                raise IntegrityError(f"{published.url} did not bring an HDF5 file")
+            with atomic_path(target) as temporary:
+                shutil.move(staged, temporary)
+    except (DownloadError, IntegrityError) as error:
+        raise type(error)(f"{_advice(backbone, target)} [{error}]") from error
+
+
+def _advice(backbone: Backbone, target: Path) -> str:
+    at_hand = [name for name in BACKBONES.names() if weights_at_hand(BACKBONES.get(name))]
+    return (
+        f"the ImageNet weights of {backbone.name} are not here and could not be fetched; get "
+        f"{backbone.weights.name} from {backbone.weights.url} and put it into {target.parent} or "
+        f"the folder ${WEIGHTS_VARIABLE}, or name it with --weights; at hand here: "
+        f"{', '.join(at_hand) or 'none'}"
+    )

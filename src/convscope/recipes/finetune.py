@@ -1,0 +1,38 @@
+"""A backbone whose last stages learn along, from cached activations."""
+
+from convscope.recipe import (
+    AugmentSettings,
+    HeadSettings,
+    OptimizerSettings,
+    Recipe,
+    ScheduleSettings,
+    TrunkSettings,
+)
+from convscope.recipes import RECIPES
+
+
+@RECIPES.register("finetune", trains="backbone")
+def finetune() -> Recipe:
+    """The head first, then the last stage of the backbone at a low rate, both from cached maps.
+
+    Command: `convscope train --model mobilenet_v2 --recipe finetune`
+    Cost: COST
+    Expected: EXPECTED
+    """
+    return Recipe(
+        optimizer=OptimizerSettings(
+            name="adamw", learning_rate=1e-3, weight_decay=0.05, layer_decay=0.7
+        ),
+        schedule=ScheduleSettings(name="cosine", warmup_epochs=0.5),
+        augment=AugmentSettings(flip=True),
+        head=HeadSettings(pooling="avg", standardise=True, dropout=0.3),
+        trunk=TrunkSettings(
+            scaling="own", cut="stage4", views=2, head_epochs=4, head_learning_rate=1e-3
+        ),
+        label_smoothing=0.1,
+        batch_size=128,
+        epochs=10,
+        image_size=160,
+        precision="float32",
+        judge="last",
+    )

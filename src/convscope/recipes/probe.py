@@ -1,0 +1,35 @@
+"""A frozen backbone, fed as it was trained, under a head chosen on validation images."""
+
+from convscope.recipe import (
+    AugmentSettings,
+    HeadSettings,
+    OptimizerSettings,
+    Recipe,
+    ScheduleSettings,
+    TrunkSettings,
+)
+from convscope.recipes import RECIPES
+
+
+@RECIPES.register("probe", trains="backbone")
+def probe() -> Recipe:
+    """A frozen backbone at 160 px with its own scaling, standardised features, the best of 3 heads.
+
+    The backbone runs once on each image and on its mirror image; then a head takes seconds.
+
+    Command: `convscope train --model mobilenet_v2 --recipe probe`
+    Cost: COST
+    Expected: EXPECTED
+    """
+    return Recipe(
+        optimizer=OptimizerSettings(name="adamw", learning_rate=1e-3, weight_decay=1e-2),
+        schedule=ScheduleSettings(name="cosine"),
+        augment=AugmentSettings(flip=True),
+        head=HeadSettings(pooling="avg", standardise=True, search=True),
+        trunk=TrunkSettings(scaling="own", cut="end", views=2),
+        batch_size=256,
+        epochs=20,
+        image_size=160,
+        precision="float32",
+        judge="last",
+    )

@@ -1,0 +1,35 @@
+"""The tutorial's transfer learning, as it was done there."""
+
+from convscope.recipe import (
+    AugmentSettings,
+    HeadSettings,
+    OptimizerSettings,
+    Recipe,
+    TrunkSettings,
+)
+from convscope.recipes import RECIPES
+
+
+@RECIPES.register("tutorial-transfer", trains="backbone")
+def tutorial_transfer() -> Recipe:
+    """A frozen backbone at 32 px with pixels in [0, 1] under a 128-64 head: the tutorial's way.
+
+    Kept to be compared with. Pixels in [0, 1] are not what these backbones were trained on, and
+    at 32 pixels their last feature map is a single pixel; `convscope ladder` mends one thing at a
+    time.
+
+    Command: `convscope train --model mobilenet_v2 --recipe tutorial-transfer`
+    Cost: COST
+    Expected: EXPECTED
+    """
+    return Recipe(
+        optimizer=OptimizerSettings(name="adam", learning_rate=1e-3),
+        augment=AugmentSettings(),
+        head=HeadSettings(pooling="flatten", hidden=(128, 64)),
+        trunk=TrunkSettings(scaling="unit", cut="end"),
+        batch_size=128,
+        epochs=20,
+        image_size=32,
+        precision="float32",
+        judge="last",
+    )

@@ -1,0 +1,282 @@
+"""What a frozen network makes of images, computed once and kept on disk.
+
+A frozen trunk gives the same features in every epoch. They are computed once for each image, go
+to a memory-mapped array in the cache, and serve every epoch, every head and every later run that
+asks for the same. "The same" is decided by content: the key is a hash of the network's weights, of
+what it was told to do, and of the images. Other weights or other pixels are another key, never a
+stale hit.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from convscope.errors import RunError, StorageError
+from convscope.progress import Progress
+from convscope.storage import cache_dir, exclusive, storage_errors, write_text
+
+if TYPE_CHECKING:
+    import keras
+
+_FORMAT = 1
+_FEATURES, _MANIFEST = "features.npy", "manifest.json"
+_SYNC_S = 5.0
+"""A power cut costs at most this many seconds of work, a kill nothing."""
+
+_UNUSED_S = 30 * 24 * 3600
+_MARGIN_BYTES = 256 * 2**20
+"""Space left free for what else is written: models, tables, pictures."""
+
+
+class Source(Protocol):
+    """Images or features, taken batch by batch: an array, a view of one, an augmented view."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice) -> npt.NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of images, in the images' order.
+
+    Attributes:
+        array: Shape (n_images, ...), float32 or float16, memory-mapped.
+        key: A hash of all that they were made from.
+    """
+
+    array: npt.NDArray[Any]
+    key: str
+
+
+def compute_features(
+    network: "keras.Model",
+    source: Source,
+    source_key: str,
+    *,
+    about: Mapping[str, Any],
+    batch_size: int,
+    storage: str,
+    label: str,
+    progress: Progress,
+) -> Features:
+    """Return what a network makes of images, from the cache or computed into it.
+
+    A computation that is killed goes on where it was.
+
+    Args:
+        network: From a batch of `source` to an array; it is not changed.
+        source: What goes in.
+        source_key: A hash of what `source` holds.
+        about: What else decides the result and is not seen in the weights: the kind of network, its
+            precision, the size and scaling of its input.
+        batch_size: Images at a time.
+        storage: "float32", or "float16" for half the space.
+        label: What the work is called in progress.
+        progress: Told of each batch.
+
+    Raises:
+        StorageError: If the disk is too small; features that other runs left are given up first.
+    """
+    shape = (len(source), *network.output.shape[1:])
+    described = {
+        "format": _FORMAT,
+        "source": source_key,
+        "weights": _weights_hash(network),
+        "shape": shape,
+        "storage": storage,
+        "engine": _engine(),
+        **about,
+    }
+    text = json.dumps(described, sort_keys=True, default=str)
+    key = hashlib.sha256(text.encode()).hexdigest()[:32]
+    root = cache_dir() / "features"
+    with _alone(root, key, progress):
+        kept = _open(root / key, shape, storage)
+        if kept is None:
+            _drop_unused(root, key)
+            _compute(network, source, root / key, shape, storage, batch_size, label, progress)
+            write_text(root / key / _MANIFEST, text + "\n")
+            kept = _open(root / key, shape, storage)
+            if kept is None:
+                raise StorageError(f"the features in {root / key} cannot be read back; try again")
+        else:
+            progress.say(f"{label}: found in the cache")
+            with contextlib.suppress(OSError):
+                os.utime(root / key / _MANIFEST)
+    return Features(kept, key)
+
+
+def batch_size_for(side: int) -> int:
+    """Return how many images at a time are fast on a CPU, for images of that side in pixels."""
+    fitting = 128 * (96 / side) ** 2
+    return int(min(512, max(16, 2 ** round(np.log2(fitting)))))
+
+
+def _compute(
+    network: "keras.Model",
+    source: Source,
+    folder: Path,
+    shape: tuple[int, ...],
+    storage: str,
+    batch_size: int,
+    label: str,
+    progress: Progress,
+) -> None:
+    dtype = np.dtype(storage)
+    row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
+    path = folder / _FEATURES
+    with storage_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = path.open("r+b" if path.exists() else "w+b")
+    with stream, progress.task(label, shape[0], "images") as step:
+        header = _header(shape, dtype)
+        done = _rows_done(folder, stream, header, row_bytes)
+        _make_room(folder, len(header) + (shape[0] - done) * row_bytes)
+        with storage_errors(path):
+            if not done:
+                stream.seek(0)
+                stream.write(header)
+            stream.seek(len(header) + done * row_bytes)
+            stream.truncate()
+        step(done)
+        synced = time.monotonic()
+        for start in range(done, shape[0], batch_size):
+            batch = np.ascontiguousarray(source[start : start + batch_size])
+            rows = len(batch)
+            if rows < batch_size:
+                # One batch size: the network is compiled once.
+                filler = np.zeros((batch_size - rows, *batch.shape[1:]), batch.dtype)
+                batch = np.concatenate([batch, filler])
+            features = np.asarray(network.predict_on_batch(batch))[:rows].astype(dtype)
+            # Plain writes: a mapped page that finds the disk full kills the process.
+            with storage_errors(path):
+                stream.write(features.tobytes())
+                if time.monotonic() - synced > _SYNC_S:
+                    _sync(stream, folder, start + rows)
+                    synced = time.monotonic()
+            step(rows)
+        with storage_errors(path):
+            _sync(stream, folder, shape[0])
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    import io
+
+    held = io.BytesIO()
+    description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(held, description)
+    return held.getvalue()
+
+
+_DONE = "rows_done"
+
+
+def _rows_done(folder: Path, stream: Any, header: bytes, row_bytes: int) -> int:
+    """Return how many rows an earlier process left that are surely on the disk."""
+    try:
+        noted = int((folder / _DONE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0
+    stream.seek(0)
+    whole = stream.read(len(header)) == header
+    there = (os.fstat(stream.fileno()).st_size - len(header)) // row_bytes
+    return noted if whole and 0 <= noted <= there else 0
+
+
+def _sync(stream: Any, folder: Path, rows: int) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+    write_text(folder / _DONE, f"{rows}\n")
+
+
+def _open(folder: Path, shape: tuple[int, ...], storage: str) -> npt.NDArray[Any] | None:
+    """Return finished features, or None if there are none or they are not whole."""
+    if not (folder / _MANIFEST).is_file():
+        return None
+    try:
+        array = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if array.shape != shape or array.dtype != np.dtype(storage):
+        return None
+    # np.asarray drops the memmap subclass, which slows every slice down.
+    return np.asarray(array)
+
+
+@contextlib.contextmanager
+def _alone(root: Path, key: str, progress: Progress) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(_lock(root, key), wait=False))
+        except RunError:
+            progress.say("Waiting for another process that computes the same features")
+            stack.enter_context(exclusive(_lock(root, key), wait=True))
+        yield
+
+
+def _lock(root: Path, key: str) -> Path:
+    return root / "locks" / f"{key}.lock"
+
+
+def _make_room(folder: Path, n_bytes: int) -> None:
+    """Give up the features that were not used for the longest time until the new ones fit."""
+    root = folder.parent
+    others = sorted((path for path in _sets(root) if path != folder), key=_last_used)
+    while (free := shutil.disk_usage(root).free) < n_bytes + _MARGIN_BYTES:
+        if not others:
+            raise StorageError(
+                f"the features need {n_bytes / 2**30:.1f} GiB and {root} has {free / 2**30:.1f} "
+                "GiB free; free some space, set CONVSCOPE_CACHE to a folder on another disk, or "
+                "use smaller images (--image-size) or fewer views (--set trunk.views=1)"
+            )
+        _remove(root, others.pop(0))
+
+
+def _drop_unused(root: Path, key: str) -> None:
+    for path in _sets(root):
+        if path.name != key and time.time() - _last_used(path) > _UNUSED_S:
+            _remove(root, path)
+
+
+def _remove(root: Path, path: Path) -> None:
+    # A process that reads it holds no lock, but keeps its mapped file when the name goes.
+    with contextlib.suppress(RunError), exclusive(_lock(root, path.name), wait=False):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sets(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if path.is_dir() and path.name != "locks"]
+
+
+def _last_used(path: Path) -> float:
+    for name in (_MANIFEST, _DONE):
+        with contextlib.suppress(OSError):
+            return (path / name).stat().st_mtime
+    return 0.0
+
+
+def _weights_hash(network: "keras.Model") -> str:
+    digest = hashlib.sha256()
+    for weight in network.weights:
+        array = np.ascontiguousarray(weight.numpy())
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _engine() -> str:
+    """Return what computes: other kernels round otherwise."""
+    import keras
+
+    return f"{keras.config.backend()} {keras.__version__}"

@@ -1,0 +1,117 @@
+"""Choosing a head: some are tried for a few epochs, the one with the best validation accuracy wins.
+
+Once features are cached, a try costs seconds.
+"""
+
+import csv
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from convscope.models.transfer import build_head
+from convscope.progress import Progress
+from convscope.recipe import HeadSettings, RunConfig
+from convscope.run import Run
+from convscope.storage import atomic_path
+from convscope.training.batches import Batches, Examples, epoch_order
+from convscope.training.optimizers import build_optimizer
+from convscope.training.schedules import build_schedule
+from convscope.types import FloatArray
+
+CANDIDATES: tuple[dict[str, Any], ...] = (
+    {"hidden": (), "dropout": 0.3},
+    {"hidden": (512,), "dropout": 0.5},
+    {"hidden": (1024,), "dropout": 0.5},
+)
+"""A linear head, and two with a hidden layer."""
+
+_EPOCHS = 4
+_COLUMNS = ("hidden", "dropout", "val_accuracy", "val_loss", "seconds")
+
+
+def choose_head(
+    config: RunConfig,
+    train: Examples,
+    val: Examples,
+    statistics: tuple[FloatArray, FloatArray],
+    n_classes: int,
+    run: Run,
+    progress: Progress,
+) -> HeadSettings:
+    """Return the settings of the head: as configured or, if a search is asked for, its winner.
+
+    What was tried goes to `heads.csv` in the run, the choice into `run.json`, where a resumed run
+    finds it.
+
+    Args:
+        config: The run's settings.
+        train: Features of the training images.
+        val: Features of the validation images; the only thing that choices look at.
+        statistics: Mean and variance of the features.
+        n_classes: The number of classes.
+        run: Where the choice is kept.
+        progress: Told of each try.
+    """
+    if not config.head.search:
+        return config.head
+    chosen = run.state.get("head")
+    if chosen is not None:
+        return HeadSettings.model_validate(chosen)
+    rows: list[dict[str, Any]] = []
+    with progress.task("Choosing a head", len(CANDIDATES), "heads") as step:
+        for candidate in CANDIDATES:
+            start = time.monotonic()
+            settings = config.head.model_copy(update=candidate)
+            accuracy, loss = _try(settings, config, train, val, statistics, n_classes)
+            rows.append(
+                {
+                    "hidden": "-".join(map(str, settings.hidden)) or "linear",
+                    "dropout": settings.dropout,
+                    "val_accuracy": round(accuracy, 5),
+                    "val_loss": round(loss, 5),
+                    "seconds": round(time.monotonic() - start, 2),
+                }
+            )
+            step(1, f"{rows[-1]['hidden']}: val accuracy {accuracy:.4f}")
+    best = int(np.argmax([row["val_accuracy"] for row in rows]))
+    progress.say(
+        f"Head: {rows[best]['hidden']}, the best of {len(rows)} on the validation images after "
+        f"{_EPOCHS} epochs"
+    )
+    with (
+        atomic_path(run.heads_file) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, _COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    settings = config.head.model_copy(update={**CANDIDATES[best], "search": False})
+    run.record(head=settings.model_dump())
+    return settings
+
+
+def _try(
+    settings: HeadSettings,
+    config: RunConfig,
+    train: Examples,
+    val: Examples,
+    statistics: tuple[FloatArray, FloatArray],
+    n_classes: int,
+) -> tuple[float, float]:
+    keras.utils.set_random_seed(config.seed)
+    head = build_head(train.inputs(0).shape[1:], settings, n_classes, statistics)
+    schedule = build_schedule(
+        config.schedule,
+        config.optimizer.learning_rate,
+        epochs=_EPOCHS,
+        steps_per_epoch=-(-len(train) // config.batch_size),
+    )
+    head.compile(build_optimizer(config.optimizer, schedule), config.loss, metrics=["accuracy"])
+    for epoch in range(_EPOCHS):
+        order = epoch_order(len(train), config.seed, epoch)
+        batches = Batches(train.inputs(epoch), train.labels, config.batch_size, order)
+        head.fit(batches, shuffle=False, verbose=0)
+    judged = head.evaluate(Batches(val.inputs(0), val.labels, 512), verbose=0, return_dict=True)
+    return float(judged["accuracy"]), float(judged["loss"])

@@ -1,0 +1,67 @@
+"""How the learning rate changes over the steps of a run."""
+
+import math
+from typing import Any
+
+import keras
+
+from convscope.recipe import ScheduleSettings
+
+
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Rise in a line from near 0, then fall along half a cosine to 0.
+
+    A pure function of the step, so a resumed run goes on where it was.
+
+    Args:
+        peak: The highest learning rate.
+        total_steps: Where it reaches 0.
+        warmup_steps: Where the peak is.
+
+    References:
+        Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017;
+        Goyal et al., "Accurate, Large Minibatch SGD", 2017 (warm-up).
+    """
+
+    def __init__(self, peak: float, total_steps: int, warmup_steps: int) -> None:
+        super().__init__()
+        self.peak = peak
+        self.total_steps = total_steps
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of a step, counted from 0."""
+        ops = keras.ops
+        # The first step learns something and the last one too.
+        place = ops.cast(step, "float32") + 0.5
+        rising = place / max(self.warmup_steps, 1)
+        through = (place - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
+        falling = 0.5 * (1.0 + ops.cos(math.pi * ops.clip(through, 0.0, 1.0)))
+        return (
+            self.peak * ops.minimum(rising, falling) if self.warmup_steps else self.peak * falling
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments."""
+        return {
+            "peak": self.peak,
+            "total_steps": self.total_steps,
+            "warmup_steps": self.warmup_steps,
+        }
+
+
+def build_schedule(
+    settings: ScheduleSettings, learning_rate: float, *, epochs: int, steps_per_epoch: int
+) -> Any:
+    """Return a number or a schedule, as Keras' optimisers take it.
+
+    Args:
+        settings: Which schedule.
+        learning_rate: The highest rate.
+        epochs: Of the whole run.
+        steps_per_epoch: Batches in each.
+    """
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    if settings.name == "cosine":
+        return WarmupCosine(learning_rate, epochs * steps_per_epoch, warmup)
+    return learning_rate

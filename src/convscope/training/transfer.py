@@ -1,0 +1,249 @@
+"""Training on a pretrained backbone: what is frozen runs once, what learns uses its output."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from convscope.models.saving import PortableModel
+from convscope.models.transfer import (
+    END,
+    START,
+    TransferModel,
+    build_transfer,
+    feature_statistics,
+)
+from convscope.models.weights import FoundWeights
+from convscope.progress import Progress
+from convscope.recipe import HeadSettings, RunConfig, ScheduleSettings
+from convscope.run import Run
+from convscope.training.augment import AugmentedView
+from convscope.training.batches import Examples
+from convscope.training.features import Features, Source, batch_size_for, compute_features
+from convscope.training.fit import Phase, fit
+from convscope.training.heads import choose_head
+from convscope.training.snapshot import read_history
+from convscope.types import Dataset, InputSpec, Split
+
+HEAD = "head"
+"""The phase in which the head learns alone."""
+
+_VIEW_SEED = 83
+"""Views are the same for every seed of a run, so that they are computed once for all of them."""
+
+
+def train_transfer(
+    config: RunConfig,
+    spec: InputSpec,
+    dataset: Dataset,
+    weights: FoundWeights | None,
+    run: Run,
+    *,
+    log_row: Callable[[dict[str, Any]], None],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Train a head on a backbone, then the layers behind the cut, from where the run stands.
+
+    Args:
+        config: Resolved settings; `trunk.cut` says what stays frozen.
+        spec: What the backbone sees.
+        dataset: Divided into parts.
+        weights: The backbone's; None leaves random ones.
+        run: Where everything goes.
+        log_row: Told of each new row of results.
+        progress: Told of features and epochs.
+
+    Returns:
+        The history, as `fit` gives it.
+
+    Raises:
+        ConfigError: If the backbone cannot be built or cut like that.
+        TrainingError: If the loss is not finite.
+        StorageError: If something cannot be written.
+    """
+    assert dataset.val is not None
+    n_classes, cut = len(dataset.class_names), config.trunk.cut
+    keras.utils.set_random_seed(config.seed)
+    frozen = _build(config, spec, n_classes, config.head, weights, config.trunk.precision)
+    rows, columns, _ = frozen.map_shape
+    if (rows, columns) == (1, 1):
+        progress.say(
+            f"Note: at {spec.height}x{spec.width} pixels the last feature map of {config.model} is "
+            f"a single pixel, too little to tell things apart; --image-size "
+            f"{max(96, frozen.backbone.sensible_size)} or more is better"
+        )
+    extract = _Extractor(config, spec, frozen, progress)
+    train, val = dataset.train, dataset.val
+    labels = train.labels
+
+    if cut == START:
+        views = [extract.pooled_from_pixels(train.images, _split_key(train), "training images")]
+        judged = extract.pooled_from_pixels(val.images, _split_key(val), "validation images")
+    elif cut == END:
+        views = [
+            extract.pooled_from_pixels(source, key, f"training images{which}")
+            for source, key, which in _views(train, config)
+        ]
+        judged = extract.pooled_from_pixels(val.images, _split_key(val), "validation images")
+    else:
+        maps = [
+            extract.activations(source, key, f"training images{which}")
+            for source, key, which in _views(train, config)
+        ]
+        judged_maps = extract.activations(val.images, _split_key(val), "validation images")
+        views = [extract.pooled_from_activations(each, "training images") for each in maps]
+        judged = extract.pooled_from_activations(judged_maps, "validation images")
+
+    features = Examples.alternating([view.array for view in views], labels)
+    features_val = Examples(lambda epoch: judged.array, val.labels)
+    statistics = feature_statistics(views[0].array)
+    head = choose_head(config, features, features_val, statistics, n_classes, run, progress)
+
+    keras.utils.set_random_seed(config.seed)
+    network = _build(config, spec, n_classes, head, weights, config.precision)
+    network.standardise(*statistics)
+    twins: list[TransferModel] = []
+
+    def twin_of_head() -> tuple[keras.Model, keras.Model]:
+        twins.append(_build(config, spec, n_classes, head, weights, "float32"))
+        return twins[0].head, twins[0].whole
+
+    save_head = PortableModel(twin_of_head).save
+    history = read_history(run.snapshot_file) if run.snapshot_file.exists() else []
+    head_first = cut == END or config.trunk.head_epochs > 0
+    if head_first and (not history or history[-1]["phase"] == HEAD):
+        alone = config if cut == END else _head_alone(config)
+        phase = Phase(network.head, features, features_val, alone, save_head, HEAD)
+        history = fit(phase, run, log_row=log_row, progress=progress)
+    if cut == END:
+        return history
+
+    if cut == START:
+        learn = Examples(
+            lambda epoch: AugmentedView(train.images, config.augment, config.seed, epoch), labels
+        )
+        judge = Examples.of(val)
+    else:
+        learn = Examples.alternating([each.array for each in maps], labels)
+        judge = Examples(lambda epoch: judged_maps.array, val.labels)
+    decay = config.optimizer.layer_decay
+    return fit(
+        Phase(
+            network.upper(),
+            learn,
+            judge,
+            config,
+            PortableModel(lambda: (twins[0].upper(), twins[0].whole)).save,
+            "whole network" if cut == START else f"after {cut}",
+            {path: decay**depth for path, depth in network.stage_of().items()},
+        ),
+        run,
+        log_row=log_row,
+        progress=progress,
+    )
+
+
+class _Extractor:
+    """Computes features with the frozen network, by way of the cache."""
+
+    def __init__(
+        self, config: RunConfig, spec: InputSpec, frozen: TransferModel, progress: Progress
+    ) -> None:
+        self._config = config
+        self._spec = spec
+        self._frozen = frozen
+        self._progress = progress
+        self._networks: dict[str, keras.Model] = {}
+
+    def pooled_from_pixels(self, source: Source, key: str, label: str) -> Features:
+        return self._compute("pixels to features", source, key, label)
+
+    def activations(self, source: Source, key: str, label: str) -> Features:
+        return self._compute("pixels to cut", source, key, label)
+
+    def pooled_from_activations(self, maps: Features, label: str) -> Features:
+        return self._compute("cut to features", maps.array, maps.key, label)
+
+    def _compute(self, kind: str, source: Source, key: str, label: str) -> Features:
+        cut = self._config.trunk.cut
+        if kind not in self._networks:
+            self._networks[kind] = {
+                "pixels to features": lambda: self._frozen.lower(END),
+                "pixels to cut": lambda: self._frozen.lower(cut),
+                "cut to features": lambda: self._frozen.between(cut),
+            }[kind]()
+        about = {
+            "kind": kind,
+            "backbone": self._config.model,
+            # Where all is frozen, features do not depend on where it could be cut.
+            "cut": None if kind == "pixels to features" else cut,
+            "pooling": self._config.head.pooling,
+            "input": [*self._spec.shape, self._spec.scaling],
+            "precision": self._config.trunk.precision,
+        }
+        return compute_features(
+            self._networks[kind],
+            source,
+            key,
+            about=about,
+            batch_size=256 if kind == "cut to features" else batch_size_for(self._spec.height),
+            storage="float32" if kind == "cut to features" else self._config.trunk.storage,
+            label=f"Features of {label}" if kind != "pixels to cut" else f"Activations of {label}",
+            progress=self._progress,
+        )
+
+
+def _build(
+    config: RunConfig,
+    spec: InputSpec,
+    n_classes: int,
+    head: HeadSettings,
+    weights: FoundWeights | None,
+    precision: str,
+) -> TransferModel:
+    return build_transfer(
+        config.model,
+        spec,
+        n_classes,
+        head,
+        cut=config.trunk.cut,
+        weights=weights,
+        precision=precision,
+    )
+
+
+def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
+    """Return the versions of the training images that pass the frozen part, with key and name."""
+    augment, n_views, key = config.augment, config.trunk.views, _split_key(train)
+    if not (augment.flip or augment.crop or augment.randaugment):
+        return [(train.images, key, "")]
+    # MixUp and CutMix come later: they mix what was computed.
+    done = augment.model_dump(exclude={"mixup", "cutmix"})
+    return [
+        (
+            AugmentedView(train.images, augment, _VIEW_SEED, view),
+            f"{key} {json.dumps(done, sort_keys=True)} {_VIEW_SEED} {view}",
+            f", view {view + 1} of {n_views}",
+        )
+        for view in range(n_views)
+    ]
+
+
+def _head_alone(config: RunConfig) -> RunConfig:
+    optimizer = config.optimizer.model_copy(
+        update={"learning_rate": config.trunk.head_learning_rate, "ema": None}
+    )
+    return config.model_copy(
+        update={
+            "epochs": config.trunk.head_epochs,
+            "optimizer": optimizer,
+            "schedule": ScheduleSettings(name="cosine"),
+            "early_stop_patience": None,
+        }
+    )
+
+
+def _split_key(split: Split) -> str:
+    return hashlib.sha256("".join(split.hashes).encode()).hexdigest()

@@ -1,0 +1,236 @@
+"""What every registered backbone keeps, found by the registry and checked against Keras itself.
+
+The lightest variant of each family is checked in every run; the others are marked slow.
+"""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+from keras.src.applications import imagenet_utils
+from keras.src.utils import file_utils
+
+from convscope.models.backbones import BACKBONES, Backbone
+from convscope.models.preprocessing import SCALINGS, preprocessing_layers
+from convscope.types import InputSpec
+
+# Name: (module in keras.applications, class there, parameters without the classifier).
+KERAS = {
+    "convnext_base": ("convnext", "ConvNeXtBase", 87_566_464),
+    "convnext_large": ("convnext", "ConvNeXtLarge", 196_230_336),
+    "convnext_small": ("convnext", "ConvNeXtSmall", 49_454_688),
+    "convnext_tiny": ("convnext", "ConvNeXtTiny", 27_820_128),
+    "convnext_xlarge": ("convnext", "ConvNeXtXLarge", 348_147_968),
+    "densenet121": ("densenet", "DenseNet121", 7_037_504),
+    "densenet169": ("densenet", "DenseNet169", 12_642_880),
+    "densenet201": ("densenet", "DenseNet201", 18_321_984),
+    "efficientnet_b0": ("efficientnet", "EfficientNetB0", 4_049_571),
+    "efficientnet_b1": ("efficientnet", "EfficientNetB1", 6_575_239),
+    "efficientnet_b2": ("efficientnet", "EfficientNetB2", 7_768_569),
+    "efficientnet_b3": ("efficientnet", "EfficientNetB3", 10_783_535),
+    "efficientnet_b4": ("efficientnet", "EfficientNetB4", 17_673_823),
+    "efficientnet_b5": ("efficientnet", "EfficientNetB5", 28_513_527),
+    "efficientnet_b6": ("efficientnet", "EfficientNetB6", 40_960_143),
+    "efficientnet_b7": ("efficientnet", "EfficientNetB7", 64_097_687),
+    "efficientnet_v2_b0": ("efficientnet_v2", "EfficientNetV2B0", 5_919_312),
+    "efficientnet_v2_b1": ("efficientnet_v2", "EfficientNetV2B1", 6_931_124),
+    "efficientnet_v2_b2": ("efficientnet_v2", "EfficientNetV2B2", 8_769_374),
+    "efficientnet_v2_b3": ("efficientnet_v2", "EfficientNetV2B3", 12_930_622),
+    "efficientnet_v2_l": ("efficientnet_v2", "EfficientNetV2L", 117_746_848),
+    "efficientnet_v2_m": ("efficientnet_v2", "EfficientNetV2M", 53_150_388),
+    "efficientnet_v2_s": ("efficientnet_v2", "EfficientNetV2S", 20_331_360),
+    "inception_resnet_v2": ("inception_resnet_v2", "InceptionResNetV2", 54_336_736),
+    "inception_v3": ("inception_v3", "InceptionV3", 21_802_784),
+    "mobilenet": ("mobilenet", "MobileNet", 3_228_864),
+    "mobilenet_v2": ("mobilenet_v2", "MobileNetV2", 2_257_984),
+    "mobilenet_v3_large": ("mobilenet_v3", "MobileNetV3Large", 2_996_352),
+    "mobilenet_v3_small": ("mobilenet_v3", "MobileNetV3Small", 939_120),
+    "nasnet_large": ("nasnet", "NASNetLarge", 84_916_818),
+    "nasnet_mobile": ("nasnet", "NASNetMobile", 4_269_716),
+    "resnet101": ("resnet", "ResNet101", 42_658_176),
+    "resnet101_v2": ("resnet_v2", "ResNet101V2", 42_626_560),
+    "resnet152": ("resnet", "ResNet152", 58_370_944),
+    "resnet152_v2": ("resnet_v2", "ResNet152V2", 58_331_648),
+    "resnet50": ("resnet", "ResNet50", 23_587_712),
+    "resnet50_v2": ("resnet_v2", "ResNet50V2", 23_564_800),
+    "vgg16": ("vgg16", "VGG16", 14_714_688),
+    "vgg19": ("vgg19", "VGG19", 20_024_384),
+    "xception": ("xception", "Xception", 20_861_480),
+}
+# Keras checks no hash of these.
+WITHOUT_HASH = {"mobilenet", "mobilenet_v2"}
+# Keras takes seconds to build it, even the lightest of its family.
+HEAVY = {"inception_resnet_v2"}
+
+
+def variants(registered: list[Backbone]) -> list[object]:
+    families: dict[str, list[Backbone]] = {}
+    for backbone in registered:
+        families.setdefault(backbone.family, []).append(backbone)
+    lightest = {min(group, key=lambda b: b.n_params).name for group in families.values()} - HEAVY
+    return [
+        pytest.param(b, id=b.name, marks=() if b.name in lightest else pytest.mark.slow)
+        for b in registered
+    ]
+
+
+ALL = [entry.value for entry in BACKBONES.entries()]
+ANY = pytest.mark.parametrize("backbone", ALL, ids=lambda backbone: backbone.name)
+BUILT = pytest.mark.parametrize("backbone", variants(ALL))
+
+
+def square(side: int) -> tuple[int, int, int]:
+    return (side, side, 3)
+
+
+@pytest.fixture
+def mixed_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def test_every_classifier_of_keras_applications_is_there():
+    # Functions that build a network have upper-case names; the modules beside them do not.
+    theirs = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert {builder for _, builder, _ in KERAS.values()} == theirs
+    assert BACKBONES.names() == sorted(KERAS)
+
+
+@ANY
+def test_its_facts_are_there(backbone):
+    assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", backbone.name)
+    assert 2 < len(backbone.family) < 20
+    assert re.search(r", (ICLR|CVPR|ECCV|ICCV|ICML|AAAI|arXiv [\d.]+,) ?\d{4}$", backbone.paper)
+    assert backbone.summary.startswith(backbone.family)
+    assert backbone.scaling in SCALINGS
+    assert 32 <= backbone.smallest_size <= backbone.sensible_size < backbone.native_size <= 600
+    assert 0.65 < backbone.top1 < 0.9
+    assert backbone.top1_source
+    assert backbone.stages
+    assert len(set(backbone.stages.values())) == len(backbone.stages)
+
+
+@ANY
+def test_its_weights_are_a_published_file(backbone):
+    weights = backbone.weights
+    assert re.fullmatch(r"[a-z0-9_.-]*no_?top(_v2)?\.h5", weights.name)
+    assert weights.url.startswith("https://storage.googleapis.com/")
+    assert re.fullmatch(r"([0-9a-f]{32})?", weights.md5)
+    assert re.fullmatch(r"([0-9a-f]{64})?", weights.sha256)
+    assert (weights.digest is None) == (backbone.name in WITHOUT_HASH)
+
+
+@ANY
+def test_scales_pixels_as_its_family_does(backbone):
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype="uint8")
+    x = images
+    for layer in preprocessing_layers(InputSpec(8, 8, 3, backbone.scaling)):
+        x = layer(x)
+    module = getattr(keras.applications, KERAS[backbone.name][0])
+    expected = module.preprocess_input(images.astype("float32"))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(x), expected, rtol=1e-5, atol=1e-5)
+
+
+class CaughtError(Exception):
+    pass
+
+
+@BUILT
+def test_keras_has_the_same_weights_and_sizes(backbone, monkeypatch):
+    """What Keras would download, caught before it does."""
+    seen = {}
+
+    def get_file(name, url, *, cache_subdir, file_hash=None, **_):
+        seen.update(name=name, url=url, hash=file_hash, folder=cache_subdir)
+        raise CaughtError
+
+    def obtain_input_shape(input_shape, default_size, min_size, **arguments):
+        seen.update(native_size=default_size, smallest_size=min_size)
+        return plain(input_shape, default_size, min_size, **arguments)
+
+    plain = imagenet_utils.obtain_input_shape
+    monkeypatch.setattr(file_utils, "get_file", get_file)
+    monkeypatch.setattr(imagenet_utils, "obtain_input_shape", obtain_input_shape)
+    builder = getattr(keras.applications, KERAS[backbone.name][1])
+    with pytest.raises(CaughtError):
+        builder(weights="imagenet", include_top=False, input_shape=square(224))
+    assert seen["folder"] == "models"
+    assert (seen["name"], seen["url"]) == (backbone.weights.name, backbone.weights.url)
+    assert (seen["hash"] or "") == backbone.weights.md5 + backbone.weights.sha256
+    if "MobileNetV3" not in backbone.family:  # which checks its size in another way
+        assert seen["native_size"] == backbone.native_size
+        assert seen["smallest_size"] == backbone.smallest_size
+
+
+@BUILT
+def test_builds_at_its_smallest_size_and_not_below(backbone):
+    with pytest.raises(ValueError, match="size must be at least"):
+        backbone.build(square(backbone.smallest_size - 1))
+    trunk = backbone.build(square(backbone.smallest_size))
+    assert trunk.count_params() == KERAS[backbone.name][2] == backbone.n_params
+    assert trunk.output_shape[-1] == backbone.n_features
+    assert len(trunk.output_shape) == 4
+    if backbone.sensible_size > backbone.smallest_size:
+        assert trunk.output_shape[1:3] == (1, 1)
+    # Where the two differ by one, this was that size.
+    if backbone.sensible_size - 1 > backbone.smallest_size:
+        below = backbone.build(square(backbone.sensible_size - 1))
+        assert below.output_shape[1:3] == (1, 1)
+
+
+@BUILT
+def test_at_its_sensible_size_it_can_be_cut_at_each_stage(backbone, mixed_precision):
+    trunk = backbone.build(square(backbone.sensible_size))
+    assert trunk.count_params() == backbone.n_params
+    assert {weight.dtype for weight in trunk.trainable_weights} == {"float32"}
+    assert trunk.output_shape[1] > 1
+    assert trunk.output_shape[2] > 1
+
+    ends = [trunk.get_layer(name) for name in backbone.stages.values()]
+    assert ends[-1].output is trunk.output
+    assert len({layer.name for layer in trunk.layers}) == len(trunk.layers)
+    for before, after in zip([None, *ends], ends, strict=False):
+        assert len(after._inbound_nodes) == 1
+        assert reaches_the_input(after.output, without=None)
+        if before is not None:
+            # Nothing gets from the image to the later stage but through the earlier one.
+            assert not reaches_the_input(after.output, without=before)
+    sides = [layer.output.shape[1] for layer in ends]
+    assert sides == sorted(sides, reverse=True)
+    assert len(set(sides[:-1])) == len(sides) - 1
+
+
+def reaches_the_input(tensor, without) -> bool:
+    """Walk back from a tensor to the image, not through the layer `without`."""
+    seen, ahead = set(), [tensor]
+    while ahead:
+        tensor = ahead.pop()
+        operation, node, _ = tensor._keras_history
+        if id(tensor) in seen or operation is without:
+            continue
+        seen.add(id(tensor))
+        if isinstance(operation, keras.layers.InputLayer):
+            return True
+        ahead.extend(operation._inbound_nodes[node].arguments.keras_tensors)
+    return False
+
+
+def test_the_walk_sees_a_way_around_a_layer():
+    image = keras.Input(square(8))
+    a = keras.layers.Conv2D(3, 1, name="a")(image)
+    b = keras.layers.Conv2D(3, 1, name="b")(a)
+    model = keras.Model(image, keras.layers.Add()([a, b]))
+    assert not reaches_the_input(model.output, without=model.get_layer("a"))
+    assert reaches_the_input(model.output, without=model.get_layer("b"))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "xception", "nasnet_mobile"])
+def test_layers_have_the_same_names_however_often_it_is_built(name):
+    backbone = BACKBONES.get(name)
+    for _ in range(2):
+        trunk = backbone.build(square(backbone.smallest_size))
+        for layer in backbone.stages.values():
+            assert trunk.get_layer(layer).name == layer
