@@ -3,16 +3,21 @@
 The lightest variant of each family is checked in every run; the others are marked slow.
 """
 
+import dataclasses
 import re
 
+import h5py
 import keras
 import numpy as np
 import pytest
 from keras.src.applications import imagenet_utils
+from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 
 from convscope.models.backbones import BACKBONES, Backbone
 from convscope.models.preprocessing import SCALINGS, preprocessing_layers
+from convscope.models.weights import find_weights, load_weights
+from convscope.progress import Progress
 from convscope.types import InputSpec
 
 # Name: (module in keras.applications, class there, parameters without the classifier).
@@ -64,13 +69,17 @@ WITHOUT_HASH = {"mobilenet", "mobilenet_v2"}
 HEAVY = {"inception_resnet_v2"}
 
 
-def variants(registered: list[Backbone]) -> list[object]:
+def lightest(registered: list[Backbone]) -> list[Backbone]:
     families: dict[str, list[Backbone]] = {}
     for backbone in registered:
         families.setdefault(backbone.family, []).append(backbone)
-    lightest = {min(group, key=lambda b: b.n_params).name for group in families.values()} - HEAVY
+    return [min(group, key=lambda b: b.n_params) for group in families.values()]
+
+
+def variants(registered: list[Backbone]) -> list[object]:
+    quick = {backbone.name for backbone in lightest(registered)} - HEAVY
     return [
-        pytest.param(b, id=b.name, marks=() if b.name in lightest else pytest.mark.slow)
+        pytest.param(b, id=b.name, marks=() if b.name in quick else pytest.mark.slow)
         for b in registered
     ]
 
@@ -201,6 +210,25 @@ def test_at_its_sensible_size_it_can_be_cut_at_each_stage(backbone, mixed_precis
     sides = [layer.output.shape[1] for layer in ends]
     assert sides == sorted(sides, reverse=True)
     assert len(set(sides[:-1])) == len(sides) - 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", lightest(ALL), ids=lambda backbone: backbone.name)
+def test_its_weights_load_from_both_layouts_that_keras_writes(backbone, tmp_path):
+    backbone = dataclasses.replace(backbone, after_loading=None)
+    trunk = backbone.build(square(backbone.smallest_size))
+    random = np.random.default_rng(0)
+    trunk.set_weights([random.uniform(0.1, 1, w.shape) for w in trunk.get_weights()])
+    paths = tmp_path / "older.h5", tmp_path / "newer.weights.h5"
+    with h5py.File(paths[0], "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, trunk)
+    trunk.save_weights(paths[1])
+    other = backbone.build(square(backbone.sensible_size))
+    for path in paths:
+        other.set_weights([np.zeros_like(w) for w in other.get_weights()])
+        load_weights(other, backbone, find_weights(backbone, path, Progress()))
+        for loaded, saved in zip(other.get_weights(), trunk.get_weights(), strict=True):
+            np.testing.assert_array_equal(loaded, saved)
 
 
 def reaches_the_input(tensor, without) -> bool:

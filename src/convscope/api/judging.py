@@ -1,6 +1,6 @@
 """Judging a run, and using it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ def evaluate(
     run: Run | Path | str,
     *,
     weights: str | None = None,
+    test: bool = True,
     fresh: bool = False,
     batch_size: int = 256,
     data: Path | str | None = None,
@@ -34,6 +35,7 @@ def evaluate(
     Args:
         run: The run or its folder.
         weights: "best" or "last"; None is what the recipe says.
+        test: False leaves the test images sealed and judges on validation images alone.
         fresh: Predict anew even if predictions of these weights are saved.
         batch_size: Images at a time.
         data: Where the folder of images is now, if it moved.
@@ -43,14 +45,15 @@ def evaluate(
         progress: Told of everything; None draws on standard error.
 
     Returns:
-        The content of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}}.
+        The content of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}}, without
+        "test" if that was left sealed.
 
     Raises:
         RunError: If there is no such run or no such weights.
         DataError: If the images are not those that the run was split into.
     """
     from convscope.evaluation.metrics import confusion_matrix, judge, write_confusion
-    from convscope.evaluation.predictions import read_predictions
+    from convscope.evaluation.predictions import read_predictions, save_predictions
     from convscope.report.figures import draw_confusion
 
     progress = progress or console_progress()
@@ -59,10 +62,12 @@ def evaluate(
     which = _which_weights(run, weights)
     about = {"weights": which, "weights_sha256": run.weights_sha256(which)}
     kept = run.predictions_file
-    saved, saved_about = read_predictions(kept) if kept.exists() and not fresh else ({}, {})
-    if saved_about.items() >= about.items():
-        by_split = saved
-    else:
+    by_split, saved_about = read_predictions(kept) if kept.exists() and not fresh else ({}, {})
+    if not saved_about.items() >= about.items():
+        by_split = {}
+    wanted = ("val", "test") if test else ("val",)
+    missing = [name for name in wanted if name not in by_split]
+    if missing:
         if dataset is None:
             if data is not None:
                 config = config.model_copy(update=data_settings(data))
@@ -72,12 +77,15 @@ def evaluate(
                     "say where that folder is now with --data"
                 )
             dataset = load_for(config, data_dir, progress)
-        by_split = _predict_splits(run, which, dataset, batch_size, by, about, progress)
+        by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, progress)
+        save_predictions(by_split, run.class_names, kept, about=about)
 
     names = run.class_names
     metrics: dict[str, Any] = {"weights": which}
-    metrics |= {name: judge(by_split[name], names) for name in ("val", "test")}
+    metrics |= {name: judge(by_split[name], names) for name in by_split}
     run.write_json(run.metrics_file, metrics)
+    if "test" not in by_split:
+        return metrics
     matrix = confusion_matrix(by_split["test"])
     write_confusion(matrix, names, run.confusion_table)
     title = f"{run.name}: {metrics['test']['accuracy']:.1%} of the test images right"
@@ -137,24 +145,29 @@ def _predict_splits(
     run: Run,
     which: str,
     dataset: Dataset,
+    names: Sequence[str],
     batch_size: int,
     by: str,
-    about: dict[str, str],
     progress: Progress,
 ) -> dict[str, Predictions]:
-    """Run a model on the validation and test images, the opening logged, and save what it says."""
-    from convscope.evaluation.predictions import load_model, predict_split, save_predictions
+    """Run a model on the parts called `names`; that the test images were opened is logged."""
+    from convscope.evaluation.predictions import load_model, predict_split
 
-    assert dataset.val is not None
-    assert dataset.test is not None
-    for part in ("val", "test"):
-        verify_split(dataset, run.split_file, part)
+    for name in names:
+        verify_split(dataset, run.split_file, name)
     backends.configure(run_config(run).backend)
     network = load_model(run.weights(which))
-    opened = dataset.test.open(lambda n: run.record_test_opening(by=by, weights=which, n_images=n))
-    predictions = {
-        name: predict_split(network, part, name, batch_size=batch_size, progress=progress)
-        for name, part in (("val", dataset.val), ("test", opened))
-    }
-    save_predictions(predictions, run.class_names, run.predictions_file, about=about)
+    predictions = {}
+    for name in names:
+        if name == "test":
+            assert dataset.test is not None
+            part = dataset.test.open(
+                lambda n: run.record_test_opening(by=by, weights=which, n_images=n)
+            )
+        else:
+            assert dataset.val is not None
+            part = dataset.val
+        predictions[name] = predict_split(
+            network, part, name, batch_size=batch_size, progress=progress
+        )
     return predictions

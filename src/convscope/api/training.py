@@ -44,6 +44,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
     resume: bool = False,
+    test: bool = True,
     data_dir: Path | str | None = None,
     trackers: Sequence[str] = (),
     progress: Progress | None = None,
@@ -71,6 +72,7 @@ def train(
         settings: Any other setting, by its dotted name; stronger than `config`.
         out: The run folder, made here; None makes one below `runs/`.
         resume: Go on with the run `out` after its last finished epoch; only `epochs` may change.
+        test: False leaves the test images sealed; `evaluate` opens them when all choices are made.
         data_dir: A further place to look for the files of a registered dataset.
         trackers: Of "tensorboard" and "mlflow".
         progress: Told of everything; None draws on standard error.
@@ -134,7 +136,7 @@ def train(
         with run.training_lock():
             _describe(run, wanted, dataset)
             _fit(run, wanted, dataset, found, trackers, progress)
-    evaluate(run, dataset=dataset, by="train", progress=progress)
+    evaluate(run, test=test, dataset=dataset, by="train", progress=progress)
     run.record(status="finished")
     return run
 

@@ -12,9 +12,11 @@ def print_summary(run: Run) -> None:
     metrics = run.metrics
     out = console()
     out.print()
-    for name in ("val", "test"):
+    judged = [name for name in ("val", "test") if name in metrics]
+    for name in judged:
         out.print(_line(name, metrics[name]))
-    rows = sorted(metrics["test"]["per_class"].items(), key=lambda item: float(item[1]["f1"]))
+    per_class = metrics[judged[-1]]["per_class"]
+    rows = sorted(per_class.items(), key=lambda item: float(item[1]["f1"]))
     if len(rows) > 2:
         weakest, best = rows[0], rows[-1]
         out.print(
@@ -27,7 +29,7 @@ def print_summary(run: Run) -> None:
     out.print()
     for label, path in (
         ("curves", run.curves_picture),
-        ("confusions", run.confusion_picture),
+        *([("confusions", run.confusion_picture)] if "test" in metrics else []),
         ("model", run.weights(str(metrics["weights"]))),
         ("run", run.path),
     ):

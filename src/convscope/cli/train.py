@@ -69,6 +69,14 @@ def train(
             "--resume", help="Go on with RUN (or --out) after its last epoch; --epochs may grow."
         ),
     ] = False,
+    test: Annotated[
+        bool,
+        typer.Option(
+            "--test/--no-test",
+            help="Judge on the test images at the end. --no-test leaves them sealed until "
+            "'convscope evaluate', when all choices are made.",
+        ),
+    ] = True,
     data_dir: DataDir = None,
     tracker: Annotated[
         list[str] | None, typer.Option(help="tensorboard or mlflow, beside results.csv.")
@@ -124,6 +132,7 @@ def train(
             settings=dict(parse_setting(text) for text in settings or []),
             out=target,
             resume=resume,
+            test=test,
             data_dir=data_dir,
             trackers=tracker or [],
         )

@@ -53,10 +53,12 @@ class Features:
     Attributes:
         array: Shape (n_images, ...), float32 or float16, memory-mapped.
         key: A hash of all that they were made from.
+        seconds: What computing them took, now or when they were put into the cache.
     """
 
     array: npt.NDArray[Any]
     key: str
+    seconds: float
 
 
 def compute_features(
@@ -105,8 +107,10 @@ def compute_features(
         kept = _open(root / key, shape, storage)
         if kept is None:
             _drop_unused(root, key)
+            start = time.monotonic()
             _compute(network, source, root / key, shape, storage, batch_size, label, progress)
-            write_text(root / key / _MANIFEST, text + "\n")
+            described["seconds"] = round(time.monotonic() - start, 3)
+            write_text(root / key / _MANIFEST, json.dumps(described, default=str) + "\n")
             kept = _open(root / key, shape, storage)
             if kept is None:
                 raise StorageError(f"the features in {root / key} cannot be read back; try again")
@@ -114,7 +118,8 @@ def compute_features(
             progress.say(f"{label}: found in the cache")
             with contextlib.suppress(OSError):
                 os.utime(root / key / _MANIFEST)
-    return Features(kept, key)
+        seconds = _seconds(root / key)
+    return Features(kept, key, seconds)
 
 
 def batch_size_for(side: int) -> int:
@@ -212,6 +217,13 @@ def _open(folder: Path, shape: tuple[int, ...], storage: str) -> npt.NDArray[Any
         return None
     # np.asarray drops the memmap subclass, which slows every slice down.
     return np.asarray(array)
+
+
+def _seconds(folder: Path) -> float:
+    try:
+        return float(json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 @contextlib.contextmanager

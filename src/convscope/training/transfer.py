@@ -96,6 +96,7 @@ def train_transfer(
         views = [extract.pooled_from_activations(each, "training images") for each in maps]
         judged = extract.pooled_from_activations(judged_maps, "validation images")
 
+    run.record(feature_seconds=round(extract.seconds, 1))
     features = Examples.alternating([view.array for view in views], labels)
     features_val = Examples(lambda epoch: judged.array, val.labels)
     statistics = feature_statistics(views[0].array)
@@ -146,7 +147,11 @@ def train_transfer(
 
 
 class _Extractor:
-    """Computes features with the frozen network, by way of the cache."""
+    """Computes features with the frozen network, by way of the cache.
+
+    Attributes:
+        seconds: What all of them cost, those found in the cache included.
+    """
 
     def __init__(
         self, config: RunConfig, spec: InputSpec, frozen: TransferModel, progress: Progress
@@ -156,6 +161,7 @@ class _Extractor:
         self._frozen = frozen
         self._progress = progress
         self._networks: dict[str, keras.Model] = {}
+        self.seconds = 0.0
 
     def pooled_from_pixels(self, source: Source, key: str, label: str) -> Features:
         return self._compute("pixels to features", source, key, label)
@@ -183,7 +189,7 @@ class _Extractor:
             "input": [*self._spec.shape, self._spec.scaling],
             "precision": self._config.trunk.precision,
         }
-        return compute_features(
+        features = compute_features(
             self._networks[kind],
             source,
             key,
@@ -193,6 +199,8 @@ class _Extractor:
             label=f"Features of {label}" if kind != "pixels to cut" else f"Activations of {label}",
             progress=self._progress,
         )
+        self.seconds += features.seconds
+        return features
 
 
 def _build(

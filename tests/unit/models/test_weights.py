@@ -108,6 +108,18 @@ class TestLoading:
         load_weights(trunk, tiny, found(files[layout]))
         assert same(trunk.get_weights(), network.get_weights())
 
+    def test_long_lists_of_names_are_read_from_all_their_parts(
+        self, tiny, network, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(legacy_h5_format, "HDF5_OBJECT_HEADER_LIMIT", 1000)
+        path = tmp_path / "parts.h5"
+        save_legacy(network, path)
+        with h5py.File(path) as file:
+            assert "layer_names1" in file.attrs
+        trunk = tiny.build(SHAPE)
+        load_weights(trunk, tiny, found(path))
+        assert same(trunk.get_weights(), network.get_weights())
+
     def test_a_network_for_images_of_another_size_takes_them_too(self, tiny, network, files):
         trunk = tiny.build((48, 40, 3))
         load_weights(trunk, tiny, found(files["published"]))
