@@ -6,9 +6,10 @@ from typing import Any
 
 from convscope import backend as backends
 from convscope.api.data import data_settings, load_for
-from convscope.api.models import run_config
+from convscope.api.models import input_spec, run_config
 from convscope.datasets.splits import verify_split
 from convscope.errors import DataError, UnknownNameError
+from convscope.models import is_backbone
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 from convscope.types import Dataset, ImagePrediction, InputSpec, Predictions, UnreadableImage
@@ -45,8 +46,8 @@ def evaluate(
         progress: Told of everything; None draws on standard error.
 
     Returns:
-        The content of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}}, without
-        "test" if that was left sealed.
+        The content of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}};
+        "test" is missing if it was left sealed.
 
     Raises:
         RunError: If there is no such run or no such weights.
@@ -155,8 +156,10 @@ def _predict_splits(
 
     for name in names:
         verify_split(dataset, run.split_file, name)
-    backends.configure(run_config(run).backend)
+    config = run_config(run)
+    backends.configure(config.backend)
     network = load_model(run.weights(which))
+    frozen = is_backbone(config.model) and config.trunk.cut == "end"
     predictions = {}
     for name in names:
         if name == "test":
@@ -167,6 +170,20 @@ def _predict_splits(
         else:
             assert dataset.val is not None
             part = dataset.val
+        if frozen:
+            from convscope.training.transfer import predict_from_features
+
+            probs = predict_from_features(
+                network,
+                config,
+                input_spec(dataset, config),
+                part,
+                {"val": "validation"}.get(name, name),
+                batch_size=batch_size,
+                progress=progress,
+            )
+            predictions[name] = Predictions(probs, part.labels, part.ids, name)
+            continue
         predictions[name] = predict_split(
             network, part, name, batch_size=batch_size, progress=progress
         )

@@ -25,6 +25,10 @@ END, START = "end", "start"
 """Where a classifier can always be cut: after the trunk (and its pooling), or before it."""
 
 
+POOL = "pool"
+"""The layer whose output are the features that the head sees."""
+
+
 class TransferModel:
     """A backbone under a head, untrained; weights are loaded into `trunk`.
 
@@ -59,11 +63,8 @@ class TransferModel:
         self.cut = cut
         self.trunk = self.backbone.build((spec.height, spec.width, 3))
         self._spec = spec
-        self._pool = (
-            keras.layers.GlobalAveragePooling2D(name="pool")
-            if head.pooling == "avg"
-            else keras.layers.Flatten(name="flatten")
-        )
+        pooling = {"avg": keras.layers.GlobalAveragePooling2D, "flatten": keras.layers.Flatten}
+        self._pool = pooling[head.pooling](name=POOL)
         self._preprocessing = _preprocessing(spec)
         self._head_layers = _head_layers(head, n_classes)
 
@@ -275,7 +276,7 @@ def _check(backbone: Backbone, spec: InputSpec, n_classes: int) -> None:
         raise ConfigError(
             f"image size {spec.height}x{spec.width} is too small for {backbone.name}, which needs "
             f"{backbone.smallest_size} pixels at least; enlarge the images with "
-            f"--image-size {backbone.sensible_size} or more"
+            f"--image-size {max(96, backbone.sensible_size)} or more"
         )
 
 

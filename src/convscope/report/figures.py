@@ -31,8 +31,9 @@ FONTS = (
 )
 """Where installed, asked for the characters that matplotlib's own font lacks."""
 
-_INK = "#222222"
-_FAINT = "#777777"
+INK = "#222222"
+FAINT = "#777777"
+"""Of what is said, and of what only helps to read it."""
 
 
 def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
@@ -49,8 +50,8 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) ->
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     epochs = [int(row["epoch"]) for row in history]
-    figure = _figure(10, 4)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK)
+    figure = new_figure(10, 4)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     loss, accuracy = figure.subplots(1, 2)
     for axes, key, name in ((loss, "loss", "Loss (nats)"), (accuracy, "accuracy", "Accuracy")):
         for prefix, label, colour in (("", "train", TRAIN_COLOUR), ("val_", "val", VAL_COLOUR)):
@@ -65,8 +66,8 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) ->
                 color=colour,
                 fontsize=10,
             )
-        axes.set_title(name, loc="left", fontsize=11, color=_INK)
-        axes.set_xlabel("epoch", color=_FAINT)
+        axes.set_title(name, loc="left", fontsize=11, color=INK)
+        axes.set_xlabel("epoch", color=FAINT)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.08)
         _plain(axes)
@@ -83,7 +84,7 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) ->
         fontsize=9,
         color=VAL_COLOUR,
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_confusion(matrix: IntArray, class_names: Sequence[str], path: Path, *, title: str) -> None:
@@ -101,12 +102,12 @@ def draw_confusion(matrix: IntArray, class_names: Sequence[str], path: Path, *, 
     n_classes = len(class_names)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(max(4.5, 0.55 * n_classes + 2), 24)
-    figure = _figure(side + 0.5, side)
+    figure = new_figure(side + 0.5, side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_title(title, loc="left", fontsize=11, color=_INK)
-    axes.set_xlabel("predicted", color=_FAINT)
-    axes.set_ylabel("true", color=_FAINT)
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.set_xlabel("predicted", color=FAINT)
+    axes.set_ylabel("true", color=FAINT)
     if n_classes <= 40:
         axes.set_xticks(range(n_classes), class_names, rotation=45, ha="right")
         axes.set_yticks(range(n_classes), class_names)
@@ -125,12 +126,12 @@ def draw_confusion(matrix: IntArray, class_names: Sequence[str], path: Path, *, 
                         ha="center",
                         va="center",
                         fontsize=8 if n_classes <= 12 else 6,
-                        color="white" if share > 0.5 else _INK,
+                        color="white" if share > 0.5 else INK,
                     )
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_samples(images: UInt8Array, names: Sequence[str], path: Path, *, columns: int = 5) -> None:
@@ -146,7 +147,7 @@ def draw_samples(images: UInt8Array, names: Sequence[str], path: Path, *, column
         StorageError: If the file cannot be written.
     """
     rows = -(-len(images) // columns)
-    figure = _figure(1.7 * columns, 1.95 * rows)
+    figure = new_figure(1.7 * columns, 1.95 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -157,13 +158,14 @@ def draw_samples(images: UInt8Array, names: Sequence[str], path: Path, *, column
         )
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_xlabel(name, fontsize=10, color=_INK)
+        axes.set_xlabel(name, fontsize=10, color=INK)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of this many inches."""
     # Without pyplot: no window, no global state, safe in threads and servers.
     from matplotlib.figure import Figure
 
@@ -175,10 +177,15 @@ def _plain(axes: "Axes") -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.tick_params(length=0, colors=_FAINT)
+    axes.tick_params(length=0, colors=FAINT)
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as a PNG, its texts as they are and in fonts that have their characters.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
     from matplotlib.font_manager import fontManager
     from matplotlib.text import Text
 

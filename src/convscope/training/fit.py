@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from convscope.errors import TrainingError
+from convscope.models.structure import as_functional
 from convscope.progress import Progress, Step
 from convscope.recipe import RunConfig
 from convscope.run import Run
@@ -72,7 +73,8 @@ def fit(
         StorageError: If something cannot be written; the snapshot before is kept.
     """
     model, config, train = phase.model, phase.config, phase.train
-    n_classes = int(model.output.shape[-1])
+    # Not `model.output`, which a Sequential model has not.
+    n_classes = int(as_functional(model).outputs[0].shape[-1])
     steps = -(-len(train) // config.batch_size)
     rate = build_schedule(
         config.schedule,

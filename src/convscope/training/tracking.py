@@ -41,9 +41,8 @@ class TensorBoardTracker(Tracker):
 
     def log(self, row: dict[str, Any]) -> None:
         """Add a point to each curve."""
-        for key, value in row.items():
-            if key != "epoch":
-                self._writer.add_scalar(key, float(value), int(row["epoch"]))
+        for key, value in _curves(row).items():
+            self._writer.add_scalar(key, value, int(row["epoch"]))
         self._writer.flush()
 
     def close(self, *, failed: bool) -> None:
@@ -74,8 +73,7 @@ class MLflowTracker(Tracker):
 
     def log(self, row: dict[str, Any]) -> None:
         """Add a point to each curve."""
-        numbers = {key: float(value) for key, value in row.items() if key != "epoch"}
-        self._mlflow.log_metrics(numbers, step=int(row["epoch"]))
+        self._mlflow.log_metrics(_curves(row), step=int(row["epoch"]))
 
     def close(self, *, failed: bool) -> None:
         """End the MLflow run."""
@@ -116,6 +114,10 @@ def tracking(
             trackers.append(TRACKERS[name](config, run))
             started.push(partial(_end, trackers[-1]))
         yield log_row
+
+
+def _curves(row: dict[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in row.items() if key not in ("epoch", "phase")}
 
 
 def _end(tracker: Tracker, kind: type[BaseException] | None, *_: object) -> None:

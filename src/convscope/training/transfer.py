@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from convscope.models.saving import PortableModel
 from convscope.models.transfer import (
     END,
+    POOL,
     START,
     TransferModel,
     build_transfer,
@@ -25,7 +27,7 @@ from convscope.training.features import Features, Source, batch_size_for, comput
 from convscope.training.fit import Phase, fit
 from convscope.training.heads import choose_head
 from convscope.training.snapshot import read_history
-from convscope.types import Dataset, InputSpec, Split
+from convscope.types import Dataset, FloatArray, InputSpec, Split
 
 HEAD = "head"
 """The phase in which the head learns alone."""
@@ -146,6 +148,71 @@ def train_transfer(
     )
 
 
+def predict_from_features(
+    model: keras.Model,
+    config: RunConfig,
+    spec: InputSpec,
+    split: Split,
+    name: str,
+    *,
+    batch_size: int,
+    progress: Progress,
+) -> FloatArray:
+    """Return what a saved classifier with a frozen trunk says, by way of the features' cache.
+
+    The trunk is the saved model's own; where training or another run with the same trunk has seen
+    the same images, it need not run again. The answers are those of the model on the pixels, to
+    float32 rounding.
+
+    Args:
+        model: Loaded from the run; float32.
+        config: The run's settings, with `trunk.cut` "end".
+        spec: What the backbone sees.
+        split: The images.
+        name: Of the split, for progress.
+        batch_size: Features at a time.
+        progress: Told of each batch.
+
+    Returns:
+        Shape (n_images, n_classes), float32, rows sum to 1.
+    """
+    pool = model.get_layer(POOL)
+    lower = keras.Model(model.inputs, pool.output)
+    head = keras.Model(pool.output, model.outputs[0])
+    features = compute_features(
+        lower,
+        split.images,
+        _split_key(split),
+        about=_about(config, spec, _PIXELS_TO_FEATURES, "float32"),
+        batch_size=batch_size_for(spec.height),
+        storage="float32",
+        label=f"Features of {name} images",
+        progress=progress,
+    )
+    parts = [
+        np.asarray(head.predict_on_batch(features.array[start : start + batch_size]))
+        for start in range(0, len(split), batch_size)
+    ]
+    return np.concatenate(parts).astype(np.float32)
+
+
+_PIXELS_TO_FEATURES, _PIXELS_TO_CUT = "pixels to features", "pixels to cut"
+_CUT_TO_FEATURES = "cut to features"
+
+
+def _about(config: RunConfig, spec: InputSpec, kind: str, precision: str) -> dict[str, Any]:
+    """Return what decides features and is not seen in the weights."""
+    return {
+        "kind": kind,
+        "backbone": config.model,
+        # Where all is frozen, features do not depend on where it could be cut.
+        "cut": None if kind == _PIXELS_TO_FEATURES else config.trunk.cut,
+        "pooling": config.head.pooling,
+        "input": [*spec.shape, spec.scaling],
+        "precision": precision,
+    }
+
+
 class _Extractor:
     """Computes features with the frozen network, by way of the cache.
 
@@ -164,39 +231,30 @@ class _Extractor:
         self.seconds = 0.0
 
     def pooled_from_pixels(self, source: Source, key: str, label: str) -> Features:
-        return self._compute("pixels to features", source, key, label)
+        return self._compute(_PIXELS_TO_FEATURES, source, key, label)
 
     def activations(self, source: Source, key: str, label: str) -> Features:
-        return self._compute("pixels to cut", source, key, label)
+        return self._compute(_PIXELS_TO_CUT, source, key, label)
 
     def pooled_from_activations(self, maps: Features, label: str) -> Features:
-        return self._compute("cut to features", maps.array, maps.key, label)
+        return self._compute(_CUT_TO_FEATURES, maps.array, maps.key, label)
 
     def _compute(self, kind: str, source: Source, key: str, label: str) -> Features:
         cut = self._config.trunk.cut
         if kind not in self._networks:
             self._networks[kind] = {
-                "pixels to features": lambda: self._frozen.lower(END),
-                "pixels to cut": lambda: self._frozen.lower(cut),
-                "cut to features": lambda: self._frozen.between(cut),
+                _PIXELS_TO_FEATURES: lambda: self._frozen.lower(END),
+                _PIXELS_TO_CUT: lambda: self._frozen.lower(cut),
+                _CUT_TO_FEATURES: lambda: self._frozen.between(cut),
             }[kind]()
-        about = {
-            "kind": kind,
-            "backbone": self._config.model,
-            # Where all is frozen, features do not depend on where it could be cut.
-            "cut": None if kind == "pixels to features" else cut,
-            "pooling": self._config.head.pooling,
-            "input": [*self._spec.shape, self._spec.scaling],
-            "precision": self._config.trunk.precision,
-        }
         features = compute_features(
             self._networks[kind],
             source,
             key,
-            about=about,
-            batch_size=256 if kind == "cut to features" else batch_size_for(self._spec.height),
-            storage="float32" if kind == "cut to features" else self._config.trunk.storage,
-            label=f"Features of {label}" if kind != "pixels to cut" else f"Activations of {label}",
+            about=_about(self._config, self._spec, kind, self._config.trunk.precision),
+            batch_size=256 if kind == _CUT_TO_FEATURES else batch_size_for(self._spec.height),
+            storage="float32" if kind == _CUT_TO_FEATURES else self._config.trunk.storage,
+            label=f"{'Activations' if kind == _PIXELS_TO_CUT else 'Features'} of {label}",
             progress=self._progress,
         )
         self.seconds += features.seconds
