@@ -218,7 +218,8 @@ def convscope_lane(wait: Callable[[], None], epochs: int, precision: str) -> Non
     from convscope.recipe import resolve
     from convscope.recipes import RECIPES
     from convscope.run import Run
-    from convscope.training.fit import fit
+    from convscope.training.batches import Examples
+    from convscope.training.fit import Phase, fit
 
     backend.configure()
     dataset = api.load("cifar10", progress=Progress())
@@ -229,16 +230,14 @@ def convscope_lane(wait: Callable[[], None], epochs: int, precision: str) -> Non
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", "run")
         wait()
-        fit(
+        phase = Phase(
             model,
-            dataset.train,
-            dataset.val,
+            Examples.of(dataset.train),
+            Examples.of(dataset.val),
             config,
-            run,
-            save_weights=PortableModel.of(config.model, spec, 10).save,
-            log_row=lambda row: wait(),
-            progress=ConsoleProgress(),
+            PortableModel.of(config.model, spec, 10).save,
         )
+        fit(phase, run, log_row=lambda row: wait(), progress=ConsoleProgress())
 
 
 if __name__ == "__main__":

@@ -17,18 +17,20 @@ __version__ = "0.1.0"
 __all__ = [
     "ConvscopeError",
     "Dataset",
+    "Ladder",
     "Progress",
     "Run",
     "check",
     "describe",
     "evaluate",
+    "ladder",
     "load",
     "predict",
     "train",
 ]
 
 if TYPE_CHECKING:
-    from convscope.api import check, describe, evaluate, load, predict, train
+    from convscope.api import Ladder, check, describe, evaluate, ladder, load, predict, train
     from convscope.errors import ConvscopeError
     from convscope.progress import Progress
     from convscope.run import Run

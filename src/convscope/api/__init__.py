@@ -3,17 +3,21 @@
 Each puts the stages together and does no work of its own. Keras is imported only where a model is.
 """
 
+from convscope.api.climbing import ladder
 from convscope.api.data import check, load
 from convscope.api.judging import evaluate, predict
 from convscope.api.models import build_model, describe, input_spec, run_config
 from convscope.api.training import train
+from convscope.report.rungs import Ladder
 
 __all__ = [
+    "Ladder",
     "build_model",
     "check",
     "describe",
     "evaluate",
     "input_spec",
+    "ladder",
     "load",
     "predict",
     "run_config",

@@ -8,7 +8,7 @@ import traceback
 import typer
 
 from convscope import __version__
-from convscope.cli import catalogue, data, evaluate, models, predict, runs, train
+from convscope.cli import catalogue, data, evaluate, ladder, models, predict, runs, train
 from convscope.errors import ConvscopeError, MissingExtraError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     epilog="Start with: convscope train --data digits   (seconds, nothing to download)",
 )
 app.command("train")(train.train)
+app.command("ladder")(ladder.ladder)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.add_typer(data.app, name="data")

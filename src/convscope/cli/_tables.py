@@ -12,7 +12,11 @@ TEXT = "left"
 
 
 def print_table(
-    columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[Any]], *, title: str | None = None
+    columns: Sequence[tuple[str, str]],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str | None = None,
+    out: Console | None = None,
 ) -> None:
     """Print rows under named columns.
 
@@ -20,6 +24,7 @@ def print_table(
         columns: Name and justification (`NUMBER` or `TEXT`) of each.
         rows: Values, shown as they are; None is shown as nothing.
         title: A line above.
+        out: Where to; None is standard output.
     """
     table = Table(box=None, header_style="bold", pad_edge=False, title=title, title_justify="left")
     for name, justify in columns:
@@ -27,10 +32,16 @@ def print_table(
     for row in rows:
         # Plain text: names of files and classes may look like markup.
         table.add_row(*(Text("" if value is None else str(value)) for value in row))
-    console().print(table)
+    (out or console()).print(table)
 
 
-def console() -> Console:
-    """Return the console of standard output; as wide as it needs where that is not a terminal."""
-    out = Console(highlight=False, emoji=False)
-    return out if out.is_terminal else Console(highlight=False, emoji=False, width=10_000)
+def console(*, stderr: bool = False) -> Console:
+    """Return the console of standard output; as wide as it needs where that is not a terminal.
+
+    Args:
+        stderr: Of standard error instead.
+    """
+    out = Console(highlight=False, emoji=False, stderr=stderr)
+    if out.is_terminal:
+        return out
+    return Console(highlight=False, emoji=False, stderr=stderr, width=10_000)

@@ -1,7 +1,7 @@
 """Varying training images: flips and shifts of raw pixels, Keras' RandAugment, MixUp and CutMix.
 
-Everything here is a pure function of a seed, the number of a view or epoch, and the image's place,
-so that what was cached or interrupted is the same when it is made again.
+Everything here is a pure function of a seed, the number of a view or epoch, and the place of the
+image or batch, so that what was cached or interrupted is the same when it is made again.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from convscope.recipe import AugmentSettings
 from convscope.training.batches import Finish
-from convscope.types import ImageView, IntArray, UInt8Array
+from convscope.types import FloatArray, ImageView, IntArray, UInt8Array
 
 
 class AugmentedView:
@@ -20,6 +20,10 @@ class AugmentedView:
     Flips alternate: an image that is mirrored in one view is not in the next, so two views hold
     each image both ways round, and no more of one than of the other (Jordan, "94% on CIFAR-10 in
     3.29 Seconds on a Single GPU", 2024).
+
+    Flips and shifts of an image depend on nothing but its place. RandAugment does the same kinds of
+    things to all images that are asked for together (one by one it would take fifty times as long),
+    so what it does depends on the first of them.
 
     Args:
         images: Shape (n_images, height, width, channels), uint8; may be memory-mapped.
@@ -67,7 +71,8 @@ def soft_targets(
     Args:
         settings: MixUp (Zhang et al., ICLR 2018) and CutMix (Yun et al., ICCV 2019) apply to maps
             of shape (batch, rows, columns, channels): pixels, or activations inside a network.
-            With both, each batch draws one of them.
+            With both, each batch draws one of them. Each image keeps a share of its own, drawn from
+            Beta(alpha, alpha), and gets the rest from another image of its batch.
         label_smoothing: Share of each label that is spread over all classes.
         n_classes: The number of classes.
         seed: The run's seed.
@@ -82,13 +87,13 @@ def soft_targets(
 
     def finish(inputs: Any, labels: IntArray, index: int) -> tuple[Any, Any]:
         soft = identity[labels] * (1 - label_smoothing) + label_smoothing / n_classes
-        alphas = [("MixUp", settings.mixup), ("CutMix", settings.cutmix)]
-        chosen = [(kind, alpha) for kind, alpha in alphas if alpha]
+        alphas = [(_mixup, settings.mixup), (_cutmix, settings.cutmix)]
+        chosen = [(mix, alpha) for mix, alpha in alphas if alpha]
         if not chosen or inputs.ndim != 4 or len(inputs) < 2:
             return inputs, soft
         rng = np.random.default_rng([seed, epoch, index])
-        kind, alpha = chosen[rng.integers(len(chosen))]
-        return _mixed(inputs, soft, kind, alpha, [seed, epoch, index])
+        mix, alpha = chosen[rng.integers(len(chosen))]
+        return mix(np.asarray(inputs, np.float32), soft, alpha, rng)
 
     return finish
 
@@ -112,20 +117,21 @@ def _shifted(
     return moved
 
 
-_LAYERS: dict[tuple[str, float, float], Any] = {}
-"""Keras' layers are slow to make and keep nothing but the state of their random numbers."""
+_LAYERS: dict[tuple[int, float], Any] = {}
+"""Keras' layer is slow to make and keeps nothing but the state of its random numbers."""
 
 
 def _randaugmented(images: UInt8Array, settings: AugmentSettings, seed: list[int]) -> UInt8Array:
     import keras
 
-    key = ("RandAugment", float(settings.randaugment), settings.randaugment_factor)
+    key = (settings.randaugment, settings.randaugment_factor)
     if key not in _LAYERS:
         _LAYERS[key] = keras.layers.RandAugment(
             value_range=(0, 255),
             num_ops=settings.randaugment,
             factor=settings.randaugment_factor,
             seed=0,
+            dtype="float32",
         )
     layer = _reseeded(_LAYERS[key], seed)
     grey = images.shape[-1] == 1
@@ -137,19 +143,43 @@ def _randaugmented(images: UInt8Array, settings: AugmentSettings, seed: list[int
     return pixels
 
 
-def _mixed(inputs: Any, soft: Any, kind: str, alpha: float, seed: list[int]) -> tuple[Any, Any]:
-    import keras
+# Not Keras' layers: its CutMix draws alpha itself, from 0 to a factor of at most 1, and its labels
+# differ from the share of pixels by up to a row and a column, which is much on a small map.
 
-    key = (kind, alpha, 0.0)
-    if key not in _LAYERS:
-        if kind == "MixUp":
-            _LAYERS[key] = keras.layers.MixUp(alpha=alpha, seed=0, dtype="float32")
-        else:
-            _LAYERS[key] = keras.layers.CutMix(factor=alpha, seed=0, dtype="float32")
-    layer = _reseeded(_LAYERS[key], seed)
-    both = {"images": np.asarray(inputs, np.float32), "labels": soft}
-    mixed = layer(both, training=True)
-    return tuple(keras.ops.convert_to_numpy(mixed[name]) for name in ("images", "labels"))
+
+def _mixup(
+    inputs: FloatArray, labels: FloatArray, alpha: float, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    other = rng.permutation(len(inputs))
+    kept = rng.beta(alpha, alpha, len(inputs)).astype(np.float32)
+    share = kept[:, None, None, None]
+    mixed: FloatArray = share * inputs + (1 - share) * inputs[other]
+    return mixed, _mixed_labels(labels, other, kept)
+
+
+def _cutmix(
+    inputs: FloatArray, labels: FloatArray, alpha: float, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    n_images, height, width = inputs.shape[:3]
+    other = rng.permutation(n_images)
+    side = np.sqrt(1 - rng.beta(alpha, alpha, n_images))
+    inside = []
+    for length in (height, width):
+        # As in the paper, the patch may reach over the edge.
+        centre = rng.uniform(0, length, n_images)
+        low = np.rint(centre - side * length / 2)[:, None]
+        high = np.rint(centre + side * length / 2)[:, None]
+        place = np.arange(length)
+        inside.append((place >= low) & (place < high))
+    patch = inside[0][:, :, None] & inside[1][:, None, :]  # (batch, rows, columns)
+    mixed: FloatArray = np.where(patch[..., None], inputs[other], inputs)
+    kept = 1 - patch.mean(axis=(1, 2), dtype=np.float32)
+    return mixed, _mixed_labels(labels, other, kept)
+
+
+def _mixed_labels(labels: FloatArray, other: IntArray, kept: FloatArray) -> FloatArray:
+    mixed: FloatArray = kept[:, None] * labels + (1 - kept[:, None]) * labels[other]
+    return mixed
 
 
 def _reseeded(layer: Any, seed: list[int]) -> Any:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from convscope.errors import RunError, StorageError
+from convscope.errors import ConfigError, RunError, StorageError
 from convscope.progress import Progress
 from convscope.storage import cache_dir, exclusive, storage_errors, write_text
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _FEATURES, _MANIFEST = "features.npy", "manifest.json"
 _SYNC_S = 5.0
-"""A power cut costs at most this many seconds of work, a kill nothing."""
+"""A kill or a power cut costs at most this many seconds of work and a batch."""
 
 _UNUSED_S = 30 * 24 * 3600
 _MARGIN_BYTES = 256 * 2**20
@@ -88,6 +88,7 @@ def compute_features(
         progress: Told of each batch.
 
     Raises:
+        ConfigError: If a feature is too large for `storage`.
         StorageError: If the disk is too small; features that other runs left are given up first.
     """
     shape = (len(source), *network.output.shape[1:])
@@ -144,12 +145,15 @@ def _compute(
     with storage_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         stream = path.open("r+b" if path.exists() else "w+b")
-    with stream, progress.task(label, shape[0], "images") as step:
+    # Around the stream too: what a full disk did not take is tried once more when it is closed.
+    with storage_errors(path), stream, progress.task(label, shape[0], "images") as step:
         header = _header(shape, dtype)
         done = _rows_done(folder, stream, header, row_bytes)
         _make_room(folder, len(header) + (shape[0] - done) * row_bytes)
         with storage_errors(path):
             if not done:
+                for claim in (_MANIFEST, _DONE):  # of damaged features
+                    (folder / claim).unlink(missing_ok=True)
                 stream.seek(0)
                 stream.write(header)
             stream.seek(len(header) + done * row_bytes)
@@ -163,7 +167,7 @@ def _compute(
                 # One batch size: the network is compiled once.
                 filler = np.zeros((batch_size - rows, *batch.shape[1:]), batch.dtype)
                 batch = np.concatenate([batch, filler])
-            features = np.asarray(network.predict_on_batch(batch))[:rows].astype(dtype)
+            features = _narrowed(np.asarray(network.predict_on_batch(batch))[:rows], dtype)
             # Plain writes: a mapped page that finds the disk full kills the process.
             with storage_errors(path):
                 stream.write(features.tobytes())
@@ -173,6 +177,18 @@ def _compute(
             step(rows)
         with storage_errors(path):
             _sync(stream, folder, shape[0])
+
+
+def _narrowed(features: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore"):
+        narrow = features.astype(dtype)
+    if np.isinf(narrow).any() and np.isfinite(features).all():
+        largest = float(np.abs(features).max())
+        raise ConfigError(
+            f"a feature of {largest:.3g} is too large for {dtype}; "
+            "start again with --set trunk.storage=float32"
+        )
+    return narrow
 
 
 def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:

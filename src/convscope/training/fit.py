@@ -115,7 +115,7 @@ def fit(
         if phase.name != ONLY_PHASE:
             label += f" ({phase.name})"
         with progress.task(label, len(train), "images") as step:
-            watch = _Watch(step, config, epoch, len(train))
+            watch = _Watch(step, config, earlier + epoch, len(train))
             start = time.monotonic()
             logs = model.fit(
                 Batches(inputs, train.labels, config.batch_size, order, finish),
@@ -139,10 +139,10 @@ def fit(
                 "images_per_s": round(len(train) / seconds, 1),
                 "phase": phase.name,
             }
-            _require_finite(row["loss"], epoch)
+            _require_finite(row["loss"], earlier + epoch)
             # The loss of a batch is from before its step: that the last step spoilt the weights
             # shows here first, and such weights must not be kept as a good state.
-            _require_finite(row["val_loss"], epoch, what="validation loss")
+            _require_finite(row["val_loss"], earlier + epoch, what="validation loss")
             done = epoch + 1 - epochs.start
             left = (time.monotonic() - began) / done * (config.epochs - epoch - 1)
             step(0, f"{_sum_up(row)}  {_clock(left)} left")

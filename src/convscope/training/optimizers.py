@@ -93,4 +93,12 @@ def _sharing(kind: Any, shares: Mapping[str, float]) -> Any:
             share = self.shares[self._get_variable_index(variable)]
             super().update_step(gradient, variable, learning_rate * share)
 
+        def _apply_weight_decay(self, variables: Any) -> None:
+            # Decay is a step too: with the whole rate it would outweigh what is learnt slowly.
+            whole: float | None = self.weight_decay
+            for variable in variables if whole else ():
+                self.weight_decay = whole * self.shares[self._get_variable_index(variable)]
+                super()._apply_weight_decay([variable])
+            self.weight_decay = whole
+
     return Sharing

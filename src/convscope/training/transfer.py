@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from convscope.models.folding import fold_batch_norm
 from convscope.models.saving import PortableModel
 from convscope.models.transfer import (
     END,
@@ -177,7 +178,7 @@ def predict_from_features(
         Shape (n_images, n_classes), float32, rows sum to 1.
     """
     pool = model.get_layer(POOL)
-    lower = keras.Model(model.inputs, pool.output)
+    lower = fold_batch_norm(keras.Model(model.inputs, pool.output))
     head = keras.Model(pool.output, model.outputs[0])
     features = compute_features(
         lower,
@@ -242,11 +243,12 @@ class _Extractor:
     def _compute(self, kind: str, source: Source, key: str, label: str) -> Features:
         cut = self._config.trunk.cut
         if kind not in self._networks:
-            self._networks[kind] = {
+            network = {
                 _PIXELS_TO_FEATURES: lambda: self._frozen.lower(END),
                 _PIXELS_TO_CUT: lambda: self._frozen.lower(cut),
                 _CUT_TO_FEATURES: lambda: self._frozen.between(cut),
             }[kind]()
+            self._networks[kind] = fold_batch_norm(network)
         features = compute_features(
             self._networks[kind],
             source,

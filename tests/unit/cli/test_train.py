@@ -16,7 +16,10 @@ from convscope.run import Run
         ("--data cifar-10", "unknown dataset 'cifar-10'; did you mean 'cifar10'?"),
         ("--set optimiser.momentum=0.9", "did you mean 'optimizer.momentum'?"),
         ("--set momentum=0.9", "unknown setting 'momentum'; did you mean 'optimizer.momentum'?"),
-        ("--set optimizer=sgd", "'optimizer' is a group; set one of: optimizer.learning_rate"),
+        (
+            "--set optimizer=sgd",
+            "'optimizer' is a group; set one of: optimizer.ema",
+        ),
         ("--set epochs", "--set epochs: write it as key=value"),
         ("--set split.val_fraction=1.5", "split.val_fraction: input should be less than 1"),
         ("--epochs 0", "epochs: input should be greater than or equal to 1, not 0"),

@@ -51,7 +51,7 @@ def test_another_backend_gives_the_same_answers(backend, tmp_path):
     np.savez(tmp_path / "inputs.npz", **inputs)
     spec = InputSpec(12, 12, 3)
     model = MODELS.get("cnn-functional")(spec, 4)
-    save_portable("cnn-functional", spec, 4, model.get_weights(), tmp_path / "model.keras")
+    PortableModel.of("cnn-functional", spec, 4).save(model.get_weights(), tmp_path / "model.keras")
 
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), backend, *STYLES]
     environment = {**os.environ, "KERAS_BACKEND": backend}

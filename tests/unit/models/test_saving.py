@@ -12,7 +12,7 @@ import pytest
 
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.models import MODELS
-from convscope.models.saving import PortableModel, portable_model, save_portable
+from convscope.models.saving import PortableModel
 from convscope.types import InputSpec
 
 STYLES = ["cnn-sequential", "cnn-functional", "cnn-subclassing"]
@@ -50,7 +50,7 @@ def test_a_fresh_process_with_keras_alone_gives_the_same_answers(tmp_path):
     expected = {}
     for name in STYLES:
         model = MODELS.get(name)(SPEC, 4)
-        save_portable(name, SPEC, 4, model.get_weights(), tmp_path / f"{name}.keras")
+        PortableModel.of(name, SPEC, 4).save(model.get_weights(), tmp_path / f"{name}.keras")
         expected[name] = keras.ops.convert_to_numpy(model(x))
     environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
     command = [sys.executable, "-c", RELOAD, str(tmp_path), *STYLES]
@@ -64,7 +64,7 @@ def test_a_fresh_process_with_keras_alone_gives_the_same_answers(tmp_path):
 @pytest.mark.parametrize("name", STYLES)
 def test_the_file_holds_keras_own_layers_only(name, tmp_path):
     path = tmp_path / "best.keras"
-    save_portable(name, SPEC, 4, MODELS.get(name)(SPEC, 4).get_weights(), path)
+    PortableModel.of(name, SPEC, 4).save(MODELS.get(name)(SPEC, 4).get_weights(), path)
     with zipfile.ZipFile(path) as file:
         config = json.loads(file.read("config.json"))
     assert config["class_name"] == "Functional"
@@ -77,7 +77,7 @@ def test_the_file_holds_keras_own_layers_only(name, tmp_path):
 def test_a_model_trained_in_mixed_precision_is_saved_in_float32(name, tmp_path):
     model = MODELS.get(name)(SPEC, 4)
     path = tmp_path / "best.keras"
-    save_portable(name, SPEC, 4, model.get_weights(), path)
+    PortableModel.of(name, SPEC, 4).save(model.get_weights(), path)
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
     again = keras.saving.load_model(path)
     # layers[0] is the input, which computes nothing.
@@ -91,13 +91,13 @@ def test_building_the_twin_draws_no_random_numbers():
     random.seed(3)
     expected = random.random()
     random.seed(3)
-    PortableModel("cnn-subclassing", SPEC, 4)
+    PortableModel.of("cnn-subclassing", SPEC, 4)
     assert random.random() == expected
 
 
 def test_saving_again_and_again_keeps_nothing(tmp_path):
     model = MODELS.get("cnn-subclassing")(SPEC, 4)
-    portable = PortableModel("cnn-subclassing", SPEC, 4)
+    portable = PortableModel.of("cnn-subclassing", SPEC, 4)
     graph = portable.model
     counts = []
     for _ in range(3):
@@ -111,7 +111,7 @@ def test_saving_again_and_again_keeps_nothing(tmp_path):
 
 def test_each_save_holds_the_weights_of_that_moment(tmp_path):
     model = MODELS.get("cnn-functional")(SPEC, 4)
-    portable = PortableModel("cnn-functional", SPEC, 4)
+    portable = PortableModel.of("cnn-functional", SPEC, 4)
     first = model.get_weights()
     portable.save(first, tmp_path / "a.keras")
     portable.save([w + 1 for w in first], tmp_path / "b.keras")
@@ -125,11 +125,11 @@ def test_each_save_holds_the_weights_of_that_moment(tmp_path):
 def test_weights_of_another_model_are_refused_and_nothing_is_written(tmp_path):
     weights = MODELS.get("cnn-functional")(InputSpec(16, 16, 3), 4).get_weights()
     with pytest.raises(ConfigError, match="do not fit the model 'cnn_functional'"):
-        save_portable("cnn-functional", SPEC, 4, weights, tmp_path / "best.keras")
+        PortableModel.of("cnn-functional", SPEC, 4).save(weights, tmp_path / "best.keras")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(UnknownNameError, match="cnn-sequential"):
-        portable_model("cnn-sequental", SPEC, 4, [])
+        PortableModel.of("cnn-sequental", SPEC, 4)
     assert keras.config.dtype_policy().name == "float32"

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from convscope.training.batches import Batches, epoch_order
+from convscope.training.batches import Batches, Examples, epoch_order
 from convscope.types import Split
 
 
@@ -22,7 +22,8 @@ def numbers(images: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_every_image_comes_once_the_last_batch_may_be_short(n_images, batch_size, shuffled):
     order = epoch_order(n_images, 83, 0) if shuffled else None
-    batches = Batches(numbered(n_images), batch_size, order)
+    split = numbered(n_images)
+    batches = Batches(split.images, split.labels, batch_size, order)
     parts = [batches[index] for index in range(len(batches))]
     sizes = [len(images) for images, _ in parts]
     assert sizes[:-1] == [batch_size] * (len(parts) - 1)
@@ -44,7 +45,8 @@ def test_a_memory_mapped_array_gives_the_same_batches(tmp_path):
     mapped = numbered(n_images, np.load(tmp_path / "images.npy", mmap_mode="r"))
     order = epoch_order(n_images, 1, 2)
     for wanted in (None, order):
-        here, there = Batches(split, 16, wanted), Batches(mapped, 16, wanted)
+        here = Batches(split.images, split.labels, 16, wanted)
+        there = Batches(mapped.images, mapped.labels, 16, wanted)
         for index in range(len(here)):
             np.testing.assert_array_equal(there[index][0], here[index][0])
             np.testing.assert_array_equal(there[index][1], here[index][1])
@@ -83,7 +85,35 @@ def test_keras_takes_them_in_their_order_with_the_short_last_one():
     pixels = keras.Input((2, 1, 1))
     model = keras.Model(pixels, keras.layers.Flatten()(keras.layers.Rescaling(1.0)(pixels)))
     order = epoch_order(50, 83, 0)
-    seen = model.predict(Batches(numbered(50), 16, order), verbose=0)
+    split = numbered(50)
+    seen = model.predict(Batches(split.images, split.labels, 16, order), verbose=0)
     assert seen.shape == (50, 2)
     # The two bytes of each image's number.
     assert (seen[:, 0] + 256 * seen[:, 1]).astype(int).tolist() == order.tolist()
+
+
+def test_the_last_touch_is_put_to_each_batch_with_its_number():
+    split = numbered(20)
+
+    def finish(inputs, labels, index):
+        return inputs.astype("float32") + index, labels * 10 + index
+
+    plain = Batches(split.images, split.labels, 8)
+    touched = Batches(split.images, split.labels, 8, finish=finish)
+    for index in range(3):
+        np.testing.assert_array_equal(touched[index][0], plain[index][0].astype("float32") + index)
+        np.testing.assert_array_equal(touched[index][1], plain[index][1] * 10 + index)
+
+
+def test_examples_of_a_split_are_its_pixels_in_every_epoch():
+    split = numbered(20)
+    examples = Examples.of(split)
+    assert len(examples) == 20
+    assert examples.labels is split.labels
+    assert examples.inputs(0) is examples.inputs(7) is split.images
+
+
+def test_views_take_turns():
+    views = [np.full(5, view) for view in range(3)]
+    examples = Examples.alternating(views, np.arange(5))
+    assert [examples.inputs(epoch)[0] for epoch in range(7)] == [0, 1, 2, 0, 1, 2, 0]

@@ -6,14 +6,16 @@ import pytest
 
 from convscope import api, backend
 from convscope.errors import TrainingError
+from convscope.models import MODELS
 from convscope.progress import Progress
 from convscope.recipe import OptimizerSettings, Recipe, resolve
 from convscope.run import Run
-from convscope.training.batches import Batches, epoch_order
-from convscope.training.fit import fit
-from convscope.training.optimizers import build_optimizer
+from convscope.training.batches import Batches, Examples, epoch_order
+from convscope.training.fit import Phase, fit
+from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.results import COLUMNS, read_results
 from convscope.training.snapshot import load_snapshot
+from convscope.types import InputSpec
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -78,16 +80,9 @@ class Saved:
 def start(data, run, config, *, model=None, log_row=lambda row: None, progress=None):
     """Call `fit`; returns (history, model, saved weights)."""
     model, saved = model or build(), Saved()
-    history = fit(
-        model,
-        data.train,
-        data.val,
-        config,
-        run,
-        save_weights=saved,
-        log_row=log_row,
-        progress=progress or Progress(),
-    )
+    train, val = Examples.of(data.train), Examples.of(data.val)
+    phase = Phase(model, train, val, config, saved)
+    history = fit(phase, run, log_row=log_row, progress=progress or Progress())
     return history, model, saved.weights
 
 
@@ -113,7 +108,8 @@ def test_it_is_plain_keras_training_in_our_order(data, run):
     accuracies = []
     for epoch in range(3):
         order = epoch_order(len(data.train), 83, epoch)
-        plain.fit(Batches(data.train, 256, order), shuffle=False, verbose=0)
+        batches = Batches(data.train.images, data.train.labels, 256, order)
+        plain.fit(batches, shuffle=False, verbose=0)
         accuracies.append(plain.evaluate(data.val.images, data.val.labels, verbose=0)[1])
     assert_same(saved["last.keras"], plain.get_weights())
     assert_same(model.get_weights(), plain.get_weights())
@@ -186,6 +182,7 @@ def test_the_last_good_epoch_stays_when_a_later_one_diverges(data, run, batch_si
     assert len(good) == 1
     assert_same(restored(run, config, 1).get_weights(), good[0])
     (row,) = read_results(run.results_file)
+    assert row.pop("phase") == "all"
     assert all(math.isfinite(value) for value in row.values())
     assert not run.weights("last").exists()
 
@@ -259,12 +256,9 @@ def test_going_on_gives_the_bits_of_never_having_stopped(data, run, tmp_path):
         data, other, settings(epochs=3), model=build(seed=7), progress=told, log_row=rows.append
     )
     assert_same(resumed["last.keras"], straight["last.keras"])
-    assert told.lines == ["Going on after epoch 1 of 3"]
+    assert told.lines == ["Going on after epoch 1"]
     assert [row["epoch"] for row in rows] == [2, 3]
-    for a, b in zip(history, whole, strict=True):
-        assert {k: v for k, v in a.items() if k not in ("seconds", "images_per_s")} == {
-            k: v for k, v in b.items() if k not in ("seconds", "images_per_s")
-        }
+    assert timeless(history) == timeless(whole)
     assert len(read_results(other.results_file)) == 3
 
 
@@ -290,6 +284,110 @@ def test_progress_counts_every_image_of_every_epoch(data, run):
         ["epoch 2/2", n, "images", n],
     ]
     assert "val accuracy" in tasks[0][4]
+
+
+def in_phases(data, run, epochs=(2, 2), *, model=None, log_row=lambda row: None, **changes):
+    """Train one network in two phases; returns (history, model, saved weights of each)."""
+    model = model or build()
+    saved = []
+    for name, n_epochs in zip(("first", "second"), epochs, strict=True):
+        saved.append(Saved())
+        config = settings(epochs=n_epochs, **(changes if name == "second" else {}))
+        train, val = Examples.of(data.train), Examples.of(data.val)
+        phase = Phase(model, train, val, config, saved[-1], name)
+        history = fit(phase, run, log_row=log_row, progress=Progress())
+    return history, model, [each.weights for each in saved]
+
+
+def timeless(history):
+    return [
+        {k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in history
+    ]
+
+
+def test_a_phase_goes_on_with_the_weights_and_the_count_of_the_one_before(data, run):
+    history, _, saved = in_phases(data, run, **SGD, **{"optimizer.learning_rate": 1e-30})
+    assert [(row["epoch"], row["phase"]) for row in history] == [
+        (1, "first"),
+        (2, "first"),
+        (3, "second"),
+        (4, "second"),
+    ]
+    assert read_results(run.results_file) == history
+    # The second, at no rate, keeps what the first learnt, and is not the best anew.
+    assert_same(saved[1]["last.keras"], saved[0]["last.keras"])
+    assert list(saved[1]) == ["last.keras"]
+    assert [row["learning_rate"] for row in history] == pytest.approx([1e-3, 1e-3, 0, 0])
+
+
+@pytest.mark.parametrize(("stopped_after", "ema"), [(1, None), (2, 0.9), (3, 0.9)])
+def test_phases_are_gone_on_with_to_the_bit(data, run, tmp_path, stopped_after, ema):
+    soft = {"label_smoothing": 0.1, "optimizer.name": "adamw", "optimizer.ema": ema}
+    whole, _, straight = in_phases(data, run, **soft)
+    other = Run.create(tmp_path / "other", "other")
+
+    def stop(row):
+        if row["epoch"] == stopped_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_phases(data, other, log_row=stop, **soft)
+    if stopped_after == 3:
+        # As the caller does: a phase that is behind is not entered again.
+        model, saved = build(seed=7), Saved()
+        train, val = Examples.of(data.train), Examples.of(data.val)
+        phase = Phase(model, train, val, settings(epochs=2, **soft), saved, "second")
+        history = fit(phase, other, log_row=lambda row: None, progress=Progress())
+        resumed = saved.weights
+    else:
+        history, _, (_, resumed) = in_phases(data, other, model=build(seed=7), **soft)
+    assert timeless(history) == timeless(whole)
+    assert_same(resumed["last.keras"], straight[1]["last.keras"])
+
+
+def test_a_later_phase_that_diverges_says_which_epoch_of_the_run(data, run):
+    with pytest.raises(TrainingError, match=r"epoch 3.*the state after epoch 2 is kept"):
+        in_phases(data, run, **SGD, **{"optimizer.learning_rate": 1e38})
+    assert len(read_results(run.results_file)) == 2
+
+
+def test_averages_are_judged_and_saved_but_do_not_leak_into_training(data, tmp_path):
+    def learnt(name, **changes):
+        own = Run.create(tmp_path / name, name)
+        return start(data, own, settings(batch_size=64, **changes))
+
+    _, plain, _ = learnt("plain")
+    history, model, saved = learnt("average", **{"optimizer.ema": 0.9})
+    assert_same(model.get_weights(), plain.get_weights())
+    averages = averaged_weights(model)
+    assert_same(saved["last.keras"], averages)
+    assert not np.array_equal(averages[0], model.get_weights()[0])
+    model.set_weights(averages)
+    probs = np.asarray(model.predict_on_batch(data.val.images))
+    right = (probs.argmax(axis=1) == data.val.labels).mean()
+    assert history[-1]["val_accuracy"] == pytest.approx(right, abs=1e-6)
+
+
+def test_smooth_labels_train_and_plain_ones_judge(data, run):
+    history, model, _ = start(data, run, settings(label_smoothing=0.2))
+    probs = np.asarray(model.predict_on_batch(data.val.images))
+    own = -np.log(probs[np.arange(len(probs)), data.val.labels]).mean()
+    assert history[-1]["val_loss"] == pytest.approx(own, rel=1e-4)
+    plain = build()
+    plain.compile(keras.optimizers.Adam(0.001), "categorical_crossentropy")
+    smooth = np.eye(10)[data.train.labels] * 0.8 + 0.02
+    for epoch in range(3):
+        order = epoch_order(len(data.train), 83, epoch)
+        plain.fit(data.train.images[order], smooth[order], batch_size=256, shuffle=False, verbose=0)
+    for mine, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("style", ["cnn-sequential", "cnn-functional", "cnn-subclassing"])
+def test_every_style_can_learn_smooth_labels(data, run, style):
+    model = MODELS.get(style)(InputSpec(8, 8, 1), 10)
+    history, *_ = start(data, run, settings(epochs=1, label_smoothing=0.1), model=model)
+    assert math.isfinite(history[0]["loss"])
 
 
 @pytest.mark.parametrize(

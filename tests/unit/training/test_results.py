@@ -8,6 +8,7 @@ from convscope.training.results import COLUMNS, read_results, write_results
 
 ROWS = [
     {key: (epoch if key == "epoch" else (index + 0.1) / 3) for index, key in enumerate(COLUMNS)}
+    | {"phase": "head" if epoch < 3 else "after block_12, all"}
     for epoch in (1, 2, 3)
 ]
 
@@ -34,13 +35,24 @@ def test_no_epochs_yet_is_an_empty_table(tmp_path):
     assert read_results(tmp_path / "results.csv") == []
 
 
+def test_a_table_from_before_there_were_phases_is_read(tmp_path):
+    path = tmp_path / "results.csv"
+    write_results(ROWS, path)
+    # By Python's own reader and writer, as a table of that time was written.
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row[:-1] for row in csv.reader(file)]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert read_results(path) == [{**row, "phase": "all"} for row in ROWS]
+
+
 @pytest.mark.parametrize(
     "content",
     [
         None,
         b"epoch,loss\n1,0.5\n",
         ",".join(COLUMNS).encode() + b"\n1,0.5\n",
-        ",".join(COLUMNS).encode() + b"\n1,a,b,c,d,e,f,g\n",
+        ",".join(COLUMNS).encode() + b"\n1,a,b,c,d,e,f,g,all\n",
         b"\xff\xfe\x00\x01\n\x00",
     ],
     ids=["absent", "columns", "short", "text", "binary"],

@@ -7,7 +7,7 @@ import pytest
 
 from convscope.errors import RunError, StorageError
 from convscope.training.batches import Batches, epoch_order
-from convscope.training.snapshot import load_snapshot, save_snapshot
+from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
 from convscope.types import Split
 
 # A known limit, so strict: it has to be noticed when it goes away.
@@ -51,7 +51,9 @@ def network(*, width=16, optimizer=None, seed=0) -> keras.Model:
 
 def learn(model: keras.Model, epochs: range) -> None:
     for epoch in epochs:
-        model.fit(Batches(IMAGES, 32, epoch_order(len(IMAGES), 1, epoch)), shuffle=False, verbose=0)
+        order = epoch_order(len(IMAGES), 1, epoch)
+        batches = Batches(IMAGES.images, IMAGES.labels, 32, order)
+        model.fit(batches, shuffle=False, verbose=0)
 
 
 def values(model: keras.Model) -> list[np.ndarray]:
@@ -72,11 +74,12 @@ def test_a_resumed_network_with_dropout_ends_with_the_same_weights(tmp_path):
 
     first = network()
     learn(first, range(2))
-    save_snapshot(first, [{"epoch": 1}, {"epoch": 2}], path)
+    rows = [{"epoch": 1, "phase": "head"}, {"epoch": 2, "phase": "all"}]
+    save_snapshot(first, rows, path)
     # Another seed: all that counts has to come out of the file.
     resumed = network(seed=99)
     history = load_snapshot(resumed, path)
-    assert history == [{"epoch": 1}, {"epoch": 2}]
+    assert history == rows == read_history(path)
     assert_same(resumed, first)
     learn(resumed, range(len(history), 4))
     assert_same(resumed, uninterrupted)
@@ -112,10 +115,18 @@ def test_every_optimizer_comes_back_whole(tmp_path, kind):
 
 def test_history_keeps_every_digit(tmp_path):
     model = network()
-    rows = [{"epoch": 1, "loss": 0.1 + 0.2, "accuracy": 1 / 3, "note": "ä"}]
+    rows = [{"epoch": 1, "loss": 0.1 + 0.2, "accuracy": 1 / 3, "note": "ä", "phase": "all"}]
     save_snapshot(model, rows, tmp_path / "snapshot.npz")
     assert load_snapshot(model, tmp_path / "snapshot.npz") == rows
+    assert read_history(tmp_path / "snapshot.npz") == rows
     assert os.listdir(tmp_path) == ["snapshot.npz"]
+
+
+def test_a_snapshot_from_before_there_were_phases_is_read(tmp_path):
+    model = network()
+    save_snapshot(model, [{"epoch": 1}], tmp_path / "snapshot.npz")
+    assert read_history(tmp_path / "snapshot.npz") == [{"epoch": 1, "phase": "all"}]
+    assert load_snapshot(model, tmp_path / "snapshot.npz") == [{"epoch": 1, "phase": "all"}]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +174,9 @@ def test_a_damaged_snapshot_is_refused(tmp_path, damage):
     with pytest.raises(RunError, match=r"snapshot\.npz is damaged") as caught:
         load_snapshot(model, path)
     assert "\n" not in str(caught.value)
+    if damage != "flipped":  # That is in values, which the history does not need.
+        with pytest.raises(RunError, match=r"snapshot\.npz is damaged"):
+            read_history(path)
     for mine, theirs in zip(values(model), before, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -227,7 +241,7 @@ def test_a_damaged_file_is_refused_wherever_the_damage_is(tmp_path):
         damaged[place] ^= int(rng.integers(1, 256))
         path.write_bytes(damaged)
         try:
-            assert load_snapshot(model, path) == [{"epoch": 1}]
+            assert load_snapshot(model, path) == [{"epoch": 1, "phase": "all"}]
         except RunError as error:
             messages.append(str(error))
         else:

@@ -11,9 +11,10 @@ from convscope.training.tracking import TRACKERS, Tracker, tracking
 
 ROWS = [
     {key: float(epoch if key == "epoch" else epoch + place) for place, key in enumerate(COLUMNS)}
+    | {"phase": "head"}
     for epoch in (1, 2, 3)
 ]
-CURVES = set(COLUMNS) - {"epoch"}
+CURVES = set(COLUMNS) - {"epoch", "phase"}
 
 
 @pytest.fixture

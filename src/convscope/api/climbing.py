@@ -1,0 +1,301 @@
+"""The ladder: from the tutorial's way of transfer learning to a good one, a mend at a time."""
+
+import contextlib
+import csv
+import dataclasses
+import gc
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convscope import backend as backends
+from convscope.api._rungs import Step, plan_ladder
+from convscope.api.data import data_settings, load_for
+from convscope.api.judging import evaluate
+from convscope.api.models import build_model, run_config
+from convscope.api.training import RANDOM, train
+from convscope.datasets import DATASETS
+from convscope.errors import ConfigError, RunError, TrainingError
+from convscope.models import is_backbone
+from convscope.models.backbones import BACKBONES
+from convscope.progress import Progress, console_progress
+from convscope.recipe import HeadSettings
+from convscope.report.rungs import Ladder, Rung, write_table
+from convscope.run import ROOT, Run
+from convscope.storage import exclusive
+from convscope.types import InputSpec
+
+SIZES = (64, 96, 160)
+"""Sides in pixels of the rungs that enlarge the images."""
+
+FORMAT = 1
+"""Version of `ladder.json`; raised when an older convscope could misread it."""
+
+_NOT_TO_SET = ("data", "data_path", "epochs", "image_size", "model", "recipe", "seed", "weights")
+
+
+def ladder(
+    model: str,
+    *,
+    data: str | Path = "cifar10",
+    seed: int = 83,
+    sizes: Sequence[int] = SIZES,
+    epochs: int | None = None,
+    weights: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    after_rung: Callable[[Ladder], None] | None = None,
+    progress: Progress | None = None,
+) -> Ladder:
+    """Train a backbone as the tutorial did, then mend one thing at a time; each rung is a run.
+
+    The test images stay sealed until the last rung is trained; then each rung is judged on them
+    once. Called again after a kill, it goes on where it was. A rung that cannot be trained is
+    recorded with the reason, and the others go on.
+
+    Args:
+        model: A registered backbone.
+        data: A registered dataset, or a folder of images.
+        seed: Of each rung.
+        sizes: Sides in pixels to go through; those that the first rung has already are left out.
+        epochs: Of each rung; None is what its recipe says.
+        weights: A file, a folder that holds it, or "random"; None looks for ImageNet's.
+        settings: Other settings of every rung, by their dotted names; they win over the rung's.
+        out: The ladder's folder; None is `runs/ladder-DATA-MODEL-seedN`.
+        data_dir: A further place to look for the files of a registered dataset.
+        after_rung: Called after each rung with the ladder as it stands.
+        progress: Told of everything; None draws on standard error.
+
+    Raises:
+        UserError: If a name, a setting or the data is wrong, or the folder holds another ladder.
+        TrainingError: If no rung could be trained.
+        FailureError: If weights or data are not to be had, or a file cannot be written.
+    """
+    progress = progress or console_progress()
+    settings = dict(settings or {})
+    if not is_backbone(model):
+        raise ConfigError(
+            f"{model} learns from nothing; a ladder is for pretrained backbones: "
+            f"{', '.join(BACKBONES.names())}"
+        )
+    for key in settings:
+        if key in _NOT_TO_SET:
+            raise ConfigError(
+                f"'{key}' is not for --set here: the ladder has its own, or an option"
+            )
+    if weights is not None and weights != RANDOM:
+        weights = str(Path(weights).expanduser().absolute())
+    every = {} if epochs is None else {"epochs": epochs}
+    backbone = BACKBONES.get(model)
+    place = data_settings(data)
+    split = DATASETS.entry(place["data"]).info.get("split", {})
+    steps = plan_ladder(
+        backbone, seed=seed, sizes=sizes, split=split, settings={**every, **settings}
+    )
+
+    # What is wrong with data or weights is so for every rung: found out before there is a folder.
+    dataset = load_for(steps[0].config.model_copy(update=place), data_dir, progress)
+    assert dataset.val is not None
+    if weights != RANDOM:
+        from convscope.models.weights import find_weights
+
+        find_weights(backbone, weights, progress)
+
+    path = Path(out) if out else ROOT / f"ladder-{dataset.name}-{model}-seed{seed}"
+    about = f"{model} on {dataset.name}, seed {seed}"
+    climb = Ladder(path, about, len(dataset.val.labels), tuple(step.rung for step in steps))
+    del dataset
+    asked = {
+        **{"model": model, **place, "seed": seed, "sizes": sorted({*sizes}), "epochs": epochs},
+        **{"weights": weights, "settings": settings},
+        # Recipes change with versions of convscope, and then a ladder would be of two minds.
+        "rungs": {step.rung.name: step.config.model_dump() for step in steps},
+    }
+    # As it will be read back.
+    asked = json.loads(json.dumps(asked))
+    _require_free(climb)
+    busy = f"{path} is being worked on by another process; wait for it or stop it"
+    with exclusive(path / ".lock", wait=False, busy=busy), _no_advice_on_tracing():
+        climb = _take_up(climb, asked)
+        for index, step in enumerate(steps):
+            rung = climb.rungs[index]
+            if rung.failure or (rung.val_accuracy is not None and (path / rung.run).is_dir()):
+                continue
+            progress.say(f"Rung {rung.number} of {len(steps)}: {rung.name} ({rung.change})")
+            try:
+                run = _train(step, path / rung.run, model, data, seed, weights, data_dir, progress)
+                rung = _measure(rung, run)
+            except (ConfigError, TrainingError) as error:
+                progress.say(f"Rung {rung.number} failed: {error}")
+                rung = dataclasses.replace(rung, failure=str(error))
+            climb = _with_rung(climb, rung)
+            _write(climb, asked)
+            _forget_networks()
+            if after_rung is not None:
+                after_rung(climb)
+        trained = [rung for rung in climb.rungs if rung.val_accuracy is not None]
+        if not trained:
+            raise TrainingError(f"no rung could be trained: {climb.rungs[0].failure}")
+        for rung in trained:
+            # Saved answers are not asked for again: each rung sees the test images once.
+            metrics = evaluate(path / rung.run, by="ladder", data_dir=data_dir, progress=progress)
+            judged = dataclasses.replace(rung, test_accuracy=metrics["test"]["accuracy"])
+            climb = _with_rung(climb, judged)
+            _forget_networks()
+        _write(climb, asked)
+    return climb
+
+
+def _require_free(climb: Ladder) -> None:
+    path = climb.path
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; choose another --out")
+    # What a kill may leave behind is no reason to refuse.
+    if not climb.state_file.exists() and any(
+        item.name != ".lock" and ".part" not in item.name for item in path.glob("*")
+    ):
+        raise RunError(f"{path} is not empty and holds no ladder; choose another --out")
+
+
+def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
+    """Return the ladder as it was left; write down what it is to be, if it is new."""
+    file = climb.state_file
+    if not file.exists():
+        _write_state(climb, asked)
+        return climb
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+        if state.get("format") == FORMAT:
+            before, rungs = state["asked"], tuple(Rung(**entry) for entry in state["rungs"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise RunError(f"{file} is damaged; choose another --out") from None
+    if state.get("format") != FORMAT:
+        raise RunError(f"{file} was written by another version of convscope; choose another --out")
+    for key, value in asked.items():
+        if key != "rungs" and before.get(key) != value:
+            raise RunError(
+                f"{climb.path} holds a ladder with {key} {before.get(key)!r}, not {value!r}; "
+                "repeat its settings to go on with it, or choose another --out"
+            )
+    for name, config in asked["rungs"].items():
+        if before["rungs"].get(name) != config:
+            raise RunError(
+                f"{climb.path} was begun when the recipe of its rung '{name}' was another; "
+                "choose another --out"
+            )
+    return dataclasses.replace(climb, rungs=rungs)
+
+
+def _train(
+    step: Step,
+    path: Path,
+    model: str,
+    data: str | Path,
+    seed: int,
+    weights: Path | str | None,
+    data_dir: Path | str | None,
+    progress: Progress,
+) -> Run:
+    """Return the finished run of a rung, trained from where it stands."""
+    run = Run(path)
+    begun = run.state_file.exists()
+    if begun and run.state.get("status") == "finished":
+        return run
+    if begun:
+        return train(out=path, resume=True, test=False, data_dir=data_dir, progress=progress)
+    return train(
+        model,
+        data=data,
+        recipe=step.recipe,
+        seed=seed,
+        weights=weights,
+        settings=step.settings,
+        out=path,
+        test=False,
+        data_dir=data_dir,
+        progress=progress,
+    )
+
+
+def _measure(rung: Rung, run: Run) -> Rung:
+    """Return the rung with what its run came to, but for the gain."""
+    from convscope.models.sheet import model_sheet
+    from convscope.training.results import read_results
+
+    train_seconds = sum(row["seconds"] for row in read_results(run.results_file))
+    if run.heads_file.exists():
+        with run.heads_file.open(encoding="utf-8", newline="") as file:
+            train_seconds += sum(float(row["seconds"]) for row in csv.DictReader(file))
+    state, config = run.state, run_config(run)
+    if "head" in state:
+        config = config.model_copy(update={"head": HeadSettings(**state["head"])})
+    backends.configure(config.backend)
+    network = build_model(config, InputSpec(**state["input"]), len(run.class_names))
+    return dataclasses.replace(
+        rung,
+        val_accuracy=run.metrics["val"]["accuracy"],
+        feature_seconds=state["feature_seconds"],
+        train_seconds=round(train_seconds, 3),
+        multiply_adds=model_sheet(network).n_multiply_adds,
+    )
+
+
+def _with_rung(climb: Ladder, changed: Rung) -> Ladder:
+    """Return the ladder with one rung replaced and all gains reckoned anew."""
+    rungs: list[Rung] = []
+    below: float | None = None
+    for rung in climb.rungs:
+        new = changed if rung.number == changed.number else rung
+        gain = None
+        if new.val_accuracy is not None:
+            gain = None if below is None else round(new.val_accuracy - below, 6)
+            below = new.val_accuracy
+        rungs.append(dataclasses.replace(new, gain=gain))
+    return dataclasses.replace(climb, rungs=tuple(rungs))
+
+
+def _write(climb: Ladder, asked: dict[str, Any]) -> None:
+    from convscope.report.ladder import draw_ladder
+
+    # First the file that a stopped ladder goes on from; the others follow from it.
+    _write_state(climb, asked)
+    write_table(climb.rungs, climb.table_file)
+    draw_ladder(climb.rungs, climb.n_val, climb.picture, about=climb.about)
+
+
+def _write_state(climb: Ladder, asked: dict[str, Any]) -> None:
+    rungs = [dataclasses.asdict(rung) for rung in climb.rungs]
+    state = {
+        **{"format": FORMAT, "about": climb.about, "n_val": climb.n_val},
+        **{"conclusion": climb.conclusion, "rungs": rungs, "asked": asked},
+    }
+    Run.write_json(climb.state_file, state)
+
+
+def _forget_networks() -> None:
+    """Free the memory of the rungs before; a rung's networks are named as in a new process."""
+    # Where no rung came that far, the backend is not chosen yet.
+    if "keras" in sys.modules:
+        import keras
+
+        keras.utils.clear_session()
+    gc.collect()
+
+
+@contextlib.contextmanager
+def _no_advice_on_tracing() -> Iterator[None]:
+    """Keep TensorFlow from warning that many networks are compiled: each rung has its own."""
+    log = logging.getLogger("tensorflow")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "tf.function retracing" not in record.getMessage()
+
+    log.addFilter(keep)
+    try:
+        yield
+    finally:
+        log.removeFilter(keep)

@@ -1,0 +1,152 @@
+"""`convscope ladder`."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convscope.cli._options import DataDir
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from convscope.api import Ladder
+    from convscope.report.rungs import Rung
+
+
+def ladder(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A pretrained backbone; see 'convscope models'.")
+    ],
+    data: Annotated[
+        str, typer.Option(help="A dataset (see 'convscope datasets') or a folder of images.")
+    ] = "cifar10",
+    seed: Annotated[int, typer.Option(help="Of each rung.")] = 83,
+    sizes: Annotated[
+        str, typer.Option(metavar="PX,PX", help="Sides in pixels to go through.")
+    ] = "64,96,160",
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Of each rung, for a quick look. Default: what its recipe says."),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The backbone's: a file, its folder, or 'random'. Default: ImageNet's, from "
+            "$CONVSCOPE_WEIGHTS, Keras' cache or the network.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another setting, of every rung."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The ladder's folder. Default: runs/ladder-DATA-MODEL-seedN."),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Find out what makes transfer learning work: mend the tutorial's way one thing at a time.
+
+    The first rung freezes the backbone at 32 px with pixels in [0, 1], as the tutorial did. Each
+    rung after it changes one thing and keeps those before: the scaling, larger images, standardised
+    features, a better head, mirrored views, a fine-tuned last stage. Each is a run of its own,
+    judged on validation images; the test images are opened when all are trained. A ladder that was
+    stopped goes on when the same command is given again.
+
+    For example:
+
+        convscope ladder mobilenet_v2
+        # a quick look, on data of your own
+        convscope ladder resnet50_v2 --data photos/ --sizes 96 --epochs 2
+    """
+    from convscope import api
+    from convscope.cli._tables import console
+    from convscope.recipe import parse_setting
+
+    try:
+        done = api.ladder(
+            model,
+            data=data,
+            seed=seed,
+            sizes=_read_sizes(sizes),
+            epochs=epochs,
+            weights=weights,
+            settings=dict(parse_setting(text) for text in settings or []),
+            out=out,
+            data_dir=data_dir,
+            after_rung=lambda so_far: _print_rungs(so_far, console(stderr=True)),
+        )
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nStopped. What is trained is kept; go on with: {_command(context.params)}", err=True
+        )
+        raise typer.Exit(130) from None
+    screen = console()
+    _print_rungs(done, screen)
+    screen.print()
+    screen.print(done.conclusion, markup=False)
+    screen.print()
+    for label, path in (
+        ("picture", done.picture),
+        ("table", done.table_file),
+        ("runs", done.path / "rungs"),
+    ):
+        screen.print(f"{label:<9}{path}", markup=False, soft_wrap=True)
+
+
+def _print_rungs(ladder: "Ladder", screen: "Console") -> None:
+    from convscope.cli._tables import NUMBER, TEXT, print_table
+
+    reached = [rung for rung in ladder.rungs if rung.failure or rung.val_accuracy is not None]
+    # The words are the first to go on a narrow terminal, then the cost of using the model.
+    columns = [("rung", NUMBER), ("what", TEXT)]
+    columns += [("change", TEXT)] if screen.width >= 130 else []
+    columns += [(name, NUMBER) for name in ("val", "gain", "test", "features", "training")]
+    columns += [("multiply-adds", NUMBER)] if screen.width >= 85 else []
+
+    def cells(rung: "Rung") -> dict[str, Any]:
+        return {
+            "rung": rung.number,
+            "what": rung.name if rung.failure is None else f"{rung.name} (failed)",
+            "change": rung.change,
+            "val": _tell(rung.val_accuracy, "{:.4f}"),
+            "gain": _tell(rung.gain, "{:+.4f}"),
+            "test": _tell(rung.test_accuracy, "{:.4f}"),
+            "features": _tell(rung.feature_seconds, "{:,.0f} s"),
+            "training": _tell(rung.train_seconds, "{:,.0f} s"),
+            "multiply-adds": _tell(rung.multiply_adds, "{:,}"),
+        }
+
+    rows = ([cells(rung)[name] for name, _ in columns] for rung in reached)
+    print_table(columns, rows, out=screen)
+    for rung in reached:
+        if rung.failure:
+            screen.print(f"rung {rung.number} failed: {rung.failure}", markup=False, soft_wrap=True)
+
+
+def _tell(value: float | None, template: str) -> str | None:
+    return None if value is None else template.format(value)
+
+
+def _read_sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise typer.BadParameter(
+            f"'{text}' must be numbers of pixels with commas, such as 64,96", param_hint="--sizes"
+        ) from None
+
+
+def _command(given: dict[str, Any]) -> str:
+    """Return the command line that these options came from."""
+    words = ["convscope", "ladder", str(given["model"])]
+    for name, value in given.items():
+        option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if name != "model" and each is not None:
+                words += [option, str(each)]
+    return shlex.join(words)

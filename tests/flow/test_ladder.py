@@ -1,0 +1,310 @@
+"""A ladder of real runs: killed and continued, with a rung that fails, its test images sealed."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from convscope import api
+from convscope.api import Ladder
+from convscope.errors import ConfigError, DataError, RunError, TrainingError, UnknownNameError
+from convscope.models.backbones import BACKBONES
+from convscope.progress import Progress
+from convscope.recipe import Recipe, resolve
+from convscope.recipes import RECIPES
+from convscope.run import Run
+
+# A backbone of five convolutions: what a ladder does is the same, and a rung takes a second or two.
+TINY = """
+def build(shape):
+    import keras
+    x = image = keras.Input(shape)
+    for stage in range(1, 6):
+        convolution = keras.layers.Conv2D(
+            8, 3, strides=2, padding="same", activation="relu", name=f"conv{stage}"
+        )
+        x = convolution(x)
+    return keras.Model(image, x, name="tiny")
+
+def register():
+    from convscope.models.backbones import BACKBONES, Backbone, WeightsFile
+    BACKBONES.register("tiny")(
+        Backbone(
+            name="tiny", family="Tiny", paper="none", build=build, scaling="tf", native_size=64,
+            smallest_size=32, sensible_size=48, n_params=2_560, n_features=8, top1=0.1,
+            top1_source="none", weights=WeightsFile("tiny.h5", "https://example.org/tiny.h5"),
+            stages={f"stage{n}": f"conv{n}" for n in range(1, 6)},
+        )
+    )
+"""
+CLIMB = {
+    "model": "tiny",
+    "data": "digits",
+    "sizes": (32, 48),
+    "epochs": 1,
+    "weights": "random",
+    # Only the last rung trains its head apart, and with this rate its loss is not finite.
+    "settings": {"trunk.head_learning_rate": 1e38},
+}
+FINETUNE = 7
+
+
+class Listening(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny():
+    names: dict = {}
+    exec(TINY, names)
+    BACKBONES.names()
+    names["register"]()
+    yield
+    del BACKBONES._entries["tiny"]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> Path:
+    """A ladder whose process was killed in rung 3, when its last epoch was about to count."""
+    out = tmp_path_factory.mktemp("ladders") / "ladder"
+    code = f"""
+        {textwrap.indent(TINY, " " * 8).strip()}
+        import os, signal
+        from pathlib import Path
+        import convscope.storage as storage
+        from convscope import api
+        from convscope.progress import Progress
+        replace = os.replace
+        def dying(source, target):
+            if Path(target).name == "results.csv" and "03-" in str(target):
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+        storage.os.replace = dying
+        register()
+        api.ladder(out=Path({str(out)!r}), progress=Progress(), **{CLIMB!r})
+    """
+    cache = tmp_path_factory.mktemp("cache")
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "CONVSCOPE_CACHE": str(cache)},
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    return out
+
+
+@pytest.fixture(scope="module")
+def climbed(killed) -> dict:
+    """The same ladder, continued; with what was known of it before."""
+    runs = [Run.open(folder) for folder in sorted((killed / "rungs").iterdir())]
+    before = {
+        "names": [run.name for run in runs],
+        "status": [run.status for run in runs],
+        "openings": [run.state.get("test_openings", []) for run in runs],
+        "metrics": [sorted(run.metrics) for run in runs[:2]],
+        "snapshots": [run.snapshot_file.stat().st_mtime_ns for run in runs],
+        "table": (killed / "ladder.csv").read_text().splitlines(),
+    }
+    listening = Listening()
+    seen: list[Ladder] = []
+    ladder = api.ladder(out=killed, progress=listening, after_rung=seen.append, **CLIMB)
+    return {"before": before, "ladder": ladder, "said": listening.lines, "seen": seen}
+
+
+def test_a_kill_leaves_finished_rungs_and_nothing_half_written(climbed):
+    before = climbed["before"]
+    assert before["names"] == ["01-as-the-tutorial", "02-own-scaling", "03-48-px"]
+    assert before["status"] == ["finished", "finished", "killed"]
+    assert before["openings"] == [[], [], []]
+    assert before["metrics"] == [["val", "weights"]] * 2
+    first, second, third = before["table"][1:4]
+    assert ",rungs/02-own-scaling," in second
+    assert first.split(",")[-9] != ""
+    assert third.endswith(",,,,,,,rungs/03-48-px,")
+    left = [path for path in climbed["ladder"].path.rglob("*") if ".part" in path.name]
+    assert [path for path in left if "03-48-px" not in str(path)] == []
+
+
+def test_what_was_trained_is_not_trained_again(climbed):
+    ladder: Ladder = climbed["ladder"]
+    snapshots = [
+        Run(ladder.path / rung.run).snapshot_file.stat().st_mtime_ns for rung in ladder.rungs[:3]
+    ]
+    assert snapshots == climbed["before"]["snapshots"]
+    started = [line for line in climbed["said"] if line.startswith("Rung ") and " of 7" in line]
+    assert [line.split(":")[0] for line in started] == [f"Rung {n} of 7" for n in range(3, 8)]
+    assert "Going on after epoch 1" in climbed["said"]
+    assert [rung.name for rung in ladder.rungs] == [
+        *("as the tutorial", "own scaling", "48 px", "standardised features", "better head"),
+        *("mirrored views", "last stage fine-tuned"),
+    ]
+    # As it grew: a rung at a time.
+    assert [
+        sum(r.val_accuracy is not None for r in so_far.rungs) for so_far in climbed["seen"]
+    ] == [
+        *(3, 4, 5, 6),
+        6,
+    ]
+
+
+def test_the_test_images_stay_sealed_until_every_rung_is_trained(climbed):
+    ladder: Ladder = climbed["ladder"]
+    runs = [Run.open(ladder.path / rung.run) for rung in ladder.rungs[: FINETUNE - 1]]
+    last_trained = max(run.weights("last").stat().st_mtime for run in runs)
+    for run in runs:
+        (opening,) = run.state["test_openings"]
+        assert opening["by"] == "ladder"
+        from datetime import datetime
+
+        # The log tells whole seconds.
+        assert datetime.fromisoformat(opening["at"]).timestamp() >= int(last_trained)
+    assert all(rung.test_accuracy is None for so_far in climbed["seen"] for rung in so_far.rungs)
+    for rung, run in zip(ladder.rungs, runs, strict=False):
+        assert rung.test_accuracy == run.metrics["test"]["accuracy"]
+        assert rung.val_accuracy == run.metrics["val"]["accuracy"]
+
+
+def test_a_rung_that_fails_is_told_and_the_others_go_on(climbed):
+    ladder: Ladder = climbed["ladder"]
+    *trained, failed = ladder.rungs
+    assert all(rung.failure is None for rung in trained)
+    assert "not finite" in failed.failure
+    assert (failed.val_accuracy, failed.gain, failed.test_accuracy) == (None, None, None)
+    assert any(line.startswith(f"Rung {FINETUNE} failed: ") for line in climbed["said"])
+    assert Run.open(ladder.path / failed.run).state.get("test_openings", []) == []
+    with ladder.table_file.open(newline="") as file:
+        assert "not finite" in list(csv.DictReader(file))[-1]["failure"]
+
+
+def test_each_rung_is_its_recipe_with_what_is_not_mended_yet(climbed):
+    ladder: Ladder = climbed["ladder"]
+    configs = [api.run_config(Run(ladder.path / rung.run)) for rung in ladder.rungs]
+    assert [config.image_size for config in configs] == [32, 32, 48, 48, 48, 48, 48]
+    assert [config.trunk.scaling for config in configs] == ["unit", *["own"] * 6]
+    assert [config.head.standardise for config in configs] == [False] * 3 + [True] * 4
+    for number, name in ((1, "tutorial-transfer"), (6, "probe"), (7, "finetune")):
+        given = {"image_size": 48 if number > 1 else 32, "epochs": 1, **CLIMB["settings"]}
+        if number == 1:
+            given["head.pooling"] = "avg"
+        recipe = resolve(RECIPES.get(name)(), given)
+        for key in Recipe.model_fields:
+            assert getattr(configs[number - 1], key) == getattr(recipe, key), (number, key)
+    better, mirrored = configs[4], configs[5]
+    assert not better.augment.flip
+    assert better.trunk.views == 1
+    same = {"augment", "trunk"}
+    assert better.model_dump(exclude=same) == mirrored.model_dump(exclude=same)
+
+
+def test_gains_costs_and_files_agree(climbed):
+    ladder: Ladder = climbed["ladder"]
+    trained = ladder.rungs[:-1]
+    assert trained[0].gain is None
+    for below, rung in zip(trained, trained[1:], strict=False):
+        assert rung.gain == pytest.approx(rung.val_accuracy - below.val_accuracy, abs=1e-6)
+    for rung in trained:
+        run = Run(ladder.path / rung.run)
+        rows = list(csv.DictReader(run.results_file.open()))
+        tried = list(csv.DictReader(run.heads_file.open())) if run.heads_file.exists() else []
+        assert bool(tried) == (rung.number in (5, 6))
+        spent = sum(float(row["seconds"]) for row in [*rows, *tried])
+        assert rung.train_seconds == pytest.approx(spent, abs=1e-3)
+        assert rung.feature_seconds == run.state["feature_seconds"]
+        assert rung.seconds == pytest.approx(spent + rung.feature_seconds, abs=1e-3)
+    # The tutorial's head at 32 px: five convolutions from 16x16 on, then 8-128-64-10.
+    convolutions = 9 * 8 * (3 * 16**2 + 8 * (8**2 + 4**2 + 2**2 + 1))
+    assert trained[0].multiply_adds == convolutions + 8 * 128 + 128 * 64 + 64 * 10
+    assert trained[2].multiply_adds > 2 * trained[1].multiply_adds
+    state = json.loads(ladder.state_file.read_text())
+    assert [entry["test_accuracy"] for entry in state["rungs"]] == [
+        rung.test_accuracy for rung in ladder.rungs
+    ]
+    assert state["conclusion"] == ladder.conclusion
+    with Image.open(ladder.picture) as picture:
+        assert picture.size[0] == 1080
+
+
+def test_a_finished_ladder_is_only_read(climbed):
+    ladder: Ladder = climbed["ladder"]
+    listening = Listening()
+    again = api.ladder(out=ladder.path, progress=listening, **CLIMB)
+    assert again == ladder
+    assert [line for line in listening.lines if "Rung" in line] == []
+    assert len(Run(ladder.path / ladder.rungs[0].run).state["test_openings"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 84}, "holds a ladder with seed 83, not 84; repeat its settings"),
+        ({"sizes": (64,)}, r"holds a ladder with sizes \[32, 48\], not \[64\]"),
+        ({"epochs": 2}, "holds a ladder with epochs 1, not 2"),
+        ({"settings": {}}, "holds a ladder with settings .*1e\\+38.*, not {}"),
+    ],
+)
+def test_another_ladder_is_not_continued(climbed, change, message):
+    ladder: Ladder = climbed["ladder"]
+    before = ladder.state_file.read_bytes()
+    with pytest.raises(RunError, match=message):
+        api.ladder(out=ladder.path, progress=Progress(), **{**CLIMB, **change})
+    assert ladder.state_file.read_bytes() == before
+
+
+def test_a_recipe_that_has_changed_is_noticed(climbed, monkeypatch):
+    entry = RECIPES.entry("probe")
+    other = entry.value().model_copy(update={"batch_size": 7})
+    monkeypatch.setitem(RECIPES._entries, "probe", type(entry)("probe", lambda: other, entry.info))
+    with pytest.raises(RunError, match="the recipe of its rung 'better head' was another"):
+        api.ladder(out=climbed["ladder"].path, progress=Progress(), **CLIMB)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1}', '{"format": 2}'])
+def test_a_damaged_ladder_is_refused(tmp_path, content):
+    (tmp_path / "ladder.json").write_text(content)
+    with pytest.raises(RunError, match=r"ladder.json (is damaged|was written by another version)"):
+        api.ladder(out=tmp_path, progress=Progress(), **CLIMB)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"model": "cnn-functional"}, ConfigError, "a ladder is for pretrained backbones: .*tiny"),
+        ({"model": "tinny"}, UnknownNameError, "did you mean 'tiny'"),
+        ({"sizes": (5_000,)}, ConfigError, "image_size: input should be less than"),
+        ({"settings": {"image_size": 9}}, ConfigError, "'image_size' is not for --set here"),
+        ({"settings": {"momentum": 0}}, UnknownNameError, "did you mean 'optimizer.momentum'"),
+        ({"weights": "none.h5"}, DataError, r"none\.h5"),
+        ({"data": "digit"}, UnknownNameError, "did you mean 'digits'"),
+    ],
+)
+def test_a_mistake_makes_no_folder(tmp_path, change, error, message):
+    with pytest.raises((error, ConfigError), match=message):
+        api.ladder(out=tmp_path / "out", progress=Progress(), **{**CLIMB, **change})
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_no_rung_can_be_trained_that_is_an_error(tmp_path):
+    # Of a folder of images, and refused only when a network is built.
+    for index in range(30):
+        name = tmp_path / "photos" / "ab"[index % 2] / f"{index}.png"
+        name.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (index, 0, 200 * (index % 2))).save(name)
+    change = {"data": tmp_path / "photos", "settings": {"trunk.cut": "nowhere"}}
+    out = tmp_path / "out"
+    with pytest.raises(TrainingError, match="no rung could be trained: tiny cannot be cut at"):
+        api.ladder(out=out, progress=Progress(), **{**CLIMB, **change})
+    assert not (out / "rungs").exists()
+    (out / "ladder.json").unlink()
+    with pytest.raises(RunError, match="is not empty and holds no ladder"):
+        api.ladder(out=out, progress=Progress(), **CLIMB)

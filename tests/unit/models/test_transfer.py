@@ -1,0 +1,389 @@
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from convscope.errors import ConfigError, UnknownNameError
+from convscope.models.backbones import BACKBONES
+from convscope.models.saving import PortableModel
+from convscope.models.transfer import (
+    END,
+    START,
+    TransferModel,
+    build_head,
+    build_transfer,
+    feature_statistics,
+)
+from convscope.recipe import HeadSettings
+from convscope.recipes import RECIPES
+from convscope.types import InputSpec
+
+SPEC = InputSpec(64, 64, 3, "tf")
+HEAD = HeadSettings(standardise=True, hidden=(16,), dropout=0.3)
+N_CLASSES = 4
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+LABELS = np.arange(6) % N_CLASSES
+
+
+def untrained(cut=END, name="mobilenet_v2", spec=SPEC, head=HEAD, **options) -> TransferModel:
+    """A classifier whose BatchNorm statistics and head are not the trivial ones of the start."""
+    keras.utils.set_random_seed(83)
+    network = build_transfer(name, spec, N_CLASSES, head, cut=cut, **options)
+    rng = np.random.default_rng(1)
+    for layer in network.trunk.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([w + rng.uniform(0, 0.1, w.shape) for w in layer.get_weights()])
+    features = np.prod(network.head.input_shape[1:])
+    network.standardise(rng.normal(0, 0.1, features), rng.uniform(0.5, 2, features))
+    return network
+
+
+@pytest.fixture(scope="module")
+def network() -> TransferModel:
+    return untrained()
+
+
+def answers(model, inputs=IMAGES) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model(inputs))
+
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+
+
+@pytest.mark.parametrize("cut", [START, *STAGES, "block_9_add", "block_6_expand", END])
+def test_the_whole_is_its_two_parts(cut):
+    network = untrained(cut)
+    whole = answers(network.whole)
+    assert whole.shape == (6, N_CLASSES)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole.sum(axis=1), 1, atol=1e-6)
+    assert np.ptp(whole, axis=0).max() > 1e-3
+    if cut == START:
+        assert network.upper() is network.whole
+    else:
+        activations = answers(network.lower())
+        np.testing.assert_allclose(answers(network.upper(), activations), whole, atol=1e-5)
+        if cut == END:
+            assert network.upper() is network.head
+            assert activations.shape == (6, 1280)
+        else:
+            features = answers(network.between(cut), activations)
+            np.testing.assert_allclose(features, answers(network.lower(END)), atol=1e-4)
+            np.testing.assert_allclose(answers(network.head, features), whole, atol=1e-5)
+
+
+def test_the_parts_share_their_weights_with_the_whole():
+    network = untrained("stage4")
+    ids = {id(weight) for weight in network.whole.weights}
+    for part in (network.lower(), network.between("stage4"), network.upper(), network.head):
+        assert {id(weight) for weight in part.weights} <= ids
+    lower, upper = ({id(w) for w in part.weights} for part in (network.lower(), network.upper()))
+    assert lower | upper == ids
+    assert not lower & upper
+
+
+def test_the_whole_does_what_the_backbone_of_keras_does():
+    keras.utils.set_random_seed(1)
+    trunk = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(64, 64, 3), pooling="avg"
+    )
+    network = build_transfer("mobilenet_v2", SPEC, N_CLASSES, HEAD)
+    network.trunk.set_weights(trunk.get_weights())
+    prepared = keras.applications.mobilenet_v2.preprocess_input(IMAGES.astype("float32"))
+    np.testing.assert_allclose(answers(network.lower()), answers(trunk, prepared), atol=1e-4)
+
+
+def test_flattened_features_are_all_values_of_the_last_map():
+    network = untrained(head=HeadSettings(pooling="flatten"))
+    assert network.map_shape == (2, 2, 1280)
+    assert network.head.input_shape == (None, 5120)
+    np.testing.assert_allclose(
+        answers(network.head, answers(network.lower())), answers(network.whole), atol=1e-5
+    )
+
+
+# What learns.
+
+
+def learn(model, inputs, **options):
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(inputs, LABELS, batch_size=3, epochs=2, verbose=0, **options)
+
+
+def changed(network, before) -> set[str]:
+    pairs = zip(network.whole.weights, before, strict=True)
+    return {w.path for w, old in pairs if not np.array_equal(keras.ops.convert_to_numpy(w), old)}
+
+
+@pytest.mark.parametrize("cut", [END, "stage4", "stage2", START])
+@pytest.mark.parametrize("what", ["upper", "whole"])
+def test_only_what_lies_behind_the_cut_learns_and_statistics_stay(cut, what):
+    network = untrained(cut)
+    before = network.whole.get_weights()
+    if what == "upper" and cut != START:
+        learn(network.upper(), answers(network.lower()))
+    else:
+        learn(network.whole, IMAGES)
+    moved = changed(network, before)
+    heads = {"dense1/kernel", "dense1/bias", "probs/kernel", "probs/bias"}
+    assert heads <= moved
+    if cut == END:
+        assert moved == heads
+        return
+    graph = {layer.name: index for index, layer in enumerate(network.trunk.layers)}
+    first = -1 if cut == START else graph[network.backbone.stages[cut]]
+    expected = set()
+    for layer in network.trunk.layers:
+        still = isinstance(layer, keras.layers.BatchNormalization)
+        if graph[layer.name] > first and not still:
+            expected |= {weight.path for weight in layer.weights}
+    # In the order of the layers, all that comes after the cut in this chain of blocks.
+    assert moved == heads | expected
+    assert {w.path for w in network.whole.trainable_weights} == moved
+
+
+def test_the_statistics_of_the_trunk_would_move_if_they_were_not_held():
+    # The check above could not fail otherwise.
+    network = untrained(START)
+    for layer in network.trunk.layers:
+        layer.trainable = True
+    before = network.whole.get_weights()
+    learn(network.whole, IMAGES)
+    assert any(path.endswith("moving_mean") for path in changed(network, before))
+
+
+def test_a_bfloat16_trunk_has_float32_weights_and_gives_nearly_the_same():
+    exact, coarse = untrained(), untrained(precision="bfloat16")
+    assert keras.config.dtype_policy().name == "float32"
+    assert {str(w.dtype) for w in coarse.whole.weights} == {"float32"}
+    assert coarse.trunk.layers[1].compute_dtype == "bfloat16"
+    assert coarse.whole.output.dtype == "float32"
+    for mine, theirs in zip(exact.whole.get_weights(), coarse.whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_allclose(answers(exact.whole), answers(coarse.whole), atol=0.05)
+
+
+# Images.
+
+
+def test_grey_images_are_seen_as_colour_ones_of_equal_channels():
+    grey = untrained(spec=InputSpec(64, 64, 1, "tf"))
+    colour = untrained()
+    pixels = IMAGES[..., :1]
+    np.testing.assert_allclose(
+        answers(grey.whole, pixels),
+        answers(colour.whole, np.repeat(pixels, 3, axis=-1)),
+        atol=1e-6,
+    )
+
+
+def test_grey_images_get_the_scaling_of_each_channel():
+    grey = untrained(name="vgg16", spec=InputSpec(32, 32, 1, "caffe"))
+    pixels = IMAGES[:2, :32, :32, :1]
+    x = pixels.astype("float32")
+    expected = keras.applications.vgg16.preprocess_input(np.repeat(x, 3, axis=-1))
+    lower = grey.lower("stage1")
+    first = keras.Model(
+        grey.trunk.input, grey.trunk.get_layer(grey.backbone.stages["stage1"]).output
+    )
+    np.testing.assert_allclose(answers(lower, pixels), answers(first, expected), atol=1e-3)
+
+
+def test_too_small_images_are_one_line():
+    with pytest.raises(
+        ConfigError, match=r"31x64 is too small for mobilenet_v2.*--image-size 33"
+    ) as e:
+        TransferModel("mobilenet_v2", InputSpec(31, 64, 3, "tf"), 4, HEAD)
+    assert "\n" not in str(e.value)
+
+
+def test_one_class_is_too_few():
+    with pytest.raises(ConfigError, match="at least 2 classes, not 1"):
+        TransferModel("mobilenet_v2", SPEC, 1, HEAD)
+
+
+def test_an_unknown_backbone_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'mobilenet_v2'"):
+        TransferModel("mobilenet-v2", SPEC, 4, HEAD)
+
+
+@pytest.mark.parametrize("cut", ["stage9", "block_4_expand", "block_12_depthwise", "last", ""])
+def test_what_is_no_cut_is_refused_in_one_line_that_names_the_stages(cut):
+    # Inside a residual block data also flows past the layer.
+    with pytest.raises(ConfigError) as caught:
+        TransferModel("mobilenet_v2", SPEC, 4, HEAD, cut).upper()
+    assert str(caught.value) == (
+        f"mobilenet_v2 cannot be cut at '{cut}'; choose one of: start, stage1, stage2, stage3, "
+        "stage4, end, or a layer that all data passes through"
+    )
+
+
+@pytest.mark.parametrize("part", ["lower", "between"])
+def test_the_parts_refuse_it_too(network, part):
+    with pytest.raises(ConfigError, match="cannot be cut at 'stage9'"):
+        getattr(network, part)("stage9")
+
+
+# Sizes.
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "trainable"),
+    [
+        ("vgg16", 14_789_258, 74_570),
+        ("mobilenet_v2", 2_430_858, 172_874),
+        ("resnet50_v2", 23_835_978, 271_178),
+    ],
+)
+def test_the_tutorials_models_have_its_number_of_parameters(name, total, trainable):
+    recipe = RECIPES.get("tutorial-transfer")()
+    spec = InputSpec(recipe.image_size, recipe.image_size, 3, recipe.trunk.scaling)
+    whole = TransferModel(name, spec, 10, recipe.head, recipe.trunk.cut).whole
+    assert whole.count_params() == total
+    assert sum(int(np.prod(w.shape)) for w in whole.trainable_weights) == trainable
+
+
+def test_depths_count_the_stages_from_the_head(network):
+    depth = network.stage_of()
+    assert set(depth) == {weight.path for weight in network.trunk.weights}
+    assert set(depth.values()) == {1, 2, 3, 4, 5}
+    order = [layer.name for layer in network.trunk.layers]
+    ends = [order.index(layer) for layer in network.backbone.stages.values()]
+    for index, layer in enumerate(network.trunk.layers):
+        expected = 5 - sum(index > end for end in ends)
+        for weight in layer.weights:
+            assert depth[weight.path] == expected, weight.path
+
+
+# Heads.
+
+
+@pytest.mark.parametrize(
+    ("settings", "layers"),
+    [
+        ({}, ["probs"]),
+        ({"dropout": 0.5}, ["dropout1", "probs"]),
+        ({"standardise": True}, ["standardise", "probs"]),
+        (
+            {"standardise": True, "hidden": (8, 4), "dropout": 0.5},
+            ["standardise", "dropout1", "dense1", "dropout2", "dense2", "dropout3", "probs"],
+        ),
+    ],
+)
+def test_a_head_is_what_its_settings_say(settings, layers):
+    statistics = np.zeros(5, "float32"), np.ones(5, "float32")
+    head = build_head((5,), HeadSettings(**settings), 3, statistics)
+    assert [layer.name for layer in head.layers[1:]] == layers
+    assert head.output_shape == (None, 3)
+
+
+def test_standardised_features_have_mean_0_and_spread_1_and_stay_so():
+    features = RNG.normal(5, [[1, 10, 0.1]], (500, 3)).astype("float32")
+    head = build_head((3,), HeadSettings(standardise=True), 2, feature_statistics(features))
+    seen = keras.Model(head.input, head.get_layer("standardise").output)
+    for _ in range(2):
+        found = answers(seen, features)
+        np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-3)
+        np.testing.assert_allclose(found.std(axis=0), 1, atol=1e-3)
+        # Even when it learns from batches of another kind.
+        head.compile("sgd", "sparse_categorical_crossentropy")
+        head.fit(features[:32] + 9, np.arange(32) % 2, verbose=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_statistics_are_those_of_numpy(tmp_path, dtype):
+    features = RNG.normal(100, [[1, 2, 0.5, 3]], (10_000, 4)).astype(dtype)
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    mean, variance = feature_statistics(mapped)
+    assert mean.dtype == variance.dtype == np.float32
+    np.testing.assert_allclose(mean, features.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(variance, features.var(axis=0, dtype=np.float64), rtol=1e-5)
+
+
+def test_a_feature_that_never_varies_is_not_blown_up():
+    features = RNG.normal(0, 1, (100, 3)).astype("float32")
+    features[:, 1] = 7
+    _, variance = feature_statistics(features)
+    assert 5e-5 < variance[1] < 2e-4
+    _, variance = feature_statistics(np.full((10, 2), 3, "float32"))
+    assert np.isfinite(variance).all()
+    assert (variance > 0).all()
+
+
+# Saving.
+
+RELOAD = """
+import sys
+import keras
+import numpy as np
+
+folder, *names = sys.argv[1:]
+inputs = dict(np.load(f"{folder}/inputs.npz"))
+answers = {}
+for name in names:
+    model = keras.saving.load_model(f"{folder}/{name}.keras")
+    assert {str(w.dtype) for w in model.weights} == {"float32"}
+    for size, x in inputs.items():
+        channels = model.inputs[0].shape[-1]
+        answers[f"{name} {size}"] = keras.ops.convert_to_numpy(model(x[..., :channels]))
+np.savez(f"{folder}/answers.npz", **answers)
+assert not [module for module in sys.modules if module.startswith("convscope")]
+"""
+
+
+def test_a_saved_classifier_opens_with_keras_alone_and_gives_the_same_answers(tmp_path):
+    sizes = {"same": (64, 64), "smaller": (20, 31), "larger": (90, 70)}
+    inputs = {k: RNG.integers(0, 256, (3, *s, 3), dtype="uint8") for k, s in sizes.items()}
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    made = {
+        "end": ("mobilenet_v2", SPEC, END, "float32"),
+        "stage": ("mobilenet_v2", SPEC, "stage4", "bfloat16"),
+        "grey": ("mobilenet_v2", InputSpec(32, 32, 1, "torch"), START, "float32"),
+        "caffe": ("vgg16", InputSpec(32, 32, 3, "caffe"), "stage3", "float32"),
+    }
+    expected = {}
+    for key, (name, spec, cut, precision) in made.items():
+        trained = untrained(cut, name, spec, precision=precision)
+        if cut in (END, START):
+            inputs_ = IMAGES[..., : spec.channels]
+            learn(trained.upper(), answers(trained.lower()) if cut == END else inputs_)
+
+        def twin(name=name, spec=spec, cut=cut, trained=trained):
+            keras.utils.set_random_seed(9)
+            network = TransferModel(name, spec, N_CLASSES, HEAD, cut)
+            network.trunk.set_weights(trained.trunk.get_weights())
+            return network.upper(), network.whole
+
+        portable = PortableModel(twin)
+        portable.save(trained.upper().get_weights(), tmp_path / f"{key}.keras")
+        exact = TransferModel(name, spec, N_CLASSES, HEAD, cut)
+        exact.whole.set_weights(trained.whole.get_weights())
+        for size, x in inputs.items():
+            expected[f"{key} {size}"] = answers(exact.whole, x[..., : spec.channels])
+    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
+    command = [sys.executable, "-c", RELOAD, str(tmp_path), *made]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "answers.npz")
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, atol=1e-5, err_msg=key)
+
+
+def test_pieces_that_were_made_before_do_not_get_into_the_file(tmp_path):
+    network = untrained("stage4")
+    network.upper(), network.lower(), network.between("stage4"), network.stage_of()
+    before = answers(network.whole)
+    network.whole.save(tmp_path / "whole.keras")
+    again = keras.saving.load_model(tmp_path / "whole.keras")
+    assert again.count_params() == network.whole.count_params()
+    np.testing.assert_allclose(answers(again), before, atol=1e-6)
+
+
+def test_backbones_of_these_tests_are_registered():
+    assert {"mobilenet_v2", "vgg16", "resnet50_v2"} <= set(BACKBONES.names())

@@ -1,0 +1,422 @@
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from convscope.errors import ConfigError, StorageError
+from convscope.progress import Progress
+from convscope.storage import cache_dir, exclusive
+from convscope.training import features as module
+from convscope.training.features import Features, batch_size_for, compute_features
+
+N_IMAGES, SIDE = 50, 12
+IMAGES = np.random.default_rng(0).integers(0, 256, (N_IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def network(seed: int = 83) -> keras.Model:
+    """A network with what matters: convolutions and statistics."""
+    keras.utils.set_random_seed(seed)
+    pixels = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Rescaling(1 / 255)(pixels)
+    x = keras.layers.Conv2D(8, 3)(x)
+    x = keras.layers.BatchNormalization()(x)
+    return keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(x))
+
+
+@pytest.fixture(scope="module")
+def net() -> keras.Model:
+    return network()
+
+
+class Counting:
+    """Images that count the batches that are taken from them, and may fail at one."""
+
+    def __init__(self, images=IMAGES, *, fail_at=None):
+        self.images, self.fail_at, self.batches = images, fail_at, 0
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, key):
+        if self.batches == self.fail_at:
+            raise KeyboardInterrupt
+        self.batches += 1
+        return self.images[key]
+
+
+class Told(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+def compute(net, source=None, source_key="images", *, progress=None, **changes) -> Features:
+    arguments = {"about": {"size": 12}, "batch_size": 16, "storage": "float32", **changes}
+    source = Counting() if source is None else source
+    return compute_features(
+        net, source, source_key, label="Features", progress=progress or Progress(), **arguments
+    )
+
+
+def root() -> Path:
+    return cache_dir() / "features"
+
+
+def content(features: Features) -> bytes:
+    return (root() / features.key / "features.npy").read_bytes()
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 25, 64])
+def test_they_are_what_the_network_says_the_last_batch_may_be_short(net, batch_size):
+    features = compute(net, batch_size=batch_size)
+    expected = net.predict(IMAGES, batch_size=N_IMAGES, verbose=0)
+    assert features.array.dtype == np.float32
+    np.testing.assert_allclose(features.array, expected, rtol=1e-5, atol=1e-6)
+    assert not features.array.flags.writeable
+
+
+def test_maps_keep_their_shape(net):
+    maps = keras.Model(net.input, net.layers[2].output)
+    features = compute(maps)
+    assert features.array.shape == (N_IMAGES, 10, 10, 8)
+    np.testing.assert_allclose(features.array, maps.predict(IMAGES, verbose=0), atol=1e-5)
+
+
+def test_the_second_time_nothing_is_computed(net, monkeypatch):
+    first = compute(net)
+    told, source = Told(), Counting()
+    again = network()
+
+    def never(batch):
+        raise AssertionError("the network was called")
+
+    monkeypatch.setattr(again, "predict_on_batch", never)
+    second = compute(again, source, progress=told)
+    assert second.key == first.key
+    assert source.batches == 0
+    assert told.lines == ["Features: found in the cache"]
+    np.testing.assert_array_equal(second.array, first.array)
+
+
+def test_the_network_is_called_once_for_each_batch_with_one_shape(monkeypatch):
+    net = network()
+    shapes, plain = [], net.predict_on_batch
+
+    def counted(batch):
+        shapes.append(batch.shape)
+        return plain(batch)
+
+    monkeypatch.setattr(net, "predict_on_batch", counted)
+    compute(net)
+    assert shapes == [(16, SIDE, SIDE, 3)] * 4
+    compute(net)
+    assert len(shapes) == 4
+
+
+def test_the_network_is_left_as_it_was():
+    net = network()
+    before = net.get_weights()
+    compute(net)
+    for mine, theirs in zip(net.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_a_weight_that_differs_in_its_last_bit_is_another_key(net, place):
+    other = network()
+    assert len(other.weights) == 6
+    values = other.get_weights()
+    values[place].flat[-1] = np.nextafter(values[place].flat[-1], np.float32(9))
+    other.set_weights(values)
+    first, second = compute(net), compute(other)
+    assert first.key != second.key
+    np.testing.assert_allclose(second.array, other.predict(IMAGES, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source_key": "other images"},
+        {"storage": "float16"},
+        {"about": {"size": 13}},
+        {"about": {"size": 12, "scaling": "tf"}},
+        {"about": {}},
+        {"source": Counting(IMAGES[:49])},
+    ],
+    ids=["source", "storage", "value", "more", "less", "length"],
+)
+def test_whatever_else_decides_is_in_the_key(net, changes):
+    first, source = compute(net), changes.get("source") or Counting()
+    second = compute(net, **{"source": source, **changes})
+    assert second.key != first.key
+    assert source.batches > 0
+
+
+def test_float16_takes_half_the_space_and_nearly_the_same_values(net):
+    wide, narrow = compute(net), compute(net, storage="float16")
+    assert narrow.array.dtype == np.float16
+    np.testing.assert_array_equal(narrow.array, wide.array.astype(np.float16))
+    assert len(content(narrow)) < 0.6 * len(content(wide))
+
+
+def test_a_feature_too_large_for_float16_is_one_line_not_infinity():
+    pixels = keras.Input((SIDE, SIDE, 3))
+    net = keras.Model(pixels, keras.layers.Rescaling(1000.0)(pixels))
+    with pytest.raises(ConfigError, match=r"too large for float16.*trunk.storage=float32"):
+        compute(net, storage="float16")
+    assert np.isfinite(compute(net).array).all()
+
+
+def test_an_interrupted_computation_goes_on_where_it_was(net, monkeypatch):
+    monkeypatch.setattr(module, "_SYNC_S", 0.0)
+    straight = content(compute(net))
+    shutil.rmtree(root())
+    with pytest.raises(KeyboardInterrupt):
+        compute(net, Counting(fail_at=2))
+    source = Counting()
+    features = compute(net, source)
+    # Four batches, of which two were done.
+    assert source.batches == 2
+    assert content(features) == straight
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from convscope.progress import Progress
+from convscope.training import features as module
+
+sys.path.insert(0, {here!r})
+from test_features import Counting, compute, network
+
+class Dying(Counting):
+    def __getitem__(self, key):
+        if self.batches == {batches}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(key)
+
+module._SYNC_S = {sync_s}
+{more}
+compute(network(), Dying())
+"""
+
+
+def start(*, batches=-1, sync_s=0.0, more="", **options) -> subprocess.Popen:
+    """Compute in a process of its own, which dies after some batches."""
+    here = str(Path(__file__).parent)
+    code = KILLED.format(here=here, batches=batches, sync_s=sync_s, more=textwrap.dedent(more))
+    return subprocess.Popen([sys.executable, "-c", code], **options)
+
+
+@pytest.mark.parametrize(("batches", "sync_s", "left"), [(3, 0.0, 1), (3, 1e9, 4)])
+def test_killed_in_the_middle_it_ends_with_the_same_bytes(net, batches, sync_s, left):
+    straight = content(compute(net))
+    shutil.rmtree(root())
+    assert start(batches=batches, sync_s=sync_s).wait() == -9
+    source = Counting()
+    assert content(compute(net, source)) == straight
+    assert source.batches == left
+
+
+@pytest.mark.parametrize("damage", ["rows", "header", "noted", "far", "shorter"])
+def test_what_a_kill_or_a_power_cut_left_is_used_only_where_it_is_whole(net, monkeypatch, damage):
+    monkeypatch.setattr(module, "_SYNC_S", 0.0)
+    features = compute(net)
+    straight, folder = content(features), root() / features.key
+    shutil.rmtree(root())
+    with pytest.raises(KeyboardInterrupt):
+        compute(net, Counting(fail_at=2))
+    path, noted = folder / "features.npy", folder / "rows_done"
+    assert noted.read_text() == "32\n"
+    match damage:
+        case "rows":  # Bytes after the last that were surely written.
+            path.write_bytes(path.read_bytes() + b"\xff" * 999)
+        case "header":
+            path.write_bytes(b"\0" * 128 + path.read_bytes()[128:])
+        case "noted":
+            noted.write_text("many")
+        case "far":
+            noted.write_text("49")
+        case "shorter":
+            path.write_bytes(path.read_bytes()[:-1])
+    source = Counting()
+    assert content(compute(net, source)) == straight
+    assert source.batches == (2 if damage == "rows" else 4)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "header", "absent", "other"])
+def test_damaged_features_under_an_intact_manifest_are_computed_anew(net, damage):
+    features = compute(net)
+    straight = content(features)
+    path = root() / features.key / "features.npy"
+    del features
+    match damage:
+        case "truncated":
+            path.write_bytes(straight[:-1])
+        case "empty":
+            path.write_bytes(b"")
+        case "header":
+            path.write_bytes(b"\0" * 64 + straight[64:])
+        case "absent":
+            path.unlink()
+        case "other":
+            np.save(path, np.zeros((3, 4), np.float32))
+    source = Counting()
+    assert content(compute(net, source)) == straight
+    assert source.batches == 4
+
+
+def test_killed_while_it_repairs_it_leaves_no_claim_behind(net, monkeypatch):
+    features = compute(net)
+    straight, folder = content(features), root() / features.key
+    (folder / "features.npy").write_bytes(straight[:300])
+    with pytest.raises(KeyboardInterrupt):
+        compute(net, Counting(fail_at=1))
+    # Else a file of full length whose bytes a power cut lost would pass for whole.
+    assert os.listdir(folder) == ["features.npy"]
+    assert content(compute(net)) == straight
+
+
+# Disk space.
+
+GIB = 2**30
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def small_disk(monkeypatch):
+    """A disk with room for so many sets of features beside the margin."""
+
+    def make(n_sets: float) -> None:
+        one = len(content(compute(network())))
+        shutil.rmtree(root())
+
+        def disk_usage(path):
+            there = sum(file.stat().st_size for file in root().rglob("features.npy"))
+            free = int(n_sets * one) - there + module._MARGIN_BYTES
+            return Usage(GIB, 0, free)
+
+        monkeypatch.setattr(module.shutil, "disk_usage", disk_usage)
+
+    return make
+
+
+def age(features: Features, days: float) -> None:
+    then = time.time() - days * 24 * 3600
+    os.utime(root() / features.key / "manifest.json", (then, then))
+
+
+def sets() -> set[str]:
+    return {path.name for path in root().iterdir()} - {"locks"}
+
+
+def test_too_small_a_disk_is_one_line_before_anything_is_computed(net, small_disk, monkeypatch):
+    small_disk(0.9)
+    source = Counting()
+    with pytest.raises(StorageError, match=r"GiB free; free some space, set CONVSCOPE_CACHE") as at:
+        compute(net, source)
+    assert "\n" not in str(at.value)
+    assert source.batches == 0
+    assert not list(root().rglob("manifest.json"))
+    monkeypatch.undo()
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(root().parent))
+    assert len(compute(net).array) == N_IMAGES
+
+
+def test_the_sets_that_were_not_used_for_the_longest_time_go_first(net, small_disk):
+    small_disk(3.5)
+    kept = [compute(net, source_key=f"{n}") for n in range(3)]
+    for features, days in zip(kept, (2, 3, 1), strict=True):
+        age(features, days)
+    # Used again, so not the oldest any more.
+    compute(net, source_key="1")
+    new = compute(net, source_key="new")
+    assert sets() == {kept[1].key, kept[2].key, new.key}
+    # Who reads them still can.
+    np.testing.assert_array_equal(kept[0].array, new.array)
+
+
+def test_a_locked_set_is_not_given_up(net, small_disk):
+    small_disk(2.5)
+    older, newer = compute(net, source_key="older"), compute(net, source_key="newer")
+    age(older, 2)
+    age(newer, 1)
+    with exclusive(root() / "locks" / f"{older.key}.lock", wait=False):
+        new = compute(net, source_key="new")
+    assert sets() == {older.key, new.key}
+
+
+def test_what_nobody_used_for_a_month_goes(net):
+    old, recent = compute(net, source_key="old"), compute(net, source_key="recent")
+    age(old, 31)
+    age(recent, 29)
+    new = compute(net, source_key="new")
+    assert sets() == {recent.key, new.key}
+
+
+def test_a_full_disk_is_one_line_and_a_later_call_goes_on(net):
+    straight = content(compute(net))
+    shutil.rmtree(root())
+    # A limit on the size of files is the full disk that needs no rights: more than the header.
+    more = """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    """
+    process = start(more=more, stderr=subprocess.PIPE, text=True)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("convscope.errors.StorageError: ")
+    assert "features.npy would be larger than the file size limit allows" in last
+    assert not list(root().rglob("manifest.json"))
+    assert content(compute(net)) == straight
+
+
+def test_two_processes_at_once_compute_once(net, tmp_path):
+    # The other process waits in its first batch until this one waits for it.
+    more = f"""
+        import time
+        from pathlib import Path
+        folder = Path({str(tmp_path)!r})
+        class Dying(Counting):
+            def __getitem__(self, key):
+                (folder / "computing").touch()
+                while not (folder / "go on").exists():
+                    time.sleep(0.01)
+                return super().__getitem__(key)
+    """
+    other = start(more=more)
+    while not (tmp_path / "computing").exists() and other.poll() is None:
+        time.sleep(0.01)
+
+    class Waiting(Told):
+        def say(self, text):
+            super().say(text)
+            (tmp_path / "go on").touch()
+
+    told, source = Waiting(), Counting()
+    features = compute(net, source, progress=told)
+    assert told.lines == [
+        "Waiting for another process that computes the same features",
+        "Features: found in the cache",
+    ]
+    assert source.batches == 0
+    assert other.wait() == 0
+    assert sets() == {features.key}
+
+
+@pytest.mark.parametrize(
+    ("side", "batch_size"), [(32, 512), (64, 256), (96, 128), (224, 32), (600, 16), (4096, 16)]
+)
+def test_batches_are_smaller_where_images_are_larger(side, batch_size):
+    assert batch_size_for(side) == batch_size
