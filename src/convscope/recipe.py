@@ -89,7 +89,8 @@ class TrunkSettings(Settings):
     )
     cut: str = Field(
         "end",
-        description="frozen up to here: 'end' (all of it), a stage or a layer, 'start' (nothing)",
+        description="frozen up to here: 'end' (all), 'before-last' (all but the last stage), a "
+        "stage, a layer, 'start' (nothing)",
     )
     head_epochs: int = Field(
         5, ge=0, description="epochs of the head alone, before the layers after the cut join in"

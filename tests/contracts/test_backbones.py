@@ -4,17 +4,20 @@ The lightest variant of each family is checked in every run; the others are mark
 """
 
 import dataclasses
+import math
 import re
 
 import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras.src.applications import imagenet_utils
 from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 
-from convscope.models.backbones import BACKBONES, Backbone
+from convscope.models.backbones import BACKBONES, SIZES, Backbone
+from convscope.models.geometry import geometry
 from convscope.models.preprocessing import SCALINGS, preprocessing_layers
 from convscope.models.weights import find_weights, load_weights
 from convscope.progress import Progress
@@ -143,6 +146,77 @@ def test_scales_pixels_as_its_family_does(backbone):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(x), expected, rtol=1e-5, atol=1e-5)
 
 
+# Keras asks their sizes whether branches have to be brought together while it builds them.
+OF_ONE_SIZE = {"nasnet_large", "nasnet_mobile"}
+
+
+def multiply_adds(trunk: keras.Model, side: int) -> int:
+    return sum(layer.multiply_adds for layer in geometry(trunk, square(side)))
+
+
+def dots(trunk: keras.Model, side: int) -> int:
+    """Count as TensorFlow sees it: output values times the weights that each is made of."""
+
+    @tf.function
+    def predict(images):
+        return trunk(images, training=False)
+
+    graph = predict.get_concrete_function(tf.TensorSpec((1, *square(side)))).graph
+    total = 0
+    for operation in graph.get_operations():
+        if operation.type in ("Conv2D", "DepthwiseConv2dNative"):
+            rows, columns, channels, _ = operation.inputs[1].shape
+            each = rows * columns * (channels if operation.type == "Conv2D" else 1)
+            total += math.prod(operation.outputs[0].shape) * each
+    return total
+
+
+@BUILT
+def test_its_multiply_adds_are_those_of_the_network(backbone):
+    sides = [side for side in SIZES if side >= backbone.smallest_size]
+    assert list(backbone.multiply_adds) == sides
+    if backbone.name not in OF_ONE_SIZE:
+        trunk = backbone.build((None, None, 3))
+        counts = {side: multiply_adds(trunk, side) for side in sides}
+        assert counts == backbone.multiply_adds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(OF_ONE_SIZE))
+@pytest.mark.parametrize("side", SIZES[1:])
+def test_multiply_adds_of_those_that_are_built_for_one_size(name, side):
+    backbone = BACKBONES.get(name)
+    assert multiply_adds(backbone.build(square(side)), side) == backbone.multiply_adds[side]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "xception", "resnet50"])
+def test_multiply_adds_are_those_of_the_compiled_graph(name):
+    """Counted without `geometry`: depthwise, separable and plain convolutions."""
+    backbone = BACKBONES.get(name)
+    assert dots(backbone.build(square(96)), 96) == backbone.multiply_adds[96]
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        # As published for 224 pixels with the classifier of 1,000 classes, which is added here.
+        ("mobilenet", 0.569),  # Howard et al. 2017, table 4
+        ("mobilenet_v2", 0.300),  # Sandler et al. 2018, table 4
+        ("efficientnet_b0", 0.39),  # Tan and Le 2019, table 2
+        ("resnet50", 3.8),  # He et al. 2016, table 1
+        ("resnet101", 7.6),
+        ("resnet152", 11.3),
+        ("nasnet_mobile", 0.564),  # Zoph et al. 2018, table 3
+        ("convnext_tiny", 4.5),  # Liu et al. 2022, table 1
+        ("convnext_xlarge", 60.9),
+    ],
+)
+def test_multiply_adds_are_the_published_ones(name, billions):
+    backbone = BACKBONES.get(name)
+    whole = backbone.multiply_adds[224] + 1000 * backbone.n_features
+    assert whole / 1e9 == pytest.approx(billions, rel=0.02)
+
+
 class CaughtError(Exception):
     pass
 
@@ -182,6 +256,9 @@ def test_builds_at_its_smallest_size_and_not_below(backbone):
     assert trunk.count_params() == KERAS[backbone.name][2] == backbone.n_params
     assert trunk.output_shape[-1] == backbone.n_features
     assert len(trunk.output_shape) == 4
+    # Built for one size it costs what it does when it is built for any.
+    side = backbone.smallest_size
+    assert backbone.multiply_adds.get(side) in (None, multiply_adds(trunk, side))
     if backbone.sensible_size > backbone.smallest_size:
         assert trunk.output_shape[1:3] == (1, 1)
     # Where the two differ by one, this was that size.

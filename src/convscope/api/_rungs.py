@@ -14,8 +14,8 @@ _RANGES = {
     "none": "0 to 255",
     "unit": "0 to 1",
     "tf": "-1 to 1",
-    "torch": "by ImageNet's mean and spread",
-    "caffe": "less ImageNet's mean, blue first",
+    "torch": "to mean 0 and spread 1",
+    "caffe": "blue first, less the mean",
 }
 
 
@@ -92,7 +92,8 @@ def plan_ladder(
     varied = RECIPES.get("probe")().augment
     views = "mirrored views" if varied == AugmentSettings(flip=True) else "varied views"
     add(views, views, "probe", probe)
-    tuned = _tuned(RECIPES.get("finetune")().trunk.cut, backbone)
+    cut = settings.get("trunk.cut", RECIPES.get("finetune")().trunk.cut)
+    tuned = _tuned(backbone.cut_at(cut), backbone)
     add(f"{tuned} fine-tuned", f"fine-tuning the {tuned}", "finetune", probe)
     return steps
 
@@ -115,7 +116,7 @@ def _change(name: str, config: RunConfig, before: RunConfig | None, backbone: Ba
         return "each image and its mirror image"
     if name == "varied views":
         return f"{config.trunk.views} varied versions of each image"
-    cut = config.trunk.cut
+    cut = backbone.cut_at(config.trunk.cut)
     return "all of the backbone learns too" if cut == "start" else f"what follows {cut} learns too"
 
 
@@ -130,7 +131,7 @@ def _tuned(cut: str, backbone: Backbone) -> str:
     if cut == "start":
         return "whole backbone"
     stages = list(backbone.stages)
-    if cut not in stages:
+    if cut not in stages[:-1]:
         return f"part after {cut}"
     n_after = len(stages) - 1 - stages.index(cut)
     return "last stage" if n_after == 1 else f"last {n_after} stages"

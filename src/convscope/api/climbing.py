@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import dataclasses
-import gc
 import json
 import logging
 import sys
@@ -100,15 +99,14 @@ def ladder(
     # What is wrong with data or weights is so for every rung: found out before there is a folder.
     dataset = load_for(steps[0].config.model_copy(update=place), data_dir, progress)
     assert dataset.val is not None
-    if weights != RANDOM:
-        from convscope.models.weights import find_weights
-
-        find_weights(backbone, weights, progress)
-
     path = Path(out) if out else ROOT / f"ladder-{dataset.name}-{model}-seed{seed}"
     about = f"{model} on {dataset.name}, seed {seed}"
     climb = Ladder(path, about, len(dataset.val.labels), tuple(step.rung for step in steps))
     del dataset
+    if weights != RANDOM and not climb.state_file.exists():
+        from convscope.models.weights import find_weights
+
+        find_weights(backbone, weights, progress)
     asked = {
         **{"model": model, **place, "seed": seed, "sizes": sorted({*sizes}), "epochs": epochs},
         **{"weights": weights, "settings": settings},
@@ -141,11 +139,12 @@ def ladder(
         if not trained:
             raise TrainingError(f"no rung could be trained: {climb.rungs[0].failure}")
         for rung in trained:
-            # Saved answers are not asked for again: each rung sees the test images once.
-            metrics = evaluate(path / rung.run, by="ladder", data_dir=data_dir, progress=progress)
+            run = Run.open(path / rung.run)
+            metrics = run.metrics
+            if "test" not in metrics:
+                metrics = evaluate(run, by="ladder", data_dir=data_dir, progress=progress)
             judged = dataclasses.replace(rung, test_accuracy=metrics["test"]["accuracy"])
             climb = _with_rung(climb, judged)
-            _forget_networks()
         _write(climb, asked)
     return climb
 
@@ -187,6 +186,9 @@ def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
                 f"{climb.path} was begun when the recipe of its rung '{name}' was another; "
                 "choose another --out"
             )
+    if all(rung.val_accuracy is None for rung in rungs):
+        # If every rung failed, it was no rung's fault; it may be mended by now.
+        return climb
     return dataclasses.replace(climb, rungs=rungs)
 
 
@@ -283,7 +285,6 @@ def _forget_networks() -> None:
         import keras
 
         keras.utils.clear_session()
-    gc.collect()
 
 
 @contextlib.contextmanager

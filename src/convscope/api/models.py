@@ -58,9 +58,10 @@ def describe(
     backends.configure()
     spec = InputSpec(size, size, channels, _scaling(config))
     network = build_model(config, spec, n_classes)
+    stages = BACKBONES.get(model).stages if backbone else None
     if picture is not None:
-        draw_architecture(network, Path(picture), title=model)
-    return model_sheet(network)
+        draw_architecture(network, Path(picture), title=model, stages=stages)
+    return model_sheet(network, stages)
 
 
 def run_config(run: Run) -> RunConfig:

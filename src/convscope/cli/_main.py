@@ -27,7 +27,7 @@ app.command("predict")(predict.predict)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.command("datasets")(catalogue.datasets)
-app.command("recipes")(catalogue.recipes)
+app.add_typer(catalogue.recipes, name="recipes")
 app.command("runs")(runs.runs)
 
 EXTRA_OF = {

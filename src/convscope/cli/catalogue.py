@@ -1,6 +1,14 @@
-"""`convscope datasets` and `convscope recipes`."""
+"""`convscope datasets`, `convscope recipes` and `convscope recipes show`."""
+
+from typing import Annotated
+
+import typer
 
 from convscope.cli._tables import TEXT, print_table
+
+recipes = typer.Typer(invoke_without_command=True)
+
+_TRAINS = {"network": "a network from scratch", "backbone": "a pretrained backbone"}
 
 
 def datasets() -> None:
@@ -16,11 +24,53 @@ def datasets() -> None:
     )
 
 
-def recipes() -> None:
-    """List the recipes: how a model is trained, what it costs, what to expect."""
+@recipes.callback()
+def list_recipes(context: typer.Context) -> None:
+    """List the recipes: how a model is trained, and which kind of model each is for.
+
+    Give one to 'convscope train --recipe NAME'; 'convscope recipes show NAME' tells what it costs,
+    what to expect and all of its settings, each of which --set changes.
+    """
+    if context.invoked_subcommand is not None:
+        return
     from convscope.recipes import RECIPES
 
     print_table(
-        [("recipe", TEXT), ("what it does", TEXT)],
-        ([entry.name, entry.summary] for entry in RECIPES.entries()),
+        [("recipe", TEXT), ("trains", TEXT), ("what it does", TEXT)],
+        (
+            [entry.name, _TRAINS[entry.info["trains"]], entry.summary]
+            for entry in sorted(RECIPES.entries(), key=lambda e: (e.info["trains"], e.name))
+        ),
     )
+
+
+@recipes.command("show")
+def show_recipe(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="See 'convscope recipes'.")],
+) -> None:
+    """Print what a recipe does, its command, cost and expected accuracy, and its settings.
+
+    The settings are YAML: save them, change them, and give them to 'convscope train --config FILE'.
+
+    For example:
+
+        convscope recipes show probe
+        convscope recipes show finetune > mine.yaml
+    """
+    import inspect
+
+    import yaml
+
+    from convscope.recipes import RECIPES
+
+    entry = RECIPES.entry(name)
+    about = [
+        f"{name}: trains {_TRAINS[entry.info['trains']]}",
+        "",
+        *inspect.cleandoc(entry.doc).splitlines(),
+    ]
+    for line in about:
+        # As comments, so that the whole is a configuration.
+        typer.echo(f"# {line}".rstrip())
+    settings = {"recipe": name, **entry.value().model_dump(mode="json")}
+    typer.echo(yaml.safe_dump(settings, sort_keys=False), nl=False)

@@ -81,14 +81,16 @@ def ladder(
             after_rung=lambda so_far: _print_rungs(so_far, console(stderr=True)),
         )
     except KeyboardInterrupt:
-        typer.echo(
-            f"\nStopped. What is trained is kept; go on with: {_command(context.params)}", err=True
-        )
+        # In the order of --help, whatever the order was.
+        names = [str(each.name) for each in context.command.params]
+        given = {name: context.params[name] for name in names if name in context.params}
+        typer.echo(f"\nStopped. What is trained is kept; go on with: {_command(given)}", err=True)
         raise typer.Exit(130) from None
     screen = console()
     _print_rungs(done, screen)
     screen.print()
     screen.print(done.conclusion, markup=False)
+    screen.print(done.caution, markup=False)
     screen.print()
     for label, path in (
         ("picture", done.picture),

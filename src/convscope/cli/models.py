@@ -1,35 +1,78 @@
 """`convscope models` and `convscope models show`."""
 
+import json as json_format
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from convscope.cli._options import picture_path
+from convscope.cli._options import Json, picture_path
 
-app = typer.Typer(invoke_without_command=True, help="List the models, or look into one.")
+app = typer.Typer(invoke_without_command=True)
 
 
 @app.callback()
-def models(context: typer.Context) -> None:
-    """List the models; 'convscope models show NAME' looks into one."""
+def models(context: typer.Context, json: Json = False) -> None:
+    """List the models: networks that learn from scratch, and pretrained backbones.
+
+    A backbone has learnt from a million photographs (ImageNet). Its last feature map goes into a
+    new head that learns your classes, with less time and fewer images than from scratch. More
+    multiply-adds are mostly more accurate, and slower; twice the image size takes four times as
+    many. Small images are enlarged, since far below its native size a backbone sees little.
+
+    For example:
+
+        # any backbone of the list, under a new head
+        convscope train --model mobilenet_v2
+        # what it costs at a size, what learns, and a picture of it
+        convscope models show mobilenet_v2 --image-size 96
+        # for a program
+        convscope models --json
+    """
     if context.invoked_subcommand is not None:
         return
-    from convscope.cli._tables import TEXT, print_table
-    from convscope.models import MODELS
+    from convscope.cli import _models_list
 
-    print_table(
-        [("model", TEXT), ("what it is", TEXT)],
-        ([entry.name, entry.summary] for entry in MODELS.entries()),
-    )
+    if json:
+        typer.echo(json_format.dumps(_models_list.as_json(), indent=2))
+    else:
+        _models_list.print_lists()
 
 
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="See 'convscope models'.")],
-    image_size: Annotated[int, typer.Option(min=1, help="Side of the input in pixels.")] = 32,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose head a backbone gets and what of it learns; see 'convscope recipes'. "
+            "Default: probe."
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Side of the input in pixels. Default: the recipe's, else 32."),
+    ] = None,
     channels: Annotated[int, typer.Option(min=1, max=3, help="1 for grey, 3 for RGB.")] = 3,
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 10,
+    cut: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE",
+            help="A backbone is frozen up to here: end, a stage, or start. See what learns then. "
+            "Default: the recipe's.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any other setting, such as head.hidden=[128]."
+        ),
+    ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Each layer inside a backbone, not its stages: long."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(callback=picture_path, help="Where the picture goes. Default: NAME.png."),
@@ -38,65 +81,49 @@ def show(
     """Show a model: its layers, the arithmetic of each size, and a picture.
 
     The geometry sheet writes out N_out = floor((N_in + 2p - k)/s) + 1 with the numbers of each
-    layer, how much of the image one value sees (receptive field), and what it costs.
+    layer, how much of the image one value sees (receptive field), and what it costs. For a
+    backbone it goes stage by stage; --layers opens them. No weights are needed.
+
+    For example:
+
+        convscope models show cnn-functional
+        # the tutorial's classifier on VGG16
+        convscope models show vgg16 --recipe tutorial-transfer
+        # how many parameters learn when the last stage is fine-tuned
+        convscope models show resnet50_v2 --recipe finetune --cut stage3
     """
     from convscope import api
-    from convscope.cli._tables import NUMBER, TEXT, console, print_table
+    from convscope.cli import _model_sheet
+    from convscope.cli._tables import console
+    from convscope.errors import ConfigError
+    from convscope.models import is_backbone
+    from convscope.models.backbones import BACKBONES
+    from convscope.recipe import parse_setting
+    from convscope.recipes import default_recipe
 
+    backbone = BACKBONES.get(name) if is_backbone(name) else None
+    if cut is not None and backbone is None:
+        raise ConfigError(f"--cut is for pretrained backbones; nothing of {name} is frozen")
+    given: dict[str, Any] = dict(parse_setting(text) for text in settings or [])
+    if cut is not None:
+        given["trunk.cut"] = cut
     picture = out or Path(f"{name}.png")
     sheet = api.describe(
-        name, image_size=image_size, channels=channels, n_classes=classes, picture=picture
+        name,
+        recipe=recipe,
+        image_size=image_size,
+        channels=channels,
+        n_classes=classes,
+        settings=given,
+        picture=picture,
     )
-    print_table(
-        [("layer", TEXT), ("type", TEXT), ("output shape", TEXT), ("parameters", NUMBER)],
-        ([row.name, row.kind, _shape(row.output_shape), f"{row.params:,}"] for row in sheet.layers),
-        title=f"{name}, {image_size} x {image_size} x {channels}, {classes} classes",
-    )
-    print_table(
-        [("", TEXT), ("", NUMBER)],
-        [
-            ["total parameters", f"{sheet.n_params:,}"],
-            ["trainable", f"{sheet.n_trainable:,}"],
-            ["not trainable", f"{sheet.n_params - sheet.n_trainable:,}"],
-        ],
-    )
-    console().print()
-    print_table(
-        [
-            ("layer", TEXT),
-            ("kernel k", NUMBER),
-            ("stride s", NUMBER),
-            ("padding 2p", NUMBER),
-            ("size N_out = floor((N_in + 2p - k)/s) + 1", TEXT),
-            ("sees, pixels", NUMBER),
-            ("parameters", NUMBER),
-            ("multiply-adds", NUMBER),
-        ],
-        [
-            *(
-                [
-                    layer.name,
-                    _pair(layer.kernel),
-                    _pair(layer.stride),
-                    _pair(layer.padding),
-                    layer.formula or _shape(layer.output_shape),
-                    _pair(layer.receptive_field),
-                    f"{layer.params:,}",
-                    f"{layer.multiply_adds:,}",
-                ]
-                for layer in sheet.geometry
-            ),
-            ["all", *[None] * 5, f"{sheet.n_params:,}", f"{sheet.n_multiply_adds:,}"],
-        ],
-    )
+    title = f"{name}, {_model_sheet.shape(sheet.image_shape)}, {classes} classes"
+    if backbone is not None:
+        _model_sheet.print_backbone(backbone)
+        title += f", head of the recipe {recipe or default_recipe(backbone=True)}"
+    _model_sheet.print_layers(sheet, title)
+    if sheet.stages and not layers:
+        _model_sheet.print_stages(sheet)
+    else:
+        _model_sheet.print_geometry(sheet)
     console().print(f"\npicture  {picture}", markup=False, soft_wrap=True)
-
-
-def _shape(shape: tuple[int | None, ...]) -> str:
-    return " x ".join("any" if side is None else str(side) for side in shape)
-
-
-def _pair(pair: tuple[int, int] | None) -> str | None:
-    if pair is None:
-        return None
-    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]} x {pair[1]}"

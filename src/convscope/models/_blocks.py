@@ -1,20 +1,30 @@
 """What an architecture picture shows: the layers of a model, gathered into a few blocks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convscope.models.geometry import LayerGeometry
+from convscope.models.stages import by_stage
 from convscope.models.structure import as_functional
 
 if TYPE_CHECKING:
     import keras
 
+# A backbone with fewer stages than this is better shown by resolution.
+_FEWEST_STAGES = 3
+
 # More blocks than this do not fit side by side on a page; then layers are gathered by resolution.
 MOST_BLOCKS = 14
 
 # Layers that prepare the image, and those that only dress the layer before them.
-_PREPARING = {"Resizing": "resized", "Rescaling": "rescaled", "Normalization": "normalised"}
+_PREPARING = {
+    "Concatenate": "grey as colour",
+    "Normalization": "normalised",
+    "Rescaling": "rescaled",
+    "Resizing": "resized",
+    "Take": "blue first",
+}
 _DRESSING = {
     "Activation": "activation",
     "BatchNormalization": "norm",
@@ -66,17 +76,22 @@ class Block:
     slices: int = 1
 
 
-def blocks(model: "keras.Model", sheet: list[LayerGeometry]) -> list[Block]:
+def blocks(
+    model: "keras.Model", sheet: list[LayerGeometry], stages: Mapping[str, str] | None = None
+) -> list[Block]:
     """Return the blocks of a model's picture, in the order of the data.
 
     Args:
         model: The model.
         sheet: Its geometry.
+        stages: Those of the backbone inside it, as in `Backbone.stages`.
     """
     image, body = _image_block(sheet)
     activations = _activations(model)
     groups = _dressed(body)
-    if len(groups) < MOST_BLOCKS:
+    if stages and len(stages) >= _FEWEST_STAGES:
+        shown = _backbone_blocks(body, stages, activations, image.shape)
+    elif len(groups) < MOST_BLOCKS:
         shown = [_layer_block(group, activations, image.shape) for group in groups]
     else:
         shown = _stage_blocks(body, activations, image.shape)
@@ -131,6 +146,34 @@ def _layer_block(
     )
 
 
+def _backbone_blocks(
+    body: list[LayerGeometry],
+    stages: Mapping[str, str],
+    activations: dict[str, str],
+    image: tuple[int, ...],
+) -> list[Block]:
+    """Draw each stage as large as the map that leaves it, and the layers of the head alone."""
+    shown = []
+    around: list[LayerGeometry] = []
+    for stage in by_stage(body, stages):
+        if stage.name not in stages:
+            around.append(stage.output)
+            continue
+        details = [*_costs(stage.layers), _sees(stage.output, image)]
+        shape = stage.output.output_shape
+        shown.append(
+            Block(
+                role="conv",
+                title=stage.name,
+                lines=[_shape(shape), f"{len(stage.layers)} layers, {stage.n_convolutions} conv"],
+                details=[line for line in details if line],
+                shape=shape,
+                slices=max(1, stage.n_convolutions),
+            )
+        )
+    return shown + [_layer_block(group, activations, image) for group in _dressed(around)]
+
+
 def _stage_blocks(
     body: list[LayerGeometry], activations: dict[str, str], image: tuple[int, ...]
 ) -> list[Block]:
@@ -182,7 +225,7 @@ def _stage_block(
     )
 
 
-def _costs(group: list[LayerGeometry]) -> list[str]:
+def _costs(group: Sequence[LayerGeometry]) -> list[str]:
     params = sum(layer.params for layer in group)
     multiply_adds = sum(layer.multiply_adds for layer in group)
     lines = []

@@ -1,7 +1,7 @@
 """A picture of an architecture: each layer as a block, as large as its feature map."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,13 +39,15 @@ def draw_architecture(
     path: Path,
     input_shape: Sequence[int] | None = None,
     title: str | None = None,
+    stages: Mapping[str, str] | None = None,
 ) -> None:
     """Draw a model's architecture into a picture file.
 
     Up to a dozen layers are drawn one by one, with the window that each convolution and pooling
-    slides over the map before it; deeper networks by stage, a block for all the layers with the
-    same resolution. Block heights follow the height of the feature map and block widths the
-    channels; where the extremes are too far apart for paper, differences are compressed.
+    slides over the map before it; deeper networks by stage: the given ones, each as large as the
+    map that leaves it, else a block for all the layers with the same resolution. Block heights
+    follow the height of the feature map and block widths the channels; where the extremes are too
+    far apart for paper, differences are compressed.
 
     Args:
         model: A built model in any style.
@@ -53,6 +55,7 @@ def draw_architecture(
         input_shape: (height, width, channels) of the image; None takes the size that the network
             works at.
         title: What stands on top; None takes the model's name.
+        stages: Those of the backbone inside the model, as in `Backbone.stages`.
 
     Raises:
         ShapeError: If the model is not built, does not take that shape, or takes any size and
@@ -63,7 +66,7 @@ def draw_architecture(
     from matplotlib.figure import Figure
 
     sheet = geometry(model, input_shape)
-    shown = blocks(model, sheet)
+    shown = blocks(model, sheet, stages)
     solids = _solids(shown)
     slots = [_slot_width(block, solid) for block, solid in zip(shown, solids, strict=True)]
     content = sum(slots) + _GAP * (len(slots) - 1)

@@ -1,11 +1,13 @@
 """Everything that can be told about a model before it is trained."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convscope.models.geometry import LayerGeometry, geometry
-from convscope.models.structure import LayerRow, layer_table
+from convscope.models.stages import StageGeometry, by_stage
+from convscope.models.structure import LayerRow, as_functional, image_shape, layer_table
 
 if TYPE_CHECKING:
     import keras
@@ -18,6 +20,9 @@ class ModelSheet:
     Attributes:
         layers: A row for each layer, as in Keras' summary.
         geometry: What each layer does to the feature map.
+        stages: The same gathered by the stages of the backbone; empty if there is none.
+        learning: How many parameters of each layer training changes, by its name in `geometry`.
+        image_shape: (height, width, channels) that the network works at.
         n_params: Numbers that the model holds.
         n_trainable: Those of them that training changes.
         n_multiply_adds: For one image.
@@ -25,13 +30,20 @@ class ModelSheet:
 
     layers: list[LayerRow]
     geometry: list[LayerGeometry]
+    stages: list[StageGeometry]
+    learning: dict[str, int]
+    image_shape: tuple[int, int, int]
     n_params: int
     n_trainable: int
     n_multiply_adds: int
 
 
-def model_sheet(model: "keras.Model") -> ModelSheet:
+def model_sheet(model: "keras.Model", stages: Mapping[str, str] | None = None) -> ModelSheet:
     """Return the sheet of a built model, in any style.
+
+    Args:
+        model: The model.
+        stages: Those of the backbone inside it, as in `Backbone.stages`.
 
     Raises:
         ShapeError: If the model is not built.
@@ -40,7 +52,23 @@ def model_sheet(model: "keras.Model") -> ModelSheet:
     return ModelSheet(
         layers=layer_table(model),
         geometry=sheet,
+        stages=by_stage(sheet, stages) if stages else [],
+        learning=_learning(model),
+        image_shape=image_shape(model),
         n_params=model.count_params(),
         n_trainable=sum(math.prod(weight.shape) for weight in model.trainable_weights),
         n_multiply_adds=sum(layer.multiply_adds for layer in sheet),
     )
+
+
+def _learning(model: "keras.Model", prefix: str = "") -> dict[str, int]:
+    import keras
+
+    numbers: dict[str, int] = {}
+    for layer in as_functional(model).layers:
+        name = prefix + layer.name
+        if isinstance(layer, keras.Model):
+            numbers |= _learning(layer, f"{name}/")
+        else:
+            numbers[name] = sum(math.prod(weight.shape) for weight in layer.trainable_weights)
+    return numbers

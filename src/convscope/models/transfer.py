@@ -38,9 +38,10 @@ class TransferModel:
             are given to it as colour ones with three equal channels.
         n_classes: At least 2.
         head: The head's settings.
-        cut: What lies before is frozen: "end" (the whole trunk), a stage or layer of the backbone,
-            or "start" (nothing). BatchNorm inside the trunk keeps its statistics even behind
-            the cut: those of a small batch would destroy what the trunk has learnt.
+        cut: What lies before is frozen: "end" (the whole trunk), "before-last" (all but the last
+            stage), a stage or layer of the backbone, or "start" (nothing). BatchNorm inside the
+            trunk keeps its statistics even behind the cut: those of a small batch would destroy
+            what the trunk has learnt.
 
     Attributes:
         whole: From pixels (batch, any height, any width, channels) in 0..255 to probabilities
@@ -60,7 +61,7 @@ class TransferModel:
 
         self.backbone = BACKBONES.get(name)
         _check(self.backbone, spec, n_classes)
-        self.cut = cut
+        self.cut = self.backbone.cut_at(cut)
         self.trunk = self.backbone.build((spec.height, spec.width, 3))
         self._spec = spec
         pooling = {"avg": keras.layers.GlobalAveragePooling2D, "flatten": keras.layers.Flatten}
@@ -87,7 +88,7 @@ class TransferModel:
         """
         import keras
 
-        where = self.cut if cut is None else cut
+        where = self.cut if cut is None else self.backbone.cut_at(cut)
         pixels = self._pixels()
         x = _chain(self._preprocessing, pixels)
         if where == END:
@@ -281,7 +282,7 @@ def _check(backbone: Backbone, spec: InputSpec, n_classes: int) -> None:
 
 
 def _no_such_cut(backbone: Backbone, where: str) -> str:
-    stages = ", ".join([START, *list(backbone.stages)[:-1], END])
+    stages = ", ".join([START, *list(backbone.stages)[:-1], "before-last", END])
     return (
         f"{backbone.name} cannot be cut at '{where}'; choose one of: {stages}, or a layer that all "
         "data passes through"

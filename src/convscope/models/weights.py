@@ -89,6 +89,17 @@ def weights_at_hand(backbone: Backbone) -> Path | None:
     return path
 
 
+def weights_folders() -> list[tuple[str, Path]]:
+    """Return where weights are looked for before they are downloaded, the first place first.
+
+    Returns:
+        A name for people and the folder, which need not exist, of each.
+    """
+    own = _own_folder()
+    places = [("Keras' cache", _keras_models())]
+    return places if own is None else [(f"${WEIGHTS_VARIABLE}", own), *places]
+
+
 def is_published(backbone: Backbone, found: FoundWeights) -> bool:
     """Say whether a file is, byte for byte, the one that Keras publishes for this backbone.
 
@@ -138,10 +149,13 @@ def _own_folder() -> Path | None:
     return Path(chosen).expanduser() if chosen else None
 
 
-def _in_keras_cache(backbone: Backbone) -> Path:
+def _keras_models() -> Path:
     home = os.environ.get("KERAS_HOME")
-    folder = Path(home) if home else Path("~/.keras").expanduser()
-    return folder / "models" / backbone.weights.name
+    return (Path(home) if home else Path("~/.keras").expanduser()) / "models"
+
+
+def _in_keras_cache(backbone: Backbone) -> Path:
+    return _keras_models() / backbone.weights.name
 
 
 def _names(backbone: Backbone) -> Iterator[str]:

@@ -21,13 +21,13 @@ def finetune() -> Recipe:
     """
     return Recipe(
         optimizer=OptimizerSettings(
-            name="adamw", learning_rate=1e-3, weight_decay=0.05, layer_decay=0.7
+            name="adamw", learning_rate=1e-3, weight_decay=0.05, layer_decay=0.5
         ),
-        schedule=ScheduleSettings(name="cosine", warmup_epochs=0.5),
+        schedule=ScheduleSettings(name="cosine", warmup_epochs=1),
         augment=AugmentSettings(flip=True),
         head=HeadSettings(pooling="avg", standardise=True, dropout=0.3),
         trunk=TrunkSettings(
-            scaling="own", cut="stage4", views=2, head_epochs=4, head_learning_rate=1e-3
+            scaling="own", cut="before-last", views=2, head_epochs=4, head_learning_rate=1e-3
         ),
         label_smoothing=0.1,
         batch_size=128,

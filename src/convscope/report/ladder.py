@@ -55,7 +55,7 @@ def draw_ladder(rungs: Sequence[Rung], n_val: int, path: Path, *, about: str) ->
         y = top + _ROW * (row + 0.5)
         known = rung.val_accuracy is not None
         write(_NAMES, y - 0.02, rung.name, fontsize=10.5, color=INK if known else FAINT)
-        change = textwrap.shorten(rung.change, 50, placeholder=" …")
+        change = textwrap.shorten(rung.change, 52, placeholder=" …")
         write(_NAMES, y + 0.145, change, fontsize=8, color=FAINT)
         middle: dict[str, Any] = {"va": "center_baseline"}
         if rung.val_accuracy is None:

@@ -103,6 +103,16 @@ class Ladder:
         """What gained most, by validation images alone."""
         return conclude(self.rungs, self.n_val)
 
+    @property
+    def caution(self) -> str:
+        """How small a gain at the best rung's accuracy may be chance."""
+        best = max((rung.val_accuracy or 0.0 for rung in self.rungs), default=0.0)
+        points = 100 * chance(best, best, self.n_val)
+        return (
+            f"One seed and {self.n_val:,} validation images: near {best:.0%}, a difference of "
+            f"less than {points:.1f} points may be chance."
+        )
+
 
 def conclude(rungs: Sequence[Rung], n_val: int) -> str:
     """Say in a sentence or two what brought the accuracy, by validation images alone.

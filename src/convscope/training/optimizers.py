@@ -83,6 +83,8 @@ def _sharing(kind: Any, shares: Mapping[str, float]) -> Any:
     class Sharing(kind):
         """Learns some variables more slowly."""
 
+        weight_decay: Any
+
         def build(self, variables: Any) -> None:
             # Attributes of Keras objects are tracked; a plain tuple of numbers is left alone.
             self.shares = tuple(shares.get(variable.path, 1.0) for variable in variables)
@@ -95,7 +97,7 @@ def _sharing(kind: Any, shares: Mapping[str, float]) -> Any:
 
         def _apply_weight_decay(self, variables: Any) -> None:
             # Decay is a step too: with the whole rate it would outweigh what is learnt slowly.
-            whole: float | None = self.weight_decay
+            whole = self.weight_decay
             for variable in variables if whole else ():
                 self.weight_decay = whole * self.shares[self._get_variable_index(variable)]
                 super()._apply_weight_decay([variable])

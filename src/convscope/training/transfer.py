@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from convscope.models.backbones import BACKBONES
 from convscope.models.folding import fold_batch_norm
 from convscope.models.saving import PortableModel
 from convscope.models.transfer import (
@@ -67,7 +68,8 @@ def train_transfer(
         StorageError: If something cannot be written.
     """
     assert dataset.val is not None
-    n_classes, cut = len(dataset.class_names), config.trunk.cut
+    n_classes = len(dataset.class_names)
+    cut = BACKBONES.get(config.model).cut_at(config.trunk.cut)
     keras.utils.set_random_seed(config.seed)
     frozen = _build(config, spec, n_classes, config.head, weights, config.trunk.precision)
     rows, columns, _ = frozen.map_shape
@@ -112,6 +114,9 @@ def train_transfer(
 
     def twin_of_head() -> tuple[keras.Model, keras.Model]:
         twins.append(_build(config, spec, n_classes, head, weights, "float32"))
+        if weights is None:
+            # Random weights are drawn anew; the frozen ones have to be the network's.
+            twins[0].trunk.set_weights(network.trunk.get_weights())
         return twins[0].head, twins[0].whole
 
     save_head = PortableModel(twin_of_head).save
@@ -207,7 +212,9 @@ def _about(config: RunConfig, spec: InputSpec, kind: str, precision: str) -> dic
         "kind": kind,
         "backbone": config.model,
         # Where all is frozen, features do not depend on where it could be cut.
-        "cut": None if kind == _PIXELS_TO_FEATURES else config.trunk.cut,
+        "cut": None
+        if kind == _PIXELS_TO_FEATURES
+        else BACKBONES.get(config.model).cut_at(config.trunk.cut),
         "pooling": config.head.pooling,
         "input": [*spec.shape, spec.scaling],
         "precision": precision,
@@ -241,7 +248,7 @@ class _Extractor:
         return self._compute(_CUT_TO_FEATURES, maps.array, maps.key, label)
 
     def _compute(self, kind: str, source: Source, key: str, label: str) -> Features:
-        cut = self._config.trunk.cut
+        cut = self._frozen.cut
         if kind not in self._networks:
             network = {
                 _PIXELS_TO_FEATURES: lambda: self._frozen.lower(END),

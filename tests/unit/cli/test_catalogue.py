@@ -2,7 +2,10 @@
 
 import shutil
 
+import pytest
+
 from convscope.datasets import DATASETS
+from convscope.recipe import Recipe, read_config, resolve
 from convscope.recipes import RECIPES
 from convscope.run import Run
 
@@ -24,6 +27,27 @@ def test_all_recipes_are_listed(cli):
     for entry in RECIPES.entries():
         assert entry.name in done.out
         assert entry.summary in " ".join(done.out.split())
+    lines = {line.split()[0]: line for line in done.out.splitlines()[1:]}
+    assert "a network from scratch" in lines["tutorial"]
+    assert "a pretrained backbone" in lines["finetune"]
+
+
+@pytest.mark.parametrize("entry", RECIPES.entries(), ids=lambda entry: entry.name)
+def test_a_recipe_is_shown_as_a_configuration(cli, tmp_path, entry):
+    done = cli("recipes", "show", entry.name)
+    assert done.code == 0
+    words = " ".join(done.out.replace("#", " ").split())
+    assert " ".join(entry.doc.split()) in words
+    file = tmp_path / "mine.yaml"
+    file.write_text(done.out)
+    settings = read_config(file)
+    assert settings["recipe"] == entry.name
+    assert resolve(Recipe(), settings) == resolve(entry.value(), {"recipe": entry.name})
+
+
+def test_an_unknown_recipe_is_not_shown(fails):
+    line = fails(2, "recipes", "show", "prob")
+    assert "unknown recipe 'prob'; did you mean 'probe'?" in line
 
 
 def test_runs_are_listed_oldest_first_with_their_state(cli, digits_run, tmp_path):

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     import keras
 
 
+SIZES = (32, 96, 160, 224)
+"""Sides in pixels for which the cost of each backbone is stated."""
+
+
 @dataclass(frozen=True)
 class WeightsFile:
     """ImageNet weights as Keras publishes them, without the classifier.
@@ -55,6 +59,9 @@ class Backbone:
         weights: The published file.
         stages: In the order of the data, the name of each stage and of the layer that ends it. The
             network can be cut there: everything after it depends on that layer's output alone.
+        multiply_adds: For one image through the network without its classifier, by the image's
+            side in pixels: for each of `SIZES` that it can be built for. Counted as in
+            `models.geometry`: convolutions and dense layers, no biases and no normalisation.
         after_loading: Called on the network when ImageNet weights have been loaded, for what Keras
             does to it only then.
     """
@@ -73,7 +80,20 @@ class Backbone:
     top1_source: str
     weights: WeightsFile
     stages: Mapping[str, str] = field(default_factory=dict)
+    multiply_adds: Mapping[int, int] = field(default_factory=dict)
     after_loading: "Callable[[keras.Model], None] | None" = None
+
+    def cut_at(self, where: str) -> str:
+        """Return the name of the place that `trunk.cut` means.
+
+        Args:
+            where: "before-last" is the stage before the last one; anything else names a place
+                itself.
+        """
+        if where != "before-last":
+            return where
+        names = list(self.stages)
+        return names[-2] if len(names) > 1 else "start"
 
     @property
     def summary(self) -> str:

@@ -1,9 +1,16 @@
 """DenseNet: each layer sees the outputs of all layers before it, so few channels go a long way."""
 
-from convscope.models.backbones import Backbone, WeightsFile, keras_application, register
+from convscope.models.backbones import SIZES, Backbone, WeightsFile, keras_application, register
 
 
-def _densenet(depth: int, n_params: int, n_features: int, top1: float, md5: str) -> Backbone:
+def _densenet(
+    depth: int,
+    n_params: int,
+    n_features: int,
+    multiply_adds: tuple[int, int, int, int],
+    top1: float,
+    md5: str,
+) -> Backbone:
     file = f"densenet{depth}_weights_tf_dim_ordering_tf_kernels_notop.h5"
     return Backbone(
         name=f"densenet{depth}",
@@ -16,6 +23,7 @@ def _densenet(depth: int, n_params: int, n_features: int, top1: float, md5: str)
         sensible_size=61,
         n_params=n_params,
         n_features=n_features,
+        multiply_adds=dict(zip(SIZES, multiply_adds, strict=True)),
         top1=top1,
         top1_source="https://keras.io/api/applications/",
         weights=WeightsFile(
@@ -35,7 +43,28 @@ def _densenet(depth: int, n_params: int, n_features: int, top1: float, md5: str)
 
 
 register(
-    _densenet(121, 7_037_504, 1024, 0.750, "30ee3e1110167f948a6b9946edeeb738"),
-    _densenet(169, 12_642_880, 1664, 0.762, "b8c4d4c20dd625c148057b9ff1c1176b"),
-    _densenet(201, 18_321_984, 1920, 0.773, "c13680b51ded0fb44dff2d8f86ac8bb1"),
+    _densenet(
+        121,
+        7_037_504,
+        1024,
+        (57_819_136, 520_372_224, 1_445_478_400, 2_833_137_664),
+        0.750,
+        "30ee3e1110167f948a6b9946edeeb738",
+    ),
+    _densenet(
+        169,
+        12_642_880,
+        1664,
+        (68_534_272, 616_808_448, 1_713_356_800, 3_358_179_328),
+        0.762,
+        "b8c4d4c20dd625c148057b9ff1c1176b",
+    ),
+    _densenet(
+        201,
+        18_321_984,
+        1920,
+        (87_539_712, 787_857_408, 2_188_492_800, 4_289_445_888),
+        0.773,
+        "c13680b51ded0fb44dff2d8f86ac8bb1",
+    ),
 )

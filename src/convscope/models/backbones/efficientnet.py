@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from convscope.models.backbones import Backbone, WeightsFile, keras_application, register
+from convscope.models.backbones import SIZES, Backbone, WeightsFile, keras_application, register
 
 if TYPE_CHECKING:
     import keras
@@ -57,6 +57,17 @@ _VARIANTS = {
     7: (3.1, 600, 64_097_687, 2560, 0.843, "cbcfe4450ddf6f3ad90b1b398090fe4a"),
 }
 
+_MULTIPLY_ADDS = {
+    0: (8_462_048, 71_140_832, 196_498_400, 384_534_752),
+    1: (12_685_280, 105_299_680, 290_528_480, 568_371_680),
+    2: (14_706_416, 121_847_920, 336_130_928, 657_555_440),
+    3: (21_437_456, 178_059_920, 491_304_848, 961_172_240),
+    4: (33_705_184, 278_407_392, 767_811_808, 1_501_918_432),
+    5: (53_096_320, 436_654_464, 1_203_770_752, 2_354_445_184),
+    6: (75_856_320, 622_857_408, 1_716_859_584, 3_357_862_848),
+    7: (117_112_256, 958_811_072, 2_642_208_704, 5_167_305_152),
+}
+
 register(
     *(
         Backbone(
@@ -71,6 +82,7 @@ register(
             sensible_size=33,
             n_params=n_params,
             n_features=n_features,
+            multiply_adds=dict(zip(SIZES, _MULTIPLY_ADDS[number], strict=True)),
             top1=top1,
             top1_source="https://keras.io/api/applications/",
             weights=WeightsFile(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from convscope.models.backbones import Backbone, WeightsFile, keras_application, register
+from convscope.models.backbones import SIZES, Backbone, WeightsFile, keras_application, register
 
 # Blocks in each of the groups that Keras numbers; the B networks multiply those of B0.
 _B0 = (1, 2, 2, 3, 5, 8)
@@ -36,6 +36,16 @@ _VARIANTS = {
     "l": (_stages(_L), 480, 117_746_848, 1280, 0.857, "b0b66b5c863aef5b46e8608fe1711615"),
 }
 
+_MULTIPLY_ADDS = {
+    "b0": (15_639_072, 132_500_256, 366_222_624, 716_806_176),
+    "b1": (21_879_328, 187_329_312, 518_229_280, 1_014_579_232),
+    "b2": (25_324_656, 215_674_352, 596_373_744, 1_167_422_832),
+    "b3": (35_087_104, 297_313_024, 821_764_864, 1_608_442_624),
+    "s": (61_725_120, 526_206_912, 1_455_170_496, 2_848_615_872),
+    "m": (119_039_968, 992_687_840, 2_739_983_584, 5_360_927_200),
+    "l": (271_223_872, 2_264_337_984, 6_250_566_208, 12_229_908_544),
+}
+
 register(
     *(
         Backbone(
@@ -49,6 +59,7 @@ register(
             sensible_size=33,
             n_params=n_params,
             n_features=n_features,
+            multiply_adds=dict(zip(SIZES, _MULTIPLY_ADDS[variant], strict=True)),
             top1=top1,
             top1_source="https://keras.io/api/applications/",
             weights=WeightsFile(

@@ -17,6 +17,7 @@ register(
         sensible_size=107,
         n_params=21_802_784,
         n_features=2048,
+        multiply_adds={96: 338_849_120, 160: 1_277_424_992, 224: 2_835_873_120},
         top1=0.779,
         top1_source="https://keras.io/api/applications/",
         weights=WeightsFile(

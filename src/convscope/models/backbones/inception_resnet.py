@@ -17,6 +17,7 @@ register(
         sensible_size=107,
         n_params=54_336_736,
         n_features=1536,
+        multiply_adds={96: 732_365_664, 160: 2_876_402_528, 224: 6_467_425_120},
         top1=0.803,
         top1_source="https://keras.io/api/applications/",
         weights=WeightsFile(

@@ -17,6 +17,7 @@ register(
         sensible_size=63,
         n_params=3_228_864,
         n_features=1024,
+        multiply_adds={32: 11_586_048, 96: 104_274_432, 160: 289_651_200, 224: 567_716_352},
         top1=0.704,
         top1_source="https://keras.io/api/applications/",
         weights=WeightsFile(

@@ -16,6 +16,7 @@ register(
         sensible_size=33,
         n_params=2_257_984,
         n_features=1280,
+        multiply_adds={32: 6_112_128, 96: 55_009_152, 160: 152_803_200, 224: 299_494_272},
         top1=0.713,
         top1_source="https://keras.io/api/applications/",
         weights=WeightsFile(

@@ -7,7 +7,13 @@ from convscope.models.backbones._naming import name_output
 
 
 def _mobilenet_v3(
-    size: str, n_params: int, n_features: int, top1: float, md5: str, stages: Mapping[str, str]
+    size: str,
+    n_params: int,
+    n_features: int,
+    multiply_adds: Mapping[int, int],
+    top1: float,
+    md5: str,
+    stages: Mapping[str, str],
 ) -> Backbone:
     file = f"weights_mobilenet_v3_{size}_224_1.0_float_no_top_v2.h5"
     base = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v3"
@@ -22,6 +28,7 @@ def _mobilenet_v3(
         sensible_size=33,
         n_params=n_params,
         n_features=n_features,
+        multiply_adds=multiply_adds,
         top1=top1,
         top1_source="the docstring of keras.applications.MobileNetV3Large",
         weights=WeightsFile(name=file, url=f"{base}/{file}", md5=md5),
@@ -34,6 +41,7 @@ register(
         "small",
         n_params=939_120,
         n_features=576,
+        multiply_adds={32: 1_569_728, 96: 10_457_536, 160: 28_233_152, 224: 54_896_576},
         top1=0.681,
         md5="d3e8ec802a04aa4fc771ee12a9a9b836",
         stages={
@@ -47,6 +55,7 @@ register(
         "large",
         n_params=2_996_352,
         n_features=960,
+        multiply_adds={32: 5_845_440, 96: 40_551_360, 160: 109_963_200, 224: 214_080_960},
         top1=0.756,
         md5="07fb09a5933dd0c8eaafa16978110389",
         stages={

@@ -1,9 +1,11 @@
 """VGG: nothing but small convolutions and pooling, the plainest of the deep networks."""
 
-from convscope.models.backbones import Backbone, WeightsFile, keras_application, register
+from convscope.models.backbones import SIZES, Backbone, WeightsFile, keras_application, register
 
 
-def _vgg(depth: int, n_params: int, top1: float, md5: str) -> Backbone:
+def _vgg(
+    depth: int, n_params: int, multiply_adds: tuple[int, int, int, int], top1: float, md5: str
+) -> Backbone:
     name = f"vgg{depth}"
     file = f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
     return Backbone(
@@ -18,6 +20,7 @@ def _vgg(depth: int, n_params: int, top1: float, md5: str) -> Backbone:
         sensible_size=64,
         n_params=n_params,
         n_features=512,
+        multiply_adds=dict(zip(SIZES, multiply_adds, strict=True)),
         top1=top1,
         top1_source="https://keras.io/api/applications/",
         weights=WeightsFile(
@@ -30,6 +33,18 @@ def _vgg(depth: int, n_params: int, top1: float, md5: str) -> Backbone:
 
 
 register(
-    _vgg(16, 14_714_688, 0.713, "6d6bbae143d832006294945121d1f1fc"),
-    _vgg(19, 20_024_384, 0.713, "253f8cb515780f3b799900260a226db6"),
+    _vgg(
+        16,
+        14_714_688,
+        (313_196_544, 2_818_768_896, 7_829_913_600, 15_346_630_656),
+        0.713,
+        "6d6bbae143d832006294945121d1f1fc",
+    ),
+    _vgg(
+        19,
+        20_024_384,
+        (398_131_200, 3_583_180_800, 9_953_280_000, 19_508_428_800),
+        0.713,
+        "253f8cb515780f3b799900260a226db6",
+    ),
 )

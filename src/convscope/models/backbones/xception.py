@@ -33,6 +33,7 @@ register(
         sensible_size=71,
         n_params=20_861_480,
         n_features=2048,
+        multiply_adds={96: 825_860_576, 160: 2_313_416_160, 224: 4_550_831_072},
         top1=0.790,
         top1_source="https://keras.io/api/applications/",
         weights=WeightsFile(

@@ -1,0 +1,354 @@
+"""Training on a backbone from end to end: probes, fine-tuning, kills, and what is refused."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from convscope import api
+from convscope.errors import ConfigError, RunError
+from convscope.models.backbones import BACKBONES
+from convscope.progress import Progress
+from convscope.run import Run
+from convscope.storage import cache_dir
+from convscope.training import heads
+from convscope.training.results import read_results
+
+PROBE = {
+    "model": "mobilenet_v2",
+    "recipe": "probe",
+    "data": "digits",
+    "image_size": 32,
+    "epochs": 2,
+}
+FINETUNE = {
+    **PROBE,
+    "recipe": "finetune",
+    "settings": {
+        # The last block alone: quick to learn and to compile.
+        "trunk.cut": "block_16_project_BN",
+        "trunk.head_epochs": 2,
+        "head.hidden": [32],
+        "optimizer.ema": 0.9,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(autouse=True)
+def one_cache(shared, monkeypatch):
+    """Features are computed once for all tests of this file."""
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(shared / "cache"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trained_weights(shared):
+    """In place of ImageNet's: random ones, with statistics that let an image through."""
+    trunk = BACKBONES.get("mobilenet_v2").build((32, 32, 3))
+    for layer in trunk.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    images = np.random.default_rng(0).uniform(-1, 1, (32, 32, 32, 3)).astype("float32")
+    trunk(images, training=True)
+    trunk.save_weights(shared / "mobilenet_v2.weights.h5")
+    before = {name: os.environ.get(name) for name in ("CONVSCOPE_CACHE", "CONVSCOPE_WEIGHTS")}
+    os.environ["CONVSCOPE_CACHE"] = str(shared / "cache")
+    os.environ["CONVSCOPE_WEIGHTS"] = str(shared)
+    yield
+    for name, value in before.items():
+        os.environ.pop(name)
+        if value is not None:
+            os.environ[name] = value
+
+
+def train(out: Path, settings=PROBE, **changes) -> Run:
+    return api.train(out=out, progress=Progress(), **{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def probe(shared, trained_weights) -> Run:
+    return train(shared / "probe")
+
+
+@pytest.fixture(scope="module")
+def finetuned(shared, trained_weights) -> Run:
+    return train(shared / "finetune", FINETUNE)
+
+
+def weights(run: Run, which: str = "last") -> list[np.ndarray]:
+    return keras.saving.load_model(run.weights(which)).get_weights()
+
+
+def assert_same(run: Run, other: Run) -> None:
+    for which in ("last", "best"):
+        for mine, theirs in zip(weights(run, which), weights(other, which), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    timeless = [
+        [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in rows]
+        for rows in (read_results(run.results_file), read_results(other.results_file))
+    ]
+    assert timeless[0] == timeless[1]
+    assert run.metrics == other.metrics
+
+
+def start(out: Path, settings, patch: str) -> subprocess.Popen:
+    """Train in a process of its own, which `patch` prepares to die."""
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from convscope import api
+        from convscope.progress import Progress
+        def die(): os.kill(os.getpid(), signal.SIGKILL)
+        {textwrap.indent(textwrap.dedent(patch), " " * 8).strip()}
+        api.train(out=Path({str(out)!r}), progress=Progress(), **{settings!r})
+    """
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
+
+
+# Dies when the snapshot of the Nth epoch has been written.
+AFTER_EPOCH = """
+    import convscope.training.fit as module
+    save, seen = module.save_snapshot, []
+    def dying(*arguments):
+        save(*arguments)
+        seen.append(arguments)
+        if len(seen) == {nth}: die()
+    module.save_snapshot = dying
+"""
+# Dies in the Nth epoch, after its second batch.
+IN_EPOCH = """
+    import convscope.training.fit as module
+    watch, seen = module._Watch, []
+    class Dying(watch):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            seen.append(self)
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch, logs)
+            if len(seen) == {nth} and batch == 1: die()
+    module._Watch = Dying
+"""
+# Dies when all epochs of the first phase are over, before the next begins.
+BETWEEN = """
+    import convscope.training.transfer as module
+    fit, seen = module.fit, []
+    def dying(*arguments, **options):
+        if seen: die()
+        seen.append(arguments)
+        return fit(*arguments, **options)
+    module.fit = dying
+"""
+# Dies among the heads that are tried, or with the table of them written and no choice recorded.
+IN_SEARCH = """
+    import convscope.training.heads as module
+    attempt, seen = module._try, []
+    def dying(*arguments):
+        seen.append(arguments)
+        if len(seen) == 2: die()
+        return attempt(*arguments)
+    module._try = dying
+"""
+BEFORE_CHOICE = """
+    from convscope.run import Run
+    record = Run.record
+    def dying(run, **changes):
+        if "head" in changes: die()
+        record(run, **changes)
+    Run.record = dying
+"""
+
+
+def test_a_probe_tries_heads_and_says_which_it_took(probe):
+    with probe.heads_file.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["hidden"] for row in rows] == ["linear", "512", "1024"]
+    best = int(np.argmax([float(row["val_accuracy"]) for row in rows]))
+    chosen = probe.state["head"]
+    assert chosen["search"] is False
+    assert chosen["hidden"] == list(heads.CANDIDATES[best]["hidden"])
+    assert chosen["dropout"] == heads.CANDIDATES[best]["dropout"]
+    units = [*chosen["hidden"], 10]
+    model = keras.saving.load_model(probe.weights("last"))
+    dense = [layer.units for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    assert dense == units
+    rows = read_results(probe.results_file)
+    assert [(row["epoch"], row["phase"]) for row in rows] == [(1, "head"), (2, "head")]
+    assert probe.status == "finished"
+    # It learnt something, even from random features.
+    assert probe.metrics["val"]["accuracy"] > 0.3
+
+
+def head_of(model) -> keras.Model:
+    """The layers of a saved model behind its pooling, on their own."""
+    names = [layer.name for layer in model.layers]
+    behind = model.layers[names.index("pool") + 1 :]
+    features = keras.Input(model.get_layer("pool").output.shape[1:])
+    x = features
+    for layer in behind:
+        x = layer(x)
+    return keras.Model(features, x)
+
+
+def cached(shape) -> list[np.ndarray]:
+    found = (cache_dir() / "features").glob("*/features.npy")
+    arrays = [np.load(path) for path in found]
+    return [array for array in arrays if array.shape == shape]
+
+
+def test_the_saved_model_answers_as_its_head_on_cached_features(probe):
+    model = keras.saving.load_model(probe.weights("last"))
+    val = api.load("digits", progress=Progress()).val
+    whole = model.predict(val.images, verbose=0)
+    head = head_of(model)
+    heads_say = [head.predict(array, verbose=0) for array in cached((len(val), 1280))]
+    # The cache may hold the validation images of other tests too, with other weights.
+    assert min(np.abs(says - whole).max() for says in heads_say) < 1e-5
+    assert np.ptp(whole, axis=0).max() > 0.1
+    # And what the table says is true of that file.
+    right = (whole.argmax(axis=1) == val.labels).mean()
+    row = read_results(probe.results_file)[-1]
+    assert row["val_accuracy"] == pytest.approx(right, abs=1e-6)
+    own = -np.log(whole[np.arange(len(whole)), val.labels]).mean()
+    assert row["val_loss"] == pytest.approx(own, rel=1e-3)
+
+
+def test_the_saved_model_of_a_finetuned_run_is_what_was_judged(finetuned):
+    rows = read_results(finetuned.results_file)
+    assert [row["phase"] for row in rows] == ["head"] * 2 + ["after block_16_project_BN"] * 2
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    val = api.load("digits", progress=Progress()).val
+    model = keras.saving.load_model(finetuned.weights("last"))
+    whole = model.predict(val.images, verbose=0)
+    right = (whole.argmax(axis=1) == val.labels).mean()
+    assert rows[-1]["val_accuracy"] == pytest.approx(right, abs=1e-6)
+    own = -np.log(whole[np.arange(len(whole)), val.labels]).mean()
+    assert rows[-1]["val_loss"] == pytest.approx(own, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [IN_SEARCH, BEFORE_CHOICE, AFTER_EPOCH.format(nth=1)],
+    ids=["search", "choice", "epoch"],
+)
+def test_a_probe_that_is_killed_ends_with_the_same_bits(tmp_path, probe, monkeypatch, patch):
+    out = tmp_path / "run"
+    assert start(out, PROBE, patch).wait() == -signal.SIGKILL
+    if patch.lstrip().startswith("import convscope.training.fit"):
+
+        def never(*_):
+            raise AssertionError("searched again")
+
+        monkeypatch.setattr(heads, "_try", never)
+    assert_same(train(out, resume=True), probe)
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        IN_EPOCH.format(nth=2),
+        AFTER_EPOCH.format(nth=2),
+        BETWEEN,
+        IN_EPOCH.format(nth=3),
+        AFTER_EPOCH.format(nth=3),
+    ],
+    ids=["in-head", "after-head", "between", "in-second", "second"],
+)
+def test_a_finetuning_that_is_killed_ends_with_the_same_bits(tmp_path, finetuned, patch):
+    out = tmp_path / "run"
+    assert start(out, FINETUNE, patch).wait() == -signal.SIGKILL
+    assert Run.open(out).status == "killed"
+    assert_same(train(out, FINETUNE, resume=True), finetuned)
+
+
+def test_features_that_went_are_computed_again_to_the_same_bits(tmp_path, finetuned, monkeypatch):
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "run"
+    assert start(out, FINETUNE, AFTER_EPOCH.format(nth=3)).wait() == -signal.SIGKILL
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "empty"))
+    assert_same(train(out, FINETUNE, resume=True), finetuned)
+
+
+def test_the_whole_network_can_learn(tmp_path):
+    settings = {
+        **FINETUNE,
+        "epochs": 1,
+        "settings": {
+            "trunk.cut": "start",
+            "trunk.head_epochs": 1,
+            "augment.crop": 0.1,
+            "augment.mixup": 0.2,
+        },
+    }
+    run = train(tmp_path / "run", settings)
+    rows = read_results(run.results_file)
+    assert [row["phase"] for row in rows] == ["head", "whole network"]
+    assert all(np.isfinite(row["val_loss"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": "tutorial"}, "'tutorial' is not for mobilenet_v2, which is a pretrained"),
+        ({"model": "cnn-functional"}, "'probe' is not for cnn-functional, which is a network that"),
+        ({"settings": {"trunk.cut": "block_4_expand"}}, "cannot be cut at 'block_4_expand'"),
+        ({"image_size": 31}, "image size 31x31 is too small for mobilenet_v2"),
+        ({"settings": {"head.hidden": [0]}}, "head.hidden"),
+    ],
+    ids=["recipe", "model", "cut", "size", "hidden"],
+)
+def test_what_does_not_fit_is_one_line_and_leaves_nothing_behind(tmp_path, changes, message):
+    settings = {**PROBE, **changes}
+    with pytest.raises(ConfigError, match=message) as caught:
+        train(tmp_path / "run", settings)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_changed_since_the_run_began_are_refused(tmp_path):
+    backbone = BACKBONES.get("mobilenet_v2")
+    file = tmp_path / "mine.weights.h5"
+    trunk = backbone.build((32, 32, 3))
+    trunk.save_weights(file)
+    run = train(tmp_path / "run", weights=file, epochs=1)
+    assert run.state["weights"]["path"] == str(file)
+    # The trunk in the saved model is the one in the file.
+    for mine, theirs in zip(trunk_of(run), trunk.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    with h5py.File(file, "r+") as content:
+        groups = []
+        content.visititems(
+            lambda name, item: groups.append(item) if isinstance(item, h5py.Dataset) else None
+        )
+        groups[0][...] = groups[0][...] + 1
+    with pytest.raises(RunError, match=r"mine\.weights\.h5 does not hold the weights that the run"):
+        train(run.path, weights=file, epochs=2, resume=True)
+
+
+def trunk_of(run: Run) -> list[np.ndarray]:
+    model = keras.saving.load_model(run.weights("last"))
+    nested = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    return nested.get_weights()
+
+
+@pytest.mark.parametrize("settings", [PROBE, FINETUNE], ids=["probe", "finetune"])
+def test_random_weights_are_those_of_the_seed_and_of_the_saved_model(tmp_path, settings):
+    run = train(tmp_path / "run", settings, weights="random", epochs=1, seed=5)
+    assert "weights" not in run.state
+    keras.utils.set_random_seed(5)
+    drawn = BACKBONES.get("mobilenet_v2").build((32, 32, 3))
+    # In a finetuned run the last of them have learnt.
+    frozen = len(drawn.weights) if settings is PROBE else 100
+    for mine, theirs in zip(trunk_of(run)[:frozen], drawn.get_weights()[:frozen], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
