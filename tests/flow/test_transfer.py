@@ -214,7 +214,8 @@ def test_the_saved_model_answers_as_its_head_on_cached_features(probe):
     head = head_of(model)
     heads_say = [head.predict(array, verbose=0) for array in cached((len(val), 1280))]
     # The cache may hold the validation images of other tests too, with other weights.
-    assert min(np.abs(says - whole).max() for says in heads_say) < 1e-5
+    # The frozen trunk has its BatchNorm folded into convolutions, which rounds otherwise.
+    assert min(np.abs(says - whole).max() for says in heads_say) < 1e-4
     assert np.ptp(whole, axis=0).max() > 0.1
     # And what the table says is true of that file.
     right = (whole.argmax(axis=1) == val.labels).mean()

@@ -43,7 +43,7 @@ def print_backbone(backbone: "Backbone") -> None:
         "parameters": f"{backbone.n_params:,} without a head",
         "multiply-adds": costs,
         "ImageNet": f"top-1 accuracy {backbone.top1:.3f}, as published ({backbone.top1_source})",
-        "can be cut": ", ".join(["start", *cuts, "end"]),
+        "can be cut": ", ".join(["start", *cuts, "before-last", "end"]),
         "weights": f"{backbone.weights.name}, {where}",
     }
     out = console()

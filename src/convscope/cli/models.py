@@ -59,7 +59,8 @@ def show(
         str | None,
         typer.Option(
             metavar="STAGE",
-            help="A backbone is frozen up to here: end, a stage, or start. See what learns then. "
+            help="A backbone is frozen up to here: end (all of it), before-last (all but the last "
+            "stage), a stage, or start (nothing). See what learns then. "
             "Default: the recipe's.",
         ),
     ] = None,

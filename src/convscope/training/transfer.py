@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -69,88 +70,122 @@ def train_transfer(
     """
     assert dataset.val is not None
     n_classes = len(dataset.class_names)
-    cut = BACKBONES.get(config.model).cut_at(config.trunk.cut)
     keras.utils.set_random_seed(config.seed)
     frozen = _build(config, spec, n_classes, config.head, weights, config.trunk.precision)
-    rows, columns, _ = frozen.map_shape
-    if (rows, columns) == (1, 1):
-        progress.say(
-            f"Note: at {spec.height}x{spec.width} pixels the last feature map of {config.model} is "
-            f"a single pixel, too little to tell things apart; --image-size "
-            f"{max(96, frozen.backbone.sensible_size)} or more is better"
-        )
-    extract = _Extractor(config, spec, frozen, progress)
-    train, val = dataset.train, dataset.val
-    labels = train.labels
-
-    if cut == START:
-        views = [extract.pooled_from_pixels(train.images, _split_key(train), "training images")]
-        judged = extract.pooled_from_pixels(val.images, _split_key(val), "validation images")
-    elif cut == END:
-        views = [
-            extract.pooled_from_pixels(source, key, f"training images{which}")
-            for source, key, which in _views(train, config)
-        ]
-        judged = extract.pooled_from_pixels(val.images, _split_key(val), "validation images")
-    else:
-        maps = [
-            extract.activations(source, key, f"training images{which}")
-            for source, key, which in _views(train, config)
-        ]
-        judged_maps = extract.activations(val.images, _split_key(val), "validation images")
-        views = [extract.pooled_from_activations(each, "training images") for each in maps]
-        judged = extract.pooled_from_activations(judged_maps, "validation images")
-
-    run.record(feature_seconds=round(extract.seconds, 1))
-    features = Examples.alternating([view.array for view in views], labels)
-    features_val = Examples(lambda epoch: judged.array, val.labels)
-    statistics = feature_statistics(views[0].array)
-    head = choose_head(config, features, features_val, statistics, n_classes, run, progress)
+    _warn_of_single_pixel(frozen, spec, progress)
+    cached = _run_frozen(frozen, config, spec, dataset.train, dataset.val, progress)
+    run.record(feature_seconds=cached.seconds)
+    statistics = feature_statistics(cached.features.inputs(0))
+    head = choose_head(
+        config, cached.features, cached.features_val, statistics, n_classes, run, progress
+    )
 
     keras.utils.set_random_seed(config.seed)
     network = _build(config, spec, n_classes, head, weights, config.precision)
     network.standardise(*statistics)
-    twins: list[TransferModel] = []
-
-    def twin_of_head() -> tuple[keras.Model, keras.Model]:
-        twins.append(_build(config, spec, n_classes, head, weights, "float32"))
-        if weights is None:
-            # Random weights are drawn anew; the frozen ones have to be the network's.
-            twins[0].trunk.set_weights(network.trunk.get_weights())
-        return twins[0].head, twins[0].whole
-
-    save_head = PortableModel(twin_of_head).save
+    twin = _build(config, spec, n_classes, head, weights, "float32")
+    if weights is None:
+        # Random weights are drawn anew; the frozen ones have to be the network's.
+        twin.trunk.set_weights(network.trunk.get_weights())
     history = read_history(run.snapshot_file) if run.snapshot_file.exists() else []
-    head_first = cut == END or config.trunk.head_epochs > 0
-    if head_first and (not history or history[-1]["phase"] == HEAD):
-        alone = config if cut == END else _head_alone(config)
-        phase = Phase(network.head, features, features_val, alone, save_head, HEAD)
-        history = fit(phase, run, log_row=log_row, progress=progress)
-    if cut == END:
-        return history
 
-    if cut == START:
-        learn = Examples(
-            lambda epoch: AugmentedView(train.images, config.augment, config.seed, epoch), labels
+    head_first = network.cut == END or config.trunk.head_epochs > 0
+    if head_first and (not history or history[-1]["phase"] == HEAD):
+        history = fit(
+            Phase(
+                network.head,
+                cached.features,
+                cached.features_val,
+                config if network.cut == END else _head_alone(config),
+                PortableModel(lambda: (twin.head, twin.whole)).save,
+                HEAD,
+            ),
+            run,
+            log_row=log_row,
+            progress=progress,
         )
-        judge = Examples.of(val)
-    else:
-        learn = Examples.alternating([each.array for each in maps], labels)
-        judge = Examples(lambda epoch: judged_maps.array, val.labels)
+    if network.cut == END:
+        return history
     decay = config.optimizer.layer_decay
     return fit(
         Phase(
             network.upper(),
-            learn,
-            judge,
+            cached.maps,
+            cached.maps_val,
             config,
-            PortableModel(lambda: (twins[0].upper(), twins[0].whole)).save,
-            "whole network" if cut == START else f"after {cut}",
+            PortableModel(lambda: (twin.upper(), twin.whole)).save,
+            "whole network" if network.cut == START else f"after {network.cut}",
             {path: decay**depth for path, depth in network.stage_of().items()},
         ),
         run,
         log_row=log_row,
         progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class _Cached:
+    """What comes out of the frozen part.
+
+    Attributes:
+        features: Pooled, of the training images: what the head learns from.
+        features_val: Of the validation images.
+        maps: Activations at the cut, of the training images, or the pixels where nothing is
+            frozen: what the layers behind the cut learn from. At "end", the features.
+        maps_val: Of the validation images.
+        seconds: What it cost, those found in the cache included.
+    """
+
+    features: Examples
+    features_val: Examples
+    maps: Examples
+    maps_val: Examples
+    seconds: float
+
+
+def _run_frozen(
+    frozen: TransferModel,
+    config: RunConfig,
+    spec: InputSpec,
+    train: Split,
+    val: Split,
+    progress: Progress,
+) -> _Cached:
+    extract = _Extractor(config, spec, frozen, progress)
+    versions = _views(train, config)
+    judged = (val.images, _split_key(val), "validation images")
+    if frozen.cut == START:
+        features = [
+            extract(_PIXELS_TO_FEATURES, train.images, _split_key(train), "training images")
+        ]
+        features_val = extract(_PIXELS_TO_FEATURES, *judged)
+        # Fresh in every epoch: nothing has to be kept.
+        maps = Examples(
+            lambda epoch: AugmentedView(train.images, config.augment, config.seed, epoch),
+            train.labels,
+        )
+        maps_val = Examples.of(val)
+    elif frozen.cut == END:
+        features = [extract(_PIXELS_TO_FEATURES, *version) for version in versions]
+        features_val = extract(_PIXELS_TO_FEATURES, *judged)
+        maps = Examples.alternating([each.array for each in features], train.labels)
+        maps_val = Examples.alternating([features_val.array], val.labels)
+    else:
+        cut = [extract(_PIXELS_TO_CUT, *version) for version in versions]
+        cut_val = extract(_PIXELS_TO_CUT, *judged)
+        features = [
+            extract(_CUT_TO_FEATURES, each.array, each.key, version[2])
+            for each, version in zip(cut, versions, strict=True)
+        ]
+        features_val = extract(_CUT_TO_FEATURES, cut_val.array, cut_val.key, judged[2])
+        maps = Examples.alternating([each.array for each in cut], train.labels)
+        maps_val = Examples.alternating([cut_val.array], val.labels)
+    return _Cached(
+        Examples.alternating([each.array for each in features], train.labels),
+        Examples.alternating([features_val.array], val.labels),
+        maps,
+        maps_val,
+        round(extract.seconds, 1),
     )
 
 
@@ -238,36 +273,38 @@ class _Extractor:
         self._networks: dict[str, keras.Model] = {}
         self.seconds = 0.0
 
-    def pooled_from_pixels(self, source: Source, key: str, label: str) -> Features:
-        return self._compute(_PIXELS_TO_FEATURES, source, key, label)
-
-    def activations(self, source: Source, key: str, label: str) -> Features:
-        return self._compute(_PIXELS_TO_CUT, source, key, label)
-
-    def pooled_from_activations(self, maps: Features, label: str) -> Features:
-        return self._compute(_CUT_TO_FEATURES, maps.array, maps.key, label)
-
-    def _compute(self, kind: str, source: Source, key: str, label: str) -> Features:
-        cut = self._frozen.cut
+    def __call__(self, kind: str, source: Source, key: str, label: str) -> Features:
         if kind not in self._networks:
             network = {
                 _PIXELS_TO_FEATURES: lambda: self._frozen.lower(END),
-                _PIXELS_TO_CUT: lambda: self._frozen.lower(cut),
-                _CUT_TO_FEATURES: lambda: self._frozen.between(cut),
+                _PIXELS_TO_CUT: self._frozen.lower,
+                _CUT_TO_FEATURES: lambda: self._frozen.between(self._frozen.cut),
             }[kind]()
             self._networks[kind] = fold_batch_norm(network)
+        from_maps = kind == _CUT_TO_FEATURES
         features = compute_features(
             self._networks[kind],
             source,
             key,
             about=_about(self._config, self._spec, kind, self._config.trunk.precision),
-            batch_size=256 if kind == _CUT_TO_FEATURES else batch_size_for(self._spec.height),
-            storage="float32" if kind == _CUT_TO_FEATURES else self._config.trunk.storage,
+            batch_size=256 if from_maps else batch_size_for(self._spec.height),
+            storage="float32" if from_maps else self._config.trunk.storage,
             label=f"{'Activations' if kind == _PIXELS_TO_CUT else 'Features'} of {label}",
             progress=self._progress,
         )
         self.seconds += features.seconds
         return features
+
+
+def _warn_of_single_pixel(frozen: TransferModel, spec: InputSpec, progress: Progress) -> None:
+    rows, columns, _ = frozen.map_shape
+    if (rows, columns) == (1, 1):
+        name, sensible = frozen.backbone.name, max(96, frozen.backbone.sensible_size)
+        progress.say(
+            f"Note: at {spec.height}x{spec.width} pixels the last feature map of {name} is a "
+            "single pixel, too little to tell things apart; "
+            f"--image-size {sensible} or more is better"
+        )
 
 
 def _build(
