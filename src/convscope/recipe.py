@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from convscope.errors import ConfigError, UnknownNameError
 
@@ -74,7 +74,7 @@ class HeadSettings(Settings):
     standardise: bool = Field(
         False, description="give each feature mean 0 and spread 1 over the training images"
     )
-    hidden: tuple[int, ...] = Field((), description="units of each hidden layer; []: a linear head")
+    hidden: tuple[PositiveInt, ...] = Field((), description="units of each hidden layer; []: a linear head")
     dropout: float = Field(0.0, ge=0, lt=1, description="before each dense layer")
     search: bool = Field(
         False, description="try some heads first and take the best on validation images"

@@ -56,6 +56,7 @@ def one_cache(shared, monkeypatch):
 @pytest.fixture(scope="module", autouse=True)
 def trained_weights(shared):
     """In place of ImageNet's: random ones, with statistics that let an image through."""
+    keras.utils.set_random_seed(0)
     trunk = BACKBONES.get("mobilenet_v2").build((32, 32, 3))
     for layer in trunk.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -186,8 +187,8 @@ def test_a_probe_tries_heads_and_says_which_it_took(probe):
     rows = read_results(probe.results_file)
     assert [(row["epoch"], row["phase"]) for row in rows] == [(1, "head"), (2, "head")]
     assert probe.status == "finished"
-    # It learnt something, even from random features.
-    assert probe.metrics["val"]["accuracy"] > 0.3
+    # It learnt something, even from random features: five standard errors above chance.
+    assert probe.metrics["val"]["accuracy"] > 0.19
 
 
 def head_of(model) -> keras.Model:
@@ -240,8 +241,11 @@ def test_the_saved_model_of_a_finetuned_run_is_what_was_judged(finetuned):
 
 @pytest.mark.parametrize(
     "patch",
-    [IN_SEARCH, BEFORE_CHOICE, AFTER_EPOCH.format(nth=1)],
-    ids=["search", "choice", "epoch"],
+    [
+        pytest.param(IN_SEARCH, id="search", marks=pytest.mark.slow),
+        pytest.param(BEFORE_CHOICE, id="choice", marks=pytest.mark.slow),
+        pytest.param(AFTER_EPOCH.format(nth=1), id="epoch"),
+    ],
 )
 def test_a_probe_that_is_killed_ends_with_the_same_bits(tmp_path, probe, monkeypatch, patch):
     out = tmp_path / "run"
@@ -258,13 +262,12 @@ def test_a_probe_that_is_killed_ends_with_the_same_bits(tmp_path, probe, monkeyp
 @pytest.mark.parametrize(
     "patch",
     [
-        IN_EPOCH.format(nth=2),
-        AFTER_EPOCH.format(nth=2),
-        BETWEEN,
-        IN_EPOCH.format(nth=3),
-        AFTER_EPOCH.format(nth=3),
+        pytest.param(IN_EPOCH.format(nth=2), id="in-head", marks=pytest.mark.slow),
+        pytest.param(AFTER_EPOCH.format(nth=2), id="after-head", marks=pytest.mark.slow),
+        pytest.param(BETWEEN, id="between"),
+        pytest.param(IN_EPOCH.format(nth=3), id="in-second", marks=pytest.mark.slow),
+        pytest.param(AFTER_EPOCH.format(nth=3), id="second"),
     ],
-    ids=["in-head", "after-head", "between", "in-second", "second"],
 )
 def test_a_finetuning_that_is_killed_ends_with_the_same_bits(tmp_path, finetuned, patch):
     out = tmp_path / "run"
@@ -273,6 +276,7 @@ def test_a_finetuning_that_is_killed_ends_with_the_same_bits(tmp_path, finetuned
     assert_same(train(out, FINETUNE, resume=True), finetuned)
 
 
+@pytest.mark.slow
 def test_features_that_went_are_computed_again_to_the_same_bits(tmp_path, finetuned, monkeypatch):
     monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "run"

@@ -70,6 +70,15 @@ def test_unknown_key_suggests_the_nearest(key, suggestion):
         ("precision", "float16"),
         ("seed", -1),
         ("optimizer", 3),
+        ("optimizer.ema", 1.0),
+        ("optimizer.layer_decay", 0),
+        ("schedule.name", "linear"),
+        ("augment.mixup", -0.1),
+        ("head.hidden", [0]),
+        ("head.dropout", 1.0),
+        ("trunk.views", 0),
+        ("trunk.storage", "int8"),
+        ("trunk.scaling", "imagenet"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named_in_one_line(key, value):

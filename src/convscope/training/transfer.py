@@ -275,12 +275,12 @@ class _Extractor:
 
     def __call__(self, kind: str, source: Source, key: str, label: str) -> Features:
         if kind not in self._networks:
-            network = {
+            pieces: dict[str, Callable[[], keras.Model]] = {
                 _PIXELS_TO_FEATURES: lambda: self._frozen.lower(END),
                 _PIXELS_TO_CUT: self._frozen.lower,
                 _CUT_TO_FEATURES: lambda: self._frozen.between(self._frozen.cut),
-            }[kind]()
-            self._networks[kind] = fold_batch_norm(network)
+            }
+            self._networks[kind] = fold_batch_norm(pieces[kind]())
         from_maps = kind == _CUT_TO_FEATURES
         features = compute_features(
             self._networks[kind],
@@ -330,7 +330,7 @@ def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
     """Return the versions of the training images that pass the frozen part, with key and name."""
     augment, n_views, key = config.augment, config.trunk.views, _split_key(train)
     if not (augment.flip or augment.crop or augment.randaugment):
-        return [(train.images, key, "")]
+        return [(train.images, key, "training images")]
     # MixUp and CutMix come later: they mix what was computed.
     done = augment.model_dump(exclude={"mixup", "cutmix"})
     return [
