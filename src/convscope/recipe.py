@@ -38,7 +38,7 @@ class OptimizerSettings(Settings):
         1.0,
         gt=0,
         le=1,
-        description="each stage of a backbone learns this much slower than the next",
+        description="each stage of a backbone learns so much slower than the next",
     )
     ema: float | None = Field(
         None, gt=0, lt=1, description="judge a moving average of the weights, of this momentum"
@@ -74,7 +74,9 @@ class HeadSettings(Settings):
     standardise: bool = Field(
         False, description="give each feature mean 0 and spread 1 over the training images"
     )
-    hidden: tuple[PositiveInt, ...] = Field((), description="units of each hidden layer; []: a linear head")
+    hidden: tuple[PositiveInt, ...] = Field(
+        (), description="units of each hidden layer; []: a linear head"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="before each dense layer")
     search: bool = Field(
         False, description="try some heads first and take the best on validation images"

@@ -258,3 +258,13 @@ def test_the_command_line_on_a_folder(mine, monkeypatch, capsys):
     code, out, _ = cli("predict", "run", "photos/[[]red] :cat: null/*.jpg")
     assert code == 0
     assert out.count("photos/[red] :cat: null/") == 6
+
+
+def test_data_with_other_classes_is_not_judged(mine):
+    folder, run = mine
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    shutil.rmtree(classes[0])
+    before = run.state
+    with pytest.raises(DataError, match=f"has {len(classes) - 1} classes and the run learnt"):
+        api.evaluate(run, data=folder, fresh=True, progress=Progress())
+    assert run.state == before, "no opening of the test set is logged"

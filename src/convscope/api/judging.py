@@ -78,6 +78,7 @@ def evaluate(
                     "say where that folder is now with --data"
                 )
             dataset = load_for(config, data_dir, progress)
+        _require_classes(dataset, run)
         by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, progress)
         save_predictions(by_split, run.class_names, kept, about=about)
 
@@ -132,6 +133,18 @@ def predict(
     spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
     return predict_files(
         network, files, spec, run.class_names, batch_size=batch_size, progress=progress
+    )
+
+
+def _require_classes(dataset: Dataset, run: Run) -> None:
+    theirs, ours = list(dataset.class_names), run.class_names
+    if theirs == ours:
+        return
+    odd = sorted(set(theirs) ^ set(ours))[:3]
+    raise DataError(
+        f"the data has {len(theirs)} classes and the run learnt {len(ours)} "
+        f"(not in both: {', '.join(odd) or 'none, but in another order'}); "
+        "judge the run on data with its own classes, or train anew"
     )
 
 

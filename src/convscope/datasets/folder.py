@@ -37,9 +37,9 @@ def load_folder(request: DataRequest) -> Dataset:
 
     Hidden files and folders, and files that are not images by their suffix, are ignored. Images
     that cannot be read are left out. Both are said in the notes. The images are squashed to
-    `image_size` x `image_size` pixels if that is given; else they keep their size if they all have
-    the same of at most 96 pixels a side; else they become 64 x 64. They are grey if all are grey,
-    else RGB.
+    `image_size` x `image_size` pixels if that is given, unless they all have one size that is not
+    larger, which they keep; without it they keep their size if they all have the same of at most 96
+    pixels a side; else they become 64 x 64. They are grey if all are grey, else RGB.
 
     The folder is never written to: decoded images are kept in convscope's own cache.
 
@@ -87,6 +87,10 @@ def _choose(files: Sequence[FileFacts], wanted: int | None) -> tuple[tuple[int, 
     colour = "grey" if channels == 1 else "RGB"
     sizes = Counter((file.height, file.width) for file in readable)
     common = next(iter(sizes)) if len(sizes) == 1 else None
+    if wanted is not None and common is not None and max(common) <= wanted:
+        # The model enlarges them; a larger copy would hold nothing more.
+        grows = "" if common == (wanted, wanted) else f"; the model enlarges them to {wanted}"
+        return common, channels, f"images are {spell_size(common)}, {colour}{grows}"
     if wanted is not None:
         size = (wanted, wanted)
     elif common is not None and max(common) <= KEPT_SIZE:

@@ -132,6 +132,13 @@ def test_mixed_sizes_become_64(pets: Path) -> None:
     assert "they have 2 sizes" in note_of(dataset, "images become 64 x 64")
 
 
+def test_images_of_one_smaller_size_are_left_to_the_model(pets: Path) -> None:
+    own = load(pets).image_shape
+    dataset = load(pets, image_size=160)
+    assert dataset.image_shape == own
+    assert "the model enlarges them to 160" in note_of(dataset, "images are")
+
+
 def test_the_chosen_size_wins(pets: Path) -> None:
     dataset = load(pets, image_size=8)
     assert dataset.image_shape == (8, 8, 3)
