@@ -337,7 +337,7 @@ def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
         (
             AugmentedView(train.images, augment, _VIEW_SEED, view),
             f"{key} {json.dumps(done, sort_keys=True)} {_VIEW_SEED} {view}",
-            f", view {view + 1} of {n_views}",
+            f"training images, view {view + 1} of {n_views}",
         )
         for view in range(n_views)
     ]
@@ -358,4 +358,6 @@ def _head_alone(config: RunConfig) -> RunConfig:
 
 
 def _split_key(split: Split) -> str:
-    return hashlib.sha256("".join(split.hashes).encode()).hexdigest()
+    # With the shape: the same bytes in other rows and columns are another image.
+    digest = hashlib.sha256("".join(split.hashes).encode()).hexdigest()
+    return f"{split.images.shape} {digest}"
