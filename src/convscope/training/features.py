@@ -38,6 +38,10 @@ _MARGIN_BYTES = 256 * 2**20
 """Space left free for what else is written: models, tables, pictures."""
 
 
+_MAPPED: set[Path] = set()
+"""Features that this process reads."""
+
+
 class Source(Protocol):
     """Images or features, taken batch by batch: an array, a view of one, an augmented view."""
 
@@ -120,6 +124,7 @@ def compute_features(
             with contextlib.suppress(OSError):
                 os.utime(root / key / _MANIFEST)
         seconds = _seconds(root / key)
+        _MAPPED.add(root / key)
     return Features(kept, key, seconds)
 
 
@@ -258,17 +263,25 @@ def _lock(root: Path, key: str) -> Path:
 
 
 def _make_room(folder: Path, n_bytes: int) -> None:
-    """Give up the features that were not used for the longest time until the new ones fit."""
+    """Give up the features that were not used for the longest time until the new ones fit.
+
+    None are given up if that would not be enough, nor those that this process has mapped: their
+    space would not come back before it ends.
+    """
     root = folder.parent
-    others = sorted((path for path in _sets(root) if path != folder), key=_last_used)
-    while (free := shutil.disk_usage(root).free) < n_bytes + _MARGIN_BYTES:
-        if not others:
-            raise StorageError(
-                f"the features need {n_bytes / 2**30:.1f} GiB and {root} has {free / 2**30:.1f} "
-                "GiB free; free some space, set CONVSCOPE_CACHE to a folder on another disk, or "
-                "use smaller images (--image-size) or fewer views (--set trunk.views=1)"
-            )
-        _remove(root, others.pop(0))
+    others = [path for path in _sets(root) if path != folder and path not in _MAPPED]
+    others.sort(key=_last_used, reverse=True)
+    needed, free = n_bytes + _MARGIN_BYTES, shutil.disk_usage(root).free
+    enough = free + sum(map(_size, others)) >= needed
+    while enough and free < needed and others:
+        _remove(root, others.pop())
+        free = shutil.disk_usage(root).free
+    if free < needed:
+        raise StorageError(
+            f"the features need {n_bytes / 2**30:.1f} GiB and {root} has {free / 2**30:.1f} GiB "
+            "free; free some space, set CONVSCOPE_CACHE to a folder on another disk, or use "
+            "smaller images (--image-size) or fewer views (--set trunk.views=1)"
+        )
 
 
 def _drop_unused(root: Path, key: str) -> None:
@@ -285,6 +298,13 @@ def _remove(root: Path, path: Path) -> None:
 
 def _sets(root: Path) -> list[Path]:
     return [path for path in root.iterdir() if path.is_dir() and path.name != "locks"]
+
+
+def _size(path: Path) -> int:
+    try:
+        return (path / _FEATURES).stat().st_size
+    except OSError:
+        return 0
 
 
 def _last_used(path: Path) -> float:

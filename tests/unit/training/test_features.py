@@ -312,6 +312,8 @@ def small_disk(monkeypatch):
 
 
 def age(features: Features, days: float) -> None:
+    """Make them look as if another process had used them, days ago."""
+    module._MAPPED.discard(root() / features.key)
     then = time.time() - days * 24 * 3600
     os.utime(root() / features.key / "manifest.json", (then, then))
 
@@ -354,6 +356,14 @@ def test_a_locked_set_is_not_given_up(net, small_disk):
     with exclusive(root() / "locks" / f"{older.key}.lock", wait=False):
         new = compute(net, source_key="new")
     assert sets() == {older.key, new.key}
+
+
+def test_what_this_process_reads_is_not_given_up(net, small_disk):
+    small_disk(1.5)
+    used = compute(net, source_key="used")
+    with pytest.raises(StorageError, match="GiB free"):
+        compute(net, source_key="new")
+    assert used.key in sets()
 
 
 def test_what_nobody_used_for_a_month_goes(net):
