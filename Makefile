@@ -7,8 +7,8 @@ BIN := .venv/bin
 train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's settings
 	$(BIN)/convscope train
 
-test: .venv/.dev ## Run the tests
-	$(BIN)/python -m pytest
+test: .venv/.dev ## Run the tests, two files at a time
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.dev ## Format, lint, types, import contract
 	$(BIN)/ruff format --check .

@@ -7,10 +7,10 @@ out (`RunConfig`) is saved as `config.yaml` and alone reproduces the run.
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from convscope.errors import ConfigError, UnknownNameError
 
@@ -81,6 +81,15 @@ class HeadSettings(Settings):
     search: bool = Field(
         False, description="try some heads first and take the best on validation images"
     )
+
+    @model_validator(mode="after")
+    def _search_decides(self) -> Self:
+        if self.search and (self.hidden or self.dropout):
+            raise ValueError(
+                "head.hidden and head.dropout are what the search chooses; to set them yourself: "
+                "--set head.search=false"
+            )
+        return self
 
 
 class TrunkSettings(Settings):
@@ -160,6 +169,10 @@ class RunConfig(Recipe):
     seed: int = Field(83, ge=0, lt=2**32)
     backend: Literal["auto", "tensorflow", "jax", "torch"] = "auto"
     split: SplitSettings = SplitSettings()
+
+
+RANDOM_WEIGHTS = "random"
+"""In place of a file of weights: a backbone that was not pretrained, to compare with."""
 
 
 def resolve(recipe: Recipe, *layers: Mapping[str, Any]) -> RunConfig:
@@ -247,19 +260,23 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 
 def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration with which a run goes on: its own, with at most another `epochs`.
+    """Return the configuration with which a run goes on: its own, with at most other `epochs`.
+
+    A file of weights may lie elsewhere by now; whether it is the same one is for the caller to see.
 
     Args:
         saved: The run's resolved configuration.
         layers: Overrides that were given again; they may repeat what is saved.
 
     Raises:
-        ConfigError: If anything but `epochs` differs, since the run would no longer be the one that
+        ConfigError: If anything else differs, since the run would no longer be the one that
             its configuration describes.
     """
     wanted = resolve(saved, saved.model_dump(), *layers)
     changed = differences(saved, wanted)
     changed.pop("epochs", None)
+    if RANDOM_WEIGHTS not in changed.get("weights", ()):
+        changed.pop("weights", None)
     for key, (before, after) in changed.items():
         raise ConfigError(
             f"the run has {key} {before!r}, not {after!r}; on --resume only --epochs may change, "
@@ -308,5 +325,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "value_error":  # one of our own, which says it all
+        return first["msg"].removeprefix("Value error, ")
     message = first["msg"][0].lower() + first["msg"][1:]
     return f"{key}: {message}, not {first['input']!r}"

@@ -10,6 +10,12 @@ from convscope.recipes import RECIPES
 from convscope.report.rungs import Rung
 
 _TUTORIAL_SIZE = 32
+_OF_FINE_TUNING = (
+    "trunk.cut",
+    "trunk.head_epochs",
+    "trunk.head_learning_rate",
+    "optimizer.layer_decay",
+)
 _RANGES = {
     "none": "0 to 255",
     "unit": "0 to 1",
@@ -64,6 +70,9 @@ def plan_ladder(
 
     def add(name: str, cause: str, recipe: str, own: Mapping[str, Any]) -> None:
         chosen = {**own, **settings}
+        if recipe != "finetune":
+            # In the rungs before, everything is frozen.
+            chosen = {key: value for key, value in chosen.items() if key not in _OF_FINE_TUNING}
         about = {"model": backbone.name, "recipe": recipe, "seed": seed}
         config = resolve(RECIPES.get(recipe)(), {"split": split}, about, chosen)
         before = steps[-1].config if steps else None
@@ -89,7 +98,12 @@ def plan_ladder(
     add("better head", "a better head", "probe", {"image_size": last})
     cut = settings.get("trunk.cut", RECIPES.get("finetune")().trunk.cut)
     tuned = _tuned(backbone.cut_at(cut), backbone)
-    add(f"{tuned} fine-tuned", f"fine-tuning the {tuned}", "finetune", {"image_size": last})
+    add(
+        f"{tuned} fine-tuned",
+        f"fine-tuning the {tuned} (recipe finetune)",
+        "finetune",
+        {"image_size": last},
+    )
     return steps
 
 
@@ -108,7 +122,9 @@ def _change(name: str, config: RunConfig, before: RunConfig | None, backbone: Ba
         optimizer = f"{config.optimizer.name}, {config.schedule.name} rate"
         return f"head {_head(config)}, {optimizer}, batch {config.batch_size}"
     cut = backbone.cut_at(config.trunk.cut)
-    return "all of the backbone learns too" if cut == "start" else f"what follows {cut} learns too"
+    words = "all of the backbone learns" if cut == "start" else f"what follows {cut} learns"
+    words += "; mirrored" if config.augment.flip else ""
+    return words + (", soft labels" if config.label_smoothing else "")
 
 
 def _head(config: RunConfig) -> str:

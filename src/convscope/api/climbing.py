@@ -15,13 +15,13 @@ from convscope.api._rungs import Step, plan_ladder
 from convscope.api.data import data_settings, load_for
 from convscope.api.judging import evaluate
 from convscope.api.models import build_model, run_config
-from convscope.api.training import RANDOM, train
+from convscope.api.training import train, weights_setting
 from convscope.datasets import DATASETS
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress, console_progress
-from convscope.recipe import HeadSettings
+from convscope.recipe import RANDOM_WEIGHTS, HeadSettings
 from convscope.report.rungs import Ladder, Rung, write_table
 from convscope.run import ROOT, Run
 from convscope.storage import exclusive
@@ -86,8 +86,7 @@ def ladder(
             raise ConfigError(
                 f"'{key}' is not for --set here: the ladder has its own, or an option"
             )
-    if weights is not None and weights != RANDOM:
-        weights = str(Path(weights).expanduser().absolute())
+    weights = weights_setting(weights)
     every = {} if epochs is None else {"epochs": epochs}
     backbone = BACKBONES.get(model)
     place = data_settings(data)
@@ -102,14 +101,18 @@ def ladder(
     path = Path(out) if out else ROOT / f"ladder-{dataset.name}-{model}-seed{seed}"
     about = f"{model} on {dataset.name}, seed {seed}"
     climb = Ladder(path, about, len(dataset.val.labels), tuple(step.rung for step in steps))
+    content = dataset.provenance.get("fingerprint")
     del dataset
-    if weights != RANDOM and not climb.state_file.exists():
+    weights_sha256 = None
+    if weights != RANDOM_WEIGHTS:
         from convscope.models.weights import find_weights
 
-        find_weights(backbone, weights, progress)
+        weights_sha256 = find_weights(backbone, weights, progress).sha256
     asked = {
         **{"model": model, **place, "seed": seed, "sizes": sorted({*sizes}), "epochs": epochs},
-        **{"weights": weights, "settings": settings},
+        **{"weights": weights, "weights_sha256": weights_sha256, "settings": settings},
+        # Rungs on other images cannot be compared.
+        "content": content,
         # Recipes change with versions of convscope, and then a ladder would be of two minds.
         "rungs": {step.rung.name: step.config.model_dump() for step in steps},
     }

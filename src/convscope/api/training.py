@@ -14,7 +14,15 @@ from convscope.datasets.splits import verify_split, write_split
 from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.models import is_backbone
 from convscope.progress import Progress, console_progress
-from convscope.recipe import Recipe, RunConfig, dump_config, read_config, resolve, resolve_resumed
+from convscope.recipe import (
+    RANDOM_WEIGHTS,
+    Recipe,
+    RunConfig,
+    dump_config,
+    read_config,
+    resolve,
+    resolve_resumed,
+)
 from convscope.recipes import RECIPES, default_recipe, require_fitting
 from convscope.run import Run
 from convscope.storage import write_text
@@ -22,9 +30,6 @@ from convscope.types import Dataset
 
 if TYPE_CHECKING:
     from convscope.models.weights import FoundWeights
-
-RANDOM = "random"
-"""In place of a file of weights: a backbone that was not pretrained, to compare with."""
 
 
 def train(
@@ -95,7 +100,7 @@ def train(
         "optimizer.learning_rate": lr,
         "precision": precision,
         "backend": backend,
-        "weights": _weights_setting(weights),
+        "weights": weights_setting(weights),
     }
     given = {**(settings or {}), **{k: v for k, v in options.items() if v is not None}}
     if data is not None:
@@ -211,26 +216,29 @@ def _fit(
             )
         else:
             from convscope.models.saving import PortableModel
+            from convscope.training.augment import augmented
             from convscope.training.batches import Examples
             from convscope.training.fit import Phase, fit
 
             network = build_model(config, spec, n_classes)
             save_weights = PortableModel.of(config.model, spec, n_classes).save
-            train, val = Examples.of(dataset.train), Examples.of(dataset.val)
+            train = augmented(dataset.train, config.augment, config.seed)
+            val = Examples.of(dataset.val)
             phase = Phase(network, train, val, config, save_weights)
             history = fit(phase, run, log_row=log_row, progress=progress)
     draw_curves(history, run.curves_picture, title=run.name)
 
 
-def _weights_setting(weights: Path | str | None) -> str | None:
-    if weights is None or str(weights) == RANDOM:
-        return None if weights is None else RANDOM
+def weights_setting(weights: Path | str | None) -> str | None:
+    """Return what `--weights` stands for in the settings: an absolute path, "random" or None."""
+    if weights is None or str(weights) == RANDOM_WEIGHTS:
+        return None if weights is None else RANDOM_WEIGHTS
     # Absolute: the run can be resumed from another folder.
     return str(Path(weights).expanduser().absolute())
 
 
 def _find_weights(config: RunConfig, progress: Progress) -> "FoundWeights | None":
-    if not is_backbone(config.model) or config.weights == RANDOM:
+    if not is_backbone(config.model) or config.weights == RANDOM_WEIGHTS:
         return None
     from convscope.models.backbones import BACKBONES
     from convscope.models.weights import find_weights

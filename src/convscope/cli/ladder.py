@@ -53,9 +53,9 @@ def ladder(
 
     The first rung freezes the backbone at 32 px with pixels in [0, 1], as the tutorial did. Each
     rung after it changes one thing and keeps those before: the scaling, larger images, standardised
-    features, a better head, mirrored views, a fine-tuned last stage. Each is a run of its own,
-    judged on validation images; the test images are opened when all are trained. A ladder that was
-    stopped goes on when the same command is given again.
+    features; the last two are the recipes probe (a better head) and finetune (the last stage). Each
+    is a run of its own, judged on validation images; the test images are opened when all are
+    trained. A ladder that was stopped goes on when the same command is given again.
 
     For example:
 

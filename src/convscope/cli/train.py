@@ -33,7 +33,10 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Side in pixels that the network sees. Default: the data's.")
+        int | None,
+        typer.Option(
+            help="Side in pixels that the network sees. Default: the recipe's, else the data's."
+        ),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     precision: Annotated[

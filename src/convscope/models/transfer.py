@@ -40,8 +40,8 @@ class TransferModel:
         head: The head's settings.
         cut: What lies before is frozen: "end" (the whole trunk), "before-last" (all but the last
             stage), a stage or layer of the backbone, or "start" (nothing). BatchNorm inside the
-            trunk keeps its statistics even behind the cut: those of a small batch would destroy
-            what the trunk has learnt.
+            trunk stays as it was even behind the cut: the statistics of a small batch would
+            destroy what the trunk has learnt.
 
     Attributes:
         whole: From pixels (batch, any height, any width, channels) in 0..255 to probabilities

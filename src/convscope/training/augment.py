@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.recipe import AugmentSettings
-from convscope.training.batches import Finish
-from convscope.types import FloatArray, ImageView, IntArray, UInt8Array
+from convscope.training.batches import Examples, Finish
+from convscope.types import FloatArray, ImageView, IntArray, Split, UInt8Array
 
 
 class AugmentedView:
@@ -63,6 +63,19 @@ class AugmentedView:
         return images
 
 
+def augmented(split: Split, settings: AugmentSettings, seed: int) -> Examples:
+    """Return the pixels of a split, varied anew in every epoch; as they are if nothing is asked.
+
+    Args:
+        split: The images.
+        settings: How they are varied.
+        seed: The run's.
+    """
+    if not (settings.flip or settings.crop or settings.randaugment):
+        return Examples.of(split)
+    return Examples(lambda epoch: AugmentedView(split.images, settings, seed, epoch), split.labels)
+
+
 def soft_targets(
     settings: AugmentSettings, label_smoothing: float, n_classes: int, seed: int, epoch: int
 ) -> Finish | None:
@@ -87,9 +100,10 @@ def soft_targets(
 
     def finish(inputs: Any, labels: IntArray, index: int) -> tuple[Any, Any]:
         soft = identity[labels] * (1 - label_smoothing) + label_smoothing / n_classes
-        alphas = [(_mixup, settings.mixup), (_cutmix, settings.cutmix)]
+        # Patches can be cut out of maps only, not out of pooled features.
+        alphas = [(_mixup, settings.mixup), (_cutmix, settings.cutmix if inputs.ndim == 4 else 0)]
         chosen = [(mix, alpha) for mix, alpha in alphas if alpha]
-        if not chosen or inputs.ndim != 4 or len(inputs) < 2:
+        if not chosen or len(inputs) < 2:
             return inputs, soft
         rng = np.random.default_rng([seed, epoch, index])
         mix, alpha = chosen[rng.integers(len(chosen))]
@@ -152,7 +166,7 @@ def _mixup(
 ) -> tuple[FloatArray, FloatArray]:
     other = rng.permutation(len(inputs))
     kept = rng.beta(alpha, alpha, len(inputs)).astype(np.float32)
-    share = kept[:, None, None, None]
+    share = kept.reshape(-1, *[1] * (inputs.ndim - 1))
     mixed: FloatArray = share * inputs + (1 - share) * inputs[other]
     return mixed, _mixed_labels(labels, other, kept)
 

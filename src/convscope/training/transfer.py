@@ -24,7 +24,7 @@ from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig, ScheduleSettings
 from convscope.run import Run
-from convscope.training.augment import AugmentedView
+from convscope.training.augment import AugmentedView, augmented
 from convscope.training.batches import Examples
 from convscope.training.features import Features, Source, batch_size_for, compute_features
 from convscope.training.fit import Phase, fit
@@ -69,11 +69,15 @@ def train_transfer(
         StorageError: If something cannot be written.
     """
     assert dataset.val is not None
-    n_classes = len(dataset.class_names)
+    n_classes, train = len(dataset.class_names), dataset.train
+    if config.augment.randaugment:
+        # It changes the images of a batch alike, and a folder's lie class by class: in that order
+        # the change would give the class away.
+        train = train.select(np.random.default_rng(_VIEW_SEED).permutation(len(train)))
     keras.utils.set_random_seed(config.seed)
     frozen = _build(config, spec, n_classes, config.head, weights, config.trunk.precision)
     _warn_of_single_pixel(frozen, spec, progress)
-    cached = _run_frozen(frozen, config, spec, dataset.train, dataset.val, progress)
+    cached = _run_frozen(frozen, config, spec, train, dataset.val, progress)
     run.record(feature_seconds=cached.seconds)
     statistics = feature_statistics(cached.features.inputs(0))
     head = choose_head(
@@ -159,11 +163,7 @@ def _run_frozen(
             extract(_PIXELS_TO_FEATURES, train.images, _split_key(train), "training images")
         ]
         features_val = extract(_PIXELS_TO_FEATURES, *judged)
-        # Fresh in every epoch: nothing has to be kept.
-        maps = Examples(
-            lambda epoch: AugmentedView(train.images, config.augment, config.seed, epoch),
-            train.labels,
-        )
+        maps = augmented(train, config.augment, config.seed)
         maps_val = Examples.of(val)
     elif frozen.cut == END:
         features = [extract(_PIXELS_TO_FEATURES, *version) for version in versions]

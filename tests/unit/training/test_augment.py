@@ -314,12 +314,17 @@ def test_with_both_each_batch_draws_one():
     assert 8 < sum(whole) < 32
 
 
-def test_only_maps_are_mixed_and_no_image_alone():
-    finish = soft_targets(AugmentSettings(mixup=1.0, cutmix=1.0), 0.0, 4, 83, 0)
-    features, labels = np.ones((6, 9), np.float32), np.arange(6) % 4
+def test_patches_are_cut_out_of_maps_only_and_no_image_is_mixed_alone():
+    features, labels = np.eye(6, 9, dtype=np.float32), np.arange(6) % 4
+    finish = soft_targets(AugmentSettings(cutmix=1.0), 0.0, 4, 83, 0)
     same, soft = finish(features, labels, 0)
     assert same is features
     np.testing.assert_array_equal(soft, np.eye(4)[labels])
+    finish = soft_targets(AugmentSettings(mixup=1.0, cutmix=1.0), 0.0, 4, 83, 0)
+    mixed, soft = finish(features, labels, 0)
+    # Feature n is image n's share, and labels are shared alike.
+    np.testing.assert_allclose(mixed[:, :6] @ np.eye(4)[labels], soft, atol=1e-6)
+    assert 0 < mixed[0, 0] < 1
     image, label = batch(1)
     same, soft = finish(image, label, 0)
     assert same is image
