@@ -200,3 +200,13 @@ def test_data_of_another_kind_is_refused(digits_run, tmp_path):
     with pytest.raises(RunError, match="does not exist"):
         convscope.evaluate(tmp_path / "none", progress=Progress())
     assert Run.open(digits_run).state["test_openings"] == before
+
+
+def test_augmentation_reaches_a_network_that_learns_from_nothing(tmp_path):
+    same = {"data": "digits", "epochs": 1, "precision": "float32", "progress": Progress()}
+    plain, again, varied = (
+        convscope.train("cnn-functional", out=tmp_path / name, settings=settings, **same)
+        for name, settings in (("a", {}), ("b", {}), ("c", {"augment.crop": 0.1}))
+    )
+    assert plain.weights_sha256("last") == again.weights_sha256("last")
+    assert plain.weights_sha256("last") != varied.weights_sha256("last")

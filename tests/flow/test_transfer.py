@@ -331,14 +331,20 @@ def test_weights_that_changed_since_the_run_began_are_refused(tmp_path):
     # The trunk in the saved model is the one in the file.
     for mine, theirs in zip(trunk_of(run), trunk.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+    moved = file.rename(tmp_path / "elsewhere.weights.h5")
+    train(run.path, weights=moved, epochs=2, resume=True)
+    assert api.run_config(run).weights == str(moved)
+    file = moved
     with h5py.File(file, "r+") as content:
         groups = []
         content.visititems(
             lambda name, item: groups.append(item) if isinstance(item, h5py.Dataset) else None
         )
         groups[0][...] = groups[0][...] + 1
-    with pytest.raises(RunError, match=r"mine\.weights\.h5 does not hold the weights that the run"):
-        train(run.path, weights=file, epochs=2, resume=True)
+    with pytest.raises(
+        RunError, match=r"elsewhere\.weights\.h5 does not hold the weights that the run"
+    ):
+        train(run.path, weights=file, epochs=3, resume=True)
 
 
 def trunk_of(run: Run) -> list[np.ndarray]:

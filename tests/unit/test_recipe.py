@@ -4,6 +4,7 @@ import yaml
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.recipe import (
     FORMAT,
+    HeadSettings,
     Recipe,
     dump_config,
     parse_setting,
@@ -121,6 +122,21 @@ def test_resume_lets_epochs_grow_and_nothing_else_change():
     assert resolve_resumed(saved, {"seed": 5}) == saved
     with pytest.raises(ConfigError, match="seed 5, not 6"):
         resolve_resumed(saved, {"seed": 6})
+
+
+def test_a_file_of_weights_may_lie_elsewhere_when_a_run_goes_on():
+    saved = resolve(Recipe(), {"weights": "/old/w.h5"})
+    assert resolve_resumed(saved, {"weights": "/new/w.h5"}).weights == "/new/w.h5"
+    with pytest.raises(ConfigError, match="not 'random'"):
+        resolve_resumed(saved, {"weights": "random"})
+
+
+def test_what_a_search_would_replace_cannot_be_set_beside_it():
+    searched = Recipe(head=HeadSettings(search=True))
+    for own in ({"head.hidden": [256]}, {"head.dropout": 0.2}):
+        with pytest.raises(ConfigError, match=r"^head\.hidden and head\.dropout are what"):
+            resolve(searched, own)
+        resolve(searched, {**own, "head.search": False})
 
 
 def test_set_values_are_yaml():
