@@ -16,17 +16,16 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
 from convscope.errors import ConfigError, RunError, StorageError
 from convscope.progress import Progress
 from convscope.storage import cache_dir, exclusive, storage_errors, write_text
-
-if TYPE_CHECKING:
-    import keras
+from convscope.training.precision import machine
 
 _FORMAT = 1
 _FEATURES, _MANIFEST = "features.npy", "manifest.json"
@@ -66,7 +65,7 @@ class Features:
 
 
 def compute_features(
-    network: "keras.Model",
+    network: keras.Model,
     source: Source,
     source_key: str,
     *,
@@ -102,7 +101,7 @@ def compute_features(
         "weights": _weights_hash(network),
         "shape": shape,
         "storage": storage,
-        "engine": _engine(),
+        "engine": f"keras {keras.__version__}, {machine()}",
         **about,
     }
     text = json.dumps(described, sort_keys=True, default=str)
@@ -112,9 +111,9 @@ def compute_features(
         kept = _open(root / key, shape, storage)
         if kept is None:
             _drop_unused(root, key)
-            start = time.monotonic()
-            _compute(network, source, root / key, shape, storage, batch_size, label, progress)
-            described["seconds"] = round(time.monotonic() - start, 3)
+            described["seconds"] = _compute(
+                network, source, root / key, shape, storage, batch_size, label, progress
+            )
             write_text(root / key / _MANIFEST, json.dumps(described, default=str) + "\n")
             kept = _open(root / key, shape, storage)
             if kept is None:
@@ -135,7 +134,7 @@ def batch_size_for(side: int) -> int:
 
 
 def _compute(
-    network: "keras.Model",
+    network: keras.Model,
     source: Source,
     folder: Path,
     shape: tuple[int, ...],
@@ -143,7 +142,8 @@ def _compute(
     batch_size: int,
     label: str,
     progress: Progress,
-) -> None:
+) -> float:
+    """Write the features, from where an earlier process left off; return the seconds of both."""
     dtype = np.dtype(storage)
     row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
     path = folder / _FEATURES
@@ -153,7 +153,8 @@ def _compute(
     # Around the stream too: what a full disk did not take is tried once more when it is closed.
     with storage_errors(path), stream, progress.task(label, shape[0], "images") as step:
         header = _header(shape, dtype)
-        done = _rows_done(folder, stream, header, row_bytes)
+        done, earlier = _left_by_earlier(folder, stream, header, row_bytes)
+        began = time.monotonic() - earlier
         _make_room(folder, len(header) + (shape[0] - done) * row_bytes)
         with storage_errors(path):
             if not done:
@@ -177,11 +178,12 @@ def _compute(
             with storage_errors(path):
                 stream.write(features.tobytes())
                 if time.monotonic() - synced > _SYNC_S:
-                    _sync(stream, folder, start + rows)
+                    _sync(stream, folder, start + rows, time.monotonic() - began)
                     synced = time.monotonic()
             step(rows)
         with storage_errors(path):
-            _sync(stream, folder, shape[0])
+            _sync(stream, folder, shape[0], time.monotonic() - began)
+    return round(time.monotonic() - began, 3)
 
 
 def _narrowed(features: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -208,22 +210,23 @@ def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
 _DONE = "rows_done"
 
 
-def _rows_done(folder: Path, stream: Any, header: bytes, row_bytes: int) -> int:
-    """Return how many rows an earlier process left that are surely on the disk."""
+def _left_by_earlier(folder: Path, stream: Any, header: bytes, row_bytes: int) -> tuple[int, float]:
+    """Return how many rows an earlier process left that are surely on the disk, and its seconds."""
     try:
-        noted = int((folder / _DONE).read_text(encoding="utf-8"))
+        rows, seconds = (folder / _DONE).read_text(encoding="utf-8").split()
+        noted, took = int(rows), float(seconds)
     except (OSError, ValueError):
-        return 0
+        return 0, 0.0
     stream.seek(0)
     whole = stream.read(len(header)) == header
     there = (os.fstat(stream.fileno()).st_size - len(header)) // row_bytes
-    return noted if whole and 0 <= noted <= there else 0
+    return (noted, took) if whole and 0 <= noted <= there else (0, 0.0)
 
 
-def _sync(stream: Any, folder: Path, rows: int) -> None:
+def _sync(stream: Any, folder: Path, rows: int, seconds: float) -> None:
     stream.flush()
     os.fsync(stream.fileno())
-    write_text(folder / _DONE, f"{rows}\n")
+    write_text(folder / _DONE, f"{rows} {seconds:.1f}\n")
 
 
 def _open(folder: Path, shape: tuple[int, ...], storage: str) -> npt.NDArray[Any] | None:
@@ -314,17 +317,10 @@ def _last_used(path: Path) -> float:
     return 0.0
 
 
-def _weights_hash(network: "keras.Model") -> str:
+def _weights_hash(network: keras.Model) -> str:
     digest = hashlib.sha256()
     for weight in network.weights:
         array = np.ascontiguousarray(weight.numpy())
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _engine() -> str:
-    """Return what computes: other kernels round otherwise."""
-    import keras
-
-    return f"{keras.config.backend()} {keras.__version__}"

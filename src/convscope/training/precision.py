@@ -31,7 +31,7 @@ def choose_precision(progress: Progress) -> str:
     if backend.cpu_has_bfloat16() is False and not _has_accelerator():
         return "float32"
     known = cache_dir() / "precision.json"
-    key = _machine()
+    key = machine()
     answers = _read(known)
     if key not in answers:
         with progress.task("Measuring which precision is faster here", _ROUNDS, "rounds") as step:
@@ -98,7 +98,8 @@ def _probe(policy: str) -> Any:
     return model
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Return what computes: other processors and other kernels round otherwise."""
     facts = backend.environment(_backend_name())
     packages = facts["packages"]
     assert isinstance(packages, dict)

@@ -237,7 +237,7 @@ def test_what_a_kill_or_a_power_cut_left_is_used_only_where_it_is_whole(net, mon
     with pytest.raises(KeyboardInterrupt):
         compute(net, Counting(fail_at=2))
     path, noted = folder / "features.npy", folder / "rows_done"
-    assert noted.read_text() == "32\n"
+    assert noted.read_text().split()[0] == "32"
     match damage:
         case "rows":  # Bytes after the last that were surely written.
             path.write_bytes(path.read_bytes() + b"\xff" * 999)
@@ -246,12 +246,22 @@ def test_what_a_kill_or_a_power_cut_left_is_used_only_where_it_is_whole(net, mon
         case "noted":
             noted.write_text("many")
         case "far":
-            noted.write_text("49")
+            noted.write_text("49 1.0")
         case "shorter":
             path.write_bytes(path.read_bytes()[:-1])
     source = Counting()
     assert content(compute(net, source)) == straight
     assert source.batches == (2 if damage == "rows" else 4)
+
+
+def test_the_cost_of_features_counts_what_a_killed_process_spent(net, monkeypatch):
+    monkeypatch.setattr(module, "_SYNC_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        compute(net, Counting(fail_at=2))
+    (noted,) = root().glob("*/rows_done")
+    noted.write_text(noted.read_text().split()[0] + " 1000.0\n")
+    assert 1000 < compute(net).seconds < 1100
+    assert 1000 < compute(net).seconds < 1100
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "header", "absent", "other"])
