@@ -241,10 +241,14 @@ def _find_weights(config: RunConfig, progress: Progress) -> "FoundWeights | None
     if not is_backbone(config.model) or config.weights == RANDOM_WEIGHTS:
         return None
     from convscope.models.backbones import BACKBONES
-    from convscope.models.weights import find_weights
+    from convscope.models.weights import find_weights, is_published
 
-    found = find_weights(BACKBONES.get(config.model), config.weights, progress)
-    progress.say(f"Weights: {found.path} ({found.origin})")
+    backbone = BACKBONES.get(config.model)
+    found = find_weights(backbone, config.weights, progress)
+    # Others may be as good, but their results are not comparable.
+    other = backbone.weights.digest is not None and not is_published(backbone, found)
+    note = ", not the file that Keras publishes" if other else ""
+    progress.say(f"Weights: {found.path} ({found.origin}{note})")
     return found
 
 
