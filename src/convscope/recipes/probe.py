@@ -19,7 +19,7 @@ def probe() -> Recipe:
     be told from chance.
 
     Command: `convscope train --model mobilenet_v2 --recipe probe`
-    Cost: 6 to 9 minutes on CIFAR-10 on two cores with MobileNetV2, 2 to 4 for a further seed.
+    Cost: 6 to 9 minutes on CIFAR-10 on two cores with MobileNetV2, 3 to 5 for a further seed.
     Expected: 0.8882 on CIFAR-10's test images with MobileNetV2, standard deviation 0.0005 over
     three seeds.
     """
