@@ -57,6 +57,23 @@ def configure(backend: str = "auto") -> str:
 
 
 @contextlib.contextmanager
+def precision_policy(precision: str) -> Iterator[None]:
+    """Let layers that are made in the body compute in a precision; weights stay float32.
+
+    Args:
+        precision: "float32" or "bfloat16".
+    """
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
 def _stderr_held_back() -> Iterator[None]:
     """Drop what is written to standard error, unless the body fails: then show it.
 

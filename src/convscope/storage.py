@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from convscope.errors import RunError, StorageError
@@ -99,7 +99,9 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, wait: bool, busy: str = "") -> Iterator[None]:
+def exclusive(
+    path: Path, *, wait: bool, busy: str = "", on_wait: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Hold a lock on the file `path`, among all processes of this machine.
 
     The kernel drops the lock when its process ends, however it ends, so a killed process leaves
@@ -109,6 +111,7 @@ def exclusive(path: Path, *, wait: bool, busy: str = "") -> Iterator[None]:
         path: The lock file; made if absent.
         wait: True waits for the other process, False refuses at once.
         busy: The message of the refusal.
+        on_wait: Called before a wait, if there has to be one.
 
     Raises:
         RunError: If `wait` is False and another process holds the lock.
@@ -119,7 +122,13 @@ def exclusive(path: Path, *, wait: bool, busy: str = "") -> Iterator[None]:
         stream = path.open("a+b")
     with stream:
         try:
-            _lock(stream.fileno(), wait=wait)
+            try:
+                _lock(stream.fileno(), wait=wait and on_wait is None)
+            except OSError:
+                if on_wait is None or not wait:
+                    raise
+                on_wait()
+                _lock(stream.fileno(), wait=True)
         except OSError as error:
             raise RunError(busy or f"{path} is in use by another process") from error
         yield

@@ -84,17 +84,13 @@ def build_model(config: RunConfig, spec: InputSpec, n_classes: int) -> "keras.Mo
     import keras
 
     keras.utils.set_random_seed(config.seed)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
-    try:
+    with backends.precision_policy(config.precision):
         if is_backbone(config.model):
             from convscope.models.transfer import TransferModel
 
             cut = config.trunk.cut
             return TransferModel(config.model, spec, n_classes, config.head, cut).whole
         return MODELS.get(config.model)(spec, n_classes)
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _scaling(config: RunConfig) -> str:

@@ -26,12 +26,8 @@ def alone(packed: Path, key: str, progress: Progress) -> Iterator[None]:
         key: The pack's name.
         progress: Told of a wait.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive(_lock_of(packed, key), wait=False))
-        except RunError:
-            progress.say("Waiting for another process that is packing the same images")
-            stack.enter_context(exclusive(_lock_of(packed, key), wait=True))
+    waiting = "Waiting for another process that is packing the same images"
+    with exclusive(_lock_of(packed, key), wait=True, on_wait=lambda: progress.say(waiting)):
         yield
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convscope.backend import precision_policy
 from convscope.errors import ConfigError
 from convscope.models import MODELS
 from convscope.models.structure import as_functional
@@ -33,7 +34,7 @@ class PortableModel:
     """
 
     def __init__(self, build: "Callable[[], tuple[keras.Model, keras.Model]]") -> None:
-        with _float32_policy(), _random_numbers_kept():
+        with precision_policy("float32"), _random_numbers_kept():
             # Weights are set on the part as it was built: its order of weights is that of the
             # trained model, the graph's need not be.
             self._part, whole = build()
@@ -84,18 +85,6 @@ class PortableModel:
         self.set_weights(weights)
         with atomic_path(path) as temporary:
             self.model.save(temporary)
-
-
-@contextlib.contextmanager
-def _float32_policy() -> Iterator[None]:
-    import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 @contextlib.contextmanager

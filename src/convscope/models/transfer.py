@@ -11,6 +11,7 @@ import dataclasses
 import random
 from typing import TYPE_CHECKING, Any
 
+from convscope.backend import precision_policy
 from convscope.errors import ConfigError
 from convscope.models.backbones import BACKBONES, Backbone
 from convscope.models.preprocessing import preprocessing_layers
@@ -206,14 +207,8 @@ def build_transfer(
         ConfigError: If it cannot be built or cut like that.
         DataError: If the weights are not its.
     """
-    import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
-    try:
+    with precision_policy(precision):
         network = TransferModel(name, spec, n_classes, head, cut)
-    finally:
-        keras.config.set_dtype_policy(before)
     if weights is not None:
         load_weights(network.trunk, network.backbone, weights)
     return network

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,7 +107,8 @@ def compute_features(
     text = json.dumps(described, sort_keys=True, default=str)
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     root = cache_dir() / "features"
-    with _alone(root, key, progress):
+    waiting = "Waiting for another process that computes the same features"
+    with exclusive(_lock(root, key), wait=True, on_wait=lambda: progress.say(waiting)):
         kept = _open(root / key, shape, storage)
         if kept is None:
             _drop_unused(root, key)
@@ -248,17 +249,6 @@ def _seconds(folder: Path) -> float:
         return float(json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
-
-
-@contextlib.contextmanager
-def _alone(root: Path, key: str, progress: Progress) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive(_lock(root, key), wait=False))
-        except RunError:
-            progress.say("Waiting for another process that computes the same features")
-            stack.enter_context(exclusive(_lock(root, key), wait=True))
-        yield
 
 
 def _lock(root: Path, key: str) -> Path:
