@@ -170,7 +170,7 @@ def cached() -> dict[str, float]:
             epochs=EPOCHS,
             batch_size=BATCH,
             image_size=SIZE,
-            settings={"trunk.scaling": "own", "head.pooling": "avg"},
+            settings={"backbone.scaling": "own", "head.pooling": "avg"},
             out=Path(folder) / "run",
             progress=Progress(),
         )

@@ -92,7 +92,7 @@ class HeadSettings(Settings):
         return self
 
 
-class TrunkSettings(Settings):
+class BackboneSettings(Settings):
     """How a backbone is used."""
 
     scaling: Literal["own", "none", "unit", "tf", "torch", "caffe"] = Field(
@@ -135,7 +135,7 @@ class Recipe(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
     augment: AugmentSettings = AugmentSettings()
     head: HeadSettings = HeadSettings()
-    trunk: TrunkSettings = TrunkSettings()
+    backbone: BackboneSettings = BackboneSettings()
     loss: Literal["sparse_categorical_crossentropy"] = "sparse_categorical_crossentropy"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     batch_size: int = Field(128, ge=1)

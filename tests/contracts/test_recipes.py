@@ -90,7 +90,7 @@ def test_a_recipe_for_backbones_can_be_cut_where_it_says(entry):
     recipe = entry.value()
     for each in BACKBONES.entries():
         places = ("start", "before-last", "end", *list(each.value.stages)[:-1])
-        assert recipe.trunk.cut in places, each.name
+        assert recipe.backbone.cut in places, each.name
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=by_name)

@@ -54,7 +54,7 @@ CLIMB = {
     "epochs": 1,
     "weights": "random",
     # Only the last rung trains its head apart, and with this rate its loss is not finite.
-    "settings": {"trunk.head_learning_rate": 1e38},
+    "settings": {"backbone.head_learning_rate": 1e38},
 }
 FINETUNE = 6
 
@@ -193,7 +193,7 @@ def test_each_rung_is_its_recipe_with_what_is_not_mended_yet(climbed):
     ladder: Ladder = climbed["ladder"]
     configs = [api.run_config(Run(ladder.path / rung.run)) for rung in ladder.rungs]
     assert [config.image_size for config in configs] == [32, 32, 48, 48, 48, 48]
-    assert [config.trunk.scaling for config in configs] == ["unit", *["own"] * 5]
+    assert [config.backbone.scaling for config in configs] == ["unit", *["own"] * 5]
     assert [config.head.standardise for config in configs] == [False] * 3 + [True] * 3
     for number, name in ((1, "tutorial-transfer"), (5, "probe"), (6, "finetune")):
         given = {"image_size": 48 if number > 1 else 32, "epochs": 1}
@@ -213,13 +213,13 @@ def test_every_backbone_has_a_last_stage_to_fine_tune(name):
     steps = plan_ladder(backbone, settings={}, **plan)
     assert steps[0].config.image_size == max(32, backbone.smallest_size)
     assert steps[-1].rung.name == "last stage fine-tuned"
-    cut = backbone.cut_at(steps[-1].config.trunk.cut)
+    cut = backbone.cut_at(steps[-1].config.backbone.cut)
     assert list(backbone.stages).index(cut) == len(backbone.stages) - 2
     # In the picture there is room for so many characters.
     assert max(len(step.rung.change) for step in steps) <= 52
-    whole = plan_ladder(backbone, settings={"trunk.cut": "start"}, **plan)
+    whole = plan_ladder(backbone, settings={"backbone.cut": "start"}, **plan)
     assert whole[-1].rung.name == "whole backbone fine-tuned"
-    assert whole[-1].config.trunk.cut == "start"
+    assert whole[-1].config.backbone.cut == "start"
 
 
 def test_gains_costs_and_files_agree(climbed):

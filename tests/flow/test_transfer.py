@@ -34,8 +34,8 @@ FINETUNE = {
     "recipe": "finetune",
     "settings": {
         # The last block alone: quick to learn and to compile.
-        "trunk.cut": "block_16_project_BN",
-        "trunk.head_epochs": 2,
+        "backbone.cut": "block_16_project_BN",
+        "backbone.head_epochs": 2,
         "head.hidden": [32],
         "optimizer.ema": 0.9,
     },
@@ -290,8 +290,8 @@ def test_the_whole_network_can_learn(tmp_path):
         **FINETUNE,
         "epochs": 1,
         "settings": {
-            "trunk.cut": "start",
-            "trunk.head_epochs": 1,
+            "backbone.cut": "start",
+            "backbone.head_epochs": 1,
             "augment.crop": 0.1,
             "augment.mixup": 0.2,
         },
@@ -307,7 +307,7 @@ def test_the_whole_network_can_learn(tmp_path):
     [
         ({"recipe": "tutorial"}, "'tutorial' is not for mobilenet_v2, which is a pretrained"),
         ({"model": "cnn-functional"}, "'probe' is not for cnn-functional, which is a network that"),
-        ({"settings": {"trunk.cut": "block_4_expand"}}, "cannot be cut at 'block_4_expand'"),
+        ({"settings": {"backbone.cut": "block_4_expand"}}, "cannot be cut at 'block_4_expand'"),
         ({"image_size": 31}, "image size 31x31 is too small for mobilenet_v2"),
         ({"settings": {"head.hidden": [0]}}, "head.hidden"),
     ],

@@ -77,9 +77,9 @@ def test_unknown_key_suggests_the_nearest(key, suggestion):
         ("augment.mixup", -0.1),
         ("head.hidden", [0]),
         ("head.dropout", 1.0),
-        ("trunk.views", 0),
-        ("trunk.storage", "int8"),
-        ("trunk.scaling", "imagenet"),
+        ("backbone.views", 0),
+        ("backbone.storage", "int8"),
+        ("backbone.scaling", "imagenet"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named_in_one_line(key, value):

@@ -11,9 +11,9 @@ from convscope.report.rungs import Rung
 
 _TUTORIAL_SIZE = 32
 _OF_FINE_TUNING = (
-    "trunk.cut",
-    "trunk.head_epochs",
-    "trunk.head_learning_rate",
+    "backbone.cut",
+    "backbone.head_epochs",
+    "backbone.head_learning_rate",
     "optimizer.layer_decay",
 )
 _RANGES = {
@@ -87,7 +87,7 @@ def plan_ladder(
     # larger ones flattening would make a head of millions of weights.
     tutorial: dict[str, Any] = {"image_size": base, "head.pooling": "avg"}
     add("as the tutorial", "the start", "tutorial-transfer", tutorial)
-    tutorial["trunk.scaling"] = "own"
+    tutorial["backbone.scaling"] = "own"
     add("own scaling", "own scaling", "tutorial-transfer", tutorial)
     for size in larger:
         tutorial["image_size"] = size
@@ -96,7 +96,7 @@ def plan_ladder(
     add("standardised features", "standardised features", "tutorial-transfer", tutorial)
 
     add("better head", "a better head", "probe", {"image_size": last})
-    cut = settings.get("trunk.cut", RECIPES.get("finetune")().trunk.cut)
+    cut = settings.get("backbone.cut", RECIPES.get("finetune")().backbone.cut)
     tuned = _tuned(backbone.cut_at(cut), backbone)
     add(
         f"{tuned} fine-tuned",
@@ -108,7 +108,7 @@ def plan_ladder(
 
 
 def _change(name: str, config: RunConfig, before: RunConfig | None, backbone: Backbone) -> str:
-    scaling = backbone.scaling if config.trunk.scaling == "own" else config.trunk.scaling
+    scaling = backbone.scaling if config.backbone.scaling == "own" else config.backbone.scaling
     pixels = f"pixels {_RANGES[scaling]}"
     if before is None:
         return f"{config.image_size} px, {pixels}, head {_head(config)}"
@@ -121,7 +121,7 @@ def _change(name: str, config: RunConfig, before: RunConfig | None, backbone: Ba
     if name == "better head":
         optimizer = f"{config.optimizer.name}, {config.schedule.name} rate"
         return f"head {_head(config)}, {optimizer}, batch {config.batch_size}"
-    cut = backbone.cut_at(config.trunk.cut)
+    cut = backbone.cut_at(config.backbone.cut)
     words = "all of the backbone learns" if cut == "start" else f"what follows {cut} learns"
     words += "; mirrored" if config.augment.flip else ""
     return words + (", soft labels" if config.label_smoothing else "")

@@ -172,7 +172,7 @@ def _predict_splits(
     config = run_config(run)
     backends.configure(config.backend)
     network = load_model(run.weights(which))
-    frozen = is_backbone(config.model) and config.trunk.cut == "end"
+    frozen = is_backbone(config.model) and config.backbone.cut == "end"
     predictions = {}
     for name in names:
         if name == "test":

@@ -37,7 +37,7 @@ def describe(
         image_size: Side in pixels that the network sees; None is the recipe's, else 32.
         channels: 1 for grey, 3 for RGB.
         n_classes: At least 2.
-        settings: Other settings, by their dotted names ("trunk.cut").
+        settings: Other settings, by their dotted names ("backbone.cut").
         picture: Where to draw the architecture; None draws nothing.
 
     Raises:
@@ -88,7 +88,7 @@ def build_model(config: RunConfig, spec: InputSpec, n_classes: int) -> "keras.Mo
         if is_backbone(config.model):
             from convscope.models.transfer import TransferModel
 
-            cut = config.trunk.cut
+            cut = config.backbone.cut
             return TransferModel(config.model, spec, n_classes, config.head, cut).whole
         return MODELS.get(config.model)(spec, n_classes)
 
@@ -96,5 +96,5 @@ def build_model(config: RunConfig, spec: InputSpec, n_classes: int) -> "keras.Mo
 def _scaling(config: RunConfig) -> str:
     if not is_backbone(config.model):
         return "unit"
-    chosen = config.trunk.scaling
+    chosen = config.backbone.scaling
     return BACKBONES.get(config.model).scaling if chosen == "own" else chosen

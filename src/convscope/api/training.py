@@ -260,6 +260,6 @@ def _try_building(config: RunConfig, dataset: Dataset, weights: "FoundWeights | 
         return
     from convscope.models.transfer import build_transfer
 
-    cut = config.trunk.cut
+    cut = config.backbone.cut
     network = build_transfer(config.model, spec, n_classes, config.head, cut=cut, weights=weights)
     network.upper()  # refuses a place where the backbone cannot be cut

@@ -107,7 +107,7 @@ def show(
         raise ConfigError(f"--cut is for pretrained backbones; nothing of {name} is frozen")
     given: dict[str, Any] = dict(parse_setting(text) for text in settings or [])
     if cut is not None:
-        given["trunk.cut"] = cut
+        given["backbone.cut"] = cut
     picture = out or Path(f"{name}.png")
     sheet = api.describe(
         name,

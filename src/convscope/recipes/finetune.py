@@ -2,11 +2,11 @@
 
 from convscope.recipe import (
     AugmentSettings,
+    BackboneSettings,
     HeadSettings,
     OptimizerSettings,
     Recipe,
     ScheduleSettings,
-    TrunkSettings,
 )
 from convscope.recipes import RECIPES
 
@@ -26,7 +26,7 @@ def finetune() -> Recipe:
         schedule=ScheduleSettings(name="cosine", warmup_epochs=1),
         augment=AugmentSettings(flip=True),
         head=HeadSettings(pooling="avg", standardise=True, dropout=0.3),
-        trunk=TrunkSettings(
+        backbone=BackboneSettings(
             scaling="own", cut="before-last", views=2, head_epochs=4, head_learning_rate=1e-3
         ),
         label_smoothing=0.1,

@@ -1,11 +1,11 @@
 """A frozen backbone, fed as it was trained, under a head chosen on validation images."""
 
 from convscope.recipe import (
+    BackboneSettings,
     HeadSettings,
     OptimizerSettings,
     Recipe,
     ScheduleSettings,
-    TrunkSettings,
 )
 from convscope.recipes import RECIPES
 
@@ -15,7 +15,7 @@ def probe() -> Recipe:
     """A frozen backbone at 160 px with its own scaling, standardised features, the best of 3 heads.
 
     The backbone runs once on each image; then a head takes a minute. Mirror images as well
-    (`--set augment.flip=true --set trunk.views=2`) double the time and gained nothing that could
+    (`--set augment.flip=true --set backbone.views=2`) double the time and gained nothing that could
     be told from chance.
 
     Command: `convscope train --model mobilenet_v2 --recipe probe`
@@ -27,7 +27,7 @@ def probe() -> Recipe:
         optimizer=OptimizerSettings(name="adamw", learning_rate=1e-3, weight_decay=1e-2),
         schedule=ScheduleSettings(name="cosine"),
         head=HeadSettings(pooling="avg", standardise=True, search=True),
-        trunk=TrunkSettings(scaling="own", cut="end"),
+        backbone=BackboneSettings(scaling="own", cut="end"),
         batch_size=256,
         epochs=20,
         image_size=160,

@@ -1,10 +1,10 @@
 """The tutorial's transfer learning, as it was done there."""
 
 from convscope.recipe import (
+    BackboneSettings,
     HeadSettings,
     OptimizerSettings,
     Recipe,
-    TrunkSettings,
 )
 from convscope.recipes import RECIPES
 
@@ -25,7 +25,7 @@ def tutorial_transfer() -> Recipe:
     return Recipe(
         optimizer=OptimizerSettings(name="adam", learning_rate=1e-3),
         head=HeadSettings(pooling="flatten", hidden=(128, 64)),
-        trunk=TrunkSettings(scaling="unit", cut="end"),
+        backbone=BackboneSettings(scaling="unit", cut="end"),
         batch_size=128,
         epochs=20,
         image_size=32,

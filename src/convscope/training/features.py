@@ -1,6 +1,6 @@
 """What a frozen network makes of images, computed once and kept on disk.
 
-A frozen trunk gives the same features in every epoch. They are computed once for each image, go
+A frozen backbone gives the same features in every epoch. They are computed once for each image, go
 to a memory-mapped array in the cache, and serve every epoch, every head and every later run that
 asks for the same. "The same" is decided by content: the key is a hash of the network's weights, of
 what it was told to do, and of the images. Other weights or other pixels are another key, never a
@@ -194,7 +194,7 @@ def _narrowed(features: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[A
         largest = float(np.abs(features).max())
         raise ConfigError(
             f"a feature of {largest:.3g} is too large for {dtype}; "
-            "start again with --set trunk.storage=float32"
+            "start again with --set backbone.storage=float32"
         )
     return narrow
 
@@ -273,7 +273,7 @@ def _make_room(folder: Path, n_bytes: int) -> None:
         raise StorageError(
             f"the features need {n_bytes / 2**30:.1f} GiB and {root} has {free / 2**30:.1f} GiB "
             "free; free some space, set CONVSCOPE_CACHE to a folder on another disk, or use "
-            "smaller images (--image-size) or fewer views (--set trunk.views=1)"
+            "smaller images (--image-size) or fewer views (--set backbone.views=1)"
         )
 
 

@@ -52,7 +52,7 @@ def train_transfer(
     """Train a head on a backbone, then the layers behind the cut, from where the run stands.
 
     Args:
-        config: Resolved settings; `trunk.cut` says what stays frozen.
+        config: Resolved settings; `backbone.cut` says what stays frozen.
         spec: What the backbone sees.
         dataset: Divided into parts.
         weights: The backbone's; None leaves random ones.
@@ -75,7 +75,7 @@ def train_transfer(
         # the change would give the class away.
         train = train.select(np.random.default_rng(_VIEW_SEED).permutation(len(train)))
     keras.utils.set_random_seed(config.seed)
-    frozen = _build(config, spec, n_classes, config.head, weights, config.trunk.precision)
+    frozen = _build(config, spec, n_classes, config.head, weights, config.backbone.precision)
     _warn_of_single_pixel(frozen, spec, progress)
     cached = _run_frozen(frozen, config, spec, train, dataset.val, progress)
     run.record(feature_seconds=cached.seconds)
@@ -93,7 +93,7 @@ def train_transfer(
         twin.trunk.set_weights(network.trunk.get_weights())
     history = read_history(run.snapshot_file) if run.snapshot_file.exists() else []
 
-    head_first = network.cut == END or config.trunk.head_epochs > 0
+    head_first = network.cut == END or config.backbone.head_epochs > 0
     if head_first and (not history or history[-1]["phase"] == HEAD):
         history = fit(
             Phase(
@@ -199,15 +199,15 @@ def predict_from_features(
     batch_size: int,
     progress: Progress,
 ) -> FloatArray:
-    """Return what a saved classifier with a frozen trunk says, by way of the features' cache.
+    """Return what a saved classifier with a frozen backbone says, by way of the features' cache.
 
-    The trunk is the saved model's own; where training or another run with the same trunk has seen
+    The backbone is the saved model's own; where training or another run with the same backbone has seen
     the same images, it need not run again. The answers are those of the model on the pixels, to
     float32 rounding.
 
     Args:
         model: Loaded from the run; float32.
-        config: The run's settings, with `trunk.cut` "end".
+        config: The run's settings, with `backbone.cut` "end".
         spec: What the backbone sees.
         split: The images.
         name: Of the split, for progress.
@@ -249,7 +249,7 @@ def _about(config: RunConfig, spec: InputSpec, kind: str, precision: str) -> dic
         # Where all is frozen, features do not depend on where it could be cut.
         "cut": None
         if kind == _PIXELS_TO_FEATURES
-        else BACKBONES.get(config.model).cut_at(config.trunk.cut),
+        else BACKBONES.get(config.model).cut_at(config.backbone.cut),
         "pooling": config.head.pooling,
         "input": [*spec.shape, spec.scaling],
         "precision": precision,
@@ -286,9 +286,9 @@ class _Extractor:
             self._networks[kind],
             source,
             key,
-            about=_about(self._config, self._spec, kind, self._config.trunk.precision),
+            about=_about(self._config, self._spec, kind, self._config.backbone.precision),
             batch_size=256 if from_maps else batch_size_for(self._spec.height),
-            storage="float32" if from_maps else self._config.trunk.storage,
+            storage="float32" if from_maps else self._config.backbone.storage,
             label=f"{'Activations' if kind == _PIXELS_TO_CUT else 'Features'} of {label}",
             progress=self._progress,
         )
@@ -320,7 +320,7 @@ def _build(
         spec,
         n_classes,
         head,
-        cut=config.trunk.cut,
+        cut=config.backbone.cut,
         weights=weights,
         precision=precision,
     )
@@ -328,7 +328,7 @@ def _build(
 
 def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
     """Return the versions of the training images that pass the frozen part, with key and name."""
-    augment, n_views, key = config.augment, config.trunk.views, _split_key(train)
+    augment, n_views, key = config.augment, config.backbone.views, _split_key(train)
     if not (augment.flip or augment.crop or augment.randaugment):
         return [(train.images, key, "training images")]
     # MixUp and CutMix come later: they mix what was computed.
@@ -345,11 +345,11 @@ def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
 
 def _head_alone(config: RunConfig) -> RunConfig:
     optimizer = config.optimizer.model_copy(
-        update={"learning_rate": config.trunk.head_learning_rate, "ema": None}
+        update={"learning_rate": config.backbone.head_learning_rate, "ema": None}
     )
     return config.model_copy(
         update={
-            "epochs": config.trunk.head_epochs,
+            "epochs": config.backbone.head_epochs,
             "optimizer": optimizer,
             "schedule": ScheduleSettings(name="cosine"),
             "early_stop_patience": None,

@@ -151,7 +151,15 @@ def test_show_tells_what_learns_after_a_cut(cli):
     assert "96 x 96 x 3, 10 classes, head of the recipe probe" in shut.out
     open_ = cli("models", "show", "mobilenet_v2", "--image-size", 96, "--cut", "stage4")
     set_ = cli(
-        *("models", "show", "mobilenet_v2", "--image-size", 96, "--set", "trunk.cut=before-last"),
+        *(
+            "models",
+            "show",
+            "mobilenet_v2",
+            "--image-size",
+            96,
+            "--set",
+            "backbone.cut=before-last",
+        ),
     )
     assert open_.out == set_.out
     # The head alone; then the last stage's convolutions too, whose BatchNorms stay still.

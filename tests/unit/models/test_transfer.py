@@ -264,8 +264,8 @@ def test_the_parts_refuse_it_too(network, part):
 )
 def test_the_tutorials_models_have_its_number_of_parameters(name, total, trainable):
     recipe = RECIPES.get("tutorial-transfer")()
-    spec = InputSpec(recipe.image_size, recipe.image_size, 3, recipe.trunk.scaling)
-    whole = TransferModel(name, spec, 10, recipe.head, recipe.trunk.cut).whole
+    spec = InputSpec(recipe.image_size, recipe.image_size, 3, recipe.backbone.scaling)
+    whole = TransferModel(name, spec, 10, recipe.head, recipe.backbone.cut).whole
     assert whole.count_params() == total
     assert sum(int(np.prod(w.shape)) for w in whole.trainable_weights) == trainable
 

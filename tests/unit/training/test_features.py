@@ -172,7 +172,7 @@ def test_float16_takes_half_the_space_and_nearly_the_same_values(net):
 def test_a_feature_too_large_for_float16_is_one_line_not_infinity():
     pixels = keras.Input((SIDE, SIDE, 3))
     net = keras.Model(pixels, keras.layers.Rescaling(1000.0)(pixels))
-    with pytest.raises(ConfigError, match=r"too large for float16.*trunk.storage=float32"):
+    with pytest.raises(ConfigError, match=r"too large for float16.*backbone.storage=float32"):
         compute(net, storage="float16")
     assert np.isfinite(compute(net).array).all()
 

@@ -84,7 +84,7 @@ class Backbone:
     after_loading: "Callable[[keras.Model], None] | None" = None
 
     def cut_at(self, where: str) -> str:
-        """Return the name of the place that `trunk.cut` means.
+        """Return the name of the place that `backbone.cut` means.
 
         Args:
             where: "before-last" is the stage before the last one; anything else names a place
