@@ -166,6 +166,9 @@ class RunConfig(Recipe):
     weights: str | None = Field(
         None, description="a backbone's weights: a file, 'random', or None to look for ImageNet's"
     )
+    weights_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="of that file; another one is refused"
+    )
     seed: int = Field(83, ge=0, lt=2**32)
     backend: Literal["auto", "tensorflow", "jax", "torch"] = "auto"
     split: SplitSettings = SplitSettings()

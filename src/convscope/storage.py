@@ -4,10 +4,15 @@ import contextlib
 import errno
 import os
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from convscope.errors import RunError, StorageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def cache_dir() -> Path:
@@ -68,6 +73,27 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def npy_header(shape: tuple[int, ...], dtype: "npt.DTypeLike") -> bytes:
+    """Return what a .npy file begins with; the array's bytes follow, in C order.
+
+    For files that `np.save` cannot write: it needs the whole array, and on a full disk it loses the
+    reason ("40 requested and 12 written"). numpy pads the header so that its length stays the same
+    when the first axis grows or shrinks.
+
+    Args:
+        shape: Of the array.
+        dtype: Of the array; a plain number type.
+    """
+    import io
+
+    import numpy as np
+
+    held = io.BytesIO()
+    description = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(held, description)
+    return held.getvalue()
+
+
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write `path` into one clear line.
@@ -117,10 +143,7 @@ def exclusive(
         RunError: If `wait` is False and another process holds the lock.
         StorageError: If the lock file cannot be made.
     """
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("a+b")
-    with stream:
+    with _open_lock(path) as stream:
         try:
             try:
                 _lock(stream.fileno(), wait=wait and on_wait is None)
@@ -134,15 +157,44 @@ def exclusive(
         yield
 
 
+def share_while_alive(path: Path, holder: object) -> None:
+    """Share a lock on the file `path` for as long as `holder` lives.
+
+    Any number of holders share it, in this process and in others; until the last is gone,
+    `exclusive` waits or refuses. While somebody has the lock exclusively, this waits. The kernel
+    drops the process's share when it ends, however it ends.
+
+    Args:
+        path: The lock file; made if absent.
+        holder: Whatever has to be garbage collected before the lock is given back.
+
+    Raises:
+        StorageError: If the lock file cannot be made.
+    """
+    stream = _open_lock(path)
+    weakref.finalize(holder, stream.close)
+    with storage_errors(path):
+        _lock(stream.fileno(), wait=True, shared=True)
+
+
+def _open_lock(path: Path) -> BinaryIO:
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+b")
+
+
 if os.name == "posix":
     import fcntl
 
-    def _lock(fd: int, *, wait: bool) -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(fd: int, *, wait: bool, shared: bool = False) -> None:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(fd, kind if wait else kind | fcntl.LOCK_NB)
 
 else:  # pragma: no cover - Windows
 
-    def _lock(fd: int, *, wait: bool) -> None:
+    def _lock(fd: int, *, wait: bool, shared: bool = False) -> None:
+        if shared:
+            return  # There are no shared locks; but a file that is mapped cannot be removed.
         import msvcrt
 
         os.lseek(fd, 0, os.SEEK_SET)

@@ -6,10 +6,11 @@ import sys
 import textwrap
 import threading
 
+import numpy as np
 import pytest
 
 from convscope.errors import RunError, StorageError
-from convscope.storage import atomic_path, exclusive, write_text
+from convscope.storage import atomic_path, exclusive, npy_header, share_while_alive, write_text
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
@@ -117,3 +118,76 @@ def test_the_lock_refuses_or_waits(tmp_path):
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
+
+
+class Holder:
+    """Something that can be garbage collected."""
+
+
+def is_free(lock) -> bool:
+    try:
+        with exclusive(lock, wait=False):
+            return True
+    except RunError:
+        return False
+
+
+def test_a_lock_is_shared_until_the_last_holder_is_gone(tmp_path):
+    lock = tmp_path / "folder" / "lock"
+    first, second = Holder(), Holder()
+    share_while_alive(lock, first)
+    share_while_alive(lock, second)
+    del first
+    assert not is_free(lock)
+    del second
+    assert is_free(lock)
+
+
+def test_who_wants_to_share_a_lock_waits_for_its_one_owner(tmp_path):
+    lock, holder, order = tmp_path / "lock", Holder(), []
+
+    def share():
+        share_while_alive(lock, holder)
+        order.append("shared")
+
+    with exclusive(lock, wait=False):
+        thread = threading.Thread(target=share)
+        thread.start()
+        thread.join(0.1)
+        order.append("owned")
+    thread.join(10)
+    assert order == ["owned", "shared"]
+    assert not is_free(lock)
+
+
+def test_a_killed_process_gives_its_share_back(tmp_path):
+    lock = tmp_path / "lock"
+    code = textwrap.dedent(
+        f"""
+        from pathlib import Path
+        from convscope.storage import share_while_alive
+        holder = type("Holder", (), {{}})()
+        share_while_alive(Path({str(lock)!r}), holder)
+        print("shared", flush=True)
+        input()
+        """
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as other:
+        assert other.stdout.readline() == "shared\n"
+        assert not is_free(lock)
+        other.kill()
+    assert is_free(lock)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "int64"])
+@pytest.mark.parametrize("shape", [(7,), (0, 4), (3, 4, 2)])
+def test_the_header_is_the_one_that_numpy_writes(tmp_path, shape, dtype):
+    array = np.arange(np.prod(shape)).astype(dtype).reshape(shape)
+    np.save(tmp_path / "array.npy", array)
+    assert npy_header(shape, dtype) + array.tobytes() == (tmp_path / "array.npy").read_bytes()
+
+
+def test_the_first_axis_may_change_without_moving_what_follows_the_header():
+    lengths = {len(npy_header((rows, 96, 96, 3), np.uint8)) for rows in (0, 9, 10, 10**6, 10**18)}
+    assert len(lengths) == 1

@@ -33,7 +33,17 @@ SIZES = (64, 96, 160)
 FORMAT = 1
 """Version of `ladder.json`; raised when an older convscope could misread it."""
 
-_NOT_TO_SET = ("data", "data_path", "epochs", "image_size", "model", "recipe", "seed", "weights")
+_NOT_TO_SET = (
+    "data",
+    "data_path",
+    "epochs",
+    "image_size",
+    "model",
+    "recipe",
+    "seed",
+    "weights",
+    "weights_sha256",
+)
 
 
 def ladder(

@@ -165,7 +165,7 @@ def _predict_splits(
     progress: Progress,
 ) -> dict[str, Predictions]:
     """Run a model on the parts called `names`; that the test images were opened is logged."""
-    from convscope.evaluation.predictions import load_model, predict_split
+    from convscope.evaluation.predictions import load_model, predict_from_features, predict_split
 
     for name in names:
         verify_split(dataset, run.split_file, name)
@@ -184,20 +184,17 @@ def _predict_splits(
             assert dataset.val is not None
             part = dataset.val
         if frozen:
-            from convscope.training.transfer import predict_from_features
-
-            probs = predict_from_features(
+            predictions[name] = predict_from_features(
                 network,
                 config,
                 input_spec(dataset, config),
                 part,
-                {"val": "validation"}.get(name, name),
+                name,
                 batch_size=batch_size,
                 progress=progress,
             )
-            predictions[name] = Predictions(probs, part.labels, part.ids, name)
-            continue
-        predictions[name] = predict_split(
-            network, part, name, batch_size=batch_size, progress=progress
-        )
+        else:
+            predictions[name] = predict_split(
+                network, part, name, batch_size=batch_size, progress=progress
+            )
     return predictions

@@ -121,18 +121,12 @@ def train(
                 _describe(run, wanted, dataset)
             for part in ("train", "val"):
                 verify_split(dataset, run.split_file, part)
-            found = _find_weights(wanted, progress)
-            before = run.state.get("weights", {}).get("sha256")
-            if found is not None and before not in (None, found.sha256):
-                raise RunError(
-                    f"{found.path} does not hold the weights that the run began with; "
-                    "say where those are with --weights, or start a new run"
-                )
+            wanted, found = _find_weights(wanted, progress)
             _fit(run, wanted, dataset, found, trackers, progress)
     else:
         wanted = _resolve_new(from_file, given, progress)
         dataset = load_for(wanted, data_dir, progress)
-        found = _find_weights(wanted, progress)
+        wanted, found = _find_weights(wanted, progress)
         # Before there is a folder: what is wrong until here leaves none behind.
         _try_building(wanted, dataset, found)
         name = f"{dataset.name}-{wanted.model}-{wanted.recipe}-seed{wanted.seed}"
@@ -154,6 +148,9 @@ def _resolve_new(
 
     # Before any name in it is looked up: it may come from a newer convscope.
     resolve(Recipe(), from_file)
+    if given.keys() & {"model", "weights"}:
+        # The digest in the file is that of the weights that were named there.
+        from_file = {key: value for key, value in from_file.items() if key != "weights_sha256"}
     chosen = {**from_file, **given}
     model = str(chosen.get("model", RunConfig.model_fields["model"].default))
     backbone = is_backbone(model)
@@ -237,9 +234,10 @@ def weights_setting(weights: Path | str | None) -> str | None:
     return str(Path(weights).expanduser().absolute())
 
 
-def _find_weights(config: RunConfig, progress: Progress) -> "FoundWeights | None":
+def _find_weights(config: RunConfig, progress: Progress) -> "tuple[RunConfig, FoundWeights | None]":
+    """Return the configuration with the digest of the backbone's weights, and where they are."""
     if not is_backbone(config.model) or config.weights == RANDOM_WEIGHTS:
-        return None
+        return config, None
     from convscope.models.backbones import BACKBONES
     from convscope.models.weights import find_weights, is_published
 
@@ -249,7 +247,12 @@ def _find_weights(config: RunConfig, progress: Progress) -> "FoundWeights | None
     other = backbone.weights.digest is not None and not is_published(backbone, found)
     note = ", not the file that Keras publishes" if other else ""
     progress.say(f"Weights: {found.path} ({found.origin}{note})")
-    return found
+    if config.weights_sha256 not in (None, found.sha256):
+        raise RunError(
+            f"{found.path} does not hold the weights that the run's configuration names; "
+            "say where those are with --weights, or start a new run without weights_sha256"
+        )
+    return config.model_copy(update={"weights_sha256": found.sha256}), found
 
 
 def _try_building(config: RunConfig, dataset: Dataset, weights: "FoundWeights | None") -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from convscope.datasets._collection import PART_NAMES, Collection, Parts, reading
 from convscope.errors import IntegrityError
-from convscope.storage import atomic_path, write_text
+from convscope.storage import atomic_path, npy_header, write_text
 from convscope.types import UInt8Array
 
 # Written last, so that its presence says that the arrays are complete.
@@ -89,9 +89,6 @@ def write_cache(
 
 
 def _save(path: Path, array: UInt8Array) -> None:
-    # Not np.save: on a full disk it loses the reason ("40 requested and 12 written").
-    array = np.ascontiguousarray(array)
     with path.open("wb") as stream:
-        header = np.lib.format.header_data_from_array_1_0(array)
-        np.lib.format.write_array_header_1_0(stream, header)
-        stream.write(array.data)
+        stream.write(npy_header(array.shape, array.dtype))
+        stream.write(np.ascontiguousarray(array).data)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from convscope.datasets._scan import FileFacts, read_bytes
 from convscope.datasets.decode import DECODER_VERSION, decode_image
 from convscope.errors import DataError, ImageError, StorageError
 from convscope.progress import Progress
-from convscope.storage import cache_dir, storage_errors, write_text
+from convscope.storage import cache_dir, npy_header, storage_errors, write_text
 from convscope.types import UInt8Array
 
 IN_MEMORY_BYTES = 2 * 2**30
@@ -197,10 +197,11 @@ def _write(file: BinaryIO, work: _Work, progress: Progress) -> dict[str, str]:
     Written, not mapped: on a full disk a write fails with an error, a mapped page kills the
     process.
     """
-    start = _write_header(file, work.shape)
+    header = npy_header(work.shape, np.uint8)
+    file.write(header)
     with contextlib.suppress(AttributeError):
         # Take the space now, so that a disk that is too small is known before the work is done.
-        _reserve(file, start + int(np.prod(work.shape)))
+        _reserve(file, len(header) + int(np.prod(work.shape)))
     faults: dict[str, str] = {}
     n_kept = 0
     with contextlib.closing(work.outcomes(progress)) as outcomes:
@@ -212,19 +213,15 @@ def _write(file: BinaryIO, work: _Work, progress: Progress) -> dict[str, str]:
                 n_kept += 1
     _refuse_empty(work, faults)
     file.truncate()
-    file.seek(0)
     # numpy leaves room in the header for the first axis to change.
-    if _write_header(file, (n_kept, *work.shape[1:])) != start:
+    final = npy_header((n_kept, *work.shape[1:]), np.uint8)
+    if len(final) != len(header):
         raise StorageError(f"the header of {work.key} changed its length; this is a fault here")
+    file.seek(0)
+    file.write(final)
     file.flush()
     os.fsync(file.fileno())
     return faults
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> int:
-    header: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file.tell()
 
 
 def _reserve(file: BinaryIO, n_bytes: int) -> None:

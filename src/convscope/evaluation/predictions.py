@@ -9,6 +9,7 @@ import numpy as np
 from convscope.datasets.decode import decode_image
 from convscope.errors import ImageError, RunError
 from convscope.progress import Progress
+from convscope.recipe import RunConfig
 from convscope.storage import atomic_path
 from convscope.types import (
     FloatArray,
@@ -87,6 +88,47 @@ def predict_split(
         label=f"Predicting the {name} images",
     )
     return Predictions(probs, split.labels, split.ids, name)
+
+
+def predict_from_features(
+    model: "keras.Model",
+    config: RunConfig,
+    spec: InputSpec,
+    split: Split,
+    name: str,
+    *,
+    batch_size: int,
+    progress: Progress,
+) -> Predictions:
+    """Return what a saved classifier with a frozen backbone says, by way of the features' cache.
+
+    The backbone is the saved model's own; where training or another run with the same backbone has
+    seen the same images, it need not run again. The answers are those of the model on the pixels,
+    to float32 rounding.
+
+    Args:
+        model: Loaded from the run; float32.
+        config: The run's settings, with `backbone.cut` "end".
+        spec: What the backbone sees.
+        split: The images.
+        name: "val" or "test".
+        batch_size: Features at a time.
+        progress: Told of each batch.
+    """
+    import keras
+
+    from convscope.models.transfer import POOL
+    from convscope.training.frozen import pooled_features
+
+    pool = model.get_layer(POOL).output
+    lower, head = keras.Model(model.inputs, pool), keras.Model(pool, model.outputs[0])
+    label = f"Features of {'validation' if name == 'val' else name} images"
+    features = pooled_features(lower, config, spec, split, label, progress).array
+    parts = [
+        np.asarray(head.predict_on_batch(features[start : start + batch_size]), dtype=np.float32)
+        for start in range(0, len(split), batch_size)
+    ]
+    return Predictions(np.concatenate(parts), split.labels, split.ids, name)
 
 
 def predict_files(

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,23 +21,30 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convscope.errors import ConfigError, RunError, StorageError
+from convscope.errors import ConfigError, StorageError
 from convscope.progress import Progress
-from convscope.storage import cache_dir, exclusive, storage_errors, write_text
+from convscope.storage import (
+    cache_dir,
+    exclusive,
+    npy_header,
+    share_while_alive,
+    storage_errors,
+    write_text,
+)
+from convscope.training._features_store import (
+    DONE,
+    FEATURES,
+    MANIFEST,
+    drop_unused,
+    make_room,
+    maker,
+    readers,
+)
 from convscope.training.precision import machine
 
 _FORMAT = 1
-_FEATURES, _MANIFEST = "features.npy", "manifest.json"
 _SYNC_S = 5.0
 """A kill or a power cut costs at most this many seconds of work and a batch."""
-
-_UNUSED_S = 30 * 24 * 3600
-_MARGIN_BYTES = 256 * 2**20
-"""Space left free for what else is written: models, tables, pictures."""
-
-
-_MAPPED: set[Path] = set()
-"""Features that this process reads."""
 
 
 class Source(Protocol):
@@ -54,7 +60,8 @@ class Features:
     """Features of images, in the images' order.
 
     Attributes:
-        array: Shape (n_images, ...), float32 or float16, memory-mapped.
+        array: Shape (n_images, ...), float32 or float16, memory-mapped. While it or a view of it
+            lives, no process removes the features from the cache.
         key: A hash of all that they were made from.
         seconds: What computing them took, now or when they were put into the cache.
     """
@@ -92,7 +99,7 @@ def compute_features(
 
     Raises:
         ConfigError: If a feature is too large for `storage`.
-        StorageError: If the disk is too small; features that other runs left are given up first.
+        StorageError: If the disk is too small; features that nobody reads are given up first.
     """
     shape = (len(source), *network.output.shape[1:])
     described = {
@@ -108,23 +115,22 @@ def compute_features(
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     root = cache_dir() / "features"
     waiting = "Waiting for another process that computes the same features"
-    with exclusive(_lock(root, key), wait=True, on_wait=lambda: progress.say(waiting)):
+    with exclusive(maker(root / key), wait=True, on_wait=lambda: progress.say(waiting)):
         kept = _open(root / key, shape, storage)
         if kept is None:
-            _drop_unused(root, key)
+            drop_unused(root / key)
             described["seconds"] = _compute(
                 network, source, root / key, shape, storage, batch_size, label, progress
             )
-            write_text(root / key / _MANIFEST, json.dumps(described, default=str) + "\n")
+            write_text(root / key / MANIFEST, json.dumps(described, default=str) + "\n")
             kept = _open(root / key, shape, storage)
             if kept is None:
                 raise StorageError(f"the features in {root / key} cannot be read back; try again")
         else:
             progress.say(f"{label}: found in the cache")
             with contextlib.suppress(OSError):
-                os.utime(root / key / _MANIFEST)
+                os.utime(root / key / MANIFEST)
         seconds = _seconds(root / key)
-        _MAPPED.add(root / key)
     return Features(kept, key, seconds)
 
 
@@ -147,19 +153,19 @@ def _compute(
     """Write the features, from where an earlier process left off; return the seconds of both."""
     dtype = np.dtype(storage)
     row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
-    path = folder / _FEATURES
+    path = folder / FEATURES
     with storage_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         stream = path.open("r+b" if path.exists() else "w+b")
     # Around the stream too: what a full disk did not take is tried once more when it is closed.
     with storage_errors(path), stream, progress.task(label, shape[0], "images") as step:
-        header = _header(shape, dtype)
+        header = npy_header(shape, dtype)
         done, earlier = _left_by_earlier(folder, stream, header, row_bytes)
         began = time.monotonic() - earlier
-        _make_room(folder, len(header) + (shape[0] - done) * row_bytes)
+        make_room(folder, len(header) + (shape[0] - done) * row_bytes)
         with storage_errors(path):
             if not done:
-                for claim in (_MANIFEST, _DONE):  # of damaged features
+                for claim in (MANIFEST, DONE):  # of damaged features
                     (folder / claim).unlink(missing_ok=True)
                 stream.seek(0)
                 stream.write(header)
@@ -199,22 +205,10 @@ def _narrowed(features: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[A
     return narrow
 
 
-def _header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    import io
-
-    held = io.BytesIO()
-    description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(held, description)
-    return held.getvalue()
-
-
-_DONE = "rows_done"
-
-
 def _left_by_earlier(folder: Path, stream: Any, header: bytes, row_bytes: int) -> tuple[int, float]:
     """Return how many rows an earlier process left that are surely on the disk, and its seconds."""
     try:
-        rows, seconds = (folder / _DONE).read_text(encoding="utf-8").split()
+        rows, seconds = (folder / DONE).read_text(encoding="utf-8").split()
         noted, took = int(rows), float(seconds)
     except (OSError, ValueError):
         return 0, 0.0
@@ -227,84 +221,33 @@ def _left_by_earlier(folder: Path, stream: Any, header: bytes, row_bytes: int) -
 def _sync(stream: Any, folder: Path, rows: int, seconds: float) -> None:
     stream.flush()
     os.fsync(stream.fileno())
-    write_text(folder / _DONE, f"{rows} {seconds:.1f}\n")
+    write_text(folder / DONE, f"{rows} {seconds:.1f}\n")
 
 
 def _open(folder: Path, shape: tuple[int, ...], storage: str) -> npt.NDArray[Any] | None:
-    """Return finished features, or None if there are none or they are not whole."""
-    if not (folder / _MANIFEST).is_file():
+    """Return finished features, or None if there are none or they are not whole.
+
+    The caller holds the set's lock, so that it is not removed meanwhile.
+    """
+    if not (folder / MANIFEST).is_file():
         return None
     try:
-        array = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
+        array = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     if array.shape != shape or array.dtype != np.dtype(storage):
         return None
+    # It is the base of all that is made of it, so it lives as long as anything reads the file.
+    share_while_alive(readers(folder), array)
     # np.asarray drops the memmap subclass, which slows every slice down.
     return np.asarray(array)
 
 
 def _seconds(folder: Path) -> float:
     try:
-        return float(json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["seconds"])
+        return float(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
-
-
-def _lock(root: Path, key: str) -> Path:
-    return root / "locks" / f"{key}.lock"
-
-
-def _make_room(folder: Path, n_bytes: int) -> None:
-    """Give up the features that were not used for the longest time until the new ones fit.
-
-    None are given up if that would not be enough, nor those that this process has mapped: their
-    space would not come back before it ends.
-    """
-    root = folder.parent
-    others = [path for path in _sets(root) if path != folder and path not in _MAPPED]
-    others.sort(key=_last_used, reverse=True)
-    needed, free = n_bytes + _MARGIN_BYTES, shutil.disk_usage(root).free
-    enough = free + sum(map(_size, others)) >= needed
-    while enough and free < needed and others:
-        _remove(root, others.pop())
-        free = shutil.disk_usage(root).free
-    if free < needed:
-        raise StorageError(
-            f"the features need {n_bytes / 2**30:.1f} GiB and {root} has {free / 2**30:.1f} GiB "
-            "free; free some space, set CONVSCOPE_CACHE to a folder on another disk, or use "
-            "smaller images (--image-size) or fewer views (--set backbone.views=1)"
-        )
-
-
-def _drop_unused(root: Path, key: str) -> None:
-    for path in _sets(root):
-        if path.name != key and time.time() - _last_used(path) > _UNUSED_S:
-            _remove(root, path)
-
-
-def _remove(root: Path, path: Path) -> None:
-    # A process that reads it holds no lock, but keeps its mapped file when the name goes.
-    with contextlib.suppress(RunError), exclusive(_lock(root, path.name), wait=False):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _sets(root: Path) -> list[Path]:
-    return [path for path in root.iterdir() if path.is_dir() and path.name != "locks"]
-
-
-def _size(path: Path) -> int:
-    try:
-        return (path / _FEATURES).stat().st_size
-    except OSError:
-        return 0
-
-
-def _last_used(path: Path) -> float:
-    for name in (_MANIFEST, _DONE):
-        with contextlib.suppress(OSError):
-            return (path / name).stat().st_mtime
-    return 0.0
 
 
 def _weights_hash(network: keras.Model) -> str:

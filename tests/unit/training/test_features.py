@@ -14,6 +14,7 @@ import pytest
 from convscope.errors import ConfigError, StorageError
 from convscope.progress import Progress
 from convscope.storage import cache_dir, exclusive
+from convscope.training import _features_store
 from convscope.training import features as module
 from convscope.training.features import Features, batch_size_for, compute_features
 
@@ -313,19 +314,20 @@ def small_disk(monkeypatch):
 
         def disk_usage(path):
             there = sum(file.stat().st_size for file in root().rglob("features.npy"))
-            free = int(n_sets * one) - there + module._MARGIN_BYTES
+            free = int(n_sets * one) - there + _features_store._MARGIN_BYTES
             return Usage(GIB, 0, free)
 
-        monkeypatch.setattr(module.shutil, "disk_usage", disk_usage)
+        monkeypatch.setattr(_features_store.shutil, "disk_usage", disk_usage)
 
     return make
 
 
-def age(features: Features, days: float) -> None:
-    """Make them look as if another process had used them, days ago."""
-    module._MAPPED.discard(root() / features.key)
+def left_behind(net, source_key: str, days: float) -> str:
+    """Compute features that were last used days ago and that nobody reads; return their key."""
+    key = compute(net, source_key=source_key).key
     then = time.time() - days * 24 * 3600
-    os.utime(root() / features.key / "manifest.json", (then, then))
+    os.utime(root() / key / "manifest.json", (then, then))
+    return key
 
 
 def sets() -> set[str]:
@@ -347,41 +349,79 @@ def test_too_small_a_disk_is_one_line_before_anything_is_computed(net, small_dis
 
 def test_the_sets_that_were_not_used_for_the_longest_time_go_first(net, small_disk):
     small_disk(3.5)
-    kept = [compute(net, source_key=f"{n}") for n in range(3)]
-    for features, days in zip(kept, (2, 3, 1), strict=True):
-        age(features, days)
+    kept = [left_behind(net, f"{n}", days) for n, days in enumerate((2, 3, 1))]
     # Used again, so not the oldest any more.
     compute(net, source_key="1")
     new = compute(net, source_key="new")
-    assert sets() == {kept[1].key, kept[2].key, new.key}
-    # Who reads them still can.
-    np.testing.assert_array_equal(kept[0].array, new.array)
+    assert sets() == {kept[1], kept[2], new.key}
 
 
 def test_a_locked_set_is_not_given_up(net, small_disk):
     small_disk(2.5)
-    older, newer = compute(net, source_key="older"), compute(net, source_key="newer")
-    age(older, 2)
-    age(newer, 1)
-    with exclusive(root() / "locks" / f"{older.key}.lock", wait=False):
+    older, _ = left_behind(net, "older", 2), left_behind(net, "newer", 1)
+    with exclusive(root() / "locks" / f"{older}.lock", wait=False):
         new = compute(net, source_key="new")
-    assert sets() == {older.key, new.key}
+    assert sets() == {older, new.key}
 
 
-def test_what_this_process_reads_is_not_given_up(net, small_disk):
+def test_what_this_process_reads_is_not_given_up_until_the_last_view_is_gone(net, small_disk):
     small_disk(1.5)
-    used = compute(net, source_key="used")
-    with pytest.raises(StorageError, match="GiB free"):
-        compute(net, source_key="new")
-    assert used.key in sets()
+    array = compute(net, source_key="used").array
+    again = compute(net, source_key="used")
+    view = array[::2].T
+    for reader in ("array", "again", "view"):
+        with pytest.raises(StorageError, match="GiB free"):
+            compute(net, source_key="new")
+        match reader:
+            case "array":
+                del array
+            case "again":
+                used = again.key
+                del again
+            case "view":
+                del view
+    assert used in sets()
+    assert compute(net, source_key="new").key in sets()
+    assert used not in sets()
 
 
-def test_what_nobody_used_for_a_month_goes(net):
-    old, recent = compute(net, source_key="old"), compute(net, source_key="recent")
-    age(old, 31)
-    age(recent, 29)
+READING = """
+    features = compute(network(), source_key="used")
+    print("reading", flush=True)
+    input()
+    raise SystemExit
+"""
+
+
+def test_what_another_process_reads_is_not_given_up_until_it_ends(net, small_disk):
+    small_disk(2.5)
+    used, idle = left_behind(net, "used", 2), left_behind(net, "idle", 1)
+    reader = start(more=READING, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with reader:
+        assert reader.stdout.readline() == "reading\n"
+        # It was opened long ago, so it would be the first to go.
+        assert left_behind(net, "used", 5) == used
+        # The other one would not be enough, so it is not given up for nothing.
+        with pytest.raises(StorageError, match="GiB free"):
+            compute(net, np.tile(IMAGES, (2, 1, 1, 1)), "twice as many")
+        assert sets() >= {used, idle}
+        new = left_behind(net, "new", 1)
+        assert idle not in sets()
+        assert sets() >= {used, new}
+        reader.communicate("end\n")
+    assert reader.returncode == 0
+    newest = compute(net, source_key="newest")
+    assert sets() >= {new, newest.key}
+    assert used not in sets()
+
+
+def test_what_nobody_used_for_a_month_goes_but_not_what_is_read(net):
+    reading = compute(net, source_key="reading")
+    left_behind(net, "reading", 31)
+    recent, old = left_behind(net, "recent", 29), left_behind(net, "old", 31)
+    assert old in sets()
     new = compute(net, source_key="new")
-    assert sets() == {recent.key, new.key}
+    assert sets() == {reading.key, recent, new.key}
 
 
 def test_a_full_disk_is_one_line_and_a_later_call_goes_on(net):

@@ -1,0 +1,98 @@
+"""The cache of features as a folder of sets: who uses which, and which go to make room."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from convscope.errors import RunError, StorageError
+from convscope.storage import exclusive
+
+FEATURES, MANIFEST, DONE = "features.npy", "manifest.json", "rows_done"
+"""What a set holds: the array, what it was made from, and how far it is."""
+
+_UNUSED_S = 30 * 24 * 3600
+_MARGIN_BYTES = 256 * 2**20
+"""Space left free for what else is written: models, tables, pictures."""
+
+
+def maker(folder: Path) -> Path:
+    """Return the lock of who computes a set, opens or removes it."""
+    return folder.parent / "locks" / f"{folder.name}.lock"
+
+
+def readers(folder: Path) -> Path:
+    """Return the lock that all share who have a set mapped."""
+    return folder.parent / "locks" / f"{folder.name}.readers"
+
+
+def make_room(folder: Path, n_bytes: int) -> None:
+    """Give up the features that were not used for the longest time until the new ones fit.
+
+    None are given up if that would not be enough, nor those that a process has mapped: their space
+    would not come back before it lets go of them.
+    """
+    root = folder.parent
+    others = [path for path in _others(folder) if _is_idle(path)]
+    others.sort(key=_last_used, reverse=True)
+    needed, free = n_bytes + _MARGIN_BYTES, shutil.disk_usage(root).free
+    enough = free + sum(map(_size, others)) >= needed
+    while enough and free < needed and others:
+        _remove(others.pop())
+        free = shutil.disk_usage(root).free
+    if free < needed:
+        raise StorageError(
+            f"the features need {n_bytes / 2**30:.1f} GiB and {root} has {free / 2**30:.1f} GiB "
+            "free; free some space, set CONVSCOPE_CACHE to a folder on another disk, or use "
+            "smaller images (--image-size) or fewer views (--set backbone.views=1)"
+        )
+
+
+def drop_unused(folder: Path) -> None:
+    """Remove the other sets that nobody used for a month."""
+    for path in _others(folder):
+        if time.time() - _last_used(path) > _UNUSED_S:
+            _remove(path)
+
+
+def _others(folder: Path) -> list[Path]:
+    apart = (folder.name, "locks")
+    return [path for path in folder.parent.iterdir() if path.is_dir() and path.name not in apart]
+
+
+@contextlib.contextmanager
+def _idle(folder: Path) -> Iterator[None]:
+    """Keep everybody from computing or opening a set.
+
+    Raises:
+        RunError: If somebody computes it or has it mapped.
+    """
+    # In this order: who opens a set holds the first lock while it takes its share of the second.
+    with exclusive(maker(folder), wait=False), exclusive(readers(folder), wait=False):
+        yield
+
+
+def _is_idle(folder: Path) -> bool:
+    with contextlib.suppress(RunError), _idle(folder):
+        return True
+    return False
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(RunError), _idle(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return (path / FEATURES).stat().st_size
+    except OSError:
+        return 0
+
+
+def _last_used(path: Path) -> float:
+    for name in (MANIFEST, DONE):
+        with contextlib.suppress(OSError):
+            return (path / name).stat().st_mtime
+    return 0.0

@@ -1,0 +1,215 @@
+"""What the frozen part of a pretrained classifier makes of the images, by way of the cache."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from convscope.models.backbones import BACKBONES
+from convscope.models.folding import fold_batch_norm
+from convscope.models.transfer import END, START, TransferModel
+from convscope.progress import Progress
+from convscope.recipe import RunConfig
+from convscope.training.augment import AugmentedView, augmented
+from convscope.training.batches import Examples
+from convscope.training.features import Features, Source, batch_size_for, compute_features
+from convscope.types import InputSpec, Split
+
+_VIEW_SEED = 83
+"""Views are the same for every seed of a run, so that they are computed once for all of them."""
+
+
+@dataclass(frozen=True)
+class FrozenOutput:
+    """What comes out of the frozen part.
+
+    Attributes:
+        features: Pooled, of the training images: what the head learns from.
+        features_val: Of the validation images.
+        maps: Activations at the cut, of the training images, or the pixels where nothing is
+            frozen: what the layers behind the cut learn from. At "end", the features.
+        maps_val: Of the validation images.
+        seconds: What it cost, those found in the cache included.
+    """
+
+    features: Examples
+    features_val: Examples
+    maps: Examples
+    maps_val: Examples
+    seconds: float
+
+
+def run_frozen(
+    network: TransferModel,
+    config: RunConfig,
+    spec: InputSpec,
+    train: Split,
+    val: Split,
+    progress: Progress,
+) -> FrozenOutput:
+    """Run the frozen part of a classifier on all images, once each.
+
+    Args:
+        network: With the backbone's weights, in the precision in which the frozen part is to run.
+        config: The run's settings.
+        spec: What the backbone sees.
+        train: In the order in which it is to be learnt from.
+        val: The validation images.
+        progress: Told of each batch.
+
+    Raises:
+        ConfigError: If a feature is too large for `backbone.storage`.
+        StorageError: If the disk is too small.
+    """
+    extract = _Extractor(config, spec, network, progress)
+    if config.augment.randaugment:
+        # It changes the images of a batch alike, and a folder's lie class by class: in that order
+        # the change would give the class away.
+        train = train.select(np.random.default_rng(_VIEW_SEED).permutation(len(train)))
+    versions = _views(train, config)
+    judged = (val.images, _split_key(val), "validation images")
+    if network.cut == START:
+        features = [
+            extract(_PIXELS_TO_FEATURES, train.images, _split_key(train), "training images")
+        ]
+        features_val = extract(_PIXELS_TO_FEATURES, *judged)
+        maps = augmented(train, config.augment, config.seed)
+        maps_val = Examples.of(val)
+    elif network.cut == END:
+        features = [extract(_PIXELS_TO_FEATURES, *version) for version in versions]
+        features_val = extract(_PIXELS_TO_FEATURES, *judged)
+        maps = Examples.alternating([each.array for each in features], train.labels)
+        maps_val = Examples.alternating([features_val.array], val.labels)
+    else:
+        cut = [extract(_PIXELS_TO_CUT, *version) for version in versions]
+        cut_val = extract(_PIXELS_TO_CUT, *judged)
+        features = [
+            extract(_CUT_TO_FEATURES, each.array, each.key, version[2])
+            for each, version in zip(cut, versions, strict=True)
+        ]
+        features_val = extract(_CUT_TO_FEATURES, cut_val.array, cut_val.key, judged[2])
+        maps = Examples.alternating([each.array for each in cut], train.labels)
+        maps_val = Examples.alternating([cut_val.array], val.labels)
+    return FrozenOutput(
+        Examples.alternating([each.array for each in features], train.labels),
+        Examples.alternating([features_val.array], val.labels),
+        maps,
+        maps_val,
+        round(extract.seconds, 1),
+    )
+
+
+def pooled_features(
+    lower: keras.Model,
+    config: RunConfig,
+    spec: InputSpec,
+    split: Split,
+    label: str,
+    progress: Progress,
+) -> Features:
+    """Return the pooled float32 features of a split, computed or found in the cache.
+
+    Args:
+        lower: From pixels to pooled features, with all its weights frozen.
+        config: The run's settings.
+        spec: What the backbone sees.
+        split: The images.
+        label: What the work is called in progress.
+        progress: Told of each batch.
+    """
+    return compute_features(
+        fold_batch_norm(lower),
+        split.images,
+        _split_key(split),
+        about=_about(config, spec, _PIXELS_TO_FEATURES, "float32"),
+        batch_size=batch_size_for(spec.height),
+        storage="float32",
+        label=label,
+        progress=progress,
+    )
+
+
+_PIXELS_TO_FEATURES, _PIXELS_TO_CUT = "pixels to features", "pixels to cut"
+_CUT_TO_FEATURES = "cut to features"
+
+
+def _about(config: RunConfig, spec: InputSpec, kind: str, precision: str) -> dict[str, Any]:
+    """Return what decides features and is not seen in the weights."""
+    return {
+        "kind": kind,
+        "backbone": config.model,
+        # Where all is frozen, features do not depend on where it could be cut.
+        "cut": None
+        if kind == _PIXELS_TO_FEATURES
+        else BACKBONES.get(config.model).cut_at(config.backbone.cut),
+        "pooling": config.head.pooling,
+        "input": [*spec.shape, spec.scaling],
+        "precision": precision,
+    }
+
+
+class _Extractor:
+    """Computes features with the frozen network, by way of the cache.
+
+    Attributes:
+        seconds: What all of them cost, those found in the cache included.
+    """
+
+    def __init__(
+        self, config: RunConfig, spec: InputSpec, network: TransferModel, progress: Progress
+    ) -> None:
+        self._config = config
+        self._spec = spec
+        self._network = network
+        self._progress = progress
+        self._pieces: dict[str, keras.Model] = {}
+        self.seconds = 0.0
+
+    def __call__(self, kind: str, source: Source, key: str, label: str) -> Features:
+        if kind not in self._pieces:
+            pieces: dict[str, Callable[[], keras.Model]] = {
+                _PIXELS_TO_FEATURES: lambda: self._network.lower(END),
+                _PIXELS_TO_CUT: self._network.lower,
+                _CUT_TO_FEATURES: lambda: self._network.between(self._network.cut),
+            }
+            self._pieces[kind] = fold_batch_norm(pieces[kind]())
+        from_maps = kind == _CUT_TO_FEATURES
+        features = compute_features(
+            self._pieces[kind],
+            source,
+            key,
+            about=_about(self._config, self._spec, kind, self._config.backbone.precision),
+            batch_size=256 if from_maps else batch_size_for(self._spec.height),
+            storage="float32" if from_maps else self._config.backbone.storage,
+            label=f"{'Activations' if kind == _PIXELS_TO_CUT else 'Features'} of {label}",
+            progress=self._progress,
+        )
+        self.seconds += features.seconds
+        return features
+
+
+def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
+    """Return the versions of the training images that pass the frozen part, with key and name."""
+    augment, n_views, key = config.augment, config.backbone.views, _split_key(train)
+    if not (augment.flip or augment.crop or augment.randaugment):
+        return [(train.images, key, "training images")]
+    # MixUp and CutMix come later: they mix what was computed.
+    done = augment.model_dump(exclude={"mixup", "cutmix"})
+    return [
+        (
+            AugmentedView(train.images, augment, _VIEW_SEED, view),
+            f"{key} {json.dumps(done, sort_keys=True)} {_VIEW_SEED} {view}",
+            f"training images, view {view + 1} of {n_views}",
+        )
+        for view in range(n_views)
+    ]
+
+
+def _split_key(split: Split) -> str:
+    # With the shape: the same bytes in other rows and columns are another image.
+    digest = hashlib.sha256("".join(split.hashes).encode()).hexdigest()
+    return f"{split.images.shape} {digest}"
