@@ -4,15 +4,11 @@ import csv
 import dataclasses
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from killing import at_rename, train_until_killed
 from PIL import Image
 
 from convscope import api
@@ -85,29 +81,9 @@ def tiny():
 def killed(tmp_path_factory) -> Path:
     """A ladder whose process was killed in rung 2, when its last epoch was about to count."""
     out = tmp_path_factory.mktemp("ladders") / "ladder"
-    code = f"""
-        {textwrap.indent(TINY, " " * 8).strip()}
-        import os, signal
-        from pathlib import Path
-        import convscope.storage as storage
-        from convscope import api
-        from convscope.progress import Progress
-        replace = os.replace
-        def dying(source, target):
-            if Path(target).name == "results.csv" and "02-" in str(target):
-                os.kill(os.getpid(), signal.SIGKILL)
-            replace(source, target)
-        storage.os.replace = dying
-        register()
-        api.ladder(out=Path({str(out)!r}), progress=Progress(), **{CLIMB!r})
-    """
+    patch = f"{TINY}register()\n{at_rename('results.csv', when='before', below='02-')}"
     cache = tmp_path_factory.mktemp("cache")
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, "CONVSCOPE_CACHE": str(cache)},
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
+    train_until_killed(out, CLIMB, patch, verb="ladder", CONVSCOPE_CACHE=str(cache))
     return out
 
 

@@ -3,15 +3,12 @@
 import os
 import random
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
+from killing import assert_same, at_rename, start, train_until_killed, weights
 
 from convscope import api
 from convscope.errors import ConfigError, DataError, RunError
@@ -38,49 +35,7 @@ def uninterrupted(tmp_path_factory) -> Run:
     return train(tmp_path_factory.mktemp("runs") / "uninterrupted")
 
 
-def weights(run: Run, which: str = "last") -> list[np.ndarray]:
-    return keras.saving.load_model(run.weights(which)).get_weights()
-
-
-def assert_same(run: Run, other: Run) -> None:
-    for which in ("last", "best"):
-        for mine, theirs in zip(weights(run, which), weights(other, which), strict=True):
-            np.testing.assert_array_equal(mine, theirs)
-    timeless = [
-        [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in rows]
-        for rows in (read_results(run.results_file), read_results(other.results_file))
-    ]
-    assert timeless[0] == timeless[1]
-    assert run.metrics == other.metrics
-
-
-def start(out: Path, patch: str = "") -> subprocess.Popen:
-    """Train in a process of its own, which `patch` may prepare to die."""
-    code = f"""
-        import os, signal
-        from pathlib import Path
-        from convscope import api
-        from convscope.progress import Progress
-        def die(): os.kill(os.getpid(), signal.SIGKILL)
-        {textwrap.indent(textwrap.dedent(patch), " " * 8).strip()}
-        api.train(out=Path({str(out)!r}), progress=Progress(), **{TRAIN!r})
-    """
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
-
-
-# Dies when the file NAME is written for the Nth time: in the middle of it, or on either side of
-# the rename that makes it count.
-AT_RENAME = """
-    import convscope.storage as storage
-    replace, seen = os.replace, []
-    def dying(source, target):
-        if Path(target).name == "{name}":
-            seen.append(target)
-            if len(seen) == {nth} and "{when}" == "before": die()
-        replace(source, target)
-        if Path(target).name == "{name}" and len(seen) == {nth}: die()
-    storage.os.replace = dying
-"""
+# Dies when half of a snapshot has been written.
 MID_WRITE = """
     import convscope.training.snapshot as snapshot
     savez, seen = snapshot.np.savez, []
@@ -98,18 +53,18 @@ MID_WRITE = """
     "patch",
     [
         MID_WRITE.format(nth=2),
-        AT_RENAME.format(name="snapshot.npz", nth=1, when="before"),
-        AT_RENAME.format(name="snapshot.npz", nth=3, when="after"),
-        AT_RENAME.format(name="best.keras", nth=2, when="after"),
-        AT_RENAME.format(name="results.csv", nth=2, when="before"),
-        AT_RENAME.format(name="last.keras", nth=1, when="before"),
-        AT_RENAME.format(name="classes.json", nth=1, when="before"),
+        at_rename("snapshot.npz", nth=1, when="before"),
+        at_rename("snapshot.npz", nth=3, when="after"),
+        at_rename("best.keras", nth=2, when="after"),
+        at_rename("results.csv", nth=2, when="before"),
+        at_rename("last.keras", nth=1, when="before"),
+        at_rename("classes.json", nth=1, when="before"),
     ],
     ids=["mid-snapshot", "first-snapshot", "snapshot", "best", "table", "last", "unborn"],
 )
 def test_killed_around_a_write(tmp_path, uninterrupted, patch):
     out = tmp_path / "run"
-    assert start(out, patch).wait() == -signal.SIGKILL
+    train_until_killed(out, TRAIN, patch)
     assert Run.open(out).status in ("killed", "created")
     assert_same(train(out, resume=True), uninterrupted)
 
@@ -119,7 +74,7 @@ def test_killed_at_random_moments(tmp_path, uninterrupted, seed):
     out = tmp_path / "run"
     chance = random.Random(seed)
     state = out / "run.json"
-    process = start(out)
+    process = start(out, TRAIN)
     while not state.exists() and process.poll() is None:
         time.sleep(0.005)
     # Training takes a second or two from here.
@@ -131,7 +86,7 @@ def test_killed_at_random_moments(tmp_path, uninterrupted, seed):
 
 def test_ctrl_c_and_a_larger_number_of_epochs(tmp_path, uninterrupted):
     out = tmp_path / "run"
-    process = start(out)
+    process = start(out, TRAIN)
     results = out / "results.csv"
     while not results.exists() and process.poll() is None:
         time.sleep(0.005)
@@ -164,7 +119,7 @@ def test_a_full_disk_stops_the_run_and_resume_goes_on(tmp_path, uninterrupted):
             savez(path, **arrays)
         snapshot.np.savez = full
     """
-    process = start(out, patch)
+    process = start(out, TRAIN, patch)
     assert process.wait() == 1
     run = Run.open(out)
     assert not list(run.weights_dir.glob(".*"))

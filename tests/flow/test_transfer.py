@@ -1,17 +1,15 @@
 """Training on a backbone from end to end: probes, fine-tuning, kills, and what is refused."""
 
 import csv
+import hashlib
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 import pytest
+from killing import assert_same, train_until_killed
 
 from convscope import api
 from convscope.errors import ConfigError, RunError
@@ -86,36 +84,6 @@ def probe(shared, trained_weights) -> Run:
 @pytest.fixture(scope="module")
 def finetuned(shared, trained_weights) -> Run:
     return train(shared / "finetune", FINETUNE)
-
-
-def weights(run: Run, which: str = "last") -> list[np.ndarray]:
-    return keras.saving.load_model(run.weights(which)).get_weights()
-
-
-def assert_same(run: Run, other: Run) -> None:
-    for which in ("last", "best"):
-        for mine, theirs in zip(weights(run, which), weights(other, which), strict=True):
-            np.testing.assert_array_equal(mine, theirs)
-    timeless = [
-        [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in rows]
-        for rows in (read_results(run.results_file), read_results(other.results_file))
-    ]
-    assert timeless[0] == timeless[1]
-    assert run.metrics == other.metrics
-
-
-def start(out: Path, settings, patch: str) -> subprocess.Popen:
-    """Train in a process of its own, which `patch` prepares to die."""
-    code = f"""
-        import os, signal
-        from pathlib import Path
-        from convscope import api
-        from convscope.progress import Progress
-        def die(): os.kill(os.getpid(), signal.SIGKILL)
-        {textwrap.indent(textwrap.dedent(patch), " " * 8).strip()}
-        api.train(out=Path({str(out)!r}), progress=Progress(), **{settings!r})
-    """
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
 
 
 # Dies when the snapshot of the Nth epoch has been written.
@@ -240,17 +208,20 @@ def test_the_saved_model_of_a_finetuned_run_is_what_was_judged(finetuned):
 
 
 @pytest.mark.parametrize(
-    "patch",
+    ("patch", "head_is_chosen"),
     [
-        pytest.param(IN_SEARCH, id="search", marks=pytest.mark.slow),
-        pytest.param(BEFORE_CHOICE, id="choice", marks=pytest.mark.slow),
-        pytest.param(AFTER_EPOCH.format(nth=1), id="epoch"),
+        pytest.param(IN_SEARCH, False, id="search", marks=pytest.mark.slow),
+        pytest.param(BEFORE_CHOICE, False, id="choice", marks=pytest.mark.slow),
+        pytest.param(AFTER_EPOCH.format(nth=1), True, id="epoch"),
     ],
 )
-def test_a_probe_that_is_killed_ends_with_the_same_bits(tmp_path, probe, monkeypatch, patch):
+def test_a_probe_that_is_killed_ends_with_the_same_bits(
+    tmp_path, probe, monkeypatch, patch, head_is_chosen
+):
     out = tmp_path / "run"
-    assert start(out, PROBE, patch).wait() == -signal.SIGKILL
-    if patch.lstrip().startswith("import convscope.training.fit"):
+    train_until_killed(out, PROBE, patch)
+    assert ("head" in Run.open(out).state) == head_is_chosen
+    if head_is_chosen:
 
         def never(*_):
             raise AssertionError("searched again")
@@ -271,7 +242,7 @@ def test_a_probe_that_is_killed_ends_with_the_same_bits(tmp_path, probe, monkeyp
 )
 def test_a_finetuning_that_is_killed_ends_with_the_same_bits(tmp_path, finetuned, patch):
     out = tmp_path / "run"
-    assert start(out, FINETUNE, patch).wait() == -signal.SIGKILL
+    train_until_killed(out, FINETUNE, patch)
     assert Run.open(out).status == "killed"
     assert_same(train(out, FINETUNE, resume=True), finetuned)
 
@@ -280,7 +251,7 @@ def test_a_finetuning_that_is_killed_ends_with_the_same_bits(tmp_path, finetuned
 def test_features_that_went_are_computed_again_to_the_same_bits(tmp_path, finetuned, monkeypatch):
     monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "run"
-    assert start(out, FINETUNE, AFTER_EPOCH.format(nth=3)).wait() == -signal.SIGKILL
+    train_until_killed(out, FINETUNE, AFTER_EPOCH.format(nth=3))
     monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "empty"))
     assert_same(train(out, FINETUNE, resume=True), finetuned)
 
@@ -328,6 +299,8 @@ def test_weights_that_changed_since_the_run_began_are_refused(tmp_path):
     trunk.save_weights(file)
     run = train(tmp_path / "run", weights=file, epochs=1)
     assert run.state["weights"]["path"] == str(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert api.run_config(run).weights_sha256 == digest
     # The trunk in the saved model is the one in the file.
     for mine, theirs in zip(trunk_of(run), trunk.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -341,10 +314,19 @@ def test_weights_that_changed_since_the_run_began_are_refused(tmp_path):
             lambda name, item: groups.append(item) if isinstance(item, h5py.Dataset) else None
         )
         groups[0][...] = groups[0][...] + 1
-    with pytest.raises(
-        RunError, match=r"elsewhere\.weights\.h5 does not hold the weights that the run"
-    ):
+    changed = r"elsewhere\.weights\.h5 does not hold the weights that the run's configuration names"
+    with pytest.raises(RunError, match=changed):
         train(run.path, weights=file, epochs=3, resume=True)
+    # Nor does a configuration reproduce a run from other weights, unless they are asked for.
+    config = tmp_path / "config.yaml"
+    config.write_text(run.config_file.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(RunError, match=changed):
+        api.train(config=config, out=tmp_path / "again", progress=Progress())
+    assert not (tmp_path / "again").exists()
+    other = api.train(
+        config=config, weights=file, epochs=1, out=tmp_path / "other", progress=Progress()
+    )
+    assert api.run_config(other).weights_sha256 != digest
 
 
 def trunk_of(run: Run) -> list[np.ndarray]:

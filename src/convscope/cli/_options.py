@@ -1,9 +1,11 @@
 """Options that several commands share, so that the same word means the same everywhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+DATA_HELP = "A dataset (see 'convscope datasets') or a folder of images."
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="The run: its folder, or its name below runs/.")
@@ -14,18 +16,71 @@ DataDir = Annotated[
         help="A further place to look for dataset files before downloading. Also: $CONVSCOPE_DATA.",
     ),
 ]
-Weights = Annotated[
+SavedWeights = Annotated[
     str | None,
     typer.Option(help="'best' (validation accuracy) or 'last'. Default: what the recipe says."),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
+# What changes a recipe. The recipe checks the numbers, in one line and wherever they come from.
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        help="See 'convscope recipes'. Default: tutorial; for a pretrained backbone: probe."
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Passes over the training images. Default: the recipe's.")
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Side in pixels that the network sees. Default: the recipe's, else the data's."
+    ),
+]
+BackboneWeights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="A backbone's weights: a file, its folder, or 'random'. Default: ImageNet's, from "
+        "$CONVSCOPE_WEIGHTS, Keras' cache or the network.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any other setting, such as optimizer.momentum=0.9; 'convscope recipes show NAME' "
+        "lists them.",
+    ),
+]
+
 _PICTURES = (".png", ".svg", ".pdf")
 
 
-def picture_path(path: Path | None) -> Path | None:
-    """Check, as the callback of an option, that a file's ending names a kind of picture."""
+def picture_option(default: str) -> Any:
+    """Return the option that says where a picture goes; its ending names a kind of picture.
+
+    Args:
+        default: The place without the option, in words.
+    """
+    return typer.Option(callback=_picture_path, help=f"Where the picture goes. Default: {default}.")
+
+
+def read_settings(given: list[str] | None) -> dict[str, Any]:
+    """Return what `--set` was given, by dotted names; of equal ones the last counts.
+
+    Raises:
+        ConfigError: If one is not KEY=VALUE.
+    """
+    from convscope.recipe import parse_setting
+
+    return dict(parse_setting(text) for text in given or [])
+
+
+def _picture_path(path: Path | None) -> Path | None:
     if path is not None and path.suffix.lower() not in _PICTURES:
         raise typer.BadParameter(f"{path} must end in {', '.join(_PICTURES)}")
     return path

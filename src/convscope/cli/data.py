@@ -5,25 +5,17 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, Json, picture_path
+from convscope.cli._options import DATA_HELP, DataDir, Json, picture_option
 
 app = typer.Typer(no_args_is_help=True, help="Look at data before training on it.")
 
-DataArgument = Annotated[
-    str,
-    typer.Argument(metavar="DATA", help="A dataset ('convscope datasets') or a folder of images."),
-]
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
 
 
 @app.command()
 def show(
     data: DataArgument = "cifar10",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            callback=picture_path, help="Where the picture goes. Default: DATA-samples.png."
-        ),
-    ] = None,
+    out: Annotated[Path | None, picture_option("DATA-samples.png")] = None,
     image_size: Annotated[
         int | None,
         typer.Option(min=1, help="Side in pixels to which a folder's images are resized."),

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import BatchSize, DataDir, Json, RunArgument, Weights
+from convscope.cli._options import BatchSize, DataDir, Json, RunArgument, SavedWeights
 
 
 def evaluate(
     run: RunArgument,
-    weights: Weights = None,
+    weights: SavedWeights = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Predict anew even if predictions are saved.")
     ] = False,

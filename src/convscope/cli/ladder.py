@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope.cli._options import DataDir
+from convscope.cli._options import (
+    DATA_HELP,
+    BackboneWeights,
+    DataDir,
+    Epochs,
+    Settings,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,29 +27,14 @@ def ladder(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A pretrained backbone; see 'convscope models'.")
     ],
-    data: Annotated[
-        str, typer.Option(help="A dataset (see 'convscope datasets') or a folder of images.")
-    ] = "cifar10",
-    seed: Annotated[int, typer.Option(help="Of each rung.")] = 83,
+    data: Annotated[str, typer.Option(help=DATA_HELP)] = "cifar10",
+    seed: Annotated[int, typer.Option(help="Of initial weights and image order.")] = 83,
     sizes: Annotated[
         str, typer.Option(metavar="PX,PX", help="Sides in pixels to go through.")
     ] = "64,96,160",
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Of each rung, for a quick look. Default: what its recipe says."),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH",
-            help="The backbone's: a file, its folder, or 'random'. Default: ImageNet's, from "
-            "$CONVSCOPE_WEIGHTS, Keras' cache or the network.",
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Another setting, of every rung."),
-    ] = None,
+    epochs: Epochs = None,
+    weights: BackboneWeights = None,
+    settings: Settings = None,
     out: Annotated[
         Path | None,
         typer.Option(help="The ladder's folder. Default: runs/ladder-DATA-MODEL-seedN."),
@@ -55,7 +47,8 @@ def ladder(
     rung after it changes one thing and keeps those before: the scaling, larger images, standardised
     features; the last two are the recipes probe (a better head) and finetune (the last stage). Each
     is a run of its own, judged on validation images; the test images are opened when all are
-    trained. A ladder that was stopped goes on when the same command is given again.
+    trained. --seed, --epochs and --set hold for every rung. A ladder that was stopped goes on when
+    the same command is given again.
 
     For example:
 
@@ -65,7 +58,6 @@ def ladder(
     """
     from convscope import api
     from convscope.cli._tables import console
-    from convscope.recipe import parse_setting
 
     try:
         done = api.ladder(
@@ -75,7 +67,7 @@ def ladder(
             sizes=_read_sizes(sizes),
             epochs=epochs,
             weights=weights,
-            settings=dict(parse_setting(text) for text in settings or []),
+            settings=read_settings(settings),
             out=out,
             data_dir=data_dir,
             after_rung=lambda so_far: _print_rungs(so_far, console(stderr=True)),

@@ -2,11 +2,18 @@
 
 import json as json_format
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from convscope.cli._options import Json, picture_path
+from convscope.cli._options import (
+    ImageSize,
+    Json,
+    RecipeName,
+    Settings,
+    picture_option,
+    read_settings,
+)
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -42,17 +49,8 @@ def models(context: typer.Context, json: Json = False) -> None:
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="See 'convscope models'.")],
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose head a backbone gets and what of it learns; see 'convscope recipes'. "
-            "Default: probe."
-        ),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Side of the input in pixels. Default: the recipe's, else 32."),
-    ] = None,
+    recipe: RecipeName = None,
+    image_size: ImageSize = None,
     channels: Annotated[int, typer.Option(min=1, max=3, help="1 for grey, 3 for RGB.")] = 3,
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 10,
     cut: Annotated[
@@ -64,22 +62,17 @@ def show(
             "Default: the recipe's.",
         ),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any other setting, such as head.hidden=[128]."
-        ),
-    ] = None,
+    settings: Settings = None,
     layers: Annotated[
         bool,
         typer.Option("--layers", help="Each layer inside a backbone, not its stages: long."),
     ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(callback=picture_path, help="Where the picture goes. Default: NAME.png."),
-    ] = None,
+    out: Annotated[Path | None, picture_option("NAME.png")] = None,
 ) -> None:
     """Show a model: its layers, the arithmetic of each size, and a picture.
+
+    Without options the data are CIFAR-10's: 32 px, RGB, ten classes. The recipe says to what side
+    images are enlarged, which head a backbone gets, and what of it learns.
 
     The geometry sheet writes out N_out = floor((N_in + 2p - k)/s) + 1 with the numbers of each
     layer, how much of the image one value sees (receptive field), and what it costs. For a
@@ -92,6 +85,8 @@ def show(
         convscope models show vgg16 --recipe tutorial-transfer
         # how many parameters learn when the last stage is fine-tuned
         convscope models show resnet50_v2 --recipe finetune --cut stage3
+        # the same under a head with a hidden layer
+        convscope models show resnet50_v2 --recipe finetune --set "head.hidden=[128]"
     """
     from convscope import api
     from convscope.cli import _model_sheet
@@ -99,20 +94,20 @@ def show(
     from convscope.errors import ConfigError
     from convscope.models import is_backbone
     from convscope.models.backbones import BACKBONES
-    from convscope.recipe import parse_setting
     from convscope.recipes import default_recipe
 
     backbone = BACKBONES.get(name) if is_backbone(name) else None
     if cut is not None and backbone is None:
         raise ConfigError(f"--cut is for pretrained backbones; nothing of {name} is frozen")
-    given: dict[str, Any] = dict(parse_setting(text) for text in settings or [])
+    given = read_settings(settings)
+    if image_size is not None:
+        given["image_size"] = image_size
     if cut is not None:
         given["backbone.cut"] = cut
     picture = out or Path(f"{name}.png")
     sheet = api.describe(
         name,
         recipe=recipe,
-        image_size=image_size,
         channels=channels,
         n_classes=classes,
         settings=given,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli._options import BatchSize, RunArgument, Weights
+from convscope.cli._options import BatchSize, RunArgument, SavedWeights
 
 if TYPE_CHECKING:
     from convscope.types import ImagePrediction, UnreadableImage
@@ -32,7 +32,7 @@ def predict(
     ] = Format.TABLE,
     top: Annotated[int, typer.Option(min=1, help="Classes shown for each image (table).")] = 3,
     batch_size: BatchSize = 256,
-    weights: Weights = None,
+    weights: SavedWeights = None,
 ) -> None:
     """Classify images: the class names and their probabilities.
 

@@ -5,39 +5,33 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DataDir
+from convscope.cli._options import (
+    DATA_HELP,
+    BackboneWeights,
+    DataDir,
+    Epochs,
+    ImageSize,
+    RecipeName,
+    Settings,
+    read_settings,
+)
 
 
 def train(
     run: Annotated[
         str | None, typer.Argument(metavar="RUN", help="With --resume: the run to go on with.")
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="A dataset (see 'convscope datasets') or a folder of images. Default: cifar10."
-        ),
-    ] = None,
+    data: Annotated[str | None, typer.Option(help=f"{DATA_HELP} Default: cifar10.")] = None,
     model: Annotated[
         str | None, typer.Option(help="See 'convscope models'. Default: cnn-sequential.")
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="See 'convscope recipes'. Default: tutorial; for a pretrained backbone: probe."
-        ),
-    ] = None,
+    recipe: RecipeName = None,
     seed: Annotated[
         int | None, typer.Option(help="Of initial weights and image order. Default: 83.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Side in pixels that the network sees. Default: the recipe's, else the data's."
-        ),
-    ] = None,
+    image_size: ImageSize = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     precision: Annotated[
         str | None,
@@ -46,23 +40,11 @@ def train(
     backend: Annotated[
         str | None, typer.Option(help="auto, tensorflow, jax or torch. Also: $KERAS_BACKEND.")
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH",
-            help="A backbone's weights: a file, its folder, or 'random'. Default: ImageNet's, from "
-            "$CONVSCOPE_WEIGHTS, Keras' cache or the network.",
-        ),
-    ] = None,
+    weights: BackboneWeights = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML settings, such as the config.yaml of another run.")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any other setting, such as optimizer.momentum=0.9."
-        ),
-    ] = None,
+    settings: Settings = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder to make. Default: one below runs/.")
     ] = None,
@@ -107,7 +89,6 @@ def train(
     from convscope import api
     from convscope.cli._summary import print_summary
     from convscope.errors import ConfigError
-    from convscope.recipe import parse_setting
     from convscope.run import Run
 
     if run is not None and not resume:
@@ -132,7 +113,7 @@ def train(
             backend=backend,
             weights=weights,
             config=config,
-            settings=dict(parse_setting(text) for text in settings or []),
+            settings=read_settings(settings),
             out=target,
             resume=resume,
             test=test,

@@ -110,7 +110,7 @@ def is_published(backbone: Backbone, found: FoundWeights) -> bool:
         return found.origin == _DOWNLOADED
     if digest.startswith("sha256:"):
         return digest == f"sha256:{found.sha256}"
-    return digest == f"md5:{_hash(found.path, 'md5')}"
+    return _has_digest(found.path, digest)
 
 
 def load_weights(trunk: "keras.Model", backbone: Backbone, found: FoundWeights) -> None:
@@ -196,8 +196,10 @@ def _hash(path: Path, algorithm: str) -> str:
 def _is_as_published(backbone: Backbone, path: Path) -> bool:
     """Say whether a file has the published hash; without one, whether it is not cut off."""
     digest = backbone.weights.digest
-    if digest is None:
-        return is_whole(path)
+    return is_whole(path) if digest is None else _has_digest(path, digest)
+
+
+def _has_digest(path: Path, digest: str) -> bool:
     algorithm, _, value = digest.partition(":")
     return _hash(path, algorithm) == value
 

@@ -57,6 +57,39 @@ def test_each_command_explains_itself_and_all_its_options(cli, path, option):
             assert parameter.opts[0] in done.out
 
 
+@pytest.mark.parametrize(
+    ("option", "used_by"),
+    [
+        ("--data-dir", {"train", "ladder", "evaluate", "data show", "data check"}),
+        ("--json", {"models", "evaluate", "data check"}),
+        ("--batch-size", {"evaluate", "predict"}),
+        ("--recipe", {"train", "models show"}),
+        ("--image-size", {"train", "models show"}),
+        ("--epochs", {"train", "ladder"}),
+        ("--set", {"train", "ladder", "models show"}),
+        ("--weights", {"train", "ladder"}),
+        ("--weights", {"evaluate", "predict"}),
+    ],
+)
+def test_an_option_that_commands_share_is_the_same_in_all(option, used_by):
+    found = [
+        parameter
+        for command in used_by
+        for parameter in COMMANDS[tuple(command.split())].params
+        if option in parameter.opts
+    ]
+    assert len(found) == len(used_by)
+    facts = {(each.help, each.metavar, each.default, each.multiple) for each in found}
+    assert len(facts) == 1
+
+
+@pytest.mark.parametrize("command", ["models show NAME", "data show digits"])
+def test_a_picture_has_the_ending_of_one(cli, command):
+    done = cli(*command.split(), "--out", "picture.txt")
+    assert done.code == 2
+    assert "picture.txt must end in .png, .svg, .pdf" in done.err
+
+
 def test_version(cli):
     assert cli("--version").out == f"convscope {convscope.__version__}\n"
 

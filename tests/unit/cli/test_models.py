@@ -162,6 +162,10 @@ def test_show_tells_what_learns_after_a_cut(cli):
         ),
     )
     assert open_.out == set_.out
+    stronger = cli(
+        *("models", "show", "mobilenet_v2", "--set", "image_size=64", "--image-size", 96),
+    )
+    assert stronger.out == shut.out
     # The head alone; then the last stage's convolutions too, whose BatchNorms stay still.
     assert stages(shut.out)["all"][2] == "12,810"
     learning = {name: cells[-2] for name, cells in stages(open_.out).items()}
@@ -216,6 +220,9 @@ def test_show_refuses(cli, fails, tmp_path):
     assert "unknown model 'cnn-functionel'; did you mean 'cnn-functional'?" in line
     line = fails(2, "models", "show", "cnn-functional", "--image-size", 3)
     assert "image size 3x3 is too small for this network" in line
+    for side, bound in ((0, "greater than or equal to 1"), (5000, "less than or equal to 4096")):
+        line = fails(2, "models", "show", "cnn-functional", "--image-size", side)
+        assert f"image_size: input should be {bound}, not {side}" in line
     line = fails(2, "models", "show", "cnn-functional", "--channels", 2)
     assert "1 channel (grey) or 3 (RGB), not 2" in line
     line = fails(2, "models", "show", "cnn-functional", "--cut", "stage1")

@@ -74,16 +74,19 @@ def files(network, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture
 def tiny(files):
     """A backbone whose published file no server has."""
-    return backbone_for(files["published"], NOWHERE)
+    return backbone_for(NOWHERE, digest_of(files["published"]))
 
 
-def backbone_for(file: Path, url: str, **hashes: str):
-    hashes = hashes or {"md5": hashlib.md5(file.read_bytes()).hexdigest()}
+def digest_of(file: Path, algorithm: str = "md5") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, file.read_bytes()).hexdigest()}"
+
+
+def backbone_for(url: str, digest: str | None):
     return dataclasses.replace(
         BACKBONES.get("mobilenet_v2"),
         name="tiny_net",
         build=keras_application("MobileNetV2", alpha=0.35),
-        weights=WeightsFile("tiny_no_top.h5", url, **hashes),
+        weights=WeightsFile("tiny_no_top.h5", url, digest),
     )
 
 
@@ -329,17 +332,13 @@ class TestFinding:
 
     def test_published_means_equal_bytes(self, files):
         data, own = files["published"], found(files["own"])
-        for hashes in ({"md5": _hex("md5", data)}, {"sha256": _hex("sha256", data)}):
-            tiny = backbone_for(data, NOWHERE, **hashes)
+        for algorithm in ("md5", "sha256"):
+            tiny = backbone_for(NOWHERE, digest_of(data, algorithm))
             assert is_published(tiny, found(data))
             assert not is_published(tiny, own)
-        unknown = backbone_for(data, NOWHERE, md5="")
+        unknown = backbone_for(NOWHERE, None)
         assert not is_published(unknown, found(data))
         assert is_published(unknown, dataclasses.replace(found(data), origin="downloaded"))
-
-
-def _hex(algorithm: str, path: Path) -> str:
-    return hashlib.new(algorithm, path.read_bytes()).hexdigest()
 
 
 class TestDownload:
@@ -351,8 +350,8 @@ class TestDownload:
 
     @pytest.mark.parametrize("algorithm", ["md5", "sha256", None])
     def test_goes_into_keras_cache_once(self, files, server, tmp_path, algorithm):
-        digest = {algorithm: _hex(algorithm, files["published"])} if algorithm else {"md5": ""}
-        tiny = backbone_for(files["published"], server.url, **digest)
+        digest = digest_of(files["published"], algorithm) if algorithm else None
+        tiny = backbone_for(server.url, digest)
         listener = Listener()
         result = find_weights(tiny, None, listener)
         assert result.path == tmp_path / "keras" / "models" / "tiny_no_top.h5"
@@ -365,19 +364,19 @@ class TestDownload:
         assert server.n_requests == 1
 
     def test_plain_keras_finds_it_there(self, files, server, tmp_path):
-        tiny = backbone_for(files["published"], server.url)
+        tiny = backbone_for(server.url, digest_of(files["published"]))
         result = find_weights(tiny, None, Progress())
         theirs = keras.utils.get_file(
             tiny.weights.name,
             NOWHERE,
             cache_dir=tmp_path / "keras",
             cache_subdir="models",
-            file_hash=tiny.weights.md5,
+            file_hash=tiny.weights.digest.removeprefix("md5:"),
         )
         assert Path(theirs) == result.path
 
     def test_a_spoilt_file_in_the_cache_is_fetched_again(self, files, server, tmp_path):
-        tiny = backbone_for(files["published"], server.url)
+        tiny = backbone_for(server.url, digest_of(files["published"]))
         cached = tmp_path / "keras" / "models" / "tiny_no_top.h5"
         cached.parent.mkdir(parents=True)
         cached.write_bytes(server.data[:1000])
@@ -390,8 +389,7 @@ class TestDownload:
     def test_the_wrong_file_is_not_kept(self, files, server, tmp_path, monkeypatch, known):
         _no_waiting(monkeypatch)
         server.data = b"<html>please log in</html>"
-        hashes = {} if known else {"md5": ""}
-        tiny = backbone_for(files["published"], server.url, **hashes)
+        tiny = backbone_for(server.url, digest_of(files["published"]) if known else None)
         with pytest.raises(IntegrityError, match=r"tiny_no_top\.h5.*--weights") as error:
             find_weights(tiny, None, Progress())
         assert "\n" not in str(error.value)
@@ -401,7 +399,7 @@ class TestDownload:
         self, files, server, tmp_path, monkeypatch
     ):
         _no_waiting(monkeypatch)
-        tiny = backbone_for(files["published"], server.url, md5="")
+        tiny = backbone_for(server.url, None)
         server.n_broken = 4
         with pytest.raises(DownloadError, match="broke off"):
             find_weights(tiny, None, Progress())

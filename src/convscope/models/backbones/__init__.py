@@ -21,21 +21,13 @@ class WeightsFile:
     Attributes:
         name: The file's name, also in Keras' cache.
         url: Where it is.
-        md5: Of its bytes, from Keras' own table; empty where that has none.
-        sha256: Likewise; Keras states one or the other, or (for MobileNet and MobileNetV2) neither.
+        digest: The algorithm and the hash of its bytes in hexadecimal, "md5:..." or "sha256:...",
+            from Keras' own table; None where that has neither (MobileNet and MobileNetV2).
     """
 
     name: str
     url: str
-    md5: str = ""
-    sha256: str = ""
-
-    @property
-    def digest(self) -> str | None:
-        """The algorithm and the hash, "md5:..." or "sha256:..."; None if Keras states neither."""
-        if self.md5:
-            return f"md5:{self.md5}"
-        return f"sha256:{self.sha256}" if self.sha256 else None
+    digest: str | None = None
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,9 @@ def _convnext(
         multiply_adds=dict(zip(SIZES, multiply_adds, strict=True)),
         top1=top1,
         top1_source="https://keras.io/api/applications/",
-        weights=WeightsFile(name=f"{name}_notop.h5", url=f"{base}/{name}_notop.h5", sha256=sha256),
+        weights=WeightsFile(
+            name=f"{name}_notop.h5", url=f"{base}/{name}_notop.h5", digest=f"sha256:{sha256}"
+        ),
         # The sums that end its blocks are operations, which have no fixed names; so a stage ends
         # with the layer that halves the map for the next.
         stages={

@@ -29,7 +29,7 @@ def _densenet(
         weights=WeightsFile(
             name=file,
             url=f"https://storage.googleapis.com/tensorflow/keras-applications/densenet/{file}",
-            md5=md5,
+            digest=f"md5:{md5}",
         ),
         # A stage ends where its channels have been thinned out, before the map is halved.
         stages={

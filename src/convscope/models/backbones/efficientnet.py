@@ -89,7 +89,7 @@ register(
                 name=f"efficientnetb{number}_notop.h5",
                 url="https://storage.googleapis.com/keras-applications/"
                 f"efficientnetb{number}_notop.h5",
-                md5=md5,
+                digest=f"md5:{md5}",
             ),
             stages=_stages(depth),
             after_loading=_divide_by_root_of_std,

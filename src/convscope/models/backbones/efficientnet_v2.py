@@ -66,7 +66,7 @@ register(
                 name=f"efficientnetv2-{variant}_notop.h5",
                 url="https://storage.googleapis.com/tensorflow/keras-applications/efficientnet_v2/"
                 f"efficientnetv2-{variant}_notop.h5",
-                md5=md5,
+                digest=f"md5:{md5}",
             ),
             stages=stages,
         )

@@ -23,7 +23,7 @@ register(
         weights=WeightsFile(
             name=_FILE,
             url=f"https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{_FILE}",
-            md5="bcbd6486424b2319ff4ef7d526e38f63",
+            digest="md5:bcbd6486424b2319ff4ef7d526e38f63",
         ),
         stages={"stage1": "mixed2", "stage2": "mixed7", "stage3": "mixed10"},
     )

@@ -24,7 +24,7 @@ register(
             name=_FILE,
             url="https://storage.googleapis.com/tensorflow/keras-applications/inception_resnet_v2/"
             + _FILE,
-            md5="d19885ff4a710c122648d3b5c3b684e4",
+            digest="md5:d19885ff4a710c122648d3b5c3b684e4",
         ),
         stages={"stage1": "block35_10_ac", "stage2": "block17_20_ac", "stage3": "conv_7b_ac"},
     )

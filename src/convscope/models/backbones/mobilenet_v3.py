@@ -31,7 +31,7 @@ def _mobilenet_v3(
         multiply_adds=multiply_adds,
         top1=top1,
         top1_source="the docstring of keras.applications.MobileNetV3Large",
-        weights=WeightsFile(name=file, url=f"{base}/{file}", md5=md5),
+        weights=WeightsFile(name=file, url=f"{base}/{file}", digest=f"md5:{md5}"),
         stages={**stages, "stage5": "out_hard_swish"},
     )
 

@@ -35,7 +35,9 @@ def _nasnet(
         top1_source="https://keras.io/api/applications/",
         # In Keras' cache it has another name than on the server.
         weights=WeightsFile(
-            name=f"nasnet_{size}_no_top.h5", url=f"{base}/NASNet-{size}-no-top.h5", md5=md5
+            name=f"nasnet_{size}_no_top.h5",
+            url=f"{base}/NASNet-{size}-no-top.h5",
+            digest=f"md5:{md5}",
         ),
         stages={"stem": "stem_bn1", "cells": "out_relu"},
     )

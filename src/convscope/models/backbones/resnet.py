@@ -31,7 +31,7 @@ def _resnet(
         weights=WeightsFile(
             name=file,
             url=f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{file}",
-            md5=md5,
+            digest=f"md5:{md5}",
         ),
         stages={"stem": "conv1_relu", **ends},
     )

@@ -26,7 +26,7 @@ def _vgg(
         weights=WeightsFile(
             name=file,
             url=f"https://storage.googleapis.com/tensorflow/keras-applications/{name}/{file}",
-            md5=md5,
+            digest=f"md5:{md5}",
         ),
         stages={f"stage{i}": f"block{i}_pool" for i in range(1, 6)},
     )

@@ -39,7 +39,7 @@ register(
         weights=WeightsFile(
             name=_FILE,
             url=f"https://storage.googleapis.com/tensorflow/keras-applications/xception/{_FILE}",
-            md5="b0042744bf5b25fce3cb969f33bebb97",
+            digest="md5:b0042744bf5b25fce3cb969f33bebb97",
         ),
         stages={
             "stem": "block1_conv2_act",

@@ -1,0 +1,9 @@
+"""Lets the files of this folder import `killing`, whose assertions pytest explains as theirs."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("killing")
