@@ -29,10 +29,16 @@ class Settings(BaseModel):
 class OptimizerSettings(Settings):
     """How weights are updated."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
+    name: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
-    momentum: float = Field(0.0, ge=0, lt=1, description="sgd only")
-    nesterov: bool = Field(False, description="sgd only")
+    momentum: float = Field(0.0, ge=0, lt=1, description="sgd and muon")
+    nesterov: bool = Field(False, description="sgd and muon")
+    bias_rate: float = Field(
+        1.0, gt=0, description="times the learning rate, for biases and offsets of normalisations"
+    )
+    head_rate: float = Field(
+        1.0, gt=0, description="times the learning rate, for kernels of dense layers"
+    )
     weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW")
     layer_decay: float = Field(
         1.0,
@@ -48,7 +54,7 @@ class OptimizerSettings(Settings):
 class ScheduleSettings(Settings):
     """How the learning rate changes over the steps of a run."""
 
-    name: Literal["constant", "cosine"] = "constant"
+    name: Literal["constant", "cosine", "linear"] = "constant"
     warmup_epochs: float = Field(0.0, ge=0, description="rising in a line from 0")
 
 
@@ -65,6 +71,17 @@ class AugmentSettings(Settings):
     randaugment_factor: float = Field(0.3, ge=0, le=1, description="how strong they are")
     mixup: float = Field(0.0, ge=0, description="alpha of MixUp; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix; 0: none")
+
+
+class StartSettings(Settings):
+    """How weights begin, beyond what a network's layers draw for themselves."""
+
+    whiten: bool = Field(
+        False, description="set a network's first layer from the patches of training images"
+    )
+    dirac: bool = Field(
+        False, description="let convolutions begin by handing their input on, where widths allow"
+    )
 
 
 class HeadSettings(Settings):
@@ -133,6 +150,7 @@ class Recipe(Settings):
 
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    start: StartSettings = StartSettings()
     augment: AugmentSettings = AugmentSettings()
     head: HeadSettings = HeadSettings()
     backbone: BackboneSettings = BackboneSettings()
@@ -148,6 +166,9 @@ class Recipe(Settings):
     )
     early_stop_patience: int | None = Field(
         None, ge=1, description="epochs without a lower validation loss; None: no early stop"
+    )
+    mirror: bool = Field(
+        False, description="judge and predict by the mean over an image and its mirror image"
     )
     judge: Literal["best", "last"] = Field(
         "best",

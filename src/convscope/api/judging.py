@@ -127,7 +127,7 @@ def predict(
     files = find_images(images)
     which = _which_weights(run, weights)
     backends.configure(run_config(run).backend)
-    network = load_model(run.weights(which))
+    network = load_model(run.weights(which), mirror=run_config(run).mirror)
     state = run.state
     # Files become what the run's images were, and the model does the rest, as in training.
     spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
@@ -171,8 +171,9 @@ def _predict_splits(
         verify_split(dataset, run.split_file, name)
     config = run_config(run)
     backends.configure(config.backend)
-    network = load_model(run.weights(which))
-    frozen = is_backbone(config.model) and config.backbone.cut == "end"
+    network = load_model(run.weights(which), mirror=config.mirror)
+    # Features in the cache are those of the images as they are.
+    frozen = is_backbone(config.model) and config.backbone.cut == "end" and not config.mirror
     predictions = {}
     for name in names:
         if name == "test":

@@ -152,13 +152,18 @@ def _resolve_new(
         # The digest in the file is that of the weights that were named there.
         from_file = {key: value for key, value in from_file.items() if key != "weights_sha256"}
     chosen = {**from_file, **given}
-    model = str(chosen.get("model", RunConfig.model_fields["model"].default))
+    usual = RunConfig.model_fields["model"].default
+    if "recipe" in chosen:
+        usual = RECIPES.entry(str(chosen["recipe"])).info.get("model", usual)
+    model = str(chosen.get("model", usual))
     backbone = is_backbone(model)
     recipe = str(chosen.get("recipe", default_recipe(backbone=backbone)))
     require_fitting(recipe, model, backbone=backbone)
     data = DATASETS.entry(str(chosen.get("data", "cifar10")))
     split = {"split": data.info.get("split", {})}
-    config = resolve(RECIPES.get(recipe)(), {"recipe": recipe}, split, from_file, given)
+    config = resolve(
+        RECIPES.get(recipe)(), {"recipe": recipe, "model": model}, split, from_file, given
+    )
     if config.weights is not None and not backbone:
         raise ConfigError(f"{model} starts from random weights; --weights is for backbones")
     update = {"backend": backends.configure(config.backend)}
@@ -216,8 +221,12 @@ def _fit(
             from convscope.training.augment import augmented
             from convscope.training.batches import Examples
             from convscope.training.fit import Phase, fit
+            from convscope.training.fused import with_fused_layers
+            from convscope.training.start import start_weights
 
             network = build_model(config, spec, n_classes)
+            start_weights(network, config.start, dataset.train)
+            network = with_fused_layers(network)
             save_weights = PortableModel.of(config.model, spec, n_classes).save
             train = augmented(dataset.train, config.augment, config.seed)
             val = Examples.of(dataset.val)

@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     import keras
 
 
-def load_model(path: Path) -> "keras.Model":
+def load_model(path: Path, *, mirror: bool = False) -> "keras.Model":
     """Load a saved model for inference.
+
+    Args:
+        path: The file.
+        mirror: Let the model answer with the mean over an image and its mirror image.
 
     Raises:
         RunError: If the file is missing or damaged.
@@ -41,10 +45,15 @@ def load_model(path: Path) -> "keras.Model":
         )
     try:
         # Safe mode is Keras' default: a file from elsewhere cannot run code here.
-        return keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise on a damaged file.
         reason = str(error).strip().split("\n")[0][:200]
         raise RunError(f"the saved model {path} is damaged: {reason}") from error
+    if not mirror:
+        return model
+    pixels = keras.Input(model.inputs[0].shape[1:], name="pixels")
+    both = [model(pixels), model(keras.ops.flip(pixels, axis=2))]  # (batch, rows, columns, ...)
+    return keras.Model(pixels, keras.ops.mean(keras.ops.stack(both), axis=0), name=model.name)
 
 
 def predict_images(

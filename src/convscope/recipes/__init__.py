@@ -7,7 +7,8 @@ from convscope.recipe import Recipe
 from convscope.registry import Registry
 
 RECIPES: Registry[Callable[[], Recipe]] = Registry("recipe", "convscope.recipes")
-"""Each is registered with `trains`: "network" (a model that learns from nothing) or "backbone"."""
+"""Each is registered with `trains`: "network" (a model that learns from nothing) or "backbone", and
+if it is made for one model, with that `model`, which is taken if none is named."""
 
 
 def default_recipe(*, backbone: bool) -> str:

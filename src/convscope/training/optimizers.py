@@ -38,12 +38,17 @@ def build_optimizer(
             },
         ),
     }
+    if settings.name == "muon":
+        from convscope.training.muon import Muon
+
+        kinds["muon"] = (Muon, kinds["sgd"][1])
     kind, arguments = kinds[settings.name]
     if settings.ema is not None:
         arguments |= {"use_ema": True, "ema_momentum": settings.ema}
         kind = _averaging(kind)
-    if shares:
-        kind = _sharing(kind, shares)
+    by_rank = {1: settings.bias_rate, 2: settings.head_rate}
+    if shares or set(by_rank.values()) != {1.0}:
+        kind = _sharing(kind, shares or {}, by_rank)
     return kind(rate, **arguments)
 
 
@@ -79,15 +84,18 @@ def _averaging(kind: Any) -> Any:
     return Averaging
 
 
-def _sharing(kind: Any, shares: Mapping[str, float]) -> Any:
+def _sharing(kind: Any, shares: Mapping[str, float], by_rank: Mapping[int, float]) -> Any:
     class Sharing(kind):
-        """Learns some variables more slowly."""
+        """Learns some variables more slowly or faster than others."""
 
         weight_decay: Any
 
         def build(self, variables: Any) -> None:
             # Attributes of Keras objects are tracked; a plain tuple of numbers is left alone.
-            self.shares = tuple(shares.get(variable.path, 1.0) for variable in variables)
+            self.shares = tuple(
+                shares.get(variable.path, 1.0) * by_rank.get(len(variable.shape), 1.0)
+                for variable in variables
+            )
             super().build(variables)
 
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

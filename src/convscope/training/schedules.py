@@ -8,8 +8,8 @@ import keras
 from convscope.recipe import ScheduleSettings
 
 
-class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise in a line from near 0, then fall along half a cosine to 0.
+class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """Rise in a line from near 0, then fall to 0.
 
     A pure function of the step, so a resumed run goes on where it was.
 
@@ -19,8 +19,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: Where the peak is.
 
     References:
-        Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017;
-        Goyal et al., "Accurate, Large Minibatch SGD", 2017 (warm-up).
+        Goyal et al., "Accurate, Large Minibatch SGD", 2017.
     """
 
     def __init__(self, peak: float, total_steps: int, warmup_steps: int) -> None:
@@ -36,10 +35,14 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         place = ops.cast(step, "float32") + 0.5
         rising = place / max(self.warmup_steps, 1)
         through = (place - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
-        falling = 0.5 * (1.0 + ops.cos(math.pi * ops.clip(through, 0.0, 1.0)))
+        falling = self._left(ops.clip(through, 0.0, 1.0))
         return (
             self.peak * ops.minimum(rising, falling) if self.warmup_steps else self.peak * falling
         )
+
+    def _left(self, through: Any) -> Any:
+        """Return what is left of the peak, from 1 to 0, when so much of the way down is done."""
+        raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
@@ -48,6 +51,24 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             "total_steps": self.total_steps,
             "warmup_steps": self.warmup_steps,
         }
+
+
+class WarmupCosine(_Warmup):
+    """Rise in a line from near 0, then fall along half a cosine to 0.
+
+    References:
+        Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
+    """
+
+    def _left(self, through: Any) -> Any:
+        return 0.5 * (1.0 + keras.ops.cos(math.pi * through))
+
+
+class WarmupLinear(_Warmup):
+    """Rise in a line from near 0, then fall in a line to 0."""
+
+    def _left(self, through: Any) -> Any:
+        return 1.0 - through
 
 
 def build_schedule(
@@ -62,6 +83,7 @@ def build_schedule(
         steps_per_epoch: Batches in each.
     """
     warmup = round(settings.warmup_epochs * steps_per_epoch)
-    if settings.name == "cosine":
-        return WarmupCosine(learning_rate, epochs * steps_per_epoch, warmup)
+    kinds = {"cosine": WarmupCosine, "linear": WarmupLinear}
+    if settings.name in kinds:
+        return kinds[settings.name](learning_rate, epochs * steps_per_epoch, warmup)
     return learning_rate

@@ -45,6 +45,13 @@ def test_warm_up_rises_in_a_line_to_the_peak_and_the_rest_falls():
     assert 198 <= int(np.argmax(found)) <= 201
 
 
+def test_linear_rises_and_falls_in_lines():
+    settings = ScheduleSettings(name="linear", warmup_epochs=2)
+    schedule = build_schedule(settings, 0.1, epochs=10, steps_per_epoch=100)
+    expected = [0.1 * min((step + 0.5) / 200, (1000 - step - 0.5) / 800) for step in range(1000)]
+    np.testing.assert_allclose(rates(schedule, range(1000)), expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("epochs", "steps", "warmup"),
     [(1, 1, 0), (1, 1, 0.5), (1, 1, 5), (3, 2, 3), (3, 2, 9), (2, 7, 0.25)],

@@ -1,0 +1,79 @@
+"""Layers for training do what Keras' own do, and leave nothing of themselves in a saved model."""
+
+import keras
+import numpy as np
+import pytest
+
+from convscope.models import MODELS
+from convscope.models.saving import PortableModel
+from convscope.training.fused import FusedBatchNormalization, with_fused_layers
+from convscope.types import InputSpec
+
+pytestmark = pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="other backends keep Keras' layers"
+)
+SPEC = InputSpec(16, 16, 3)
+
+
+def pair(**options) -> tuple[keras.layers.Layer, keras.layers.Layer]:
+    layers = [
+        kind(momentum=0.6, epsilon=1e-5, **options)
+        for kind in (keras.layers.BatchNormalization, FusedBatchNormalization)
+    ]
+    for layer in layers:
+        layer.build((None, 5, 4, 7))
+    return layers[0], layers[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}], ids=str)
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_gradients_and_averages_are_those_of_keras(options, training):
+    import tensorflow as tf
+
+    x = tf.constant(np.random.default_rng(0).normal(2, 3, (8, 5, 4, 7)).astype("float32"))
+    found = []
+    for layer in pair(**options):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=training)
+            loss = tf.reduce_sum(y**3)
+        weights = [variable.value for variable in layer.trainable_variables]
+        gradients = tape.gradient(loss, [x, *weights])
+        found.append([y, *gradients, *layer.get_weights()])
+    for theirs, mine in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-3, atol=2e-3)
+
+
+def test_bfloat16_comes_out_as_bfloat16_with_statistics_in_float32():
+    layer = FusedBatchNormalization(momentum=0.0, dtype="mixed_bfloat16")
+    x = np.random.default_rng(0).normal(100, 1, (64, 8, 8, 2)).astype("float32")
+    y = layer(x, training=True)
+    assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
+    rounded = keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(x, "bfloat16"), "float32"))
+    mean, variance = layer.get_weights()[2:]
+    np.testing.assert_allclose(mean, rounded.mean(axis=(0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(variance, rounded.var(axis=(0, 1, 2)), rtol=1e-2)
+
+
+def test_the_network_for_training_has_the_same_weights_and_answers(tmp_path):
+    keras.utils.set_random_seed(83)
+    model = MODELS.get("fast-small")(SPEC, 4)
+    fast = with_fused_layers(model)
+    assert sum(isinstance(each, FusedBatchNormalization) for each in fast.layers) == 6
+    assert [v.path for v in fast.weights] == [v.path for v in model.weights]
+    x = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype="uint8")
+    np.testing.assert_allclose(fast(x), model(x), atol=1e-5)
+    assert [w.path for w in fast.trainable_variables] == [w.path for w in model.trainable_variables]
+
+    fast.set_weights([w + 0.01 for w in fast.get_weights()])
+    path = tmp_path / "model.keras"
+    PortableModel.of("fast-small", SPEC, 4).save(fast.get_weights(), path)
+    again = keras.saving.load_model(path)
+    assert not any(isinstance(each, FusedBatchNormalization) for each in again.layers)
+    np.testing.assert_allclose(again(x), fast(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cnn-sequential", "cnn-functional", "cnn-subclassing"])
+def test_a_network_without_normalisation_stays_as_it_is(name):
+    model = MODELS.get(name)(SPEC, 4)
+    assert with_fused_layers(model) is model
