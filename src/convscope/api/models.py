@@ -53,8 +53,10 @@ def describe(
     if channels not in (1, 3):
         raise ConfigError(f"an image has 1 channel (grey) or 3 (RGB), not {channels}")
     given = {"model": model, "recipe": recipe, **(settings or {})}
+    if image_size is not None:
+        given["image_size"] = image_size
     config = resolve(RECIPES.get(recipe)(), given)
-    size = image_size or config.image_size or 32
+    size = config.image_size or 32
     backends.configure()
     spec = InputSpec(size, size, channels, _scaling(config))
     network = build_model(config, spec, n_classes)
