@@ -1,4 +1,4 @@
-"""Compare the time of an epoch: the tutorial's own Keras code against convscope's training path.
+"""Equal work: an epoch of the tutorial's own Keras code, of plain PyTorch, and of convscope.
 
     python benchmarks/overhead.py --rounds 8 --out overhead.json
 
@@ -11,6 +11,8 @@ snapshot, table). Lanes:
     convscope     the training path in float32
     convscope-bf16  the training path in bfloat16, what `--precision auto` takes on a CPU with units
                   for it; `auto` says what that is here
+    torch         plain PyTorch, channels_last, uint8 images in memory, float32
+    torch-bf16    the same under autocast to bfloat16
 
 Each lane is a process of its own that trains one epoch when told to and waits otherwise, so only
 one works at a time. In each round every lane trains one epoch, in random order, and ratios are
@@ -37,7 +39,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 DISTURBED = 0.05
-LANES = ("tutorial", "tutorial-2", "convscope", "convscope-bf16")
+LANES = ("tutorial", "tutorial-2", "convscope", "convscope-bf16", "torch", "torch-bf16")
 
 
 def main() -> None:
@@ -159,10 +161,13 @@ def lane(name: str, pipe: Connection, epochs: int) -> None:
         while pipe.recv() == "memory":
             pipe.send(peak_memory_mb())
 
+    precision = "bfloat16" if name.endswith("bf16") else "float32"
     if name.startswith("tutorial"):
         tutorial(wait, epochs)
+    elif name.startswith("torch"):
+        torch_lane(wait, epochs, precision)
     else:
-        convscope_lane(wait, epochs, "bfloat16" if name.endswith("bf16") else "float32")
+        convscope_lane(wait, epochs, precision)
 
 
 def peak_memory_mb() -> float:
@@ -209,6 +214,54 @@ def tutorial(wait: Callable[[], None], epochs: int) -> None:
         epochs=epochs,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: wait())],
     )
+
+
+def torch_lane(wait: Callable[[], None], epochs: int, precision: str) -> None:
+    import torch
+    from torch import nn
+
+    from convscope import api
+    from convscope.progress import Progress
+
+    dataset = api.load("cifar10", progress=Progress())
+    assert dataset.val is not None
+    torch.manual_seed(83)
+    parts = [
+        (
+            torch.from_numpy(part.images.copy()).permute(0, 3, 1, 2),  # strides stay channels_last
+            torch.from_numpy(part.labels.astype("int64")),
+        )
+        for part in (dataset.train, dataset.val)
+    ]
+
+    def conv(n_inputs: int, n_outputs: int) -> list[nn.Module]:
+        return [nn.Conv2d(n_inputs, n_outputs, 3, padding="same"), nn.ReLU()]
+
+    model = nn.Sequential(
+        *(*conv(3, 32), nn.MaxPool2d(2), *conv(32, 64), nn.MaxPool2d(2), *conv(64, 64)),
+        *(nn.Flatten(), nn.Linear(4096, 128), nn.ReLU(), nn.Linear(128, 10)),
+    ).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), eps=1e-7)
+    loss_of = nn.CrossEntropyLoss()
+    coarse = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+    wait()
+    for _ in range(epochs):
+        for (images, labels), size in zip(parts, (128, 512), strict=True):
+            learning = images is parts[0][0]
+            order = torch.randperm(len(images)) if learning else torch.arange(len(images))
+            n_right = 0
+            with torch.set_grad_enabled(learning):
+                for some in order.split(size):
+                    with coarse:
+                        pixels = images[some].float() / 255
+                        logits = model(pixels.contiguous(memory_format=torch.channels_last))
+                        loss = loss_of(logits, labels[some])
+                    if learning:
+                        optimizer.zero_grad()
+                        loss.backward()
+                        optimizer.step()
+                    n_right += int((logits.argmax(1) == labels[some]).sum())
+        wait()
 
 
 def convscope_lane(wait: Callable[[], None], epochs: int, precision: str) -> None:
