@@ -1,6 +1,6 @@
 """How the weights of a network begin: whitened patches, convolutions that hand their input on."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,8 +32,11 @@ def start_weights(model: "keras.Model", settings: StartSettings, train: Split) -
     """
     import keras
 
+    patches = next((each for each in model.layers if each.name == WHITEN), None)
     if settings.whiten:
-        _whiten(model, train)
+        _whiten(model, patches, train)
+    elif patches is not None:
+        patches.trainable = True  # random patches have something to learn
     if settings.dirac:
         for layer in model.layers:
             if type(layer) is keras.layers.Conv2D and layer.name != WHITEN:
@@ -41,10 +44,9 @@ def start_weights(model: "keras.Model", settings: StartSettings, train: Split) -
                 layer.set_weights([_dirac(kernel), *rest])
 
 
-def _whiten(model: "keras.Model", train: Split) -> None:
+def _whiten(model: "keras.Model", layer: Any, train: Split) -> None:
     import keras
 
-    layer = next((each for each in model.layers if each.name == WHITEN), None)
     if layer is None:
         raise ConfigError(
             f"{model.name} has no layer to whiten patches with; use --set start.whiten=false, or "

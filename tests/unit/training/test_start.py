@@ -58,6 +58,9 @@ def test_a_network_gets_what_is_asked_for_and_nothing_else():
     }
     assert differ(whitened) == {"whiten/kernel", "whiten/bias"}
     assert differ(dirac) == {f"block{n}{half}_conv/kernel" for n in (1, 2, 3) for half in "ab"}
+    # What is set from the data stays; what was drawn learns.
+    assert not whitened.get_layer("whiten").trainable
+    assert plain.get_layer("whiten").trainable
     kernel = dirac.get_layer("block2b_conv").get_weights()[0]
     x = np.random.default_rng(0).normal(size=(2, 5, 5, 128)).astype("float32")
     np.testing.assert_allclose(keras.ops.conv(x, kernel, padding="same"), x, atol=1e-6)
