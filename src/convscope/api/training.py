@@ -268,10 +268,14 @@ def _try_building(config: RunConfig, dataset: Dataset, weights: "FoundWeights | 
     """Raise what building the model would raise, or loading its weights."""
     spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
     if not is_backbone(config.model):
-        build_model(config, spec, n_classes)
+        from convscope.training.start import patch_layer
+
+        network = build_model(config, spec, n_classes)
+        if config.start.whiten:
+            patch_layer(network)
         return
     from convscope.models.transfer import build_transfer
 
     cut = config.backbone.cut
-    network = build_transfer(config.model, spec, n_classes, config.head, cut=cut, weights=weights)
-    network.upper()  # refuses a place where the backbone cannot be cut
+    transfer = build_transfer(config.model, spec, n_classes, config.head, cut=cut, weights=weights)
+    transfer.upper()  # refuses a place where the backbone cannot be cut

@@ -32,11 +32,12 @@ def start_weights(model: "keras.Model", settings: StartSettings, train: Split) -
     """
     import keras
 
-    patches = next((each for each in model.layers if each.name == WHITEN), None)
     if settings.whiten:
-        _whiten(model, patches, train)
-    elif patches is not None:
-        patches.trainable = True  # random patches have something to learn
+        _whiten(model, patch_layer(model), train)
+    else:
+        for layer in model.layers:
+            if layer.name == WHITEN:
+                layer.trainable = True  # random patches have something to learn
     if settings.dirac:
         for layer in model.layers:
             if type(layer) is keras.layers.Conv2D and layer.name != WHITEN:
@@ -44,14 +45,24 @@ def start_weights(model: "keras.Model", settings: StartSettings, train: Split) -
                 layer.set_weights([_dirac(kernel), *rest])
 
 
+def patch_layer(model: "keras.Model") -> Any:
+    """Return the layer of a network whose kernels can be set from patches.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    for layer in model.layers:
+        if layer.name == WHITEN:
+            return layer
+    raise ConfigError(
+        f"{model.name} has no layer to whiten patches with; use --set start.whiten=false, or a "
+        "network that has one, such as fast-medium"
+    )
+
+
 def _whiten(model: "keras.Model", layer: Any, train: Split) -> None:
     import keras
 
-    if layer is None:
-        raise ConfigError(
-            f"{model.name} has no layer to whiten patches with; use --set start.whiten=false, or "
-            "a network that has one, such as fast-medium"
-        )
     seen = keras.Model(model.inputs, layer.input)
     n_images = max(1, _N_PATCHES // (layer.input.shape[1] * layer.input.shape[2]))
     place = np.linspace(0, len(train) - 1, min(n_images, len(train))).astype(int)
