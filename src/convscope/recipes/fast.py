@@ -15,8 +15,9 @@ def fast() -> Recipe:
     """Muon, whitened patches, flips and shifts, softened labels, averaged over both ways round.
 
     Command: `convscope train --recipe fast`
-    Cost: 0 minutes yet
-    Expected: 0 yet
+    Cost: about 4 minutes of 8 epochs on CIFAR-10 on two cores with `--model fast-small`.
+    Expected: 0.888 on CIFAR-10's validation images with `fast-small`, without the mirror image, one
+    run; the settings are not tuned yet.
     """
     return Recipe(
         optimizer=OptimizerSettings(
