@@ -73,7 +73,7 @@ def test_unknown_key_suggests_the_nearest(key, suggestion):
         ("optimizer", 3),
         ("optimizer.ema", 1.0),
         ("optimizer.layer_decay", 0),
-        ("schedule.name", "linear"),
+        ("schedule.name", "zigzag"),
         ("augment.mixup", -0.1),
         ("head.hidden", [0]),
         ("head.dropout", 1.0),

@@ -18,7 +18,7 @@ from convscope.run import Run
         ("--set momentum=0.9", "unknown setting 'momentum'; did you mean 'optimizer.momentum'?"),
         (
             "--set optimizer=sgd",
-            "'optimizer' is a group; set one of: optimizer.ema",
+            "'optimizer' is a group; set one of: optimizer.bias_rate",
         ),
         ("--set epochs", "--set epochs: write it as key=value"),
         ("--set split.val_fraction=1.5", "split.val_fraction: input should be less than 1"),
