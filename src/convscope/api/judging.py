@@ -126,8 +126,9 @@ def predict(
     run = Run.open(run)
     files = find_images(images)
     which = _which_weights(run, weights)
-    backends.configure(run_config(run).backend)
-    network = load_model(run.weights(which), mirror=run_config(run).mirror)
+    config = run_config(run)
+    backends.configure(config.backend)
+    network = load_model(run.weights(which), mirror=config.mirror)
     state = run.state
     # Files become what the run's images were, and the model does the rest, as in training.
     spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))

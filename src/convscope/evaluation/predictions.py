@@ -58,7 +58,7 @@ def load_model(path: Path, *, mirror: bool = False) -> "keras.Model":
 
 def predict_images(
     model: "keras.Model",
-    images: UInt8Array | ImageView,
+    images: UInt8Array | FloatArray | ImageView,
     *,
     batch_size: int,
     progress: Progress,
@@ -67,8 +67,9 @@ def predict_images(
     """Return class probabilities, batch by batch.
 
     Args:
-        model: Takes raw pixels, gives probabilities.
-        images: Shape (n_images, height, width, channels), uint8; may be memory-mapped.
+        model: Takes what `images` holds, gives probabilities.
+        images: Raw pixels, shape (n_images, height, width, channels), uint8; for a head, features
+            of shape (n_images, ...). May be memory-mapped.
         batch_size: Images at a time.
         progress: Told of each batch.
         label: What the progress is called.
@@ -133,11 +134,9 @@ def predict_from_features(
     lower, head = keras.Model(model.inputs, pool), keras.Model(pool, model.outputs[0])
     label = f"Features of {'validation' if name == 'val' else name} images"
     features = pooled_features(lower, config, spec, split, label, progress).array
-    parts = [
-        np.asarray(head.predict_on_batch(features[start : start + batch_size]), dtype=np.float32)
-        for start in range(0, len(split), batch_size)
-    ]
-    return Predictions(np.concatenate(parts), split.labels, split.ids, name)
+    # A head takes no time that would be worth a line.
+    probs = predict_images(head, features, batch_size=batch_size, progress=Progress(), label=label)
+    return Predictions(probs, split.labels, split.ids, name)
 
 
 def predict_files(

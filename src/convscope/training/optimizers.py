@@ -24,6 +24,8 @@ def build_optimizer(
     """
     import keras
 
+    from convscope.training.muon import Muon
+
     rate = settings.learning_rate if learning_rate is None else learning_rate
     decay = settings.weight_decay or None
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -38,10 +40,7 @@ def build_optimizer(
             },
         ),
     }
-    if settings.name == "muon":
-        from convscope.training.muon import Muon
-
-        kinds["muon"] = (Muon, kinds["sgd"][1])
+    kinds["muon"] = (Muon, kinds["sgd"][1])
     kind, arguments = kinds[settings.name]
     if settings.ema is not None:
         arguments |= {"use_ema": True, "ema_momentum": settings.ema}

@@ -1,6 +1,7 @@
 """Training on a pretrained backbone: what is frozen runs once, what learns uses its output."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -85,20 +86,22 @@ def train_transfer(
 
     twin = build(head, "float32")
     on_features = (output.features, output.features_val)
+
+    def save_as(part: keras.Model) -> Callable[[list[Any], Path], None]:
+        return PortableModel(lambda: (part, twin.whole)).save
+
     if twin.cut == END:
         keras.utils.set_random_seed(config.seed)
         with precision_policy(config.precision):
             alone = build_head(output.features.inputs(0).shape[1:], head, n_classes, statistics)
-        save = PortableModel(lambda: (twin.head, twin.whole)).save
-        phase = Phase(alone, *on_features, config, save, HEAD)
+        phase = Phase(alone, *on_features, config, save_as(twin.head), HEAD)
         return fit(phase, run, log_row=log_row, progress=progress)
 
     network = build(head, config.precision)
     network.standardise(*statistics)
     history = read_history(run.snapshot_file) if run.snapshot_file.exists() else []
     if config.backbone.head_epochs > 0 and (not history or history[-1]["phase"] == HEAD):
-        save = PortableModel(lambda: (twin.head, twin.whole)).save
-        phase = Phase(network.head, *on_features, _head_alone(config), save, HEAD)
+        phase = Phase(network.head, *on_features, _head_alone(config), save_as(twin.head), HEAD)
         fit(phase, run, log_row=log_row, progress=progress)
     decay = config.optimizer.layer_decay
     phase = Phase(
@@ -106,7 +109,7 @@ def train_transfer(
         output.maps,
         output.maps_val,
         config,
-        PortableModel(lambda: (twin.upper(), twin.whole)).save,
+        save_as(twin.upper()),
         "whole network" if network.cut == START else f"after {network.cut}",
         {path: decay**depth for path, depth in network.stage_of().items()},
     )

@@ -26,16 +26,28 @@ from convscope.types import InputSpec
 SMALLEST_SIDE = 4
 
 
-def check_input(spec: InputSpec, n_classes: int) -> None:
-    """Refuse what the network cannot be built for.
+def check_input(
+    spec: InputSpec,
+    n_classes: int,
+    *,
+    smallest: int = SMALLEST_SIDE,
+    because: str = "halves it twice",
+) -> None:
+    """Refuse what a network cannot be built for.
+
+    Args:
+        spec: The size that the network works at.
+        n_classes: At least 2.
+        smallest: The least side in pixels.
+        because: What the network does that needs it.
 
     Raises:
-        ConfigError: If an image side is under 4 pixels or there are fewer than 2 classes.
+        ConfigError: If an image side is under `smallest` or there are fewer than 2 classes.
     """
-    if min(spec.height, spec.width) < SMALLEST_SIDE:
+    if min(spec.height, spec.width) < smallest:
         raise ConfigError(
-            f"image size {spec.height}x{spec.width} is too small for this network, which halves "
-            f"it twice; use at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels"
+            f"image size {spec.height}x{spec.width} is too small for this network, which "
+            f"{because}; use at least {smallest}x{smallest} pixels"
         )
     if n_classes < 2:
         raise ConfigError(f"a classifier needs at least 2 classes, not {n_classes}")

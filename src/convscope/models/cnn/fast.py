@@ -20,8 +20,8 @@ References:
 
 from typing import TYPE_CHECKING
 
-from convscope.errors import ConfigError
 from convscope.models import MODELS
+from convscope.models.cnn import check_input
 from convscope.models.preprocessing import preprocessing_layers
 from convscope.types import InputSpec
 
@@ -92,14 +92,7 @@ def _build(spec: InputSpec, n_classes: int, widths: tuple[int, ...], name: str) 
     import keras
     from keras import layers
 
-    if min(spec.height, spec.width) < _PATCH:
-        raise ConfigError(
-            f"image size {spec.height}x{spec.width} is too small for this network, which looks at "
-            f"patches of {_PATCH}x{_PATCH}; use larger images"
-        )
-    if n_classes < 2:
-        raise ConfigError(f"a classifier needs at least 2 classes, not {n_classes}")
-
+    check_input(spec, n_classes, smallest=_PATCH, because=f"looks at patches of {_PATCH}x{_PATCH}")
     pixels = keras.Input((None, None, spec.channels), name="pixels")
     x = pixels
     for layer in preprocessing_layers(spec):
