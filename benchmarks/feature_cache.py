@@ -101,7 +101,7 @@ def plain(epochs: int) -> dict[str, float]:
     assert dataset.test is not None
     test = dataset.test.open(lambda n: None)
     clock = Clock()
-    # No seed: with one, Keras on TensorFlow shows the images in the same order in every epoch, which
+    # No seed: with one, Keras on TensorFlow shows the images in one order in all epochs, which
     # costs a point of the accuracy that is compared here.
     backbone = keras.applications.MobileNetV2(
         weights=weights, include_top=False, input_shape=(SIZE, SIZE, 3), pooling="avg"

@@ -10,9 +10,9 @@ Prints a Markdown table, and writes the same numbers to `results.json` in the fo
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
+
+from _runs import trained
 
 from convscope.run import Run
 from convscope.training.results import read_results
@@ -41,15 +41,11 @@ def main() -> None:
 
 
 def train(model: str, seed: int, options: argparse.Namespace) -> Run:
-    folder = options.out / f"{model}-seed{seed}"
-    if not (folder / "run.json").exists() or Run.open(folder).status != "finished":
-        command = [sys.executable, "-m", "convscope", "train", "--out", str(folder), "--resume"]
-        command += ["--data", "cifar10", "--recipe", "tutorial", "--model", model]
-        command += ["--seed", str(seed), "--epochs", str(options.epochs)]
-        if options.precision != "auto":
-            command += ["--precision", options.precision]
-        subprocess.run(command, check=True)
-    return Run.open(folder)
+    arguments = ["--data", "cifar10", "--recipe", "tutorial", "--model", model]
+    arguments += ["--seed", str(seed), "--epochs", str(options.epochs)]
+    if options.precision != "auto":
+        arguments += ["--precision", options.precision]
+    return trained(options.out / f"{model}-seed{seed}", *arguments)
 
 
 def summary(model: str, runs: list[Run]) -> dict[str, object]:

@@ -1,5 +1,7 @@
 """The fast recipe from end to end: its own network, to the same bits after a kill, on any shape."""
 
+import time
+
 import numpy as np
 import pytest
 from killing import assert_same, at_rename, train_until_killed, weights
@@ -8,7 +10,10 @@ from convscope import api
 from convscope.errors import ConfigError
 from convscope.evaluation.predictions import load_model
 from convscope.progress import Progress
+from convscope.recipes import RECIPES
 from convscope.run import Run
+from convscope.training.budget import Deadline
+from convscope.training.results import read_results
 
 FAST = {
     "model": "fast-small",
@@ -69,5 +74,71 @@ def test_the_recipe_brings_its_own_network(tmp_path):
 def test_a_network_that_cannot_be_whitened_is_refused_in_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"no layer to whiten") as caught:
         train(tmp_path / "run", model="cnn-functional")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def aimed(out, **changes) -> Run:
+    return api.train(
+        **{"out": out, "data": "digits", "settings": FAST["settings"], "progress": Progress()},
+        **changes,
+    )
+
+
+@pytest.mark.slow
+def test_it_keeps_to_the_minutes_given(tmp_path):
+    start = time.monotonic()
+    run = aimed(tmp_path / "run", minutes=0.75)
+    took = time.monotonic() - start
+    config = api.run_config(run)
+    assert config.recipe == "fast"
+    assert config.model in RECIPES.entry("fast").info["curves"]
+    assert len(read_results(run.results_file)) == config.epochs > 3
+    # Loading the data is not counted, and a machine that does other things may be late.
+    assert took < 60 * 0.75 * 2
+
+
+def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkeypatch):
+    calls = []
+
+    def fitting(self, done, planned, seconds_each):
+        calls.append((done, planned))
+        assert seconds_each > 0
+        return 5
+
+    monkeypatch.setattr(Deadline, "fitting_epochs", fitting)
+    # It stops long before: a change has to save more than compiling takes.
+    run = aimed(tmp_path / "run", minutes=5, model="fast-small")
+    rows = read_results(run.results_file)
+    planned = calls[0][1]
+    assert planned > 5
+    assert calls == [(done, planned) for done in range(2, 6)]
+    assert len(rows) == 5
+    # The run says what it came to, and the learning rate comes down all the same.
+    assert api.run_config(run).epochs == 5
+    rates = [row["learning_rate"] for row in rows]
+    assert rates[1] > 1.5 * rates[3] > 2 * rates[4]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"minutes": 1, "target": 90}, "not both"),
+        ({"minutes": 0}, "above 0"),
+        ({"minutes": float("nan")}, "above 0"),
+        ({"target": 0.92}, "measured on CIFAR-10, not on digits"),
+        ({"target": 192}, "per cent"),
+        ({"minutes": 1, "epochs": 3}, "leave --epochs away"),
+        (
+            {"minutes": 1, "recipe": "tutorial"},
+            "not measured; --minutes and --target are for: fast",
+        ),
+        ({"minutes": 1, "model": "cnn-functional"}, "choose --epochs yourself"),
+        ({"minutes": 1, "resume": True}, "for a new run"),
+    ],
+)
+def test_an_aim_that_cannot_be_is_refused_in_one_line(tmp_path, wrong, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        aimed(tmp_path / "run", **wrong)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
+from convscope.api._planning import Aim
 from convscope.api.data import data_settings, load_for
 from convscope.api.judging import evaluate
 from convscope.api.models import build_model, input_spec, run_config
@@ -30,6 +31,7 @@ from convscope.types import Dataset
 
 if TYPE_CHECKING:
     from convscope.models.weights import FoundWeights
+    from convscope.training.budget import Deadline
 
 
 def train(
@@ -42,6 +44,8 @@ def train(
     batch_size: int | None = None,
     image_size: int | None = None,
     lr: float | None = None,
+    minutes: float | None = None,
+    target: float | None = None,
     precision: str | None = None,
     backend: str | None = None,
     weights: Path | str | None = None,
@@ -69,6 +73,11 @@ def train(
         batch_size: Images in a step.
         image_size: Side in pixels that the network sees.
         lr: Learning rate (`optimizer.learning_rate`).
+        minutes: How long it may take from here on, judging included and loading the data not; the
+            network, if none is named, and the epochs are chosen by speeds measured here. The
+            recipe is then `fast` if none is named.
+        target: In the place of `minutes`: the accuracy on CIFAR-10, in per cent, for which network
+            and epochs are chosen, the quickest of those known to reach it.
         precision: "auto", "float32" or "bfloat16".
         backend: "auto", "tensorflow", "jax" or "torch".
         weights: A backbone's: a file, a folder that holds it, or "random"; None looks for ImageNet
@@ -109,6 +118,9 @@ def train(
     for name in trackers:
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
+    aim = Aim.of(minutes, target, chosen={**from_file, **given}, resume=resume)
+    if aim is not None:
+        given |= aim.completed({**from_file, **given})
 
     if resume:
         if out is None:
@@ -127,6 +139,10 @@ def train(
         wanted = _resolve_new(from_file, given, progress)
         dataset = load_for(wanted, data_dir, progress)
         wanted, found = _find_weights(wanted, progress)
+        deadline = None
+        if aim is not None:
+            named = {**from_file, **given}.get("model")
+            wanted, deadline = aim.settle(wanted, dataset, progress, model=named)
         # Before there is a folder: what is wrong until here leaves none behind.
         _try_building(wanted, dataset, found)
         name = f"{dataset.name}-{wanted.model}-{wanted.recipe}-seed{wanted.seed}"
@@ -134,7 +150,7 @@ def train(
         progress.say(f"Run folder: {run.path}")
         with run.training_lock():
             _describe(run, wanted, dataset)
-            _fit(run, wanted, dataset, found, trackers, progress)
+            _fit(run, wanted, dataset, found, trackers, progress, deadline)
     evaluate(run, test=test, dataset=dataset, by="train", progress=progress)
     run.record(status="finished")
     return run
@@ -199,6 +215,7 @@ def _fit(
     weights: "FoundWeights | None",
     trackers: Sequence[str],
     progress: Progress,
+    deadline: "Deadline | None" = None,
 ) -> None:
     from convscope.report.figures import draw_curves
     from convscope.training.tracking import tracking
@@ -231,7 +248,7 @@ def _fit(
             train = augmented(dataset.train, config.augment, config.seed)
             val = Examples.of(dataset.val)
             phase = Phase(network, train, val, config, save_weights)
-            history = fit(phase, run, log_row=log_row, progress=progress)
+            history = fit(phase, run, log_row=log_row, progress=progress, deadline=deadline)
     draw_curves(history, run.curves_picture, title=run.name)
 
 

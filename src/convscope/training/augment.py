@@ -30,6 +30,10 @@ class AugmentedView:
         settings: What is done.
         seed: Of all that is random.
         view: The number of the version.
+
+    Attributes:
+        flipped: Shape (n_images,), bool.
+        shift: Shape (n_images, 2): rows and columns by which the frame moves.
     """
 
     def __init__(
@@ -40,11 +44,10 @@ class AugmentedView:
         self._settings = settings
         self._seed = [seed, view]
         first = np.random.default_rng(seed).integers(0, 2, n_images)
-        self._flipped = ((first + view) % 2).astype(bool) & settings.flip
+        self.flipped = ((first + view) % 2).astype(bool) & settings.flip
         rng = np.random.default_rng(self._seed)
         reach = (round(settings.crop * height), round(settings.crop * width))
-        # (n_images, 2): rows and columns by which the frame moves.
-        self._shift = np.stack([rng.integers(-n, n + 1, n_images) for n in reach], axis=1)
+        self.shift = np.stack([rng.integers(-n, n + 1, n_images) for n in reach], axis=1)
         self._reach = reach
 
     def __len__(self) -> int:
@@ -53,10 +56,10 @@ class AugmentedView:
     def __getitem__(self, key: Any) -> UInt8Array:
         """Return the images at an index array or slice: (batch, height, width, channels)."""
         images: UInt8Array = np.array(self._images[key])
-        flipped = self._flipped[key]
+        flipped = self.flipped[key]
         images[flipped] = images[flipped, :, ::-1]
         if any(self._reach):
-            images = _shifted(images, self._shift[key], self._reach)
+            images = _shifted(images, self.shift[key], self._reach)
         if self._settings.randaugment:
             place = int(np.arange(len(self))[key][0])
             images = _randaugmented(images, self._settings, [*self._seed, place])

@@ -13,10 +13,12 @@ import keras
 from convscope.errors import TrainingError
 from convscope.models.structure import as_functional
 from convscope.progress import Progress, Step
-from convscope.recipe import RunConfig
+from convscope.recipe import RunConfig, dump_config
 from convscope.run import Run
+from convscope.storage import write_text
 from convscope.training.augment import hard_targets, soft_targets
 from convscope.training.batches import Batches, Examples, epoch_order
+from convscope.training.budget import Deadline
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.results import ONLY_PHASE, write_results
 from convscope.training.schedules import build_schedule
@@ -49,8 +51,46 @@ class Phase:
     shares: Mapping[str, float] | None = None
 
 
+def compile_model(
+    model: keras.Model, config: RunConfig, n_images: int, shares: Mapping[str, float] | None = None
+) -> None:
+    """Give a model loss, optimiser and learning rates for all epochs of its settings.
+
+    Args:
+        model: From inputs to probabilities.
+        config: The settings.
+        n_images: In an epoch.
+        shares: As for `build_optimizer`.
+    """
+    rate = build_schedule(
+        config.schedule,
+        config.optimizer.learning_rate,
+        epochs=config.epochs,
+        steps_per_epoch=-(-n_images // config.batch_size),
+    )
+    loss = "categorical_crossentropy" if _softens(config) else config.loss
+    model.compile(build_optimizer(config.optimizer, rate, shares), loss, metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
+
+
+def training_batches(model: keras.Model, config: RunConfig, train: Examples, epoch: int) -> Batches:
+    """Return the batches of one epoch, counted from 0, as `model.fit` takes them."""
+    return Batches(
+        train.inputs(epoch),
+        train.labels,
+        config.batch_size,
+        epoch_order(len(train), config.seed, epoch),
+        soft_targets(config.augment, config.label_smoothing, _n_classes(model), config.seed, epoch),
+    )
+
+
 def fit(
-    phase: Phase, run: Run, *, log_row: Callable[[dict[str, Any]], None], progress: Progress
+    phase: Phase,
+    run: Run,
+    *,
+    log_row: Callable[[dict[str, Any]], None],
+    progress: Progress,
+    deadline: Deadline | None = None,
 ) -> list[dict[str, Any]]:
     """Train a model, from where its run stands, to the end of the phase's last epoch.
 
@@ -63,6 +103,8 @@ def fit(
         run: Where everything goes; it may stand in the phase before this one.
         log_row: Told of each new row of results.
         progress: Told of each epoch.
+        deadline: When it has to be over: if epochs take longer than planned there are fewer of
+            them, which goes into the run's `config.yaml`.
 
     Returns:
         The history: a row (`results.COLUMNS`) for each epoch, those before a resume and those of
@@ -73,19 +115,7 @@ def fit(
         StorageError: If something cannot be written; the snapshot before is kept.
     """
     model, config, train = phase.model, phase.config, phase.train
-    # Not `model.output`, which a Sequential model has not.
-    n_classes = int(as_functional(model).outputs[0].shape[-1])
-    steps = -(-len(train) // config.batch_size)
-    rate = build_schedule(
-        config.schedule,
-        config.optimizer.learning_rate,
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-    )
-    soft = soft_targets(config.augment, config.label_smoothing, n_classes, config.seed, 0)
-    loss = "categorical_crossentropy" if soft else config.loss
-    model.compile(build_optimizer(config.optimizer, rate, phase.shares), loss, metrics=["accuracy"])
-    model.optimizer.build(model.trainable_variables)
+    compile_model(model, config, len(train), phase.shares)
     history: list[dict[str, Any]] = []
     if run.snapshot_file.exists():
         history = read_history(run.snapshot_file)
@@ -101,16 +131,12 @@ def fit(
         phase.val.inputs(0),
         phase.val.labels,
         _EVAL_BATCH,
-        finish=hard_targets(n_classes) if soft else None,
+        finish=hard_targets(_n_classes(model)) if _softens(config) else None,
     )
-    began = time.monotonic()
-    epochs = range(len(own), config.epochs)
-    for epoch in epochs:
-        if _stopped_early(own, config.early_stop_patience):
-            break
-        inputs = train.inputs(epoch)
-        order = epoch_order(len(train), config.seed, epoch)
-        finish = soft_targets(config.augment, config.label_smoothing, n_classes, config.seed, epoch)
+    began, first, planned = time.monotonic(), len(own), config.epochs
+    check = first + 2
+    while len(own) < config.epochs and not _stopped_early(own, config.early_stop_patience):
+        epoch = len(own)
         label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"
         if phase.name != ONLY_PHASE:
             label += f" ({phase.name})"
@@ -118,7 +144,7 @@ def fit(
             watch = _Watch(step, config, earlier + epoch, len(train))
             start = time.monotonic()
             logs = model.fit(
-                Batches(inputs, train.labels, config.batch_size, order, finish),
+                training_batches(model, config, train, epoch),
                 epochs=1,
                 shuffle=False,
                 verbose=0,
@@ -143,8 +169,7 @@ def fit(
             # The loss of a batch is from before its step: that the last step spoilt the weights
             # shows here first, and such weights must not be kept as a good state.
             _require_finite(row["val_loss"], earlier + epoch, what="validation loss")
-            done = epoch + 1 - epochs.start
-            left = (time.monotonic() - began) / done * (config.epochs - epoch - 1)
+            left = (time.monotonic() - began) / (epoch + 1 - first) * (config.epochs - epoch - 1)
             step(0, f"{_sum_up(row)}  {_clock(left)} left")
 
         best = max((past["val_accuracy"] for past in history), default=-1.0)
@@ -155,6 +180,20 @@ def fit(
         save_snapshot(model, history, run.snapshot_file)
         write_results(history, run.results_file)
         log_row(row)
+        if epoch == first:
+            after_first = time.monotonic()
+        elif deadline is not None and len(own) >= check:
+            each = (time.monotonic() - after_first) / (epoch - first)
+            compiling = after_first - began - each
+            fitting = deadline.fitting_epochs(len(own), planned, each)
+            # Other epochs are compiled anew, which has to be worth it.
+            if abs(fitting - config.epochs) * each > compiling:
+                progress.say(f"To keep to the time: {fitting} epochs in place of {config.epochs}")
+                config = config.model_copy(update={"epochs": fitting})
+                write_text(run.config_file, dump_config(config))
+                compile_model(model, config, len(train), phase.shares)
+                load_snapshot(model, run.snapshot_file)
+            check = len(own) + max(1, (config.epochs - len(own)) // 3)
 
     if _stopped_early(own, config.early_stop_patience):
         progress.say(
@@ -164,6 +203,15 @@ def fit(
     with _averaged(model):
         phase.save_weights(model.get_weights(), run.weights("last"))
     return history
+
+
+def _softens(config: RunConfig) -> bool:
+    return soft_targets(config.augment, config.label_smoothing, 2, config.seed, 0) is not None
+
+
+def _n_classes(model: keras.Model) -> int:
+    # Not `model.output`, which a Sequential model has not.
+    return int(as_functional(model).outputs[0].shape[-1])
 
 
 @contextmanager

@@ -1,0 +1,162 @@
+"""Equal time: what convscope's fast recipe reaches while the tutorial's code trains its CNN.
+
+    python benchmarks/equal_time.py --seeds 83 84 85 86 87
+
+For each seed the tutorial's own Keras code trains (20 epochs of its CNN on 40,000 images, then the
+test images once), and then `convscope train --minutes` gets exactly as long, everything that it
+does included: measuring the speed, choosing network and epochs, judging, tables and pictures. Each
+is a process of its own, timed from when packages and data are loaded. With `--epochs N` the
+tutorial's code trains N epochs only and its time is scaled up to 20 by the time of an epoch.
+
+Of the 50,000 training images convscope keeps 1,000 for validation, the tutorial 10,000.
+Prints what each reached and took; writes the same to `--out` as JSON.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+EPOCHS, BATCH = 20, 128
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[83, 84, 85, 86, 87])
+    parser.add_argument(
+        "--epochs", type=int, default=EPOCHS, help="that the tutorial's code trains"
+    )
+    parser.add_argument("--out", type=Path, help="where the numbers go, as JSON")
+    parser.add_argument("--lane", choices=("tutorial", "fast"), help=argparse.SUPPRESS)
+    parser.add_argument("--minutes", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.lane:
+        seed = options.seeds[0]
+        found = (
+            tutorial(options.epochs) if options.lane == "tutorial" else fast(seed, options.minutes)
+        )
+        print(json.dumps(found))
+        return
+
+    rounds = []
+    for seed in options.seeds:
+        theirs = lane("tutorial", "--epochs", str(options.epochs))
+        minutes = theirs["wall_seconds"] / 60
+        ours = lane("fast", "--seeds", str(seed), "--minutes", str(minutes))
+        rounds.append({"seed": seed, "tutorial": theirs, "fast": ours})
+        for name, took in (("tutorial", theirs), ("fast", ours)):
+            print(f"seed {seed}  {name:<9}{took}", flush=True)
+        if options.out:
+            options.out.write_text(json.dumps(rounds, indent=2) + "\n")
+    for name in ("tutorial", "fast"):
+        reached = [each[name]["test_accuracy"] for each in rounds]
+        if None not in reached:
+            spread = f" ± {statistics.stdev(reached):.4f}" if len(reached) > 1 else ""
+            print(f"{name:<9} test accuracy {statistics.mean(reached):.4f}{spread}")
+    late = [each["fast"]["wall_seconds"] / each["tutorial"]["wall_seconds"] for each in rounds]
+    print(f"convscope took {min(late):.2f} to {max(late):.2f} times as long as the tutorial")
+
+
+def lane(name: str, *arguments: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--lane", name, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def tutorial(epochs: int) -> dict[str, float | None]:
+    from convscope import api
+    from convscope.progress import Progress
+
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    dataset = api.load("cifar10", progress=Progress())
+    import keras
+    from keras.layers import Conv2D, Dense, Flatten, MaxPooling2D
+
+    train, val = dataset.train, dataset.val
+    assert val is not None
+    assert dataset.test is not None
+    x_train = train.images.astype("float32") / 255.0
+    x_val = val.images.astype("float32") / 255.0
+    test = dataset.test.open(lambda n: None)
+    x_test = test.images.astype("float32") / 255.0
+    start, cpu = time.perf_counter(), cpu_seconds()
+    marks = [start]
+    # No seed: with one, Keras on TensorFlow shows the images in one order in all epochs.
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            Conv2D(32, (3, 3), padding="same", activation="relu"),
+            MaxPooling2D(2, 2),
+            Conv2D(64, (3, 3), padding="same", activation="relu"),
+            MaxPooling2D(2, 2),
+            Conv2D(64, (3, 3), padding="same", activation="relu"),
+            Flatten(),
+            Dense(128, activation="relu"),
+            Dense(10, activation="softmax"),
+        ]
+    )
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(
+        x_train,
+        train.labels,
+        batch_size=BATCH,
+        validation_data=(x_val, val.labels),
+        epochs=epochs,
+        verbose=0,
+        callbacks=[
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: marks.append(time.perf_counter())
+            )
+        ],
+    )
+    _, accuracy = model.evaluate(x_test, test.labels, verbose=0)
+    took = time.perf_counter() - start
+    each = [b - a for a, b in itertools.pairwise(marks)][-max(1, epochs - 1) :]
+    return {
+        "wall_seconds": took + (EPOCHS - epochs) * statistics.median(each),
+        "cpu_seconds": (cpu_seconds() - cpu) * EPOCHS / epochs,
+        "test_accuracy": accuracy if epochs == EPOCHS else None,
+    }
+
+
+def fast(seed: int, minutes: float) -> dict[str, object]:
+    from convscope import api
+    from convscope.progress import console_progress
+
+    api.load("cifar10", progress=console_progress())
+    import keras  # noqa: F401
+
+    with tempfile.TemporaryDirectory() as folder:
+        start, cpu = time.perf_counter(), cpu_seconds()
+        run = api.train(
+            minutes=minutes,
+            seed=seed,
+            settings={"split.val_fraction": 0.02},
+            out=Path(folder) / "run",
+        )
+        config = api.run_config(run)
+        return {
+            "wall_seconds": time.perf_counter() - start,
+            "cpu_seconds": cpu_seconds() - cpu,
+            "test_accuracy": run.metrics["test"]["accuracy"],
+            "model": config.model,
+            "epochs": config.epochs,
+        }
+
+
+if __name__ == "__main__":
+    main()

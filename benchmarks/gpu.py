@@ -1,0 +1,226 @@
+"""Train the fast recipe on a GPU, as an epoch in one compiled call, many times, and time it.
+
+    python benchmarks/gpu.py --model fast-medium --epochs 10 --runs 20 --out gpu.json
+
+JAX only. All images lie on the device as uint8; flips, shifts and the order of an epoch are drawn
+by the same functions as in `convscope train` and come as a few integers for each image, applied on
+the device. An epoch is one compiled call that scans over its batches. Compiling is timed apart and
+happens once; each run then starts from new weights, and its time is all of its epochs, up to the
+last weight. Whitened patches are set before, once: they depend on the data only. The last partial
+batch of an epoch is left away. Test accuracy is the mean over an image and its mirror image, judged
+once in each run, after its last epoch; settings were chosen on validation images.
+
+Prints each run, then mean and standard deviation; a machine without a GPU runs it too, slowly.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--model", default="fast-medium")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=83, help="of the first run; then one more each")
+    parser.add_argument("--val-fraction", type=float, default=0.02, help="of the training images")
+    parser.add_argument("--precision", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--out", type=Path, help="where the numbers go, as JSON")
+    options = parser.parse_args()
+    os.environ["KERAS_BACKEND"] = "jax"
+    import jax
+
+    from convscope import api
+    from convscope.progress import Progress
+    from convscope.recipe import RunConfig, parse_setting, resolve
+    from convscope.recipes import RECIPES
+
+    given = dict(parse_setting(text) for text in options.settings)
+    fixed = {
+        "model": options.model,
+        "recipe": "fast",
+        "epochs": options.epochs,
+        "precision": options.precision,
+        "data": options.data,
+        "split.val_fraction": options.val_fraction,
+    }
+    config: RunConfig = resolve(RECIPES.get("fast")(), fixed, given)
+    split = {"val_fraction": options.val_fraction}
+    dataset = api.load(options.data, split=split, progress=Progress())
+    print(f"device: {jax.devices()[0].device_kind}; {len(dataset.train):,} images")
+    trainer = Trainer(config, dataset)
+    print(f"compiled in {trainer.compiling:.1f} s", flush=True)
+
+    assert dataset.test is not None
+    test = dataset.test.open(lambda n: None)
+    runs = []
+    for seed in range(options.seed, options.seed + options.runs):
+        weights, seconds = trainer.run(seed)
+        accuracy = trainer.accuracy(weights, test)
+        runs.append({"seed": seed, "seconds": seconds, "test_accuracy": accuracy})
+        print(f"seed {seed}  {seconds:8.3f} s  test accuracy {accuracy:.4f}", flush=True)
+    for key in ("seconds", "test_accuracy"):
+        values = [run[key] for run in runs]
+        spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+        print(
+            f"{key}: mean {statistics.mean(values):.4f}{spread}, median of {len(values)} runs "
+            f"{statistics.median(values):.4f}"
+        )
+    if options.out:
+        content = {"device": jax.devices()[0].device_kind, "config": config.model_dump()}
+        content |= {"compiling_seconds": trainer.compiling, "runs": runs}
+        options.out.write_text(json.dumps(content, indent=2) + "\n")
+
+
+class Trainer:
+    """The recipe on one device.
+
+    Attributes:
+        compiling: Seconds that compiling an epoch took.
+    """
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        from convscope.api.models import build_model, input_spec
+        from convscope.training.optimizers import build_optimizer
+        from convscope.training.schedules import build_schedule
+        from convscope.training.start import start_weights
+
+        self._config, self._train = config, dataset.train
+        self._steps = len(dataset.train) // config.batch_size
+        self._n_classes = len(dataset.class_names)
+        spec = input_spec(dataset, config)
+
+        def build(seed: int) -> Any:
+            return build_model(config.model_copy(update={"seed": seed}), spec, self._n_classes)
+
+        self._build = build
+        self._model = build(config.seed)
+        start_weights(self._model, config.start, dataset.train)
+        self._patches = [each.get_weights() for each in self._model.layers]
+        rate = build_schedule(
+            config.schedule,
+            config.optimizer.learning_rate,
+            epochs=config.epochs,
+            steps_per_epoch=self._steps,
+        )
+        self._optimizer = build_optimizer(config.optimizer, rate)
+        self._optimizer.build(self._model.trainable_variables)
+        self._fresh = [v.value for v in self._optimizer.variables]
+        height, width = dataset.image_shape[:2]
+        self._reach = tuple(round(config.augment.crop * side) for side in (height, width))
+        around = [(0, 0), *((reach, reach) for reach in self._reach), (0, 0)]
+        self._images = jnp.asarray(np.pad(dataset.train.images, around, mode="symmetric"))
+        self._labels = jnp.asarray(dataset.train.labels)
+        self._state(config.seed)
+        start = time.perf_counter()
+        state = self._state(config.seed)
+        self._epoch = (
+            jax.jit(self._trace_epoch, donate_argnums=0).lower(state, *self._draws(0, 0)).compile()
+        )
+        self.compiling = time.perf_counter() - start
+
+    def run(self, seed: int) -> tuple[Any, float]:
+        """Train from new weights; return what was learnt and the seconds that it took."""
+        import jax
+
+        state = jax.block_until_ready(self._state(seed))
+        start = time.perf_counter()
+        for epoch in range(self._config.epochs):
+            state = self._epoch(state, *self._draws(seed, epoch))
+        jax.block_until_ready(state)
+        return state[:2], time.perf_counter() - start
+
+    def accuracy(self, weights: Any, split: Any) -> float:
+        """Return the share of images named rightly by the mean over both ways round."""
+        import jax
+
+        @jax.jit
+        def probabilities(images: Any) -> Any:
+            both = (images, images[:, :, ::-1]) if self._config.mirror else (images,)
+            return sum(self._model.stateless_call(*weights, x, training=False)[0] for x in both)
+
+        right = 0
+        for start in range(0, len(split), 2000):
+            answers = probabilities(split.images[start : start + 2000]).argmax(axis=1)
+            right += int((np.asarray(answers) == split.labels[start : start + 2000]).sum())
+        return right / len(split)
+
+    def _state(self, seed: int) -> tuple[Any, Any, Any]:
+        import jax.numpy as jnp
+
+        from convscope.models.cnn.fast import WHITEN
+        from convscope.training.start import start_weights
+
+        model = self._build(seed)
+        start_weights(model, self._config.start.model_copy(update={"whiten": False}), self._train)
+        for layer, weights in zip(model.layers, self._patches, strict=True):
+            if layer.name == WHITEN:
+                layer.set_weights(weights)
+                layer.trainable = not self._config.start.whiten
+        # Copies: an epoch overwrites what it is given.
+        return tuple(
+            [jnp.array(getattr(v, "value", v)) for v in variables]
+            for variables in (
+                model.trainable_variables,
+                model.non_trainable_variables,
+                self._fresh,
+            )
+        )  # type: ignore[return-value]
+
+    def _draws(self, seed: int, epoch: int) -> tuple[Any, Any, Any]:
+        """Return order, shifts and flips of an epoch, as `convscope train` draws them."""
+        from convscope.training.augment import AugmentedView
+        from convscope.training.batches import epoch_order
+
+        view = AugmentedView(self._train.images, self._config.augment, seed, epoch)
+        order = epoch_order(len(self._train), seed, epoch)[: self._steps * self._config.batch_size]
+        return order.reshape(self._steps, -1).astype(np.int32), view.shift, view.flipped
+
+    def _trace_epoch(self, state: Any, order: Any, shift: Any, flipped: Any) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        height, width = (
+            side - 2 * reach
+            for side, reach in zip(self._images.shape[1:3], self._reach, strict=True)
+        )
+        soft = self._config.label_smoothing
+        targets = jnp.eye(self._n_classes) * (1 - soft) + soft / self._n_classes
+
+        def varied(place: Any) -> Any:
+            at = (*(shift[place] + jnp.asarray(self._reach)), 0)
+            image = jax.lax.dynamic_slice(
+                self._images[place], at, (height, width, self._images.shape[-1])
+            )
+            return jnp.where(flipped[place], image[:, ::-1], image)
+
+        def loss(trainable: Any, fixed: Any, images: Any, wanted: Any) -> Any:
+            probs, fixed = self._model.stateless_call(trainable, fixed, images, training=True)
+            return -(wanted * jnp.log(probs + 1e-12)).sum(axis=1).mean(), fixed
+
+        def step(state: Any, places: Any) -> Any:
+            trainable, fixed, moments = state
+            images, wanted = jax.vmap(varied)(places), targets[self._labels[places]]
+            gradients, fixed = jax.grad(loss, has_aux=True)(trainable, fixed, images, wanted)
+            trainable, moments = self._optimizer.stateless_apply(moments, gradients, trainable)
+            return (trainable, fixed, moments), None
+
+        return jax.lax.scan(step, state, order)[0]
+
+
+if __name__ == "__main__":
+    main()

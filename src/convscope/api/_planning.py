@@ -1,0 +1,171 @@
+"""Choosing network and epochs for a time or an accuracy, by speeds measured on this machine."""
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convscope.api.models import build_model, input_spec
+from convscope.errors import ConfigError
+from convscope.progress import Progress
+from convscope.recipe import RunConfig
+from convscope.recipes import RECIPES
+from convscope.types import Dataset
+
+if TYPE_CHECKING:
+    from convscope.training.budget import Deadline
+
+_STEPS = 4
+_JUDGING = 1.5
+"""Judging an image costs about so many times what learning from it does: twice forward, in
+float32, against forward and backward in bfloat16. Rather too much than too little."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a run is to keep to, or to reach; one of the two.
+
+    Attributes:
+        minutes: For measuring, training and judging together.
+        target: Accuracy on CIFAR-10, in per cent.
+    """
+
+    minutes: float | None
+    target: float | None
+
+    @classmethod
+    def of(
+        cls,
+        minutes: float | None,
+        target: float | None,
+        *,
+        chosen: Mapping[str, Any],
+        resume: bool,
+    ) -> "Aim | None":
+        """Return the aim, or None if there is none.
+
+        Args:
+            minutes: As the user gave it.
+            target: As the user gave it.
+            chosen: All other settings that the user gave, by dotted name.
+            resume: Whether a run is to go on.
+
+        Raises:
+            ConfigError: If these contradict each other or are not allowed.
+        """
+        if minutes is None and target is None:
+            return None
+        option = "--minutes" if target is None else "--target"
+        if minutes is not None and target is not None:
+            raise ConfigError("give --minutes or --target, not both")
+        if resume:
+            raise ConfigError(
+                f"{option} is for a new run: network and epochs of this one are settled"
+            )
+        if "epochs" in chosen:
+            raise ConfigError(f"{option} chooses the epochs; leave --epochs away, or {option}")
+        if minutes is not None and not 0 < minutes < float("inf"):
+            raise ConfigError(f"--minutes {minutes:g}: give a number above 0")
+        if target is not None and not 0 < target < 100:
+            raise ConfigError(f"--target {target:g}: give per cent, such as 92")
+        _curves(str(chosen.get("recipe", _RECIPE)))
+        return cls(minutes, target)
+
+    def completed(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that the aim adds to those chosen."""
+        return {} if "recipe" in chosen else {"recipe": _RECIPE}
+
+    def settle(
+        self, config: RunConfig, dataset: Dataset, progress: Progress, *, model: str | None
+    ) -> "tuple[RunConfig, Deadline | None]":
+        """Return the settings with network and epochs chosen, and when training has to be over.
+
+        Args:
+            config: Resolved settings.
+            dataset: Divided into parts.
+            progress: Told of what is measured, and of the plan.
+            model: The network, if the user named it.
+
+        Raises:
+            ConfigError: If nothing measured so far reached the target, or it is asked of other
+                data than CIFAR-10, or nothing is known of the network.
+        """
+        from convscope.training.budget import Deadline, plan_for_accuracy, plan_for_time
+
+        deadline = None if self.minutes is None else Deadline(self.minutes * 60)
+        curves = _curves(config.recipe)
+        if model is not None:
+            if model not in curves:
+                raise ConfigError(
+                    f"what {model} reaches in a given time was not measured; choose --epochs "
+                    f"yourself, or one of: {', '.join(curves)}"
+                )
+            curves = {model: curves[model]}
+        if self.target is not None and dataset.name != "cifar10":
+            raise ConfigError(
+                f"what --target takes was measured on CIFAR-10, not on {dataset.name}; "
+                "give a time with --minutes"
+            )
+        speeds: dict[str, float] = {}
+        with progress.task("Measuring speed", len(curves), "networks") as step:
+            for name in curves:
+                speeds[name] = _seconds_per_epoch(
+                    config.model_copy(update={"model": name}), dataset
+                )
+                step(1, f"{name}: {speeds[name]:.1f} s an epoch")
+        n_images = len(dataset.train)
+        judged = [part for part in (dataset.val, dataset.test) if part is not None]
+        judging_epochs = _JUDGING * sum(map(len, judged)) / n_images
+        if deadline is None:
+            assert self.target is not None
+            plan = plan_for_accuracy(curves, speeds, n_images, self.target / 100)
+        else:
+            plan = plan_for_time(curves, speeds, n_images, deadline.left(), besides=judging_epochs)
+            deadline = Deadline(deadline.left() - judging_epochs * speeds[plan.model])
+        progress.say(
+            f"Plan: {plan.model}, {plan.epochs} epochs, {plan.seconds / 60:.1f} minutes at the "
+            f"speed just measured; as much training gave {plan.accuracy:.1%} on CIFAR-10"
+        )
+        return config.model_copy(update={"model": plan.model, "epochs": plan.epochs}), deadline
+
+
+_RECIPE = "fast"
+"""Where there is an aim and no recipe was named."""
+
+
+def _curves(recipe: str) -> dict[str, dict[int, float]]:
+    curves: dict[str, dict[int, float]] = RECIPES.entry(recipe).info.get("curves", {})
+    if not curves:
+        known = ", ".join(entry.name for entry in RECIPES.entries() if "curves" in entry.info)
+        raise ConfigError(
+            f"what the recipe '{recipe}' reaches in a given time was not measured; --minutes and "
+            f"--target are for: {known}"
+        )
+    return curves
+
+
+def _seconds_per_epoch(config: RunConfig, dataset: Dataset) -> float:
+    import keras
+
+    from convscope.training.augment import augmented
+    from convscope.training.fit import compile_model, training_batches
+    from convscope.training.fused import with_fused_layers
+
+    spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
+    network = with_fused_layers(build_model(config, spec, n_classes))
+    train = dataset.train.select(np.arange(min(len(dataset.train), _STEPS * config.batch_size)))
+    compile_model(network, config, len(train))
+    examples = augmented(train, config.augment, config.seed)
+    times = []
+    for epoch in range(3):
+        start = time.perf_counter()
+        batches = training_batches(network, config, examples, epoch)
+        network.fit(batches, epochs=1, shuffle=False, verbose=0)
+        times.append(time.perf_counter() - start)
+    # Leaves no trace in the names of the layers that come after.
+    keras.utils.clear_session()
+    # The first one compiles.
+    return statistics.mean(times[1:]) / len(train) * len(dataset.train)

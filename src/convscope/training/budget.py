@@ -1,0 +1,139 @@
+"""What to train in a given time or for a given accuracy, and keeping to that time."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from convscope.errors import ConfigError
+
+Curves = Mapping[str, Mapping[int, float]]
+"""By model, by epochs of CIFAR-10's 49,000 images: the test accuracy that was measured."""
+
+CURVE_IMAGES = 49_000
+"""Images in an epoch of the curves."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained.
+
+    Attributes:
+        model: Its name.
+        epochs: Passes over the training images.
+        seconds: What they take at the speed measured here.
+        accuracy: What as much training gave on CIFAR-10's test images.
+    """
+
+    model: str
+    epochs: int
+    seconds: float
+    accuracy: float
+
+
+def plan_for_time(
+    curves: Curves,
+    seconds_per_epoch: Mapping[str, float],
+    n_images: int,
+    seconds: float,
+    *,
+    besides: float = 0.0,
+) -> Plan:
+    """Return the plan of the best accuracy among those that fit into a time.
+
+    Args:
+        curves: What to choose from.
+        seconds_per_epoch: By model, measured here on these images.
+        n_images: Training images; where there are fewer than on CIFAR-10, more epochs are as much
+            training.
+        seconds: How long it may take in all.
+        besides: What comes after training, counted in epochs.
+    """
+    plans = []
+    for model, curve in curves.items():
+        each = seconds_per_epoch[model]
+        shortest, longest = (_epochs(many, n_images) for many in (min(curve), max(curve)))
+        epochs = min(int(seconds / each - besides), longest)
+        if epochs >= shortest:
+            plans.append(Plan(model, epochs, epochs * each, _accuracy(curve, epochs, n_images)))
+    if plans:
+        return max(plans, key=lambda plan: plan.accuracy)
+    # Too short for anything that was measured: what learns most images in that time.
+    model = min(curves, key=lambda name: seconds_per_epoch[name])
+    each = seconds_per_epoch[model]
+    epochs = max(1, int(seconds / each - besides))
+    return Plan(model, epochs, epochs * each, _accuracy(curves[model], epochs, n_images))
+
+
+def plan_for_accuracy(
+    curves: Curves, seconds_per_epoch: Mapping[str, float], n_images: int, accuracy: float
+) -> Plan:
+    """Return the quickest plan of which an accuracy was measured.
+
+    Args:
+        curves: What to choose from.
+        seconds_per_epoch: By model, measured here.
+        n_images: Training images.
+        accuracy: At least so much, a fraction in (0, 1).
+
+    Raises:
+        ConfigError: If none reached it.
+    """
+    plans = [
+        Plan(model, epochs, epochs * seconds_per_epoch[model], reached)
+        for model, curve in curves.items()
+        for epochs, reached in ((_epochs(many, n_images), curve[many]) for many in curve)
+        if reached >= accuracy
+    ]
+    if not plans:
+        best = max(reached for curve in curves.values() for reached in curve.values())
+        raise ConfigError(
+            f"nothing measured so far reached {accuracy:.1%} (the best is {best:.1%}); lower "
+            "--target, or choose --model and --epochs yourself"
+        )
+    return min(plans, key=lambda plan: plan.seconds)
+
+
+def _epochs(on_curve: int, n_images: int) -> int:
+    """Return the epochs of these images that are as much training."""
+    return max(1, round(on_curve * CURVE_IMAGES / n_images))
+
+
+def _accuracy(curve: Mapping[int, float], epochs: int, n_images: int) -> float:
+    known = sorted(curve)
+    # Each doubling of the epochs brings about as much.
+    place = np.log(epochs * n_images / CURVE_IMAGES)
+    return float(np.interp(place, np.log(known), [curve[each] for each in known]))
+
+
+class Deadline:
+    """When training has to be over.
+
+    Args:
+        seconds: From now.
+        clock: Counts seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._ends = clock() + seconds
+
+    def left(self) -> float:
+        """Return how many seconds are left; negative if it has passed."""
+        return self._ends - self._clock()
+
+    def fitting_epochs(self, done: int, planned: int, seconds_each: float) -> int:
+        """Return how many epochs of the planned ones can be trained in all.
+
+        One more is left where there is time for none: the learning rate has to come down, and
+        without that much of what was learnt is lost.
+
+        Args:
+            done: Epochs that are behind.
+            planned: In all, at most so many.
+            seconds_each: What an epoch takes at the speed of the last ones.
+        """
+        if done >= planned:
+            return planned
+        return min(planned, done + max(1, int(self.left() / seconds_each)))
