@@ -25,13 +25,15 @@ def fast() -> Recipe:
     run; the settings are not tuned yet.
     """
     return Recipe(
+        # A kernel of a convolution turns by the learning rate in each step. What plain momentum
+        # moves has gradients that the modest logits make small, so its rates are large.
         optimizer=OptimizerSettings(
             name="muon",
-            learning_rate=0.24,
+            learning_rate=0.12,
             momentum=0.6,
             nesterov=True,
-            bias_rate=0.22,
-            head_rate=2.8,
+            bias_rate=400,
+            head_rate=10,
         ),
         schedule=ScheduleSettings(name="linear"),
         start=StartSettings(whiten=True, dirac=True),
