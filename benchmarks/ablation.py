@@ -28,7 +28,7 @@ WITHOUT: dict[str, tuple[str, ...]] = {
         *("optimizer.name=sgd", "optimizer.learning_rate=0.4", "optimizer.momentum=0.85"),
         *("optimizer.bias_rate=1", "optimizer.head_rate=1"),
     ),
-    "slower biases": ("optimizer.bias_rate=1",),
+    "faster biases": ("optimizer.bias_rate=1",),
     "faster head": ("optimizer.head_rate=1",),
     "falling learning rate": ("schedule.name=constant",),
     "flips": ("augment.flip=false",),
@@ -58,7 +58,11 @@ def main() -> None:
             arguments += ["--epochs", str(options.epochs), "--seed", str(seed)]
             for setting in WITHOUT.get(part, ()):
                 arguments += ["--set", setting]
-            runs[part].append(trained(options.out / f"{name}-seed{seed}", *arguments))
+            runs[part].append(
+                trained(
+                    options.out / f"{options.model}-{options.epochs}-{name}-seed{seed}", *arguments
+                )
+            )
     whole = [accuracy(run) for run in runs[""]]
     rows = [row("(nothing left away)", whole, whole, runs[""], runs[""])]
     rows += [

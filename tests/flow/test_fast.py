@@ -12,7 +12,7 @@ from convscope.evaluation.predictions import load_model
 from convscope.progress import Progress
 from convscope.recipes import RECIPES
 from convscope.run import Run
-from convscope.training.budget import Deadline
+from convscope.training.budget import Pace
 from convscope.training.results import read_results
 
 FAST = {
@@ -101,23 +101,24 @@ def test_it_keeps_to_the_minutes_given(tmp_path):
 def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkeypatch):
     calls = []
 
-    def fitting(self, done, planned, seconds_each):
-        calls.append((done, planned))
-        assert seconds_each > 0
+    def fitting(self, done, current):
+        calls.append((done, current))
         return 5
 
-    monkeypatch.setattr(Deadline, "fitting_epochs", fitting)
-    # It stops long before: a change has to save more than compiling takes.
-    run = aimed(tmp_path / "run", minutes=5, model="fast-small")
+    monkeypatch.setattr(Pace, "fitting", fitting)
+    run = aimed(tmp_path / "run", minutes=0.75, model="fast-small")
     rows = read_results(run.results_file)
     planned = calls[0][1]
     assert planned > 5
-    assert calls == [(done, planned) for done in range(2, 6)]
+    assert calls == [(1, planned), *((done, 5) for done in range(2, 6))]
     assert len(rows) == 5
+    assert run.state["epochs_changed"] == [{"after": 1, "to": 5}]
     # The run says what it came to, and the learning rate comes down all the same.
     assert api.run_config(run).epochs == 5
     rates = [row["learning_rate"] for row in rows]
-    assert rates[1] > 1.5 * rates[3] > 2 * rates[4]
+    # After the last step, steps are counted on from the snapshot.
+    assert rates[1] > 1.5 * rates[3] > 0
+    assert rates[4] == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,8 @@ def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkey
         ({"minutes": 1, "target": 90}, "not both"),
         ({"minutes": 0}, "above 0"),
         ({"minutes": float("nan")}, "above 0"),
-        ({"target": 0.92}, "measured on CIFAR-10, not on digits"),
+        ({"target": 92}, "measured on CIFAR-10, not on digits"),
+        ({"target": 0.92}, "per cent"),
         ({"target": 192}, "per cent"),
         ({"minutes": 1, "epochs": 3}, "leave --epochs away"),
         (

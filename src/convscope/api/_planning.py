@@ -69,7 +69,7 @@ class Aim:
             raise ConfigError(f"{option} chooses the epochs; leave --epochs away, or {option}")
         if minutes is not None and not 0 < minutes < float("inf"):
             raise ConfigError(f"--minutes {minutes:g}: give a number above 0")
-        if target is not None and not 0 < target < 100:
+        if target is not None and not 1 < target < 100:
             raise ConfigError(f"--target {target:g}: give per cent, such as 92")
         _curves(str(chosen.get("recipe", _RECIPE)))
         return cls(minutes, target)

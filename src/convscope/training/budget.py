@@ -116,24 +116,57 @@ class Deadline:
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self.clock = clock
         self._ends = clock() + seconds
 
     def left(self) -> float:
         """Return how many seconds are left; negative if it has passed."""
-        return self._ends - self._clock()
+        return self._ends - self.clock()
 
-    def fitting_epochs(self, done: int, planned: int, seconds_each: float) -> int:
-        """Return how many epochs of the planned ones can be trained in all.
+
+class Pace:
+    """How many epochs can be trained before a deadline, judged after each of them.
+
+    Made just before the first epoch. That epoch compiles, and so does the one after each change.
+
+    Args:
+        deadline: When it has to be over.
+        planned: Epochs in all, at most so many.
+    """
+
+    def __init__(self, deadline: Deadline, planned: int) -> None:
+        self._deadline = deadline
+        self._planned = planned
+        self._compiled = True
+        self._with_compiling = 0.0
+        self._since, self._done = deadline.clock(), 0
+
+    def fitting(self, done: int, current: int) -> int:
+        """Return how many epochs it should be in all; `current` if a change is not worth it.
 
         One more is left where there is time for none: the learning rate has to come down, and
         without that much of what was learnt is lost.
 
         Args:
             done: Epochs that are behind.
-            planned: In all, at most so many.
-            seconds_each: What an epoch takes at the speed of the last ones.
+            current: In all, as it stands.
         """
-        if done >= planned:
-            return planned
-        return min(planned, done + max(1, int(self.left() / seconds_each)))
+        now = self._deadline.clock()
+        if self._compiled:
+            self._compiled = False
+            self._with_compiling = max(self._with_compiling, now - self._since)
+            self._since, self._done = now, done
+            return current
+        if done >= current:  # the learning rate has come down
+            return current
+        each = (now - self._since) / (done - self._done)
+        compiling = max(0.0, self._with_compiling - each)
+        # Other epochs are compiled anew, which takes its time and has to be worth it.
+        for besides in (0.0, compiling):
+            epochs = done + max(1, int((self._deadline.left() - besides) / each))
+            epochs = min(self._planned, epochs)
+            if abs(epochs - current) * each <= compiling:
+                return current
+        self._compiled = True
+        self._since = now
+        return epochs

@@ -18,7 +18,7 @@ from convscope.run import Run
 from convscope.storage import write_text
 from convscope.training.augment import hard_targets, soft_targets
 from convscope.training.batches import Batches, Examples, epoch_order
-from convscope.training.budget import Deadline
+from convscope.training.budget import Deadline, Pace
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.results import ONLY_PHASE, write_results
 from convscope.training.schedules import build_schedule
@@ -133,8 +133,8 @@ def fit(
         _EVAL_BATCH,
         finish=hard_targets(_n_classes(model)) if _softens(config) else None,
     )
-    began, first, planned = time.monotonic(), len(own), config.epochs
-    check = first + 2
+    began, first = time.monotonic(), len(own)
+    pace = None if deadline is None else Pace(deadline, config.epochs)
     while len(own) < config.epochs and not _stopped_early(own, config.early_stop_patience):
         epoch = len(own)
         label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"
@@ -180,20 +180,15 @@ def fit(
         save_snapshot(model, history, run.snapshot_file)
         write_results(history, run.results_file)
         log_row(row)
-        if epoch == first:
-            after_first = time.monotonic()
-        elif deadline is not None and len(own) >= check:
-            each = (time.monotonic() - after_first) / (epoch - first)
-            compiling = after_first - began - each
-            fitting = deadline.fitting_epochs(len(own), planned, each)
-            # Other epochs are compiled anew, which has to be worth it.
-            if abs(fitting - config.epochs) * each > compiling:
-                progress.say(f"To keep to the time: {fitting} epochs in place of {config.epochs}")
-                config = config.model_copy(update={"epochs": fitting})
-                write_text(run.config_file, dump_config(config))
-                compile_model(model, config, len(train), phase.shares)
-                load_snapshot(model, run.snapshot_file)
-            check = len(own) + max(1, (config.epochs - len(own)) // 3)
+        fitting = config.epochs if pace is None else pace.fitting(len(own), config.epochs)
+        if fitting != config.epochs:
+            progress.say(f"To keep to the time: {fitting} epochs in place of {config.epochs}")
+            config = config.model_copy(update={"epochs": fitting})
+            write_text(run.config_file, dump_config(config))
+            changes = [*run.state.get("epochs_changed", []), {"after": len(own), "to": fitting}]
+            run.record(epochs_changed=changes)
+            compile_model(model, config, len(train), phase.shares)
+            load_snapshot(model, run.snapshot_file)
 
     if _stopped_early(own, config.early_stop_patience):
         progress.say(

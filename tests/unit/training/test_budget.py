@@ -3,7 +3,7 @@
 import pytest
 
 from convscope.errors import ConfigError
-from convscope.training.budget import CURVE_IMAGES, Deadline, plan_for_accuracy, plan_for_time
+from convscope.training.budget import CURVE_IMAGES, Deadline, Pace, plan_for_accuracy, plan_for_time
 
 CURVES = {"small": {4: 0.8, 8: 0.88, 16: 0.9}, "large": {4: 0.86, 8: 0.92, 16: 0.94}}
 SPEEDS = {"small": 10.0, "large": 40.0}
@@ -53,16 +53,46 @@ def test_an_accuracy_that_nothing_reached_is_refused():
         plan_for_accuracy(CURVES, SPEEDS, CURVE_IMAGES, 0.96)
 
 
-def test_a_deadline_leaves_away_what_does_not_fit():
+def trained(planned, seconds, compiling, each):
+    """Return epochs, seconds and changes of a run; `each` gives the seconds of an epoch."""
     now = [0.0]
-    deadline = Deadline(100, clock=lambda: now[0])
-    assert deadline.fitting_epochs(1, 10, 9.0) == 10
-    now[0] = 50.0
-    assert deadline.left() == 50
-    # Twice as slow as planned; faster again later, the planned ones come back.
-    assert deadline.fitting_epochs(3, 10, 16.0) == 6
-    assert deadline.fitting_epochs(3, 10, 5.0) == 10
-    now[0] = 120.0
-    # The learning rate has to come down.
-    assert deadline.fitting_epochs(4, 10, 16.0) == 5
-    assert deadline.fitting_epochs(10, 10, 16.0) == 10
+    pace = Pace(Deadline(seconds, clock=lambda: now[0]), planned)
+    done, current, changes, compiles = 0, planned, 0, True
+    while done < current:
+        now[0] += each(done) + (compiling if compiles else 0)
+        done += 1
+        fitting = pace.fitting(done, current)
+        compiles = fitting != current
+        changes += compiles
+        current = fitting
+    return done, now[0], changes
+
+
+def test_a_machine_that_is_as_fast_as_planned_trains_what_was_planned():
+    assert trained(12, 372, 12, lambda done: 30) == (12, 372, 0)
+
+
+def test_an_epoch_that_is_quicker_than_those_after_it_changes_nothing():
+    assert trained(10, 1000, 0, lambda done: 10 if done == 0 else 40) == (10, 370, 0)
+
+
+@pytest.mark.parametrize(
+    ("planned", "seconds", "each"),
+    [
+        (15, 450, lambda done: 33),
+        (12, 372, lambda done: 30 if done < 1 else 48),
+        (30, 612, lambda done: 20 if done < 2 else 60),
+    ],
+)
+def test_where_epochs_get_dearer_there_are_fewer(planned, seconds, each):
+    done, took, changes = trained(planned, seconds, 15, each)
+    assert 1 <= changes <= 4
+    assert done < planned
+    # By an epoch and a compilation at most, and no time is left lying for another epoch and one.
+    late = each(done) + 15
+    assert seconds - 2 * late < took <= seconds + late
+
+
+def test_past_the_deadline_one_last_epoch_lets_the_learning_rate_come_down():
+    done, _, changes = trained(10, 50, 1, lambda done: 40)
+    assert (done, changes) == (3, 1)
