@@ -15,6 +15,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from _lanes import deviation, spelt
 from _runs import cost_of, trained
 
 from convscope.run import Run
@@ -23,7 +24,7 @@ from convscope.training.results import read_results
 WITHOUT: dict[str, tuple[str, ...]] = {
     "whitened patches": ("start.whiten=false",),
     "convolutions that hand their input on": ("start.dirac=false",),
-    # The rate of plain SGD is the best of those that were tried, not that of Muon.
+    # Plain SGD at a usual rate of its own, not a tuned one.
     "Muon": (
         *("optimizer.name=sgd", "optimizer.learning_rate=0.4", "optimizer.momentum=0.85"),
         *("optimizer.bias_rate=1", "optimizer.head_rate=1"),
@@ -53,16 +54,12 @@ def main() -> None:
     runs: dict[str, list[Run]] = {"": [], **{part: [] for part in options.parts}}
     for seed in options.seeds:
         for part in runs:
-            name = part.replace(" ", "-") or "whole"
+            what = f"{options.model}-{options.epochs}-{part.replace(' ', '-') or 'whole'}"
             arguments = ["--recipe", "fast", "--model", options.model, "--no-test"]
             arguments += ["--epochs", str(options.epochs), "--seed", str(seed)]
             for setting in WITHOUT.get(part, ()):
                 arguments += ["--set", setting]
-            runs[part].append(
-                trained(
-                    options.out / f"{options.model}-{options.epochs}-{name}-seed{seed}", *arguments
-                )
-            )
+            runs[part].append(trained(options.out / f"{what}-seed{seed}", *arguments))
     whole = [accuracy(run) for run in runs[""]]
     rows = [row("(nothing left away)", whole, whole, runs[""], runs[""])]
     rows += [
@@ -75,9 +72,9 @@ def main() -> None:
     print("| without | validation accuracy | what it gains | what it costs |")
     print("|---|---|---|---|")
     for each in rows:
-        gain = "" if each["gain"] is None else f"{each['gain']:+.4f}{spelt(each['gain_sd'])}"
+        gain = "" if each["gain"] is None else spelt(each["gain"], each["gain_sd"], "+.4f")
         cost = "" if each["cpu"] is None else f"{each['cpu']:+.0%}"
-        print(f"| {each['without']} | {each['mean']:.4f}{spelt(each['sd'])} | {gain} | {cost} |")
+        print(f"| {each['without']} | {spelt(each['mean'], each['sd'])} | {gain} | {cost} |")
 
 
 def accuracy(run: Run) -> float:
@@ -104,14 +101,6 @@ def row(
         if runs is not base and cpu and cpu_whole
         else None,
     }
-
-
-def deviation(values: list[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None
-
-
-def spelt(sd: float | None) -> str:
-    return "" if sd is None else f" ± {sd:.4f}"
 
 
 if __name__ == "__main__":

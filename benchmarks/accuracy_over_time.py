@@ -16,6 +16,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from _lanes import deviation, spelt
 from _runs import cost_of, trained
 
 from convscope.run import Run
@@ -69,7 +70,7 @@ def summary(model: str, epochs: int, runs: list[Run]) -> dict[str, Any]:
         "epochs": epochs,
         "test_accuracy": accuracies,
         "mean": statistics.mean(accuracies),
-        "sd": statistics.stdev(accuracies) if len(runs) > 1 else None,
+        "sd": deviation(accuracies),
         "epochs_seconds": statistics.median(
             sum(row["seconds"] for row in read_results(run.results_file)) for run in runs
         ),
@@ -84,14 +85,13 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     print("| network | epochs | test accuracy | each seed | epochs alone | whole command | CPU |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
-        spread = f" ± {row['sd']:.4f}" if row["sd"] is not None else ""
         each = ", ".join(f"{value:.4f}" for value in row["test_accuracy"])
         whole, cpu = (
             "" if row[key] is None else f"{row[key]:,.0f} s"
             for key in ("wall_seconds", "cpu_seconds")
         )
         print(
-            f"| `{row['model']}` | {row['epochs']} | {row['mean']:.4f}{spread} | {each} "
+            f"| `{row['model']}` | {row['epochs']} | {spelt(row['mean'], row['sd'])} | {each} "
             f"| {row['epochs_seconds']:,.0f} s | {whole} | {cpu} |"
         )
 

@@ -16,13 +16,11 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
+
+from _lanes import Clock, deviation, in_a_process, spelt, tutorial_cnn
 
 EPOCHS, BATCH = 20, 128
 
@@ -49,9 +47,11 @@ def main() -> None:
 
     rounds = []
     for seed in options.seeds:
-        theirs = lane("tutorial", "--epochs", str(options.epochs))
+        theirs = in_a_process(__file__, "--lane", "tutorial", "--epochs", str(options.epochs))
         minutes = theirs["wall_seconds"] / 60
-        ours = lane("fast", "--seeds", str(seed), "--minutes", str(minutes))
+        ours = in_a_process(
+            __file__, "--lane", "fast", "--seeds", str(seed), "--minutes", str(minutes)
+        )
         rounds.append({"seed": seed, "tutorial": theirs, "fast": ours})
         for name, took in (("tutorial", theirs), ("fast", ours)):
             print(f"seed {seed}  {name:<9}{took}", flush=True)
@@ -60,21 +60,10 @@ def main() -> None:
     for name in ("tutorial", "fast"):
         reached = [each[name]["test_accuracy"] for each in rounds]
         if None not in reached:
-            spread = f" ± {statistics.stdev(reached):.4f}" if len(reached) > 1 else ""
-            print(f"{name:<9} test accuracy {statistics.mean(reached):.4f}{spread}")
+            mean = spelt(statistics.mean(reached), deviation(reached))
+            print(f"{name:<9} test accuracy {mean}")
     late = [each["fast"]["wall_seconds"] / each["tutorial"]["wall_seconds"] for each in rounds]
     print(f"convscope took {min(late):.2f} to {max(late):.2f} times as long as the tutorial")
-
-
-def lane(name: str, *arguments: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--lane", name, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
-
-
-def cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def tutorial(epochs: int) -> dict[str, float | None]:
@@ -84,7 +73,6 @@ def tutorial(epochs: int) -> dict[str, float | None]:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     dataset = api.load("cifar10", progress=Progress())
     import keras
-    from keras.layers import Conv2D, Dense, Flatten, MaxPooling2D
 
     train, val = dataset.train, dataset.val
     assert val is not None
@@ -93,23 +81,10 @@ def tutorial(epochs: int) -> dict[str, float | None]:
     x_val = val.images.astype("float32") / 255.0
     test = dataset.test.open(lambda n: None)
     x_test = test.images.astype("float32") / 255.0
-    start, cpu = time.perf_counter(), cpu_seconds()
-    marks = [start]
+    clock = Clock()
+    marks = [0.0]
     # No seed: with one, Keras on TensorFlow shows the images in one order in all epochs.
-    model = keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            Conv2D(32, (3, 3), padding="same", activation="relu"),
-            MaxPooling2D(2, 2),
-            Conv2D(64, (3, 3), padding="same", activation="relu"),
-            MaxPooling2D(2, 2),
-            Conv2D(64, (3, 3), padding="same", activation="relu"),
-            Flatten(),
-            Dense(128, activation="relu"),
-            Dense(10, activation="softmax"),
-        ]
-    )
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model = tutorial_cnn()
     model.fit(
         x_train,
         train.labels,
@@ -119,16 +94,16 @@ def tutorial(epochs: int) -> dict[str, float | None]:
         verbose=0,
         callbacks=[
             keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: marks.append(time.perf_counter())
+                on_epoch_end=lambda epoch, logs: marks.append(clock.seconds()[0])
             )
         ],
     )
     _, accuracy = model.evaluate(x_test, test.labels, verbose=0)
-    took = time.perf_counter() - start
+    wall, cpu = clock.seconds()
     each = [b - a for a, b in itertools.pairwise(marks)][-max(1, epochs - 1) :]
     return {
-        "wall_seconds": took + (EPOCHS - epochs) * statistics.median(each),
-        "cpu_seconds": (cpu_seconds() - cpu) * EPOCHS / epochs,
+        "wall_seconds": wall + (EPOCHS - epochs) * statistics.median(each),
+        "cpu_seconds": cpu * EPOCHS / epochs,
         "test_accuracy": accuracy if epochs == EPOCHS else None,
     }
 
@@ -141,17 +116,18 @@ def fast(seed: int, minutes: float) -> dict[str, object]:
     import keras  # noqa: F401
 
     with tempfile.TemporaryDirectory() as folder:
-        start, cpu = time.perf_counter(), cpu_seconds()
+        clock = Clock()
         run = api.train(
             minutes=minutes,
             seed=seed,
             settings={"split.val_fraction": 0.02},
             out=Path(folder) / "run",
         )
+        wall, cpu = clock.seconds()
         config = api.run_config(run)
         return {
-            "wall_seconds": time.perf_counter() - start,
-            "cpu_seconds": cpu_seconds() - cpu,
+            "wall_seconds": wall,
+            "cpu_seconds": cpu,
             "test_accuracy": run.metrics["test"]["accuracy"],
             "model": config.model,
             "epochs": config.epochs,

@@ -22,13 +22,11 @@ import itertools
 import json
 import os
 import random
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
+
+from _lanes import Clock, in_a_process
 
 SIZE, EPOCHS, BATCH, SEED = 96, 20, 128, 83
 
@@ -55,9 +53,8 @@ def main() -> None:
         chance.shuffle(lanes)
         took = {}
         for lane in lanes:
-            command = [sys.executable, __file__, "--lane", lane, "--epochs", str(options.epochs)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            took[lane] = json.loads(done.stdout.splitlines()[-1])
+            arguments = ("--lane", lane, "--epochs", str(options.epochs))
+            took[lane] = in_a_process(__file__, *arguments)
             print(f"round {number + 1}  {lane:<7} {took[lane]}", flush=True)
         rounds.append(took)
     for unit in ("cpu_seconds", "wall_seconds"):
@@ -66,22 +63,6 @@ def main() -> None:
         print(f"cached is {statistics.median(ratios):.1f}{spread} times as fast by {unit}")
     if options.out:
         options.out.write_text(json.dumps(rounds, indent=2) + "\n")
-
-
-class Clock:
-    """Wall and CPU seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._start = (time.perf_counter(), self._cpu())
-
-    def seconds(self) -> tuple[float, float]:
-        """Return (wall, CPU)."""
-        return time.perf_counter() - self._start[0], self._cpu() - self._start[1]
-
-    @staticmethod
-    def _cpu() -> float:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        return used.ru_utime + used.ru_stime
 
 
 def plain(epochs: int) -> dict[str, float]:

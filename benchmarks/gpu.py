@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _lanes import deviation, spelt
 
 
 def main() -> None:
@@ -72,11 +73,8 @@ def main() -> None:
         print(f"seed {seed}  {seconds:8.3f} s  test accuracy {accuracy:.4f}", flush=True)
     for key in ("seconds", "test_accuracy"):
         values = [run[key] for run in runs]
-        spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-        print(
-            f"{key}: mean {statistics.mean(values):.4f}{spread}, median of {len(values)} runs "
-            f"{statistics.median(values):.4f}"
-        )
+        mean, median = statistics.mean(values), statistics.median(values)
+        print(f"{key}: mean {spelt(mean, deviation(values))}, median {median:.4f}")
     if options.out:
         content = {"device": jax.devices()[0].device_kind, "config": config.model_dump()}
         content |= {"compiling_seconds": trainer.compiling, "runs": runs}

@@ -38,6 +38,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from _lanes import tutorial_cnn
+
 DISTURBED = 0.05
 LANES = ("tutorial", "tutorial-2", "convscope", "convscope-bf16", "torch", "torch-bf16")
 
@@ -184,27 +186,13 @@ def tutorial(wait: Callable[[], None], epochs: int) -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     dataset = api.load("cifar10", progress=Progress())
     import keras
-    from keras.layers import Conv2D, Dense, Flatten, MaxPooling2D
 
     train, val = dataset.train, dataset.val
     assert val is not None
     x_train = train.images.astype("float32") / 255.0
     x_val = val.images.astype("float32") / 255.0
     keras.utils.set_random_seed(83)
-    model = keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            Conv2D(32, (3, 3), padding="same", activation="relu"),
-            MaxPooling2D(2, 2),
-            Conv2D(64, (3, 3), padding="same", activation="relu"),
-            MaxPooling2D(2, 2),
-            Conv2D(64, (3, 3), padding="same", activation="relu"),
-            Flatten(),
-            Dense(128, activation="relu"),
-            Dense(10, activation="softmax"),
-        ]
-    )
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model = tutorial_cnn()
     wait()
     model.fit(
         x_train,

@@ -11,7 +11,9 @@ import argparse
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
+from _lanes import deviation, spelt
 from _runs import trained
 
 from convscope.run import Run
@@ -48,7 +50,7 @@ def train(model: str, seed: int, options: argparse.Namespace) -> Run:
     return trained(options.out / f"{model}-seed{seed}", *arguments)
 
 
-def summary(model: str, runs: list[Run]) -> dict[str, object]:
+def summary(model: str, runs: list[Run]) -> dict[str, Any]:
     accuracies = [run.metrics["test"]["accuracy"] for run in runs]
     losses = [run.metrics["test"]["loss"] for run in runs]
     epochs = [row for run in runs for row in read_results(run.results_file)]
@@ -57,7 +59,7 @@ def summary(model: str, runs: list[Run]) -> dict[str, object]:
         "seeds": len(runs),
         "test_accuracy": accuracies,
         "mean": statistics.mean(accuracies),
-        "sd": statistics.stdev(accuracies) if len(runs) > 1 else None,
+        "sd": deviation(accuracies),
         "val_mean": statistics.mean(run.metrics["val"]["accuracy"] for run in runs),
         "best_val_mean": statistics.mean(
             max(row["val_accuracy"] for row in read_results(run.results_file)) for run in runs
@@ -68,14 +70,13 @@ def summary(model: str, runs: list[Run]) -> dict[str, object]:
     }
 
 
-def print_table(rows: list[dict[str, object]]) -> None:
+def print_table(rows: list[dict[str, Any]]) -> None:
     print("| model | test accuracy, mean ± sd over seeds | each seed | test loss | tutorial |")
     print("|---|---|---|---|---|")
     for row in rows:
-        spread = f" ± {row['sd']:.4f}" if row["sd"] is not None else ""
-        each = ", ".join(f"{value:.4f}" for value in row["test_accuracy"])  # type: ignore[attr-defined]
+        each = ", ".join(f"{value:.4f}" for value in row["test_accuracy"])
         print(
-            f"| {row['model']} | {row['mean']:.4f}{spread} | {each} "
+            f"| {row['model']} | {spelt(row['mean'], row['sd'])} | {each} "
             f"| {row['test_loss_mean']:.3f} | {row['tutorial']:.4f} |"
         )
 

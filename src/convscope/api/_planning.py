@@ -162,7 +162,7 @@ def _seconds_per_epoch(config: RunConfig, dataset: Dataset) -> float:
     times = []
     for epoch in range(3):
         start = time.perf_counter()
-        batches = training_batches(network, config, examples, epoch)
+        batches = training_batches(config, examples, n_classes, epoch)
         network.fit(batches, epochs=1, shuffle=False, verbose=0)
         times.append(time.perf_counter() - start)
     # Leaves no trace in the names of the layers that come after.

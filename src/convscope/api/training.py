@@ -118,9 +118,10 @@ def train(
     for name in trackers:
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
-    aim = Aim.of(minutes, target, chosen={**from_file, **given}, resume=resume)
+    chosen = {**from_file, **given}
+    aim = Aim.of(minutes, target, chosen=chosen, resume=resume)
     if aim is not None:
-        given |= aim.completed({**from_file, **given})
+        given |= aim.completed(chosen)
 
     if resume:
         if out is None:
@@ -141,8 +142,7 @@ def train(
         wanted, found = _find_weights(wanted, progress)
         deadline = None
         if aim is not None:
-            named = {**from_file, **given}.get("model")
-            wanted, deadline = aim.settle(wanted, dataset, progress, model=named)
+            wanted, deadline = aim.settle(wanted, dataset, progress, model=chosen.get("model"))
         # Before there is a folder: what is wrong until here leaves none behind.
         _try_building(wanted, dataset, found)
         name = f"{dataset.name}-{wanted.model}-{wanted.recipe}-seed{wanted.seed}"

@@ -73,14 +73,14 @@ def compile_model(
     model.optimizer.build(model.trainable_variables)
 
 
-def training_batches(model: keras.Model, config: RunConfig, train: Examples, epoch: int) -> Batches:
+def training_batches(config: RunConfig, train: Examples, n_classes: int, epoch: int) -> Batches:
     """Return the batches of one epoch, counted from 0, as `model.fit` takes them."""
     return Batches(
         train.inputs(epoch),
         train.labels,
         config.batch_size,
         epoch_order(len(train), config.seed, epoch),
-        soft_targets(config.augment, config.label_smoothing, _n_classes(model), config.seed, epoch),
+        soft_targets(config.augment, config.label_smoothing, n_classes, config.seed, epoch),
     )
 
 
@@ -115,6 +115,8 @@ def fit(
         StorageError: If something cannot be written; the snapshot before is kept.
     """
     model, config, train = phase.model, phase.config, phase.train
+    # Not `model.output`, which a Sequential model has not.
+    n_classes = int(as_functional(model).outputs[0].shape[-1])
     compile_model(model, config, len(train), phase.shares)
     history: list[dict[str, Any]] = []
     if run.snapshot_file.exists():
@@ -131,7 +133,7 @@ def fit(
         phase.val.inputs(0),
         phase.val.labels,
         _EVAL_BATCH,
-        finish=hard_targets(_n_classes(model)) if _softens(config) else None,
+        finish=hard_targets(n_classes) if _softens(config) else None,
     )
     began, first = time.monotonic(), len(own)
     pace = None if deadline is None else Pace(deadline, config.epochs)
@@ -144,7 +146,7 @@ def fit(
             watch = _Watch(step, config, earlier + epoch, len(train))
             start = time.monotonic()
             logs = model.fit(
-                training_batches(model, config, train, epoch),
+                training_batches(config, train, n_classes, epoch),
                 epochs=1,
                 shuffle=False,
                 verbose=0,
@@ -202,11 +204,6 @@ def fit(
 
 def _softens(config: RunConfig) -> bool:
     return soft_targets(config.augment, config.label_smoothing, 2, config.seed, 0) is not None
-
-
-def _n_classes(model: keras.Model) -> int:
-    # Not `model.output`, which a Sequential model has not.
-    return int(as_functional(model).outputs[0].shape[-1])
 
 
 @contextmanager
