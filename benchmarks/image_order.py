@@ -9,20 +9,23 @@ are computed once, by Keras alone. Ways to train the head:
     seeded     model.fit on arrays after keras.utils.set_random_seed: on TensorFlow, Keras then
                repeats one order of the images in every epoch
     unseeded   model.fit on arrays: a new order in each epoch
-    convscope  model.fit on convscope's batches, seeded: a new order in each epoch
+    batches    model.fit on convscope's batches, without a seed: a new order in each epoch
+    convscope  the same with a seed: a new order in each epoch
 
 Prints test accuracy of each run, mean and standard deviation.
 """
 
 import argparse
 import os
+import secrets
 import statistics
 from typing import Any
 
 from _lanes import deviation, spelt
 
 SIZE, EPOCHS, BATCH = 96, 20, 128
-WAYS = ("unseeded", "seeded", "convscope")
+WAYS = ("unseeded", "batches", "seeded", "convscope")
+SEEDED = ("seeded", "convscope")
 """Without a seed first: a process that was given one keeps it."""
 
 
@@ -47,7 +50,7 @@ def main() -> None:
             head = trained_head(way, seed, learnt_from, train.labels)
             _, accuracy = head.evaluate(judged_by, test.labels, verbose=0)
             reached[way].append(accuracy)
-            print(f"{way:<9} {'' if way == 'unseeded' else seed}  {accuracy:.4f}", flush=True)
+            print(f"{way:<9} {seed if way in SEEDED else ''}  {accuracy:.4f}", flush=True)
     for way, values in reached.items():
         print(f"{way:<9} {spelt(statistics.mean(values), deviation(values))}, {len(values)} runs")
 
@@ -75,8 +78,10 @@ def trained_head(way: str, seed: int, inputs: Any, labels: Any) -> Any:
 
     from convscope.training.batches import Batches, epoch_order
 
-    if way != "unseeded":
+    if way in SEEDED:
         keras.utils.set_random_seed(seed)
+    else:
+        seed = secrets.randbits(32)
     head = keras.Sequential(
         [
             keras.Input(inputs.shape[1:]),
@@ -86,7 +91,7 @@ def trained_head(way: str, seed: int, inputs: Any, labels: Any) -> Any:
         ]
     )
     head.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    if way == "convscope":
+    if way in ("batches", "convscope"):
         for epoch in range(EPOCHS):
             batches = Batches(inputs, labels, BATCH, epoch_order(len(labels), seed, epoch))
             head.fit(batches, shuffle=False, verbose=0)
