@@ -20,8 +20,6 @@ FAST = {
     "recipe": "fast",
     "data": "digits",
     "epochs": 3,
-    # Digits are not the same in a mirror.
-    "settings": {"augment.flip": False, "mirror": False},
 }
 
 
@@ -59,12 +57,13 @@ def test_the_recipe_brings_its_own_network(tmp_path):
         recipe="fast",
         data="digits",
         epochs=1,
-        settings={"augment.flip": False},
+        settings={"mirror": True},
         test=False,
         progress=Progress(),
     )
     config = api.run_config(run)
     assert config.model == "fast-medium"
+    assert not config.augment.flip  # digits do not look so
     # It is judged by both ways round.
     val = api.load("digits", progress=Progress()).val
     both = load_model(run.weights("last"), mirror=True).predict_on_batch(val.images)
@@ -79,10 +78,8 @@ def test_a_network_that_cannot_be_whitened_is_refused_in_one_line(tmp_path):
 
 
 def aimed(out, **changes) -> Run:
-    return api.train(
-        **{"out": out, "data": "digits", "settings": FAST["settings"], "progress": Progress()},
-        **changes,
-    )
+    usual = {"out": out, "data": "digits", "progress": Progress()}
+    return api.train(**{**usual, **changes})
 
 
 @pytest.mark.slow
@@ -127,7 +124,8 @@ def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkey
         ({"minutes": 1, "target": 90}, "not both"),
         ({"minutes": 0}, "above 0"),
         ({"minutes": float("nan")}, "above 0"),
-        ({"target": 92}, "measured on CIFAR-10, not on digits"),
+        ({"target": 92}, "measured on cifar10, not on digits"),
+        ({"target": 99.5, "data": "cifar10"}, r"reached 99\.5 % \(the best is"),
         ({"target": 0.92}, "per cent"),
         ({"target": 192}, "per cent"),
         ({"minutes": 1, "epochs": 3}, "leave --epochs away"),
@@ -136,7 +134,6 @@ def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkey
             "not measured; --minutes and --target are for: fast",
         ),
         ({"minutes": 1, "model": "cnn-functional"}, "choose --epochs yourself"),
-        ({"minutes": 1, "resume": True}, "for a new run"),
     ],
 )
 def test_an_aim_that_cannot_be_is_refused_in_one_line(tmp_path, wrong, says):
@@ -144,3 +141,11 @@ def test_an_aim_that_cannot_be_is_refused_in_one_line(tmp_path, wrong, says):
         aimed(tmp_path / "run", **wrong)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_started_again_it_goes_on_to_the_epochs_that_were_chosen(tmp_path, uninterrupted):
+    out = tmp_path / "run"
+    train_until_killed(out, FAST, at_rename("snapshot.npz", nth=2, when="after"))
+    # The script that was begun with --minutes is started once more.
+    again = aimed(out, model="fast-small", minutes=0.01, resume=True)
+    assert_same(again, uninterrupted)

@@ -185,7 +185,7 @@ def test_each_rung_is_its_recipe_with_what_is_not_mended_yet(climbed):
 @pytest.mark.parametrize("name", BACKBONES.names())
 def test_every_backbone_has_a_last_stage_to_fine_tune(name):
     backbone = BACKBONES.get(name)
-    plan = {"seed": 83, "sizes": (64, 96, 160), "split": {}}
+    plan = {"seed": 83, "sizes": (64, 96, 160), "of_data": {}}
     steps = plan_ladder(backbone, settings={}, **plan)
     assert steps[0].config.image_size == max(32, backbone.smallest_size)
     assert steps[-1].rung.name == "last stage fine-tuned"

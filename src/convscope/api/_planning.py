@@ -42,41 +42,54 @@ class Aim:
         minutes: float | None,
         target: float | None,
         *,
-        chosen: Mapping[str, Any],
-        resume: bool,
+        given: Mapping[str, Any],
+        from_file: Mapping[str, Any],
     ) -> "Aim | None":
         """Return the aim, or None if there is none.
 
         Args:
             minutes: As the user gave it.
             target: As the user gave it.
-            chosen: All other settings that the user gave, by dotted name.
-            resume: Whether a run is to go on.
+            given: All other settings that the user gave, by dotted name.
+            from_file: Weaker ones, of a file; its epochs do not count.
 
         Raises:
-            ConfigError: If these contradict each other or are not allowed.
+            ConfigError: If these contradict each other or are not allowed, nothing is known of
+                recipe, network or data, or nothing measured so far reached the target.
         """
         if minutes is None and target is None:
             return None
-        option = "--minutes" if target is None else "--target"
         if minutes is not None and target is not None:
             raise ConfigError("give --minutes or --target, not both")
-        if resume:
-            raise ConfigError(
-                f"{option} is for a new run: network and epochs of this one are settled"
-            )
-        if "epochs" in chosen:
+        if "epochs" in given:
+            option = "--minutes" if target is None else "--target"
             raise ConfigError(f"{option} chooses the epochs; leave --epochs away, or {option}")
         if minutes is not None and not 0 < minutes < float("inf"):
             raise ConfigError(f"--minutes {minutes:g}: give a number above 0")
-        if target is not None and not 1 < target < 100:
-            raise ConfigError(f"--target {target:g}: give per cent, such as 92")
-        _curves(str(chosen.get("recipe", _RECIPE)))
+        chosen = {**from_file, **given}
+        curves = _curves(str(chosen.get("recipe", _RECIPE)), chosen.get("model"))
+        if target is not None:
+            if not 1 < target < 100:
+                raise ConfigError(f"--target {target:g}: give per cent, such as 92")
+            if (data := chosen.get("data", _MEASURED_ON)) != _MEASURED_ON:
+                raise ConfigError(
+                    f"what --target takes was measured on {_MEASURED_ON}, not on {data}; "
+                    "give a time with --minutes"
+                )
+            best = max(reached for curve in curves.values() for reached in curve.values())
+            if target / 100 > best:
+                raise ConfigError(
+                    f"nothing measured so far reached {target:g} % (the best is {best:.1%}); lower "
+                    "--target, or choose --model and --epochs yourself"
+                )
         return cls(minutes, target)
 
     def completed(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that the aim adds to those chosen."""
-        return {} if "recipe" in chosen else {"recipe": _RECIPE}
+        added: dict[str, Any] = {} if "recipe" in chosen else {"recipe": _RECIPE}
+        if self.target is not None and not any(key.split(".")[0] == "split" for key in chosen):
+            added["split.val_fraction"] = _VAL_FRACTION
+        return added
 
     def settle(
         self, config: RunConfig, dataset: Dataset, progress: Progress, *, model: str | None
@@ -88,27 +101,11 @@ class Aim:
             dataset: Divided into parts.
             progress: Told of what is measured, and of the plan.
             model: The network, if the user named it.
-
-        Raises:
-            ConfigError: If nothing measured so far reached the target, or it is asked of other
-                data than CIFAR-10, or nothing is known of the network.
         """
         from convscope.training.budget import Deadline, plan_for_accuracy, plan_for_time
 
         deadline = None if self.minutes is None else Deadline(self.minutes * 60)
-        curves = _curves(config.recipe)
-        if model is not None:
-            if model not in curves:
-                raise ConfigError(
-                    f"what {model} reaches in a given time was not measured; choose --epochs "
-                    f"yourself, or one of: {', '.join(curves)}"
-                )
-            curves = {model: curves[model]}
-        if self.target is not None and dataset.name != "cifar10":
-            raise ConfigError(
-                f"what --target takes was measured on CIFAR-10, not on {dataset.name}; "
-                "give a time with --minutes"
-            )
+        curves = _curves(config.recipe, model)
         speeds: dict[str, float] = {}
         with progress.task("Measuring speed", len(curves), "networks") as step:
             for name in curves:
@@ -125,9 +122,12 @@ class Aim:
         else:
             plan = plan_for_time(curves, speeds, n_images, deadline.left(), besides=judging_epochs)
             deadline = Deadline(deadline.left() - judging_epochs * speeds[plan.model])
+        known = "less training than was ever measured"
+        if plan.accuracy is not None:
+            known = f"as much training gave {plan.accuracy:.1%} on CIFAR-10"
         progress.say(
             f"Plan: {plan.model}, {plan.epochs} epochs, {plan.seconds / 60:.1f} minutes at the "
-            f"speed just measured; as much training gave {plan.accuracy:.1%} on CIFAR-10"
+            f"speed just measured; {known}"
         )
         return config.model_copy(update={"model": plan.model, "epochs": plan.epochs}), deadline
 
@@ -135,8 +135,12 @@ class Aim:
 _RECIPE = "fast"
 """Where there is an aim and no recipe was named."""
 
+_MEASURED_ON = "cifar10"
+_VAL_FRACTION = 0.02
+"""Of the training images: how many were kept back where accuracies were measured."""
 
-def _curves(recipe: str) -> dict[str, dict[int, float]]:
+
+def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:
     curves: dict[str, dict[int, float]] = RECIPES.entry(recipe).info.get("curves", {})
     if not curves:
         known = ", ".join(entry.name for entry in RECIPES.entries() if "curves" in entry.info)
@@ -144,7 +148,14 @@ def _curves(recipe: str) -> dict[str, dict[int, float]]:
             f"what the recipe '{recipe}' reaches in a given time was not measured; --minutes and "
             f"--target are for: {known}"
         )
-    return curves
+    if model is None:
+        return curves
+    if model not in curves:
+        raise ConfigError(
+            f"what {model} reaches in a given time was not measured; choose --epochs yourself, or "
+            f"one of: {', '.join(curves)}"
+        )
+    return {model: curves[model]}
 
 
 def _seconds_per_epoch(config: RunConfig, dataset: Dataset) -> float:

@@ -47,7 +47,7 @@ def plan_ladder(
     *,
     seed: int,
     sizes: Sequence[int],
-    split: Mapping[str, Any],
+    of_data: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> list[Step]:
     """Return the rungs from the tutorial's way to fine-tuning, each built on registered recipes.
@@ -56,7 +56,7 @@ def plan_ladder(
         backbone: What is trained on.
         seed: Of every rung.
         sizes: Sides in pixels to go through; those that the first rung has already are left out.
-        split: How the dataset is divided, where that is not the usual way.
+        of_data: Settings that the dataset brings along; see `datasets.settings_of`.
         settings: Of every rung, by dotted names; they win over the rung's own.
 
     Raises:
@@ -74,7 +74,7 @@ def plan_ladder(
             # In the rungs before, everything is frozen.
             chosen = {key: value for key, value in chosen.items() if key not in _OF_FINE_TUNING}
         about = {"model": backbone.name, "recipe": recipe, "seed": seed}
-        config = resolve(RECIPES.get(recipe)(), {"split": split}, about, chosen)
+        config = resolve(RECIPES.get(recipe)(), of_data, about, chosen)
         before = steps[-1].config if steps else None
         number = len(steps) + 1
         run = f"rungs/{number:02}-{name.replace(' ', '-')}"

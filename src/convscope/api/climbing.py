@@ -16,7 +16,7 @@ from convscope.api.data import data_settings, load_for
 from convscope.api.judging import evaluate
 from convscope.api.models import build_model, run_config
 from convscope.api.training import train, weights_setting
-from convscope.datasets import DATASETS
+from convscope.datasets import settings_of
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
@@ -100,9 +100,12 @@ def ladder(
     every = {} if epochs is None else {"epochs": epochs}
     backbone = BACKBONES.get(model)
     place = data_settings(data)
-    split = DATASETS.entry(place["data"]).info.get("split", {})
     steps = plan_ladder(
-        backbone, seed=seed, sizes=sizes, split=split, settings={**every, **settings}
+        backbone,
+        seed=seed,
+        sizes=sizes,
+        of_data=settings_of(place["data"]),
+        settings={**every, **settings},
     )
 
     # What is wrong with data or weights is so for every rung: found out before there is a folder.

@@ -10,7 +10,7 @@ from convscope.api._planning import Aim
 from convscope.api.data import data_settings, load_for
 from convscope.api.judging import evaluate
 from convscope.api.models import build_model, input_spec, run_config
-from convscope.datasets import DATASETS
+from convscope.datasets import settings_of
 from convscope.datasets.splits import verify_split, write_split
 from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.models import is_backbone
@@ -85,7 +85,8 @@ def train(
         config: A YAML file of settings, such as the `config.yaml` of another run.
         settings: Any other setting, by its dotted name; stronger than `config`.
         out: The run folder, made here; None makes one below `runs/`.
-        resume: Go on with the run `out` after its last finished epoch; only `epochs` may change.
+        resume: Go on with the run `out` after its last finished epoch; only `epochs` may change,
+            and `minutes` and `target`, which chose them, no longer count.
         test: False leaves the test images sealed; `evaluate` opens them when all choices are made.
         data_dir: A further place to look for the files of a registered dataset.
         trackers: Of "tensorboard" and "mlflow".
@@ -119,14 +120,16 @@ def train(
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
     chosen = {**from_file, **given}
-    aim = Aim.of(minutes, target, chosen=chosen, resume=resume)
-    if aim is not None:
+    aim = Aim.of(minutes, target, given=given, from_file=from_file)
+    if aim is not None and not resume:
         given |= aim.completed(chosen)
 
     if resume:
         if out is None:
             raise RunError("say which run to resume: convscope train --resume RUN")
         run = Run.open(out)
+        if aim is not None:
+            progress.say("Network and epochs of this run are settled; it goes on with those")
         with run.training_lock():
             wanted = resolve_resumed(run_config(run), from_file, given)
             dataset = load_for(wanted, data_dir, progress)
@@ -175,11 +178,12 @@ def _resolve_new(
     backbone = is_backbone(model)
     recipe = str(chosen.get("recipe", default_recipe(backbone=backbone)))
     require_fitting(recipe, model, backbone=backbone)
-    data = DATASETS.entry(str(chosen.get("data", "cifar10")))
-    split = {"split": data.info.get("split", {})}
-    config = resolve(
-        RECIPES.get(recipe)(), {"recipe": recipe, "model": model}, split, from_file, given
-    )
+    data = str(chosen.get("data", "cifar10"))
+    of_data = settings_of(data)
+    defaults = RECIPES.get(recipe)()
+    config = resolve(defaults, {"recipe": recipe, "model": model}, of_data, from_file, given)
+    if defaults.augment.flip and not config.augment.flip and "augment.flip" in of_data:
+        progress.say(f"{data}: a mirrored image means something else, so none is flipped")
     if config.weights is not None and not backbone:
         raise ConfigError(f"{model} starts from random weights; --weights is for backbones")
     update = {"backend": backends.configure(config.backend)}

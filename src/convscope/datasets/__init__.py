@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from convscope.progress import Progress
 from convscope.registry import Registry
@@ -28,3 +29,22 @@ class DataRequest:
 
 
 DATASETS: Registry[Callable[[DataRequest], Dataset]] = Registry("dataset", "convscope.datasets")
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """Return the settings that a dataset brings along, stronger than a recipe's.
+
+    They come from its registration: `split` says how it is divided, and `mirrored=False` that its
+    images mean something else when mirrored, as digits do, so that nothing is flipped.
+
+    Args:
+        name: A registered dataset.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    info = DATASETS.entry(name).info
+    settings = {"split": info["split"]} if "split" in info else {}
+    if not info.get("mirrored", True):
+        settings |= {"augment.flip": False, "mirror": False}
+    return settings

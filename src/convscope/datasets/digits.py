@@ -21,6 +21,7 @@ _LICENCE = "CC BY 4.0"
     image_shape=(8, 8, 1),
     download_mb=0,
     licence=_LICENCE,
+    mirrored=False,
 )
 def load_digits(request: DataRequest) -> Dataset:
     """Digits: 1,797 small handwritten digits that come with scikit-learn.

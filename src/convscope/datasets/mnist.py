@@ -52,6 +52,7 @@ MNIST = Collection(
     image_shape=(28, 28, 1),
     download_mb=12,
     licence=MNIST.licence,
+    mirrored=False,
 )
 def load_mnist(request: DataRequest) -> Dataset:
     """MNIST: 70,000 handwritten digits.

@@ -2,7 +2,6 @@
 
 import pytest
 
-from convscope.errors import ConfigError
 from convscope.training.budget import CURVE_IMAGES, Deadline, Pace, plan_for_accuracy, plan_for_time
 
 CURVES = {"small": {4: 0.8, 8: 0.88, 16: 0.9}, "large": {4: 0.86, 8: 0.92, 16: 0.94}}
@@ -38,7 +37,9 @@ def test_fewer_images_are_seen_more_often():
 
 
 def test_however_short_the_time_there_is_an_epoch():
-    assert plan_for_time(CURVES, SPEEDS, CURVE_IMAGES, -5, besides=1).epochs == 1
+    plan = plan_for_time(CURVES, SPEEDS, CURVE_IMAGES, -5, besides=1)
+    assert plan.epochs == 1
+    assert plan.accuracy is None  # nobody knows
 
 
 def test_the_quickest_that_reached_an_accuracy():
@@ -46,11 +47,6 @@ def test_the_quickest_that_reached_an_accuracy():
     assert (plan.model, plan.epochs, plan.seconds) == ("small", 8, 80)
     slow = plan_for_accuracy(CURVES, {"small": 90, "large": 40}, CURVE_IMAGES, 0.88)
     assert (slow.model, slow.epochs) == ("large", 8)
-
-
-def test_an_accuracy_that_nothing_reached_is_refused():
-    with pytest.raises(ConfigError, match=r"the best is 94\.0%"):
-        plan_for_accuracy(CURVES, SPEEDS, CURVE_IMAGES, 0.96)
 
 
 def trained(planned, seconds, compiling, each):
