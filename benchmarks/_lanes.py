@@ -54,6 +54,20 @@ def tutorial_cnn() -> Any:
     return model
 
 
+def torch_cnn() -> Any:
+    """Return the same network as one would write it in plain PyTorch, giving logits."""
+    import torch
+    from torch import nn
+
+    def conv(n_inputs: int, n_outputs: int) -> list[nn.Module]:
+        return [nn.Conv2d(n_inputs, n_outputs, 3, padding="same"), nn.ReLU()]
+
+    return nn.Sequential(
+        *(*conv(3, 32), nn.MaxPool2d(2), *conv(32, 64), nn.MaxPool2d(2), *conv(64, 64)),
+        *(nn.Flatten(), nn.Linear(4096, 128), nn.ReLU(), nn.Linear(128, 10)),
+    ).to(memory_format=torch.channels_last)
+
+
 def deviation(values: list[float]) -> float | None:
     """Return the standard deviation; None of a single value."""
     return statistics.stdev(values) if len(values) > 1 else None

@@ -13,9 +13,16 @@ from convscope.run import Run
 def trained(folder: Path, *arguments: str) -> Run:
     """Return a finished run: the one that is there, or a new one, or a broken-off one resumed.
 
+    A run that is there with other arguments is refused.
+
     What the whole command took goes to `cost.json` beside the run's own files, unless it was
     resumed: {"wall_seconds": ..., "cpu_seconds": ...}.
     """
+    asked = folder.with_suffix(".arguments.json")
+    if asked.exists() and json.loads(asked.read_text()) != list(arguments):
+        sys.exit(f"{folder} was trained with other arguments; give another --out")
+    asked.parent.mkdir(parents=True, exist_ok=True)
+    asked.write_text(json.dumps(arguments) + "\n")
     begun = (folder / "run.json").exists()
     if not begun or Run.open(folder).status != "finished":
         command = [sys.executable, "-m", "convscope", "train", "--out", str(folder), "--resume"]

@@ -166,9 +166,9 @@ class Trainer:
         model = self._build(seed)
         start_weights(model, self._config.start.model_copy(update={"whiten": False}), self._train)
         for layer, weights in zip(model.layers, self._patches, strict=True):
-            if layer.name == WHITEN:
+            if layer.name == WHITEN and self._config.start.whiten:
                 layer.set_weights(weights)
-                layer.trainable = not self._config.start.whiten
+                layer.trainable = False
         # Copies: an epoch overwrites what it is given.
         return tuple(
             [jnp.array(getattr(v, "value", v)) for v in variables]
