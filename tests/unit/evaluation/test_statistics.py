@@ -95,7 +95,7 @@ def test_power_is_as_computed():
     truth = true_difference(chance, gain=gain, seeds=0.06, own=0.3)
     # The spread as it is, from studies larger than the one that is planned.
     parts = [
-        difference(*study(chance, n_seeds=30, n_images=1500, seeds=0.06, own=0.3), paired=True)
+        difference(*study(chance, gain=gain, **{**kind, "n_seeds": 30}), paired=True)
         for _ in range(20)
     ]
     variation = Variation(
