@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "Comparison",
     "ConvscopeError",
     "Dataset",
     "Ladder",
     "Progress",
     "Run",
     "check",
+    "compare",
+    "compare_runs",
     "describe",
     "evaluate",
     "ladder",
@@ -30,7 +33,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from convscope.api import Ladder, check, describe, evaluate, ladder, load, predict, train
+    from convscope.api import (
+        Comparison,
+        Ladder,
+        check,
+        compare,
+        compare_runs,
+        describe,
+        evaluate,
+        ladder,
+        load,
+        predict,
+        train,
+    )
     from convscope.errors import ConvscopeError
     from convscope.progress import Progress
     from convscope.run import Run

@@ -137,6 +137,20 @@ def _cpuinfo(key: str) -> str:
     return ""
 
 
+def peak_memory_mb() -> float | None:
+    """Return the most memory that this process held so far, in megabytes; None if not known."""
+    try:
+        # Linux' own count of this very program; getrusage begins with what its parent held.
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) * 1024 / 1e6, 1)
+        import resource
+    except (OSError, ImportError):
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
+
+
 def environment(backend: str) -> dict[str, object]:
     """Return versions and machine, as saved with each run."""
     packages = ("convscope", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")

@@ -100,7 +100,7 @@ class ConsoleProgress(Progress):
             def step(n: int, note: str = "") -> None:
                 done = bars.tasks[0].completed + n
                 seconds = max(time.monotonic() - began, 1e-9)
-                bars.update(bar, advance=n, note=note, rate=f"{done / seconds:,.0f} {unit}/s")
+                bars.update(bar, advance=n, note=note, rate=_speed(done / seconds, unit))
 
             yield step
 
@@ -137,9 +137,19 @@ def _line(label: str, done: int, unit: str, seconds: float, note: str) -> str:
     if unit == "B":
         amount, speed = f"{done / 1e6:.1f} MB", f"{rate / 1e6:.1f} MB/s"
     else:
-        amount, speed = f"{done:,} {unit}", f"{rate:,.0f} {unit}/s"
+        amount, speed = f"{done:,} {unit}", _speed(rate, unit)
     text = f"{label}: {amount} in {seconds:.1f} s ({speed})"
     return f"{text}  {note}" if note else text
+
+
+def _speed(rate: float, unit: str) -> str:
+    """Return a speed, in the way in which it is a number above 1.
+
+    Examples:
+        >>> _speed(4000, "images"), _speed(1 / 6, "runs")
+        ('4,000 images/s', '6.0 s each')
+    """
+    return f"{1 / rate:,.1f} s each" if 0 < rate < 1 else f"{rate:,.0f} {unit}/s"
 
 
 def console_progress() -> Progress:

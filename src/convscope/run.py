@@ -244,7 +244,10 @@ class Run:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The content of `run.json`: "status", "created", "test_openings" and more."""
+        """The content of `run.json`: "status", "created", "test_openings" and more.
+
+        Of a run that failed, "failure" says why: {"kind": "TrainingError", "reason": ...}.
+        """
         return _read_mapping(self.state_file)
 
     @property
@@ -264,10 +267,11 @@ class Run:
         return status
 
     def record(self, **changes: Any) -> None:
-        """Change or add entries of `run.json`."""
+        """Change or add entries of `run.json`; None takes one away."""
         state = self.state if self.state_file.exists() else {"format": FORMAT, "created": _now()}
         state.update(changes, updated=_now())
-        self.write_json(self.state_file, state)
+        known = {key: value for key, value in state.items() if value is not None}
+        self.write_json(self.state_file, known)
 
     @contextmanager
     def recording_status(self) -> Iterator[None]:
@@ -276,16 +280,17 @@ class Run:
         A process that is killed leaves "training" behind; `convscope runs` tells that from a run
         that is being trained now by the lock.
         """
-        self.record(status="training")
+        self.record(status="training", failure=None)
         try:
             yield
         except KeyboardInterrupt:
             self.record(status="interrupted")
             raise
-        except BaseException:
+        except BaseException as error:
             # The disk may be full, which must not hide the reason for stopping.
             with contextlib.suppress(StorageError):
-                self.record(status="failed")
+                reason = {"kind": type(error).__name__, "reason": str(error)}
+                self.record(status="failed", failure=reason)
             raise
         self.record(status="trained")
 

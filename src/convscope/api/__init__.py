@@ -4,16 +4,21 @@ Each puts the stages together and does no work of its own. Keras is imported onl
 """
 
 from convscope.api.climbing import ladder
+from convscope.api.comparing import compare, compare_runs
 from convscope.api.data import check, load
 from convscope.api.judging import evaluate, predict
 from convscope.api.models import build_model, describe, input_spec, run_config
 from convscope.api.training import train
+from convscope.report.comparison import Comparison
 from convscope.report.rungs import Ladder
 
 __all__ = [
+    "Comparison",
     "Ladder",
     "build_model",
     "check",
+    "compare",
+    "compare_runs",
     "describe",
     "evaluate",
     "input_spec",

@@ -1,31 +1,27 @@
 """The ladder: from the tutorial's way of transfer learning to a good one, a mend at a time."""
 
-import contextlib
-import csv
 import dataclasses
 import json
-import logging
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convscope import backend as backends
+from convscope.api._costs import sheet_of, train_seconds
+from convscope.api._networks import forget_networks, no_advice_on_tracing
 from convscope.api._rungs import Step, plan_ladder
+from convscope.api._study import damaged, read_state, require_free, require_same
 from convscope.api.data import data_settings, load_for
 from convscope.api.judging import evaluate
-from convscope.api.models import build_model, run_config
 from convscope.api.training import train, weights_setting
 from convscope.datasets import settings_of
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress, console_progress
-from convscope.recipe import RANDOM_WEIGHTS, HeadSettings
+from convscope.recipe import RANDOM_WEIGHTS
 from convscope.report.rungs import Ladder, Rung, write_table
 from convscope.run import ROOT, Run
 from convscope.storage import exclusive
-from convscope.types import InputSpec
 
 SIZES = (64, 96, 160)
 """Sides in pixels of the rungs that enlarge the images."""
@@ -131,9 +127,9 @@ def ladder(
     }
     # As it will be read back.
     asked = json.loads(json.dumps(asked))
-    _require_free(climb)
+    require_free(path, climb.state_file, "ladder")
     busy = f"{path} is being worked on by another process; wait for it or stop it"
-    with exclusive(path / ".lock", wait=False, busy=busy), _no_advice_on_tracing():
+    with exclusive(path / ".lock", wait=False, busy=busy), no_advice_on_tracing():
         climb = _take_up(climb, asked)
         for index, step in enumerate(steps):
             rung = climb.rungs[index]
@@ -148,7 +144,7 @@ def ladder(
                 rung = dataclasses.replace(rung, failure=str(error))
             climb = _with_rung(climb, rung)
             _write(climb, asked)
-            _forget_networks()
+            forget_networks()
             if after_rung is not None:
                 after_rung(climb)
         trained = [rung for rung in climb.rungs if rung.val_accuracy is not None]
@@ -165,39 +161,20 @@ def ladder(
     return climb
 
 
-def _require_free(climb: Ladder) -> None:
-    path = climb.path
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file; choose another --out")
-    # What a kill may leave behind is no reason to refuse.
-    if not climb.state_file.exists() and any(
-        item.name != ".lock" and ".part" not in item.name for item in path.glob("*")
-    ):
-        raise RunError(f"{path} is not empty and holds no ladder; choose another --out")
-
-
 def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
     """Return the ladder as it was left; write down what it is to be, if it is new."""
-    file = climb.state_file
-    if not file.exists():
+    state = read_state(climb.state_file, FORMAT)
+    if state is None:
         _write_state(climb, asked)
         return climb
     try:
-        state = json.loads(file.read_text(encoding="utf-8"))
-        if state.get("format") == FORMAT:
-            before, rungs = state["asked"], tuple(Rung(**entry) for entry in state["rungs"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        raise RunError(f"{file} is damaged; choose another --out") from None
-    if state.get("format") != FORMAT:
-        raise RunError(f"{file} was written by another version of convscope; choose another --out")
-    for key, value in asked.items():
-        if key != "rungs" and before.get(key) != value:
-            raise RunError(
-                f"{climb.path} holds a ladder with {key} {before.get(key)!r}, not {value!r}; "
-                "repeat its settings to go on with it, or choose another --out"
-            )
+        before, rungs = state["asked"], tuple(Rung(**entry) for entry in state["rungs"])
+        configs = dict(before["rungs"])
+    except (TypeError, KeyError, ValueError):
+        raise damaged(climb.state_file) from None
+    require_same(climb.path, before, {k: v for k, v in asked.items() if k != "rungs"}, "ladder")
     for name, config in asked["rungs"].items():
-        if before["rungs"].get(name) != config:
+        if configs.get(name) != config:
             raise RunError(
                 f"{climb.path} was begun when the recipe of its rung '{name}' was another; "
                 "choose another --out"
@@ -241,24 +218,12 @@ def _train(
 
 def _measure(rung: Rung, run: Run) -> Rung:
     """Return the rung with what its run came to, but for the gain."""
-    from convscope.models.sheet import model_sheet
-    from convscope.training.results import read_results
-
-    train_seconds = sum(row["seconds"] for row in read_results(run.results_file))
-    if run.heads_file.exists():
-        with run.heads_file.open(encoding="utf-8", newline="") as file:
-            train_seconds += sum(float(row["seconds"]) for row in csv.DictReader(file))
-    state, config = run.state, run_config(run)
-    if "head" in state:
-        config = config.model_copy(update={"head": HeadSettings(**state["head"])})
-    backends.configure(config.backend)
-    network = build_model(config, InputSpec(**state["input"]), len(run.class_names))
     return dataclasses.replace(
         rung,
         val_accuracy=run.metrics["val"]["accuracy"],
-        feature_seconds=state["feature_seconds"],
-        train_seconds=round(train_seconds, 3),
-        multiply_adds=model_sheet(network).n_multiply_adds,
+        feature_seconds=run.state["feature_seconds"],
+        train_seconds=train_seconds(run),
+        multiply_adds=sheet_of(run).n_multiply_adds,
     )
 
 
@@ -292,27 +257,3 @@ def _write_state(climb: Ladder, asked: dict[str, Any]) -> None:
         **{"conclusion": climb.conclusion, "rungs": rungs, "asked": asked},
     }
     Run.write_json(climb.state_file, state)
-
-
-def _forget_networks() -> None:
-    """Free the memory of the rungs before; a rung's networks are named as in a new process."""
-    # Where no rung came that far, the backend is not chosen yet.
-    if "keras" in sys.modules:
-        import keras
-
-        keras.utils.clear_session()
-
-
-@contextlib.contextmanager
-def _no_advice_on_tracing() -> Iterator[None]:
-    """Keep TensorFlow from warning that many networks are compiled: each rung has its own."""
-    log = logging.getLogger("tensorflow")
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "tf.function retracing" not in record.getMessage()
-
-    log.addFilter(keep)
-    try:
-        yield
-    finally:
-        log.removeFilter(keep)

@@ -137,17 +137,17 @@ def train(
                 _describe(run, wanted, dataset)
             for part in ("train", "val"):
                 verify_split(dataset, run.split_file, part)
-            wanted, found = _find_weights(wanted, progress)
+            wanted, found = locate_weights(wanted, progress)
             _fit(run, wanted, dataset, found, trackers, progress)
     else:
-        wanted = _resolve_new(from_file, given, progress)
+        wanted = resolve_new(from_file, given, progress)
         dataset = load_for(wanted, data_dir, progress)
-        wanted, found = _find_weights(wanted, progress)
+        wanted, found = locate_weights(wanted, progress)
         deadline = None
         if aim is not None:
             wanted, deadline = aim.settle(wanted, dataset, progress, model=chosen.get("model"))
         # Before there is a folder: what is wrong until here leaves none behind.
-        _try_building(wanted, dataset, found)
+        try_building(wanted, dataset, found)
         name = f"{dataset.name}-{wanted.model}-{wanted.recipe}-seed{wanted.seed}"
         run = Run.create(Path(out) if out else None, name)
         progress.say(f"Run folder: {run.path}")
@@ -155,11 +155,11 @@ def train(
             _describe(run, wanted, dataset)
             _fit(run, wanted, dataset, found, trackers, progress, deadline)
     evaluate(run, test=test, dataset=dataset, by="train", progress=progress)
-    run.record(status="finished")
+    run.record(status="finished", peak_memory_mb=backends.peak_memory_mb())
     return run
 
 
-def _resolve_new(
+def resolve_new(
     from_file: Mapping[str, Any], given: Mapping[str, Any], progress: Progress
 ) -> RunConfig:
     """Return the settings of a new run, every "auto" replaced by what it comes to here."""
@@ -264,7 +264,9 @@ def weights_setting(weights: Path | str | None) -> str | None:
     return str(Path(weights).expanduser().absolute())
 
 
-def _find_weights(config: RunConfig, progress: Progress) -> "tuple[RunConfig, FoundWeights | None]":
+def locate_weights(
+    config: RunConfig, progress: Progress
+) -> "tuple[RunConfig, FoundWeights | None]":
     """Return the configuration with the digest of the backbone's weights, and where they are."""
     if not is_backbone(config.model) or config.weights == RANDOM_WEIGHTS:
         return config, None
@@ -285,7 +287,7 @@ def _find_weights(config: RunConfig, progress: Progress) -> "tuple[RunConfig, Fo
     return config.model_copy(update={"weights_sha256": found.sha256}), found
 
 
-def _try_building(config: RunConfig, dataset: Dataset, weights: "FoundWeights | None") -> None:
+def try_building(config: RunConfig, dataset: Dataset, weights: "FoundWeights | None") -> None:
     """Raise what building the model would raise, or loading its weights."""
     spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
     if not is_backbone(config.model):

@@ -8,7 +8,7 @@ import traceback
 import typer
 
 from convscope import __version__
-from convscope.cli import catalogue, data, evaluate, ladder, models, predict, runs, train
+from convscope.cli import catalogue, compare, data, evaluate, ladder, models, predict, runs, train
 from convscope.errors import ConvscopeError, MissingExtraError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("ladder")(ladder.ladder)
+app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.add_typer(data.app, name="data")
@@ -33,6 +34,7 @@ app.command("runs")(runs.runs)
 EXTRA_OF = {
     "imagehash": "train",
     "jax": "jax",
+    "jinja2": "train",
     "keras": "train",
     "matplotlib": "train",
     "pooch": "train",

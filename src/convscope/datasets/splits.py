@@ -82,6 +82,19 @@ def write_split(dataset: Dataset, path: Path) -> None:
                 writer.writerow([image_id, label, dataset.class_names[label], name, digest])
 
 
+def read_split(path: Path) -> list[dict[str, str]]:
+    """Read the table that `write_split` wrote: a row for each image.
+
+    Raises:
+        DataError: If it is missing or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{column: row[column] for column in COLUMNS} for row in csv.DictReader(file)]
+    except (OSError, KeyError, csv.Error, UnicodeDecodeError):
+        raise DataError(f"{path} is missing or damaged, so the split cannot be verified") from None
+
+
 def verify_split(dataset: Dataset, path: Path, part: str) -> None:
     """Check that one part of the dataset is still what `split.csv` says.
 
@@ -98,15 +111,11 @@ def verify_split(dataset: Dataset, path: Path, part: str) -> None:
         (str(image_id), str(label), digest)
         for image_id, label, digest in zip(split.ids, split.labels, split.hashes, strict=True)
     }
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            before = {
-                (row["id"], row["label"], row["sha256_16"])
-                for row in csv.DictReader(file)
-                if row["split"] == part
-            }
-    except (OSError, KeyError, csv.Error, UnicodeDecodeError):
-        raise DataError(f"{path} is missing or damaged, so the split cannot be verified") from None
+    before = {
+        (row["id"], row["label"], row["sha256_16"])
+        for row in read_split(path)
+        if row["split"] == part
+    }
     if now != before:
         changed = len({row[0] for row in now ^ before})
         raise DataError(

@@ -1,7 +1,8 @@
 """Pictures, drawn with matplotlib into PNG files."""
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 # Colour-blind safe (Okabe and Ito, 2008).
 TRAIN_COLOUR = "#0072B2"
 VAL_COLOUR = "#D55E00"
+PALETTE = (TRAIN_COLOUR, VAL_COLOUR, "#009E73", "#CC79A7", "#8A6D00", "#56B4E9", "#444444")
+"""Of several things side by side; the yellow is darker than theirs, to be seen on white."""
 FONTS = (
     "Noto Sans CJK KR",
     "Noto Sans CJK JP",
@@ -70,7 +73,7 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) ->
         axes.set_xlabel("epoch", color=FAINT)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.08)
-        _plain(axes)
+        plain_axes(axes)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     vals = [float(row["val_accuracy"]) for row in history]
     best = int(np.argmax(vals))
@@ -172,7 +175,8 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def _plain(axes: "Axes") -> None:
+def plain_axes(axes: "Axes") -> None:
+    """Take away what is no data: only faint lines to read values by are left."""
     axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
@@ -186,6 +190,13 @@ def save_figure(figure: "Figure", path: Path) -> None:
     Raises:
         StorageError: If the file cannot be written.
     """
+    as_written(figure)
+    with atomic_path(path) as temporary, drawing():
+        figure.savefig(temporary, dpi=120)
+
+
+def as_written(figure: "Figure") -> None:
+    """Have a figure's texts shown as they are, in fonts that have their characters."""
     from matplotlib.font_manager import fontManager
     from matplotlib.text import Text
 
@@ -197,7 +208,11 @@ def save_figure(figure: "Figure", path: Path) -> None:
         # Names of classes and runs are shown as they are: "$" does not start a formula.
         text.set_parse_math(False)
         text.set_fontfamily(families)
-    with atomic_path(path) as temporary, warnings.catch_warnings():
-        # A character that no font here has is drawn as a box; one line for each says no more.
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """Draw without a word on each character that no font here has: it becomes a box."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-        figure.savefig(temporary, dpi=120)
+        yield

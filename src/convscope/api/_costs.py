@@ -1,0 +1,84 @@
+"""What a trained run cost, and what using it costs."""
+
+import csv
+import statistics
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convscope import backend as backends
+from convscope.api.models import build_model, run_config
+from convscope.recipe import HeadSettings
+from convscope.run import Run
+from convscope.types import InputSpec
+
+if TYPE_CHECKING:
+    from convscope.models.sheet import ModelSheet
+
+_LATENCY_ROUNDS = 30
+_MEGABYTE = 1e6
+
+
+def train_seconds(run: Run) -> float:
+    """Return how long its epochs took without their validation, and the search for a head."""
+    from convscope.training.results import read_results
+
+    seconds = sum(row["seconds"] for row in read_results(run.results_file))
+    if run.heads_file.exists():
+        with run.heads_file.open(encoding="utf-8", newline="") as file:
+            seconds += sum(float(row["seconds"]) for row in csv.DictReader(file))
+    return float(round(seconds, 3))
+
+
+def sheet_of(run: Run) -> "ModelSheet":
+    """Return the sheet of the network that a run trained."""
+    from convscope.models.sheet import model_sheet
+
+    state, config = run.state, run_config(run)
+    if "head" in state:
+        config = config.model_copy(update={"head": HeadSettings(**state["head"])})
+    backends.configure(config.backend)
+    network = build_model(config, InputSpec(**state["input"]), len(run.class_names))
+    return model_sheet(network)
+
+
+def file_mb(run: Run) -> float:
+    """Return the size of the saved model that is judged, in megabytes of 1,000,000 bytes."""
+    return run.weights(str(run.metrics["weights"])).stat().st_size / _MEGABYTE
+
+
+def latencies_ms(runs: Mapping[str, Run]) -> dict[str, float]:
+    """Return how long the saved model of each run takes for one image, in milliseconds.
+
+    From raw pixels in memory to the answer, as `convscope evaluate` judges it (the mean over an
+    image and its mirror image, where the recipe says so). The models run by turns, so that what
+    else the machine does meets all alike; the median counts.
+
+    Args:
+        runs: By the name under which each is wanted.
+
+    Raises:
+        RunError: If a saved model is missing or damaged.
+    """
+    from convscope.evaluation.predictions import load_model
+
+    rng = np.random.default_rng(83)
+    models, images = {}, {}
+    for name, run in runs.items():
+        config = run_config(run)
+        backends.configure(config.backend)
+        weights = run.weights(str(run.metrics["weights"]))
+        models[name] = load_model(weights, mirror=config.mirror)
+        # (1, height, width, channels)
+        images[name] = rng.integers(0, 256, (1, *run.state["image_shape"]), dtype=np.uint8)
+        for _ in range(3):
+            models[name].predict_on_batch(images[name])
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(_LATENCY_ROUNDS):
+        for name, model in models.items():
+            start = time.perf_counter()
+            model.predict_on_batch(images[name])
+            taken[name].append(1000 * (time.perf_counter() - start))
+    return {name: statistics.median(each) for name, each in taken.items()}

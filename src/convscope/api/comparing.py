@@ -1,0 +1,551 @@
+"""Comparing ways of training: several seeds of each, every run in a process of its own."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convscope.api._costs import file_mb, latencies_ms, sheet_of, train_seconds
+from convscope.api._networks import forget_networks, no_advice_on_tracing
+from convscope.api._study import damaged, read_state, require_free, require_same
+from convscope.api.data import data_settings, load_for
+from convscope.api.judging import evaluate
+from convscope.api.models import run_config
+from convscope.api.training import locate_weights, resolve_new, try_building, weights_setting
+from convscope.datasets import settings_of
+from convscope.datasets.splits import read_split
+from convscope.errors import ConfigError, DataError, RunError, TrainingError
+from convscope.models import is_backbone
+from convscope.progress import Progress, console_progress
+from convscope.recipe import Recipe, RunConfig, differences, dump_config, resolve
+from convscope.recipes import RECIPES, default_recipe
+from convscope.report.comparison import Arm, Comparison, Trial, pairs_of
+from convscope.run import ROOT, Run
+from convscope.storage import exclusive, write_text
+
+FORMAT = 1
+"""Version of `comparison.json`; raised when an older convscope could misread it."""
+
+FIRST_SEED = 83
+
+_NOT_TO_SET = ("data", "data_path", "epochs", "model", "recipe", "seed", "weights")
+
+
+def compare(
+    models: Sequence[str],
+    *,
+    data: str | Path = "cifar10",
+    recipes: Sequence[str] | None = None,
+    seeds: int | Sequence[int] = 5,
+    epochs: int | None = None,
+    weights: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    after_run: Callable[[Comparison], None] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Train each model with each recipe and several seeds, and say what differs for certain.
+
+    All on one split. The test images stay sealed until the last run has been trained; then each
+    run is judged on them once. Called again, it trains what is missing: after a kill, or for more
+    seeds. A run that cannot be trained is recorded with the reason, and the others go on.
+
+    Args:
+        models: Registered models.
+        data: A registered dataset, or a folder of images.
+        recipes: Registered recipes; None is each model's usual one.
+        seeds: How many, from 83 on; or which.
+        epochs: Of each run; None is what its recipe says.
+        weights: Of backbones: a folder that holds them, or "random"; None looks for ImageNet's.
+        settings: Other settings of every run, by their dotted names.
+        out: The comparison's folder; None is one below `runs/` that is named by what is compared.
+        data_dir: A further place to look for the files of a registered dataset.
+        after_run: Called after each run with the comparison as it stands.
+        progress: Told of everything; None draws on standard error.
+
+    Raises:
+        UserError: If a name, a setting or the data is wrong, or the folder holds something else.
+        TrainingError: If no run could be trained.
+        FailureError: If weights or data are not to be had, or a file cannot be written.
+    """
+    progress = progress or console_progress()
+    seeds = _seeds(seeds)
+    configs = _plan(models, recipes, seeds[0], data, epochs, weights, settings or {}, progress)
+    dataset = load_for(next(iter(configs.values())), data_dir, progress)
+    for name, config in configs.items():
+        config, found = locate_weights(config, progress)
+        # What is wrong until here leaves no folder behind.
+        try_building(config, dataset, found)
+        configs[name] = config
+    path = Path(out) if out else ROOT / _folder_name(dataset.name, configs)
+    arms = tuple(
+        Arm(
+            name,
+            config.model,
+            config.recipe,
+            tuple(Trial(f"runs/{_file_name(name)}-seed{seed}", seed) for seed in seeds),
+        )
+        for name, config in configs.items()
+    )
+    assert dataset.test is not None
+    comparison = Comparison(path, dataset.name, len(dataset.test), arms)
+    asked: dict[str, Any] = {
+        # Recipes change with versions of convscope, and the images may have changed.
+        "content": dataset.provenance.get("fingerprint"),
+        "ways": {name: config.model_dump(exclude={"seed"}) for name, config in configs.items()},
+    }
+    del dataset
+    asked = json.loads(json.dumps(asked))  # as it will be read back
+    require_free(path, comparison.state_file, "comparison")
+    busy = f"{path} is being worked on by another process; wait for it or stop it"
+    with exclusive(path / ".lock", wait=False, busy=busy), no_advice_on_tracing():
+        comparison, looks = _take_up(comparison, asked)
+        for name, config in configs.items():
+            write_text(path / "arms" / f"{_file_name(name)}.yaml", dump_config(config))
+        study = _Study(comparison, asked, looks, data_dir, progress)
+        study.write()
+        study.train(after_run)
+        study.judge()
+    return study.comparison
+
+
+def compare_runs(
+    runs: Sequence[Run | Path | str],
+    *,
+    out: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare finished runs: those that differ in nothing but the seed count as one way.
+
+    Runs that have not been judged on their test images are judged now, once.
+
+    Args:
+        runs: At least two, or their folders; judged on the same test images.
+        out: The comparison's folder; None is `runs/compare-` and the names of the ways.
+        data_dir: A further place to look for the files of a registered dataset.
+        progress: Told of everything; None draws on standard error.
+
+    Raises:
+        RunError: If a run is missing or not trained, or a way has two runs of one seed.
+        DataError: If they are of different test images.
+    """
+    progress = progress or console_progress()
+    opened = [Run.open(run) for run in runs]
+    configs = [run_config(run) for run in opened]
+    if len({run.path.resolve() for run in opened}) < len(opened):
+        raise RunError("a run is named twice; name each once")
+    _require_same_images(opened)
+    grouped: dict[str, list[int]] = {}
+    names = _names_of(configs)
+    for index, name in enumerate(names):
+        grouped.setdefault(name, []).append(index)
+    if len(grouped) < 2:
+        raise RunError(
+            "these runs differ in nothing but the seed; name runs of two ways of training"
+        )
+    arms = []
+    for name, indices in grouped.items():
+        found = sorted(indices, key=lambda index: configs[index].seed)
+        twice = [seed for seed, n in Counter(configs[i].seed for i in found).items() if n > 1]
+        if twice:
+            same = [str(opened[i].path) for i in found if configs[i].seed == twice[0]]
+            raise RunError(
+                f"{' and '.join(same[:2])} are the same way with one seed; leave one out"
+            )
+        trials = tuple(Trial(str(opened[i].path.resolve()), configs[i].seed) for i in found)
+        first = configs[found[0]]
+        arms.append(Arm(name, first.model, first.recipe, trials))
+    data = Path(configs[0].data_path).name if configs[0].data_path else configs[0].data
+    by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
+    path = Path(out) if out else ROOT / _folder_name(data, by_name)
+    n_images = sum(row["split"] == "test" for row in read_split(opened[0].split_file))
+    comparison = Comparison(path, data, n_images, tuple(arms))
+    asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
+    require_free(path, comparison.state_file, "comparison")
+    busy = f"{path} is being worked on by another process; wait for it or stop it"
+    with exclusive(path / ".lock", wait=False, busy=busy), no_advice_on_tracing():
+        state = read_state(comparison.state_file, FORMAT)
+        require_same(path, (state or {"asked": asked})["asked"], asked, "comparison")
+        study = _Study(comparison, asked, [], data_dir, progress)
+        for arm in comparison.arms:
+            for trial in arm.trials:
+                study.measure(trial)
+        study.judge()
+    return study.comparison
+
+
+@dataclasses.dataclass
+class _Study:
+    """A comparison on its way."""
+
+    comparison: Comparison
+    asked: dict[str, Any]
+    looks: list[int]
+    data_dir: Path | str | None
+    progress: Progress
+
+    def train(self, after_run: Callable[[Comparison], None] | None) -> None:
+        """Train what has not been trained, the arms by turns, so that none runs ahead."""
+        arms = self.comparison.arms
+        planned = [(arm.name, trial.seed) for arm in arms for trial in arm.trials]
+        missing = [
+            (name, seed)
+            for name, seed in sorted(planned, key=lambda each: each[1])
+            if (trial := self._trial(name, seed)).val_accuracy is None
+            and not (trial.failure and trial.final)
+        ]
+        if missing:
+            with self.progress.task("Training", len(missing), "runs") as step:
+                for number, (name, seed) in enumerate(missing, 1):
+                    self.progress.say(f"Run {number} of {len(missing)}: {name}, seed {seed}")
+                    self._train(name, self._trial(name, seed))
+                    self.write()
+                    step(1, f"{name}, seed {seed}")
+                    if after_run is not None:
+                        after_run(self.comparison)
+        trials = [trial for arm in self.comparison.arms for trial in arm.trials]
+        if all(trial.failure for trial in trials):
+            raise TrainingError(f"no run could be trained: {trials[0].failure}")
+
+    def measure(self, trial: Trial) -> None:
+        """Fill in what a trained run says of itself."""
+        run = Run.open(self._path(trial))
+        with contextlib.suppress(RunError):
+            metrics = run.metrics
+            self._replace(
+                trial,
+                val_accuracy=metrics["val"]["accuracy"],
+                train_seconds=round(train_seconds(run) + run.state.get("feature_seconds", 0.0), 3),
+                peak_memory_mb=run.state.get("peak_memory_mb"),
+                failure=None,
+            )
+            return
+        raise RunError(f"{run.path} has not been trained to its end; see: convscope runs")
+
+    def judge(self) -> None:
+        """Open the test images, once for each run that has not been judged; compare; write."""
+        answers = []
+        first: dict[str, Run] = {}
+        n_trials = sum(
+            trial.failure is None for arm in self.comparison.arms for trial in arm.trials
+        )
+        with self.progress.task("Judging", n_trials, "runs") as step:
+            for arm in self.comparison.arms:
+                right = {}
+                for trial in arm.trials:
+                    if trial.failure is not None:
+                        continue
+                    run = Run.open(self._path(trial))
+                    right[trial.seed] = self._right(run)
+                    first.setdefault(arm.name, run)
+                    self._replace(trial, test_accuracy=float(right[trial.seed].mean()))
+                    forget_networks()
+                    step(1, arm.name)
+                answers.append((arm.name, right))
+        latencies = latencies_ms(first)
+        for name, run in first.items():
+            sheet = sheet_of(run)
+            arm = self._arm(name)
+            self._put(
+                dataclasses.replace(
+                    arm,
+                    n_params=sheet.n_params,
+                    multiply_adds=sheet.n_multiply_adds,
+                    latency_ms=round(latencies[name], 3),
+                    file_mb=round(file_mb(run), 3),
+                )
+            )
+            forget_networks()
+        n_seeds = max(len(arm.trials) for arm in self.comparison.arms)
+        if n_seeds not in self.looks:
+            self.looks.append(n_seeds)
+        self.comparison = dataclasses.replace(
+            self.comparison, pairs=pairs_of(answers), looks=tuple(self.looks)
+        )
+        self.write()
+
+    def write(self) -> None:
+        """Write the state, from which a stopped comparison goes on, and the page."""
+        from convscope.report.comparison_page import comparison_page
+        from convscope.report.page import write_page
+        from convscope.training.results import read_results
+
+        it = self.comparison
+        state = {
+            **{"format": FORMAT, "about": it.about, "data": it.data, "n_images": it.n_images},
+            **{"conclusion": it.conclusion, "caution": it.caution, "looks": self.looks},
+            "pairs": [
+                {**dataclasses.asdict(pair), "verdict": pair.verdict, "outlook": pair.outlook}
+                for pair in it.pairs
+            ],
+            "arms": [dataclasses.asdict(arm) for arm in it.arms],
+            "asked": self.asked,
+        }
+        Run.write_json(it.state_file, state)
+        curves: dict[str, list[list[float]]] = {arm.name: [] for arm in it.arms}
+        for arm in it.arms:
+            for trial in arm.trials:
+                file = Run(self._path(trial)).results_file
+                if file.exists():
+                    curves[arm.name].append([row["val_accuracy"] for row in read_results(file)])
+        write_page(comparison_page(it, curves), it.page)
+
+    def _train(self, name: str, trial: Trial) -> None:
+        """Train one run in a process of its own, from where it stands."""
+        run = Run(self._path(trial))
+        begun = run.state_file.exists()
+        if begun and run.status == "training":
+            # A comparison that was killed leaves the process of its run behind, for a while.
+            self.progress.say(f"{run.path} is still being trained; waiting for it")
+            while run.status == "training":
+                time.sleep(1)
+        if not (begun and run.status == "finished"):
+            command = [sys.executable, "-m", "convscope", "train", "--no-test"]
+            if begun:
+                command += ["--resume", str(run.path)]
+            else:
+                config = self.comparison.path / "arms" / f"{_file_name(name)}.yaml"
+                command += ["--config", str(config), "--seed", str(trial.seed)]
+                command += ["--out", str(run.path)]
+            if self.data_dir is not None:
+                command += ["--data-dir", str(self.data_dir)]
+            last = self._follow(command)
+            if last is not None:
+                state = run.state if run.state_file.exists() else {}
+                failure = state.get("failure", {})
+                reason = failure.get("reason") or last
+                self.progress.say(f"{name}, seed {trial.seed} failed: {reason}")
+                # What training itself ran into, it would run into again.
+                final = failure.get("kind") == TrainingError.__name__
+                self._replace(trial, failure=reason, final=final)
+                return
+        self.measure(trial)
+
+    def _follow(self, command: list[str]) -> str | None:
+        """Run a command and hand on what it tells; return its last line if it failed."""
+        last = ""
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
+            assert process.stderr is not None
+            try:
+                for line in process.stderr:
+                    if line.strip() and not _is_chatter(line):
+                        last = line.strip()
+                        self.progress.say(f"  {last}")
+            except KeyboardInterrupt:
+                # It was told too, and saves what it has.
+                process.wait()
+                raise
+        if process.returncode == 0:
+            return None
+        if process.returncode < 0:
+            return (
+                f"its process was killed by signal {-process.returncode}"
+                f"{' (out of memory?)' if process.returncode == -9 else ''}"
+            )
+        return last.removeprefix("error: ") or f"its process ended with {process.returncode}"
+
+    def _right(self, run: Run) -> Any:
+        """Return which test images a run has right, in the order of their names."""
+        import numpy as np
+
+        from convscope.evaluation.predictions import read_predictions
+
+        evaluate(run, by="compare", data_dir=self.data_dir, progress=self.progress)
+        test = read_predictions(run.predictions_file)[0]["test"]
+        order = np.argsort(test.ids, kind="stable")
+        return (test.probs.argmax(axis=1) == test.labels)[order]
+
+    def _path(self, trial: Trial) -> Path:
+        return self.comparison.path / trial.run
+
+    def _arm(self, name: str) -> Arm:
+        return next(arm for arm in self.comparison.arms if arm.name == name)
+
+    def _trial(self, name: str, seed: int) -> Trial:
+        return next(trial for trial in self._arm(name).trials if trial.seed == seed)
+
+    def _put(self, changed: Arm) -> None:
+        arms = tuple(changed if arm.name == changed.name else arm for arm in self.comparison.arms)
+        self.comparison = dataclasses.replace(self.comparison, arms=arms)
+
+    def _replace(self, trial: Trial, **changes: Any) -> None:
+        """Change what is known of a trial; its folder tells it apart."""
+        arm = next(a for a in self.comparison.arms if any(t.run == trial.run for t in a.trials))
+        trials = tuple(
+            dataclasses.replace(t, **changes) if t.run == trial.run else t for t in arm.trials
+        )
+        self._put(dataclasses.replace(arm, trials=trials))
+
+
+def _plan(
+    models: Sequence[str],
+    recipes: Sequence[str] | None,
+    seed: int,
+    data: str | Path,
+    epochs: int | None,
+    weights: Path | str | None,
+    settings: Mapping[str, Any],
+    progress: Progress,
+) -> dict[str, RunConfig]:
+    """Return the resolved settings of each arm, by its name."""
+    for key in settings:
+        if key in _NOT_TO_SET:
+            raise ConfigError(
+                f"'{key}' is not for --set here: the comparison has its own, or an option"
+            )
+    twos = [
+        (model, recipe)
+        for model in models
+        for recipe in recipes or [default_recipe(backbone=is_backbone(model))]
+    ]
+    if len(set(twos)) < len(twos):
+        raise ConfigError("a model or a recipe is named twice; name each once")
+    if len(twos) < 2:
+        raise ConfigError("one way of training is nothing to compare; name two models or recipes")
+    given = {**data_settings(data), **settings, "seed": seed}
+    if epochs is not None:
+        given["epochs"] = epochs
+    configs: dict[str, RunConfig] = {}
+    for model, recipe in twos:
+        own = {"model": model, "recipe": recipe}
+        if is_backbone(model) and weights is not None:
+            own["weights"] = str(weights_setting(weights))
+        name = model
+        if len({m for m, _ in twos}) < len(twos):
+            name = recipe if len(set(models)) == 1 else f"{model} {recipe}"
+        # What is said of this machine is said once.
+        quiet = Progress() if configs else progress
+        configs[name] = resolve_new({}, {**given, **own}, quiet)
+    return configs
+
+
+def _take_up(comparison: Comparison, asked: dict[str, Any]) -> tuple[Comparison, list[int]]:
+    """Return the comparison with what is known of its runs, and the earlier looks at the test."""
+    state = read_state(comparison.state_file, FORMAT)
+    if state is None:
+        return comparison, []
+    try:
+        _require_same_ways(comparison.path, state["asked"], asked)
+        known = {trial["run"]: Trial(**trial) for arm in state["arms"] for trial in arm["trials"]}
+        looks = [int(n) for n in state["looks"]]
+    except (TypeError, KeyError, ValueError, AttributeError):
+        raise damaged(comparison.state_file) from None
+    arms = tuple(
+        dataclasses.replace(
+            arm, trials=tuple(_still_there(comparison, known, trial) for trial in arm.trials)
+        )
+        for arm in comparison.arms
+    )
+    return dataclasses.replace(comparison, arms=arms), looks
+
+
+def _require_same_ways(path: Path, before: dict[str, Any], asked: dict[str, Any]) -> None:
+    advice = "choose another --out"
+    if before["content"] != asked["content"]:
+        raise RunError(f"{path} holds a comparison on other images; {advice}")
+    theirs, ours = before["ways"], asked["ways"]
+    if theirs.keys() != ours.keys():
+        raise RunError(
+            f"{path} holds a comparison of {', '.join(theirs)}, not of {', '.join(ours)}; {advice}"
+        )
+    for name in ours:
+        changed = differences(resolve(Recipe(), theirs[name]), resolve(Recipe(), ours[name]))
+        for key, (then, now) in changed.items():
+            raise RunError(
+                f"{path} holds a comparison in which {name} has {key} {then!r}, not {now!r}; "
+                f"repeat its settings to go on with it, or {advice}"
+            )
+
+
+def _still_there(comparison: Comparison, known: Mapping[str, Trial], trial: Trial) -> Trial:
+    """Return what is known of a trial, unless its folder is gone."""
+    before = known.get(trial.run)
+    if before is None or not (before.failure or (comparison.path / trial.run).is_dir()):
+        return trial
+    return before
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    if isinstance(seeds, int):
+        if seeds < 1:
+            raise ConfigError(f"--seeds {seeds}: at least 1")
+        return list(range(FIRST_SEED, FIRST_SEED + seeds))
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError("--seeds: name each seed once, such as 1,2,3")
+    return sorted(seeds)
+
+
+def _names_of(configs: Sequence[RunConfig]) -> list[str]:
+    """Return for each run a name that says how it differs from the others, but for its seed."""
+    told: list[dict[str, Any]] = []
+    for config in configs:
+        defaults = resolve(
+            RECIPES.get(config.recipe)(),
+            {"recipe": config.recipe, "model": config.model},
+            settings_of(config.data),
+        )
+        own = {key: after for key, (_, after) in differences(defaults, config).items()}
+        for key in ("seed", "format", "backend", "data", "data_path", "weights"):
+            own.pop(key, None)
+        told.append({"model": config.model, "recipe": config.recipe, **own})
+    keys = dict.fromkeys(key for each in told for key in each)
+    varied = [key for key in keys if len({repr(each.get(key)) for each in told}) > 1]
+    names = []
+    for config, each in zip(configs, told, strict=True):
+        words = [str(each[key]) for key in ("model", "recipe") if key in varied] or [config.model]
+        words += [
+            f"{key.rpartition('.')[2]}={each[key]}"
+            for key in varied
+            if key not in ("model", "recipe") and key in each
+        ]
+        names.append(" ".join(words))
+    return names
+
+
+def _require_same_images(runs: Sequence[Run]) -> None:
+    def test_images(run: Run) -> set[tuple[str, str, str]]:
+        rows = read_split(run.split_file)
+        return {(r["id"], r["label"], r["sha256_16"]) for r in rows if r["split"] == "test"}
+
+    first = test_images(runs[0])
+    for run in runs[1:]:
+        if test_images(run) != first:
+            raise DataError(
+                f"{run.path} and {runs[0].path} were not judged on the same test images; "
+                "their accuracies cannot be compared"
+            )
+
+
+def _folder_name(data: str, configs: Mapping[str, RunConfig]) -> str:
+    models = dict.fromkeys(config.model for config in configs.values())
+    recipes = dict.fromkeys(config.recipe for config in configs.values())
+    name = "-".join(["compare", data, *models, *recipes])
+    if len(name) > 100:
+        name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return _file_name(name)
+
+
+def _file_name(name: str) -> str:
+    """Return a name that every file system takes; other characters become hyphens."""
+    return "".join(c if c.isalnum() or c in "-_.=" else "-" for c in name)
+
+
+def _is_chatter(line: str) -> bool:
+    """Tell whether a line comes from the engine below and says nothing to the user."""
+    return line.startswith(("I0000", "WARNING: All log messages before absl", "E0000", "W0000"))

@@ -1,0 +1,162 @@
+"""`convscope compare`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convscope.cli._options import (
+    BackboneWeights,
+    DataDir,
+    Epochs,
+    Json,
+    Settings,
+    read_settings,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from convscope.api import Comparison
+
+
+def compare(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DATA | RUN RUN...",
+            help="A dataset or a folder of images to train on (default: cifar10), or finished "
+            "runs.",
+        ),
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Models to train; see 'convscope models'.")
+    ] = None,
+    recipes: Annotated[
+        str | None,
+        typer.Option(
+            "--recipes", "--recipe", metavar="A,B", help="Recipes. Default: each model's usual one."
+        ),
+    ] = None,
+    seeds: Annotated[
+        str,
+        typer.Option(metavar="N", help="How many seeds, from 83 on; or which, such as 1,2,3."),
+    ] = "5",
+    epochs: Epochs = None,
+    weights: BackboneWeights = None,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The comparison's folder. Default: runs/compare-..., by what it holds."),
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Find out whether one way of training is better than another, over seeds and test images.
+
+    Each model is trained with each recipe and several seeds, each run in a process of its own and
+    all on one split. When all are trained, the test images are opened once for each run. For every
+    two ways it is said by how much one is better, or how much it could be at most if no difference
+    is shown, and how many seeds would settle it. Runs that differ only in their seed count as one
+    way. The same command goes on with a comparison that was stopped, and with more --seeds.
+
+    For example:
+
+        # seconds, nothing to download
+        convscope compare digits --models cnn-sequential,cnn-functional --seeds 3 --epochs 2
+        # are the tutorial's three styles different? (an hour or two)
+        convscope compare cifar10 --models cnn-sequential,cnn-functional,cnn-subclassing
+        # recipes on one model
+        convscope compare photos/ --models mobilenet_v2 --recipes tutorial-transfer,probe --seeds 3
+        # runs that you have
+        convscope compare runs/first runs/second
+    """
+    from convscope import api
+    from convscope.cli._tables import console
+    from convscope.errors import ConfigError
+
+    what = what or []
+    if models is None and recipes is None:
+        if len(what) < 2:
+            raise ConfigError(
+                "say what to compare: --models A,B (or --recipes A,B), or two or more runs"
+            )
+        done = api.compare_runs(what, out=out, data_dir=data_dir)
+    else:
+        if len(what) > 1:
+            raise ConfigError(
+                f"'{what[1]}': with --models or --recipes there is one dataset or folder; "
+                "runs are compared without those"
+            )
+        try:
+            done = api.compare(
+                _names(models) if models else ["cnn-sequential"],
+                data=what[0] if what else "cifar10",
+                recipes=_names(recipes) if recipes else None,
+                seeds=_read_seeds(seeds),
+                epochs=epochs,
+                weights=weights,
+                settings=read_settings(settings),
+                out=out,
+                data_dir=data_dir,
+            )
+        except KeyboardInterrupt:
+            typer.echo(
+                "\nStopped. What is trained is kept; the same command goes on with it.", err=True
+            )
+            raise typer.Exit(130) from None
+    if json:
+        typer.echo(done.state_file.read_text(encoding="utf-8"), nl=False)
+        return
+    _print(done, console())
+
+
+def _print(done: "Comparison", screen: "Console") -> None:
+    from convscope.cli._tables import NUMBER, TEXT, print_table
+
+    columns = [("way", TEXT), ("test", NUMBER), ("95 % interval", NUMBER), ("each seed", TEXT)]
+    rows = []
+    for arm in done.arms:
+        accuracy = arm.accuracy
+        each = ", ".join(f"{value:.4f}" for value in arm.test_accuracies)
+        if accuracy is None:
+            rows.append([arm.name, None, None, "none could be trained"])
+        elif accuracy.low is None or accuracy.high is None:
+            rows.append([arm.name, f"{accuracy.mean:.4f}", None, each])
+        else:
+            interval = f"{accuracy.low:.4f} to {accuracy.high:.4f}"
+            rows.append([arm.name, f"{accuracy.mean:.4f}", interval, each])
+    print_table(columns, rows, out=screen)
+    screen.print()
+
+    def say(text: str) -> None:
+        screen.print(text, markup=False, soft_wrap=True)
+
+    for arm in done.arms:
+        for trial in arm.failed:
+            say(f"{arm.name}, seed {trial.seed} could not be trained: {trial.failure}")
+    for pair in done.pairs:
+        say(pair.verdict)
+        if pair.outlook:
+            say(f"  {pair.outlook}")
+    say("")
+    if len(done.pairs) != 1:
+        say(done.conclusion)
+    if done.pairs:
+        say(done.caution)
+    say("")
+    say(f"page     {done.page}")
+    say(f"numbers  {done.state_file}")
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _read_seeds(text: str) -> int | list[int]:
+    try:
+        return int(text) if "," not in text else [int(part) for part in _names(text)]
+    except ValueError:
+        raise typer.BadParameter(
+            f"'{text}' must be a number of seeds, or seeds with commas", param_hint="--seeds"
+        ) from None

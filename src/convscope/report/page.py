@@ -1,0 +1,180 @@
+"""A page for people: one HTML file with everything in it, for screens of any size and for paper.
+
+What it says is put together from a few kinds of blocks; how they look stands in
+`templates/page.html`. The page loads nothing and runs nothing: pictures are inside, and its content
+policy forbids all else.
+"""
+
+import base64
+import datetime
+import importlib.metadata
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from convscope.storage import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph.
+
+    Attributes:
+        text: As it is; nothing in it is markup.
+        small: Whether it only helps to read the rest.
+    """
+
+    text: str
+    small: bool = False
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Points:
+    """Sentences below each other.
+
+    Attributes:
+        items: Each a sentence, and what is added to it in smaller letters (may be empty).
+    """
+
+    items: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "points"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns; the first column names the row.
+
+    Attributes:
+        columns: Names.
+        rows: Cells as they are shown, as many as there are columns.
+        caption: What the table holds.
+        best: By column, the row that is set in bold.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+    best: dict[int, int] = field(default_factory=dict)
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with the sentence that it shows.
+
+    Attributes:
+        source: A `data:` address; see `svg_picture`.
+        alt: What is to be seen, for those who do not see it.
+        caption: The sentence.
+        width: In CSS pixels, at most.
+        legend: How to read it; may be empty.
+    """
+
+    source: str
+    alt: str
+    caption: str
+    width: int
+    legend: str = ""
+    kind: ClassVar[str] = "picture"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line to copy.
+
+    Attributes:
+        text: The line.
+    """
+
+    text: str
+    kind: ClassVar[str] = "command"
+
+
+Block = Text | Points | Table | Picture | Command
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page under a heading.
+
+    Attributes:
+        heading: In a few words.
+        blocks: What stands below it.
+        folded: Whether the reader opens it first.
+    """
+
+    heading: str
+    blocks: Sequence[Block]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole page.
+
+    Attributes:
+        title: What it is about.
+        about: The same in a line.
+        verdict: The sentence to take away.
+        sections: In order.
+        caution: What to keep in mind with the verdict; may be empty.
+    """
+
+    title: str
+    about: str
+    verdict: str
+    sections: Sequence[Section]
+    caution: str = ""
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Write a page as one HTML file.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    import jinja2
+
+    # Everything is escaped: names of classes, files and runs come from anywhere.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+    text = environment.get_template("page.html").render(
+        page=page, version=importlib.metadata.version("convscope"), made=made
+    )
+    write_text(path, text)
+
+
+def svg_picture(figure: "Figure", *, alt: str, caption: str, legend: str = "") -> Picture:
+    """Return a matplotlib figure as a picture that stays sharp at every size.
+
+    Args:
+        figure: It is closed to further drawing.
+        alt: See `Picture`.
+        caption: See `Picture`.
+        legend: See `Picture`.
+    """
+    from matplotlib import rc_context
+
+    from convscope.report.figures import as_written, drawing
+
+    as_written(figure)
+    held = io.BytesIO()
+    # Outlines of letters: the reader's device need not have the font.
+    with drawing(), rc_context({"svg.fonttype": "path", "svg.hashsalt": "convscope"}):
+        figure.savefig(held, format="svg", metadata={"Date": None})
+    source = "data:image/svg+xml;base64," + base64.b64encode(held.getvalue()).decode("ascii")
+    return Picture(source, alt, caption, round(96 * figure.get_figwidth()), legend)

@@ -1,0 +1,193 @@
+"""A comparison of real runs, each a process: killed and continued, with an arm that diverges."""
+
+import json
+from pathlib import Path
+
+import pytest
+from killing import at_rename, train_until_killed
+
+from convscope import api
+from convscope.api import Comparison
+from convscope.errors import ConfigError, DataError, RunError
+from convscope.progress import Progress
+from convscope.run import Run
+
+# With this decay Adam's small steps set weights to zero, and those of the recipe fast, which are
+# larger, blow them up until the loss is not finite.
+STUDY = {
+    "models": ["fast-small"],
+    "recipes": ["tutorial", "fast"],
+    "data": "digits",
+    "seeds": 2,
+    "epochs": 10,
+    "settings": {"optimizer.weight_decay": 1000.0, "precision": "float32"},
+}
+
+
+class Listening(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory) -> dict:
+    """A comparison that was killed when its second run was about to be written down, continued."""
+    out = tmp_path_factory.mktemp("comparisons") / "study"
+    patch = at_rename("comparison.json", nth=3, when="before")
+    train_until_killed(out, STUDY, patch, verb="compare")
+    state = json.loads((out / "comparison.json").read_text())
+    runs = [Run(folder) for folder in sorted((out / "runs").iterdir())]
+    before = {
+        "known": [t["run"] for a in state["arms"] for t in a["trials"] if t["val_accuracy"]],
+        "status": {run.name: run.status for run in runs},
+        "openings": [run.state.get("test_openings") for run in runs],
+        "weights": (out / "runs/tutorial-seed83/weights/last.keras").stat().st_mtime_ns,
+    }
+    listening = Listening()
+    done = api.compare(out=out, progress=listening, **STUDY)
+    return {"before": before, "done": done, "said": listening.lines, "out": out}
+
+
+def trials(done: Comparison, name: str) -> tuple:
+    return next(arm for arm in done.arms if arm.name == name).trials
+
+
+def test_a_kill_loses_nothing_that_was_trained(continued):
+    before = continued["before"]
+    assert before["known"] == ["runs/tutorial-seed83"]
+    assert before["status"] == {"fast-seed83": "failed", "tutorial-seed83": "finished"}
+    assert before["openings"] == [None, None]
+    now = (continued["out"] / "runs/tutorial-seed83/weights/last.keras").stat().st_mtime_ns
+    assert now == before["weights"]
+    assert "Run 1 of 3: fast, seed 83" in continued["said"]
+
+
+def test_a_run_that_diverges_is_told_and_the_others_stand(continued):
+    done: Comparison = continued["done"]
+    for trial in trials(done, "fast"):
+        assert "loss is nan in epoch" in trial.failure
+        assert trial.final
+        assert trial.test_accuracy is None
+    for trial in trials(done, "tutorial"):
+        assert trial.failure is None
+        assert trial.test_accuracy > 0
+        assert trial.train_seconds > 0
+        assert trial.peak_memory_mb > 100
+    assert done.pairs == ()
+    page = done.page.read_text(encoding="utf-8")
+    assert "What could not be trained" in page
+    assert "loss is nan in epoch" in page
+
+
+def test_the_test_images_are_opened_once_for_each_run_and_after_the_last_was_trained(continued):
+    done: Comparison = continued["done"]
+    runs = [Run(done.path / trial.run) for trial in trials(done, "tutorial")]
+    openings = [run.state["test_openings"] for run in runs]
+    assert [[o["by"] for o in each] for each in openings] == [["compare"], ["compare"]]
+    failed = [Run(done.path / trial.run).state for trial in trials(done, "fast")]
+    last_trained = max(state["updated"] for state in failed)
+    assert all(each[0]["at"] >= last_trained for each in openings)
+
+
+def test_again_it_trains_nothing_and_says_the_same(continued):
+    listening = Listening()
+    again = api.compare(out=continued["out"], progress=listening, **STUDY)
+    assert [arm.trials for arm in again.arms] == [arm.trials for arm in continued["done"].arms]
+    assert not [line for line in listening.lines if line.startswith("Run ")]
+    for trial in trials(again, "tutorial"):
+        assert len(Run(again.path / trial.run).state["test_openings"]) == 1
+
+
+def test_other_settings_in_the_same_folder_are_refused(continued):
+    out, quiet = continued["out"], Progress()
+    with pytest.raises(RunError, match="in which tutorial has epochs 10, not 11"):
+        api.compare(out=out, progress=quiet, **{**STUDY, "epochs": 11})
+    two = {"models": ["cnn-functional", "cnn-sequential"], "recipes": ["tutorial"]}
+    with pytest.raises(
+        RunError, match="a comparison of tutorial, fast, not of cnn-functional, cnn"
+    ):
+        api.compare(out=out, progress=quiet, **{**STUDY, **two})
+
+
+@pytest.fixture(scope="module")
+def existing(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    runs = []
+    for model, seed, lr in (
+        ("cnn-sequential", 83, 1e-3),
+        ("cnn-sequential", 84, 1e-3),
+        ("cnn-functional", 83, 1e-3),
+        ("cnn-functional", 84, 1e-3),
+        ("cnn-functional", 83, 1e-4),
+    ):
+        run = api.train(
+            model,
+            data="digits",
+            seed=seed,
+            lr=lr,
+            epochs=2,
+            precision="float32",
+            test=False,
+            out=folder / f"{model}-{lr:g}-{seed}",
+            progress=Progress(),
+        )
+        runs.append(run.path)
+    return runs
+
+
+def test_runs_that_are_there_are_grouped_by_their_settings(existing, tmp_path):
+    done = api.compare_runs(existing[:4], out=tmp_path / "study", progress=Progress())
+    assert [arm.name for arm in done.arms] == ["cnn-sequential", "cnn-functional"]
+    (pair,) = done.pairs
+    assert pair.found.identical  # one network in two styles
+    assert pair.seeds == (2, 2)
+    assert done.page.exists()
+    for arm in done.arms:
+        assert arm.latency_ms > 0
+        assert arm.n_params == 89_930
+        assert [Path(trial.run).is_absolute() for trial in arm.trials] == [True, True]
+
+
+def test_what_differs_names_the_ways(existing, tmp_path):
+    done = api.compare_runs([existing[2], existing[4]], out=tmp_path / "study", progress=Progress())
+    slower = "learning_rate=0.0001"
+    assert [arm.name for arm in done.arms] == ["cnn-functional", f"cnn-functional {slower}"]
+    (pair,) = done.pairs
+    assert pair.seeds == (1, 1)
+    assert "not about the ways of training" in done.caution
+
+
+def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits_run):
+    out = tmp_path / "study"
+    with pytest.raises(RunError, match="differ in nothing but the seed"):
+        api.compare_runs(existing[:2], out=out, progress=Progress())
+    with pytest.raises(RunError, match="named twice"):
+        api.compare_runs([existing[0], existing[0]], out=out, progress=Progress())
+    other = api.train(
+        "cnn-functional",
+        data="digits",
+        epochs=1,
+        settings={"split.test_fraction": 0.3},
+        precision="float32",
+        out=tmp_path / "other",
+        progress=Progress(),
+    )
+    with pytest.raises(DataError, match="not judged on the same test images"):
+        api.compare_runs([existing[0], other], out=out, progress=Progress())
+    assert not out.exists()
+    for options, words in (
+        ({"models": ["cnn-functional"]}, "nothing to compare"),
+        ({"models": ["cnn-functional"] * 2}, "named twice"),
+        ({"models": ["cnn-functional", "cnn-sequential"], "seeds": 0}, "at least 1"),
+        (
+            {"models": ["cnn-functional", "cnn-sequential"], "settings": {"seed": 3}},
+            "'seed' is not for --set here",
+        ),
+        ({"models": ["cnn-functional", "fast-small"], "recipes": ["probe"]}, "is not for"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            api.compare(**{"data": "digits", "out": out, "progress": Progress(), **options})
+    assert not out.exists()
