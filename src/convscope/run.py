@@ -89,6 +89,11 @@ class Run:
         return self.path / "predictions.parquet"
 
     @property
+    def calibration_file(self) -> Path:
+        """The temperature that makes its probabilities mean what they say, if it was fitted."""
+        return self.path / "calibration.json"
+
+    @property
     def curves_picture(self) -> Path:
         """Loss and accuracy by epoch."""
         return self.path / "curves.png"
@@ -107,6 +112,11 @@ class Run:
     def samples_picture(self) -> Path:
         """Some training images with their class names."""
         return self.path / "samples.png"
+
+    @property
+    def gallery_picture(self) -> Path:
+        """Images behind a number, as `convscope gallery` drew them last."""
+        return self.path / "gallery.png"
 
     @property
     def weights_dir(self) -> Path:

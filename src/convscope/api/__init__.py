@@ -6,21 +6,28 @@ Each puts the stages together and does no work of its own. Keras is imported onl
 from convscope.api.climbing import ladder
 from convscope.api.comparing import compare, compare_runs
 from convscope.api.data import check, load
+from convscope.api.diagnosing import doctor
 from convscope.api.judging import evaluate, predict
+from convscope.api.looking import Seen, gallery
 from convscope.api.models import build_model, describe, input_spec, run_config
 from convscope.api.training import train
+from convscope.diagnosis import Diagnosis
 from convscope.report.comparison import Comparison
 from convscope.report.rungs import Ladder
 
 __all__ = [
     "Comparison",
+    "Diagnosis",
     "Ladder",
+    "Seen",
     "build_model",
     "check",
     "compare",
     "compare_runs",
     "describe",
+    "doctor",
     "evaluate",
+    "gallery",
     "input_spec",
     "ladder",
     "load",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convscope.models.backbones import Backbone
+from convscope.models.preprocessing import RANGES
 from convscope.recipe import RunConfig, resolve
 from convscope.recipes import RECIPES
 from convscope.report.rungs import Rung
@@ -16,13 +17,6 @@ _OF_FINE_TUNING = (
     "backbone.head_learning_rate",
     "optimizer.layer_decay",
 )
-_RANGES = {
-    "none": "0 to 255",
-    "unit": "0 to 1",
-    "tf": "-1 to 1",
-    "torch": "to mean 0 and spread 1",
-    "caffe": "blue first, less the mean",
-}
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,7 @@ def plan_ladder(
 
 def _change(name: str, config: RunConfig, before: RunConfig | None, backbone: Backbone) -> str:
     scaling = backbone.scaling if config.backbone.scaling == "own" else config.backbone.scaling
-    pixels = f"pixels {_RANGES[scaling]}"
+    pixels = f"pixels {RANGES[scaling]}"
     if before is None:
         return f"{config.image_size} px, {pixels}, head {_head(config)}"
     if name == "own scaling":

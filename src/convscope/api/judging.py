@@ -53,6 +53,11 @@ def evaluate(
         RunError: If there is no such run or no such weights.
         DataError: If the images are not those that the run was split into.
     """
+    from convscope.evaluation.calibration import (
+        calibration_errors,
+        fit_temperature,
+        write_temperature,
+    )
     from convscope.evaluation.metrics import confusion_matrix, judge, write_confusion
     from convscope.evaluation.predictions import read_predictions, save_predictions
     from convscope.report.figures import draw_confusion
@@ -60,7 +65,7 @@ def evaluate(
     progress = progress or console_progress()
     run = Run.open(run)
     config = run_config(run)
-    which = _which_weights(run, weights)
+    which = which_weights(run, weights)
     about = {"weights": which, "weights_sha256": run.weights_sha256(which)}
     kept = run.predictions_file
     by_split, saved_about = read_predictions(kept) if kept.exists() and not fresh else ({}, {})
@@ -84,7 +89,10 @@ def evaluate(
 
     names = run.class_names
     metrics: dict[str, Any] = {"weights": which}
-    metrics |= {name: judge(by_split[name], names) for name in by_split}
+    temperature = fit_temperature(by_split["val"].probs, by_split["val"].labels)
+    write_temperature(temperature, run, which)
+    for name, said in by_split.items():
+        metrics[name] = judge(said, names) | calibration_errors(said, temperature)
     run.write_json(run.metrics_file, metrics)
     if "test" not in by_split:
         return metrics
@@ -105,6 +113,9 @@ def predict(
 ) -> Iterator[ImagePrediction | UnreadableImage]:
     """Classify image files, in batches, as they are read.
 
+    Probabilities are at the temperature that `evaluate` fitted on validation images, so that they
+    mean what they say; the answers do not depend on it.
+
     Args:
         run: The run or its folder.
         images: Files, folders (searched for images) and glob patterns.
@@ -120,12 +131,13 @@ def predict(
         DataError: If a path does not exist, or nothing matches.
     """
     from convscope.datasets.decode import find_images
+    from convscope.evaluation.calibration import read_temperature
     from convscope.evaluation.predictions import load_model, predict_files
 
     progress = progress or console_progress()
     run = Run.open(run)
     files = find_images(images)
-    which = _which_weights(run, weights)
+    which = which_weights(run, weights)
     config = run_config(run)
     backends.configure(config.backend)
     network = load_model(run.weights(which), mirror=config.mirror)
@@ -133,7 +145,13 @@ def predict(
     # Files become what the run's images were, and the model does the rest, as in training.
     spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
     return predict_files(
-        network, files, spec, run.class_names, batch_size=batch_size, progress=progress
+        network,
+        files,
+        spec,
+        run.class_names,
+        temperature=read_temperature(run, which),
+        batch_size=batch_size,
+        progress=progress,
     )
 
 
@@ -149,7 +167,8 @@ def _require_classes(dataset: Dataset, run: Run) -> None:
     )
 
 
-def _which_weights(run: Run, weights: str | None) -> str:
+def which_weights(run: Run, weights: str | None) -> str:
+    """Return "best" or "last": what was asked for, else what the run's recipe judges by."""
     which = weights or run_config(run).judge
     if which not in ("best", "last"):
         raise UnknownNameError("weights", which, ("best", "last"))

@@ -8,7 +8,19 @@ import traceback
 import typer
 
 from convscope import __version__
-from convscope.cli import catalogue, compare, data, evaluate, ladder, models, predict, runs, train
+from convscope.cli import (
+    catalogue,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    gallery,
+    ladder,
+    models,
+    predict,
+    runs,
+    train,
+)
 from convscope.errors import ConvscopeError, MissingExtraError
 
 app = typer.Typer(
@@ -23,7 +35,9 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("ladder")(ladder.ladder)
 app.command("compare")(compare.compare)
+app.command("doctor")(doctor.doctor)
 app.command("evaluate")(evaluate.evaluate)
+app.command("gallery")(gallery.gallery)
 app.command("predict")(predict.predict)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
@@ -32,6 +46,7 @@ app.add_typer(catalogue.recipes, name="recipes")
 app.command("runs")(runs.runs)
 
 EXTRA_OF = {
+    "cleanlab": "train",
     "imagehash": "train",
     "jax": "jax",
     "jinja2": "train",

@@ -8,6 +8,7 @@ import numpy as np
 
 from convscope.datasets.decode import decode_image
 from convscope.errors import ImageError, RunError
+from convscope.evaluation.calibration import at_temperature
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.storage import atomic_path
@@ -145,6 +146,7 @@ def predict_files(
     spec: InputSpec,
     class_names: list[str],
     *,
+    temperature: float = 1.0,
     batch_size: int,
     progress: Progress,
 ) -> Iterator[ImagePrediction | UnreadableImage]:
@@ -156,6 +158,7 @@ def predict_files(
         spec: The size and channels to which files are decoded: those of the images that the model
             learnt from.
         class_names: In the order of the model's outputs.
+        temperature: Of the probabilities; see `calibration.at_temperature`.
         batch_size: Images at a time.
         progress: Told of each batch.
 
@@ -175,13 +178,17 @@ def predict_files(
                     outcomes.append(None)
                 except ImageError as error:
                     outcomes.append(UnreadableImage(file, str(error)))
-            rows = iter(model.predict_on_batch(np.stack(images)) if images else ())
+            probs = np.zeros((0, len(class_names)), np.float32)
+            if images:
+                said = np.asarray(model.predict_on_batch(np.stack(images)), np.float32)
+                probs = at_temperature(said, temperature)
+            rows = iter(probs)
             for file, unreadable in zip(batch, outcomes, strict=True):
                 if unreadable is not None:
                     yield unreadable
                 else:
-                    probs = map(float, next(rows))
-                    yield ImagePrediction(file, dict(zip(class_names, probs, strict=True)))
+                    numbers = map(float, next(rows))
+                    yield ImagePrediction(file, dict(zip(class_names, numbers, strict=True)))
             step(len(batch))
 
 

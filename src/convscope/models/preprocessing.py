@@ -45,6 +45,16 @@ SCALINGS: dict[str, Scaling] = {
 zero mean and unit spread over ImageNet, "caffe" blue first and zero mean over ImageNet."""
 
 
+RANGES = {
+    "none": "0 to 255",
+    "unit": "0 to 1",
+    "tf": "-1 to 1",
+    "torch": "to mean 0 and spread 1",
+    "caffe": "blue first, less the mean",
+}
+"""What comes of them, in words."""
+
+
 def preprocessing_layers(spec: InputSpec) -> "list[Any]":
     """Return the layers that turn raw pixels into what the network wants to see.
 

@@ -1,0 +1,143 @@
+"""Looking at the images behind a number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from convscope.api.data import load_for
+from convscope.api.models import run_config
+from convscope.datasets.splits import verify_split
+from convscope.errors import ConfigError, RunError, UnknownNameError
+from convscope.progress import Progress, console_progress
+from convscope.run import Run
+from convscope.types import Predictions
+
+Kind = Literal["losses", "suspects", "right"]
+KINDS: tuple[Kind, ...] = ("losses", "suspects", "right")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image, and what a run said about it.
+
+    Attributes:
+        image_id: Its name.
+        class_name: What it is labelled as.
+        answer: What the run takes it for.
+        prob: The probability of the answer, a fraction.
+        prob_label: That of its label.
+    """
+
+    image_id: str
+    class_name: str
+    answer: str
+    prob: float
+    prob_label: float
+
+
+def gallery(
+    run: Run | Path | str,
+    of: Kind = "losses",
+    *,
+    split: Literal["val", "test"] = "val",
+    true: str | None = None,
+    predicted: str | None = None,
+    n: int = 20,
+    picture: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> list[Seen]:
+    """Draw the images that say most about a run, from its saved predictions.
+
+    Args:
+        run: The run or its folder; it has been judged.
+        of: "losses": those that it finds hardest; "suspects": those whose label is probably wrong;
+            "right": those of whose true class it is surest.
+        split: "val" or "test".
+        true: Only images of this class.
+        predicted: Only images that are taken for this class.
+        n: How many at most.
+        picture: Where to; None is `gallery.png` in the run's folder.
+        data_dir: A further place to look for the files of a registered dataset.
+        progress: Told of everything; None draws on standard error.
+
+    Returns:
+        What is drawn, in order.
+
+    Raises:
+        RunError: If the run has not been judged on that split, or no image is like that.
+        UnknownNameError: If there is no such class.
+        DataError: If the images are not those of the run.
+    """
+    from convscope.evaluation.predictions import read_predictions
+    from convscope.report.figures import draw_samples
+
+    progress = progress or console_progress()
+    run = Run.open(run)
+    names = run.class_names
+    for name in (true, predicted):
+        if name is not None and name not in names:
+            raise UnknownNameError("class", name, names)
+    if n < 1:
+        raise ConfigError(f"{n} images are nothing to look at; at least 1")
+    if not run.predictions_file.exists():
+        raise RunError(f"{run.path} has not been judged; run: convscope evaluate {run.path}")
+    said = read_predictions(run.predictions_file)[0].get(split)
+    if said is None:
+        raise RunError(f"{run.path} has not been judged on {split} images")
+    order = _chosen(said, of, names, true, predicted)[:n]
+    if not order:
+        raise RunError(f"no {split} image of {run.path} is like that")
+    answers = said.probs.argmax(axis=1)
+    seen = [
+        Seen(
+            str(said.ids[i]),
+            names[said.labels[i]],
+            names[answers[i]],
+            float(said.probs[i, answers[i]]),
+            float(said.probs[i, said.labels[i]]),
+        )
+        for i in order
+    ]
+    dataset = load_for(run_config(run), data_dir, progress)
+    verify_split(dataset, run.split_file, split)
+    assert dataset.val is not None
+    assert dataset.test is not None
+    # No model runs on them, so this is no opening of the test set.
+    part = dataset.val if split == "val" else dataset.test.open(lambda _: None)
+    place = {str(image_id): index for index, image_id in enumerate(part.ids)}
+    images = np.stack([part.images[place[each.image_id]] for each in seen])
+    captions = [_caption(each) for each in seen]
+    draw_samples(images, captions, Path(picture) if picture else run.gallery_picture)
+    return seen
+
+
+def _chosen(
+    said: Predictions, of: Kind, names: Sequence[str], true: str | None, predicted: str | None
+) -> list[int]:
+    """Return the places of the images, the most telling first."""
+    from convscope.evaluation.suspects import suspect_labels
+
+    if of not in KINDS:
+        raise UnknownNameError("gallery", of, KINDS)
+    if of == "suspects":
+        order = [suspect.index for suspect in suspect_labels(said)]
+    else:
+        of_label = said.probs[np.arange(len(said.labels)), said.labels]
+        order = np.argsort(of_label if of == "losses" else -of_label, kind="stable").tolist()
+    answers = said.probs.argmax(axis=1)
+    return [
+        i
+        for i in order
+        if (true is None or names[said.labels[i]] == true)
+        and (predicted is None or names[answers[i]] == predicted)
+    ]
+
+
+def _caption(seen: Seen) -> str:
+    if seen.answer == seen.class_name:
+        return f"{seen.class_name}\n{seen.prob:.0%} sure"
+    return f"{seen.class_name}?\n{seen.answer} {seen.prob:.0%}"

@@ -1,0 +1,77 @@
+"""`convscope doctor`."""
+
+import dataclasses
+import json as json_format
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convscope.cli._options import DataDir, Json
+
+if TYPE_CHECKING:
+    from convscope.api import Diagnosis
+
+
+def doctor(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN | CONFIG", help="A run (its folder or name), or a YAML file of settings."
+        ),
+    ],
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Find out why a number is bad: look for known traps, show the evidence, name the command.
+
+    Each finding says how sure it is: certain (it is so), likely, possible (worth a look), or note
+    (nothing is wrong). Nothing is trained and the test images stay sealed; a run that was not
+    judged on them is not. Before a run, a file of settings can be looked at.
+
+    Exit code 0, whatever is found; --json for programs.
+
+    For example:
+
+        convscope train --data digits --epochs 3 --out runs/first
+        convscope doctor runs/first
+    """
+    from convscope import api
+
+    found = api.doctor(what, data_dir=data_dir)
+    if json:
+        typer.echo(json_format.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
+        return
+    _print(found, Path(what))
+
+
+def _print(found: "Diagnosis", what: Path) -> None:
+    from rich.text import Text
+
+    from convscope.cli._tables import console
+
+    screen = console()
+    styles = {"certain": "bold red", "likely": "bold yellow", "possible": "yellow", "note": "dim"}
+    for name, finding in found.findings.items():
+        head = Text.assemble(
+            (f"{finding.sure:<9}", styles[finding.sure]), (finding.symptom, "bold")
+        )
+        screen.print(head, soft_wrap=True)
+        screen.print(Text(f"{'':<9}{finding.evidence}"), soft_wrap=True)
+        for remedy in finding.remedies:
+            screen.print(Text(f"{'':<9}{remedy.words}:"), soft_wrap=True)
+            screen.print(Text(f"{'':<11}{remedy.command}", "cyan"), soft_wrap=True)
+        screen.print(Text(f"{'':<9}({name})", "dim"), soft_wrap=True)
+        screen.print()
+    if found.together:
+        screen.print(Text("All of the first remedies in one training:"), soft_wrap=True)
+        screen.print(Text(f"{'':<11}{found.together}", "cyan"), soft_wrap=True)
+        screen.print()
+    n_traps = len(found.findings) + len(found.quiet)
+    if found.alarms:
+        said = f"{len(found.alarms)} of {n_traps} traps found in {what}"
+    else:
+        said = f"{what} is healthy: {n_traps} traps looked for, none found"
+    screen.print(Text(f"{said}."), soft_wrap=True)
+    for name, reason in found.unknown.items():
+        screen.print(Text(f"not looked for: {name} ({reason})", "dim"), soft_wrap=True)

@@ -1,0 +1,76 @@
+"""`convscope gallery`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli._options import DataDir, RunArgument, picture_option
+
+
+class Of(StrEnum):
+    """Which images are shown."""
+
+    LOSSES = "losses"
+    SUSPECTS = "suspects"
+    RIGHT = "right"
+
+
+class Part(StrEnum):
+    """Which part they are taken from."""
+
+    VAL = "val"
+    TEST = "test"
+
+
+def gallery(
+    run: RunArgument,
+    of: Annotated[
+        Of,
+        typer.Option(
+            help="losses: those it finds hardest; suspects: those whose label is probably wrong; "
+            "right: those of whose class it is surest."
+        ),
+    ] = Of.LOSSES,
+    split: Annotated[Part, typer.Option(help="Validation or test images.")] = Part.VAL,
+    true: Annotated[str | None, typer.Option(metavar="CLASS", help="Only of this class.")] = None,
+    predicted: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Only those taken for this class.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many at most.")] = 20,
+    picture: Annotated[Path | None, picture_option("gallery.png in the run")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Look at the images behind a number: the hardest, the mislabelled, one class for another.
+
+    From the saved predictions; no model runs. Labels are suspected by confident learning: the run
+    did not learn these images, and gives another class a probability that it gives to images of
+    that class.
+
+    For example:
+
+        convscope train --data digits --epochs 3 --out runs/seen
+        convscope gallery runs/seen
+        convscope gallery runs/seen --split test --true 8
+    """
+    from convscope import api
+    from convscope.cli._tables import NUMBER, TEXT, print_table
+    from convscope.run import Run
+
+    opened = Run.open(run)
+    seen = api.gallery(
+        opened,
+        of.value,
+        split=split.value,
+        true=true,
+        predicted=predicted,
+        n=n,
+        picture=picture,
+        data_dir=data_dir,
+    )
+    print_table(
+        [("image", TEXT), ("labelled", TEXT), ("answer", TEXT), ("sure", NUMBER)],
+        ([s.image_id, s.class_name, s.answer, f"{s.prob:.0%}"] for s in seen),
+    )
+    typer.echo(f"\npicture  {picture or opened.gallery_picture}")

@@ -1,0 +1,145 @@
+"""What a trap may look at: settings, run, data and network, as far as they exist."""
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from convscope.diagnosis import Remedy, Unknown
+from convscope.evaluation.predictions import read_predictions
+from convscope.models import is_backbone
+from convscope.models.backbones import BACKBONES, Backbone
+from convscope.recipe import RunConfig
+from convscope.run import Run
+from convscope.training.results import read_results
+from convscope.types import Dataset, Predictions, Split
+
+if TYPE_CHECKING:
+    import keras
+
+_OPTIONS = {
+    "model": "--model",
+    "recipe": "--recipe",
+    "epochs": "--epochs",
+    "batch_size": "--batch-size",
+    "image_size": "--image-size",
+    "optimizer.learning_rate": "--lr",
+}
+
+
+@dataclass
+class Case:
+    """A run that was trained, or settings with which one might be.
+
+    Attributes:
+        config: The settings.
+        config_path: Where they are.
+        run: The run; None if there are only settings.
+        dataset: The images, divided into parts.
+        load_network: Loads the trained network; raw pixels to probabilities.
+        load_backbone: Loads the backbone as it was pretrained.
+    """
+
+    config: RunConfig
+    config_path: str
+    run: Run | None
+    dataset: Dataset
+    load_network: "Callable[[Run], keras.Model]"
+    load_backbone: "Callable[[], keras.Model]"
+
+    @property
+    def trained(self) -> Run:
+        """The run.
+
+        Raises:
+            Unknown: If there are only settings.
+        """
+        if self.run is None:
+            raise Unknown("there are settings, but no run yet")
+        return self.run
+
+    @property
+    def judged(self) -> str:
+        """Which weights its predictions are of: "best" or "last"."""
+        return str(self.trained.metrics["weights"])
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """The pretrained backbone; None if the network learns from nothing."""
+        return BACKBONES.get(self.config.model) if is_backbone(self.config.model) else None
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """A row for each epoch in which everything that learns did so, as in `results.csv`."""
+        file = self.trained.results_file
+        if not file.exists():
+            raise Unknown("no epoch has been finished")
+        rows = read_results(file)
+        return [row for row in rows if row["phase"] == rows[-1]["phase"]]
+
+    @cached_property
+    def predictions(self) -> dict[str, Predictions]:
+        """By split, "val" and (if it was opened) "test"."""
+        file = self.trained.predictions_file
+        if not file.exists():
+            raise Unknown(f"it has not been judged; run: convscope evaluate {self.trained.path}")
+        return read_predictions(file)[0]
+
+    @property
+    def val(self) -> Predictions:
+        """What the model said about the validation images."""
+        return self.predictions["val"]
+
+    @property
+    def test(self) -> Predictions:
+        """What the model said about the test images.
+
+        Raises:
+            Unknown: If they are sealed.
+        """
+        if "test" not in self.predictions:
+            raise Unknown("the test images are sealed")
+        return self.predictions["test"]
+
+    @cached_property
+    def parts(self) -> dict[str, Any]:
+        """The parts of the dataset; ids, labels and hashes of the test images are no secret."""
+        return {"train": self.dataset.train, "val": self.dataset.val, "test": self.dataset.test}
+
+    @property
+    def val_images(self) -> Split:
+        """The validation images."""
+        assert self.dataset.val is not None
+        return self.dataset.val
+
+    @cached_property
+    def network(self) -> "keras.Model":
+        """The trained network."""
+        return self.load_network(self.trained)
+
+    @property
+    def class_names(self) -> list[str]:
+        """In the order of the labels."""
+        return self.run.class_names if self.run else list(self.dataset.class_names)
+
+    def again(self, words: str, settings: Mapping[str, Any]) -> Remedy:
+        """Return the remedy that trains anew with some settings changed.
+
+        Args:
+            words: In a few words, as an instruction.
+            settings: By dotted names.
+        """
+        command = ["convscope", "train", "--config", self.config_path]
+        for key, value in settings.items():
+            told = value if isinstance(value, str) else json.dumps(value)
+            if key in _OPTIONS:
+                command += [_OPTIONS[key], told]
+            else:
+                command += ["--set", f"{key}={told}"]
+        return Remedy(words, shlex.join(command), dict(settings))
+
+    def command(self, *words: str) -> str:
+        """Return a command line about the run."""
+        return shlex.join(["convscope", *words, str(self.trained.path)])

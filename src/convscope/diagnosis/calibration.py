@@ -1,0 +1,33 @@
+"""Probabilities that do not mean what they say."""
+
+from convscope.diagnosis import TRAPS, Finding, Remedy
+from convscope.diagnosis._case import Case
+from convscope.evaluation.calibration import (
+    at_temperature,
+    expected_calibration_error,
+    read_temperature,
+)
+
+_OFF = 0.05
+
+
+@TRAPS.register("calibration")
+def calibration(case: Case) -> Finding | None:
+    """Probabilities that are not calibrated: too sure of themselves, or too modest."""
+    val = case.val
+    temperature = read_temperature(case.trained, case.judged)
+    probs = at_temperature(val.probs, temperature)
+    error = expected_calibration_error(probs, val.labels)
+    if error < _OFF:
+        return None
+    sure = float(probs.max(axis=1).mean())
+    right = float((probs.argmax(axis=1) == val.labels).mean())
+    told = "" if temperature == 1 else f" at the temperature {temperature:.2f} that fits best"
+    return Finding(
+        symptom="Its probabilities are not calibrated: it is "
+        + ("too sure." if sure > right else "too modest."),
+        evidence=f"On validation images it says {sure:.0%} on average and is right in "
+        f"{right:.0%}; expected calibration error {error:.3f}{told}.",
+        remedies=(Remedy("fit the temperature on validation images", case.command("evaluate")),),
+        sure="certain",
+    )

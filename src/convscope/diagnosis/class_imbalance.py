@@ -1,0 +1,55 @@
+"""Classes with far fewer images than others."""
+
+import numpy as np
+
+from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
+from convscope.diagnosis._case import Case
+
+_RATIO = 5
+_LOSS = 0.10
+"""Recall of the rare classes below that of the others."""
+
+
+@TRAPS.register("class-imbalance")
+def class_imbalance(case: Case) -> Finding | None:
+    """Class imbalance, and what it costs the rare classes."""
+    names = case.class_names
+    counts = np.bincount(case.parts["train"].labels, minlength=len(names))
+    rarest, commonest = int(counts.argmin()), int(counts.argmax())
+    if counts[commonest] < _RATIO * max(1, counts[rarest]):
+        return None
+    evidence = (
+        f"{counts[commonest]:,} training images of {names[commonest]}, {counts[rarest]:,} of "
+        f"{names[rarest]}"
+    )
+    suffers = None
+    try:
+        val = case.val
+    except Unknown:
+        val = None
+    if val is not None:
+        right = val.probs.argmax(axis=1) == val.labels
+        rare = np.isin(val.labels, np.flatnonzero(counts * _RATIO <= counts[commonest]))
+        if rare.any() and not rare.all():
+            low, high = right[rare].mean(), right[~rare].mean()
+            suffers = high - low > _LOSS
+            evidence += f"; {low:.0%} of the rare classes' validation images right, {high:.0%} of "
+            evidence += "the others'"
+    where = case.config.data_path or case.config.data
+    return Finding(
+        symptom="The classes are of very different size."
+        if not suffers
+        else "The classes are of very different size, and the rare ones suffer from it.",
+        evidence=f"{evidence}.",
+        remedies=(
+            Remedy(
+                "add images of the rare classes; count them with", f"convscope data show {where}"
+            ),
+            *(
+                [Remedy("judge by each class, not by accuracy", case.command("evaluate"))]
+                if case.run is not None
+                else []
+            ),
+        ),
+        sure="likely" if suffers else "possible",
+    )

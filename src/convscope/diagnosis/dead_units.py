@@ -1,0 +1,54 @@
+"""Units that are zero whatever the image."""
+
+from typing import Any
+
+import numpy as np
+
+from convscope.diagnosis import TRAPS, Finding
+from convscope.diagnosis._case import Case
+
+_N_IMAGES = 256
+_SHARE = 0.5
+"""Of a layer's units. Some are idle on so few images in every network."""
+
+
+@TRAPS.register("dead-units")
+def dead_units(case: Case) -> Finding | None:
+    """Dead units: ReLU outputs that are zero for every image, and so never learn again."""
+    import keras
+
+    network = case.network
+    layers = [layer for layer in network.layers if _is_relu(layer)]
+    if case.backbone is not None and not case.config.head.hidden and case.config.head.search:
+        layers = [layer for layer in layers if layer.name.startswith("dense")]
+    if not layers:
+        return None
+    probe = keras.Model(network.inputs, [layer.output for layer in layers])
+    images = np.ascontiguousarray(case.val_images.images[:_N_IMAGES])
+    outputs: Any = probe.predict_on_batch(images)
+    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+    dead = {}
+    for layer, output in zip(layers, outputs, strict=True):
+        values = np.asarray(output, dtype=np.float32)
+        # (batch, rows, columns, units) or (batch, units)
+        idle = values.max(axis=tuple(range(values.ndim - 1))) <= 0
+        if idle.mean() >= _SHARE:
+            dead[layer.name] = (int(idle.sum()), len(idle))
+    if not dead:
+        return None
+    told = ", ".join(f"{n} of {total} in {name}" for name, (n, total) in dead.items())
+    rate = float(f"{case.config.optimizer.learning_rate / 10:.2g}")
+    return Finding(
+        symptom="Units are dead: zero for every image, they get no gradient and never come back.",
+        evidence=f"Over {len(images)} validation images: {told}.",
+        remedies=(case.again("take smaller steps", {"optimizer.learning_rate": rate}),),
+        sure="likely",
+    )
+
+
+def _is_relu(layer: Any) -> bool:
+    import keras
+
+    if isinstance(layer, keras.layers.ReLU):
+        return True
+    return getattr(layer, "activation", None) is keras.activations.relu

@@ -1,0 +1,34 @@
+"""Labels that are probably wrong."""
+
+from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
+from convscope.diagnosis._case import Case
+from convscope.evaluation.suspects import suspect_labels
+
+_GOOD = 0.8
+"""Validation accuracy from which on a network's doubt says something about a label."""
+_SHARE = 0.03
+
+
+@TRAPS.register("label-errors")
+def label_errors(case: Case) -> Finding | None:
+    """Label errors: validation images of which the network is sure that they are another class."""
+    val = case.val
+    accuracy = float((val.probs.argmax(axis=1) == val.labels).mean())
+    if accuracy < _GOOD:
+        raise Unknown(f"a network with {accuracy:.0%} right is no judge of labels")
+    suspects = suspect_labels(val)
+    share = len(suspects) / len(val.labels)
+    if share < _SHARE:
+        return None
+    names = case.class_names
+    told = ", ".join(
+        f"{s.image_id} ({names[s.label]}, rather {names[s.likelier]})" for s in suspects[:3]
+    )
+    look = case.command("gallery")
+    return Finding(
+        symptom="Labels are probably wrong.",
+        evidence=f"{len(suspects):,} of {len(val.labels):,} validation images ({share:.1%}) are "
+        f"labelled as a class that the network, which did not learn them, rules out: {told}.",
+        remedies=(Remedy("look at them and mend the labels", f"{look} --of suspects"),),
+        sure="possible",
+    )

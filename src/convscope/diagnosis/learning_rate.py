@@ -1,0 +1,75 @@
+"""Steps that are too large, or too small."""
+
+import itertools
+import math
+
+from convscope.diagnosis import TRAPS, Finding, Unknown
+from convscope.diagnosis._case import Case
+
+_LEARNT = 0.95
+"""Of the loss of guessing; above it, nothing was learnt."""
+
+
+@TRAPS.register("learning-rate")
+def learning_rate(case: Case) -> Finding | None:
+    """A learning rate that is too high or too low.
+
+    Too high, and the loss is not finite or stays where guessing is; too low, and it moves, but
+    hardly. `convscope doctor --range-test` tries rates and says which.
+    """
+    rate = case.config.optimizer.learning_rate
+    failure = case.trained.state.get("failure", {})
+    lower = case.again("take smaller steps", {"optimizer.learning_rate": _rounded(rate / 10)})
+    if failure.get("kind") == "TrainingError":
+        return Finding(
+            symptom="The learning rate is too high: training diverged.",
+            evidence=f"{_sentence(failure['reason'])} Learning rate {rate:g}.",
+            remedies=(lower,),
+            sure="certain",
+        )
+    rows = case.history
+    guessing = math.log(len(case.class_names))
+    if case.config.label_smoothing:
+        raise Unknown("with softened labels the loss does not tell guessing from learning")
+    losses = [row["loss"] for row in rows]
+    if min(losses) > _LEARNT * guessing:
+        falling = all(b < a for a, b in itertools.pairwise(losses)) and len(rows) > 2
+        higher = {"optimizer.learning_rate": _rounded(10 * rate)}
+        evidence = (
+            f"Training loss {losses[0]:.3f} after the first epoch and {losses[-1]:.3f} after the "
+            f"last; guessing among {len(case.class_names)} classes has {guessing:.3f}. "
+            f"Learning rate {rate:g}."
+        )
+        if falling:
+            return Finding(
+                symptom="The learning rate is too low: the loss moves, but hardly.",
+                evidence=evidence,
+                remedies=(case.again("take larger steps", higher),),
+                sure="likely",
+            )
+        return Finding(
+            symptom="It learns nothing; the learning rate is probably too high.",
+            evidence=evidence,
+            remedies=(lower,),
+            sure="likely",
+        )
+    if losses[-1] > 1.2 * min(losses):
+        return Finding(
+            symptom="The training loss goes up again: the learning rate is probably too high.",
+            evidence=f"It was {min(losses):.3f} after epoch "
+            f"{int(rows[losses.index(min(losses))]['epoch'])} and is {losses[-1]:.3f} at the end. "
+            f"Learning rate {rate:g}.",
+            remedies=(lower,),
+            sure="likely",
+        )
+    return None
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.2g}")
+
+
+def _sentence(text: str) -> str:
+    """Return the first part of an error's line, as a sentence."""
+    told = text.partition(";")[0].strip()
+    return f"{told[:1].upper()}{told[1:]}."

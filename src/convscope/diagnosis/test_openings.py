@@ -1,0 +1,28 @@
+"""A test set that was looked at again and again."""
+
+from convscope.diagnosis import TRAPS, Finding, Remedy
+from convscope.diagnosis._case import Case
+
+
+@TRAPS.register("test-openings")
+def test_openings(case: Case) -> Finding | None:
+    """Test images that were opened more than once.
+
+    After a first look every choice is made knowing the result, and the next result is too good.
+    """
+    openings = case.trained.state.get("test_openings", [])
+    if len(openings) < 2:
+        return None
+    told = ", ".join(f"{o['at'][:16].replace('T', ' ')} by {o['by']}" for o in openings[:4])
+    more = f" and {len(openings) - 4} more" if len(openings) > 4 else ""
+    return Finding(
+        symptom="The test images were opened more than once.",
+        evidence=f"{len(openings)} times: {told}{more}.",
+        remedies=(
+            Remedy(
+                "report the first result; while choosing, leave them sealed",
+                f"convscope train --config {case.config_path} --no-test",
+            ),
+        ),
+        sure="certain",
+    )

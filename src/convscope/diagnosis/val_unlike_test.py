@@ -1,0 +1,42 @@
+"""Validation images that are not like the test images."""
+
+import numpy as np
+
+from convscope.diagnosis import TRAPS, Finding, Remedy
+from convscope.diagnosis._case import Case
+
+_SURE = 1e-3
+_POINTS = 0.01
+
+
+@TRAPS.register("val-unlike-test")
+def val_unlike_test(case: Case) -> Finding | None:
+    """Validation that is not like test: accuracy or the mix of classes differ beyond chance.
+
+    Choices that were made on the one then do not hold on the other.
+    """
+    from scipy.stats import chi2_contingency
+
+    val, test = case.val, case.test
+    right = [part.probs.argmax(axis=1) == part.labels for part in (val, test)]
+    accuracies = [float(each.mean()) for each in right]
+    n_classes = val.probs.shape[1]
+    counts = np.stack([np.bincount(part.labels, minlength=n_classes) for part in (val, test)])
+    counts = counts[:, counts.sum(axis=0) > 0]
+    mixed = float(chi2_contingency(counts).pvalue) if counts.shape[1] > 1 else 1.0
+    table = np.array([[each.sum(), len(each) - each.sum()] for each in right])
+    differ = float(chi2_contingency(table).pvalue) if table.sum(axis=0).all() else 1.0
+    apart = abs(accuracies[0] - accuracies[1])
+    if mixed > _SURE and (differ > _SURE or apart < _POINTS):
+        return None
+    where = case.config.data_path or case.config.data
+    evidence = f"Accuracy {accuracies[0]:.1%} on validation images, {accuracies[1]:.1%} on test "
+    evidence += f"images (chance makes this in {max(differ, 1e-6):.2g} of cases)."
+    if mixed <= _SURE:
+        evidence += " The classes have other shares in the two."
+    return Finding(
+        symptom="Validation images are not like test images.",
+        evidence=evidence,
+        remedies=(Remedy("look at how the parts were made", f"convscope data show {where}"),),
+        sure="likely",
+    )

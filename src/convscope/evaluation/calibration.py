@@ -1,0 +1,203 @@
+"""Whether probabilities mean what they say, and a temperature that makes them do so."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from convscope.errors import RunError, ShapeError
+from convscope.evaluation.metrics import check_probs
+from convscope.run import Run
+from convscope.types import FloatArray, IntArray, Predictions
+
+N_BINS = 15
+_TEMPERATURES = (0.05, 20.0)
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Answers of about one confidence.
+
+    Attributes:
+        low: The least confidence in it, a fraction.
+        high: The greatest.
+        n_images: How many answers; 0 leaves the rest undefined (nan).
+        confidence: Their mean probability.
+        accuracy: How many of them are right, a fraction.
+    """
+
+    low: float
+    high: float
+    n_images: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(
+    probs: FloatArray, labels: IntArray, *, n_bins: int = N_BINS
+) -> list[ReliabilityBin]:
+    """Return, for answers of each confidence, how often they are right.
+
+    Args:
+        probs: Shape (n_images, n_classes), rows sum to 1.
+        labels: Shape (n_images,), class indices in [0, n_classes).
+        n_bins: Equal-width confidence bins over (0, 1], at least 1.
+
+    Raises:
+        ShapeError: If `probs` are no probabilities, or the lengths differ.
+    """
+    check_probs(probs, labels)
+    if n_bins < 1:
+        raise ShapeError(f"{n_bins} bins; at least 1")
+    confidence = probs.max(axis=1).astype(np.float64)
+    right = probs.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, n_bins + 1)
+    # A confidence of exactly an edge belongs to the bin below it.
+    place = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+    bins = []
+    for index in range(n_bins):
+        inside = place == index
+        n = int(inside.sum())
+        mean = float(confidence[inside].mean()) if n else float("nan")
+        share = float(right[inside].mean()) if n else float("nan")
+        bins.append(ReliabilityBin(float(edges[index]), float(edges[index + 1]), n, mean, share))
+    return bins
+
+
+def expected_calibration_error(
+    probs: FloatArray, labels: IntArray, *, n_bins: int = N_BINS
+) -> float:
+    """Return the mean gap between confidence and accuracy.
+
+    Args:
+        probs: Shape (n_images, n_classes), rows sum to 1. Logits are refused, not converted.
+        labels: Shape (n_images,), class indices in [0, n_classes).
+        n_bins: Equal-width confidence bins over (0, 1], at least 1.
+
+    Returns:
+        A fraction in [0, 1], not percent; 0 is perfectly calibrated.
+
+    Raises:
+        ShapeError: If the lengths differ or `probs` are no probabilities.
+
+    References:
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+
+    Examples:
+        >>> probs = np.array([[0.8, 0.2]] * 5, dtype=np.float32)
+        >>> round(expected_calibration_error(probs, np.array([0, 0, 0, 0, 1])), 4)
+        0.0
+        >>> round(expected_calibration_error(probs, np.array([0, 0, 1, 1, 1])), 4)
+        0.4
+    """
+    found = [each for each in reliability(probs, labels, n_bins=n_bins) if each.n_images]
+    return sum(b.n_images * abs(b.confidence - b.accuracy) for b in found) / len(labels)
+
+
+def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:
+    """Return probabilities as if the logits had been divided by a temperature.
+
+    The order of the classes stays, so every answer does. A probability that float32 rounded to 0
+    counts as the smallest that it can hold.
+
+    Args:
+        probs: Shape (n_images, n_classes), rows sum to 1.
+        temperature: Above 1 makes modest, below 1 sure; 1 changes nothing.
+
+    Returns:
+        Shape (n_images, n_classes), float32, rows sum to 1.
+    """
+    if temperature == 1:
+        return probs
+    logits = np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float32).tiny)) / temperature
+    logits -= logits.max(axis=1, keepdims=True)
+    scaled = np.exp(logits)
+    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def fit_temperature(probs: FloatArray, labels: IntArray) -> float:
+    """Return the temperature with the least cross-entropy.
+
+    Labels count as right in all but one of two more images than there are, as in Platt's scaling:
+    otherwise a network without a mistake among few images would be taken for infallible.
+
+    Args:
+        probs: Of images that were not learnt: validation images. Shape (n_images, n_classes).
+        labels: Shape (n_images,).
+
+    Returns:
+        In [0.05, 20].
+
+    Raises:
+        ShapeError: If the lengths differ or `probs` are no probabilities.
+
+    References:
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017;
+        Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
+    """
+    from scipy.optimize import minimize_scalar
+
+    check_probs(probs, labels)
+    n_images, n_classes = probs.shape
+    rows = np.arange(n_images)
+    logs = np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float32).tiny))
+    wrong = 1 / (n_images + 2)
+
+    def loss(log_temperature: float) -> float:
+        logits = logs / np.exp(log_temperature)
+        logits -= logits.max(axis=1, keepdims=True)
+        log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        right = log_probs[rows, labels]
+        others = (log_probs.sum(axis=1) - right) / max(1, n_classes - 1)
+        return -float((1 - wrong) * right.mean() + wrong * others.mean())
+
+    low, high = np.log(_TEMPERATURES)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))
+
+
+def calibration_errors(predictions: Predictions, temperature: float) -> dict[str, float]:
+    """Return the expected calibration error as it is, and at a temperature; for `metrics.json`."""
+    probs, labels = predictions.probs, predictions.labels
+    return {
+        "calibration_error": expected_calibration_error(probs, labels),
+        "calibration_error_at_temperature": expected_calibration_error(
+            at_temperature(probs, temperature), labels
+        ),
+    }
+
+
+def write_temperature(temperature: float, run: Run, which: str) -> None:
+    """Store in a run the temperature of its weights "best" or "last".
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    content = {
+        "temperature": round(temperature, 4),
+        **{"weights": which, "weights_sha256": run.weights_sha256(which)},
+    }
+    run.write_json(run.calibration_file, content)
+
+
+def read_temperature(run: Run, which: str) -> float:
+    """Return the temperature that is stored in a run for weights; 1 if none is.
+
+    It holds for those that it was fitted on: after further training it counts as none.
+
+    Raises:
+        RunError: If the file is damaged.
+    """
+    file = run.calibration_file
+    if not file.exists():
+        return 1.0
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        temperature, digest = float(content["temperature"]), content["weights_sha256"]
+        if not _TEMPERATURES[0] <= temperature <= _TEMPERATURES[1]:
+            raise ValueError
+    except (OSError, ValueError, TypeError, KeyError):
+        raise RunError(
+            f"{file} is damaged; write it again: convscope evaluate {run.path}"
+        ) from None
+    return temperature if run.weights_sha256(which) == digest else 1.0

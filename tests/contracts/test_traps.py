@@ -1,0 +1,326 @@
+"""Every trap: found where it was laid, quiet where it was not, its remedy a command that exists."""
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from convscope import api
+from convscope.cli._main import app
+from convscope.diagnosis import TRAPS, Diagnosis
+from convscope.evaluation.predictions import read_predictions, save_predictions
+from convscope.models.backbones import BACKBONES
+from convscope.progress import Progress
+from convscope.run import Run
+from convscope.training.results import read_results, write_results
+from convscope.types import Predictions
+
+
+def doctor(path: Path) -> Diagnosis:
+    return api.doctor(path, progress=Progress())
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory) -> Path:
+    """A run that does what it should: trained until it got no better, judged once."""
+    out = tmp_path_factory.mktemp("healthy") / "run"
+    settings = {"augment.crop": 0.125, "schedule.name": "cosine"}
+    api.train(
+        "cnn-functional",
+        data="digits",
+        epochs=20,
+        lr=3e-3,
+        settings=settings,
+        precision="float32",
+        out=out,
+        progress=Progress(),
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory) -> Path:
+    """A frozen backbone, whose weights file is one of random weights."""
+    folder = tmp_path_factory.mktemp("frozen")
+    backbone = BACKBONES.get("mobilenet_v2")
+    keras.utils.set_random_seed(1)
+    weights = folder / "trunk.weights.h5"
+    backbone.build((64, 64, 3)).save_weights(weights)
+    api.train(
+        "mobilenet_v2",
+        data="digits",
+        recipe="tutorial-transfer",
+        epochs=1,
+        weights=weights,
+        out=folder / "run",
+        progress=Progress(),
+    )
+    return folder / "run"
+
+
+def change_config(run: Path, **changes: object) -> None:
+    file = run / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    for key, value in changes.items():
+        group, _, name = key.partition("__")
+        if name:
+            config[group][name] = value
+        else:
+            config[group] = value
+    file.write_text(yaml.safe_dump(config))
+
+
+def change_results(run: Path, **columns: list[float]) -> None:
+    """Replace columns of results.csv, and keep as many rows as they are long."""
+    file = run / "results.csv"
+    rows = read_results(file)[: len(next(iter(columns.values())))]
+    for index, row in enumerate(rows):
+        row.update({name: values[index] for name, values in columns.items()})
+    write_results(rows, file)
+
+
+def change_predictions(run: Path, change: Callable[[Predictions], Predictions]) -> None:
+    file = run / "predictions.parquet"
+    said, about = read_predictions(file)
+    about.pop("classes")
+    changed = {name: change(each) for name, each in said.items()}
+    save_predictions(changed, Run(run).class_names, file, about=about)
+
+
+def change_state(run: Path, **changes: object) -> None:
+    Run(run).record(**changes)
+
+
+def over_fitting(run: Path) -> None:
+    change_results(
+        run,
+        loss=[1.0, 0.5, 0.2, 0.1, 0.05],
+        accuracy=[0.6, 0.8, 0.9, 0.97, 0.99],
+        val_loss=[1.0, 0.7, 0.6, 0.8, 1.1],
+        val_accuracy=[0.6, 0.7, 0.75, 0.74, 0.73],
+    )
+
+
+def under_fitting(run: Path) -> None:
+    change_config(run, schedule__name="constant")
+    losses = [2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.8]
+    accuracies = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65]
+    change_results(run, loss=losses, val_loss=losses, accuracy=accuracies, val_accuracy=accuracies)
+
+
+def diverged(run: Path) -> None:
+    reason = "the loss is nan in epoch 3, batch 7: training diverged; start anew with a lower --lr"
+    change_state(run, status="failed", failure={"kind": "TrainingError", "reason": reason})
+
+
+def dead(run: Path) -> None:
+    network = keras.saving.load_model(run / "weights/last.keras")
+    layer = next(
+        each
+        for each in network.layers
+        if getattr(each, "activation", None) is keras.activations.relu
+    )
+    kernel, bias = layer.get_weights()
+    bias[: len(bias) * 3 // 4] = -1e3
+    layer.set_weights([kernel, bias])
+    network.save(run / "weights/last.keras")
+
+
+def too_sure(run: Path) -> None:
+    """Probabilities of which no temperature makes sense: sure, and right in half of all cases."""
+    rng = np.random.default_rng(1)
+
+    def change(said: Predictions) -> Predictions:
+        probs = np.full_like(said.probs, 1e-4)
+        off = rng.random(len(said.labels)) < 0.5
+        guess = np.where(off, (said.labels + 1) % 10, said.labels)
+        probs[np.arange(len(guess)), guess] = 1 - 9e-4
+        return Predictions(probs, said.labels, said.ids, said.split)
+
+    change_predictions(run, change)
+
+
+def wrong_labels(run: Path) -> None:
+    def change(said: Predictions) -> Predictions:
+        labels = said.labels.copy()
+        labels[::10] = (labels[::10] + 3) % 10
+        return Predictions(said.probs, labels, said.ids, said.split)
+
+    change_predictions(run, change)
+
+
+def easier_test(run: Path) -> None:
+    def change(said: Predictions) -> Predictions:
+        probs = np.full_like(said.probs, 0.01)
+        guess = said.labels.copy()
+        if said.split == "val":
+            guess[::3] = (guess[::3] + 1) % 10
+        probs[np.arange(len(guess)), guess] = 0.91
+        return Predictions(probs, said.labels, said.ids, said.split)
+
+    change_predictions(run, change)
+
+
+def opened_twice(run: Path) -> None:
+    (opening,) = Run(run).state["test_openings"]
+    change_state(run, test_openings=[opening, {**opening, "by": "evaluate"}])
+
+
+def a_like_run_beside(run: Path) -> None:
+    other = run.parent / "other"
+    shutil.copytree(run, other)
+    change_config(other, optimizer__learning_rate=2e-3)
+
+    def change(said: Predictions) -> Predictions:
+        probs = said.probs.copy()
+        right = np.flatnonzero(probs.argmax(axis=1) == said.labels)[:2]
+        probs[right] = np.roll(probs[right], 1, axis=1)
+        return Predictions(probs, said.labels, said.ids, said.split)
+
+    change_predictions(other, change)
+
+
+def other_scaling(run: Path) -> None:
+    change_config(run, backbone__scaling="unit")
+
+
+def as_it_is(run: Path) -> None:
+    """The tutorial's way is the trap."""
+
+
+def changed_statistics(run: Path) -> None:
+    network = keras.saving.load_model(run / "weights/last.keras")
+    trunk = next(each for each in network.layers if isinstance(each, keras.Model))
+    layer = next(each for each in trunk.layers if isinstance(each, keras.layers.BatchNormalization))
+    layer.set_weights(
+        [*layer.get_weights()[:2], layer.get_weights()[2] + 1, layer.get_weights()[3]]
+    )
+    network.save(run / "weights/last.keras")
+
+
+IN_A_RUN = {
+    "calibration": too_sure,
+    "dead-units": dead,
+    "label-errors": wrong_labels,
+    "learning-rate": diverged,
+    "over-fitting": over_fitting,
+    "small-difference": a_like_run_beside,
+    "test-openings": opened_twice,
+    "under-fitting": under_fitting,
+    "val-unlike-test": easier_test,
+}
+WITH_A_BACKBONE = {
+    "frozen-batchnorm": changed_statistics,
+    "scaling": other_scaling,
+    "small-input": as_it_is,
+}
+
+
+def folder_with_leak(path: Path) -> Path:
+    rng = np.random.default_rng(5)
+    for part, n in (("train", 20), ("val", 5), ("test", 5)):
+        for name in ("left", "right"):
+            (path / part / name).mkdir(parents=True)
+            for index in range(n):
+                pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(path / part / name / f"{index}.png")
+    shutil.copy(path / "train/left/3.png", path / "test/left/copy.png")
+    return path
+
+
+def folder_unbalanced(path: Path) -> Path:
+    rng = np.random.default_rng(5)
+    for part, counts in (("train", (60, 6)), ("val", (5, 5)), ("test", (5, 5))):
+        for name, n in zip(("many", "few"), counts, strict=True):
+            (path / part / name).mkdir(parents=True)
+            for index in range(n):
+                pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(path / part / name / f"{index}.png")
+    return path
+
+
+IN_A_FOLDER = {"class-imbalance": folder_unbalanced, "leaks": folder_with_leak}
+
+
+def test_every_trap_is_laid_somewhere_here():
+    laid = [*IN_A_RUN, *WITH_A_BACKBONE, *IN_A_FOLDER]
+    assert sorted(laid) == TRAPS.names()
+
+
+def test_a_healthy_run_is_called_healthy(healthy):
+    found = doctor(healthy)
+    assert found.alarms == []
+    assert found.unknown == {}
+    assert len(found.quiet) + len(found.findings) == len(TRAPS.names())
+
+
+def check_words(found: Diagnosis, name: str) -> None:
+    finding = found.findings[name]
+    assert finding.symptom.endswith(".")
+    assert any(character.isdigit() for character in finding.evidence) or name == "scaling"
+    assert finding.remedies
+    commands = {command.name for command in app.registered_commands}
+    commands |= {group.name for group in app.registered_groups}
+    for remedy in finding.remedies:
+        program, command, *_ = shlex.split(remedy.command)
+        assert program == "convscope"
+        assert command in commands
+
+
+@pytest.mark.parametrize("name", IN_A_RUN)
+def test_a_trap_in_a_run_is_found_and_no_other(name, healthy, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(healthy, run)
+    IN_A_RUN[name](run)
+    found = doctor(run)
+    assert name in found.findings
+    check_words(found, name)
+    # What was done shows from two sides: the stored temperature no longer fits.
+    sides = {
+        "calibration": {"label-errors"},
+        "dead-units": {"calibration"},
+        "label-errors": {"calibration"},
+        "val-unlike-test": {"calibration"},
+    }
+    others = set(found.alarms) - {name} - sides.get(name, set())
+    assert others == set()
+
+
+@pytest.mark.parametrize("name", WITH_A_BACKBONE)
+def test_a_trap_of_a_backbone_is_found(name, frozen, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(frozen, run)
+    WITH_A_BACKBONE[name](run)
+    found = doctor(run)
+    assert name in found.findings
+    check_words(found, name)
+    assert found.findings[name].sure == "certain"
+
+
+def test_the_statistics_of_a_frozen_backbone_are_found_unchanged(frozen):
+    assert "frozen-batchnorm" in doctor(frozen).quiet
+
+
+@pytest.mark.parametrize("name", IN_A_FOLDER)
+def test_a_trap_in_the_data_is_found_before_there_is_a_run(name, tmp_path):
+    folder = IN_A_FOLDER[name](tmp_path / "images")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"data: folder\ndata_path: {json.dumps(str(folder))}\nimage_size: 16\n")
+    found = doctor(config)
+    assert found.alarms == [name]
+    check_words(found, name)
+    assert "over-fitting" in found.unknown
+
+
+def test_the_remedies_of_the_tutorials_way_are_one_command(frozen):
+    found = doctor(frozen)
+    assert {"scaling", "small-input"} <= set(found.alarms)
+    assert "--image-size 160" in found.together
+    assert "--set backbone.scaling=own" in found.together
