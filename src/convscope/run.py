@@ -114,6 +114,11 @@ class Run:
         return self.path / "samples.png"
 
     @property
+    def explanations_dir(self) -> Path:
+        """Pages that show how the network looks at an image."""
+        return self.path / "explanations"
+
+    @property
     def gallery_picture(self) -> Path:
         """Images behind a number, as `convscope gallery` drew them last."""
         return self.path / "gallery.png"

@@ -12,10 +12,12 @@ from PIL import Image
 import convscope
 from convscope import Progress, Run
 from convscope.errors import ConfigError, RunError, StorageError, UnknownNameError
+from convscope.evaluation.calibration import at_temperature, read_temperature
 from convscope.evaluation.predictions import read_predictions
 from convscope.types import ImagePrediction, UnreadableImage
 
 FILES = {
+    "calibration.json",
     *("run.json", "config.yaml", "classes.json", "environment.json", "split.csv", "results.csv"),
     *("metrics.json", "predictions.parquet", "curves.png", "confusion_matrix.png"),
     *("confusion_matrix.csv", "samples.png", "weights/best.keras", "weights/last.keras"),
@@ -90,7 +92,11 @@ def test_a_file_is_judged_as_the_same_image_of_the_test_set(tmp_path, digits_run
     assert about["weights_sha256"] == run.weights_sha256("last")
     files = save_test_images(tmp_path)
     found = probs_of(convscope.predict(run, files, batch_size=100, progress=Progress()))
-    np.testing.assert_allclose(found, saved["test"].probs, atol=1e-5)
+    temperature = read_temperature(run, "last")
+    assert temperature != 1
+    wanted = at_temperature(saved["test"].probs, temperature)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    np.testing.assert_array_equal(found.argmax(axis=1), saved["test"].probs.argmax(axis=1))
     right = (found.argmax(axis=1) == saved["test"].labels).mean()
     assert right == pytest.approx(run.metrics["test"]["accuracy"], abs=1e-9)
 

@@ -7,17 +7,20 @@ from convscope.api.climbing import ladder
 from convscope.api.comparing import compare, compare_runs
 from convscope.api.data import check, load
 from convscope.api.diagnosing import doctor
+from convscope.api.explaining import explain
 from convscope.api.judging import evaluate, predict
 from convscope.api.looking import Seen, gallery
 from convscope.api.models import build_model, describe, input_spec, run_config
 from convscope.api.training import train
 from convscope.diagnosis import Diagnosis
 from convscope.report.comparison import Comparison
+from convscope.report.explanation_page import Explanation
 from convscope.report.rungs import Ladder
 
 __all__ = [
     "Comparison",
     "Diagnosis",
+    "Explanation",
     "Ladder",
     "Seen",
     "build_model",
@@ -27,6 +30,7 @@ __all__ = [
     "describe",
     "doctor",
     "evaluate",
+    "explain",
     "gallery",
     "input_spec",
     "ladder",

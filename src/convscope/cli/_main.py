@@ -14,6 +14,7 @@ from convscope.cli import (
     data,
     doctor,
     evaluate,
+    explain,
     gallery,
     ladder,
     models,
@@ -37,6 +38,7 @@ app.command("ladder")(ladder.ladder)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
 app.command("gallery")(gallery.gallery)
 app.command("predict")(predict.predict)
 app.add_typer(data.app, name="data")

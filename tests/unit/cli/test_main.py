@@ -34,7 +34,7 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_all_commands_are_there():
     wanted = {"train", "evaluate", "predict", "data", "models", "datasets", "recipes", "runs"}
-    wanted |= {"compare", "doctor", "gallery", "ladder"}
+    wanted |= {"compare", "doctor", "explain", "gallery", "ladder"}
     assert {path[0] for path in COMMANDS if path} == wanted
     assert {("data", "show"), ("data", "check"), ("models", "show")} <= set(COMMANDS)
 

@@ -1,0 +1,53 @@
+"""`convscope explain`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convscope.cli._options import RunArgument, SavedWeights
+
+
+def explain(
+    run: RunArgument,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders, glob patterns.")
+    ],
+    class_name: Annotated[
+        str | None,
+        typer.Option("--class", metavar="CLASS", help="What speaks for it. Default: the answer."),
+    ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose feature map Grad-CAM looks at; see 'convscope models show'. Default: the "
+            "last one larger than a point."
+        ),
+    ] = None,
+    weights: SavedWeights = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the pages. Default: explanations in the run.")
+    ] = None,
+) -> None:
+    """Look inside: what the network looks at in your images, and what each layer makes of them.
+
+    A page for each image: the answer; what speaks for it (Grad-CAM, and what is lost when a part is
+    covered); the first filters; and step by step each convolution and pooling with the arithmetic
+    of its size and its feature maps. One file each, no network needed.
+    """
+    from convscope import api
+    from convscope.cli._tables import NUMBER, TEXT, print_table
+
+    found = api.explain(run, images, class_name=class_name, layer=layer, weights=weights, out=out)
+    print_table(
+        [("image", TEXT), ("answer", TEXT), ("sure", NUMBER), ("page", TEXT)],
+        (
+            [
+                each.prediction.path,
+                each.prediction.class_name,
+                f"{each.prediction.probs[each.prediction.class_name]:.0%}",
+                each.page,
+            ]
+            for each in found
+        ),
+    )

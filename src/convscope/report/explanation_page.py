@@ -1,0 +1,292 @@
+"""The page that shows how a network looks at an image."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convscope.models.geometry import LayerGeometry
+from convscope.report.page import Block, Page, Picture, Section, Table, Text
+from convscope.types import FloatArray, ImagePrediction, UInt8Array
+
+_SIDE = 320
+"""Pixels of the large pictures."""
+_TILE, _GAP = 88, 6
+"""Pixels of a feature map in a strip, and between two of them."""
+_TOP = 5
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a layer made of the image.
+
+    Attributes:
+        geometry: Its line in the geometry sheet.
+        maps: Shape (n, rows, columns): the channels that differ most over the image.
+        idle: The share of its channels that are the same everywhere.
+    """
+
+    geometry: LayerGeometry
+    maps: FloatArray
+    idle: float
+
+    @classmethod
+    def of(cls, geometry: LayerGeometry, values: FloatArray, n: int) -> "Step":
+        """Return the step of a layer from its output.
+
+        Args:
+            geometry: Its line in the geometry sheet.
+            values: Shape (rows, columns, channels).
+            n: How many channels are kept.
+        """
+        spread = values.std(axis=(0, 1))
+        most = np.argsort(-spread, kind="stable")[:n]
+        return cls(geometry, np.moveaxis(values[..., most], -1, 0), float((spread == 0).mean()))
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How a network looks at an image.
+
+    Attributes:
+        prediction: What it says.
+        class_name: The class that is spoken for.
+        image: Shape (height, width, channels), uint8, as the network got it.
+        layer: Whose feature map Grad-CAM looked at.
+        gradcam: Shape (rows, columns), in [0, 1]; see `explain.gradcam`.
+        occlusion: Shape (n, n), in [-1, 1]; see `explain.occlusion`.
+        steps: What each layer made of the image, in the order of the data.
+        filters: The name of the first convolution, and its filters; see `explain.filters`.
+        page: Where the page is.
+    """
+
+    prediction: ImagePrediction
+    class_name: str
+    image: UInt8Array
+    layer: str
+    gradcam: FloatArray
+    occlusion: FloatArray
+    steps: tuple[Step, ...]
+    filters: tuple[str, FloatArray]
+    page: Path
+
+
+def explanation_page(explanation: Explanation, run: str) -> Page:
+    """Return the page of an explanation.
+
+    Args:
+        explanation: What was found.
+        run: The run's name.
+    """
+    it = explanation
+    said, name = it.prediction, it.class_name
+    sure = said.probs[said.class_name]
+    height, width = it.image.shape[:2]
+    best = [[label, f"{prob:.1%}"] for label, prob in said.top(_TOP)]
+    seen: list[Block] = [
+        _picture(
+            _enlarged(it.image),
+            f"The image at {width} x {height} pixels.",
+            f"What the network sees: {width} x {height} pixels.",
+        ),
+        Table(("class", "probability"), best, "The most probable classes"),
+    ]
+    why: list[Block] = [
+        _picture(
+            _overlaid(it.image, it.gradcam),
+            f"The image with the parts that speak for {name} lit up, {place(it.gradcam)}.",
+            f"What speaks for {name} lies {place(it.gradcam)}."
+            if it.gradcam.any()
+            else f"Nothing in this image speaks for {name}.",
+            f"Grad-CAM at {it.layer}, {it.gradcam.shape[0]} x {it.gradcam.shape[1]}.",
+        ),
+        _picture(
+            _overlaid(it.image, np.maximum(it.occlusion, 0)),
+            f"The image with the parts lit up without which {name} is less probable.",
+            _lost(it.occlusion, name),
+            "A grey square of a quarter of the side moves over the image; lit up is what is lost.",
+        ),
+    ]
+    filters, kernels = it.filters
+    n_filters, rows, columns, channels = kernels.shape
+    first: list[Block] = []
+    if channels in (1, 3):
+        first.append(
+            _picture(
+                _grid([_small(kernel) for kernel in kernels[:64]]),
+                f"{min(64, n_filters)} filters of {rows} x {columns} pixels.",
+                f"The first convolution, {filters}, looks for these {n_filters} patterns.",
+                "Each filter stretched to its own range; middle grey is no weight.",
+            )
+        )
+    return Page(
+        title=f"{said.path.name}, seen by {run}",
+        about="What it says, what speaks for it, and what each layer makes of the image",
+        verdict=f"It is taken for {said.class_name}, {sure:.0%} sure.",
+        sections=[
+            Section("The answer", seen),
+            Section(f"What speaks for {name}", why),
+            *([Section("The first filters", first)] if first else []),
+            Section("Step by step", [_explained(step) for step in it.steps] or [_nothing()]),
+        ],
+    )
+
+
+def place(heat: FloatArray) -> str:
+    """Say where in the image most of a map's weight lies.
+
+    Examples:
+        >>> heat = np.zeros((4, 4), np.float32)
+        >>> heat[0, 3] = 1
+        >>> place(heat), place(np.ones((4, 4), np.float32))
+        ('in the upper right', 'all over the image')
+    """
+    total = float(heat.sum())
+    if total <= 0:
+        return "nowhere"
+    rows, columns = heat.shape
+    # Half of the weight in more than a third of the image is no place.
+    largest = np.sort(heat.ravel())[::-1].cumsum()
+    if (int(np.searchsorted(largest, total / 2)) + 1) / heat.size > 1 / 3:
+        return "all over the image"
+    down = float((heat.sum(axis=1) * (np.arange(rows) + 0.5)).sum() / total / rows)
+    across = float((heat.sum(axis=0) * (np.arange(columns) + 0.5)).sum() / total / columns)
+    vertical = "upper" if down < 0.4 else "lower" if down > 0.6 else ""
+    horizontal = "left" if across < 0.4 else "right" if across > 0.6 else ""
+    if not vertical and not horizontal:
+        return "in the middle"
+    if not vertical:
+        return f"on the {horizontal}"
+    return f"in the {vertical} {horizontal or 'part'}"
+
+
+def _lost(occlusion: FloatArray, name: str) -> str:
+    most = float(occlusion.max())
+    if most < 0.01:
+        return f"Covered anywhere, it stays {name}."
+    where = place(np.maximum(occlusion, 0))
+    return f"Covered {where}, {name} loses up to {100 * most:.0f} points of probability."
+
+
+def _explained(step: Step) -> Picture:
+    geometry = step.geometry
+    n = len(step.maps)
+    before, after = (" x ".join(map(str, s)) for s in (geometry.input_shape, geometry.output_shape))
+    caption = f"{geometry.name}: {_does(geometry)}. {before} becomes {after}."
+    more = [f"{geometry.formula}."] if geometry.formula else []
+    if geometry.receptive_field is not None:
+        high, wide = geometry.receptive_field
+        more.append(f"Each value depends on {high} x {wide} pixels.")
+    if step.idle:
+        more.append(f"{step.idle:.0%} of its channels are the same all over this image.")
+    strip = _strip([_mapped(each) for each in step.maps])
+    alt = f"{n} feature maps of {geometry.name}, {geometry.output_shape[0]} x "
+    return _picture(strip, f"{alt}{geometry.output_shape[1]} values each.", caption, " ".join(more))
+
+
+def _does(geometry: LayerGeometry) -> str:
+    """Say what a layer does, in a few words."""
+    if geometry.kernel is None:
+        return {"ReLU": "keeps what is positive"}.get(geometry.kind, geometry.kind)
+    high, wide = geometry.kernel
+    window = f"{high} x {wide}"
+    step = (
+        ""
+        if geometry.stride is None or geometry.stride == (1, 1)
+        else f", every {max(geometry.stride)}"
+    )
+    edge = ", zeros around the edge" if geometry.padding not in (None, (0, 0)) else ""
+    what = {
+        "Conv2D": f"convolution with windows of {window}",
+        "DepthwiseConv2D": f"convolution of each channel with windows of {window}",
+        "SeparableConv2D": f"separable convolution with windows of {window}",
+        "MaxPooling2D": f"the largest of each {window}",
+        "AveragePooling2D": f"the mean of each {window}",
+    }.get(geometry.kind, f"{geometry.kind} with windows of {window}")
+    return f"{what}{step}{edge}"
+
+
+def _nothing() -> Text:
+    return Text("This network has no layer with a feature map to show.")
+
+
+def _mapped(values: FloatArray) -> UInt8Array:
+    """Return a feature map as a picture of (tile, tile, 3)."""
+    from matplotlib import colormaps
+
+    low, high = float(values.min()), float(values.max())
+    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    coloured = (255 * np.asarray(colormaps["viridis"](scaled))[..., :3]).astype(np.uint8)
+    return _resized(coloured, _TILE, _TILE)
+
+
+def _small(kernel: FloatArray) -> UInt8Array:
+    pixels = (255 * kernel).astype(np.uint8)
+    return _resized(pixels if pixels.shape[-1] == 3 else pixels.repeat(3, axis=-1), 40, 40)
+
+
+def _overlaid(image: UInt8Array, heat: FloatArray) -> UInt8Array:
+    """Return the image with what is hot in colour, and the rest in grey."""
+    from matplotlib import colormaps
+
+    base = _enlarged(image)
+    height, width = base.shape[:2]
+    top = float(heat.max())
+    scaled = heat / top if top > 0 else heat
+    from PIL import Image
+
+    wide = Image.fromarray(scaled.astype(np.float32)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    strength = np.clip(np.asarray(wide), 0, 1)
+    colours = np.asarray(colormaps["inferno"](strength))[..., :3] * 255
+    grey = base.mean(axis=-1, keepdims=True)
+    share = 0.75 * strength[..., None]
+    return np.asarray((1 - share) * (0.6 * grey + 0.4 * base) + share * colours, dtype=np.uint8)
+
+
+def _enlarged(image: UInt8Array) -> UInt8Array:
+    height, width = image.shape[:2]
+    factor = _SIDE / max(height, width)
+    rgb = image if image.shape[-1] == 3 else image.repeat(3, axis=-1)
+    return _resized(rgb, round(factor * height), round(factor * width))
+
+
+def _resized(pixels: UInt8Array, height: int, width: int) -> UInt8Array:
+    from PIL import Image
+
+    # Pixels of small images are to be seen as such.
+    small = max(pixels.shape[:2]) <= 128
+    how = Image.Resampling.NEAREST if small else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(pixels).resize((width, height), how))
+
+
+def _strip(tiles: list[UInt8Array]) -> UInt8Array:
+    return _grid(tiles, columns=len(tiles))
+
+
+def _grid(tiles: list[UInt8Array], columns: int = 16) -> UInt8Array:
+    """Return pictures of one size side by side on white."""
+    side_y, side_x = tiles[0].shape[:2]
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    sheet = np.full(
+        (rows * (side_y + _GAP) - _GAP, columns * (side_x + _GAP) - _GAP, 3), 255, np.uint8
+    )
+    for index, tile in enumerate(tiles):
+        y, x = divmod(index, columns)
+        top, left = y * (side_y + _GAP), x * (side_x + _GAP)
+        sheet[top : top + side_y, left : left + side_x] = tile
+    return sheet
+
+
+def _picture(pixels: Any, alt: str, caption: str, legend: str = "") -> Picture:
+    from PIL import Image
+
+    held = io.BytesIO()
+    Image.fromarray(pixels).save(held, format="PNG")
+    source = "data:image/png;base64," + base64.b64encode(held.getvalue()).decode("ascii")
+    return Picture(source, alt, caption, int(pixels.shape[1]), legend)

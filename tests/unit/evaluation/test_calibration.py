@@ -1,0 +1,88 @@
+"""Calibration: what is known of made-up probabilities, and what is stored in a run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from convscope.errors import RunError, ShapeError
+from convscope.evaluation.calibration import (
+    at_temperature,
+    expected_calibration_error,
+    fit_temperature,
+    read_temperature,
+    reliability,
+    write_temperature,
+)
+from convscope.run import Run
+
+N_IMAGES, N_CLASSES = 20_000, 5
+
+
+def honest(seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities, and labels that were drawn with just those."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (N_IMAGES, N_CLASSES))
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (probs.cumsum(axis=1) > rng.random((N_IMAGES, 1))).argmax(axis=1)
+    return probs.astype(np.float32), labels
+
+
+def test_honest_probabilities_have_no_calibration_error_and_temperature_one():
+    probs, labels = honest()
+    assert expected_calibration_error(probs, labels) < 0.015
+    assert fit_temperature(probs, labels) == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("temperature", [0.4, 2.5])
+def test_a_temperature_that_was_put_on_is_found_and_taken_off(temperature):
+    probs, labels = honest()
+    off = at_temperature(probs, 1 / temperature)
+    assert expected_calibration_error(off, labels) > 0.05
+    found = fit_temperature(off, labels)
+    assert found == pytest.approx(temperature, rel=0.03)
+    np.testing.assert_allclose(at_temperature(off, temperature), probs, atol=1e-5)
+    np.testing.assert_array_equal(off.argmax(axis=1), probs.argmax(axis=1))
+
+
+def test_a_network_without_a_mistake_among_few_is_not_taken_for_infallible():
+    probs = np.full((20, 2), 0.4, np.float32)
+    probs[:, 0] = 0.6
+    labels = np.zeros(20, int)
+    sure = at_temperature(probs, fit_temperature(probs, labels))[0, 0]
+    assert 0.9 < sure < 0.97  # one wrong in 22, as Platt has it
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
+    probs = np.array([[0.75, 0.25], [0.76, 0.24]], np.float32)
+    bins = reliability(probs, np.array([0, 1]), n_bins=4)
+    assert [each.n_images for each in bins] == [0, 0, 1, 1]
+    assert bins[2].accuracy == 1
+    assert bins[3].accuracy == 0
+
+
+def test_logits_are_refused():
+    with pytest.raises(ShapeError, match="must be probabilities"):
+        expected_calibration_error(np.array([[2.0, -1.0]], np.float32), np.array([0]))
+
+
+def test_a_stored_temperature_holds_for_its_weights_only(digits_run, tmp_path):
+    run = Run(digits_run)
+    stored = read_temperature(run, "last")
+    assert stored == json.loads(run.calibration_file.read_text())["temperature"]
+    other = Run(tmp_path)
+    (tmp_path / "weights").mkdir()
+    for which in ("last", "best"):
+        (tmp_path / "weights" / f"{which}.keras").write_bytes(run.weights(which).read_bytes())
+    assert read_temperature(other, "last") == 1
+    write_temperature(1.5, other, "last")
+    assert read_temperature(other, "last") == 1.5
+    if other.weights_sha256("best") != other.weights_sha256("last"):
+        assert read_temperature(other, "best") == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"temperature": 0}', '{"temperature": "x"}'])
+def test_a_damaged_file_is_told_in_a_line(text, digits_run, tmp_path):
+    (tmp_path / "calibration.json").write_text(text)
+    with pytest.raises(RunError, match="damaged; write it again: convscope evaluate"):
+        read_temperature(Run(tmp_path), "last")
