@@ -64,7 +64,7 @@ def _print(found: "Diagnosis", what: Path) -> None:
         screen.print(Text(f"{'':<9}({name})", "dim"), soft_wrap=True)
         screen.print()
     if found.together:
-        screen.print(Text("All of the first remedies in one training:"), soft_wrap=True)
+        screen.print(Text("What is certain, mended in one training:"), soft_wrap=True)
         screen.print(Text(f"{'':<11}{found.together}", "cyan"), soft_wrap=True)
         screen.print()
     n_traps = len(found.findings) + len(found.quiet)

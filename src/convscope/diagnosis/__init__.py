@@ -64,8 +64,8 @@ class Diagnosis:
         findings: By the name of the trap, the surest first.
         quiet: Traps that were looked for and not found.
         unknown: Traps that could not be looked for, and what was missing.
-        together: The command that trains anew with the first remedy of every alarm; empty if there
-            are fewer than two such.
+        together: The command that trains anew with the first remedy of every certain finding;
+            empty if there are fewer than two such. What is less sure may follow from those.
     """
 
     findings: Mapping[str, Finding]
@@ -99,11 +99,10 @@ def diagnose(case: "Case") -> Diagnosis:
             findings[entry.name] = finding
     by_sureness = sorted(findings, key=lambda name: _ORDER.index(findings[name].sure))
     found = {name: findings[name] for name in by_sureness}
-    changes = [f.remedies[0].settings for f in found.values() if f.remedies and f.sure != "note"]
+    changes = [f.remedies[0].settings for f in found.values() if f.remedies and f.sure == "certain"]
     changes = [change for change in changes if change]
     together = ""
     if len(changes) > 1:
-        # Of two that change the same, the surer one counts.
-        merged = {key: value for change in reversed(changes) for key, value in change.items()}
+        merged = {key: value for change in changes for key, value in change.items()}
         together = case.again("all together", merged).command
     return Diagnosis(found, tuple(quiet), unknown, together)

@@ -1,5 +1,7 @@
 """Labels that are probably wrong."""
 
+import numpy as np
+
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis._case import Case
 from convscope.evaluation.suspects import suspect_labels
@@ -7,6 +9,7 @@ from convscope.evaluation.suspects import suspect_labels
 _GOOD = 0.8
 """Validation accuracy from which on a network's doubt says something about a label."""
 _SHARE = 0.03
+_FIRST_GUESSES = 3
 
 
 @TRAPS.register("label-errors")
@@ -16,7 +19,11 @@ def label_errors(case: Case) -> Finding | None:
     accuracy = float((val.probs.argmax(axis=1) == val.labels).mean())
     if accuracy < _GOOD:
         raise Unknown(f"a network with {accuracy:.0%} right is no judge of labels")
-    suspects = suspect_labels(val)
+    # A class that the network takes another for is among its first guesses; a wrong label may be
+    # any. With few classes any is a first guess.
+    n_guesses = min(_FIRST_GUESSES, val.probs.shape[1] // 3)
+    rank = (val.probs > val.probs[np.arange(len(val.labels)), val.labels][:, None]).sum(axis=1)
+    suspects = [s for s in suspect_labels(val) if rank[s.index] >= n_guesses]
     share = len(suspects) / len(val.labels)
     if share < _SHARE:
         return None

@@ -8,6 +8,8 @@ from convscope.diagnosis._case import Case
 
 _LEARNT = 0.95
 """Of the loss of guessing; above it, nothing was learnt."""
+_RISE = 0.05
+"""Of the same: less is the coming and going of a loss near 0."""
 
 
 @TRAPS.register("learning-rate")
@@ -53,7 +55,7 @@ def learning_rate(case: Case) -> Finding | None:
             remedies=(lower,),
             sure="likely",
         )
-    if losses[-1] > 1.2 * min(losses):
+    if losses[-1] > 1.2 * min(losses) and losses[-1] - min(losses) > _RISE * guessing:
         return Finding(
             symptom="The training loss goes up again: the learning rate is probably too high.",
             evidence=f"It was {min(losses):.3f} after epoch "
