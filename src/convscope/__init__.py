@@ -32,6 +32,7 @@ __all__ = [
     "ladder",
     "load",
     "predict",
+    "report",
     "train",
 ]
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         ladder,
         load,
         predict,
+        report,
         train,
     )
     from convscope.errors import ConvscopeError

@@ -279,7 +279,7 @@ def dump_config(config: RunConfig) -> str:
 
 def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Return the settings in which two configurations differ, dotted, with both values."""
-    before, after = _flat(old.model_dump()), _flat(new.model_dump())
+    before, after = flat(old.model_dump()), flat(new.model_dump())
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 
@@ -311,7 +311,7 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
 
 def setting_names() -> list[str]:
     """Return every key that `--set` accepts, dotted."""
-    return sorted(_flat(RunConfig().model_dump()))
+    return sorted(flat(RunConfig().model_dump()))
 
 
 def _override(target: dict[str, Any], key: str, value: Any) -> None:
@@ -336,14 +336,15 @@ def _override(target: dict[str, Any], key: str, value: Any) -> None:
     target[last] = value
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted names."""
+    found: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            found.update(flat(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def _explain(error: ValidationError) -> str:

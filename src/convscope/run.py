@@ -94,6 +94,16 @@ class Run:
         return self.path / "calibration.json"
 
     @property
+    def report_page(self) -> Path:
+        """All of it, for people."""
+        return self.path / "report.html"
+
+    @property
+    def card_file(self) -> Path:
+        """The model card: what the model is for, how well it does, where it does not."""
+        return self.path / "MODEL_CARD.md"
+
+    @property
     def curves_picture(self) -> Path:
         """Loss and accuracy by epoch."""
         return self.path / "curves.png"

@@ -11,6 +11,7 @@ from convscope.api.explaining import explain
 from convscope.api.judging import evaluate, predict
 from convscope.api.looking import Seen, gallery
 from convscope.api.models import build_model, describe, input_spec, run_config
+from convscope.api.reporting import report
 from convscope.api.training import train
 from convscope.diagnosis import Diagnosis
 from convscope.report.comparison import Comparison
@@ -36,6 +37,7 @@ __all__ = [
     "ladder",
     "load",
     "predict",
+    "report",
     "run_config",
     "train",
 ]

@@ -242,12 +242,17 @@ def _with_rung(climb: Ladder, changed: Rung) -> Ladder:
 
 
 def _write(climb: Ladder, asked: dict[str, Any]) -> None:
-    from convscope.report.ladder import draw_ladder
+    from convscope.report.ladder import draw_ladder, ladder_page
+    from convscope.report.markdown import write_markdown
+    from convscope.report.page import write_page
 
     # First the file that a stopped ladder goes on from; the others follow from it.
     _write_state(climb, asked)
     write_table(climb.rungs, climb.table_file)
     draw_ladder(climb.rungs, climb.n_val, climb.picture, about=climb.about)
+    page = ladder_page(climb)
+    write_page(page, climb.page)
+    write_markdown(page, climb.card_file)
 
 
 def _write_state(climb: Ladder, asked: dict[str, Any]) -> None:

@@ -276,6 +276,7 @@ class _Study:
     def write(self) -> None:
         """Write the state, from which a stopped comparison goes on, and the page."""
         from convscope.report.comparison_page import comparison_page
+        from convscope.report.markdown import write_markdown
         from convscope.report.page import write_page
         from convscope.training.results import read_results
 
@@ -297,7 +298,9 @@ class _Study:
                 file = Run(self._path(trial)).results_file
                 if file.exists():
                     curves[arm.name].append([row["val_accuracy"] for row in read_results(file)])
-        write_page(comparison_page(it, curves), it.page)
+        page = comparison_page(it, curves)
+        write_page(page, it.page)
+        write_markdown(page, it.card_file)
 
     def _train(self, name: str, trial: Trial) -> None:
         """Train one run in a process of its own, from where it stands."""

@@ -13,7 +13,7 @@ from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
-from convscope.types import Predictions
+from convscope.types import Predictions, UInt8Array
 
 Kind = Literal["losses", "suspects", "right"]
 KINDS: tuple[Kind, ...] = ("losses", "suspects", "right")
@@ -36,6 +36,13 @@ class Seen:
     answer: str
     prob: float
     prob_label: float
+
+    @property
+    def caption(self) -> str:
+        """Two lines for below the image."""
+        if self.answer == self.class_name:
+            return f"{self.class_name}\n{self.prob:.0%} sure"
+        return f"{self.class_name}?\n{self.answer} {self.prob:.0%}"
 
 
 def gallery(
@@ -72,11 +79,29 @@ def gallery(
         UnknownNameError: If there is no such class.
         DataError: If the images are not those of the run.
     """
-    from convscope.evaluation.predictions import read_predictions
     from convscope.report.figures import draw_samples
 
     progress = progress or console_progress()
     run = Run.open(run)
+    seen, images = chosen_images(run, of, split, true, predicted, n, data_dir, progress)
+    place = Path(picture) if picture else run.gallery_picture
+    draw_samples(images, [each.caption for each in seen], place)
+    return seen
+
+
+def chosen_images(
+    run: Run,
+    of: Kind,
+    split: Literal["val", "test"],
+    true: str | None,
+    predicted: str | None,
+    n: int,
+    data_dir: Path | str | None,
+    progress: Progress,
+) -> tuple[list[Seen], UInt8Array]:
+    """Return what `gallery` draws: what was said of each image, and the images."""
+    from convscope.evaluation.predictions import read_predictions
+
     names = run.class_names
     for name in (true, predicted):
         if name is not None and name not in names:
@@ -110,9 +135,7 @@ def gallery(
     part = dataset.val if split == "val" else dataset.test.open(lambda _: None)
     place = {str(image_id): index for index, image_id in enumerate(part.ids)}
     images = np.stack([part.images[place[each.image_id]] for each in seen])
-    captions = [_caption(each) for each in seen]
-    draw_samples(images, captions, Path(picture) if picture else run.gallery_picture)
-    return seen
+    return seen, images
 
 
 def _chosen(
@@ -135,9 +158,3 @@ def _chosen(
         if (true is None or names[said.labels[i]] == true)
         and (predicted is None or names[answers[i]] == predicted)
     ]
-
-
-def _caption(seen: Seen) -> str:
-    if seen.answer == seen.class_name:
-        return f"{seen.class_name}\n{seen.prob:.0%} sure"
-    return f"{seen.class_name}?\n{seen.answer} {seen.prob:.0%}"

@@ -19,6 +19,7 @@ from convscope.cli import (
     ladder,
     models,
     predict,
+    report,
     runs,
     train,
 )
@@ -45,6 +46,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.command("datasets")(catalogue.datasets)
 app.add_typer(catalogue.recipes, name="recipes")
+app.command("report")(report.report)
 app.command("runs")(runs.runs)
 
 EXTRA_OF = {

@@ -85,6 +85,7 @@ def ladder(
     screen.print(done.caution, markup=False)
     screen.print()
     for label, path in (
+        ("page", done.page),
         ("picture", done.picture),
         ("table", done.table_file),
         ("runs", done.path / "rungs"),

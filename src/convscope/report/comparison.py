@@ -152,6 +152,11 @@ class Comparison:
         return self.path / "report.html"
 
     @property
+    def card_file(self) -> Path:
+        """The same as Markdown."""
+        return self.path / "MODEL_CARD.md"
+
+    @property
     def conclusion(self) -> str:
         """Which is best, as far as that is shown, in a sentence or two."""
         return conclude(self.arms, self.pairs)

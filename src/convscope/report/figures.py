@@ -50,12 +50,24 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) ->
     Raises:
         StorageError: If the file cannot be written.
     """
+    figure = curves_figure(history)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+    save_figure(figure, path)
+
+
+def curves_figure(history: Sequence[dict[str, Any]], *, stacked: bool = False) -> "Figure":
+    """Return training and validation loss and accuracy by epoch.
+
+    Args:
+        history: Rows of `results.csv`.
+        stacked: One below the other, for narrow pages.
+    """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     epochs = [int(row["epoch"]) for row in history]
-    figure = new_figure(10, 4)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
-    loss, accuracy = figure.subplots(1, 2)
+    figure = new_figure(6.4, 6.4) if stacked else new_figure(10, 4)
+    panes: Any = figure.subplots(2, 1) if stacked else figure.subplots(1, 2)
+    loss, accuracy = panes
     for axes, key, name in ((loss, "loss", "Loss (nats)"), (accuracy, "accuracy", "Accuracy")):
         for prefix, label, colour in (("", "train", TRAIN_COLOUR), ("val_", "val", VAL_COLOUR)):
             values = [float(row[prefix + key]) for row in history]
@@ -87,7 +99,7 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) ->
         fontsize=9,
         color=VAL_COLOUR,
     )
-    save_figure(figure, path)
+    return figure
 
 
 def draw_confusion(matrix: IntArray, class_names: Sequence[str], path: Path, *, title: str) -> None:
@@ -102,13 +114,24 @@ def draw_confusion(matrix: IntArray, class_names: Sequence[str], path: Path, *, 
     Raises:
         StorageError: If the file cannot be written.
     """
+    figure = confusion_figure(matrix, class_names)
+    figure.axes[0].set_title(title, loc="left", fontsize=11, color=INK)
+    save_figure(figure, path)
+
+
+def confusion_figure(matrix: IntArray, class_names: Sequence[str]) -> "Figure":
+    """Return a confusion matrix, each row coloured by shares of its true class.
+
+    Args:
+        matrix: Shape (n_classes, n_classes), rows are true classes.
+        class_names: In the order of rows and columns.
+    """
     n_classes = len(class_names)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(max(4.5, 0.55 * n_classes + 2), 24)
     figure = new_figure(side + 0.5, side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.set_xlabel("predicted", color=FAINT)
     axes.set_ylabel("true", color=FAINT)
     if n_classes <= 40:
@@ -134,7 +157,7 @@ def draw_confusion(matrix: IntArray, class_names: Sequence[str], path: Path, *, 
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
-    save_figure(figure, path)
+    return figure
 
 
 def draw_samples(images: UInt8Array, names: Sequence[str], path: Path, *, columns: int = 5) -> None:
@@ -148,6 +171,17 @@ def draw_samples(images: UInt8Array, names: Sequence[str], path: Path, *, column
 
     Raises:
         StorageError: If the file cannot be written.
+    """
+    save_figure(samples_figure(images, names, columns=columns), path)
+
+
+def samples_figure(images: UInt8Array, names: Sequence[str], *, columns: int = 5) -> "Figure":
+    """Return a grid of images with their names below.
+
+    Args:
+        images: Shape (n_images, height, width, 1 or 3), uint8.
+        names: One for each image.
+        columns: Images in a row.
     """
     rows = -(-len(images) // columns)
     figure = new_figure(1.7 * columns, 1.95 * rows)
@@ -164,7 +198,7 @@ def draw_samples(images: UInt8Array, names: Sequence[str], path: Path, *, column
         axes.set_xlabel(name, fontsize=10, color=INK)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    save_figure(figure, path)
+    return figure
 
 
 def new_figure(width: float, height: float) -> "Figure":

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope.report.figures import FAINT, INK, TRAIN_COLOUR, VAL_COLOUR, new_figure, save_figure
-from convscope.report.rungs import Rung, accuracy_of, chance, conclude
+from convscope.report.page import Page, Points, Section, Table, svg_picture
+from convscope.report.rungs import Ladder, Rung, accuracy_of, chance, conclude
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +32,51 @@ def draw_ladder(rungs: Sequence[Rung], n_val: int, path: Path, *, about: str) ->
     Raises:
         StorageError: If the file cannot be written.
     """
+    save_figure(_figure(rungs, n_val, about), path)
+
+
+def ladder_page(ladder: Ladder) -> Page:
+    """Return the page of a ladder, finished or not."""
+    rungs = ladder.rungs
+    trained = [rung for rung in rungs if rung.val_accuracy is not None]
+    told = "; ".join(f"{rung.name} {rung.val_accuracy:.1%}" for rung in trained)
+    stairs = svg_picture(
+        _figure(rungs, ladder.n_val, ladder.about),
+        alt=f"Validation accuracy of each rung: {told}." if told else "No rung has been trained.",
+        caption=ladder.conclusion,
+    )
+    rows = [
+        [
+            rung.name,
+            rung.change,
+            *("" if value is None else f"{value:.4f}" for value in _accuracies(rung)),
+            "" if rung.seconds is None else duration(rung.seconds),
+            "" if rung.multiply_adds is None else f"{rung.multiply_adds:,}",
+        ]
+        for rung in rungs
+    ]
+    columns = ("rung", "what it changes", "validation", "test", "time", "multiply-adds")
+    sections = [
+        Section("The rungs", [stairs]),
+        Section("What each changes and costs", [Table(columns, rows, "Every rung, lowest first")]),
+    ]
+    failed = [(f"{rung.name}: {rung.failure}", "") for rung in rungs if rung.failure]
+    if failed:
+        sections.append(Section("What could not be trained", [Points(failed)]))
+    return Page(
+        title=f"Ladder: {ladder.about}",
+        about="From the tutorial's way of transfer learning to a good one, a mend at a time",
+        verdict=ladder.conclusion,
+        caution=ladder.caution,
+        sections=sections,
+    )
+
+
+def _accuracies(rung: Rung) -> tuple[float | None, float | None]:
+    return rung.val_accuracy, rung.test_accuracy
+
+
+def _figure(rungs: Sequence[Rung], n_val: int, about: str) -> "Figure":
     title = textwrap.wrap(conclude(rungs, n_val), 84)
     top = _TOP + 0.24 * len(title)
     height = top + _ROW * len(rungs) + _BOTTOM
@@ -88,7 +134,7 @@ def draw_ladder(rungs: Sequence[Rung], n_val: int, path: Path, *, about: str) ->
         fontsize=8,
         color=FAINT,
     )
-    save_figure(figure, path)
+    return figure
 
 
 def _plot(figure: "Figure", rungs: Sequence[Rung], height: float, top: float) -> "Axes":

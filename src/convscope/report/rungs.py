@@ -99,6 +99,16 @@ class Ladder:
         return self.path / "ladder.png"
 
     @property
+    def page(self) -> Path:
+        """All of it, for people."""
+        return self.path / "report.html"
+
+    @property
+    def card_file(self) -> Path:
+        """The same as Markdown."""
+        return self.path / "MODEL_CARD.md"
+
+    @property
     def conclusion(self) -> str:
         """What gained most, by validation images alone."""
         return conclude(self.rungs, self.n_val)

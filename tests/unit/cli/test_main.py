@@ -34,7 +34,7 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_all_commands_are_there():
     wanted = {"train", "evaluate", "predict", "data", "models", "datasets", "recipes", "runs"}
-    wanted |= {"compare", "doctor", "explain", "gallery", "ladder"}
+    wanted |= {"compare", "doctor", "explain", "gallery", "ladder", "report"}
     assert {path[0] for path in COMMANDS if path} == wanted
     assert {("data", "show"), ("data", "check"), ("models", "show")} <= set(COMMANDS)
 
@@ -65,9 +65,9 @@ def test_each_command_explains_itself_and_all_its_options(cli, path, option):
         ("--batch-size", {"evaluate", "predict"}),
         ("--recipe", {"train", "models show"}),
         ("--image-size", {"train", "models show"}),
-        ("--epochs", {"train", "ladder"}),
+        ("--epochs", {"train", "ladder", "report"}),
         ("--set", {"train", "ladder", "models show"}),
-        ("--weights", {"train", "ladder"}),
+        ("--weights", {"train", "ladder", "report"}),
         ("--weights", {"evaluate", "predict"}),
     ],
 )

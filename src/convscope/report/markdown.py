@@ -1,0 +1,47 @@
+"""A page as Markdown, for places that show no HTML: a model hub, a repository."""
+
+from pathlib import Path
+
+from convscope.report.page import Block, Command, Page, Picture, Points, Table, Text
+from convscope.storage import write_text
+
+
+def write_markdown(page: Page, path: Path) -> None:
+    """Write a page as Markdown; of a picture, the sentence that it shows and what is to be seen.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    parts = [f"# {_plain(page.title)}", _plain(page.about), f"**{_plain(page.verdict)}**"]
+    parts += [f"> {_plain(page.caution)}"] if page.caution else []
+    for section in page.sections:
+        parts.append(f"## {_plain(section.heading)}")
+        parts += [_block(block) for block in section.blocks]
+    write_text(path, "\n\n".join(parts) + "\n")
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Text():
+            return _plain(block.text)
+        case Points():
+            return "\n".join(
+                f"- {_plain(sentence)}" + (f" {_plain(more)}" if more else "")
+                for sentence, more in block.items
+            )
+        case Command():
+            return f"```bash\n{block.text}\n```"
+        case Picture():
+            said = block.alt if block.caption in block.alt else f"{block.caption} {block.alt}"
+            return _plain(said)
+        case Table():
+            lines = [block.columns, ["---"] * len(block.columns), *block.rows]
+            rows = ["| " + " | ".join(map(_plain, line)) + " |" for line in lines]
+            return "\n".join([_plain(block.caption), "", *rows])
+
+
+def _plain(text: str) -> str:
+    """Return text in which nothing is markup: names of classes and files come from anywhere."""
+    for character in "\\`*_[]<>|#":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())

@@ -1,0 +1,378 @@
+"""The page and the card of a run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convscope.diagnosis import Diagnosis
+from convscope.evaluation.calibration import at_temperature, reliability
+from convscope.evaluation.metrics import confusion_matrix
+from convscope.evaluation.selective import Selection, coverage_curve, threshold_for
+from convscope.report.figures import (
+    FAINT,
+    TRAIN_COLOUR,
+    VAL_COLOUR,
+    confusion_figure,
+    curves_figure,
+    new_figure,
+    plain_axes,
+)
+from convscope.report.ladder import duration
+from convscope.report.page import (
+    Block,
+    Command,
+    Page,
+    Picture,
+    Points,
+    Section,
+    Table,
+    Text,
+    svg_picture,
+)
+from convscope.types import Predictions
+
+_ASKED = (0.95, 0.99)
+"""Accuracies for which it is told how many images can be answered."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is told of a run.
+
+    Attributes:
+        name: The run's.
+        config: Its settings, by dotted names.
+        data: What it was trained on, for people.
+        class_names: In the order of the labels.
+        metrics: The content of `metrics.json`.
+        history: Rows of `results.csv`.
+        predictions: By split.
+        temperature: Of its probabilities.
+        n_images: By part.
+        provenance: Of the data.
+        environment: The content of `environment.json`.
+        n_params: Numbers that the model holds.
+        multiply_adds: For one image.
+        file_mb: Of the saved model.
+        train_seconds: Of its epochs, features and the search for a head.
+        peak_memory_mb: Of its process; None if not known.
+        diagnosis: What `doctor` found.
+        hardest: The hardest images of the judged part, as a picture; None if the data is not here.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    data: str
+    class_names: Sequence[str]
+    metrics: Mapping[str, Any]
+    history: Sequence[dict[str, Any]]
+    predictions: Mapping[str, Predictions]
+    temperature: float
+    n_images: Mapping[str, int]
+    provenance: Mapping[str, str]
+    environment: Mapping[str, Any]
+    n_params: int
+    multiply_adds: int
+    file_mb: float
+    train_seconds: float
+    peak_memory_mb: float | None
+    diagnosis: Diagnosis
+    hardest: Picture | None
+
+    @property
+    def judged(self) -> str:
+        """The part that the headline is about: "test" if it was opened."""
+        return "test" if "test" in self.metrics else "val"
+
+
+def run_page(facts: RunFacts) -> Page:
+    """Return the page of a run: what it reached, how, where it errs, and what is wrong with it."""
+    judged = facts.metrics[facts.judged]
+    sections = [
+        Section("How it learnt", _learning(facts)),
+        Section("Where it errs", _errors(facts)),
+        Section("Do its probabilities mean what they say?", _calibration(facts)),
+        Section("What doctor says", _doctor(facts)),
+        Section("What it is", _facts(facts)),
+        Section("Every class", [_classes(facts)], folded=True),
+        Section("Every setting", [_settings(facts)], folded=True),
+    ]
+    return Page(
+        title=facts.name,
+        about=_about(facts),
+        verdict=_headline(facts),
+        caution=(
+            f"The interval, {_interval(judged)}, is about this very network on other images of the "
+            "same kind; another seed gives another network, so one run does not show that one way "
+            "of training is better than another."
+        ),
+        sections=sections,
+    )
+
+
+def run_card(facts: RunFacts) -> Page:
+    """Return the model card of a run, after Mitchell et al., "Model Cards for Model Reporting"."""
+    judged = facts.metrics[facts.judged]
+    weakest = sorted(judged["per_class"].items(), key=lambda item: float(item[1]["f1"]))[:3]
+    told = [f"{name} (F1 {row['f1']:.2f})" for name, row in weakest]
+    limits = [
+        (
+            "It knows these classes and no other; whatever it is shown, it names one of them.",
+            "",
+        ),
+        (
+            f"It is weakest at {', '.join(told)}.",
+            "",
+        ),
+        ("Images of another kind than its training images were not judged.", ""),
+    ]
+    limits += [(f.symptom, f.evidence) for f in facts.diagnosis.findings.values()]
+    source = facts.provenance
+    about_data = [
+        (name.capitalize(), str(source[name]))
+        for name in ("source", "licence", "citation", "checksum")
+        if source.get(name)
+    ]
+    return Page(
+        title=f"Model card: {facts.name}",
+        about=_about(facts),
+        verdict=_headline(facts),
+        sections=[
+            Section(
+                "Intended use",
+                [
+                    Text(
+                        f"To tell {len(facts.class_names)} classes of images apart: "
+                        f"{', '.join(facts.class_names)}. It takes raw pixels, 0 to 255, of any "
+                        "size; resizing and scaling are inside."
+                    ),
+                    Command(f"convscope predict {facts.name} IMAGE..."),
+                ],
+            ),
+            Section(
+                "Data",
+                [
+                    Table(("", ""), [[k, v] for k, v in about_data], f"{facts.data}"),
+                    Table(
+                        ("part", "images"),
+                        [[name, f"{n:,}"] for name, n in facts.n_images.items()],
+                        "How it was divided",
+                    ),
+                ],
+            ),
+            Section(
+                "How well it does", [_classes(facts), Text(_calibrated(facts)), *_abstaining(facts)]
+            ),
+            Section("Limits", [Points(limits)]),
+            Section("What it is", _facts(facts)),
+            Section("How it was trained", [_settings(facts)]),
+        ],
+    )
+
+
+def _about(facts: RunFacts) -> str:
+    config = facts.config
+    return (
+        f"{config['model']} on {facts.data}, recipe {config['recipe']}, seed {config['seed']}, "
+        f"{len(facts.history)} epochs"
+    )
+
+
+def _headline(facts: RunFacts) -> str:
+    judged = facts.metrics[facts.judged]
+    part = "test" if facts.judged == "test" else "validation"
+    said = f"{judged['accuracy']:.1%} of {judged['n_images']:,} {part} images right."
+    return said if part == "test" else f"{said} The test images are still sealed."
+
+
+def _interval(judged: Mapping[str, Any]) -> str:
+    low, high = judged["accuracy_interval_95"]
+    return f"{low:.1%} to {high:.1%}"
+
+
+def _learning(facts: RunFacts) -> list[Block]:
+    rows = facts.history
+    best = max(rows, key=lambda row: float(row["val_accuracy"]))
+    last = rows[-1]
+    caption = f"Validation accuracy is highest after epoch {int(best['epoch'])}: "
+    caption += f"{best['val_accuracy']:.1%}"
+    if best["epoch"] != last["epoch"]:
+        caption += f"; {last['val_accuracy']:.1%} at the end"
+    picture = svg_picture(
+        curves_figure(rows, stacked=True),
+        alt=f"Loss and accuracy by epoch: training accuracy {last['accuracy']:.1%} and validation "
+        f"accuracy {last['val_accuracy']:.1%} after {len(rows)} epochs.",
+        caption=f"{caption}.",
+    )
+    return [picture]
+
+
+def _errors(facts: RunFacts) -> list[Block]:
+    said = facts.predictions[facts.judged]
+    matrix = confusion_matrix(said)
+    off = matrix.copy()
+    np.fill_diagonal(off, 0)
+    names = facts.class_names
+    true, taken = (int(place) for place in np.unravel_index(int(off.argmax()), off.shape))
+    of_class = int(matrix[true].sum())
+    caption = "It makes no mistake."
+    if off.any():
+        caption = (
+            f"Most often {names[true]} is taken for {names[taken]}: "
+            f"{off[true, taken]:,} of {of_class:,}."
+        )
+    blocks: list[Block] = [
+        svg_picture(
+            confusion_figure(matrix, names),
+            alt=f"Confusion matrix of {len(names)} classes. {caption}",
+            caption=caption,
+            legend="Rows are true classes, columns answers.",
+        )
+    ]
+    if facts.hardest is not None:
+        blocks.append(facts.hardest)
+    return blocks
+
+
+def _calibration(facts: RunFacts) -> list[Block]:
+    said = facts.predictions[facts.judged]
+    probs = at_temperature(said.probs, facts.temperature)
+    figure = new_figure(6.4, 4.6)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, linestyle="--")
+    kinds = [(probs, TRAIN_COLOUR, f"at temperature {facts.temperature:.2f}")]
+    if facts.temperature != 1:
+        kinds.insert(0, (said.probs, VAL_COLOUR, "as trained"))
+    for values, colour, label in kinds:
+        bins = [each for each in reliability(values, said.labels) if each.n_images]
+        axes.plot(
+            [each.confidence for each in bins],
+            [each.accuracy for each in bins],
+            color=colour,
+            linewidth=1.2,
+            label=label,
+        )
+        sizes = [120 * math.sqrt(each.n_images / len(said.labels)) + 8 for each in bins]
+        places = [each.confidence for each in bins], [each.accuracy for each in bins]
+        axes.scatter(*places, s=sizes, color=colour, linewidths=0)
+    axes.set_xlabel("how sure it says it is", color=FAINT)
+    axes.set_ylabel("how often it is right", color=FAINT)
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(0, 1.02)
+    plain_axes(axes)
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    picture = svg_picture(
+        figure,
+        alt=f"Reliability: accuracy by confidence. {_calibrated(facts)}",
+        caption=_calibrated(facts),
+        legend="On the dashed line they agree. The larger a dot, the more images.",
+    )
+    return [picture, *_abstaining(facts)]
+
+
+def _calibrated(facts: RunFacts) -> str:
+    judged = facts.metrics[facts.judged]
+    before = 100 * judged["calibration_error"]
+    after = 100 * judged["calibration_error_at_temperature"]
+    if facts.temperature == 1:
+        return f"Confidence and accuracy are {before:.1f} points apart on average."
+    return (
+        f"Confidence and accuracy are {after:.1f} points apart on average; as trained, without the "
+        f"temperature {facts.temperature:.2f} that was fitted on validation images, {before:.1f}."
+    )
+
+
+def _abstaining(facts: RunFacts) -> list[Block]:
+    """Return what is gained by answering only when sure: thresholds from validation images."""
+    val = facts.predictions["val"]
+    val_curve = coverage_curve(at_temperature(val.probs, facts.temperature), val.labels)
+    said = facts.predictions[facts.judged]
+    probs = at_temperature(said.probs, facts.temperature)
+    curve = coverage_curve(probs, said.labels)
+    confidence, right = probs.max(axis=1), probs.argmax(axis=1) == said.labels
+    points = []
+    for asked in _ASKED:
+        chosen = threshold_for(val_curve, asked)
+        if chosen is None or curve[0].accuracy >= asked:
+            continue
+        answered = confidence >= chosen.threshold
+        if answered.any():
+            points.append(
+                (
+                    f"Answering only when {chosen.threshold:.0%} sure, it answers "
+                    f"{answered.mean():.0%} of the images, and {right[answered].mean():.1%} of "
+                    "those answers are right.",
+                    f"The threshold was chosen on validation images, for {asked:.0%}.",
+                )
+            )
+    figure = new_figure(6.4, 3.4)
+    axes = figure.subplots()
+    every = max(1, len(curve) // 500)
+    shown: list[Selection] = [*curve[::every], curve[-1]]
+    axes.plot([s.coverage for s in shown], [s.accuracy for s in shown], color=TRAIN_COLOUR)
+    axes.set_xlabel("share of images that are answered", color=FAINT)
+    axes.set_ylabel("of those right", color=FAINT)
+    plain_axes(axes)
+    half = min(curve, key=lambda each: abs(each.coverage - 0.5))
+    caption = (
+        f"The surest {half.coverage:.0%} of its answers are right in {half.accuracy:.1%} of cases, "
+        f"all of them in {curve[0].accuracy:.1%}."
+    )
+    blocks: list[Block] = [
+        svg_picture(figure, alt=f"Accuracy by share answered. {caption}", caption=caption)
+    ]
+    return [*blocks, Points(points)] if points else blocks
+
+
+def _doctor(facts: RunFacts) -> list[Block]:
+    found = facts.diagnosis
+    blocks: list[Block] = []
+    for finding in found.findings.values():
+        blocks.append(Points([(f"{finding.symptom} ({finding.sure})", finding.evidence)]))
+        blocks += [Command(remedy.command) for remedy in finding.remedies[:1]]
+    if not found.alarms:
+        n = len(found.quiet) + len(found.findings)
+        blocks.append(Text(f"{n} traps were looked for; this run is healthy."))
+    if found.unknown:
+        told = "; ".join(f"{name} ({reason})" for name, reason in found.unknown.items())
+        blocks.append(Text(f"Not looked for: {told}.", small=True))
+    return blocks
+
+
+def _facts(facts: RunFacts) -> list[Block]:
+    config, machine = facts.config, facts.environment
+    memory = "" if facts.peak_memory_mb is None else f"{facts.peak_memory_mb:,.0f} MB"
+    packages = machine.get("packages", {})
+    rows = [
+        ("parameters", f"{facts.n_params:,}"),
+        ("multiply-adds for an image", f"{facts.multiply_adds:,}"),
+        ("saved model", f"{facts.file_mb:.1f} MB"),
+        ("training time", duration(facts.train_seconds)),
+        ("peak memory", memory),
+        ("precision in training", str(config["precision"])),
+        ("backend", f"{config['backend']}, Keras {packages.get('keras', '')}"),
+        ("processor", str(machine.get("cpu", ""))),
+    ]
+    return [Table(("", ""), [list(row) for row in rows if row[1]], "The model and its training")]
+
+
+def _classes(facts: RunFacts) -> Table:
+    rows = [
+        [
+            name,
+            *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")),
+            f"{row['n_images']:,}",
+        ]
+        for name, row in facts.metrics[facts.judged]["per_class"].items()
+    ]
+    part = "test" if facts.judged == "test" else "validation"
+    columns = ("class", "precision", "recall", "F1", "images")
+    return Table(columns, rows, f"Every class on {part} images")
+
+
+def _settings(facts: RunFacts) -> Table:
+    rows = [[key, "" if value is None else str(value)] for key, value in facts.config.items()]
+    return Table(("setting", "value"), rows, "Its config.yaml, which alone reproduces the run")

@@ -1,0 +1,153 @@
+"""The pages of a run, a comparison and a ladder, in a real browser."""
+
+import html.parser
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from convscope import api
+from convscope.errors import RunError
+from convscope.progress import Progress
+from convscope.report.comparison import Arm, Comparison, Trial, pairs_of
+from convscope.report.comparison_page import comparison_page
+from convscope.report.ladder import ladder_page
+from convscope.report.page import TEMPLATES, write_page
+from convscope.report.rungs import Ladder, Rung
+from convscope.run import Run
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def reported(digits_run, tmp_path_factory) -> Run:
+    out = tmp_path_factory.mktemp("reported") / "run"
+    shutil.copytree(digits_run, out)
+    page = api.report(out, progress=Progress())
+    assert page == out / "report.html"
+    return Run(out)
+
+
+@pytest.fixture(scope="module")
+def pages(reported, tmp_path_factory) -> dict[str, Path]:
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("pages")
+    rng = np.random.default_rng(3)
+    answers = [
+        (name, {83 + k: rng.random(500) < accuracy for k in range(3)})
+        for name, accuracy in (("mobilenet_v2 tutorial-transfer", 0.4), ("vgg16 probe", 0.8))
+    ]
+    arms = tuple(
+        Arm(
+            name,
+            *name.split(" "),
+            tuple(Trial("r", s, test_accuracy=float(a.mean())) for s, a in right.items()),
+        )
+        for name, right in answers
+    )
+    comparison = Comparison(folder, "cifar10", 500, arms, pairs_of(answers))
+    curves = {name: [[0.2, 0.4, 0.5]] * 3 for name, _ in answers}
+    write_page(comparison_page(comparison, curves), folder / "comparison.html")
+    rungs = (
+        Rung(1, "as the tutorial", "32 px", "the start", 32, "r", 0.35, None, 0.35, 10.0, 5.0, 9),
+        Rung(2, "160 px", "instead of 32 px", "160 px", 160, "r", 0.85, 0.5, 0.85, 99.0, 5.0, 9),
+        Rung(3, "better head", "searched", "a head", 160, "r", failure="the loss is nan"),
+    )
+    ladder = Ladder(folder, "mobilenet_v2 on cifar10, seed 83", 10_000, rungs)
+    write_page(ladder_page(ladder), folder / "ladder.html")
+    return {
+        "run": reported.report_page,
+        "comparison": folder / "comparison.html",
+        "ladder": folder / "ladder.html",
+    }
+
+
+class Texts(html.parser.HTMLParser):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text, self.alts = "", []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.alts.append(dict(attrs)["alt"])
+
+
+def test_the_page_of_a_run_says_what_it_reached_and_where_it_errs(reported):
+    seen = Texts(reported.report_page)
+    test = reported.metrics["test"]
+    assert f"{test['accuracy']:.1%} of 360 test images right." in seen.text
+    low, high = test["accuracy_interval_95"]
+    assert f"{low:.1%} to {high:.1%}" in seen.text
+    assert re.search(r"Most often \d is taken for \d: \d+ of 3\d\.", seen.text)
+    assert "points apart on average" in seen.text
+    assert "optimizer.learning_rate" in seen.text
+    assert len(seen.alts) == 5
+    assert all(len(alt) > 40 for alt in seen.alts)
+
+
+def test_the_card_says_what_it_is_for_and_where_it_does_not_do(reported):
+    card = reported.card_file.read_text(encoding="utf-8")
+    for heading in ("Intended use", "Data", "How well it does", "Limits", "How it was trained"):
+        assert f"\n## {heading}\n" in card
+    assert "| train | 1,149 |" in card
+    assert "It knows these classes and no other" in card
+    assert "convscope predict" in card
+
+
+def test_a_run_that_was_not_judged_has_no_page_yet(digits_run, tmp_path):
+    shutil.copytree(digits_run, tmp_path / "run")
+    (tmp_path / "run/metrics.json").unlink()
+    with pytest.raises(RunError, match="has no metrics yet; run: convscope evaluate"):
+        api.report(tmp_path / "run", progress=Progress())
+    assert not (tmp_path / "run/report.html").exists()
+
+
+@pytest.mark.skipif(browser_path is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [390, 1100])
+@pytest.mark.parametrize("kind", ["run", "comparison", "ladder"])
+def test_a_browser_shows_it_whole_on_a_phone_and_on_a_desk(kind, width, pages):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        complaints, asked = [], []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(pages[kind].as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+        assert widths
+        assert min(widths) > 0
+        assert page.get_by_role("heading", level=1).inner_text()
+        for table in page.get_by_role("region").all():
+            assert table.get_attribute("aria-label")
+        assert complaints == []
+        assert [url for url in asked if not url.startswith("data:")] == [pages[kind].as_uri()]
+        assert page.pdf().startswith(b"%PDF")
+        browser.close()
+
+
+def test_its_colours_are_told_apart_by_everyone():
+    """WCAG 2.1: text has a contrast of 4.5 at least."""
+    style = (TEMPLATES / "page.html").read_text(encoding="utf-8")
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{3,6});", style))
+
+    def light(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(c * 2 for c in colour[1:])
+        shares = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [s / 12.92 if s <= 0.03928 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for ink in ("ink", "soft", "accent"):
+        for paper in ("paper", "tint"):
+            dark, bright = sorted((light(colours[ink]), light(colours[paper])))
+            assert (bright + 0.05) / (dark + 0.05) >= 4.5, (ink, paper)
