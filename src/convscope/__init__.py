@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "predict",
     "report",
+    "robustness",
     "train",
 ]
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         load,
         predict,
         report,
+        robustness,
         train,
     )
     from convscope.errors import ConvscopeError

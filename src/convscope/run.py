@@ -134,6 +134,16 @@ class Run:
         return self.path / "gallery.png"
 
     @property
+    def robustness_file(self) -> Path:
+        """Accuracy under common corruptions."""
+        return self.path / "robustness.json"
+
+    @property
+    def robustness_picture(self) -> Path:
+        """The same as curves."""
+        return self.path / "robustness.png"
+
+    @property
     def weights_dir(self) -> Path:
         """The saved models."""
         return self.path / "weights"

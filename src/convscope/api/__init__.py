@@ -5,6 +5,7 @@ Each puts the stages together and does no work of its own. Keras is imported onl
 
 from convscope.api.climbing import ladder
 from convscope.api.comparing import compare, compare_runs
+from convscope.api.corrupting import Robustness, robustness
 from convscope.api.data import check, load
 from convscope.api.diagnosing import doctor
 from convscope.api.explaining import explain
@@ -23,6 +24,7 @@ __all__ = [
     "Diagnosis",
     "Explanation",
     "Ladder",
+    "Robustness",
     "Seen",
     "build_model",
     "check",
@@ -38,6 +40,7 @@ __all__ = [
     "load",
     "predict",
     "report",
+    "robustness",
     "run_config",
     "train",
 ]

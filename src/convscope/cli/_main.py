@@ -20,6 +20,7 @@ from convscope.cli import (
     models,
     predict,
     report,
+    robustness,
     runs,
     train,
 )
@@ -47,6 +48,7 @@ app.add_typer(models.app, name="models")
 app.command("datasets")(catalogue.datasets)
 app.add_typer(catalogue.recipes, name="recipes")
 app.command("report")(report.report)
+app.command("robustness")(robustness.robustness)
 app.command("runs")(runs.runs)
 
 EXTRA_OF = {

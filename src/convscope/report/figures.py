@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +158,46 @@ def confusion_figure(matrix: IntArray, class_names: Sequence[str]) -> "Figure":
         spine.set_visible(False)
     axes.tick_params(length=0)
     return figure
+
+
+def draw_robustness(
+    accuracy: Mapping[str, Sequence[float]],
+    severities: Sequence[int],
+    clean: float,
+    path: Path,
+    *,
+    title: str,
+) -> None:
+    """Draw accuracy by severity, a line for each corruption.
+
+    Args:
+        accuracy: By corruption, a fraction for each severity.
+        severities: From 1 to 5.
+        clean: Accuracy without any.
+        path: The PNG; replaced as a whole.
+        title: What is to be seen.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    import textwrap
+
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    figure = new_figure(9, 4.6)
+    axes = figure.subplots()
+    axes.axhline(clean, color=FAINT, linewidth=1, linestyle="--")
+    for index, (name, values) in enumerate(accuracy.items()):
+        style = ("-", "--")[index // len(PALETTE) % 2]
+        colour = PALETTE[index % len(PALETTE)]
+        axes.plot(severities, values, style, color=colour, marker="o", markersize=4, label=name)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("severity (dashed: as they are)", color=FAINT)
+    axes.set_title(textwrap.fill(title, 100), loc="left", fontsize=11, color=INK)
+    plain_axes(axes)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    save_figure(figure, path)
 
 
 def draw_samples(images: UInt8Array, names: Sequence[str], path: Path, *, columns: int = 5) -> None:

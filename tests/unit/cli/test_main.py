@@ -34,7 +34,7 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_all_commands_are_there():
     wanted = {"train", "evaluate", "predict", "data", "models", "datasets", "recipes", "runs"}
-    wanted |= {"compare", "doctor", "explain", "gallery", "ladder", "report"}
+    wanted |= {"compare", "doctor", "explain", "gallery", "ladder", "report", "robustness"}
     assert {path[0] for path in COMMANDS if path} == wanted
     assert {("data", "show"), ("data", "check"), ("models", "show")} <= set(COMMANDS)
 
@@ -65,9 +65,9 @@ def test_each_command_explains_itself_and_all_its_options(cli, path, option):
         ("--batch-size", {"evaluate", "predict"}),
         ("--recipe", {"train", "models show"}),
         ("--image-size", {"train", "models show"}),
-        ("--epochs", {"train", "ladder", "report"}),
+        ("--epochs", {"train", "ladder", "report", "robustness"}),
         ("--set", {"train", "ladder", "models show"}),
-        ("--weights", {"train", "ladder", "report"}),
+        ("--weights", {"train", "ladder", "report", "robustness"}),
         ("--weights", {"evaluate", "predict"}),
     ],
 )

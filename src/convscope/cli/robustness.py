@@ -1,0 +1,61 @@
+"""`convscope robustness`."""
+
+from typing import Annotated
+
+import typer
+
+from convscope.cli._options import DataDir, RunArgument
+from convscope.cli.gallery import Part
+
+
+def robustness(
+    run: RunArgument,
+    corruptions: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Which; default: all.")
+    ] = None,
+    severities: Annotated[
+        str, typer.Option(metavar="1,2,...", help="Which of 1 (mild) to 5 (strong).")
+    ] = "1,2,3,4,5",
+    split: Annotated[
+        Part, typer.Option(help="Validation images, or test images (that is logged).")
+    ] = Part.VAL,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many images at most.")] = 2_000,
+    data_dir: DataDir = None,
+) -> None:
+    """Find out what a run bears: accuracy under noise, blur, contrast, brightness, JPEG, pixels.
+
+    The common corruptions of Hendrycks and Dietterich (2019) in five severities, with the strengths
+    of CIFAR-10-C; blurs grow with the image. Writes robustness.json and robustness.png.
+
+    For example:
+
+        convscope train --data digits --epochs 3 --out runs/borne
+        convscope robustness runs/borne --severities 1,5
+    """
+    from convscope import api
+    from convscope.cli._tables import NUMBER, TEXT, console, print_table
+    from convscope.run import Run
+
+    opened = Run.open(run)
+    try:
+        levels = [int(part) for part in severities.split(",") if part.strip()]
+    except ValueError:
+        raise typer.BadParameter(
+            f"'{severities}' must be numbers with commas", param_hint="--severities"
+        ) from None
+    found = api.robustness(
+        opened,
+        corruptions=corruptions.split(",") if corruptions else None,
+        severities=levels,
+        split=split.value,
+        n_images=n,
+        data_dir=data_dir,
+    )
+    print_table(
+        [("corruption", TEXT), *((str(level), NUMBER) for level in found.severities)],
+        ([name, *(f"{value:.3f}" for value in row)] for name, row in found.accuracy.items()),
+    )
+    screen = console()
+    screen.print()
+    screen.print(f"{found.conclusion} {found.n_images:,} {found.split} images.", soft_wrap=True)
+    screen.print(f"picture  {opened.robustness_picture}", markup=False, soft_wrap=True)
