@@ -319,6 +319,21 @@ def test_a_trap_in_the_data_is_found_before_there_is_a_run(name, tmp_path):
     assert "over-fitting" in found.unknown
 
 
+@pytest.mark.parametrize(("lr", "verdict"), [(3.0, "too high"), (1e-6, "too low"), (1e-3, "")])
+def test_rates_are_tried_if_asked_for(lr, verdict, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"data: digits\nmodel: cnn-functional\noptimizer: {{learning_rate: {lr}}}\n")
+    found = api.doctor(config, try_rates=True, progress=Progress())
+    if not verdict:
+        assert "learning-rate" in found.quiet
+        return
+    finding = found.findings["learning-rate"]
+    assert finding.symptom == f"The learning rate is {verdict}."
+    better = finding.remedies[0].settings["optimizer.learning_rate"]
+    assert 1e-5 < better < 0.1
+    check_words(found, "learning-rate")
+
+
 def test_the_remedies_of_the_tutorials_way_are_one_command(frozen):
     found = doctor(frozen)
     assert {"scaling", "small-input"} <= set(found.alarms)

@@ -20,14 +20,21 @@ def doctor(
             metavar="RUN | CONFIG", help="A run (its folder or name), or a YAML file of settings."
         ),
     ],
+    range_test: Annotated[
+        bool,
+        typer.Option(
+            "--range-test",
+            help="Train for 120 steps with rising learning rates, to see which of them learn.",
+        ),
+    ] = False,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Find out why a number is bad: look for known traps, show the evidence, name the command.
 
     Each finding says how sure it is: certain (it is so), likely, possible (worth a look), or note
-    (nothing is wrong). Nothing is trained and the test images stay sealed; a run that was not
-    judged on them is not. Before a run, a file of settings can be looked at.
+    (nothing is wrong). The test images stay sealed, and nothing is trained but for --range-test.
+    Before a run, a file of settings can be looked at.
 
     Exit code 0, whatever is found; --json for programs.
 
@@ -38,7 +45,7 @@ def doctor(
     """
     from convscope import api
 
-    found = api.doctor(what, data_dir=data_dir)
+    found = api.doctor(what, try_rates=range_test, data_dir=data_dir)
     if json:
         typer.echo(json_format.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
         return

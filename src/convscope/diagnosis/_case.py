@@ -19,6 +19,8 @@ from convscope.types import Dataset, Predictions, Split
 if TYPE_CHECKING:
     import keras
 
+    from convscope.training.range_test import RangeTest
+
 _OPTIONS = {
     "model": "--model",
     "recipe": "--recipe",
@@ -40,6 +42,7 @@ class Case:
         dataset: The images, divided into parts.
         load_network: Loads the trained network; raw pixels to probabilities.
         load_backbone: Loads the backbone as it was pretrained.
+        try_rates: Runs a range test of the learning rate; None if none is wanted.
     """
 
     config: RunConfig
@@ -48,6 +51,7 @@ class Case:
     dataset: Dataset
     load_network: "Callable[[Run], keras.Model]"
     load_backbone: "Callable[[], keras.Model]"
+    try_rates: "Callable[[], RangeTest] | None" = None
 
     @property
     def trained(self) -> Run:

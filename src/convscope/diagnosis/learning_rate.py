@@ -2,9 +2,13 @@
 
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 from convscope.diagnosis import TRAPS, Finding, Unknown
 from convscope.diagnosis._case import Case
+
+if TYPE_CHECKING:
+    from convscope.training.range_test import RangeTest
 
 _LEARNT = 0.95
 """Of the loss of guessing; above it, nothing was learnt."""
@@ -19,6 +23,8 @@ def learning_rate(case: Case) -> Finding | None:
     Too high, and the loss is not finite or stays where guessing is; too low, and it moves, but
     hardly. `convscope doctor --range-test` tries rates and says which.
     """
+    if case.try_rates is not None:
+        return _tried(case, case.try_rates())
     rate = case.config.optimizer.learning_rate
     failure = case.trained.state.get("failure", {})
     lower = case.again("take smaller steps", {"optimizer.learning_rate": _rounded(rate / 10)})
@@ -65,6 +71,21 @@ def learning_rate(case: Case) -> Finding | None:
             sure="likely",
         )
     return None
+
+
+def _tried(case: Case, test: "RangeTest") -> Finding | None:
+    if test.verdict == "fits":
+        return None
+    better = _rounded(min(test.steepest, test.highest))
+    remedy = case.again("take the rate that learns fastest", {"optimizer.learning_rate": better})
+    return Finding(
+        symptom=f"The learning rate is {test.verdict}.",
+        evidence=f"It is {test.asked:.2g}. In {len(test.rates)} steps with rising rates the loss "
+        f"fell from {test.losses[0]:.2f} to {min(test.losses):.2f}, fastest at "
+        f"{test.steepest:.2g}; rates from {test.lowest:.2g} to {test.highest:.2g} learn.",
+        remedies=(remedy,),
+        sure="likely",
+    )
 
 
 def _rounded(rate: float) -> float:
