@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.training.augment import augmented
 from convscope.training.fit import training_batches
 from convscope.training.optimizers import build_optimizer
-from convscope.types import FloatArray, Split
+from convscope.types import Split
 
 N_STEPS = 120
 _LOWEST, _HIGHEST = 1e-4, 1e3
@@ -95,7 +96,7 @@ def range_test(
     return _read(rates[: len(smoothed)], smoothed, asked)
 
 
-def _read(rates: FloatArray, losses: list[float], asked: float) -> RangeTest:
+def _read(rates: npt.NDArray[np.float64], losses: list[float], asked: float) -> RangeTest:
     values = np.asarray([v if math.isfinite(v) else np.inf for v in losses])
     least = int(values.argmin())
     first = float(values[: max(1, len(values) // 10)].mean())
