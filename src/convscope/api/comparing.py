@@ -21,7 +21,7 @@ from convscope.api.models import run_config
 from convscope.api.training import locate_weights, resolve_new, try_building, weights_setting
 from convscope.datasets import settings_of
 from convscope.datasets.splits import read_split
-from convscope.errors import ConfigError, DataError, RunError, TrainingError
+from convscope.errors import ConfigError, DataError, RunError, StorageError, TrainingError
 from convscope.models import is_backbone
 from convscope.progress import Progress, console_progress
 from convscope.recipe import Recipe, RunConfig, differences, dump_config, resolve
@@ -34,6 +34,9 @@ FORMAT = 1
 """Version of `comparison.json`; raised when an older convscope could misread it."""
 
 FIRST_SEED = 83
+
+_DISK_FULL = "no space left on disk"
+"""How such an error begins; a run on a full disk may not even record why it failed."""
 
 _NOT_TO_SET = ("data", "data_path", "epochs", "model", "recipe", "seed", "weights")
 
@@ -326,6 +329,9 @@ class _Study:
                 state = run.state if run.state_file.exists() else {}
                 failure = state.get("failure", {})
                 reason = failure.get("reason") or last
+                if failure.get("kind") == StorageError.__name__ or _DISK_FULL in reason:
+                    # The others would meet the same, and judging is for when all are trained.
+                    raise StorageError(reason)
                 self.progress.say(f"{name}, seed {trial.seed} failed: {reason}")
                 # What training itself ran into, it would run into again.
                 final = failure.get("kind") == TrainingError.__name__
