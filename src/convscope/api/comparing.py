@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -14,18 +12,17 @@ from typing import Any
 
 from convscope.api._costs import file_mb, latencies_ms, sheet_of, train_seconds
 from convscope.api._networks import forget_networks, no_advice_on_tracing
+from convscope.api._process import follow
 from convscope.api._study import damaged, read_state, require_free, require_same
-from convscope.api.data import data_settings, load_for
+from convscope.api._ways import file_name, folder_name, names_of, plan_ways, seeds_of
+from convscope.api.data import load_for
 from convscope.api.judging import evaluate
 from convscope.api.models import run_config
-from convscope.api.training import locate_weights, resolve_new, try_building, weights_setting
-from convscope.datasets import settings_of
+from convscope.api.training import locate_weights, try_building
 from convscope.datasets.splits import read_split
-from convscope.errors import ConfigError, DataError, RunError, StorageError, TrainingError
-from convscope.models import is_backbone
+from convscope.errors import DataError, RunError, StorageError, TrainingError
 from convscope.progress import Progress, console_progress
-from convscope.recipe import Recipe, RunConfig, differences, dump_config, resolve
-from convscope.recipes import RECIPES, default_recipe
+from convscope.recipe import Recipe, differences, dump_config, resolve
 from convscope.report.comparison import Arm, Comparison, Trial, pairs_of
 from convscope.run import ROOT, Run
 from convscope.storage import exclusive, write_text
@@ -33,12 +30,9 @@ from convscope.storage import exclusive, write_text
 FORMAT = 1
 """Version of `comparison.json`; raised when an older convscope could misread it."""
 
-FIRST_SEED = 83
 
 _DISK_FULL = "no space left on disk"
 """How such an error begins; a run on a full disk may not even record why it failed."""
-
-_NOT_TO_SET = ("data", "data_path", "epochs", "model", "recipe", "seed", "weights")
 
 
 def compare(
@@ -80,21 +74,21 @@ def compare(
         FailureError: If weights or data are not to be had, or a file cannot be written.
     """
     progress = progress or console_progress()
-    seeds = _seeds(seeds)
-    configs = _plan(models, recipes, seeds[0], data, epochs, weights, settings or {}, progress)
+    seeds = seeds_of(seeds)
+    configs = plan_ways(models, recipes, seeds[0], data, epochs, weights, settings or {}, progress)
     dataset = load_for(next(iter(configs.values())), data_dir, progress)
     for name, config in configs.items():
         config, found = locate_weights(config, progress)
         # What is wrong until here leaves no folder behind.
         try_building(config, dataset, found)
         configs[name] = config
-    path = Path(out) if out else ROOT / _folder_name(dataset.name, configs)
+    path = Path(out) if out else ROOT / folder_name(dataset.name, configs)
     arms = tuple(
         Arm(
             name,
             config.model,
             config.recipe,
-            tuple(Trial(f"runs/{_file_name(name)}-seed{seed}", seed) for seed in seeds),
+            tuple(Trial(f"runs/{file_name(name)}-seed{seed}", seed) for seed in seeds),
         )
         for name, config in configs.items()
     )
@@ -112,7 +106,7 @@ def compare(
     with exclusive(path / ".lock", wait=False, busy=busy), no_advice_on_tracing():
         comparison, looks = _take_up(comparison, asked)
         for name, config in configs.items():
-            write_text(path / "arms" / f"{_file_name(name)}.yaml", dump_config(config))
+            write_text(path / "arms" / f"{file_name(name)}.yaml", dump_config(config))
         study = _Study(comparison, asked, looks, data_dir, progress)
         study.write()
         study.train(after_run)
@@ -148,7 +142,7 @@ def compare_runs(
         raise RunError("a run is named twice; name each once")
     _require_same_images(opened)
     grouped: dict[str, list[int]] = {}
-    names = _names_of(configs)
+    names = names_of(configs)
     for index, name in enumerate(names):
         grouped.setdefault(name, []).append(index)
     if len(grouped) < 2:
@@ -169,7 +163,7 @@ def compare_runs(
         arms.append(Arm(name, first.model, first.recipe, trials))
     data = Path(configs[0].data_path).name if configs[0].data_path else configs[0].data
     by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
-    path = Path(out) if out else ROOT / _folder_name(data, by_name)
+    path = Path(out) if out else ROOT / folder_name(data, by_name)
     n_images = sum(row["split"] == "test" for row in read_split(opened[0].split_file))
     comparison = Comparison(path, data, n_images, tuple(arms))
     asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
@@ -319,12 +313,12 @@ class _Study:
             if begun:
                 command += ["--resume", str(run.path)]
             else:
-                config = self.comparison.path / "arms" / f"{_file_name(name)}.yaml"
+                config = self.comparison.path / "arms" / f"{file_name(name)}.yaml"
                 command += ["--config", str(config), "--seed", str(trial.seed)]
                 command += ["--out", str(run.path)]
             if self.data_dir is not None:
                 command += ["--data-dir", str(self.data_dir)]
-            last = self._follow(command)
+            last = follow(command, self.progress)
             if last is not None:
                 state = run.state if run.state_file.exists() else {}
                 failure = state.get("failure", {})
@@ -338,36 +332,6 @@ class _Study:
                 self._replace(trial, failure=reason, final=final)
                 return
         self.measure(trial)
-
-    def _follow(self, command: list[str]) -> str | None:
-        """Run a command and hand on what it tells; return its last line if it failed."""
-        last = ""
-        with subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        ) as process:
-            assert process.stderr is not None
-            try:
-                for line in process.stderr:
-                    if line.strip() and not _is_chatter(line):
-                        last = line.strip()
-                        self.progress.say(f"  {last}")
-            except KeyboardInterrupt:
-                # It was told too, and saves what it has.
-                process.wait()
-                raise
-        if process.returncode == 0:
-            return None
-        if process.returncode < 0:
-            return (
-                f"its process was killed by signal {-process.returncode}"
-                f"{' (out of memory?)' if process.returncode == -9 else ''}"
-            )
-        return last.removeprefix("error: ") or f"its process ended with {process.returncode}"
 
     def _right(self, run: Run) -> Any:
         """Return which test images a run has right, in the order of their names."""
@@ -400,48 +364,6 @@ class _Study:
             dataclasses.replace(t, **changes) if t.run == trial.run else t for t in arm.trials
         )
         self._put(dataclasses.replace(arm, trials=trials))
-
-
-def _plan(
-    models: Sequence[str],
-    recipes: Sequence[str] | None,
-    seed: int,
-    data: str | Path,
-    epochs: int | None,
-    weights: Path | str | None,
-    settings: Mapping[str, Any],
-    progress: Progress,
-) -> dict[str, RunConfig]:
-    """Return the resolved settings of each arm, by its name."""
-    for key in settings:
-        if key in _NOT_TO_SET:
-            raise ConfigError(
-                f"'{key}' is not for --set here: the comparison has its own, or an option"
-            )
-    twos = [
-        (model, recipe)
-        for model in models
-        for recipe in recipes or [default_recipe(backbone=is_backbone(model))]
-    ]
-    if len(set(twos)) < len(twos):
-        raise ConfigError("a model or a recipe is named twice; name each once")
-    if len(twos) < 2:
-        raise ConfigError("one way of training is nothing to compare; name two models or recipes")
-    given = {**data_settings(data), **settings, "seed": seed}
-    if epochs is not None:
-        given["epochs"] = epochs
-    configs: dict[str, RunConfig] = {}
-    for model, recipe in twos:
-        own = {"model": model, "recipe": recipe}
-        if is_backbone(model) and weights is not None:
-            own["weights"] = str(weights_setting(weights))
-        name = model
-        if len({m for m, _ in twos}) < len(twos):
-            name = recipe if len(set(models)) == 1 else f"{model} {recipe}"
-        # What is said of this machine is said once.
-        quiet = Progress() if configs else progress
-        configs[name] = resolve_new({}, {**given, **own}, quiet)
-    return configs
 
 
 def _take_up(comparison: Comparison, asked: dict[str, Any]) -> tuple[Comparison, list[int]]:
@@ -490,43 +412,6 @@ def _still_there(comparison: Comparison, known: Mapping[str, Trial], trial: Tria
     return before
 
 
-def _seeds(seeds: int | Sequence[int]) -> list[int]:
-    if isinstance(seeds, int):
-        if seeds < 1:
-            raise ConfigError(f"--seeds {seeds}: at least 1")
-        return list(range(FIRST_SEED, FIRST_SEED + seeds))
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError("--seeds: name each seed once, such as 1,2,3")
-    return sorted(seeds)
-
-
-def _names_of(configs: Sequence[RunConfig]) -> list[str]:
-    """Return for each run a name that says how it differs from the others, but for its seed."""
-    told: list[dict[str, Any]] = []
-    for config in configs:
-        defaults = resolve(
-            RECIPES.get(config.recipe)(),
-            {"recipe": config.recipe, "model": config.model},
-            settings_of(config.data),
-        )
-        own = {key: after for key, (_, after) in differences(defaults, config).items()}
-        for key in ("seed", "format", "backend", "data", "data_path", "weights"):
-            own.pop(key, None)
-        told.append({"model": config.model, "recipe": config.recipe, **own})
-    keys = dict.fromkeys(key for each in told for key in each)
-    varied = [key for key in keys if len({repr(each.get(key)) for each in told}) > 1]
-    names = []
-    for config, each in zip(configs, told, strict=True):
-        words = [str(each[key]) for key in ("model", "recipe") if key in varied] or [config.model]
-        words += [
-            f"{key.rpartition('.')[2]}={each[key]}"
-            for key in varied
-            if key not in ("model", "recipe") and key in each
-        ]
-        names.append(" ".join(words))
-    return names
-
-
 def _require_same_images(runs: Sequence[Run]) -> None:
     def test_images(run: Run) -> set[tuple[str, str, str]]:
         rows = read_split(run.split_file)
@@ -539,22 +424,3 @@ def _require_same_images(runs: Sequence[Run]) -> None:
                 f"{run.path} and {runs[0].path} were not judged on the same test images; "
                 "their accuracies cannot be compared"
             )
-
-
-def _folder_name(data: str, configs: Mapping[str, RunConfig]) -> str:
-    models = dict.fromkeys(config.model for config in configs.values())
-    recipes = dict.fromkeys(config.recipe for config in configs.values())
-    name = "-".join(["compare", data, *models, *recipes])
-    if len(name) > 100:
-        name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return _file_name(name)
-
-
-def _file_name(name: str) -> str:
-    """Return a name that every file system takes; other characters become hyphens."""
-    return "".join(c if c.isalnum() or c in "-_.=" else "-" for c in name)
-
-
-def _is_chatter(line: str) -> bool:
-    """Tell whether a line comes from the engine below and says nothing to the user."""
-    return line.startswith(("I0000", "WARNING: All log messages before absl", "E0000", "W0000"))
