@@ -156,6 +156,9 @@ class Recipe(Settings):
     backbone: BackboneSettings = BackboneSettings()
     loss: Literal["sparse_categorical_crossentropy"] = "sparse_categorical_crossentropy"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    balance: bool = Field(
+        False, description="show each class equally often, whatever the number of its images"
+    )
     batch_size: int = Field(128, ge=1)
     epochs: int = Field(20, ge=1)
     image_size: int | None = Field(

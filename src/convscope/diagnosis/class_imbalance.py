@@ -36,12 +36,15 @@ def class_imbalance(case: Case) -> Finding | None:
             evidence += f"; {low:.0%} of the rare classes' validation images right, {high:.0%} of "
             evidence += "the others'"
     where = case.config.data_path or case.config.data
+    balanced = case.again("show each class equally often", {"balance": True})
+    mends = [] if case.config.balance else [balanced]
     return Finding(
         symptom="The classes are of very different size."
         if not suffers
         else "The classes are of very different size, and the rare ones suffer from it.",
         evidence=f"{evidence}.",
         remedies=(
+            *mends,
             Remedy(
                 "add images of the rare classes; count them with", f"convscope data show {where}"
             ),

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from convscope.recipe import RunConfig
 from convscope.types import IntArray, Split
 
 Finish = Callable[[Any, Any, int], tuple[Any, Any]]
@@ -80,6 +81,19 @@ class Batches(keras.utils.PyDataset):
         return (inputs, labels) if self._finish is None else self._finish(inputs, labels, index)
 
 
+def order_of(config: RunConfig, labels: IntArray, epoch: int) -> npt.NDArray[np.intp]:
+    """Return the order in which a run's settings show the images in one epoch.
+
+    Args:
+        config: The settings.
+        labels: Shape (n_images,), class indices.
+        epoch: Counted from 0.
+    """
+    if config.balance:
+        return balanced_order(labels, config.seed, epoch)
+    return epoch_order(len(labels), config.seed, epoch)
+
+
 def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.intp]:
     """Return the shuffled order of one epoch.
 
@@ -92,3 +106,29 @@ def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.intp]:
         epoch: Counted from 0.
     """
     return np.random.default_rng([seed, epoch]).permutation(n_images)
+
+
+def balanced_order(labels: IntArray, seed: int, epoch: int) -> npt.NDArray[np.intp]:
+    """Return the order of an epoch that shows each class equally often.
+
+    It is as long as any other epoch: of a common class a part is shown, of a rare one some images
+    several times, none of them more than once more than another. A pure function, as `epoch_order`.
+
+    Args:
+        labels: Shape (n_images,), class indices.
+        seed: The run's seed.
+        epoch: Counted from 0.
+
+    Returns:
+        Shape (n_images,), places of images.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    classes = rng.permutation(np.unique(labels))
+    shares = np.full(len(classes), len(labels) // len(classes))
+    shares[: len(labels) % len(classes)] += 1
+    parts = []
+    for index, share in zip(classes, shares, strict=True):
+        members = np.flatnonzero(labels == index)
+        rounds = -(-int(share) // len(members))
+        parts.append(np.concatenate([rng.permutation(members) for _ in range(rounds)])[:share])
+    return rng.permutation(np.concatenate(parts))

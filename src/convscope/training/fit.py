@@ -17,7 +17,7 @@ from convscope.recipe import RunConfig, dump_config
 from convscope.run import Run
 from convscope.storage import write_text
 from convscope.training.augment import hard_targets, soft_targets
-from convscope.training.batches import Batches, Examples, epoch_order
+from convscope.training.batches import Batches, Examples, order_of
 from convscope.training.budget import Deadline, Pace
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.results import ONLY_PHASE, write_results
@@ -79,7 +79,7 @@ def training_batches(config: RunConfig, train: Examples, n_classes: int, epoch: 
         train.inputs(epoch),
         train.labels,
         config.batch_size,
-        epoch_order(len(train), config.seed, epoch),
+        order_of(config, train.labels, epoch),
         soft_targets(config.augment, config.label_smoothing, n_classes, config.seed, epoch),
     )
 

@@ -15,7 +15,7 @@ from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
 from convscope.storage import atomic_path
-from convscope.training.batches import Batches, Examples, epoch_order
+from convscope.training.batches import Batches, Examples, order_of
 from convscope.training.optimizers import build_optimizer
 from convscope.training.schedules import build_schedule
 from convscope.types import FloatArray
@@ -110,7 +110,7 @@ def _try(
     )
     head.compile(build_optimizer(config.optimizer, schedule), config.loss, metrics=["accuracy"])
     for epoch in range(_EPOCHS):
-        order = epoch_order(len(train), config.seed, epoch)
+        order = order_of(config, train.labels, epoch)
         batches = Batches(train.inputs(epoch), train.labels, config.batch_size, order)
         head.fit(batches, shuffle=False, verbose=0)
     judged = head.evaluate(Batches(val.inputs(0), val.labels, 512), verbose=0, return_dict=True)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from convscope.training.batches import Batches, Examples, epoch_order
+from convscope.training.batches import Batches, Examples, balanced_order, epoch_order
 from convscope.types import Split
 
 
@@ -69,6 +69,19 @@ def test_the_order_stays_the_same_from_version_to_version():
     # A run that is resumed by a later convscope has to see the images in the same order.
     assert epoch_order(8, 83, 0).tolist() == [7, 1, 5, 0, 4, 6, 3, 2]
     assert epoch_order(8, 83, 1).tolist() == [6, 3, 7, 2, 1, 5, 4, 0]
+
+
+def test_a_balanced_order_shows_each_class_equally_often_and_its_images_evenly():
+    labels = np.repeat([0, 1, 2], [70, 25, 5])
+    order = balanced_order(labels, 83, 3)
+    np.testing.assert_array_equal(order, balanced_order(labels, 83, 3))
+    assert (order != balanced_order(labels, 83, 4)).any()
+    assert len(order) == 100
+    assert sorted(np.bincount(labels[order]).tolist()) == [33, 33, 34]
+    times = np.bincount(order, minlength=100)
+    for index in range(3):
+        shown = times[labels == index]
+        assert shown.max() - shown.min() <= 1
 
 
 def test_the_order_leaves_the_shared_random_numbers_alone():
