@@ -34,6 +34,7 @@ __all__ = [
     "predict",
     "report",
     "robustness",
+    "suspects",
     "train",
 ]
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         predict,
         report,
         robustness,
+        suspects,
         train,
     )
     from convscope.errors import ConvscopeError

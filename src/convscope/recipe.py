@@ -140,6 +140,18 @@ class SplitSettings(Settings):
     test_fraction: float = Field(0.2, gt=0, lt=1, description="used if there is no test part")
     seed: int = Field(83, ge=0, lt=2**32, description="not the run's seed: one split for all runs")
     stratify: bool = Field(True, description="keep the share of each class equal in all parts")
+    folds: int | None = Field(
+        None, ge=2, description="for cross-validation: so many equal parts of the training images"
+    )
+    fold: int = Field(0, ge=0, description="which of them validates, from 0")
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_them(self) -> Self:
+        if self.fold >= (self.folds or 1):
+            raise ValueError(
+                f"split.fold {self.fold}: with {self.folds or 'no'} folds there is none"
+            )
+        return self
 
 
 class Recipe(Settings):

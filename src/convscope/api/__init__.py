@@ -13,6 +13,7 @@ from convscope.api.judging import evaluate, predict
 from convscope.api.looking import Seen, gallery
 from convscope.api.models import build_model, describe, input_spec, run_config
 from convscope.api.reporting import report
+from convscope.api.suspecting import Suspicions, suspects
 from convscope.api.training import train
 from convscope.diagnosis import Diagnosis
 from convscope.report.comparison import Comparison
@@ -26,6 +27,7 @@ __all__ = [
     "Ladder",
     "Robustness",
     "Seen",
+    "Suspicions",
     "build_model",
     "check",
     "compare",
@@ -42,5 +44,6 @@ __all__ = [
     "report",
     "robustness",
     "run_config",
+    "suspects",
     "train",
 ]

@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 from convscope.api._costs import file_mb, latencies_ms, sheet_of, train_seconds
 from convscope.api._networks import forget_networks, no_advice_on_tracing
-from convscope.api._process import follow
+from convscope.api._process import train_apart
 from convscope.api._study import damaged, read_state, require_free, require_same
 from convscope.api._ways import file_name, folder_name, names_of, plan_ways, seeds_of
 from convscope.api.data import load_for
@@ -20,7 +18,7 @@ from convscope.api.judging import evaluate
 from convscope.api.models import run_config
 from convscope.api.training import locate_weights, try_building
 from convscope.datasets.splits import read_split
-from convscope.errors import DataError, RunError, StorageError, TrainingError
+from convscope.errors import DataError, RunError, TrainingError
 from convscope.progress import Progress, console_progress
 from convscope.recipe import Recipe, differences, dump_config, resolve
 from convscope.report.comparison import Arm, Comparison, Trial, pairs_of
@@ -29,10 +27,6 @@ from convscope.storage import exclusive, write_text
 
 FORMAT = 1
 """Version of `comparison.json`; raised when an older convscope could misread it."""
-
-
-_DISK_FULL = "no space left on disk"
-"""How such an error begins; a run on a full disk may not even record why it failed."""
 
 
 def compare(
@@ -302,35 +296,13 @@ class _Study:
     def _train(self, name: str, trial: Trial) -> None:
         """Train one run in a process of its own, from where it stands."""
         run = Run(self._path(trial))
-        begun = run.state_file.exists()
-        if begun and run.status == "training":
-            # A comparison that was killed leaves the process of its run behind, for a while.
-            self.progress.say(f"{run.path} is still being trained; waiting for it")
-            while run.status == "training":
-                time.sleep(1)
-        if not (begun and run.status == "finished"):
-            command = [sys.executable, "-m", "convscope", "train", "--no-test"]
-            if begun:
-                command += ["--resume", str(run.path)]
-            else:
-                config = self.comparison.path / "arms" / f"{file_name(name)}.yaml"
-                command += ["--config", str(config), "--seed", str(trial.seed)]
-                command += ["--out", str(run.path)]
-            if self.data_dir is not None:
-                command += ["--data-dir", str(self.data_dir)]
-            last = follow(command, self.progress)
-            if last is not None:
-                state = run.state if run.state_file.exists() else {}
-                failure = state.get("failure", {})
-                reason = failure.get("reason") or last
-                if failure.get("kind") == StorageError.__name__ or _DISK_FULL in reason:
-                    # The others would meet the same, and judging is for when all are trained.
-                    raise StorageError(reason)
-                self.progress.say(f"{name}, seed {trial.seed} failed: {reason}")
-                # What training itself ran into, it would run into again.
-                final = failure.get("kind") == TrainingError.__name__
-                self._replace(trial, failure=reason, final=final)
-                return
+        config = self.comparison.path / "arms" / f"{file_name(name)}.yaml"
+        arguments = ["--config", str(config), "--seed", str(trial.seed)]
+        failure = train_apart(run, arguments, data_dir=self.data_dir, progress=self.progress)
+        if failure is not None:
+            self.progress.say(f"{name}, seed {trial.seed} failed: {failure.reason}")
+            self._replace(trial, failure=failure.reason, final=failure.final)
+            return
         self.measure(trial)
 
     def _right(self, run: Run) -> Any:

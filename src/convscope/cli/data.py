@@ -1,11 +1,18 @@
-"""`convscope data show` and `convscope data check`."""
+"""`convscope data show`, `data check` and `data suspects`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DATA_HELP, DataDir, Json, picture_option
+from convscope.cli._options import (
+    DATA_HELP,
+    DataDir,
+    Json,
+    Settings,
+    picture_option,
+    read_settings,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Look at data before training on it.")
 
@@ -108,3 +115,59 @@ def _default_place(data: str, ending: str) -> Path:
             "choose another place with --out"
         )
     return Path(f"{folder.name}{ending}")
+
+
+@app.command()
+def suspects(
+    data: DataArgument,
+    model: Annotated[str, typer.Option(help="See 'convscope models'.")] = "fast-small",
+    recipe: Annotated[
+        str | None, typer.Option(help="See 'convscope recipes'. Default: the model's usual one.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Networks, each for its part.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the networks.")] = 83,
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Its folder. Default: runs/suspects-DATA-MODEL.")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Find training images that are probably labelled wrong.
+
+    The training images are divided into folds; for each a network learns from the others, so that
+    every image is judged by one that did not learn it. Confident learning says which labels are
+    ruled out. Writes suspects.csv, the most suspect first, and a picture of the first forty. The
+    same command goes on with a search that was stopped. Nothing in the data is changed.
+
+    For example:
+
+        convscope data suspects photos/ --set image_size=64
+        convscope data suspects photos/ --model mobilenet_v2
+    """
+    from convscope import api
+    from convscope.cli._tables import NUMBER, TEXT, console, print_table
+
+    found = api.suspects(
+        data,
+        model=model,
+        recipe=recipe,
+        folds=folds,
+        seed=seed,
+        settings=read_settings(settings),
+        out=out,
+        data_dir=data_dir,
+    )
+    print_table(
+        [("image", TEXT), ("labelled", TEXT), ("rather", TEXT), ("sure", NUMBER)],
+        ([s.image_id, s.class_name, s.answer, f"{s.prob:.0%}"] for s in found.suspects[:20]),
+    )
+    screen = console()
+    screen.print()
+    screen.print(
+        f"{len(found.suspects):,} of {found.n_images:,} training images have labels in doubt, by "
+        f"networks with {found.accuracy:.1%} right on images that they did not learn.",
+        soft_wrap=True,
+    )
+    screen.print(f"table    {found.table_file}", markup=False, soft_wrap=True)
+    if found.suspects:
+        screen.print(f"picture  {found.picture}", markup=False, soft_wrap=True)

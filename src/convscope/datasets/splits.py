@@ -15,7 +15,14 @@ COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
 
 
 def divide(
-    dataset: Dataset, *, val_fraction: float, test_fraction: float, seed: int, stratify: bool
+    dataset: Dataset,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    stratify: bool,
+    folds: int | None = None,
+    fold: int = 0,
 ) -> Dataset:
     """Return the dataset with all three parts; those that it already has stay as they are.
 
@@ -25,16 +32,27 @@ def divide(
         test_fraction: Share of all images that becomes test if there is no test part, in (0, 1).
         seed: Decides the members; the same seed gives the same members.
         stratify: Keep the share of each class equal in all parts.
+        folds: The training images are divided into so many parts instead, of which one validates.
+        fold: Which of them, from 0.
 
     Raises:
-        DataError: If a class has too few images for its share of each part.
+        DataError: If a class has too few images for its share of each part, or there are
+            validation images already and folds are asked for.
     """
     train, val, test = dataset.train, dataset.val, dataset.test
     if test is None:
         keep, held_out = _indices(train, dataset.class_names, test_fraction, seed, stratify)
         train, test = train.select(keep), SealedSplit(train.select(held_out))
+    if val is not None and folds is not None:
+        raise DataError(
+            f"{dataset.name} has validation images of its own, so there are no folds; put them "
+            "with the training images, or leave split.folds away"
+        )
     if val is None:
-        keep, held_out = _indices(train, dataset.class_names, val_fraction, seed, stratify)
+        if folds is None:
+            keep, held_out = _indices(train, dataset.class_names, val_fraction, seed, stratify)
+        else:
+            keep, held_out = _fold(train, folds, fold, seed, stratify)
         train, val = train.select(keep), train.select(held_out)
     return dataclasses.replace(dataset, train=train, val=val, test=test)
 
@@ -65,6 +83,20 @@ def _indices(
             f"{len(split)} images of {len(class_names)} classes cannot be split with "
             f"{fraction:.0%} held out: {error}; add images or change split.val_fraction"
         ) from None
+    return keep, held_out
+
+
+def _fold(
+    split: Split, folds: int, fold: int, seed: int, stratify: bool
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    kind = StratifiedKFold if stratify else KFold
+    fewest = int(np.bincount(split.labels).min()) if stratify else len(split)
+    if fewest < folds:
+        raise DataError(f"{fewest} images are too few for {folds} folds; choose fewer")
+    parts = kind(folds, shuffle=True, random_state=seed).split(split.labels, split.labels)
+    keep, held_out = list(parts)[fold]
     return keep, held_out
 
 

@@ -36,7 +36,9 @@ def test_all_commands_are_there():
     wanted = {"train", "evaluate", "predict", "data", "models", "datasets", "recipes", "runs"}
     wanted |= {"compare", "doctor", "explain", "gallery", "ladder", "report", "robustness"}
     assert {path[0] for path in COMMANDS if path} == wanted
-    assert {("data", "show"), ("data", "check"), ("models", "show")} <= set(COMMANDS)
+    assert {("data", "show"), ("data", "check"), ("data", "suspects"), ("models", "show")} <= set(
+        COMMANDS
+    )
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -60,15 +62,18 @@ def test_each_command_explains_itself_and_all_its_options(cli, path, option):
 @pytest.mark.parametrize(
     ("option", "used_by"),
     [
-        ("--data-dir", {"train", "ladder", "evaluate", "data show", "data check"}),
-        ("--json", {"models", "evaluate", "data check"}),
+        (
+            "--data-dir",
+            {"train", "ladder", "evaluate", "data show", "data check", "compare", "report"},
+        ),
+        ("--json", {"models", "evaluate", "data check", "compare", "doctor"}),
         ("--batch-size", {"evaluate", "predict"}),
         ("--recipe", {"train", "models show"}),
         ("--image-size", {"train", "models show"}),
-        ("--epochs", {"train", "ladder", "report", "robustness"}),
-        ("--set", {"train", "ladder", "models show"}),
-        ("--weights", {"train", "ladder", "report", "robustness"}),
-        ("--weights", {"evaluate", "predict"}),
+        ("--epochs", {"train", "ladder", "compare"}),
+        ("--set", {"train", "ladder", "models show", "compare", "data suspects"}),
+        ("--weights", {"train", "ladder", "compare"}),
+        ("--weights", {"evaluate", "predict", "explain"}),
     ],
 )
 def test_an_option_that_commands_share_is_the_same_in_all(option, used_by):

@@ -5,19 +5,19 @@ from convscope.diagnosis._case import Case
 
 
 @TRAPS.register("test-openings")
-def test_openings(case: Case) -> Finding | None:
+def openings(case: Case) -> Finding | None:
     """Test images that were opened more than once.
 
     After a first look every choice is made knowing the result, and the next result is too good.
     """
-    openings = case.trained.state.get("test_openings", [])
-    if len(openings) < 2:
+    found = case.trained.state.get("test_openings", [])
+    if len(found) < 2:
         return None
-    told = ", ".join(f"{o['at'][:16].replace('T', ' ')} by {o['by']}" for o in openings[:4])
-    more = f" and {len(openings) - 4} more" if len(openings) > 4 else ""
+    told = ", ".join(f"{o['at'][:16].replace('T', ' ')} by {o['by']}" for o in found[:4])
+    more = f" and {len(found) - 4} more" if len(found) > 4 else ""
     return Finding(
         symptom="The test images were opened more than once.",
-        evidence=f"{len(openings)} times: {told}{more}.",
+        evidence=f"{len(found)} times: {told}{more}.",
         remedies=(
             Remedy(
                 "report the first result; while choosing, leave them sealed",

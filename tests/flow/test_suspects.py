@@ -1,0 +1,82 @@
+"""Wrong labels that were put among right ones are found."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convscope import api
+from convscope.errors import ConfigError, DataError, RunError
+from convscope.progress import Progress
+
+OPTIONS = {
+    "folds": 3,
+    "settings": {"image_size": 8, "epochs": 8, "precision": "float32"},
+    "progress": Progress(),
+}
+
+
+@pytest.fixture(scope="module")
+def mislabelled(tmp_path_factory) -> tuple[Path, set[str]]:
+    """Digits in a folder, 40 of them under a wrong name."""
+    folder, rng = tmp_path_factory.mktemp("digits") / "digits", np.random.default_rng(2)
+    dataset = api.load("digits", progress=Progress())
+    wrong = set(rng.choice(len(dataset.train), 40, replace=False).tolist())
+    names = set()
+    for index, (image, label) in enumerate(
+        zip(dataset.train.images, dataset.train.labels, strict=True)
+    ):
+        given = (label + rng.integers(1, 10)) % 10 if index in wrong else label
+        place = folder / str(given)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.squeeze()).save(place / f"{index}.png")
+        if index in wrong:
+            names.add(f"{given}/{index}.png")
+    return folder, names
+
+
+@pytest.fixture(scope="module")
+def searched(mislabelled, tmp_path_factory) -> tuple[api.Suspicions, set[str], Path]:
+    folder, wrong = mislabelled
+    out = tmp_path_factory.mktemp("search") / "suspects"
+    return api.suspects(folder, out=out, **OPTIONS), wrong, folder
+
+
+def test_most_wrong_labels_are_found_and_few_right_ones_doubted(searched):
+    found, wrong, _ = searched
+    # A fifth of the folder's images was set aside for the test, and is not looked at.
+    with found.table_file.open() as file:
+        doubted = {row["image_id"] for row in csv.DictReader(file)}
+    assert doubted == {each.image_id for each in found.suspects}
+    hits = doubted & wrong
+    assert len(hits) >= 0.5 * len(wrong)
+    assert len(hits) >= 0.7 * len(doubted)
+    assert {each.image_id for each in found.suspects[:10]} <= wrong
+    assert found.picture.exists()
+    assert found.accuracy > 0.9
+
+
+def test_again_nothing_is_trained_and_the_same_is_found(searched):
+    found, _, folder = searched
+    before = [path.stat().st_mtime_ns for path in sorted(found.path.glob("folds/*/weights/*"))]
+    again = api.suspects(folder, out=found.path, **OPTIONS)
+    assert again == found
+    after = [path.stat().st_mtime_ns for path in sorted(found.path.glob("folds/*/weights/*"))]
+    assert after == before
+
+
+def test_what_cannot_be_is_refused(searched, mislabelled, tmp_path):
+    found, _, folder = searched
+    with pytest.raises(RunError, match="holds a search for wrong labels with config"):
+        api.suspects(folder, out=found.path, **{**OPTIONS, "folds": 4})
+    with pytest.raises(ConfigError, match=r"split\.fold.*not for --set"):
+        api.suspects(folder, **{**OPTIONS, "settings": {"split.fold": 1}})
+    shutil.copytree(folder / "1", tmp_path / "parts/train/1")
+    shutil.copytree(folder / "2", tmp_path / "parts/train/2")
+    shutil.copytree(folder / "1", tmp_path / "parts/val/1")
+    shutil.copytree(folder / "2", tmp_path / "parts/val/2")
+    with pytest.raises(DataError, match="validation images of its own"):
+        api.suspects(tmp_path / "parts", out=tmp_path / "out", **OPTIONS)
