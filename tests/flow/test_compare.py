@@ -8,7 +8,8 @@ from killing import at_rename, train_until_killed
 
 from convscope import api
 from convscope.api import Comparison
-from convscope.errors import ConfigError, DataError, RunError
+from convscope.api._ways import plan_ways
+from convscope.errors import ConfigError, DataError, RunError, UnknownNameError
 from convscope.progress import Progress
 from convscope.run import Run
 
@@ -158,6 +159,28 @@ def test_what_differs_names_the_ways(existing, tmp_path):
     (pair,) = done.pairs
     assert pair.seeds == (1, 1)
     assert "not about the ways of training" in done.caution
+
+
+def test_a_model_may_have_a_recipe_of_its_own():
+    def ways(models: list[str], recipes: list[str] | None = None) -> dict[str, tuple[str, str]]:
+        plan = plan_ways(models, recipes, 83, "digits", None, None, {}, Progress())
+        return {name: (config.model, config.recipe) for name, config in plan.items()}
+
+    assert ways(["fast-small:fast", "mobilenet_v2:finetune"]) == {
+        "fast-small": ("fast-small", "fast"),
+        "mobilenet_v2": ("mobilenet_v2", "finetune"),
+    }
+    assert ways(["fast-small:fast", "fast-small"]) == {
+        "fast": ("fast-small", "fast"),
+        "tutorial": ("fast-small", "tutorial"),
+    }
+    both = ways(["vgg16", "mobilenet_v2"], ["tutorial-transfer", "probe"])
+    assert list(both) == [
+        *("vgg16 tutorial-transfer", "vgg16 probe"),
+        *("mobilenet_v2 tutorial-transfer", "mobilenet_v2 probe"),
+    ]
+    with pytest.raises(UnknownNameError, match="unknown recipe 'fats'; did you mean 'fast'"):
+        ways(["fast-small:fats", "fast-medium"])
 
 
 def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits_run):

@@ -32,7 +32,7 @@ def plan_ways(
     """Return the resolved settings of each way, by its name.
 
     Args:
-        models: Registered models.
+        models: Registered models, alone or as "model:recipe".
         recipes: Registered recipes; None is each model's usual one.
         seed: Of the settings; the runs have their own.
         data: A registered dataset, or a folder of images.
@@ -49,11 +49,12 @@ def plan_ways(
             raise ConfigError(
                 f"'{key}' is not for --set here: the comparison has its own, or an option"
             )
-    twos = [
-        (model, recipe)
-        for model in models
-        for recipe in recipes or [default_recipe(backbone=is_backbone(model))]
-    ]
+    twos = []
+    for each in models:
+        # "mobilenet_v2:finetune" is one way; a model alone goes with every recipe.
+        model, _, own_recipe = each.partition(":")
+        usual = default_recipe(backbone=is_backbone(model))
+        twos += [(model, recipe) for recipe in ([own_recipe] if own_recipe else recipes or [usual])]
     if len(set(twos)) < len(twos):
         raise ConfigError("a model or a recipe is named twice; name each once")
     if len(twos) < 2:
@@ -68,7 +69,7 @@ def plan_ways(
             own["weights"] = str(weights_setting(weights))
         name = model
         if len({m for m, _ in twos}) < len(twos):
-            name = recipe if len(set(models)) == 1 else f"{model} {recipe}"
+            name = recipe if len({m for m, _ in twos}) == 1 else f"{model} {recipe}"
         # What is said of this machine is said once.
         quiet = Progress() if configs else progress
         configs[name] = resolve_new({}, {**given, **own}, quiet)

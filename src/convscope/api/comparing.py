@@ -50,7 +50,7 @@ def compare(
     seeds. A run that cannot be trained is recorded with the reason, and the others go on.
 
     Args:
-        models: Registered models.
+        models: Registered models; "model:recipe" is one with a recipe of its own.
         data: A registered dataset, or a folder of images.
         recipes: Registered recipes; None is each model's usual one.
         seeds: How many, from 83 on; or which.

@@ -30,7 +30,12 @@ def compare(
         ),
     ] = None,
     models: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Models to train; see 'convscope models'.")
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Models to train, or MODEL:RECIPE for one with its own recipe; see 'convscope "
+            "models'.",
+        ),
     ] = None,
     recipes: Annotated[
         str | None,
@@ -66,6 +71,8 @@ def compare(
         convscope compare digits --models cnn-sequential,cnn-functional --seeds 3 --epochs 2
         # are the tutorial's three styles different? (an hour or two)
         convscope compare cifar10 --models cnn-sequential,cnn-functional,cnn-subclassing
+        # a network from nothing against a fine-tuned backbone
+        convscope compare photos/ --models fast-small:fast,mobilenet_v2:finetune --seeds 3
         # recipes on one model
         convscope compare photos/ --models mobilenet_v2 --recipes tutorial-transfer,probe --seeds 3
         # runs that you have
