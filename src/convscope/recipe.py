@@ -209,6 +209,11 @@ class RunConfig(Recipe):
     backend: Literal["auto", "tensorflow", "jax", "torch"] = "auto"
     split: SplitSettings = SplitSettings()
 
+    @property
+    def data_name(self) -> str:
+        """What the data is called, for people and folders."""
+        return Path(self.data_path).name if self.data_path else self.data
+
 
 RANDOM_WEIGHTS = "random"
 """In place of a file of weights: a backbone that was not pretrained, to compare with."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from convscope.errors import ShapeError
 
 UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
@@ -209,6 +210,16 @@ class Predictions:
                 f"probs must have shape (n_images, n_classes) with n_images = {len(self.labels)}, "
                 f"not {tuple(self.probs.shape)}"
             )
+
+    @cached_property
+    def right(self) -> BoolArray:
+        """Shape (n_images,): whether the most probable class is the true one."""
+        return np.asarray(self.probs.argmax(axis=1) == self.labels)
+
+    @property
+    def right_by_id(self) -> BoolArray:
+        """The same in the order of the images' names, which does not depend on who predicted."""
+        return self.right[np.argsort(self.ids, kind="stable")]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,11 @@ def train_seconds(run: Run) -> float:
     return float(round(seconds, 3))
 
 
+def seconds_with_features(run: Run) -> float:
+    """Return `train_seconds` and what its features cost, those found in the cache included."""
+    return float(round(train_seconds(run) + run.state.get("feature_seconds", 0.0), 3))
+
+
 def sheet_of(run: Run) -> "ModelSheet":
     """Return the sheet of the network that a run trained."""
     from convscope.models.sheet import model_sheet

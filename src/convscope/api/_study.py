@@ -1,11 +1,13 @@
 """The folder of a study of several runs: new, or taken up where it was left."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from convscope.errors import RunError
+from convscope.storage import exclusive
 
 
 def require_free(path: Path, state_file: Path, kind: str) -> None:
@@ -26,6 +28,30 @@ def require_free(path: Path, state_file: Path, kind: str) -> None:
         item.name != ".lock" and ".part" not in item.name for item in path.glob("*")
     ):
         raise RunError(f"{path} is not empty and holds no {kind}; choose another --out")
+
+
+@contextlib.contextmanager
+def study_folder(path: Path, state_file: Path, kind: str) -> Iterator[None]:
+    """Hold a study's folder, so that no other process works on it.
+
+    Args:
+        path: The folder; made if absent.
+        state_file: The file in it that makes it such a study.
+        kind: What it is, in a word.
+
+    Raises:
+        RunError: If it is a file, holds other things, or another process works on it.
+        StorageError: If it cannot be written to.
+    """
+    require_free(path, state_file, kind)
+    busy = f"{path} is being worked on by another process; wait for it or stop it"
+    with exclusive(path / ".lock", wait=False, busy=busy):
+        yield
+
+
+def as_read_back(asked: Any) -> Any:
+    """Return what comes back when this is written to a state file: to compare it with one."""
+    return json.loads(json.dumps(asked))
 
 
 def read_state(state_file: Path, version: int) -> dict[str, Any] | None:

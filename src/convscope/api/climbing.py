@@ -1,7 +1,6 @@
 """The ladder: from the tutorial's way of transfer learning to a good one, a mend at a time."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from convscope.api._costs import sheet_of, train_seconds
 from convscope.api._networks import forget_networks, no_advice_on_tracing
 from convscope.api._rungs import Step, plan_ladder
-from convscope.api._study import damaged, read_state, require_free, require_same
+from convscope.api._study import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.api.data import data_settings, load_for
 from convscope.api.judging import evaluate
 from convscope.api.training import train, weights_setting
@@ -21,7 +20,6 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.report.rungs import Ladder, Rung, write_table
 from convscope.run import ROOT, Run
-from convscope.storage import exclusive
 
 SIZES = (64, 96, 160)
 """Sides in pixels of the rungs that enlarge the images."""
@@ -125,11 +123,8 @@ def ladder(
         # Recipes change with versions of convscope, and then a ladder would be of two minds.
         "rungs": {step.rung.name: step.config.model_dump() for step in steps},
     }
-    # As it will be read back.
-    asked = json.loads(json.dumps(asked))
-    require_free(path, climb.state_file, "ladder")
-    busy = f"{path} is being worked on by another process; wait for it or stop it"
-    with exclusive(path / ".lock", wait=False, busy=busy), no_advice_on_tracing():
+    asked = as_read_back(asked)
+    with study_folder(path, climb.state_file, "ladder"), no_advice_on_tracing():
         climb = _take_up(climb, asked)
         for index, step in enumerate(steps):
             rung = climb.rungs[index]

@@ -2,16 +2,15 @@
 
 import contextlib
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convscope.api._costs import file_mb, latencies_ms, sheet_of, train_seconds
+from convscope.api._costs import file_mb, latencies_ms, seconds_with_features, sheet_of
 from convscope.api._networks import forget_networks, no_advice_on_tracing
 from convscope.api._process import train_apart
-from convscope.api._study import damaged, read_state, require_free, require_same
+from convscope.api._study import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.api._ways import file_name, folder_name, names_of, plan_ways, seeds_of
 from convscope.api.data import load_for
 from convscope.api.judging import evaluate
@@ -23,7 +22,8 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import Recipe, differences, dump_config, resolve
 from convscope.report.comparison import Arm, Comparison, Trial, pairs_of
 from convscope.run import ROOT, Run
-from convscope.storage import exclusive, write_text
+from convscope.storage import write_text
+from convscope.types import BoolArray
 
 FORMAT = 1
 """Version of `comparison.json`; raised when an older convscope could misread it."""
@@ -94,10 +94,8 @@ def compare(
         "ways": {name: config.model_dump(exclude={"seed"}) for name, config in configs.items()},
     }
     del dataset
-    asked = json.loads(json.dumps(asked))  # as it will be read back
-    require_free(path, comparison.state_file, "comparison")
-    busy = f"{path} is being worked on by another process; wait for it or stop it"
-    with exclusive(path / ".lock", wait=False, busy=busy), no_advice_on_tracing():
+    asked = as_read_back(asked)
+    with study_folder(path, comparison.state_file, "comparison"), no_advice_on_tracing():
         comparison, looks = _take_up(comparison, asked)
         for name, config in configs.items():
             write_text(path / "arms" / f"{file_name(name)}.yaml", dump_config(config))
@@ -155,15 +153,12 @@ def compare_runs(
         trials = tuple(Trial(str(opened[i].path.resolve()), configs[i].seed) for i in found)
         first = configs[found[0]]
         arms.append(Arm(name, first.model, first.recipe, trials))
-    data = Path(configs[0].data_path).name if configs[0].data_path else configs[0].data
     by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
-    path = Path(out) if out else ROOT / folder_name(data, by_name)
+    path = Path(out) if out else ROOT / folder_name(configs[0].data_name, by_name)
     n_images = sum(row["split"] == "test" for row in read_split(opened[0].split_file))
-    comparison = Comparison(path, data, n_images, tuple(arms))
+    comparison = Comparison(path, configs[0].data_name, n_images, tuple(arms))
     asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
-    require_free(path, comparison.state_file, "comparison")
-    busy = f"{path} is being worked on by another process; wait for it or stop it"
-    with exclusive(path / ".lock", wait=False, busy=busy), no_advice_on_tracing():
+    with study_folder(path, comparison.state_file, "comparison"), no_advice_on_tracing():
         state = read_state(comparison.state_file, FORMAT)
         require_same(path, (state or {"asked": asked})["asked"], asked, "comparison")
         study = _Study(comparison, asked, [], data_dir, progress)
@@ -215,7 +210,7 @@ class _Study:
             self._replace(
                 trial,
                 val_accuracy=metrics["val"]["accuracy"],
-                train_seconds=round(train_seconds(run) + run.state.get("feature_seconds", 0.0), 3),
+                train_seconds=seconds_with_features(run),
                 peak_memory_mb=run.state.get("peak_memory_mb"),
                 failure=None,
             )
@@ -305,16 +300,12 @@ class _Study:
             return
         self.measure(trial)
 
-    def _right(self, run: Run) -> Any:
+    def _right(self, run: Run) -> BoolArray:
         """Return which test images a run has right, in the order of their names."""
-        import numpy as np
-
         from convscope.evaluation.predictions import read_predictions
 
         evaluate(run, by="compare", data_dir=self.data_dir, progress=self.progress)
-        test = read_predictions(run.predictions_file)[0]["test"]
-        order = np.argsort(test.ids, kind="stable")
-        return (test.probs.argmax(axis=1) == test.labels)[order]
+        return read_predictions(run.predictions_file)[0]["test"].right_by_id
 
     def _path(self, trial: Trial) -> Path:
         return self.comparison.path / trial.run

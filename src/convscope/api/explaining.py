@@ -16,8 +16,6 @@ from convscope.run import Run
 from convscope.types import ImagePrediction, InputSpec, UInt8Array
 
 if TYPE_CHECKING:
-    import keras
-
     from convscope.models.geometry import LayerGeometry
 
 _N_MAPS = 8
@@ -80,12 +78,12 @@ def explain(
     backends.configure(config.backend)
     network = load_model(run.weights(which))
     temperature = read_temperature(run, which)
-    sheet = geometry(network)
-    shown = _shown(network, sheet, config.model)
+    shown = _shown(geometry(network), config.model)
     state = run.state
     spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
     folder = Path(out) if out else run.explanations_dir
-    explanations = []
+    explanations: list[Explanation] = []
+    where, filters = layer, None
     with progress.task("Explaining", len(files), "images") as step:
         for file in files:
             size = (spec.height, spec.width)
@@ -94,7 +92,9 @@ def explain(
             said = ImagePrediction(file, dict(zip(names, map(float, probs), strict=True)))
             about = names.index(class_name or said.class_name)
             values = activations(network, image[None])
-            where = layer or last_map(network, image[None])
+            # Of the network alone: any image tells.
+            where = where or last_map(network, image[None])
+            filters = filters or first_filters(network, image[None])
             explanation = Explanation(
                 prediction=said,
                 class_name=names[about],
@@ -103,7 +103,7 @@ def explain(
                 gradcam=gradcam(network, image, about, layer=where),
                 occlusion=occlusion(network, image, about),
                 steps=tuple(Step.of(row, values[row.name][0], _N_MAPS) for row in shown),
-                filters=first_filters(network, image[None]),
+                filters=filters,
                 page=folder / f"{_page_name(file, files)}.html",
             )
             write_page(explanation_page(explanation, run.name), explanation.page)
@@ -112,9 +112,7 @@ def explain(
     return explanations
 
 
-def _shown(
-    network: "keras.Model", sheet: "list[LayerGeometry]", model: str
-) -> "list[LayerGeometry]":
+def _shown(sheet: "list[LayerGeometry]", model: str) -> "list[LayerGeometry]":
     """Return the layers that are shown step by step: of a backbone, the ends of its stages."""
     maps = [row for row in sheet if len(row.output_shape) == 3]
     if is_backbone(model):

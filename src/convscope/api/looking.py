@@ -83,7 +83,16 @@ def gallery(
 
     progress = progress or console_progress()
     run = Run.open(run)
-    seen, images = chosen_images(run, of, split, true, predicted, n, data_dir, progress)
+    seen, images = chosen_images(
+        run,
+        of,
+        split=split,
+        true=true,
+        predicted=predicted,
+        n=n,
+        data_dir=data_dir,
+        progress=progress,
+    )
     place = Path(picture) if picture else run.gallery_picture
     draw_samples(images, [each.caption for each in seen], place)
     return seen
@@ -91,10 +100,11 @@ def gallery(
 
 def chosen_images(
     run: Run,
-    of: Kind,
+    of: Kind = "losses",
+    *,
     split: Literal["val", "test"],
-    true: str | None,
-    predicted: str | None,
+    true: str | None = None,
+    predicted: str | None = None,
     n: int,
     data_dir: Path | str | None,
     progress: Progress,

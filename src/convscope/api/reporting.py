@@ -3,9 +3,9 @@
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from convscope.api._costs import file_mb, sheet_of, train_seconds
+from convscope.api._costs import file_mb, seconds_with_features, sheet_of
 from convscope.api.diagnosing import doctor
 from convscope.api.looking import chosen_images
 from convscope.api.models import run_config
@@ -56,7 +56,7 @@ def report(
     facts = RunFacts(
         name=run.name,
         config=flat(config.model_dump()),
-        data=Path(config.data_path).name if config.data_path else config.data,
+        data=config.data_name,
         class_names=run.class_names,
         metrics=metrics,
         history=read_results(run.results_file),
@@ -68,7 +68,7 @@ def report(
         n_params=sheet.n_params,
         multiply_adds=sheet.n_multiply_adds,
         file_mb=file_mb(run),
-        train_seconds=train_seconds(run) + state.get("feature_seconds", 0.0),
+        train_seconds=seconds_with_features(run),
         peak_memory_mb=state.get("peak_memory_mb"),
         diagnosis=doctor(run, data_dir=data_dir, progress=progress),
         hardest=_hardest(run, metrics, data_dir, progress),
@@ -86,8 +86,8 @@ def _hardest(
     from convscope.report.page import svg_picture
 
     with contextlib.suppress(ConvscopeError):
-        split = "test" if "test" in metrics else "val"
-        seen, images = chosen_images(run, "losses", split, None, None, 12, data_dir, progress)  # type: ignore[arg-type]
+        split: Literal["val", "test"] = "test" if "test" in metrics else "val"
+        seen, images = chosen_images(run, split=split, n=12, data_dir=data_dir, progress=progress)
         worst = seen[0]
         return svg_picture(
             samples_figure(images, [each.caption for each in seen], columns=4),

@@ -1,7 +1,6 @@
 """Finding wrong labels among training images."""
 
 import csv
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convscope.api._process import train_apart
-from convscope.api._study import damaged, read_state, require_free, require_same
+from convscope.api._study import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.api.data import data_settings, load_for
 from convscope.api.looking import Seen
 from convscope.api.training import resolve_new
@@ -18,12 +17,13 @@ from convscope.errors import ConfigError, TrainingError
 from convscope.progress import Progress, console_progress
 from convscope.recipe import dump_config
 from convscope.run import ROOT, Run
-from convscope.storage import atomic_path, exclusive, write_text
+from convscope.storage import atomic_path, write_text
 from convscope.types import Predictions
 
 FORMAT = 1
 """Version of `suspects.json`; raised when an older convscope could misread it."""
 
+_KIND = "search for wrong labels"
 _N_PICTURED = 40
 _NOT_TO_SET = ("data", "data_path", "model", "recipe", "split.folds", "split.fold")
 
@@ -114,19 +114,15 @@ def suspects(
     dataset = load_for(config, data_dir, progress)
     path = Path(out) if out else ROOT / f"suspects-{dataset.name}-{model}"
     found = Suspicions(path, 0, 0.0, ())
-    asked = json.loads(
-        json.dumps(
-            {"content": dataset.provenance.get("fingerprint"), "config": config.model_dump()}
-        )
+    asked = as_read_back(
+        {"content": dataset.provenance.get("fingerprint"), "config": config.model_dump()}
     )
-    require_free(path, found.state_file, "search for wrong labels")
-    busy = f"{path} is being worked on by another process; wait for it or stop it"
-    with exclusive(path / ".lock", wait=False, busy=busy):
+    with study_folder(path, found.state_file, _KIND):
         state = read_state(found.state_file, FORMAT)
         if state is not None:
             if not isinstance(before := state.get("asked"), dict):
                 raise damaged(found.state_file)
-            require_same(path, before, asked, "search for wrong labels")
+            require_same(path, before, asked, _KIND)
         Run.write_json(found.state_file, {"format": FORMAT, "asked": asked})
         settings_file = path / "folds.yaml"
         write_text(settings_file, dump_config(config))
@@ -152,7 +148,7 @@ def suspects(
             Seen(s.image_id, names[s.label], names[s.likelier], s.prob_likelier, s.prob_label)
             for s in suspect_labels(said)
         )
-        accuracy = float((said.probs.argmax(axis=1) == said.labels).mean())
+        accuracy = float(said.right.mean())
         found = Suspicions(path, len(said.labels), accuracy, doubted)
         _write_table(found)
         if doubted:

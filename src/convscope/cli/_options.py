@@ -80,6 +80,28 @@ def read_settings(given: list[str] | None) -> dict[str, Any]:
     return dict(parse_setting(text) for text in given or [])
 
 
+def read_names(text: str) -> list[str]:
+    """Return words that were given with commas between them."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def read_numbers(text: str, option: str, what: str) -> list[int]:
+    """Return whole numbers that were given with commas between them.
+
+    Args:
+        text: As given.
+        option: Where it was given.
+        what: What it has to be, for the error.
+
+    Raises:
+        typer.BadParameter: If one is no whole number.
+    """
+    try:
+        return [int(part) for part in read_names(text)]
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' must be {what}", param_hint=option) from None
+
+
 def _picture_path(path: Path | None) -> Path | None:
     if path is not None and path.suffix.lower() not in _PICTURES:
         raise typer.BadParameter(f"{path} must end in {', '.join(_PICTURES)}")

@@ -11,6 +11,8 @@ from convscope.cli._options import (
     Epochs,
     Json,
     Settings,
+    read_names,
+    read_numbers,
     read_settings,
 )
 
@@ -95,12 +97,15 @@ def compare(
                 f"'{what[1]}': with --models or --recipes there is one dataset or folder; "
                 "runs are compared without those"
             )
+        numbers = read_numbers(seeds, "--seeds", "a number of seeds, or seeds with commas")
+        if not numbers:
+            raise ConfigError("--seeds: say how many, or which, such as 1,2,3")
         try:
             done = api.compare(
-                _names(models) if models else ["cnn-sequential"],
+                read_names(models) if models else ["cnn-sequential"],
                 data=what[0] if what else "cifar10",
-                recipes=_names(recipes) if recipes else None,
-                seeds=_read_seeds(seeds),
+                recipes=read_names(recipes) if recipes else None,
+                seeds=numbers if "," in seeds else numbers[0],
                 epochs=epochs,
                 weights=weights,
                 settings=read_settings(settings),
@@ -154,16 +159,3 @@ def _print(done: "Comparison", screen: "Console") -> None:
     say("")
     say(f"page     {done.page}")
     say(f"numbers  {done.state_file}")
-
-
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _read_seeds(text: str) -> int | list[int]:
-    try:
-        return int(text) if "," not in text else [int(part) for part in _names(text)]
-    except ValueError:
-        raise typer.BadParameter(
-            f"'{text}' must be a number of seeds, or seeds with commas", param_hint="--seeds"
-        ) from None

@@ -12,6 +12,7 @@ from convscope.cli._options import (
     DataDir,
     Epochs,
     Settings,
+    read_numbers,
     read_settings,
 )
 
@@ -64,7 +65,7 @@ def ladder(
             model,
             data=data,
             seed=seed,
-            sizes=_read_sizes(sizes),
+            sizes=read_numbers(sizes, "--sizes", "numbers of pixels with commas, such as 64,96"),
             epochs=epochs,
             weights=weights,
             settings=read_settings(settings),
@@ -125,15 +126,6 @@ def _print_rungs(ladder: "Ladder", screen: "Console") -> None:
 
 def _tell(value: float | None, template: str) -> str | None:
     return None if value is None else template.format(value)
-
-
-def _read_sizes(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise typer.BadParameter(
-            f"'{text}' must be numbers of pixels with commas, such as 64,96", param_hint="--sizes"
-        ) from None
 
 
 def _command(given: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, RunArgument
+from convscope.cli._options import DataDir, RunArgument, read_names, read_numbers
 from convscope.cli.gallery import Part
 
 
@@ -37,15 +37,10 @@ def robustness(
     from convscope.run import Run
 
     opened = Run.open(run)
-    try:
-        levels = [int(part) for part in severities.split(",") if part.strip()]
-    except ValueError:
-        raise typer.BadParameter(
-            f"'{severities}' must be numbers with commas", param_hint="--severities"
-        ) from None
+    levels = read_numbers(severities, "--severities", "numbers with commas")
     found = api.robustness(
         opened,
-        corruptions=corruptions.split(",") if corruptions else None,
+        corruptions=read_names(corruptions) if corruptions else None,
         severities=levels,
         split=split.value,
         n_images=n,

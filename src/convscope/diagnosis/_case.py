@@ -113,6 +113,11 @@ class Case:
         return {"train": self.dataset.train, "val": self.dataset.val, "test": self.dataset.test}
 
     @property
+    def data(self) -> str:
+        """The data as `--data` names it."""
+        return self.config.data_path or self.config.data
+
+    @property
     def val_images(self) -> Split:
         """The validation images."""
         assert self.dataset.val is not None

@@ -21,7 +21,7 @@ def calibration(case: Case) -> Finding | None:
     if error < _OFF:
         return None
     sure = float(probs.max(axis=1).mean())
-    right = float((probs.argmax(axis=1) == val.labels).mean())
+    right = float(val.right.mean())
     told = "" if temperature == 1 else f" at the temperature {temperature:.2f} that fits best"
     return Finding(
         symptom="Its probabilities are not calibrated: it is "

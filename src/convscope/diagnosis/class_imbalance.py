@@ -28,14 +28,12 @@ def class_imbalance(case: Case) -> Finding | None:
     except Unknown:
         val = None
     if val is not None:
-        right = val.probs.argmax(axis=1) == val.labels
         rare = np.isin(val.labels, np.flatnonzero(counts * _RATIO <= counts[commonest]))
         if rare.any() and not rare.all():
-            low, high = right[rare].mean(), right[~rare].mean()
+            low, high = val.right[rare].mean(), val.right[~rare].mean()
             suffers = high - low > _LOSS
             evidence += f"; {low:.0%} of the rare classes' validation images right, {high:.0%} of "
             evidence += "the others'"
-    where = case.config.data_path or case.config.data
     balanced = case.again("show each class equally often", {"balance": True})
     mends = [] if case.config.balance else [balanced]
     return Finding(
@@ -46,7 +44,8 @@ def class_imbalance(case: Case) -> Finding | None:
         remedies=(
             *mends,
             Remedy(
-                "add images of the rare classes; count them with", f"convscope data show {where}"
+                "add images of the rare classes; count them with",
+                f"convscope data show {case.data}",
             ),
             *(
                 [Remedy("judge by each class, not by accuracy", case.command("evaluate"))]

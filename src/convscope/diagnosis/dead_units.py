@@ -18,9 +18,8 @@ def dead_units(case: Case) -> Finding | None:
     import keras
 
     network = case.network
+    # What is inside a backbone is not among them: that a frozen unit is idle is no trap.
     layers = [layer for layer in network.layers if _is_relu(layer)]
-    if case.backbone is not None and not case.config.head.hidden and case.config.head.search:
-        layers = [layer for layer in layers if layer.name.startswith("dense")]
     if not layers:
         return None
     probe = keras.Model(network.inputs, [layer.output for layer in layers])

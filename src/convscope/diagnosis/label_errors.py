@@ -16,7 +16,7 @@ _FIRST_GUESSES = 3
 def label_errors(case: Case) -> Finding | None:
     """Label errors: validation images of which the network is sure that they are another class."""
     val = case.val
-    accuracy = float((val.probs.argmax(axis=1) == val.labels).mean())
+    accuracy = float(val.right.mean())
     if accuracy < _GOOD:
         raise Unknown(f"a network with {accuracy:.0%} right is no judge of labels")
     # A class that the network takes another for is among its first guesses; a wrong label may be

@@ -5,8 +5,8 @@ import numpy as np
 from convscope.datasets.check import check_dataset
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis._case import Case
-from convscope.evaluation.statistics import BoolArray
 from convscope.progress import Progress
+from convscope.types import BoolArray
 
 _MOST_TO_LOOK_AT = 8_000
 """Images; near duplicates among more take longer than a diagnosis should."""
@@ -19,7 +19,6 @@ def leaks(case: Case) -> Finding | None:
     What is judged was learnt, and the accuracy is better than it will be. Near duplicates are
     looked for among up to 8,000 images; `convscope data check` does so among any number.
     """
-    where = case.config.data_path or case.config.data
     parts = case.parts
     learnt = set(parts["train"].hashes)
     leaked = {
@@ -31,7 +30,7 @@ def leaks(case: Case) -> Finding | None:
         for name, mask in leaked.items()
         if mask.any()
     ]
-    remedy = Remedy("list them, and leave one of each", f"convscope data check {where}")
+    remedy = Remedy("list them, and leave one of each", f"convscope data check {case.data}")
     if told:
         return Finding(
             symptom="Images leak: some are judged that were learnt.",
@@ -65,7 +64,7 @@ def _without(case: Case, leaked: dict[str, BoolArray]) -> str:
         mask = leaked[name]
         if name in said and mask.any() and not mask.all():
             seen = set(np.asarray(case.parts[name].ids)[mask].tolist())
-            right = said[name].probs.argmax(axis=1) == said[name].labels
+            right = said[name].right
             new = np.asarray([image_id not in seen for image_id in said[name].ids.tolist()])
             return (
                 f" Accuracy on the {name} images: {right.mean():.1%}, without them "

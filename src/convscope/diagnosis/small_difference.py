@@ -2,15 +2,14 @@
 
 import contextlib
 
-import numpy as np
-
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis._case import Case
 from convscope.errors import ConvscopeError
 from convscope.evaluation.predictions import read_predictions
-from convscope.evaluation.statistics import BoolArray, difference
+from convscope.evaluation.statistics import difference
 from convscope.recipe import Recipe, RunConfig, differences, read_config, resolve
 from convscope.run import Run
+from convscope.types import BoolArray
 
 _MOST_OTHERS = 8
 
@@ -19,8 +18,7 @@ _MOST_OTHERS = 8
 def small_difference(case: Case) -> Finding | None:
     """A difference smaller than the noise, to the nearest other run beside this one."""
     run, test = case.trained, case.test
-    order = np.argsort(test.ids, kind="stable")
-    right = (test.probs.argmax(axis=1) == test.labels)[order]
+    right = test.right_by_id
     nearest: tuple[float, Run, BoolArray] | None = None
     for other in Run.find_all(run.path.resolve().parent)[-_MOST_OTHERS:]:
         with contextlib.suppress(ConvscopeError):
@@ -31,8 +29,7 @@ def small_difference(case: Case) -> Finding | None:
             theirs = read_predictions(other.predictions_file)[0].get("test")
             if theirs is None or set(theirs.ids) != set(test.ids):
                 continue
-            in_order = np.argsort(theirs.ids, kind="stable")
-            other_right = (theirs.probs.argmax(axis=1) == theirs.labels)[in_order]
+            other_right = theirs.right_by_id
             apart = abs(float(right.mean() - other_right.mean()))
             if nearest is None or apart < nearest[0]:
                 nearest = (apart, other, other_right)

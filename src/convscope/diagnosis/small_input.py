@@ -4,7 +4,7 @@ from typing import Any
 
 from convscope.diagnosis import TRAPS, Finding
 from convscope.diagnosis._case import Case
-from convscope.models.backbones import SIZES
+from convscope.models.backbones import SIZES, Backbone
 
 _ENOUGH = 160
 """Side in pixels from which most backbones do well; see docs/transfer.md."""
@@ -22,7 +22,7 @@ def small_input(case: Case) -> Finding | None:
         return None
     size = case.config.image_size
     height, width = (size, size) if size else case.dataset.image_shape[:2]
-    rows, columns = _last_map(case, height, width)
+    rows, columns = _last_map(backbone, height, width)
     if rows * columns > 4:
         return None
     larger = next(side for side in SIZES if side >= max(_ENOUGH, backbone.sensible_size))
@@ -43,15 +43,9 @@ def small_input(case: Case) -> Finding | None:
     )
 
 
-def _last_map(case: Case, height: int, width: int) -> tuple[int, int]:
+def _last_map(backbone: Backbone, height: int, width: int) -> tuple[int, int]:
     """Return the rows and columns of a backbone's last feature map."""
-    import keras
-
-    backbone = case.backbone
-    assert backbone is not None
-    with keras.device("cpu"):
-        trunk = backbone.build((height, width, 3))
-    rows, columns = trunk.output.shape[1:3]
+    rows, columns = backbone.build((height, width, 3)).output.shape[1:3]
     return int(rows), int(columns)
 
 

@@ -18,7 +18,7 @@ def val_unlike_test(case: Case) -> Finding | None:
     from scipy.stats import chi2_contingency
 
     val, test = case.val, case.test
-    right = [part.probs.argmax(axis=1) == part.labels for part in (val, test)]
+    right = [part.right for part in (val, test)]
     accuracies = [float(each.mean()) for each in right]
     n_classes = val.probs.shape[1]
     counts = np.stack([np.bincount(part.labels, minlength=n_classes) for part in (val, test)])
@@ -29,7 +29,6 @@ def val_unlike_test(case: Case) -> Finding | None:
     apart = abs(accuracies[0] - accuracies[1])
     if mixed > _SURE and (differ > _SURE or apart < _POINTS):
         return None
-    where = case.config.data_path or case.config.data
     evidence = f"Accuracy {accuracies[0]:.1%} on validation images, {accuracies[1]:.1%} on test "
     evidence += f"images (chance makes this in {max(differ, 1e-6):.2g} of cases)."
     if mixed <= _SURE:
@@ -37,6 +36,6 @@ def val_unlike_test(case: Case) -> Finding | None:
     return Finding(
         symptom="Validation images are not like test images.",
         evidence=evidence,
-        remedies=(Remedy("look at how the parts were made", f"convscope data show {where}"),),
+        remedies=(Remedy("look at how the parts were made", f"convscope data show {case.data}"),),
         sure="likely",
     )

@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.errors import ShapeError
-
-BoolArray = npt.NDArray[np.bool_]
+from convscope.types import BoolArray
 
 POWER = 0.8
 """How often a difference is to be shown if it is there, where seeds are planned."""

@@ -63,20 +63,21 @@ def score_and_gradient(
     """
     import keras
 
-    names = list(activations(network, pixels[:1]))
-    if layer not in names:
-        raise UnknownNameError("layer", layer, names)
-    last = names[-1]
+    names: list[str] = []
     held: dict[str, Tensor] = {}
 
     def record(name: str, operation: Any, output: Tensor) -> Tensor:
         del operation
+        names.append(name)
         if name == layer:
-            held["output"] = output
+            held[layer] = output
         return output
 
     run_layers(network, pixels, record)
-    values = keras.ops.stop_gradient(keras.ops.cast(held["output"], "float32"))
+    if layer not in held:
+        raise UnknownNameError("layer", layer, names)
+    last = names[-1]
+    values = keras.ops.stop_gradient(keras.ops.cast(held[layer], "float32"))
 
     def score(replaced: Tensor) -> Tensor:
         def swap(name: str, operation: Any, output: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convscope.evaluation.statistics import (
-    BoolArray,
     Difference,
     Spread,
     difference,
     seeds_to_show,
     spread_over_seeds,
 )
+from convscope.types import BoolArray
 
 SIZES = (0.002, 0.005, 0.01, 0.02, 0.05)
 """Differences of which it is told how many seeds would show them."""

@@ -292,7 +292,7 @@ def _abstaining(facts: RunFacts) -> list[Block]:
     said = facts.predictions[facts.judged]
     probs = at_temperature(said.probs, facts.temperature)
     curve = coverage_curve(probs, said.labels)
-    confidence, right = probs.max(axis=1), probs.argmax(axis=1) == said.labels
+    confidence, right = probs.max(axis=1), said.right
     points = []
     for asked in _ASKED:
         chosen = threshold_for(val_curve, asked)

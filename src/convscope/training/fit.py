@@ -68,6 +68,13 @@ def compile_model(
         epochs=config.epochs,
         steps_per_epoch=-(-n_images // config.batch_size),
     )
+    compile_at(model, config, rate, shares)
+
+
+def compile_at(
+    model: keras.Model, config: RunConfig, rate: Any, shares: Mapping[str, float] | None = None
+) -> None:
+    """Give a model loss and optimiser at a learning rate: a number, or a schedule of Keras'."""
     loss = "categorical_crossentropy" if _softens(config) else config.loss
     model.compile(build_optimizer(config.optimizer, rate, shares), loss, metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.training.augment import augmented
-from convscope.training.fit import training_batches
-from convscope.training.optimizers import build_optimizer
+from convscope.training.fit import compile_at, training_batches
 from convscope.types import Split
 
 N_STEPS = 120
@@ -69,10 +68,7 @@ def range_test(
     """
     asked = config.optimizer.learning_rate
     rates = asked * _LOWEST * (_HIGHEST / _LOWEST) ** (np.arange(N_STEPS) / (N_STEPS - 1))
-    softens = config.label_smoothing or config.augment.mixup or config.augment.cutmix
-    loss = "categorical_crossentropy" if softens else config.loss
-    network.compile(build_optimizer(config.optimizer, float(rates[0])), loss)
-    network.optimizer.build(network.trainable_variables)
+    compile_at(network, config, float(rates[0]))
     examples = augmented(train, config.augment, config.seed)
     smoothed: list[float] = []
     mean, epoch = 0.0, 0
@@ -85,9 +81,9 @@ def range_test(
                 batches = training_batches(config, examples, n_classes, epoch)
             network.optimizer.learning_rate = float(rate)
             network.reset_metrics()
-            value = network.train_on_batch(*batches[place])
+            loss, _ = network.train_on_batch(*batches[place])
             place += 1
-            now = float(np.asarray(value).ravel()[0])
+            now = float(loss)
             mean = _SMOOTHING * mean + (1 - _SMOOTHING) * now
             smoothed.append(mean / (1 - _SMOOTHING ** (index + 1)))
             step(1, f"rate {rate:.2g}: loss {smoothed[-1]:.3f}")
