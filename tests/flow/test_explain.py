@@ -9,6 +9,7 @@ from PIL import Image
 from convscope import api
 from convscope.errors import DataError, UnknownNameError
 from convscope.progress import Progress
+from convscope.types import UnreadableImage
 
 SIDE, GLYPH = 32, 9
 
@@ -113,6 +114,16 @@ def test_images_of_one_name_have_a_page_each(run, explained, tmp_path):
         pixels.save(tmp_path / name)
     found = api.explain(run, [tmp_path], out=tmp_path / "pages", progress=Progress())
     assert len({each.page for each in found}) == 4
+
+
+def test_a_file_that_cannot_be_read_costs_the_others_nothing(run, explained, tmp_path):
+    good = explained[0][0].prediction.path
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    skipped, read = api.explain(run, [bad, good], out=tmp_path / "pages", progress=Progress())
+    assert isinstance(skipped, UnreadableImage)
+    assert skipped.reason.startswith(f"{bad} ")
+    assert list((tmp_path / "pages").iterdir()) == [read.page]
 
 
 def test_what_is_not_there_is_refused_in_a_line(run, explained):

@@ -1,5 +1,6 @@
 """Choosing network and epochs for a time or an accuracy, by speeds measured on this machine."""
 
+import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -102,26 +103,39 @@ class Aim:
             progress: Told of what is measured, and of the plan.
             model: The network, if the user named it.
         """
-        from convscope.training.budget import Deadline, plan_for_accuracy, plan_for_time
+        from convscope.training.budget import (
+            Deadline,
+            least_epochs,
+            plan_for_accuracy,
+            plan_for_time,
+        )
 
-        deadline = None if self.minutes is None else Deadline(self.minutes * 60)
+        ends = time.monotonic() + (math.inf if self.minutes is None else self.minutes * 60)
         curves = _curves(config.recipe, model)
+        n_images = len(dataset.train)
         speeds: dict[str, float] = {}
         with progress.task("Measuring speed", len(curves), "networks") as step:
-            for name in curves:
+            for name, curve in curves.items():
+                # Each is slower than the one before it: of little time none is lost on measuring
+                # what cannot fit into it.
+                least = least_epochs(curve, n_images)
+                if speeds and least * max(speeds.values()) > ends - time.monotonic():
+                    break
                 speeds[name] = _seconds_per_epoch(
                     config.model_copy(update={"model": name}), dataset
                 )
                 step(1, f"{name}: {speeds[name]:.1f} s an epoch")
-        n_images = len(dataset.train)
+        curves = {name: curves[name] for name in speeds}
         judged = [part for part in (dataset.val, dataset.test) if part is not None]
         judging_epochs = _JUDGING * sum(map(len, judged)) / n_images
-        if deadline is None:
-            assert self.target is not None
+        deadline = None
+        if self.target is not None:
             plan = plan_for_accuracy(curves, speeds, n_images, self.target / 100)
         else:
-            plan = plan_for_time(curves, speeds, n_images, deadline.left(), besides=judging_epochs)
-            deadline = Deadline(deadline.left() - judging_epochs * speeds[plan.model])
+            left = ends - time.monotonic()
+            plan = plan_for_time(curves, speeds, n_images, left, besides=judging_epochs)
+            judging = judging_epochs * speeds[plan.model]
+            deadline = Deadline(ends - judging - time.monotonic(), plan.most_epochs)
         known = "less training than was ever measured"
         if plan.accuracy is not None:
             known = f"as much training gave {plan.accuracy:.1%} on CIFAR-10"

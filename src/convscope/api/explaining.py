@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from convscope import backend as backends
 from convscope.api.judging import which_weights
 from convscope.api.models import run_config
-from convscope.errors import UnknownNameError
+from convscope.errors import ImageError, UnknownNameError
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress, console_progress
 from convscope.report.explanation_page import Explanation, Step
 from convscope.run import Run
-from convscope.types import ImagePrediction, InputSpec, UInt8Array
+from convscope.types import ImagePrediction, InputSpec, UInt8Array, UnreadableImage
 
 if TYPE_CHECKING:
     from convscope.models.geometry import LayerGeometry
@@ -31,7 +31,7 @@ def explain(
     weights: str | None = None,
     out: Path | str | None = None,
     progress: Progress | None = None,
-) -> list[Explanation]:
+) -> list[Explanation | UnreadableImage]:
     """Look inside a run's network as it looks at images: a page for each.
 
     The page has the answer; what speaks for it, by Grad-CAM and by covering parts of the image; and
@@ -48,12 +48,11 @@ def explain(
         progress: Told of each image; None draws on standard error.
 
     Returns:
-        An explanation for each image.
+        For each image in order, its explanation, or why it could not be read.
 
     Raises:
         RunError: If there is no such run or no such weights.
         DataError: If a path does not exist, or nothing matches.
-        ImageError: If a file cannot be read as an image.
         UnknownNameError: If there is no such class or layer.
     """
     from convscope.datasets.decode import decode_image, find_images
@@ -82,12 +81,17 @@ def explain(
     state = run.state
     spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
     folder = Path(out) if out else run.explanations_dir
-    explanations: list[Explanation] = []
+    explanations: list[Explanation | UnreadableImage] = []
     where, filters = layer, None
     with progress.task("Explaining", len(files), "images") as step:
         for file in files:
             size = (spec.height, spec.width)
-            image: UInt8Array = decode_image(file, channels=spec.channels, size=size)
+            try:
+                image: UInt8Array = decode_image(file, channels=spec.channels, size=size)
+            except ImageError as error:
+                explanations.append(UnreadableImage(file, str(error)))
+                step(1)
+                continue
             probs = at_temperature(network.predict_on_batch(image[None]), temperature)[0]
             said = ImagePrediction(file, dict(zip(names, map(float, probs), strict=True)))
             about = names.index(class_name or said.class_name)

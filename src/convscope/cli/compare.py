@@ -15,6 +15,7 @@ from convscope.cli._options import (
     read_numbers,
     read_settings,
 )
+from convscope.cli._stopping import repeatable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,7 +101,7 @@ def compare(
         numbers = read_numbers(seeds, "--seeds", "a number of seeds, or seeds with commas")
         if not numbers:
             raise ConfigError("--seeds: say how many, or which, such as 1,2,3")
-        try:
+        with repeatable():
             done = api.compare(
                 read_names(models) if models else ["cnn-sequential"],
                 data=what[0] if what else "cifar10",
@@ -112,11 +113,6 @@ def compare(
                 out=out,
                 data_dir=data_dir,
             )
-        except KeyboardInterrupt:
-            typer.echo(
-                "\nStopped. What is trained is kept; the same command goes on with it.", err=True
-            )
-            raise typer.Exit(130) from None
     if json:
         typer.echo(done.state_file.read_text(encoding="utf-8"), nl=False)
         return

@@ -13,6 +13,7 @@ from convscope.cli._options import (
     picture_option,
     read_settings,
 )
+from convscope.cli._stopping import repeatable
 
 app = typer.Typer(no_args_is_help=True, help="Look at data before training on it.")
 
@@ -147,16 +148,17 @@ def suspects(
     from convscope import api
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
 
-    found = api.suspects(
-        data,
-        model=model,
-        recipe=recipe,
-        folds=folds,
-        seed=seed,
-        settings=read_settings(settings),
-        out=out,
-        data_dir=data_dir,
-    )
+    with repeatable():
+        found = api.suspects(
+            data,
+            model=model,
+            recipe=recipe,
+            folds=folds,
+            seed=seed,
+            settings=read_settings(settings),
+            out=out,
+            data_dir=data_dir,
+        )
     print_table(
         [("image", TEXT), ("labelled", TEXT), ("rather", TEXT), ("sure", NUMBER)],
         ([s.image_id, s.class_name, s.answer, f"{s.prob:.0%}"] for s in found.suspects[:20]),

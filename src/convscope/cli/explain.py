@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from convscope.cli._options import RunArgument, SavedWeights
+from convscope.cli._unreadable import report_unreadable
 
 
 def explain(
@@ -34,9 +35,12 @@ def explain(
     A page for each image: the answer; what speaks for it (Grad-CAM, and what is lost when a part is
     covered); the first filters; and step by step each convolution and pooling with the arithmetic
     of its size and its feature maps. One file each, no network needed.
+
+    A file that cannot be read is reported and skipped; the exit code is then 1.
     """
     from convscope import api
     from convscope.cli._tables import NUMBER, TEXT, print_table
+    from convscope.types import UnreadableImage
 
     found = api.explain(run, images, class_name=class_name, layer=layer, weights=weights, out=out)
     print_table(
@@ -49,5 +53,7 @@ def explain(
                 each.page,
             ]
             for each in found
+            if not isinstance(each, UnreadableImage)
         ),
     )
+    report_unreadable(each for each in found if isinstance(each, UnreadableImage))

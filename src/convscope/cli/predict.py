@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convscope.cli._options import BatchSize, RunArgument, SavedWeights
+from convscope.cli._unreadable import report_unreadable
 
 if TYPE_CHECKING:
     from convscope.types import ImagePrediction, UnreadableImage
@@ -60,10 +61,7 @@ def predict(
         _print_json(read, unreadable)
     elif output is Format.TABLE:
         _print_table(read, top)
-    for bad in unreadable:
-        typer.echo(f"skipped: {bad.reason}", err=True)
-    if unreadable:
-        raise typer.Exit(1)
+    report_unreadable(unreadable)
 
 
 def _print_json(read: "list[ImagePrediction]", unreadable: "list[UnreadableImage]") -> None:

@@ -13,7 +13,8 @@ CURVES = {
     "fast-small": {3: 0.8825, 6: 0.8991, 8: 0.9142, 12: 0.9232},
     "fast-medium": {12: 0.9396, 18: 0.9397},
 }
-"""By network and epochs of CIFAR-10: the accuracy that was measured; see `training.budget`.
+"""By network, the quickest first, and epochs of CIFAR-10: the accuracy that was measured; see
+`training.budget`.
 
 Means of three runs for 8 and 18 epochs, else one run each; 3 and 6 epochs of 40,000 images, judged
 on validation images."""

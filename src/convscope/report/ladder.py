@@ -32,7 +32,7 @@ def draw_ladder(rungs: Sequence[Rung], n_val: int, path: Path, *, about: str) ->
     Raises:
         StorageError: If the file cannot be written.
     """
-    save_figure(_figure(rungs, n_val, about), path)
+    save_figure(_figure(rungs, n_val, about, title=conclude(rungs, n_val)), path)
 
 
 def ladder_page(ladder: Ladder) -> Page:
@@ -41,9 +41,10 @@ def ladder_page(ladder: Ladder) -> Page:
     trained = [rung for rung in rungs if rung.val_accuracy is not None]
     told = "; ".join(f"{rung.name} {rung.val_accuracy:.1%}" for rung in trained)
     stairs = svg_picture(
-        _figure(rungs, ladder.n_val, ladder.about),
+        # The page has the conclusion above.
+        _figure(rungs, ladder.n_val, ladder.about, title=""),
         alt=f"Validation accuracy of each rung: {told}." if told else "No rung has been trained.",
-        caption=ladder.conclusion,
+        caption="Each rung's accuracy, and beside it what it gained over the rung above.",
     )
     rows = [
         [
@@ -76,9 +77,9 @@ def _accuracies(rung: Rung) -> tuple[float | None, float | None]:
     return rung.val_accuracy, rung.test_accuracy
 
 
-def _figure(rungs: Sequence[Rung], n_val: int, about: str) -> "Figure":
-    title = textwrap.wrap(conclude(rungs, n_val), 84)
-    top = _TOP + 0.24 * len(title)
+def _figure(rungs: Sequence[Rung], n_val: int, about: str, *, title: str) -> "Figure":
+    lines = textwrap.wrap(title, 84)
+    top = _TOP + 0.24 * len(lines)
     height = top + _ROW * len(rungs) + _BOTTOM
     figure = new_figure(_WIDTH, height)
     figure.set_layout_engine("none")
@@ -89,9 +90,9 @@ def _figure(rungs: Sequence[Rung], n_val: int, about: str) -> "Figure":
             x / _WIDTH, 1 - y / height, text, ha=align, **{"fontsize": 10, "color": INK, **style}
         )
 
-    for index, line in enumerate(title):
+    for index, line in enumerate(lines):
         write(_NAMES, 0.38 + 0.24 * index, line, fontsize=12, weight="bold")
-    y = 0.36 + 0.24 * len(title)
+    y = 0.36 + 0.24 * len(lines)
     write(_NAMES, y, about, fontsize=9, color=FAINT)
     for column, x in _RIGHT.items():
         write(x, top - 0.08, column, fontsize=9, color=FAINT, align="right")

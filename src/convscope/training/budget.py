@@ -20,6 +20,7 @@ class Plan:
     Attributes:
         model: Its name.
         epochs: Passes over the training images.
+        most_epochs: Of more than these nothing is known.
         seconds: What they take at the speed measured here.
         accuracy: What as much training gave on CIFAR-10's test images; None if it is less
             training than was measured.
@@ -27,6 +28,7 @@ class Plan:
 
     model: str
     epochs: int
+    most_epochs: int
     seconds: float
     accuracy: float | None
 
@@ -52,18 +54,19 @@ def plan_for_time(
     plans: list[tuple[float, Plan]] = []
     for model, curve in curves.items():
         each = seconds_per_epoch[model]
-        shortest, longest = (_epochs(many, n_images) for many in (min(curve), max(curve)))
+        shortest, longest = least_epochs(curve, n_images), _epochs(max(curve), n_images)
         epochs = min(int(seconds / each - besides), longest)
         if epochs >= shortest:
             accuracy = _accuracy(curve, epochs, n_images)
-            plans.append((accuracy, Plan(model, epochs, epochs * each, accuracy)))
+            plans.append((accuracy, Plan(model, epochs, longest, epochs * each, accuracy)))
     if plans:
         return max(plans, key=lambda pair: pair[0])[1]
     # Too short for anything that was measured: what learns most images in that time.
     model = min(curves, key=lambda name: seconds_per_epoch[name])
     each = seconds_per_epoch[model]
     epochs = max(1, int(seconds / each - besides))
-    return Plan(model, epochs, epochs * each, None)
+    longest = _epochs(max(curves[model]), n_images)
+    return Plan(model, epochs, longest, epochs * each, None)
 
 
 def plan_for_accuracy(
@@ -78,12 +81,17 @@ def plan_for_accuracy(
         accuracy: At least so much, a fraction in (0, 1).
     """
     plans = [
-        Plan(model, epochs, epochs * seconds_per_epoch[model], reached)
+        Plan(model, epochs, epochs, epochs * seconds_per_epoch[model], reached)
         for model, curve in curves.items()
         for epochs, reached in ((_epochs(many, n_images), curve[many]) for many in curve)
         if reached >= accuracy
     ]
     return min(plans, key=lambda plan: plan.seconds)
+
+
+def least_epochs(curve: Mapping[int, float], n_images: int) -> int:
+    """Return the epochs of `n_images` images that are as much training as a curve begins with."""
+    return _epochs(min(curve), n_images)
 
 
 def _epochs(on_curve: int, n_images: int) -> int:
@@ -103,11 +111,15 @@ class Deadline:
 
     Args:
         seconds: From now.
+        most_epochs: That are worth the time, if there should be more of it than planned.
         clock: Counts seconds.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, seconds: float, most_epochs: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.clock = clock
+        self.most_epochs = most_epochs
         self._ends = clock() + seconds
 
     def left(self) -> float:
@@ -122,12 +134,10 @@ class Pace:
 
     Args:
         deadline: When it has to be over.
-        planned: Epochs in all, at most so many.
     """
 
-    def __init__(self, deadline: Deadline, planned: int) -> None:
+    def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
-        self._planned = planned
         self._compiled = True
         self._with_compiling = 0.0
         self._since, self._done = deadline.clock(), 0
@@ -155,7 +165,7 @@ class Pace:
         # Other epochs are compiled anew, which takes its time and has to be worth it.
         for besides in (0.0, compiling):
             epochs = done + max(1, int((self._deadline.left() - besides) / each))
-            epochs = min(self._planned, epochs)
+            epochs = min(self._deadline.most_epochs, epochs)
             if abs(epochs - current) * each <= compiling:
                 return current
         self._compiled = True

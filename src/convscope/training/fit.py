@@ -111,7 +111,7 @@ def fit(
         log_row: Told of each new row of results.
         progress: Told of each epoch.
         deadline: When it has to be over: if epochs take longer than planned there are fewer of
-            them, which goes into the run's `config.yaml`.
+            them, if they are quicker more, which goes into the run's `config.yaml`.
 
     Returns:
         The history: a row (`results.COLUMNS`) for each epoch, those before a resume and those of
@@ -143,7 +143,7 @@ def fit(
         finish=hard_targets(n_classes) if _softens(config) else None,
     )
     began, first = time.monotonic(), len(own)
-    pace = None if deadline is None else Pace(deadline, config.epochs)
+    pace = None if deadline is None else Pace(deadline)
     while len(own) < config.epochs and not _stopped_early(own, config.early_stop_patience):
         epoch = len(own)
         label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"

@@ -49,10 +49,10 @@ def test_the_quickest_that_reached_an_accuracy():
     assert (slow.model, slow.epochs) == ("large", 8)
 
 
-def trained(planned, seconds, compiling, each):
+def trained(planned, seconds, compiling, each, most=None):
     """Return epochs, seconds and changes of a run; `each` gives the seconds of an epoch."""
     now = [0.0]
-    pace = Pace(Deadline(seconds, clock=lambda: now[0]), planned)
+    pace = Pace(Deadline(seconds, most or planned, clock=lambda: now[0]))
     done, current, changes, compiles = 0, planned, 0, True
     while done < current:
         now[0] += each(done) + (compiling if compiles else 0)
@@ -87,6 +87,13 @@ def test_where_epochs_get_dearer_there_are_fewer(planned, seconds, each):
     # By an epoch and a compilation at most, and no time is left lying for another epoch and one.
     late = each(done) + 15
     assert seconds - 2 * late < took <= seconds + late
+
+
+@pytest.mark.parametrize(("most", "reached"), [(12, 12), (20, 15)])
+def test_where_epochs_get_cheaper_there_are_more_up_to_what_is_known(most, reached):
+    done, took, changes = trained(8, 372, 12, lambda done: 40 if done < 1 else 20, most)
+    assert (done, changes) == (reached, 1)
+    assert 8 * 20 + 20 < took <= 372
 
 
 def test_past_the_deadline_one_last_epoch_lets_the_learning_rate_come_down():
