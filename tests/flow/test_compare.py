@@ -163,7 +163,7 @@ def test_what_differs_names_the_ways(existing, tmp_path):
 
 def test_a_model_may_have_a_recipe_of_its_own():
     def ways(models: list[str], recipes: list[str] | None = None) -> dict[str, tuple[str, str]]:
-        plan = plan_ways(models, recipes, 83, "digits", None, None, {}, Progress())
+        plan = plan_ways(models, recipes, 83, "digits", None, None, {}, {}, Progress())
         return {name: (config.model, config.recipe) for name, config in plan.items()}
 
     assert ways(["fast-small:fast", "mobilenet_v2:finetune"]) == {
@@ -181,6 +181,36 @@ def test_a_model_may_have_a_recipe_of_its_own():
     ]
     with pytest.raises(UnknownNameError, match="unknown recipe 'fats'; did you mean 'fast'"):
         ways(["fast-small:fats", "fast-medium"])
+
+
+def test_values_of_settings_are_compared_in_each_combination():
+    def ways(models: list[str], vary: dict, settings: dict | None = None) -> dict[str, tuple]:
+        plan = plan_ways(models, None, 83, "digits", None, None, settings or {}, vary, Progress())
+        return {
+            name: (config.model, config.label_smoothing, config.optimizer.learning_rate)
+            for name, config in plan.items()
+        }
+
+    assert ways(["cnn-functional"], {"label_smoothing": [0, 0.1]}) == {
+        "label_smoothing=0": ("cnn-functional", 0, 1e-3),
+        "label_smoothing=0.1": ("cnn-functional", 0.1, 1e-3),
+    }
+    both = ways(
+        ["cnn-functional", "cnn-sequential"],
+        {"label_smoothing": [0, 0.1], "optimizer.learning_rate": [1e-3, 2e-3]},
+    )
+    assert len(both) == 8
+    assert both["cnn-sequential label_smoothing=0.1 learning_rate=0.002"] == (
+        *("cnn-sequential", 0.1, 2e-3),
+    )
+    with pytest.raises(ConfigError, match="twice"):
+        ways(["cnn-functional"], {"label_smoothing": [0.1, 0.1]})
+    with pytest.raises(ConfigError, match="with --set and with --vary"):
+        ways(["cnn-functional"], {"label_smoothing": [0, 0.1]}, {"label_smoothing": 0.2})
+    with pytest.raises(ConfigError, match="'epochs' is not for"):
+        ways(["cnn-functional"], {"epochs": [1, 2]})
+    with pytest.raises(UnknownNameError, match="label_smoothing"):
+        ways(["cnn-functional"], {"label_smooth": [0, 0.1]})
 
 
 def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits_run):
@@ -207,7 +237,7 @@ def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits
         ({"models": ["cnn-functional", "cnn-sequential"], "seeds": 0}, "at least 1"),
         (
             {"models": ["cnn-functional", "cnn-sequential"], "settings": {"seed": 3}},
-            "'seed' is not for --set here",
+            "'seed' is not for --set",
         ),
         ({"models": ["cnn-functional", "fast-small"], "recipes": ["probe"]}, "is not for"),
     ):

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def plan_ways(
     epochs: int | None,
     weights: Path | str | None,
     settings: Mapping[str, Any],
+    vary: Mapping[str, Sequence[Any]],
     progress: Progress,
 ) -> dict[str, RunConfig]:
     """Return the resolved settings of each way, by its name.
@@ -39,16 +41,20 @@ def plan_ways(
         epochs: Of each run; None is what its recipe says.
         weights: Of backbones.
         settings: Of every run, by their dotted names.
+        vary: By dotted names, values that each model and recipe is trained with, one by one; of
+            several names, all combinations.
         progress: Told what is found out about this machine.
 
     Raises:
         UserError: If a name or a setting is wrong, or there is nothing to compare.
     """
-    for key in settings:
+    for key in (*settings, *vary):
         if key in _NOT_TO_SET:
             raise ConfigError(
-                f"'{key}' is not for --set here: the comparison has its own, or an option"
+                f"'{key}' is not for --set or --vary: the comparison has its own, or an option"
             )
+    for key in vary.keys() & settings.keys():
+        raise ConfigError(f"'{key}' is given with --set and with --vary; leave one away")
     twos = []
     for each in models:
         # "mobilenet_v2:finetune" is one way; a model alone goes with every recipe.
@@ -57,23 +63,42 @@ def plan_ways(
         twos += [(model, recipe) for recipe in ([own_recipe] if own_recipe else recipes or [usual])]
     if len(set(twos)) < len(twos):
         raise ConfigError("a model or a recipe is named twice; name each once")
-    if len(twos) < 2:
-        raise ConfigError("one way of training is nothing to compare; name two models or recipes")
+    varied = [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
+    if len(twos) * len(varied) < 2:
+        raise ConfigError(
+            "one way of training is nothing to compare; name two models, recipes or values"
+        )
     given = {**data_settings(data), **settings, "seed": seed}
     if epochs is not None:
         given["epochs"] = epochs
     configs: dict[str, RunConfig] = {}
-    for model, recipe in twos:
-        own = {"model": model, "recipe": recipe}
+    for (model, recipe), values in product(twos, varied):
+        own = {"model": model, "recipe": recipe, **values}
         if is_backbone(model) and weights is not None:
             own["weights"] = str(weights_setting(weights))
-        name = model
-        if len({m for m, _ in twos}) < len(twos):
-            name = recipe if len({m for m, _ in twos}) == 1 else f"{model} {recipe}"
         # What is said of this machine is said once.
         quiet = Progress() if configs else progress
-        configs[name] = resolve_new({}, {**given, **own}, quiet)
+        config = resolve_new({}, {**given, **own}, quiet)
+        name = _name(twos, model, recipe, values)
+        if name in configs:
+            raise ConfigError(f"--vary names {name} twice; name each value once")
+        configs[name] = config
     return configs
+
+
+def _name(
+    twos: Sequence[tuple[str, str]], model: str, recipe: str, values: Mapping[str, Any]
+) -> str:
+    """Return what tells a way from the others."""
+    models = {each for each, _ in twos}
+    repeated = len(models) < len(twos)
+    words = [model] if len(models) > 1 or not (repeated or values) else []
+    words += [recipe] if repeated else []
+    return " ".join([*words, *_spelt(values)])
+
+
+def _spelt(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key.rpartition('.')[2]}={value}" for key, value in values.items()]
 
 
 def seeds_of(seeds: int | Sequence[int]) -> list[int]:
@@ -109,11 +134,8 @@ def names_of(configs: Sequence[RunConfig]) -> list[str]:
     names = []
     for config, each in zip(configs, told, strict=True):
         words = [str(each[key]) for key in ("model", "recipe") if key in varied] or [config.model]
-        words += [
-            f"{key.rpartition('.')[2]}={each[key]}"
-            for key in varied
-            if key not in ("model", "recipe") and key in each
-        ]
+        own = {key: each[key] for key in varied if key in each}
+        words += _spelt({key: own[key] for key in own if key not in ("model", "recipe")})
         names.append(" ".join(words))
     return names
 
@@ -122,7 +144,8 @@ def folder_name(data: str, configs: Mapping[str, RunConfig]) -> str:
     """Return the name of a comparison's folder, from what it holds."""
     models = dict.fromkeys(config.model for config in configs.values())
     recipes = dict.fromkeys(config.recipe for config in configs.values())
-    name = "-".join(["compare", data, *models, *recipes])
+    settings = dict.fromkeys(word for way in configs for word in way.split() if "=" in word)
+    name = "-".join(["compare", data, *models, *recipes, *settings])
     if len(name) > 100:
         name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return file_name(name)

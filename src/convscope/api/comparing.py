@@ -38,6 +38,7 @@ def compare(
     epochs: int | None = None,
     weights: Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
     out: Path | str | None = None,
     data_dir: Path | str | None = None,
     after_run: Callable[[Comparison], None] | None = None,
@@ -57,6 +58,8 @@ def compare(
         epochs: Of each run; None is what its recipe says.
         weights: Of backbones: a folder that holds them, or "random"; None looks for ImageNet's.
         settings: Other settings of every run, by their dotted names.
+        vary: Values to compare, by the dotted names of settings: each is a way of its own, and of
+            several settings each combination.
         out: The comparison's folder; None is one below `runs/` that is named by what is compared.
         data_dir: A further place to look for the files of a registered dataset.
         after_run: Called after each run with the comparison as it stands.
@@ -69,7 +72,9 @@ def compare(
     """
     progress = progress or console_progress()
     seeds = seeds_of(seeds)
-    configs = plan_ways(models, recipes, seeds[0], data, epochs, weights, settings or {}, progress)
+    configs = plan_ways(
+        models, recipes, seeds[0], data, epochs, weights, settings or {}, vary or {}, progress
+    )
     dataset = load_for(next(iter(configs.values())), data_dir, progress)
     for name, config in configs.items():
         config, found = locate_weights(config, progress)

@@ -11,6 +11,7 @@ from convscope.cli._options import (
     Epochs,
     Json,
     Settings,
+    read_alternatives,
     read_names,
     read_numbers,
     read_settings,
@@ -53,6 +54,12 @@ def compare(
     epochs: Epochs = None,
     weights: BackboneWeights = None,
     settings: Settings = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=A,B", help="Values of a setting to compare; several: each combination."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="The comparison's folder. Default: runs/compare-..., by what it holds."),
@@ -78,6 +85,8 @@ def compare(
         convscope compare photos/ --models fast-small:fast,mobilenet_v2:finetune --seeds 3
         # recipes on one model
         convscope compare photos/ --models mobilenet_v2 --recipes tutorial-transfer,probe --seeds 3
+        # settings: does label smoothing help?
+        convscope compare cifar10 --models fast-small:fast --vary label_smoothing=0,0.1,0.2
         # runs that you have
         convscope compare runs/first runs/second
     """
@@ -86,16 +95,16 @@ def compare(
     from convscope.errors import ConfigError
 
     what = what or []
-    if models is None and recipes is None:
+    if models is None and recipes is None and vary is None:
         if len(what) < 2:
             raise ConfigError(
-                "say what to compare: --models A,B (or --recipes A,B), or two or more runs"
+                "say what to compare: --models A,B, --recipes A,B, --vary KEY=A,B, or runs"
             )
         done = api.compare_runs(what, out=out, data_dir=data_dir)
     else:
         if len(what) > 1:
             raise ConfigError(
-                f"'{what[1]}': with --models or --recipes there is one dataset or folder; "
+                f"'{what[1]}': with --models, --recipes or --vary there is one dataset or folder; "
                 "runs are compared without those"
             )
         numbers = read_numbers(seeds, "--seeds", "a number of seeds, or seeds with commas")
@@ -110,6 +119,7 @@ def compare(
                 epochs=epochs,
                 weights=weights,
                 settings=read_settings(settings),
+                vary=read_alternatives(vary),
                 out=out,
                 data_dir=data_dir,
             )
