@@ -120,7 +120,7 @@ def diverged(run: Path) -> None:
     change_state(run, status="failed", failure={"kind": "TrainingError", "reason": reason})
 
 
-def dead(run: Path) -> None:
+def dead(run: Path, share: float = 0.95) -> None:
     network = keras.saving.load_model(run / "weights/last.keras")
     layer = next(
         each
@@ -128,7 +128,7 @@ def dead(run: Path) -> None:
         if getattr(each, "activation", None) is keras.activations.relu
     )
     kernel, bias = layer.get_weights()
-    bias[: len(bias) * 3 // 4] = -1e3
+    bias[: int(share * len(bias))] = -1e3
     layer.set_weights([kernel, bias])
     network.save(run / "weights/last.keras")
 
@@ -291,6 +291,15 @@ def test_a_trap_in_a_run_is_found_and_no_other(name, healthy, tmp_path):
     }
     others = set(found.alarms) - {name} - sides.get(name, set())
     assert others == set()
+
+
+def test_a_layer_of_which_half_is_dead_is_a_note(healthy, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(healthy, run)
+    dead(run, 0.6)
+    found = doctor(run)
+    assert found.findings["dead-units"].sure == "note"
+    assert "dead-units" not in found.alarms
 
 
 @pytest.mark.parametrize("name", WITH_A_BACKBONE)
