@@ -138,10 +138,13 @@ def curves_picture(arms: Sequence[Arm], curves: Curves) -> Picture:
     plain_axes(axes)
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     top, epoch, name = max(reached)
+    told = f"{name} comes highest"
+    if len(reached) > 1 and len({f"{value:.1%}" for value, _, _ in reached}) == 1:
+        told = "All come equally high"
     return svg_picture(
         figure,
         alt=f"Validation accuracy by epoch: {'; '.join(spoken)}.",
-        caption=f"{name} comes highest: {top:.1%} of the validation images after epoch {epoch}.",
+        caption=f"{told}: {top:.1%} of the validation images after epoch {epoch}.",
         legend="Thin lines are runs, thick ones their mean.",
     )
 
@@ -223,9 +226,11 @@ def _costs(arms: Sequence[Arm], judged: Sequence[Arm]) -> list[Block]:
     best = {}
     for column, found in enumerate(values, 1):
         known = [(value, row) for row, value in enumerate(found) if value is not None]
-        # Of equal ones none is the best.
-        if len({value for value, _ in known}) > 1:
-            best[column] = min(known)[1]
+        if known:
+            row = min(known)[1]
+            # Of those that read the same none is the best.
+            if sum(cells[column] == rows[row][column] for cells in rows) == 1:
+                best[column] = row
     blocks: list[Block] = [
         Table(columns, rows, "Accuracy and what it takes; the best of each column in bold", best)
     ]
@@ -339,6 +344,8 @@ def _price(arms: Sequence[Arm]) -> str:
     assert best.accuracy is not None
     assert quickest.accuracy is not None
     gain = 100 * (best.accuracy.mean - quickest.accuracy.mean)
+    if len({_time(seconds) for seconds, _ in known}) == 1 < len(known):
+        return f"All train in about {_time(quickest_time)}."
     if best is quickest or gain < 0.05:
         return f"{quickest.name} trains in the shortest time, {_time(quickest_time)}."
     return (

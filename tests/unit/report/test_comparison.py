@@ -184,6 +184,20 @@ def test_the_page_holds_everything_and_asks_the_network_for_nothing(three, tmp_p
     assert not outline.all("link")
 
 
+def test_no_way_is_called_best_where_all_are_equal(three, tmp_path):
+    arms = []
+    for seconds, (name, right) in zip((170.1, 170.2), three[:2], strict=True):
+        trials = [dataclasses.replace(t, train_seconds=seconds) for t in arm(name, right).trials]
+        arms.append(dataclasses.replace(arm(name, right), trials=tuple(trials), latency_ms=1.0))
+    comparison = Comparison(tmp_path, "cifar10", N_IMAGES, tuple(arms), pairs_of(three[:2]))
+    curves = {"plain": [[0.4, 0.6]], "twin": [[0.4, 0.6001]]}
+    write_page(comparison_page(comparison, curves), comparison.page)
+    text = comparison.page.read_text(encoding="utf-8")
+    assert "All come equally high: 60.0% of the validation images after epoch 2." in text
+    assert "All train in about 3 min." in text
+    assert 'class="best"' not in text
+
+
 def test_what_a_page_shows_is_text_wherever_it_comes_from(tmp_path):
     nasty = '<script>alert("x")</script>'
     sections = [
