@@ -8,7 +8,7 @@ from killing import at_rename, train_until_killed
 
 from convscope import api
 from convscope.api import Comparison
-from convscope.api._ways import plan_ways
+from convscope.api._ways import names_of, plan_ways
 from convscope.errors import ConfigError, DataError, RunError, UnknownNameError
 from convscope.progress import Progress
 from convscope.run import Run
@@ -181,6 +181,18 @@ def test_a_model_may_have_a_recipe_of_its_own():
     ]
     with pytest.raises(UnknownNameError, match="unknown recipe 'fats'; did you mean 'fast'"):
         ways(["fast-small:fats", "fast-medium"])
+
+
+def test_weights_name_a_way_only_where_a_backbone_has_several():
+    plan = plan_ways(["vgg16", "resnet50"], None, 83, "digits", None, None, {}, {}, Progress())
+    vgg, resnet = (
+        config.model_copy(update={"weights_sha256": digest * 64})
+        for config, digest in zip(plan.values(), "ab", strict=True)
+    )
+    assert names_of([vgg, resnet]) == ["vgg16", "resnet50"]
+    other = vgg.model_copy(update={"weights_sha256": "c" * 64})
+    first, second = names_of([vgg, other])
+    assert first != second
 
 
 def test_values_of_settings_are_compared_in_each_combination():

@@ -129,6 +129,11 @@ def names_of(configs: Sequence[RunConfig]) -> list[str]:
         for key in ("seed", "format", "backend", "data", "data_path", "weights"):
             own.pop(key, None)
         told.append({"model": config.model, "recipe": config.recipe, **own})
+    # Each backbone has weights of its own; they are told where one has several.
+    hashes = {(config.model, config.weights_sha256) for config in configs}
+    if len(hashes) == len({model for model, _ in hashes}):
+        for each in told:
+            each.pop("weights_sha256", None)
     keys = dict.fromkeys(key for each in told for key in each)
     varied = [key for key in keys if len({repr(each.get(key)) for each in told}) > 1]
     names = []

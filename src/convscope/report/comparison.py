@@ -247,6 +247,11 @@ def verdict(pair: Pair) -> str:
     return f"{better} is better than {worse} by {between} points."
 
 
+def _points(size: float) -> str:
+    """Return one of `SIZES` in words: "0.5 points", "1 point"."""
+    return f"{100 * size:g} point" + ("" if 100 * size == 1 else "s")
+
+
 def outlook(pair: Pair) -> str:
     """Say how many seeds would show a difference that is not shown; nothing if one is."""
     found = pair.found
@@ -267,12 +272,12 @@ def outlook(pair: Pair) -> str:
     more = [(size, n) for size in SIZES if (n := needed[size]) is not None and n > here]
     if more:
         # Three are enough to see how the effort grows.
-        told = _joined([f"{100 * size:g} points with {n}" for size, n in more[-3:]])
+        told = _joined([f"{_points(size)} with {n}" for size, n in more[-3:]])
         sentences.append(f"Seeds of each that would show a difference: {told}.")
     unseen = [size for size in SIZES if needed[size] is None]
     if unseen:
         sentences.append(
-            f"No number of seeds would show {100 * unseen[-1]:g} points: "
+            f"No number of seeds would show {_points(unseen[-1])}: "
             f"{found.variation.n_images:,} test images are too few."
         )
     return " ".join(sentences)

@@ -73,12 +73,12 @@ def test_where_nothing_differs_the_most_it_could_be_is_said_and_what_would_settl
     assert most <= said < most + 0.1
     assert "Seeds of each that would show a difference" in pair.outlook
     told = {
-        float(part.split(" points with ")[0]): int(part.split(" points with ")[1])
+        float(part.split(" point")[0]): int(part.split(" with ")[1])
         for part in pair.outlook.split("difference: ")[1]
         .split(".")[0]
         .replace(" and ", ", ")
         .split(", ")
-        if " points with " in part
+        if " with " in part
     }
     assert len(told) >= 1
     # A smaller difference takes more seeds.
