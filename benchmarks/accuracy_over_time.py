@@ -7,7 +7,7 @@ validation, in a process of its own; seeds by turns. Started again after an inte
 on. Prints a Markdown table of test accuracy (mean and standard deviation over seeds), and of what a
 run took: its epochs alone, and the whole command with imports, data, judging and saving, by the
 wall and in CPU seconds. Writes `results.json` and the picture `accuracy_over_time.png` into the
-folder.
+folder. `--also` adds what other calls wrote, so that each point may have seeds of its own.
 """
 
 import argparse
@@ -42,6 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[83, 84, 85])
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    parser.add_argument("--also", nargs="+", type=Path, default=[], metavar="RESULTS.JSON")
     options = parser.parse_args()
 
     points = [
@@ -58,6 +59,9 @@ def main() -> None:
             runs[model, epochs].append(trained(folder, *arguments))
     rows = [summary(model, epochs, those) for (model, epochs), those in runs.items()]
     (options.out / "results.json").write_text(json.dumps(rows, indent=2) + "\n")
+    for file in options.also:
+        rows += json.loads(file.read_text())
+    rows.sort(key=lambda row: row["mean"])
     print_table(rows)
     draw(rows, options.out / "accuracy_over_time.png")
 
@@ -97,39 +101,55 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    import matplotlib
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import PercentFormatter
+    from convscope.report.figures import FAINT, PALETTE, new_figure, plain_axes, save_figure
 
+    figure = new_figure(8, 4.5)
+    axes = figure.subplots()
     timed = [row for row in rows if row["cpu_seconds"] is not None]
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for model in dict.fromkeys(row["model"] for row in timed):
+    for colour, model in zip(PALETTE, dict.fromkeys(row["model"] for row in timed), strict=False):
         own = sorted((r for r in timed if r["model"] == model), key=lambda r: r["cpu_seconds"])
         minutes = [row["cpu_seconds"] / 60 for row in own]
+        accuracies = [row["mean"] for row in own]
         axes.errorbar(
             minutes,
-            [row["mean"] for row in own],
+            accuracies,
             yerr=[row["sd"] or 0 for row in own],
             marker="o",
             capsize=3,
-            label=model,
+            color=colour,
         )
         for row, place in zip(own, minutes, strict=True):
             axes.annotate(
-                f"{row['epochs']} epochs",
+                f"{row['mean']:.1%}, {row['epochs']} epochs",
                 (place, row["mean"]),
-                xytext=(5, -12),
+                xytext=(7, -13),
                 textcoords="offset points",
                 fontsize=8,
+                color=FAINT,
             )
-    axes.set_xlabel("CPU minutes of the whole command")
-    axes.set_ylabel("CIFAR-10 test accuracy")
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+        axes.annotate(
+            model,
+            (minutes[0], accuracies[0]),
+            xytext=(-4, 8),
+            textcoords="offset points",
+            ha="right",
+            fontsize=10,
+            color=colour,
+            weight="bold",
+        )
+    axes.margins(y=0.12)
+    axes.set_xscale("log")
+    axes.set_xlim(1, 100)
+    axes.xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda minutes, _: f"{minutes:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("CPU minutes of the whole command", color=FAINT)
+    axes.set_ylabel("CIFAR-10 test accuracy", color=FAINT)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    plain_axes(axes)
+    save_figure(figure, path)
     print(f"picture: {path}")
 
 
