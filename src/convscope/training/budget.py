@@ -162,6 +162,8 @@ class Pace:
             return current
         each = (now - self._since) / (done - self._done)
         compiling = max(0.0, self._with_compiling - each)
+        if now - self._since < compiling:  # so short a time tells little of the speed
+            return current
         # Other epochs are compiled anew, which takes its time and has to be worth it.
         for besides in (0.0, compiling):
             epochs = done + max(1, int((self._deadline.left() - besides) / each))

@@ -96,6 +96,14 @@ def test_where_epochs_get_cheaper_there_are_more_up_to_what_is_known(most, reach
     assert 8 * 20 + 20 < took <= 372
 
 
+def test_short_epochs_of_uneven_length_change_little():
+    uneven = (0.05, 0.2, 0.1, 0.25, 0.08)
+    done, took, changes = trained(245, 30, 1.5, lambda done: uneven[done % 5])
+    assert changes <= 3
+    assert 26 < took <= 31.6
+    assert done > 150
+
+
 def test_past_the_deadline_one_last_epoch_lets_the_learning_rate_come_down():
     done, _, changes = trained(10, 50, 1, lambda done: 40)
     assert (done, changes) == (3, 1)
