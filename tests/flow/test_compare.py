@@ -249,7 +249,7 @@ def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits
         ({"models": ["cnn-functional", "cnn-sequential"], "seeds": 0}, "at least 1"),
         (
             {"models": ["cnn-functional", "cnn-sequential"], "settings": {"seed": 3}},
-            "'seed' is not for --set",
+            "'seed' is not for --set or --vary: the comparison has its own",
         ),
         ({"models": ["cnn-functional", "fast-small"], "recipes": ["probe"]}, "is not for"),
     ):
