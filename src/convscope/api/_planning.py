@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscope.api.models import build_model, input_spec
+from convscope.api._networks import forget_networks, new_network
 from convscope.errors import ConfigError
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
@@ -17,12 +17,33 @@ from convscope.recipes import RECIPES
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
-    from convscope.training.budget import Deadline
+    import keras
+
+    from convscope.training.budget import Pace
 
 _STEPS = 4
 _JUDGING = 1.5
 """Judging an image costs about so many times what learning from it does: twice forward, in
 float32, against forward and backward in bfloat16. Rather too much than too little."""
+
+
+_WRITING = 1.0
+"""Seconds that tables, pictures and files of a run take besides."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a run is to do.
+
+    Attributes:
+        config: Resolved settings.
+        network: Compiled for them as by `compile_model`, not trained; None if none was built yet.
+        pace: Keeps training to its time; None if there is no such time.
+    """
+
+    config: RunConfig
+    network: "keras.Model | None" = None
+    pace: "Pace | None" = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +115,8 @@ class Aim:
 
     def settle(
         self, config: RunConfig, dataset: Dataset, progress: Progress, *, model: str | None
-    ) -> "tuple[RunConfig, Deadline | None]":
-        """Return the settings with network and epochs chosen, and when training has to be over.
+    ) -> Settled:
+        """Return the settings with network and epochs chosen, and the network that was measured.
 
         Args:
             config: Resolved settings.
@@ -105,37 +126,39 @@ class Aim:
         """
         from convscope.training.budget import (
             Deadline,
+            Pace,
             least_epochs,
             plan_for_accuracy,
             plan_for_time,
         )
 
-        ends = time.monotonic() + (math.inf if self.minutes is None else self.minutes * 60)
+        deadline = Deadline(math.inf if self.minutes is None else self.minutes * 60)
         curves = _curves(config.recipe, model)
         n_images = len(dataset.train)
         speeds: dict[str, float] = {}
+        networks: dict[str, keras.Model] = {}
         with progress.task("Measuring speed", len(curves), "networks") as step:
             for name, curve in curves.items():
                 # Each is slower than the one before it: of little time none is lost on measuring
                 # what cannot fit into it.
                 least = least_epochs(curve, n_images)
-                if speeds and least * max(speeds.values()) > ends - time.monotonic():
+                if speeds and least * max(speeds.values()) > deadline.left():
                     break
-                speeds[name] = _seconds_per_epoch(
+                networks[name], speeds[name] = _measured(
                     config.model_copy(update={"model": name}), dataset
                 )
                 step(1, f"{name}: {speeds[name]:.1f} s an epoch")
         curves = {name: curves[name] for name in speeds}
         judged = [part for part in (dataset.val, dataset.test) if part is not None]
         judging_epochs = _JUDGING * sum(map(len, judged)) / n_images
-        deadline = None
+        pace = None
         if self.target is not None:
             plan = plan_for_accuracy(curves, speeds, n_images, self.target / 100)
         else:
-            left = ends - time.monotonic()
+            left = deadline.left() - _WRITING
             plan = plan_for_time(curves, speeds, n_images, left, besides=judging_epochs)
-            judging = judging_epochs * speeds[plan.model]
-            deadline = Deadline(ends - judging - time.monotonic(), plan.most_epochs)
+            besides = judging_epochs * speeds[plan.model] + _WRITING
+            pace = Pace(deadline, plan.most_epochs, besides)
         known = "less training than was ever measured"
         if plan.accuracy is not None:
             known = f"as much training gave {plan.accuracy:.1%} on CIFAR-10"
@@ -143,7 +166,8 @@ class Aim:
             f"Plan: {plan.model}, {plan.epochs} epochs, {plan.seconds / 60:.1f} minutes at the "
             f"speed just measured; {known}"
         )
-        return config.model_copy(update={"model": plan.model, "epochs": plan.epochs}), deadline
+        chosen = config.model_copy(update={"model": plan.model, "epochs": plan.epochs})
+        return Settled(chosen, networks[plan.model], pace)
 
 
 _RECIPE = "fast"
@@ -172,17 +196,16 @@ def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:
     return {model: curves[model]}
 
 
-def _seconds_per_epoch(config: RunConfig, dataset: Dataset) -> float:
-    import keras
-
+def _measured(config: RunConfig, dataset: Dataset) -> "tuple[keras.Model, float]":
+    """Return a compiled network, as new, and the seconds that it takes for an epoch."""
     from convscope.training.augment import augmented
     from convscope.training.fit import compile_model, training_batches
-    from convscope.training.fused import with_fused_layers
+    from convscope.training.snapshot import set_state, state_of
 
-    spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
-    network = with_fused_layers(build_model(config, spec, n_classes))
+    network, n_classes = new_network(config, dataset), len(dataset.class_names)
     train = dataset.train.select(np.arange(min(len(dataset.train), _STEPS * config.batch_size)))
-    compile_model(network, config, len(train))
+    compile_model(network, config, len(dataset.train))
+    new = state_of(network)
     examples = augmented(train, config.augment, config.seed)
     times = []
     for epoch in range(3):
@@ -190,7 +213,8 @@ def _seconds_per_epoch(config: RunConfig, dataset: Dataset) -> float:
         batches = training_batches(config, examples, n_classes, epoch)
         network.fit(batches, epochs=1, shuffle=False, verbose=0)
         times.append(time.perf_counter() - start)
+    set_state(network, new)
     # Leaves no trace in the names of the layers that come after.
-    keras.utils.clear_session()
+    forget_networks()
     # The first one compiles.
-    return statistics.mean(times[1:]) / len(train) * len(dataset.train)
+    return network, statistics.mean(times[1:]) / len(train) * len(dataset.train)

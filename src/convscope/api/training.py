@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
-from convscope.api._planning import Aim
+from convscope.api._networks import new_network
+from convscope.api._planning import Aim, Settled
 from convscope.api.data import data_settings, load_for
 from convscope.api.judging import evaluate
 from convscope.api.models import build_model, input_spec, run_config
@@ -31,7 +32,6 @@ from convscope.types import Dataset
 
 if TYPE_CHECKING:
     from convscope.models.weights import FoundWeights
-    from convscope.training.budget import Deadline
 
 
 def train(
@@ -138,22 +138,24 @@ def train(
             for part in ("train", "val"):
                 verify_split(dataset, run.split_file, part)
             wanted, found = locate_weights(wanted, progress)
-            _fit(run, wanted, dataset, found, trackers, progress)
+            _fit(run, Settled(wanted), dataset, found, trackers, progress)
     else:
         wanted = resolve_new(from_file, given, progress)
         dataset = load_for(wanted, data_dir, progress)
         wanted, found = locate_weights(wanted, progress)
-        deadline = None
-        if aim is not None:
-            wanted, deadline = aim.settle(wanted, dataset, progress, model=chosen.get("model"))
         # Before there is a folder: what is wrong until here leaves none behind.
-        try_building(wanted, dataset, found)
+        if aim is None:
+            try_building(wanted, dataset, found)
+            settled = Settled(wanted)
+        else:
+            settled = aim.settle(wanted, dataset, progress, model=chosen.get("model"))
+            wanted = settled.config
         name = f"{dataset.name}-{wanted.model}-{wanted.recipe}-seed{wanted.seed}"
         run = Run.create(Path(out) if out else None, name)
         progress.say(f"Run folder: {run.path}")
         with run.training_lock():
             _describe(run, wanted, dataset)
-            _fit(run, wanted, dataset, found, trackers, progress, deadline)
+            _fit(run, settled, dataset, found, trackers, progress)
     evaluate(run, test=test, dataset=dataset, by="train", progress=progress)
     run.record(status="finished", peak_memory_mb=backends.peak_memory_mb())
     return run
@@ -214,17 +216,17 @@ def _describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
 
 def _fit(
     run: Run,
-    config: RunConfig,
+    settled: Settled,
     dataset: Dataset,
     weights: "FoundWeights | None",
     trackers: Sequence[str],
     progress: Progress,
-    deadline: "Deadline | None" = None,
 ) -> None:
     from convscope.report.figures import draw_curves
     from convscope.training.tracking import tracking
 
     assert dataset.val is not None
+    config = settled.config
     backends.configure(config.backend)
     spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
     write_text(run.config_file, dump_config(config))
@@ -242,17 +244,14 @@ def _fit(
             from convscope.training.augment import augmented
             from convscope.training.batches import Examples
             from convscope.training.fit import Phase, fit
-            from convscope.training.fused import with_fused_layers
-            from convscope.training.start import start_weights
 
-            network = build_model(config, spec, n_classes)
-            start_weights(network, config.start, dataset.train)
-            network = with_fused_layers(network)
+            network = settled.network or new_network(config, dataset)
             save_weights = PortableModel.of(config.model, spec, n_classes).save
             train = augmented(dataset.train, config.augment, config.seed)
             val = Examples.of(dataset.val)
-            phase = Phase(network, train, val, config, save_weights)
-            history = fit(phase, run, log_row=log_row, progress=progress, deadline=deadline)
+            compiled = settled.network is not None
+            phase = Phase(network, train, val, config, save_weights, compiled=compiled)
+            history = fit(phase, run, log_row=log_row, progress=progress, pace=settled.pace)
     draw_curves(history, run.curves_picture, title=run.name)
 
 

@@ -12,6 +12,13 @@ Curves = Mapping[str, Mapping[int, float]]
 CURVE_IMAGES = 49_000
 """Images in an epoch of the curves."""
 
+_RECENT = 3
+"""Epochs, at least, that the speed is judged by."""
+
+_TOO_LONG, _TOO_SHORT = 0.02, 0.05
+"""By what part of the epochs that are left the plan may be off before it is changed: the speed of
+an epoch is no surer than that."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -52,21 +59,20 @@ def plan_for_time(
         besides: What comes after training, counted in epochs.
     """
     plans: list[tuple[float, Plan]] = []
+    short = {}
     for model, curve in curves.items():
         each = seconds_per_epoch[model]
-        shortest, longest = least_epochs(curve, n_images), _epochs(max(curve), n_images)
-        epochs = min(int(seconds / each - besides), longest)
-        if epochs >= shortest:
+        longest = _epochs(max(curve), n_images)
+        epochs = min(max(1, int(seconds / each - besides)), longest)
+        if epochs < least_epochs(curve, n_images):
+            short[each] = Plan(model, epochs, longest, epochs * each, None)
+        else:
             accuracy = _accuracy(curve, epochs, n_images)
             plans.append((accuracy, Plan(model, epochs, longest, epochs * each, accuracy)))
     if plans:
         return max(plans, key=lambda pair: pair[0])[1]
     # Too short for anything that was measured: what learns most images in that time.
-    model = min(curves, key=lambda name: seconds_per_epoch[name])
-    each = seconds_per_epoch[model]
-    epochs = max(1, int(seconds / each - besides))
-    longest = _epochs(max(curves[model]), n_images)
-    return Plan(model, epochs, longest, epochs * each, None)
+    return short[min(short)]
 
 
 def plan_for_accuracy(
@@ -107,19 +113,15 @@ def _accuracy(curve: Mapping[int, float], epochs: int, n_images: int) -> float:
 
 
 class Deadline:
-    """When training has to be over.
+    """When something has to be over.
 
     Args:
         seconds: From now.
-        most_epochs: That are worth the time, if there should be more of it than planned.
         clock: Counts seconds.
     """
 
-    def __init__(
-        self, seconds: float, most_epochs: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self.most_epochs = most_epochs
         self._ends = clock() + seconds
 
     def left(self) -> float:
@@ -130,46 +132,40 @@ class Deadline:
 class Pace:
     """How many epochs can be trained before a deadline, judged after each of them.
 
-    Made just before the first epoch. That epoch compiles, and so does the one after each change.
-
     Args:
         deadline: When it has to be over.
+        most_epochs: That are worth the time, if there should be more of it than planned.
+        besides: Seconds that what comes after training takes.
     """
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, most_epochs: int, besides: float = 0.0) -> None:
         self._deadline = deadline
-        self._compiled = True
-        self._with_compiling = 0.0
-        self._since, self._done = deadline.clock(), 0
+        self._most_epochs = most_epochs
+        self._besides = besides
+        self._ended: list[float] = []
+        self._next = 0
 
     def fitting(self, done: int, current: int) -> int:
         """Return how many epochs it should be in all; `current` if a change is not worth it.
 
-        One more is left where there is time for none: the learning rate has to come down, and
-        without that much of what was learnt is lost.
+        To be called after every epoch. One more is left where there is time for none: the learning
+        rate has to come down, and without that much of what was learnt is lost.
 
         Args:
             done: Epochs that are behind.
             current: In all, as it stands.
         """
-        now = self._deadline.clock()
-        if self._compiled:
-            self._compiled = False
-            self._with_compiling = max(self._with_compiling, now - self._since)
-            self._since, self._done = now, done
+        self._ended.append(self._deadline.clock())
+        # The first epoch compiles. Then the speed is that of the last few: a machine's changes.
+        n_recent = min(max(_RECENT, len(self._ended) // 2), len(self._ended) - 1)
+        if not n_recent or not self._next <= done < current:
             return current
-        if done >= current:  # the learning rate has come down
+        each = (self._ended[-1] - self._ended[-1 - n_recent]) / n_recent
+        rest = current - done
+        possible = (self._deadline.left() - self._besides) / each
+        if rest * (1 - _TOO_LONG) <= possible < rest * (1 + _TOO_SHORT) + 1:
             return current
-        each = (now - self._since) / (done - self._done)
-        compiling = max(0.0, self._with_compiling - each)
-        if now - self._since < compiling:  # so short a time tells little of the speed
-            return current
-        # Other epochs are compiled anew, which takes its time and has to be worth it.
-        for besides in (0.0, compiling):
-            epochs = done + max(1, int((self._deadline.left() - besides) / each))
-            epochs = min(self._deadline.most_epochs, epochs)
-            if abs(epochs - current) * each <= compiling:
-                return current
-        self._compiled = True
-        self._since = now
-        return epochs
+        fits = max(1, int(possible))
+        # The closer the end, the less time there is to make good what was judged wrong.
+        self._next = done + fits // 4
+        return min(self._most_epochs, done + fits)

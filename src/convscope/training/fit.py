@@ -18,10 +18,10 @@ from convscope.run import Run
 from convscope.storage import write_text
 from convscope.training.augment import hard_targets, soft_targets
 from convscope.training.batches import Batches, Examples, order_of
-from convscope.training.budget import Deadline, Pace
+from convscope.training.budget import Pace
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.results import ONLY_PHASE, write_results
-from convscope.training.schedules import build_schedule
+from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
 
 _EVAL_BATCH = 512
@@ -34,12 +34,14 @@ class Phase:
 
     Attributes:
         name: "all", or what learns in it ("head", "stage5").
-        model: Not compiled; from inputs to probabilities.
+        model: From inputs to probabilities.
         train: What it learns from.
         val: What best weights and early stop are chosen by.
         config: The run's settings, with this phase's epochs, optimiser and schedule.
         save_weights: Saves weights (as `model.get_weights()` gives them) as a whole model.
         shares: As for `build_optimizer`.
+        compiled: The model was compiled by `compile_model` for these settings, whatever their
+            epochs, and has not learnt yet.
     """
 
     model: keras.Model
@@ -49,12 +51,15 @@ class Phase:
     save_weights: Callable[[list[Any], Path], None]
     name: str = ONLY_PHASE
     shares: Mapping[str, float] | None = None
+    compiled: bool = False
 
 
 def compile_model(
     model: keras.Model, config: RunConfig, n_images: int, shares: Mapping[str, float] | None = None
 ) -> None:
     """Give a model loss, optimiser and learning rates for all epochs of its settings.
+
+    `set_epochs` lets them fall over other epochs later, at no cost.
 
     Args:
         model: From inputs to probabilities.
@@ -69,6 +74,12 @@ def compile_model(
         steps_per_epoch=-(-n_images // config.batch_size),
     )
     compile_at(model, config, rate, shares)
+    set_epochs(model, config, n_images)
+
+
+def set_epochs(model: keras.Model, config: RunConfig, n_images: int) -> None:
+    """Let the learning rate of a model that is compiled fall over the epochs of its settings."""
+    set_total_steps(model.optimizer, config.epochs * -(-n_images // config.batch_size))
 
 
 def compile_at(
@@ -97,7 +108,7 @@ def fit(
     *,
     log_row: Callable[[dict[str, Any]], None],
     progress: Progress,
-    deadline: Deadline | None = None,
+    pace: Pace | None = None,
 ) -> list[dict[str, Any]]:
     """Train a model, from where its run stands, to the end of the phase's last epoch.
 
@@ -110,8 +121,8 @@ def fit(
         run: Where everything goes; it may stand in the phase before this one.
         log_row: Told of each new row of results.
         progress: Told of each epoch.
-        deadline: When it has to be over: if epochs take longer than planned there are fewer of
-            them, if they are quicker more, which goes into the run's `config.yaml`.
+        pace: Of a run that has to be over in time: if epochs take longer than planned there are
+            fewer of them, if they are quicker more, which goes into the run's `config.yaml`.
 
     Returns:
         The history: a row (`results.COLUMNS`) for each epoch, those before a resume and those of
@@ -124,7 +135,8 @@ def fit(
     model, config, train = phase.model, phase.config, phase.train
     # Not `model.output`, which a Sequential model has not.
     n_classes = int(as_functional(model).outputs[0].shape[-1])
-    compile_model(model, config, len(train), phase.shares)
+    if not phase.compiled:
+        compile_model(model, config, len(train), phase.shares)
     history: list[dict[str, Any]] = []
     if run.snapshot_file.exists():
         history = read_history(run.snapshot_file)
@@ -133,6 +145,7 @@ def fit(
             progress.say(f"Going on after epoch {len(history)}")
         # A kill may have come between the snapshot and the table.
         write_results(history, run.results_file)
+    set_epochs(model, config, len(train))  # a snapshot may have been of a run of fewer
     own = [row for row in history if row["phase"] == phase.name]
     earlier = len(history) - len(own)
 
@@ -143,7 +156,6 @@ def fit(
         finish=hard_targets(n_classes) if _softens(config) else None,
     )
     began, first = time.monotonic(), len(own)
-    pace = None if deadline is None else Pace(deadline)
     while len(own) < config.epochs and not _stopped_early(own, config.early_stop_patience):
         epoch = len(own)
         label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"
@@ -196,8 +208,7 @@ def fit(
             write_text(run.config_file, dump_config(config))
             changes = [*run.state.get("epochs_changed", []), {"after": len(own), "to": fitting}]
             run.record(epochs_changed=changes)
-            compile_model(model, config, len(train), phase.shares)
-            load_snapshot(model, run.snapshot_file)
+            set_epochs(model, config, len(train))
 
     if _stopped_early(own, config.early_stop_patience):
         progress.say(

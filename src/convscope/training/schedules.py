@@ -15,7 +15,7 @@ class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         peak: The highest learning rate.
-        total_steps: Where it reaches 0.
+        total_steps: Where it reaches 0; see `set_total_steps`.
         warmup_steps: Where the peak is.
 
     References:
@@ -25,7 +25,7 @@ class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, peak: float, total_steps: int, warmup_steps: int) -> None:
         super().__init__()
         self.peak = peak
-        self.total_steps = total_steps
+        self.total_steps: Any = total_steps
         self.warmup_steps = warmup_steps
 
     def __call__(self, step: Any) -> Any:
@@ -34,7 +34,8 @@ class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
         # The first step learns something and the last one too.
         place = ops.cast(step, "float32") + 0.5
         rising = place / max(self.warmup_steps, 1)
-        through = (place - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
+        way_down = ops.cast(self.total_steps, "float32") - self.warmup_steps
+        through = (place - self.warmup_steps) / ops.maximum(way_down, 1.0)
         falling = self._left(ops.clip(through, 0.0, 1.0))
         return (
             self.peak * ops.minimum(rising, falling) if self.warmup_steps else self.peak * falling
@@ -48,7 +49,7 @@ class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
         """Return the arguments."""
         return {
             "peak": self.peak,
-            "total_steps": self.total_steps,
+            "total_steps": int(self.total_steps),
             "warmup_steps": self.warmup_steps,
         }
 
@@ -87,3 +88,17 @@ def build_schedule(
     if settings.name in kinds:
         return kinds[settings.name](learning_rate, epochs * steps_per_epoch, warmup)
     return learning_rate
+
+
+def set_total_steps(optimizer: keras.optimizers.Optimizer, total_steps: int) -> None:
+    """Let the learning rate of an optimiser reach 0 at another step; a constant one stays.
+
+    The number is then one of the optimiser's variables: a model that was compiled with it is not
+    compiled anew, on any backend, and it is saved with them.
+    """
+    schedule = optimizer._learning_rate
+    if not isinstance(schedule, _Warmup):
+        return
+    if isinstance(schedule.total_steps, int):
+        schedule.total_steps = optimizer.add_variable((), dtype="float32", name="total_steps")
+    schedule.total_steps.assign(total_steps)

@@ -49,10 +49,7 @@ def save_snapshot(model: "keras.Model", history: list[dict[str, Any]], path: Pat
     Raises:
         StorageError: If the file cannot be written; the one before is then intact.
     """
-    arrays: dict[str, Any] = {
-        f"{index:05d}": np.asarray(variable.numpy())
-        for index, variable in enumerate(_variables(model))
-    }
+    arrays: dict[str, Any] = {f"{index:05d}": value for index, value in enumerate(state_of(model))}
     arrays[_HISTORY] = np.frombuffer(json.dumps(history).encode(), dtype=np.uint8)
     with atomic_path(path) as temporary:
         # Without `allow_pickle`: NumPy before 2.2 would take it for one more array.
@@ -86,9 +83,19 @@ def load_snapshot(model: "keras.Model", path: Path) -> list[dict[str, Any]]:
     )
     if not fits:
         raise RunError(f"the snapshot {path} belongs to another model or optimiser; train again")
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+    set_state(model, values)
     return history
+
+
+def state_of(model: "keras.Model") -> list[Any]:
+    """Return the values of all variables of a compiled model and its optimiser, as arrays."""
+    return [np.array(variable.numpy()) for variable in _variables(model)]
+
+
+def set_state(model: "keras.Model", state: list[Any]) -> None:
+    """Put a compiled model and its optimiser into a state that `state_of` returned."""
+    for variable, value in zip(_variables(model), state, strict=True):
+        variable.assign(value)
 
 
 def _read(path: Path, *, with_values: bool) -> tuple[list[dict[str, Any]], list[Any]]:

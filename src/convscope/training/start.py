@@ -63,7 +63,7 @@ def patch_layer(model: "keras.Model") -> Any:
 def _whiten(model: "keras.Model", layer: Any, train: Split) -> None:
     import keras
 
-    seen = keras.Model(model.inputs, layer.input)
+    seen = keras.Model(model.input, layer.input)
     n_images = max(1, _N_PATCHES // (layer.input.shape[1] * layer.input.shape[2]))
     place = np.linspace(0, len(train) - 1, min(n_images, len(train))).astype(int)
     images = np.asarray(seen.predict_on_batch(np.ascontiguousarray(train.images[place])))

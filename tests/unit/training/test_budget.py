@@ -49,17 +49,16 @@ def test_the_quickest_that_reached_an_accuracy():
     assert (slow.model, slow.epochs) == ("large", 8)
 
 
-def trained(planned, seconds, compiling, each, most=None):
+def trained(planned, seconds, compiling, each, most=None, besides=0.0):
     """Return epochs, seconds and changes of a run; `each` gives the seconds of an epoch."""
-    now = [0.0]
-    pace = Pace(Deadline(seconds, most or planned, clock=lambda: now[0]))
-    done, current, changes, compiles = 0, planned, 0, True
+    now = [compiling]
+    pace = Pace(Deadline(seconds - compiling, clock=lambda: now[0]), most or planned, besides)
+    done, current, changes = 0, planned, 0
     while done < current:
-        now[0] += each(done) + (compiling if compiles else 0)
+        now[0] += each(done)
         done += 1
         fitting = pace.fitting(done, current)
-        compiles = fitting != current
-        changes += compiles
+        changes += fitting != current
         current = fitting
     return done, now[0], changes
 
@@ -82,14 +81,18 @@ def test_an_epoch_that_is_quicker_than_those_after_it_changes_nothing():
 )
 def test_where_epochs_get_dearer_there_are_fewer(planned, seconds, each):
     done, took, changes = trained(planned, seconds, 15, each)
-    assert 1 <= changes <= 4
+    assert 1 <= changes <= 5
     assert done < planned
-    # By an epoch and a compilation at most, and no time is left lying for another epoch and one.
-    late = each(done) + 15
-    assert seconds - 2 * late < took <= seconds + late
+    # No time is left lying for another epoch, and it is late by a small part of one at most.
+    assert seconds - each(done) < took <= seconds + each(done) / 10
 
 
-@pytest.mark.parametrize(("most", "reached"), [(12, 12), (20, 15)])
+def test_what_comes_after_training_has_its_time():
+    done, took, _ = trained(15, 450, 0, lambda done: 30, besides=70)
+    assert (done, took) == (12, 360)
+
+
+@pytest.mark.parametrize(("most", "reached"), [(12, 12), (20, 17)])
 def test_where_epochs_get_cheaper_there_are_more_up_to_what_is_known(most, reached):
     done, took, changes = trained(8, 372, 12, lambda done: 40 if done < 1 else 20, most)
     assert (done, changes) == (reached, 1)
@@ -99,9 +102,9 @@ def test_where_epochs_get_cheaper_there_are_more_up_to_what_is_known(most, reach
 def test_short_epochs_of_uneven_length_change_little():
     uneven = (0.05, 0.2, 0.1, 0.25, 0.08)
     done, took, changes = trained(245, 30, 1.5, lambda done: uneven[done % 5])
-    assert changes <= 3
-    assert 26 < took <= 31.6
-    assert done > 150
+    assert changes <= 10
+    assert 29 < took <= 30.3
+    assert done > 190
 
 
 def test_past_the_deadline_one_last_epoch_lets_the_learning_rate_come_down():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from convscope.recipe import ScheduleSettings
-from convscope.training.schedules import WarmupCosine, build_schedule
+from convscope.training.schedules import WarmupCosine, build_schedule, set_total_steps
 
 
 def rates(schedule, steps) -> list[float]:
@@ -81,3 +81,31 @@ def test_it_is_a_function_of_the_step_that_can_be_made_again():
     again = WarmupCosine.from_config(schedule.get_config())
     assert rates(again, [0, 50, 999]) == rates(schedule, [0, 50, 999])
     assert rates(schedule, [50, 0]) == list(reversed(rates(schedule, [0, 50])))
+
+
+def test_a_compiled_model_follows_another_length_without_compiling_anew():
+    traced = []
+
+    class Counting(keras.layers.Layer):
+        def call(self, inputs):
+            traced.append(1)
+            return inputs
+
+    model = keras.Sequential([keras.Input((1,)), Counting(), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(cosine(epochs=2, steps_per_epoch=4)), "mse")
+    x = np.ones((4, 1), "float32")
+    set_total_steps(model.optimizer, 8)
+    assert float(model.optimizer.learning_rate) == pytest.approx(rates(cosine(2, 4), [0])[0])
+    model.fit(x, x, batch_size=1, verbose=0)
+    before = len(traced)
+    set_total_steps(model.optimizer, 40)
+    model.fit(x, x, batch_size=1, verbose=0)
+    # On torch nothing is compiled, so each step calls the layer.
+    assert len(traced) == before or keras.config.backend() == "torch"
+    assert float(model.optimizer.learning_rate) == pytest.approx(rates(cosine(10, 4), [8])[0])
+
+
+def test_a_constant_rate_has_no_length():
+    optimizer = keras.optimizers.SGD(0.1)
+    set_total_steps(optimizer, 8)
+    assert float(optimizer.learning_rate) == pytest.approx(0.1)
