@@ -9,6 +9,7 @@ import numpy as np
 from convscope.datasets.decode import decode_image
 from convscope.errors import ImageError, RunError
 from convscope.evaluation.calibration import at_temperature
+from convscope.models.saving import load_portable
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.storage import atomic_path
@@ -45,8 +46,7 @@ def load_model(path: Path, *, mirror: bool = False) -> "keras.Model":
             f"convscope train --resume {path.parent.parent}"
         )
     try:
-        # Safe mode is Keras' default: a file from elsewhere cannot run code here.
-        model = keras.saving.load_model(path, compile=False)
+        model = load_portable(path)
     except Exception as error:  # Keras raises whatever its parts raise on a damaged file.
         reason = str(error).strip().split("\n")[0][:200]
         raise RunError(f"the saved model {path} is damaged: {reason}") from error

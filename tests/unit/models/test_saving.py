@@ -12,7 +12,7 @@ import pytest
 
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.models import MODELS
-from convscope.models.saving import PortableModel
+from convscope.models.saving import PortableModel, load_portable
 from convscope.types import InputSpec
 
 STYLES = ["cnn-sequential", "cnn-functional", "cnn-subclassing"]
@@ -85,6 +85,40 @@ def test_a_model_trained_in_mixed_precision_is_saved_in_float32(name, tmp_path):
     assert again.inputs[0].dtype == "float32"
     for a, b in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("size", [(12, 12), (9, 7), (12, 20), (30, 30)])
+def test_it_answers_as_what_plain_keras_loads(tmp_path, size):
+    path = tmp_path / "last.keras"
+    weights = MODELS.get("cnn-functional")(SPEC, 4).get_weights()
+    PortableModel.of("cnn-functional", SPEC, 4).save(weights, path)
+    ours, plain = load_portable(path), keras.saving.load_model(path)
+    x = np.random.default_rng(0).integers(0, 256, (6, *size, 3), dtype="uint8")
+    np.testing.assert_allclose(ours.predict_on_batch(x), plain.predict_on_batch(x), atol=1e-6)
+
+
+def test_what_is_loaded_resizes_nothing_that_has_the_right_size(tmp_path, monkeypatch):
+    path = tmp_path / "last.keras"
+    weights = MODELS.get("cnn-functional")(SPEC, 4).get_weights()
+    PortableModel.of("cnn-functional", SPEC, 4).save(weights, path)
+    model = load_portable(path)
+    resized = []
+    image_operations = model.get_layer("resize").backend.image
+    resize = image_operations.resize
+
+    def counting(images, *args, **kwargs):
+        resized.append(images.shape[1:3])
+        return resize(images, *args, **kwargs)
+
+    monkeypatch.setattr(image_operations, "resize", counting)
+    model.predict_on_batch(np.zeros((1, 12, 12, 3), "uint8"))
+    assert not resized
+    model.predict_on_batch(np.zeros((1, 20, 12, 3), "uint8"))
+    assert resized
+    # Saved once more, it holds Keras' own layer.
+    model.save(tmp_path / "again.keras")
+    again = keras.saving.load_model(tmp_path / "again.keras")
+    assert type(again.get_layer("resize")) is keras.layers.Resizing
 
 
 def test_building_the_twin_draws_no_random_numbers():
