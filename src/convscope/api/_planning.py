@@ -124,6 +124,7 @@ class Aim:
             progress: Told of what is measured, and of the plan.
             model: The network, if the user named it.
         """
+        from convscope.models.geometry import geometry
         from convscope.training.budget import (
             Deadline,
             Pace,
@@ -137,17 +138,21 @@ class Aim:
         n_images = len(dataset.train)
         speeds: dict[str, float] = {}
         networks: dict[str, keras.Model] = {}
+        quickest = 0.0  # seconds for a multiply-add in each image of an epoch
         with progress.task("Measuring speed", len(curves), "networks") as step:
             for name, curve in curves.items():
-                # Each is slower than the one before it: of little time none is lost on measuring
-                # what cannot fit into it.
-                least = least_epochs(curve, n_images)
-                if speeds and least * max(speeds.values()) > deadline.left():
+                network = new_network(config.model_copy(update={"model": name}), dataset)
+                work = sum(layer.multiply_adds for layer in geometry(network))
+                # Of little time none is lost on measuring what cannot fit into it. A network that
+                # has more to do is hardly ever twice as fast at it.
+                least = least_epochs(curve, n_images) * work * quickest / 2
+                if least > deadline.left():
                     break
-                networks[name], speeds[name] = _measured(
-                    config.model_copy(update={"model": name}), dataset
-                )
+                networks[name], speeds[name] = network, _seconds_per_epoch(network, config, dataset)
+                quickest = speeds[name] / work
                 step(1, f"{name}: {speeds[name]:.1f} s an epoch")
+        # Leaves no trace in the names of the layers that come after.
+        forget_networks()
         curves = {name: curves[name] for name in speeds}
         judged = [part for part in (dataset.val, dataset.test) if part is not None]
         judging_epochs = _JUDGING * sum(map(len, judged)) / n_images
@@ -196,13 +201,13 @@ def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:
     return {model: curves[model]}
 
 
-def _measured(config: RunConfig, dataset: Dataset) -> "tuple[keras.Model, float]":
-    """Return a compiled network, as new, and the seconds that it takes for an epoch."""
+def _seconds_per_epoch(network: "keras.Model", config: RunConfig, dataset: Dataset) -> float:
+    """Compile a new network and return the seconds that it takes for an epoch; it stays as new."""
     from convscope.training.augment import augmented
     from convscope.training.fit import compile_model, training_batches
     from convscope.training.snapshot import set_state, state_of
 
-    network, n_classes = new_network(config, dataset), len(dataset.class_names)
+    n_classes = len(dataset.class_names)
     train = dataset.train.select(np.arange(min(len(dataset.train), _STEPS * config.batch_size)))
     compile_model(network, config, len(dataset.train))
     new = state_of(network)
@@ -214,7 +219,5 @@ def _measured(config: RunConfig, dataset: Dataset) -> "tuple[keras.Model, float]
         network.fit(batches, epochs=1, shuffle=False, verbose=0)
         times.append(time.perf_counter() - start)
     set_state(network, new)
-    # Leaves no trace in the names of the layers that come after.
-    forget_networks()
     # The first one compiles.
-    return network, statistics.mean(times[1:]) / len(train) * len(dataset.train)
+    return statistics.mean(times[1:]) / len(train) * len(dataset.train)

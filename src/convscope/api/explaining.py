@@ -116,6 +116,10 @@ def explain(
     return explanations
 
 
+_BENDING = ("ReLU", "Activation")
+"""Kinds of layers that change what each value means."""
+
+
 def _shown(sheet: "list[LayerGeometry]", model: str) -> "list[LayerGeometry]":
     """Return the layers that are shown step by step: of a backbone, the ends of its stages."""
     maps = [row for row in sheet if len(row.output_shape) == 3]
@@ -123,7 +127,7 @@ def _shown(sheet: "list[LayerGeometry]", model: str) -> "list[LayerGeometry]":
         ends = set(BACKBONES.get(model).stages.values())
         return [row for row in maps if row.name.rpartition("/")[2] in ends]
     # What neither looks around nor changes the size has little to show.
-    return [row for row in maps if row.kernel is not None or row.kind == "ReLU"]
+    return [row for row in maps if row.kernel is not None or row.kind in _BENDING]
 
 
 def _page_name(file: Path, files: list[Path]) -> str:

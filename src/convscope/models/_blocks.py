@@ -131,7 +131,10 @@ def _layer_block(
         what += f" {_shape(layer.kernel)}"
         if layer.stride != (1, 1) and layer.stride != layer.kernel:
             what += f" step {max(layer.stride or (1,))}"
-    extras = [activations.get(layer.name, ""), *(_DRESSING[d.kind] for d in dressing)]
+    extras = [
+        activations.get(layer.name, ""),
+        *(activations.get(d.name) or _DRESSING[d.kind] for d in dressing),
+    ]
     what = ", ".join(dict.fromkeys(text for text in [what, *extras] if text))
     details = _costs(group)
     if layer.kernel:

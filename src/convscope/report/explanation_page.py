@@ -187,10 +187,16 @@ def _explained(step: Step) -> Picture:
     return _picture(strip, f"{alt}{geometry.output_shape[1]} values each.", caption, " ".join(more))
 
 
+_VALUE_BY_VALUE = {
+    "ReLU": "keeps what is positive",
+    "Activation": "its activation function, value by value",
+}
+
+
 def _does(geometry: LayerGeometry) -> str:
     """Say what a layer does, in a few words."""
     if geometry.kernel is None:
-        return {"ReLU": "keeps what is positive"}.get(geometry.kind, geometry.kind)
+        return _VALUE_BY_VALUE.get(geometry.kind, geometry.kind)
     high, wide = geometry.kernel
     window = f"{high} x {wide}"
     step = (

@@ -15,9 +15,8 @@ CURVE_IMAGES = 49_000
 _RECENT = 3
 """Epochs, at least, that the speed is judged by."""
 
-_TOO_LONG, _TOO_SHORT = 0.02, 0.05
-"""By what part of the epochs that are left the plan may be off before it is changed: the speed of
-an epoch is no surer than that."""
+_TOLERANCE = 0.02
+"""By what part of the time that is left it may be late: the speed of an epoch is no surer."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +161,10 @@ class Pace:
             return current
         each = (self._ended[-1] - self._ended[-1 - n_recent]) / n_recent
         rest = current - done
-        possible = (self._deadline.left() - self._besides) / each
-        if rest * (1 - _TOO_LONG) <= possible < rest * (1 + _TOO_SHORT) + 1:
+        left = self._deadline.left() - self._besides
+        fits = max(1, int(left * (1 + _TOLERANCE) / each))
+        if fits == rest:
             return current
-        fits = max(1, int(possible))
         # The closer the end, the less time there is to make good what was judged wrong.
-        self._next = done + fits // 4
+        self._next = done + fits // 3
         return min(self._most_epochs, done + fits)

@@ -102,7 +102,7 @@ def test_where_epochs_get_cheaper_there_are_more_up_to_what_is_known(most, reach
 def test_short_epochs_of_uneven_length_change_little():
     uneven = (0.05, 0.2, 0.1, 0.25, 0.08)
     done, took, changes = trained(245, 30, 1.5, lambda done: uneven[done % 5])
-    assert changes <= 10
+    assert changes <= 15
     assert 29 < took <= 30.3
     assert done > 190
 
