@@ -7,9 +7,11 @@ import pytest
 from killing import assert_same, at_rename, train_until_killed, weights
 
 from convscope import api
+from convscope.api import _planning
 from convscope.errors import ConfigError
 from convscope.evaluation.predictions import load_model
 from convscope.progress import Progress
+from convscope.recipe import resolve
 from convscope.recipes import RECIPES
 from convscope.run import Run
 from convscope.training.budget import Pace
@@ -125,6 +127,27 @@ def test_measuring_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch):
     planned = aimed(tmp_path / "run", minutes=0.1, model="fast-small")
     again = api.train(config=planned.config_file, out=tmp_path / "again", progress=Progress())
     assert_same(again, planned)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "measured"),
+    [(2, ["fast-small"]), (1e6, ["fast-small", "fast-medium", "fast-large"])],
+)
+def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, measured):
+    asked = []
+
+    def seconds(network, config, dataset):
+        asked.append(network.name.replace("_", "-"))
+        return 0.5
+
+    monkeypatch.setattr(_planning, "_seconds_per_epoch", seconds)
+    dataset = api.load("digits", progress=Progress())
+    config = resolve(RECIPES.get("fast")(), {"recipe": "fast", "model": "fast-medium"})
+    aim = _planning.Aim(minutes, None)
+    settled = aim.settle(config, dataset, Progress(), model=None)
+    assert asked == measured
+    assert settled.config.model == measured[-1]
+    assert settled.network.name.replace("_", "-") == measured[-1]
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,9 @@ class PortableModel:
 
 
 def load_portable(path: Path) -> "keras.Model":
-    """Load a saved model as `keras.saving.load_model` does, with resizing that costs nothing where
-    images have the right size already: the same answers, on small networks a third sooner.
+    """Load a saved model; images that have the right size already are not resized.
+
+    Its answers are those of the model that `keras.saving.load_model` gives, which does resize them.
 
     Raises:
         Exception: Of any kind, if the file is damaged.
