@@ -27,8 +27,8 @@ _JUDGING = 1.5
 float32, against forward and backward in bfloat16. Rather too much than too little."""
 
 
-_WRITING = 1.0
-"""Seconds that tables, pictures and files of a run take besides."""
+_WRITING = 0.6
+"""Seconds that files and pictures of a run take before training, and again after it."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Aim:
         if self.target is not None:
             plan = plan_for_accuracy(curves, speeds, n_images, self.target / 100)
         else:
-            left = deadline.left() - _WRITING
+            left = deadline.left() - 2 * _WRITING
             plan = plan_for_time(curves, speeds, n_images, left, besides=judging_epochs)
             besides = judging_epochs * speeds[plan.model] + _WRITING
             pace = Pace(deadline, plan.most_epochs, besides)
