@@ -26,7 +26,6 @@ _JUDGING = 1.5
 """Judging an image costs about so many times what learning from it does: twice forward, in
 float32, against forward and backward in bfloat16. Rather too much than too little."""
 
-
 _WRITING = 0.6
 """Seconds that files and pictures of a run take before training, and again after it."""
 

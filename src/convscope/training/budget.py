@@ -58,20 +58,20 @@ def plan_for_time(
         besides: What comes after training, counted in epochs.
     """
     plans: list[tuple[float, Plan]] = []
-    short = {}
+    short: list[Plan] = []
     for model, curve in curves.items():
         each = seconds_per_epoch[model]
         longest = _epochs(max(curve), n_images)
         epochs = min(max(1, int(seconds / each - besides)), longest)
         if epochs < least_epochs(curve, n_images):
-            short[each] = Plan(model, epochs, longest, epochs * each, None)
+            short.append(Plan(model, epochs, longest, epochs * each, None))
         else:
             accuracy = _accuracy(curve, epochs, n_images)
             plans.append((accuracy, Plan(model, epochs, longest, epochs * each, accuracy)))
     if plans:
         return max(plans, key=lambda pair: pair[0])[1]
     # Too short for anything that was measured: what learns most images in that time.
-    return short[min(short)]
+    return min(short, key=lambda plan: seconds_per_epoch[plan.model])
 
 
 def plan_for_accuracy(

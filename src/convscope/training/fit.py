@@ -71,7 +71,7 @@ def compile_model(
         config.schedule,
         config.optimizer.learning_rate,
         epochs=config.epochs,
-        steps_per_epoch=-(-n_images // config.batch_size),
+        steps_per_epoch=_steps_per_epoch(config, n_images),
     )
     compile_at(model, config, rate, shares)
     set_epochs(model, config, n_images)
@@ -79,7 +79,11 @@ def compile_model(
 
 def set_epochs(model: keras.Model, config: RunConfig, n_images: int) -> None:
     """Let the learning rate of a model that is compiled fall over the epochs of its settings."""
-    set_total_steps(model.optimizer, config.epochs * -(-n_images // config.batch_size))
+    set_total_steps(model.optimizer, config.epochs * _steps_per_epoch(config, n_images))
+
+
+def _steps_per_epoch(config: RunConfig, n_images: int) -> int:
+    return -(-n_images // config.batch_size)
 
 
 def compile_at(
