@@ -18,6 +18,7 @@ from typing import Any
 from _lanes import deviation, spelt
 from _runs import cost_of, trained
 
+from convscope.recipe import TtaSettings
 from convscope.run import Run
 
 WITHOUT: dict[str, tuple[str, ...]] = {
@@ -35,8 +36,11 @@ WITHOUT: dict[str, tuple[str, ...]] = {
     "shifts": ("augment.crop=0",),
     "label smoothing": ("label_smoothing=0",),
 }
-MIRROR = "mirror image in judging"
-"""Needs no training of its own."""
+JUDGED_BY = {
+    "shifted views in judging": TtaSettings(mirror=True),
+    "any views in judging but the image": TtaSettings(),
+}
+"""By what is left away, which needs no training of its own: the views that remain."""
 
 
 def main() -> None:
@@ -47,7 +51,17 @@ def main() -> None:
     parser.add_argument("--model", default="fast-small")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", nargs="+", type=int, default=[83, 84, 85])
-    parser.add_argument("--parts", nargs="+", default=list(WITHOUT), choices=list(WITHOUT))
+    parser.add_argument(
+        "--parts",
+        nargs="*",
+        default=list(WITHOUT),
+        metavar="PART",
+        choices=list(WITHOUT),
+        help=(
+            "what is left away in training; with none, only in judging. Default: each of: "
+            + ", ".join(WITHOUT)
+        ),
+    )
     options = parser.parse_args()
 
     runs: dict[str, list[Run]] = {"": [], **{part: [] for part in options.parts}}
@@ -65,7 +79,10 @@ def main() -> None:
         row(part, [accuracy(run) for run in runs[part]], whole, runs[part], runs[""])
         for part in options.parts
     ]
-    rows.append(row(MIRROR, [one_way(run) for run in runs[""]], whole, runs[""], runs[""]))
+    rows += [
+        row(part, [judged(run, views) for run in runs[""]], whole, runs[""], runs[""])
+        for part, views in JUDGED_BY.items()
+    ]
     (options.out / "results.json").write_text(json.dumps(rows, indent=2) + "\n")
     print("| without | validation accuracy | what it gains | what it costs |")
     print("|---|---|---|---|")
@@ -79,15 +96,15 @@ def accuracy(run: Run) -> float:
     return float(run.metrics["val"]["accuracy"])
 
 
-def one_way(run: Run) -> float:
-    """Return what the same weights reach on the images as they are."""
+def judged(run: Run, views: TtaSettings) -> float:
+    """Return what the same weights reach by the mean over other views."""
     from convscope import api
-    from convscope.evaluation.predictions import load_model, predict_images
+    from convscope.evaluation.predictions import load_classifier, predict_images
     from convscope.progress import Progress
 
     val = api.load("cifar10", progress=Progress()).val
     assert val is not None
-    model = load_model(run.weights("last"))
+    model = load_classifier(run.weights("last"), views)
     probs = predict_images(model, val.images, batch_size=500, progress=Progress(), label="")
     return float((probs.argmax(axis=1) == val.labels).mean())
 

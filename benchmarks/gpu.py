@@ -7,7 +7,7 @@ by the same functions as in `convscope train` and come as a few integers for eac
 the device. An epoch is one compiled call that scans over its batches. Compiling is timed apart and
 happens once; each run then starts from new weights, and its time is all of its epochs, up to the
 last weight. Whitened patches are set before, once: they depend on the data only. The last partial
-batch of an epoch is left away. Test accuracy is the mean over an image and its mirror image, judged
+batch of an epoch is left away. Test accuracy is of the mean over views of an image, judged
 once in each run, after its last epoch; settings were chosen on validation images.
 
 Prints each run, then mean and standard deviation; a machine without a GPU runs it too, slowly.
@@ -19,6 +19,7 @@ import os
 import statistics
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -143,18 +144,20 @@ class Trainer:
         return state[:2], time.perf_counter() - start
 
     def accuracy(self, weights: Any, split: Any) -> float:
-        """Return the share of images named rightly by the mean over both ways round."""
+        """Return the share of images named rightly by the mean over views."""
         import jax
+
+        from convscope.evaluation.views import MeanOverViews
 
         @jax.jit
         def probabilities(images: Any) -> Any:
-            both = (images, images[:, :, ::-1]) if self._config.mirror else (images,)
-            return sum(self._model.stateless_call(*weights, x, training=False)[0] for x in both)
+            return self._model.stateless_call(*weights, images, training=False)[0]
 
+        judge = MeanOverViews(SimpleNamespace(predict_on_batch=probabilities), self._config.tta)
         right = 0
         for start in range(0, len(split), 2000):
-            answers = probabilities(split.images[start : start + 2000]).argmax(axis=1)
-            right += int((np.asarray(answers) == split.labels[start : start + 2000]).sum())
+            answers = judge.predict_on_batch(split.images[start : start + 2000]).argmax(axis=1)
+            right += int((answers == split.labels[start : start + 2000]).sum())
         return right / len(split)
 
     def _state(self, seed: int) -> tuple[Any, Any, Any]:

@@ -73,6 +73,19 @@ class AugmentSettings(Settings):
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix; 0: none")
 
 
+class TtaSettings(Settings):
+    """Test-time augmentation: judge and predict by the mean over views of an image."""
+
+    mirror: bool = Field(False, description="the image and its mirror image")
+    shift: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="and, for half of the mean, moved by this share of the side along the "
+        "diagonal, both ways",
+    )
+
+
 class StartSettings(Settings):
     """How weights begin, beyond what a network's layers draw for themselves."""
 
@@ -164,6 +177,7 @@ class Recipe(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
     start: StartSettings = StartSettings()
     augment: AugmentSettings = AugmentSettings()
+    tta: TtaSettings = TtaSettings()
     head: HeadSettings = HeadSettings()
     backbone: BackboneSettings = BackboneSettings()
     loss: Literal["sparse_categorical_crossentropy"] = "sparse_categorical_crossentropy"
@@ -172,6 +186,9 @@ class Recipe(Settings):
         False, description="show each class equally often, whatever the number of its images"
     )
     batch_size: int = Field(128, ge=1)
+    least_steps: int = Field(
+        1, ge=1, description="in an epoch: of few images, batches are smaller than batch_size"
+    )
     epochs: int = Field(20, ge=1)
     image_size: int | None = Field(
         None, ge=1, le=4096, description="side in pixels that the network sees; None: the data's"
@@ -181,9 +198,6 @@ class Recipe(Settings):
     )
     early_stop_patience: int | None = Field(
         None, ge=1, description="epochs without a lower validation loss; None: no early stop"
-    )
-    mirror: bool = Field(
-        False, description="judge and predict by the mean over an image and its mirror image"
     )
     judge: Literal["best", "last"] = Field(
         "best",

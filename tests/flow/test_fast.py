@@ -9,7 +9,7 @@ from killing import assert_same, at_rename, train_until_killed, weights
 from convscope import api
 from convscope.api import _planning
 from convscope.errors import ConfigError
-from convscope.evaluation.predictions import load_model
+from convscope.evaluation.predictions import load_classifier
 from convscope.progress import Progress
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES
@@ -40,6 +40,22 @@ def test_it_learns_quickly(uninterrupted):
     assert uninterrupted.metrics["test"]["accuracy"] > 0.9
 
 
+def test_few_images_make_small_batches_unless_one_asks_for_others(uninterrupted, tmp_path):
+    n_images = len(api.load("digits", progress=Progress()).train)
+    config = api.run_config(uninterrupted)
+    assert config.batch_size == n_images // config.least_steps < 250
+    small = train(tmp_path / "given", epochs=1, batch_size=500, test=False)
+    assert api.run_config(small).batch_size == 500
+    same = api.train(
+        out=tmp_path / "same",
+        config=uninterrupted.config_file,
+        epochs=1,
+        test=False,
+        progress=Progress(),
+    )
+    assert api.run_config(same).batch_size == config.batch_size
+
+
 def test_what_was_whitened_stays(uninterrupted, tmp_path):
     (tmp_path / "other").mkdir()
     other = train(tmp_path / "other" / "run", epochs=1, seed=5)
@@ -61,16 +77,16 @@ def test_the_recipe_brings_its_own_network(tmp_path):
         recipe="fast",
         data="digits",
         epochs=1,
-        settings={"mirror": True},
+        settings={"tta.mirror": True},
         test=False,
         progress=Progress(),
     )
     config = api.run_config(run)
     assert config.model == "fast-medium"
     assert not config.augment.flip  # digits do not look so
-    # It is judged by both ways round.
+    # It is judged by the mean over views.
     val = api.load("digits", progress=Progress()).val
-    both = load_model(run.weights("last"), mirror=True).predict_on_batch(val.images)
+    both = load_classifier(run.weights("last"), config.tta).predict_on_batch(val.images)
     assert run.metrics["val"]["accuracy"] == np.mean(both.argmax(axis=1) == val.labels)
 
 

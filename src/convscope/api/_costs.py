@@ -57,8 +57,8 @@ def file_mb(run: Run) -> float:
 def latencies_ms(runs: Mapping[str, Run]) -> dict[str, float]:
     """Return how long the saved model of each run takes for one image, in milliseconds.
 
-    From raw pixels in memory to the answer, as `convscope evaluate` judges it (the mean over an
-    image and its mirror image, where the recipe says so). The models run by turns, so that what
+    From raw pixels in memory to the answer, as `convscope evaluate` judges it (the mean over views
+    of the image, where the recipe says so). The models run by turns, so that what
     else the machine does meets all alike; the median counts.
 
     Args:
@@ -67,7 +67,7 @@ def latencies_ms(runs: Mapping[str, Run]) -> dict[str, float]:
     Raises:
         RunError: If a saved model is missing or damaged.
     """
-    from convscope.evaluation.predictions import load_model
+    from convscope.evaluation.predictions import load_classifier
 
     rng = np.random.default_rng(83)
     models, images = {}, {}
@@ -75,7 +75,7 @@ def latencies_ms(runs: Mapping[str, Run]) -> dict[str, float]:
         config = run_config(run)
         backends.configure(config.backend)
         weights = run.weights(str(run.metrics["weights"]))
-        models[name] = load_model(weights, mirror=config.mirror)
+        models[name] = load_classifier(weights, config.tta)
         # (1, height, width, channels)
         images[name] = rng.integers(0, 256, (1, *run.state["image_shape"]), dtype=np.uint8)
         for _ in range(3):

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from convscope.training.budget import Pace
 
 _STEPS = 4
-_JUDGING = 1.5
-"""Judging an image costs about so many times what learning from it does: twice forward, in
-float32, against forward and backward in bfloat16. Rather too much than too little."""
+_JUDGING = 0.75
+"""A view of an image costs about so many times what learning from it does: forward in float32,
+against forward and backward in bfloat16. Rather too much than too little."""
+
+_DOUBTFUL = 0.15
+"""The share of images for which shifted views are asked for, two for each one before."""
 
 _WRITING = 0.6
 """Seconds that files and pictures of a run take before training, and again after it."""
@@ -154,7 +157,9 @@ class Aim:
         forget_networks()
         curves = {name: curves[name] for name in speeds}
         judged = [part for part in (dataset.val, dataset.test) if part is not None]
-        judging_epochs = _JUDGING * sum(map(len, judged)) / n_images
+        tta = config.tta
+        views = (2 if tta.mirror else 1) * (1 + 2 * _DOUBTFUL * bool(tta.shift))
+        judging_epochs = _JUDGING * views * sum(map(len, judged)) / n_images
         pace = None
         if self.target is not None:
             plan = plan_for_accuracy(curves, speeds, n_images, self.target / 100)

@@ -82,7 +82,7 @@ def robustness(
         DataError: If the images are not those of the run.
     """
     from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-    from convscope.evaluation.predictions import load_model, predict_images
+    from convscope.evaluation.predictions import load_classifier, predict_images
     from convscope.report.figures import draw_robustness
 
     progress = progress or console_progress()
@@ -101,7 +101,7 @@ def robustness(
     verify_split(dataset, run.split_file, split)
     which = which_weights(run, None)
     backends.configure(config.backend)
-    network = load_model(run.weights(which), mirror=config.mirror)
+    network = load_classifier(run.weights(which), config.tta)
     assert dataset.val is not None
     assert dataset.test is not None
     part = dataset.val

@@ -11,6 +11,7 @@ from convscope.datasets.splits import verify_split
 from convscope.errors import DataError, UnknownNameError
 from convscope.models import is_backbone
 from convscope.progress import Progress, console_progress
+from convscope.recipe import TtaSettings
 from convscope.run import Run
 from convscope.types import Dataset, ImagePrediction, InputSpec, Predictions, UnreadableImage
 
@@ -132,7 +133,7 @@ def predict(
     """
     from convscope.datasets.decode import find_images
     from convscope.evaluation.calibration import read_temperature
-    from convscope.evaluation.predictions import load_model, predict_files
+    from convscope.evaluation.predictions import load_classifier, predict_files
 
     progress = progress or console_progress()
     run = Run.open(run)
@@ -140,7 +141,7 @@ def predict(
     which = which_weights(run, weights)
     config = run_config(run)
     backends.configure(config.backend)
-    network = load_model(run.weights(which), mirror=config.mirror)
+    network = load_classifier(run.weights(which), config.tta)
     state = run.state
     # Files become what the run's images were, and the model does the rest, as in training.
     spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
@@ -185,15 +186,22 @@ def _predict_splits(
     progress: Progress,
 ) -> dict[str, Predictions]:
     """Run a model on the parts called `names`; that the test images were opened is logged."""
-    from convscope.evaluation.predictions import load_model, predict_from_features, predict_split
+    from convscope.evaluation.predictions import (
+        load_classifier,
+        load_model,
+        predict_from_features,
+        predict_split,
+    )
 
     for name in names:
         verify_split(dataset, run.split_file, name)
     config = run_config(run)
     backends.configure(config.backend)
-    network = load_model(run.weights(which), mirror=config.mirror)
     # Features in the cache are those of the images as they are.
-    frozen = is_backbone(config.model) and config.backbone.cut == "end" and not config.mirror
+    frozen = is_backbone(config.model) and config.backbone.cut == "end"
+    by_features = frozen and config.tta == TtaSettings()
+    file = run.weights(which)
+    network = load_model(file) if by_features else load_classifier(file, config.tta)
     predictions = {}
     for name in names:
         if name == "test":
@@ -204,7 +212,7 @@ def _predict_splits(
         else:
             assert dataset.val is not None
             part = dataset.val
-        if frozen:
+        if by_features:
             predictions[name] = predict_from_features(
                 network,
                 config,

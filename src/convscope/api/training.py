@@ -142,6 +142,8 @@ def train(
     else:
         wanted = resolve_new(from_file, given, progress)
         dataset = load_for(wanted, data_dir, progress)
+        if "batch_size" not in chosen:
+            wanted = _with_enough_steps(wanted, len(dataset.train))
         wanted, found = locate_weights(wanted, progress)
         # Before there is a folder: what is wrong until here leaves none behind.
         if aim is None:
@@ -192,6 +194,11 @@ def resolve_new(
     if config.precision == "auto":
         update["precision"] = choose_precision(progress)
     return config.model_copy(update=update)
+
+
+def _with_enough_steps(config: RunConfig, n_images: int) -> RunConfig:
+    most = max(1, n_images // config.least_steps)
+    return config.model_copy(update={"batch_size": min(config.batch_size, most)})
 
 
 def _describe(run: Run, config: RunConfig, dataset: Dataset) -> None:

@@ -46,5 +46,5 @@ def settings_of(name: str) -> dict[str, Any]:
     info = DATASETS.entry(name).info
     settings = {"split": info["split"]} if "split" in info else {}
     if not info.get("mirrored", True):
-        settings |= {"augment.flip": False, "mirror": False}
+        settings |= {"augment.flip": False, "tta.mirror": False}
     return settings

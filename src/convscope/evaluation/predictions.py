@@ -9,9 +9,10 @@ import numpy as np
 from convscope.datasets.decode import decode_image
 from convscope.errors import ImageError, RunError
 from convscope.evaluation.calibration import at_temperature
+from convscope.evaluation.views import Classifier, MeanOverViews
 from convscope.models.saving import load_portable
 from convscope.progress import Progress
-from convscope.recipe import RunConfig
+from convscope.recipe import RunConfig, TtaSettings
 from convscope.storage import atomic_path
 from convscope.types import (
     FloatArray,
@@ -28,37 +29,43 @@ if TYPE_CHECKING:
     import keras
 
 
-def load_model(path: Path, *, mirror: bool = False) -> "keras.Model":
+def load_model(path: Path) -> "keras.Model":
     """Load a saved model for inference.
 
     Args:
         path: The file.
-        mirror: Let the model answer with the mean over an image and its mirror image.
 
     Raises:
         RunError: If the file is missing or damaged.
     """
-    import keras
-
     if not path.is_file():
         raise RunError(
             f"there is no saved model {path}; train first, or continue an interrupted run with "
             f"convscope train --resume {path.parent.parent}"
         )
     try:
-        model = load_portable(path)
+        return load_portable(path)
     except Exception as error:  # Keras raises whatever its parts raise on a damaged file.
         reason = str(error).strip().split("\n")[0][:200]
         raise RunError(f"the saved model {path} is damaged: {reason}") from error
-    if not mirror:
-        return model
-    pixels = keras.Input(model.inputs[0].shape[1:], name="pixels")
-    both = [model(pixels), model(keras.ops.flip(pixels, axis=2))]  # (batch, rows, columns, ...)
-    return keras.Model(pixels, keras.ops.mean(keras.ops.stack(both), axis=0), name=model.name)
+
+
+def load_classifier(path: Path, tta: TtaSettings) -> Classifier:
+    """Load a saved model that answers with the mean over views of an image.
+
+    Args:
+        path: The file.
+        tta: Which views.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    model: Classifier = load_model(path)
+    return model if tta == TtaSettings() else MeanOverViews(model, tta)
 
 
 def predict_images(
-    model: "keras.Model",
+    model: Classifier,
     images: UInt8Array | FloatArray | ImageView,
     *,
     batch_size: int,
@@ -88,7 +95,7 @@ def predict_images(
 
 
 def predict_split(
-    model: "keras.Model", split: Split, name: str, *, batch_size: int, progress: Progress
+    model: Classifier, split: Split, name: str, *, batch_size: int, progress: Progress
 ) -> Predictions:
     """Return what a model says about the split called `name` ("val" or "test")."""
     probs = predict_images(
@@ -141,7 +148,7 @@ def predict_from_features(
 
 
 def predict_files(
-    model: "keras.Model",
+    model: Classifier,
     files: Sequence[Path],
     spec: InputSpec,
     class_names: list[str],

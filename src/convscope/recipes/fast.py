@@ -6,6 +6,7 @@ from convscope.recipe import (
     Recipe,
     ScheduleSettings,
     StartSettings,
+    TtaSettings,
 )
 from convscope.recipes import RECIPES
 
@@ -47,7 +48,8 @@ def fast() -> Recipe:
         augment=AugmentSettings(flip=True, crop=0.0625),
         label_smoothing=0.2,
         batch_size=500,
+        least_steps=5,
         epochs=8,
-        mirror=True,
+        tta=TtaSettings(mirror=True, shift=0.03125),
         judge="last",
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from convscope.errors import TrainingError
 from convscope.models.structure import as_functional
@@ -92,7 +93,12 @@ def compile_at(
     """Give a model loss and optimiser at a learning rate: a number, or a schedule of Keras'."""
     loss = "categorical_crossentropy" if _softens(config) else config.loss
     model.compile(build_optimizer(config.optimizer, rate, shares), loss, metrics=["accuracy"])
+    # TensorFlow traces a step a second time if the first made variables: 0.3 s.
     model.optimizer.build(model.trainable_variables)
+    n_classes = _n_classes(model)
+    labels = np.zeros((1, n_classes) if _softens(config) else 1)
+    model.compute_metrics(None, labels, np.zeros((1, n_classes)))
+    model.reset_metrics()
 
 
 def training_batches(config: RunConfig, train: Examples, n_classes: int, epoch: int) -> Batches:
@@ -137,8 +143,7 @@ def fit(
         StorageError: If something cannot be written; the snapshot before is kept.
     """
     model, config, train = phase.model, phase.config, phase.train
-    # Not `model.output`, which a Sequential model has not.
-    n_classes = int(as_functional(model).outputs[0].shape[-1])
+    n_classes = _n_classes(model)
     if not phase.compiled:
         compile_model(model, config, len(train), phase.shares)
     history: list[dict[str, Any]] = []
@@ -222,6 +227,11 @@ def fit(
     with _averaged(model):
         phase.save_weights(model.get_weights(), run.weights("last"))
     return history
+
+
+def _n_classes(model: keras.Model) -> int:
+    # Not `model.output`, which a Sequential model has not.
+    return int(as_functional(model).outputs[0].shape[-1])
 
 
 def _softens(config: RunConfig) -> bool:

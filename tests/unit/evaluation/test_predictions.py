@@ -117,19 +117,6 @@ def test_batches_of_any_size_give_the_same_probabilities():
     assert (whole.probs.argmax(axis=1) == bright).all()
 
 
-def test_a_mirrored_model_answers_with_the_mean_over_both_ways_round(tmp_path):
-    pixels = keras.Input((4, 5, 1))
-    keras.utils.set_random_seed(83)
-    probs = keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(pixels))
-    plain = keras.Model(pixels, probs)
-    plain.save(tmp_path / "model.keras")
-    images = np.random.default_rng(0).integers(0, 3, (6, 4, 5, 1), dtype=np.uint8)
-    one, other = (np.asarray(plain.predict_on_batch(x)) for x in (images, images[:, :, ::-1]))
-    assert np.abs(one - other).max() > 0.1
-    mirrored = load_model(tmp_path / "model.keras", mirror=True)
-    np.testing.assert_allclose(mirrored.predict_on_batch(images), (one + other) / 2, atol=1e-6)
-
-
 def test_files_come_back_in_their_order_with_bad_ones_in_their_place(tmp_path):
     files, expected = [], []
     for index, value in enumerate([0, 255, None, 250, 3, None, None, 200]):

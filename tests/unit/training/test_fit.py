@@ -11,7 +11,7 @@ from convscope.progress import Progress
 from convscope.recipe import OptimizerSettings, Recipe, resolve
 from convscope.run import Run
 from convscope.training.batches import Batches, Examples, epoch_order
-from convscope.training.fit import Phase, fit
+from convscope.training.fit import Phase, compile_model, fit, training_batches
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.results import COLUMNS, read_results
 from convscope.training.snapshot import load_snapshot
@@ -55,6 +55,28 @@ def build(seed=83) -> keras.Model:
             keras.layers.Dense(10, activation="softmax"),
         ]
     )
+
+
+@pytest.mark.parametrize("label_smoothing", [0, 0.1])
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="others trace otherwise")
+def test_a_step_is_traced_once(data, label_smoothing):
+    traced = []
+
+    class Tracing(keras.layers.Layer):
+        def call(self, inputs):
+            traced.append(inputs.shape)
+            return inputs
+
+    model = build()
+    model.add(Tracing())
+    config = settings(label_smoothing=label_smoothing)
+    compile_model(model, config, len(data.train))
+    traced.clear()
+    for epoch in range(2):  # the last batch of each is smaller
+        model.fit(
+            training_batches(config, Examples.of(data.train), 10, epoch), shuffle=False, verbose=0
+        )
+    assert len(traced) == 1
 
 
 class Told(Progress):

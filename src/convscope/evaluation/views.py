@@ -1,0 +1,74 @@
+"""Test-time augmentation: the answer is the mean over views of an image."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from convscope.recipe import TtaSettings
+from convscope.types import FloatArray, UInt8Array
+
+_DOUBT = 0.2
+"""Shifted views are asked about an image if its two likeliest classes are nearer than this."""
+
+
+class Classifier(Protocol):
+    """What gives probabilities, shape (batch, n_classes), for images; a Keras model does."""
+
+    def predict_on_batch(self, images: Any, /) -> Any:
+        """Return them."""
+
+
+class MeanOverViews:
+    """A network that answers with the mean over views of an image.
+
+    Shifted views count a half of the mean, as in Jordan, "94% on CIFAR-10 in 3.29 Seconds on a
+    Single GPU", 2024, but they are asked only about images that the others leave in doubt.
+
+    Args:
+        network: From pixels to probabilities.
+        settings: Which views.
+    """
+
+    def __init__(self, network: Classifier, settings: TtaSettings) -> None:
+        self._network = network
+        self._settings = settings
+
+    def predict_on_batch(self, images: UInt8Array, /) -> FloatArray:
+        """Return probabilities of shape (batch, n_classes), rows sum to 1.
+
+        Args:
+            images: Shape (batch, height, width, channels).
+        """
+        probs = self._both_ways(images)
+        reach = [round(self._settings.shift * side) for side in images.shape[1:3]]
+        if not any(reach):
+            return probs
+        second, first = np.sort(probs, axis=1)[:, -2:].T
+        doubtful = np.flatnonzero(first - second < _DOUBT)
+        if len(doubtful):
+            # Some backends compile anew for each size of a batch: few sizes, the rest is padding.
+            padded = np.resize(doubtful, 1 << (len(doubtful) - 1).bit_length())
+            frames = (shifted(images[padded], *(sign * n for n in reach)) for sign in (-1, 1))
+            there, back = (self._both_ways(frame)[: len(doubtful)] for frame in frames)
+            probs[doubtful] = probs[doubtful] / 2 + (there + back) / 4
+        return probs
+
+    def _both_ways(self, images: UInt8Array) -> FloatArray:
+        views = [images, images[:, :, ::-1]] if self._settings.mirror else [images]
+        answers = [
+            np.asarray(self._network.predict_on_batch(np.ascontiguousarray(view)), np.float32)
+            for view in views
+        ]
+        mean: FloatArray = np.mean(answers, axis=0)
+        return mean
+
+
+def shifted(images: UInt8Array, rows: int, columns: int) -> UInt8Array:
+    """Return images of shape (batch, height, width, channels) moved; mirrored at the edges."""
+    for axis, by in ((1, rows), (2, columns)):
+        side = images.shape[axis]
+        source = np.arange(side) + by
+        source = np.where(source < 0, -1 - source, source)
+        source = np.where(source >= side, 2 * side - 1 - source, source)
+        images = np.take(images, source, axis=axis)
+    return images
