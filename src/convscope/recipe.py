@@ -14,8 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from convscope.errors import ConfigError, UnknownNameError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of `config.yaml`; raised when an older convscope could misread it."""
+
+_RENAMED = {2: {"mirror": "tta.mirror"}}
+"""By the format that brought it: settings that had other names before."""
 
 _MAX_CONFIG_BYTES = 1_000_000
 
@@ -247,14 +250,7 @@ def resolve(recipe: Recipe, *layers: Mapping[str, Any]) -> RunConfig:
     """
     merged: dict[str, Any] = recipe.model_dump()
     for layer in layers:
-        # First of all: a newer format may hold keys that are unknown here.
-        found = layer.get("format", FORMAT)
-        if not isinstance(found, int) or found > FORMAT:
-            raise ConfigError(
-                f"this configuration has format {found}, written by a newer convscope; "
-                f"this one reads up to format {FORMAT}: upgrade convscope"
-            )
-        for key, value in layer.items():
+        for key, value in _in_this_format(layer).items():
             _override(merged, key, value)
     try:
         return RunConfig.model_validate(merged)
@@ -346,6 +342,24 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
 def setting_names() -> list[str]:
     """Return every key that `--set` accepts, dotted."""
     return sorted(flat(RunConfig().model_dump()))
+
+
+def _in_this_format(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by the names that they have today.
+
+    Raises:
+        ConfigError: If they are of a newer format, which may hold what is unknown here.
+    """
+    found = layer.get("format", FORMAT)
+    if not isinstance(found, int) or found > FORMAT:
+        raise ConfigError(
+            f"this configuration has format {found}, written by a newer convscope; "
+            f"this one reads up to format {FORMAT}: upgrade convscope"
+        )
+    renamed: dict[str, str] = {}
+    for since, names in _RENAMED.items():
+        renamed |= names if found < since else {}
+    return {renamed.get(key, key): value for key, value in layer.items() if key != "format"}
 
 
 def _override(target: dict[str, Any], key: str, value: Any) -> None:

@@ -94,6 +94,16 @@ def test_configuration_of_a_newer_version_is_refused_before_its_keys_are_read():
         resolve(Recipe(), {"format": FORMAT + 1, "warp_factor": 9})
 
 
+def test_settings_of_an_older_version_are_read_by_the_names_of_today():
+    config = resolve(Recipe(), {"format": 1, "mirror": True, "epochs": 3})
+    assert config.tta.mirror
+    assert config.epochs == 3
+    assert config.format == FORMAT
+    # In a file of today it is a slip.
+    with pytest.raises(ConfigError, match=r"did you mean 'tta\.mirror'"):
+        resolve(Recipe(), {"mirror": True})
+
+
 @pytest.mark.parametrize("content", ["- a\n- b\n", "epochs: [1\n", "3", "1: 2\n", "\x00"])
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, content):
     path = tmp_path / "config.yaml"
