@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test check backends clean
+.PHONY: train test check backends bench clean
 
 train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's settings
 	$(BIN)/convscope train
@@ -19,6 +19,13 @@ check: .venv/.dev ## Format, lint, types, import contract
 backends: .venv/.backends ## Run the tests on JAX and on torch (minutes)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest
 	KERAS_BACKEND=torch $(BIN)/python -m pytest
+
+bench: .venv/.backends ## Measure speed and accuracy beside the tutorial's code and PyTorch (hours)
+	mkdir -p runs/benchmarks
+	$(BIN)/python benchmarks/overhead.py --out runs/benchmarks/overhead.json
+	$(BIN)/python benchmarks/inference.py --out runs/benchmarks/inference.json
+	$(BIN)/python benchmarks/equal_time.py --out runs/benchmarks/equal_time.json
+	$(BIN)/python benchmarks/accuracy_over_time.py --out runs/benchmarks/accuracy-over-time
 
 clean: ## Remove the environment (runs and downloads stay)
 	rm -rf .venv

@@ -1,13 +1,17 @@
 """Lanes that work by turns: each a process of its own, in random order, ratios within a round.
 
 A lane is a process that does its work once when it is told to and waits otherwise, so only one
-works at a time. The first round, which compiles, is not counted.
+works at a time. The first round, which compiles, is not counted in the ratios. Apart from them, for
+each lane: the seconds until its packages are imported, from there until data and network are there,
+and by how many CPU seconds the first round takes longer than the others.
 
 Two ratios are given, as the median over rounds with a 95 % bootstrap interval. That of CPU seconds
 (user and system, all threads) says how much work it is. That of wall seconds is what one waits,
 but a virtual machine may get its processors only part of the time: compare it with what a second
 lane of the same work gets. A round in which other processes took more than 5 % of the processors
 counts for CPU seconds only.
+
+`--out NAME.json` writes the numbers, and the ratios as a picture `NAME.png`.
 """
 
 import argparse
@@ -21,10 +25,32 @@ import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-Lane = Callable[[Callable[[], None], int], None]
-"""Gets `wait` and how many times it will be told to work; calls `wait` when all is loaded, and
-after each time that its work is done."""
+
+class Turn:
+    """What a lane tells how far it is.
+
+    Args:
+        pipe: To the process that gives the turns.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def imported(self) -> None:
+        """Tell that all packages are imported; to be called once, before data are loaded."""
+        self._pipe.send("imported")
+
+    def wait(self) -> None:
+        """Tell that the work is done (at first: that all is loaded), and wait for the next turn."""
+        self._pipe.send("done")
+        while self._pipe.recv() == "memory":
+            self._pipe.send(_peak_memory_mb())
+
+
+Lane = Callable[[Turn, int], None]
+"""Gets its turns and how many times it will be told to work."""
 
 DISTURBED = 0.05
 
@@ -54,18 +80,25 @@ def _compare(lanes: Mapping[str, Lane], options: argparse.Namespace, work: str) 
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     pids: dict[str, int] = {}
+    importing: dict[str, float] = {}
+    loading: dict[str, float] = {}
     for name, lane in lanes.items():
         ours, theirs = context.Pipe()
         process = context.Process(
             target=_obey, args=(lane, theirs, options.rounds + 1), daemon=True
         )
+        began = time.perf_counter()
         process.start()
         pipes[name], pids[name] = ours, process.pid or 0
+        ours.recv()
+        importing[name] = time.perf_counter() - began
         ours.recv()  # loaded; nothing runs until it is told to
+        loading[name] = time.perf_counter() - began - importing[name]
     print(f"seconds of each {work}, wall (CPU)")
     print("round  " + "".join(f"{name:>18}" for name in lanes))
     order, chance = list(lanes), random.Random(options.seed)
     rounds: list[dict[str, tuple[float, float]]] = []
+    first: dict[str, tuple[float, float]] = {}
     quiet: list[bool] = []
     for number in range(options.rounds + 1):
         chance.shuffle(order)
@@ -84,6 +117,8 @@ def _compare(lanes: Mapping[str, Lane], options: argparse.Namespace, work: str) 
         if number:
             rounds.append(took)
             quiet.append(others <= DISTURBED)
+        else:
+            first = took
     memory = {}
     for name, pipe in pipes.items():
         pipe.send("memory")
@@ -92,14 +127,21 @@ def _compare(lanes: Mapping[str, Lane], options: argparse.Namespace, work: str) 
     base = next(iter(lanes))
     results = {}
     print(f"\ntimes as fast as {base}: median of {len(rounds)} rounds (95 % interval)")
-    print(f"{'lane':<16}{'by CPU seconds':>22}{'by wall seconds':>24}{'best':>10}  {'peak MB':>9}")
+    print(
+        f"{'lane':<16}{'by CPU seconds':>22}{'by wall seconds':>24}{'best':>10}  {'peak MB':>9}"
+        f"{'import':>10}{'load':>10}{'compile':>10}"
+    )
     for name in lanes:
         cpu = [took[base][1] / took[name][1] for took in rounds]
         wall_ratios = [
             took[base][0] / took[name][0] for took, ok in zip(rounds, quiet, strict=True) if ok
         ]
         best = min(took[name][0] for took in rounds)
+        compiling = first[name][1] - statistics.median(took[name][1] for took in rounds)
         results[name] = {
+            "import_seconds": importing[name],
+            "load_seconds": loading[name],
+            "compile_cpu_seconds": compiling,
             "wall_seconds": [took[name][0] for took in rounds],
             "cpu_seconds": [took[name][1] for took in rounds],
             "speed_by_cpu": _describe(cpu),
@@ -110,10 +152,44 @@ def _compare(lanes: Mapping[str, Lane], options: argparse.Namespace, work: str) 
         print(
             f"{name:<16}{_spell(_describe(cpu)):>22}{_spell(_describe(wall_ratios)):>24}"
             f"{best:10.2f} s{memory[name]:9.0f}"
+            f"{importing[name]:8.2f} s{loading[name]:8.2f} s{compiling:8.2f} s"
         )
     if options.out:
-        content = {"base": base, "quiet": quiet, "lanes": results}
+        content = {"base": base, "work": work, "quiet": quiet, "lanes": results}
         options.out.write_text(json.dumps(content, indent=2) + "\n")
+        draw_ratios(content, options.out.with_suffix(".png"))
+
+
+def draw_ratios(content: dict[str, Any], path: Path) -> None:
+    """Draw how fast each lane is beside the first one, with 95 % intervals."""
+    from matplotlib.figure import Figure
+
+    lanes = content["lanes"]
+    figure = Figure(figsize=(7, 1.2 + 0.5 * len(lanes)), layout="constrained")
+    axes = figure.subplots()
+    for kind, colour, up in (("cpu", "tab:blue", -0.12), ("wall", "tab:orange", 0.12)):
+        known = [(row, each[f"speed_by_{kind}"]) for row, each in enumerate(lanes.values())]
+        known = [(row, ratio) for row, ratio in known if ratio is not None]
+        middle = [ratio["median"] for _, ratio in known]
+        axes.errorbar(
+            middle,
+            [row + up for row, _ in known],
+            xerr=[
+                [ratio["median"] - ratio["low"] for _, ratio in known],
+                [ratio["high"] - ratio["median"] for _, ratio in known],
+            ],
+            fmt="o",
+            color=colour,
+            capsize=3,
+            label=f"by {'CPU' if kind == 'cpu' else kind} seconds",
+        )
+    axes.axvline(1, color="0.7", zorder=0)
+    axes.set_yticks(range(len(lanes)), lanes)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"times as fast as {content['base']}, {content['work']} each (95 % interval)")
+    axes.legend(loc="best", frameon=False)
+    figure.savefig(path, dpi=150)
 
 
 def _describe(ratios: list[float]) -> dict[str, float] | None:
@@ -153,14 +229,7 @@ def _obey(lane: Lane, pipe: Connection, times: int) -> None:
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
-
-    def wait() -> None:
-        """Tell that the work is done (or all is loaded), and wait until told to do it again."""
-        pipe.send("done")
-        while pipe.recv() == "memory":
-            pipe.send(_peak_memory_mb())
-
-    lane(wait, times)
+    lane(Turn(pipe), times)
 
 
 def _peak_memory_mb() -> float:

@@ -35,9 +35,9 @@ def main() -> None:
         default=[
             "fast-small:4",
             "fast-small:8",
-            "fast-small:16",
-            "fast-medium:6",
+            "fast-small:12",
             "fast-medium:12",
+            "fast-large:8",
         ],
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[83, 84, 85])

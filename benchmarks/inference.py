@@ -16,11 +16,10 @@ How the lanes are run and what the ratios mean: see `_rounds.py`.
 import functools
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from _lanes import torch_cnn, tutorial_cnn
-from _rounds import compare
+from _rounds import Turn, compare
 
 from convscope.types import UInt8Array
 
@@ -47,18 +46,21 @@ def images() -> UInt8Array:
     return val.images[:]
 
 
-def tutorial(wait: Callable[[], None], times: int) -> None:
+def tutorial(turn: Turn, times: int) -> None:
     # Not by way of convscope, which asks TensorFlow for determinism.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    import keras  # noqa: F401
+
+    turn.imported()
     pixels = images().astype("float32") / 255.0
     model = tutorial_cnn()
-    wait()
+    turn.wait()
     for _ in range(times):
         model.predict(pixels, batch_size=BATCH)
-        wait()
+        turn.wait()
 
 
-def convscope_lane(wait: Callable[[], None], times: int) -> None:
+def convscope_lane(turn: Turn, times: int) -> None:
     from convscope import api, backend
     from convscope.evaluation.predictions import load_model, predict_images
     from convscope.models.saving import PortableModel
@@ -67,6 +69,9 @@ def convscope_lane(wait: Callable[[], None], times: int) -> None:
     from convscope.recipes import RECIPES
 
     backend.configure()
+    import keras  # noqa: F401
+
+    turn.imported()
     pixels = images()
     config = resolve(RECIPES.get("tutorial")())
     spec = api.input_spec(api.load("cifar10"), config)
@@ -75,26 +80,29 @@ def convscope_lane(wait: Callable[[], None], times: int) -> None:
         path = Path(folder) / "model.keras"
         PortableModel.of(config.model, spec, 10).save(weights, path)
         model = load_model(path)
-    wait()
+    turn.wait()
     for _ in range(times):
         progress = ConsoleProgress()
         predict_images(model, pixels, batch_size=BATCH, progress=progress, label="Predicting")
-        wait()
+        turn.wait()
 
 
-def torch_lane(wait: Callable[[], None], times: int, precision: str) -> None:
+def torch_lane(turn: Turn, times: int, precision: str) -> None:
     import torch
 
-    pixels = torch.from_numpy(images().copy()).permute(0, 3, 1, 2)  # strides stay channels_last
-    model = torch_cnn().eval()
-    coarse = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
-    wait()
+    turn.imported()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # Strides stay channels_last.
+    pixels = torch.from_numpy(images().copy()).permute(0, 3, 1, 2).to(device)
+    model = torch_cnn().to(device).eval()
+    coarse = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    turn.wait()
     for _ in range(times):
         with torch.inference_mode(), coarse:
             for some in pixels.split(BATCH):
                 scaled = (some.float() / 255).contiguous(memory_format=torch.channels_last)
-                model(scaled).float().softmax(1).numpy()
-        wait()
+                model(scaled).float().softmax(1).cpu().numpy()
+        turn.wait()
 
 
 if __name__ == "__main__":

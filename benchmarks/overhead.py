@@ -21,11 +21,10 @@ counted.
 import functools
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from _lanes import torch_cnn, tutorial_cnn
-from _rounds import compare
+from _rounds import Turn, compare
 
 
 def main() -> None:
@@ -40,54 +39,58 @@ def main() -> None:
     compare(__doc__ or "", lanes, rounds=8, work="epoch")
 
 
-def tutorial(wait: Callable[[], None], epochs: int) -> None:
+def tutorial(turn: Turn, epochs: int) -> None:
     from convscope import api
     from convscope.progress import Progress
 
     # Not by way of convscope, which asks TensorFlow for determinism.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    dataset = api.load("cifar10", progress=Progress())
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import keras
 
+    turn.imported()
+    dataset = api.load("cifar10", progress=Progress())
     train, val = dataset.train, dataset.val
     assert val is not None
     x_train = train.images.astype("float32") / 255.0
     x_val = val.images.astype("float32") / 255.0
     keras.utils.set_random_seed(83)
     model = tutorial_cnn()
-    wait()
+    turn.wait()
     model.fit(
         x_train,
         train.labels,
         batch_size=128,
         validation_data=(x_val, val.labels),
         epochs=epochs,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: wait())],
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: turn.wait())],
     )
 
 
-def torch_lane(wait: Callable[[], None], epochs: int, precision: str) -> None:
+def torch_lane(turn: Turn, epochs: int, precision: str) -> None:
     import torch
 
     from convscope import api
     from convscope.progress import Progress
 
+    turn.imported()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = api.load("cifar10", progress=Progress())
     assert dataset.val is not None
     torch.manual_seed(83)
     parts = [
         (
-            torch.from_numpy(part.images.copy()).permute(0, 3, 1, 2),  # strides stay channels_last
-            torch.from_numpy(part.labels.astype("int64")),
+            # Strides stay channels_last.
+            torch.from_numpy(part.images.copy()).permute(0, 3, 1, 2).to(device),
+            torch.from_numpy(part.labels.astype("int64")).to(device),
         )
         for part in (dataset.train, dataset.val)
     ]
 
-    model = torch_cnn()
+    model = torch_cnn().to(device)
     optimizer = torch.optim.Adam(model.parameters(), eps=1e-7)
     loss_of = torch.nn.CrossEntropyLoss()
-    coarse = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
-    wait()
+    coarse = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    turn.wait()
     for _ in range(epochs):
         for (images, labels), size in zip(parts, (128, 512), strict=True):
             learning = images is parts[0][0]
@@ -104,10 +107,10 @@ def torch_lane(wait: Callable[[], None], epochs: int, precision: str) -> None:
                         loss.backward()
                         optimizer.step()
                     n_right += int((logits.argmax(1) == labels[some]).sum())
-        wait()
+        turn.wait()
 
 
-def convscope_lane(wait: Callable[[], None], epochs: int, precision: str) -> None:
+def convscope_lane(turn: Turn, epochs: int, precision: str) -> None:
     from convscope import api, backend
     from convscope.models.saving import PortableModel
     from convscope.progress import ConsoleProgress, Progress
@@ -118,6 +121,9 @@ def convscope_lane(wait: Callable[[], None], epochs: int, precision: str) -> Non
     from convscope.training.fit import Phase, fit
 
     backend.configure()
+    import keras  # noqa: F401
+
+    turn.imported()
     dataset = api.load("cifar10", progress=Progress())
     assert dataset.val is not None
     config = resolve(RECIPES.get("tutorial")(), {"precision": precision, "epochs": epochs})
@@ -125,7 +131,7 @@ def convscope_lane(wait: Callable[[], None], epochs: int, precision: str) -> Non
     model = api.build_model(config, spec, 10)
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", "run")
-        wait()
+        turn.wait()
         phase = Phase(
             model,
             Examples.of(dataset.train),
@@ -133,7 +139,7 @@ def convscope_lane(wait: Callable[[], None], epochs: int, precision: str) -> Non
             config,
             PortableModel.of(config.model, spec, 10).save,
         )
-        fit(phase, run, log_row=lambda row: wait(), progress=ConsoleProgress())
+        fit(phase, run, log_row=lambda row: turn.wait(), progress=ConsoleProgress())
 
 
 if __name__ == "__main__":
