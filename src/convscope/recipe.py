@@ -190,7 +190,10 @@ class Recipe(Settings):
     )
     batch_size: int = Field(128, ge=1)
     least_steps: int = Field(
-        1, ge=1, description="in an epoch: of few images, batches are smaller than batch_size"
+        1,
+        ge=1,
+        description="of an epoch; above 1, batches of a new run are smaller where it takes that, "
+        "and about equal",
     )
     epochs: int = Field(20, ge=1)
     image_size: int | None = Field(

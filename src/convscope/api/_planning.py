@@ -1,7 +1,6 @@
 """Choosing network and epochs for a time or an accuracy, by speeds measured on this machine."""
 
 import math
-import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -216,12 +215,10 @@ def _seconds_per_epoch(network: "keras.Model", config: RunConfig, dataset: Datas
     compile_model(network, config, len(dataset.train))
     new = state_of(network)
     examples = augmented(train, config.augment, config.seed)
-    times = []
-    for epoch in range(3):
+    for epoch in range(2):  # the first one compiles
         start = time.perf_counter()
         batches = training_batches(config, examples, n_classes, epoch)
         network.fit(batches, epochs=1, shuffle=False, verbose=0)
-        times.append(time.perf_counter() - start)
+        seconds = time.perf_counter() - start
     set_state(network, new)
-    # The first one compiles.
-    return statistics.mean(times[1:]) / len(train) * len(dataset.train)
+    return seconds / len(train) * len(dataset.train)

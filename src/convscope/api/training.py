@@ -197,8 +197,11 @@ def resolve_new(
 
 
 def _with_enough_steps(config: RunConfig, n_images: int) -> RunConfig:
-    most = max(1, n_images // config.least_steps)
-    return config.model_copy(update={"batch_size": min(config.batch_size, most)})
+    if config.least_steps == 1:
+        return config
+    # Equal batches: a last one of few images would spoil the statistics of normalisations.
+    steps = max(config.least_steps, -(-n_images // config.batch_size))
+    return config.model_copy(update={"batch_size": -(-n_images // steps)})
 
 
 def _describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
