@@ -314,14 +314,18 @@ class Run:
 
         A process that is killed leaves "training" behind; `convscope runs` tells that from a run
         that is being trained now by the lock.
+
+        Raises:
+            KeyboardInterrupt: If it was interrupted, even where a library's cleaning up after that
+                failed with an error of its own.
         """
         self.record(status="training", failure=None)
         try:
             yield
-        except KeyboardInterrupt:
-            self.record(status="interrupted")
-            raise
         except BaseException as error:
+            if _is_interrupt(error):
+                self.record(status="interrupted")
+                raise KeyboardInterrupt from error
             # The disk may be full, which must not hide the reason for stopping.
             with contextlib.suppress(StorageError):
                 reason = {"kind": type(error).__name__, "reason": str(error)}
@@ -388,3 +392,12 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Tell whether an error is Ctrl-C, or came up while Ctrl-C was on its way out."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

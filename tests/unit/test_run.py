@@ -75,6 +75,20 @@ def test_status_tells_a_killed_run_from_a_running_one(tmp_path):
             pass
 
 
+def test_an_error_of_cleaning_up_after_ctrl_c_is_still_ctrl_c(tmp_path):
+    run = Run.create(tmp_path / "run", "run")
+
+    def training() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise AssertionError
+
+    with pytest.raises(KeyboardInterrupt), run.recording_status():
+        training()
+    assert run.status == "interrupted"
+
+
 def test_how_training_ended_is_recorded(tmp_path):
     run = Run.create(tmp_path / "a", "a")
     for error, status in ((KeyboardInterrupt, "interrupted"), (ValueError, "failed")):

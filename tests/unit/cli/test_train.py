@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from convscope.recipe import FORMAT
 from convscope.run import Run
 
 
@@ -59,17 +60,17 @@ def test_a_value_that_is_no_number_is_a_mistake(cli):
 @pytest.mark.parametrize(
     "content",
     [
-        "format: 2\n",
-        "format: 2\nrecipe: from-the-future\n",
-        "format: 2\ndata: from-the-future\nmodel: from-the-future\n",
-        "format: 2\nneurons: 86000000000\n",
+        f"format: {FORMAT + 1}\n",
+        f"format: {FORMAT + 1}\nrecipe: from-the-future\n",
+        f"format: {FORMAT + 1}\ndata: from-the-future\nmodel: from-the-future\n",
+        f"format: {FORMAT + 1}\nneurons: 86000000000\n",
     ],
 )
 def test_a_configuration_of_a_newer_version_is_named_as_such(fails, tmp_path, content):
     config = tmp_path / "newer.yaml"
     config.write_text(content)
     line = fails(2, "train", "--config", config, "--data", "digits")
-    assert "format 2" in line
+    assert f"format {FORMAT + 1}" in line
     assert "upgrade convscope" in line
 
 
