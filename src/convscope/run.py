@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from convscope import interrupts
 from convscope.errors import RunError, StorageError
 from convscope.storage import exclusive, storage_errors, write_text
 
@@ -320,17 +321,18 @@ class Run:
                 failed with an error of its own.
         """
         self.record(status="training", failure=None)
-        try:
-            yield
-        except BaseException as error:
-            if _is_interrupt(error):
-                self.record(status="interrupted")
-                raise KeyboardInterrupt from error
-            # The disk may be full, which must not hide the reason for stopping.
-            with contextlib.suppress(StorageError):
-                reason = {"kind": type(error).__name__, "reason": str(error)}
-                self.record(status="failed", failure=reason)
-            raise
+        with interrupts.remembered():
+            try:
+                yield
+            except BaseException as error:
+                if interrupts.is_interrupt(error):
+                    self.record(status="interrupted")
+                    raise KeyboardInterrupt from error
+                # The disk may be full, which must not hide the reason for stopping.
+                with contextlib.suppress(StorageError):
+                    reason = {"kind": type(error).__name__, "reason": str(error)}
+                    self.record(status="failed", failure=reason)
+                raise
         self.record(status="trained")
 
     def record_test_opening(self, *, by: str, weights: str, n_images: int) -> None:
@@ -392,12 +394,3 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Tell whether an error is Ctrl-C, or came up while Ctrl-C was on its way out."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

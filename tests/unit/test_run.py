@@ -1,7 +1,10 @@
+import contextlib
 import json
+import signal
 
 import pytest
 
+from convscope import interrupts
 from convscope.errors import RunError
 from convscope.run import FORMAT, Run
 
@@ -80,13 +83,32 @@ def test_an_error_of_cleaning_up_after_ctrl_c_is_still_ctrl_c(tmp_path):
 
     def training() -> None:
         try:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         finally:
             raise AssertionError
 
     with pytest.raises(KeyboardInterrupt), run.recording_status():
         training()
     assert run.status == "interrupted"
+
+
+def test_ctrl_c_that_python_ignored_comes_again_at_the_next_check(tmp_path):
+    run = Run.create(tmp_path / "run", "run")
+
+    def training() -> None:
+        interrupts.check()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        interrupts.check()
+        went_on.append(True)
+
+    went_on: list[bool] = []
+    with pytest.raises(KeyboardInterrupt), run.recording_status():
+        training()
+    assert not went_on
+    assert run.status == "interrupted"
+    interrupts.check()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_how_training_ended_is_recorded(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from convscope import interrupts
 from convscope.errors import TrainingError
 from convscope.models.structure import as_functional
 from convscope.progress import Progress, Step
@@ -264,6 +265,7 @@ class _Watch(keras.callbacks.Callback):
         self._left = n_images
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        interrupts.check()
         logs = logs or {}
         _require_finite(logs["loss"], self._epoch, batch)
         n = min(self._batch_size, self._left)
