@@ -78,6 +78,15 @@ def test_status_tells_a_killed_run_from_a_running_one(tmp_path):
             pass
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C does what it does in a Python program; a test runner's workers may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_error_of_cleaning_up_after_ctrl_c_is_still_ctrl_c(tmp_path):
     run = Run.create(tmp_path / "run", "run")
 
@@ -92,6 +101,7 @@ def test_an_error_of_cleaning_up_after_ctrl_c_is_still_ctrl_c(tmp_path):
     assert run.status == "interrupted"
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_that_python_ignored_comes_again_at_the_next_check(tmp_path):
     run = Run.create(tmp_path / "run", "run")
 
