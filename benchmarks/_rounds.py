@@ -162,12 +162,12 @@ def _compare(lanes: Mapping[str, Lane], options: argparse.Namespace, work: str) 
 
 def draw_ratios(content: dict[str, Any], path: Path) -> None:
     """Draw how fast each lane is beside the first one, with 95 % intervals."""
-    from matplotlib.figure import Figure
+    from convscope.report.figures import PALETTE, new_figure, save_figure
 
     lanes = content["lanes"]
-    figure = Figure(figsize=(7, 1.2 + 0.5 * len(lanes)), layout="constrained")
+    figure = new_figure(8, 1.4 + 0.5 * len(lanes))
     axes = figure.subplots()
-    for kind, colour, up in (("cpu", "tab:blue", -0.12), ("wall", "tab:orange", 0.12)):
+    for kind, colour, up in (("cpu", PALETTE[0], -0.12), ("wall", PALETTE[1], 0.12)):
         known = [(row, each[f"speed_by_{kind}"]) for row, each in enumerate(lanes.values())]
         known = [(row, ratio) for row, ratio in known if ratio is not None]
         middle = [ratio["median"] for _, ratio in known]
@@ -189,7 +189,7 @@ def draw_ratios(content: dict[str, Any], path: Path) -> None:
     axes.set_xlim(left=0)
     axes.set_xlabel(f"times as fast as {content['base']}, {content['work']} each (95 % interval)")
     axes.legend(loc="best", frameon=False)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _describe(ratios: list[float]) -> dict[str, float] | None:
