@@ -77,6 +77,7 @@ def trained_head(way: str, seed: int, inputs: Any, labels: Any) -> Any:
     from keras.layers import Dense
 
     from convscope.training.batches import Batches, epoch_order
+    from convscope.training.passes import learn
 
     if way in SEEDED:
         keras.utils.set_random_seed(seed)
@@ -94,7 +95,7 @@ def trained_head(way: str, seed: int, inputs: Any, labels: Any) -> Any:
     if way in ("batches", "convscope"):
         for epoch in range(EPOCHS):
             batches = Batches(inputs, labels, BATCH, epoch_order(len(labels), seed, epoch))
-            head.fit(batches, shuffle=False, verbose=0)
+            learn(head, batches)
     else:
         head.fit(inputs, labels, batch_size=BATCH, epochs=EPOCHS, verbose=0)
     return head

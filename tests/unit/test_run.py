@@ -121,6 +121,31 @@ def test_ctrl_c_that_python_ignored_comes_again_at_the_next_check(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("ctrl_c")
+def test_python_tells_of_ignored_errors_but_not_of_ctrl_c(tmp_path, monkeypatch):
+    run = Run.create(tmp_path / "run", "run")
+    told = []
+    monkeypatch.setattr("sys.unraisablehook", lambda ignored: told.append(ignored.exc_type))
+
+    class Finalised:
+        def __init__(self, end):
+            self.end = end
+
+        def __del__(self):
+            self.end()
+
+    def training() -> None:
+        Finalised(lambda: 1 / 0)
+        Finalised(lambda: signal.raise_signal(signal.SIGINT))
+        interrupts.check()
+
+    with pytest.raises(KeyboardInterrupt), run.recording_status():
+        training()
+    assert told == [ZeroDivisionError]
+    Finalised(lambda: signal.raise_signal(signal.SIGINT))
+    assert told == [ZeroDivisionError, KeyboardInterrupt]
+
+
 def test_how_training_ended_is_recorded(tmp_path):
     run = Run.create(tmp_path / "a", "a")
     for error, status in ((KeyboardInterrupt, "interrupted"), (ValueError, "failed")):

@@ -208,6 +208,7 @@ def _seconds_per_epoch(network: "keras.Model", config: RunConfig, dataset: Datas
     """Compile a new network and return the seconds that it takes for an epoch; it stays as new."""
     from convscope.training.augment import augmented
     from convscope.training.fit import compile_model, training_batches
+    from convscope.training.passes import learn
     from convscope.training.snapshot import set_state, state_of
 
     n_classes = len(dataset.class_names)
@@ -217,8 +218,7 @@ def _seconds_per_epoch(network: "keras.Model", config: RunConfig, dataset: Datas
     examples = augmented(train, config.augment, config.seed)
     for epoch in range(2):  # the first one compiles
         start = time.perf_counter()
-        batches = training_batches(config, examples, n_classes, epoch)
-        network.fit(batches, epochs=1, shuffle=False, verbose=0)
+        learn(network, training_batches(config, examples, n_classes, epoch))
         seconds = time.perf_counter() - start
     set_state(network, new)
     return seconds / len(train) * len(dataset.train)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
@@ -42,7 +41,7 @@ class Examples:
         return cls(lambda epoch: views[epoch % len(views)], labels)
 
 
-class Batches(keras.utils.PyDataset):
+class Batches:
     """One pass over examples, batch by batch; works from memory and from a memory-mapped array.
 
     Args:
@@ -61,7 +60,6 @@ class Batches(keras.utils.PyDataset):
         order: npt.NDArray[np.intp] | None = None,
         finish: Finish | None = None,
     ) -> None:
-        super().__init__()
         self._inputs = inputs
         self._labels = labels
         self._batch_size = batch_size

@@ -22,6 +22,7 @@ from convscope.training.augment import hard_targets, soft_targets
 from convscope.training.batches import Batches, Examples, order_of
 from convscope.training.budget import Pace
 from convscope.training.optimizers import averaged_weights, build_optimizer
+from convscope.training.passes import Marks, judge, learn
 from convscope.training.results import ONLY_PHASE, write_results
 from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
@@ -103,7 +104,7 @@ def compile_at(
 
 
 def training_batches(config: RunConfig, train: Examples, n_classes: int, epoch: int) -> Batches:
-    """Return the batches of one epoch, counted from 0, as `model.fit` takes them."""
+    """Return the batches of one epoch, counted from 0."""
     return Batches(
         train.inputs(epoch),
         train.labels,
@@ -172,25 +173,19 @@ def fit(
         if phase.name != ONLY_PHASE:
             label += f" ({phase.name})"
         with progress.task(label, len(train), "images") as step:
-            watch = _Watch(step, config, earlier + epoch, len(train))
+            watch = _Watch(step, earlier + epoch)
             start = time.monotonic()
-            logs = model.fit(
-                training_batches(config, train, n_classes, epoch),
-                epochs=1,
-                shuffle=False,
-                verbose=0,
-                callbacks=[watch],
-            ).history
+            learnt = learn(model, training_batches(config, train, n_classes, epoch), watch)
             seconds = time.monotonic() - start
             with _averaged(model):
-                judged = model.evaluate(validation, verbose=0, return_dict=True)
+                judged = judge(model, validation)
                 weights = model.get_weights()
             row: dict[str, Any] = {
                 "epoch": earlier + epoch + 1,
-                "loss": float(logs["loss"][-1]),
-                "accuracy": float(logs["accuracy"][-1]),
-                "val_loss": float(judged["loss"]),
-                "val_accuracy": float(judged["accuracy"]),
+                "loss": learnt.loss,
+                "accuracy": learnt.accuracy,
+                "val_loss": judged.loss,
+                "val_accuracy": judged.accuracy,
                 "learning_rate": float(model.optimizer.learning_rate),
                 "seconds": round(seconds, 3),
                 "images_per_s": round(len(train) / seconds, 1),
@@ -254,23 +249,19 @@ def _averaged(model: keras.Model) -> Iterator[None]:
         model.set_weights(own)
 
 
-class _Watch(keras.callbacks.Callback):
-    """Draws progress batch by batch and stops at a loss that is not finite."""
+class _Watch:
+    """Draws progress batch by batch and stops at a loss that is not finite, or at Ctrl-C."""
 
-    def __init__(self, step: Step, config: RunConfig, epoch: int, n_images: int) -> None:
-        super().__init__()
+    def __init__(self, step: Step, epoch: int) -> None:
         self._step = step
-        self._batch_size = config.batch_size
         self._epoch = epoch
-        self._left = n_images
+        self._batches = 0
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+    def __call__(self, n_images: int, loss: float, marks: Marks) -> None:
         interrupts.check()
-        logs = logs or {}
-        _require_finite(logs["loss"], self._epoch, batch)
-        n = min(self._batch_size, self._left)
-        self._left -= n
-        self._step(n, f"loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}")
+        _require_finite(loss, self._epoch, self._batches)
+        self._batches += 1
+        self._step(n_images, f"loss {marks.loss:.3f}  accuracy {marks.accuracy:.3f}")
 
 
 def _require_finite(

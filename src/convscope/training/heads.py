@@ -17,6 +17,7 @@ from convscope.run import Run
 from convscope.storage import atomic_path
 from convscope.training.batches import Batches, Examples, order_of
 from convscope.training.optimizers import build_optimizer
+from convscope.training.passes import judge, learn
 from convscope.training.schedules import build_schedule
 from convscope.types import FloatArray
 
@@ -112,6 +113,6 @@ def _try(
     for epoch in range(_EPOCHS):
         order = order_of(config, train.labels, epoch)
         batches = Batches(train.inputs(epoch), train.labels, config.batch_size, order)
-        head.fit(batches, shuffle=False, verbose=0)
-    judged = head.evaluate(Batches(val.inputs(0), val.labels, 512), verbose=0, return_dict=True)
-    return float(judged["accuracy"]), float(judged["loss"])
+        learn(head, batches)
+    judged = judge(head, Batches(val.inputs(0), val.labels, 512))
+    return judged.accuracy, judged.loss

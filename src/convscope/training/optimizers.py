@@ -44,7 +44,6 @@ def build_optimizer(
     kind, arguments = kinds[settings.name]
     if settings.ema is not None:
         arguments |= {"use_ema": True, "ema_momentum": settings.ema}
-        kind = _averaging(kind)
     by_rank = {1: settings.bias_rate, 2: settings.head_rate}
     if shares or set(by_rank.values()) != {1.0}:
         kind = _sharing(kind, shares or {}, by_rank)
@@ -71,16 +70,6 @@ def averaged_weights(model: "keras.Model") -> list[Any] | None:
     return [
         keras.ops.convert_to_numpy(averages.get(weight.path, weight)) for weight in model.weights
     ]
-
-
-def _averaging(kind: Any) -> Any:
-    class Averaging(kind):
-        """Keeps moving averages; Keras' `fit` would write them over the weights at its end."""
-
-        def finalize_variable_values(self, var_list: Any) -> None:
-            del var_list
-
-    return Averaging
 
 
 def _sharing(kind: Any, shares: Mapping[str, float], by_rank: Mapping[int, float]) -> Any:

@@ -1,6 +1,5 @@
 import random
 
-import keras
 import numpy as np
 import pytest
 
@@ -92,17 +91,6 @@ def test_the_order_leaves_the_shared_random_numbers_alone():
     np.random.seed(1)  # noqa: NPY002
     epoch_order(100, 83, 0)
     assert (random.random(), np.random.random()) == expected  # noqa: NPY002
-
-
-def test_keras_takes_them_in_their_order_with_the_short_last_one():
-    pixels = keras.Input((2, 1, 1))
-    model = keras.Model(pixels, keras.layers.Flatten()(keras.layers.Rescaling(1.0)(pixels)))
-    order = epoch_order(50, 83, 0)
-    split = numbered(50)
-    seen = model.predict(Batches(split.images, split.labels, 16, order), verbose=0)
-    assert seen.shape == (50, 2)
-    # The two bytes of each image's number.
-    assert (seen[:, 0] + 256 * seen[:, 1]).astype(int).tolist() == order.tolist()
 
 
 def test_the_last_touch_is_put_to_each_batch_with_its_number():

@@ -10,9 +10,10 @@ from convscope.models import MODELS
 from convscope.progress import Progress
 from convscope.recipe import OptimizerSettings, Recipe, resolve
 from convscope.run import Run
-from convscope.training.batches import Batches, Examples, epoch_order
+from convscope.training.batches import Examples, epoch_order
 from convscope.training.fit import Phase, compile_model, fit, training_batches
 from convscope.training.optimizers import averaged_weights, build_optimizer
+from convscope.training.passes import learn
 from convscope.training.results import COLUMNS, read_results
 from convscope.training.snapshot import load_snapshot
 from convscope.types import InputSpec
@@ -59,7 +60,7 @@ def build(seed=83) -> keras.Model:
 
 @pytest.mark.parametrize("label_smoothing", [0, 0.1])
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="others trace otherwise")
-def test_a_step_is_traced_once(data, label_smoothing):
+def test_a_step_is_traced_once_for_each_size_of_batch(data, label_smoothing):
     traced = []
 
     class Tracing(keras.layers.Layer):
@@ -73,10 +74,8 @@ def test_a_step_is_traced_once(data, label_smoothing):
     compile_model(model, config, len(data.train))
     traced.clear()
     for epoch in range(2):  # the last batch of each is smaller
-        model.fit(
-            training_batches(config, Examples.of(data.train), 10, epoch), shuffle=False, verbose=0
-        )
-    assert len(traced) == 1
+        learn(model, training_batches(config, Examples.of(data.train), 10, epoch))
+    assert len(traced) == 2
 
 
 class Told(Progress):
@@ -130,8 +129,8 @@ def test_it_is_plain_keras_training_in_our_order(data, run):
     accuracies = []
     for epoch in range(3):
         order = epoch_order(len(data.train), 83, epoch)
-        batches = Batches(data.train.images, data.train.labels, 256, order)
-        plain.fit(batches, shuffle=False, verbose=0)
+        images, labels = data.train.images[order], data.train.labels[order]
+        plain.fit(images, labels, batch_size=256, shuffle=False, verbose=0)
         accuracies.append(plain.evaluate(data.val.images, data.val.labels, verbose=0)[1])
     assert_same(saved["last.keras"], plain.get_weights())
     assert_same(model.get_weights(), plain.get_weights())

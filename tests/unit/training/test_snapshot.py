@@ -7,6 +7,7 @@ import pytest
 
 from convscope.errors import RunError, StorageError
 from convscope.training.batches import Batches, epoch_order
+from convscope.training.passes import learn
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
 from convscope.types import Split
 
@@ -49,11 +50,11 @@ def network(*, width=16, optimizer=None, seed=0) -> keras.Model:
     return model
 
 
-def learn(model: keras.Model, epochs: range) -> None:
+def train(model: keras.Model, epochs: range) -> None:
     for epoch in epochs:
         order = epoch_order(len(IMAGES), 1, epoch)
         batches = Batches(IMAGES.images, IMAGES.labels, 32, order)
-        model.fit(batches, shuffle=False, verbose=0)
+        learn(model, batches)
 
 
 def values(model: keras.Model) -> list[np.ndarray]:
@@ -70,10 +71,10 @@ def assert_same(one: keras.Model, other: keras.Model) -> None:
 def test_a_resumed_network_with_dropout_ends_with_the_same_weights(tmp_path):
     path = tmp_path / "snapshot.npz"
     uninterrupted = network()
-    learn(uninterrupted, range(4))
+    train(uninterrupted, range(4))
 
     first = network()
-    learn(first, range(2))
+    train(first, range(2))
     rows = [{"epoch": 1, "phase": "head"}, {"epoch": 2, "phase": "all"}]
     save_snapshot(first, rows, path)
     # Another seed: all that counts has to come out of the file.
@@ -81,7 +82,7 @@ def test_a_resumed_network_with_dropout_ends_with_the_same_weights(tmp_path):
     history = load_snapshot(resumed, path)
     assert history == rows == read_history(path)
     assert_same(resumed, first)
-    learn(resumed, range(len(history), 4))
+    train(resumed, range(len(history), 4))
     assert_same(resumed, uninterrupted)
 
 
@@ -92,7 +93,7 @@ def test_it_takes_the_states_of_random_layers_to_do_that(tmp_path):
     seeds = [variable for variable in model.variables if "seed" in variable.path]
     assert len(seeds) == 2
     before = [keras.ops.convert_to_numpy(variable).copy() for variable in seeds]
-    learn(model, range(1))
+    train(model, range(1))
     after = [keras.ops.convert_to_numpy(variable) for variable in seeds]
     assert all((a != b).any() for a, b in zip(before, after, strict=True))
     assert not {id(variable) for variable in seeds} & {id(weight) for weight in model.weights}
@@ -105,7 +106,7 @@ def test_every_optimizer_comes_back_whole(tmp_path, kind):
         return network(optimizer=getattr(keras.optimizers, kind)(0.01, **extra))
 
     model = build()
-    learn(model, range(1))
+    train(model, range(1))
     save_snapshot(model, [{"epoch": 1}], tmp_path / "snapshot.npz")
     again = build()
     load_snapshot(again, tmp_path / "snapshot.npz")
@@ -195,7 +196,7 @@ def test_a_snapshot_cannot_run_code(tmp_path):
 
 def test_it_holds_plain_arrays_and_the_history(tmp_path):
     model = network()
-    learn(model, range(1))
+    train(model, range(1))
     save_snapshot(model, [{"epoch": 1}], tmp_path / "snapshot.npz")
     with np.load(tmp_path / "snapshot.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
@@ -219,7 +220,7 @@ def test_a_failed_write_keeps_the_snapshot_before(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    learn(model, range(1))
+    train(model, range(1))
     with pytest.raises(StorageError, match="no space left"):
         save_snapshot(model, [{"epoch": 1}, {"epoch": 2}], path)
     assert path.read_bytes() == before

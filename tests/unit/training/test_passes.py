@@ -1,0 +1,89 @@
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+from convscope.training.batches import Batches
+from convscope.training.passes import judge, learn
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3)).astype("float32")
+LABELS = RNG.integers(0, 4, 40)
+
+
+def network(metrics=("accuracy",)) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=list(metrics))
+    return model
+
+
+def test_learning_and_judging_are_those_of_keras():
+    mine, theirs = network(), network()
+    batches = Batches(X, LABELS, 16)  # the last one holds 8
+    for _ in range(3):
+        learnt = learn(mine, batches)
+        past = theirs.fit(X, LABELS, batch_size=16, shuffle=False, verbose=0).history
+        assert learnt.loss == pytest.approx(past["loss"][-1], rel=1e-5)
+        assert learnt.accuracy == pytest.approx(past["accuracy"][-1])
+    for one, other in zip(mine.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    before = mine.get_weights()
+    assert judge(mine, batches) == pytest.approx(theirs.evaluate(X, LABELS, verbose=0), rel=1e-5)
+    for one, other in zip(mine.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_each_batch_is_told_of_with_its_own_loss_and_the_marks_so_far():
+    told = []
+    marks = learn(network(), Batches(X, LABELS, 16), lambda *news: told.append(news))
+    sizes, losses, so_far = zip(*told, strict=True)
+    assert sizes == (16, 16, 8)
+    for n in (1, 2, 3):
+        mean = np.average(losses[:n], weights=sizes[:n])
+        assert so_far[n - 1].loss == pytest.approx(mean)
+    assert so_far[-1] == marks
+    right = [mark.accuracy * sum(sizes[: n + 1]) for n, mark in enumerate(so_far)]
+    assert right == pytest.approx(np.round(right))
+
+
+class Slow(Batches):
+    """Tells who makes which batch; the second fails if asked to."""
+
+    def __init__(self, fails=False):
+        super().__init__(X, LABELS, 16)
+        self.made, self.fails = [], fails
+
+    def __getitem__(self, index):
+        self.made.append((index, threading.current_thread() is threading.main_thread()))
+        if self.fails and index == 1:
+            raise OSError("cannot be read")
+        return super().__getitem__(index)
+
+
+def test_batches_are_made_in_turn_beside_the_learning():
+    batches = Slow()
+    learn(network(), batches)
+    assert batches.made == [(0, False), (1, False), (2, False)]
+
+
+def test_what_goes_wrong_with_a_batch_is_raised_as_it_is_and_nothing_more_is_made():
+    batches, told = Slow(fails=True), []
+    with pytest.raises(OSError, match="cannot be read"):
+        learn(network(), batches, lambda *news: told.append(news))
+    assert [size for size, *_ in told] == [16]
+    assert len(batches.made) == 2
+
+
+def test_whoever_is_told_may_stop_it():
+    batches = Slow()
+
+    def stop(*news):
+        raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        learn(network(), batches, stop)
+    assert len(batches.made) <= 2
+    assert threading.active_count() == before
