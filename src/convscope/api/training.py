@@ -1,6 +1,7 @@
 """Training a model and judging it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,9 +200,11 @@ def resolve_new(
 def _with_enough_steps(config: RunConfig, n_images: int) -> RunConfig:
     if config.least_steps == 1:
         return config
+    from convscope.training.batches import n_batches
+
     # Equal batches: a last one of few images would spoil the statistics of normalisations.
-    steps = max(config.least_steps, -(-n_images // config.batch_size))
-    return config.model_copy(update={"batch_size": -(-n_images // steps)})
+    steps = max(config.least_steps, n_batches(n_images, config.batch_size))
+    return config.model_copy(update={"batch_size": math.ceil(n_images / steps)})
 
 
 def _describe(run: Run, config: RunConfig, dataset: Dataset) -> None:

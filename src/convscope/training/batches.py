@@ -67,7 +67,7 @@ class Batches:
         self._finish = finish
 
     def __len__(self) -> int:
-        return -(-len(self._labels) // self._batch_size)
+        return n_batches(len(self._labels), self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return (inputs, labels) of batch `index`: (batch, ...) and (batch,), then `finish`."""
@@ -77,6 +77,11 @@ class Batches:
             where = self._order[where]
         inputs, labels = np.ascontiguousarray(self._inputs[where]), self._labels[where]
         return (inputs, labels) if self._finish is None else self._finish(inputs, labels, index)
+
+
+def n_batches(n_images: int, batch_size: int) -> int:
+    """Return how many batches a pass has; the last may be smaller."""
+    return -(-n_images // batch_size)
 
 
 def order_of(config: RunConfig, labels: IntArray, epoch: int) -> npt.NDArray[np.intp]:

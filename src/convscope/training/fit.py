@@ -19,7 +19,7 @@ from convscope.recipe import RunConfig, dump_config
 from convscope.run import Run
 from convscope.storage import write_text
 from convscope.training.augment import hard_targets, soft_targets
-from convscope.training.batches import Batches, Examples, order_of
+from convscope.training.batches import Batches, Examples, n_batches, order_of
 from convscope.training.budget import Pace
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.passes import Marks, judge, learn
@@ -74,7 +74,7 @@ def compile_model(
         config.schedule,
         config.optimizer.learning_rate,
         epochs=config.epochs,
-        steps_per_epoch=_steps_per_epoch(config, n_images),
+        steps_per_epoch=n_batches(n_images, config.batch_size),
     )
     compile_at(model, config, rate, shares)
     set_epochs(model, config, n_images)
@@ -82,11 +82,7 @@ def compile_model(
 
 def set_epochs(model: keras.Model, config: RunConfig, n_images: int) -> None:
     """Let the learning rate of a model that is compiled fall over the epochs of its settings."""
-    set_total_steps(model.optimizer, config.epochs * _steps_per_epoch(config, n_images))
-
-
-def _steps_per_epoch(config: RunConfig, n_images: int) -> int:
-    return -(-n_images // config.batch_size)
+    set_total_steps(model.optimizer, config.epochs * n_batches(n_images, config.batch_size))
 
 
 def compile_at(

@@ -15,7 +15,7 @@ from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
 from convscope.storage import atomic_path
-from convscope.training.batches import Batches, Examples, order_of
+from convscope.training.batches import Batches, Examples, n_batches, order_of
 from convscope.training.optimizers import build_optimizer
 from convscope.training.passes import judge, learn
 from convscope.training.schedules import build_schedule
@@ -107,7 +107,7 @@ def _try(
         config.schedule,
         config.optimizer.learning_rate,
         epochs=_EPOCHS,
-        steps_per_epoch=-(-len(train) // config.batch_size),
+        steps_per_epoch=n_batches(len(train), config.batch_size),
     )
     head.compile(build_optimizer(config.optimizer, schedule), config.loss, metrics=["accuracy"])
     for epoch in range(_EPOCHS):
