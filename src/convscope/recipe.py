@@ -195,6 +195,11 @@ class Recipe(Settings):
         description="of an epoch; above 1, batches of a new run are smaller where it takes that, "
         "and about equal",
     )
+    full_batches: bool = Field(
+        False,
+        description="fill up an epoch's last batch with some of its first images, unless it is the "
+        "only one",
+    )
     epochs: int = Field(20, ge=1)
     image_size: int | None = Field(
         None, ge=1, le=4096, description="side in pixels that the network sees; None: the data's"

@@ -202,7 +202,6 @@ def _with_enough_steps(config: RunConfig, n_images: int) -> RunConfig:
         return config
     from convscope.training.batches import n_batches
 
-    # Equal batches: a last one of few images would spoil the statistics of normalisations.
     steps = max(config.least_steps, n_batches(n_images, config.batch_size))
     return config.model_copy(update={"batch_size": math.ceil(n_images / steps)})
 

@@ -49,6 +49,7 @@ def fast() -> Recipe:
         label_smoothing=0.2,
         batch_size=500,
         least_steps=5,
+        full_batches=True,
         epochs=8,
         tta=TtaSettings(mirror=True, shift=0.03125),
         judge="last",

@@ -48,8 +48,11 @@ class Batches:
         inputs: Shape (n_images, ...); may be what can only be indexed like an array.
         labels: Shape (n_images,).
         batch_size: Images in each batch; the last may be smaller.
-        order: Shape (n_images,), the order of the pass; None is the order of the inputs.
+        order: Places of the images of the pass, in turn; None is all in the order of the inputs.
         finish: See `Finish`.
+
+    Attributes:
+        n_images: In the whole pass.
     """
 
     def __init__(
@@ -65,9 +68,10 @@ class Batches:
         self._batch_size = batch_size
         self._order = order
         self._finish = finish
+        self.n_images = len(labels if order is None else order)
 
     def __len__(self) -> int:
-        return n_batches(len(self._labels), self._batch_size)
+        return n_batches(self.n_images, self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return (inputs, labels) of batch `index`: (batch, ...) and (batch,), then `finish`."""
@@ -91,10 +95,18 @@ def order_of(config: RunConfig, labels: IntArray, epoch: int) -> npt.NDArray[np.
         config: The settings.
         labels: Shape (n_images,), class indices.
         epoch: Counted from 0.
+
+    Returns:
+        Shape (n_images,), places of images; longer if batches are filled up.
     """
     if config.balance:
-        return balanced_order(labels, config.seed, epoch)
-    return epoch_order(len(labels), config.seed, epoch)
+        order = balanced_order(labels, config.seed, epoch)
+    else:
+        order = epoch_order(len(labels), config.seed, epoch)
+    if config.full_batches and len(order) > config.batch_size:
+        # Repeats the order from its beginning.
+        order = np.resize(order, n_batches(len(order), config.batch_size) * config.batch_size)
+    return order
 
 
 def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.intp]:

@@ -28,7 +28,8 @@ from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
 
 _EVAL_BATCH = 512
-"""Nothing is learnt in validation, so its batch is as large as is fast."""
+"""Nothing is learnt in validation, so its batches are as large as is fast, and about equal: for one
+of another size TensorFlow compiles anew."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def fit(
     validation = Batches(
         phase.val.inputs(0),
         phase.val.labels,
-        _EVAL_BATCH,
+        math.ceil(len(phase.val) / n_batches(len(phase.val), _EVAL_BATCH)),
         finish=hard_targets(n_classes) if _softens(config) else None,
     )
     began, first = time.monotonic(), len(own)
@@ -168,10 +169,11 @@ def fit(
         label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"
         if phase.name != ONLY_PHASE:
             label += f" ({phase.name})"
-        with progress.task(label, len(train), "images") as step:
+        batches = training_batches(config, train, n_classes, epoch)
+        with progress.task(label, batches.n_images, "images") as step:
             watch = _Watch(step, earlier + epoch)
             start = time.monotonic()
-            learnt = learn(model, training_batches(config, train, n_classes, epoch), watch)
+            learnt = learn(model, batches, watch)
             seconds = time.monotonic() - start
             with _averaged(model):
                 judged = judge(model, validation)
@@ -184,7 +186,7 @@ def fit(
                 "val_accuracy": judged.accuracy,
                 "learning_rate": float(model.optimizer.learning_rate),
                 "seconds": round(seconds, 3),
-                "images_per_s": round(len(train) / seconds, 1),
+                "images_per_s": round(batches.n_images / seconds, 1),
                 "phase": phase.name,
             }
             _require_finite(row["loss"], earlier + epoch)

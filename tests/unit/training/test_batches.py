@@ -3,7 +3,8 @@ import random
 import numpy as np
 import pytest
 
-from convscope.training.batches import Batches, Examples, balanced_order, epoch_order
+from convscope.recipe import Recipe, resolve
+from convscope.training.batches import Batches, Examples, balanced_order, epoch_order, order_of
 from convscope.types import Split
 
 
@@ -91,6 +92,25 @@ def test_the_order_leaves_the_shared_random_numbers_alone():
     np.random.seed(1)  # noqa: NPY002
     epoch_order(100, 83, 0)
     assert (random.random(), np.random.random()) == expected  # noqa: NPY002
+
+
+@pytest.mark.parametrize("balance", [False, True])
+@pytest.mark.parametrize(
+    ("n_images", "batch_size", "shown"),
+    [(20, 8, 24), (24, 8, 24), (25, 8, 32), (8, 8, 8), (5, 8, 5), (9, 1, 9)],
+)
+def test_the_last_batch_is_filled_up_with_the_first_images(n_images, batch_size, shown, balance):
+    labels = np.arange(n_images) % 5
+    settings = {"batch_size": batch_size, "balance": balance}
+    plain, full = (
+        order_of(resolve(Recipe(full_batches=wanted), settings), labels, 3)
+        for wanted in (False, True)
+    )
+    assert len(plain) == n_images
+    assert full.tolist() == [*plain, *plain[: shown - n_images]]
+    batches = Batches(labels, labels, batch_size, full)
+    assert batches.n_images == shown
+    assert sum(len(batches[index][1]) for index in range(len(batches))) == shown
 
 
 def test_the_last_touch_is_put_to_each_batch_with_its_number():
