@@ -28,8 +28,11 @@ against forward and backward in bfloat16. Rather too much than too little."""
 _DOUBTFUL = 0.15
 """The share of images for which shifted views are asked for, two for each one before."""
 
-_WRITING = 0.6
+_WRITING = 0.4
 """Seconds that files and pictures of a run take before training, and again after it."""
+
+_KEEPING = 0.05
+"""Seconds that it takes to keep what an epoch leaves behind, with small networks."""
 
 
 @dataclass(frozen=True)
@@ -142,18 +145,22 @@ class Aim:
         quickest = 0.0  # seconds for a multiply-add in each image of an epoch
         with progress.task("Measuring speed", len(curves), "networks") as step:
             for name, curve in curves.items():
+                # Of little time none is lost on what cannot fit into it: no network that comes
+                # later in the curves is quicker, and one that has more to do is hardly ever twice
+                # as fast at it.
+                fewest = least_epochs(curve, n_images)
+                if fewest * max(speeds.values(), default=0) > deadline.left():
+                    break
                 network = new_network(config.model_copy(update={"model": name}), dataset)
+                # Leaves no trace in the names of the layers that come after. Not once it is
+                # compiled: Keras would throw away what TensorFlow prepared for it.
+                forget_networks(free_memory=False)
                 work = sum(layer.multiply_adds for layer in geometry(network))
-                # Of little time none is lost on measuring what cannot fit into it. A network that
-                # has more to do is hardly ever twice as fast at it.
-                least = least_epochs(curve, n_images) * work * quickest / 2
-                if least > deadline.left():
+                if fewest * work * quickest / 2 > deadline.left():
                     break
                 networks[name], speeds[name] = network, _seconds_per_epoch(network, config, dataset)
                 quickest = speeds[name] / work
                 step(1, f"{name}: {speeds[name]:.1f} s an epoch")
-        # Leaves no trace in the names of the layers that come after.
-        forget_networks()
         curves = {name: curves[name] for name in speeds}
         judged = [part for part in (dataset.val, dataset.test) if part is not None]
         tta = config.tta
@@ -221,4 +228,4 @@ def _seconds_per_epoch(network: "keras.Model", config: RunConfig, dataset: Datas
         learn(network, training_batches(config, examples, n_classes, epoch))
         seconds = time.perf_counter() - start
     set_state(network, new)
-    return seconds / len(train) * len(dataset.train)
+    return seconds / len(train) * len(dataset.train) + _KEEPING
