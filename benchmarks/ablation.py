@@ -7,6 +7,10 @@ its own, judged on the 10,000 validation images; the test images stay sealed. Pr
 table of validation accuracy without each part, what the part gains (mean and standard deviation of
 the differences, seed by seed), and what it costs in CPU seconds. Started again after an
 interruption, it goes on.
+
+    python benchmarks/ablation.py --parts --epochs 10 --with filter.share=0.7 epochs=11
+
+What the recipe gains by other settings; the option can be given several times.
 """
 
 import argparse
@@ -15,6 +19,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from _lanes import deviation, spelt
 from _runs import cost_of, trained
 
@@ -62,34 +67,46 @@ def main() -> None:
             + ", ".join(WITHOUT)
         ),
     )
+    parser.add_argument(
+        "--with",
+        nargs="+",
+        action="append",
+        default=[],
+        dest="added",
+        metavar="SETTING=VALUE",
+        help="settings to try together, in place of the recipe's",
+    )
     options = parser.parse_args()
+    settings = {part: WITHOUT[part] for part in options.parts}
+    added = {f"with {' '.join(each)}": each for each in options.added}
 
-    runs: dict[str, list[Run]] = {"": [], **{part: [] for part in options.parts}}
+    runs: dict[str, list[Run]] = {part: [] for part in ("", *settings, *added)}
     for seed in options.seeds:
         for part in runs:
             what = f"{options.model}-{options.epochs}-{part.replace(' ', '-') or 'whole'}"
             arguments = ["--recipe", "fast", "--model", options.model, "--no-test"]
-            arguments += ["--epochs", str(options.epochs), "--seed", str(seed)]
-            for setting in WITHOUT.get(part, ()):
+            arguments += ["--seed", str(seed), "--set", f"epochs={options.epochs}"]
+            for setting in {**settings, **added}.get(part, ()):
                 arguments += ["--set", setting]
             runs[part].append(trained(options.out / f"{what}-seed{seed}", *arguments))
     whole = [accuracy(run) for run in runs[""]]
-    rows = [row("(nothing left away)", whole, whole, runs[""], runs[""])]
-    rows += [
-        row(part, [accuracy(run) for run in runs[part]], whole, runs[part], runs[""])
-        for part in options.parts
-    ]
-    rows += [
-        row(part, [judged(run, views) for run in runs[""]], whole, runs[""], runs[""])
-        for part, views in JUDGED_BY.items()
-    ]
+    rows = [row("(nothing left away)", whole)]
+    for part in settings:
+        less, cost = [accuracy(run) for run in runs[part]], dearer(runs[""], runs[part])
+        rows.append(row(part, less, np.subtract(whole, less), cost))
+    for part, views in JUDGED_BY.items():
+        less = [judged(run, views) for run in runs[""]]
+        rows.append(row(part, less, np.subtract(whole, less)))
+    for part in added:
+        more, cost = [accuracy(run) for run in runs[part]], dearer(runs[part], runs[""])
+        rows.append(row(part, more, np.subtract(more, whole), cost))
     (options.out / "results.json").write_text(json.dumps(rows, indent=2) + "\n")
     print("| without | validation accuracy | what it gains | what it costs |")
     print("|---|---|---|---|")
     for each in rows:
         gain = "" if each["gain"] is None else spelt(each["gain"], each["gain_sd"], "+.4f")
-        cost = "" if each["cpu"] is None else f"{each['cpu']:+.0%}"
-        print(f"| {each['without']} | {spelt(each['mean'], each['sd'])} | {gain} | {cost} |")
+        cpu = "" if each["cpu"] is None else f"{each['cpu']:+.0%}"
+        print(f"| {each['without']} | {spelt(each['mean'], each['sd'])} | {gain} | {cpu} |")
 
 
 def accuracy(run: Run) -> float:
@@ -109,25 +126,26 @@ def judged(run: Run, views: TtaSettings) -> float:
     return float((probs.argmax(axis=1) == val.labels).mean())
 
 
-def row(
-    part: str, without: list[float], whole: list[float], runs: list[Run], base: list[Run]
-) -> dict[str, Any]:
-    gains = [full - less for full, less in zip(whole, without, strict=True)]
-    cpu, cpu_whole = (
+def dearer(runs: list[Run], others: list[Run]) -> float | None:
+    """Return by what part runs take more CPU seconds than others; None if that was not measured."""
+    taken = [
         [cost["cpu_seconds"] for run in some if (cost := cost_of(run)) is not None]
-        for some in (runs, base)
-    )
-    differs = without is not whole
+        for some in (runs, others)
+    ]
+    return statistics.median(taken[0]) / statistics.median(taken[1]) - 1 if all(taken) else None
+
+
+def row(
+    without: str, reached: list[float], gains: Any = None, cost: float | None = None
+) -> dict[str, Any]:
     return {
-        "without": part,
-        "val_accuracy": without,
-        "mean": statistics.mean(without),
-        "sd": deviation(without),
-        "gain": statistics.mean(gains) if differs else None,
-        "gain_sd": deviation(gains),
-        "cpu": statistics.median(cpu_whole) / statistics.median(cpu) - 1
-        if runs is not base and cpu and cpu_whole
-        else None,
+        "without": without,
+        "val_accuracy": reached,
+        "mean": statistics.mean(reached),
+        "sd": deviation(reached),
+        "gain": None if gains is None else statistics.mean(gains.tolist()),
+        "gain_sd": None if gains is None else deviation(gains.tolist()),
+        "cpu": cost,
     }
 
 

@@ -58,6 +58,8 @@ def main() -> None:
         "split.val_fraction": options.val_fraction,
     }
     config: RunConfig = resolve(RECIPES.get("fast")(), fixed, given)
+    if config.filter.share < 1:
+        parser.error("epochs are one compiled call here, all of one length: no filter.share")
     split = {"val_fraction": options.val_fraction}
     dataset = api.load(options.data, split=split, progress=Progress())
     print(f"device: {jax.devices()[0].device_kind}; {len(dataset.train):,} images")

@@ -76,6 +76,17 @@ class AugmentSettings(Settings):
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix; 0: none")
 
 
+class FilterSettings(Settings):
+    """Data filtering: learning, in the later epochs, only from images that are still hard."""
+
+    share: float = Field(
+        1.0, gt=0, le=1, description="of the training images, those of highest loss; 1: all"
+    )
+    start: float = Field(
+        0.5, gt=0, lt=1, description="the part of the epochs that learns from all images before"
+    )
+
+
 class TtaSettings(Settings):
     """Test-time augmentation: judge and predict by the mean over views of an image."""
 
@@ -180,6 +191,7 @@ class Recipe(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
     start: StartSettings = StartSettings()
     augment: AugmentSettings = AugmentSettings()
+    filter: FilterSettings = FilterSettings()
     tta: TtaSettings = TtaSettings()
     head: HeadSettings = HeadSettings()
     backbone: BackboneSettings = BackboneSettings()

@@ -119,7 +119,7 @@ def test_it_keeps_to_the_minutes_given(tmp_path):
 def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkeypatch):
     calls = []
 
-    def fitting(self, done, current):
+    def fitting(self, done, current, lengths_of):
         calls.append((done, current))
         return 5
 
@@ -140,7 +140,7 @@ def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkey
 
 
 def test_measuring_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch):
-    monkeypatch.setattr(Pace, "fitting", lambda self, done, current: current)
+    monkeypatch.setattr(Pace, "fitting", lambda self, done, current, lengths_of: current)
     planned = aimed(tmp_path / "run", minutes=0.1, model="fast-small")
     again = api.train(config=planned.config_file, out=tmp_path / "again", progress=Progress())
     assert_same(again, planned)

@@ -165,14 +165,19 @@ class Aim:
         judged = [part for part in (dataset.val, dataset.test) if part is not None]
         tta = config.tta
         views = (2 if tta.mirror else 1) * (1 + 2 * _DOUBTFUL * bool(tta.shift))
-        judging_epochs = _JUDGING * views * sum(map(len, judged)) / n_images
+        # Both counted in epochs of all images; of an average epoch these are a part.
+        judging = _JUDGING * views * sum(map(len, judged)) / n_images
+        choosing = _JUDGING if config.filter.share < 1 else 0
+        part = config.filter.start + (1 - config.filter.start) * config.filter.share
+        per_epoch = {name: part * seconds for name, seconds in speeds.items()}
         pace = None
         if self.target is not None:
-            plan = plan_for_accuracy(curves, speeds, n_images, self.target / 100)
+            plan = plan_for_accuracy(curves, per_epoch, n_images, self.target / 100)
         else:
             left = deadline.left() - 2 * _WRITING
-            plan = plan_for_time(curves, speeds, n_images, left, besides=judging_epochs)
-            besides = judging_epochs * speeds[plan.model] + _WRITING
+            extra = (judging + choosing) / part
+            plan = plan_for_time(curves, per_epoch, n_images, left, besides=extra)
+            besides = judging * speeds[plan.model] + _WRITING
             pace = Pace(deadline, plan.most_epochs, besides)
         known = "less training than was ever measured"
         if plan.accuracy is not None:

@@ -88,21 +88,27 @@ def n_batches(n_images: int, batch_size: int) -> int:
     return -(-n_images // batch_size)
 
 
-def order_of(config: RunConfig, labels: IntArray, epoch: int) -> npt.NDArray[np.intp]:
+def order_of(
+    config: RunConfig, labels: IntArray, epoch: int, among: IntArray | None = None
+) -> npt.NDArray[np.intp]:
     """Return the order in which a run's settings show the images in one epoch.
 
     Args:
         config: The settings.
         labels: Shape (n_images,), class indices.
         epoch: Counted from 0.
+        among: The places of the images that are shown, if not all are.
 
     Returns:
-        Shape (n_images,), places of images; longer if batches are filled up.
+        Shape (n_shown,), places of images; longer if batches are filled up.
     """
+    shown = labels if among is None else labels[among]
     if config.balance:
-        order = balanced_order(labels, config.seed, epoch)
+        order = balanced_order(shown, config.seed, epoch)
     else:
-        order = epoch_order(len(labels), config.seed, epoch)
+        order = epoch_order(len(shown), config.seed, epoch)
+    if among is not None:
+        order = among[order]
     if config.full_batches and len(order) > config.batch_size:
         # Repeats the order from its beginning.
         order = np.resize(order, n_batches(len(order), config.batch_size) * config.batch_size)

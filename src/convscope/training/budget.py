@@ -1,7 +1,8 @@
 """What to train in a given time or for a given accuracy, and keeping to that time."""
 
 import time
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,7 +145,12 @@ class Pace:
         self._ended: list[float] = []
         self._next = 0
 
-    def fitting(self, done: int, current: int) -> int:
+    def fitting(
+        self,
+        done: int,
+        current: int,
+        lengths_of: Callable[[int], Sequence[float]] = lambda epochs: [1.0] * epochs,
+    ) -> int:
         """Return how many epochs it should be in all; `current` if a change is not worth it.
 
         To be called after every epoch. One more is left where there is time for none: the learning
@@ -153,18 +159,24 @@ class Pace:
         Args:
             done: Epochs that are behind.
             current: In all, as it stands.
+            lengths_of: From epochs in all to how long each of them is, in any unit.
         """
         self._ended.append(self._deadline.clock())
         # The first epoch compiles. Then the speed is that of the last few: a machine's changes.
         n_recent = min(max(_RECENT, len(self._ended) // 2), len(self._ended) - 1)
         if not n_recent or not self._next <= done < current:
             return current
-        each = (self._ended[-1] - self._ended[-1 - n_recent]) / n_recent
-        rest = current - done
+        recent = sum(lengths_of(current)[done - n_recent : done])
+        each = (self._ended[-1] - self._ended[-1 - n_recent]) / recent
         left = self._deadline.left() - self._besides
-        fits = max(1, int(left * (1 + _TOLERANCE) / each))
-        if fits == rest:
+        fitting = done + bisect_right(
+            range(done + 1, self._most_epochs + 1),
+            left * (1 + _TOLERANCE),
+            key=lambda epochs: each * sum(lengths_of(epochs)[done:]),
+        )
+        fitting = max(fitting, done + 1)
+        if fitting == current:
             return current
         # The closer the end, the less time there is to make good what was judged wrong.
-        self._next = done + fits // 3
-        return min(self._most_epochs, done + fits)
+        self._next = done + (fitting - done) // 3
+        return fitting

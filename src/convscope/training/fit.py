@@ -1,5 +1,6 @@
 """The training path: every epoch of every recipe goes through `fit`."""
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,11 +22,17 @@ from convscope.storage import write_text
 from convscope.training.augment import hard_targets, soft_targets
 from convscope.training.batches import Batches, Examples, n_batches, order_of
 from convscope.training.budget import Pace
+from convscope.training.filtering import Hardest, choose_hardest, epoch_lengths
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.passes import Marks, judge, learn
 from convscope.training.results import ONLY_PHASE, write_results
 from convscope.training.schedules import build_schedule, set_total_steps
-from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
+from convscope.training.snapshot import (
+    load_snapshot,
+    read_hardest,
+    read_history,
+    save_snapshot,
+)
 
 _EVAL_BATCH = 512
 """Nothing is learnt in validation, so its batches are as large as is fast, and about equal: for one
@@ -81,9 +88,13 @@ def compile_model(
     set_epochs(model, config, n_images)
 
 
-def set_epochs(model: keras.Model, config: RunConfig, n_images: int) -> None:
+def set_epochs(
+    model: keras.Model, config: RunConfig, n_images: int, hardest: Hardest | None = None
+) -> None:
     """Let the learning rate of a model that is compiled fall over the epochs of its settings."""
-    set_total_steps(model.optimizer, config.epochs * n_batches(n_images, config.batch_size))
+    lengths = epoch_lengths(config.filter, config.epochs, hardest)
+    steps = (n_batches(round(length * n_images), config.batch_size) for length in lengths)
+    set_total_steps(model.optimizer, sum(steps))
 
 
 def compile_at(
@@ -100,13 +111,19 @@ def compile_at(
     model.reset_metrics()
 
 
-def training_batches(config: RunConfig, train: Examples, n_classes: int, epoch: int) -> Batches:
+def training_batches(
+    config: RunConfig,
+    train: Examples,
+    n_classes: int,
+    epoch: int,
+    hardest: Hardest | None = None,
+) -> Batches:
     """Return the batches of one epoch, counted from 0."""
     return Batches(
         train.inputs(epoch),
         train.labels,
         config.batch_size,
-        order_of(config, train.labels, epoch),
+        order_of(config, train.labels, epoch, None if hardest is None else hardest.places),
         soft_targets(config.augment, config.label_smoothing, n_classes, config.seed, epoch),
     )
 
@@ -146,14 +163,16 @@ def fit(
     if not phase.compiled:
         compile_model(model, config, len(train), phase.shares)
     history: list[dict[str, Any]] = []
+    hardest: Hardest | None = None
     if run.snapshot_file.exists():
         history = read_history(run.snapshot_file)
         if history and history[-1]["phase"] == phase.name:
             load_snapshot(model, run.snapshot_file)
+            hardest = read_hardest(run.snapshot_file, len(train))
             progress.say(f"Going on after epoch {len(history)}")
         # A kill may have come between the snapshot and the table.
         write_results(history, run.results_file)
-    set_epochs(model, config, len(train))  # a snapshot may have been of a run of fewer
+    set_epochs(model, config, len(train), hardest)  # a snapshot may be of a run of fewer
     own = [row for row in history if row["phase"] == phase.name]
     earlier = len(history) - len(own)
 
@@ -166,10 +185,15 @@ def fit(
     began, first = time.monotonic(), len(own)
     while len(own) < config.epochs and not _stopped_early(own, config.early_stop_patience):
         epoch = len(own)
+        lengths = epoch_lengths(config.filter, config.epochs, hardest)
+        if hardest is None and lengths[epoch] < 1:
+            hardest = choose_hardest(model, train, config.filter.share, epoch, progress)
+            # That begins later than planned if in the meantime there are fewer epochs.
+            set_epochs(model, config, len(train), hardest)
         label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"
         if phase.name != ONLY_PHASE:
             label += f" ({phase.name})"
-        batches = training_batches(config, train, n_classes, epoch)
+        batches = training_batches(config, train, n_classes, epoch, hardest)
         with progress.task(label, batches.n_images, "images") as step:
             watch = _Watch(step, earlier + epoch)
             start = time.monotonic()
@@ -193,7 +217,8 @@ def fit(
             # The loss of a batch is from before its step: that the last step spoilt the weights
             # shows here first, and such weights must not be kept as a good state.
             _require_finite(row["val_loss"], earlier + epoch, what="validation loss")
-            left = (time.monotonic() - began) / (epoch + 1 - first) * (config.epochs - epoch - 1)
+            each = (time.monotonic() - began) / sum(lengths[first : epoch + 1])
+            left = each * sum(lengths[epoch + 1 :])
             step(0, f"{_sum_up(row)}  {_clock(left)} left")
 
         best = max((past["val_accuracy"] for past in history), default=-1.0)
@@ -201,17 +226,20 @@ def fit(
             phase.save_weights(weights, run.weights("best"))
         own.append(row)
         history.append(row)
-        save_snapshot(model, history, run.snapshot_file)
+        save_snapshot(model, history, run.snapshot_file, hardest)
         write_results(history, run.results_file)
         log_row(row)
-        fitting = config.epochs if pace is None else pace.fitting(len(own), config.epochs)
+        fitting = config.epochs
+        if pace is not None:
+            lengths_of = functools.partial(epoch_lengths, config.filter, hardest=hardest)
+            fitting = pace.fitting(len(own), config.epochs, lengths_of)
         if fitting != config.epochs:
             progress.say(f"To keep to the time: {fitting} epochs in place of {config.epochs}")
             config = config.model_copy(update={"epochs": fitting})
             write_text(run.config_file, dump_config(config))
             changes = [*run.state.get("epochs_changed", []), {"after": len(own), "to": fitting}]
             run.record(epochs_changed=changes)
-            set_epochs(model, config, len(train))
+            set_epochs(model, config, len(train), hardest)
 
     if _stopped_early(own, config.early_stop_patience):
         progress.say(

@@ -9,6 +9,8 @@ then written again by the repeated epoch, or made from it.
 import json
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +18,14 @@ import numpy as np
 
 from convscope.errors import RunError
 from convscope.storage import atomic_path
+from convscope.training.filtering import Hardest
 from convscope.training.results import ONLY_PHASE
 
 if TYPE_CHECKING:
     import keras
 
 _HISTORY = "history.json"
+_HARDEST = "hardest"
 
 # What zipfile and NumPy raise on bytes that are not theirs. RuntimeError: "encrypted", or packed in
 # a way that does not exist; TypeError: a single array in place of an archive.
@@ -38,19 +42,27 @@ _DAMAGE = (
 )
 
 
-def save_snapshot(model: "keras.Model", history: list[dict[str, Any]], path: Path) -> None:
+def save_snapshot(
+    model: "keras.Model",
+    history: list[dict[str, Any]],
+    path: Path,
+    hardest: Hardest | None = None,
+) -> None:
     """Write the state of a compiled model after the last epoch of `history`.
 
     Args:
         model: Compiled, with a built optimiser.
         history: A row for each finished epoch.
         path: The file; replaced as a whole.
+        hardest: The images that are still learnt from, if not all are.
 
     Raises:
         StorageError: If the file cannot be written; the one before is then intact.
     """
     arrays: dict[str, Any] = {f"{index:05d}": value for index, value in enumerate(state_of(model))}
     arrays[_HISTORY] = np.frombuffer(json.dumps(history).encode(), dtype=np.uint8)
+    if hardest is not None:
+        arrays[_HARDEST] = hardest.as_array()
     with atomic_path(path) as temporary:
         # Without `allow_pickle`: NumPy before 2.2 would take it for one more array.
         np.savez(temporary, **arrays)
@@ -63,6 +75,20 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         RunError: If the file is damaged.
     """
     return _read(path, with_values=False)[0]
+
+
+def read_hardest(path: Path, n_images: int) -> Hardest | None:
+    """Return the images that a snapshot's run still learns from; None if those are all.
+
+    Args:
+        path: A file that `save_snapshot` wrote.
+        n_images: Training images.
+
+    Raises:
+        RunError: If the file is damaged, or of other images.
+    """
+    with _opened(path) as file:
+        return Hardest.from_array(file[_HARDEST], n_images) if _HARDEST in file.files else None
 
 
 def load_snapshot(model: "keras.Model", path: Path) -> list[dict[str, Any]]:
@@ -99,18 +125,25 @@ def set_state(model: "keras.Model", state: list[Any]) -> None:
 
 
 def _read(path: Path, *, with_values: bool) -> tuple[list[dict[str, Any]], list[Any]]:
-    try:
-        # Plain arrays only: a snapshot from elsewhere cannot run code here.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            history = json.loads(file[_HISTORY].tobytes())
-            names = [f"{index:05d}" for index in range(len(file.files) - 1)]
-            values = [file[name] for name in names] if with_values else []
-    except _DAMAGE as error:
-        raise RunError(f"the snapshot {path} is damaged ({error}); train again") from None
+    with _opened(path) as file:
+        history = json.loads(file[_HISTORY].tobytes())
+        n_variables = len({*file.files} - {_HISTORY, _HARDEST})
+        names = [f"{index:05d}" for index in range(n_variables)]
+        values = [file[name] for name in names] if with_values else []
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise RunError(f"the snapshot {path} belongs to another model or optimiser; train again")
     # Older snapshots have no phases.
     return [{**row, "phase": row.get("phase", ONLY_PHASE)} for row in history], values
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        # Plain arrays only: a snapshot from elsewhere cannot run code here.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            yield file
+    except _DAMAGE as error:
+        raise RunError(f"the snapshot {path} is damaged ({error}); train again") from None
 
 
 def _variables(model: "keras.Model") -> list[Any]:

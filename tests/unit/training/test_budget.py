@@ -107,6 +107,22 @@ def test_short_epochs_of_uneven_length_change_little():
     assert done > 190
 
 
+def test_shorter_epochs_later_are_allowed_for():
+    def lengths_of(epochs):
+        return [1.0 if epoch < epochs // 2 else 0.5 for epoch in range(epochs)]
+
+    now = [0.0]
+    # Whole epochs take 20 s where 30 s were measured: 12 of them, half of them short, in 180 s.
+    pace = Pace(Deadline(270, clock=lambda: now[0]), 100)
+    done, current = 0, 12
+    while done < current:
+        now[0] += 20 * lengths_of(current)[done]
+        done += 1
+        current = pace.fitting(done, current, lengths_of)
+    assert current == 18
+    assert now[0] == 270
+
+
 def test_past_the_deadline_one_last_epoch_lets_the_learning_rate_come_down():
     done, _, changes = trained(10, 50, 1, lambda done: 40)
     assert (done, changes) == (3, 1)

@@ -307,6 +307,76 @@ def test_progress_counts_every_image_of_every_epoch(data, run):
     assert "val accuracy" in tasks[0][4]
 
 
+FILTER = {"filter.share": 0.4, "optimizer.learning_rate": 0.01, "schedule.name": "linear"}
+
+
+def test_later_epochs_learn_from_the_hardest_images_and_the_rate_still_falls_to_0(data, run):
+    shown = []
+
+    def inputs(epoch):
+        class Noting:
+            """Notes which images are asked for in shuffled order."""
+
+            def __getitem__(self, key):
+                if not isinstance(key, slice):
+                    shown.append((epoch, key))
+                return data.train.images[key]
+
+        return Noting()
+
+    model, told = build(), Told()
+    train = Examples(inputs, data.train.labels)
+    phase = Phase(model, train, Examples.of(data.val), settings(epochs=5, **FILTER), Saved())
+    history = fit(phase, run, log_row=lambda row: None, progress=told)
+    n = len(data.train)
+    kept = round(0.4 * n)
+    seen = [np.concatenate([key for e, key in shown if e == epoch]) for epoch in range(5)]
+    assert [len(places) for places in seen] == [n, n, n, kept, kept]
+    assert sorted(seen[3]) == sorted(seen[4])
+    assert seen[3].tolist() != seen[4].tolist()
+    assert len(set(seen[3])) == kept
+    assert [line.split(",")[0] for line in told.lines] == [
+        f"From here on it learns from the {kept} hardest of 1"
+    ]
+    rates = [row["learning_rate"] for row in history]
+    assert rates == sorted(rates, reverse=True)
+    assert 0 <= rates[-1] < 1e-4
+
+
+@pytest.mark.parametrize("stop", [2, 3])
+def test_going_on_learns_from_the_same_hardest_images(data, run, tmp_path, stop):
+    config = settings(epochs=5, **FILTER)
+    _, _, straight = start(data, run, config)
+    other = Run.create(tmp_path / "other", "other")
+
+    def die(row):
+        if row["epoch"] == stop + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(data, other, config, log_row=die)
+    _, _, resumed = start(data, other, config, model=build(seed=7))
+    assert_same(resumed["last.keras"], straight["last.keras"])
+
+
+def test_fewer_epochs_after_the_fact_begin_the_filter_at_once(data, run):
+    run.record(status="training")
+
+    class Sudden:
+        def fitting(self, done, current, lengths_of):
+            lengths.append(lengths_of(current))
+            return 6 if done == 4 else current
+
+    lengths: list[list[float]] = []
+    train, val = Examples.of(data.train), Examples.of(data.val)
+    phase = Phase(build(), train, val, settings(epochs=12, **FILTER), Saved())
+    history = fit(phase, run, log_row=lambda row: None, progress=Progress(), pace=Sudden())
+    assert len(history) == 6
+    assert lengths[0] == [1] * 6 + [0.4] * 6
+    assert lengths[-1] == [1] * 4 + [0.4] * 2
+    assert 0 <= history[-1]["learning_rate"] < 1e-4
+
+
 def in_phases(data, run, epochs=(2, 2), *, model=None, log_row=lambda row: None, **changes):
     """Train one network in two phases; returns (history, model, saved weights of each)."""
     model = model or build()
