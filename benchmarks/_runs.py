@@ -18,7 +18,7 @@ def trained(folder: Path, *arguments: str) -> Run:
     What the whole command took goes to `cost.json` beside the run's own files, unless it was
     resumed: {"wall_seconds": ..., "cpu_seconds": ...}.
     """
-    asked = folder.with_suffix(".arguments.json")
+    asked = folder.with_name(f"{folder.name}.arguments.json")
     if asked.exists() and json.loads(asked.read_text()) != list(arguments):
         sys.exit(f"{folder} was trained with other arguments; give another --out")
     asked.parent.mkdir(parents=True, exist_ok=True)
