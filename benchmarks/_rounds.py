@@ -170,6 +170,8 @@ def draw_ratios(content: dict[str, Any], path: Path) -> None:
     for kind, colour, up in (("cpu", PALETTE[0], -0.12), ("wall", PALETTE[1], 0.12)):
         known = [(row, each[f"speed_by_{kind}"]) for row, each in enumerate(lanes.values())]
         known = [(row, ratio) for row, ratio in known if ratio is not None]
+        if not known:
+            continue
         middle = [ratio["median"] for _, ratio in known]
         axes.errorbar(
             middle,
@@ -185,7 +187,7 @@ def draw_ratios(content: dict[str, Any], path: Path) -> None:
         )
     axes.axvline(1, color="0.7", zorder=0)
     axes.set_yticks(range(len(lanes)), lanes)
-    axes.invert_yaxis()
+    axes.set_ylim(len(lanes) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"times as fast as {content['base']}, {content['work']} each (95 % interval)")
     axes.legend(loc="best", frameon=False)
