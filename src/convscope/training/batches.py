@@ -1,5 +1,6 @@
 """Batches of what a network learns from, in an order that depends on seed and epoch alone."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ import numpy.typing as npt
 
 from convscope.recipe import RunConfig
 from convscope.types import IntArray, Split
+
+_VALIDATION_BATCH = 512
+"""At most: nothing is learnt in validation, so its batches are as large as is fast."""
 
 Finish = Callable[[Any, Any, int], tuple[Any, Any]]
 """Called on each batch as `finish(inputs, labels, index)`, for what is done to whole batches."""
@@ -81,6 +85,14 @@ class Batches:
             where = self._order[where]
         inputs, labels = np.ascontiguousarray(self._inputs[where]), self._labels[where]
         return (inputs, labels) if self._finish is None else self._finish(inputs, labels, index)
+
+
+def validation_batches(val: Examples, finish: Finish | None = None) -> Batches:
+    """Return the batches by which a network is judged after an epoch; `finish` as for `Batches`."""
+    n_images = len(val)
+    # About equal: for a batch of another size TensorFlow compiles anew.
+    size = math.ceil(n_images / n_batches(n_images, _VALIDATION_BATCH))
+    return Batches(val.inputs(0), val.labels, size, finish=finish)
 
 
 def n_batches(n_images: int, batch_size: int) -> int:

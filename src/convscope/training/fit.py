@@ -20,7 +20,7 @@ from convscope.recipe import RunConfig, dump_config
 from convscope.run import Run
 from convscope.storage import write_text
 from convscope.training.augment import hard_targets, soft_targets
-from convscope.training.batches import Batches, Examples, n_batches, order_of
+from convscope.training.batches import Batches, Examples, n_batches, order_of, validation_batches
 from convscope.training.budget import Pace
 from convscope.training.filtering import Hardest, choose_hardest, epoch_lengths
 from convscope.training.optimizers import averaged_weights, build_optimizer
@@ -33,10 +33,6 @@ from convscope.training.snapshot import (
     read_history,
     save_snapshot,
 )
-
-_EVAL_BATCH = 512
-"""Nothing is learnt in validation, so its batches are as large as is fast, and about equal: for one
-of another size TensorFlow compiles anew."""
 
 
 @dataclass(frozen=True)
@@ -176,12 +172,8 @@ def fit(
     own = [row for row in history if row["phase"] == phase.name]
     earlier = len(history) - len(own)
 
-    validation = Batches(
-        phase.val.inputs(0),
-        phase.val.labels,
-        math.ceil(len(phase.val) / n_batches(len(phase.val), _EVAL_BATCH)),
-        finish=hard_targets(n_classes) if _softens(config) else None,
-    )
+    finish = hard_targets(n_classes) if _softens(config) else None
+    validation = validation_batches(phase.val, finish)
     began, first = time.monotonic(), len(own)
     while len(own) < config.epochs and not _stopped_early(own, config.early_stop_patience):
         epoch = len(own)

@@ -15,7 +15,7 @@ from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
 from convscope.storage import atomic_path
-from convscope.training.batches import Batches, Examples, n_batches, order_of
+from convscope.training.batches import Batches, Examples, n_batches, order_of, validation_batches
 from convscope.training.optimizers import build_optimizer
 from convscope.training.passes import judge, learn
 from convscope.training.schedules import build_schedule
@@ -114,5 +114,5 @@ def _try(
         order = order_of(config, train.labels, epoch)
         batches = Batches(train.inputs(epoch), train.labels, config.batch_size, order)
         learn(head, batches)
-    judged = judge(head, Batches(val.inputs(0), val.labels, 512))
+    judged = judge(head, validation_batches(val))
     return judged.accuracy, judged.loss
