@@ -26,6 +26,7 @@ bench: .venv/.backends ## Measure speed and accuracy beside the tutorial's code 
 	$(BIN)/python benchmarks/inference.py --out runs/benchmarks/inference.json
 	$(BIN)/python benchmarks/equal_time.py --out runs/benchmarks/equal_time.json
 	$(BIN)/python benchmarks/accuracy_over_time.py --out runs/benchmarks/accuracy-over-time
+	$(BIN)/python benchmarks/gpu.py --out runs/benchmarks/gpu.json
 
 clean: ## Remove the environment (runs and downloads stay)
 	rm -rf .venv

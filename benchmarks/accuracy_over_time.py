@@ -122,7 +122,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         )
         for row, place in zip(own, minutes, strict=True):
             axes.annotate(
-                f"{row['mean']:.1%}, {row['epochs']} epochs",
+                f"{row['mean']:.1%}, {row['epochs']} epoch{'s' if row['epochs'] > 1 else ''}",
                 (place, row["mean"]),
                 xytext=(7, -13),
                 textcoords="offset points",
@@ -131,10 +131,10 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             )
         axes.annotate(
             model,
-            (minutes[0], accuracies[0]),
-            xytext=(-4, 8),
+            (minutes[-1], accuracies[-1]),
+            xytext=(0, 10),
             textcoords="offset points",
-            ha="right",
+            ha="center",
             fontsize=10,
             color=colour,
             weight="bold",

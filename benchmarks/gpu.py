@@ -7,10 +7,12 @@ by the same functions as in `convscope train` and come as a few integers for eac
 the device. An epoch is one compiled call that scans over its batches. Compiling is timed apart and
 happens once; each run then starts from new weights, and its time is all of its epochs, up to the
 last weight. Whitened patches are set before, once: they depend on the data only. The last partial
-batch of an epoch is left away. Test accuracy is of the mean over views of an image, judged
-once in each run, after its last epoch; settings were chosen on validation images.
+batch of an epoch is left away. Accuracy is of the mean over views of an image, judged once in each
+run, after its last epoch: on test images, or with `--on val --val-fraction 0.2`, for choosing
+settings, on validation images.
 
-Prints each run, then mean and standard deviation; a machine without a GPU runs it too, slowly.
+Prints each run, then mean and standard deviation. Without a GPU it says so and ends, so that one
+command runs all benchmarks anywhere; with `--cpu` it trains all the same, slowly.
 """
 
 import argparse
@@ -36,12 +38,18 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=83, help="of the first run; then one more each")
     parser.add_argument("--val-fraction", type=float, default=0.02, help="of the training images")
+    parser.add_argument("--on", default="test", choices=("test", "val"), help="images to judge on")
     parser.add_argument("--precision", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--cpu", action="store_true", help="train where there is no GPU, too")
     parser.add_argument("--out", type=Path, help="where the numbers go, as JSON")
     options = parser.parse_args()
     os.environ["KERAS_BACKEND"] = "jax"
     import jax
+
+    if jax.default_backend() == "cpu" and not options.cpu:
+        print("JAX finds no GPU (on Linux: pip install 'jax[cuda12]'): nothing is measured")
+        return
 
     from convscope import api
     from convscope.progress import Progress
@@ -66,15 +74,20 @@ def main() -> None:
     trainer = Trainer(config, dataset)
     print(f"compiled in {trainer.compiling:.1f} s", flush=True)
 
-    assert dataset.test is not None
-    test = dataset.test.open(lambda n: None)
+    if options.on == "test":
+        assert dataset.test is not None
+        judged = dataset.test.open(lambda n: None)
+    else:
+        assert dataset.val is not None
+        judged = dataset.val
+    kind = f"{options.on}_accuracy"
     runs = []
     for seed in range(options.seed, options.seed + options.runs):
         weights, seconds = trainer.run(seed)
-        accuracy = trainer.accuracy(weights, test)
-        runs.append({"seed": seed, "seconds": seconds, "test_accuracy": accuracy})
-        print(f"seed {seed}  {seconds:8.3f} s  test accuracy {accuracy:.4f}", flush=True)
-    for key in ("seconds", "test_accuracy"):
+        accuracy = trainer.accuracy(weights, judged)
+        runs.append({"seed": seed, "seconds": seconds, kind: accuracy})
+        print(f"seed {seed}  {seconds:8.3f} s  {options.on} accuracy {accuracy:.4f}", flush=True)
+    for key in ("seconds", kind):
         values = [run[key] for run in runs]
         mean, median = statistics.mean(values), statistics.median(values)
         print(f"{key}: mean {spelt(mean, deviation(values))}, median {median:.4f}")

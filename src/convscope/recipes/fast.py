@@ -11,7 +11,7 @@ from convscope.recipe import (
 from convscope.recipes import RECIPES
 
 CURVES = {
-    "fast-small": {4: 0.9042, 8: 0.9233, 12: 0.9305},
+    "fast-small": {1: 0.8288, 2: 0.8759, 4: 0.9042, 8: 0.9233, 12: 0.9305},
     "fast-medium": {6: 0.9373, 12: 0.9409},
     "fast-large": {10: 0.9429},
 }
