@@ -27,6 +27,10 @@ from typing import Any
 import numpy as np
 from _lanes import deviation, spelt
 
+from convscope.datasets import settings_of
+from convscope.recipe import RunConfig, resolve
+from convscope.recipes import RECIPES
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -53,23 +57,20 @@ def main() -> None:
 
     from convscope import api
     from convscope.progress import Progress
-    from convscope.recipe import RunConfig, parse_setting, resolve
-    from convscope.recipes import RECIPES
+    from convscope.recipe import parse_setting
 
-    given = dict(parse_setting(text) for text in options.settings)
     fixed = {
         "model": options.model,
-        "recipe": "fast",
         "epochs": options.epochs,
         "precision": options.precision,
         "data": options.data,
         "split.val_fraction": options.val_fraction,
     }
-    config: RunConfig = resolve(RECIPES.get("fast")(), fixed, given)
+    config = settled({**fixed, **dict(parse_setting(text) for text in options.settings)})
     if config.filter.share < 1:
         parser.error("epochs are one compiled call here, all of one length: no filter.share")
-    split = {"val_fraction": options.val_fraction}
-    dataset = api.load(options.data, split=split, progress=Progress())
+    split = {"val_fraction": config.split.val_fraction}
+    dataset = api.load(config.data, split=split, progress=Progress())
     print(f"device: {jax.devices()[0].device_kind}; {len(dataset.train):,} images")
     trainer = Trainer(config, dataset)
     print(f"compiled in {trainer.compiling:.1f} s", flush=True)
@@ -95,6 +96,16 @@ def main() -> None:
         content = {"device": jax.devices()[0].device_kind, "config": config.model_dump()}
         content |= {"compiling_seconds": trainer.compiling, "runs": runs}
         options.out.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def settled(given: dict[str, Any]) -> RunConfig:
+    """Return the settings of the recipe on the data that are given, as `convscope train` has them.
+
+    Two of them are not followed here: an epoch leaves its last partial batch away instead of
+    filling it up, and no batch is made smaller for the sake of more steps.
+    """
+    own = settings_of(str(given["data"]))
+    return resolve(RECIPES.get("fast")(), {"recipe": "fast"}, own, given)
 
 
 class Trainer:
