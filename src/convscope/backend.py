@@ -16,6 +16,13 @@ from convscope.errors import ConfigError, MissingExtraError
 BACKENDS = {"tensorflow": "train", "jax": "jax", "torch": "torch"}
 """Backends and the extra that installs each."""
 
+THREADS = {
+    "tensorflow": ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+    "jax": ("NPROC",),
+    "torch": ("OMP_NUM_THREADS",),
+}
+"""The variables of the environment by which each backend is told its number of threads."""
+
 
 def configure(backend: str = "auto") -> str:
     """Choose the backend, set the process up for it, and return its name.
@@ -45,6 +52,11 @@ def configure(backend: str = "auto") -> str:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, BACKENDS[backend] if package == backend else "train")
     os.environ["KERAS_BACKEND"] = backend
+    # By themselves they start a thread for each core that they see, however little time of them a
+    # container may have, and then stand in each other's way. What the user has set stays.
+    if usable_cores() < _visible_cores():
+        for name in THREADS[backend]:
+            os.environ.setdefault(name, str(usable_cores()))
     if backend == "tensorflow":
         # Its notes about the CPU would bury what we say; errors still come through.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -102,6 +114,22 @@ def _preferred() -> str:
     if "jax" in installed and shutil.which("nvidia-smi"):
         return "jax"
     return installed[0] if installed else "tensorflow"
+
+
+def usable_cores() -> int:
+    """Return how many cores this process can keep busy, at least 1.
+
+    Those that it may run on, or fewer where its container is given less time than they have.
+    """
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def _visible_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cpu_name() -> str:
@@ -164,7 +192,7 @@ def environment(backend: str) -> dict[str, object]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
-        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cpu_cores": usable_cores(),
         "backend": backend,
         "packages": versions,
     }

@@ -132,6 +132,39 @@ print(config.is_op_determinism_enabled())
     assert done.stderr == ""
 
 
+THREADS = """
+import os, re
+from pathlib import Path
+from convscope import backend
+backend.configure()
+import keras
+import numpy as np
+model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8)])
+model.predict_on_batch(np.zeros((4, 8), "float32"))
+names = [(each / "comm").read_text() for each in Path("/proc/self/task").iterdir()]
+print(sum(bool(re.match("tf_(Compute|XLAEigen)", name)) for name in names))
+print(*(os.environ.get(name) for name in backend.THREADS[keras.config.backend()]))
+"""
+
+
+@pytest.mark.skipif(
+    RUNNING == "torch" or not Path("/proc/self/task").exists() or len(os.sched_getaffinity(0)) < 2,
+    reason="threads are counted by their names",
+)
+def test_no_more_threads_than_the_process_may_keep_busy():
+    counted, *set_to = run_python(THREADS, LOKY_MAX_CPU_COUNT="1").stdout.split()
+    assert (counted, set(set_to)) == ("1", {"1"})
+    # Where nothing holds it back, nothing is set.
+    counted, *set_to = run_python(THREADS).stdout.split()
+    held_back = backend.usable_cores() < len(os.sched_getaffinity(0))
+    assert int(counted) == backend.usable_cores()
+    assert set(set_to) == {str(backend.usable_cores()) if held_back else "None"}
+    # What the user says counts.
+    own = dict.fromkeys(backend.THREADS[RUNNING], "3")
+    counted, *set_to = run_python(THREADS, LOKY_MAX_CPU_COUNT="1", **own).stdout.split()
+    assert (counted, set(set_to)) == ("3", {"3"})
+
+
 def test_what_the_libraries_say_at_the_start_is_dropped_unless_they_fail(capfd):
     with backend._stderr_held_back():
         os.write(2, b"thousand notes about the CPU\n")
@@ -213,4 +246,4 @@ def test_the_environment_says_what_ran_where():
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["packages"]["keras"] == keras.__version__
     assert found["packages"].keys() >= {"convscope", "numpy"}
-    assert found["cpu_cores"] is None or found["cpu_cores"] >= 1
+    assert found["cpu_cores"] == backend.usable_cores() >= 1

@@ -1,10 +1,11 @@
 """A map over threads that keeps the order and holds few results at a time."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from convscope.backend import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,9 +24,7 @@ def n_workers(work_per_item: float, *, worthwhile: float) -> int:
     """
     if work_per_item < worthwhile:
         return 1
-    if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), 16)
-    return min(os.cpu_count() or 1, 16)
+    return min(usable_cores(), 16)
 
 
 def map_ordered(
