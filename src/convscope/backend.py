@@ -63,6 +63,8 @@ def configure(backend: str = "auto") -> str:
         with _stderr_held_back():
             import tensorflow as tf
 
+        # Python's part of it warns of compiling often, which choosing among networks has to.
+        tf.get_logger().setLevel("ERROR")
         # The same seed gives the same weights, bit for bit; no cost could be measured on a CPU.
         tf.config.experimental.enable_op_determinism()
     return backend

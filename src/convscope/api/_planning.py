@@ -18,7 +18,7 @@ from convscope.types import Dataset
 if TYPE_CHECKING:
     import keras
 
-    from convscope.training.budget import Pace
+    from convscope.training.budget import Curves, Pace
 
 _STEPS = 4
 _JUDGING = 0.75
@@ -132,13 +132,16 @@ class Aim:
         from convscope.training.budget import (
             Deadline,
             Pace,
+            contenders,
             least_epochs,
             plan_for_accuracy,
             plan_for_time,
         )
 
         deadline = Deadline(math.inf if self.minutes is None else self.minutes * 60)
-        curves = _curves(config.recipe, model)
+        curves: Curves = _curves(config.recipe, model)
+        if self.target is not None:
+            curves = contenders(curves, self.target / 100)
         n_images = len(dataset.train)
         speeds: dict[str, float] = {}
         networks: dict[str, keras.Model] = {}
@@ -182,9 +185,10 @@ class Aim:
         known = "less training than was ever measured"
         if plan.accuracy is not None:
             known = f"as much training gave {plan.accuracy:.1%} on CIFAR-10"
+        epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
         progress.say(
-            f"Plan: {plan.model}, {plan.epochs} epochs, {plan.seconds / 60:.1f} minutes at the "
-            f"speed just measured; {known}"
+            f"Plan: {plan.model}, {epochs}, {plan.seconds / 60:.1f} minutes at the speed just "
+            f"measured; {known}"
         )
         chosen = config.model_copy(update={"model": plan.model, "epochs": plan.epochs})
         return Settled(chosen, networks[plan.model], pace)

@@ -95,6 +95,23 @@ def plan_for_accuracy(
     return min(plans, key=lambda plan: plan.seconds)
 
 
+def contenders(curves: Curves, accuracy: float) -> Curves:
+    """Return the networks of which one is the quickest to an accuracy, whatever their speeds.
+
+    One that needs as many epochs as one that comes before it is never the quicker one.
+
+    Args:
+        curves: The network with the quickest epochs first.
+        accuracy: At least so much, a fraction in (0, 1).
+    """
+    found, fewest = {}, float("inf")
+    for model, curve in curves.items():
+        needed = min((n for n, reached in curve.items() if reached >= accuracy), default=fewest)
+        if needed < fewest:
+            found[model], fewest = curve, needed
+    return found
+
+
 def least_epochs(curve: Mapping[int, float], n_images: int) -> int:
     """Return the epochs of `n_images` images that are as much training as a curve begins with."""
     return _epochs(min(curve), n_images)

@@ -2,7 +2,14 @@
 
 import pytest
 
-from convscope.training.budget import CURVE_IMAGES, Deadline, Pace, plan_for_accuracy, plan_for_time
+from convscope.training.budget import (
+    CURVE_IMAGES,
+    Deadline,
+    Pace,
+    contenders,
+    plan_for_accuracy,
+    plan_for_time,
+)
 
 CURVES = {"small": {4: 0.8, 8: 0.88, 16: 0.9}, "large": {4: 0.86, 8: 0.92, 16: 0.94}}
 SPEEDS = {"small": 10.0, "large": 40.0}
@@ -19,6 +26,20 @@ def test_more_time_is_spent_on_more_epochs_then_on_a_larger_network():
     ]
     assert [p.accuracy for p in plans] == sorted(p.accuracy for p in plans)
     assert all(p.seconds == p.epochs * SPEEDS[p.model] for p in plans)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "networks"),
+    [
+        # As many epochs of the larger network are never quicker.
+        (0.8, ["small"]),
+        (0.86, ["small", "large"]),
+        (0.94, ["large"]),
+        (0.95, []),
+    ],
+)
+def test_only_networks_that_may_be_the_quickest_are_in_question(accuracy, networks):
+    assert list(contenders(CURVES, accuracy)) == networks
 
 
 def test_what_comes_after_training_is_taken_off():
