@@ -14,11 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from convscope.errors import ConfigError, UnknownNameError
 
-FORMAT = 2
+FORMAT = 3
 """Version of the layout of `config.yaml`; raised when an older convscope could misread it."""
 
 _RENAMED = {2: {"mirror": "tta.mirror"}}
 """By the format that brought it: settings that had other names before."""
+
+_BEFORE = {3: {"split.version": 1}}
+"""By the format that brought it: what a setting was before it could be chosen."""
 
 _MAX_CONFIG_BYTES = 1_000_000
 
@@ -171,6 +174,16 @@ class SplitSettings(Settings):
         None, ge=2, description="for cross-validation: so many equal parts of the training images"
     )
     fold: int = Field(0, ge=0, description="which of them validates, from 0")
+    fold_as: Literal["val", "test"] = Field(
+        "val",
+        description="what the fold is for; test: it is the test part, and validation images are "
+        "split off the others",
+    )
+    version: Literal[1, 2] = Field(
+        2,
+        description="2: copies of an image go to one part, and each class that has an image for "
+        "each part gets one; 1, of runs before that: they need not",
+    )
 
     @model_validator(mode="after")
     def _fold_is_one_of_them(self) -> Self:
@@ -178,6 +191,8 @@ class SplitSettings(Settings):
             raise ValueError(
                 f"split.fold {self.fold}: with {self.folds or 'no'} folds there is none"
             )
+        if self.folds is None and self.fold_as != "val":
+            raise ValueError("split.fold_as says what a fold is for; set split.folds too")
         return self
 
 
@@ -379,7 +394,10 @@ def _in_this_format(layer: Mapping[str, Any]) -> dict[str, Any]:
     renamed: dict[str, str] = {}
     for since, names in _RENAMED.items():
         renamed |= names if found < since else {}
-    return {renamed.get(key, key): value for key, value in layer.items() if key != "format"}
+    then: dict[str, Any] = {}
+    for since, values in _BEFORE.items():
+        then |= values if found < since else {}
+    return then | {renamed.get(key, key): value for key, value in layer.items() if key != "format"}
 
 
 def _override(target: dict[str, Any], key: str, value: Any) -> None:

@@ -116,7 +116,11 @@ class Split:
             images = ImageView(self.images, indices)
         else:
             images = self.images[indices]
-        return Split(images, self.labels[indices], self.ids[indices])
+        selected = Split(images, self.labels[indices], self.ids[indices])
+        if (known := self.__dict__.get("hashes")) is not None:
+            # Each image is hashed once, however often the set is divided.
+            selected.__dict__["hashes"] = [known[index] for index in indices]
+        return selected
 
     @cached_property
     def hashes(self) -> list[str]:

@@ -104,6 +104,22 @@ def test_settings_of_an_older_version_are_read_by_the_names_of_today():
         resolve(Recipe(), {"mirror": True})
 
 
+@pytest.mark.parametrize("layer", [{}, {"split": {"seed": 5}}, {"split.seed": 5}])
+def test_a_run_of_an_older_version_keeps_the_split_that_it_had(layer):
+    assert resolve(Recipe(), {"format": 2, **layer}).split.version == 1
+    assert resolve(Recipe(), {"format": 2, **layer}).split.seed == (5 if layer else 83)
+    # Whoever gives no format means what is so today.
+    assert resolve(Recipe(), layer).split.version == 2
+    again = resolve(Recipe(), yaml.safe_load(dump_config(resolve(Recipe(), {"format": 2}))))
+    assert again.split.version == 1
+
+
+def test_what_a_fold_is_for_needs_folds():
+    assert resolve(Recipe(), {"split.folds": 3, "split.fold_as": "test"}).split.fold_as == "test"
+    with pytest.raises(ConfigError, match=r"^split\.fold_as .* set split\.folds too"):
+        resolve(Recipe(), {"split.fold_as": "test"})
+
+
 @pytest.mark.parametrize("content", ["- a\n- b\n", "epochs: [1\n", "3", "1: 2\n", "\x00"])
 def test_a_file_that_is_no_configuration_is_refused(tmp_path, content):
     path = tmp_path / "config.yaml"

@@ -46,7 +46,10 @@ def load(
     dataset = entry.value(request)
     for note in dataset.notes:
         progress.say(f"{dataset.name}: {note}")
-    return divide(dataset, **settings.model_dump())
+    divided = divide(dataset, **settings.model_dump())
+    for note in divided.notes[len(dataset.notes) :]:
+        progress.say(f"{dataset.name}: {note}")
+    return divided
 
 
 def check(

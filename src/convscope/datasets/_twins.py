@@ -104,8 +104,8 @@ def _judge(images: Images, groups: list[list[int]], *, near: bool) -> list[Findi
             "note" if near else "warning",
             f"{alike} image more than once in one part: {extra:,} too many "
             f"in {len(inside):,} groups",
-            "Keep one of each: copies count double, and a random split puts some of them into "
-            "validation and test.",
+            "Keep one of each: copies count double"
+            + (", and a random split puts some of them into validation and test." if near else "."),
             inside,
         )
     return findings

@@ -1,23 +1,29 @@
 """Look at images before training on them: what is broken, odd, unbalanced or there twice."""
 
 import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from convscope.datasets._findings import CheckReport, report_of
+from convscope.datasets._findings import CheckReport, Finding, report_of
 from convscope.datasets._layout import read_layout
 from convscope.datasets._oddities import on_counts, on_faults, on_headers, on_layout
 from convscope.datasets._parallel import map_ordered, n_workers
 from convscope.datasets._pillow import ImageHeader, read_header
 from convscope.datasets._scan import read_bytes
 from convscope.datasets._twins import Images, find_twins
+from convscope.datasets._wording import printable
 from convscope.datasets.decode import decode_image
+from convscope.datasets.draw import Pool
 from convscope.datasets.duplicates import fingerprint, gather
-from convscope.errors import ImageError
+from convscope.datasets.part_notes import classes_missing
+from convscope.datasets.splits import draw_parts
+from convscope.errors import DataError, ImageError
 from convscope.progress import Progress
+from convscope.recipe import SplitSettings
 from convscope.types import Dataset, Split, UInt8Array
 
 
@@ -81,6 +87,7 @@ def check_folder(path: Path, *, progress: Progress) -> CheckReport:
         *on_faults(layout, {look.name: look.fault for look in looks if look.fault}),
         *on_headers({look.name: look.header for look in readable if look.header is not None}),
         *on_counts(counts, divided=layout.divided),
+        *_on_division(layout.class_names, layout.parts, readable),
         *twins,
     ]
     return report_of(str(root), len(looks), counts, findings)
@@ -130,6 +137,45 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
     )
     findings = [*on_counts(counts, divided=len(parts) > 1), *find_twins(images)]
     return report_of(dataset.name, n_images, counts, findings)
+
+
+def _on_division(
+    class_names: tuple[str, ...], given: Collection[str], readable: Sequence[_Look]
+) -> list[Finding]:
+    """Return findings on the parts into which training will divide a folder: by doing so."""
+    label_of = {name: label for label, name in enumerate(class_names)}
+    pupils = [look for look in readable if look.part == "train"]
+    labels = np.array([label_of[look.class_name] for look in pupils], dtype=np.int64)
+    pool = Pool(labels, [look.key for look in pupils], len(class_names))
+    if {"val", "test"} <= set(given) or not pool.counts.all():
+        return []
+    try:
+        places = draw_parts(
+            pool,
+            class_names,
+            SplitSettings(),
+            has_val="val" in given,
+            has_test="test" in given,
+        )
+    except DataError as error:
+        if pool.counts.min() == 1:
+            return []  # said already, as "single-image-class"
+        remedy = "Training refuses the folder until then."
+        return [Finding("error", "too-few-images", str(error), remedy)]
+    counts = {
+        part: np.bincount(labels[rows], minlength=len(class_names)).tolist()
+        for part, rows in places.items()
+    }
+    return [
+        Finding(
+            "warning",
+            "class-without-part",
+            line,
+            "Add images: a class needs one for each part.",
+            tuple(map(printable, names)),
+        )
+        for names, line in classes_missing(class_names, counts)
+    ]
 
 
 def _look(root: Path, place: tuple[str, str, str]) -> _Look:

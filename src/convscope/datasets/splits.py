@@ -3,101 +3,162 @@
 import csv
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from convscope.datasets._wording import counted, printable
+from convscope.datasets.draw import Places, Pool, fold, hold_out
+from convscope.datasets.part_notes import part_notes
 from convscope.errors import DataError
+from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
 from convscope.types import Dataset, SealedSplit, Split
 
 COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
 
+_REMEDY = "add images, or give the parts yourself as train/, val/ and test/ folders"
 
-def divide(
-    dataset: Dataset,
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-    stratify: bool,
-    folds: int | None = None,
-    fold: int = 0,
-) -> Dataset:
+
+def divide(dataset: Dataset, **settings: Any) -> Dataset:
     """Return the dataset with all three parts; those that it already has stay as they are.
+
+    Copies of one image (equal pixels) go to one part together, and a class with an image for each
+    part gets one in each. What its owner should know of the parts is added to the notes.
 
     Args:
         dataset: May lack `val` and `test`.
-        val_fraction: Share of the training images that becomes validation, in (0, 1).
-        test_fraction: Share of all images that becomes test if there is no test part, in (0, 1).
-        seed: Decides the members; the same seed gives the same members.
-        stratify: Keep the share of each class equal in all parts.
-        folds: The training images are divided into so many parts instead, of which one validates.
-        fold: Which of them, from 0.
+        settings: Those of `SplitSettings`.
 
     Raises:
         DataError: If a class has too few images for its share of each part, or there are
-            validation images already and folds are asked for.
+            validation images already and folds of them are asked for.
     """
+    chosen = SplitSettings(**settings)
     train, val, test = dataset.train, dataset.val, dataset.test
-    if test is None:
-        keep, held_out = _indices(train, dataset.class_names, test_fraction, seed, stratify)
-        train, test = train.select(keep), SealedSplit(train.select(held_out))
-    if val is not None and folds is not None:
-        raise DataError(
-            f"{dataset.name} has validation images of its own, so there are no folds; put them "
-            "with the training images, or leave split.folds away"
+    notes: list[str] = []
+    if chosen.folds is not None and chosen.fold_as == "test" and test is not None:
+        notes.append("each fold is tested in its turn; the test images of its own are left alone")
+        test = None
+    if val is None or test is None:
+        keys = train.hashes if chosen.version > 1 else None
+        pool = Pool(train.labels, keys, len(dataset.class_names))
+        places = draw_parts(
+            pool,
+            dataset.class_names,
+            chosen,
+            has_val=val is not None,
+            has_test=test is not None,
         )
-    if val is None:
-        if folds is None:
-            keep, held_out = _indices(train, dataset.class_names, val_fraction, seed, stratify)
+        if "test" in places:
+            test = SealedSplit(train.select(places["test"]))
+        val = train.select(places["val"]) if "val" in places else val
+        train = train.select(places["train"])
+    divided = dataclasses.replace(dataset, train=train, val=val, test=test)
+    notes += part_notes(divided)
+    return dataclasses.replace(divided, notes=(*dataset.notes, *notes))
+
+
+def draw_parts(
+    pool: Pool,
+    class_names: tuple[str, ...],
+    settings: SplitSettings,
+    *,
+    has_val: bool,
+    has_test: bool,
+) -> dict[str, Places]:
+    """Return the places of the images of each part that is not there yet, and of "train".
+
+    Args:
+        pool: The training images as they are given.
+        class_names: In the order of the labels.
+        settings: How to divide them.
+        has_val: Whether there are validation images apart from these.
+        has_test: Whether there are test images apart from these.
+
+    Raises:
+        DataError: If there are too few images.
+    """
+    by_folds = settings.folds is not None
+    fold_as = settings.fold_as if by_folds else None
+    if has_val and fold_as == "val":
+        raise DataError(
+            "there are validation images of their own, so there are no folds; put them with the "
+            "training images, or leave split.folds away"
+        )
+    n_parts = 1 + (not has_val) + (not has_test)
+    if settings.stratify and n_parts == 3:
+        _refuse_lonely(pool, class_names)
+    whole, rest = pool, np.arange(len(pool))
+    # A class with fewer images than parts is only asked to be learnt.
+    full = pool.n_different >= n_parts
+    found: dict[str, Places] = {}
+    for part, is_there in (("test", has_test), ("val", has_val)):
+        if is_there:
+            continue
+        n_parts -= 1
+        if part == fold_as:
+            keep, held_out = _fold(pool, whole, class_names, settings)
         else:
-            keep, held_out = _fold(train, folds, fold, seed, stratify)
-        train, val = train.select(keep), train.select(held_out)
-    return dataclasses.replace(dataset, train=train, val=val, test=test)
-
-
-def _indices(
-    split: Split, class_names: tuple[str, ...], fraction: float, seed: int, stratify: bool
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    from sklearn.model_selection import train_test_split
-
-    if stratify:
-        counts = np.bincount(split.labels, minlength=len(class_names))
-        if counts.min() < 2:
-            name = class_names[int(counts.argmin())]
-            raise DataError(
-                f"class '{name}' has {counts.min()} image(s), too few to split; add images, or "
-                "give the parts yourself as train/, val/ and test/ folders"
+            fair = settings.version > 1
+            keep, held_out = hold_out(
+                pool,
+                settings.test_fraction if part == "test" else settings.val_fraction,
+                settings.seed,
+                stratify=settings.stratify,
+                least_kept=np.minimum(pool.n_different, n_parts) * fair,
+                least_held=full * np.int64(fair),
             )
-    try:
-        # On the indices, not the images: the members are the same and nothing is copied.
-        keep, held_out = train_test_split(
-            np.arange(len(split)),
-            test_size=fraction,
-            random_state=seed,
-            stratify=split.labels if stratify else None,
-        )
-    except ValueError as error:
+        if not len(keep) or not len(held_out):
+            raise _too_few(part, whole, settings)
+        found[part], rest = rest[held_out], rest[keep]
+        pool = pool.take(keep)
+    return {**found, "train": rest}
+
+
+def _refuse_lonely(pool: Pool, class_names: tuple[str, ...]) -> None:
+    for label in np.flatnonzero((pool.counts > 0) & (pool.n_different < 2)):
+        n_images = int(pool.counts[label])
+        said = "1 image" if n_images == 1 else f"{n_images:,} images that are all the same"
         raise DataError(
-            f"{len(split)} images of {len(class_names)} classes cannot be split with "
-            f"{fraction:.0%} held out: {error}; add images or change split.val_fraction"
-        ) from None
-    return keep, held_out
+            f"class '{printable(class_names[label])}' has {said}, too few to split; {_REMEDY}"
+        )
 
 
 def _fold(
-    split: Split, folds: int, fold: int, seed: int, stratify: bool
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    from sklearn.model_selection import KFold, StratifiedKFold
-
-    kind = StratifiedKFold if stratify else KFold
-    fewest = int(np.bincount(split.labels).min()) if stratify else len(split)
+    pool: Pool, whole: Pool, class_names: tuple[str, ...], settings: SplitSettings
+) -> tuple[Places, Places]:
+    folds = settings.folds or 1
+    if not settings.stratify:
+        fewest, where = len(np.unique(pool.unit_of)), ""
+        n_given = len(whole)
+    else:
+        present = np.flatnonzero(pool.counts)
+        label = present[pool.n_different[present].argmin()]
+        fewest, where = int(pool.n_different[label]), f" of class '{printable(class_names[label])}'"
+        n_given = int(whole.counts[label])
     if fewest < folds:
-        raise DataError(f"{fewest} images are too few for {folds} folds; choose fewer")
-    parts = kind(folds, shuffle=True, random_state=seed).split(split.labels, split.labels)
-    keep, held_out = list(parts)[fold]
-    return keep, held_out
+        more = f" ({n_given:,} with test images and copies)" if n_given > fewest else ""
+        raise DataError(
+            f"{counted(fewest, 'image')}{where}{more} cannot be in {folds} folds; "
+            "choose fewer (split.folds), or add images"
+        )
+    return fold(pool, folds, settings.fold, settings.seed, stratify=settings.stratify)
+
+
+def _too_few(part: str, whole: Pool, settings: SplitSettings) -> DataError:
+    """Return the error for a part that would be empty, which names the setting that is short."""
+    name = "validation" if part == "val" else part
+    n_classes = counted(int((whole.counts > 0).sum()), "class", "classes")
+    fraction = settings.test_fraction if part == "test" else settings.val_fraction
+    key = f"split.{part}_fraction ({fraction:g})"
+    if settings.stratify:
+        said = f"no class has an image for the {name} part, {key}, beside those of other parts"
+        advice = _REMEDY
+    else:
+        said = f"{key} leaves none for the {name} part, or none for training"
+        advice = f"change it, or {_REMEDY}"
+    return DataError(f"{counted(len(whole), 'image')} of {n_classes} are too few: {said}; {advice}")
 
 
 def write_split(dataset: Dataset, path: Path) -> None:

@@ -186,13 +186,51 @@ def test_a_class_of_one_image(tmp_path: Path, part: str, severity: str) -> None:
     assert finding.files == ("dog",)
 
 
-@pytest.mark.parametrize(("many", "found"), [(20, True), (19, False)])
+def test_a_class_too_rare_for_each_part(tmp_path: Path) -> None:
+    finding = only(check(fill(tmp_path, {"cat": 9, "dog": 2, "owl": 9})))
+    assert (finding.severity, finding.kind) == ("warning", "class-without-part")
+    assert "no test image of class 'dog'; its score is not known" in finding.message
+    assert finding.files == ("dog",)
+
+
+@pytest.mark.parametrize(
+    ("counts", "refused"),
+    [
+        ({"a": 2, "b": 2}, True),
+        ({"a": 20, "b": 1}, True),
+        ({"a": 20, "b": 2}, False),
+        ({"a": 20, "b": 2, "c": 20}, False),
+        ({f"c{number}": 3 for number in range(10)}, False),
+    ],
+)
+@pytest.mark.parametrize("given", [(), ("test",)])
+def test_what_training_will_refuse_is_an_error(
+    tmp_path: Path, counts: dict[str, int], refused: bool, given: tuple[str, ...]
+) -> None:
+    fill(tmp_path / "train" if given else tmp_path, counts)
+    for part in given:
+        fill(tmp_path / part, dict.fromkeys(counts, 2), first_seed=500_000)
+    report = check(tmp_path)
+    # One image to learn from is enough where those to judge by are given.
+    assert report.has_errors == (refused and not given)
+    if not report.has_errors:
+        api.load(tmp_path)
+        return
+    with pytest.raises(DataError) as caught:
+        api.load(tmp_path)
+    (found,) = (each for each in report.findings if each.severity == "error")
+    assert found.kind in ("single-image-class", "too-few-images")
+    if found.kind == "too-few-images":
+        assert found.message == str(caught.value)
+
+
+@pytest.mark.parametrize(("many", "found"), [(30, True), (29, False)])
 def test_unbalanced_classes(tmp_path: Path, many: int, found: bool) -> None:
-    report = check(fill(tmp_path, {"cat": many, "dog": 2}))
+    report = check(fill(tmp_path, {"cat": many, "dog": 3}))
     assert kinds(report) == (["imbalance"] if found else [])
     if found:
         assert only(report).severity == "warning"
-        assert "'cat' has 20 images, 'dog' has 2" in only(report).message
+        assert "'cat' has 30 images, 'dog' has 3" in only(report).message
 
 
 def test_what_is_ignored_is_said(divided: Path) -> None:

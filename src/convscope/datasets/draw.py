@@ -1,0 +1,269 @@
+"""Drawing which images validate and test, by chance but fairly.
+
+Scikit-learn draws; then what the draw got wrong is put right, and nothing else is touched: copies
+of one image that came to lie in different parts go to one, and a class that a part lacks, although
+it has images enough, gets one there. Where there is nothing to mend, the draw is scikit-learn's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from convscope.types import IntArray
+
+Places = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images that are to be divided.
+
+    Attributes:
+        labels: Shape (n_images,), class indices.
+        keys: Shape (n_images,), equal for copies of one image; None lets copies go anywhere.
+        n_classes: Classes; some may have no image here.
+    """
+
+    labels: IntArray
+    keys: Sequence[str] | None
+    n_classes: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, places: Places) -> "Pool":
+        """Return some of the images, in that order."""
+        keys = None if self.keys is None else [self.keys[place] for place in places]
+        return Pool(self.labels[places], keys, self.n_classes)
+
+    @cached_property
+    def counts(self) -> IntArray:
+        """Shape (n_classes,): images of each class."""
+        return np.bincount(self.labels, minlength=self.n_classes).astype(np.int64)
+
+    @cached_property
+    def unit_of(self) -> Places:
+        """Shape (n_images,): a number for each image that its copies share."""
+        if self.keys is None:
+            return np.arange(len(self))
+        numbers: dict[str, int] = {}
+        return np.array([numbers.setdefault(key, len(numbers)) for key in self.keys], dtype=np.intp)
+
+    @cached_property
+    def n_different(self) -> IntArray:
+        """Shape (n_classes,): images of each class, copies counted once."""
+        pairs = np.unique(np.stack([self.unit_of, self.labels]), axis=1)
+        return np.bincount(pairs[1], minlength=self.n_classes).astype(np.int64)
+
+    @cached_property
+    def copies(self) -> list[Places]:
+        """The places of those that are copies of each other, for each image that has copies."""
+        many = np.bincount(self.unit_of, minlength=1) > 1
+        rows = np.flatnonzero(many[self.unit_of]) if len(self) else np.arange(0)
+        return _grouped(rows, self.unit_of[rows])
+
+
+def hold_out(
+    pool: Pool,
+    fraction: float,
+    seed: int,
+    *,
+    stratify: bool,
+    least_kept: IntArray,
+    least_held: IntArray,
+) -> tuple[Places, Places]:
+    """Draw a part of the images.
+
+    Args:
+        pool: What to draw from.
+        fraction: The share that is held out, in (0, 1).
+        seed: Decides the members.
+        stratify: Hold out that share of each class. The next two count only then.
+        least_kept: Shape (n_classes,), how many different images of each class must be kept.
+        least_held: Shape (n_classes,), how many must be held out; a class must have both.
+
+    Returns:
+        The places of those that are kept and of those that are held out, in the order drawn. One
+        of them is empty if there are too few images.
+    """
+    from sklearn.model_selection import train_test_split
+
+    places: Places = np.arange(len(pool))
+    drawn: Places = np.zeros(len(pool), dtype=np.intp)
+    try:
+        # On the places, not the images: the members are the same and nothing is copied.
+        keep, held_out = train_test_split(
+            places,
+            test_size=fraction,
+            random_state=seed,
+            stratify=pool.labels if stratify else None,
+        )
+        drawn[held_out] = 1
+        division = _Division(pool, drawn, 2, seed, by_class=stratify)
+        division.join_copies()
+    except ValueError:
+        # Too few images for scikit-learn: all are kept at first, and moved by what is wanted.
+        keep, held_out = places, places[:0]
+        division = _Division(pool, drawn, 2, seed, by_class=stratify)
+        if stratify:
+            wanted = np.rint(fraction * pool.counts).astype(np.int64)
+            most = pool.counts - least_kept
+            division.want(1, np.minimum(np.maximum(wanted, least_held), np.maximum(most, 0)))
+    division.balance()
+    if stratify:
+        division.require(0, least_kept)
+        division.require(1, least_held)
+    return (
+        _refilled(keep, np.flatnonzero(division.part_of == 0), pool.labels),
+        _refilled(held_out, np.flatnonzero(division.part_of == 1), pool.labels),
+    )
+
+
+def fold(pool: Pool, folds: int, which: int, seed: int, *, stratify: bool) -> tuple[Places, Places]:
+    """Draw equal parts of the images, and hold one of them out.
+
+    Args:
+        pool: What to draw from; of each class at least `folds` different images, or of all of them
+            if not stratified.
+        folds: How many, at least 2.
+        which: The one that is held out, from 0.
+        seed: Decides the members of all of them.
+        stratify: Keep the share of each class equal.
+
+    Returns:
+        The places of those that are kept and of those that are held out.
+    """
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    kind = StratifiedKFold if stratify else KFold
+    drawn: Places = np.zeros(len(pool), dtype=np.intp)
+    parts = kind(folds, shuffle=True, random_state=seed).split(pool.labels, pool.labels)
+    for number, (_, members) in enumerate(parts):
+        drawn[members] = number
+    division = _Division(pool, drawn, folds, seed, by_class=stratify)
+    division.join_copies()
+    division.balance()
+    return np.flatnonzero(division.part_of != which), np.flatnonzero(division.part_of == which)
+
+
+def _refilled(drawn: Places, members: Places, labels: IntArray) -> Places:
+    """Return the members of a part, each that was drawn in its place.
+
+    Newcomers take the places of those that left, of their class if they can: the next draw from
+    these images, which goes by their places, is then nearly what it would have been.
+    """
+    stay = np.isin(drawn, members)
+    if stay.all() and len(drawn) == len(members):
+        return drawn
+    newcomers = members[~np.isin(members, drawn)].tolist()
+    refilled: list[int] = []
+    for place, stays in zip(drawn.tolist(), stay.tolist(), strict=True):
+        if stays:
+            refilled.append(place)
+        elif newcomers:
+            alike = (row for row in newcomers if labels[row] == labels[place])
+            newcomers.remove(chosen := next(alike, newcomers[0]))
+            refilled.append(chosen)
+    return np.array([*refilled, *newcomers], dtype=np.intp)
+
+
+class _Division:
+    """Images in parts, on the way to where they should be.
+
+    Args:
+        pool: The images.
+        part_of: Shape (n_images,), the part of each as drawn; its counts are those that are wanted.
+        n_parts: How many there are.
+        seed: Of the order in which images are tried.
+        by_class: Whether each class has counts of its own, or all images are counted as one.
+    """
+
+    def __init__(
+        self, pool: Pool, part_of: Places, n_parts: int, seed: int, *, by_class: bool
+    ) -> None:
+        self.part_of = part_of
+        self._pool = pool
+        self._random = np.random.default_rng(seed)
+        self._kinds = pool.labels if by_class else np.zeros(len(pool), dtype=np.int64)
+        self._n_kinds = pool.n_classes if by_class else 1
+        # How many images of which kind each part has too few; (n_parts, n_kinds).
+        self._lacks = np.zeros((n_parts, self._n_kinds), dtype=np.int64)
+
+    def want(self, part: int, counts: IntArray) -> None:
+        """Ask for so many images of each kind in a part, taken from the first."""
+        self._lacks[part] += counts
+        self._lacks[0] -= counts
+
+    def join_copies(self) -> None:
+        """Put copies of one image into one part, those of the most copies first.
+
+        Each goes where it is missed most; how many images of a kind a part has may change by that.
+        """
+        torn = [members for members in self._pool.copies if np.ptp(self.part_of[members])]
+        torn = [torn[place] for place in self._random.permutation(len(torn))]
+        torn.sort(key=len, reverse=True)
+        for members in torn:
+            np.add.at(self._lacks, (self.part_of[members], self._kinds[members]), 1)
+        for members in torn:
+            count = self._count(members)
+            self._put(members, count, int(self._misfits(count).argmin()))
+
+    def balance(self) -> None:
+        """Move images, with their copies, while that brings the counts nearer to what is wanted."""
+        if not self._lacks.any():
+            return
+        groups = _grouped(np.arange(len(self._pool)), self._pool.unit_of)
+        for place in self._random.permutation(len(groups)):
+            if not self._lacks.any():
+                return
+            members = groups[place]
+            count = self._count(members)
+            if not self._lacks[:, count > 0].any():
+                continue
+            here = int(self.part_of[members[0]])
+            self._lacks[here] += count
+            misfits = self._misfits(count)
+            there = int(misfits.argmin())
+            self._put(members, count, there if misfits[there] < misfits[here] else here)
+
+    def require(self, part: int, least: IntArray) -> None:
+        """Move images into one of two parts until it has the least of each class, come what may.
+
+        Args:
+            part: 0 or 1.
+            least: Shape (n_classes,), how many different images of each class.
+        """
+        units, labels = self._pool.unit_of, self._pool.labels
+        sizes = np.bincount(units)
+        for label in np.flatnonzero(least):
+            mine = labels == label
+            while len(np.unique(units[mine & (self.part_of == part)])) < least[label]:
+                there = np.unique(units[mine & (self.part_of != part)])
+                if not len(there):
+                    break
+                fewest = there[sizes[there] == sizes[there].min()]
+                self.part_of[units == self._random.choice(fewest)] = part
+
+    def _count(self, members: Places) -> IntArray:
+        return np.bincount(self._kinds[members], minlength=self._n_kinds).astype(np.int64)
+
+    def _misfits(self, count: IntArray) -> IntArray:
+        """Return, for each part, how much worse the counts fit if these images go there."""
+        worse: IntArray = (np.abs(self._lacks - count) - np.abs(self._lacks)).sum(axis=1)
+        return worse
+
+    def _put(self, members: Places, count: IntArray, part: int) -> None:
+        self.part_of[members] = part
+        self._lacks[part] -= count
+
+
+def _grouped(rows: Places, units: Places) -> list[Places]:
+    """Return the rows of each unit, the units in the order of their numbers."""
+    if not len(rows):
+        return []
+    order = np.argsort(units, kind="stable")
+    cuts = np.flatnonzero(np.diff(units[order])) + 1
+    return np.split(rows[order], cuts)

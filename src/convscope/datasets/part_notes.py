@@ -1,0 +1,105 @@
+"""What the owner of a dataset should know of its parts, in lines."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from convscope.datasets._wording import counted, printable, quoted
+from convscope.types import Dataset, SealedSplit, Split
+
+_PLACES = {"train": "training", "val": "validation", "test": "test"}
+
+
+def part_notes(dataset: Dataset) -> list[str]:
+    """Return lines on classes that a part lacks, and on copies of images.
+
+    Copies are told by the hashes of the pixels; no model sees a test image.
+
+    Args:
+        dataset: In three parts.
+    """
+    parts: dict[str, Split | SealedSplit] = {"train": dataset.train}
+    if dataset.val is not None:
+        parts["val"] = dataset.val
+    if dataset.test is not None:
+        parts["test"] = dataset.test
+    n_classes = len(dataset.class_names)
+    counts = {
+        name: np.bincount(part.labels, minlength=n_classes).tolist() for name, part in parts.items()
+    }
+    missing = [said for _, said in classes_missing(dataset.class_names, counts)]
+    return [*missing, *_copies(dataset.class_names, parts)]
+
+
+def classes_missing(
+    class_names: Sequence[str], counts: Mapping[str, Sequence[int]]
+) -> list[tuple[tuple[str, ...], str]]:
+    """Return what it means that some classes have no image in some part.
+
+    Args:
+        class_names: In the order of the labels.
+        counts: By part, the number of images of each class.
+
+    Returns:
+        Classes that lack the same parts, and a line about them.
+    """
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for label, name in enumerate(class_names):
+        lacking = tuple(sorted(part for part in counts if not counts[part][label]))
+        if "train" in lacking:
+            # What cannot be learnt is the graver news.
+            lacking = ("train",)
+        if lacking:
+            alike.setdefault(lacking, []).append(name)
+    told = []
+    for lacking, names in alike.items():
+        one = len(names) == 1
+        what = f"{'class' if one else 'classes'} {quoted(names)}"
+        if lacking == ("train",):
+            line = f"no training image of {what}; {'it' if one else 'they'} cannot be learnt"
+        elif lacking == ("val",):
+            line = f"no validation image of {what}; no choice looks at {'it' if one else 'them'}"
+        else:
+            part = "validation and no test" if len(lacking) > 1 else "test"
+            score = "its score is" if one else "their scores are"
+            line = f"no {part} image of {what}; {score} not known"
+        told.append((tuple(names), line))
+    return told
+
+
+def _copies(class_names: Sequence[str], parts: dict[str, Split | SealedSplit]) -> list[str]:
+    notes = []
+    hashes = {name: part.hashes for name, part in parts.items()}
+    counts = Counter(key for keys in hashes.values() for key in keys)
+    n_extra = sum(counts.values()) - len(counts)
+    if not n_extra:
+        return []
+    across = []
+    for name, others in (("test", ("train", "val")), ("val", ("train",))):
+        known = {key for other in others for key in hashes.get(other, ())}
+        n_known = sum(key in known for key in hashes.get(name, ()))
+        if n_known:
+            where = " or ".join(_PLACES[other] for other in others if other in hashes)
+            across.append(
+                f"{n_known:,} of {counted(len(hashes[name]), f'{_PLACES[name]} image')} "
+                f"{'is a copy' if n_known == 1 else 'are copies'} of a {where} image"
+            )
+    told = f"{counted(n_extra, 'image')} {'is a copy' if n_extra == 1 else 'are copies'} of another"
+    if across:
+        notes.append(f"{told}; {', and '.join(across)}: a score on those is too good")
+    else:
+        notes.append(f"{told}; copies are in one part together")
+    labels_of: dict[str, set[int]] = {}
+    for place, part in parts.items():
+        for key, label in zip(hashes[place], part.labels, strict=True):
+            if counts[key] > 1:
+                labels_of.setdefault(key, set()).add(int(label))
+    torn = [sorted(labels) for labels in labels_of.values() if len(labels) > 1]
+    if torn:
+        first, second = (printable(class_names[label]) for label in torn[0][:2])
+        notes.append(
+            f"{counted(len(torn), 'image')} {'is' if len(torn) == 1 else 'are'} in more than one "
+            f"class (such as '{first}' and '{second}'); to see which: convscope data check"
+        )
+    return notes
