@@ -115,11 +115,11 @@ def accuracy(run: Run) -> float:
 
 def judged(run: Run, views: TtaSettings) -> float:
     """Return what the same weights reach by the mean over other views."""
-    from convscope import api
+    import convscope
     from convscope.evaluation.predictions import load_classifier, predict_images
     from convscope.progress import Progress
 
-    val = api.load("cifar10", progress=Progress()).val
+    val = convscope.load("cifar10", progress=Progress()).val
     assert val is not None
     model = load_classifier(run.weights("last"), views)
     probs = predict_images(model, val.images, batch_size=500, progress=Progress(), label="")

@@ -78,11 +78,11 @@ def main() -> None:
 
 
 def tutorial(epochs: int) -> dict[str, float | None]:
-    from convscope import api
+    import convscope
     from convscope.progress import Progress
 
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    dataset = api.load("cifar10", progress=Progress())
+    dataset = convscope.load("cifar10", progress=Progress())
     import keras
 
     train, val = dataset.train, dataset.val
@@ -120,18 +120,19 @@ def tutorial(epochs: int) -> dict[str, float | None]:
 
 
 def timed(data: str, **choices: Any) -> dict[str, object]:
-    """Return what `api.train` reached and took, once packages and data are loaded."""
-    from convscope import api
+    """Return what `convscope.train` reached and took, once packages and data are loaded."""
+    import convscope
+    from convscope.api.models import run_config
     from convscope.progress import console_progress
 
-    api.load(data, progress=console_progress())
+    convscope.load(data, progress=console_progress())
     import keras  # noqa: F401
 
     with tempfile.TemporaryDirectory() as folder:
         clock = Clock()
-        run = api.train(data=data, out=Path(folder) / "run", **choices)
+        run = convscope.train(data=data, out=Path(folder) / "run", **choices)
         wall, cpu = clock.seconds()
-        config = api.run_config(run)
+        config = run_config(run)
         return {
             "wall_seconds": wall,
             "cpu_seconds": cpu,

@@ -66,13 +66,13 @@ def main() -> None:
 
 
 def plain(epochs: int) -> dict[str, float]:
-    from convscope import api
+    import convscope
     from convscope.models.backbones import BACKBONES
     from convscope.models.weights import find_weights
     from convscope.progress import Progress
 
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    dataset = api.load("cifar10", progress=Progress())
+    dataset = convscope.load("cifar10", progress=Progress())
     weights = find_weights(BACKBONES.get("mobilenet_v2"), None, Progress()).path
     import keras
     from keras import layers
@@ -133,19 +133,19 @@ def plain(epochs: int) -> dict[str, float]:
 def cached() -> dict[str, float]:
     import keras  # noqa: F401
 
-    from convscope import api
+    import convscope
     from convscope.progress import Progress
     from convscope.storage import cache_dir
 
     dataset_cache = cache_dir()
-    api.load("cifar10", progress=Progress())
+    convscope.load("cifar10", progress=Progress())
     with tempfile.TemporaryDirectory() as folder:
         # The data is at hand, features are not.
         (Path(folder) / "cache").mkdir()
         (Path(folder) / "cache" / "datasets").symlink_to(dataset_cache / "datasets")
         os.environ["CONVSCOPE_CACHE"] = str(Path(folder) / "cache")
         clock = Clock()
-        run = api.train(
+        run = convscope.train(
             "mobilenet_v2",
             recipe="tutorial-transfer",
             seed=SEED,

@@ -55,7 +55,7 @@ def main() -> None:
         print("JAX finds no GPU (on Linux: pip install 'jax[cuda12]'): nothing is measured")
         return
 
-    from convscope import api
+    import convscope
     from convscope.progress import Progress
     from convscope.recipe import parse_setting
 
@@ -70,7 +70,7 @@ def main() -> None:
     if config.filter.share < 1:
         parser.error("epochs are one compiled call here, all of one length: no filter.share")
     split = {"val_fraction": config.split.val_fraction}
-    dataset = api.load(config.data, split=split, progress=Progress())
+    dataset = convscope.load(config.data, split=split, progress=Progress())
     print(f"device: {jax.devices()[0].device_kind}; {len(dataset.train):,} images")
     trainer = Trainer(config, dataset)
     print(f"compiled in {trainer.compiling:.1f} s", flush=True)
@@ -173,7 +173,7 @@ class Trainer:
         """Return the share of images named rightly by the mean over views."""
         import jax
 
-        from convscope.evaluation.views import MeanOverViews
+        from convscope.classifier.views import MeanOverViews
 
         @jax.jit
         def probabilities(images: Any) -> Any:

@@ -37,10 +37,10 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["KERAS_BACKEND"] = "tensorflow"
 
-    from convscope import api
+    import convscope
     from convscope.progress import console_progress
 
-    dataset = api.load("cifar10", progress=console_progress())
+    dataset = convscope.load("cifar10", progress=console_progress())
     assert dataset.test is not None
     train, test = dataset.train, dataset.test.open(lambda n: None)
     learnt_from, judged_by = features(train.images), features(test.images)

@@ -38,10 +38,10 @@ def main() -> None:
 
 
 def images() -> UInt8Array:
-    from convscope import api
+    import convscope
     from convscope.progress import Progress
 
-    val = api.load("cifar10", progress=Progress()).val
+    val = convscope.load("cifar10", progress=Progress()).val
     assert val is not None
     return val.images[:]
 
@@ -61,7 +61,9 @@ def tutorial(turn: Turn, times: int) -> None:
 
 
 def convscope_lane(turn: Turn, times: int) -> None:
-    from convscope import api, backend
+    import convscope
+    from convscope import backend
+    from convscope.api.models import build_model, input_spec
     from convscope.evaluation.predictions import load_model, predict_images
     from convscope.models.saving import PortableModel
     from convscope.progress import ConsoleProgress
@@ -74,8 +76,8 @@ def convscope_lane(turn: Turn, times: int) -> None:
     turn.imported()
     pixels = images()
     config = resolve(RECIPES.get("tutorial")())
-    spec = api.input_spec(api.load("cifar10"), config)
-    weights = api.build_model(config, spec, 10).get_weights()
+    spec = input_spec(convscope.load("cifar10"), config)
+    weights = build_model(config, spec, 10).get_weights()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         PortableModel.of(config.model, spec, 10).save(weights, path)

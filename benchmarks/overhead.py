@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def tutorial(turn: Turn, epochs: int) -> None:
-    from convscope import api
+    import convscope
     from convscope.progress import Progress
 
     # Not by way of convscope, which asks TensorFlow for determinism.
@@ -48,7 +48,7 @@ def tutorial(turn: Turn, epochs: int) -> None:
     import keras
 
     turn.imported()
-    dataset = api.load("cifar10", progress=Progress())
+    dataset = convscope.load("cifar10", progress=Progress())
     train, val = dataset.train, dataset.val
     assert val is not None
     x_train = train.images.astype("float32") / 255.0
@@ -69,12 +69,12 @@ def tutorial(turn: Turn, epochs: int) -> None:
 def torch_lane(turn: Turn, epochs: int, precision: str) -> None:
     import torch
 
-    from convscope import api
+    import convscope
     from convscope.progress import Progress
 
     turn.imported()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dataset = api.load("cifar10", progress=Progress())
+    dataset = convscope.load("cifar10", progress=Progress())
     assert dataset.val is not None
     torch.manual_seed(83)
     parts = [
@@ -111,7 +111,9 @@ def torch_lane(turn: Turn, epochs: int, precision: str) -> None:
 
 
 def convscope_lane(turn: Turn, epochs: int, precision: str) -> None:
-    from convscope import api, backend
+    import convscope
+    from convscope import backend
+    from convscope.api.models import build_model, input_spec
     from convscope.models.saving import PortableModel
     from convscope.progress import ConsoleProgress, Progress
     from convscope.recipe import resolve
@@ -124,11 +126,11 @@ def convscope_lane(turn: Turn, epochs: int, precision: str) -> None:
     import keras  # noqa: F401
 
     turn.imported()
-    dataset = api.load("cifar10", progress=Progress())
+    dataset = convscope.load("cifar10", progress=Progress())
     assert dataset.val is not None
     config = resolve(RECIPES.get("tutorial")(), {"precision": precision, "epochs": epochs})
-    spec = api.input_spec(dataset, config)
-    model = api.build_model(config, spec, 10)
+    spec = input_spec(dataset, config)
+    model = build_model(config, spec, 10)
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / "run", "run")
         turn.wait()

@@ -111,8 +111,8 @@ def make_folder(
 
 def pack_folder(root: Path, side: int) -> tuple[Any, float, float]:
     """Return the pack of a folder, and the seconds of looking at the files and of packing."""
-    from convscope.datasets._scan import scan_files
-    from convscope.datasets.pack import pack_images
+    from convscope.datasets.folders.pack import pack_images
+    from convscope.datasets.folders.scan import scan_files
     from convscope.progress import Progress
 
     began = time.perf_counter()
@@ -303,7 +303,7 @@ def pack_folder_of_one() -> None:
     """Bring in everything that packing needs."""
     from PIL import Image
 
-    from convscope.datasets.decode import decode_image
+    from convscope.images.decode import decode_image
 
     stream = io.BytesIO()
     Image.new("RGB", (8, 8)).save(stream, "JPEG")

@@ -23,11 +23,11 @@ def own_cache(
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on scikit-learn's digits, trained once for all tests that only read it."""
-    from convscope import api
+    import convscope
     from convscope.progress import Progress
 
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    api.train(
+    convscope.train(
         "cnn-functional",
         data="digits",
         epochs=3,

@@ -39,35 +39,47 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from convscope.api import (
-        Comparison,
-        Ladder,
-        check,
-        compare,
-        compare_runs,
-        describe,
-        doctor,
-        evaluate,
-        explain,
-        gallery,
-        ladder,
-        load,
-        predict,
-        report,
-        robustness,
-        suspects,
-        train,
-    )
+    from convscope.api.data import check, load
+    from convscope.api.doctor import doctor
+    from convscope.api.evaluate import evaluate, predict
+    from convscope.api.explain import explain
+    from convscope.api.gallery import gallery
+    from convscope.api.models import describe
+    from convscope.api.report import report
+    from convscope.api.robustness import robustness
+    from convscope.api.train import train
     from convscope.errors import ConvscopeError
     from convscope.progress import Progress
     from convscope.run import Run
+    from convscope.studies.compare import compare, compare_runs
+    from convscope.studies.comparison import Comparison
+    from convscope.studies.ladder import ladder
+    from convscope.studies.rungs import Ladder
+    from convscope.studies.suspects import suspects
     from convscope.types import Dataset
 
 _HOMES = {
+    "Comparison": "studies.comparison",
     "ConvscopeError": "errors",
     "Dataset": "types",
+    "Ladder": "studies.rungs",
     "Progress": "progress",
     "Run": "run",
+    "check": "api.data",
+    "compare": "studies.compare",
+    "compare_runs": "studies.compare",
+    "describe": "api.models",
+    "doctor": "api.doctor",
+    "evaluate": "api.evaluate",
+    "explain": "api.explain",
+    "gallery": "api.gallery",
+    "ladder": "studies.ladder",
+    "load": "api.data",
+    "predict": "api.evaluate",
+    "report": "api.report",
+    "robustness": "api.robustness",
+    "suspects": "studies.suspects",
+    "train": "api.train",
 }
 
 
@@ -76,7 +88,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'convscope' has no attribute '{name}'")
     import importlib
 
-    return getattr(importlib.import_module(f"convscope.{_HOMES.get(name, 'api')}"), name)
+    return getattr(importlib.import_module(f"convscope.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -47,12 +47,14 @@ class Registry(Generic[T]):
 
     Args:
         kind: The noun in messages ("model").
-        package: The package to scan, sub-packages included.
+        package: The package to scan.
+        nested: Whether its sub-packages are scanned too.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, *, nested: bool = True) -> None:
         self.kind = kind
         self._package = package
+        self._nested = nested
         self._entries: dict[str, Entry[T]] = {}
         self._scanned = False
 
@@ -107,7 +109,8 @@ class Registry(Generic[T]):
         if self._scanned:
             return
         package = importlib.import_module(self._package)
-        for module in pkgutil.walk_packages(package.__path__, prefix=f"{self._package}."):
+        list_modules = pkgutil.walk_packages if self._nested else pkgutil.iter_modules
+        for module in list_modules(package.__path__, prefix=f"{self._package}."):
             if not module.name.rsplit(".", 1)[1].startswith("_"):
                 importlib.import_module(module.name)
         self._scanned = True

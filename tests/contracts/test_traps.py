@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from convscope import api
+import convscope
 from convscope.cli._main import app
 from convscope.diagnosis import TRAPS, Diagnosis
 from convscope.evaluation.predictions import read_predictions, save_predictions
@@ -24,7 +24,7 @@ from convscope.types import Predictions
 
 
 def doctor(path: Path) -> Diagnosis:
-    return api.doctor(path, progress=Progress())
+    return convscope.doctor(path, progress=Progress())
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def healthy(tmp_path_factory) -> Path:
     """A run that does what it should: trained until it got no better, judged once."""
     out = tmp_path_factory.mktemp("healthy") / "run"
     settings = {"augment.crop": 0.125, "schedule.name": "cosine"}
-    api.train(
+    convscope.train(
         "cnn-functional",
         data="digits",
         epochs=20,
@@ -53,7 +53,7 @@ def frozen(tmp_path_factory) -> Path:
     keras.utils.set_random_seed(1)
     weights = folder / "trunk.weights.h5"
     backbone.build((64, 64, 3)).save_weights(weights)
-    api.train(
+    convscope.train(
         "mobilenet_v2",
         data="digits",
         recipe="tutorial-transfer",
@@ -332,7 +332,7 @@ def test_a_trap_in_the_data_is_found_before_there_is_a_run(name, tmp_path):
 def test_rates_are_tried_if_asked_for(lr, verdict, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(f"data: digits\nmodel: cnn-functional\noptimizer: {{learning_rate: {lr}}}\n")
-    found = api.doctor(config, try_rates=True, progress=Progress())
+    found = convscope.doctor(config, try_rates=True, progress=Progress())
     if not verdict:
         assert "learning-rate" in found.quiet
         return

@@ -19,11 +19,11 @@ from convscope.training.results import read_results
 _CHILD = """
 import os, signal
 from pathlib import Path
-from convscope import api
+import convscope
 from convscope.progress import Progress
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 {patch}
-api.{verb}(out=Path({out!r}), progress=Progress(), **{options!r})
+convscope.{verb}(out=Path({out!r}), progress=Progress(), **{options!r})
 """
 
 
@@ -41,7 +41,7 @@ def start(
         out: The folder of the run.
         options: Of the verb; they are written into the process's code.
         patch: Code that comes first, and puts a call of `die()` where the process is to be killed.
-        verb: Of `convscope.api`.
+        verb: Of `convscope`.
         variables: Of its environment, besides those of this process.
     """
     code = _CHILD.format(

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from killing import at_rename, train_until_killed
 
-from convscope import api
-from convscope.api import Comparison
-from convscope.api._ways import names_of, plan_ways
+import convscope
 from convscope.errors import ConfigError, DataError, RunError, UnknownNameError
 from convscope.progress import Progress
 from convscope.run import Run
+from convscope.studies.arms import names_of, plan_ways
+from convscope.studies.comparison import Comparison
 
 # With this decay Adam's small steps set weights to zero, and those of the recipe fast, which are
 # larger, blow them up until the loss is not finite.
@@ -48,7 +48,7 @@ def continued(tmp_path_factory) -> dict:
         "weights": (out / "runs/tutorial-seed83/weights/last.keras").stat().st_mtime_ns,
     }
     listening = Listening()
-    done = api.compare(out=out, progress=listening, **STUDY)
+    done = convscope.compare(out=out, progress=listening, **STUDY)
     return {"before": before, "done": done, "said": listening.lines, "out": out}
 
 
@@ -95,7 +95,7 @@ def test_the_test_images_are_opened_once_for_each_run_and_after_the_last_was_tra
 
 def test_again_it_trains_nothing_and_says_the_same(continued):
     listening = Listening()
-    again = api.compare(out=continued["out"], progress=listening, **STUDY)
+    again = convscope.compare(out=continued["out"], progress=listening, **STUDY)
     assert [arm.trials for arm in again.arms] == [arm.trials for arm in continued["done"].arms]
     assert not [line for line in listening.lines if line.startswith("Run ")]
     for trial in trials(again, "tutorial"):
@@ -105,12 +105,12 @@ def test_again_it_trains_nothing_and_says_the_same(continued):
 def test_other_settings_in_the_same_folder_are_refused(continued):
     out, quiet = continued["out"], Progress()
     with pytest.raises(RunError, match="in which tutorial has epochs 10, not 11"):
-        api.compare(out=out, progress=quiet, **{**STUDY, "epochs": 11})
+        convscope.compare(out=out, progress=quiet, **{**STUDY, "epochs": 11})
     two = {"models": ["cnn-functional", "cnn-sequential"], "recipes": ["tutorial"]}
     with pytest.raises(
         RunError, match="a comparison of tutorial, fast, not of cnn-functional, cnn"
     ):
-        api.compare(out=out, progress=quiet, **{**STUDY, **two})
+        convscope.compare(out=out, progress=quiet, **{**STUDY, **two})
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def existing(tmp_path_factory) -> list[Path]:
         ("cnn-functional", 84, 1e-3),
         ("cnn-functional", 83, 1e-4),
     ):
-        run = api.train(
+        run = convscope.train(
             model,
             data="digits",
             seed=seed,
@@ -140,7 +140,7 @@ def existing(tmp_path_factory) -> list[Path]:
 
 
 def test_runs_that_are_there_are_grouped_by_their_settings(existing, tmp_path):
-    done = api.compare_runs(existing[:4], out=tmp_path / "study", progress=Progress())
+    done = convscope.compare_runs(existing[:4], out=tmp_path / "study", progress=Progress())
     assert [arm.name for arm in done.arms] == ["cnn-sequential", "cnn-functional"]
     (pair,) = done.pairs
     assert pair.found.identical  # one network in two styles
@@ -153,7 +153,9 @@ def test_runs_that_are_there_are_grouped_by_their_settings(existing, tmp_path):
 
 
 def test_what_differs_names_the_ways(existing, tmp_path):
-    done = api.compare_runs([existing[2], existing[4]], out=tmp_path / "study", progress=Progress())
+    done = convscope.compare_runs(
+        [existing[2], existing[4]], out=tmp_path / "study", progress=Progress()
+    )
     slower = "learning_rate=0.0001"
     assert [arm.name for arm in done.arms] == ["cnn-functional", f"cnn-functional {slower}"]
     (pair,) = done.pairs
@@ -228,10 +230,10 @@ def test_values_of_settings_are_compared_in_each_combination():
 def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits_run):
     out = tmp_path / "study"
     with pytest.raises(RunError, match="differ in nothing but the seed"):
-        api.compare_runs(existing[:2], out=out, progress=Progress())
+        convscope.compare_runs(existing[:2], out=out, progress=Progress())
     with pytest.raises(RunError, match="named twice"):
-        api.compare_runs([existing[0], existing[0]], out=out, progress=Progress())
-    other = api.train(
+        convscope.compare_runs([existing[0], existing[0]], out=out, progress=Progress())
+    other = convscope.train(
         "cnn-functional",
         data="digits",
         epochs=1,
@@ -241,7 +243,7 @@ def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits
         progress=Progress(),
     )
     with pytest.raises(DataError, match="not judged on the same test images"):
-        api.compare_runs([existing[0], other], out=out, progress=Progress())
+        convscope.compare_runs([existing[0], other], out=out, progress=Progress())
     assert not out.exists()
     for options, words in (
         ({"models": ["cnn-functional"]}, "nothing to compare"),
@@ -254,5 +256,5 @@ def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits
         ({"models": ["cnn-functional", "fast-small"], "recipes": ["probe"]}, "is not for"),
     ):
         with pytest.raises(ConfigError, match=words):
-            api.compare(**{"data": "digits", "out": out, "progress": Progress(), **options})
+            convscope.compare(**{"data": "digits", "out": out, "progress": Progress(), **options})
     assert not out.exists()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope import api
+import convscope
 from convscope.errors import DataError, UnknownNameError
 from convscope.progress import Progress
 from convscope.types import UnreadableImage
@@ -35,7 +35,7 @@ def run(tmp_path_factory) -> Path:
         (folder / "images" / kind).mkdir(parents=True)
         for index in range(250):
             Image.fromarray(draw(kind, rng)[0]).save(folder / "images" / kind / f"{index}.png")
-    done = api.train(
+    done = convscope.train(
         "cnn-functional",
         data=folder / "images",
         epochs=8,
@@ -56,7 +56,7 @@ def explained(run, tmp_path_factory) -> list:
         pixels, where = draw(kind, rng)
         Image.fromarray(pixels).save(folder / f"{kind}{index}.png")
         found.append((f"{kind}{index}", kind, where))
-    results = api.explain(run, [folder], progress=Progress())
+    results = convscope.explain(run, [folder], progress=Progress())
     by_name = {each.prediction.path.stem: each for each in results}
     return [(by_name[name], kind, where) for name, kind, where in found]
 
@@ -98,7 +98,7 @@ def test_a_page_shows_each_step_with_its_arithmetic(explained):
 
 def test_it_can_be_asked_about_another_class_and_layer(run, explained, tmp_path):
     file = explained[0][0].prediction.path
-    (of_disc,) = api.explain(
+    (of_disc,) = convscope.explain(
         run, [file], class_name="disc", layer="conv2", out=tmp_path, progress=Progress()
     )
     assert of_disc.class_name == "disc"
@@ -112,7 +112,7 @@ def test_images_of_one_name_have_a_page_each(run, explained, tmp_path):
     for name in ("a/one.png", "b/one.png", "two.png", "two.bmp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         pixels.save(tmp_path / name)
-    found = api.explain(run, [tmp_path], out=tmp_path / "pages", progress=Progress())
+    found = convscope.explain(run, [tmp_path], out=tmp_path / "pages", progress=Progress())
     assert len({each.page for each in found}) == 4
 
 
@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_read_costs_the_others_nothing(run, explained, tmp
     good = explained[0][0].prediction.path
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
-    skipped, read = api.explain(run, [bad, good], out=tmp_path / "pages", progress=Progress())
+    skipped, read = convscope.explain(run, [bad, good], out=tmp_path / "pages", progress=Progress())
     assert isinstance(skipped, UnreadableImage)
     assert skipped.reason.startswith(f"{bad} ")
     assert list((tmp_path / "pages").iterdir()) == [read.page]
@@ -129,8 +129,8 @@ def test_a_file_that_cannot_be_read_costs_the_others_nothing(run, explained, tmp
 def test_what_is_not_there_is_refused_in_a_line(run, explained):
     file = explained[0][0].prediction.path
     with pytest.raises(UnknownNameError, match="unknown class 'disk'; did you mean 'disc'"):
-        api.explain(run, [file], class_name="disk", progress=Progress())
+        convscope.explain(run, [file], class_name="disk", progress=Progress())
     with pytest.raises(UnknownNameError, match="unknown layer 'conv7'"):
-        api.explain(run, [file], layer="conv7", progress=Progress())
+        convscope.explain(run, [file], layer="conv7", progress=Progress())
     with pytest.raises(DataError):
-        api.explain(run, ["nowhere.png"], progress=Progress())
+        convscope.explain(run, ["nowhere.png"], progress=Progress())

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from killing import assert_same, at_rename, train_until_killed, weights
 
-from convscope import api
-from convscope.api import _planning
+import convscope
+from convscope.api import plan
+from convscope.api.models import run_config
 from convscope.errors import ConfigError
 from convscope.evaluation.predictions import load_classifier
 from convscope.progress import Progress
@@ -28,7 +29,7 @@ FAST = {
 
 
 def train(out, settings=FAST, **changes) -> Run:
-    return api.train(out=out, progress=Progress(), **{**settings, **changes})
+    return convscope.train(out=out, progress=Progress(), **{**settings, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +42,20 @@ def test_it_learns_quickly(uninterrupted):
 
 
 def test_few_images_make_small_batches_unless_one_asks_for_others(uninterrupted, tmp_path):
-    n_images = len(api.load("digits", progress=Progress()).train)
-    config = api.run_config(uninterrupted)
+    n_images = len(convscope.load("digits", progress=Progress()).train)
+    config = run_config(uninterrupted)
     # The last batch is about as large as the others.
     assert (config.batch_size, n_images) == (230, 4 * 230 + 229)
     small = train(tmp_path / "given", epochs=1, batch_size=500, test=False)
-    assert api.run_config(small).batch_size == 500
-    same = api.train(
+    assert run_config(small).batch_size == 500
+    same = convscope.train(
         out=tmp_path / "same",
         config=uninterrupted.config_file,
         epochs=1,
         test=False,
         progress=Progress(),
     )
-    assert api.run_config(same).batch_size == config.batch_size
+    assert run_config(same).batch_size == config.batch_size
 
 
 def test_what_was_whitened_stays(uninterrupted, tmp_path):
@@ -73,7 +74,7 @@ def test_killed_it_ends_with_the_same_bits(tmp_path, uninterrupted):
 
 
 def test_the_recipe_brings_its_own_network(tmp_path):
-    run = api.train(
+    run = convscope.train(
         out=tmp_path / "run",
         recipe="fast",
         data="digits",
@@ -82,11 +83,11 @@ def test_the_recipe_brings_its_own_network(tmp_path):
         test=False,
         progress=Progress(),
     )
-    config = api.run_config(run)
+    config = run_config(run)
     assert config.model == "fast-medium"
     assert not config.augment.flip  # digits do not look so
     # It is judged by the mean over views.
-    val = api.load("digits", progress=Progress()).val
+    val = convscope.load("digits", progress=Progress()).val
     both = load_classifier(run.weights("last"), config.tta).predict_on_batch(val.images)
     assert run.metrics["val"]["accuracy"] == np.mean(both.argmax(axis=1) == val.labels)
 
@@ -100,7 +101,7 @@ def test_a_network_that_cannot_be_whitened_is_refused_in_one_line(tmp_path):
 
 def aimed(out, **changes) -> Run:
     usual = {"out": out, "data": "digits", "progress": Progress()}
-    return api.train(**{**usual, **changes})
+    return convscope.train(**{**usual, **changes})
 
 
 @pytest.mark.slow
@@ -108,7 +109,7 @@ def test_it_keeps_to_the_minutes_given(tmp_path):
     start = time.monotonic()
     run = aimed(tmp_path / "run", minutes=0.75)
     took = time.monotonic() - start
-    config = api.run_config(run)
+    config = run_config(run)
     assert config.recipe == "fast"
     assert config.model in RECIPES.entry("fast").info["curves"]
     assert len(read_results(run.results_file)) == config.epochs > 3
@@ -132,7 +133,7 @@ def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkey
     assert len(rows) == 5
     assert run.state["epochs_changed"] == [{"after": 1, "to": 5}]
     # The run says what it came to, and the learning rate comes down all the same.
-    assert api.run_config(run).epochs == 5
+    assert run_config(run).epochs == 5
     rates = [row["learning_rate"] for row in rows]
     # After the last step, steps are counted on from the snapshot.
     assert rates[1] > 1.5 * rates[3] > 0
@@ -142,7 +143,7 @@ def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkey
 def test_measuring_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch):
     monkeypatch.setattr(Pace, "fitting", lambda self, done, current, lengths_of: current)
     planned = aimed(tmp_path / "run", minutes=0.1, model="fast-small")
-    again = api.train(config=planned.config_file, out=tmp_path / "again", progress=Progress())
+    again = convscope.train(config=planned.config_file, out=tmp_path / "again", progress=Progress())
     assert_same(again, planned)
 
 
@@ -157,10 +158,10 @@ def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, me
         asked.append(network.name.replace("_", "-"))
         return 0.5
 
-    monkeypatch.setattr(_planning, "_seconds_per_epoch", seconds)
-    dataset = api.load("digits", progress=Progress())
+    monkeypatch.setattr(plan, "_seconds_per_epoch", seconds)
+    dataset = convscope.load("digits", progress=Progress())
     config = resolve(RECIPES.get("fast")(), {"recipe": "fast", "model": "fast-medium"})
-    aim = _planning.Aim(minutes, None)
+    aim = plan.Aim(minutes, None)
     settled = aim.settle(config, dataset, Progress(), model=None)
     assert asked == measured
     assert settled.config.model == measured[-1]

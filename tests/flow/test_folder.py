@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from convscope import Progress, Run, api
+import convscope
+from convscope import Progress, Run
+from convscope.api.models import run_config
 from convscope.cli import main
 from convscope.errors import DataError
 from convscope.evaluation.calibration import at_temperature, read_temperature
@@ -69,7 +71,7 @@ def state_of(root: Path) -> list[tuple[str, int, int]]:
 
 
 def train(folder: Path, out: Path, **settings) -> Run:
-    return api.train(
+    return convscope.train(
         "cnn-functional",
         data=folder,
         precision="float32",
@@ -84,7 +86,7 @@ def assert_files_agree_with_the_table(run: Run, folder: Path) -> None:
     saved, _ = read_predictions(run.predictions_file)
     for part in ("val", "test"):
         files = [folder / str(name) for name in saved[part].ids]
-        found = list(api.predict(run, files, batch_size=7, progress=Progress()))
+        found = list(convscope.predict(run, files, batch_size=7, progress=Progress()))
         assert [result.path for result in found] == files
         probs = np.array([list(result.probs.values()) for result in found])
         wanted = at_temperature(saved[part].probs, read_temperature(run, "last"))
@@ -125,7 +127,7 @@ def test_it_learns_and_the_run_tells_the_whole_story(trained):
     assert metrics["test"]["accuracy"] > 0.7, "chance is a third"
     assert set(metrics["test"]["per_class"]) == set(CLASSES.values())
     assert run.state["input"] == {"height": 20, "width": 20, "channels": 3, "scaling": "unit"}
-    config = api.run_config(run)
+    config = run_config(run)
     assert config.data == "folder"
     assert config.data_path == str(folder.resolve())
     for picture in (run.samples_picture, run.curves_picture, run.confusion_picture):
@@ -140,7 +142,7 @@ def test_a_file_is_judged_as_in_the_run(trained):
 
 def test_the_whole_folder_in_one_go(trained):
     folder, run = trained
-    found = list(api.predict(run, [folder], progress=Progress()))
+    found = list(convscope.predict(run, [folder], progress=Progress()))
     assert len(found) == 120
     assert not any(".txt" in str(result.path) for result in found)
     right = sum(result.class_name == result.path.relative_to(folder).parts[0] for result in found)
@@ -151,11 +153,11 @@ def test_a_folder_that_moved(mine):
     folder, run = mine
     before, openings = run.metrics, run.state["test_openings"]
     new_place = folder.rename(folder.with_name("elsewhere"))
-    metrics = api.evaluate(run, data=new_place, fresh=True, progress=Progress())
+    metrics = convscope.evaluate(run, data=new_place, fresh=True, progress=Progress())
     assert metrics == before
     assert len(run.state["test_openings"]) == len(openings) + 1
     # What is saved needs no images.
-    assert api.evaluate(run, progress=Progress()) == before
+    assert convscope.evaluate(run, progress=Progress()) == before
 
 
 def test_a_folder_that_is_gone_is_named_and_nothing_is_logged(trained, tmp_path):
@@ -166,10 +168,10 @@ def test_a_folder_that_is_gone_is_named_and_nothing_is_logged(trained, tmp_path)
     run.config_file.write_text(text)
     before = run.state
     with pytest.raises(DataError, match="Fotos of.* is now with --data$") as caught:
-        api.evaluate(run, fresh=True, progress=Progress())
+        convscope.evaluate(run, fresh=True, progress=Progress())
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="nowhere"):
-        api.evaluate(run, fresh=True, data=tmp_path / "nowhere", progress=Progress())
+        convscope.evaluate(run, fresh=True, data=tmp_path / "nowhere", progress=Progress())
     assert run.state == before
 
 
@@ -196,7 +198,7 @@ def test_images_that_changed_are_not_judged(mine, change):
     before, metrics = run.state, run.metrics
     table = run.predictions_file.read_bytes()
     with pytest.raises(DataError, match="images are not those of the run") as caught:
-        api.evaluate(run, data=folder, fresh=True, progress=Progress())
+        convscope.evaluate(run, data=folder, fresh=True, progress=Progress())
     assert str(run.split_file) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert run.state == before, "no opening of the test set is logged"
@@ -233,7 +235,7 @@ def test_small_images_of_one_size_keep_it_and_grey_stays_grey(tmp_path):
     assert run.metrics["test"]["accuracy"] > 0.7
     assert_files_agree_with_the_table(run, tmp_path / "grey")
     # The number of the epoch is all that may change, and the folder is found again by itself.
-    longer = api.train(out=run.path, epochs=7, resume=True, progress=Progress())
+    longer = convscope.train(out=run.path, epochs=7, resume=True, progress=Progress())
     assert len(longer.results_file.read_text().splitlines()) == 1 + 7
 
 
@@ -268,5 +270,5 @@ def test_data_with_other_classes_is_not_judged(mine):
     shutil.rmtree(classes[0])
     before = run.state
     with pytest.raises(DataError, match=f"has {len(classes) - 1} classes and the run learnt"):
-        api.evaluate(run, data=folder, fresh=True, progress=Progress())
+        convscope.evaluate(run, data=folder, fresh=True, progress=Progress())
     assert run.state == before, "no opening of the test set is logged"

@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 from gpu import Trainer, settled
 
-from convscope import api
+import convscope
 from convscope.evaluation.predictions import load_model
 from convscope.progress import Progress
 
@@ -34,7 +34,7 @@ settings = {
     "precision": "float32",
 }
 own = {"split.val_fraction": 0.4}
-run = api.train(
+run = convscope.train(
     recipe="fast",
     seed=84,
     out=folder / "run",
@@ -43,7 +43,7 @@ run = api.train(
     progress=Progress(),
     **settings,
 )
-dataset = api.load("digits", split={"val_fraction": 0.4}, progress=Progress())
+dataset = convscope.load("digits", split={"val_fraction": 0.4}, progress=Progress())
 trainer = Trainer(settled({**settings, **own}), dataset)
 learnt, _ = trainer.run(84)
 kept = load_model(run.weights("last"))

@@ -11,9 +11,8 @@ import pytest
 from killing import at_rename, train_until_killed
 from PIL import Image
 
-from convscope import api
-from convscope.api import Ladder
-from convscope.api._rungs import plan_ladder
+import convscope
+from convscope.api.models import run_config
 from convscope.errors import ConfigError, DataError, RunError, TrainingError, UnknownNameError
 from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress
@@ -21,6 +20,8 @@ from convscope.recipe import Recipe, resolve
 from convscope.recipes import RECIPES
 from convscope.registry import Entry
 from convscope.run import Run
+from convscope.studies.ladder_plan import plan_ladder
+from convscope.studies.rungs import Ladder
 from convscope.training import heads
 
 # A backbone of five convolutions: what a ladder does is the same, and a rung takes a second or two.
@@ -104,7 +105,7 @@ def climbed(killed) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         # One head to choose from: most of the time would go into trying the others.
         patch.setattr(heads, "CANDIDATES", heads.CANDIDATES[:1])
-        ladder = api.ladder(out=killed, progress=listening, after_rung=seen.append, **CLIMB)
+        ladder = convscope.ladder(out=killed, progress=listening, after_rung=seen.append, **CLIMB)
     return {"before": before, "ladder": ladder, "said": listening.lines, "seen": seen}
 
 
@@ -167,7 +168,7 @@ def test_a_rung_that_fails_is_told_and_the_others_go_on(climbed):
 
 def test_each_rung_is_its_recipe_with_what_is_not_mended_yet(climbed):
     ladder: Ladder = climbed["ladder"]
-    configs = [api.run_config(Run(ladder.path / rung.run)) for rung in ladder.rungs]
+    configs = [run_config(Run(ladder.path / rung.run)) for rung in ladder.rungs]
     assert [config.image_size for config in configs] == [32, 32, 48, 48, 48, 48]
     assert [config.backbone.scaling for config in configs] == ["unit", *["own"] * 5]
     assert [config.head.standardise for config in configs] == [False] * 3 + [True] * 3
@@ -229,7 +230,7 @@ def test_gains_costs_and_files_agree(climbed):
 def test_a_finished_ladder_is_only_read(climbed):
     ladder: Ladder = climbed["ladder"]
     listening = Listening()
-    again = api.ladder(out=ladder.path, progress=listening, **CLIMB)
+    again = convscope.ladder(out=ladder.path, progress=listening, **CLIMB)
     assert again == ladder
     assert [line for line in listening.lines if "Rung" in line] == []
     assert len(Run(ladder.path / ladder.rungs[0].run).state["test_openings"]) == 1
@@ -248,7 +249,7 @@ def test_another_ladder_is_not_continued(climbed, change, message):
     ladder: Ladder = climbed["ladder"]
     before = ladder.state_file.read_bytes()
     with pytest.raises(RunError, match=message):
-        api.ladder(out=ladder.path, progress=Progress(), **{**CLIMB, **change})
+        convscope.ladder(out=ladder.path, progress=Progress(), **{**CLIMB, **change})
     assert ladder.state_file.read_bytes() == before
 
 
@@ -257,14 +258,14 @@ def test_a_recipe_that_has_changed_is_noticed(climbed, monkeypatch):
     other = entry.value().model_copy(update={"batch_size": 7})
     monkeypatch.setitem(RECIPES._entries, "probe", type(entry)("probe", lambda: other, entry.info))
     with pytest.raises(RunError, match="the recipe of its rung 'better head' was another"):
-        api.ladder(out=climbed["ladder"].path, progress=Progress(), **CLIMB)
+        convscope.ladder(out=climbed["ladder"].path, progress=Progress(), **CLIMB)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1}', '{"format": 2}'])
 def test_a_damaged_ladder_is_refused(tmp_path, content):
     (tmp_path / "ladder.json").write_text(content)
     with pytest.raises(RunError, match=r"ladder.json (is damaged|was written by another version)"):
-        api.ladder(out=tmp_path, progress=Progress(), **CLIMB)
+        convscope.ladder(out=tmp_path, progress=Progress(), **CLIMB)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,7 @@ def test_a_damaged_ladder_is_refused(tmp_path, content):
 )
 def test_a_mistake_makes_no_folder(tmp_path, change, error, message):
     with pytest.raises((error, ConfigError), match=message):
-        api.ladder(out=tmp_path / "out", progress=Progress(), **{**CLIMB, **change})
+        convscope.ladder(out=tmp_path / "out", progress=Progress(), **{**CLIMB, **change})
     assert not (tmp_path / "out").exists()
 
 
@@ -300,13 +301,13 @@ def test_where_no_rung_can_be_trained_that_is_an_error(tmp_path, monkeypatch):
     change = {"data": tmp_path / "photos"}
     out = tmp_path / "out"
     with pytest.raises(TrainingError, match="no rung could be trained: tiny cannot be built"):
-        api.ladder(out=out, progress=Progress(), **{**CLIMB, **change})
+        convscope.ladder(out=out, progress=Progress(), **{**CLIMB, **change})
     assert not (out / "rungs").exists()
     # It is tried anew, not read from the record.
     listening = Listening()
     with pytest.raises(TrainingError, match="no rung could be trained"):
-        api.ladder(out=out, progress=listening, **{**CLIMB, **change})
+        convscope.ladder(out=out, progress=listening, **{**CLIMB, **change})
     assert any(line.startswith("Rung 1 failed") for line in listening.lines)
     (out / "ladder.json").unlink()
     with pytest.raises(RunError, match="is not empty and holds no ladder"):
-        api.ladder(out=out, progress=Progress(), **CLIMB)
+        convscope.ladder(out=out, progress=Progress(), **CLIMB)

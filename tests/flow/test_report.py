@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from convscope import api
+import convscope
 from convscope.errors import RunError
 from convscope.progress import Progress
-from convscope.report.comparison import Arm, Comparison, Trial, pairs_of
-from convscope.report.comparison_page import comparison_page
-from convscope.report.ladder import ladder_page
 from convscope.report.page import TEMPLATES, write_page
-from convscope.report.rungs import Ladder, Rung
 from convscope.run import Run
+from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
+from convscope.studies.comparison_page import comparison_page
+from convscope.studies.ladder_page import ladder_page
+from convscope.studies.rungs import Ladder, Rung
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
@@ -25,7 +25,7 @@ browser_path = next((found for name in BROWSERS if (found := shutil.which(name))
 def reported(digits_run, tmp_path_factory) -> Run:
     out = tmp_path_factory.mktemp("reported") / "run"
     shutil.copytree(digits_run, out)
-    page = api.report(out, progress=Progress())
+    page = convscope.report(out, progress=Progress())
     assert page == out / "report.html"
     return Run(out)
 
@@ -105,7 +105,7 @@ def test_a_run_that_was_not_judged_has_no_page_yet(digits_run, tmp_path):
     shutil.copytree(digits_run, tmp_path / "run")
     (tmp_path / "run/metrics.json").unlink()
     with pytest.raises(RunError, match="has no metrics yet; run: convscope evaluate"):
-        api.report(tmp_path / "run", progress=Progress())
+        convscope.report(tmp_path / "run", progress=Progress())
     assert not (tmp_path / "run/report.html").exists()
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from killing import assert_same, at_rename, start, train_until_killed, weights
 
-from convscope import api
+import convscope
+from convscope.api.models import run_config
 from convscope.errors import ConfigError, DataError, RunError
 from convscope.progress import Progress
 from convscope.run import Run
@@ -27,7 +28,7 @@ TRAIN = {
 
 
 def train(out: Path, **changes) -> Run:
-    return api.train(out=out, progress=Progress(), **{**TRAIN, **changes})
+    return convscope.train(out=out, progress=Progress(), **{**TRAIN, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_ctrl_c_and_a_larger_number_of_epochs(tmp_path, uninterrupted):
     grown = train(out, epochs=EPOCHS + 2, resume=True)
     assert len(read_results(grown.results_file)) == EPOCHS + 2
     assert_same(grown, longer)
-    assert api.run_config(grown) == api.run_config(longer)
+    assert run_config(grown) == run_config(longer)
     assert len(grown.state["test_openings"]) == 2
 
 
@@ -108,7 +109,7 @@ def test_a_full_disk_stops_the_run_and_resume_goes_on(tmp_path, uninterrupted):
     # A limit on the size of files, raised once the run is under way, is the full disk that needs
     # no rights: the snapshot (7 MB with the optimiser's state) does not fit, the rest does.
     patch = """
-        import resource, convscope.api as api_module
+        import resource
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         import convscope.training.snapshot as snapshot
         savez, seen = snapshot.np.savez, []
@@ -134,7 +135,9 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path, uninterrupted):
 
 
 def test_config_alone_reproduces_the_run(tmp_path, uninterrupted):
-    run = api.train(config=uninterrupted.config_file, out=tmp_path / "run", progress=Progress())
+    run = convscope.train(
+        config=uninterrupted.config_file, out=tmp_path / "run", progress=Progress()
+    )
     assert_same(run, uninterrupted)
 
 

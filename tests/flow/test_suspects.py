@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope import api
+import convscope
 from convscope.errors import ConfigError, DataError, RunError
 from convscope.progress import Progress
+from convscope.studies.suspects import Suspicions
 
 OPTIONS = {
     "folds": 3,
@@ -23,7 +24,7 @@ OPTIONS = {
 def mislabelled(tmp_path_factory) -> tuple[Path, set[str]]:
     """Digits in a folder, 40 of them under a wrong name."""
     folder, rng = tmp_path_factory.mktemp("digits") / "digits", np.random.default_rng(2)
-    dataset = api.load("digits", progress=Progress())
+    dataset = convscope.load("digits", progress=Progress())
     wrong = set(rng.choice(len(dataset.train), 40, replace=False).tolist())
     names = set()
     for index, (image, label) in enumerate(
@@ -39,10 +40,10 @@ def mislabelled(tmp_path_factory) -> tuple[Path, set[str]]:
 
 
 @pytest.fixture(scope="module")
-def searched(mislabelled, tmp_path_factory) -> tuple[api.Suspicions, set[str], Path]:
+def searched(mislabelled, tmp_path_factory) -> tuple[Suspicions, set[str], Path]:
     folder, wrong = mislabelled
     out = tmp_path_factory.mktemp("search") / "suspects"
-    return api.suspects(folder, out=out, **OPTIONS), wrong, folder
+    return convscope.suspects(folder, out=out, **OPTIONS), wrong, folder
 
 
 def test_most_wrong_labels_are_found_and_few_right_ones_doubted(searched):
@@ -62,7 +63,7 @@ def test_most_wrong_labels_are_found_and_few_right_ones_doubted(searched):
 def test_again_nothing_is_trained_and_the_same_is_found(searched):
     found, _, folder = searched
     before = [path.stat().st_mtime_ns for path in sorted(found.path.glob("folds/*/weights/*"))]
-    again = api.suspects(folder, out=found.path, **OPTIONS)
+    again = convscope.suspects(folder, out=found.path, **OPTIONS)
     assert again == found
     after = [path.stat().st_mtime_ns for path in sorted(found.path.glob("folds/*/weights/*"))]
     assert after == before
@@ -71,12 +72,12 @@ def test_again_nothing_is_trained_and_the_same_is_found(searched):
 def test_what_cannot_be_is_refused(searched, mislabelled, tmp_path):
     found, _, folder = searched
     with pytest.raises(RunError, match="holds a search for wrong labels with config"):
-        api.suspects(folder, out=found.path, **{**OPTIONS, "folds": 4})
+        convscope.suspects(folder, out=found.path, **{**OPTIONS, "folds": 4})
     with pytest.raises(ConfigError, match=r"split\.fold.*not for --set"):
-        api.suspects(folder, **{**OPTIONS, "settings": {"split.fold": 1}})
+        convscope.suspects(folder, **{**OPTIONS, "settings": {"split.fold": 1}})
     shutil.copytree(folder / "1", tmp_path / "parts/train/1")
     shutil.copytree(folder / "2", tmp_path / "parts/train/2")
     shutil.copytree(folder / "1", tmp_path / "parts/val/1")
     shutil.copytree(folder / "2", tmp_path / "parts/val/2")
     with pytest.raises(DataError, match="validation images of its own"):
-        api.suspects(tmp_path / "parts", out=tmp_path / "out", **OPTIONS)
+        convscope.suspects(tmp_path / "parts", out=tmp_path / "out", **OPTIONS)

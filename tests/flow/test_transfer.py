@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from killing import assert_same, train_until_killed
 
-from convscope import api
+import convscope
+from convscope.api.models import run_config
 from convscope.errors import ConfigError, RunError
 from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress
@@ -73,7 +74,7 @@ def trained_weights(shared):
 
 
 def train(out: Path, settings=PROBE, **changes) -> Run:
-    return api.train(out=out, progress=Progress(), **{**settings, **changes})
+    return convscope.train(out=out, progress=Progress(), **{**settings, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def cached(shape) -> list[np.ndarray]:
 
 def test_the_saved_model_answers_as_its_head_on_cached_features(probe):
     model = keras.saving.load_model(probe.weights("last"))
-    val = api.load("digits", progress=Progress()).val
+    val = convscope.load("digits", progress=Progress()).val
     whole = model.predict(val.images, verbose=0)
     head = head_of(model)
     heads_say = [head.predict(array, verbose=0) for array in cached((len(val), 1280))]
@@ -198,7 +199,7 @@ def test_the_saved_model_of_a_finetuned_run_is_what_was_judged(finetuned):
     rows = read_results(finetuned.results_file)
     assert [row["phase"] for row in rows] == ["head"] * 2 + ["after block_16_project_BN"] * 2
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
-    val = api.load("digits", progress=Progress()).val
+    val = convscope.load("digits", progress=Progress()).val
     model = keras.saving.load_model(finetuned.weights("last"))
     whole = model.predict(val.images, verbose=0)
     right = (whole.argmax(axis=1) == val.labels).mean()
@@ -300,13 +301,13 @@ def test_weights_that_changed_since_the_run_began_are_refused(tmp_path):
     run = train(tmp_path / "run", weights=file, epochs=1)
     assert run.state["weights"]["path"] == str(file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert api.run_config(run).weights_sha256 == digest
+    assert run_config(run).weights_sha256 == digest
     # The trunk in the saved model is the one in the file.
     for mine, theirs in zip(trunk_of(run), trunk.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     moved = file.rename(tmp_path / "elsewhere.weights.h5")
     train(run.path, weights=moved, epochs=2, resume=True)
-    assert api.run_config(run).weights == str(moved)
+    assert run_config(run).weights == str(moved)
     file = moved
     with h5py.File(file, "r+") as content:
         groups = []
@@ -321,12 +322,12 @@ def test_weights_that_changed_since_the_run_began_are_refused(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(run.config_file.read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(RunError, match=changed):
-        api.train(config=config, out=tmp_path / "again", progress=Progress())
+        convscope.train(config=config, out=tmp_path / "again", progress=Progress())
     assert not (tmp_path / "again").exists()
-    other = api.train(
+    other = convscope.train(
         config=config, weights=file, epochs=1, out=tmp_path / "other", progress=Progress()
     )
-    assert api.run_config(other).weights_sha256 != digest
+    assert run_config(other).weights_sha256 != digest
 
 
 def trunk_of(run: Run) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ from convscope.recipe import RunConfig, SplitSettings
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
-    from convscope.datasets._findings import CheckReport
+    from convscope.datasets.checks.findings import CheckReport
 
 
 def load(
@@ -66,7 +66,7 @@ def check(
         UnknownNameError: If `data` is neither a registered name nor a folder.
         DataError: If the folder is missing or has no folders of classes.
     """
-    from convscope.datasets.check import check_dataset, check_folder
+    from convscope.datasets.checks.check import check_dataset, check_folder
 
     progress = progress or console_progress()
     _, folder = _name_data(data)

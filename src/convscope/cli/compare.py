@@ -21,7 +21,7 @@ from convscope.cli._stopping import repeatable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from convscope.api import Comparison
+    from convscope.studies.comparison import Comparison
 
 
 def compare(
@@ -90,7 +90,7 @@ def compare(
         # runs that you have
         convscope compare runs/first runs/second
     """
-    from convscope import api
+    import convscope
     from convscope.cli._tables import console
     from convscope.errors import ConfigError
 
@@ -100,7 +100,7 @@ def compare(
             raise ConfigError(
                 "say what to compare: --models A,B, --recipes A,B, --vary KEY=A,B, or runs"
             )
-        done = api.compare_runs(what, out=out, data_dir=data_dir)
+        done = convscope.compare_runs(what, out=out, data_dir=data_dir)
     else:
         if len(what) > 1:
             raise ConfigError(
@@ -111,7 +111,7 @@ def compare(
         if not numbers:
             raise ConfigError("--seeds: say how many, or which, such as 1,2,3")
         with repeatable():
-            done = api.compare(
+            done = convscope.compare(
                 read_names(models) if models else ["cnn-sequential"],
                 data=what[0] if what else "cifar10",
                 recipes=read_names(recipes) if recipes else None,

@@ -36,13 +36,13 @@ def show(
     """
     import numpy as np
 
-    from convscope import api
+    import convscope
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
     from convscope.datasets.samples import sample_images
     from convscope.report.figures import draw_samples
 
     picture = out or _default_place(data, "-samples.png")
-    dataset = api.load(data, data_dir=data_dir, image_size=image_size)
+    dataset = convscope.load(data, data_dir=data_dir, image_size=image_size)
     draw_samples(*sample_images(dataset), picture)
 
     parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
@@ -84,12 +84,12 @@ def check(
 
     Nothing is changed. The exit code is 1 if there is an error among the findings.
     """
-    from convscope import api
+    import convscope
     from convscope.cli._tables import TEXT, console, print_table
     from convscope.storage import write_text
 
     target = None if json else out or _default_place(data, "-check.json")
-    report = api.check(data, data_dir=data_dir)
+    report = convscope.check(data, data_dir=data_dir)
     if target is None:
         typer.echo(report.to_json(), nl=False)
     else:
@@ -145,11 +145,11 @@ def suspects(
         convscope data suspects photos/ --set image_size=64
         convscope data suspects photos/ --model mobilenet_v2
     """
-    from convscope import api
+    import convscope
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
 
     with repeatable():
-        found = api.suspects(
+        found = convscope.suspects(
             data,
             model=model,
             recipe=recipe,

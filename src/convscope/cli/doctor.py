@@ -10,7 +10,7 @@ import typer
 from convscope.cli._options import DataDir, Json
 
 if TYPE_CHECKING:
-    from convscope.api import Diagnosis
+    from convscope.diagnosis import Diagnosis
 
 
 def doctor(
@@ -43,9 +43,9 @@ def doctor(
         convscope train --data digits --epochs 3 --out runs/first
         convscope doctor runs/first
     """
-    from convscope import api
+    import convscope
 
-    found = api.doctor(what, try_rates=range_test, data_dir=data_dir)
+    found = convscope.doctor(what, try_rates=range_test, data_dir=data_dir)
     if json:
         typer.echo(json_format.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
         return

@@ -26,12 +26,12 @@ def evaluate(
     Predictions are made once and saved as predictions.parquet; metrics.json and the pictures are
     derived from them. Running the model on the test images is logged in run.json.
     """
-    from convscope import api
+    import convscope
     from convscope.cli._summary import print_classes, print_summary
     from convscope.run import Run
 
     opened = Run.open(run)
-    metrics = api.evaluate(
+    metrics = convscope.evaluate(
         opened, weights=weights, fresh=fresh, batch_size=batch_size, data=data, data_dir=data_dir
     )
     if json:

@@ -38,11 +38,13 @@ def explain(
 
     A file that cannot be read is reported and skipped; the exit code is then 1.
     """
-    from convscope import api
+    import convscope
     from convscope.cli._tables import NUMBER, TEXT, print_table
     from convscope.types import UnreadableImage
 
-    found = api.explain(run, images, class_name=class_name, layer=layer, weights=weights, out=out)
+    found = convscope.explain(
+        run, images, class_name=class_name, layer=layer, weights=weights, out=out
+    )
     print_table(
         [("image", TEXT), ("answer", TEXT), ("sure", NUMBER), ("page", TEXT)],
         (

@@ -54,12 +54,12 @@ def gallery(
         convscope gallery runs/seen
         convscope gallery runs/seen --split test --true 8
     """
-    from convscope import api
+    import convscope
     from convscope.cli._tables import NUMBER, TEXT, print_table
     from convscope.run import Run
 
     opened = Run.open(run)
-    seen = api.gallery(
+    seen = convscope.gallery(
         opened,
         of.value,
         split=split.value,

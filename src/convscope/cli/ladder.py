@@ -19,8 +19,7 @@ from convscope.cli._options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from convscope.api import Ladder
-    from convscope.report.rungs import Rung
+    from convscope.studies.rungs import Ladder, Rung
 
 
 def ladder(
@@ -57,11 +56,11 @@ def ladder(
         # a quick look, on data of your own
         convscope ladder resnet50_v2 --data photos/ --sizes 96 --epochs 2
     """
-    from convscope import api
+    import convscope
     from convscope.cli._tables import console
 
     try:
-        done = api.ladder(
+        done = convscope.ladder(
             model,
             data=data,
             seed=seed,

@@ -88,7 +88,7 @@ def show(
         # the same under a head with a hidden layer
         convscope models show resnet50_v2 --recipe finetune --set "head.hidden=[128]"
     """
-    from convscope import api
+    import convscope
     from convscope.cli import _model_sheet
     from convscope.cli._tables import console
     from convscope.errors import ConfigError
@@ -105,7 +105,7 @@ def show(
     if cut is not None:
         given["backbone.cut"] = cut
     picture = out or Path(f"{name}.png")
-    sheet = api.describe(
+    sheet = convscope.describe(
         name,
         recipe=recipe,
         channels=channels,

@@ -39,10 +39,10 @@ def predict(
 
     A file that cannot be read is reported and skipped; the exit code is then 1.
     """
-    from convscope import api
+    import convscope
     from convscope.types import UnreadableImage
 
-    results = api.predict(run, images, weights=weights, batch_size=batch_size)
+    results = convscope.predict(run, images, weights=weights, batch_size=batch_size)
     read: list[ImagePrediction] = []
     unreadable: list[UnreadableImage] = []
     table = None

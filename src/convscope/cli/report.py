@@ -17,10 +17,10 @@ def report(run: RunArgument, data_dir: DataDir = None) -> None:
         convscope train --data digits --epochs 3 --out runs/told
         convscope report runs/told
     """
-    from convscope import api
+    import convscope
     from convscope.run import Run
 
     opened = Run.open(run)
-    page = api.report(opened, data_dir=data_dir)
+    page = convscope.report(opened, data_dir=data_dir)
     typer.echo(f"page  {page}")
     typer.echo(f"card  {opened.card_file}")

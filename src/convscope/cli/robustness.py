@@ -32,13 +32,13 @@ def robustness(
         convscope train --data digits --epochs 3 --out runs/borne
         convscope robustness runs/borne --severities 1,5
     """
-    from convscope import api
+    import convscope
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
     from convscope.run import Run
 
     opened = Run.open(run)
     levels = read_numbers(severities, "--severities", "numbers with commas")
-    found = api.robustness(
+    found = convscope.robustness(
         opened,
         corruptions=read_names(corruptions) if corruptions else None,
         severities=levels,

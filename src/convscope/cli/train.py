@@ -103,7 +103,7 @@ def train(
         # go on with a run, and longer
         convscope train --resume runs/NAME --epochs 30
     """
-    from convscope import api
+    import convscope
     from convscope.cli._summary import print_summary
     from convscope.errors import ConfigError
     from convscope.run import Run
@@ -117,7 +117,7 @@ def train(
         # A script that is started again after a reboot need not know whether it got this far.
         resume = False
     try:
-        done = api.train(
+        done = convscope.train(
             model,
             data=data,
             recipe=recipe,

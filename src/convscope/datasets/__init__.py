@@ -28,7 +28,10 @@ class DataRequest:
     progress: Progress = field(default_factory=Progress)
 
 
-DATASETS: Registry[Callable[[DataRequest], Dataset]] = Registry("dataset", "convscope.datasets")
+# The folders below hold how sets are fetched, read and checked: none registers one.
+DATASETS: Registry[Callable[[DataRequest], Dataset]] = Registry(
+    "dataset", "convscope.datasets", nested=False
+)
 
 
 def settings_of(name: str) -> dict[str, Any]:

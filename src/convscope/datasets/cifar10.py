@@ -8,11 +8,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from convscope.datasets import DATASETS, DataRequest
-from convscope.datasets._cifar_files import SIDE, BatchFiles, parse_binary, parse_pickled
-from convscope.datasets._collection import Collection, Parts, reading
-from convscope.datasets._http import HttpSource
-from convscope.datasets._npm import NpmSource
-from convscope.datasets.acquire import acquire
+from convscope.datasets.published.acquire import acquire
+from convscope.datasets.published.cifar_files import SIDE, BatchFiles, parse_binary, parse_pickled
+from convscope.datasets.published.collection import Collection, Parts, reading
+from convscope.datasets.published.http import HttpSource
+from convscope.datasets.published.npm import NpmSource
 from convscope.errors import IntegrityError
 from convscope.progress import Progress
 from convscope.types import Dataset, UInt8Array

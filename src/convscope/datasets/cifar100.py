@@ -1,10 +1,10 @@
 """CIFAR-100: 60,000 colour photographs of a hundred kinds of things, 32 pixels wide."""
 
 from convscope.datasets import DATASETS, DataRequest
-from convscope.datasets._cifar_files import SIDE, BatchFiles, parse_pickled
-from convscope.datasets._collection import Collection
-from convscope.datasets._http import HttpSource
-from convscope.datasets.acquire import acquire
+from convscope.datasets.published.acquire import acquire
+from convscope.datasets.published.cifar_files import SIDE, BatchFiles, parse_pickled
+from convscope.datasets.published.collection import Collection
+from convscope.datasets.published.http import HttpSource
 from convscope.types import Dataset
 
 _ARCHIVE, _ARCHIVE_MD5 = "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"

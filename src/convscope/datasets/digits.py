@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from convscope.datasets import DATASETS, DataRequest
-from convscope.datasets.acquire import image_ids
+from convscope.datasets.published.acquire import image_ids
 from convscope.errors import MissingExtraError
 from convscope.types import Dataset, Split, UInt8Array
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from convscope.datasets import DATASETS, DataRequest
-from convscope.datasets._collection import Collection
-from convscope.datasets._http import HttpSource
-from convscope.datasets._idx_files import digest_idx, gz_md5, idx_form, read_idx_folder
-from convscope.datasets.acquire import acquire
+from convscope.datasets.published.acquire import acquire
+from convscope.datasets.published.collection import Collection
+from convscope.datasets.published.http import HttpSource
+from convscope.datasets.published.idx_files import digest_idx, gz_md5, idx_form, read_idx_folder
 from convscope.types import Dataset
 
 _MD5 = gz_md5(

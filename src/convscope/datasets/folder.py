@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from convscope.datasets import DATASETS, DataRequest
-from convscope.datasets._layout import Layout, read_layout
-from convscope.datasets._scan import FileFacts, scan_files
-from convscope.datasets._wording import counted, printable, quoted, spell_size
-from convscope.datasets.pack import Pack, pack_images
+from convscope.datasets.folders.layout import Layout, read_layout
+from convscope.datasets.folders.pack import Pack, pack_images
+from convscope.datasets.folders.scan import FileFacts, scan_files
 from convscope.errors import DataError
 from convscope.types import Dataset, SealedSplit, Split
+from convscope.wording import counted, printable, quoted, spell_size
 
 DEFAULT_SIZE = 64
 """Side in pixels to which images are squashed if they are large or of many sizes."""

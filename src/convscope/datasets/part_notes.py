@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from convscope.datasets._wording import counted, printable, quoted
 from convscope.types import Dataset, SealedSplit, Split
+from convscope.wording import counted, printable, quoted
 
 _PLACES = {"train": "training", "val": "validation", "test": "test"}
 

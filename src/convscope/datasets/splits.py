@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from convscope.datasets._wording import counted, printable
 from convscope.datasets.draw import Places, Pool, fold, hold_out
 from convscope.datasets.part_notes import part_notes
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
 from convscope.types import Dataset, SealedSplit, Split
+from convscope.wording import counted, printable
 
 COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
 

@@ -12,7 +12,7 @@ from convscope.errors import ConvscopeError
 from convscope.registry import Registry
 
 if TYPE_CHECKING:
-    from convscope.diagnosis._case import Case
+    from convscope.diagnosis.case import Case
 
 Sureness = Literal["certain", "likely", "possible", "note"]
 

@@ -1,7 +1,7 @@
 """Probabilities that do not mean what they say."""
 
 from convscope.diagnosis import TRAPS, Finding, Remedy
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 from convscope.evaluation.calibration import (
     at_temperature,
     expected_calibration_error,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from convscope.diagnosis import TRAPS, Finding
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 
 _N_IMAGES = 256
 _SHARE = 0.5

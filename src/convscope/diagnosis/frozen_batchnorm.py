@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from convscope.diagnosis import TRAPS, Finding, Unknown
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 
 
 @TRAPS.register("frozen-batchnorm")

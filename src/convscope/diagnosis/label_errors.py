@@ -3,7 +3,7 @@
 import numpy as np
 
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 from convscope.evaluation.suspects import suspect_labels
 
 _GOOD = 0.8

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from convscope.datasets.check import check_dataset
+from convscope.datasets.checks.check import check_dataset
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 from convscope.progress import Progress
 from convscope.types import BoolArray
 

@@ -5,7 +5,7 @@ import math
 from typing import TYPE_CHECKING
 
 from convscope.diagnosis import TRAPS, Finding, Unknown
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 
 if TYPE_CHECKING:
     from convscope.training.range_test import RangeTest

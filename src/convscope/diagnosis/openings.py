@@ -1,7 +1,7 @@
 """A test set that was looked at again and again."""
 
 from convscope.diagnosis import TRAPS, Finding, Remedy
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 
 
 @TRAPS.register("test-openings")

@@ -5,7 +5,7 @@ from typing import Any
 
 from convscope.datasets import settings_of
 from convscope.diagnosis import TRAPS, Finding
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 
 _RISE = 1.1
 """The validation loss at the end, over its least: more than chance makes from epoch to epoch."""

@@ -1,7 +1,7 @@
 """Pixels that are scaled otherwise than those that a backbone learnt from."""
 
 from convscope.diagnosis import TRAPS, Finding
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 from convscope.models.preprocessing import RANGES
 
 

@@ -3,7 +3,7 @@
 import contextlib
 
 from convscope.diagnosis import TRAPS, Finding, Remedy
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 from convscope.errors import ConvscopeError
 from convscope.evaluation.predictions import read_predictions
 from convscope.evaluation.statistics import difference

@@ -3,7 +3,7 @@
 from typing import Any
 
 from convscope.diagnosis import TRAPS, Finding
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 from convscope.models.backbones import SIZES, Backbone
 
 _ENOUGH = 160

@@ -4,7 +4,7 @@ import math
 import statistics
 
 from convscope.diagnosis import TRAPS, Finding, Remedy
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 
 _FALL, _GAIN = 0.03, 0.01
 """Of validation loss (a share of it) and accuracy, from a quarter of the epochs to the next."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from convscope.diagnosis import TRAPS, Finding, Remedy
-from convscope.diagnosis._case import Case
+from convscope.diagnosis.case import Case
 
 _SURE = 1e-3
 _POINTS = 0.01

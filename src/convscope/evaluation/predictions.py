@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscope.datasets.decode import decode_image
+from convscope.classifier.views import Classifier, MeanOverViews
 from convscope.errors import ImageError, RunError
 from convscope.evaluation.calibration import at_temperature
-from convscope.evaluation.views import Classifier, MeanOverViews
+from convscope.images.decode import decode_image
 from convscope.models.saving import load_portable
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, TtaSettings

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convscope.datasets._http import download
+from convscope.download import download
 from convscope.errors import DataError, DownloadError, IntegrityError
 from convscope.models._weights_file import check_fits, is_whole
 from convscope.models.backbones import BACKBONES, Backbone

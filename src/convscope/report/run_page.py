@@ -20,7 +20,6 @@ from convscope.report.figures import (
     new_figure,
     plain_axes,
 )
-from convscope.report.ladder import duration
 from convscope.report.page import (
     Block,
     Command,
@@ -33,6 +32,7 @@ from convscope.report.page import (
     svg_picture,
 )
 from convscope.types import Predictions
+from convscope.wording import duration
 
 _ASKED = (0.95, 0.99)
 """Accuracies for which it is told how many images can be answered."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from convscope import api
-from convscope.report.rungs import Ladder, Rung
+import convscope
+from convscope.studies.rungs import Ladder, Rung
 
 RUNGS = (
     *(
@@ -39,7 +39,7 @@ def test_options_reach_the_verb_and_the_table_is_printed(cli, monkeypatch):
         options["after_rung"](DONE)
         return DONE
 
-    monkeypatch.setattr(api, "ladder", ladder)
+    monkeypatch.setattr(convscope, "ladder", ladder)
     done = cli(
         *("ladder", "mobilenet_v2", "--data", "digits", "--sizes", "64,128", "--seed", 2),
         *("--set", "optimizer.momentum=0.5", "--epochs", 3),
@@ -79,7 +79,7 @@ def test_ctrl_c_says_how_to_go_on(cli, monkeypatch):
     def stopped(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "ladder", stopped)
+    monkeypatch.setattr(convscope, "ladder", stopped)
     done = cli("ladder", "vgg16", "--set", "batch_size=64", "--out", "my ladder", "--epochs", 2)
     assert done.code == 130
     assert done.out == ""

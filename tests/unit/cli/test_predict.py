@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from convscope import api
+import convscope
 from convscope.progress import Progress
 
 
@@ -17,7 +17,7 @@ from convscope.progress import Progress
 def digit_files(tmp_path_factory) -> Path:
     """Twelve test images of the digits as PNG files called LABEL-NUMBER.png, two folders deep."""
     root = tmp_path_factory.mktemp("images") / "digits as files"
-    test = api.load("digits", progress=Progress()).test
+    test = convscope.load("digits", progress=Progress()).test
     assert test is not None
     opened = test.open(lambda _: None)
     for index in range(12):

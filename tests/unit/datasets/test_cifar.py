@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from convscope.datasets import DATASETS, DataRequest, cifar10, cifar100
-from convscope.datasets._collection import Collection, digest_bytes
-from convscope.datasets._unpickle import unpickle_batch
+from convscope.datasets.published._unpickle import unpickle_batch
+from convscope.datasets.published.collection import Collection, digest_bytes
 from convscope.errors import DownloadError, IntegrityError
 from convscope.progress import Progress
 

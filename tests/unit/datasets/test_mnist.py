@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from convscope.datasets import DataRequest, fashion_mnist, mnist
-from convscope.datasets._collection import Collection
-from convscope.datasets._http import HttpSource
-from convscope.datasets._idx_files import FILES, digest_idx, read_idx, read_idx_folder
+from convscope.datasets.published.collection import Collection
+from convscope.datasets.published.http import HttpSource
+from convscope.datasets.published.idx_files import FILES, digest_idx, read_idx, read_idx_folder
 from convscope.errors import DownloadError, IntegrityError
 
 N_TRAIN, N_TEST = 30, 10

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from convscope import api
+import convscope
 from convscope.datasets import DATASETS
 from convscope.datasets.splits import COLUMNS, divide, verify_split, write_split
 from convscope.errors import DataError
@@ -227,9 +227,9 @@ def test_awkward_names_survive_the_table(tmp_path):
 
 
 def test_load_divides_by_the_datasets_own_settings_unless_told_otherwise(monkeypatch):
-    plain = api.load("digits")
+    plain = convscope.load("digits")
     assert (len(plain.train), len(plain.val), len(plain.test)) == (1149, 288, 360)
-    half = api.load("digits", split={"val_fraction": 0.5})
+    half = convscope.load("digits", split={"val_fraction": 0.5})
     assert (len(half.train), len(half.val), len(half.test)) == (718, 719, 360)
     assert half.test.ids.tolist() == plain.test.ids.tolist()
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from convscope import api
+import convscope
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from convscope.progress import Progress
@@ -56,7 +56,7 @@ def test_a_run_is_judged_on_them_and_the_test_images_stay_sealed(digits_run, tmp
     shutil.copytree(digits_run, tmp_path / "run")
     run = Run(tmp_path / "run")
     options = {"corruptions": ["contrast", "jpeg"], "severities": [1, 5], "progress": Progress()}
-    found = api.robustness(run, n_images=200, **options)
+    found = convscope.robustness(run, n_images=200, **options)
     assert found.n_images == 200
     assert found.accuracy["contrast"][1] < found.clean
     assert list(found.accuracy) == ["contrast", "jpeg"]
@@ -64,9 +64,9 @@ def test_a_run_is_judged_on_them_and_the_test_images_stay_sealed(digits_run, tmp
     assert json.loads(run.robustness_file.read_text())["clean"] == found.clean
     assert run.robustness_picture.exists()
     assert len(run.state["test_openings"]) == 1
-    api.robustness(run, split="test", n_images=50, **options)
+    convscope.robustness(run, split="test", n_images=50, **options)
     assert run.state["test_openings"][-1]["by"] == "robustness"
     with pytest.raises(UnknownNameError, match="unknown corruption 'jpg'; did you mean 'jpeg'"):
-        api.robustness(run, corruptions=["jpg"], progress=Progress())
+        convscope.robustness(run, corruptions=["jpg"], progress=Progress())
     with pytest.raises(ConfigError, match="severity 6"):
-        api.robustness(run, severities=[6], progress=Progress())
+        convscope.robustness(run, severities=[6], progress=Progress())

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from convscope import api, backend
+import convscope
+from convscope import backend
 from convscope.errors import TrainingError
 from convscope.models import MODELS
 from convscope.progress import Progress
@@ -26,7 +27,7 @@ def set_up():
 
 @pytest.fixture(scope="module")
 def data():
-    return api.load("digits", progress=Progress())
+    return convscope.load("digits", progress=Progress())
 
 
 @pytest.fixture
@@ -218,7 +219,7 @@ def test_weights_spoilt_in_the_only_batch_are_not_kept(data, run):
 
 def test_divergence_through_the_whole_path_is_one_line_and_a_failed_run(tmp_path):
     with pytest.raises(TrainingError, match="diverged.*--lr"):
-        api.train(
+        convscope.train(
             "cnn-functional",
             data="digits",
             epochs=2,

@@ -4,7 +4,9 @@ import math
 import keras
 import pytest
 
-from convscope import api, backend
+import convscope
+from convscope import backend
+from convscope.api.models import build_model, input_spec, run_config
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import cache_dir
@@ -126,7 +128,7 @@ def test_the_measurement_is_real_and_leaves_no_trace():
 
 @pytest.fixture(scope="module")
 def bfloat16_run(tmp_path_factory) -> Run:
-    return api.train(
+    return convscope.train(
         "cnn-functional",
         data="digits",
         epochs=1,
@@ -137,10 +139,10 @@ def bfloat16_run(tmp_path_factory) -> Run:
 
 
 def test_a_bfloat16_run_computes_in_bfloat16_and_saves_float32(bfloat16_run, digits_run):
-    config = api.run_config(bfloat16_run)
+    config = run_config(bfloat16_run)
     assert config.precision == "bfloat16"
-    dataset = api.load("digits", progress=Progress())
-    network = api.build_model(config, api.input_spec(dataset, config), 10)
+    dataset = convscope.load("digits", progress=Progress())
+    network = build_model(config, input_spec(dataset, config), 10)
     assert {layer.compute_dtype for layer in network.layers if "conv" in layer.name} == {"bfloat16"}
     for which in ("best", "last"):
         saved = keras.saving.load_model(bfloat16_run.weights(which))

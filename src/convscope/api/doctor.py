@@ -1,0 +1,96 @@
+"""Finding out what is wrong with a run, or with settings before they cost a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convscope import backend as backends
+from convscope.api.data import load_for
+from convscope.api.evaluate import which_weights
+from convscope.api.models import build_model, input_spec, run_config
+from convscope.api.train import resolve_new
+from convscope.diagnosis import Diagnosis, Unknown, diagnose
+from convscope.diagnosis.case import Case
+from convscope.errors import ConfigError, RunError
+from convscope.models import is_backbone
+from convscope.progress import Progress, console_progress
+from convscope.recipe import RANDOM_WEIGHTS, read_config
+from convscope.run import Run
+
+if TYPE_CHECKING:
+    import keras
+
+    from convscope.training.range_test import RangeTest
+
+
+def doctor(
+    what: Run | Path | str,
+    *,
+    try_rates: bool = False,
+    data_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Look for traps that a run stepped into, or that settings lead into.
+
+    Nothing is trained unless `try_rates` asks for it, and the test images stay sealed: what a run
+    said about them is looked at, and they are compared with the others as images.
+
+    Args:
+        what: A run or its folder, trained or broken off; or a YAML file of settings.
+        try_rates: Train for some 120 steps with rising learning rates, to see which of them learn;
+            for networks that learn from nothing.
+        data_dir: A further place to look for the files of a registered dataset.
+        progress: Told of everything; None draws on standard error.
+
+    Raises:
+        RunError: If there is neither such a run nor such a file.
+        ConfigError: If the file holds no settings, or rates are to be tried on a backbone.
+    """
+    progress = progress or console_progress()
+    if isinstance(what, str | Path) and Path(what).is_file():
+        # Precision does not matter here, and is not measured for it.
+        config = resolve_new(read_config(Path(what)), {"precision": "float32"}, Progress())
+        run, path = None, str(what)
+    else:
+        run = Run.open(what)
+        config, path = run_config(run), str(run.config_file)
+    backends.configure(config.backend)
+
+    def network_of(run: Run) -> "keras.Model":
+        from convscope.evaluation.predictions import load_model
+
+        try:
+            return load_model(run.weights(which_weights(run, None)))
+        except RunError as error:
+            raise Unknown(str(error)) from None
+
+    def pretrained() -> "keras.Model":
+        from convscope.models.backbones import BACKBONES
+        from convscope.models.weights import find_weights, load_weights
+
+        if config.weights == RANDOM_WEIGHTS:
+            raise Unknown("its backbone was not pretrained")
+        backbone = BACKBONES.get(config.model)
+        assert run is not None
+        shape = run.state["input"]
+        trunk = backbone.build((shape["height"], shape["width"], 3))
+        load_weights(trunk, backbone, find_weights(backbone, config.weights, progress))
+        return trunk
+
+    dataset = load_for(config, data_dir, progress)
+
+    def rates() -> "RangeTest":
+        from convscope.training.range_test import range_test
+        from convscope.training.start import start_weights
+
+        n_classes = len(dataset.class_names)
+        network = build_model(config, input_spec(dataset, config), n_classes)
+        start_weights(network, config.start, dataset.train)
+        return range_test(network, config, dataset.train, n_classes, progress)
+
+    if try_rates and is_backbone(config.model):
+        raise ConfigError(
+            f"rates are tried on networks that learn from nothing; {config.model} is pretrained"
+        )
+    wanted = rates if try_rates else None
+    case = Case(config, path, run, dataset, network_of, pretrained, wanted)
+    return diagnose(case)

@@ -1,0 +1,229 @@
+"""Judging a run, and using it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from convscope import backend as backends
+from convscope.api.data import data_settings, load_for
+from convscope.api.models import input_spec, run_config
+from convscope.datasets.splits import verify_split
+from convscope.errors import DataError, UnknownNameError
+from convscope.models import is_backbone
+from convscope.progress import Progress, console_progress
+from convscope.recipe import TtaSettings
+from convscope.run import Run
+from convscope.types import Dataset, ImagePrediction, InputSpec, Predictions, UnreadableImage
+
+
+def evaluate(
+    run: Run | Path | str,
+    *,
+    weights: str | None = None,
+    test: bool = True,
+    fresh: bool = False,
+    batch_size: int = 256,
+    data: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    dataset: Dataset | None = None,
+    by: str = "evaluate",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Judge a run on its validation and test images.
+
+    Predictions are made once and saved; metrics, tables and pictures are derived from them. Each
+    time that a model is run on the test images, the run's `run.json` says so.
+
+    Args:
+        run: The run or its folder.
+        weights: "best" or "last"; None is what the recipe says.
+        test: False leaves the test images sealed and judges on validation images alone.
+        fresh: Predict anew even if predictions of these weights are saved.
+        batch_size: Images at a time.
+        data: Where the folder of images is now, if it moved.
+        data_dir: A further place to look for the files of a registered dataset.
+        dataset: The run's dataset, if it is loaded already.
+        by: Who asks, for the log.
+        progress: Told of everything; None draws on standard error.
+
+    Returns:
+        The content of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}};
+        "test" is missing if it was left sealed.
+
+    Raises:
+        RunError: If there is no such run or no such weights.
+        DataError: If the images are not those that the run was split into.
+    """
+    from convscope.evaluation.calibration import (
+        calibration_errors,
+        fit_temperature,
+        write_temperature,
+    )
+    from convscope.evaluation.metrics import confusion_matrix, judge, write_confusion
+    from convscope.evaluation.predictions import read_predictions, save_predictions
+    from convscope.report.figures import draw_confusion
+
+    progress = progress or console_progress()
+    run = Run.open(run)
+    config = run_config(run)
+    which = which_weights(run, weights)
+    about = {"weights": which, "weights_sha256": run.weights_sha256(which)}
+    kept = run.predictions_file
+    by_split, saved_about = read_predictions(kept) if kept.exists() and not fresh else ({}, {})
+    if not saved_about.items() >= about.items():
+        by_split = {}
+    wanted = ("val", "test") if test else ("val",)
+    missing = [name for name in wanted if name not in by_split]
+    if missing:
+        if dataset is None:
+            if data is not None:
+                config = config.model_copy(update=data_settings(data))
+            elif config.data_path and not Path(config.data_path).is_dir():
+                raise DataError(
+                    f"the images of the run are no longer in {config.data_path}; "
+                    "say where that folder is now with --data"
+                )
+            dataset = load_for(config, data_dir, progress)
+        _require_classes(dataset, run)
+        by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, progress)
+        save_predictions(by_split, run.class_names, kept, about=about)
+
+    names = run.class_names
+    metrics: dict[str, Any] = {"weights": which}
+    temperature = fit_temperature(by_split["val"].probs, by_split["val"].labels)
+    write_temperature(temperature, run, which)
+    for name, said in by_split.items():
+        metrics[name] = judge(said, names) | calibration_errors(said, temperature)
+    run.write_json(run.metrics_file, metrics)
+    if "test" not in by_split:
+        return metrics
+    matrix = confusion_matrix(by_split["test"])
+    write_confusion(matrix, names, run.confusion_table)
+    title = f"{run.name}: {metrics['test']['accuracy']:.1%} of the test images right"
+    draw_confusion(matrix, names, run.confusion_picture, title=title)
+    return metrics
+
+
+def predict(
+    run: Run | Path | str,
+    images: Iterable[Path | str],
+    *,
+    weights: str | None = None,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> Iterator[ImagePrediction | UnreadableImage]:
+    """Classify image files, in batches, as they are read.
+
+    Probabilities are at the temperature that `evaluate` fitted on validation images, so that they
+    mean what they say; the answers do not depend on it.
+
+    Args:
+        run: The run or its folder.
+        images: Files, folders (searched for images) and glob patterns.
+        weights: "best" or "last"; None is what the recipe says.
+        batch_size: Images at a time.
+        progress: Told of each batch; None draws on standard error.
+
+    Returns:
+        An iterator that gives, for each file in order, its prediction or why it could not be read.
+
+    Raises:
+        RunError: If there is no such run or no such weights.
+        DataError: If a path does not exist, or nothing matches.
+    """
+    from convscope.evaluation.calibration import read_temperature
+    from convscope.evaluation.predictions import load_classifier, predict_files
+    from convscope.images.decode import find_images
+
+    progress = progress or console_progress()
+    run = Run.open(run)
+    files = find_images(images)
+    which = which_weights(run, weights)
+    config = run_config(run)
+    backends.configure(config.backend)
+    network = load_classifier(run.weights(which), config.tta)
+    state = run.state
+    # Files become what the run's images were, and the model does the rest, as in training.
+    spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
+    return predict_files(
+        network,
+        files,
+        spec,
+        run.class_names,
+        temperature=read_temperature(run, which),
+        batch_size=batch_size,
+        progress=progress,
+    )
+
+
+def _require_classes(dataset: Dataset, run: Run) -> None:
+    theirs, ours = list(dataset.class_names), run.class_names
+    if theirs == ours:
+        return
+    odd = sorted(set(theirs) ^ set(ours))[:3]
+    raise DataError(
+        f"the data has {len(theirs)} classes and the run learnt {len(ours)} "
+        f"(not in both: {', '.join(odd) or 'none, but in another order'}); "
+        "judge the run on data with its own classes, or train anew"
+    )
+
+
+def which_weights(run: Run, weights: str | None) -> str:
+    """Return "best" or "last": what was asked for, else what the run's recipe judges by."""
+    which = weights or run_config(run).judge
+    if which not in ("best", "last"):
+        raise UnknownNameError("weights", which, ("best", "last"))
+    return which
+
+
+def _predict_splits(
+    run: Run,
+    which: str,
+    dataset: Dataset,
+    names: Sequence[str],
+    batch_size: int,
+    by: str,
+    progress: Progress,
+) -> dict[str, Predictions]:
+    """Run a model on the parts called `names`; that the test images were opened is logged."""
+    from convscope.evaluation.predictions import (
+        load_classifier,
+        load_model,
+        predict_from_features,
+        predict_split,
+    )
+
+    for name in names:
+        verify_split(dataset, run.split_file, name)
+    config = run_config(run)
+    backends.configure(config.backend)
+    # Features in the cache are those of the images as they are.
+    frozen = is_backbone(config.model) and config.backbone.cut == "end"
+    by_features = frozen and config.tta == TtaSettings()
+    file = run.weights(which)
+    network = load_model(file) if by_features else load_classifier(file, config.tta)
+    predictions = {}
+    for name in names:
+        if name == "test":
+            assert dataset.test is not None
+            part = dataset.test.open(
+                lambda n: run.record_test_opening(by=by, weights=which, n_images=n)
+            )
+        else:
+            assert dataset.val is not None
+            part = dataset.val
+        if by_features:
+            predictions[name] = predict_from_features(
+                network,
+                config,
+                input_spec(dataset, config),
+                part,
+                name,
+                batch_size=batch_size,
+                progress=progress,
+            )
+        else:
+            predictions[name] = predict_split(
+                network, part, name, batch_size=batch_size, progress=progress
+            )
+    return predictions

@@ -1,0 +1,138 @@
+"""Explaining what a run says about an image."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convscope import backend as backends
+from convscope.api.evaluate import which_weights
+from convscope.api.models import run_config
+from convscope.errors import ImageError, UnknownNameError
+from convscope.models import is_backbone
+from convscope.models.backbones import BACKBONES
+from convscope.progress import Progress, console_progress
+from convscope.report.explanation_page import Explanation, Step
+from convscope.run import Run
+from convscope.types import ImagePrediction, InputSpec, UInt8Array, UnreadableImage
+
+if TYPE_CHECKING:
+    from convscope.models.geometry import LayerGeometry
+
+_N_MAPS = 8
+"""Channels of each layer that are drawn."""
+
+
+def explain(
+    run: Run | Path | str,
+    images: Iterable[Path | str],
+    *,
+    class_name: str | None = None,
+    layer: str | None = None,
+    weights: str | None = None,
+    out: Path | str | None = None,
+    progress: Progress | None = None,
+) -> list[Explanation | UnreadableImage]:
+    """Look inside a run's network as it looks at images: a page for each.
+
+    The page has the answer; what speaks for it, by Grad-CAM and by covering parts of the image; and
+    step by step what each layer makes of the image, with the arithmetic of its size.
+
+    Args:
+        run: The run or its folder.
+        images: Files, folders (searched for images) and glob patterns.
+        class_name: What speaks for this class; None is the answer.
+        layer: Whose feature map Grad-CAM looks at, as in `convscope models show`; None is the last
+            one that is larger than a point.
+        weights: "best" or "last"; None is what the recipe says.
+        out: Where the pages go; None is `explanations` in the run's folder.
+        progress: Told of each image; None draws on standard error.
+
+    Returns:
+        For each image in order, its explanation, or why it could not be read.
+
+    Raises:
+        RunError: If there is no such run or no such weights.
+        DataError: If a path does not exist, or nothing matches.
+        UnknownNameError: If there is no such class or layer.
+    """
+    from convscope.evaluation.calibration import at_temperature, read_temperature
+    from convscope.evaluation.predictions import load_model
+    from convscope.explain.filters import first_filters
+    from convscope.explain.forward import activations
+    from convscope.explain.gradcam import gradcam, last_map
+    from convscope.explain.occlusion import occlusion
+    from convscope.images.decode import decode_image, find_images
+    from convscope.models.geometry import geometry
+    from convscope.report.explanation_page import explanation_page
+    from convscope.report.page import write_page
+
+    progress = progress or console_progress()
+    run = Run.open(run)
+    names = run.class_names
+    if class_name is not None and class_name not in names:
+        raise UnknownNameError("class", class_name, names)
+    files = find_images(images)
+    which = which_weights(run, weights)
+    config = run_config(run)
+    backends.configure(config.backend)
+    network = load_model(run.weights(which))
+    temperature = read_temperature(run, which)
+    shown = _shown(geometry(network), config.model)
+    state = run.state
+    spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
+    folder = Path(out) if out else run.explanations_dir
+    explanations: list[Explanation | UnreadableImage] = []
+    where, filters = layer, None
+    with progress.task("Explaining", len(files), "images") as step:
+        for file in files:
+            size = (spec.height, spec.width)
+            try:
+                image: UInt8Array = decode_image(file, channels=spec.channels, size=size)
+            except ImageError as error:
+                explanations.append(UnreadableImage(file, str(error)))
+                step(1)
+                continue
+            probs = at_temperature(network.predict_on_batch(image[None]), temperature)[0]
+            said = ImagePrediction(file, dict(zip(names, map(float, probs), strict=True)))
+            about = names.index(class_name or said.class_name)
+            values = activations(network, image[None])
+            # Of the network alone: any image tells.
+            where = where or last_map(network, image[None])
+            filters = filters or first_filters(network, image[None])
+            explanation = Explanation(
+                prediction=said,
+                class_name=names[about],
+                image=image,
+                layer=where,
+                gradcam=gradcam(network, image, about, layer=where),
+                occlusion=occlusion(network, image, about),
+                steps=tuple(Step.of(row, values[row.name][0], _N_MAPS) for row in shown),
+                filters=filters,
+                page=folder / f"{_page_name(file, files)}.html",
+            )
+            write_page(explanation_page(explanation, run.name), explanation.page)
+            explanations.append(explanation)
+            step(1)
+    return explanations
+
+
+_BENDING = ("ReLU", "Activation")
+"""Kinds of layers that change what each value means."""
+
+
+def _shown(sheet: "list[LayerGeometry]", model: str) -> "list[LayerGeometry]":
+    """Return the layers that are shown step by step: of a backbone, the ends of its stages."""
+    maps = [row for row in sheet if len(row.output_shape) == 3]
+    if is_backbone(model):
+        ends = set(BACKBONES.get(model).stages.values())
+        return [row for row in maps if row.name.rpartition("/")[2] in ends]
+    # What neither looks around nor changes the size has little to show.
+    return [row for row in maps if row.kernel is not None or row.kind in _BENDING]
+
+
+def _page_name(file: Path, files: list[Path]) -> str:
+    """Return the name of an image's page; with the folder's, where names repeat."""
+    if sum(other.name == file.name for other in files) == 1:
+        twins = sum(other.stem == file.stem for other in files) > 1
+        return file.name.replace(".", "-") if twins else file.stem
+    return f"{file.parent.name}-{file.name.replace('.', '-')}"

@@ -1,0 +1,99 @@
+"""The page and the model card of a run."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from convscope.api.costs import file_mb, seconds_with_features, sheet_of
+from convscope.api.doctor import doctor
+from convscope.api.gallery import chosen_images
+from convscope.api.models import run_config
+from convscope.datasets.splits import read_split
+from convscope.errors import ConvscopeError
+from convscope.progress import Progress, console_progress
+from convscope.recipe import flat
+from convscope.run import Run
+
+if TYPE_CHECKING:
+    from convscope.report.page import Picture
+
+
+def report(
+    run: Run | Path | str,
+    *,
+    data_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the page `report.html` and the card `MODEL_CARD.md` of a run that has been judged.
+
+    From its saved predictions; no model runs on the test images.
+
+    Args:
+        run: The run or its folder.
+        data_dir: A further place to look for the files of a registered dataset.
+        progress: Told of everything; None draws on standard error.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        RunError: If there is no such run, or it has not been judged.
+        StorageError: If a file cannot be written.
+    """
+    from convscope.evaluation.calibration import read_temperature
+    from convscope.evaluation.predictions import read_predictions
+    from convscope.report.markdown import write_markdown
+    from convscope.report.page import write_page
+    from convscope.report.run_page import RunFacts, run_card, run_page
+    from convscope.training.results import read_results
+
+    progress = progress or console_progress()
+    run = Run.open(run)
+    config, metrics, state = run_config(run), run.metrics, run.state
+    parts = [row["split"] for row in read_split(run.split_file)]
+    sheet = sheet_of(run)
+    facts = RunFacts(
+        name=run.name,
+        config=flat(config.model_dump()),
+        data=config.data_name,
+        class_names=run.class_names,
+        metrics=metrics,
+        history=read_results(run.results_file),
+        predictions=read_predictions(run.predictions_file)[0],
+        temperature=read_temperature(run, str(metrics["weights"])),
+        n_images={part: parts.count(part) for part in ("train", "val", "test")},
+        provenance=state.get("provenance", {}),
+        environment=json.loads(run.environment_file.read_text(encoding="utf-8")),
+        n_params=sheet.n_params,
+        multiply_adds=sheet.n_multiply_adds,
+        file_mb=file_mb(run),
+        train_seconds=seconds_with_features(run),
+        peak_memory_mb=state.get("peak_memory_mb"),
+        diagnosis=doctor(run, data_dir=data_dir, progress=progress),
+        hardest=_hardest(run, metrics, data_dir, progress),
+    )
+    write_page(run_page(facts), run.report_page)
+    write_markdown(run_card(facts), run.card_file)
+    return run.report_page
+
+
+def _hardest(
+    run: Run, metrics: dict[str, object], data_dir: Path | str | None, progress: Progress
+) -> "Picture | None":
+    """Return the images that are hardest, as a picture; None if the data is not here."""
+    from convscope.report.figures import samples_figure
+    from convscope.report.page import svg_picture
+
+    with contextlib.suppress(ConvscopeError):
+        split: Literal["val", "test"] = "test" if "test" in metrics else "val"
+        seen, images = chosen_images(run, split=split, n=12, data_dir=data_dir, progress=progress)
+        worst = seen[0]
+        return svg_picture(
+            samples_figure(images, [each.caption for each in seen], columns=4),
+            alt="; ".join(f"{each.class_name} taken for {each.answer}" for each in seen) + ".",
+            caption=f"It is furthest off at a {worst.class_name}, which it takes for "
+            f"{worst.answer}, {worst.prob:.0%} sure.",
+            legend="The hardest images: the label, then the answer and its probability.",
+        )
+    return None

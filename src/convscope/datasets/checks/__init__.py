@@ -1,0 +1,1 @@
+"""Looking for faults in data: broken files, duplicates, leaks."""

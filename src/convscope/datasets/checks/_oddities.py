@@ -1,0 +1,255 @@
+"""What the files, sizes and classes of a dataset mean for its owner, as findings."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from convscope.datasets.checks.findings import Finding, Severity
+from convscope.datasets.folder import TOLERATED
+from convscope.datasets.folders.layout import Layout
+from convscope.images.formats import ImageHeader
+from convscope.wording import counted, printable, quoted, spell_size
+
+MIN_SIDE = 8
+"""Images with a side of fewer pixels are called tiny."""
+
+MAX_RATIO = 4
+"""Images whose long side is more than this many times the short one are called elongated."""
+
+MAX_IMBALANCE = 10
+"""Classes are called unbalanced if the largest has this many times the images of the smallest."""
+
+# Pictures that the decoder does not read, but other programs can convert.
+_CONVERTIBLE = {".avif", ".heic", ".heif", ".ico", ".jp2", ".jxl", ".psd", ".raw", ".svg", ".tga"}
+
+
+def on_layout(layout: Layout) -> list[Finding]:
+    """Return findings on folders, and on files that are not used."""
+    findings = [
+        Finding(
+            "error",
+            problem.kind,
+            problem.message,
+            "Training refuses the folder until then.",
+            tuple(map(printable, problem.places)),
+        )
+        for problem in layout.problems
+    ]
+    skipped = layout.skipped
+    convertible = [path for path in skipped.others if path.suffix.lower() in _CONVERTIBLE]
+    others = [path for path in skipped.others if path.suffix.lower() not in _CONVERTIBLE]
+    rows: list[tuple[Severity, str, Sequence[str], str, str]] = [
+        (
+            "warning",
+            "unsupported-format",
+            [layout.below(path) for path in convertible],
+            "pictures of a format that is not read, and ignored",
+            "Convert them to PNG or JPEG.",
+        ),
+        (
+            "warning",
+            "stray",
+            layout.strays,
+            "images beside the class folders, which belong to no class and are ignored",
+            "Put them into a class folder if they are meant to be used.",
+        ),
+        (
+            "note",
+            "unused-folder",
+            layout.unused,
+            "folders beside train/ that are ignored",
+            "Only train/, val/ (or valid/, validation/) and test/ are read.",
+        ),
+        (
+            "note",
+            "hidden",
+            [layout.below(path) for path in skipped.hidden],
+            "hidden files or folders, ignored",
+            "Rename them if they are meant to be used.",
+        ),
+        (
+            "note",
+            "not-an-image",
+            [layout.below(path) for path in others],
+            "files that are not images by their suffix, ignored",
+            "Nothing has to be done.",
+        ),
+        (
+            "note",
+            "loop",
+            [layout.below(path) for path in skipped.loops],
+            "links to folders that were seen already, ignored",
+            "Remove the links.",
+        ),
+    ]
+    for severity, kind, names, said, remedy in rows:
+        if names:
+            files = tuple(map(printable, names))
+            findings.append(Finding(severity, kind, f"{said}: {len(files):,}", remedy, files))
+    return findings
+
+
+def on_faults(layout: Layout, faults: Mapping[str, str]) -> list[Finding]:
+    """Return findings on images that cannot be read.
+
+    Args:
+        layout: Of the folder.
+        faults: By file name, why.
+    """
+    if not faults:
+        return []
+    findings = [
+        Finding(
+            "error",
+            "unreadable",
+            f"images that cannot be read: {len(faults):,}",
+            "Replace or delete them: training leaves them out.",
+            tuple(map(printable, faults)),
+            details=tuple(faults.values()),
+        )
+    ]
+    for part, classes in layout.parts.items():
+        for class_name, names in sorted(classes.items()):
+            broken = [name for name in names if name in faults]
+            if len(broken) > TOLERATED * len(names):
+                where = f" of {part}" if layout.divided else ""
+                findings.append(
+                    Finding(
+                        "error",
+                        "mostly-unreadable",
+                        f"{len(broken)} of {counted(len(names), 'image')} in class "
+                        f"'{printable(class_name)}'{where} cannot be read",
+                        f"Training refuses a folder where more than {TOLERATED:.0%} of a class "
+                        "is broken.",
+                        tuple(map(printable, broken)),
+                    )
+                )
+    return findings
+
+
+_ODD: list[tuple[Severity, str, Callable[[ImageHeader], bool], str, str]] = [
+    (
+        "note",
+        "cmyk",
+        lambda header: header.mode == "CMYK",
+        "images in CMYK, the colours of print, converted to RGB without a colour profile",
+        "Save them as RGB if shades matter.",
+    ),
+    (
+        "note",
+        "deep",
+        lambda header: header.mode == "F" or header.mode.startswith("I"),
+        "images of more than 8 bits for each pixel, scaled to 8 by what their format can hold",
+        "See that they do not look too dark: 12-bit values in a 16-bit file do.",
+    ),
+    (
+        "note",
+        "palette",
+        lambda header: header.mode in ("P", "PA"),
+        "images with a palette, converted to RGB",
+        "Nothing has to be done.",
+    ),
+    (
+        "note",
+        "transparent",
+        lambda header: header.alpha,
+        "images that may have transparent pixels, which become white",
+        "Flatten them yourself if white is a bad background.",
+    ),
+    (
+        "warning",
+        "animated",
+        lambda header: header.animated,
+        "files of several frames or pages, of which the first is used",
+        "Save the frames as files of their own if they are needed.",
+    ),
+    (
+        "note",
+        "rotated",
+        lambda header: header.orientation != 1,
+        "images that are stored turned or mirrored (EXIF), and set upright here",
+        "Nothing has to be done, but other programs may not turn them.",
+    ),
+    (
+        "warning",
+        "tiny",
+        lambda header: min(header.height, header.width) < MIN_SIDE,
+        f"tiny images, with a side of fewer than {MIN_SIDE} pixels",
+        "Look whether they are thumbnails or leftovers.",
+    ),
+    (
+        "warning",
+        "elongated",
+        lambda header: (
+            max(header.height, header.width) > MAX_RATIO * min(header.height, header.width)
+        ),
+        f"elongated images, more than {MAX_RATIO} times as long as wide, which are squashed badly",
+        "Crop them.",
+    ),
+]
+
+
+def on_headers(headers: Mapping[str, ImageHeader]) -> list[Finding]:
+    """Return findings on odd kinds, sizes and shapes.
+
+    Args:
+        headers: By file name, of the images that can be read.
+    """
+    findings = []
+    for severity, kind, is_odd, said, remedy in _ODD:
+        files = tuple(printable(name) for name, header in headers.items() if is_odd(header))
+        if files:
+            findings.append(Finding(severity, kind, f"{said}: {len(files):,}", remedy, files))
+    sizes = {(header.height, header.width) for header in headers.values()}
+    if len(sizes) > 1:
+        by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+        sides = np.array([(header.height, header.width) for header in headers.values()])
+        height, width = (int(side) for side in np.median(sides, axis=0))
+        findings.append(
+            Finding(
+                "note",
+                "mixed-sizes",
+                f"images of {len(sizes):,} sizes, from {spell_size(by_area[0])} to "
+                f"{spell_size(by_area[-1])}; half are wider than {width} and half higher than "
+                f"{height} pixels",
+                "All are squashed to one size for training; choose it with --image-size.",
+            )
+        )
+    return findings
+
+
+def on_counts(counts: Mapping[str, Mapping[str, int]], *, divided: bool) -> list[Finding]:
+    """Return findings on classes that have few images or far fewer than others.
+
+    Args:
+        counts: By part and class, the number of readable images.
+        divided: Whether validation or test images are given, as opposed to split off later.
+    """
+    findings = []
+    for part, classes in counts.items():
+        lonely = sorted(name for name, count in classes.items() if count == 1)
+        if lonely:
+            findings.append(
+                Finding(
+                    "warning" if divided else "error",
+                    "single-image-class",
+                    f"classes with only one image in {part}: {quoted(lonely)}",
+                    "Add images: one cannot be learnt from and judged by at once.",
+                    tuple(map(printable, lonely)),
+                )
+            )
+    filled = {name: count for name, count in counts["train"].items() if count}
+    if filled:
+        least, most = min(filled, key=filled.__getitem__), max(filled, key=filled.__getitem__)
+        if filled[most] >= MAX_IMBALANCE * filled[least]:
+            findings.append(
+                Finding(
+                    "warning",
+                    "imbalance",
+                    f"unbalanced classes: '{printable(most)}' has {filled[most]:,} images, "
+                    f"'{printable(least)}' has {filled[least]:,}",
+                    "Add images of the small classes, and look at the score of each class.",
+                    (printable(most), printable(least)),
+                )
+            )
+    return findings

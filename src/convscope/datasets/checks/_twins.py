@@ -1,0 +1,136 @@
+"""What duplicates in a dataset mean for its scores, as findings."""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from convscope.datasets.checks.duplicates import Fingerprints, equal_groups, near_groups
+from convscope.datasets.checks.findings import Finding, Severity
+from convscope.wording import printable
+
+# In sets that are much alike by nature (handwritten digits), nearness means less.
+_COMMON = 0.05
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images to look for duplicates among.
+
+    Attributes:
+        ids: A name for each.
+        parts: "train", "val" or "test" for each.
+        classes: The class of each.
+        keys: For each a hash of its pixels, equal for equal images only.
+        prints: What near duplicates are found by.
+    """
+
+    ids: Sequence[str]
+    parts: Sequence[str]
+    classes: Sequence[str]
+    keys: Sequence[str]
+    prints: Fingerprints
+
+
+def find_twins(images: Images) -> list[Finding]:
+    """Return findings on exact and near duplicates, within and across parts and classes."""
+    exact = equal_groups(images.keys)
+    # Of equal images one stands for all in the search for near ones.
+    members: dict[str, list[int]] = {}
+    for place, key in enumerate(images.keys):
+        members.setdefault(key, []).append(place)
+    firsts = np.array([places[0] for places in members.values()], dtype=np.intp)
+    prints = Fingerprints(images.prints.hashes[firsts], images.prints.pictures[firsts])
+    groups, complete = near_groups(prints)
+    near = [
+        sorted(itertools.chain.from_iterable(members[images.keys[firsts[one]]] for one in group))
+        for group in groups
+    ]
+    findings = [*_judge(images, exact, near=False), *_judge(images, near, near=True)]
+    if not complete:
+        findings.append(
+            Finding(
+                "note",
+                "near-duplicates-incomplete",
+                "so many images look alike that only a part of them was compared",
+                "Look at those that were found; there may be more.",
+            )
+        )
+    return findings
+
+
+def _judge(images: Images, groups: list[list[int]], *, near: bool) -> list[Finding]:
+    across = [group for group in groups if len({images.parts[i] for i in group}) > 1]
+    torn = [group for group in groups if len({images.classes[i] for i in group}) > 1]
+    inside = [
+        group for group in groups if max(Counter(images.parts[i] for i in group).values()) > 1
+    ]
+    prefix, alike = ("near-", "almost the same") if near else ("", "the same")
+    hint = ""
+    if near and sum(map(len, groups)) > _COMMON * len(images.ids):
+        hint = " Images of this kind are much alike, so look before you delete."
+    findings = []
+
+    def add(
+        kind: str, severity: Severity, message: str, remedy: str, which: list[list[int]]
+    ) -> None:
+        named = tuple(tuple(printable(images.ids[i]) for i in group) for group in which)
+        files = tuple(itertools.chain.from_iterable(named))
+        findings.append(Finding(severity, prefix + kind, message, remedy + hint, files, named))
+
+    if across:
+        add(
+            "duplicates-across-parts",
+            "warning" if near else "error",
+            f"{alike} image in more than one part: {_leaks(images, across)}",
+            "Remove them from one of the parts: a score on images that were learnt is too good.",
+            across,
+        )
+    if torn:
+        add(
+            "duplicates-across-classes",
+            "warning" if near else "error",
+            f"{alike} image in more than one class: {len(torn):,} times "
+            f"({_commonest_pair(images, torn)})",
+            "Look at them and leave each in its right class only.",
+            torn,
+        )
+    if inside:
+        extra = sum(len(group) - 1 for group in inside)
+        add(
+            "duplicates",
+            "note" if near else "warning",
+            f"{alike} image more than once in one part: {extra:,} too many "
+            f"in {len(inside):,} groups",
+            "Keep one of each: copies count double"
+            + (", and a random split puts some of them into validation and test." if near else "."),
+            inside,
+        )
+    return findings
+
+
+def _leaks(images: Images, groups: list[list[int]]) -> str:
+    """Return how many images of which part have a twin in which other part."""
+    totals = Counter(images.parts)
+    told = []
+    for first, second in itertools.combinations(("train", "val", "test"), 2):
+        count = 0
+        for group in groups:
+            parts = Counter(images.parts[place] for place in group)
+            count += parts[second] if parts[first] else 0
+        if count:
+            share = count / totals[second]
+            told.append(f"{count:,} of {second} ({share:.1%}) with a twin in {first}")
+    return ", ".join(told)
+
+
+def _commonest_pair(images: Images, groups: list[list[int]]) -> str:
+    pairs = Counter(
+        pair
+        for group in groups
+        for pair in itertools.combinations(sorted({images.classes[i] for i in group}), 2)
+    )
+    (first, second), _ = pairs.most_common(1)[0]
+    return f"most often '{printable(first)}' and '{printable(second)}'"

@@ -1,0 +1,197 @@
+"""Look at images before training on them: what is broken, odd, unbalanced or there twice."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from convscope.datasets.checks._oddities import on_counts, on_faults, on_headers, on_layout
+from convscope.datasets.checks._twins import Images, find_twins
+from convscope.datasets.checks.duplicates import fingerprint, gather
+from convscope.datasets.checks.findings import CheckReport, Finding, report_of
+from convscope.datasets.draw import Pool
+from convscope.datasets.folders.layout import read_layout
+from convscope.datasets.folders.parallel import map_ordered, n_workers
+from convscope.datasets.folders.scan import read_bytes
+from convscope.datasets.part_notes import classes_missing
+from convscope.datasets.splits import draw_parts
+from convscope.errors import DataError, ImageError
+from convscope.images.decode import decode_image
+from convscope.images.formats import ImageHeader, read_header
+from convscope.progress import Progress
+from convscope.recipe import SplitSettings
+from convscope.types import Dataset, Split, UInt8Array
+from convscope.wording import printable
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one file turned out to be; `fault` is "" and the rest is set if it can be read."""
+
+    name: str
+    part: str
+    class_name: str
+    fault: str
+    header: ImageHeader | None = None
+    key: str = ""
+    print: tuple[int, UInt8Array] | None = None
+
+
+def check_folder(path: Path, *, progress: Progress) -> CheckReport:
+    """Look at every image of a folder and return what its owner should know.
+
+    Each image is decoded as it would be for training. Nothing is written.
+
+    Args:
+        path: A folder as `load_folder` takes it.
+        progress: Told of each image.
+
+    Raises:
+        DataError: If there is no such folder, or it has no class folders.
+        MissingExtraError: If the package for perceptual hashes is not installed.
+    """
+    root = path.expanduser()
+    layout = read_layout(root)
+    places = [
+        (part, class_name, name)
+        for part, classes in layout.parts.items()
+        for class_name, names in sorted(classes.items())
+        for name in names
+    ]
+    looks = []
+    # Every image is decoded and made small, which threads share well unless all are small files.
+    n_bytes = [_n_bytes(root / name) for _, _, name in places[:: max(1, len(places) // 100)]]
+    workers = n_workers(sum(n_bytes) / max(1, len(n_bytes)), worthwhile=16384)
+    with progress.task(f"Checking {root.name}", len(places), "images") as step:
+        for look in map_ordered(partial(_look, root), places, workers):
+            looks.append(look)
+            step(1)
+    readable = [look for look in looks if not look.fault]
+    counts = {part: dict.fromkeys(sorted(classes), 0) for part, classes in layout.parts.items()}
+    for look in readable:
+        counts[look.part][look.class_name] += 1
+    twins = find_twins(
+        Images(
+            [look.name for look in readable],
+            [look.part for look in readable],
+            [look.class_name for look in readable],
+            [look.key for look in readable],
+            gather(look.print for look in readable if look.print is not None),
+        )
+    )
+    findings = [
+        *on_layout(layout),
+        *on_faults(layout, {look.name: look.fault for look in looks if look.fault}),
+        *on_headers({look.name: look.header for look in readable if look.header is not None}),
+        *on_counts(counts, divided=layout.divided),
+        *_on_division(layout.class_names, layout.parts, readable),
+        *twins,
+    ]
+    return report_of(str(root), len(looks), counts, findings)
+
+
+def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
+    """Look at a loaded dataset: class counts, and duplicates within and across its parts.
+
+    The pixels of the test images are compared with the others; no model sees them, so this is no
+    opening of the test set.
+
+    Args:
+        dataset: In one, two or three parts.
+        progress: Told of each image.
+
+    Raises:
+        MissingExtraError: If the package for perceptual hashes is not installed.
+    """
+    parts: dict[str, Split] = {"train": dataset.train}
+    if dataset.val is not None:
+        parts["val"] = dataset.val
+    if dataset.test is not None:
+        parts["test"] = dataset.test.open(lambda _: None)
+    prints = []
+    n_images = sum(map(len, parts.values()))
+    with progress.task(f"Checking {dataset.name}", n_images, "images") as step:
+        for split in parts.values():
+            for image in split.images:
+                prints.append(fingerprint(image))
+                step(1)
+    counts = {
+        part: dict(
+            zip(
+                dataset.class_names,
+                np.bincount(split.labels, minlength=len(dataset.class_names)).tolist(),
+                strict=True,
+            )
+        )
+        for part, split in parts.items()
+    }
+    images = Images(
+        [str(image_id) for split in parts.values() for image_id in split.ids],
+        [part for part, split in parts.items() for _ in range(len(split))],
+        [dataset.class_names[label] for split in parts.values() for label in split.labels],
+        [key for split in parts.values() for key in split.hashes],
+        gather(prints),
+    )
+    findings = [*on_counts(counts, divided=len(parts) > 1), *find_twins(images)]
+    return report_of(dataset.name, n_images, counts, findings)
+
+
+def _on_division(
+    class_names: tuple[str, ...], given: Collection[str], readable: Sequence[_Look]
+) -> list[Finding]:
+    """Return findings on the parts into which training will divide a folder: by doing so."""
+    label_of = {name: label for label, name in enumerate(class_names)}
+    pupils = [look for look in readable if look.part == "train"]
+    labels = np.array([label_of[look.class_name] for look in pupils], dtype=np.int64)
+    pool = Pool(labels, [look.key for look in pupils], len(class_names))
+    if {"val", "test"} <= set(given) or not pool.counts.all():
+        return []
+    try:
+        places = draw_parts(
+            pool,
+            class_names,
+            SplitSettings(),
+            has_val="val" in given,
+            has_test="test" in given,
+        )
+    except DataError as error:
+        if pool.counts.min() == 1:
+            return []  # said already, as "single-image-class"
+        remedy = "Training refuses the folder until then."
+        return [Finding("error", "too-few-images", str(error), remedy)]
+    counts = {
+        part: np.bincount(labels[rows], minlength=len(class_names)).tolist()
+        for part, rows in places.items()
+    }
+    return [
+        Finding(
+            "warning",
+            "class-without-part",
+            line,
+            "Add images: a class needs one for each part.",
+            tuple(map(printable, names)),
+        )
+        for names, line in classes_missing(class_names, counts)
+    ]
+
+
+def _look(root: Path, place: tuple[str, str, str]) -> _Look:
+    part, class_name, name = place
+    try:
+        content = read_bytes(root, name)
+        header = read_header(content, name=name)
+        pixels = decode_image(content, channels=3, name=name)
+    except ImageError as error:
+        return _Look(name, part, class_name, str(error))
+    key = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+    return _Look(name, part, class_name, "", header, key, fingerprint(pixels))
+
+
+def _n_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,123 @@
+"""What a check of a dataset found."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from convscope.wording import printable
+
+Severity = Literal["error", "warning", "note"]
+_ORDER = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the owner of a dataset should know.
+
+    Attributes:
+        severity: "error" if training refuses the data or a score would be wrong, "warning" if the
+            result may suffer, "note" if it is good to know.
+        kind: A short name that stays the same from version to version ("unreadable").
+        message: What was found, in one line.
+        remedy: What to do about it, in one sentence.
+        files: All files (or folders, or image ids) that it is about.
+        groups: For duplicates, which of the files belong together.
+        details: For unreadable files, why; a line for each, which begins with its name.
+    """
+
+    severity: Severity
+    kind: str
+    message: str
+    remedy: str
+    files: tuple[str, ...] = ()
+    groups: tuple[tuple[str, ...], ...] = ()
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check of a dataset found.
+
+    Attributes:
+        source: The folder, or the dataset's name.
+        n_images: How many images were looked at, unreadable ones included.
+        counts: By part and class, the number of readable images.
+        findings: Errors first, then warnings, then notes.
+    """
+
+    source: str
+    n_images: int
+    counts: dict[str, dict[str, int]]
+    findings: tuple[Finding, ...]
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether the data should not be trained on as it is."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+    def summary(self) -> str:
+        """Return one line: how many images, and how many findings of each severity.
+
+        Examples:
+            >>> CheckReport("pets", 1200, {}, ()).summary()
+            'pets: 1,200 images, nothing found'
+        """
+        found = [
+            f"{count} {severity}{'s' if count > 1 else ''}"
+            for severity in _ORDER
+            if (count := sum(finding.severity == severity for finding in self.findings))
+        ]
+        return f"{self.source}: {self.n_images:,} images, {', '.join(found) or 'nothing found'}"
+
+    def rows(self, n_files: int = 3) -> list[tuple[str, str, str, str, str]]:
+        """Return a row for a table for each finding.
+
+        Args:
+            n_files: How many files to name; the others are counted.
+
+        Returns:
+            Severity, kind, message, files (one a line, with the reason if they cannot be read;
+            those that belong together joined by " = "), remedy.
+        """
+        rows: list[tuple[str, str, str, str, str]] = []
+        for finding in self.findings:
+            groups = [" = ".join(group) for group in finding.groups]
+            things = groups or list(finding.details or finding.files)
+            shown = things[:n_files]
+            if len(things) > n_files:
+                shown.append(f"and {len(things) - n_files:,} more")
+            rows.append(
+                (
+                    finding.severity,
+                    finding.kind,
+                    finding.message,
+                    "\n".join(shown),
+                    finding.remedy,
+                )
+            )
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, all files included, as what JSON knows."""
+        return {"has_errors": self.has_errors, **asdict(self)}
+
+    def to_json(self) -> str:
+        """Return everything as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def report_of(
+    source: str,
+    n_images: int,
+    counts: Mapping[str, Mapping[str, int]],
+    findings: Iterable[Finding],
+) -> CheckReport:
+    """Return a report with its findings in order: the severest first."""
+    in_order = sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
+    # Names of folders go into JSON too, and need not be UTF-8.
+    plain = {
+        part: {printable(name): count for name, count in classes.items()}
+        for part, classes in counts.items()
+    }
+    return CheckReport(printable(source), n_images, plain, tuple(in_order))

@@ -1,0 +1,1 @@
+"""People's folders of images: layout, scanning, packing."""

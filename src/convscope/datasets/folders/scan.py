@@ -1,0 +1,172 @@
+"""What each image file is: the hash of its content, and what its header says.
+
+A second look at an unchanged folder need not read the files again: an index in the cache remembers
+what was found.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+from convscope.datasets.folders.parallel import map_ordered, n_workers
+from convscope.errors import ImageError, StorageError
+from convscope.images.decode import DECODER_VERSION
+from convscope.images.formats import read_header
+from convscope.progress import Progress
+from convscope.storage import cache_dir, write_text
+from convscope.wording import printable
+
+MAX_FILE_BYTES = 2**30
+"""Files are read whole, so that the bytes that are hashed are the bytes that are decoded."""
+
+# A file that changed this recently may change again without a new time stamp: clocks of file
+# systems tick in steps of up to two seconds.
+_SETTLED_NS = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What is known of an image file before its pixels are decoded.
+
+    Attributes:
+        name: Path below the folder, with forward slashes.
+        n_bytes: Size of the file.
+        digest: SHA-256 of its bytes, in hex; "" if they could not be read.
+        height: Upright rows, in pixels; 0 if the header cannot be read.
+        width: Columns likewise.
+        grey: Whether it holds no colour.
+        fault: Why it cannot be read, naming the file; "" if nothing is wrong so far.
+    """
+
+    name: str
+    n_bytes: int
+    digest: str
+    height: int
+    width: int
+    grey: bool
+    fault: str
+
+
+def read_bytes(root: Path, name: str) -> bytes:
+    """Return the content of an image file.
+
+    Raises:
+        ImageError: If it cannot be read, or is larger than `MAX_FILE_BYTES`.
+    """
+    try:
+        name.encode()
+        with (root / name).open("rb") as file:
+            if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+                raise ImageError(f"{name} is larger than {MAX_FILE_BYTES:,} bytes")
+            return file.read()
+    except UnicodeEncodeError:
+        raise ImageError(f"{printable(name)} has a name that is not UTF-8; rename it") from None
+    except OSError as error:
+        raise ImageError(f"{name} cannot be read ({error.strerror})") from error
+
+
+def scan_files(root: Path, names: Sequence[str], *, progress: Progress) -> list[FileFacts]:
+    """Return what each file is, in the order of `names`.
+
+    Args:
+        root: The folder.
+        names: Paths below it, with forward slashes.
+        progress: Told of each file that has to be read.
+    """
+    index = _Index(root)
+    known = {name: facts for name in names if (facts := index.find(name)) is not None}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        sample = [_n_bytes(root / name) for name in unknown[:: max(1, len(unknown) // 100)]]
+        workers = n_workers(sum(sample) / len(sample), worthwhile=65536)
+        with progress.task(f"Reading {root.name}", len(unknown), "images") as step:
+            for facts in map_ordered(index.look, unknown, workers):
+                known[facts.name] = facts
+                step(1)
+        index.save(known)
+    return [known[name] for name in names]
+
+
+def _n_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+class _Index:
+    """What was found in one folder last time, valid for files that have not been touched since.
+
+    "Not touched" means the same size, inode, modification time and change time. The change time is
+    set by the kernel and cannot be set back, so a file whose content was replaced and whose
+    modification time was restored is read again.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        place = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+        self._path = cache_dir() / "packed" / "index" / f"{place}.json"
+        self._tag = f"1 {DECODER_VERSION} {PIL.__version__}"
+        self._old: dict[str, list[Any]] = {}
+        self._stamps: dict[str, list[int]] = {}
+        # The index only saves time: if it is missing or damaged, files are read.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            stored = json.loads(self._path.read_text(encoding="utf-8"))
+            if stored["tag"] == self._tag:
+                self._old = dict(stored["files"])
+
+    def find(self, name: str) -> FileFacts | None:
+        """Return what is known of a file, or None if it has to be read."""
+        entry = self._old.get(name)
+        if entry is None:
+            return None
+        with contextlib.suppress(OSError, TypeError, ValueError):
+            stamp, *rest = entry
+            if stamp == _stamp(self._root / name):
+                self._stamps[name] = stamp
+                return FileFacts(name, *rest)
+        return None
+
+    def look(self, name: str) -> FileFacts:
+        """Read a file."""
+        now = time.time_ns()
+        try:
+            with contextlib.suppress(OSError):
+                stamp = _stamp(self._root / name)
+                if max(stamp[2:]) < now - _SETTLED_NS:
+                    self._stamps[name] = stamp
+            content = read_bytes(self._root, name)
+        except ImageError as error:
+            self._stamps.pop(name, None)
+            return FileFacts(name, 0, "", 0, 0, False, str(error))
+        digest = hashlib.sha256(content).hexdigest()
+        try:
+            header = read_header(content, name=name)
+        except ImageError as error:
+            return FileFacts(name, len(content), digest, 0, 0, False, str(error))
+        return FileFacts(name, len(content), digest, header.height, header.width, header.grey, "")
+
+    def save(self, known: dict[str, FileFacts]) -> None:
+        """Remember what is known of the files that had settled when they were read."""
+        files = {
+            name: [stamp, *dataclasses.astuple(known[name])[1:]]
+            for name, stamp in self._stamps.items()
+            if name in known
+        }
+        # A full or read-only cache is for the pack to report; the index can do without.
+        with contextlib.suppress(StorageError, OSError):
+            write_text(self._path, json.dumps({"tag": self._tag, "files": files}))
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]

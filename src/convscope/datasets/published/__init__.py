@@ -1,0 +1,1 @@
+"""Published sets: how they are fetched, read and kept."""

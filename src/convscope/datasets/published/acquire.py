@@ -1,0 +1,282 @@
+"""Get a published dataset: from the cache, from a folder that has it, or from the network.
+
+Whatever the way, nothing is used or cached unless its checksums are right. What was found but
+could not be used is told in the dataset's notes, or in the error if every way fails.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from convscope.datasets import DataRequest
+from convscope.datasets.published.array_cache import is_cache, read_cache, write_cache
+from convscope.datasets.published.collection import Collection, LocalForm, Parts, Source, reading
+from convscope.datasets.published.npm import WORKSPACE_PREFIX
+from convscope.errors import (
+    ConvscopeError,
+    DataError,
+    DownloadError,
+    IntegrityError,
+    RunError,
+    StorageError,
+)
+from convscope.progress import Progress
+from convscope.storage import cache_dir, exclusive
+from convscope.types import Dataset, SealedSplit, Split
+
+DATA_VARIABLE = "CONVSCOPE_DATA"
+
+
+def acquire(collection: Collection, request: DataRequest) -> Dataset:
+    """Return a published dataset, whole: its training part, and its test part sealed.
+
+    Looks in convscope's cache, in `request.data_dir`, in `$CONVSCOPE_DATA`, in the cache folder
+    and where the operating system installs data; then fetches. What was decoded is kept in the
+    cache; where that cannot be written, the dataset is used from memory and a note says so.
+    Several processes may ask at once: one fetches, the others wait for it.
+
+    Args:
+        collection: Which dataset.
+        request: Where to look, and whom to tell of the progress.
+
+    Raises:
+        DataError: If `request.data_dir` does not exist.
+        DownloadError: If it is nowhere to be had; the message lists what was tried.
+        IntegrityError: Likewise, where something was found or fetched but was not right.
+    """
+    places = _places(collection, request.data_dir)
+    search = _Search(collection, request.progress)
+    home = cache_dir() / "datasets" / collection.name
+    found = search.cached(home)
+    if found is None:
+        with _turn(home, search):
+            # Another process may have filled the cache while this one waited.
+            found = search.cached(home) or search.local(places, home)
+            if found is None:
+                found = search.remote(home / "downloads")
+            if not found.in_cache:
+                found = search.keep(home, found)
+    return _dataset(collection, found, search.notes)
+
+
+def image_ids(part: str, n_images: int, digits: int = 5) -> npt.NDArray[np.str_]:
+    """Return a name for each image of an official file, by its place there.
+
+    Examples:
+        >>> image_ids("train", 3).tolist()
+        ['train/00000', 'train/00001', 'train/00002']
+    """
+    return np.array([f"{part}/{i:0{digits}d}" for i in range(n_images)], dtype=np.str_)
+
+
+@dataclass(frozen=True)
+class _Found:
+    parts: Parts
+    origin: str
+    digests: dict[str, str]
+    in_cache: bool
+
+
+@dataclass
+class _Search:
+    """One search for a dataset, and what it met on the way."""
+
+    collection: Collection
+    progress: Progress
+    notes: list[str] = field(default_factory=list)
+    failures: list[ConvscopeError] = field(default_factory=list)
+
+    def cached(self, folder: Path) -> _Found | None:
+        if not is_cache(folder, self.collection):
+            return None
+        try:
+            return _Found(*read_cache(folder, self.collection), in_cache=True)
+        except IntegrityError as error:
+            self.failed(error, worth_a_note=True)
+            return None
+
+    def local(self, places: list[Path], home: Path) -> _Found | None:
+        for place in places:
+            name = self.collection.name
+            for folder in (place, place / name, place / "datasets" / name):
+                found = None if folder == home else self.cached(folder)
+                if found is not None:
+                    return found
+            for form in self.collection.forms:
+                found = self._form(place, form)
+                if found is not None:
+                    return found
+        return None
+
+    def _form(self, place: Path, form: LocalForm) -> _Found | None:
+        folders = [place / self.collection.name / name for name in form.subfolders]
+        for folder in [place / name for name in form.subfolders] + folders:
+            try:
+                with reading(folder):
+                    present = [folder / name for name in form.files if (folder / name).is_file()]
+                if present:
+                    origin = str(folder if len(form.files) > 1 else present[0])
+                    parts = form.read(folder, self.progress)
+                    return _Found(parts, origin, self._checked(parts, origin), in_cache=False)
+            except IntegrityError as error:
+                self.failed(error, worth_a_note=True)
+        return None
+
+    def remote(self, downloads: Path) -> _Found:
+        if self.notes:
+            self.progress.say(f"no copy of {self.collection.name} at hand can be used")
+        for i, source in enumerate(self.collection.sources):
+            if i > 0:
+                self.progress.say(f"{self.failures[-1]}; now trying {source.origin}")
+            found = self._fetched(source, downloads)
+            if found is not None:
+                return found
+        raise self.failure()
+
+    def _fetched(self, source: Source, downloads: Path) -> _Found | None:
+        # Beside the cache, a broken transfer can go on another day; the temporary folder is for
+        # those whose cache cannot be written.
+        for workspace in (_kept(downloads), _temporary()):
+            try:
+                with workspace as folder:
+                    parts = source.fetch(folder, self.progress)
+                    digests = self._checked(parts, source.origin)
+                    return _Found(parts, source.origin, digests, in_cache=False)
+            except StorageError as error:
+                self.failed(error)
+            except ConvscopeError as error:
+                self.failed(error)
+                return None
+        return None
+
+    def _checked(self, parts: Parts, origin: str) -> dict[str, str]:
+        try:
+            return self.collection.check(parts)
+        except IntegrityError as error:
+            raise IntegrityError(f"{origin}: {error}") from error
+
+    def failed(self, error: ConvscopeError, *, worth_a_note: bool = False) -> None:
+        if str(error) in map(str, self.failures):
+            return
+        self.failures.append(error)
+        if worth_a_note:
+            self.notes.append(f"{error}; not used")
+
+    def failure(self) -> ConvscopeError:
+        tried = "; ".join(str(error) for error in self.failures) or "nothing to try"
+        wrong = any(isinstance(error, IntegrityError) for error in self.failures)
+        kind = IntegrityError if wrong else DownloadError
+        return kind(
+            f"{self.collection.name} is not to be had: {tried}. Put {self.collection.put} into a "
+            f"folder and name it with --data-dir or ${DATA_VARIABLE}"
+        )
+
+    def keep(self, home: Path, found: _Found) -> _Found:
+        """Return the dataset as it will be found next time: mapped from the cache, if it can be."""
+        try:
+            write_cache(home, self.collection, found.parts, found.origin, found.digests)
+        except (StorageError, OSError) as error:
+            self.notes.append(f"used from memory, not cached: {error}")
+            return found
+        _remove(home / "downloads")
+        return self.cached(home) or found
+
+
+def _places(collection: Collection, data_dir: Path | None) -> list[Path]:
+    places = []
+    if data_dir is not None:
+        data_dir = data_dir.expanduser()
+        if not data_dir.exists():
+            raise DataError(f"data_dir {data_dir} does not exist; name a folder that does")
+        places.append(data_dir)
+    if os.environ.get(DATA_VARIABLE):
+        places.append(Path(os.environ[DATA_VARIABLE]).expanduser())
+    # Those who name the archive itself mean the folder that it is in.
+    places = [place.parent if place.is_file() else place for place in places]
+    return [*places, cache_dir(), *collection.system_folders]
+
+
+@contextlib.contextmanager
+def _turn(home: Path, search: _Search) -> Iterator[None]:
+    """Wait until no other process is getting this dataset."""
+    lock = home.with_name(f"{home.name}.lock")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(lock, wait=False))
+        except RunError:
+            search.progress.say(f"waiting for another process that is getting {home.name}")
+            with contextlib.suppress(RunError):  # a file system without locks
+                stack.enter_context(exclusive(lock, wait=True))
+        except (StorageError, OSError):
+            # A cache that cannot be written cannot be spoilt either.
+            pass
+        else:
+            _sweep(home)
+        yield
+
+
+def _sweep(home: Path) -> None:
+    """Remove what killed processes left; the lock says that no live one is at work."""
+    leftovers = [*home.glob(".*.part*"), *home.glob("downloads/tmp*")]
+    for path in [*leftovers, *home.glob(f"downloads/{WORKSPACE_PREFIX}*")]:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _kept(folder: Path) -> Iterator[Path]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(f"cannot download into {folder} ({error.strerror})") from error
+    yield folder
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="convscope-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageError(f"cannot make a temporary folder ({error.strerror})") from error
+    with folder as name:
+        yield Path(name)
+
+
+def _dataset(collection: Collection, found: _Found, notes: list[str]) -> Dataset:
+    parts = found.parts
+
+    def split(part: str) -> Split:
+        labels = getattr(parts, f"{part}_labels")
+        ids = image_ids(part, len(labels))
+        return Split(getattr(parts, f"{part}_images"), labels.astype(np.int64), ids)
+
+    return Dataset(
+        name=collection.name,
+        class_names=collection.class_names,
+        train=split("train"),
+        test=SealedSplit(split("test")),
+        provenance={
+            "source": found.origin,
+            "licence": collection.licence,
+            "citation": collection.citation,
+            "checksum": "sha256 "
+            + " ".join(f"{name}:{digest}" for name, digest in found.digests.items()),
+        },
+        notes=tuple(notes),
+    )

@@ -1,0 +1,1 @@
+"""From a file to pixels: NumPy and Pillow only."""

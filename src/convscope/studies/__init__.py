@@ -1,0 +1,1 @@
+"""Everything about many runs: comparisons, ladders, searches."""

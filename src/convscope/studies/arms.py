@@ -1,0 +1,161 @@
+"""The ways of training that are compared: their settings, and what each is called."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from convscope.api.data import data_settings
+from convscope.api.train import resolve_new, weights_setting
+from convscope.datasets import settings_of
+from convscope.errors import ConfigError
+from convscope.models import is_backbone
+from convscope.progress import Progress
+from convscope.recipe import RunConfig, differences, resolve
+from convscope.recipes import RECIPES, default_recipe
+
+FIRST_SEED = 83
+
+_NOT_TO_SET = ("data", "data_path", "epochs", "model", "recipe", "seed", "weights")
+
+
+def plan_ways(
+    models: Sequence[str],
+    recipes: Sequence[str] | None,
+    seed: int,
+    data: str | Path,
+    epochs: int | None,
+    weights: Path | str | None,
+    settings: Mapping[str, Any],
+    vary: Mapping[str, Sequence[Any]],
+    progress: Progress,
+) -> dict[str, RunConfig]:
+    """Return the resolved settings of each way, by its name.
+
+    Args:
+        models: Registered models, alone or as "model:recipe".
+        recipes: Registered recipes; None is each model's usual one.
+        seed: Of the settings; the runs have their own.
+        data: A registered dataset, or a folder of images.
+        epochs: Of each run; None is what its recipe says.
+        weights: Of backbones.
+        settings: Of every run, by their dotted names.
+        vary: By dotted names, values that each model and recipe is trained with, one by one; of
+            several names, all combinations.
+        progress: Told what is found out about this machine.
+
+    Raises:
+        UserError: If a name or a setting is wrong, or there is nothing to compare.
+    """
+    for key in (*settings, *vary):
+        if key in _NOT_TO_SET:
+            raise ConfigError(
+                f"'{key}' is not for --set or --vary: the comparison has its own, or an option"
+            )
+    for key in vary.keys() & settings.keys():
+        raise ConfigError(f"'{key}' is given with --set and with --vary; leave one away")
+    twos = []
+    for each in models:
+        # "mobilenet_v2:finetune" is one way; a model alone goes with every recipe.
+        model, _, own_recipe = each.partition(":")
+        usual = default_recipe(backbone=is_backbone(model))
+        twos += [(model, recipe) for recipe in ([own_recipe] if own_recipe else recipes or [usual])]
+    if len(set(twos)) < len(twos):
+        raise ConfigError("a model or a recipe is named twice; name each once")
+    varied = [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
+    if len(twos) * len(varied) < 2:
+        raise ConfigError(
+            "one way of training is nothing to compare; name two models, recipes or values"
+        )
+    given = {**data_settings(data), **settings, "seed": seed}
+    if epochs is not None:
+        given["epochs"] = epochs
+    configs: dict[str, RunConfig] = {}
+    for (model, recipe), values in product(twos, varied):
+        own = {"model": model, "recipe": recipe, **values}
+        if is_backbone(model) and weights is not None:
+            own["weights"] = str(weights_setting(weights))
+        # What is said of this machine is said once.
+        quiet = Progress() if configs else progress
+        config = resolve_new({}, {**given, **own}, quiet)
+        name = _name(twos, model, recipe, values)
+        if name in configs:
+            raise ConfigError(f"--vary names {name} twice; name each value once")
+        configs[name] = config
+    return configs
+
+
+def _name(
+    twos: Sequence[tuple[str, str]], model: str, recipe: str, values: Mapping[str, Any]
+) -> str:
+    """Return what tells a way from the others."""
+    models = {each for each, _ in twos}
+    repeated = len(models) < len(twos)
+    words = [model] if len(models) > 1 or not (repeated or values) else []
+    words += [recipe] if repeated else []
+    return " ".join([*words, *_spelt(values)])
+
+
+def _spelt(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key.rpartition('.')[2]}={value}" for key, value in values.items()]
+
+
+def seeds_of(seeds: int | Sequence[int]) -> list[int]:
+    """Return the seeds that are meant by a number of them, or by themselves.
+
+    Raises:
+        ConfigError: If there are none, or one is named twice.
+    """
+    if isinstance(seeds, int):
+        if seeds < 1:
+            raise ConfigError(f"--seeds {seeds}: at least 1")
+        return list(range(FIRST_SEED, FIRST_SEED + seeds))
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError("--seeds: name each seed once, such as 1,2,3")
+    return sorted(seeds)
+
+
+def names_of(configs: Sequence[RunConfig]) -> list[str]:
+    """Return for each run a name that says how it differs from the others, but for its seed."""
+    told: list[dict[str, Any]] = []
+    for config in configs:
+        defaults = resolve(
+            RECIPES.get(config.recipe)(),
+            {"recipe": config.recipe, "model": config.model},
+            settings_of(config.data),
+        )
+        own = {key: after for key, (_, after) in differences(defaults, config).items()}
+        for key in ("seed", "format", "backend", "data", "data_path", "weights"):
+            own.pop(key, None)
+        told.append({"model": config.model, "recipe": config.recipe, **own})
+    # Each backbone has weights of its own; they are told where one has several.
+    hashes = {(config.model, config.weights_sha256) for config in configs}
+    if len(hashes) == len({model for model, _ in hashes}):
+        for each in told:
+            each.pop("weights_sha256", None)
+    keys = dict.fromkeys(key for each in told for key in each)
+    varied = [key for key in keys if len({repr(each.get(key)) for each in told}) > 1]
+    names = []
+    for config, each in zip(configs, told, strict=True):
+        words = [str(each[key]) for key in ("model", "recipe") if key in varied] or [config.model]
+        own = {key: each[key] for key in varied if key in each}
+        words += _spelt({key: own[key] for key in own if key not in ("model", "recipe")})
+        names.append(" ".join(words))
+    return names
+
+
+def folder_name(data: str, configs: Mapping[str, RunConfig]) -> str:
+    """Return the name of a comparison's folder, from what it holds."""
+    models = dict.fromkeys(config.model for config in configs.values())
+    recipes = dict.fromkeys(config.recipe for config in configs.values())
+    settings = dict.fromkeys(word for way in configs for word in way.split() if "=" in word)
+    name = "-".join(["compare", data, *models, *recipes, *settings])
+    if len(name) > 100:
+        name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return file_name(name)
+
+
+def file_name(name: str) -> str:
+    """Return a name that every file system takes; other characters become hyphens."""
+    return "".join(c if c.isalnum() or c in "-_.=" else "-" for c in name)

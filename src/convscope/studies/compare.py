@@ -1,0 +1,394 @@
+"""Comparing ways of training: several seeds of each, every run in a process of its own."""
+
+import contextlib
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convscope.api.costs import file_mb, latencies_ms, seconds_with_features, sheet_of
+from convscope.api.data import load_for
+from convscope.api.evaluate import evaluate
+from convscope.api.models import run_config
+from convscope.api.networks import forget_networks, no_advice_on_tracing
+from convscope.api.train import locate_weights, try_building
+from convscope.datasets.splits import read_split
+from convscope.errors import DataError, RunError, TrainingError
+from convscope.progress import Progress, console_progress
+from convscope.recipe import Recipe, differences, dump_config, resolve
+from convscope.run import ROOT, Run
+from convscope.storage import write_text
+from convscope.studies.arms import file_name, folder_name, names_of, plan_ways, seeds_of
+from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
+from convscope.studies.executor import train_apart
+from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.types import BoolArray
+
+FORMAT = 1
+"""Version of `comparison.json`; raised when an older convscope could misread it."""
+
+
+def compare(
+    models: Sequence[str],
+    *,
+    data: str | Path = "cifar10",
+    recipes: Sequence[str] | None = None,
+    seeds: int | Sequence[int] = 5,
+    epochs: int | None = None,
+    weights: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    out: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    after_run: Callable[[Comparison], None] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Train each model with each recipe and several seeds, and say what differs for certain.
+
+    All on one split. The test images stay sealed until the last run has been trained; then each
+    run is judged on them once. Called again, it trains what is missing: after a kill, or for more
+    seeds. A run that cannot be trained is recorded with the reason, and the others go on.
+
+    Args:
+        models: Registered models; "model:recipe" is one with a recipe of its own.
+        data: A registered dataset, or a folder of images.
+        recipes: Registered recipes; None is each model's usual one.
+        seeds: How many, from 83 on; or which.
+        epochs: Of each run; None is what its recipe says.
+        weights: Of backbones: a folder that holds them, or "random"; None looks for ImageNet's.
+        settings: Other settings of every run, by their dotted names.
+        vary: Values to compare, by the dotted names of settings: each is a way of its own, and of
+            several settings each combination.
+        out: The comparison's folder; None is one below `runs/` that is named by what is compared.
+        data_dir: A further place to look for the files of a registered dataset.
+        after_run: Called after each run with the comparison as it stands.
+        progress: Told of everything; None draws on standard error.
+
+    Raises:
+        UserError: If a name, a setting or the data is wrong, or the folder holds something else.
+        TrainingError: If no run could be trained.
+        FailureError: If weights or data are not to be had, or a file cannot be written.
+    """
+    progress = progress or console_progress()
+    seeds = seeds_of(seeds)
+    configs = plan_ways(
+        models, recipes, seeds[0], data, epochs, weights, settings or {}, vary or {}, progress
+    )
+    dataset = load_for(next(iter(configs.values())), data_dir, progress)
+    for name, config in configs.items():
+        config, found = locate_weights(config, progress)
+        # What is wrong until here leaves no folder behind.
+        try_building(config, dataset, found)
+        configs[name] = config
+    path = Path(out) if out else ROOT / folder_name(dataset.name, configs)
+    arms = tuple(
+        Arm(
+            name,
+            config.model,
+            config.recipe,
+            tuple(Trial(f"runs/{file_name(name)}-seed{seed}", seed) for seed in seeds),
+        )
+        for name, config in configs.items()
+    )
+    assert dataset.test is not None
+    comparison = Comparison(path, dataset.name, len(dataset.test), arms)
+    asked: dict[str, Any] = {
+        # Recipes change with versions of convscope, and the images may have changed.
+        "content": dataset.provenance.get("fingerprint"),
+        "ways": {name: config.model_dump(exclude={"seed"}) for name, config in configs.items()},
+    }
+    del dataset
+    asked = as_read_back(asked)
+    with study_folder(path, comparison.state_file, "comparison"), no_advice_on_tracing():
+        comparison, looks = _take_up(comparison, asked)
+        for name, config in configs.items():
+            write_text(path / "arms" / f"{file_name(name)}.yaml", dump_config(config))
+        study = _Study(comparison, asked, looks, data_dir, progress)
+        study.write()
+        study.train(after_run)
+        study.judge()
+    return study.comparison
+
+
+def compare_runs(
+    runs: Sequence[Run | Path | str],
+    *,
+    out: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare finished runs: those that differ in nothing but the seed count as one way.
+
+    Runs that have not been judged on their test images are judged now, once.
+
+    Args:
+        runs: At least two, or their folders; judged on the same test images.
+        out: The comparison's folder; None is `runs/compare-` and the names of the ways.
+        data_dir: A further place to look for the files of a registered dataset.
+        progress: Told of everything; None draws on standard error.
+
+    Raises:
+        RunError: If a run is missing or not trained, or a way has two runs of one seed.
+        DataError: If they are of different test images.
+    """
+    progress = progress or console_progress()
+    opened = [Run.open(run) for run in runs]
+    configs = [run_config(run) for run in opened]
+    if len({run.path.resolve() for run in opened}) < len(opened):
+        raise RunError("a run is named twice; name each once")
+    _require_same_images(opened)
+    grouped: dict[str, list[int]] = {}
+    names = names_of(configs)
+    for index, name in enumerate(names):
+        grouped.setdefault(name, []).append(index)
+    if len(grouped) < 2:
+        raise RunError(
+            "these runs differ in nothing but the seed; name runs of two ways of training"
+        )
+    arms = []
+    for name, indices in grouped.items():
+        found = sorted(indices, key=lambda index: configs[index].seed)
+        twice = [seed for seed, n in Counter(configs[i].seed for i in found).items() if n > 1]
+        if twice:
+            same = [str(opened[i].path) for i in found if configs[i].seed == twice[0]]
+            raise RunError(
+                f"{' and '.join(same[:2])} are the same way with one seed; leave one out"
+            )
+        trials = tuple(Trial(str(opened[i].path.resolve()), configs[i].seed) for i in found)
+        first = configs[found[0]]
+        arms.append(Arm(name, first.model, first.recipe, trials))
+    by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
+    path = Path(out) if out else ROOT / folder_name(configs[0].data_name, by_name)
+    n_images = sum(row["split"] == "test" for row in read_split(opened[0].split_file))
+    comparison = Comparison(path, configs[0].data_name, n_images, tuple(arms))
+    asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
+    with study_folder(path, comparison.state_file, "comparison"), no_advice_on_tracing():
+        state = read_state(comparison.state_file, FORMAT)
+        require_same(path, (state or {"asked": asked})["asked"], asked, "comparison")
+        study = _Study(comparison, asked, [], data_dir, progress)
+        for arm in comparison.arms:
+            for trial in arm.trials:
+                study.measure(trial)
+        study.judge()
+    return study.comparison
+
+
+@dataclasses.dataclass
+class _Study:
+    """A comparison on its way."""
+
+    comparison: Comparison
+    asked: dict[str, Any]
+    looks: list[int]
+    data_dir: Path | str | None
+    progress: Progress
+
+    def train(self, after_run: Callable[[Comparison], None] | None) -> None:
+        """Train what has not been trained, the arms by turns, so that none runs ahead."""
+        arms = self.comparison.arms
+        planned = [(arm.name, trial.seed) for arm in arms for trial in arm.trials]
+        missing = [
+            (name, seed)
+            for name, seed in sorted(planned, key=lambda each: each[1])
+            if (trial := self._trial(name, seed)).val_accuracy is None
+            and not (trial.failure and trial.final)
+        ]
+        if missing:
+            with self.progress.task("Training", len(missing), "runs") as step:
+                for number, (name, seed) in enumerate(missing, 1):
+                    self.progress.say(f"Run {number} of {len(missing)}: {name}, seed {seed}")
+                    self._train(name, self._trial(name, seed))
+                    self.write()
+                    step(1, f"{name}, seed {seed}")
+                    if after_run is not None:
+                        after_run(self.comparison)
+        trials = [trial for arm in self.comparison.arms for trial in arm.trials]
+        if all(trial.failure for trial in trials):
+            raise TrainingError(f"no run could be trained: {trials[0].failure}")
+
+    def measure(self, trial: Trial) -> None:
+        """Fill in what a trained run says of itself."""
+        run = Run.open(self._path(trial))
+        with contextlib.suppress(RunError):
+            metrics = run.metrics
+            self._replace(
+                trial,
+                val_accuracy=metrics["val"]["accuracy"],
+                train_seconds=seconds_with_features(run),
+                peak_memory_mb=run.state.get("peak_memory_mb"),
+                failure=None,
+            )
+            return
+        raise RunError(f"{run.path} has not been trained to its end; see: convscope runs")
+
+    def judge(self) -> None:
+        """Open the test images, once for each run that has not been judged; compare; write."""
+        answers = []
+        first: dict[str, Run] = {}
+        n_trials = sum(
+            trial.failure is None for arm in self.comparison.arms for trial in arm.trials
+        )
+        with self.progress.task("Judging", n_trials, "runs") as step:
+            for arm in self.comparison.arms:
+                right = {}
+                for trial in arm.trials:
+                    if trial.failure is not None:
+                        continue
+                    run = Run.open(self._path(trial))
+                    right[trial.seed] = self._right(run)
+                    first.setdefault(arm.name, run)
+                    self._replace(trial, test_accuracy=float(right[trial.seed].mean()))
+                    forget_networks()
+                    step(1, arm.name)
+                answers.append((arm.name, right))
+        latencies = latencies_ms(first)
+        for name, run in first.items():
+            sheet = sheet_of(run)
+            arm = self._arm(name)
+            self._put(
+                dataclasses.replace(
+                    arm,
+                    n_params=sheet.n_params,
+                    multiply_adds=sheet.n_multiply_adds,
+                    latency_ms=round(latencies[name], 3),
+                    file_mb=round(file_mb(run), 3),
+                )
+            )
+            forget_networks()
+        n_seeds = max(len(arm.trials) for arm in self.comparison.arms)
+        if n_seeds not in self.looks:
+            self.looks.append(n_seeds)
+        self.comparison = dataclasses.replace(
+            self.comparison, pairs=pairs_of(answers), looks=tuple(self.looks)
+        )
+        self.write()
+
+    def write(self) -> None:
+        """Write the state, from which a stopped comparison goes on, and the page."""
+        from convscope.report.markdown import write_markdown
+        from convscope.report.page import write_page
+        from convscope.studies.comparison_page import comparison_page
+        from convscope.training.results import read_results
+
+        it = self.comparison
+        state = {
+            **{"format": FORMAT, "about": it.about, "data": it.data, "n_images": it.n_images},
+            **{"conclusion": it.conclusion, "caution": it.caution, "looks": self.looks},
+            "pairs": [
+                {**dataclasses.asdict(pair), "verdict": pair.verdict, "outlook": pair.outlook}
+                for pair in it.pairs
+            ],
+            "arms": [dataclasses.asdict(arm) for arm in it.arms],
+            "asked": self.asked,
+        }
+        Run.write_json(it.state_file, state)
+        curves: dict[str, list[list[float]]] = {arm.name: [] for arm in it.arms}
+        for arm in it.arms:
+            for trial in arm.trials:
+                file = Run(self._path(trial)).results_file
+                if file.exists():
+                    curves[arm.name].append([row["val_accuracy"] for row in read_results(file)])
+        page = comparison_page(it, curves)
+        write_page(page, it.page)
+        write_markdown(page, it.card_file)
+
+    def _train(self, name: str, trial: Trial) -> None:
+        """Train one run in a process of its own, from where it stands."""
+        run = Run(self._path(trial))
+        config = self.comparison.path / "arms" / f"{file_name(name)}.yaml"
+        arguments = ["--config", str(config), "--seed", str(trial.seed)]
+        failure = train_apart(run, arguments, data_dir=self.data_dir, progress=self.progress)
+        if failure is not None:
+            self.progress.say(f"{name}, seed {trial.seed} failed: {failure.reason}")
+            self._replace(trial, failure=failure.reason, final=failure.final)
+            return
+        self.measure(trial)
+
+    def _right(self, run: Run) -> BoolArray:
+        """Return which test images a run has right, in the order of their names."""
+        from convscope.evaluation.predictions import read_predictions
+
+        evaluate(run, by="compare", data_dir=self.data_dir, progress=self.progress)
+        return read_predictions(run.predictions_file)[0]["test"].right_by_id
+
+    def _path(self, trial: Trial) -> Path:
+        return self.comparison.path / trial.run
+
+    def _arm(self, name: str) -> Arm:
+        return next(arm for arm in self.comparison.arms if arm.name == name)
+
+    def _trial(self, name: str, seed: int) -> Trial:
+        return next(trial for trial in self._arm(name).trials if trial.seed == seed)
+
+    def _put(self, changed: Arm) -> None:
+        arms = tuple(changed if arm.name == changed.name else arm for arm in self.comparison.arms)
+        self.comparison = dataclasses.replace(self.comparison, arms=arms)
+
+    def _replace(self, trial: Trial, **changes: Any) -> None:
+        """Change what is known of a trial; its folder tells it apart."""
+        arm = next(a for a in self.comparison.arms if any(t.run == trial.run for t in a.trials))
+        trials = tuple(
+            dataclasses.replace(t, **changes) if t.run == trial.run else t for t in arm.trials
+        )
+        self._put(dataclasses.replace(arm, trials=trials))
+
+
+def _take_up(comparison: Comparison, asked: dict[str, Any]) -> tuple[Comparison, list[int]]:
+    """Return the comparison with what is known of its runs, and the earlier looks at the test."""
+    state = read_state(comparison.state_file, FORMAT)
+    if state is None:
+        return comparison, []
+    try:
+        _require_same_ways(comparison.path, state["asked"], asked)
+        known = {trial["run"]: Trial(**trial) for arm in state["arms"] for trial in arm["trials"]}
+        looks = [int(n) for n in state["looks"]]
+    except (TypeError, KeyError, ValueError, AttributeError):
+        raise damaged(comparison.state_file) from None
+    arms = tuple(
+        dataclasses.replace(
+            arm, trials=tuple(_still_there(comparison, known, trial) for trial in arm.trials)
+        )
+        for arm in comparison.arms
+    )
+    return dataclasses.replace(comparison, arms=arms), looks
+
+
+def _require_same_ways(path: Path, before: dict[str, Any], asked: dict[str, Any]) -> None:
+    advice = "choose another --out"
+    if before["content"] != asked["content"]:
+        raise RunError(f"{path} holds a comparison on other images; {advice}")
+    theirs, ours = before["ways"], asked["ways"]
+    if theirs.keys() != ours.keys():
+        raise RunError(
+            f"{path} holds a comparison of {', '.join(theirs)}, not of {', '.join(ours)}; {advice}"
+        )
+    for name in ours:
+        changed = differences(resolve(Recipe(), theirs[name]), resolve(Recipe(), ours[name]))
+        for key, (then, now) in changed.items():
+            raise RunError(
+                f"{path} holds a comparison in which {name} has {key} {then!r}, not {now!r}; "
+                f"repeat its settings to go on with it, or {advice}"
+            )
+
+
+def _still_there(comparison: Comparison, known: Mapping[str, Trial], trial: Trial) -> Trial:
+    """Return what is known of a trial, unless its folder is gone."""
+    before = known.get(trial.run)
+    if before is None or not (before.failure or (comparison.path / trial.run).is_dir()):
+        return trial
+    return before
+
+
+def _require_same_images(runs: Sequence[Run]) -> None:
+    def test_images(run: Run) -> set[tuple[str, str, str]]:
+        rows = read_split(run.split_file)
+        return {(r["id"], r["label"], r["sha256_16"]) for r in rows if r["split"] == "test"}
+
+    first = test_images(runs[0])
+    for run in runs[1:]:
+        if test_images(run) != first:
+            raise DataError(
+                f"{run.path} and {runs[0].path} were not judged on the same test images; "
+                "their accuracies cannot be compared"
+            )

@@ -1,0 +1,259 @@
+"""The ladder: from the tutorial's way of transfer learning to a good one, a mend at a time."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convscope.api.costs import sheet_of, train_seconds
+from convscope.api.data import data_settings, load_for
+from convscope.api.evaluate import evaluate
+from convscope.api.networks import forget_networks, no_advice_on_tracing
+from convscope.api.train import train, weights_setting
+from convscope.datasets import settings_of
+from convscope.errors import ConfigError, RunError, TrainingError
+from convscope.models import is_backbone
+from convscope.models.backbones import BACKBONES
+from convscope.progress import Progress, console_progress
+from convscope.recipe import RANDOM_WEIGHTS
+from convscope.run import ROOT, Run
+from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.studies.ladder_plan import Step, plan_ladder
+from convscope.studies.rungs import Ladder, Rung, write_table
+
+SIZES = (64, 96, 160)
+"""Sides in pixels of the rungs that enlarge the images."""
+
+FORMAT = 1
+"""Version of `ladder.json`; raised when an older convscope could misread it."""
+
+_NOT_TO_SET = (
+    "data",
+    "data_path",
+    "epochs",
+    "image_size",
+    "model",
+    "recipe",
+    "seed",
+    "weights",
+    "weights_sha256",
+)
+
+
+def ladder(
+    model: str,
+    *,
+    data: str | Path = "cifar10",
+    seed: int = 83,
+    sizes: Sequence[int] = SIZES,
+    epochs: int | None = None,
+    weights: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    after_rung: Callable[[Ladder], None] | None = None,
+    progress: Progress | None = None,
+) -> Ladder:
+    """Train a backbone as the tutorial did, then mend one thing at a time; each rung is a run.
+
+    The test images stay sealed until the last rung is trained; then each rung is judged on them
+    once. Called again after a kill, it goes on where it was. A rung that cannot be trained is
+    recorded with the reason, and the others go on.
+
+    Args:
+        model: A registered backbone.
+        data: A registered dataset, or a folder of images.
+        seed: Of each rung.
+        sizes: Sides in pixels to go through; those that the first rung has already are left out.
+        epochs: Of each rung; None is what its recipe says.
+        weights: A file, a folder that holds it, or "random"; None looks for ImageNet's.
+        settings: Other settings of every rung, by their dotted names; they win over the rung's.
+        out: The ladder's folder; None is `runs/ladder-DATA-MODEL-seedN`.
+        data_dir: A further place to look for the files of a registered dataset.
+        after_rung: Called after each rung with the ladder as it stands.
+        progress: Told of everything; None draws on standard error.
+
+    Raises:
+        UserError: If a name, a setting or the data is wrong, or the folder holds another ladder.
+        TrainingError: If no rung could be trained.
+        FailureError: If weights or data are not to be had, or a file cannot be written.
+    """
+    progress = progress or console_progress()
+    settings = dict(settings or {})
+    if not is_backbone(model):
+        raise ConfigError(
+            f"{model} learns from nothing; a ladder is for pretrained backbones: "
+            f"{', '.join(BACKBONES.names())}"
+        )
+    for key in settings:
+        if key in _NOT_TO_SET:
+            raise ConfigError(
+                f"'{key}' is not for --set here: the ladder has its own, or an option"
+            )
+    weights = weights_setting(weights)
+    every = {} if epochs is None else {"epochs": epochs}
+    backbone = BACKBONES.get(model)
+    place = data_settings(data)
+    steps = plan_ladder(
+        backbone,
+        seed=seed,
+        sizes=sizes,
+        of_data=settings_of(place["data"]),
+        settings={**every, **settings},
+    )
+
+    # What is wrong with data or weights is so for every rung: found out before there is a folder.
+    dataset = load_for(steps[0].config.model_copy(update=place), data_dir, progress)
+    assert dataset.val is not None
+    path = Path(out) if out else ROOT / f"ladder-{dataset.name}-{model}-seed{seed}"
+    about = f"{model} on {dataset.name}, seed {seed}"
+    climb = Ladder(path, about, len(dataset.val.labels), tuple(step.rung for step in steps))
+    content = dataset.provenance.get("fingerprint")
+    del dataset
+    weights_sha256 = None
+    if weights != RANDOM_WEIGHTS:
+        from convscope.models.weights import find_weights
+
+        weights_sha256 = find_weights(backbone, weights, progress).sha256
+    asked = {
+        **{"model": model, **place, "seed": seed, "sizes": sorted({*sizes}), "epochs": epochs},
+        **{"weights": weights, "weights_sha256": weights_sha256, "settings": settings},
+        # Rungs on other images cannot be compared.
+        "content": content,
+        # Recipes change with versions of convscope, and then a ladder would be of two minds.
+        "rungs": {step.rung.name: step.config.model_dump() for step in steps},
+    }
+    asked = as_read_back(asked)
+    with study_folder(path, climb.state_file, "ladder"), no_advice_on_tracing():
+        climb = _take_up(climb, asked)
+        for index, step in enumerate(steps):
+            rung = climb.rungs[index]
+            if rung.failure or (rung.val_accuracy is not None and (path / rung.run).is_dir()):
+                continue
+            progress.say(f"Rung {rung.number} of {len(steps)}: {rung.name} ({rung.change})")
+            try:
+                run = _train(step, path / rung.run, model, data, seed, weights, data_dir, progress)
+                rung = _measure(rung, run)
+            except (ConfigError, TrainingError) as error:
+                progress.say(f"Rung {rung.number} failed: {error}")
+                rung = dataclasses.replace(rung, failure=str(error))
+            climb = _with_rung(climb, rung)
+            _write(climb, asked)
+            forget_networks()
+            if after_rung is not None:
+                after_rung(climb)
+        trained = [rung for rung in climb.rungs if rung.val_accuracy is not None]
+        if not trained:
+            raise TrainingError(f"no rung could be trained: {climb.rungs[0].failure}")
+        for rung in trained:
+            run = Run.open(path / rung.run)
+            metrics = run.metrics
+            if "test" not in metrics:
+                metrics = evaluate(run, by="ladder", data_dir=data_dir, progress=progress)
+            judged = dataclasses.replace(rung, test_accuracy=metrics["test"]["accuracy"])
+            climb = _with_rung(climb, judged)
+        _write(climb, asked)
+    return climb
+
+
+def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
+    """Return the ladder as it was left; write down what it is to be, if it is new."""
+    state = read_state(climb.state_file, FORMAT)
+    if state is None:
+        _write_state(climb, asked)
+        return climb
+    try:
+        before, rungs = state["asked"], tuple(Rung(**entry) for entry in state["rungs"])
+        configs = dict(before["rungs"])
+    except (TypeError, KeyError, ValueError):
+        raise damaged(climb.state_file) from None
+    require_same(climb.path, before, {k: v for k, v in asked.items() if k != "rungs"}, "ladder")
+    for name, config in asked["rungs"].items():
+        if configs.get(name) != config:
+            raise RunError(
+                f"{climb.path} was begun when the recipe of its rung '{name}' was another; "
+                "choose another --out"
+            )
+    if all(rung.val_accuracy is None for rung in rungs):
+        # If every rung failed, it was no rung's fault; it may be mended by now.
+        return climb
+    return dataclasses.replace(climb, rungs=rungs)
+
+
+def _train(
+    step: Step,
+    path: Path,
+    model: str,
+    data: str | Path,
+    seed: int,
+    weights: Path | str | None,
+    data_dir: Path | str | None,
+    progress: Progress,
+) -> Run:
+    """Return the finished run of a rung, trained from where it stands."""
+    run = Run(path)
+    begun = run.state_file.exists()
+    if begun and run.state.get("status") == "finished":
+        return run
+    if begun:
+        return train(out=path, resume=True, test=False, data_dir=data_dir, progress=progress)
+    return train(
+        model,
+        data=data,
+        recipe=step.recipe,
+        seed=seed,
+        weights=weights,
+        settings=step.settings,
+        out=path,
+        test=False,
+        data_dir=data_dir,
+        progress=progress,
+    )
+
+
+def _measure(rung: Rung, run: Run) -> Rung:
+    """Return the rung with what its run came to, but for the gain."""
+    return dataclasses.replace(
+        rung,
+        val_accuracy=run.metrics["val"]["accuracy"],
+        feature_seconds=run.state["feature_seconds"],
+        train_seconds=train_seconds(run),
+        multiply_adds=sheet_of(run).n_multiply_adds,
+    )
+
+
+def _with_rung(climb: Ladder, changed: Rung) -> Ladder:
+    """Return the ladder with one rung replaced and all gains reckoned anew."""
+    rungs: list[Rung] = []
+    below: float | None = None
+    for rung in climb.rungs:
+        new = changed if rung.number == changed.number else rung
+        gain = None
+        if new.val_accuracy is not None:
+            gain = None if below is None else round(new.val_accuracy - below, 6)
+            below = new.val_accuracy
+        rungs.append(dataclasses.replace(new, gain=gain))
+    return dataclasses.replace(climb, rungs=tuple(rungs))
+
+
+def _write(climb: Ladder, asked: dict[str, Any]) -> None:
+    from convscope.report.markdown import write_markdown
+    from convscope.report.page import write_page
+    from convscope.studies.ladder_page import draw_ladder, ladder_page
+
+    # First the file that a stopped ladder goes on from; the others follow from it.
+    _write_state(climb, asked)
+    write_table(climb.rungs, climb.table_file)
+    draw_ladder(climb.rungs, climb.n_val, climb.picture, about=climb.about)
+    page = ladder_page(climb)
+    write_page(page, climb.page)
+    write_markdown(page, climb.card_file)
+
+
+def _write_state(climb: Ladder, asked: dict[str, Any]) -> None:
+    rungs = [dataclasses.asdict(rung) for rung in climb.rungs]
+    state = {
+        **{"format": FORMAT, "about": climb.about, "n_val": climb.n_val},
+        **{"conclusion": climb.conclusion, "rungs": rungs, "asked": asked},
+    }
+    Run.write_json(climb.state_file, state)

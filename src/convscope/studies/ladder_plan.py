@@ -1,0 +1,138 @@
+"""The rungs of a ladder: which recipe each follows, and what it changes, in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convscope.models.backbones import Backbone
+from convscope.models.preprocessing import RANGES
+from convscope.recipe import RunConfig, resolve
+from convscope.recipes import RECIPES
+from convscope.studies.rungs import Rung
+
+_TUTORIAL_SIZE = 32
+_OF_FINE_TUNING = (
+    "backbone.cut",
+    "backbone.head_epochs",
+    "backbone.head_learning_rate",
+    "optimizer.layer_decay",
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the run of a rung is trained with.
+
+    Attributes:
+        rung: Its words; nothing has come of it yet.
+        recipe: The recipe's name.
+        settings: What differs from the recipe, by dotted names.
+        config: The two resolved.
+    """
+
+    rung: Rung
+    recipe: str
+    settings: dict[str, Any]
+    config: RunConfig
+
+
+def plan_ladder(
+    backbone: Backbone,
+    *,
+    seed: int,
+    sizes: Sequence[int],
+    of_data: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> list[Step]:
+    """Return the rungs from the tutorial's way to fine-tuning, each built on registered recipes.
+
+    Args:
+        backbone: What is trained on.
+        seed: Of every rung.
+        sizes: Sides in pixels to go through; those that the first rung has already are left out.
+        of_data: Settings that the dataset brings along; see `datasets.settings_of`.
+        settings: Of every rung, by dotted names; they win over the rung's own.
+
+    Raises:
+        UnknownNameError: If there is no such setting.
+        ConfigError: If a value is not allowed.
+    """
+    base = max(_TUTORIAL_SIZE, backbone.smallest_size)
+    larger = sorted({size for size in sizes if size > base})
+    last = larger[-1] if larger else base
+    steps: list[Step] = []
+
+    def add(name: str, cause: str, recipe: str, own: Mapping[str, Any]) -> None:
+        chosen = {**own, **settings}
+        if recipe != "finetune":
+            # In the rungs before, everything is frozen.
+            chosen = {key: value for key, value in chosen.items() if key not in _OF_FINE_TUNING}
+        about = {"model": backbone.name, "recipe": recipe, "seed": seed}
+        config = resolve(RECIPES.get(recipe)(), of_data, about, chosen)
+        before = steps[-1].config if steps else None
+        number = len(steps) + 1
+        run = f"rungs/{number:02}-{name.replace(' ', '-')}"
+        change = _change(name, config, before, backbone)
+        steps.append(
+            Step(Rung(number, name, change, cause, own["image_size"], run), recipe, chosen, config)
+        )
+
+    # At 32 px the last feature map is a single pixel, and pooling is the same as flattening; on
+    # larger ones flattening would make a head of millions of weights.
+    tutorial: dict[str, Any] = {"image_size": base, "head.pooling": "avg"}
+    add("as the tutorial", "the start", "tutorial-transfer", tutorial)
+    tutorial["backbone.scaling"] = "own"
+    add("own scaling", "own scaling", "tutorial-transfer", tutorial)
+    for size in larger:
+        tutorial["image_size"] = size
+        add(f"{size} px", f"{size} px instead of {base}", "tutorial-transfer", tutorial)
+    tutorial["head.standardise"] = True
+    add("standardised features", "standardised features", "tutorial-transfer", tutorial)
+
+    add("better head", "a better head", "probe", {"image_size": last})
+    cut = settings.get("backbone.cut", RECIPES.get("finetune")().backbone.cut)
+    tuned = _tuned(backbone.cut_at(cut), backbone)
+    add(
+        f"{tuned} fine-tuned",
+        f"fine-tuning the {tuned} (recipe finetune)",
+        "finetune",
+        {"image_size": last},
+    )
+    return steps
+
+
+def _change(name: str, config: RunConfig, before: RunConfig | None, backbone: Backbone) -> str:
+    scaling = backbone.scaling if config.backbone.scaling == "own" else config.backbone.scaling
+    pixels = f"pixels {RANGES[scaling]}"
+    if before is None:
+        return f"{config.image_size} px, {pixels}, head {_head(config)}"
+    if name == "own scaling":
+        return f"{pixels}, as it was trained"
+    if name.endswith(" px"):
+        return f"instead of {before.image_size} px"
+    if name == "standardised features":
+        return "each feature with mean 0 and spread 1"
+    if name == "better head":
+        optimizer = f"{config.optimizer.name}, {config.schedule.name} rate"
+        return f"head {_head(config)}, {optimizer}, batch {config.batch_size}"
+    cut = backbone.cut_at(config.backbone.cut)
+    words = "all of the backbone learns" if cut == "start" else f"what follows {cut} learns"
+    words += "; mirrored" if config.augment.flip else ""
+    return words + (", soft labels" if config.label_smoothing else "")
+
+
+def _head(config: RunConfig) -> str:
+    if config.head.search:
+        return "searched"
+    return "-".join(map(str, config.head.hidden)) or "linear"
+
+
+def _tuned(cut: str, backbone: Backbone) -> str:
+    """Return what learns behind a cut: "last stage", "last 2 stages", "whole backbone"."""
+    if cut == "start":
+        return "whole backbone"
+    stages = list(backbone.stages)
+    if cut not in stages[:-1]:
+        return f"part after {cut}"
+    n_after = len(stages) - 1 - stages.index(cut)
+    return "last stage" if n_after == 1 else f"last {n_after} stages"

@@ -1,0 +1,175 @@
+"""Finding wrong labels among training images."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convscope.api.data import data_settings, load_for
+from convscope.api.gallery import Seen
+from convscope.api.train import resolve_new
+from convscope.errors import ConfigError, TrainingError
+from convscope.progress import Progress, console_progress
+from convscope.recipe import dump_config
+from convscope.run import ROOT, Run
+from convscope.storage import atomic_path, write_text
+from convscope.studies.executor import train_apart
+from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.types import Predictions
+
+FORMAT = 1
+"""Version of `suspects.json`; raised when an older convscope could misread it."""
+
+_KIND = "search for wrong labels"
+_N_PICTURED = 40
+_NOT_TO_SET = ("data", "data_path", "model", "recipe", "split.folds", "split.fold")
+
+
+@dataclass(frozen=True)
+class Suspicions:
+    """Training images whose labels are in doubt, and where that is kept.
+
+    Attributes:
+        path: The folder, with a run for each fold below `folds/`.
+        n_images: How many training images were looked at.
+        accuracy: Of the networks on the images that each of them did not learn, a fraction.
+        suspects: Those in doubt, the most suspect first.
+    """
+
+    path: Path
+    n_images: int
+    accuracy: float
+    suspects: tuple[Seen, ...]
+
+    @property
+    def state_file(self) -> Path:
+        """What was asked, from which a stopped search goes on."""
+        return self.path / "suspects.json"
+
+    @property
+    def table_file(self) -> Path:
+        """A row for each suspect."""
+        return self.path / "suspects.csv"
+
+    @property
+    def picture(self) -> Path:
+        """The most suspect ones."""
+        return self.path / "suspects.png"
+
+
+def suspects(
+    data: str | Path,
+    *,
+    model: str = "fast-small",
+    recipe: str | None = None,
+    folds: int = 4,
+    seed: int = 83,
+    settings: Mapping[str, Any] | None = None,
+    out: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Suspicions:
+    """Find training images that are probably labelled wrong.
+
+    The training images are divided into folds, and for each fold a network learns from the others:
+    so each image is judged by a network that did not learn it. Confident learning then says which
+    labels those networks rule out. Called again, it goes on where it was. Test images are left
+    alone.
+
+    Args:
+        data: A registered dataset, or a folder of images.
+        model: A registered model; the better it is, the fewer hard images are taken for wrong ones.
+        recipe: A registered recipe; None is `fast` for the networks made for it, else the model's
+            usual one.
+        folds: How many, at least 2.
+        seed: Of the networks.
+        settings: Any other settings, by their dotted names.
+        out: The folder; None is `runs/suspects-DATA-MODEL`.
+        data_dir: A further place to look for the files of a registered dataset.
+        progress: Told of everything; None draws on standard error.
+
+    Raises:
+        UserError: If a name, a setting or the data is wrong, or the folder holds something else.
+        TrainingError: If a network cannot be trained.
+        FailureError: If data is not to be had, or a file cannot be written.
+    """
+    from convscope.evaluation.predictions import read_predictions
+    from convscope.evaluation.suspects import suspect_labels
+    from convscope.report.figures import draw_samples
+
+    progress = progress or console_progress()
+    settings = dict(settings or {})
+    for key in settings:
+        if key in _NOT_TO_SET:
+            raise ConfigError(f"'{key}' is not for --set here: there is an option for it")
+    if recipe is None and model.startswith("fast-"):
+        recipe = "fast"
+    given = {**data_settings(data), "model": model, "seed": seed, "split.folds": folds, **settings}
+    if recipe is not None:
+        given["recipe"] = recipe
+    config = resolve_new({}, given, progress)
+    dataset = load_for(config, data_dir, progress)
+    path = Path(out) if out else ROOT / f"suspects-{dataset.name}-{model}"
+    found = Suspicions(path, 0, 0.0, ())
+    asked = as_read_back(
+        {"content": dataset.provenance.get("fingerprint"), "config": config.model_dump()}
+    )
+    with study_folder(path, found.state_file, _KIND):
+        state = read_state(found.state_file, FORMAT)
+        if state is not None:
+            if not isinstance(before := state.get("asked"), dict):
+                raise damaged(found.state_file)
+            require_same(path, before, asked, _KIND)
+        Run.write_json(found.state_file, {"format": FORMAT, "asked": asked})
+        settings_file = path / "folds.yaml"
+        write_text(settings_file, dump_config(config))
+        parts = []
+        with progress.task("Training", folds, "folds") as step:
+            for fold in range(folds):
+                progress.say(f"Fold {fold + 1} of {folds}")
+                run = Run(path / "folds" / str(fold))
+                arguments = ["--config", str(settings_file), "--set", f"split.fold={fold}"]
+                failure = train_apart(run, arguments, data_dir=data_dir, progress=progress)
+                if failure is not None:
+                    raise TrainingError(f"fold {fold + 1} of {folds}: {failure.reason}")
+                parts.append(read_predictions(run.predictions_file)[0]["val"])
+                step(1)
+        said = Predictions(
+            np.concatenate([part.probs for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+            "train",
+        )
+        names = dataset.class_names
+        doubted = tuple(
+            Seen(s.image_id, names[s.label], names[s.likelier], s.prob_likelier, s.prob_label)
+            for s in suspect_labels(said)
+        )
+        accuracy = float(said.right.mean())
+        found = Suspicions(path, len(said.labels), accuracy, doubted)
+        _write_table(found)
+        if doubted:
+            assert dataset.val is not None
+            place = {
+                str(image_id): (split, index)
+                for split in (dataset.train, dataset.val)
+                for index, image_id in enumerate(split.ids)
+            }
+            chosen = [(each, *place[each.image_id]) for each in doubted[:_N_PICTURED]]
+            images = np.stack([split.images[index] for _, split, index in chosen])
+            draw_samples(images, [each.caption for each, _, _ in chosen], found.picture)
+    return found
+
+
+def _write_table(found: Suspicions) -> None:
+    with (
+        atomic_path(found.table_file) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        columns = ["image_id", "class_name", "answer", "prob", "prob_label"]
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(asdict(each) for each in found.suspects)

@@ -1,0 +1,530 @@
+"""Looking at data before training: each kind of finding, and no false alarm."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageEnhance
+
+import convscope
+from convscope.datasets.checks import duplicates
+from convscope.datasets.checks.check import check_dataset, check_folder
+from convscope.datasets.checks.findings import CheckReport, Finding
+from convscope.errors import DataError
+from convscope.progress import Progress
+from convscope.types import Dataset, SealedSplit, Split
+
+
+def photo(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
+    """Blobs of colour, as different from seed to seed as photos are; `size` is (height, width)."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)
+
+
+def save(image: Image.Image, path: Path, **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
+
+
+def fill(root: Path, classes: dict[str, int], first_seed: int = 0) -> Path:
+    for label, (name, count) in enumerate(classes.items()):
+        for number in range(count):
+            seed = first_seed + 1000 * label + number
+            save(photo(seed), root / name / f"{number:02d}.png")
+    return root
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A clean folder, not divided into parts."""
+    return fill(tmp_path / "pets", {"cat": 12, "dog": 12})
+
+
+@pytest.fixture
+def divided(tmp_path: Path) -> Path:
+    """A clean folder with train, val and test."""
+    for place, part in enumerate(("train", "val", "test")):
+        fill(tmp_path / "pets" / part, {"cat": 6, "dog": 6}, first_seed=100_000 * place)
+    return tmp_path / "pets"
+
+
+def check(root: Path) -> CheckReport:
+    return check_folder(root, progress=Progress())
+
+
+def kinds(report: CheckReport) -> list[str]:
+    return [finding.kind for finding in report.findings]
+
+
+def only(report: CheckReport) -> Finding:
+    (finding,) = report.findings
+    return finding
+
+
+def of_kind(report: CheckReport, kind: str) -> Finding:
+    (finding,) = [finding for finding in report.findings if finding.kind == kind]
+    return finding
+
+
+# No false alarm
+
+
+def test_a_clean_folder_gives_no_finding(pets: Path) -> None:
+    report = check(pets)
+    assert report.findings == ()
+    assert not report.has_errors
+    assert report.n_images == 24
+    assert report.counts == {"train": {"cat": 12, "dog": 12}}
+    assert report.summary() == f"{pets}: 24 images, nothing found"
+    assert report.rows() == []
+
+
+def test_a_clean_divided_folder_gives_no_finding(divided: Path) -> None:
+    report = check(divided)
+    assert report.findings == ()
+    assert report.counts == {part: {"cat": 6, "dog": 6} for part in ("train", "val", "test")}
+
+
+def test_many_different_photos_are_no_duplicates(tmp_path: Path) -> None:
+    assert check(fill(tmp_path, {"a": 250, "b": 250})).findings == ()
+
+
+def test_drawings_on_plain_paper_are_no_duplicates(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    for name in ("a", "b"):
+        for number in range(40):
+            paper = Image.new("RGB", (64, 64), "white")
+            corners = [tuple(point) for point in chance.integers(4, 60, (5, 2)).tolist()]
+            ImageDraw.Draw(paper).line(corners, fill="black", width=2)
+            save(paper, tmp_path / name / f"{number}.png")
+    assert check(tmp_path).findings == ()
+
+
+def test_flat_colours_are_no_duplicates_of_each_other(tmp_path: Path) -> None:
+    for name, colours in {"a": ("red", "blue", "white"), "b": ("green", "black", "gray")}.items():
+        for colour in colours:
+            save(Image.new("RGB", (32, 32), colour), tmp_path / name / f"{colour}.png")
+    assert check(tmp_path).findings == ()
+
+
+def test_nothing_is_written(pets: Path) -> None:
+    def look() -> list[tuple[str, int, int]]:
+        return [
+            (str(path), path.stat().st_mtime_ns, path.stat().st_size)
+            for path in sorted(pets.parent.rglob("*"))
+        ]
+
+    before = look()
+    check(pets)
+    assert look() == before
+
+
+# Files that cannot be read
+
+
+def test_broken_and_truncated_files_are_named_with_the_reason(pets: Path) -> None:
+    fill(pets, {"cat": 30, "dog": 30})
+    (pets / "cat" / "03.png").write_bytes(b"")
+    content = (pets / "dog" / "05.png").read_bytes()
+    (pets / "dog" / "05.png").write_bytes(content[: len(content) // 2])
+    (pets / "dog" / "06.png").write_text("not a picture")
+    report = check(pets)
+    finding = only(report)
+    assert (finding.severity, finding.kind) == ("error", "unreadable")
+    assert finding.files == ("cat/03.png", "dog/05.png", "dog/06.png")
+    reasons = ("is empty", "is truncated", "is not a whole image")
+    for line, name, reason in zip(finding.details, finding.files, reasons, strict=True):
+        assert line.startswith(f"{name} {reason}")
+    assert report.n_images == 60
+    assert report.counts == {"train": {"cat": 29, "dog": 28}}
+    assert report.has_errors
+
+
+def test_a_class_that_is_mostly_broken(divided: Path) -> None:
+    (divided / "val" / "dog" / "00.png").write_bytes(b"x")
+    finding = of_kind(check(divided), "mostly-unreadable")
+    assert finding.severity == "error"
+    assert finding.message == "1 of 6 images in class 'dog' of val cannot be read"
+    assert finding.files == ("val/dog/00.png",)
+
+
+# Folders
+
+
+def test_an_empty_class(pets: Path) -> None:
+    (pets / "mouse").mkdir()
+    report = check(pets)
+    finding = only(report)
+    assert (finding.severity, finding.kind) == ("error", "empty-class")
+    assert "class 'mouse'" in finding.message
+    assert finding.files == ("mouse",)
+    assert report.counts["train"]["mouse"] == 0
+
+
+def test_a_single_class(tmp_path: Path) -> None:
+    finding = only(check(fill(tmp_path, {"cat": 3})))
+    assert (finding.severity, finding.kind) == ("error", "single-class")
+
+
+def test_classes_that_differ_between_parts(divided: Path) -> None:
+    (divided / "test" / "dog").rename(divided / "test" / "dogs")
+    finding = only(check(divided))
+    assert (finding.severity, finding.kind) == ("error", "classes-differ")
+    assert "test lacks 'dog'; only test has 'dogs'" in finding.message
+    assert finding.files == ("train/dog", "test/dogs")
+
+
+@pytest.mark.parametrize(("part", "severity"), [("", "error"), ("test", "warning")])
+def test_a_class_of_one_image(tmp_path: Path, part: str, severity: str) -> None:
+    fill(tmp_path / part, {"cat": 5, "dog": 1})
+    if part:
+        fill(tmp_path / "train", {"cat": 5, "dog": 5}, first_seed=50_000)
+    finding = only(check(tmp_path))
+    assert (finding.severity, finding.kind) == (severity, "single-image-class")
+    assert finding.files == ("dog",)
+
+
+def test_a_class_too_rare_for_each_part(tmp_path: Path) -> None:
+    finding = only(check(fill(tmp_path, {"cat": 9, "dog": 2, "owl": 9})))
+    assert (finding.severity, finding.kind) == ("warning", "class-without-part")
+    assert "no test image of class 'dog'; its score is not known" in finding.message
+    assert finding.files == ("dog",)
+
+
+@pytest.mark.parametrize(
+    ("counts", "refused"),
+    [
+        ({"a": 2, "b": 2}, True),
+        ({"a": 20, "b": 1}, True),
+        ({"a": 20, "b": 2}, False),
+        ({"a": 20, "b": 2, "c": 20}, False),
+        ({f"c{number}": 3 for number in range(10)}, False),
+    ],
+)
+@pytest.mark.parametrize("given", [(), ("test",)])
+def test_what_training_will_refuse_is_an_error(
+    tmp_path: Path, counts: dict[str, int], refused: bool, given: tuple[str, ...]
+) -> None:
+    fill(tmp_path / "train" if given else tmp_path, counts)
+    for part in given:
+        fill(tmp_path / part, dict.fromkeys(counts, 2), first_seed=500_000)
+    report = check(tmp_path)
+    # One image to learn from is enough where those to judge by are given.
+    assert report.has_errors == (refused and not given)
+    if not report.has_errors:
+        api.load(tmp_path)
+        return
+    with pytest.raises(DataError) as caught:
+        api.load(tmp_path)
+    (found,) = (each for each in report.findings if each.severity == "error")
+    assert found.kind in ("single-image-class", "too-few-images")
+    if found.kind == "too-few-images":
+        assert found.message == str(caught.value)
+
+
+@pytest.mark.parametrize(("many", "found"), [(30, True), (29, False)])
+def test_unbalanced_classes(tmp_path: Path, many: int, found: bool) -> None:
+    report = check(fill(tmp_path, {"cat": many, "dog": 3}))
+    assert kinds(report) == (["imbalance"] if found else [])
+    if found:
+        assert only(report).severity == "warning"
+        assert "'cat' has 30 images, 'dog' has 3" in only(report).message
+
+
+def test_what_is_ignored_is_said(divided: Path) -> None:
+    (divided / ".DS_Store").write_text("x")
+    save(photo(1), divided / "train" / "cat" / "._00.png")
+    (divided / "train" / "cat" / "labels.csv").write_text("x")
+    (divided / "train" / "dog" / "phone.HEIC").write_bytes(b"x")
+    save(photo(2), divided / "train" / "cover.png")
+    save(photo(3), divided / "raw" / "x.png")
+    (divided / "train" / "dog" / "loop").symlink_to(divided / "train")
+    report = check(divided)
+    found = {finding.kind: (finding.severity, finding.files) for finding in report.findings}
+    assert found == {
+        "unsupported-format": ("warning", ("train/dog/phone.HEIC",)),
+        "stray": ("warning", ("train/cover.png",)),
+        "unused-folder": ("note", ("raw",)),
+        "hidden": ("note", (".DS_Store", "train/cat/._00.png")),
+        "not-an-image": ("note", ("train/cat/labels.csv",)),
+        "loop": ("note", ("train/dog/loop",)),
+    }
+    assert not report.has_errors
+
+
+def test_no_folder_at_all(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no folder"):
+        check(tmp_path / "gone")
+
+
+# Odd kinds, sizes and shapes
+
+
+def save_odd(kind: str, path: Path) -> Path:
+    if kind == "cmyk":
+        return save(photo(7).convert("CMYK"), path.with_suffix(".jpg"))
+    if kind == "deep":
+        deep = np.asarray(photo(7).convert("L")).astype(np.uint16) * 257
+        return save(Image.fromarray(deep), path.with_suffix(".png"))
+    if kind == "palette":
+        return save(photo(7).quantize(64), path.with_suffix(".png"))
+    if kind == "transparent":
+        image = photo(7)
+        image.putalpha(200)
+        return save(image, path.with_suffix(".png"))
+    if kind == "animated":
+        frames = {"save_all": True, "append_images": [photo(8)]}
+        return save(photo(7), path.with_suffix(".webp"), **frames)
+    if kind == "rotated":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        return save(photo(7), path.with_suffix(".jpg"), exif=exif)
+    return save(photo(7, {"tiny": (64, 7), "elongated": (20, 81)}[kind]), path.with_suffix(".png"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity", "also"),
+    [
+        ("cmyk", "note", []),
+        ("deep", "note", []),
+        ("palette", "note", []),
+        ("transparent", "note", []),
+        ("animated", "warning", []),
+        ("rotated", "note", []),
+        ("tiny", "warning", ["elongated", "mixed-sizes"]),
+        ("elongated", "warning", ["mixed-sizes"]),
+    ],
+)
+def test_odd_images(tmp_path: Path, kind: str, severity: str, also: list[str]) -> None:
+    fill(tmp_path, {"cat": 3, "dog": 3}, first_seed=40)
+    path = save_odd(kind, tmp_path / "cat" / "odd")
+    report = check(tmp_path)
+    assert kinds(report) == [kind, *also]
+    finding = report.findings[0]
+    assert finding.severity == severity
+    assert finding.files == (path.relative_to(tmp_path).as_posix(),)
+    assert finding.message.endswith(": 1")
+
+
+@pytest.mark.parametrize("size", [(8, 8), (20, 80), (80, 20)])
+def test_sizes_at_the_limits_are_not_odd(tmp_path: Path, size: tuple[int, int]) -> None:
+    for name in ("cat", "dog"):
+        for number in range(3):
+            image = photo(sum(name.encode()) + number, size)
+            save(image, tmp_path / name / f"{number}.png")
+    assert not {"tiny", "elongated"} & set(kinds(check(tmp_path)))
+
+
+def test_mixed_sizes(pets: Path) -> None:
+    save(photo(77, (50, 90)), pets / "cat" / "wide.png")
+    finding = only(check(pets))
+    assert (finding.severity, finding.kind) == ("note", "mixed-sizes")
+    assert finding.message == (
+        "images of 2 sizes, from 64 x 64 pixels to 90 pixels wide and 50 high; "
+        "half are wider than 64 and half higher than 64 pixels"
+    )
+
+
+# Duplicates
+
+
+def near(name: str, image: Image.Image) -> Image.Image:
+    """The image again, as it comes back from a thumbnail, a brighter copy or an old JPEG."""
+    if name == "smaller":
+        return image.resize((48, 48), Image.Resampling.BILINEAR).resize((64, 64))
+    if name == "brighter":
+        return ImageEnhance.Brightness(image).enhance(1.1)
+    pixels = np.asarray(image).astype(int) + np.random.default_rng(0).integers(-6, 7, (64, 64, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def test_exact_duplicates_within_a_part(pets: Path) -> None:
+    # The same pixels, not the same bytes.
+    save(Image.open(pets / "cat" / "00.png"), pets / "cat" / "x.bmp")
+    save(Image.open(pets / "cat" / "00.png"), pets / "cat" / "y.bmp")
+    finding = only(check(pets))
+    assert (finding.severity, finding.kind) == ("warning", "duplicates")
+    assert finding.groups == (("cat/00.png", "cat/x.bmp", "cat/y.bmp"),)
+    assert "2 too many in 1 groups" in finding.message
+
+
+def test_exact_duplicates_across_parts(divided: Path) -> None:
+    for number in (0, 1, 2):
+        image = Image.open(divided / "train" / "cat" / f"0{number}.png")
+        save(image, divided / "test" / "cat" / f"0{number}.png")
+    save(Image.open(divided / "val" / "dog" / "03.png"), divided / "test" / "dog" / "03.png")
+    report = check(divided)
+    finding = only(report)
+    assert (finding.severity, finding.kind) == ("error", "duplicates-across-parts")
+    assert "3 of test (25.0%) with a twin in train" in finding.message
+    assert "1 of test (8.3%) with a twin in val" in finding.message
+    assert ("train/cat/00.png", "test/cat/00.png") in finding.groups
+    assert ("val/dog/03.png", "test/dog/03.png") in finding.groups
+    assert len(finding.groups) == 4
+    assert report.has_errors
+
+
+def test_one_image_under_two_labels(pets: Path) -> None:
+    save(Image.open(pets / "cat" / "00.png"), pets / "dog" / "00.png")
+    report = check(pets)
+    assert kinds(report) == ["duplicates-across-classes", "duplicates"]
+    finding = report.findings[0]
+    assert finding.severity == "error"
+    assert finding.files == ("cat/00.png", "dog/00.png")
+    assert "1 times (most often 'cat' and 'dog')" in finding.message
+
+
+@pytest.mark.parametrize("how", ["smaller", "brighter", "noisy"])
+def test_near_duplicates_within_a_part(pets: Path, how: str) -> None:
+    save(near(how, photo(500)), pets / "cat" / "a.png")
+    save(photo(500), pets / "cat" / "b.png")
+    finding = only(check(pets))
+    assert (finding.severity, finding.kind) == ("note", "near-duplicates")
+    assert finding.groups == (("cat/a.png", "cat/b.png"),)
+
+
+@pytest.mark.parametrize("how", ["smaller", "brighter", "noisy"])
+def test_near_duplicates_across_parts_and_classes(divided: Path, how: str) -> None:
+    copy = near(how, Image.open(divided / "train" / "cat" / "02.png"))
+    save(copy, divided / "val" / "dog" / "02.png")
+    report = check(divided)
+    assert kinds(report) == ["near-duplicates-across-parts", "near-duplicates-across-classes"]
+    for finding in report.findings:
+        assert finding.severity == "warning"
+        assert finding.groups == (("train/cat/02.png", "val/dog/02.png"),)
+    assert "1 of val (8.3%) with a twin in train" in report.findings[0].message
+    assert not report.has_errors
+
+
+def test_other_colours_are_no_near_duplicate(pets: Path) -> None:
+    red, green, blue = photo(500).split()
+    save(Image.merge("RGB", (red, green, blue)), pets / "cat" / "a.png")
+    save(Image.merge("RGB", (blue, green, red)), pets / "cat" / "b.png")
+    assert check(pets).findings == ()
+
+
+def test_equal_hashes_alone_are_no_proof() -> None:
+    chance = np.random.default_rng(0)
+    first, other = (chance.integers(0, 256, (16, 16, 1)).repeat(3, axis=2) for _ in range(2))
+    similar = (first + other) / 2  # correlates 0.7 with the first
+    almost = (first + chance.integers(-5, 6, first.shape)).clip(0, 255)
+    pictures = np.stack([first, similar, almost]).astype(np.uint8)
+    prints = duplicates.Fingerprints(np.zeros(3, dtype=np.uint64), pictures)
+    assert duplicates.near_groups(prints) == ([[0, 2]], True)
+
+
+def test_a_search_that_is_given_up_says_so(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        save(near("noisy", photo(500 + number // 2)), pets / "cat" / f"a{number}.bmp")
+    save(photo(500), pets / "cat" / "b.png")
+    complete = duplicates.near_groups
+
+    def give_up(prints: duplicates.Fingerprints) -> tuple[list[list[int]], bool]:
+        return complete(prints, max_candidates=0)
+
+    monkeypatch.setattr("convscope.datasets.checks._twins.near_groups", give_up)
+    finding = of_kind(check(pets), "near-duplicates-incomplete")
+    assert finding.severity == "note"
+
+
+# The report
+
+
+@pytest.fixture
+def report(pets: Path) -> CheckReport:
+    """A report with an error, a warning and a note."""
+    (pets / "cat" / "03.png").write_bytes(b"")
+    save(Image.open(pets / "cat" / "00.png"), pets / "cat" / "x.bmp")
+    for name in ("a", "b", "c", "d", "é"):
+        (pets / "dog" / f"{name}.txt").write_text("x")
+    return check(pets)
+
+
+def test_the_severest_come_first(report: CheckReport) -> None:
+    assert kinds(report) == ["unreadable", "duplicates", "not-an-image"]
+    assert [finding.severity for finding in report.findings] == ["error", "warning", "note"]
+    assert report.summary().endswith("pets: 25 images, 1 error, 1 warning, 1 note")
+
+
+def test_json_has_everything_and_reads_back(report: CheckReport) -> None:
+    text = report.to_json()
+    text.encode()
+    read = json.loads(text)
+    assert read.pop("has_errors") is True
+    findings = [
+        Finding(
+            **{
+                **finding,
+                "files": tuple(finding["files"]),
+                "groups": tuple(map(tuple, finding["groups"])),
+                "details": tuple(finding["details"]),
+            }
+        )
+        for finding in read.pop("findings")
+    ]
+    assert CheckReport(**read, findings=tuple(findings)) == report
+    assert "é.txt" in text
+
+
+def test_rows_name_the_first_files_and_count_the_rest(report: CheckReport) -> None:
+    unreadable, twins, others = report.rows()
+    assert unreadable[:2] == ("error", "unreadable")
+    assert unreadable[3] == "cat/03.png is empty (0 bytes)"
+    assert twins[3] == "cat/00.png = cat/x.bmp"
+    assert others[3] == "dog/a.txt\ndog/b.txt\ndog/c.txt\nand 2 more"
+    assert others[2:] == (report.findings[2].message, others[3], report.findings[2].remedy)
+    assert len(report.rows(n_files=5)[2][3].splitlines()) == 5
+
+
+def test_names_that_are_not_utf8_can_be_printed(pets: Path) -> None:
+    (pets / "b\udcff").mkdir()
+    for number in range(3):
+        content = (pets / "dog" / f"0{number}.png").read_bytes()
+        (pets / "dog" / f"0{number}.png").rename(pets / "b\udcff" / f"{number}.png")
+        assert content == (pets / "b\udcff" / f"{number}.png").read_bytes()
+    report = check(pets)
+    assert kinds(report) == ["unreadable", "mostly-unreadable"]
+    assert report.counts["train"][r"b\udcff"] == 0
+    report.to_json().encode()
+    str(report.rows()).encode()
+
+
+# Datasets in memory
+
+
+def test_digits_are_balanced_and_have_no_equal_images_across_parts() -> None:
+    dataset = convscope.load("digits", progress=Progress())
+    report = check_dataset(dataset, progress=Progress())
+    assert dataset.val is not None
+    assert dataset.test is not None
+    assert report.source == "digits"
+    assert report.n_images == 1797
+    for part, split in (("train", dataset.train), ("val", dataset.val), ("test", dataset.test)):
+        assert sum(report.counts[part].values()) == len(split)
+        assert list(report.counts[part].values()) == np.bincount(split.labels).tolist()
+    # No image of it is there twice: seen by comparing all pixels, without the code under test.
+    opened = dataset.test.open(lambda _: None)
+    images = np.concatenate([dataset.train.images, dataset.val.images, opened.images])
+    assert len(np.unique(images.reshape(1797, -1), axis=0)) == 1797
+    assert not report.has_errors
+    assert {kind for kind in kinds(report) if not kind.startswith("near-")} == set()
+
+
+def test_leaks_in_a_dataset_are_found() -> None:
+    def split(part: str, seeds: list[int], labels: list[int]) -> Split:
+        images = np.stack([np.asarray(photo(seed)) for seed in seeds])
+        ids = np.array([f"{part}/{place}" for place in range(len(seeds))])
+        return Split(images, np.array(labels, dtype=np.int64), ids)
+
+    train = split("train", [1, 2, 3, 4], [0, 0, 1, 1])
+    test = split("test", [5, 6, 7, 2], [0, 0, 1, 1])
+    dataset = Dataset("made", ("a", "b"), train, test=SealedSplit(test))
+    report = check_dataset(dataset, progress=Progress())
+    assert kinds(report) == ["duplicates-across-parts", "duplicates-across-classes"]
+    for finding in report.findings:
+        assert finding.severity == "error"
+        assert finding.groups == (("train/1", "test/3"),)
+    assert "1 of test (25.0%) with a twin in train" in report.findings[0].message
+    assert report.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 2, "b": 2}}

@@ -1,0 +1,210 @@
+"""What a comparison says, where the truth is known."""
+
+import dataclasses
+import html.parser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convscope.report.page import Page, Points, Section, Table, Text, write_page
+from convscope.studies.comparison import Arm, Comparison, Trial, conclude, pairs_of
+from convscope.studies.comparison_page import comparison_page
+
+N_IMAGES = 2000
+
+
+def answers(seed: int, *accuracies: float, images: np.random.Generator | None = None) -> dict:
+    """Return for each accuracy a run that is right on so many images, of one difficulty each."""
+    rng = np.random.default_rng(seed)
+    hard = (images or np.random.default_rng(1)).random(N_IMAGES)
+    return {
+        83 + k: hard + rng.normal(0, 0.05, N_IMAGES) < accuracy
+        for k, accuracy in enumerate(accuracies)
+    }
+
+
+def arm(name: str, right: dict) -> Arm:
+    trials = tuple(
+        Trial(f"runs/{name}-{seed}", seed, test_accuracy=float(row.mean()))
+        for seed, row in right.items()
+    )
+    return Arm(name, "cnn-sequential", "tutorial", trials)
+
+
+@pytest.fixture
+def three() -> list[tuple[str, dict]]:
+    same = answers(1, 0.70, 0.71, 0.69, 0.705, 0.695)
+    better = answers(2, 0.80, 0.81, 0.79, 0.805, 0.795)
+    return [("plain", same), ("twin", dict(same)), ("better", better)]
+
+
+def test_a_true_difference_is_shown_with_its_ends_inside_the_sentence(three):
+    pairs = {(pair.first, pair.second): pair for pair in pairs_of(three)}
+    pair = pairs["plain", "better"]
+    assert pair.found.shown
+    assert pair.found.paired
+    low, high = 100 * pair.found.low, 100 * pair.found.high
+    assert low < 10 < high
+    assert pair.verdict == f"better is better than plain by {low:.1f} to {high:.1f} points."
+    assert pair.outlook == ""
+
+
+def test_the_order_of_the_arms_does_not_turn_the_verdict_round(three):
+    forward = {frozenset((p.first, p.second)): p.verdict for p in pairs_of(three)}
+    backward = {frozenset((p.first, p.second)): p.verdict for p in pairs_of(three[::-1])}
+    shown = frozenset(("plain", "better"))
+    assert forward[shown] == backward[shown]
+
+
+def test_one_network_under_two_names_is_called_that(three):
+    pair = next(p for p in pairs_of(three) if {p.first, p.second} == {"plain", "twin"})
+    assert pair.found.identical
+    assert "right on the same images with each of 5 seeds" in pair.verdict
+    assert pair.outlook == ""
+
+
+def test_where_nothing_differs_the_most_it_could_be_is_said_and_what_would_settle_it():
+    two = [("a", answers(1, 0.70, 0.72, 0.71)), ("b", answers(2, 0.71, 0.70, 0.72))]
+    (pair,) = pairs_of(two)
+    assert not pair.found.shown
+    most = 100 * max(abs(pair.found.low), abs(pair.found.high))
+    said = float(pair.verdict.split("at most ")[1].split(" points")[0])
+    assert most <= said < most + 0.1
+    assert "Seeds of each that would show a difference" in pair.outlook
+    told = {
+        float(part.split(" point")[0]): int(part.split(" with ")[1])
+        for part in pair.outlook.split("difference: ")[1]
+        .split(".")[0]
+        .replace(" and ", ", ")
+        .split(", ")
+        if " with " in part
+    }
+    assert len(told) >= 1
+    # A smaller difference takes more seeds.
+    assert [told[size] for size in sorted(told)] == sorted(told.values(), reverse=True)
+
+
+def test_single_runs_are_called_what_they_are():
+    (pair,) = pairs_of([("a", answers(1, 0.70)), ("b", answers(2, 0.70))])
+    comparison = Comparison(
+        Path("x"), "d", N_IMAGES, (arm("a", answers(1, 0.70)), arm("b", answers(2, 0.70))), (pair,)
+    )
+    assert "not about the ways of training" in comparison.caution
+    assert "More than one seed" in pair.outlook or pair.found.shown
+
+
+def test_arms_without_a_judged_run_are_passed_over(three):
+    pairs = pairs_of([*three, ("failed", {})])
+    assert {name for p in pairs for name in (p.first, p.second)} == {"plain", "twin", "better"}
+
+
+def test_a_seed_that_failed_on_one_side_is_left_out_on_the_other(three):
+    plain, better = dict(three[0][1]), three[2][1]
+    del plain[84]
+    (pair,) = pairs_of([("plain", plain), ("better", better)])
+    assert pair.found.paired
+    assert pair.seeds == (4, 4)
+
+
+def test_runs_without_a_common_seed_are_compared_unpaired(three):
+    other = {seed + 100: row for seed, row in three[2][1].items()}
+    (pair,) = pairs_of([("plain", three[0][1]), ("better", other)])
+    assert not pair.found.paired
+    assert pair.seeds == (5, 5)
+
+
+def test_the_conclusion_names_the_best_only_if_it_is_shown(three):
+    arms = [arm(name, right) for name, right in three]
+    assert conclude(arms, pairs_of(three)).startswith("better is best with 79.9%")
+    equal = [("a", answers(1, 0.70, 0.72, 0.71)), ("b", answers(2, 0.71, 0.70, 0.72))]
+    said = conclude([arm(*each) for each in equal], pairs_of(equal))
+    assert said.startswith("No difference is shown between the two: at most ")
+    twins = three[:2]
+    said = conclude([arm(*each) for each in twins], pairs_of(twins))
+    assert said == f"Both are right on the same images: {arms[0].accuracy.mean:.1%} of them."
+    close = [three[0], *[("b1", answers(5, 0.8, 0.81, 0.79)), ("b2", answers(6, 0.8, 0.8, 0.81))]]
+    said = conclude([arm(*each) for each in close], pairs_of(close))
+    assert "has most test images right" in said
+    assert said.count("no difference to") == 1
+    assert conclude([Arm("a", "m", "r", (Trial("x", 83),))], ()).startswith("None has been judged")
+
+
+def test_more_seeds_after_a_look_are_owned_up_to(three):
+    arms = tuple(arm(name, right) for name, right in three)
+    one_look = Comparison(Path("x"), "d", N_IMAGES, arms, pairs_of(three), looks=(5,))
+    two_looks = dataclasses.replace(one_look, looks=(3, 5))
+    assert "look at the result" not in one_look.caution
+    assert "Seeds were added after a look at the result (after 3)" in two_looks.caution
+
+
+class Outline(html.parser.HTMLParser):
+    """What a browser would find in a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, name: str) -> list[dict]:
+        return [attrs for tag, attrs in self.tags if tag == name]
+
+
+def test_the_page_holds_everything_and_asks_the_network_for_nothing(three, tmp_path):
+    arms = [arm(name, right) for name, right in three]
+    failed = Trial("runs/b-99", 99, failure="the loss is nan <in epoch 1>")
+    arms[2] = dataclasses.replace(
+        arms[2], trials=(*arms[2].trials, failed), latency_ms=2.5, multiply_adds=41_000_000
+    )
+    comparison = Comparison(tmp_path, "cifar10", N_IMAGES, tuple(arms), pairs_of(three))
+    curves = {"plain": [[0.4, 0.6], [0.5]], "twin": [], "better": [[0.7, 0.8]]}
+    page = comparison_page(comparison, curves)
+    write_page(page, comparison.page)
+    outline = Outline(comparison.page.read_text(encoding="utf-8"))
+    for pair in comparison.pairs:
+        assert pair.verdict in outline.text
+    assert comparison.conclusion in outline.text
+    assert "the loss is nan <in epoch 1>" in outline.text  # escaped, or it would be a tag
+    pictures = outline.all("img")
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert picture["src"].startswith("data:image/svg+xml;base64,")
+        assert len(picture["alt"]) > 40
+    for attrs in (attrs for _, attrs in outline.tags):
+        for key in ("src", "href"):
+            assert attrs.get(key, "data:").startswith("data:")
+    assert not outline.all("script")
+    assert not outline.all("link")
+
+
+def test_no_way_is_called_best_where_all_are_equal(three, tmp_path):
+    arms = []
+    for seconds, (name, right) in zip((170.1, 170.2), three[:2], strict=True):
+        trials = [dataclasses.replace(t, train_seconds=seconds) for t in arm(name, right).trials]
+        arms.append(dataclasses.replace(arm(name, right), trials=tuple(trials), latency_ms=1.0))
+    comparison = Comparison(tmp_path, "cifar10", N_IMAGES, tuple(arms), pairs_of(three[:2]))
+    curves = {"plain": [[0.4, 0.6]], "twin": [[0.4, 0.6001]]}
+    write_page(comparison_page(comparison, curves), comparison.page)
+    text = comparison.page.read_text(encoding="utf-8")
+    assert "All come equally high: 60.0% of the validation images after epoch 2." in text
+    assert "All train in about 3 min." in text
+    assert 'class="best"' not in text
+
+
+def test_what_a_page_shows_is_text_wherever_it_comes_from(tmp_path):
+    nasty = '<script>alert("x")</script>'
+    sections = [
+        Section(nasty, [Text(nasty), Points([(nasty, nasty)]), Table([nasty], [[nasty]], nasty)])
+    ]
+    write_page(Page(nasty, nasty, nasty, sections, nasty), tmp_path / "page.html")
+    outline = Outline((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert not outline.all("script")
+    # The title twice, about, verdict, caution, heading; a text, two of a point, three of a table.
+    assert outline.text.count(nasty) == 12
