@@ -214,10 +214,10 @@ def test_what_training_will_refuse_is_an_error(
     # One image to learn from is enough where those to judge by are given.
     assert report.has_errors == (refused and not given)
     if not report.has_errors:
-        api.load(tmp_path)
+        convscope.load(tmp_path)
         return
     with pytest.raises(DataError) as caught:
-        api.load(tmp_path)
+        convscope.load(tmp_path)
     (found,) = (each for each in report.findings if each.severity == "error")
     assert found.kind in ("single-image-class", "too-few-images")
     if found.kind == "too-few-images":
