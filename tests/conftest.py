@@ -1,6 +1,8 @@
 """What all tests share: no test touches the user's cache or the current folder's runs."""
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,30 @@ def own_cache(
     if request.node.get_closest_marker("network") is None:
         monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.delenv("CONVSCOPE_DATA", raising=False)
+
+
+@pytest.fixture
+def flock_fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let every lock that this process asks the system for fail with an error number."""
+    import portalocker.portalocker
+
+    from convscope import locks
+
+    monkeypatch.setattr(locks, "_without_locks", set())
+
+    def fail_with(number: int) -> None:
+        def flock(fd: int, flags: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(portalocker.portalocker, "LOCKER", flock)
+
+    return fail_with
+
+
+@pytest.fixture
+def no_locks(flock_fails: Callable[[int], None]) -> None:
+    """Let every file system be one without locks."""
+    flock_fails(errno.ENOSYS)
 
 
 @pytest.fixture(scope="session")

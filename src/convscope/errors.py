@@ -7,6 +7,7 @@
     │   ├── DataError              a data folder or dataset that cannot be used as it is
     │   ├── ImageError             one image that cannot be read
     │   ├── RunError               a run folder that is missing, taken, or not in that state
+    │   │   └── LockTakenError     another process is at work there
     │   └── ShapeError             an array of the wrong shape or range
     └── FailureError               the command was right, the world was not: exit code 1
         ├── DownloadError          a file could not be fetched from any of its sources
@@ -64,6 +65,10 @@ class ImageError(UserError):
 
 class RunError(UserError):
     """A run folder that is missing, taken, or not in the state that was asked for."""
+
+
+class LockTakenError(RunError):
+    """Another process holds the lock of what is to be read or written."""
 
 
 class ShapeError(UserError, ValueError):

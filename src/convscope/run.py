@@ -4,16 +4,19 @@ import contextlib
 import datetime
 import hashlib
 import json
+import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from convscope import interrupts
-from convscope.errors import RunError, StorageError
-from convscope.storage import exclusive, storage_errors, write_text
+from convscope import heartbeat, interrupts
+from convscope.errors import LockTakenError, RunError, StorageError
+from convscope.locks import exclusive
+from convscope.progress import console_progress
+from convscope.storage import storage_errors, write_text
 
 FORMAT = 1
 """Version of the run folder's layout; raised when an older convscope could misread it."""
@@ -247,14 +250,54 @@ class Run:
 
     @contextmanager
     def training_lock(self) -> Iterator[None]:
-        """Keep every other process from training into this folder.
+        """Keep every other process from training into this folder, and give signs of life in it.
 
         Raises:
-            RunError: If one does so now.
+            LockTakenError: If one does so now.
         """
         busy = f"{self.path} is being trained by another process; wait for it or stop it"
-        with exclusive(self.path / ".lock", wait=False, busy=busy):
-            yield
+        with exclusive(self._lock, wait=False, busy=busy) as held:
+            if self.state_file.exists():
+                self._require_silence(held=held)
+            with heartbeat.beating(self._heartbeat):
+                yield
+
+    def _require_silence(self, *, held: bool) -> None:
+        """Refuse a run that is being trained where its lock is not seen: on another host."""
+        state = self.state
+        trainer = _trainer_of(state)
+        if state.get("status") != "training" or trainer is None:
+            return
+        if (held and heartbeat.is_here(trainer)) or not heartbeat.is_alive(
+            trainer, self._heartbeat
+        ):
+            return
+        # It may have been killed since it gave the last sign of life; a further one would tell.
+        whose = f"process {trainer.get('pid')} on {trainer.get('host')}"
+        watched_s = 3 * heartbeat.BEAT_S
+        console_progress().say(
+            f"{self.path} was being trained by {whose} a moment ago; "
+            f"looking for {watched_s:.0f} s whether it still is"
+        )
+        before, end = heartbeat.last_beat(self._heartbeat), time.monotonic() + watched_s
+        while time.monotonic() < end:
+            time.sleep(min(1.0, heartbeat.BEAT_S))
+            if heartbeat.last_beat(self._heartbeat) != before:
+                raise LockTakenError(
+                    f"{self.path} is being trained by {whose}; wait for it or stop it"
+                )
+
+    @property
+    def _lock(self) -> Path:
+        """Held by whoever trains."""
+        return self.path / ".lock"
+
+    @property
+    def _heartbeat(self) -> Path:
+        """When whoever trains gave the last sign of life."""
+        # Not in run.json: where there are no locks, a thread that rewrites that every few seconds
+        # would undo what commands add to it.
+        return self.path / ".heartbeat"
 
     def weights_sha256(self, which: str) -> str:
         """Return the SHA-256 of the weights in the saved model "best" or "last".
@@ -291,36 +334,54 @@ class Run:
         """What the run is doing or how it ended, in a word.
 
         "created", "training", "trained" (not judged yet), "finished", "interrupted" (Ctrl-C),
-        "failed", or "killed": it says that it is training, but no process is doing so.
+        "failed", or "killed": it says that it is training, but no process is doing so. Of a
+        process on another host it is known by its signs of life: it counts as killed when it has
+        given none for five minutes.
         """
-        status = str(self.state.get("status", "created"))
-        if status == "training":
-            try:
-                with self.training_lock():
+        state = self.state
+        status = str(state.get("status", "created"))
+        if status != "training":
+            return status
+        trainer = _trainer_of(state)
+        # A lock that is free says little of another host: many file systems keep locks to one.
+        trusted = trainer is None or heartbeat.is_here(trainer)
+        try:
+            with exclusive(self._lock, wait=False) as held:
+                if held and trusted:
                     return "killed"
-            except (RunError, StorageError):
-                return status
-        return status
+        except LockTakenError:
+            return status
+        except StorageError:
+            pass  # somebody else's folder
+        alive = trainer is None or heartbeat.is_alive(trainer, self._heartbeat)
+        return status if alive else "killed"
 
     def record(self, **changes: Any) -> None:
         """Change or add entries of `run.json`; None takes one away."""
-        state = self.state if self.state_file.exists() else {"format": FORMAT, "created": _now()}
-        state.update(changes, updated=_now())
-        known = {key: value for key, value in state.items() if value is not None}
-        self.write_json(self.state_file, known)
+        self._change(lambda state: state.update(changes))
+
+    def _change(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change `run.json` so that no entry of another command is lost that does so as well."""
+        with exclusive(self.path / ".state.lock", wait=True):
+            now = _now()
+            state = self.state if self.state_file.exists() else {"format": FORMAT, "created": now}
+            change(state)
+            state["updated"] = now
+            known = {key: value for key, value in state.items() if value is not None}
+            self.write_json(self.state_file, known)
 
     @contextmanager
     def recording_status(self) -> Iterator[None]:
         """Record that training goes on, and how it ended.
 
-        A process that is killed leaves "training" behind; `convscope runs` tells that from a run
-        that is being trained now by the lock.
+        A process that is killed leaves "training" behind; `status` tells that from a run that is
+        being trained now.
 
         Raises:
             KeyboardInterrupt: If it was interrupted, even where a library's cleaning up after that
                 failed with an error of its own.
         """
-        self.record(status="training", failure=None)
+        self.record(status="training", failure=None, trainer=heartbeat.this_process())
         with interrupts.remembered():
             try:
                 yield
@@ -344,7 +405,11 @@ class Run:
             n_images: How many test images there are.
         """
         opening = {"at": _now(), "by": by, "weights": weights, "n_images": n_images}
-        self.record(test_openings=[*self.state.get("test_openings", []), opening])
+
+        def add(state: dict[str, Any]) -> None:
+            state["test_openings"] = [*state.get("test_openings", []), opening]
+
+        self._change(add)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -371,9 +436,16 @@ class Run:
         write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def _trainer_of(state: dict[str, Any]) -> dict[str, Any] | None:
+    """Return who trains or trained last; None of runs of older versions, which do not say."""
+    trainer = state.get("trainer")
+    return trainer if isinstance(trainer, dict) else None
+
+
 def _is_remains(path: Path) -> bool:
     """Tell whether a file is all that is left of a run that was killed before it was one."""
-    return path.name in ("config.yaml", ".lock") or path.match(".*.part*")
+    names = ("config.yaml", ".lock", ".state.lock", ".heartbeat")
+    return path.name in names or path.match(".*.part*")
 
 
 def _read_json(path: Path) -> Any:

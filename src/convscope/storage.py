@@ -4,15 +4,25 @@ import contextlib
 import errno
 import os
 import tempfile
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from convscope.errors import RunError, StorageError
+from convscope.errors import StorageError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+# The mask can only be read by setting it, for the whole process: once, before there are threads
+# whose files would be writable for all in that moment.
+_umask = os.umask(0o077)
+os.umask(_umask)
+
+FILE_MODE = 0o666 & ~_umask
+"""Mode of an ordinary new file; `tempfile` makes private ones."""
+
+FOLDER_MODE = 0o777 & ~_umask
+"""Mode of an ordinary new folder."""
 
 
 def cache_dir() -> Path:
@@ -48,10 +58,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent
         )
         os.close(handle)
-        # mkstemp makes the file private; give it the mode that an ordinary open() would.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
+        os.chmod(name, FILE_MODE)
     temporary = Path(name)
     try:
         with storage_errors(path):
@@ -122,83 +129,6 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno == errno.EFBIG:
             raise StorageError(f"{path} would be larger than the file size limit allows") from error
         raise
-
-
-@contextlib.contextmanager
-def exclusive(
-    path: Path, *, wait: bool, busy: str = "", on_wait: Callable[[], None] | None = None
-) -> Iterator[None]:
-    """Hold a lock on the file `path`, among all processes of this machine.
-
-    The kernel drops the lock when its process ends, however it ends, so a killed process leaves
-    nothing to clean up. The (empty) file stays.
-
-    Args:
-        path: The lock file; made if absent.
-        wait: True waits for the other process, False refuses at once.
-        busy: The message of the refusal.
-        on_wait: Called before a wait, if there has to be one.
-
-    Raises:
-        RunError: If `wait` is False and another process holds the lock.
-        StorageError: If the lock file cannot be made.
-    """
-    with _open_lock(path) as stream:
-        try:
-            try:
-                _lock(stream.fileno(), wait=wait and on_wait is None)
-            except OSError:
-                if on_wait is None or not wait:
-                    raise
-                on_wait()
-                _lock(stream.fileno(), wait=True)
-        except OSError as error:
-            raise RunError(busy or f"{path} is in use by another process") from error
-        yield
-
-
-def share_while_alive(path: Path, holder: object) -> None:
-    """Share a lock on the file `path` for as long as `holder` lives.
-
-    Any number of holders share it, in this process and in others; until the last is gone,
-    `exclusive` waits or refuses. While somebody has the lock exclusively, this waits. The kernel
-    drops the process's share when it ends, however it ends.
-
-    Args:
-        path: The lock file; made if absent.
-        holder: Whatever has to be garbage collected before the lock is given back.
-
-    Raises:
-        StorageError: If the lock file cannot be made.
-    """
-    stream = _open_lock(path)
-    weakref.finalize(holder, stream.close)
-    with storage_errors(path):
-        _lock(stream.fileno(), wait=True, shared=True)
-
-
-def _open_lock(path: Path) -> BinaryIO:
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a+b")
-
-
-if os.name == "posix":
-    import fcntl
-
-    def _lock(fd: int, *, wait: bool, shared: bool = False) -> None:
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        fcntl.flock(fd, kind if wait else kind | fcntl.LOCK_NB)
-
-else:  # pragma: no cover - Windows
-
-    def _lock(fd: int, *, wait: bool, shared: bool = False) -> None:
-        if shared:
-            return  # There are no shared locks; but a file that is mapped cannot be removed.
-        import msvcrt
-
-        os.lseek(fd, 0, os.SEEK_SET)
-        msvcrt.locking(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
 
 
 def _sync(path: Path) -> None:

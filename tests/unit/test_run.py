@@ -1,11 +1,17 @@
 import contextlib
+import datetime
 import json
+import os
 import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
-from convscope import interrupts
-from convscope.errors import RunError
+from convscope import heartbeat, interrupts
+from convscope.errors import LockTakenError, RunError
 from convscope.run import FORMAT, Run
 
 
@@ -76,6 +82,157 @@ def test_status_tells_a_killed_run_from_a_running_one(tmp_path):
         assert run.status == "training"
         with pytest.raises(RunError, match="another process"), run.training_lock():
             pass
+
+
+LOG_40_OPENINGS = """
+import sys
+from pathlib import Path
+from convscope.run import Run
+run = Run(Path(sys.argv[1]))
+print("ready", flush=True)
+input()
+for _ in range(40):
+    run.record_test_opening(by=sys.argv[2], weights="last", n_images=7)
+"""
+
+
+def test_two_processes_that_log_openings_lose_none(tmp_path):
+    run = Run.create(tmp_path / "a", "a")
+    run.record(status="trained")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", LOG_40_OPENINGS, str(run.path)]
+    processes = [subprocess.Popen([*command, by], **pipes) for by in ("evaluate", "robustness")]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    told = [opening["by"] for opening in run.state["test_openings"]]
+    assert sorted(told) == ["evaluate"] * 40 + ["robustness"] * 40
+    assert run.state["status"] == "trained"
+
+
+def test_threads_that_change_different_entries_lose_none(tmp_path):
+    run = Run.create(tmp_path / "a", "a")
+
+    def work(name: str) -> None:
+        for number in range(40):
+            run.record(**{f"{name}{number}": number})
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert {f"{name}{n}": n for name in "ab" for n in range(40)}.items() <= run.state.items()
+
+
+def left_by(run: Run, *, host: str, pid: int, seconds_ago: float) -> None:
+    """Make a run look as a trainer leaves it that gave its last sign of life then."""
+    run.record(status="training", trainer={"host": host, "pid": pid})
+    now = datetime.datetime.now(datetime.UTC)
+    at = now - datetime.timedelta(seconds=seconds_ago)
+    run.write_json(run.path / ".heartbeat", {"at": at.isoformat()})
+
+
+HERE = heartbeat.this_process()["host"]
+
+
+@pytest.fixture
+def ended_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_run_of_another_host_is_alive_while_it_gives_signs_of_life(tmp_path):
+    run = Run.create(tmp_path / "a", "a")
+    left_by(run, host="elsewhere", pid=1, seconds_ago=heartbeat.SILENT_S - 30)
+    assert run.status == "training"
+    left_by(run, host="elsewhere", pid=1, seconds_ago=heartbeat.SILENT_S + 30)
+    assert run.status == "killed"
+    (run.path / ".heartbeat").unlink()
+    assert run.status == "killed"
+
+
+def test_on_its_own_host_the_lock_counts_and_not_the_last_sign_of_life(tmp_path):
+    run = Run.create(tmp_path / "a", "a")
+    left_by(run, host=HERE, pid=os.getpid(), seconds_ago=0)
+    assert run.status == "killed"
+    with run.training_lock():
+        (run.path / ".heartbeat").unlink()
+        assert run.status == "training"
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_process_and_signs_of_life_count(tmp_path, ended_pid, capsys):
+    run = Run.create(tmp_path / "a", "a")
+    left_by(run, host=HERE, pid=os.getpid(), seconds_ago=0)
+    assert run.status == "training"
+    left_by(run, host=HERE, pid=ended_pid, seconds_ago=0)
+    assert run.status == "killed"
+    # Another process may have been given its number.
+    left_by(run, host=HERE, pid=os.getpid(), seconds_ago=heartbeat.SILENT_S + 30)
+    assert run.status == "killed"
+    assert capsys.readouterr().err.count("without locks") == 1
+
+
+def test_a_run_of_an_older_version_names_no_process_and_is_judged_by_its_lock(tmp_path):
+    run = Run.create(tmp_path / "a", "a")
+    run.write_json(run.state_file, {"format": 1, "status": "training"})
+    assert run.status == "killed"
+    with run.training_lock():
+        assert run.status == "training"
+
+
+def test_training_says_who_trains_and_that_it_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.02)
+    run = Run.create(tmp_path / "a", "a")
+    with run.training_lock(), run.recording_status():
+        assert run.state["trainer"] == {"host": HERE, "pid": os.getpid()}
+        first = heartbeat.last_beat(run.path / ".heartbeat")
+        deadline = time.monotonic() + 10
+        while heartbeat.last_beat(run.path / ".heartbeat") == first:
+            assert time.monotonic() < deadline, "no further sign of life"
+            time.sleep(0.01)
+    assert not (run.path / ".heartbeat").exists()
+    assert run.status == "trained"
+
+
+def test_what_is_trained_on_another_host_is_not_trained_here_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.1)
+    run = Run.create(tmp_path / "a", "a")
+    left_by(run, host="elsewhere", pid=7, seconds_ago=0)
+    with (
+        heartbeat.beating(run.path / ".heartbeat"),
+        pytest.raises(LockTakenError, match="is being trained by process 7 on elsewhere"),
+        run.training_lock(),
+    ):
+        pass
+    # The other host was switched off: no further sign of life comes.
+    left_by(run, host="elsewhere", pid=7, seconds_ago=10)
+    with run.training_lock():
+        pass
+    assert capsys.readouterr().err.count("looking for 0 s whether it still is") == 2
+
+
+def test_a_sign_of_life_that_cannot_be_written_does_not_stop_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.01)
+    beats = []
+
+    def full(path, text):
+        beats.append(path)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(heartbeat, "write_text", full)
+    with heartbeat.beating(tmp_path / "beat"):
+        deadline = time.monotonic() + 10
+        while len(beats) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from convscope.errors import RunError, StorageError
-from convscope.storage import atomic_path, exclusive, npy_header, share_while_alive, write_text
+from convscope.errors import StorageError
+from convscope.storage import atomic_path, npy_header, write_text
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
@@ -99,85 +99,31 @@ def test_new_files_have_the_mode_of_ordinary_ones(tmp_path):
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
-def test_the_lock_refuses_or_waits(tmp_path):
-    lock = tmp_path / "lock"
-    order = []
-
-    def wait_for_it():
-        with exclusive(lock, wait=True):
-            order.append("second")
-
-    with exclusive(lock, wait=False):
-        with (
-            pytest.raises(RunError, match="busy here"),
-            exclusive(lock, wait=False, busy="busy here"),
-        ):
-            pass
-        thread = threading.Thread(target=wait_for_it)
-        thread.start()
-        order.append("first")
-    thread.join(10)
-    assert order == ["first", "second"]
+def test_writing_leaves_the_mask_of_the_process_alone(tmp_path, monkeypatch):
+    # For a moment every thread's new files would be writable for all.
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the mask was touched"))
+    write_text(tmp_path / "a", "x")
 
 
-class Holder:
-    """Something that can be garbage collected."""
+def test_file_and_folder_are_on_the_disk_before_a_file_counts_as_written(tmp_path, monkeypatch):
+    # What a power cut would take: the bytes before the rename, the name before the return.
+    happened = []
+    fsync, replace = os.fsync, os.replace
 
+    def synced(fd: int) -> None:
+        happened.append(("fsync", str(Path(f"/proc/self/fd/{fd}").readlink())))
+        fsync(fd)
 
-def is_free(lock) -> bool:
-    try:
-        with exclusive(lock, wait=False):
-            return True
-    except RunError:
-        return False
+    def replaced(source, target) -> None:
+        happened.append(("replace", str(target)))
+        assert happened[0] == ("fsync", str(source))
+        replace(source, target)
 
-
-def test_a_lock_is_shared_until_the_last_holder_is_gone(tmp_path):
-    lock = tmp_path / "folder" / "lock"
-    first, second = Holder(), Holder()
-    share_while_alive(lock, first)
-    share_while_alive(lock, second)
-    del first
-    assert not is_free(lock)
-    del second
-    assert is_free(lock)
-
-
-def test_who_wants_to_share_a_lock_waits_for_its_one_owner(tmp_path):
-    lock, holder, order = tmp_path / "lock", Holder(), []
-
-    def share():
-        share_while_alive(lock, holder)
-        order.append("shared")
-
-    with exclusive(lock, wait=False):
-        thread = threading.Thread(target=share)
-        thread.start()
-        thread.join(0.1)
-        order.append("owned")
-    thread.join(10)
-    assert order == ["owned", "shared"]
-    assert not is_free(lock)
-
-
-def test_a_killed_process_gives_its_share_back(tmp_path):
-    lock = tmp_path / "lock"
-    code = textwrap.dedent(
-        f"""
-        from pathlib import Path
-        from convscope.storage import share_while_alive
-        holder = type("Holder", (), {{}})()
-        share_while_alive(Path({str(lock)!r}), holder)
-        print("shared", flush=True)
-        input()
-        """
-    )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as other:
-        assert other.stdout.readline() == "shared\n"
-        assert not is_free(lock)
-        other.kill()
-    assert is_free(lock)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    write_text(tmp_path / "file.txt", "new")
+    assert [what for what, _ in happened] == ["fsync", "replace", "fsync"]
+    assert happened[1:] == [("replace", str(tmp_path / "file.txt")), ("fsync", str(tmp_path))]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "int64"])

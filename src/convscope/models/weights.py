@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from convscope.download import download
 from convscope.errors import DataError, DownloadError, IntegrityError
+from convscope.locks import exclusive
 from convscope.models._weights_file import check_fits, is_whole
 from convscope.models.backbones import BACKBONES, Backbone
 from convscope.progress import Progress
-from convscope.storage import atomic_path, cache_dir, exclusive
+from convscope.storage import atomic_path, cache_dir
 
 if TYPE_CHECKING:
     import keras

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import RunError
-from convscope.storage import exclusive
+from convscope.locks import exclusive
 
 
 def require_free(path: Path, state_file: Path, kind: str) -> None:

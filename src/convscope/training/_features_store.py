@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from convscope.errors import RunError, StorageError
-from convscope.storage import exclusive
+from convscope.errors import LockTakenError, StorageError
+from convscope.locks import exclusive
 
 FEATURES, MANIFEST, DONE = "features.npy", "manifest.json", "rows_done"
 """What a set holds: the array, what it was made from, and how far it is."""
@@ -62,26 +62,33 @@ def _others(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _idle(folder: Path) -> Iterator[None]:
+def _idle(folder: Path) -> Iterator[bool]:
     """Keep everybody from computing or opening a set.
 
+    Yields:
+        True if that is so; False on a file system without locks, where nobody can tell.
+
     Raises:
-        RunError: If somebody computes it or has it mapped.
+        LockTakenError: If somebody computes it or has it mapped.
     """
     # In this order: who opens a set holds the first lock while it takes its share of the second.
-    with exclusive(maker(folder), wait=False), exclusive(readers(folder), wait=False):
-        yield
+    with (
+        exclusive(maker(folder), wait=False) as alone,
+        exclusive(readers(folder), wait=False) as unread,
+    ):
+        yield alone and unread
 
 
 def _is_idle(folder: Path) -> bool:
-    with contextlib.suppress(RunError), _idle(folder):
-        return True
+    with contextlib.suppress(LockTakenError), _idle(folder) as idle:
+        return idle
     return False
 
 
 def _remove(folder: Path) -> None:
-    with contextlib.suppress(RunError), _idle(folder):
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(LockTakenError), _idle(folder) as idle:
+        if idle:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _size(path: Path) -> int:

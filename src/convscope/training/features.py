@@ -22,15 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.errors import ConfigError, StorageError
+from convscope.locks import exclusive, share_while_alive
 from convscope.progress import Progress
-from convscope.storage import (
-    cache_dir,
-    exclusive,
-    npy_header,
-    share_while_alive,
-    storage_errors,
-    write_text,
-)
+from convscope.storage import cache_dir, npy_header, storage_errors, write_text
 from convscope.training._features_store import (
     DONE,
     FEATURES,

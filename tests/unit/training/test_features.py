@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from convscope.errors import ConfigError, StorageError
+from convscope.locks import exclusive
 from convscope.progress import Progress
-from convscope.storage import cache_dir, exclusive
+from convscope.storage import cache_dir
 from convscope.training import _features_store
 from convscope.training import features as module
 from convscope.training.features import Features, batch_size_for, compute_features
@@ -362,6 +363,15 @@ def test_a_locked_set_is_not_given_up(net, small_disk):
     with exclusive(root() / "locks" / f"{older}.lock", wait=False):
         new = compute(net, source_key="new")
     assert sets() == {older, new.key}
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_no_set_is_given_up_that_another_may_be_reading(net, small_disk):
+    small_disk(2.5)
+    older, newer = left_behind(net, "older", 40), left_behind(net, "newer", 1)
+    with pytest.raises(StorageError, match="GiB free"):
+        compute(net, source_key="new")
+    assert {older, newer} <= sets()
 
 
 def test_what_this_process_reads_is_not_given_up_until_the_last_view_is_gone(net, small_disk):

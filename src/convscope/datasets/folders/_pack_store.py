@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from convscope.errors import RunError
+from convscope.errors import LockTakenError
+from convscope.locks import exclusive
 from convscope.progress import Progress
-from convscope.storage import exclusive
 
 MANIFEST = "manifest.json"
 
@@ -18,17 +18,20 @@ _UNUSED_S = 7 * 24 * 3600
 
 
 @contextlib.contextmanager
-def alone(packed: Path, key: str, progress: Progress) -> Iterator[None]:
+def alone(packed: Path, key: str, progress: Progress) -> Iterator[bool]:
     """Hold the lock on one pack, and say so if that takes waiting.
 
     Args:
         packed: The folder of packs.
         key: The pack's name.
         progress: Told of a wait.
+
+    Yields:
+        Whether it is held; a file system without locks has none to hold.
     """
     waiting = "Waiting for another process that is packing the same images"
-    with exclusive(_lock_of(packed, key), wait=True, on_wait=lambda: progress.say(waiting)):
-        yield
+    with exclusive(_lock_of(packed, key), wait=True, on_wait=lambda: progress.say(waiting)) as held:
+        yield held
 
 
 def sweep(packed: Path, own_key: str) -> None:
@@ -43,8 +46,10 @@ def sweep(packed: Path, own_key: str) -> None:
         with contextlib.ExitStack() as stack:
             if key != own_key:
                 try:
-                    stack.enter_context(exclusive(_lock_of(packed, key), wait=False))
-                except RunError:
+                    held = stack.enter_context(exclusive(_lock_of(packed, key), wait=False))
+                except LockTakenError:
+                    continue
+                if not held:
                     continue
             shutil.rmtree(part, ignore_errors=True)
 
@@ -65,11 +70,12 @@ def drop_superseded(packed: Path, newest: Path) -> None:
         same = other != newest and theirs.get("root") == manifest["root"]
         if not same or theirs["shape"][1:] != manifest["shape"][1:]:
             continue
-        with contextlib.suppress(RunError, OSError):
+        with contextlib.suppress(LockTakenError, OSError):
             unused_s = time.time() - (other / MANIFEST).stat().st_mtime
             if unused_s > _UNUSED_S:
-                with exclusive(_lock_of(packed, other.name), wait=False):
-                    shutil.rmtree(other, ignore_errors=True)
+                with exclusive(_lock_of(packed, other.name), wait=False) as held:
+                    if held:
+                        shutil.rmtree(other, ignore_errors=True)
 
 
 def read_manifest(pack: Path) -> dict[str, Any]:

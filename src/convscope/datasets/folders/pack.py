@@ -33,7 +33,7 @@ from convscope.datasets.folders.scan import FileFacts, read_bytes
 from convscope.errors import DataError, ImageError, StorageError
 from convscope.images.decode import DECODER_VERSION, decode_image
 from convscope.progress import Progress
-from convscope.storage import cache_dir, npy_header, storage_errors, write_text
+from convscope.storage import FOLDER_MODE, cache_dir, npy_header, storage_errors, write_text
 from convscope.types import UInt8Array
 
 IN_MEMORY_BYTES = 2 * 2**30
@@ -92,11 +92,12 @@ def pack_images(
     if (pack := _open(final, work)) is not None:
         return pack
     try:
-        with alone(packed, work.key, progress):
+        with alone(packed, work.key, progress) as held:
             # Another process may have made it while this one waited.
             if (pack := _open(final, work)) is not None:
                 return pack
-            sweep(packed, work.key)
+            if held:
+                sweep(packed, work.key)
             _make(final, work, progress)
             made = _open(final, work)
             if made is not None:
@@ -177,9 +178,7 @@ def _make(final: Path, work: _Work, progress: Progress) -> None:
     try:
         with storage_errors(final):
             # mkdtemp makes the folder private; the cache may be shared.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(part, 0o777 & ~umask)
+            os.chmod(part, FOLDER_MODE)
             with (part / _IMAGES).open("wb") as file:
                 faults = _write(file, work, progress)
         manifest = {

@@ -24,11 +24,11 @@ from convscope.errors import (
     DataError,
     DownloadError,
     IntegrityError,
-    RunError,
     StorageError,
 )
+from convscope.locks import exclusive
 from convscope.progress import Progress
-from convscope.storage import cache_dir, exclusive
+from convscope.storage import cache_dir
 from convscope.types import Dataset, SealedSplit, Split
 
 DATA_VARIABLE = "CONVSCOPE_DATA"
@@ -208,17 +208,18 @@ def _turn(home: Path, search: _Search) -> Iterator[None]:
     """Wait until no other process is getting this dataset."""
     lock = home.with_name(f"{home.name}.lock")
     with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive(lock, wait=False))
-        except RunError:
+        waited = False
+
+        def on_wait() -> None:
+            nonlocal waited
+            waited = True
             search.progress.say(f"waiting for another process that is getting {home.name}")
-            with contextlib.suppress(RunError):  # a file system without locks
-                stack.enter_context(exclusive(lock, wait=True))
-        except (StorageError, OSError):
-            # A cache that cannot be written cannot be spoilt either.
-            pass
-        else:
-            _sweep(home)
+
+        # A cache that cannot be written cannot be spoilt either.
+        with contextlib.suppress(StorageError, OSError):
+            held = stack.enter_context(exclusive(lock, wait=True, on_wait=on_wait))
+            if held and not waited:
+                _sweep(home)
         yield
 
 

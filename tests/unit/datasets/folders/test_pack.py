@@ -391,6 +391,16 @@ def test_left_overs_go_with_any_pack_but_not_those_of_the_living(photos: Path) -
     assert [path for path in packs() if path.name.endswith(".part")] == []
 
 
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_nothing_is_cleared_that_another_may_be_writing(photos: Path) -> None:
+    kill(half_done(photos, side=12))
+    (left,) = packs()
+    made = make_pack(photos)
+    np.testing.assert_array_equal(made.images, one_by_one(photos))
+    assert left in packs()
+    assert len(packs()) == 2
+
+
 HAS_NO_ROOM = """
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))

@@ -124,7 +124,7 @@ def test_two_processes_at_once_fetch_once(archive, shelf, tmp_path):
 
 
 def test_who_waits_for_another_process_is_told(archive, tmp_path):
-    from convscope.storage import exclusive
+    from convscope.locks import exclusive
 
     (tmp_path / ARCHIVE).write_bytes(archive)
     listener = Listener()
