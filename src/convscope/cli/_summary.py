@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from convscope.cli._tables import NUMBER, TEXT, console, print_table
+from convscope.datasets.part_notes import classes_missing
+from convscope.evaluation.metrics import n_images_of_each, weakest_first
 from convscope.run import Run
 
 
@@ -16,14 +18,14 @@ def print_summary(run: Run) -> None:
     for name in judged:
         out.print(_line(name, metrics[name]))
     per_class = metrics[judged[-1]]["per_class"]
-    rows = sorted(per_class.items(), key=lambda item: float(item[1]["f1"]))
+    rows = weakest_first(per_class)
     if len(rows) > 2:
-        weakest, best = rows[0], rows[-1]
+        (weakest, low), (best, high) = rows[0], rows[-1]
         out.print(
-            f"weakest class {weakest[0]} (F1 {weakest[1]['f1']:.2f}), "
-            f"best {best[0]} (F1 {best[1]['f1']:.2f})",
-            markup=False,
+            f"weakest class {weakest} (F1 {low:.2f}), best {best} (F1 {high:.2f})", markup=False
         )
+    for _, line in classes_missing(list(per_class), n_images_of_each(metrics)):
+        out.print(line, markup=False)
     openings = len(run.state.get("test_openings", []))
     out.print(f"test images opened {openings} time{'s' if openings != 1 else ''} in this run")
     out.print()
@@ -43,9 +45,10 @@ def print_classes(metrics: dict[str, Any]) -> None:
         (
             [
                 name,
-                f"{row['precision']:.3f}",
-                f"{row['recall']:.3f}",
-                f"{row['f1']:.3f}",
+                *(
+                    f"{row[key]:.3f}" if row["n_images"] else "not known"
+                    for key in ("precision", "recall", "f1")
+                ),
                 f"{row['n_images']:,}",
             ]
             for name, row in metrics["test"]["per_class"].items()

@@ -1,6 +1,7 @@
 """Numbers about predictions. No framework: NumPy arrays in, plain values out."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ def judge(predictions: Predictions, class_names: list[str]) -> dict[str, Any]:
 
     Returns:
         "accuracy" with its 95 % interval, "top_k_accuracy", "loss", "macro_f1",
-        "balanced_accuracy", "n_images", and "per_class" with precision, recall, F1 and support.
+        "balanced_accuracy", "n_images", "missing_classes", and "per_class" with precision, recall,
+        F1 and support. Of a class without images the three are None, and so are the two means over
+        all classes; "macro_f1_of_present" and "balanced_accuracy_of_present" are then those over
+        the classes that have images.
 
     Raises:
         ShapeError: If the predictions do not fit the class names.
@@ -36,6 +40,15 @@ def judge(predictions: Predictions, class_names: list[str]) -> dict[str, Any]:
     )
     n_right = int((predicted == labels).sum())
     present = support > 0
+    over_present = {
+        "balanced_accuracy": float(recall[present].mean()),
+        "macro_f1": float(f1[present].mean()),
+    }
+    means: dict[str, float | None] = {**over_present}
+    if not present.all():
+        # A network that names one class only is perfect on a part that holds no other.
+        means = dict.fromkeys(over_present)
+        means |= {f"{key}_of_present": mean for key, mean in over_present.items()}
     return {
         "accuracy": n_right / len(labels),
         "accuracy_interval_95": list(accuracy_interval(n_right, len(labels))),
@@ -44,18 +57,46 @@ def judge(predictions: Predictions, class_names: list[str]) -> dict[str, Any]:
         "top_k_accuracy": {
             str(k): top_k_accuracy(probs, labels, k=k) for k in TOP_K if k < len(class_names)
         },
-        # Over the classes that occur: one without images has neither recall nor F1.
-        "balanced_accuracy": float(recall[present].mean()),
-        "macro_f1": float(f1[present].mean()),
+        **means,
+        "missing_classes": [class_names[index] for index in np.flatnonzero(~present)],
         "per_class": {
             name: {
-                "precision": float(precision[index]),
-                "recall": float(recall[index]),
-                "f1": float(f1[index]),
+                "precision": float(precision[index]) if present[index] else None,
+                "recall": float(recall[index]) if present[index] else None,
+                "f1": float(f1[index]) if present[index] else None,
                 "n_images": int(support[index]),
             }
             for index, name in enumerate(class_names)
         },
+    }
+
+
+def weakest_first(per_class: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, float]]:
+    """Return the classes that have images, and the F1 of each, the lowest first.
+
+    Args:
+        per_class: As `judge` gives it, or an earlier version, whose F1 of a class without images
+            is 0.
+
+    Examples:
+        >>> rows = {"a": (0.9, 5), "b": (None, 0), "c": (0.5, 4)}
+        >>> weakest_first({name: {"f1": f1, "n_images": n} for name, (f1, n) in rows.items()})
+        [('c', 0.5), ('a', 0.9)]
+    """
+    known = [(name, float(row["f1"])) for name, row in per_class.items() if row["n_images"]]
+    return sorted(known, key=lambda item: item[1])
+
+
+def n_images_of_each(metrics: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return how many images of each class were judged, by part.
+
+    Args:
+        metrics: As in `metrics.json`: {"val": ..., "test": ...}.
+    """
+    return {
+        part: [int(row["n_images"]) for row in metrics[part]["per_class"].values()]
+        for part in ("val", "test")
+        if part in metrics
     }
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from convscope.datasets.part_notes import classes_missing
 from convscope.diagnosis import Diagnosis
 from convscope.evaluation.calibration import at_temperature, reliability
-from convscope.evaluation.metrics import confusion_matrix
+from convscope.evaluation.metrics import confusion_matrix, n_images_of_each, weakest_first
 from convscope.evaluation.selective import Selection, coverage_curve, threshold_for
 from convscope.report.figures import (
     FAINT,
@@ -116,8 +117,7 @@ def run_page(facts: RunFacts) -> Page:
 def run_card(facts: RunFacts) -> Page:
     """Return the model card of a run, after Mitchell et al., "Model Cards for Model Reporting"."""
     judged = facts.metrics[facts.judged]
-    weakest = sorted(judged["per_class"].items(), key=lambda item: float(item[1]["f1"]))[:3]
-    told = [f"{name} (F1 {row['f1']:.2f})" for name, row in weakest]
+    told = [f"{name} (F1 {f1:.2f})" for name, f1 in weakest_first(judged["per_class"])[:3]]
     limits = [
         (
             "It knows these classes and no other; whatever it is shown, it names one of them.",
@@ -129,6 +129,7 @@ def run_card(facts: RunFacts) -> Page:
         ),
         ("Images of another kind than its training images were not judged.", ""),
     ]
+    limits += [(f"{line}.", "") for line in _not_judged(facts)]
     limits += [(f.symptom, f.evidence) for f in facts.diagnosis.findings.values()]
     source = facts.provenance
     about_data = [
@@ -185,7 +186,14 @@ def _headline(facts: RunFacts) -> str:
     judged = facts.metrics[facts.judged]
     part = "test" if facts.judged == "test" else "validation"
     said = f"{judged['accuracy']:.1%} of {judged['n_images']:,} {part} images right."
+    said = " ".join([said, *(f"{line}." for line in _not_judged(facts))])
     return said if part == "test" else f"{said} The test images are still sealed."
+
+
+def _not_judged(facts: RunFacts) -> list[str]:
+    counts = n_images_of_each(facts.metrics)
+    lines = (line for _, line in classes_missing(facts.class_names, counts))
+    return [line[0].upper() + line[1:] for line in lines]
 
 
 def _interval(judged: Mapping[str, Any]) -> str:
@@ -363,7 +371,10 @@ def _classes(facts: RunFacts) -> Table:
     rows = [
         [
             name,
-            *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")),
+            *(
+                f"{row[key]:.3f}" if row["n_images"] else "not known"
+                for key in ("precision", "recall", "f1")
+            ),
             f"{row['n_images']:,}",
         ]
         for name, row in facts.metrics[facts.judged]["per_class"].items()

@@ -14,7 +14,9 @@ from convscope.evaluation.metrics import (
     confusion_matrix,
     cross_entropy_loss,
     judge,
+    n_images_of_each,
     top_k_accuracy,
+    weakest_first,
     write_confusion,
 )
 from convscope.types import Predictions
@@ -78,15 +80,46 @@ def test_what_judge_gives_is_plain_json():
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_a_class_without_images_lowers_no_mean():
+def test_a_class_without_images_has_no_score_and_no_mean_over_all_classes_is_known():
     # Nobody is of class c, and one image was taken for it.
     labels, predicted = [0, 0, 1, 1], [0, 0, 1, 2]
     found = judge(predictions(sure_of(predicted, 3), labels), ["a", "b", "c"])
-    assert found["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "n_images": 0}
-    assert found["balanced_accuracy"] == pytest.approx((1 + 0.5) / 2)
-    assert found["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["per_class"]["c"] == {"precision": None, "recall": None, "f1": None, "n_images": 0}
+    assert found["missing_classes"] == ["c"]
+    assert found["balanced_accuracy"] is None
+    assert found["macro_f1"] is None
+    # Over those that are there.
+    assert found["balanced_accuracy_of_present"] == pytest.approx((1 + 0.5) / 2)
+    assert found["macro_f1_of_present"] == pytest.approx((1 + 2 / 3) / 2)
     expected = f1_score(labels, predicted, average="macro", labels=[0, 1])
-    assert found["macro_f1"] == pytest.approx(expected)
+    assert found["macro_f1_of_present"] == pytest.approx(expected)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_always_the_same_answer_is_never_perfect_where_the_other_class_has_no_images():
+    found = judge(predictions(sure_of([0, 0, 0], 2), [0, 0, 0]), ["a", "b"])
+    assert found["accuracy"] == 1.0
+    assert found["balanced_accuracy"] is None
+    assert found["macro_f1"] is None
+    assert found["missing_classes"] == ["b"]
+
+
+def test_where_no_class_is_missing_the_means_are_over_all():
+    found = judge(predictions(sure_of(PREDICTED, 3), LABELS), ["a", "b", "c"])
+    assert found["missing_classes"] == []
+    assert not [key for key in found if key.endswith("_of_present")]
+
+
+def test_the_weakest_class_is_one_that_was_judged():
+    labels, predicted = [0, 0, 1, 1], [0, 0, 1, 2]
+    per_class = judge(predictions(sure_of(predicted, 4), labels), list("abcd"))["per_class"]
+    assert weakest_first(per_class) == [("b", pytest.approx(2 / 3)), ("a", 1.0)]
+    assert n_images_of_each({"weights": "best", "test": {"per_class": per_class}}) == {
+        "test": [2, 2, 0, 0]
+    }
+    # As earlier versions wrote it.
+    per_class["c"] |= {"f1": 0.0, "precision": 0.0, "recall": 0.0}
+    assert weakest_first(per_class)[0][0] == "b"
 
 
 def test_a_class_that_is_never_predicted_has_precision_zero():
