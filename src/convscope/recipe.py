@@ -337,6 +337,28 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: the value cannot be read") from None
 
 
+def parse_alternatives(text: str) -> tuple[str, list[Any]]:
+    """Split one `--vary key=a,b`; the values are read as YAML, so that each may be a list.
+
+    Examples:
+        >>> parse_alternatives("label_smoothing=0,0.1")
+        ('label_smoothing', [0, 0.1])
+        >>> parse_alternatives("head.hidden=[128,64],[256],[]")
+        ('head.hidden', [[128, 64], [256], []])
+
+    Raises:
+        ConfigError: If there is no "=", the values are not YAML or there is one value alone.
+    """
+    key, _, values = text.partition("=")
+    try:
+        found = yaml.safe_load(f"[{values}]")
+    except yaml.YAMLError:
+        raise ConfigError(f"--vary {text}: the values cannot be read") from None
+    if not key.strip() or len(found) < 2:
+        raise ConfigError(f"--vary {text}: name values, such as label_smoothing=0,0.1")
+    return key.strip(), found
+
+
 def dump_config(config: RunConfig) -> str:
     """Return the configuration as the text of `config.yaml`."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False)

@@ -423,6 +423,15 @@ class Run:
         return _read_mapping(self.metrics_file)
 
     @property
+    def environment(self) -> dict[str, Any]:
+        """The content of `environment.json`: versions and machine that the run was trained with.
+
+        Raises:
+            RunError: If the file is missing or damaged.
+        """
+        return _read_mapping(self.environment_file)
+
+    @property
     def class_names(self) -> list[str]:
         """The class names, in the order of the model's outputs."""
         names = _read_json(self.classes_file)

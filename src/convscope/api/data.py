@@ -8,7 +8,7 @@ from convscope.datasets import DATASETS, DataRequest
 from convscope.datasets.splits import divide
 from convscope.errors import UnknownNameError
 from convscope.progress import Progress, console_progress
-from convscope.recipe import RunConfig, SplitSettings
+from convscope.recipe import Recipe, RunConfig, resolve
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
@@ -30,18 +30,21 @@ def load(
             dataset is given as "./cifar10".
         data_dir: A further place to look for the files of a registered dataset.
         image_size: Side in pixels to which the images of a folder are resized.
-        split: Settings of `SplitSettings` that replace the dataset's own.
+        split: Settings of `split` that replace the dataset's own.
         progress: Told of downloads and packing; None draws on standard error.
 
     Raises:
-        UnknownNameError: If `data` is neither a registered name nor a folder.
+        UnknownNameError: If `data` is neither a registered name nor a folder, or there is no such
+            setting.
+        ConfigError: If a setting's value is not allowed.
         DataError: If the folder cannot be used as it is.
         DownloadError: If the files are not here and cannot be fetched.
     """
     progress = progress or console_progress()
     name, folder = _name_data(data)
     entry = DATASETS.entry(name)
-    settings = SplitSettings(**{**entry.info.get("split", {}), **(split or {})})
+    chosen = {**entry.info.get("split", {}), **(split or {})}
+    settings = resolve(Recipe(), {f"split.{key}": value for key, value in chosen.items()}).split
     request = DataRequest(folder, Path(data_dir) if data_dir else None, image_size, progress)
     dataset = entry.value(request)
     for note in dataset.notes:

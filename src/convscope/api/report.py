@@ -1,7 +1,6 @@
 """The page and the model card of a run."""
 
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -64,7 +63,7 @@ def report(
         temperature=read_temperature(run, str(metrics["weights"])),
         n_images={part: parts.count(part) for part in ("train", "val", "test")},
         provenance=state.get("provenance", {}),
-        environment=json.loads(run.environment_file.read_text(encoding="utf-8")),
+        environment=run.environment,
         n_params=sheet.n_params,
         multiply_adds=sheet.n_multiply_adds,
         file_mb=file_mb(run),

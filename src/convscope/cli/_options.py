@@ -5,8 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from convscope.errors import ConfigError
-
 DATA_HELP = "A dataset (see 'convscope datasets') or a folder of images."
 
 RunArgument = Annotated[
@@ -83,21 +81,14 @@ def read_settings(given: list[str] | None) -> dict[str, Any]:
 
 
 def read_alternatives(given: list[str] | None) -> dict[str, list[Any]]:
-    """Return what `--vary` was given: values with commas between them, by dotted names.
+    """Return what `--vary` was given: values, by dotted names; of equal names the last counts.
 
     Raises:
         ConfigError: If one is not KEY=A,B or has a value alone.
     """
-    from convscope.recipe import parse_setting
+    from convscope.recipe import parse_alternatives
 
-    found: dict[str, list[Any]] = {}
-    for text in given or []:
-        key, _, values = text.partition("=")
-        named = read_names(values)
-        if len(named) < 2:
-            raise ConfigError(f"--vary {text}: name values, such as label_smoothing=0,0.1")
-        found[key] = [parse_setting(f"{key}={value}")[1] for value in named]
-    return found
+    return dict(parse_alternatives(text) for text in given or [])
 
 
 def read_names(text: str) -> list[str]:

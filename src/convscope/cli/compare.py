@@ -57,7 +57,9 @@ def compare(
     vary: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=A,B", help="Values of a setting to compare; several: each combination."
+            metavar="KEY=A,B",
+            help="Values of a setting to compare, each may be a list: head.hidden=[128],[256]; "
+            "several: each combination.",
         ),
     ] = None,
     out: Annotated[
@@ -72,7 +74,8 @@ def compare(
     Each model is trained with each recipe and several seeds, each run in a process of its own and
     all on one split. When all are trained, the test images are opened once for each run. For every
     two ways it is said by how much one is better, or how much it could be at most if no difference
-    is shown, and how many seeds would settle it. Runs that differ only in their seed count as one
+    is shown, and how many seeds would settle it; with a single seed each, only which of the two
+    networks has more images right. Runs that differ only in their seed count as one
     way. The same command goes on with a comparison that was stopped, and with more --seeds.
 
     For example:

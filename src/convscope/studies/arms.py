@@ -98,7 +98,13 @@ def _name(
 
 
 def _spelt(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key.rpartition('.')[2]}={value}" for key, value in values.items()]
+    def spelt(value: Any) -> str:
+        # Without blanks, so that a name can be taken apart at them.
+        if isinstance(value, list | tuple):
+            return f"[{','.join(map(spelt, value))}]"
+        return str(value)
+
+    return [f"{key.rpartition('.')[2]}={spelt(value)}" for key, value in values.items()]
 
 
 def seeds_of(seeds: int | Sequence[int]) -> list[int]:

@@ -2,6 +2,9 @@
 
 import pytest
 
+from convscope.progress import Progress
+from convscope.studies.arms import folder_name, plan_ways
+
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
@@ -10,6 +13,12 @@ import pytest
         (("runs/one",), "say what to compare"),
         (("digits", "--vary", "label_smoothing=0.1"), "--vary label_smoothing=0.1: name values"),
         (("digits", "--vary", "label_smoothing"), "--vary label_smoothing: name values"),
+        (
+            ("digits", "--vary", "head.hidden=[128,64],[256"),
+            "--vary head.hidden=[128,64],[256: the ",
+        ),
+        (("digits", "--vary", "head.hidden=[128,64]"), "--vary head.hidden=[128,64]: name values"),
+        (("digits", "--vary", "=1,2"), "--vary =1,2: name values"),
         (("digits", "more", "--vary", "label_smoothing=0,0.1"), "'more': with --models"),
         (("digits", "--models", "cnn-functional", "--seeds", ""), "--seeds: say how many"),
     ],
@@ -17,3 +26,34 @@ import pytest
 def test_what_is_no_comparison_is_refused_in_a_line(fails, tmp_path, arguments, says):
     assert says in fails(2, "compare", *arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_each_value_may_be_a_list_and_names_its_way(cli, monkeypatch):
+    given = {}
+
+    def compare(models, **options):
+        given.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convscope.compare", compare, raising=False)
+    cli(*("compare", "digits", "--vary", "head.hidden=[128, 64],[256],[]"))
+    assert given["vary"] == {"head.hidden": [[128, 64], [256], []]}
+    configs = plan_ways(
+        ["mobilenet_v2"],
+        None,
+        83,
+        "digits",
+        None,
+        "random",
+        {"head.search": False},
+        given["vary"],
+        Progress(),
+    )
+    assert {name: config.head.hidden for name, config in configs.items()} == {
+        "hidden=[128,64]": (128, 64),
+        "hidden=[256]": (256,),
+        "hidden=[]": (),
+    }
+    assert folder_name("digits", configs) == (
+        "compare-digits-mobilenet_v2-probe-hidden=-128-64--hidden=-256--hidden=--"
+    )

@@ -8,7 +8,7 @@ from sklearn.model_selection import train_test_split
 import convscope
 from convscope.datasets import DATASETS
 from convscope.datasets.splits import COLUMNS, divide, verify_split, write_split
-from convscope.errors import DataError
+from convscope.errors import ConfigError, DataError, UnknownNameError
 from convscope.recipe import SplitSettings
 from convscope.types import Dataset, ImageView, SealedSplit, Split
 
@@ -232,6 +232,19 @@ def test_load_divides_by_the_datasets_own_settings_unless_told_otherwise(monkeyp
     half = convscope.load("digits", split={"val_fraction": 0.5})
     assert (len(half.train), len(half.val), len(half.test)) == (718, 719, 360)
     assert half.test.ids.tolist() == plain.test.ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("split", "error", "says"),
+    [
+        ({"bogus": 1}, UnknownNameError, "split.bogus"),
+        ({"val_fracton": 0.1}, UnknownNameError, "val_fraction"),
+        ({"val_fraction": 2}, ConfigError, "split.val_fraction"),
+    ],
+)
+def test_load_refuses_a_setting_in_the_words_of_settings(split, error, says):
+    with pytest.raises(error, match=says):
+        convscope.load("digits", split=split)
 
 
 def test_dividing_a_memory_mapped_set_reads_no_image(tmp_path):
