@@ -2,8 +2,10 @@
 
 A run differs from the next by its seed, and the images that it is judged on are some of those that
 it might have been judged on. Both are drawn by chance, so both are part of the interval: what would
-come out with other seeds and other images of the same kind. With a single seed each, only the
-images are; that interval is about two trained models and not about two ways of training.
+come out with other seeds and other images of the same kind. A way of training with a single seed
+is taken to spread over seeds as the other does. With a single seed each there is nothing to learn
+a spread from: the interval is then about two trained networks, on other images of the same kind,
+and not about two ways of training.
 
 References:
     Roe and Metz, "Variance-Component Modeling in the Analysis of Receiver Operating Characteristic
@@ -12,6 +14,7 @@ References:
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +22,6 @@ import numpy.typing as npt
 
 from convscope.errors import ShapeError
 from convscope.types import BoolArray
-
-POWER = 0.8
-"""How often a difference is to be shown if it is there, where seeds are planned."""
-MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,10 @@ class Variation:
     """Variances of the difference of two accuracies, by where they come from.
 
     Attributes:
-        seeds: Of a pair of seeds, over all images; None where there is one seed each.
-        images: Of an image, over all seeds.
-        rest: Of an image in a seed, beyond those two.
-        n_images: Of which there were so many.
+        seeds: Variance between pairs of seeds, over all images; None where there is one seed each.
+        images: Variance between images, over all seeds.
+        rest: Variance of the seed-by-image interaction.
+        n_images: Number of images that they were found from.
     """
 
     seeds: float | None
@@ -70,11 +69,13 @@ class Difference:
         low: Lower end of its interval.
         high: Upper end.
         p: Chance of a difference as large where there is none, over seeds and images; 0 means
-            less than 1e-12.
+            less than 1e-12. With a single seed each, over images alone.
         p_seeds: The same over seeds alone (of paired ones: Student's paired t-test); None where
-            either has a single one.
+            both have a single one.
         p_images: Over images alone, for these very models: McNemar's exact test for a single seed
             each, else by the normal distribution.
+        of_ways: Whether it is about the two ways of training; with a single seed each it is about
+            the two networks that were trained, and another seed may turn it round.
         paired: Whether the same seeds were compared.
         identical: Whether both gave the same right and wrong answers throughout.
         variation: Where the uncertainty comes from.
@@ -87,6 +88,7 @@ class Difference:
     p: float
     p_seeds: float | None
     p_images: float
+    of_ways: bool
     paired: bool
     identical: bool
     variation: Variation
@@ -120,10 +122,40 @@ def spread_over_seeds(accuracies: list[float]) -> Spread:
     return Spread(mean, sd, max(0.0, mean - reach), min(1.0, mean + reach), n)
 
 
+def rows_by_seed(
+    right_a: Mapping[int, BoolArray], right_b: Mapping[int, BoolArray]
+) -> tuple[BoolArray, BoolArray, bool]:
+    """Return the runs of two ways of training that are to be compared, and whether seed by seed.
+
+    Where both have several seeds in common, those are taken, row by row; else all there are.
+
+    Args:
+        right_a: By seed, which images a run has right; shape (n_images,).
+        right_b: Of the other way, of the same images in the same order.
+
+    Returns:
+        Shape (n_seeds of A, n_images), shape (n_seeds of B, n_images), and whether they are paired,
+        as `difference` takes them.
+    """
+    common = sorted(right_a.keys() & right_b.keys())
+    # One common seed of several would throw the others away.
+    paired = len(common) > 1 or right_a.keys() == right_b.keys()
+    seeds_a, seeds_b = (common, common) if paired else (sorted(right_a), sorted(right_b))
+    return (
+        np.stack([right_a[seed] for seed in seeds_a]),
+        np.stack([right_b[seed] for seed in seeds_b]),
+        paired,
+    )
+
+
 def difference(
     right_a: BoolArray, right_b: BoolArray, *, paired: bool, n_comparisons: int = 1
 ) -> Difference:
     """Compare two ways of training by which images each run of theirs has right.
+
+    A side with a single seed borrows the spread over seeds of the other side. With a single seed
+    each, the two networks are compared, by an interval that leaves out 0 where McNemar's exact
+    test does.
 
     Args:
         right_a: Shape (n_seeds of A, n_images); a row for each seed.
@@ -139,94 +171,42 @@ def difference(
         raise ShapeError(f"right answers of shapes {right_a.shape} and {right_b.shape}")
     if not right_a.size or not right_b.size or (paired and len(right_a) != len(right_b)):
         raise ShapeError(f"{len(right_a)} seeds cannot be compared with {len(right_b)}")
+    if len(right_a) == len(right_b) == 1:
+        return _of_networks(right_a[0], right_b[0], paired, 1 - 0.05 / n_comparisons)
     n_images = right_a.shape[1]
-    single = min(len(right_a), len(right_b)) == 1
-    a, b = right_a.mean(axis=1), right_b.mean(axis=1)
-    mean = float(b.mean() - a.mean())
+    mean = float(right_b.mean() - right_a.mean())
     of_images = _variance(right_b.mean(axis=0) - right_a.mean(axis=0))
     sides = [right_a.astype(np.int8), right_b.astype(np.int8)]
     rows_of = [sides[1] - sides[0]] if paired else sides
-    # (variance over seeds, variance of the rest, seeds) of each part
+    # (variance over seeds, variance of the rest, seeds that they were found from) of each part
     found = [
-        (_variance(rows.mean(axis=1)), _rest(rows), len(rows)) for rows in rows_of if len(rows) > 1
+        (_variance(rows.mean(axis=1)), _rest(rows), len(rows)) if len(rows) > 1 else None
+        for rows in rows_of
     ]
-    pure = max(0.0, of_images - sum(r / n for _, r, n in found))
-    margins = _Margins([(v / n, n) for v, _, n in found], pure / n_images, of_images / n_images)
+    known = next(each for each in found if each is not None)
+    parts = [(*(each or known), len(rows)) for each, rows in zip(found, rows_of, strict=True)]
+    pure = max(0.0, of_images - sum(rest / n for _, rest, _, n in parts))
+    margins = _Margins(
+        [(of_part / n, n_found) for of_part, _, n_found, n in parts],
+        pure / n_images,
+        of_images / n_images,
+    )
     confidence = 1 - 0.05 / n_comparisons
     reach = margins.reach(confidence)
-    p_seeds = None if single else _Margins(margins.seeds, 0.0, 0.0).p(mean)
-    if len(right_a) == len(right_b) == 1:
-        p_images = _mcnemar(right_a[0], right_b[0])
-    else:
-        p_images = _Margins([], 0.0, margins.floor).p(mean)
-    # One seed on one side only leaves its spread unknown.
-    of_seeds = None if single else max(0.0, sum(v - r / n_images for v, r, _ in found))
-    rest = sum(each for _, each, _ in found)
+    of_seeds = max(0.0, sum(of_part - rest / n_images for of_part, rest, _, _ in parts))
     return Difference(
         mean=mean,
         low=max(-1.0, mean - reach),
         high=min(1.0, mean + reach),
         p=margins.p(mean),
-        p_seeds=p_seeds,
-        p_images=p_images,
+        p_seeds=_Margins(margins.seeds, 0.0, 0.0).p(mean),
+        p_images=_Margins([], 0.0, margins.floor).p(mean),
+        of_ways=True,
         paired=paired,
         identical=paired and bool((right_a == right_b).all()),
-        variation=Variation(of_seeds, pure, rest, n_images),
+        variation=Variation(of_seeds, pure, sum(rest for _, rest, _, _ in parts), n_images),
         confidence=confidence,
     )
-
-
-def power(size: float, variation: Variation, n_seeds: int, *, confidence: float = 0.95) -> float:
-    """Return how often a difference would be shown.
-
-    Args:
-        size: The true difference, a fraction above 0.
-        variation: As `difference` found it; its `seeds` must be known.
-        n_seeds: Of each of the two, at least 2.
-        confidence: Of the intervals.
-
-    Returns:
-        A fraction in [0, 1].
-    """
-    from scipy.stats import chi2, norm, t
-
-    assert variation.seeds is not None
-    n_images = variation.n_images
-    by_seed = (variation.seeds + variation.rest / n_images) / n_seeds
-    by_image = variation.images / n_images
-    error = math.sqrt(by_seed + by_image)
-    if error == 0:
-        return 1.0
-    # The spread over so few seeds is itself found by chance: the mean over what it may turn out.
-    chances = (np.arange(200) + 0.5) / 200
-    found = by_seed * chi2.ppf(chances, n_seeds - 1) / (n_seeds - 1)
-    level = (1 + confidence) / 2
-    reach = np.sqrt(t.ppf(level, n_seeds - 1) ** 2 * found + norm.ppf(level) ** 2 * by_image)
-    return float((norm.sf((reach - size) / error) + norm.cdf((-reach - size) / error)).mean())
-
-
-def seeds_to_show(size: float, variation: Variation, *, confidence: float = 0.95) -> int | None:
-    """Return how many seeds of each would show a difference in four studies of five.
-
-    Args:
-        size: The true difference, a fraction above 0.
-        variation: As `difference` found it.
-        confidence: Of the intervals.
-
-    Returns:
-        At least 2; None if the images are too few for any number of seeds, or the spread over
-        seeds is not known.
-    """
-    if variation.seeds is None or power(size, variation, MOST_SEEDS, confidence=confidence) < POWER:
-        return None
-    low, high = 2, MOST_SEEDS
-    while low < high:
-        middle = (low + high) // 2
-        if power(size, variation, middle, confidence=confidence) >= POWER:
-            high = middle
-        else:
-            low = middle + 1
-    return low
 
 
 def _variance(values: npt.NDArray[np.floating]) -> float:
@@ -259,11 +239,14 @@ class _Margins:
 
     def reach(self, confidence: float) -> float:
         """Return half the width of the interval."""
-        from scipy.stats import norm, t
+        # The functions behind scipy.stats' distributions: its own take fifty times as long.
+        from scipy.special import ndtri, stdtrit
 
         level = (1 + confidence) / 2
-        z = float(norm.ppf(level)) ** 2
-        squared = z * self.images + sum(float(t.ppf(level, n - 1)) ** 2 * v for v, n in self.seeds)
+        z = float(ndtri(level)) ** 2
+        squared = z * self.images + sum(
+            float(stdtrit(n - 1, level)) ** 2 * v for v, n in self.seeds
+        )
         return math.sqrt(max(squared, z * self.floor))
 
     def p(self, mean: float) -> float:
@@ -278,15 +261,42 @@ class _Margins:
         return float(brentq(lambda p: self.reach(1 - p) - abs(mean), least, 1.0))
 
 
-def _mcnemar(right_a: BoolArray, right_b: BoolArray) -> float:
-    """Return the exact two-sided p-value of two models on the same images.
+def _of_networks(
+    right_a: BoolArray, right_b: BoolArray, paired: bool, confidence: float
+) -> Difference:
+    """Compare two networks, of which nothing is known but what they answered; (n_images,) each.
+
+    Only images on which one is right and the other wrong tell them apart. The interval takes the
+    share of such images, and B's share of those, each at its worst within the exact interval of
+    Clopper and Pearson; it leaves out 0 where McNemar's exact test does.
 
     References:
         McNemar, "Note on the sampling error of the difference between correlated proportions or
-        percentages", Psychometrika 1947.
+        percentages", Psychometrika 1947;
+        Clopper and Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the Case of
+        the Binomial", Biometrika 1934.
     """
     from scipy.stats import binomtest
 
-    only_a = int((right_a & ~right_b).sum())
-    only_b = int((right_b & ~right_a).sum())
-    return float(binomtest(only_b, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    n_images = len(right_a)
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    n_unlike = only_a + only_b
+    unlike = binomtest(n_unlike, n_images).proportion_ci(confidence)
+    low, high, p = -1.0, 1.0, 1.0
+    if n_unlike:
+        of_b = binomtest(only_b, n_unlike)
+        ends = of_b.proportion_ci(confidence)
+        low, high, p = 2 * ends.low - 1, 2 * ends.high - 1, float(of_b.pvalue)
+    return Difference(
+        mean=(only_b - only_a) / n_images,
+        low=float(low * (unlike.high if low < 0 else unlike.low)),
+        high=float(high * (unlike.high if high > 0 else unlike.low)),
+        p=p,
+        p_seeds=None,
+        p_images=p,
+        of_ways=False,
+        paired=paired,
+        identical=paired and n_unlike == 0,
+        variation=Variation(None, _variance(right_b.astype(np.float64) - right_a), 0.0, n_images),
+        confidence=confidence,
+    )

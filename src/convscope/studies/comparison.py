@@ -1,7 +1,6 @@
-"""A comparison of ways of training: its runs, and what they show, as sentences."""
+"""A comparison of ways of training: its runs, and how each two ways differ."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,11 @@ from convscope.evaluation.statistics import (
     Difference,
     Spread,
     difference,
-    seeds_to_show,
+    rows_by_seed,
     spread_over_seeds,
 )
+from convscope.studies.verdicts import caution, conclude, outlook, verdict
 from convscope.types import BoolArray
-
-SIZES = (0.002, 0.005, 0.01, 0.02, 0.05)
-"""Differences of which it is told how many seeds would show them."""
 
 
 @dataclass(frozen=True)
@@ -175,24 +172,7 @@ class Comparison:
     @property
     def caution(self) -> str:
         """How the intervals are to be read."""
-        said = "An interval says what other seeds and other images of the same kind would give."
-        if any(min(pair.seeds) == 1 for pair in self.pairs):
-            said = (
-                "With a single seed the interval is about the very networks that were trained, "
-                "not about the ways of training: another seed may turn it round."
-            )
-        if len(self.pairs) > 1:
-            said += (
-                f" All {len(self.pairs)} verdicts together hold in 95 of 100 such comparisons "
-                "(Bonferroni)."
-            )
-        earlier = [str(n) for n in self.looks[:-1]]
-        if earlier:
-            said += (
-                f" Seeds were added after a look at the result (after {_joined(earlier)}), which "
-                "makes a chance difference likelier to be taken for a true one."
-            )
-        return said
+        return caution(self.pairs, self.looks)
 
 
 def pairs_of(answers: Sequence[tuple[str, dict[int, BoolArray]]]) -> tuple[Pair, ...]:
@@ -208,141 +188,14 @@ def pairs_of(answers: Sequence[tuple[str, dict[int, BoolArray]]]) -> tuple[Pair,
     Raises:
         ShapeError: If the numbers of images differ.
     """
-    import numpy as np
-
     known = [(name, by_seed) for name, by_seed in answers if by_seed]
     twos = list(itertools.combinations(known, 2))
     pairs = []
     for (first, right_a), (second, right_b) in twos:
-        common = sorted(right_a.keys() & right_b.keys())
-        # One common seed of several would throw the others away.
-        paired = len(common) > 1 or right_a.keys() == right_b.keys()
-        seeds_a, seeds_b = (common, common) if paired else (sorted(right_a), sorted(right_b))
-        found = difference(
-            np.stack([right_a[seed] for seed in seeds_a]),
-            np.stack([right_b[seed] for seed in seeds_b]),
-            paired=paired,
-            n_comparisons=len(twos),
-        )
-        pairs.append(Pair(first, second, (len(seeds_a), len(seeds_b)), found))
+        rows_a, rows_b, paired = rows_by_seed(right_a, right_b)
+        found = difference(rows_a, rows_b, paired=paired, n_comparisons=len(twos))
+        pairs.append(Pair(first, second, (len(rows_a), len(rows_b)), found))
     return tuple(pairs)
-
-
-def verdict(pair: Pair) -> str:
-    """Say in a sentence what a pair shows."""
-    found = pair.found
-    if found.identical:
-        each = "" if pair.seeds == (1, 1) else f" with each of {pair.seeds[0]} seeds"
-        return f"{pair.first} and {pair.second} are right on the same images{each}: no difference."
-    if not found.shown:
-        return (
-            f"No difference shown between {pair.first} and {pair.second}: "
-            f"{_at_most([found])} either way."
-        )
-    better, worse, low, high = pair.second, pair.first, found.low, found.high
-    if found.mean < 0:
-        better, worse, low, high = pair.first, pair.second, -found.high, -found.low
-    decimals = 1 if low >= 0.0005 else 2
-    between = f"{100 * low:.{decimals}f} to {100 * high:.{decimals}f}"
-    return f"{better} is better than {worse} by {between} points."
-
-
-def _points(size: float) -> str:
-    """Return one of `SIZES` in words: "0.5 points", "1 point"."""
-    return f"{100 * size:g} point" + ("" if 100 * size == 1 else "s")
-
-
-def outlook(pair: Pair) -> str:
-    """Say how many seeds would show a difference that is not shown; nothing if one is."""
-    found = pair.found
-    if found.shown or found.identical:
-        return ""
-    if found.variation.seeds is None:
-        return "More than one seed of each would tell the ways of training apart from their luck."
-    needed = {
-        size: seeds_to_show(size, found.variation, confidence=found.confidence)
-        for size in (*SIZES, abs(found.mean))
-        if size
-    }
-    here = min(pair.seeds)
-    sentences = []
-    if (n := needed.get(abs(found.mean))) is not None and n > here and abs(found.mean) >= SIZES[0]:
-        points = f"{100 * abs(found.mean):.1f} points"
-        sentences.append(f"If it is as large as found here ({points}), {n} seeds of each show it.")
-    more = [(size, n) for size in SIZES if (n := needed[size]) is not None and n > here]
-    if more:
-        # Three are enough to see how the effort grows.
-        told = _joined([f"{_points(size)} with {n}" for size, n in more[-3:]])
-        sentences.append(f"Seeds of each that would show a difference: {told}.")
-    unseen = [size for size in SIZES if needed[size] is None]
-    if unseen:
-        sentences.append(
-            f"No number of seeds would show {_points(unseen[-1])}: "
-            f"{found.variation.n_images:,} test images are too few."
-        )
-    return " ".join(sentences)
-
-
-def conclude(arms: Sequence[Arm], pairs: Sequence[Pair]) -> str:
-    """Say in a sentence or two which arm is best, as far as that is shown.
-
-    Args:
-        arms: With their trials.
-        pairs: Each two of those that have been judged.
-    """
-    ranked = sorted(
-        ((arm.accuracy.mean, arm.name) for arm in arms if arm.accuracy is not None), reverse=True
-    )
-    if not ranked:
-        return "None has been judged on the test images yet."
-    mean, best = ranked[0]
-    if not pairs:
-        return f"Only {best} has been judged: {mean:.1%} of the test images right."
-    if all(pair.found.identical for pair in pairs):
-        if len(ranked) > 2:
-            return f"All {len(ranked)} are right on the same images: {mean:.1%} of them."
-        return f"Both are right on the same images: {mean:.1%} of them."
-    if not any(pair.found.shown for pair in pairs):
-        whose = {2: "the two", 3: "the three"}.get(len(ranked), f"the {len(ranked)}")
-        most = _at_most([pair.found for pair in pairs])
-        return f"No difference is shown between {whose}: {most} either way."
-    equals = [
-        pair.second if pair.first == best else pair.first
-        for pair in pairs
-        if best in (pair.first, pair.second) and not pair.found.shown
-    ]
-    if not equals:
-        beaten = [
-            min(abs(pair.found.low), abs(pair.found.high))
-            for pair in pairs
-            if best in (pair.first, pair.second)
-        ]
-        others = "the other" if len(ranked) == 2 else "every other"
-        return (
-            f"{best} is best with {mean:.1%} of the test images right, by "
-            f"{100 * min(beaten):.1f} points or more over {others}."
-        )
-    return (
-        f"{best} has most test images right ({mean:.1%}); "
-        f"no difference to {_joined(equals)} is shown."
-    )
-
-
-def _at_most(found: Sequence[Difference]) -> str:
-    most = max(max(abs(each.low), abs(each.high)) for each in found)
-    # Rounded up: what is said to be the most has to be.
-    return f"at most {math.ceil(1000 * most - 1e-9) / 10:.1f} points"
-
-
-def _joined(words: Sequence[str]) -> str:
-    """Return words as in a sentence.
-
-    Examples:
-        >>> _joined(["a"]), _joined(["a", "b"]), _joined(["a", "b", "c"])
-        ('a', 'a and b', 'a, b and c')
-    """
-    *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope.report.figures import FAINT, INK, PALETTE, new_figure, plain_axes
 from convscope.report.page import Block, Page, Picture, Points, Section, Table, Text, svg_picture
-from convscope.studies.comparison import Arm, Comparison
+from convscope.studies.comparison import Arm, Comparison, Pair
 from convscope.wording import duration
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def comparison_page(comparison: Comparison, curves: Curves) -> Page:
     ]
     if troubles:
         sections.append(Section("What could not be trained", [Points(troubles)]))
-    sections.append(Section("What it costs", _costs(arms, judged)))
+    sections.append(Section("What it costs", _costs(arms, judged, comparison.pairs)))
     if any(curves.values()):
         sections.append(Section("How they learn", [curves_picture(arms, curves)]))
     if comparison.pairs:
@@ -149,8 +149,13 @@ def curves_picture(arms: Sequence[Arm], curves: Curves) -> Picture:
     )
 
 
-def cost_picture(arms: Sequence[Arm]) -> Picture:
-    """Return test accuracy against the time of training and the work of an answer."""
+def cost_picture(arms: Sequence[Arm], pairs: Sequence[Pair]) -> Picture:
+    """Return test accuracy against the time of training and the work of an answer.
+
+    Args:
+        arms: Those that have been judged.
+        pairs: What is shown of each two of them.
+    """
     figure = new_figure(_WIDTH, 6.2)
     kinds: Any = (
         ("training time", [arm.train_seconds for arm in arms]),
@@ -191,12 +196,12 @@ def cost_picture(arms: Sequence[Arm]) -> Picture:
     return svg_picture(
         figure,
         alt=f"Test accuracy against cost: {'; '.join(spoken)}.",
-        caption=_price(arms),
+        caption=_price(arms, pairs),
         legend="Up is better, left is cheaper. Lines are 95 % intervals over seeds.",
     )
 
 
-def _costs(arms: Sequence[Arm], judged: Sequence[Arm]) -> list[Block]:
+def _costs(arms: Sequence[Arm], judged: Sequence[Arm], pairs: Sequence[Pair]) -> list[Block]:
     columns = (
         *("", "test accuracy", "training", "memory", "one image", "parameters"),
         *("multiply-adds", "file"),
@@ -235,7 +240,7 @@ def _costs(arms: Sequence[Arm], judged: Sequence[Arm]) -> list[Block]:
         Table(columns, rows, "Accuracy and what it takes; the best of each column in bold", best)
     ]
     if len(judged) > 1:
-        blocks.append(cost_picture(judged))
+        blocks.append(cost_picture(judged, pairs))
     blocks.append(
         Text(
             "Training: the epochs of a run, with features and the search for a head, without "
@@ -283,8 +288,8 @@ def _tests(comparison: Comparison) -> list[Block]:
             "together; over seeds alone it is Student's t-test, over images alone McNemar's exact "
             "test for single runs and a normal test for the mean of several; p values are not "
             "corrected for the number of comparisons. Spread of seeds: the standard deviation of "
-            "the difference from one seed to the next; of images: what other test images would "
-            "change, once.",
+            "the difference from one seed to the next, where one way has a single seed that of the "
+            "other; of images: what other test images would change, once.",
             small=True,
         ),
     ]
@@ -334,7 +339,7 @@ def _ranking(arms: Sequence[Arm]) -> str:
     return f"{name} has {best:.1%} of the test images right, {last} {least:.1%}"
 
 
-def _price(arms: Sequence[Arm]) -> str:
+def _price(arms: Sequence[Arm], pairs: Sequence[Pair]) -> str:
     """Say what the best accuracy costs in training, against the quickest."""
     known = [(arm.train_seconds, arm) for arm in arms if arm.train_seconds and arm.accuracy]
     if not known:
@@ -348,9 +353,16 @@ def _price(arms: Sequence[Arm]) -> str:
         return f"All train in about {_time(quickest_time)}."
     if best is quickest or gain < 0.05:
         return f"{quickest.name} trains in the shortest time, {_time(quickest_time)}."
+    two = {best.name, quickest.name}
+    shown = any(
+        pair.found.shown and pair.found.of_ways
+        for pair in pairs
+        if {pair.first, pair.second} == two
+    )
     return (
         f"{best.name} takes {best_time / quickest_time:.1f} times as long to train as "
-        f"{quickest.name}, for {gain:.1f} points more."
+        f"{quickest.name}, for {gain:.1f} points more"
+        f"{'' if shown else ', which are not shown to be more than chance'}."
     )
 
 

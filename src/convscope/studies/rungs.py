@@ -1,6 +1,7 @@
 """The rungs of a ladder: what each mend of a way of training gained, as a sentence and a table."""
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,17 +116,21 @@ class Ladder:
 
     @property
     def caution(self) -> str:
-        """How small a gain at the best rung's accuracy may be chance."""
+        """What single runs leave open, and how small a gain the images alone may make."""
         best = max((rung.val_accuracy or 0.0 for rung in self.rungs), default=0.0)
         points = 100 * chance(best, best, self.n_val)
         return (
-            f"One seed and {self.n_val:,} validation images: near {best:.0%}, a difference of "
-            f"less than {points:.1f} points may be chance."
+            "One run of each rung, so the gains are those of this seed; another may move them, by "
+            f"how much single runs do not tell. {self.n_val:,} validation images alone make "
+            f"differences of up to {points:.1f} points near {best:.0%}."
         )
 
 
 def conclude(rungs: Sequence[Rung], n_val: int) -> str:
     """Say in a sentence or two what brought the accuracy, by validation images alone.
+
+    It is said of the seed that the rungs were trained with: a run each shows what these networks
+    do, not what the same change would gain on average.
 
     Args:
         rungs: From the lowest; those that have no validation accuracy are passed over.
@@ -139,7 +144,9 @@ def conclude(rungs: Sequence[Rung], n_val: int) -> str:
     if len(trained) == 1:
         return f"Only '{first.name}' has been trained: {low:.1%} of the validation images right."
     total = high - low
-    if total <= chance(low, high, n_val):
+    # The best of several is best by chance too.
+    others = len(trained) - 1
+    if total <= chance(low, high, n_val, n_comparisons=others):
         return (
             f"Nothing that was mended shows on {n_val:,} validation images: "
             f"{low:.1%} right at '{first.name}', {high:.1%} at best."
@@ -160,18 +167,18 @@ def conclude(rungs: Sequence[Rung], n_val: int) -> str:
         f"{100 * value:.{decimals}f}" for value in (sum(gains[cause] for cause in named), total)
     )
     share = f"all {all_points}" if points == all_points else f"{points} of the {all_points}"
-    said = f"{whose[0].upper()}{whose[1:]} gave {share} points from {low:.1%} to {high:.1%}."
+    said = f"With this seed, {whose} gave {share} points from {low:.1%} to {high:.1%}."
     if best is not trained[-1]:
         lost = high - accuracy_of(trained[-1])
         what = "gained nothing"
-        if lost > chance(high, high - lost, n_val):
+        if lost > chance(high, high - lost, n_val, n_comparisons=others):
             what = f"lost {100 * lost:.{decimals}f}"
         said += f" What came after '{best.name}' {what}."
     return said
 
 
-def chance(before: float, after: float, n_images: int) -> float:
-    """Return the difference of two accuracies that chance alone may make, with 95 % confidence.
+def chance(before: float, after: float, n_images: int, *, n_comparisons: int = 1) -> float:
+    """Return the difference of two accuracies that the images alone may make, with 95 % confidence.
 
     As if they were measured on different images; on the same ones, chance makes less.
 
@@ -179,8 +186,12 @@ def chance(before: float, after: float, n_images: int) -> float:
         before: A fraction in [0, 1].
         after: Likewise.
         n_images: On how many images each was measured.
+        n_comparisons: Differences of which the largest is taken (Bonferroni).
     """
-    return 1.96 * float(((before * (1 - before) + after * (1 - after)) / n_images) ** 0.5)
+    from scipy.special import ndtri
+
+    z = float(ndtri(1 - 0.025 / n_comparisons))
+    return z * math.sqrt((before * (1 - before) + after * (1 - after)) / n_images)
 
 
 def write_table(rungs: Sequence[Rung], path: Path) -> None:

@@ -7,13 +7,8 @@ import pytest
 from scipy.stats import ttest_rel
 
 from convscope.errors import ShapeError
-from convscope.evaluation.statistics import (
-    Variation,
-    difference,
-    power,
-    seeds_to_show,
-    spread_over_seeds,
-)
+from convscope.evaluation.power import power, seeds_to_show
+from convscope.evaluation.statistics import Variation, difference, spread_over_seeds
 
 N_STUDIES = 400
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from convscope.report.page import Page, Points, Section, Table, Text, write_page
-from convscope.studies.comparison import Arm, Comparison, Trial, conclude, pairs_of
+from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
 from convscope.studies.comparison_page import comparison_page
+from convscope.studies.verdicts import conclude
 
 N_IMAGES = 2000
 
@@ -85,13 +86,96 @@ def test_where_nothing_differs_the_most_it_could_be_is_said_and_what_would_settl
     assert [told[size] for size in sorted(told)] == sorted(told.values(), reverse=True)
 
 
-def test_single_runs_are_called_what_they_are():
-    (pair,) = pairs_of([("a", answers(1, 0.70)), ("b", answers(2, 0.70))])
-    comparison = Comparison(
-        Path("x"), "d", N_IMAGES, (arm("a", answers(1, 0.70)), arm("b", answers(2, 0.70))), (pair,)
+def compared(*named: tuple[str, dict]) -> Comparison:
+    arms = tuple(arm(*each) for each in named)
+    return Comparison(Path("x"), "d", N_IMAGES, arms, pairs_of(named))
+
+
+def test_of_a_run_each_nothing_is_said_about_ways_of_training():
+    said = compared(("a", answers(1, 0.70)), ("b", answers(2, 0.78)))
+    (pair,) = said.pairs
+    low, high = 100 * pair.found.low, 100 * pair.found.high
+    assert 0 < low < 8 < high
+    assert pair.verdict == (
+        "This run of b answers more test images correctly than this run of a, by "
+        f"{low:.1f} to {high:.1f} points."
     )
-    assert "not about the ways of training" in comparison.caution
-    assert "More than one seed" in pair.outlook or pair.found.shown
+    assert said.conclusion == (
+        f"This run of b has most test images right ({said.arms[1].accuracy.mean:.1%}), by "
+        f"{low:.1f} points or more over the other; which way of training is best takes several "
+        "seeds to tell."
+    )
+    assert "not about the ways of training: another seed may turn it round" in said.caution
+    assert "other seeds and other images" not in said.caution
+    assert pairs_of([("b", answers(2, 0.78)), ("a", answers(1, 0.70))])[0].verdict == pair.verdict
+
+
+def test_two_runs_that_are_not_told_apart_are_called_runs():
+    said = compared(("a", answers(1, 0.70)), ("b", answers(2, 0.70)))
+    (pair,) = said.pairs
+    assert pair.verdict.startswith(
+        "No difference shown between this run of a and this run of b: at most "
+    )
+    assert said.conclusion.startswith("No difference is shown between the two runs: at most ")
+    assert pair.outlook.startswith("Several seeds of each would tell the ways of training apart")
+    twins = compared(("a", answers(1, 0.70)), ("b", answers(1, 0.70)))
+    assert twins.pairs[0].verdict == (
+        "This run of a and this run of b are right on the same images: no difference."
+    )
+    assert twins.conclusion.startswith("Both runs are right on the same images: ")
+
+
+def test_one_run_against_several_has_their_spread():
+    many = {83: 0.70, 84: 0.71, 85: 0.69, 86: 0.705, 87: 0.695}
+    wide = {83: 0.70, 84: 0.75, 85: 0.65, 86: 0.73, 87: 0.67}
+    one = ("b", {100: answers(2, 0.75)[83]})
+    near, far = (compared(("a", answers(1, *each.values())), one) for each in (many, wide))
+    assert near.pairs[0].seeds == far.pairs[0].seeds == (5, 1)
+    assert near.pairs[0].verdict.startswith("b is better than a by ")
+    assert near.conclusion.startswith("b is best with ")
+    assert far.pairs[0].verdict.startswith("No difference shown between a and b: at most ")
+    assert "Seeds of each that would show a difference" in far.pairs[0].outlook
+    assert "a single seed is taken to spread over seeds as the one that it is" in near.caution
+    assert "another seed may turn it round" not in near.caution
+
+
+def test_the_best_is_not_called_best_by_a_run_each():
+    many = ("many", answers(1, 0.60, 0.61, 0.59, 0.605, 0.595))
+    said = compared(many, ("b", answers(2, 0.70)), ("c", answers(3, 0.78)))
+    mean = said.arms[2].accuracy.mean
+    assert said.conclusion == (
+        f"c has most test images right ({mean:.1%}); a single run each does not show that it is "
+        "better than b."
+    )
+    assert "another seed may turn it round" in said.caution
+    assert "a single seed is taken to spread" in said.caution
+    said = compared(many, ("b", answers(2, 0.78)), ("c", answers(3, 0.78)))
+    assert said.conclusion.endswith("; no difference to b is shown.") or "to c" in said.conclusion
+
+
+def test_points_that_are_not_shown_are_not_what_longer_training_buys(tmp_path):
+    def told(quick: dict, slow: dict) -> str:
+        arms = []
+        for name, right, seconds in (("a", quick, 100.0), ("b", slow, 300.0)):
+            made = arm(name, right)
+            trials = [dataclasses.replace(t, train_seconds=seconds) for t in made.trials]
+            arms.append(dataclasses.replace(made, trials=tuple(trials)))
+        pairs = pairs_of([("a", quick), ("b", slow)])
+        comparison = Comparison(tmp_path, "cifar10", N_IMAGES, tuple(arms), pairs)
+        write_page(comparison_page(comparison, {"a": [], "b": []}), comparison.page)
+        text = comparison.page.read_text(encoding="utf-8")
+        return text.split("b takes 3.0 times as long to train as a, for ")[1].split(".</")[0]
+
+    near = answers(1, 0.70, 0.71, 0.69)
+    shown, doubtful = (
+        told(near, answers(2, 0.80, 0.81, 0.79)),
+        told(near, answers(2, 0.74, 0.7, 0.7)),
+    )
+    assert float(shown.split(" points more")[0]) == pytest.approx(10, abs=1)
+    assert "chance" not in shown
+    assert "points more, which are not shown to be more than chance" in doubtful
+    # A run each, however far apart, shows no way of training to be better.
+    assert "not shown to be more than chance" in told(answers(1, 0.70), answers(2, 0.80))
 
 
 def test_arms_without_a_judged_run_are_passed_over(three):

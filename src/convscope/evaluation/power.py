@@ -1,0 +1,64 @@
+"""How many seeds would show a difference between two ways of training."""
+
+import math
+
+import numpy as np
+
+from convscope.evaluation.statistics import Variation
+
+POWER = 0.8
+"""How often a difference is to be shown if it is there, where seeds are planned."""
+MOST_SEEDS = 1000
+
+
+def power(size: float, variation: Variation, n_seeds: int, *, confidence: float = 0.95) -> float:
+    """Return how often a difference would be shown.
+
+    Args:
+        size: The true difference, a fraction above 0.
+        variation: As `difference` found it; its `seeds` must be known.
+        n_seeds: Of each of the two, at least 2.
+        confidence: Of the intervals.
+
+    Returns:
+        A fraction in [0, 1].
+    """
+    from scipy.stats import chi2, norm, t
+
+    assert variation.seeds is not None
+    n_images = variation.n_images
+    by_seed = (variation.seeds + variation.rest / n_images) / n_seeds
+    by_image = variation.images / n_images
+    error = math.sqrt(by_seed + by_image)
+    if error == 0:
+        return 1.0
+    # The spread over so few seeds is itself found by chance: the mean over what it may turn out.
+    chances = (np.arange(200) + 0.5) / 200
+    found = by_seed * chi2.ppf(chances, n_seeds - 1) / (n_seeds - 1)
+    level = (1 + confidence) / 2
+    reach = np.sqrt(t.ppf(level, n_seeds - 1) ** 2 * found + norm.ppf(level) ** 2 * by_image)
+    return float((norm.sf((reach - size) / error) + norm.cdf((-reach - size) / error)).mean())
+
+
+def seeds_to_show(size: float, variation: Variation, *, confidence: float = 0.95) -> int | None:
+    """Return how many seeds of each would show a difference in four studies of five.
+
+    Args:
+        size: The true difference, a fraction above 0.
+        variation: As `difference` found it.
+        confidence: Of the intervals.
+
+    Returns:
+        At least 2; None if the images are too few for any number of seeds, or the spread over
+        seeds is not known.
+    """
+    if variation.seeds is None or power(size, variation, MOST_SEEDS, confidence=confidence) < POWER:
+        return None
+    low, high = 2, MOST_SEEDS
+    while low < high:
+        middle = (low + high) // 2
+        if power(size, variation, middle, confidence=confidence) >= POWER:
+            high = middle
+        else:
+            low = middle + 1
+    return low
