@@ -317,3 +317,15 @@ def test_how_training_ended_is_recorded(tmp_path):
 def test_no_metrics_yet_says_what_to_do(tmp_path):
     with pytest.raises(RunError, match="convscope evaluate"):
         _ = Run.create(tmp_path / "a", "a").metrics
+
+
+@pytest.mark.parametrize("content", ["{", "[]", ""])
+def test_a_damaged_record_of_the_environment_is_one_clear_line(tmp_path, content):
+    run = Run(tmp_path)
+    with pytest.raises(RunError, match=r"environment\.json is missing"):
+        _ = run.environment
+    run.environment_file.write_text(content)
+    with pytest.raises(RunError, match=r"environment\.json is damaged"):
+        _ = run.environment
+    run.environment_file.write_text('{"keras": "3.15.1"}')
+    assert run.environment == {"keras": "3.15.1"}
