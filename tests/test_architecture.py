@@ -70,6 +70,14 @@ def test_a_breach_of_the_contract_would_be_noticed(tmp_path):
     assert "0 kept, 1 broken" in done.stdout
 
 
+def test_no_folder_hides_a_verb_of_its_name():
+    import convscope.explain.gradcam
+    import convscope.report.figures
+
+    for name in convscope.__all__:
+        assert callable(getattr(convscope, name)), name
+
+
 @pytest.mark.parametrize(
     "code",
     [

@@ -10,6 +10,8 @@ The verbs of the command line, as functions with the same words:
 Names are loaded when they are first used, so importing convscope costs next to nothing.
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -93,3 +95,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+class _Package(ModuleType):
+    """This package, in which a verb stays in sight of a folder of the same name.
+
+    Python puts a folder that is imported, such as `convscope.explain`, among the attributes of its
+    package, where it would hide the function.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in __all__ or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
