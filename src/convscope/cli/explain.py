@@ -21,8 +21,8 @@ def explain(
     layer: Annotated[
         str | None,
         typer.Option(
-            help="Whose feature map Grad-CAM looks at; see 'convscope models show'. Default: the "
-            "last one larger than a point."
+            help="Layer with the feature map for Grad-CAM; see 'convscope models show'. Default: "
+            "the last whose map is larger than a point."
         ),
     ] = None,
     weights: SavedWeights = None,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Tensor = Any
 """What the backend computes with."""
 
+_TINY = float(np.finfo(np.float32).tiny)
+
 
 def activations(network: "keras.Model", pixels: UInt8Array) -> dict[str, FloatArray]:
     """Return what each layer gives for images, in the order of the data.
@@ -46,14 +48,17 @@ def score_and_gradient(
 ) -> tuple[FloatArray, FloatArray]:
     """Return what a layer gives for images, and how a class's score depends on it.
 
-    The score is the logit, where the network ends in a dense layer with softmax: a probability
-    near 1 hardly depends on anything.
+    The score is the logit: a probability near 1 hardly depends on anything. The logits are what
+    goes into the last softmax, be it a layer, an operation or the activation of a dense layer. If
+    the network makes its probabilities in another way, the score is the logarithm of the
+    probability less the mean over the classes; under a softmax that is the logit less the mean
+    logit. If its outputs are no probabilities, they are taken for logits.
 
     Args:
         network: As for `activations`.
         pixels: Shape (n_images, height, width, channels), uint8.
-        layer: A name as `activations` gives it.
-        class_index: The class.
+        layer: Name of the layer, as `activations` gives it.
+        class_index: Index of the class.
 
     Returns:
         The layer's output and the gradient of the score by it, both (n_images, ...), float32.
@@ -65,27 +70,33 @@ def score_and_gradient(
 
     names: list[str] = []
     held: dict[str, Tensor] = {}
+    last: Any = None
 
     def record(name: str, operation: Any, output: Tensor) -> Tensor:
-        del operation
+        nonlocal last
+        last = operation
         names.append(name)
         if name == layer:
             held[layer] = output
         return output
 
-    run_layers(network, pixels, record)
+    outputs = run_layers(network, pixels, record)
     if layer not in held:
         raise UnknownNameError("layer", layer, names)
-    last = names[-1]
     values = keras.ops.stop_gradient(keras.ops.cast(held[layer], "float32"))
+    takes_logs = not _ends_in_softmax(last) and _are_probs(outputs)
 
     def score(replaced: Tensor) -> Tensor:
         def swap(name: str, operation: Any, output: Tensor) -> Tensor:
             del operation
             return keras.ops.cast(replaced, output.dtype) if name == layer else output
 
-        logits = run_layers(network, pixels, swap, logits_of=last)
-        return keras.ops.sum(keras.ops.cast(logits, "float32")[:, class_index])
+        logits = run_layers(network, pixels, swap, logits_of=names[-1])
+        logits = keras.ops.cast(logits, "float32")
+        if takes_logs:
+            logits = keras.ops.log(keras.ops.maximum(logits, _TINY))
+            logits = logits - keras.ops.mean(logits, axis=-1, keepdims=True)
+        return keras.ops.sum(logits[:, class_index])
 
     gradient = _gradient(score, values)
     return (
@@ -107,7 +118,7 @@ def run_layers(
         network: As for `activations`.
         pixels: Shape (n_images, height, width, channels), uint8.
         after: Called with a layer's name, the layer and its output; what it returns goes on.
-        logits_of: A dense layer that is run without its softmax.
+        logits_of: Name of the last layer, which is run without its softmax if it has one.
 
     Returns:
         What the last layer gave.
@@ -127,8 +138,7 @@ def run_layers(
                 tensors = [x for x in keras.tree.flatten(args) if keras.ops.is_tensor(x)]
                 return walk(as_functional(operation), tensors, f"{name}/")
             if name == logits_of and _ends_in_softmax(operation):
-                output = keras.ops.matmul(args[0], operation.kernel)
-                return after(name, operation, output + operation.bias)
+                return after(name, operation, _logits(operation, args[0]))
             return after(name, operation, operation(*args, **kwargs))
 
         return run_graph(graph, inputs, visit)
@@ -137,13 +147,33 @@ def run_layers(
 
 
 def _ends_in_softmax(operation: Any) -> bool:
+    """Return whether a layer or operation is a softmax over the classes, or ends in one."""
     import keras
 
+    if type(operation).__name__ == "Softmax":  # the layer, and the operation of `keras.ops`
+        return operation.axis in (-1, 1)
     return (
-        isinstance(operation, keras.layers.Dense)
+        isinstance(operation, keras.layers.Dense | keras.layers.Activation)
         and operation.activation is keras.activations.softmax
-        and operation.use_bias
     )
+
+
+def _logits(operation: Any, inputs: Tensor) -> Tensor:
+    """Return what the softmax of a layer that ends in one would get."""
+    import keras
+
+    if not isinstance(operation, keras.layers.Dense):
+        return inputs
+    output = keras.ops.matmul(inputs, operation.kernel)
+    return output + operation.bias if operation.use_bias else output
+
+
+def _are_probs(outputs: Tensor) -> bool:
+    """Return whether outputs of shape (n_images, n_classes) are probabilities."""
+    import keras
+
+    values = np.asarray(keras.ops.convert_to_numpy(outputs), dtype=np.float32)
+    return bool((values >= 0).all() and np.allclose(values.sum(axis=-1), 1, atol=0.01))
 
 
 def _gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:

@@ -1,15 +1,19 @@
 """Grad-CAM: which part of an image speaks for a class."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscope.errors import ShapeError
+from convscope.errors import ShapeError, UnknownNameError
 from convscope.explain.forward import Tensor, run_layers, score_and_gradient
 from convscope.types import FloatArray, UInt8Array
 
 if TYPE_CHECKING:
     import keras
+
+_N_LISTED = 24
+"""At most this many layers are listed in an error."""
 
 
 def gradcam(
@@ -17,22 +21,23 @@ def gradcam(
 ) -> FloatArray:
     """Return how much each part of an image speaks for a class.
 
-    The channels of a late feature map are added up, each weighted by how much the class's score
+    The channels of a late feature map are added up, each weighted by how much the class's logit
     grows with it; what speaks against the class is left out.
 
     Args:
         network: Built, in any style, with a backbone inside or not; raw pixels go in.
         image: Shape (height, width, channels), uint8.
-        class_index: The class.
-        layer: Whose feature map is looked at, by its name in the geometry sheet; None is the last
-            one that is larger than a point.
+        class_index: Index of the class.
+        layer: Name of the layer whose feature map is looked at, as in the geometry sheet; None is
+            the last one with a map.
 
     Returns:
         Shape (rows, columns) of that feature map, in [0, 1]: 1 where most speaks for the class. All
         0 where nothing does.
 
     Raises:
-        ShapeError: If no feature map is larger than a point.
+        ShapeError: If that layer, or each layer, has no feature map larger than a point; the
+            message lists layers that have one.
         UnknownNameError: If there is no such layer.
 
     References:
@@ -41,7 +46,12 @@ def gradcam(
     """
     pixels = image[None]
     layer = layer or last_map(network, pixels)
-    values, gradient = score_and_gradient(network, pixels, layer, class_index)
+    try:
+        values, gradient = score_and_gradient(network, pixels, layer, class_index)
+    except UnknownNameError:
+        raise UnknownNameError("layer", layer, map_layers(network, pixels)) from None
+    if not _is_map(values.shape):
+        raise ShapeError(_without_a_map(layer, values.shape[1:], map_layers(network, pixels)))
     weights = gradient.mean(axis=(1, 2), keepdims=True)  # (1, 1, 1, channels)
     heat = np.maximum((weights * values).sum(axis=-1)[0], 0)  # (rows, columns)
     top = float(heat.max())
@@ -58,6 +68,22 @@ def last_map(network: "keras.Model", pixels: UInt8Array) -> str:
     Raises:
         ShapeError: If there is none.
     """
+    maps = map_layers(network, pixels)
+    if not maps:
+        raise ShapeError(f"'{network.name}' has no feature map that is larger than a point")
+    return maps[-1]
+
+
+def map_layers(network: "keras.Model", pixels: UInt8Array) -> list[str]:
+    """Return the names of the layers whose output is a map, larger than a point.
+
+    Args:
+        network: As for `gradcam`.
+        pixels: Shape (n_images, height, width, channels), uint8; at least one image.
+
+    Returns:
+        In the order of the data.
+    """
     import keras
 
     maps = []
@@ -65,11 +91,27 @@ def last_map(network: "keras.Model", pixels: UInt8Array) -> str:
     def look(name: str, operation: Any, output: Tensor) -> Tensor:
         # Padding shows nothing of its own.
         padding = isinstance(operation, keras.layers.ZeroPadding2D)
-        if len(output.shape) == 4 and output.shape[1] * output.shape[2] > 1 and not padding:
+        if _is_map(output.shape) and not padding:
             maps.append(name)
         return output
 
     run_layers(network, pixels[:1], look)
+    return maps
+
+
+def _is_map(shape: Sequence[int]) -> bool:
+    """Return whether outputs of a shape, with the batch axis, tell places of the image apart."""
+    return len(shape) == 4 and shape[1] * shape[2] > 1
+
+
+def _without_a_map(layer: str, shape: Sequence[int], maps: Sequence[str]) -> str:
+    if len(shape) == 3:
+        found = "a map of a single point"
+    else:
+        found = f"{int(np.prod(shape))} numbers, not a map"
     if not maps:
-        raise ShapeError(f"'{network.name}' has no feature map that is larger than a point")
-    return maps[-1]
+        return f"layer '{layer}' gives {found}; no layer of this network gives a map"
+    # A backbone has hundreds.
+    shown = ", ".join(maps[-_N_LISTED:])
+    more = f" or one of {len(maps) - _N_LISTED} before them" if len(maps) > _N_LISTED else ""
+    return f"layer '{layer}' gives {found}; choose one of {shown}{more}"

@@ -1,5 +1,7 @@
 """What explanations say of networks whose inside is known, in every style."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from keras import layers
 from convscope.errors import ShapeError, UnknownNameError
 from convscope.explain.filters import first_filters
 from convscope.explain.forward import activations, score_and_gradient
-from convscope.explain.gradcam import gradcam, last_map
+from convscope.explain.gradcam import gradcam, last_map, map_layers
 from convscope.explain.occlusion import occlusion
 from convscope.models import MODELS
 from convscope.models.geometry import geometry
@@ -44,16 +46,39 @@ def test_layer_by_layer_gives_what_the_network_gives(name):
             assert found[row.name].shape[1:] == row.output_shape
 
 
-def colours() -> keras.Model:
-    """A network that adds up red for class 0 and green for class 1."""
+def by_hand(x: object) -> object:
+    """A softmax that nobody recognises."""
+    powers = keras.ops.exp(x - keras.ops.max(x, axis=-1, keepdims=True))
+    return powers / keras.ops.sum(powers, axis=-1, keepdims=True)
+
+
+ENDINGS = {
+    "dense with softmax": lambda x, dense: dense("softmax")(x),
+    "without bias": lambda x, dense: dense("softmax", use_bias=False)(x),
+    "softmax layer": lambda x, dense: layers.Softmax()(dense(None)(x)),
+    "activation layer": lambda x, dense: layers.Activation("softmax")(dense(None)(x)),
+    "softmax operation": lambda x, dense: keras.ops.softmax(dense(None)(x)),
+    "logits": lambda x, dense: dense(None)(x),
+    "by hand": lambda x, dense: by_hand(dense(None)(x)),
+    "by hand in a layer": lambda x, dense: dense(by_hand)(x),
+    "mean after softmax": lambda x, dense: layers.Average()([dense("softmax")(x)] * 2),
+}
+"""Ways to come from the pooled map to probabilities."""
+
+
+def colours(ending: str = "dense with softmax", gain: float = 1.0) -> keras.Model:
+    """A network that adds up red for class 0 and green for class 1, times a gain."""
+
+    def dense(activation: object, use_bias: bool = True) -> layers.Layer:
+        start = keras.initializers.Identity(gain)
+        return layers.Dense(2, activation, use_bias, kernel_initializer=start, name="dense")
+
     pixels = keras.Input((16, 16, 3), name="pixels")
     scaled = layers.Rescaling(1 / 255)(pixels)
     x = layers.Conv2D(2, 1, use_bias=False, name="conv")(scaled)
     x = layers.GlobalAveragePooling2D()(x)
-    probs = layers.Dense(2, activation="softmax", name="probs")(x)
-    model = keras.Model(pixels, probs)
+    model = keras.Model(pixels, ENDINGS[ending](x, dense))
     model.get_layer("conv").set_weights([np.eye(3, 2, dtype=np.float32)[None, None]])
-    model.get_layer("probs").set_weights([np.eye(2, dtype=np.float32), np.zeros(2, np.float32)])
     return model
 
 
@@ -71,12 +96,29 @@ def test_grad_cam_lights_up_what_the_class_is_made_of_and_nothing_else(red_and_g
         np.testing.assert_allclose(heat, red_and_green[..., index] / 255, atol=1e-6)
 
 
-def test_the_gradient_is_that_of_the_logit(red_and_green):
-    values, gradient = score_and_gradient(colours(), red_and_green[None], "conv", 1)
+UNRECOGNISED = ["by hand", "by hand in a layer", "mean after softmax"]
+
+
+# With a gain of 1,000 the probability of green is 1 in float32: it depends on nothing.
+@pytest.mark.parametrize("gain", [1, 1_000])
+@pytest.mark.parametrize("ending", [name for name in ENDINGS if name not in UNRECOGNISED])
+def test_the_gradient_is_that_of_the_logit(red_and_green, ending, gain):
+    model = colours(ending, gain)
+    values, gradient = score_and_gradient(model, red_and_green[None], "conv", 1)
     np.testing.assert_allclose(values[0, ..., 0], red_and_green[..., 0] / 255, atol=1e-6)
     # The mean over 256 places of the second channel; the first does not count.
-    np.testing.assert_allclose(gradient[0, ..., 1], 1 / 256, atol=1e-7)
+    np.testing.assert_allclose(gradient[0, ..., 1], gain / 256, rtol=1e-5)
     np.testing.assert_allclose(gradient[0, ..., 0], 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("gain", [1, 1_000])
+@pytest.mark.parametrize("ending", UNRECOGNISED)
+def test_other_ways_to_probabilities_give_the_logit_less_the_mean_logit(
+    red_and_green, ending, gain
+):
+    _, gradient = score_and_gradient(colours(ending, gain), red_and_green[None], "conv", 1)
+    np.testing.assert_allclose(gradient[0, ..., 1], gain / 512, rtol=1e-4)
+    np.testing.assert_allclose(gradient[0, ..., 0], -gain / 512, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", [*STYLES, "mobilenet_v2"])
@@ -154,9 +196,35 @@ def test_the_filters_are_those_of_the_first_convolution_wherever_it_is():
     assert filters.shape == (32, 3, 3, 3)
 
 
+@pytest.mark.parametrize(("layer", "numbers"), [("flatten", 4096), ("dense", 128), ("probs", 10)])
+def test_a_layer_without_a_map_is_refused_with_those_that_have_one(layer, numbers):
+    model = network("cnn-sequential")
+    maps = "resize, rescale, conv1, pool1, conv2, pool2, conv3"
+    assert map_layers(model, images()) == maps.split(", ")
+    message = f"layer '{layer}' gives {numbers} numbers, not a map; choose one of {maps}"
+    with pytest.raises(ShapeError, match=f"^{message}$"):
+        gradcam(model, images()[0], 0, layer=layer)
+    for name in maps.split(", "):
+        assert gradcam(model, images()[0], 0, layer=name).ndim == 2
+
+
+def test_a_map_of_a_single_point_is_no_map_and_a_long_list_is_cut():
+    head = HeadSettings(hidden=(8,))
+    model = TransferModel("mobilenet_v2", InputSpec(32, 32, 3, "tf"), 10, head).whole
+    with pytest.raises(ShapeError, match="gives a map of a single point; choose one of") as error:
+        gradcam(model, images()[0], 0, layer="mobilenetv2_1.00_32/out_relu")
+    assert last_map(model, images()) in str(error.value)
+    assert re.search(r" or one of \d+ before them$", str(error.value))
+    assert len(str(error.value)) < 1_500
+
+
 def test_what_cannot_be_explained_is_refused():
     with pytest.raises(UnknownNameError, match="layer 'conv9'; did you mean 'conv"):
         gradcam(network("cnn-sequential"), images()[0], 0, layer="conv9")
+    # Only what can be chosen is suggested.
+    with pytest.raises(UnknownNameError, match="choose one of: conv1, .*, resize$") as error:
+        gradcam(network("cnn-sequential"), images()[0], 0, layer="xyz")
+    assert "flatten" not in str(error.value)
     with pytest.raises(ShapeError, match="not \\(32, 32, 3\\)"):
         activations(network("cnn-sequential"), images()[0])
     pixels = keras.Input((32, 32, 3))
