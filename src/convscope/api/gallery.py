@@ -117,7 +117,7 @@ def chosen_images(
         if name is not None and name not in names:
             raise UnknownNameError("class", name, names)
     if n < 1:
-        raise ConfigError(f"{n} images are nothing to look at; at least 1")
+        raise ConfigError(f"n must be at least 1, not {n}")
     if not run.predictions_file.exists():
         raise RunError(f"{run.path} has not been judged; run: convscope evaluate {run.path}")
     said = read_predictions(run.predictions_file)[0].get(split)

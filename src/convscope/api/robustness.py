@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +16,6 @@ from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
-from convscope.types import UInt8Array
-
-_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -26,10 +24,10 @@ class Robustness:
 
     Attributes:
         split: "val" or "test".
-        n_images: How many were corrupted.
+        n_images: Number of images that were corrupted.
         clean: Accuracy on them as they are, a fraction.
-        severities: Those that were tried.
-        accuracy: By corruption, an accuracy for each severity.
+        severities: Severities that were tried.
+        accuracy: Accuracy for each severity, a fraction, by corruption.
     """
 
     split: str
@@ -40,17 +38,17 @@ class Robustness:
 
     @property
     def mean(self) -> float:
-        """Over all corruptions and severities."""
+        """Mean accuracy over all corruptions and severities."""
         return float(np.mean([value for row in self.accuracy.values() for value in row]))
 
     @property
     def conclusion(self) -> str:
-        """What it bears worst, in a sentence."""
+        """The corruption that costs most, in a sentence."""
         worst = min(self.accuracy, key=lambda name: float(np.mean(self.accuracy[name])))
         mean = float(np.mean(self.accuracy[worst]))
         return (
-            f"{self.clean:.1%} right as they are, {self.mean:.1%} on average when corrupted; it "
-            f"bears {worst.replace('-', ' ')} worst ({mean:.1%})."
+            f"{self.clean:.1%} right as they are, {self.mean:.1%} on average when corrupted; "
+            f"{worst.replace('-', ' ')} hurts most ({mean:.1%})."
         )
 
 
@@ -68,21 +66,21 @@ def robustness(
 
     Args:
         run: The run or its folder.
-        corruptions: Names; None is all.
-        severities: From 1 to 5; None is all.
+        corruptions: Names of corruptions; None is all.
+        severities: Severities from 1 to 5; None is all.
         split: "val" or "test"; that the test images are opened is logged.
-        n_images: How many of them at most, evenly spaced.
+        n_images: Largest number of images; they are evenly spaced.
         data_dir: A further place to look for the files of a registered dataset.
-        progress: Told of everything; None draws on standard error.
+        progress: Called with each step; None draws on standard error.
 
     Raises:
         RunError: If there is no such run or no trained weights.
         UnknownNameError: If there is no such corruption.
-        ConfigError: If there is no such severity, or there are to be no images.
+        ConfigError: If there is no such severity, or `n_images` is below 1.
         DataError: If the images are not those of the run.
     """
-    from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-    from convscope.evaluation.predictions import load_classifier, predict_images
+    from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES, accuracy_under
+    from convscope.evaluation.predictions import load_classifier
     from convscope.report.figures import draw_robustness
 
     progress = progress or console_progress()
@@ -95,7 +93,7 @@ def robustness(
     if wrong := [level for level in levels if level not in SEVERITIES]:
         raise ConfigError(f"severity {wrong[0]}: choose one of {', '.join(map(str, SEVERITIES))}")
     if n_images < 1:
-        raise ConfigError(f"{n_images} images are nothing to judge; at least 1")
+        raise ConfigError(f"n_images must be at least 1, not {n_images}")
     config = run_config(run)
     dataset = load_for(config, data_dir, progress)
     verify_split(dataset, run.split_file, split)
@@ -109,23 +107,21 @@ def robustness(
         part = dataset.test.open(
             lambda n: run.record_test_opening(by="robustness", weights=which, n_images=n)
         )
-    chosen = np.unique(np.linspace(0, len(part) - 1, min(n_images, len(part))).astype(int))
-    images, labels = np.stack([part.images[i] for i in chosen]), part.labels[chosen]
-
-    def accuracy(pixels: UInt8Array, label: str) -> float:
-        probs = predict_images(network, pixels, batch_size=_BATCH, progress=Progress(), label=label)
-        return float((probs.argmax(axis=1) == labels).mean())
-
-    clean = accuracy(images, "as they are")
+    places = np.linspace(0, len(part) - 1, min(n_images, len(part))).astype(int)
+    chosen = part.select(np.unique(places))
+    clean = accuracy_under(network, chosen)
     found: dict[str, tuple[float, ...]] = {}
-    with progress.task("Corrupting", len(names) * len(levels) * len(images), "images") as step:
+    with progress.task("Corrupting", len(names) * len(levels) * len(chosen), "images") as step:
+        note = ""
         for name in names:
             row = []
             for level in levels:
-                row.append(accuracy(corrupt(images, name, level), name))
-                step(len(images), f"{name} {level}: {row[-1]:.3f}")
+                on_batch = partial(step, note=note)
+                row.append(accuracy_under(network, chosen, name, level, on_batch=on_batch))
+                note = f"{name} {level}: {row[-1]:.3f}"
+            step(0, note)
             found[name] = tuple(row)
-    result = Robustness(split, len(images), clean, levels, found)
+    result = Robustness(split, len(chosen), clean, levels, found)
     content = {**asdict(result), "mean": result.mean, "conclusion": result.conclusion}
     run.write_json(run.robustness_file, content)
     draw_robustness(

@@ -11,26 +11,26 @@ from convscope.cli.gallery import Part
 def robustness(
     run: RunArgument,
     corruptions: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Which; default: all.")
+        str | None, typer.Option(metavar="A,B", help="Corruptions; default: all.")
     ] = None,
     severities: Annotated[
-        str, typer.Option(metavar="1,2,...", help="Which of 1 (mild) to 5 (strong).")
+        str, typer.Option(metavar="1,2,...", help="Severities, from 1 (mild) to 5 (strong).")
     ] = "1,2,3,4,5",
     split: Annotated[
         Part, typer.Option(help="Validation images, or test images (that is logged).")
     ] = Part.VAL,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many images at most.")] = 2_000,
+    n: Annotated[int, typer.Option("-n", min=1, help="Largest number of images.")] = 2_000,
     data_dir: DataDir = None,
 ) -> None:
-    """Find out what a run bears: accuracy under noise, blur, contrast, brightness, JPEG, pixels.
+    """Measure accuracy under corruptions: noise, blur, contrast, brightness, JPEG, pixelation.
 
     The common corruptions of Hendrycks and Dietterich (2019) in five severities, with the strengths
     of CIFAR-10-C; blurs grow with the image. Writes robustness.json and robustness.png.
 
     For example:
 
-        convscope train --data digits --epochs 3 --out runs/borne
-        convscope robustness runs/borne --severities 1,5
+        convscope train --data digits --epochs 3 --out runs/robust
+        convscope robustness runs/robust --severities 1,5
     """
     import convscope
     from convscope.cli._tables import NUMBER, TEXT, console, print_table

@@ -79,9 +79,7 @@ class Diagnosis:
         return [name for name, finding in self.findings.items() if finding.sure != "note"]
 
 
-TRAPS: Registry[Callable[["Case"], Finding | None]] = Registry(
-    "trap", "convscope.diagnosis", group="convscope.traps"
-)
+TRAPS: Registry[Callable[["Case"], Finding | None]] = Registry("trap", "convscope.diagnosis")
 """The first line of a trap's docstring says what it looks for."""
 
 

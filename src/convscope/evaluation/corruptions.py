@@ -1,84 +1,93 @@
 """Common corruptions of images, in five severities.
 
-The kinds and their strengths are those of CIFAR-10-C, made for images of 32 pixels: Hendrycks and
-Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR
-2019. Blurs grow with the image's side.
+Kinds and strengths are those of CIFAR-10-C, made for images of 32 pixels; the blur grows with the
+image's shorter side. Values are rounded to the nearest whole number, where CIFAR-10-C cuts the
+fraction off: at most one grey level apart.
+
+References:
+    Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
+    Perturbations", ICLR 2019; strengths by `ImageNet-C/create_c/make_cifar_c.py` in
+    github.com/hendrycks/robustness, commit ca36008.
 """
 
 import io
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convscope.classifier.views import Classifier
 from convscope.errors import ConfigError
-from convscope.types import FloatArray, UInt8Array
+from convscope.types import FloatArray, ImageView, Split, UInt8Array
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _MADE_FOR = 32
 """Side in pixels of the images that the strengths are for."""
+_BATCH = 100
+"""Images in memory at a time; those of a memory-mapped set stay on the disk."""
 
 Corruption = Callable[[FloatArray, float, np.random.Generator], FloatArray]
+"""From an image of shape (height, width, channels) in [0, 1], a strength and a generator."""
 
 
-def _gaussian_noise(images: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
-    return images + rng.normal(0, c, images.shape).astype(np.float32)
+def _gaussian_noise(image: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
+    return image + rng.normal(0, c, image.shape).astype(np.float32)
 
 
-def _shot_noise(images: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
-    return np.asarray(rng.poisson(images * c) / c, dtype=np.float32)
+def _shot_noise(image: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
+    return np.asarray(rng.poisson(image * c) / c, dtype=np.float32)
 
 
-def _impulse_noise(images: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
-    draw = rng.random(images.shape)
-    salted = np.where(draw < c / 2, 0, np.where(draw < c, 1, images))
+def _impulse_noise(image: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
+    draw = rng.random(image.shape)
+    salted = np.where(draw < c / 2, 0, np.where(draw < c, 1, image))
     return np.asarray(salted, dtype=np.float32)
 
 
-def _gaussian_blur(images: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
+def _gaussian_blur(image: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
     from scipy.ndimage import gaussian_filter
 
     del rng
-    sigma = c * min(images.shape[1:3]) / _MADE_FOR
-    return np.asarray(gaussian_filter(images, (0, sigma, sigma, 0), mode="reflect"), np.float32)
+    sigma = c * min(image.shape[:2]) / _MADE_FOR
+    # As in the source, the pixels at the edge are repeated beyond it.
+    return np.asarray(gaussian_filter(image, (sigma, sigma, 0), mode="nearest"), np.float32)
 
 
-def _contrast(images: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
+def _contrast(image: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
     del rng
-    mean = images.mean(axis=(1, 2), keepdims=True)
-    return np.asarray((images - mean) * np.float32(c) + mean, dtype=np.float32)
+    mean = image.mean(axis=(0, 1), keepdims=True)
+    return np.asarray((image - mean) * np.float32(c) + mean, dtype=np.float32)
 
 
-def _brightness(images: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
+def _brightness(image: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
     del rng
-    # As the source does it in HSV: the value rises, hue and saturation stay.
-    value = images.max(axis=-1, keepdims=True)
-    return np.asarray(images * ((value + c).clip(0, 1) / np.maximum(value, 1e-6)), np.float32)
+    # In HSV, as in the source: the value rises, hue and saturation stay. Black has no hue: it
+    # becomes grey.
+    value = image.max(axis=-1, keepdims=True)  # (height, width, 1)
+    colour = np.divide(image, value, out=np.ones_like(image), where=value > 0)
+    return np.asarray(colour * (value + c).clip(0, 1), dtype=np.float32)
 
 
-def _jpeg(images: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
+def _jpeg(image: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
     from PIL import Image
 
     del rng
-    found = np.empty_like(images)
-    for index, image in enumerate(_bytes(images)):
-        held = io.BytesIO()
-        Image.fromarray(image.squeeze()).save(held, format="JPEG", quality=int(c))
-        found[index] = np.asarray(Image.open(held)).reshape(image.shape) / np.float32(255)
-    return found
+    file = io.BytesIO()
+    _picture(image).save(file, format="JPEG", quality=int(c))
+    return _values(Image.open(file), image)
 
 
-def _pixelate(images: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
+def _pixelate(image: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
     from PIL import Image
 
     del rng
-    found = np.empty_like(images)
-    height, width = images.shape[1:3]
+    height, width = image.shape[:2]
     size = (max(1, int(width * c)), max(1, int(height * c)))
-    for index, image in enumerate(_bytes(images)):
-        small = Image.fromarray(image.squeeze()).resize(size, Image.Resampling.BOX)
-        large = small.resize((width, height), Image.Resampling.NEAREST)
-        found[index] = np.asarray(large).reshape(image.shape) / np.float32(255)
-    return found
+    small = _picture(image).resize(size, Image.Resampling.BOX)
+    return _values(small.resize((width, height), Image.Resampling.BOX), image)
 
 
 CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...]]] = {
@@ -91,20 +100,27 @@ CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...]]] = {
     "jpeg": (_jpeg, (80, 65, 58, 50, 40)),
     "pixelate": (_pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
 }
-"""By name, what it does to images in [0, 1] and how strongly in each severity."""
+"""By name, what it does to an image and how strongly in each severity."""
 
 
-def corrupt(images: UInt8Array, name: str, severity: int, *, seed: int = 83) -> UInt8Array:
+def corrupt(
+    images: UInt8Array | ImageView, name: str, severity: int, *, seed: int = 83, first: int = 0
+) -> UInt8Array:
     """Return images with a corruption.
 
+    The noise on an image depends on the seed, the corruption, the severity and the image's number,
+    not on the other images: a set in batches of any size becomes what it becomes all at once.
+
     Args:
-        images: Shape (n_images, height, width, 1 or 3), uint8.
+        images: Shape (n_images, height, width, 1 or 3), uint8. Only one of them at a time is held
+            as floats.
         name: One of `CORRUPTIONS`.
         severity: From 1 to 5.
-        seed: Of the noise; the same seed gives the same.
+        seed: Seed of the noise.
+        first: Number of the first image, where these are a batch of a larger set.
 
     Returns:
-        Of the same shape, uint8.
+        Shape as `images`, uint8.
 
     Raises:
         ConfigError: If there is no such severity.
@@ -112,10 +128,65 @@ def corrupt(images: UInt8Array, name: str, severity: int, *, seed: int = 83) -> 
     if severity not in SEVERITIES:
         raise ConfigError(f"severity {severity}: choose one of {', '.join(map(str, SEVERITIES))}")
     corruption, strengths = CORRUPTIONS[name]
-    rng = np.random.default_rng([seed, list(CORRUPTIONS).index(name), severity])
-    scaled = images.astype(np.float32) / np.float32(255)
-    return _bytes(corruption(scaled, strengths[severity - 1], rng))
+    key = (seed, list(CORRUPTIONS).index(name), severity)
+    corrupted = np.empty(images.shape, dtype=np.uint8)
+    for index, image in enumerate(images):
+        rng = np.random.default_rng([*key, first + index])
+        scaled = image.astype(np.float32) / np.float32(255)
+        corrupted[index] = _bytes(corruption(scaled, strengths[severity - 1], rng))
+    return corrupted
 
 
-def _bytes(images: FloatArray) -> UInt8Array:
-    return np.asarray(np.rint(images.clip(0, 1) * 255), dtype=np.uint8)
+def accuracy_under(
+    classifier: Classifier,
+    split: Split,
+    name: str | None = None,
+    severity: int = 1,
+    *,
+    seed: int = 83,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> float:
+    """Return the share of images that are classified correctly although they are corrupted.
+
+    Memory does not grow with the number of images: they are read, corrupted and classified in
+    batches.
+
+    Args:
+        classifier: From pixels to probabilities.
+        split: The images and their labels; at least one.
+        name: One of `CORRUPTIONS`; None leaves the images as they are.
+        severity: From 1 to 5.
+        seed: Seed of the noise.
+        on_batch: Called after each batch with its number of images.
+
+    Returns:
+        A fraction in [0, 1].
+
+    Raises:
+        ConfigError: If there is no such severity.
+    """
+    n_correct = 0
+    for start in range(0, len(split), _BATCH):
+        images: UInt8Array = np.ascontiguousarray(split.images[start : start + _BATCH])
+        if name is not None:
+            images = corrupt(images, name, severity, seed=seed, first=start)
+        probs = np.asarray(classifier.predict_on_batch(images))
+        n_correct += int((probs.argmax(axis=1) == split.labels[start : start + _BATCH]).sum())
+        on_batch(len(images))
+    return n_correct / len(split)
+
+
+def _bytes(image: FloatArray) -> UInt8Array:
+    return np.asarray(np.rint(image.clip(0, 1) * 255), dtype=np.uint8)
+
+
+def _picture(image: FloatArray) -> "Image.Image":
+    from PIL import Image
+
+    pixels = _bytes(image)
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _values(picture: "Image.Image", like: FloatArray) -> FloatArray:
+    pixels = np.asarray(picture, dtype=np.float32)
+    return pixels.reshape(like.shape) / np.float32(255)

@@ -93,16 +93,14 @@ class Backbone:
         return f"{self.family}, {self.paper}"
 
 
-BACKBONES: Registry[Backbone] = Registry(
-    "backbone", "convscope.models.backbones", group="convscope.models"
-)
+BACKBONES: Registry[Backbone] = Registry("backbone", "convscope.models.backbones")
 
 
 def register(*variants: Backbone) -> None:
     """Register the variants of a family.
 
     Raises:
-        DuplicateNameError: If a name is taken.
+        ValueError: If a name is taken.
     """
     for variant in variants:
         BACKBONES.register(variant.name)(variant)
