@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from convscope.errors import ConfigError, MissingExtraError
@@ -181,11 +181,16 @@ def peak_memory_mb() -> float | None:
     return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
 
 
-def environment(backend: str) -> dict[str, object]:
-    """Return versions and machine, as saved with each run."""
+def environment(backend: str, plugins: Iterable[str] = ()) -> dict[str, object]:
+    """Return versions and machine, as saved with each run.
+
+    Args:
+        backend: The chosen one.
+        plugins: Installed packages that the run needs beside convscope.
+    """
     packages = ("convscope", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
     versions = {}
-    for package in packages:
+    for package in (*packages, *plugins):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

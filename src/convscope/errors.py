@@ -14,6 +14,7 @@
         ├── IntegrityError         a file is not what its checksum says
         ├── StorageError           a file could not be written (disk full, read-only)
         ├── TrainingError          training cannot go on (a loss that is not finite)
+        ├── DuplicateNameError     two files, or a package and convscope, register one name
         └── MissingExtraError      a package of an optional extra is not installed
 
 The message of each says what is wrong, where, and what to do, in one line.
@@ -93,6 +94,10 @@ class StorageError(FailureError):
 
 class TrainingError(FailureError):
     """Training cannot go on."""
+
+
+class DuplicateNameError(FailureError, ValueError):
+    """Two things of one kind are registered under the same name."""
 
 
 class MissingExtraError(FailureError):

@@ -4,17 +4,46 @@ A registry knows a folder (a package). Asking it for names imports the modules i
 of which registers what it holds; nothing else has to be edited to add one. So these modules keep
 their imports light and bring in Keras inside functions; a file whose name starts with an
 underscore is not scanned and may import what it likes.
+
+Then come the plugins: other installed packages, which name such modules of theirs under an entry
+point group ("convscope.models").
 """
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from convscope.errors import UnknownNameError
+from convscope.errors import DuplicateNameError, UnknownNameError
+from convscope.progress import console_progress
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
+
+
+@dataclass
+class _Plugin:
+    """A plugin that is being imported.
+
+    Attributes:
+        package: Name and version.
+        registered: The tables that it added to, with the name in each.
+    """
+
+    package: str
+    registered: list[tuple[dict[str, Any], str]] = field(default_factory=list)
+
+
+_importing: list[_Plugin] = []
+"""Whatever is registered is of the last of these. It is one list for all registries, as a plugin's
+module may register in several."""
+
+_broken: set[str] = set()
+"""Modules of plugins that could not be imported, of which the user was told."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +54,13 @@ class Entry(Generic[T]):
         name: What users type.
         value: What is registered, mostly a function.
         info: What was said about it at registration (parameter count, licence and so on).
+        package: The plugin that brought it ("acme-nets 1.2"); None for convscope's own.
     """
 
     name: str
     value: T
     info: dict[str, Any] = field(default_factory=dict)
+    package: str | None = None
 
     @property
     def doc(self) -> str:
@@ -41,6 +72,11 @@ class Entry(Generic[T]):
         """The first line of the docstring, without its full stop."""
         return self.doc.split("\n", 1)[0].rstrip(".")
 
+    @property
+    def description(self) -> str:
+        """The summary, and of a plugin's the package that it comes from."""
+        return self.summary if self.package is None else f"{self.summary} (from {self.package})"
+
 
 class Registry(Generic[T]):
     """A table from names to functions or facts, filled by importing the modules of one package.
@@ -48,13 +84,25 @@ class Registry(Generic[T]):
     Args:
         kind: The noun in messages ("model").
         package: The package to scan.
+        group: The entry points by which other packages add to it; None for none.
         nested: Whether its sub-packages are scanned too.
+        needs: What has to be said at registration, with the values that are allowed.
     """
 
-    def __init__(self, kind: str, package: str, *, nested: bool = True) -> None:
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        *,
+        group: str | None = None,
+        nested: bool = True,
+        needs: Mapping[str, Collection[Any]] = MappingProxyType({}),
+    ) -> None:
         self.kind = kind
         self._package = package
+        self._group = group
         self._nested = nested
+        self._needs = needs
         self._entries: dict[str, Entry[T]] = {}
         self._scanned = False
 
@@ -62,17 +110,26 @@ class Registry(Generic[T]):
         """Return a decorator that registers a function under `name`.
 
         Raises:
-            ValueError: If the name is taken by another function.
+            DuplicateNameError: If the name is taken by another function.
+            ValueError: If `info` lacks what this registry needs.
         """
+        for key, allowed in self._needs.items():
+            if info.get(key) not in allowed:
+                choices = " or ".join(f'{key}="{value}"' for value in allowed)
+                raise ValueError(f"the {self.kind} '{name}' has to be registered with {choices}")
 
         def decorate(value: T) -> T:
+            plugin = _importing[-1] if _importing else None
+            entry = Entry(name, value, info, None if plugin is None else plugin.package)
             taken = self._entries.get(name)
             if taken is not None and taken.value is not value:
-                raise ValueError(
-                    f"{self.kind} '{name}' is registered twice: in {taken.value.__module__} "
-                    f"and in {value.__module__}"
+                raise DuplicateNameError(
+                    f"the {self.kind} '{name}' is registered twice, {_home(taken)} and "
+                    f"{_home(entry)}; rename one of the two"
                 )
-            self._entries[name] = Entry(name, value, info)
+            self._entries[name] = entry
+            if plugin is not None:
+                plugin.registered.append((self._entries, name))
             return value
 
         return decorate
@@ -113,4 +170,41 @@ class Registry(Generic[T]):
         for module in list_modules(package.__path__, prefix=f"{self._package}."):
             if not module.name.rsplit(".", 1)[1].startswith("_"):
                 importlib.import_module(module.name)
+        if self._group is not None:
+            # Here, as it takes some hundredths of a second, and `convscope --help` needs no names.
+            from importlib.metadata import entry_points
+
+            for point in entry_points(group=self._group):
+                self._import_plugin(point)
         self._scanned = True
+
+    def _import_plugin(self, point: "EntryPoint") -> None:
+        """Import a plugin's module, which registers what it holds; say if it cannot be imported."""
+        if point.value in _broken:
+            return
+        name, version = (point.dist.name, point.dist.version) if point.dist else (point.name, "")
+        plugin = _Plugin(f"{name} {version}".strip())
+        try:
+            _importing.append(plugin)
+            try:
+                point.load()
+            finally:
+                _importing.pop()
+        except DuplicateNameError as error:
+            raise DuplicateNameError(f"{error}, or: pip uninstall {name}") from error
+        except Exception as error:
+            # One broken package must not keep the others, and convscope's own, from being used.
+            for entries, registered in plugin.registered:
+                entries.pop(registered, None)
+            _broken.add(point.value)
+            reason = str(error).strip().split("\n")[0] or "no message"
+            console_progress().say(
+                f"{plugin.package} is left out: its {point.value} cannot be imported "
+                f"({type(error).__name__}: {reason}); mend it, or: pip uninstall {name}"
+            )
+
+
+def _home(entry: Entry[Any]) -> str:
+    """Return where something was registered, for people."""
+    place = f"in {entry.value.__module__}"
+    return place if entry.package is None else f"{place} of {entry.package}"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
+from convscope.datasets import DATASETS
 from convscope.errors import ConfigError
 from convscope.models import MODELS, is_backbone
 from convscope.models.backbones import BACKBONES
@@ -93,6 +94,17 @@ def build_model(config: RunConfig, spec: InputSpec, n_classes: int) -> "keras.Mo
             cut = config.backbone.cut
             return TransferModel(config.model, spec, n_classes, config.head, cut).whole
         return MODELS.get(config.model)(spec, n_classes)
+
+
+def plugins_of(config: RunConfig) -> list[str]:
+    """Return the installed packages, convscope left out, that a run's parts come from."""
+    models = BACKBONES if is_backbone(config.model) else MODELS
+    entries = (
+        models.entry(config.model),
+        RECIPES.entry(config.recipe),
+        DATASETS.entry(config.data),
+    )
+    return sorted({entry.package.split()[0] for entry in entries if entry.package is not None})
 
 
 def _scaling(config: RunConfig) -> str:

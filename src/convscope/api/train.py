@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from convscope import backend as backends
 from convscope.api.data import data_settings, load_for
 from convscope.api.evaluate import evaluate
-from convscope.api.models import build_model, input_spec, run_config
+from convscope.api.models import build_model, input_spec, plugins_of, run_config
 from convscope.api.networks import new_network
 from convscope.api.plan import Aim, Settled
 from convscope.datasets import settings_of
@@ -221,7 +221,8 @@ def _describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
         provenance=dataset.provenance,
     )
     run.write_json(run.classes_file, list(dataset.class_names))
-    run.write_json(run.environment_file, backends.environment(config.backend))
+    environment = backends.environment(config.backend, plugins_of(config))
+    run.write_json(run.environment_file, environment)
     draw_samples(*sample_images(dataset), run.samples_picture)
     write_split(dataset, run.split_file)
 

@@ -14,7 +14,7 @@ def print_lists() -> None:
     out = console()
     print_table(
         [("network", TEXT), ("what it is; it learns from scratch", TEXT)],
-        ([entry.name, entry.summary] for entry in MODELS.entries()),
+        ([entry.name, entry.description] for entry in MODELS.entries()),
         out=out,
     )
     out.print()
@@ -37,7 +37,10 @@ def print_lists() -> None:
 def as_json() -> dict[str, Any]:
     """Return the same for programs, with exact numbers."""
     return {
-        "networks": [{"name": e.name, "summary": e.summary} for e in MODELS.entries()],
+        "networks": [
+            {"name": entry.name, "summary": entry.summary, "package": entry.package}
+            for entry in MODELS.entries()
+        ],
         "backbones": [_facts(backbone) for backbone in _sorted_backbones()],
     }
 
@@ -84,6 +87,7 @@ def _legend() -> list[str]:
         "accuracy on ImageNet; native: the side, in pixels, that it was trained at",
         f"here: its weights are on this machine, in {' or '.join(places)}; others are downloaded "
         "on first use",
+        *(f"{e.name}: from {e.package}" for e in BACKBONES.entries() if e.package is not None),
     ]
 
 
@@ -95,6 +99,7 @@ def _facts(backbone: Backbone) -> dict[str, Any]:
     here = weights_at_hand(backbone)
     return {
         **facts,
+        "package": BACKBONES.entry(backbone.name).package,
         "multiply_adds": dict(backbone.multiply_adds),
         "stages": dict(backbone.stages),
         "weights": {

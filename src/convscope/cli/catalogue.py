@@ -18,7 +18,7 @@ def datasets() -> None:
     print_table(
         [("dataset", TEXT), ("what it is", TEXT)],
         (
-            ["PATH" if entry.name == "folder" else entry.name, entry.summary]
+            ["PATH" if entry.name == "folder" else entry.name, entry.description]
             for entry in DATASETS.entries()
         ),
     )
@@ -38,7 +38,7 @@ def list_recipes(context: typer.Context) -> None:
     print_table(
         [("recipe", TEXT), ("trains", TEXT), ("what it does", TEXT)],
         (
-            [entry.name, _TRAINS[entry.info["trains"]], entry.summary]
+            [entry.name, _TRAINS[entry.info["trains"]], entry.description]
             for entry in sorted(RECIPES.entries(), key=lambda e: (e.info["trains"], e.name))
         ),
     )

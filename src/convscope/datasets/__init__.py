@@ -30,7 +30,7 @@ class DataRequest:
 
 # The folders below hold how sets are fetched, read and checked: none registers one.
 DATASETS: Registry[Callable[[DataRequest], Dataset]] = Registry(
-    "dataset", "convscope.datasets", nested=False
+    "dataset", "convscope.datasets", group="convscope.datasets", nested=False
 )
 
 

@@ -79,7 +79,9 @@ class Diagnosis:
         return [name for name, finding in self.findings.items() if finding.sure != "note"]
 
 
-TRAPS: Registry[Callable[["Case"], Finding | None]] = Registry("trap", "convscope.diagnosis")
+TRAPS: Registry[Callable[["Case"], Finding | None]] = Registry(
+    "trap", "convscope.diagnosis", group="convscope.traps"
+)
 """The first line of a trap's docstring says what it looks for."""
 
 

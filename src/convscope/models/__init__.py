@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ModelBuilder = Callable[[InputSpec, int], "keras.Model"]
 
-MODELS: Registry[ModelBuilder] = Registry("model", "convscope.models")
+MODELS: Registry[ModelBuilder] = Registry("model", "convscope.models", group="convscope.models")
 
 
 def is_backbone(name: str) -> bool:

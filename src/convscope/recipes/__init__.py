@@ -6,7 +6,12 @@ from convscope.errors import ConfigError
 from convscope.recipe import Recipe
 from convscope.registry import Registry
 
-RECIPES: Registry[Callable[[], Recipe]] = Registry("recipe", "convscope.recipes")
+RECIPES: Registry[Callable[[], Recipe]] = Registry(
+    "recipe",
+    "convscope.recipes",
+    group="convscope.recipes",
+    needs={"trains": ("network", "backbone")},
+)
 """Each is registered with `trains`: "network" (a model that learns from nothing) or "backbone", and
 if it is made for one model, with that `model`, which is taken if none is named."""
 

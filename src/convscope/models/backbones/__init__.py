@@ -93,14 +93,16 @@ class Backbone:
         return f"{self.family}, {self.paper}"
 
 
-BACKBONES: Registry[Backbone] = Registry("backbone", "convscope.models.backbones")
+BACKBONES: Registry[Backbone] = Registry(
+    "backbone", "convscope.models.backbones", group="convscope.models"
+)
 
 
 def register(*variants: Backbone) -> None:
     """Register the variants of a family.
 
     Raises:
-        ValueError: If a name is taken.
+        DuplicateNameError: If a name is taken.
     """
     for variant in variants:
         BACKBONES.register(variant.name)(variant)
