@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Comparison",
     "ConvscopeError",
+    "CrossValidation",
     "Dataset",
     "Ladder",
     "Progress",
@@ -49,20 +50,22 @@ if TYPE_CHECKING:
     from convscope.api.models import describe
     from convscope.api.report import report
     from convscope.api.robustness import robustness
-    from convscope.api.train import train
     from convscope.errors import ConvscopeError
     from convscope.progress import Progress
     from convscope.run import Run
     from convscope.studies.compare import compare, compare_runs
     from convscope.studies.comparison import Comparison
+    from convscope.studies.folds import CrossValidation
     from convscope.studies.ladder import ladder
     from convscope.studies.rungs import Ladder
     from convscope.studies.suspects import suspects
+    from convscope.studies.train import train
     from convscope.types import Dataset
 
 _HOMES = {
     "Comparison": "studies.comparison",
     "ConvscopeError": "errors",
+    "CrossValidation": "studies.folds",
     "Dataset": "types",
     "Ladder": "studies.rungs",
     "Progress": "progress",
@@ -81,7 +84,7 @@ _HOMES = {
     "report": "api.report",
     "robustness": "api.robustness",
     "suspects": "studies.suspects",
-    "train": "api.train",
+    "train": "studies.train",
 }
 
 

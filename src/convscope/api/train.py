@@ -101,21 +101,20 @@ def train(
     from convscope.training.tracking import TRACKERS
 
     progress = progress or console_progress()
-    options = {
-        "model": model,
-        "recipe": recipe,
-        "seed": seed,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "image_size": image_size,
-        "optimizer.learning_rate": lr,
-        "precision": precision,
-        "backend": backend,
-        "weights": weights_setting(weights),
-    }
-    given = {**(settings or {}), **{k: v for k, v in options.items() if v is not None}}
-    if data is not None:
-        given |= data_settings(data)
+    given = settings_given(
+        model=model,
+        data=data,
+        recipe=recipe,
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+        image_size=image_size,
+        lr=lr,
+        precision=precision,
+        backend=backend,
+        weights=weights,
+        settings=settings,
+    )
     from_file = read_config(Path(config)) if config else {}
     for name in trackers:
         if name not in TRACKERS:
@@ -144,7 +143,7 @@ def train(
         wanted = resolve_new(from_file, given, progress)
         dataset = load_for(wanted, data_dir, progress)
         if "batch_size" not in chosen:
-            wanted = _with_enough_steps(wanted, len(dataset.train))
+            wanted = with_enough_steps(wanted, len(dataset.train))
         wanted, found = locate_weights(wanted, progress)
         # Before there is a folder: what is wrong until here leaves none behind.
         if aim is None:
@@ -162,6 +161,20 @@ def train(
     evaluate(run, test=test, dataset=dataset, by="train", progress=progress)
     run.record(status="finished", peak_memory_mb=backends.peak_memory_mb())
     return run
+
+
+def settings_given(
+    *,
+    data: str | Path | None,
+    lr: float | None,
+    weights: Path | str | None,
+    settings: Mapping[str, Any] | None,
+    **options: str | int | float | None,
+) -> dict[str, Any]:
+    """Return the options of `train` that were given, by the names of their settings."""
+    options |= {"optimizer.learning_rate": lr, "weights": weights_setting(weights)}
+    given = {**(settings or {}), **{k: v for k, v in options.items() if v is not None}}
+    return given if data is None else given | data_settings(data)
 
 
 def resolve_new(
@@ -197,7 +210,8 @@ def resolve_new(
     return config.model_copy(update=update)
 
 
-def _with_enough_steps(config: RunConfig, n_images: int) -> RunConfig:
+def with_enough_steps(config: RunConfig, n_images: int) -> RunConfig:
+    """Return the settings with smaller batches, where an epoch would have too few steps."""
     if config.least_steps == 1:
         return config
     from convscope.training.batches import n_batches

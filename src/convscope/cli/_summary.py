@@ -1,12 +1,18 @@
 """What is printed when a run has been judged."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convscope.cli._tables import NUMBER, TEXT, console, print_table
 from convscope.datasets.part_notes import classes_missing
 from convscope.evaluation.metrics import n_images_of_each, weakest_first
 from convscope.run import Run
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from convscope.studies.folds import CrossValidation
 
 
 def print_summary(run: Run) -> None:
@@ -17,15 +23,7 @@ def print_summary(run: Run) -> None:
     judged = [name for name in ("val", "test") if name in metrics]
     for name in judged:
         out.print(_line(name, metrics[name]))
-    per_class = metrics[judged[-1]]["per_class"]
-    rows = weakest_first(per_class)
-    if len(rows) > 2:
-        (weakest, low), (best, high) = rows[0], rows[-1]
-        out.print(
-            f"weakest class {weakest} (F1 {low:.2f}), best {best} (F1 {high:.2f})", markup=False
-        )
-    for _, line in classes_missing(list(per_class), n_images_of_each(metrics)):
-        out.print(line, markup=False)
+    _print_classes_told(metrics, out)
     openings = len(run.state.get("test_openings", []))
     out.print(f"test images opened {openings} time{'s' if openings != 1 else ''} in this run")
     out.print()
@@ -36,6 +34,53 @@ def print_summary(run: Run) -> None:
         ("run", run.path),
     ):
         out.print(f"{label:<11}{_short(path)}", markup=False, soft_wrap=True)
+
+
+def print_folds(done: "CrossValidation") -> None:
+    """Print a row for each fold, and the number over all images."""
+    columns = ("fold", "images", "accuracy", "val accuracy")
+    print_table(
+        [(name, NUMBER) for name in columns],
+        (
+            [
+                fold.number + 1,
+                f"{fold.n_images:,}",
+                f"{fold.accuracy:.4f}",
+                f"{fold.val_accuracy:.4f}",
+            ]
+            for fold in done.folds
+        ),
+    )
+    found, out = done.accuracy, console()
+    out.print()
+    out.print(
+        f"accuracy {found.mean:.4f} (95 % interval {found.low:.4f} to {found.high:.4f}) over "
+        f"{found.n_images:,} images, each judged once by a network that did not learn it; "
+        f"from fold to fold it spreads by {found.sd:.4f} (standard deviation)",
+        soft_wrap=True,
+    )
+    _print_classes_told({"test": done.metrics}, out)
+    out.print()
+    for label, path in (
+        ("table", done.table_file),
+        ("metrics", done.metrics_file),
+        ("confusions", done.confusion_picture),
+        ("runs", done.path / "folds"),
+    ):
+        out.print(f"{label:<11}{_short(path)}", markup=False, soft_wrap=True)
+
+
+def _print_classes_told(metrics: Mapping[str, Any], out: "Console") -> None:
+    """Print the weakest and the best class, and those of which nothing is known."""
+    per_class = metrics["test" if "test" in metrics else "val"]["per_class"]
+    rows = weakest_first(per_class)
+    if len(rows) > 2:
+        (weakest, low), (best, high) = rows[0], rows[-1]
+        out.print(
+            f"weakest class {weakest} (F1 {low:.2f}), best {best} (F1 {high:.2f})", markup=False
+        )
+    for _, line in classes_missing(list(per_class), n_images_of_each(metrics)):
+        out.print(line, markup=False)
 
 
 def print_classes(metrics: dict[str, Any]) -> None:

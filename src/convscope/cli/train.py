@@ -59,6 +59,13 @@ def train(
         Path | None, typer.Option(help="YAML settings, such as the config.yaml of another run.")
     ] = None,
     settings: Settings = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Cross-validation: a network for each of so many parts of the images, judged on "
+            "it; one number over all images. The same command goes on after a stop."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder to make. Default: one below runs/.")
     ] = None,
@@ -100,20 +107,25 @@ def train(
         # a pretrained backbone under a new head, then with its last stage fine-tuned
         convscope train --model mobilenet_v2
         convscope train --model mobilenet_v2 --recipe finetune
+        # few images: judge each of them once, by five networks
+        convscope train --data photos/ --folds 5
         # go on with a run, and longer
         convscope train --resume runs/NAME --epochs 30
     """
     import convscope
-    from convscope.cli._summary import print_summary
+    from convscope.cli._summary import print_folds, print_summary
     from convscope.errors import ConfigError
     from convscope.run import Run
+    from convscope.studies.folds import find_begun
 
     if run is not None and not resume:
         raise ConfigError(f"'{run}' is not an option; to go on with a run: --resume {run}")
     if run is not None and out is not None:
         raise ConfigError("give the run to resume once: as RUN or as --out")
     folder = run or out
-    if resume and run is None and out is not None and not Run(out).state_file.exists():
+    of_folds = folds is not None or (folder is not None and find_begun(Path(folder)) is not None)
+    begun = of_folds or (out is not None and Run(out).state_file.exists())
+    if resume and run is None and out is not None and not begun:
         # A script that is started again after a reboot need not know whether it got this far.
         resume = False
     try:
@@ -133,6 +145,7 @@ def train(
             weights=weights,
             config=config,
             settings=read_settings(settings),
+            folds=folds,
             out=folder,
             resume=resume,
             test=test,
@@ -140,6 +153,11 @@ def train(
             trackers=tracker or [],
         )
     except KeyboardInterrupt:
+        if of_folds:
+            typer.echo(
+                "\nStopped. What is trained is kept; the same command goes on with it.", err=True
+            )
+            raise typer.Exit(130) from None
         if folder is not None and not resume and not Run(Path(folder)).state_file.exists():
             typer.echo("\nStopped before training began; there is nothing to go on with.", err=True)
             raise typer.Exit(130) from None
@@ -149,4 +167,7 @@ def train(
             err=True,
         )
         raise typer.Exit(130) from None
-    print_summary(done)
+    if isinstance(done, Run):
+        print_summary(done)
+    else:
+        print_folds(done)

@@ -1,0 +1,221 @@
+"""Cross-validation: every image is judged once, by a network that did not learn it."""
+
+import csv
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convscope.api.data import load_for
+from convscope.api.evaluate import evaluate
+from convscope.errors import ConvscopeError, RunError, TrainingError
+from convscope.evaluation.folds import FoldedAccuracy
+from convscope.progress import Progress
+from convscope.recipe import RunConfig, dump_config, flat, resolve, setting_names
+from convscope.run import ROOT, Run
+from convscope.storage import atomic_path, write_text
+from convscope.studies.executor import train_apart
+from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.types import Dataset, Predictions
+
+FORMAT = 1
+"""Version of `folds.json`; raised when an older convscope could misread it."""
+
+_KIND = "cross-validation"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A part of the images, and the run whose network did not learn them.
+
+    Attributes:
+        number: From 0.
+        run: Its folder.
+        n_images: How many were held out.
+        accuracy: On those, a fraction in [0, 1].
+        val_accuracy: On the validation images, by which choices were made; not to be reported.
+    """
+
+    number: int
+    run: str
+    n_images: int
+    accuracy: float
+    val_accuracy: float
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What a way of training reaches on images that were not learnt.
+
+    Attributes:
+        path: The folder, with a run for each fold below `folds/`.
+        accuracy: Over all images, with its interval and the spread between folds.
+        metrics: Over all images, as `evaluate` gives them for a run's test images.
+        folds: Each of them.
+    """
+
+    path: Path
+    accuracy: FoldedAccuracy
+    metrics: Mapping[str, Any]
+    folds: tuple[Fold, ...]
+
+    @property
+    def state_file(self) -> Path:
+        """What was asked, from which a stopped cross-validation goes on."""
+        return state_file(self.path)
+
+    @property
+    def table_file(self) -> Path:
+        """A row for each fold."""
+        return self.path / "folds.csv"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The number with its interval, and the metrics over all images."""
+        return self.path / "metrics.json"
+
+    @property
+    def predictions_file(self) -> Path:
+        """What was said about each image by the network that did not learn it."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def confusion_picture(self) -> Path:
+        """Which class is taken for which."""
+        return self.path / "confusion_matrix.png"
+
+
+def state_file(path: Path) -> Path:
+    """Return the file that makes a folder a cross-validation."""
+    return path / "folds.json"
+
+
+def find_begun(path: Path) -> Path | None:
+    """Return the folder of a cross-validation, by its path or its name below `runs/`; or None."""
+    return next((place for place in (path, ROOT / path) if state_file(place).exists()), None)
+
+
+def cross_validate(
+    config: RunConfig,
+    *,
+    dataset: Dataset | None = None,
+    out: Path | None,
+    data_dir: Path | str | None,
+    progress: Progress,
+) -> CrossValidation:
+    """Train a network for each fold on the others, and judge it on that fold.
+
+    Validation images, by which epochs and heads are chosen, are split off the others: so nothing
+    was chosen by the images that a network is judged on. They stay sealed until the last network
+    is trained. Called again, it goes on where it was.
+
+    Args:
+        config: Settled, with `split.folds` and `split.fold_as` "test".
+        dataset: That of the first fold, if it is loaded already.
+        out: The folder; None is `runs/DATA-MODEL-RECIPE-seedN-foldsK`.
+        data_dir: A further place to look for the files of a registered dataset.
+        progress: Told of everything.
+
+    Raises:
+        RunError: If the folder holds something else.
+        TrainingError: If a network cannot be trained.
+        FailureError: If data is not to be had, or a file cannot be written.
+    """
+    folds = config.split.folds
+    assert folds is not None
+    dataset = dataset or load_for(config, data_dir, progress)
+    name = f"{dataset.name}-{config.model}-{config.recipe}-seed{config.seed}-folds{folds}"
+    path = out or ROOT / name
+    settings = flat(config.model_dump())
+    asked = as_read_back({"data content": dataset.provenance.get("fingerprint"), **settings})
+    with study_folder(path, state_file(path), _KIND):
+        state = read_state(state_file(path), FORMAT) or {"format": FORMAT, "asked": asked}
+        if not isinstance(before := state.get("asked"), dict):
+            raise damaged(state_file(path))
+        require_same(path, before, asked, _KIND)
+        # All folds are one look at the images, however often it was stopped in between.
+        state.setdefault("look", uuid.uuid4().hex)
+        Run.write_json(state_file(path), state)
+        progress.say(f"Folder of the folds: {path}")
+        runs = [Run(path / "folds" / str(fold)) for fold in range(folds)]
+        settings_file = path / "folds.yaml"
+        write_text(settings_file, dump_config(config))
+        with progress.task("Training", folds, "folds") as step:
+            for fold, run in enumerate(runs):
+                progress.say(f"Fold {fold + 1} of {folds}")
+                arguments = ["--config", str(settings_file), "--set", f"split.fold={fold}"]
+                failure = train_apart(run, arguments, data_dir=data_dir, progress=progress)
+                if failure is not None:
+                    raise TrainingError(f"fold {fold + 1} of {folds}: {failure.reason}")
+                step(1)
+        for run in runs:
+            evaluate(run, data_dir=data_dir, by="folds", progress=progress)
+        return _gathered(path, runs)
+
+
+def asked_before(path: Path) -> RunConfig:
+    """Return the settings of a cross-validation that was begun.
+
+    Raises:
+        RunError: If its state is damaged, or of another version.
+    """
+    state = read_state(state_file(path), FORMAT) or {}
+    try:
+        asked = state["asked"]
+        return resolve(RunConfig(), {key: asked[key] for key in setting_names()})
+    except (KeyError, TypeError, AttributeError, ConvscopeError):
+        raise damaged(state_file(path)) from None
+
+
+def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
+    """Put what the folds said together, and write it down."""
+    from convscope.evaluation.folds import folded_accuracy
+    from convscope.evaluation.metrics import confusion_matrix, judge, write_confusion
+    from convscope.evaluation.predictions import read_predictions, save_predictions
+    from convscope.report.figures import draw_confusion
+
+    parts = [read_predictions(run.predictions_file)[0]["test"] for run in runs]
+    said = Predictions(
+        np.concatenate([part.probs for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.ids for part in parts]),
+        "test",
+    )
+    if len(np.unique(said.ids)) != len(said.ids):
+        raise RunError(f"the folds in {path} hold some images twice; begin anew in another --out")
+    names = runs[0].class_names
+    found = folded_accuracy(
+        [int(part.right.sum()) for part in parts], [len(part.ids) for part in parts]
+    )
+    metrics = judge(said, names) | {
+        "accuracy_interval_95": [found.low, found.high],
+        "accuracy_sd_between_folds": found.sd,
+    }
+    folds = tuple(
+        Fold(
+            number,
+            str(run.path),
+            len(part.labels),
+            float(part.right.mean()),
+            float(run.metrics["val"]["accuracy"]),
+        )
+        for number, (run, part) in enumerate(zip(runs, parts, strict=True))
+    )
+    done = CrossValidation(path, found, metrics, folds)
+    save_predictions({"test": said}, names, done.predictions_file, about={})
+    Run.write_json(done.metrics_file, {**metrics, "folds": [asdict(fold) for fold in folds]})
+    matrix = confusion_matrix(said)
+    write_confusion(matrix, names, path / "confusion_matrix.csv")
+    title = f"{path.name}: {found.mean:.1%} of {found.n_images:,} images right"
+    draw_confusion(matrix, names, done.confusion_picture, title=title)
+    with (
+        atomic_path(done.table_file) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, list(asdict(folds[0])))
+        writer.writeheader()
+        writer.writerows(asdict(fold) for fold in folds)
+    return done
