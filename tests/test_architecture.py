@@ -1,6 +1,9 @@
 """How the parts hang together: who imports whom, and what it costs to begin."""
 
+import ast
+import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +132,21 @@ def test_public_names_are_sorted_and_exist():
     assert namespace.keys() >= set(convscope.__all__)
     with pytest.raises(AttributeError, match="no attribute 'evalute'"):
         _ = convscope.evalute
+
+
+def test_commands_that_are_printed_are_quoted():
+    """A path in a command comes from `wording.command_line`, which quotes it for the shell."""
+    found = []
+    for file in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.JoinedStr):
+                continue
+            for text, value in itertools.pairwise(node.values):
+                if not isinstance(text, ast.Constant) or not isinstance(value, ast.FormattedValue):
+                    continue
+                if re.search(r"convscope( [a-z]+)+( --?[a-z-]+)* $", text.value):
+                    found.append(f"{file.relative_to(SOURCE)}:{node.lineno}: {text.value}")
+    assert found == []
 
 
 def test_files_are_named_by_their_idea():

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import shutil
@@ -121,17 +122,39 @@ def _preferred() -> str:
 def usable_cores() -> int:
     """Return how many cores this process can keep busy, at least 1.
 
-    Those that it may run on, or fewer where its container is given less time than they have.
+    Those that it may run on, or fewer where its container is given less time than they have, or
+    where `$LOKY_MAX_CPU_COUNT` (which scikit-learn follows too) says so.
     """
-    from joblib import cpu_count
-
-    return int(cpu_count())
+    limits = [_visible_cores(), os.cpu_count() or 1]
+    granted = _container_cores()
+    if granted is not None:
+        limits.append(granted)
+    with contextlib.suppress(KeyError, ValueError):
+        limits.append(int(os.environ["LOKY_MAX_CPU_COUNT"]))
+    return max(1, min(limits))
 
 
 def _visible_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _container_cores() -> int | None:
+    """Return of how many cores a container is given the time, rounded up; None if of all.
+
+    References:
+        The Linux kernel's "Control Group v2" (cpu.max) and "CFS Bandwidth Control".
+    """
+    root = Path("/sys/fs/cgroup")
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        # Microseconds of work in a period of so many: "max" or -1 is no limit.
+        with contextlib.suppress(OSError, ValueError):
+            texts = [(root / file).read_text(encoding="ascii") for file in files]
+            quota, period = map(int, " ".join(texts).split())
+            if quota > 0 and period > 0:
+                return math.ceil(quota / period)
+    return None
 
 
 def cpu_name() -> str:

@@ -17,6 +17,7 @@ from convscope.errors import LockTakenError, RunError, StorageError
 from convscope.locks import exclusive
 from convscope.progress import console_progress
 from convscope.storage import storage_errors, write_text
+from convscope.wording import command_line
 
 FORMAT = 1
 """Version of the run folder's layout; raised when an older convscope could misread it."""
@@ -192,7 +193,7 @@ class Run:
                         raise RunError(f"{path} is a file; choose another --out") from None
                     if any(not _is_remains(item) for item in path.iterdir()):
                         advice = (
-                            f"continue it with: convscope train --resume {path}"
+                            f"continue it with: {command_line('train', '--resume', path)}"
                             if cls(path).state_file.exists()
                             else "choose another --out"
                         )
@@ -311,7 +312,7 @@ class Run:
         if not path.is_file():
             raise RunError(
                 f"there is no saved model {path}; go on with the run: "
-                f"convscope train --resume {self.path}"
+                f"{command_line('train', '--resume', self.path)}"
             )
         try:
             with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file:
@@ -419,7 +420,9 @@ class Run:
             RunError: If the run has not been evaluated.
         """
         if not self.metrics_file.exists():
-            raise RunError(f"{self.path} has no metrics yet; run: convscope evaluate {self.path}")
+            raise RunError(
+                f"{self.path} has no metrics yet; run: {command_line('evaluate', self.path)}"
+            )
         return _read_mapping(self.metrics_file)
 
     @property

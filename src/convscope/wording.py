@@ -1,5 +1,6 @@
-"""How counts, sizes, times and file names are put into messages."""
+"""How counts, sizes, times, file names and commands are put into messages."""
 
+import shlex
 from collections.abc import Iterable
 
 
@@ -20,6 +21,18 @@ def quoted(names: Iterable[str], most: int = 5) -> str:
     names = [printable(name) for name in names]
     shown = ", ".join(f"'{name}'" for name in names[:most])
     return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
+
+
+def command_line(*words: object) -> str:
+    """Return a command of convscope that can be pasted into a shell, whatever is in its words.
+
+    Examples:
+        >>> command_line("evaluate", "runs/digits")
+        'convscope evaluate runs/digits'
+        >>> command_line("evaluate", "my runs/a;b")
+        "convscope evaluate 'my runs/a;b'"
+    """
+    return shlex.join(["convscope", *map(str, words)])
 
 
 def counted(number: int, noun: str, nouns: str = "") -> str:

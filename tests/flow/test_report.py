@@ -109,6 +109,17 @@ def test_a_run_that_was_not_judged_has_no_page_yet(digits_run, tmp_path):
     assert not (tmp_path / "run/report.html").exists()
 
 
+@pytest.mark.parametrize("kind", ["run", "comparison", "ladder"])
+def test_a_page_forbids_browsers_whatever_is_not_in_it(kind, pages):
+    text = pages[kind].read_text(encoding="utf-8")
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', text)
+    # No script, frame, form or font; pictures that are in the page itself.
+    assert policy[1] == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    # A policy counts from where it stands on.
+    before = text[: policy.start()]
+    assert set(re.findall(r"<([a-z]+)", before)) == {"html", "head", "meta"}
+
+
 @pytest.mark.skipif(browser_path is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [390, 1100])
 @pytest.mark.parametrize("kind", ["run", "comparison", "ladder"])

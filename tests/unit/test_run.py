@@ -2,6 +2,7 @@ import contextlib
 import datetime
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -329,3 +330,17 @@ def test_a_damaged_record_of_the_environment_is_one_clear_line(tmp_path, content
         _ = run.environment
     run.environment_file.write_text('{"keras": "3.15.1"}')
     assert run.environment == {"keras": "3.15.1"}
+
+
+def test_commands_in_messages_can_be_pasted_whatever_the_folder_is_called(tmp_path):
+    path = tmp_path / "my runs; really"
+    run = Run.create(path, "")
+    run.record(status="trained")
+    with pytest.raises(RunError) as raised:
+        _ = run.metrics
+    _, _, command = str(raised.value).partition("run: ")
+    assert shlex.split(command) == ["convscope", "evaluate", str(path)]
+    with pytest.raises(RunError) as raised:
+        Run.create(path, "")
+    _, _, command = str(raised.value).partition("with: ")
+    assert shlex.split(command) == ["convscope", "train", "--resume", str(path)]

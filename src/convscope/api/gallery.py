@@ -14,6 +14,7 @@ from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 from convscope.types import Predictions, UInt8Array
+from convscope.wording import command_line
 
 Kind = Literal["losses", "suspects", "right"]
 KINDS: tuple[Kind, ...] = ("losses", "suspects", "right")
@@ -119,7 +120,7 @@ def chosen_images(
     if n < 1:
         raise ConfigError(f"n must be at least 1, not {n}")
     if not run.predictions_file.exists():
-        raise RunError(f"{run.path} has not been judged; run: convscope evaluate {run.path}")
+        raise RunError(f"{run.path} has not been judged; run: {command_line('evaluate', run.path)}")
     said = read_predictions(run.predictions_file)[0].get(split)
     if said is None:
         raise RunError(f"{run.path} has not been judged on {split} images")

@@ -1,9 +1,6 @@
 """Networks as they begin to learn, and several of them in one process."""
 
-import contextlib
-import logging
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from convscope.api.models import build_model, input_spec
@@ -34,18 +31,3 @@ def forget_networks(*, free_memory: bool = True) -> None:
         import keras
 
         keras.utils.clear_session(free_memory)
-
-
-@contextlib.contextmanager
-def no_advice_on_tracing() -> Iterator[None]:
-    """Keep TensorFlow from warning that many networks are compiled: each run has its own."""
-    log = logging.getLogger("tensorflow")
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "tf.function retracing" not in record.getMessage()
-
-    log.addFilter(keep)
-    try:
-        yield
-    finally:
-        log.removeFilter(keep)

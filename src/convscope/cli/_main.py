@@ -1,5 +1,6 @@
 """Puts the commands together, and turns errors into one line and an exit code."""
 
+import errno
 import io
 import os
 import sys
@@ -24,7 +25,7 @@ from convscope.cli import (
     runs,
     train,
 )
-from convscope.errors import ConvscopeError, MissingExtraError
+from convscope.errors import ConvscopeError, MissingExtraError, StorageError
 
 app = typer.Typer(
     name="convscope",
@@ -50,6 +51,8 @@ app.add_typer(catalogue.recipes, name="recipes")
 app.command("report")(report.report)
 app.command("robustness")(robustness.robustness)
 app.command("runs")(runs.runs)
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 EXTRA_OF = {
     "cleanlab": "train",
@@ -101,18 +104,35 @@ def main() -> None:
         # It is printed as \udcXX, which JSON reads back as the very same name.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app(standalone_mode=True)
+        try:
+            app(standalone_mode=True)
+        finally:
+            # Now, while an error can be told, and not when Python ends.
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except KeyboardInterrupt:
         # Typer turns Ctrl-C inside a command into an exit; this is one outside of it.
         sys.exit(130)
     except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python would complain at exit otherwise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has seen enough.
+        _drop_output()
         sys.exit(0)
     except Exception as error:
+        # Of a file that cannot be written, `storage_errors` tells; this one has no name.
+        if isinstance(error, OSError) and error.errno in _NO_SPACE and error.filename is None:
+            _drop_output()
+            error = StorageError(
+                f"cannot write the output ({error.strerror}); free some space, or let it go "
+                "elsewhere (what convscope wrote into files is whole)"
+            )
         if os.environ.get("CONVSCOPE_DEBUG"):
             traceback.print_exc()
         sys.exit(_complain(error))
+
+
+def _drop_output() -> None:
+    """Let the rest of standard output go nowhere; Python would complain at its end otherwise."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(error: Exception) -> int:

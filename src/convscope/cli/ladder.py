@@ -1,6 +1,5 @@
 """`convscope ladder`."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ from convscope.cli._options import (
     read_numbers,
     read_settings,
 )
+from convscope.wording import command_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,10 +129,10 @@ def _tell(value: float | None, template: str) -> str | None:
 
 def _command(given: dict[str, Any]) -> str:
     """Return the command line that these options came from."""
-    words = ["convscope", "ladder", str(given["model"])]
+    words = ["ladder", given["model"]]
     for name, value in given.items():
         option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
         for each in value if isinstance(value, list | tuple) else [value]:
             if name != "model" and each is not None:
-                words += [option, str(each)]
-    return shlex.join(words)
+                words += [option, each]
+    return command_line(*words)

@@ -15,6 +15,7 @@ from convscope.cli._options import (
     Settings,
     read_settings,
 )
+from convscope.wording import command_line
 
 
 def train(
@@ -163,7 +164,8 @@ def train(
             raise typer.Exit(130) from None
         typer.echo(
             "\nStopped. What the finished epochs learnt is kept; go on with: "
-            f"convscope train --resume {folder or 'RUN'}  ('convscope runs' lists the runs)",
+            f"{command_line('train', '--resume', folder or 'RUN')}  "
+            "('convscope runs' lists the runs)",
             err=True,
         )
         raise typer.Exit(130) from None

@@ -1,7 +1,6 @@
 """People's own images: a folder for each class."""
 
 import hashlib
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from convscope.datasets.folders.pack import Pack, pack_images
 from convscope.datasets.folders.scan import FileFacts, scan_files
 from convscope.errors import DataError
 from convscope.types import Dataset, SealedSplit, Split
-from convscope.wording import counted, printable, quoted, spell_size
+from convscope.wording import command_line, counted, printable, quoted, spell_size
 
 DEFAULT_SIZE = 64
 """Side in pixels to which images are squashed if they are large or of many sizes."""
@@ -178,4 +177,4 @@ def _left_out(root: Path, faults: dict[str, str]) -> list[str]:
 
 
 def _see(root: Path) -> str:
-    return f"to see all: convscope data check {shlex.quote(str(root))}"
+    return f"to see all: {command_line('data', 'check', root)}"

@@ -1,7 +1,6 @@
 """What a trap may look at: settings, run, data and network, as far as they exist."""
 
 import json
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from convscope.recipe import RunConfig
 from convscope.run import Run
 from convscope.training.results import read_results
 from convscope.types import Dataset, Predictions, Split
+from convscope.wording import command_line
 
 if TYPE_CHECKING:
     import keras
@@ -88,7 +88,7 @@ class Case:
         """By split, "val" and (if it was opened) "test"."""
         file = self.trained.predictions_file
         if not file.exists():
-            raise Unknown(f"it has not been judged; run: convscope evaluate {self.trained.path}")
+            raise Unknown(f"it has not been judged; run: {self.command('evaluate')}")
         return read_predictions(file)[0]
 
     @property
@@ -140,15 +140,15 @@ class Case:
             words: In a few words, as an instruction.
             settings: By dotted names.
         """
-        command = ["convscope", "train", "--config", self.config_path]
+        command = ["train", "--config", self.config_path]
         for key, value in settings.items():
             told = value if isinstance(value, str) else json.dumps(value)
             if key in _OPTIONS:
                 command += [_OPTIONS[key], told]
             else:
                 command += ["--set", f"{key}={told}"]
-        return Remedy(words, shlex.join(command), dict(settings))
+        return Remedy(words, command_line(*command), dict(settings))
 
     def command(self, *words: str) -> str:
         """Return a command line about the run."""
-        return shlex.join(["convscope", *words, str(self.trained.path)])
+        return command_line(*words, self.trained.path)

@@ -4,6 +4,7 @@ import numpy as np
 
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
+from convscope.wording import command_line
 
 _RATIO = 5
 _LOSS = 0.10
@@ -45,7 +46,7 @@ def class_imbalance(case: Case) -> Finding | None:
             *mends,
             Remedy(
                 "add images of the rare classes; count them with",
-                f"convscope data show {case.data}",
+                command_line("data", "show", case.data),
             ),
             *(
                 [Remedy("judge by each class, not by accuracy", case.command("evaluate"))]

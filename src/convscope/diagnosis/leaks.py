@@ -7,6 +7,7 @@ from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
 from convscope.progress import Progress
 from convscope.types import BoolArray
+from convscope.wording import command_line
 
 _MOST_TO_LOOK_AT = 8_000
 """Images; near duplicates among more take longer than a diagnosis should."""
@@ -30,7 +31,7 @@ def leaks(case: Case) -> Finding | None:
         for name, mask in leaked.items()
         if mask.any()
     ]
-    remedy = Remedy("list them, and leave one of each", f"convscope data check {case.data}")
+    remedy = Remedy("list them, and leave one of each", command_line("data", "check", case.data))
     if told:
         return Finding(
             symptom="Images leak: some are judged that were learnt.",

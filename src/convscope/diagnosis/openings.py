@@ -2,6 +2,7 @@
 
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
+from convscope.wording import command_line
 
 
 @TRAPS.register("test-openings")
@@ -21,7 +22,7 @@ def openings(case: Case) -> Finding | None:
         remedies=(
             Remedy(
                 "report the first result; while choosing, leave them sealed",
-                f"convscope train --config {case.config_path} --no-test",
+                command_line("train", "--config", case.config_path, "--no-test"),
             ),
         ),
         sure="certain",

@@ -4,6 +4,7 @@ import numpy as np
 
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
+from convscope.wording import command_line
 
 _SURE = 1e-3
 _POINTS = 0.01
@@ -36,6 +37,8 @@ def val_unlike_test(case: Case) -> Finding | None:
     return Finding(
         symptom="Validation images are not like test images.",
         evidence=evidence,
-        remedies=(Remedy("look at how the parts were made", f"convscope data show {case.data}"),),
+        remedies=(
+            Remedy("look at how the parts were made", command_line("data", "show", case.data)),
+        ),
         sure="likely",
     )

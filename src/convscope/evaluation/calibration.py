@@ -9,6 +9,7 @@ from convscope.errors import RunError, ShapeError
 from convscope.evaluation.metrics import check_probs
 from convscope.run import Run
 from convscope.types import FloatArray, IntArray, Predictions
+from convscope.wording import command_line
 
 N_BINS = 15
 _TEMPERATURES = (0.05, 20.0)
@@ -198,6 +199,6 @@ def read_temperature(run: Run, which: str) -> float:
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError):
         raise RunError(
-            f"{file} is damaged; write it again: convscope evaluate {run.path}"
+            f"{file} is damaged; write it again: {command_line('evaluate', run.path)}"
         ) from None
     return temperature if run.weights_sha256(which) == digest else 1.0

@@ -24,6 +24,7 @@ from convscope.types import (
     UInt8Array,
     UnreadableImage,
 )
+from convscope.wording import command_line
 
 if TYPE_CHECKING:
     import keras
@@ -41,7 +42,7 @@ def load_model(path: Path) -> "keras.Model":
     if not path.is_file():
         raise RunError(
             f"there is no saved model {path}; train first, or continue an interrupted run with "
-            f"convscope train --resume {path.parent.parent}"
+            f"{command_line('train', '--resume', path.parent.parent)}"
         )
     try:
         return load_portable(path)

@@ -95,31 +95,6 @@ def geometry(model: "keras.Model", input_shape: Sequence[int] | None = None) -> 
     return sheet
 
 
-def output_size(n_in: int, kernel: int, padding: int, stride: int) -> int:
-    """Return floor((n_in + 2*padding - kernel)/stride) + 1.
-
-    >>> output_size(32, kernel=3, padding=1, stride=1)
-    32
-    >>> output_size(224, kernel=7, padding=3, stride=2)
-    112
-
-    Args:
-        n_in: Pixels along one side of the input.
-        kernel: Pixels along the same side of the window.
-        padding: Zeros added at each of the two ends.
-        stride: The window's step.
-
-    Raises:
-        ShapeError: If the window is larger than the padded input.
-    """
-    if n_in + 2 * padding < kernel:
-        raise ShapeError(
-            f"a window of {kernel} does not fit into {n_in} pixels with {padding} of padding "
-            "on each side"
-        )
-    return (n_in + 2 * padding - kernel) // stride + 1
-
-
 def _walk(
     graph: "keras.Model",
     features: "list[Feature]",

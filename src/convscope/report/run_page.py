@@ -33,7 +33,7 @@ from convscope.report.page import (
     svg_picture,
 )
 from convscope.types import Predictions
-from convscope.wording import duration
+from convscope.wording import command_line, duration
 
 _ASKED = (0.95, 0.99)
 """Accuracies for which it is told how many images can be answered."""
@@ -150,7 +150,7 @@ def run_card(facts: RunFacts) -> Page:
                         f"{', '.join(facts.class_names)}. It takes raw pixels, 0 to 255, of any "
                         "size; resizing and scaling are inside."
                     ),
-                    Command(f"convscope predict {facts.name} IMAGE..."),
+                    Command(f"{command_line('predict', facts.name)} IMAGE..."),
                 ],
             ),
             Section(

@@ -11,7 +11,7 @@ from convscope.api.costs import file_mb, latencies_ms, seconds_with_features, sh
 from convscope.api.data import load_for
 from convscope.api.evaluate import evaluate
 from convscope.api.models import run_config
-from convscope.api.networks import forget_networks, no_advice_on_tracing
+from convscope.api.networks import forget_networks
 from convscope.api.train import locate_weights, try_building
 from convscope.datasets.splits import read_split
 from convscope.errors import DataError, RunError, TrainingError
@@ -100,7 +100,7 @@ def compare(
     }
     del dataset
     asked = as_read_back(asked)
-    with study_folder(path, comparison.state_file, "comparison"), no_advice_on_tracing():
+    with study_folder(path, comparison.state_file, "comparison"):
         comparison, looks = _take_up(comparison, asked)
         for name, config in configs.items():
             write_text(path / "arms" / f"{file_name(name)}.yaml", dump_config(config))
@@ -163,7 +163,7 @@ def compare_runs(
     n_images = sum(row["split"] == "test" for row in read_split(opened[0].split_file))
     comparison = Comparison(path, configs[0].data_name, n_images, tuple(arms))
     asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
-    with study_folder(path, comparison.state_file, "comparison"), no_advice_on_tracing():
+    with study_folder(path, comparison.state_file, "comparison"):
         state = read_state(comparison.state_file, FORMAT)
         require_same(path, (state or {"asked": asked})["asked"], asked, "comparison")
         study = _Study(comparison, asked, [], data_dir, progress)

@@ -8,7 +8,7 @@ from typing import Any
 from convscope.api.costs import sheet_of, train_seconds
 from convscope.api.data import data_settings, load_for
 from convscope.api.evaluate import evaluate
-from convscope.api.networks import forget_networks, no_advice_on_tracing
+from convscope.api.networks import forget_networks
 from convscope.api.train import train, weights_setting
 from convscope.datasets import settings_of
 from convscope.errors import ConfigError, RunError, TrainingError
@@ -124,7 +124,7 @@ def ladder(
         "rungs": {step.rung.name: step.config.model_dump() for step in steps},
     }
     asked = as_read_back(asked)
-    with study_folder(path, climb.state_file, "ladder"), no_advice_on_tracing():
+    with study_folder(path, climb.state_file, "ladder"):
         climb = _take_up(climb, asked)
         for index, step in enumerate(steps):
             rung = climb.rungs[index]

