@@ -53,10 +53,18 @@ class Pool:
         return np.array([numbers.setdefault(key, len(numbers)) for key in self.keys], dtype=np.intp)
 
     @cached_property
+    def different(self) -> tuple[Places, IntArray]:
+        """The units and the class of each, one after another; a unit once for each of its classes.
+
+        Both of shape (n_pairs,).
+        """
+        pairs = np.unique(self.unit_of * self.n_classes + self.labels)
+        return pairs // self.n_classes, pairs % self.n_classes
+
+    @cached_property
     def n_different(self) -> IntArray:
         """Shape (n_classes,): images of each class, copies counted once."""
-        pairs = np.unique(np.stack([self.unit_of, self.labels]), axis=1)
-        return np.bincount(pairs[1], minlength=self.n_classes).astype(np.int64)
+        return np.bincount(self.different[1], minlength=self.n_classes).astype(np.int64)
 
     @cached_property
     def copies(self) -> list[Places]:
@@ -158,16 +166,19 @@ def _refilled(drawn: Places, members: Places, labels: IntArray) -> Places:
     stay = np.isin(drawn, members)
     if stay.all() and len(drawn) == len(members):
         return drawn
-    newcomers = members[~np.isin(members, drawn)].tolist()
-    refilled: list[int] = []
-    for place, stays in zip(drawn.tolist(), stay.tolist(), strict=True):
-        if stays:
-            refilled.append(place)
-        elif newcomers:
-            alike = (row for row in newcomers if labels[row] == labels[place])
-            newcomers.remove(chosen := next(alike, newcomers[0]))
-            refilled.append(chosen)
-    return np.array([*refilled, *newcomers], dtype=np.intp)
+    refilled = drawn.copy()
+    left: Places = np.flatnonzero(~stay)
+    newcomers = members[~np.isin(members, drawn)]
+    for label in np.unique(labels[newcomers]):
+        alike = newcomers[labels[newcomers] == label]
+        places = left[labels[drawn[left]] == label]
+        n_filled = min(len(alike), len(places))
+        refilled[places[:n_filled]] = alike[:n_filled]
+        left = left[~np.isin(left, places[:n_filled])]
+        newcomers = newcomers[~np.isin(newcomers, alike[:n_filled])]
+    n_filled = min(len(newcomers), len(left))
+    refilled[left[:n_filled]] = newcomers[:n_filled]
+    return np.concatenate([np.delete(refilled, left[n_filled:]), newcomers[n_filled:]])
 
 
 class _Division:
@@ -215,7 +226,11 @@ class _Division:
         """Move images, with their copies, while that brings the counts nearer to what is wanted."""
         if not self._lacks.any():
             return
-        groups = _grouped(np.arange(len(self._pool)), self._pool.unit_of)
+        units = self._pool.unit_of
+        # Of other kinds there is nothing to move.
+        lacking = np.abs(self._lacks).sum(axis=0)
+        rows = np.flatnonzero(np.bincount(units, weights=lacking[self._kinds])[units])
+        groups = _grouped(rows, units[rows])
         for place in self._random.permutation(len(groups)):
             if not self._lacks.any():
                 return
@@ -236,16 +251,19 @@ class _Division:
             part: 0 or 1.
             least: Shape (n_classes,), how many different images of each class.
         """
-        units, labels = self._pool.unit_of, self._pool.labels
-        sizes = np.bincount(units)
-        for label in np.flatnonzero(least):
-            mine = labels == label
-            while len(np.unique(units[mine & (self.part_of == part)])) < least[label]:
-                there = np.unique(units[mine & (self.part_of != part)])
-                if not len(there):
+        of_images = self._pool.unit_of
+        sizes = np.bincount(of_images)
+        first = np.unique(of_images, return_index=True)[1]
+        units, labels = self._pool.different
+        here_now = labels[np.flatnonzero(self.part_of[first[units]] == part)]
+        for label in np.flatnonzero(np.bincount(here_now, minlength=len(least)) < least):
+            mine = units[labels == label]
+            while True:
+                there = mine[np.flatnonzero(self.part_of[first[mine]] != part)]
+                if len(mine) - len(there) >= least[label] or not len(there):
                     break
                 fewest = there[sizes[there] == sizes[there].min()]
-                self.part_of[units == self._random.choice(fewest)] = part
+                self.part_of[of_images == self._random.choice(fewest)] = part
 
     def _count(self, members: Places) -> IntArray:
         return np.bincount(self._kinds[members], minlength=self._n_kinds).astype(np.int64)
