@@ -21,24 +21,24 @@ def first_filters(network: "keras.Model", pixels: UInt8Array) -> tuple[str, Floa
 
     Returns:
         The layer's name, and an array of shape (n_filters, rows, columns, channels) in [0, 1], each
-        filter stretched to its own range: a half is no weight.
+        filter stretched to its own range; 0.5 stands for a weight of 0.
 
     Raises:
         ShapeError: If the network has no convolution.
     """
     import keras
 
-    found: list[tuple[str, Any]] = []
+    convolutions: list[tuple[str, Any]] = []
 
     def look(name: str, operation: Any, output: Any) -> Any:
         if isinstance(operation, keras.layers.Conv2D):
-            found.append((name, operation))
+            convolutions.append((name, operation))
         return output
 
     run_layers(network, pixels[:1], look)
-    if not found:
+    if not convolutions:
         raise ShapeError(f"'{network.name}' has no convolution")
-    name, layer = found[0]
+    name, layer = convolutions[0]
     # (rows, columns, channels, filters)
     kernel = np.asarray(keras.ops.convert_to_numpy(layer.kernel), dtype=np.float32)
     filters = np.moveaxis(kernel, -1, 0)

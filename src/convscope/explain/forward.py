@@ -26,9 +26,9 @@ def activations(network: "keras.Model", pixels: UInt8Array) -> dict[str, FloatAr
         pixels: Shape (n_images, height, width, channels), uint8.
 
     Returns:
-        By the layer's name, with the names of the models around it ("mobilenetv2/Conv1"), as in the
-        geometry sheet: arrays of shape (n_images, ...), float32. Of a layer that is used twice, the
-        second use.
+        Arrays of shape (n_images, ...), float32, by the layer's name with the names of the models
+        around it ("mobilenetv2/Conv1"), as in the geometry sheet. For a layer that is used twice,
+        the output of the second use.
     """
     import keras
 
@@ -121,7 +121,7 @@ def run_layers(
         logits_of: Name of the last layer, which is run without its softmax if it has one.
 
     Returns:
-        What the last layer gave.
+        Output of the last layer.
 
     Raises:
         ShapeError: If `pixels` has not four axes.

@@ -23,11 +23,11 @@ def occlusion(
     Args:
         network: Raw pixels in, probabilities out.
         image: Shape (height, width, channels), uint8.
-        class_index: The class.
-        n_across: Places of the square along each side, at least 2.
+        class_index: Index of the class.
+        n_across: Number of places of the square along each side, at least 2.
 
     Returns:
-        Shape (n_across, n_across), in [-1, 1]: what is lost with the square centred there. Negative
+        Shape (n_across, n_across), in [-1, 1]: the loss with the square centred there, negative
         where covering helps.
 
     References:
