@@ -22,6 +22,8 @@ from convscope.wording import command_line
 FORMAT = 1
 """Version of the run folder's layout; raised when an older convscope could misread it."""
 
+_OF_FILE_MANAGERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
+
 ROOT = Path("runs")
 """Where runs go that are given no folder, below the current directory."""
 
@@ -214,6 +216,23 @@ class Run:
                 return cls(path)
         raise RunError(f"too many runs are called {ROOT / name}; give this one a name with --out")
 
+    def foreign_names(self, *more: str) -> set[str]:
+        """Return the names in the folder that no command of convscope gives.
+
+        Args:
+            more: Further names that are known.
+        """
+        # Every path above is a property: what is named there is known here.
+        members = {name: value for name, value in vars(Run).items() if isinstance(value, property)}
+        paths = [name for name, p in members.items() if p.fget.__annotations__["return"] is Path]
+        own = {getattr(self, name).name for name in paths} | set(more) | _OF_FILE_MANAGERS
+        with storage_errors(self.path):
+            return {
+                item.name
+                for item in self.path.iterdir()
+                if item.name not in own and not _is_remains(item)
+            }
+
     @classmethod
     def open(cls, path: "Path | str | Run") -> "Run":
         """Find a run by its folder, or by its name below `runs/`.
@@ -262,6 +281,17 @@ class Run:
                 self._require_silence(held=held)
             with heartbeat.beating(self._heartbeat):
                 yield
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether another process trains into this folder, as far as the lock tells."""
+        try:
+            with exclusive(self._lock, wait=False):
+                return False
+        except LockTakenError:
+            return True
+        except StorageError:
+            return False  # somebody else's folder
 
     def _require_silence(self, *, held: bool) -> None:
         """Refuse a run that is being trained where its lock is not seen: on another host."""

@@ -39,6 +39,18 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("convscope", appauthor=False))
 
 
+def size_on_disk(path: Path) -> int:
+    """Return the bytes in a file, or in all files below a folder; links are not followed.
+
+    What is not there, or vanishes meanwhile, counts as nothing.
+    """
+    with contextlib.suppress(OSError):
+        if path.is_symlink() or not path.is_dir():
+            return path.lstat().st_size
+        return sum(size_on_disk(Path(entry)) for entry in os.scandir(path))
+    return 0
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; at a clean exit it takes the place of `path`.

@@ -60,6 +60,19 @@ def spell_size(size: tuple[int, int]) -> str:
     return f"{width} pixels wide and {height} high"
 
 
+def file_size(n_bytes: int) -> str:
+    """Return a size for people.
+
+    Examples:
+        >>> file_size(812), file_size(20_480), file_size(7_340_032), file_size(16_106_127_360)
+        ('812 B', '20.5 kB', '7.3 MB', '16.1 GB')
+    """
+    for size, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if n_bytes >= size:
+            return f"{n_bytes / size:,.1f} {unit}"
+    return f"{n_bytes} B"
+
+
 def duration(seconds: float) -> str:
     """Return a time for people.
 

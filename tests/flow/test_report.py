@@ -92,6 +92,10 @@ def test_the_page_of_a_run_says_what_it_reached_and_where_it_errs(reported):
     assert all(len(alt) > 40 for alt in seen.alts)
 
 
+def test_all_that_it_holds_is_known_to_be_of_a_run(reported):
+    assert reported.foreign_names() == set()
+
+
 def test_the_card_says_what_it_is_for_and_where_it_does_not_do(reported):
     card = reported.card_file.read_text(encoding="utf-8")
     for heading in ("Intended use", "Data", "How well it does", "Limits", "How it was trained"):

@@ -10,6 +10,7 @@ import typer
 
 from convscope import __version__
 from convscope.cli import (
+    cache,
     catalogue,
     compare,
     data,
@@ -50,7 +51,8 @@ app.command("datasets")(catalogue.datasets)
 app.add_typer(catalogue.recipes, name="recipes")
 app.command("report")(report.report)
 app.command("robustness")(robustness.robustness)
-app.command("runs")(runs.runs)
+app.add_typer(runs.app, name="runs")
+app.add_typer(cache.app, name="cache")
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

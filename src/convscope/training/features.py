@@ -25,7 +25,7 @@ from convscope.errors import ConfigError, StorageError
 from convscope.locks import exclusive, share_while_alive
 from convscope.progress import Progress
 from convscope.storage import cache_dir, npy_header, storage_errors, write_text
-from convscope.training._features_store import (
+from convscope.training.features_store import (
     DONE,
     FEATURES,
     MANIFEST,

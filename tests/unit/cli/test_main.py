@@ -35,9 +35,12 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_all_commands_are_there():
     wanted = {"train", "evaluate", "predict", "data", "models", "datasets", "recipes", "runs"}
-    wanted |= {"compare", "doctor", "explain", "gallery", "ladder", "report", "robustness"}
+    wanted |= {"cache", "compare", "doctor", "explain", "gallery", "ladder", "report", "robustness"}
     assert {path[0] for path in COMMANDS if path} == wanted
     assert {("data", "show"), ("data", "check"), ("data", "suspects"), ("models", "show")} <= set(
+        COMMANDS
+    )
+    assert {("runs", "list"), ("runs", "rm"), ("runs", "clean"), ("cache", "clear")} <= set(
         COMMANDS
     )
 

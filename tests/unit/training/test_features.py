@@ -15,8 +15,8 @@ from convscope.errors import ConfigError, StorageError
 from convscope.locks import exclusive
 from convscope.progress import Progress
 from convscope.storage import cache_dir
-from convscope.training import _features_store
 from convscope.training import features as module
+from convscope.training import features_store
 from convscope.training.features import Features, batch_size_for, compute_features
 
 N_IMAGES, SIDE = 50, 12
@@ -315,10 +315,10 @@ def small_disk(monkeypatch):
 
         def disk_usage(path):
             there = sum(file.stat().st_size for file in root().rglob("features.npy"))
-            free = int(n_sets * one) - there + _features_store._MARGIN_BYTES
+            free = int(n_sets * one) - there + features_store._MARGIN_BYTES
             return Usage(GIB, 0, free)
 
-        monkeypatch.setattr(_features_store.shutil, "disk_usage", disk_usage)
+        monkeypatch.setattr(features_store.shutil, "disk_usage", disk_usage)
 
     return make
 

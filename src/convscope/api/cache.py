@@ -1,0 +1,196 @@
+"""The cache: how much of what lies in it, and emptying it."""
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from convscope.datasets import DATASETS
+from convscope.datasets.published.array_cache import MANIFEST
+from convscope.datasets.published.collection import PART_NAMES
+from convscope.errors import LockTakenError, StorageError, UnknownNameError
+from convscope.locks import exclusive
+from convscope.models.backbones import BACKBONES
+from convscope.storage import cache_dir, size_on_disk
+from convscope.training.features_store import maker, readers
+
+_KEY = re.compile(r"\.?[0-9a-f]{16,64}(-.*\.part)?")
+"""Folders of packs and of features, and what a killed process left of one."""
+
+
+@dataclass(frozen=True)
+class CachePart:
+    """One kind of things in the cache.
+
+    Attributes:
+        kind: Its name, for `empty_cache`.
+        about: What it is, and what it costs to have it again.
+        path: Where it lies.
+        n_bytes: Its size on the disk.
+        kept: Whether it is never emptied.
+    """
+
+    kind: str
+    about: str
+    path: Path
+    n_bytes: int
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Emptied:
+    """What came of emptying the cache.
+
+    Attributes:
+        n_bytes: The freed bytes.
+        in_use: What stays, as another process is at work with it or it could not be removed.
+    """
+
+    n_bytes: int
+    in_use: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    about: str
+    folder: str
+    entries: Callable[[Path], Iterable[Path]]
+    locks: Callable[[Path], list[Path]]
+
+
+def _datasets(folder: Path) -> Iterator[Path]:
+    own = {MANIFEST, "downloads", *(f"{name}.npy" for name in PART_NAMES)}
+    for name in DATASETS.names():
+        with contextlib.suppress(OSError):
+            inside = list((folder / name).iterdir())
+            if all(item.name in own or item.match(".*.part*") for item in inside):
+                yield folder / name
+
+
+def _features(folder: Path) -> Iterator[Path]:
+    yield from (path for path in folder.glob("*") if _KEY.fullmatch(path.name))
+
+
+def _packs(folder: Path) -> Iterator[Path]:
+    yield from _features(folder)
+    yield from (folder / "index").glob("*.json")
+
+
+def _weights(folder: Path) -> Iterator[Path]:
+    for name in {entry.value.weights.name for entry in BACKBONES.entries()}:
+        yield from (folder / name, folder / f"{name}.partial")
+
+
+def _locks_of_pack(path: Path) -> list[Path]:
+    if path.suffix == ".json":
+        return []  # an index only saves time, and is written whole
+    return [path.parent / "locks" / f"{path.name.removeprefix('.').partition('-')[0]}.lock"]
+
+
+KINDS = {
+    "datasets": _Kind(
+        "published datasets; fetched again when they are needed",
+        "datasets",
+        _datasets,
+        lambda path: [path.with_name(f"{path.name}.lock")],
+    ),
+    "packs": _Kind(
+        "decoded images of your folders; decoded again", "packed", _packs, _locks_of_pack
+    ),
+    "features": _Kind(
+        "what frozen networks make of images; computed again",
+        "features",
+        _features,
+        lambda path: [maker(path), readers(path)],
+    ),
+    "weights": _Kind(
+        "downloads of weights that are not finished; whole ones lie in Keras' cache",
+        "weights",
+        _weights,
+        lambda path: [path.with_name(f".{path.name.removesuffix('.partial')}.lock")],
+    ),
+}
+"""What can be emptied. Only entries that convscope has named are touched: a cache folder may have
+been put where other things lie."""
+
+
+def cache_parts() -> list[CachePart]:
+    """Return what lies in the cache, a part for each kind, with its size."""
+    root = cache_dir()
+    parts = [
+        CachePart(
+            name,
+            kind.about,
+            root / kind.folder,
+            sum(map(size_on_disk, kind.entries(root / kind.folder))),
+        )
+        for name, kind in KINDS.items()
+    ]
+    precision, ledger = root / "precision.json", root / "ledger"
+    parts += [
+        CachePart(
+            "precision",
+            "which precision is faster on this machine",
+            precision,
+            size_on_disk(precision),
+            kept=True,
+        ),
+        CachePart(
+            "ledger",
+            "how often test images were looked at; a count that can be reset counts nothing",
+            ledger,
+            size_on_disk(ledger),
+            kept=True,
+        ),
+    ]
+    rest = size_on_disk(root) - sum(part.n_bytes for part in parts)
+    return [*parts, CachePart("other", "locks, and what is not convscope's", root, rest, kept=True)]
+
+
+def empty_cache(kinds: Iterable[str]) -> Emptied:
+    """Remove all of some kinds from the cache; what another process works at stays.
+
+    Links are not followed, and stay.
+
+    Args:
+        kinds: Names of `KINDS`.
+
+    Raises:
+        UnknownNameError: If there is no such kind.
+    """
+    chosen = list(dict.fromkeys(kinds))
+    for name in chosen:
+        if name not in KINDS:
+            raise UnknownNameError("kind", name, KINDS)
+    freed, in_use = 0, []
+    for name in chosen:
+        kind = KINDS[name]
+        for path in kind.entries(cache_dir() / kind.folder):
+            if not os.path.lexists(path):
+                continue
+            n_bytes = size_on_disk(path)
+            if _remove(path, kind.locks(path)):
+                freed += n_bytes
+            else:
+                in_use.append(path)
+    return Emptied(freed, tuple(in_use))
+
+
+def _remove(path: Path, locks: list[Path]) -> bool:
+    """Remove an entry while nobody works at it; say whether that was so."""
+    if path.is_symlink():
+        return False
+    try:
+        with contextlib.ExitStack() as held:
+            if not all(held.enter_context(exclusive(lock, wait=False)) for lock in locks):
+                return False  # a file system without locks: nobody can tell
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    except (LockTakenError, StorageError, OSError):
+        return False
+    return True

@@ -1,0 +1,65 @@
+"""`convscope cache` and `convscope cache clear`."""
+
+from typing import Annotated
+
+import typer
+
+from convscope.wording import file_size
+
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
+def cache(context: typer.Context) -> None:
+    """Show how much lies in the cache: downloads, decoded images, features.
+
+    It is the user's cache folder of the operating system; $CONVSCOPE_CACHE puts it elsewhere.
+    'convscope cache clear' empties it.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from convscope.api.cache import cache_parts
+    from convscope.cli._tables import NUMBER, TEXT, console, print_table
+    from convscope.storage import cache_dir
+
+    parts = cache_parts()
+    print_table(
+        [("kind", TEXT), ("size", NUMBER), ("what it is", TEXT)],
+        ([part.kind, file_size(part.n_bytes), part.about] for part in parts),
+    )
+    total = file_size(sum(part.n_bytes for part in parts))
+    console().print(f"\n{total} in {cache_dir()}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def clear(
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KIND]...", help="datasets, packs, features, weights.", show_default=False
+        ),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of these kinds.")] = False,
+) -> None:
+    """Empty the cache: the kinds that are named, or --all of them.
+
+    Nothing is lost but time: it is downloaded, decoded or computed again when it is needed. What
+    another process works at stays. Runs lie elsewhere ('convscope runs'); the ledger of looks at
+    test images is never emptied.
+
+    For example:
+
+        convscope cache clear features
+        convscope cache clear --all
+    """
+    from convscope.api.cache import KINDS, empty_cache
+    from convscope.errors import ConfigError
+
+    if bool(kinds) == everything:
+        raise ConfigError(f"say what to empty: {', '.join(KINDS)}, or --all of them")
+    emptied = empty_cache(KINDS if everything else kinds or ())
+    typer.echo(f"{file_size(emptied.n_bytes)} freed")
+    for path in emptied.in_use:
+        typer.echo(f"{path} stays: it is in use, a link, or cannot be removed", err=True)
+    if emptied.in_use:
+        raise typer.Exit(1)
