@@ -427,15 +427,23 @@ class Run:
                 raise
         self.record(status="trained")
 
-    def record_test_opening(self, *, by: str, weights: str, n_images: int) -> None:
+    @property
+    def test_openings(self) -> list[dict[str, Any]]:
+        """Every time that a model of this run was judged on the test images, the oldest first."""
+        found = self.state.get("test_openings", [])
+        return [opening for opening in found if not opening.get("shown")]
+
+    def record_test_opening(self, *, by: str, weights: str, n_images: int, **more: Any) -> None:
         """Log that the test set is about to be looked at.
 
         Args:
             by: The command that looks.
             weights: Whose answers are judged: "best" or "last".
             n_images: How many test images there are.
+            more: "shown", if a person looks and no model is judged; "images" and "times", the name
+                of the set of images in this machine's ledger and the looks at it so far.
         """
-        opening = {"at": _now(), "by": by, "weights": weights, "n_images": n_images}
+        opening = {"at": _now(), "by": by, "weights": weights, "n_images": n_images, **more}
 
         def add(state: dict[str, Any]) -> None:
             state["test_openings"] = [*state.get("test_openings", []), opening]

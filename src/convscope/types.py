@@ -80,11 +80,14 @@ class Split:
         labels: Shape (n_images,), int64, class indices in [0, n_classes).
         ids: Shape (n_images,), a name for each image that stays the same from load to load: its
             place in the official file ("train/00190") or its path below the data folder.
+        files: Shape (n_images,), sixteen hex digits of the SHA-256 of the file that each image was
+            decoded from; None where the pixels are the original.
     """
 
     images: UInt8Array | ImageView
     labels: IntArray
     ids: npt.NDArray[np.str_]
+    files: npt.NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[3] not in (1, 3):
@@ -105,7 +108,9 @@ class Split:
 
     def take(self, indices: npt.NDArray[np.intp]) -> "Split":
         """Return the images at `indices`, in that order, copied into memory."""
-        return Split(self.images[indices], self.labels[indices], self.ids[indices])
+        return Split(
+            self.images[indices], self.labels[indices], self.ids[indices], self._files_of(indices)
+        )
 
     def select(self, indices: npt.NDArray[np.intp]) -> "Split":
         """Return the images at `indices`, in that order; memory-mapped ones stay on the disk."""
@@ -116,7 +121,7 @@ class Split:
             images = ImageView(self.images, indices)
         else:
             images = self.images[indices]
-        selected = Split(images, self.labels[indices], self.ids[indices])
+        selected = Split(images, self.labels[indices], self.ids[indices], self._files_of(indices))
         if (known := self.__dict__.get("hashes")) is not None:
             # Each image is hashed once, however often the set is divided.
             selected.__dict__["hashes"] = [known[index] for index in indices]
@@ -126,6 +131,14 @@ class Split:
     def hashes(self) -> list[str]:
         """Sixteen hex digits of the SHA-256 of each image's pixels, to tell images apart."""
         return [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in self.images]
+
+    @property
+    def source_hashes(self) -> list[str]:
+        """Sixteen hex digits of what each image comes from, the same at every `--image-size`."""
+        return self.hashes if self.files is None else self.files.tolist()
+
+    def _files_of(self, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.str_] | None:
+        return None if self.files is None else self.files[indices]
 
 
 @dataclass(frozen=True)
@@ -155,6 +168,11 @@ class SealedSplit:
     def hashes(self) -> list[str]:
         """As in `Split`."""
         return self._split.hashes
+
+    @property
+    def source_hashes(self) -> list[str]:
+        """As in `Split`."""
+        return self._split.source_hashes
 
     def open(self, log: Callable[[int], None]) -> Split:
         """Return the test images, after `log` has been told how many are looked at."""

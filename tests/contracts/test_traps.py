@@ -173,6 +173,20 @@ def opened_twice(run: Path) -> None:
     change_state(run, test_openings=[opening, {**opening, "by": "evaluate"}])
 
 
+def worse_runs_beside(run: Path) -> None:
+    for number, lead in ((1, 0.05), (2, 0.08)):
+        other = run.parent / f"other{number}"
+        shutil.copytree(run, other)
+        change_metrics(other, test=-lead, val=0.01)
+
+
+def change_metrics(run: Path, **changes: float) -> None:
+    metrics = Run(run).metrics
+    for part, change in changes.items():
+        metrics[part]["accuracy"] += change
+    Run.write_json(Run(run).metrics_file, metrics)
+
+
 def a_like_run_beside(run: Path) -> None:
     other = run.parent / "other"
     shutil.copytree(run, other)
@@ -206,6 +220,7 @@ def changed_statistics(run: Path) -> None:
 
 
 IN_A_RUN = {
+    "best-of-many": worse_runs_beside,
     "calibration": too_sure,
     "dead-units": dead,
     "label-errors": wrong_labels,

@@ -7,6 +7,7 @@ from typing import Any
 from convscope import backend as backends
 from convscope.api.data import data_settings, load_for
 from convscope.api.models import input_spec, run_config
+from convscope.api.opening import open_test
 from convscope.datasets.splits import verify_split
 from convscope.errors import DataError, UnknownNameError
 from convscope.models import is_backbone
@@ -27,12 +28,14 @@ def evaluate(
     data_dir: Path | str | None = None,
     dataset: Dataset | None = None,
     by: str = "evaluate",
+    look: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Judge a run on its validation and test images.
 
     Predictions are made once and saved; metrics, tables and pictures are derived from them. Each
-    time that a model is run on the test images, the run's `run.json` says so.
+    time that a model is run on the test images, the run's `run.json` says so, and it is said how
+    often these images have been judged on this machine.
 
     Args:
         run: The run or its folder.
@@ -44,6 +47,8 @@ def evaluate(
         data_dir: A further place to look for the files of a registered dataset.
         dataset: The run's dataset, if it is loaded already.
         by: Who asks, for the log.
+        look: What makes several calls one look at the test images, such as the folds of one
+            training or the runs of one comparison; None is a look of its own.
         progress: Told of everything; None draws on standard error.
 
     Returns:
@@ -85,7 +90,7 @@ def evaluate(
                 )
             dataset = load_for(config, data_dir, progress)
         _require_classes(dataset, run)
-        by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, progress)
+        by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, look, progress)
         save_predictions(by_split, run.class_names, kept, about=about)
 
     names = run.class_names
@@ -183,6 +188,7 @@ def _predict_splits(
     names: Sequence[str],
     batch_size: int,
     by: str,
+    look: str | None,
     progress: Progress,
 ) -> dict[str, Predictions]:
     """Run a model on the parts called `names`; that the test images were opened is logged."""
@@ -205,10 +211,7 @@ def _predict_splits(
     predictions = {}
     for name in names:
         if name == "test":
-            assert dataset.test is not None
-            part = dataset.test.open(
-                lambda n: run.record_test_opening(by=by, weights=which, n_images=n)
-            )
+            part = open_test(dataset, run, by=by, weights=which, look=look, progress=progress)
         else:
             assert dataset.val is not None
             part = dataset.val

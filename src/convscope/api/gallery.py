@@ -9,6 +9,7 @@ import numpy as np
 
 from convscope.api.data import load_for
 from convscope.api.models import run_config
+from convscope.api.opening import open_test
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.progress import Progress, console_progress
@@ -64,7 +65,7 @@ def gallery(
         run: The run or its folder; it has been judged.
         of: "losses": those that it finds hardest; "suspects": those whose label is probably wrong;
             "right": those of whose true class it is surest.
-        split: "val" or "test".
+        split: "val" or "test"; that test images are looked at is logged.
         true: Only images of this class.
         predicted: Only images that are taken for this class.
         n: How many at most.
@@ -108,9 +109,13 @@ def chosen_images(
     predicted: str | None = None,
     n: int,
     data_dir: Path | str | None,
+    by: str = "gallery",
     progress: Progress,
 ) -> tuple[list[Seen], UInt8Array]:
-    """Return what `gallery` draws: what was said of each image, and the images."""
+    """Return what `gallery` draws: what was said of each image, and the images.
+
+    That test images are shown is logged, as a look of the command `by`.
+    """
     from convscope.evaluation.predictions import read_predictions
 
     names = run.class_names
@@ -121,7 +126,8 @@ def chosen_images(
         raise ConfigError(f"n must be at least 1, not {n}")
     if not run.predictions_file.exists():
         raise RunError(f"{run.path} has not been judged; run: {command_line('evaluate', run.path)}")
-    said = read_predictions(run.predictions_file)[0].get(split)
+    by_split, about = read_predictions(run.predictions_file)
+    said = by_split.get(split)
     if said is None:
         raise RunError(f"{run.path} has not been judged on {split} images")
     order = _chosen(said, of, names, true, predicted)[:n]
@@ -141,9 +147,10 @@ def chosen_images(
     dataset = load_for(run_config(run), data_dir, progress)
     verify_split(dataset, run.split_file, split)
     assert dataset.val is not None
-    assert dataset.test is not None
-    # No model runs on them, so this is no opening of the test set.
-    part = dataset.val if split == "val" else dataset.test.open(lambda _: None)
+    part = dataset.val
+    if split == "test":
+        weights = about.get("weights", "last")
+        part = open_test(dataset, run, by=by, weights=weights, shown=True, progress=progress)
     place = {str(image_id): index for index, image_id in enumerate(part.ids)}
     images = np.stack([part.images[place[each.image_id]] for each in seen])
     return seen, images

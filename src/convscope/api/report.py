@@ -10,9 +10,11 @@ from convscope.api.gallery import chosen_images
 from convscope.api.models import run_config
 from convscope.datasets.splits import read_split
 from convscope.errors import ConvscopeError
+from convscope.ledger import Ledger
 from convscope.progress import Progress, console_progress
 from convscope.recipe import flat
 from convscope.run import Run
+from convscope.wording import ordinal
 
 if TYPE_CHECKING:
     from convscope.report.page import Picture
@@ -70,11 +72,30 @@ def report(
         train_seconds=seconds_with_features(run),
         peak_memory_mb=state.get("peak_memory_mb"),
         diagnosis=doctor(run, data_dir=data_dir, progress=progress),
+        looks=_looks(run),
         hardest=_hardest(run, metrics, data_dir, progress),
     )
     write_page(run_page(facts), run.report_page)
     write_markdown(run_card(facts), run.card_file)
     return run.report_page
+
+
+def _looks(run: Run) -> str:
+    openings = run.test_openings
+    tally = Ledger().tally_of(openings)
+    if tally is None:
+        times = openings[-1].get("times") if openings else None
+        return (
+            f"It was the {ordinal(times)} time that its test images were judged on that machine."
+            if times
+            else ""
+        )
+    if tally.times == 1:
+        return "No other run was judged on its test images, on the machine that made this page."
+    return (
+        f"For all runs together, its test images were judged {tally.n_times} on the machine that "
+        "made this page; the best of many is better by luck in part."
+    )
 
 
 def _hardest(
@@ -86,7 +107,9 @@ def _hardest(
 
     with contextlib.suppress(ConvscopeError):
         split: Literal["val", "test"] = "test" if "test" in metrics else "val"
-        seen, images = chosen_images(run, split=split, n=12, data_dir=data_dir, progress=progress)
+        seen, images = chosen_images(
+            run, split=split, n=12, data_dir=data_dir, by="report", progress=progress
+        )
         worst = seen[0]
         return svg_picture(
             samples_figure(images, [each.caption for each in seen], columns=4),

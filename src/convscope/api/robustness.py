@@ -12,6 +12,7 @@ from convscope import backend as backends
 from convscope.api.data import load_for
 from convscope.api.evaluate import which_weights
 from convscope.api.models import run_config
+from convscope.api.opening import open_test
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.progress import Progress, console_progress
@@ -101,12 +102,9 @@ def robustness(
     backends.configure(config.backend)
     network = load_classifier(run.weights(which), config.tta)
     assert dataset.val is not None
-    assert dataset.test is not None
     part = dataset.val
     if split == "test":
-        part = dataset.test.open(
-            lambda n: run.record_test_opening(by="robustness", weights=which, n_images=n)
-        )
+        part = open_test(dataset, run, by="robustness", weights=which, progress=progress)
     places = np.linspace(0, len(part) - 1, min(n_images, len(part))).astype(int)
     chosen = part.select(np.unique(places))
     clean = accuracy_under(network, chosen)

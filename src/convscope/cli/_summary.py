@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from convscope.cli._tables import NUMBER, TEXT, console, print_table
 from convscope.datasets.part_notes import classes_missing
 from convscope.evaluation.metrics import n_images_of_each, weakest_first
+from convscope.ledger import Ledger
 from convscope.run import Run
+from convscope.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +26,10 @@ def print_summary(run: Run) -> None:
     for name in judged:
         out.print(_line(name, metrics[name]))
     _print_classes_told(metrics, out)
-    openings = len(run.state.get("test_openings", []))
-    out.print(f"test images opened {openings} time{'s' if openings != 1 else ''} in this run")
+    openings = run.test_openings
+    tally = Ledger().tally_of(openings)
+    here = "" if tally is None else f"; on this machine {tally.so_far}"
+    out.print(f"test images opened {counted(len(openings), 'time')} in this run{here}")
     out.print()
     for label, path in (
         ("curves", run.curves_picture),

@@ -24,7 +24,8 @@ def evaluate(
     """Judge a run: accuracy with its interval, top-k, loss, each class, confusions.
 
     Predictions are made once and saved as predictions.parquet; metrics.json and the pictures are
-    derived from them. Running the model on the test images is logged in run.json.
+    derived from them. Running the model on the test images is logged in run.json, and it
+    is said how often these images have been judged on this machine.
     """
     import convscope
     from convscope.cli._summary import print_classes, print_summary

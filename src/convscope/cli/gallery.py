@@ -44,9 +44,9 @@ def gallery(
 ) -> None:
     """Look at the images behind a number: the hardest, the mislabelled, one class for another.
 
-    From the saved predictions; no model runs. Labels are suspected by confident learning: the run
-    did not learn these images, and gives another class a probability that it gives to images of
-    that class.
+    From the saved predictions; no model runs. That test images are looked at is logged. Labels are
+    suspected by confident learning: the run did not learn these images, and gives another class a
+    probability that it gives to images of that class.
 
     For example:
 

@@ -1,7 +1,7 @@
 """`convscope runs`, `convscope runs rm` and `convscope runs clean`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -9,13 +9,22 @@ from typer.core import TyperGroup
 from convscope.errors import RunError
 from convscope.run import ROOT, Run
 
+if TYPE_CHECKING:
+    from convscope.ledger import Ledger
+
 
 def runs(
     root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of runs.")] = ROOT,
 ) -> None:
-    """List the runs with their state and accuracy, the oldest first."""
-    from convscope.cli._tables import NUMBER, TEXT, print_table
+    """List the runs with their state and accuracy, the oldest first.
 
+    "test openings" says how often a run was judged on its test images; "on this machine" how often
+    these images were, by all runs: the best of many is better by luck in part.
+    """
+    from convscope.cli._tables import NUMBER, TEXT, print_table
+    from convscope.ledger import Ledger
+
+    ledger = Ledger()
     print_table(
         [
             ("run", TEXT),
@@ -24,27 +33,31 @@ def runs(
             ("val accuracy", NUMBER),
             ("test accuracy", NUMBER),
             ("test openings", NUMBER),
+            ("on this machine", NUMBER),
         ],
-        (_row(run) for run in Run.find_all(root)),
+        (_row(run, ledger) for run in Run.find_all(root)),
     )
 
 
-def _row(run: Run) -> list[Any]:
+def _row(run: Run, ledger: "Ledger") -> list[Any]:
     try:
-        return _tell(run)
+        return _tell(run, ledger)
     except RunError:
         # One damaged run must not hide the others.
-        return [run.name, "damaged", *[None] * 4]
+        return [run.name, "damaged", *[None] * 5]
 
 
-def _tell(run: Run) -> list[Any]:
+def _tell(run: Run, ledger: "Ledger") -> list[Any]:
     state = run.state
     metrics = run.metrics if run.metrics_file.exists() else {}
     accuracies = [
         f"{metrics[name]['accuracy']:.4f}" if name in metrics else None for name in ("val", "test")
     ]
     started = str(state.get("created", ""))[:16].replace("T", " ")
-    return [run.name, run.status, started, *accuracies, len(state.get("test_openings", []))]
+    openings = run.test_openings
+    tally = ledger.tally_of(openings)
+    here = None if tally is None else tally.times
+    return [run.name, run.status, started, *accuracies, len(openings), here]
 
 
 class _Runs(TyperGroup):

@@ -80,7 +80,8 @@ def train(
         bool,
         typer.Option(
             "--test/--no-test",
-            help="Judge on the test images at the end. --no-test leaves them sealed until "
+            help="Judge on the test images at the end, and say how often that was done on this "
+            "machine. --no-test leaves them sealed until "
             "'convscope evaluate', when all choices are made.",
         ),
     ] = True,

@@ -60,7 +60,7 @@ def load_folder(request: DataRequest) -> Dataset:
     size, channels, choice = _choose(files, request.image_size)
     pack = pack_images(root, files, size=size, channels=channels, progress=request.progress)
     _check_faults(layout, pack.faults)
-    splits = _splits(layout, pack)
+    splits = _splits(layout, files, pack)
     test = splits.get("test")
     return Dataset(
         name=root.resolve().name or "images",
@@ -117,23 +117,26 @@ def _check_faults(layout: Layout, faults: dict[str, str]) -> None:
                 )
 
 
-def _splits(layout: Layout, pack: Pack) -> dict[str, Split]:
+def _splits(layout: Layout, files: Sequence[FileFacts], pack: Pack) -> dict[str, Split]:
     """Return the parts: neighbouring stretches of the pack, which stay mapped from disk."""
     label_of = {name: label for label, name in enumerate(layout.class_names)}
     names = layout.names
     labels, part_of = [], []
     for part, classes in layout.parts.items():
-        for name, files in sorted(classes.items()):
-            labels += [label_of[name]] * len(files)
-            part_of += [part] * len(files)
+        for name, of_class in sorted(classes.items()):
+            labels += [label_of[name]] * len(of_class)
+            part_of += [part] * len(of_class)
     splits = {}
     ids = np.array(names)[pack.kept]
+    digests = np.array([file.digest[:16] for file in files])[pack.kept]
     kept_labels = np.array(labels, dtype=np.int64)[pack.kept]
     kept_parts = np.array(part_of)[pack.kept]
     for part in layout.parts:
         rows = np.flatnonzero(kept_parts == part)
         stretch = slice(int(rows[0]), int(rows[-1]) + 1)
-        splits[part] = Split(pack.images[stretch], kept_labels[stretch], ids[stretch])
+        splits[part] = Split(
+            pack.images[stretch], kept_labels[stretch], ids[stretch], digests[stretch]
+        )
     return splits
 
 

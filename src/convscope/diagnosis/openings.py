@@ -2,6 +2,7 @@
 
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
+from convscope.ledger import Ledger
 from convscope.wording import command_line
 
 
@@ -11,14 +12,16 @@ def openings(case: Case) -> Finding | None:
 
     After a first look every choice is made knowing the result, and the next result is too good.
     """
-    found = case.trained.state.get("test_openings", [])
+    found = case.trained.test_openings
     if len(found) < 2:
         return None
     told = ", ".join(f"{o['at'][:16].replace('T', ' ')} by {o['by']}" for o in found[:4])
     more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+    tally = Ledger().tally_of(found)
+    looks = "" if tally is None else f" On this machine, for this and other runs, {tally.so_far}."
     return Finding(
         symptom="The test images were opened more than once.",
-        evidence=f"{len(found)} times: {told}{more}.",
+        evidence=f"{len(found)} times: {told}{more}.{looks}",
         remedies=(
             Remedy(
                 "report the first result; while choosing, leave them sealed",

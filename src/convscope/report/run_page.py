@@ -61,6 +61,8 @@ class RunFacts:
         train_seconds: Of its epochs, features and the search for a head.
         peak_memory_mb: Of its process; None if not known.
         diagnosis: What `doctor` found.
+        looks: How often its test images have been judged on this machine, in a sentence; empty if
+            they are sealed, or that is not known.
         hardest: The hardest images of the judged part, as a picture; None if the data is not here.
     """
 
@@ -81,6 +83,7 @@ class RunFacts:
     train_seconds: float
     peak_memory_mb: float | None
     diagnosis: Diagnosis
+    looks: str
     hardest: Picture | None
 
     @property
@@ -108,7 +111,7 @@ def run_page(facts: RunFacts) -> Page:
         caution=(
             f"The interval, {_interval(judged)}, is about this very network on other images of the "
             "same kind; another seed gives another network, so one run does not show that one way "
-            "of training is better than another."
+            "of training is better than another." + (f" {facts.looks}" if facts.looks else "")
         ),
         sections=sections,
     )
@@ -165,7 +168,13 @@ def run_card(facts: RunFacts) -> Page:
                 ],
             ),
             Section(
-                "How well it does", [_classes(facts), Text(_calibrated(facts)), *_abstaining(facts)]
+                "How well it does",
+                [
+                    *([Text(facts.looks)] if facts.looks else []),
+                    _classes(facts),
+                    Text(_calibrated(facts)),
+                    *_abstaining(facts),
+                ],
             ),
             Section("Limits", [Points(limits)]),
             Section("What it is", _facts(facts)),

@@ -8,6 +8,7 @@ from typing import Any
 
 from convscope.errors import RunError
 from convscope.locks import exclusive
+from convscope.run import Run
 
 
 def require_free(path: Path, state_file: Path, kind: str) -> None:
@@ -47,6 +48,19 @@ def study_folder(path: Path, state_file: Path, kind: str) -> Iterator[None]:
     busy = f"{path} is being worked on by another process; wait for it or stop it"
     with exclusive(path / ".lock", wait=False, busy=busy):
         yield
+
+
+def look_of(path: Path, first: Run) -> str:
+    """Return what makes the judging of a study's runs one look at the test images.
+
+    The same when a study goes on that was stopped in the middle of it, another when it is made
+    again under its name.
+
+    Args:
+        path: Its folder.
+        first: Its first run.
+    """
+    return f"{path.resolve()} {first.state.get('created', '')}"
 
 
 def as_read_back(asked: Any) -> Any:

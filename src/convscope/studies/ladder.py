@@ -17,7 +17,14 @@ from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.run import ROOT, Run
-from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.studies.folder import (
+    as_read_back,
+    damaged,
+    look_of,
+    read_state,
+    require_same,
+    study_folder,
+)
 from convscope.studies.ladder_plan import Step, plan_ladder
 from convscope.studies.rungs import Ladder, Rung, write_table
 
@@ -145,11 +152,14 @@ def ladder(
         trained = [rung for rung in climb.rungs if rung.val_accuracy is not None]
         if not trained:
             raise TrainingError(f"no rung could be trained: {climb.rungs[0].failure}")
+        look = look_of(path, Run.open(path / trained[0].run))
         for rung in trained:
             run = Run.open(path / rung.run)
             metrics = run.metrics
             if "test" not in metrics:
-                metrics = evaluate(run, by="ladder", data_dir=data_dir, progress=progress)
+                metrics = evaluate(
+                    run, by="ladder", look=look, data_dir=data_dir, progress=progress
+                )
             judged = dataclasses.replace(rung, test_accuracy=metrics["test"]["accuracy"])
             climb = _with_rung(climb, judged)
         _write(climb, asked)

@@ -1,0 +1,60 @@
+"""Opening the test images: the one way in, which writes down each look."""
+
+from typing import Any
+
+from convscope.errors import StorageError
+from convscope.ledger import Ledger
+from convscope.progress import Progress
+from convscope.run import Run
+from convscope.types import Dataset, Split
+
+
+def open_test(
+    dataset: Dataset,
+    run: Run,
+    *,
+    by: str,
+    weights: str,
+    progress: Progress,
+    look: str | None = None,
+    shown: bool = False,
+) -> Split:
+    """Return the test images after the look at them is logged, in the run and on the machine.
+
+    How many looks there have been is said, once for several calls of one look. Where the machine's
+    ledger cannot be written, that is said instead.
+
+    Args:
+        dataset: Divided.
+        run: The run that is judged on them, or whose answers are shown.
+        by: The command that looks.
+        weights: Whose answers are judged: "best" or "last".
+        progress: Told how often these images have been judged.
+        look: What makes several calls one look, such as the folds of one training or the runs of
+            one comparison; None is a look of its own.
+        shown: A person is shown some of the images; no model is judged on them.
+    """
+    test = dataset.test
+    assert test is not None
+
+    def log(n_images: int) -> None:
+        more: dict[str, Any] = {"shown": True} if shown else {}
+        try:
+            ledger = Ledger()
+            name, first = ledger.add(
+                test.source_hashes, by=by, run=run.path, look=look, shown=shown
+            )
+            tally = ledger.tally(name)
+            assert tally is not None
+            more |= {"images": name, "times": tally.times}
+            if shown:
+                progress.say(
+                    f"That test images are looked at is logged; {tally.so_far} on this machine."
+                )
+            elif first:
+                progress.say(tally.sentence)
+        except StorageError as error:
+            progress.say(f"This look at the test images cannot be counted on this machine: {error}")
+        run.record_test_opening(by=by, weights=weights, n_images=n_images, **more)
+
+    return test.open(log)

@@ -1,0 +1,127 @@
+"""Test images are opened seldom and never unseen: each look is written down and said."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convscope
+from convscope.api.report import report
+from convscope.ledger import Ledger
+from convscope.progress import Progress
+from convscope.run import Run
+from convscope.storage import cache_dir
+
+QUICK = {"epochs": 1, "precision": "float32"}
+
+
+class Listener(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+    @property
+    def judged(self):
+        return [line for line in self.lines if "judged for the" in line]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Forty images of two classes and two sizes, so that --image-size changes the pixels."""
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(20):
+            side = 20 + index % 2
+            pixels = rng.integers(0, 255, (side, side, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def train(out, listener=None, **options) -> Run:
+    return convscope.train(out=out, progress=listener or Progress(), **{**QUICK, **options})
+
+
+def test_each_training_says_how_often_its_test_images_have_been_judged(tmp_path):
+    listener = Listener()
+    for number in (1, 2, 3):
+        train(tmp_path / f"{number}", listener, data="digits", seed=number)
+    assert listener.judged == [
+        "These 360 test images are judged for the first time on this machine.",
+        "These 360 test images are judged for the 2nd time on this machine.",
+        "These 360 test images are judged for the 3rd time on this machine.",
+    ]
+    opening = Run(tmp_path / "2").test_openings[0]
+    assert (opening["by"], opening["times"]) == ("train", 2)
+
+
+def test_neither_another_split_nor_another_size_is_a_clean_slate(tmp_path, photos):
+    listener = Listener()
+    train(tmp_path / "a", listener, data=photos, image_size=16)
+    train(tmp_path / "b", listener, data=photos, image_size=12)
+    assert listener.judged[1:] == [
+        "These 8 test images are judged for the 2nd time on this machine."
+    ]
+    for seed in range(1, 4):
+        settings = {"split.seed": seed}
+        train(tmp_path / f"c{seed}", listener, data=photos, image_size=16, settings=settings)
+    assert "for the 3rd time" in " ".join(listener.judged[2:])
+
+
+def test_sealed_training_opens_nothing(tmp_path):
+    run = train(tmp_path / "run", data="digits", test=False)
+    assert run.state.get("test_openings") is None
+    assert Ledger().looks == []
+
+
+def test_looking_at_test_images_is_logged_too(tmp_path):
+    listener = Listener()
+    run = train(tmp_path / "run", data="digits")
+    convscope.gallery(run, n=2, progress=listener)
+    assert len(run.state["test_openings"]) == 1, "validation images are no secret"
+    convscope.gallery(run, split="test", n=2, progress=listener)
+    assert "they have been judged once on this machine" in listener.lines[-1]
+    report(run, progress=Progress())
+    convscope.robustness(
+        run, split="test", corruptions=["contrast"], severities=[1], n_images=20, progress=listener
+    )
+    assert listener.judged == ["These 360 test images are judged for the 2nd time on this machine."]
+    logged = [(o["by"], o.get("shown", False)) for o in run.state["test_openings"]]
+    assert logged == [
+        ("train", False),
+        ("gallery", True),
+        ("report", True),
+        ("robustness", False),
+    ]
+    assert [(look["by"], look["kind"]) for look in Ledger().looks] == [
+        ("train", "judged"),
+        ("gallery", "shown"),
+        ("report", "shown"),
+        ("robustness", "judged"),
+    ]
+    assert [o["by"] for o in run.test_openings] == ["train", "robustness"]
+
+
+def test_page_and_card_say_how_often(tmp_path):
+    first, second = (train(tmp_path / f"{n}", data="digits", seed=n) for n in (1, 2))
+    report(first, progress=Progress())
+    for file in (first.report_page, first.card_file):
+        assert "its test images were judged 2 times on the machine" in file.read_text()
+    (cache_dir() / "ledger" / "looks.jsonl").unlink()
+    (cache_dir() / "ledger" / "images").rename(cache_dir() / "elsewhere")
+    report(second, progress=Progress())
+    assert "It was the 2nd time that its test images were judged" in second.card_file.read_text()
+
+
+def test_a_ledger_that_cannot_be_written_stops_no_judging(tmp_path):
+    cache_dir().mkdir(exist_ok=True)
+    (cache_dir() / "ledger").write_text("in the way")
+    listener = Listener()
+    run = train(tmp_path / "run", listener, data="digits")
+    assert len(run.test_openings) == 1
+    assert "times" not in run.test_openings[0]
+    assert any("cannot be counted on this machine" in line for line in listener.lines)
+    assert json.loads(run.metrics_file.read_text())["test"]["n_images"] == 360
