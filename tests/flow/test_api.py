@@ -61,7 +61,7 @@ def test_the_public_names_are_those_of_the_command_line():
 def test_a_finished_run_holds_everything(digits_run):
     run = Run.open(digits_run)
     found = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
-    assert found - {"weights/snapshot.npz", ".lock"} == FILES
+    assert found - {"weights/snapshot.npz", ".lock", ".state.lock"} == FILES
     assert run.status == "finished"
     assert run.class_names == list("0123456789")
     assert run.state["input"] == {"height": 8, "width": 8, "channels": 1, "scaling": "unit"}

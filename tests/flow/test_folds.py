@@ -16,6 +16,7 @@ from convscope.datasets.splits import read_split
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.evaluation.folds import folded_accuracy
 from convscope.evaluation.predictions import read_predictions
+from convscope.ledger import Ledger
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.studies import folds as study
@@ -191,6 +192,7 @@ def test_after_a_stop_it_goes_on_with_what_is_trained_and_counts_as_one_look(
     assert isinstance(done, convscope.CrossValidation)
     assert done.accuracy.n_images == 42
     assert json.loads((out / "folds.json").read_text())["look"] == look
+    assert [entry["look"] for entry in Ledger().looks] == [look] * 3
     again = convscope.train(data=folder, out=out, **OPTIONS)
     assert here == ["0", "1", "2"]
     assert again.accuracy == done.accuracy

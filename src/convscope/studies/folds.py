@@ -152,7 +152,7 @@ def cross_validate(
                     raise TrainingError(f"fold {fold + 1} of {folds}: {failure.reason}")
                 step(1)
         for run in runs:
-            evaluate(run, data_dir=data_dir, by="folds", progress=progress)
+            evaluate(run, data_dir=data_dir, by="folds", look=state["look"], progress=progress)
         return _gathered(path, runs)
 
 
