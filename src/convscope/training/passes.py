@@ -33,17 +33,21 @@ Told = Callable[[int, float, Marks], None]
 
 def learn(model: keras.Model, batches: Batches, told: Told | None = None) -> Marks:
     """Let a compiled model, with accuracy as its one metric, learn once from each batch."""
-    return _pass(model.train_on_batch, batches, told)
+    return _pass(model, model.train_on_batch, batches, told)
 
 
 def judge(model: keras.Model, batches: Batches) -> Marks:
     """Judge a compiled model, with accuracy as its one metric, by all batches."""
-    return _pass(model.test_on_batch, batches, None)
+    return _pass(model, model.test_on_batch, batches, None)
 
 
-def _pass(step: Callable[..., dict[str, Any]], batches: Batches, told: Told | None) -> Marks:
+def _pass(
+    model: keras.Model, step: Callable[..., dict[str, Any]], batches: Batches, told: Told | None
+) -> Marks:
     n_images, sums = 0, np.zeros(2)
     for inputs, labels in _ahead(batches):
+        # Until 3.15 Keras' metrics run on from batch to batch, even from training into validation.
+        model.reset_metrics()
         logs = step(inputs, labels, return_dict=True)
         of_batch = float(logs["loss"]), float(logs["accuracy"])
         n_images += len(labels)

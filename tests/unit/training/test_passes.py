@@ -48,6 +48,32 @@ def test_each_batch_is_told_of_with_its_own_loss_and_the_marks_so_far():
     assert right == pytest.approx(np.round(right))
 
 
+class RunsOn:
+    """What Keras was until 3.15: a batch's figures are means over all batches since a reset."""
+
+    def __init__(self, losses, rights):
+        self.coming, self.kept = list(zip(losses, rights, strict=True)), []
+
+    def reset_metrics(self):
+        self.kept = []
+
+    def train_on_batch(self, inputs, labels, return_dict):
+        self.kept.append((len(labels), *self.coming.pop(0)))
+        sizes, losses, rights = zip(*self.kept, strict=True)
+        loss, accuracy = (np.average(each, weights=sizes) for each in (losses, rights))
+        return {"loss": loss, "accuracy": accuracy}
+
+    test_on_batch = train_on_batch
+
+
+@pytest.mark.parametrize("one_pass", [learn, judge])
+def test_figures_are_those_of_each_batch_even_where_metrics_run_on(one_pass):
+    model = RunsOn([4.0, 2.0, 1.0] * 2, [0.25, 0.5, 0.75] * 2)
+    batches = Batches(X, LABELS, 16)  # 16, 16 and 8 images
+    for _ in range(2):
+        assert one_pass(model, batches) == pytest.approx((2.6, 0.45))
+
+
 class Slow(Batches):
     """Tells who makes which batch; the second fails if asked to."""
 
