@@ -112,6 +112,23 @@ except SystemExit as end:
     assert loaded_by(code) == []
 
 
+def test_what_keras_keeps_private_is_used_in_one_file():
+    # Underscore attributes that a file uses and does not make itself.
+    foreign = set()
+    for file in SOURCE.rglob("*.py"):
+        made, used = set(), set()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                made.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                made.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                (made if isinstance(node.ctx, ast.Store) else used).add(node.attr)
+        foreign |= {(file.name, name) for name in used - made if re.match("_[^_]", name)}
+    assert {name for name, _ in foreign} == {"keras_private.py"}
+    assert len(foreign) == 4
+
+
 def test_help_is_what_the_module_prints():
     done = subprocess.run(
         [sys.executable, "-m", "convscope", "--help"], capture_output=True, text=True, check=True

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convscope.errors import ShapeError
+from convscope.models.keras_private import run_through_graph
 
 if TYPE_CHECKING:
     import keras
@@ -127,10 +128,7 @@ def run_graph(
     Returns:
         What the visit of the output operation returned.
     """
-    # Keras has no public way to run its graph on other things than tensors.
-    return graph._run_through_graph(
-        inputs, operation_fn=lambda operation: lambda *a, **k: visit(operation, a, k)
-    )
+    return run_through_graph(graph, inputs, visit)
 
 
 def new_params(operation: Any, counted: set[int]) -> int:

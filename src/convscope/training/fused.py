@@ -46,7 +46,7 @@ def with_fused_layers(model: keras.Model) -> keras.Model:
             back as it is.
     """
     norms = [each for each in model.layers if type(each) is keras.layers.BatchNormalization]
-    functional = hasattr(model, "_operations")
+    functional = hasattr(model, "operations")  # a Sequential or subclassed one has none
     if keras.config.backend() != "tensorflow" or not norms or not functional:
         return model
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from convscope.models.keras_private import variable_index
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 3
 """Of the Newton-Schulz iteration; language models take five, here three give the same accuracy."""
@@ -29,7 +31,7 @@ class Muon(keras.optimizers.SGD):
         ops = keras.ops
         rate = ops.cast(learning_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
-        velocity = self.momentums[self._get_variable_index(variable)]
+        velocity = self.momentums[variable_index(self, variable)]
         moved = velocity * self.momentum + gradient
         self.assign(velocity, moved)
         ahead = gradient + moved * self.momentum if self.nesterov else moved

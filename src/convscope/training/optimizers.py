@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from convscope.models.keras_private import DecayStep, moving_averages, variable_index
 from convscope.recipe import OptimizerSettings
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def averaged_weights(model: "keras.Model") -> list[Any] | None:
     averages = dict(
         zip(
             (variable.path for variable in model.trainable_variables),
-            optimizer._model_variables_moving_average,
+            moving_averages(optimizer),
             strict=True,
         )
     )
@@ -73,7 +74,7 @@ def averaged_weights(model: "keras.Model") -> list[Any] | None:
 
 
 def _sharing(kind: Any, shares: Mapping[str, float], by_rank: Mapping[int, float]) -> Any:
-    class Sharing(kind):
+    class Sharing(DecayStep, kind):
         """Learns some variables more slowly or faster than others."""
 
         weight_decay: Any
@@ -88,15 +89,15 @@ def _sharing(kind: Any, shares: Mapping[str, float], by_rank: Mapping[int, float
 
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
             # By number: on TensorFlow these are not Keras' variables and have no path.
-            share = self.shares[self._get_variable_index(variable)]
+            share = self.shares[variable_index(self, variable)]
             super().update_step(gradient, variable, learning_rate * share)
 
-        def _apply_weight_decay(self, variables: Any) -> None:
+        def decay_weights(self, variables: Any) -> None:
             # Decay is a step too: with the whole rate it would outweigh what is learnt slowly.
             whole = self.weight_decay
             for variable in variables if whole else ():
-                self.weight_decay = whole * self.shares[self._get_variable_index(variable)]
-                super()._apply_weight_decay([variable])
+                self.weight_decay = whole * self.shares[variable_index(self, variable)]
+                super().decay_weights([variable])
             self.weight_decay = whole
 
     return Sharing

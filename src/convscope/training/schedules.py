@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from convscope.models.keras_private import schedule_of
 from convscope.recipe import ScheduleSettings
 
 
@@ -96,7 +97,7 @@ def set_total_steps(optimizer: keras.optimizers.Optimizer, total_steps: int) -> 
     The number is then one of the optimiser's variables: a model that was compiled with it is not
     compiled anew, on any backend, and it is saved with them.
     """
-    schedule = optimizer._learning_rate
+    schedule = schedule_of(optimizer)
     if not isinstance(schedule, _Warmup):
         return
     if isinstance(schedule.total_steps, int):

@@ -1,0 +1,61 @@
+"""All that is used of Keras although it is not public, in one place.
+
+Keras may rename any of it in a minor version, so `pyproject.toml` allows those only that the tests
+of this file passed with.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+
+def run_through_graph(
+    graph: "keras.Model", inputs: list[Any], visit: Callable[[Any, Any, Any], Any]
+) -> Any:
+    """Run the graph of a functional model on anything; see `structure.run_graph`.
+
+    Keras' public ways take tensors only.
+    """
+    return graph._run_through_graph(
+        inputs, operation_fn=lambda operation: lambda *a, **k: visit(operation, a, k)
+    )
+
+
+def schedule_of(optimizer: "keras.optimizers.Optimizer") -> Any:
+    """Return the schedule that an optimiser was made with; a variable if it was a number.
+
+    The public `learning_rate` is the number of the step that it stands at.
+    """
+    return optimizer._learning_rate
+
+
+def moving_averages(optimizer: "keras.optimizers.Optimizer") -> list[Any]:
+    """Return the moving averages that a built optimiser with `use_ema` keeps.
+
+    In the order of the variables that it was built for. The public `finalize_variable_values` puts
+    them in the place of the variables, for good.
+    """
+    return list(optimizer._model_variables_moving_average)
+
+
+def variable_index(optimizer: "keras.optimizers.Optimizer", variable: Any) -> int:
+    """Return the place of a variable among those that an optimiser was built for.
+
+    Args:
+        optimizer: Built.
+        variable: Keras', or TensorFlow's own, which `update_step` is given there.
+    """
+    return int(optimizer._get_variable_index(variable))
+
+
+class DecayStep:
+    """A base, before Keras' own, of optimisers that decay weights in another way."""
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        self.decay_weights(variables)
+
+    def decay_weights(self, variables: Any) -> None:
+        """Take the step of weight decay: by `weight_decay` times the learning rate."""
+        super()._apply_weight_decay(variables)  # type: ignore[misc]
