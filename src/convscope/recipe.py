@@ -53,7 +53,11 @@ class OptimizerSettings(Settings):
         description="each stage of a backbone learns so much slower than the next",
     )
     ema: float | None = Field(
-        None, gt=0, lt=1, description="judge a moving average of the weights, of this momentum"
+        None,
+        gt=0,
+        lt=1,
+        description="judge a moving average of the weights, of this momentum; "
+        "statistics of BatchNorm, averages themselves, are the newest",
     )
 
 

@@ -23,6 +23,7 @@ from convscope.training.augment import hard_targets, soft_targets
 from convscope.training.batches import Batches, Examples, n_batches, order_of, validation_batches
 from convscope.training.budget import Pace
 from convscope.training.filtering import Hardest, choose_hardest, epoch_lengths
+from convscope.training.muon import separate_kernels
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.passes import Marks, judge, learn
 from convscope.training.results import ONLY_PHASE, write_results
@@ -98,7 +99,9 @@ def compile_at(
 ) -> None:
     """Give a model loss and optimiser at a learning rate: a number, or a schedule of Keras'."""
     loss = "categorical_crossentropy" if _softens(config) else config.loss
-    model.compile(build_optimizer(config.optimizer, rate, shares), loss, metrics=["accuracy"])
+    separate = separate_kernels(model) if config.optimizer.name == "muon" else ()
+    optimizer = build_optimizer(config.optimizer, rate, shares, separate)
+    model.compile(optimizer, loss, metrics=["accuracy"])
     # TensorFlow traces a step a second time if the first made variables: 0.3 s.
     model.optimizer.build(model.trainable_variables)
     n_classes = _n_classes(model)

@@ -43,9 +43,9 @@ def with_fused_layers(model: keras.Model) -> keras.Model:
 
     Args:
         model: A functional model; another one, and any on another backend than TensorFlow, comes
-            back as it is.
+            back as it is, and so does one without a BatchNormalization over the last of four axes.
     """
-    norms = [each for each in model.layers if type(each) is keras.layers.BatchNormalization]
+    norms = [each for each in model.layers if _fusable(each)]
     functional = hasattr(model, "operations")  # a Sequential or subclassed one has none
     if keras.config.backend() != "tensorflow" or not norms or not functional:
         return model
@@ -57,3 +57,13 @@ def with_fused_layers(model: keras.Model) -> keras.Model:
     fast = keras.models.clone_model(model, clone_function=clone)
     fast.set_weights(model.get_weights())
     return fast
+
+
+def _fusable(layer: Any) -> bool:
+    # The operation takes maps, with their channels last. Older Keras has no renorm.
+    return (
+        type(layer) is keras.layers.BatchNormalization
+        and layer.input_spec.ndim == 4
+        and layer.axis in (-1, 3)
+        and not getattr(layer, "renorm", False)
+    )

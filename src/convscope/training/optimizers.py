@@ -1,6 +1,6 @@
 """Optimisers, built from their settings."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from convscope.models.keras_private import DecayStep, moving_averages, variable_index
@@ -14,6 +14,7 @@ def build_optimizer(
     settings: OptimizerSettings,
     learning_rate: Any = None,
     shares: Mapping[str, float] | None = None,
+    separate: Collection[str] = (),
 ) -> "keras.optimizers.Optimizer":
     """Return the Keras optimiser that `settings` describe.
 
@@ -22,6 +23,7 @@ def build_optimizer(
         learning_rate: A number or a schedule; None is that of the settings.
         shares: By the path of a variable, the share of the learning rate that it learns with; 1
             where it is not in it.
+        separate: As for `Muon`.
     """
     import keras
 
@@ -41,7 +43,7 @@ def build_optimizer(
             },
         ),
     }
-    kinds["muon"] = (Muon, kinds["sgd"][1])
+    kinds["muon"] = (Muon, kinds["sgd"][1] | {"separate": separate})
     kind, arguments = kinds[settings.name]
     if settings.ema is not None:
         arguments |= {"use_ema": True, "ema_momentum": settings.ema}
@@ -54,7 +56,8 @@ def build_optimizer(
 def averaged_weights(model: "keras.Model") -> list[Any] | None:
     """Return the moving averages of a model's weights, in the order of `model.get_weights()`.
 
-    Weights that are not trained come as they are. None if the optimiser keeps no averages.
+    Weights that are not trained come as they are. So do the statistics of BatchNorm: they are
+    moving averages already, but of what the newest weights gave, not the averaged ones. None if the optimiser keeps no averages.
     """
     import keras
 

@@ -505,3 +505,26 @@ def test_optimizers_are_those_of_the_settings(chosen, kind, expected):
 def test_adamw_without_decay_is_what_it_says(data):
     optimizer = build_optimizer(OptimizerSettings(name="adamw", weight_decay=0.0))
     assert not optimizer.get_config()["weight_decay"]
+
+
+def test_muon_leaves_depthwise_kernels_to_plain_momentum():
+    learnt = {}
+    for name in ("muon", "sgd"):
+        keras.utils.set_random_seed(83)
+        layers = keras.layers
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                layers.Conv2D(4, 3),
+                layers.DepthwiseConv2D(3, depth_multiplier=2),
+                layers.GlobalAveragePooling2D(),
+                layers.Dense(10, activation="softmax"),
+            ]
+        )
+        config = settings(**{"optimizer.name": name, "optimizer.learning_rate": 0.5})
+        compile_model(model, config, 64)
+        rng = np.random.default_rng(0)
+        model.train_on_batch(rng.random((64, 8, 8, 3), dtype="float32"), rng.integers(0, 10, 64))
+        learnt[name] = model.get_weights()
+    same = [np.allclose(*pair, atol=1e-6) for pair in zip(*learnt.values(), strict=True)]
+    assert same == [False, True, True, True, True, True]

@@ -77,3 +77,51 @@ def test_the_network_for_training_has_the_same_weights_and_answers(tmp_path):
 def test_a_network_without_normalisation_stays_as_it_is(name):
     model = MODELS.get(name)(SPEC, 4)
     assert with_fused_layers(model) is model
+
+
+def mixed() -> keras.Model:
+    """A network with normalisations over maps, over their rows, over vectors, and with renorm."""
+    keras.utils.set_random_seed(83)
+    layers = keras.layers
+    pixels = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, padding="same")(pixels)
+    x = layers.BatchNormalization(name="maps")(x)
+    x = layers.BatchNormalization(axis=3, name="maps_too")(x)
+    x = layers.BatchNormalization(axis=1, name="rows")(x)
+    x = layers.Dense(6)(layers.Flatten()(x))
+    x = layers.BatchNormalization(name="vectors")(x)
+    return keras.Model(pixels, layers.Dense(3, activation="softmax")(x))
+
+
+def test_only_normalisations_over_the_channels_of_maps_are_replaced_and_all_learn_as_before():
+    fast, plain = with_fused_layers(mixed()), mixed()
+    fused = [each.name for each in fast.layers if isinstance(each, FusedBatchNormalization)]
+    assert fused == ["maps", "maps_too"]
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 8, 8, 3)).astype("float32"), rng.integers(0, 3, 16)
+    before = plain.get_weights()
+    for model in (fast, plain):
+        model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+        for _ in range(3):
+            model.train_on_batch(x, y)
+    for mine, theirs, old in zip(fast.get_weights(), plain.get_weights(), before, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+        assert not np.array_equal(theirs, old)
+
+
+def test_a_network_whose_normalisations_are_all_of_other_kinds_stays_as_it_is():
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(3), layers.BatchNormalization(), layers.Dense(2)]
+    )
+    functional = keras.Model(model.inputs, model.outputs)
+    assert with_fused_layers(functional) is functional
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.layers.BatchNormalization(), "renorm"), reason="this Keras has no renorm"
+)
+def test_a_normalisation_with_renorm_is_not_replaced():
+    pixels = keras.Input((8, 8, 3))
+    model = keras.Model(pixels, keras.layers.BatchNormalization(renorm=True)(pixels))
+    assert with_fused_layers(model) is model

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from convscope.recipe import OptimizerSettings
-from convscope.training.muon import Muon, orthogonalised
+from convscope.training.muon import Muon, orthogonalised, separate_kernels
 from convscope.training.optimizers import build_optimizer
 
 SETTINGS = OptimizerSettings(
@@ -71,3 +71,78 @@ def test_kernels_turn_and_all_else_takes_steps_of_sgd():
         wanted = (kernel, bias, dense, dense_bias)
         for mine, theirs in zip(wanted, model.trainable_variables, strict=True):
             np.testing.assert_allclose(numbers(theirs), mine, atol=2e-5)
+
+
+def moved(optimizer: keras.optimizers.Optimizer, model: keras.Model, gradients) -> list[np.ndarray]:
+    """Return the weights after a step."""
+    optimizer.build(model.trainable_variables)
+    tensors = [keras.ops.convert_to_tensor(np.asarray(g, "float32")) for g in gradients]
+    optimizer.apply(tensors, model.trainable_variables)
+    return [numbers(v) for v in model.trainable_variables]
+
+
+def mixed() -> keras.Model:
+    """A network with every kind of kernel of four axes."""
+    keras.utils.set_random_seed(83)
+    layers = keras.layers
+    pixels = keras.Input((6, 6, 4))
+    inner = keras.Sequential([keras.Input((6, 6, 8)), layers.DepthwiseConv2D(3, name="inner")])
+    x = layers.Conv2D(4, 3, padding="same", name="whole")(pixels)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", name="deep")(x)
+    x = layers.Conv2D(8, 3, groups=4, padding="same", name="grouped")(x)
+    x = layers.SeparableConv2D(8, 3, depth_multiplier=2, padding="same", name="parted")(x)
+    return keras.Model(pixels, layers.Conv2D(1, 1, name="single")(inner(x)))
+
+
+def test_kernels_that_take_channels_by_themselves_are_found():
+    names = [path.split("/", 1) for path in separate_kernels(mixed())]
+    assert [(layer, weight.rpartition("/")[2]) for layer, weight in names] == [
+        ("deep", "kernel"),
+        ("grouped", "kernel"),
+        ("parted", "depthwise_kernel"),
+        (names[3][0], "kernel"),
+    ]
+    assert "inner" in "/".join(names[3])
+
+
+def test_kernels_that_take_channels_by_themselves_learn_by_plain_momentum():
+    model, plain = mixed(), mixed()
+    rng = np.random.default_rng(1)
+    gradients = [rng.normal(size=v.shape) for v in model.trainable_variables]
+    before = [numbers(v) for v in model.trainable_variables]
+    turned = moved(build_optimizer(SETTINGS, separate=separate_kernels(model)), model, gradients)
+    sgd = moved(build_optimizer(SETTINGS.model_copy(update={"name": "sgd"})), plain, gradients)
+    turning = []
+    for variable, mine, theirs, old in zip(
+        model.trainable_variables, turned, sgd, before, strict=True
+    ):
+        if not np.allclose(mine, theirs, atol=1e-6):
+            turning.append(variable.path)
+            assert not np.allclose(mine, old)
+    assert turning == ["whole/kernel", "parted/pointwise_kernel"]
+
+
+def test_a_kernel_of_zeros_begins_to_learn_and_stays_finite():
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((6, 6, 2)), layers.Conv2D(5, 3, kernel_initializer="zeros", use_bias=False)]
+    )
+    gradient = np.random.default_rng(1).normal(size=(3, 3, 2, 5))
+    (kernel,) = moved(build_optimizer(SETTINGS), model, [gradient])
+    np.testing.assert_allclose(
+        kernel.reshape(18, 5), -0.1 * quintic(gradient.reshape(18, 5)), atol=2e-5
+    )
+
+
+def test_a_kernel_that_nothing_moves_is_left_alone():
+    model = keras.Sequential([keras.Input((6, 6, 2)), keras.layers.Conv2D(5, 3)])
+    before = [100 * numbers(v) for v in model.trainable_variables]
+    model.set_weights(before)
+    optimizer = build_optimizer(SETTINGS)
+    still = [np.zeros(v.shape) for v in model.trainable_variables]
+    for new, old in zip(moved(optimizer, model, still), before, strict=True):
+        np.testing.assert_allclose(new, old, rtol=1e-6)
+    # With a momentum left from before it moves, without a gradient too.
+    ones = [np.ones(v.shape) for v in model.trainable_variables]
+    first = moved(optimizer, model, ones)[0]
+    assert not np.allclose(moved(optimizer, model, still)[0], first)
