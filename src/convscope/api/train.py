@@ -23,6 +23,7 @@ from convscope.recipe import (
     RunConfig,
     dump_config,
     read_config,
+    require_effect,
     resolve,
     resolve_resumed,
 )
@@ -200,6 +201,7 @@ def resolve_new(
     of_data = settings_of(data)
     defaults = RECIPES.get(recipe)()
     config = resolve(defaults, {"recipe": recipe, "model": model}, of_data, from_file, given)
+    require_effect(config, defaults, backbone=backbone)
     if defaults.augment.flip and not config.augment.flip and "augment.flip" in of_data:
         progress.say(f"{data}: a mirrored image means something else, so none is flipped")
     if config.weights is not None and not backbone:

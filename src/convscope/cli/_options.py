@@ -52,7 +52,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any other setting, such as optimizer.momentum=0.9; 'convscope recipes show NAME' "
+        help="Any other setting, such as augment.crop=0.1; 'convscope recipes show NAME' "
         "lists them.",
     ),
 ]
