@@ -5,7 +5,8 @@ out (`RunConfig`) is saved as `config.yaml` and alone reproduces the run.
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -509,13 +510,14 @@ def idle_settings(config: RunConfig, usual: Recipe, *, backbone: bool) -> dict[s
     values, neutral = flat(config.model_dump()), flat(RunConfig().model_dump())
     recipes = neutral | flat(usual.model_dump())
     changed = [key for key in values if values[key] not in (neutral[key], recipes[key])]
-    return {
-        key: condition.words
-        for condition in _CONDITIONS
-        for key in changed
-        if (key in condition.settings or key.partition(".")[0] in condition.settings)
-        and not condition.holds(config, backbone)
-    }
+    idle: dict[str, str] = {}
+    for condition in _CONDITIONS:
+        if condition.holds(config, backbone):
+            continue
+        for key in changed:
+            if key in condition.settings or key.partition(".")[0] in condition.settings:
+                idle[key] = f"{idle[key]} and {condition.words}" if key in idle else condition.words
+    return idle
 
 
 def require_effect(config: RunConfig, usual: Recipe, *, backbone: bool) -> None:
@@ -532,15 +534,34 @@ def require_effect(config: RunConfig, usual: Recipe, *, backbone: bool) -> None:
             "would forget what it knows; use adamw or sgd"
         )
     for key, words in idle_settings(config, usual, backbone=backbone).items():
-        raise ConfigError(no_effect(key, words, flat(config.model_dump())[key]))
+        raise _without_effect(key, flat(config.model_dump())[key], words)
 
 
-def no_effect(key: str, words: str, value: Any) -> str:
-    """Return the message about a setting of `idle_settings`."""
-    neutral = flat(RunConfig().model_dump())[key]
-    return (
-        f"{key} {value} has no effect here: it counts with {words} only; "
-        f"set that too, or leave {key} at {neutral}"
+def require_effect_somewhere(
+    settings: Mapping[str, Any], idle: Sequence[Mapping[str, str]]
+) -> None:
+    """Refuse a setting of several runs that has no effect in any of them.
+
+    Args:
+        settings: Of all of them, by dotted names.
+        idle: Of each, as `idle_settings` gives them.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    for key, value in settings.items():
+        if all(key in each for each in idle):
+            raise _without_effect(key, value, idle[-1][key])
+
+
+def _without_effect(key: str, value: Any, words: str) -> ConfigError:
+    told, neutral = (
+        each if isinstance(each, str) else json.dumps(each)
+        for each in (value, flat(RunConfig().model_dump())[key])
+    )
+    return ConfigError(
+        f"{key} {told} has no effect here: it counts with {words} only; set that too, or leave "
+        f"{key} at {neutral}"
     )
 
 

@@ -9,6 +9,7 @@ from killing import at_rename, train_until_killed
 import convscope
 from convscope.errors import ConfigError, DataError, RunError, UnknownNameError
 from convscope.progress import Progress
+from convscope.recipe import HeadSettings
 from convscope.run import Run
 from convscope.studies.arms import names_of, plan_ways
 from convscope.studies.comparison import Comparison
@@ -225,6 +226,25 @@ def test_values_of_settings_are_compared_in_each_combination():
         ways(["cnn-functional"], {"epochs": [1, 2]})
     with pytest.raises(UnknownNameError, match="label_smoothing"):
         ways(["cnn-functional"], {"label_smooth": [0, 0.1]})
+
+
+def test_a_setting_for_some_of_the_ways_is_left_away_where_it_has_no_effect():
+    def ways(settings: dict, vary: dict | None = None, second: str = "mobilenet_v2") -> list:
+        models = ["cnn-functional", second]
+        plan = plan_ways(models, None, 83, "digits", None, None, settings, vary or {}, Progress())
+        return list(plan.values())
+
+    plain, backbone = ways({"head.standardise": True, "head.pooling": "flatten", "batch_size": 9})
+    assert plain.head == HeadSettings()
+    assert backbone.head.pooling == "flatten"
+    assert (plain.batch_size, backbone.batch_size) == (9, 9)
+    adam, sgd, *_ = ways({"optimizer.momentum": 0.9}, {"optimizer.name": ["adam", "sgd"]})
+    assert (adam.optimizer.momentum, sgd.optimizer.momentum) == (0, 0.9)
+    with pytest.raises(ConfigError, match=r"^head\.pooling flatten has no effect here"):
+        ways({"head.pooling": "flatten"}, second="cnn-sequential")
+    # Its values would be ways of training that do not differ.
+    with pytest.raises(ConfigError, match=r"^optimizer\.momentum 0\.9 has no effect here"):
+        ways({}, {"optimizer.momentum": [0, 0.9]})
 
 
 def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits_run):

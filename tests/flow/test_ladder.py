@@ -20,7 +20,7 @@ from convscope.recipe import Recipe, resolve
 from convscope.recipes import RECIPES
 from convscope.registry import Entry
 from convscope.run import Run
-from convscope.studies.ladder_plan import plan_ladder
+from convscope.studies.ladder_plan import Step, plan_ladder
 from convscope.studies.rungs import Ladder
 from convscope.training import heads
 
@@ -197,6 +197,22 @@ def test_every_backbone_has_a_last_stage_to_fine_tune(name):
     whole = plan_ladder(backbone, settings={"backbone.cut": "start"}, **plan)
     assert whole[-1].rung.name == "whole backbone fine-tuned"
     assert whole[-1].config.backbone.cut == "start"
+
+
+def test_a_setting_is_left_away_in_rungs_where_it_has_no_effect_and_refused_if_that_is_all():
+    def steps(settings: dict) -> list[Step]:
+        backbone = BACKBONES.get("mobilenet_v2")
+        return plan_ladder(backbone, seed=83, sizes=(96,), of_data={}, settings=settings)
+
+    rungs = steps({"backbone.views": 3, "optimizer.layer_decay": 0.9, "batch_size": 64})
+    assert [step.config.backbone.views for step in rungs] == [1, 1, 1, 1, 1, 3]
+    assert [step.config.optimizer.layer_decay for step in rungs] == [1, 1, 1, 1, 1, 0.9]
+    assert {step.config.batch_size for step in rungs} == {64}
+    assert "backbone.views" not in rungs[0].settings
+    with pytest.raises(ConfigError, match=r"^optimizer\.momentum 0\.9 has no effect here"):
+        steps({"optimizer.momentum": 0.9})
+    with pytest.raises(ConfigError, match=r"^optimizer\.name muon"):
+        steps({"optimizer.name": "muon"})
 
 
 def test_gains_costs_and_files_agree(climbed):

@@ -12,7 +12,13 @@ from convscope.datasets import settings_of
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
 from convscope.progress import Progress
-from convscope.recipe import RunConfig, differences, resolve
+from convscope.recipe import (
+    RunConfig,
+    differences,
+    idle_settings,
+    require_effect_somewhere,
+    resolve,
+)
 from convscope.recipes import RECIPES, default_recipe
 
 FIRST_SEED = 83
@@ -68,21 +74,28 @@ def plan_ways(
         raise ConfigError(
             "one way of training is nothing to compare; name two models, recipes or values"
         )
-    given = {**data_settings(data), **settings, "seed": seed}
+    given = {**data_settings(data), "seed": seed}
     if epochs is not None:
         given["epochs"] = epochs
     configs: dict[str, RunConfig] = {}
+    idle: list[dict[str, str]] = []
     for (model, recipe), values in product(twos, varied):
         own = {"model": model, "recipe": recipe, **values}
         if is_backbone(model) and weights is not None:
             own["weights"] = str(weights_setting(weights))
+        # A setting may be meant for some of them; where it has no effect it is left away.
+        defaults, backbone = RECIPES.get(recipe)(), is_backbone(model)
+        asked = resolve(defaults, {**given, **settings, **own})
+        idle.append(idle_settings(asked, defaults, backbone=backbone))
+        shared = {key: value for key, value in settings.items() if key not in idle[-1]}
         # What is said of this machine is said once.
         quiet = Progress() if configs else progress
-        config = resolve_new({}, {**given, **own}, quiet)
+        config = resolve_new({}, {**given, **shared, **own}, quiet)
         name = _name(twos, model, recipe, values)
         if name in configs:
             raise ConfigError(f"--vary names {name} twice; name each value once")
         configs[name] = config
+    require_effect_somewhere(settings, idle)
     return configs
 
 

@@ -6,17 +6,17 @@ from typing import Any
 
 from convscope.models.backbones import Backbone
 from convscope.models.preprocessing import RANGES
-from convscope.recipe import RunConfig, resolve
+from convscope.recipe import (
+    RunConfig,
+    idle_settings,
+    require_effect,
+    require_effect_somewhere,
+    resolve,
+)
 from convscope.recipes import RECIPES
 from convscope.studies.rungs import Rung
 
 _TUTORIAL_SIZE = 32
-_OF_FINE_TUNING = (
-    "backbone.cut",
-    "backbone.head_epochs",
-    "backbone.head_learning_rate",
-    "optimizer.layer_decay",
-)
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,27 @@ def plan_ladder(
 
     Raises:
         UnknownNameError: If there is no such setting.
-        ConfigError: If a value is not allowed.
+        ConfigError: If a value is not allowed, or has no effect in any rung.
     """
     base = max(_TUTORIAL_SIZE, backbone.smallest_size)
     larger = sorted({size for size in sizes if size > base})
     last = larger[-1] if larger else base
     steps: list[Step] = []
+    idle: list[dict[str, str]] = []
 
     def add(name: str, cause: str, recipe: str, own: Mapping[str, Any]) -> None:
         chosen = {**own, **settings}
         if recipe != "finetune":
             # In the rungs before, everything is frozen.
-            chosen = {key: value for key, value in chosen.items() if key not in _OF_FINE_TUNING}
+            chosen.pop("backbone.cut", None)
         about = {"model": backbone.name, "recipe": recipe, "seed": seed}
-        config = resolve(RECIPES.get(recipe)(), of_data, about, chosen)
+        defaults = RECIPES.get(recipe)()
+        asked = resolve(defaults, of_data, about, chosen)
+        # A setting may be meant for some rungs; where it has no effect it is left away.
+        idle.append(idle_settings(asked, defaults, backbone=True))
+        chosen = {key: value for key, value in chosen.items() if key not in idle[-1]}
+        config = resolve(defaults, of_data, about, chosen)
+        require_effect(config, defaults, backbone=True)
         before = steps[-1].config if steps else None
         number = len(steps) + 1
         run = f"rungs/{number:02}-{name.replace(' ', '-')}"
@@ -98,6 +105,7 @@ def plan_ladder(
         "finetune",
         {"image_size": last},
     )
+    require_effect_somewhere(settings, idle)
     return steps
 
 

@@ -57,7 +57,8 @@ def averaged_weights(model: "keras.Model") -> list[Any] | None:
     """Return the moving averages of a model's weights, in the order of `model.get_weights()`.
 
     Weights that are not trained come as they are. So do the statistics of BatchNorm: they are
-    moving averages already, but of what the newest weights gave, not the averaged ones. None if the optimiser keeps no averages.
+    moving averages already, but of what the newest weights gave, not the averaged
+    ones. None if the optimiser keeps no averages.
     """
     import keras
 
