@@ -106,3 +106,77 @@ def test_it_resolves_and_reads_back(entry, tmp_path):
     assert f"recipe: {entry.name}" in dump_config(config)
     for field in Recipe.model_fields:
         assert getattr(config, field) == getattr(recipe, field)
+
+
+# What the figures of the docstrings were measured with; whoever changes it measures anew.
+PINNED = {
+    "tutorial": {
+        "optimizer": {"name": "adam", "learning_rate": 1e-3},
+        "batch_size": 128,
+        "epochs": 20,
+        "judge": "last",
+    },
+    "tutorial-transfer": {
+        "optimizer": {"name": "adam", "learning_rate": 1e-3},
+        "head": {"pooling": "flatten", "hidden": (128, 64)},
+        "backbone": {"scaling": "unit"},
+        "batch_size": 128,
+        "epochs": 20,
+        "image_size": 32,
+        "precision": "float32",
+        "judge": "last",
+    },
+    "probe": {
+        "optimizer": {"name": "adamw", "learning_rate": 1e-3, "weight_decay": 0.01},
+        "schedule": {"name": "cosine"},
+        "head": {"standardise": True, "search": True},
+        "batch_size": 256,
+        "epochs": 20,
+        "image_size": 160,
+        "precision": "float32",
+        "judge": "last",
+    },
+    "finetune": {
+        "optimizer": {
+            "name": "adamw",
+            "learning_rate": 1e-3,
+            "weight_decay": 0.05,
+            "layer_decay": 0.5,
+        },
+        "schedule": {"name": "cosine", "warmup_epochs": 1},
+        "augment": {"flip": True},
+        "head": {"standardise": True, "dropout": 0.3},
+        "backbone": {"cut": "before-last", "views": 2, "head_epochs": 4},
+        "label_smoothing": 0.1,
+        "batch_size": 128,
+        "epochs": 10,
+        "image_size": 160,
+        "precision": "float32",
+        "judge": "last",
+    },
+    "fast": {
+        "optimizer": {
+            "name": "muon",
+            "learning_rate": 0.12,
+            "momentum": 0.6,
+            "nesterov": True,
+            "bias_rate": 400,
+            "head_rate": 10,
+        },
+        "schedule": {"name": "linear"},
+        "start": {"whiten": True, "dirac": True},
+        "augment": {"flip": True, "crop": 2 / 32},
+        "label_smoothing": 0.2,
+        "batch_size": 500,
+        "least_steps": 5,
+        "full_batches": True,
+        "epochs": 8,
+        "tta": {"mirror": True, "shift": 1 / 32},
+        "judge": "last",
+    },
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_its_settings_are_those_that_its_figures_were_measured_with(name):
+    assert RECIPES.get(name)() == Recipe.model_validate(PINNED[name])

@@ -28,7 +28,7 @@ def choose_precision(progress: Progress) -> str:
 
     The answer is cached by processor, backend and its version. Keras must be configured.
     """
-    if backend.cpu_has_bfloat16() is False and not _has_accelerator():
+    if backend.cpu_has_bfloat16() is False and _accelerator() is None:
         return "float32"
     known = cache_dir() / "precision.json"
     key = machine()
@@ -105,7 +105,7 @@ def machine() -> str:
     assert isinstance(packages, dict)
     name = str(facts["backend"])
     version = packages.get(name) or packages.get(f"{name}-cpu")
-    place = "accelerator" if _has_accelerator() else facts["cpu"]
+    place = _accelerator() or facts["cpu"]
     return f"{place}, {facts['cpu_cores']} cores, {name} {version}"
 
 
@@ -115,19 +115,24 @@ def _backend_name() -> str:
     return str(keras.config.backend())
 
 
-def _has_accelerator() -> bool:
+def _accelerator() -> str | None:
+    """Return the accelerator's model, such as "NVIDIA L4"; None where the CPU computes."""
     name = _backend_name()
     if name == "jax":
         import jax
 
-        return bool(jax.default_backend() != "cpu")
+        return None if jax.default_backend() == "cpu" else str(jax.devices()[0].device_kind)
     if name == "torch":
         import torch
 
-        return bool(torch.cuda.is_available())
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else None
     import tensorflow as tf
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
+        return None
+    details = tf.config.experimental.get_device_details(devices[0])
+    return str(details.get("device_name", "GPU"))
 
 
 def _read(path: Path) -> dict[str, float]:

@@ -164,6 +164,18 @@ def test_whatever_else_decides_is_in_the_key(net, changes):
     assert source.batches > 0
 
 
+@pytest.mark.parametrize("what", ["machine", "version"])
+def test_what_another_machine_or_keras_computed_is_not_taken_for_ours(net, monkeypatch, what):
+    first, source = compute(net), Counting()
+    if what == "machine":
+        monkeypatch.setattr(module, "machine", lambda: "NVIDIA L4, 2 cores, jax 0.9")
+    else:
+        monkeypatch.setattr(keras, "__version__", "3.99.0")
+    second = compute(net, source)
+    assert second.key != first.key
+    assert source.batches > 0
+
+
 def test_float16_takes_half_the_space_and_nearly_the_same_values(net):
     wide, narrow = compute(net), compute(net, storage="float16")
     assert narrow.array.dtype == np.float16

@@ -528,3 +528,17 @@ def test_muon_leaves_depthwise_kernels_to_plain_momentum():
         learnt[name] = model.get_weights()
     same = [np.allclose(*pair, atol=1e-6) for pair in zip(*learnt.values(), strict=True)]
     assert same == [False, True, True, True, True, True]
+
+
+def test_a_share_of_the_rate_is_that_of_the_phase(data, run):
+    model, saved = build(), Saved()
+    still, *others = model.trainable_variables
+    before = [v.numpy() for v in model.trainable_variables]
+    train, val = Examples.of(data.train), Examples.of(data.val)
+    phase = Phase(model, train, val, settings(epochs=1), saved, shares={still.path: 0.0})
+    fit(phase, run, log_row=lambda row: None, progress=Progress())
+    moved = [
+        not np.array_equal(old, v.numpy())
+        for old, v in zip(before, model.trainable_variables, strict=True)
+    ]
+    assert moved == [False, *[True] * len(others)]

@@ -1,0 +1,97 @@
+"""What the frozen part gives, and what decides whether that is in the cache."""
+
+import numpy as np
+import pytest
+
+import convscope
+from convscope import backend
+from convscope.models.transfer import build_transfer
+from convscope.progress import Progress
+from convscope.recipe import RunConfig, resolve
+from convscope.recipes import RECIPES
+from convscope.training import frozen as module
+from convscope.training.frozen import FrozenOutput, run_frozen
+from convscope.types import Dataset, InputSpec
+
+PROBE = {"model": "tiny", "backbone.cut": "end"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def set_up(tiny):
+    backend.configure()
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return convscope.load("digits", progress=Progress())
+
+
+class Keys:
+    """Looks at the keys of all features that are asked for."""
+
+    def __init__(self, monkeypatch):
+        self.seen: list[str] = []
+        compute = module.compute_features
+
+        def noting(*arguments, **options):
+            features = compute(*arguments, **options)
+            self.seen.append(features.key)
+            return features
+
+        monkeypatch.setattr(module, "compute_features", noting)
+
+
+def frozen(data: Dataset, *, size: int = 32, scaling: str = "unit", **changes) -> FrozenOutput:
+    config: RunConfig = resolve(RECIPES.get("finetune")(), PROBE, changes)
+    spec = InputSpec(size, size, 1, scaling)
+    backbone = config.backbone
+    # As `train_transfer` builds it: the same weights each time.
+    import keras
+
+    keras.utils.set_random_seed(83)
+    network = build_transfer(
+        config.model, spec, 10, config.head, cut=backbone.cut, precision=backbone.precision
+    )
+    return run_frozen(network, config, spec, data.train, data.val, Progress())
+
+
+def test_features_serve_another_run_that_asks_for_the_same(data, monkeypatch):
+    keys = Keys(monkeypatch)
+    first, again = frozen(data), frozen(data, **{"optimizer.learning_rate": 0.5, "seed": 7})
+    half = len(keys.seen) // 2
+    assert keys.seen[:half] == keys.seen[half:]
+    assert len(set(keys.seen[:half])) == half == 3  # two views, and the validation images
+    np.testing.assert_array_equal(first.features.inputs(0), again.features.inputs(0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"backbone.precision": "bfloat16"},
+        {"backbone.storage": "float16"},
+        {"size": 48},
+        {"scaling": "tf"},
+        {"head.pooling": "flatten", "size": 64},
+    ],
+    ids=str,
+)
+def test_features_of_other_settings_are_computed_anew(data, monkeypatch, changes):
+    keys = Keys(monkeypatch)
+    before = frozen(data, size=64 if "head.pooling" in changes else 32)
+    known = set(keys.seen)
+    keys.seen.clear()
+    after = frozen(data, **changes)
+    assert known.isdisjoint(keys.seen)
+    one, other = before.features.inputs(0), after.features.inputs(0)
+    assert one.shape != other.shape or not np.array_equal(one, other)
+
+
+def test_activations_of_another_cut_are_computed_anew(data, monkeypatch):
+    keys = Keys(monkeypatch)
+    shapes = []
+    for cut in ("stage2", "stage3"):
+        keys.seen.clear()
+        shapes.append(frozen(data, **{"backbone.cut": cut}).maps.inputs(0).shape[1:])
+        shapes.append(set(keys.seen))
+    assert shapes[0::2] == [(8, 8, 8), (4, 4, 8)]
+    assert shapes[1].isdisjoint(shapes[3])

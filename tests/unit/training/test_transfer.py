@@ -1,0 +1,87 @@
+"""The phases in which a classifier on a backbone learns: what learns, how fast, from what."""
+
+import numpy as np
+import pytest
+
+import convscope
+from convscope import backend
+from convscope.models.transfer import feature_statistics
+from convscope.progress import Progress
+from convscope.recipe import resolve
+from convscope.recipes import RECIPES
+from convscope.run import Run
+from convscope.training import transfer as module
+from convscope.training.fit import Phase
+from convscope.training.transfer import train_transfer
+from convscope.types import InputSpec
+
+
+@pytest.fixture(autouse=True, scope="module")
+def set_up(tiny):
+    backend.configure()
+
+
+@pytest.fixture
+def phases(monkeypatch, tmp_path):
+    """Calls `train_transfer` with settings and returns its phases, which are not trained."""
+    data = convscope.load("digits", progress=Progress())
+
+    def planned(**settings) -> list[Phase]:
+        found: list[Phase] = []
+
+        def noting(phase, run, **options):
+            found.append(phase)
+            return []
+
+        monkeypatch.setattr(module, "fit", noting)
+        config = resolve(RECIPES.get("finetune")(), {"model": "tiny"}, settings)
+        run = Run.create(tmp_path / "run", "run")
+        spec = InputSpec(32, 32, 1, "unit")
+        train_transfer(config, spec, data, None, run, log_row=lambda row: None, progress=Progress())
+        return found
+
+    return planned
+
+
+def layer_of(path: str) -> str:
+    return path.split("/")[-2]
+
+
+def test_each_stage_learns_slower_than_the_next_by_the_layer_decay(phases):
+    head, whole = phases(**{"backbone.cut": "stage2", "optimizer.layer_decay": 0.5})
+    assert not head.shares
+    shares = {layer_of(path): share for path, share in whole.shares.items()}
+    assert shares == {
+        "conv5": 0.5,
+        "conv4": 0.25,
+        "conv3": 0.125,
+        "conv2": 0.0625,
+        "conv1": 0.03125,
+    }
+    # By the names of the variables that learn; those of the head have the whole rate.
+    learning = [variable.path for variable in whole.model.trainable_variables]
+    assert {layer_of(path) for path in learning if path in whole.shares} == {
+        *("conv3", "conv4", "conv5"),
+    }
+    assert {layer_of(path) for path in learning if path not in whole.shares} == {"probs"}
+
+
+def test_the_head_above_layers_that_learn_sees_standardised_features(phases):
+    head, whole = phases(**{"backbone.cut": "before-last"})
+    pooled = np.concatenate([head.train.inputs(epoch) for epoch in (0, 1)])
+    assert not np.array_equal(*np.split(pooled, 2))  # two views; the first one is measured
+    mean, variance = feature_statistics(head.train.inputs(0))
+    for phase in (head, whole):
+        found = phase.model.get_layer("standardise").get_weights()
+        np.testing.assert_allclose(found, [mean, variance], rtol=1e-6)
+    assert np.abs(mean).max() > 0.01
+    assert variance.max() < 0.5  # not the 0 and 1 that the layer begins with
+
+
+def test_a_head_alone_has_one_phase_and_no_shares(phases):
+    (head,) = phases(**{"backbone.cut": "end"})
+    assert head.name == "head"
+    assert not head.shares
+    mean, variance = feature_statistics(head.train.inputs(0))
+    found = head.model.get_layer("standardise").get_weights()
+    np.testing.assert_allclose(found, [mean, variance], rtol=1e-6)
