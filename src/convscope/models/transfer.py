@@ -163,10 +163,14 @@ class TransferModel:
         import keras
 
         try:
-            return keras.Model(self._layer(cut).output, self.trunk.output, name="after_cut")
+            rest = keras.Model(self._layer(cut).output, self.trunk.output, name="after_cut")
         except ValueError:
             # The graph has another way round that layer.
             raise ConfigError(_no_such_cut(self.backbone, cut)) from None
+        # Before 3.14 Keras takes such a graph, with the input of the whole still in it.
+        if sum(isinstance(layer, keras.layers.InputLayer) for layer in rest.layers) > 1:
+            raise ConfigError(_no_such_cut(self.backbone, cut))
+        return rest
 
     def _freeze(self) -> None:
         import keras
