@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
+from convscope.wording import printable
+
 
 class Step(Protocol):
     """Advances a task."""
@@ -47,7 +49,7 @@ class ConsoleProgress(Progress):
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, markup=False, emoji=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, emoji=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def task(self, label: str, total: int | None, unit: str) -> Iterator[Step]:

@@ -592,7 +592,8 @@ def _in_this_format(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _override(target: dict[str, Any], key: str, value: Any) -> None:
-    if isinstance(value, Mapping):
+    # What is no group is not looked into: YAML's aliases make a few lines a million settings.
+    if isinstance(value, Mapping) and any(n.startswith(f"{key}.") for n in setting_names()):
         for inner, inner_value in value.items():
             _override(target, f"{key}.{inner}", inner_value)
         return

@@ -1,12 +1,51 @@
 """How counts, sizes, times, file names and commands are put into messages."""
 
+import contextlib
+import re
 import shlex
 from collections.abc import Iterable
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that spreadsheets compute."""
+
 
 def printable(name: str) -> str:
-    """Return a file name with bytes that are not UTF-8 spelled out, so that it can be shown."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    r"""Return a name with bytes that are not UTF-8 and control characters spelled out.
+
+    A terminal obeys some of the latter: a file name could clear it, or write what looks like ours.
+
+    Examples:
+        >>> printable("caf\udce9 \x1b[2J")
+        'caf\\udce9 \\x1b[2J'
+    """
+    name = name.encode("utf-8", "backslashreplace").decode()
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
+
+
+def spreadsheet_text(text: str) -> str:
+    """Return a name as a cell of a CSV file that no spreadsheet takes for a formula.
+
+    A folder of somebody else's may be called =HYPERLINK(...). A number stays what it is.
+
+    Examples:
+        >>> spreadsheet_text("cat"), spreadsheet_text("=1+1"), spreadsheet_text("-1")
+        ('cat', "'=1+1", '-1')
+    """
+    with contextlib.suppress(ValueError):
+        float(text)
+        return text
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def spreadsheet_path(path: str) -> str:
+    """Return a relative path as such a cell: it still leads to the same file.
+
+    Examples:
+        >>> spreadsheet_path("cats/1.png"), spreadsheet_path("=1+1/1.png")
+        ('cats/1.png', './=1+1/1.png')
+    """
+    return f"./{path}" if path.startswith(_FORMULA) else path
 
 
 def quoted(names: Iterable[str], most: int = 5) -> str:

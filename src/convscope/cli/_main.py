@@ -27,6 +27,7 @@ from convscope.cli import (
     train,
 )
 from convscope.errors import ConvscopeError, MissingExtraError, StorageError
+from convscope.wording import printable
 
 app = typer.Typer(
     name="convscope",
@@ -155,4 +156,4 @@ def _complain(error: Exception) -> int:
 
 def _print_error(text: str) -> None:
     typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from convscope.wording import printable
+
 NUMBER = "right"
 TEXT = "left"
 
@@ -31,7 +33,7 @@ def print_table(
         table.add_column(name, justify="right" if justify == NUMBER else "left", overflow="fold")
     for row in rows:
         # Plain text: names of files and classes may look like markup.
-        table.add_row(*(Text("" if value is None else str(value)) for value in row))
+        table.add_row(*(Text("" if value is None else printable(str(value))) for value in row))
     (out or console()).print(table)
 
 

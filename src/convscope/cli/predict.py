@@ -10,6 +10,7 @@ import typer
 
 from convscope.cli._options import BatchSize, RunArgument, SavedWeights
 from convscope.cli._unreadable import report_unreadable
+from convscope.wording import spreadsheet_path, spreadsheet_text
 
 if TYPE_CHECKING:
     from convscope.types import ImagePrediction, UnreadableImage
@@ -52,9 +53,11 @@ def predict(
         elif output is Format.CSV:
             # Row by row: there may be millions.
             if table is None:
-                table = csv.writer(sys.stdout)
-                table.writerow(["image", "class", *result.probs])
-            table.writerow([result.path, result.class_name, *result.probs.values()])
+                # Python itself turns it into the system's line end.
+                table = csv.writer(sys.stdout, lineterminator="\n")
+                table.writerow(["image", "class", *map(spreadsheet_text, result.probs)])
+            image, answer = spreadsheet_path(str(result.path)), spreadsheet_text(result.class_name)
+            table.writerow([image, answer, *result.probs.values()])
         else:
             read.append(result)
     if output is Format.JSON:

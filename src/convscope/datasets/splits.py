@@ -13,7 +13,7 @@ from convscope.errors import DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
 from convscope.types import Dataset, SealedSplit, Split
-from convscope.wording import counted, printable
+from convscope.wording import counted, printable, spreadsheet_path, spreadsheet_text
 
 COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
 
@@ -172,7 +172,8 @@ def write_split(dataset: Dataset, path: Path) -> None:
         writer.writerow(COLUMNS)
         for name, split in _parts(dataset).items():
             for image_id, label, digest in zip(split.ids, split.labels, split.hashes, strict=True):
-                writer.writerow([image_id, label, dataset.class_names[label], name, digest])
+                class_name = spreadsheet_text(dataset.class_names[label])
+                writer.writerow([spreadsheet_path(image_id), label, class_name, name, digest])
 
 
 def read_split(path: Path) -> list[dict[str, str]]:
@@ -183,9 +184,11 @@ def read_split(path: Path) -> list[dict[str, str]]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return [{column: row[column] for column in COLUMNS} for row in csv.DictReader(file)]
+            rows = [{column: row[column] for column in COLUMNS} for row in csv.DictReader(file)]
     except (OSError, KeyError, csv.Error, UnicodeDecodeError):
         raise DataError(f"{path} is missing or damaged, so the split cannot be verified") from None
+    # As `spreadsheet_path` wrote it.
+    return [{**row, "id": row["id"].removeprefix("./")} for row in rows]
 
 
 def verify_split(dataset: Dataset, path: Path, part: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from convscope.errors import ShapeError
 from convscope.storage import atomic_path
 from convscope.types import FloatArray, IntArray, Predictions
+from convscope.wording import spreadsheet_text
 
 TOP_K = (2, 3, 5)
 """The k of top-k accuracy, where there are more classes than that."""
@@ -195,8 +196,9 @@ def write_confusion(matrix: IntArray, class_names: list[str], path: Path) -> Non
     """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["true \\ predicted", *class_names])
-        for name, row in zip(class_names, matrix.tolist(), strict=True):
+        names = [spreadsheet_text(name) for name in class_names]
+        writer.writerow(["true \\ predicted", *names])
+        for name, row in zip(names, matrix.tolist(), strict=True):
             writer.writerow([name, *row])
 
 

@@ -19,6 +19,7 @@ from convscope.storage import atomic_path, write_text
 from convscope.studies.executor import train_apart
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.types import Predictions
+from convscope.wording import spreadsheet_path, spreadsheet_text
 
 FORMAT = 1
 """Version of `suspects.json`; raised when an older convscope could misread it."""
@@ -172,4 +173,8 @@ def _write_table(found: Suspicions) -> None:
         columns = ["image_id", "class_name", "answer", "prob", "prob_label"]
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(asdict(each) for each in found.suspects)
+        for each in found.suspects:
+            row = asdict(each)
+            row["image_id"] = spreadsheet_path(each.image_id)
+            row |= {key: spreadsheet_text(row[key]) for key in ("class_name", "answer")}
+            writer.writerow(row)

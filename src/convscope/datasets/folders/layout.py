@@ -23,7 +23,7 @@ class Problem:
     """Why a folder cannot be used as it is.
 
     Attributes:
-        kind: "empty-class", "single-class" or "classes-differ".
+        kind: "empty-class", "single-class", "classes-differ" or "odd-name".
         message: One line that says what is wrong, where, and what to do.
         places: The folders in question, below the root.
     """
@@ -187,6 +187,17 @@ def _find_problems(layout: Layout, parts: dict[str, Path]) -> None:
                         [layout.below(parts["train"] / name) for name in lacks]
                         + [layout.below(place / name) for name in extra]
                     ),
+                )
+            )
+    for name in sorted(train):
+        if printable(name) != name:
+            place = parts.get("train", layout.root)
+            layout.problems.append(
+                Problem(
+                    "odd-name",
+                    f"the class folder '{printable(name)}' in {place} has characters in its name "
+                    "that cannot be shown; rename it",
+                    (layout.below(place / name),),
                 )
             )
     if len(train) == 1:
