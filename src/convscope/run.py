@@ -17,7 +17,7 @@ from convscope.errors import LockTakenError, RunError, StorageError
 from convscope.locks import exclusive
 from convscope.progress import console_progress
 from convscope.storage import storage_errors, write_text
-from convscope.wording import command_line, printable
+from convscope.wording import command_line, has_controls
 
 FORMAT = 1
 """Version of the run folder's layout; raised when an older convscope could misread it."""
@@ -478,8 +478,7 @@ class Run:
         names = _read_json(self.classes_file)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise RunError(f"{self.classes_file} is damaged: it must hold a list of names")
-        if any(printable(name) != name for name in names):
-            # A terminal would obey some of them.
+        if any(map(has_controls, names)):
             raise RunError(f"{self.classes_file} is damaged: a name has control characters")
         return names
 

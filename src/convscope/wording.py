@@ -23,6 +23,11 @@ def printable(name: str) -> str:
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
 
 
+def has_controls(name: str) -> bool:
+    """Return whether there are control characters in a name, which a terminal would obey."""
+    return _CONTROLS.search(name) is not None
+
+
 def spreadsheet_text(text: str) -> str:
     """Return a name as a cell of a CSV file that no spreadsheet takes for a formula.
 

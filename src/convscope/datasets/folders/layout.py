@@ -13,7 +13,7 @@ from convscope.images.decode import (
     list_folder,
     walk_images,
 )
-from convscope.wording import counted, printable, quoted
+from convscope.wording import counted, has_controls, printable, quoted
 
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -190,13 +190,13 @@ def _find_problems(layout: Layout, parts: dict[str, Path]) -> None:
                 )
             )
     for name in sorted(train):
-        if printable(name) != name:
+        if has_controls(name):
             place = parts.get("train", layout.root)
             layout.problems.append(
                 Problem(
                     "odd-name",
-                    f"the class folder '{printable(name)}' in {place} has characters in its name "
-                    "that cannot be shown; rename it",
+                    f"the class folder '{printable(name)}' in {place} has control characters in "
+                    "its name; rename it",
                     (layout.below(place / name),),
                 )
             )
