@@ -116,12 +116,14 @@ def accuracy(run: Run) -> float:
 def judged(run: Run, views: TtaSettings) -> float:
     """Return what the same weights reach by the mean over other views."""
     import convscope
-    from convscope.evaluation.predictions import load_classifier, predict_images
+    from convscope.classifier.keras_model import open_classifier
+    from convscope.classifier.views import MeanOverViews
+    from convscope.evaluation.predictions import predict_images
     from convscope.progress import Progress
 
     val = convscope.load("cifar10", progress=Progress()).val
     assert val is not None
-    model = load_classifier(run.weights("last"), views)
+    model = MeanOverViews(open_classifier(run, "last").network, views)
     probs = predict_images(model, val.images, batch_size=500, progress=Progress(), label="")
     return float((probs.argmax(axis=1) == val.labels).mean())
 

@@ -64,7 +64,8 @@ def convscope_lane(turn: Turn, times: int) -> None:
     import convscope
     from convscope import backend
     from convscope.api.models import build_model, input_spec
-    from convscope.evaluation.predictions import load_model, predict_images
+    from convscope.classifier.keras_model import load_model
+    from convscope.evaluation.predictions import predict_images
     from convscope.models.saving import PortableModel
     from convscope.progress import ConsoleProgress
     from convscope.recipe import resolve

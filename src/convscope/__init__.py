@@ -44,10 +44,11 @@ __all__ = [
 if TYPE_CHECKING:
     from convscope.api.data import check, load
     from convscope.api.doctor import doctor
-    from convscope.api.evaluate import evaluate, predict
+    from convscope.api.evaluate import evaluate
     from convscope.api.explain import explain
     from convscope.api.gallery import gallery
     from convscope.api.models import describe
+    from convscope.api.predict import predict
     from convscope.api.report import report
     from convscope.api.robustness import robustness
     from convscope.errors import ConvscopeError
@@ -80,7 +81,7 @@ _HOMES = {
     "gallery": "api.gallery",
     "ladder": "studies.ladder",
     "load": "api.data",
-    "predict": "api.evaluate",
+    "predict": "api.predict",
     "report": "api.report",
     "robustness": "api.robustness",
     "suspects": "studies.suspects",

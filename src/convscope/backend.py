@@ -71,6 +71,29 @@ def configure(backend: str = "auto") -> str:
     return backend
 
 
+def configure_for_use(trained_on: str) -> str:
+    """Choose the backend for a trained model, which opens on any, and return its name.
+
+    The one that Keras runs on already, else $KERAS_BACKEND, else the one that the model was
+    trained on, else whatever is installed.
+
+    Args:
+        trained_on: The backend that a run's settings name.
+
+    Raises:
+        ConfigError: If $KERAS_BACKEND names no backend.
+        MissingExtraError: If none is installed.
+    """
+    if "keras" in sys.modules:
+        import keras
+
+        return configure(keras.config.backend())
+    if os.environ.get("KERAS_BACKEND"):
+        return configure()
+    installed = importlib.util.find_spec(trained_on) if trained_on in BACKENDS else None
+    return configure(trained_on if installed else "auto")
+
+
 @contextlib.contextmanager
 def precision_policy(precision: str) -> Iterator[None]:
     """Let layers that are made in the body compute in a precision; weights stay float32.

@@ -323,6 +323,15 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_run_config(path: Path) -> RunConfig:
+    """Read the resolved settings of a run, its `config.yaml`.
+
+    Raises:
+        ConfigError: If the file is missing or holds something else.
+    """
+    return resolve(Recipe(), read_config(path))
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """Split one `--set key=value`; the value is read as YAML.
 
@@ -376,9 +385,10 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 
 def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration with which a run goes on: its own, with at most other `epochs`.
+    """Return the configuration with which a run goes on: its own, with at most more `epochs`.
 
-    A file of weights may lie elsewhere by now; whether it is the same one is for the caller to see.
+    A file of weights and a folder of images may lie elsewhere by now; whether they are the same
+    ones is for the caller to see.
 
     Args:
         saved: The run's resolved configuration.
@@ -390,13 +400,20 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
     """
     wanted = resolve(saved, saved.model_dump(), *layers)
     changed = differences(saved, wanted)
+    if wanted.epochs < saved.epochs:
+        raise ConfigError(
+            f"the run is one of {saved.epochs} epochs; --epochs may grow on --resume, not shrink "
+            f"to {wanted.epochs}"
+        )
     changed.pop("epochs", None)
+    if None not in changed.get("data_path", (None,)):
+        changed.pop("data_path")
     if RANDOM_WEIGHTS not in changed.get("weights", ()):
         changed.pop("weights", None)
     for key, (before, after) in changed.items():
         raise ConfigError(
             f"the run has {key} {before!r}, not {after!r}; on --resume only --epochs may change, "
-            "so leave the option away or start a new run"
+            "so omit the option or start a new run"
         )
     return wanted
 

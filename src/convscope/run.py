@@ -97,7 +97,7 @@ class Run:
 
     @property
     def calibration_file(self) -> Path:
-        """The temperature that makes its probabilities mean what they say, if it was fitted."""
+        """The temperature of older runs; newer ones have it in `classifier_file`."""
         return self.path / "calibration.json"
 
     @property
@@ -158,6 +158,10 @@ class Run:
     def weights(self, which: str) -> Path:
         """The saved model "best" or "last": raw pixels in, probabilities out."""
         return self.weights_dir / f"{which}.keras"
+
+    def classifier_file(self, which: str) -> Path:
+        """What using the model "best" or "last" takes besides it, if it was judged."""
+        return self.weights_dir / f"{which}.json"
 
     @property
     def snapshot_file(self) -> Path:

@@ -251,10 +251,12 @@ class ImagePrediction:
     Attributes:
         path: The file.
         probs: The probability of each class by its name, in the order of the classes; sum 1.
+        rejected: Whether the classifier is too unsure to answer; see `ClassifierSpec`.
     """
 
     path: Path
     probs: dict[str, float]
+    rejected: bool = False
 
     @property
     def class_name(self) -> str:

@@ -11,16 +11,17 @@ from PIL import Image
 
 import convscope
 from convscope import Progress, Run
+from convscope.classifier.classify import at_temperature
+from convscope.classifier.keras_model import spec_of
 from convscope.errors import ConfigError, RunError, StorageError, UnknownNameError
-from convscope.evaluation.calibration import at_temperature, read_temperature
 from convscope.evaluation.predictions import read_predictions
 from convscope.types import ImagePrediction, UnreadableImage
 
 FILES = {
-    "calibration.json",
     *("run.json", "config.yaml", "classes.json", "environment.json", "split.csv", "results.csv"),
     *("metrics.json", "predictions.parquet", "curves.png", "confusion_matrix.png"),
-    *("confusion_matrix.csv", "samples.png", "weights/best.keras", "weights/last.keras"),
+    *("confusion_matrix.csv", "samples.png"),
+    *("weights/best.keras", "weights/last.keras", "weights/last.json"),
 }
 
 
@@ -92,7 +93,7 @@ def test_a_file_is_judged_as_the_same_image_of_the_test_set(tmp_path, digits_run
     assert about["weights_sha256"] == run.weights_sha256("last")
     files = save_test_images(tmp_path)
     found = probs_of(convscope.predict(run, files, batch_size=100, progress=Progress()))
-    temperature = read_temperature(run, "last")
+    temperature = spec_of(run, "last").temperature
     assert temperature != 1
     wanted = at_temperature(saved["test"].probs, temperature)
     np.testing.assert_allclose(found, wanted, atol=1e-4)

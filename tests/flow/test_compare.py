@@ -7,9 +7,10 @@ import pytest
 from killing import at_rename, train_until_killed
 
 import convscope
+from convscope.api.settle import Request, settle_names
 from convscope.errors import ConfigError, DataError, RunError, UnknownNameError
 from convscope.progress import Progress
-from convscope.recipe import HeadSettings
+from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
 from convscope.studies.arms import names_of, plan_ways
 from convscope.studies.comparison import Comparison
@@ -164,10 +165,14 @@ def test_what_differs_names_the_ways(existing, tmp_path):
     assert "not about the ways of training" in done.caution
 
 
+def named(plan: dict[str, Request]) -> list[tuple[str, RunConfig]]:
+    return [(name, settle_names(request, Progress())) for name, request in plan.items()]
+
+
 def test_a_model_may_have_a_recipe_of_its_own():
     def ways(models: list[str], recipes: list[str] | None = None) -> dict[str, tuple[str, str]]:
-        plan = plan_ways(models, recipes, 83, "digits", None, None, {}, {}, Progress())
-        return {name: (config.model, config.recipe) for name, config in plan.items()}
+        plan = plan_ways(models, recipes, 83, "digits", None, None, {}, {})
+        return {name: (config.model, config.recipe) for name, config in named(plan)}
 
     assert ways(["fast-small:fast", "mobilenet_v2:finetune"]) == {
         "fast-small": ("fast-small", "fast"),
@@ -187,10 +192,10 @@ def test_a_model_may_have_a_recipe_of_its_own():
 
 
 def test_weights_name_a_way_only_where_a_backbone_has_several():
-    plan = plan_ways(["vgg16", "resnet50"], None, 83, "digits", None, None, {}, {}, Progress())
+    plan = plan_ways(["vgg16", "resnet50"], None, 83, "digits", None, None, {}, {})
     vgg, resnet = (
         config.model_copy(update={"weights_sha256": digest * 64})
-        for config, digest in zip(plan.values(), "ab", strict=True)
+        for config, digest in zip(dict(named(plan)).values(), "ab", strict=True)
     )
     assert names_of([vgg, resnet]) == ["vgg16", "resnet50"]
     other = vgg.model_copy(update={"weights_sha256": "c" * 64})
@@ -200,10 +205,10 @@ def test_weights_name_a_way_only_where_a_backbone_has_several():
 
 def test_values_of_settings_are_compared_in_each_combination():
     def ways(models: list[str], vary: dict, settings: dict | None = None) -> dict[str, tuple]:
-        plan = plan_ways(models, None, 83, "digits", None, None, settings or {}, vary, Progress())
+        plan = plan_ways(models, None, 83, "digits", None, None, settings or {}, vary)
         return {
             name: (config.model, config.label_smoothing, config.optimizer.learning_rate)
-            for name, config in plan.items()
+            for name, config in named(plan)
         }
 
     assert ways(["cnn-functional"], {"label_smoothing": [0, 0.1]}) == {

@@ -7,10 +7,11 @@ import pytest
 from killing import assert_same, at_rename, train_until_killed, weights
 
 import convscope
-from convscope.api import plan
+from convscope.api import budget as budgets
 from convscope.api.models import run_config
+from convscope.api.settle import Plan
+from convscope.classifier.keras_model import open_classifier
 from convscope.errors import ConfigError
-from convscope.evaluation.predictions import load_classifier
 from convscope.progress import Progress
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES
@@ -88,7 +89,7 @@ def test_the_recipe_brings_its_own_network(tmp_path):
     assert not config.augment.flip  # digits do not look so
     # It is judged by the mean over views.
     val = convscope.load("digits", progress=Progress()).val
-    both = load_classifier(run.weights("last"), config.tta).predict_on_batch(val.images)
+    both = open_classifier(run).predict_on_batch(val.images)
     assert run.metrics["val"]["accuracy"] == np.mean(both.argmax(axis=1) == val.labels)
 
 
@@ -158,11 +159,11 @@ def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, me
         asked.append(network.name.replace("_", "-"))
         return 0.5
 
-    monkeypatch.setattr(plan, "_seconds_per_epoch", seconds)
+    monkeypatch.setattr(budgets, "_seconds_per_epoch", seconds)
     dataset = convscope.load("digits", progress=Progress())
     config = resolve(RECIPES.get("fast")(), {"recipe": "fast", "model": "fast-medium"})
-    aim = plan.Aim(minutes, None)
-    settled = aim.settle(config, dataset, Progress(), model=None)
+    wish = Plan(config, dataset)
+    settled = budgets.choose(budgets.Budget(minutes, None), wish, None, Progress())
     assert asked == measured
     assert settled.config.model == measured[-1]
     assert settled.network.name.replace("_", "-") == measured[-1]
@@ -178,7 +179,7 @@ def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, me
         ({"target": 99.5, "data": "cifar10"}, r"reached 99\.5 % \(the best is"),
         ({"target": 0.92}, "per cent"),
         ({"target": 192}, "per cent"),
-        ({"minutes": 1, "epochs": 3}, "leave --epochs away"),
+        ({"minutes": 1, "epochs": 3}, "drop --epochs"),
         (
             {"minutes": 1, "recipe": "tutorial"},
             "not measured; --minutes and --target are for: fast",

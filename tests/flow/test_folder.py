@@ -13,9 +13,10 @@ from sklearn.datasets import load_digits
 import convscope
 from convscope import Progress, Run
 from convscope.api.models import run_config
+from convscope.classifier.classify import at_temperature
+from convscope.classifier.keras_model import spec_of
 from convscope.cli import main
 from convscope.errors import DataError
-from convscope.evaluation.calibration import at_temperature, read_temperature
 from convscope.evaluation.predictions import read_predictions
 
 # Names as people give them: markup, mathematics, commas and spaces must come through unharmed.
@@ -89,7 +90,7 @@ def assert_files_agree_with_the_table(run: Run, folder: Path) -> None:
         found = list(convscope.predict(run, files, batch_size=7, progress=Progress()))
         assert [result.path for result in found] == files
         probs = np.array([list(result.probs.values()) for result in found])
-        wanted = at_temperature(saved[part].probs, read_temperature(run, "last"))
+        wanted = at_temperature(saved[part].probs, spec_of(run, "last").temperature)
         np.testing.assert_allclose(probs, wanted, atol=1e-4)
 
 

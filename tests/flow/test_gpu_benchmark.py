@@ -22,7 +22,7 @@ sys.path.insert(0, sys.argv[1])
 from gpu import Trainer, settled
 
 import convscope
-from convscope.evaluation.predictions import load_model
+from convscope.classifier.keras_model import load_model
 from convscope.progress import Progress
 
 folder = Path(sys.argv[2])

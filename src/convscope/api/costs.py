@@ -44,7 +44,7 @@ def sheet_of(run: Run) -> "ModelSheet":
     state, config = run.state, run_config(run)
     if "head" in state:
         config = config.model_copy(update={"head": HeadSettings(**state["head"])})
-    backends.configure(config.backend)
+    backends.configure_for_use(config.backend)
     network = build_model(config, InputSpec(**state["input"]), len(run.class_names))
     return model_sheet(network)
 
@@ -67,15 +67,12 @@ def latencies_ms(runs: Mapping[str, Run]) -> dict[str, float]:
     Raises:
         RunError: If a saved model is missing or damaged.
     """
-    from convscope.evaluation.predictions import load_classifier
+    from convscope.classifier.keras_model import open_classifier
 
     rng = np.random.default_rng(83)
     models, images = {}, {}
     for name, run in runs.items():
-        config = run_config(run)
-        backends.configure(config.backend)
-        weights = run.weights(str(run.metrics["weights"]))
-        models[name] = load_classifier(weights, config.tta)
+        models[name] = open_classifier(run, str(run.metrics["weights"]))
         # (1, height, width, channels)
         images[name] = rng.integers(0, 256, (1, *run.state["image_shape"]), dtype=np.uint8)
         for _ in range(3):

@@ -1,12 +1,12 @@
 """Loading and checking data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope.datasets import DATASETS, DataRequest
 from convscope.datasets.splits import divide
-from convscope.errors import UnknownNameError
+from convscope.errors import DataError, UnknownNameError
 from convscope.progress import Progress, console_progress
 from convscope.recipe import Recipe, RunConfig, resolve
 from convscope.types import Dataset
@@ -87,6 +87,53 @@ def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress)
         split=config.split.model_dump(),
         progress=progress,
     )
+
+
+def load_of_run(
+    config: RunConfig,
+    data: Path | str | None,
+    data_dir: Path | str | None,
+    progress: Progress,
+) -> Dataset:
+    """Load the data that a run was trained on.
+
+    Whether its images are the run's is for `verify_split` to say.
+
+    Args:
+        config: The run's settings.
+        data: Where a folder of images is now, if it moved.
+        data_dir: A further place to look for the files of a registered dataset.
+        progress: Called with downloads and packing.
+
+    Raises:
+        DataError: If the folder is gone, or cannot be used.
+        DownloadError: If the files are not here and cannot be fetched.
+    """
+    if data is not None:
+        config = config.model_copy(update=data_settings(data))
+    elif config.data_path and not Path(config.data_path).is_dir():
+        raise DataError(
+            f"the images of the run are no longer in {config.data_path}; "
+            "say where that folder is now with --data"
+        )
+    return load_for(config, data_dir, progress)
+
+
+def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunConfig], Dataset]:
+    """Return `load_for` with a memory: settings that name the data of the last call get it again.
+
+    For a study, whose runs mostly have one set of images.
+    """
+    known: dict[str, Dataset] = {}
+
+    def load_known(config: RunConfig) -> Dataset:
+        key = repr((config.data, config.data_path, config.image_size, config.split))
+        if key not in known:
+            known.clear()
+            known[key] = load_for(config, data_dir, progress)
+        return known[key]
+
+    return load_known
 
 
 def data_settings(data: str | Path) -> dict[str, Any]:

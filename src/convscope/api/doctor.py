@@ -1,13 +1,13 @@
 """Finding out what is wrong with a run, or with settings before they cost a run."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convscope import backend as backends
-from convscope.api.data import load_for
-from convscope.api.evaluate import which_weights
+from convscope.api.data import load_of_run
 from convscope.api.models import build_model, input_spec, run_config
-from convscope.api.train import resolve_new
+from convscope.api.settle import Request, settle_batches, settle_names
 from convscope.diagnosis import Diagnosis, Unknown, diagnose
 from convscope.diagnosis.case import Case
 from convscope.errors import ConfigError, RunError
@@ -15,6 +15,7 @@ from convscope.models import is_backbone
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
 from convscope.run import Run
+from convscope.types import Dataset
 
 if TYPE_CHECKING:
     import keras
@@ -26,6 +27,7 @@ def doctor(
     what: Run | Path | str,
     *,
     try_rates: bool = False,
+    data: Path | str | None = None,
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
@@ -38,6 +40,7 @@ def doctor(
         what: A run or its folder, trained or broken off; or a YAML file of settings.
         try_rates: Train for some 120 steps with rising learning rates, to see which of them learn;
             for networks that learn from nothing.
+        data: Where the run's folder of images is now, if it moved.
         data_dir: A further place to look for the files of a registered dataset.
         progress: Told of everything; None draws on standard error.
 
@@ -48,15 +51,16 @@ def doctor(
     progress = progress or console_progress()
     if isinstance(what, str | Path) and Path(what).is_file():
         # Precision does not matter here, and is not measured for it.
-        config = resolve_new(read_config(Path(what)), {"precision": "float32"}, Progress())
+        request = Request({"precision": "float32"}, read_config(Path(what)))
+        config = settle_names(request, Progress())
         run, path = None, str(what)
     else:
         run = Run.open(what)
         config, path = run_config(run), str(run.config_file)
-    backends.configure(config.backend)
+    backends.configure_for_use(config.backend)
 
     def network_of(run: Run) -> "keras.Model":
-        from convscope.evaluation.predictions import load_model
+        from convscope.classifier.keras_model import load_model, which_weights
 
         try:
             return load_model(run.weights(which_weights(run, None)))
@@ -76,12 +80,18 @@ def doctor(
         load_weights(trunk, backbone, find_weights(backbone, config.weights, progress))
         return trunk
 
-    dataset = load_for(config, data_dir, progress)
+    @functools.cache
+    def load() -> Dataset:
+        return load_of_run(config, data, data_dir, progress)
+
+    if run is None:
+        config = settle_batches(request, config, len(load().train), progress)
 
     def rates() -> "RangeTest":
         from convscope.training.range_test import range_test
         from convscope.training.start import start_weights
 
+        dataset = load()
         n_classes = len(dataset.class_names)
         network = build_model(config, input_spec(dataset, config), n_classes)
         start_weights(network, config.start, dataset.train)
@@ -92,5 +102,5 @@ def doctor(
             f"rates are tried on networks that learn from nothing; {config.model} is pretrained"
         )
     wanted = rates if try_rates else None
-    case = Case(config, path, run, dataset, network_of, pretrained, wanted)
+    case = Case(config, path, run, load, network_of, pretrained, wanted)
     return diagnose(case)

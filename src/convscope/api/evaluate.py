@@ -1,20 +1,22 @@
-"""Judging a run, and using it."""
+"""Judging a run."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from convscope import backend as backends
-from convscope.api.data import data_settings, load_for
+from convscope.api.data import load_of_run
 from convscope.api.models import input_spec, run_config
 from convscope.api.opening import open_test
 from convscope.datasets.splits import verify_split
-from convscope.errors import DataError, UnknownNameError
+from convscope.errors import DataError
 from convscope.models import is_backbone
 from convscope.progress import Progress, console_progress
 from convscope.recipe import TtaSettings
 from convscope.run import Run
-from convscope.types import Dataset, ImagePrediction, InputSpec, Predictions, UnreadableImage
+from convscope.types import Dataset, Predictions
+
+if TYPE_CHECKING:
+    import keras
 
 
 def evaluate(
@@ -59,11 +61,8 @@ def evaluate(
         RunError: If there is no such run or no such weights.
         DataError: If the images are not those that the run was split into.
     """
-    from convscope.evaluation.calibration import (
-        calibration_errors,
-        fit_temperature,
-        write_temperature,
-    )
+    from convscope.classifier.keras_model import which_weights, write_spec
+    from convscope.evaluation.calibration import calibration_errors, fit_temperature
     from convscope.evaluation.metrics import confusion_matrix, judge, write_confusion
     from convscope.evaluation.predictions import read_predictions, save_predictions
     from convscope.report.figures import draw_confusion
@@ -73,7 +72,13 @@ def evaluate(
     config = run_config(run)
     which = which_weights(run, weights)
     about = {"weights": which, "weights_sha256": run.weights_sha256(which)}
-    kept = run.predictions_file
+    own = which == which_weights(run, None)
+
+    def place(file: Path) -> Path:
+        # What the run is known by is said of the weights that its recipe judges, and of no others.
+        return file if own else file.with_stem(f"{file.stem}-{which}")
+
+    kept = place(run.predictions_file)
     by_split, saved_about = read_predictions(kept) if kept.exists() and not fresh else ({}, {})
     if not saved_about.items() >= about.items():
         by_split = {}
@@ -81,14 +86,7 @@ def evaluate(
     missing = [name for name in wanted if name not in by_split]
     if missing:
         if dataset is None:
-            if data is not None:
-                config = config.model_copy(update=data_settings(data))
-            elif config.data_path and not Path(config.data_path).is_dir():
-                raise DataError(
-                    f"the images of the run are no longer in {config.data_path}; "
-                    "say where that folder is now with --data"
-                )
-            dataset = load_for(config, data_dir, progress)
+            dataset = load_of_run(config, data, data_dir, progress)
         _require_classes(dataset, run)
         by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, look, progress)
         save_predictions(by_split, run.class_names, kept, about=about)
@@ -96,69 +94,17 @@ def evaluate(
     names = run.class_names
     metrics: dict[str, Any] = {"weights": which}
     temperature = fit_temperature(by_split["val"].probs, by_split["val"].labels)
-    write_temperature(temperature, run, which)
+    temperature = write_spec(run, which, temperature=temperature).temperature
     for name, said in by_split.items():
         metrics[name] = judge(said, names) | calibration_errors(said, temperature)
-    run.write_json(run.metrics_file, metrics)
+    run.write_json(place(run.metrics_file), metrics)
     if "test" not in by_split:
         return metrics
     matrix = confusion_matrix(by_split["test"])
-    write_confusion(matrix, names, run.confusion_table)
+    write_confusion(matrix, names, place(run.confusion_table))
     title = f"{run.name}: {metrics['test']['accuracy']:.1%} of the test images right"
-    draw_confusion(matrix, names, run.confusion_picture, title=title)
+    draw_confusion(matrix, names, place(run.confusion_picture), title=title)
     return metrics
-
-
-def predict(
-    run: Run | Path | str,
-    images: Iterable[Path | str],
-    *,
-    weights: str | None = None,
-    batch_size: int = 256,
-    progress: Progress | None = None,
-) -> Iterator[ImagePrediction | UnreadableImage]:
-    """Classify image files, in batches, as they are read.
-
-    Probabilities are at the temperature that `evaluate` fitted on validation images, so that they
-    mean what they say; the answers do not depend on it.
-
-    Args:
-        run: The run or its folder.
-        images: Files, folders (searched for images) and glob patterns.
-        weights: "best" or "last"; None is what the recipe says.
-        batch_size: Images at a time.
-        progress: Told of each batch; None draws on standard error.
-
-    Returns:
-        An iterator that gives, for each file in order, its prediction or why it could not be read.
-
-    Raises:
-        RunError: If there is no such run or no such weights.
-        DataError: If a path does not exist, or nothing matches.
-    """
-    from convscope.evaluation.calibration import read_temperature
-    from convscope.evaluation.predictions import load_classifier, predict_files
-    from convscope.images.decode import find_images
-
-    progress = progress or console_progress()
-    run = Run.open(run)
-    files = find_images(images)
-    which = which_weights(run, weights)
-    config = run_config(run)
-    backends.configure(config.backend)
-    network = load_classifier(run.weights(which), config.tta)
-    state = run.state
-    # Files become what the run's images were, and the model does the rest, as in training.
-    spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
-    return predict_files(
-        network,
-        files,
-        spec,
-        run.class_names,
-        temperature=read_temperature(run, which),
-        batch_size=batch_size,
-        progress=progress,
-    )
 
 
 def _require_classes(dataset: Dataset, run: Run) -> None:
@@ -173,14 +119,6 @@ def _require_classes(dataset: Dataset, run: Run) -> None:
     )
 
 
-def which_weights(run: Run, weights: str | None) -> str:
-    """Return "best" or "last": what was asked for, else what the run's recipe judges by."""
-    which = weights or run_config(run).judge
-    if which not in ("best", "last"):
-        raise UnknownNameError("weights", which, ("best", "last"))
-    return which
-
-
 def _predict_splits(
     run: Run,
     which: str,
@@ -192,22 +130,16 @@ def _predict_splits(
     progress: Progress,
 ) -> dict[str, Predictions]:
     """Run a model on the parts called `names`; that the test images were opened is logged."""
-    from convscope.evaluation.predictions import (
-        load_classifier,
-        load_model,
-        predict_from_features,
-        predict_split,
-    )
+    from convscope.classifier.keras_model import open_classifier
+    from convscope.evaluation.predictions import predict_from_features, predict_split
 
     for name in names:
         verify_split(dataset, run.split_file, name)
     config = run_config(run)
-    backends.configure(config.backend)
+    classifier = open_classifier(run, which)
     # Features in the cache are those of the images as they are.
     frozen = is_backbone(config.model) and config.backbone.cut == "end"
     by_features = frozen and config.tta == TtaSettings()
-    file = run.weights(which)
-    network = load_model(file) if by_features else load_classifier(file, config.tta)
     predictions = {}
     for name in names:
         if name == "test":
@@ -217,7 +149,7 @@ def _predict_splits(
             part = dataset.val
         if by_features:
             predictions[name] = predict_from_features(
-                network,
+                cast("keras.Model", classifier.network),
                 config,
                 input_spec(dataset, config),
                 part,
@@ -227,6 +159,6 @@ def _predict_splits(
             )
         else:
             predictions[name] = predict_split(
-                network, part, name, batch_size=batch_size, progress=progress
+                classifier.averaged, part, name, batch_size=batch_size, progress=progress
             )
     return predictions

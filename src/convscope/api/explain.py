@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from convscope import backend as backends
-from convscope.api.evaluate import which_weights
 from convscope.api.models import run_config
 from convscope.errors import ImageError, UnknownNameError
 from convscope.models import is_backbone
@@ -13,9 +11,11 @@ from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress, console_progress
 from convscope.report.explanation_page import Explanation, Step
 from convscope.run import Run
-from convscope.types import ImagePrediction, InputSpec, UInt8Array, UnreadableImage
+from convscope.types import UnreadableImage
 
 if TYPE_CHECKING:
+    import keras
+
     from convscope.models.geometry import LayerGeometry
 
 _N_MAPS = 8
@@ -55,13 +55,12 @@ def explain(
         DataError: If a path does not exist, or nothing matches.
         UnknownNameError: If there is no such class or layer.
     """
-    from convscope.evaluation.calibration import at_temperature, read_temperature
-    from convscope.evaluation.predictions import load_model
+    from convscope.classifier.keras_model import open_classifier
     from convscope.explain.filters import first_filters
     from convscope.explain.forward import activations
     from convscope.explain.gradcam import gradcam, last_map
     from convscope.explain.occlusion import occlusion
-    from convscope.images.decode import decode_image, find_images
+    from convscope.images.decode import find_images
     from convscope.models.geometry import geometry
     from convscope.report.explanation_page import explanation_page
     from convscope.report.page import write_page
@@ -72,28 +71,22 @@ def explain(
     if class_name is not None and class_name not in names:
         raise UnknownNameError("class", class_name, names)
     files = find_images(images)
-    which = which_weights(run, weights)
-    config = run_config(run)
-    backends.configure(config.backend)
-    network = load_model(run.weights(which))
-    temperature = read_temperature(run, which)
-    shown = _shown(geometry(network), config.model)
-    state = run.state
-    spec = InputSpec(*state.get("image_shape", InputSpec(**state["input"]).shape))
+    classifier = open_classifier(run, weights)
+    # What is looked into is the network on the image itself: one of the views of the answer.
+    network = cast("keras.Model", classifier.network)
+    shown = _shown(geometry(network), run_config(run).model)
     folder = Path(out) if out else run.explanations_dir
     explanations: list[Explanation | UnreadableImage] = []
     where, filters = layer, None
     with progress.task("Explaining", len(files), "images") as step:
         for file in files:
-            size = (spec.height, spec.width)
             try:
-                image: UInt8Array = decode_image(file, channels=spec.channels, size=size)
+                image = classifier.decode(file)
             except ImageError as error:
                 explanations.append(UnreadableImage(file, str(error)))
                 step(1)
                 continue
-            probs = at_temperature(network.predict_on_batch(image[None]), temperature)[0]
-            said = ImagePrediction(file, dict(zip(names, map(float, probs), strict=True)))
+            said = classifier.answer(file, classifier.predict_on_batch(image[None])[0])
             about = names.index(class_name or said.class_name)
             values = activations(network, image[None])
             # Of the network alone: any image tells.

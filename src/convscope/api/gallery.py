@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from convscope.api.data import load_for
+from convscope.api.data import load_of_run
 from convscope.api.models import run_config
 from convscope.api.opening import open_test
 from convscope.datasets.splits import verify_split
@@ -56,6 +56,7 @@ def gallery(
     predicted: str | None = None,
     n: int = 20,
     picture: Path | str | None = None,
+    data: Path | str | None = None,
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> list[Seen]:
@@ -70,6 +71,7 @@ def gallery(
         predicted: Only images that are taken for this class.
         n: How many at most.
         picture: Where to; None is `gallery.png` in the run's folder.
+        data: Where the run's folder of images is now, if it moved.
         data_dir: A further place to look for the files of a registered dataset.
         progress: Told of everything; None draws on standard error.
 
@@ -92,6 +94,7 @@ def gallery(
         true=true,
         predicted=predicted,
         n=n,
+        data=data,
         data_dir=data_dir,
         progress=progress,
     )
@@ -108,6 +111,7 @@ def chosen_images(
     true: str | None = None,
     predicted: str | None = None,
     n: int,
+    data: Path | str | None = None,
     data_dir: Path | str | None,
     by: str = "gallery",
     progress: Progress,
@@ -144,7 +148,7 @@ def chosen_images(
         )
         for i in order
     ]
-    dataset = load_for(run_config(run), data_dir, progress)
+    dataset = load_of_run(run_config(run), data, data_dir, progress)
     verify_split(dataset, run.split_file, split)
     assert dataset.val is not None
     part = dataset.val

@@ -9,7 +9,7 @@ from convscope.datasets import DATASETS
 from convscope.errors import ConfigError
 from convscope.models import MODELS, is_backbone
 from convscope.models.backbones import BACKBONES
-from convscope.recipe import Recipe, RunConfig, read_config, resolve
+from convscope.recipe import RunConfig, read_run_config, resolve
 from convscope.recipes import RECIPES, default_recipe, require_fitting
 from convscope.run import Run
 from convscope.types import Dataset, InputSpec
@@ -69,7 +69,7 @@ def describe(
 
 def run_config(run: Run) -> RunConfig:
     """Return the resolved settings of a run."""
-    return resolve(Recipe(), read_config(run.config_file))
+    return read_run_config(run.config_file)
 
 
 def input_spec(dataset: Dataset, config: RunConfig) -> InputSpec:

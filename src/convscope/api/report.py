@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def report(
     run: Run | Path | str,
     *,
+    data: Path | str | None = None,
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -32,6 +33,7 @@ def report(
 
     Args:
         run: The run or its folder.
+        data: Where the run's folder of images is now, if it moved.
         data_dir: A further place to look for the files of a registered dataset.
         progress: Told of everything; None draws on standard error.
 
@@ -42,7 +44,7 @@ def report(
         RunError: If there is no such run, or it has not been judged.
         StorageError: If a file cannot be written.
     """
-    from convscope.evaluation.calibration import read_temperature
+    from convscope.classifier.keras_model import spec_of
     from convscope.evaluation.predictions import read_predictions
     from convscope.report.markdown import write_markdown
     from convscope.report.page import write_page
@@ -62,7 +64,7 @@ def report(
         metrics=metrics,
         history=read_results(run.results_file),
         predictions=read_predictions(run.predictions_file)[0],
-        temperature=read_temperature(run, str(metrics["weights"])),
+        temperature=spec_of(run, str(metrics["weights"])).temperature,
         n_images={part: parts.count(part) for part in ("train", "val", "test")},
         provenance=state.get("provenance", {}),
         environment=run.environment,
@@ -71,9 +73,9 @@ def report(
         file_mb=file_mb(run),
         train_seconds=seconds_with_features(run),
         peak_memory_mb=state.get("peak_memory_mb"),
-        diagnosis=doctor(run, data_dir=data_dir, progress=progress),
+        diagnosis=doctor(run, data=data, data_dir=data_dir, progress=progress),
         looks=_looks(run),
-        hardest=_hardest(run, metrics, data_dir, progress),
+        hardest=_hardest(run, metrics, data, data_dir, progress),
     )
     write_page(run_page(facts), run.report_page)
     write_markdown(run_card(facts), run.card_file)
@@ -99,7 +101,11 @@ def _looks(run: Run) -> str:
 
 
 def _hardest(
-    run: Run, metrics: dict[str, object], data_dir: Path | str | None, progress: Progress
+    run: Run,
+    metrics: dict[str, object],
+    data: Path | str | None,
+    data_dir: Path | str | None,
+    progress: Progress,
 ) -> "Picture | None":
     """Return the images that are hardest, as a picture; None if the data is not here."""
     from convscope.report.figures import samples_figure
@@ -108,7 +114,13 @@ def _hardest(
     with contextlib.suppress(ConvscopeError):
         split: Literal["val", "test"] = "test" if "test" in metrics else "val"
         seen, images = chosen_images(
-            run, split=split, n=12, data_dir=data_dir, by="report", progress=progress
+            run,
+            split=split,
+            n=12,
+            data=data,
+            data_dir=data_dir,
+            by="report",
+            progress=progress,
         )
         worst = seen[0]
         return svg_picture(

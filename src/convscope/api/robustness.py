@@ -8,9 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from convscope import backend as backends
-from convscope.api.data import load_for
-from convscope.api.evaluate import which_weights
+from convscope.api.data import load_of_run
 from convscope.api.models import run_config
 from convscope.api.opening import open_test
 from convscope.datasets.splits import verify_split
@@ -60,6 +58,7 @@ def robustness(
     severities: Sequence[int] | None = None,
     split: Literal["val", "test"] = "val",
     n_images: int = 2_000,
+    data: Path | str | None = None,
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Robustness:
@@ -71,6 +70,7 @@ def robustness(
         severities: Severities from 1 to 5; None is all.
         split: "val" or "test"; that the test images are opened is logged.
         n_images: Largest number of images; they are evenly spaced.
+        data: Where the run's folder of images is now, if it moved.
         data_dir: A further place to look for the files of a registered dataset.
         progress: Called with each step; None draws on standard error.
 
@@ -80,8 +80,8 @@ def robustness(
         ConfigError: If there is no such severity, or `n_images` is below 1.
         DataError: If the images are not those of the run.
     """
+    from convscope.classifier.keras_model import open_classifier, which_weights
     from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES, accuracy_under
-    from convscope.evaluation.predictions import load_classifier
     from convscope.report.figures import draw_robustness
 
     progress = progress or console_progress()
@@ -96,18 +96,17 @@ def robustness(
     if n_images < 1:
         raise ConfigError(f"n_images must be at least 1, not {n_images}")
     config = run_config(run)
-    dataset = load_for(config, data_dir, progress)
+    dataset = load_of_run(config, data, data_dir, progress)
     verify_split(dataset, run.split_file, split)
     which = which_weights(run, None)
-    backends.configure(config.backend)
-    network = load_classifier(run.weights(which), config.tta)
+    classifier = open_classifier(run, which)
     assert dataset.val is not None
     part = dataset.val
     if split == "test":
         part = open_test(dataset, run, by="robustness", weights=which, progress=progress)
     places = np.linspace(0, len(part) - 1, min(n_images, len(part))).astype(int)
     chosen = part.select(np.unique(places))
-    clean = accuracy_under(network, chosen)
+    clean = accuracy_under(classifier, chosen)
     found: dict[str, tuple[float, ...]] = {}
     with progress.task("Corrupting", len(names) * len(levels) * len(chosen), "images") as step:
         note = ""
@@ -115,7 +114,7 @@ def robustness(
             row = []
             for level in levels:
                 on_batch = partial(step, note=note)
-                row.append(accuracy_under(network, chosen, name, level, on_batch=on_batch))
+                row.append(accuracy_under(classifier, chosen, name, level, on_batch=on_batch))
                 note = f"{name} {level}: {row[-1]:.3f}"
             step(0, note)
             found[name] = tuple(row)

@@ -1,17 +1,17 @@
-"""Test-time augmentation: the answer is the mean over views of an image."""
+"""Test-time augmentation: answers are averaged over views of an image."""
 
 from typing import Any, Protocol
 
 import numpy as np
 
-from convscope.recipe import TtaSettings
+from convscope.classifier.spec import Views
 from convscope.types import FloatArray, UInt8Array
 
 _DOUBT = 0.2
 """Shifted views are asked about an image if its two likeliest classes are nearer than this."""
 
 
-class Classifier(Protocol):
+class Network(Protocol):
     """What gives probabilities, shape (batch, n_classes), for images; a Keras model does."""
 
     def predict_on_batch(self, images: Any, /) -> Any:
@@ -29,7 +29,7 @@ class MeanOverViews:
         settings: Which views.
     """
 
-    def __init__(self, network: Classifier, settings: TtaSettings) -> None:
+    def __init__(self, network: Network, settings: Views) -> None:
         self._network = network
         self._settings = settings
 

@@ -16,6 +16,10 @@ DataDir = Annotated[
         help="A further place to look for dataset files before downloading. Also: $CONVSCOPE_DATA.",
     ),
 ]
+MovedData = Annotated[
+    Path | None,
+    typer.Option("--data", help="Where the run's folder of images is now, if it moved."),
+]
 SavedWeights = Annotated[
     str | None,
     typer.Option(help="'best' (validation accuracy) or 'last'. Default: what the recipe says."),

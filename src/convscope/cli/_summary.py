@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from convscope.studies.folds import CrossValidation
 
 
-def print_summary(run: Run) -> None:
+def print_summary(run: Run, metrics: dict[str, Any]) -> None:
     """Print accuracy, the weakest classes, and where the pictures are."""
-    metrics = run.metrics
     out = console()
     out.print()
     judged = [name for name in ("val", "test") if name in metrics]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, Json
+from convscope.cli._options import DataDir, Json, MovedData
 
 if TYPE_CHECKING:
     from convscope.diagnosis import Diagnosis
@@ -27,6 +27,7 @@ def doctor(
             help="Train for 120 steps with rising learning rates, to see which of them learn.",
         ),
     ] = False,
+    data: MovedData = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -45,7 +46,7 @@ def doctor(
     """
     import convscope
 
-    found = convscope.doctor(what, try_rates=range_test, data_dir=data_dir)
+    found = convscope.doctor(what, try_rates=range_test, data=data, data_dir=data_dir)
     if json:
         typer.echo(json_format.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
         return

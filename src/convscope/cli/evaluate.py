@@ -1,11 +1,11 @@
 """`convscope evaluate`."""
 
-from pathlib import Path
+from json import dumps
 from typing import Annotated
 
 import typer
 
-from convscope.cli._options import BatchSize, DataDir, Json, RunArgument, SavedWeights
+from convscope.cli._options import BatchSize, DataDir, Json, MovedData, RunArgument, SavedWeights
 
 
 def evaluate(
@@ -15,9 +15,7 @@ def evaluate(
         bool, typer.Option("--fresh", help="Predict anew even if predictions are saved.")
     ] = False,
     batch_size: BatchSize = 256,
-    data: Annotated[
-        Path | None, typer.Option(help="Where the folder of images is now, if it moved.")
-    ] = None,
+    data: MovedData = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -36,7 +34,7 @@ def evaluate(
         opened, weights=weights, fresh=fresh, batch_size=batch_size, data=data, data_dir=data_dir
     )
     if json:
-        typer.echo(opened.metrics_file.read_text(encoding="utf-8"), nl=False)
+        typer.echo(dumps(metrics, indent=2, ensure_ascii=False))
         return
     print_classes(metrics)
-    print_summary(opened)
+    print_summary(opened, metrics)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, RunArgument, picture_option
+from convscope.cli._options import DataDir, MovedData, RunArgument, picture_option
 
 
 class Of(StrEnum):
@@ -40,6 +40,7 @@ def gallery(
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many at most.")] = 20,
     picture: Annotated[Path | None, picture_option("gallery.png in the run")] = None,
+    data: MovedData = None,
     data_dir: DataDir = None,
 ) -> None:
     """Look at the images behind a number: the hardest, the mislabelled, one class for another.
@@ -67,6 +68,7 @@ def gallery(
         predicted=predicted,
         n=n,
         picture=picture,
+        data=data,
         data_dir=data_dir,
     )
     print_table(

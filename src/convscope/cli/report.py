@@ -2,10 +2,10 @@
 
 import typer
 
-from convscope.cli._options import DataDir, RunArgument
+from convscope.cli._options import DataDir, MovedData, RunArgument
 
 
-def report(run: RunArgument, data_dir: DataDir = None) -> None:
+def report(run: RunArgument, data: MovedData = None, data_dir: DataDir = None) -> None:
     """Write a page and a model card of a run: what it reached, where it errs, what to know of it.
 
     `report.html` is one file with its pictures inside; it needs no network, reads on a phone and
@@ -21,6 +21,6 @@ def report(run: RunArgument, data_dir: DataDir = None) -> None:
     from convscope.run import Run
 
     opened = Run.open(run)
-    page = convscope.report(opened, data_dir=data_dir)
+    page = convscope.report(opened, data=data, data_dir=data_dir)
     typer.echo(f"page  {page}")
     typer.echo(f"card  {opened.card_file}")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, RunArgument, read_names, read_numbers
+from convscope.cli._options import DataDir, MovedData, RunArgument, read_names, read_numbers
 from convscope.cli.gallery import Part
 
 
@@ -20,6 +20,7 @@ def robustness(
         Part, typer.Option(help="Validation images, or test images (that is logged).")
     ] = Part.VAL,
     n: Annotated[int, typer.Option("-n", min=1, help="Largest number of images.")] = 2_000,
+    data: MovedData = None,
     data_dir: DataDir = None,
 ) -> None:
     """Measure accuracy under corruptions: noise, blur, contrast, brightness, JPEG, pixelation.
@@ -44,6 +45,7 @@ def robustness(
         severities=levels,
         split=split.value,
         n_images=n,
+        data=data,
         data_dir=data_dir,
     )
     print_table(

@@ -122,14 +122,8 @@ def train(
 
     if run is not None and not resume:
         raise ConfigError(f"'{run}' is not an option; to go on with a run: --resume {run}")
-    if run is not None and out is not None:
-        raise ConfigError("give the run to resume once: as RUN or as --out")
     folder = run or out
     of_folds = folds is not None or (folder is not None and find_begun(Path(folder)) is not None)
-    begun = of_folds or (out is not None and Run(out).state_file.exists())
-    if resume and run is None and out is not None and not begun:
-        # A script that is started again after a reboot need not know whether it got this far.
-        resume = False
     try:
         done = convscope.train(
             model,
@@ -148,8 +142,8 @@ def train(
             config=config,
             settings=read_settings(settings),
             folds=folds,
-            out=folder,
-            resume=resume,
+            out=out,
+            resume=run or resume,
             test=test,
             data_dir=data_dir,
             trackers=tracker or [],
@@ -171,6 +165,6 @@ def train(
         )
         raise typer.Exit(130) from None
     if isinstance(done, Run):
-        print_summary(done)
+        print_summary(done, done.metrics)
     else:
         print_folds(done)

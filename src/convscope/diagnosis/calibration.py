@@ -1,12 +1,9 @@
 """Probabilities that do not mean what they say."""
 
+from convscope.classifier.classify import at_temperature
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
-from convscope.evaluation.calibration import (
-    at_temperature,
-    expected_calibration_error,
-    read_temperature,
-)
+from convscope.evaluation.calibration import expected_calibration_error
 
 _OFF = 0.05
 
@@ -14,8 +11,10 @@ _OFF = 0.05
 @TRAPS.register("calibration")
 def calibration(case: Case) -> Finding | None:
     """Probabilities that are not calibrated: too sure of themselves, or too modest."""
+    from convscope.classifier.keras_model import spec_of
+
     val = case.val
-    temperature = read_temperature(case.trained, case.judged)
+    temperature = spec_of(case.trained, case.judged).temperature
     probs = at_temperature(val.probs, temperature)
     error = expected_calibration_error(probs, val.labels)
     if error < _OFF:

@@ -39,7 +39,7 @@ class Case:
         config: The settings.
         config_path: Where they are.
         run: The run; None if there are only settings.
-        dataset: The images, divided into parts.
+        load_dataset: Loads the images, divided into parts.
         load_network: Loads the trained network; raw pixels to probabilities.
         load_backbone: Loads the backbone as it was pretrained.
         try_rates: Runs a range test of the learning rate; None if none is wanted.
@@ -48,7 +48,7 @@ class Case:
     config: RunConfig
     config_path: str
     run: Run | None
-    dataset: Dataset
+    load_dataset: Callable[[], Dataset]
     load_network: "Callable[[Run], keras.Model]"
     load_backbone: "Callable[[], keras.Model]"
     try_rates: "Callable[[], RangeTest] | None" = None
@@ -63,6 +63,11 @@ class Case:
         if self.run is None:
             raise Unknown("there are settings, but no run yet")
         return self.run
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The images, divided into parts; loaded for the traps that look at them."""
+        return self.load_dataset()
 
     @property
     def judged(self) -> str:

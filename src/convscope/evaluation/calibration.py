@@ -1,18 +1,16 @@
 """Whether probabilities mean what they say, and a temperature that makes them do so."""
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
 
-from convscope.errors import RunError, ShapeError
+from convscope.classifier.classify import at_temperature
+from convscope.classifier.spec import TEMPERATURES
+from convscope.errors import ShapeError
 from convscope.evaluation.metrics import check_probs
-from convscope.run import Run
 from convscope.types import FloatArray, IntArray, Predictions
-from convscope.wording import command_line
 
 N_BINS = 15
-_TEMPERATURES = (0.05, 20.0)
 
 
 @dataclass(frozen=True)
@@ -95,27 +93,6 @@ def expected_calibration_error(
     return sum(b.n_images * abs(b.confidence - b.accuracy) for b in found) / len(labels)
 
 
-def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:
-    """Return probabilities as if the logits had been divided by a temperature.
-
-    The order of the classes stays, so every answer does. A probability that float32 rounded to 0
-    counts as the smallest that it can hold.
-
-    Args:
-        probs: Shape (n_images, n_classes), rows sum to 1.
-        temperature: Above 1 makes modest, below 1 sure; 1 changes nothing.
-
-    Returns:
-        Shape (n_images, n_classes), float32, rows sum to 1.
-    """
-    if temperature == 1:
-        return probs
-    logits = np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float32).tiny)) / temperature
-    logits -= logits.max(axis=1, keepdims=True)
-    scaled = np.exp(logits)
-    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True), dtype=np.float32)
-
-
 def fit_temperature(probs: FloatArray, labels: IntArray) -> float:
     """Return the temperature with the least cross-entropy.
 
@@ -152,7 +129,7 @@ def fit_temperature(probs: FloatArray, labels: IntArray) -> float:
         others = (log_probs.sum(axis=1) - right) / max(1, n_classes - 1)
         return -float((1 - wrong) * right.mean() + wrong * others.mean())
 
-    low, high = np.log(_TEMPERATURES)
+    low, high = np.log(TEMPERATURES)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
 
@@ -166,39 +143,3 @@ def calibration_errors(predictions: Predictions, temperature: float) -> dict[str
             at_temperature(probs, temperature), labels
         ),
     }
-
-
-def write_temperature(temperature: float, run: Run, which: str) -> None:
-    """Store in a run the temperature of its weights "best" or "last".
-
-    Raises:
-        StorageError: If the file cannot be written.
-    """
-    content = {
-        "temperature": round(temperature, 4),
-        **{"weights": which, "weights_sha256": run.weights_sha256(which)},
-    }
-    run.write_json(run.calibration_file, content)
-
-
-def read_temperature(run: Run, which: str) -> float:
-    """Return the temperature that is stored in a run for weights; 1 if none is.
-
-    It holds for those that it was fitted on: after further training it counts as none.
-
-    Raises:
-        RunError: If the file is damaged.
-    """
-    file = run.calibration_file
-    if not file.exists():
-        return 1.0
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        temperature, digest = float(content["temperature"]), content["weights_sha256"]
-        if not _TEMPERATURES[0] <= temperature <= _TEMPERATURES[1]:
-            raise ValueError
-    except (OSError, ValueError, TypeError, KeyError):
-        raise RunError(
-            f"{file} is damaged; write it again: {command_line('evaluate', run.path)}"
-        ) from None
-    return temperature if run.weights_sha256(which) == digest else 1.0

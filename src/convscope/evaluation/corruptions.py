@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convscope.classifier.views import Classifier
+from convscope.classifier.views import Network
 from convscope.errors import ConfigError
 from convscope.types import FloatArray, ImageView, Split, UInt8Array
 
@@ -138,7 +138,7 @@ def corrupt(
 
 
 def accuracy_under(
-    classifier: Classifier,
+    classifier: Network,
     split: Split,
     name: str | None = None,
     severity: int = 1,

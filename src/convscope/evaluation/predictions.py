@@ -1,72 +1,31 @@
 """What a model says about images, and how that is kept."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscope.classifier.views import Classifier, MeanOverViews
-from convscope.errors import ImageError, RunError
-from convscope.evaluation.calibration import at_temperature
-from convscope.images.decode import decode_image
-from convscope.models.saving import load_portable
+from convscope.classifier.views import Network
+from convscope.errors import RunError
 from convscope.progress import Progress
-from convscope.recipe import RunConfig, TtaSettings
+from convscope.recipe import RunConfig
 from convscope.storage import atomic_path
 from convscope.types import (
     FloatArray,
-    ImagePrediction,
     ImageView,
     InputSpec,
     Predictions,
     Split,
     UInt8Array,
-    UnreadableImage,
 )
-from convscope.wording import command_line
 
 if TYPE_CHECKING:
     import keras
 
 
-def load_model(path: Path) -> "keras.Model":
-    """Load a saved model for inference.
-
-    Args:
-        path: The file.
-
-    Raises:
-        RunError: If the file is missing or damaged.
-    """
-    if not path.is_file():
-        raise RunError(
-            f"there is no saved model {path}; train first, or continue an interrupted run with "
-            f"{command_line('train', '--resume', path.parent.parent)}"
-        )
-    try:
-        return load_portable(path)
-    except Exception as error:  # Keras raises whatever its parts raise on a damaged file.
-        reason = str(error).strip().split("\n")[0][:200]
-        raise RunError(f"the saved model {path} is damaged: {reason}") from error
-
-
-def load_classifier(path: Path, tta: TtaSettings) -> Classifier:
-    """Load a saved model that answers with the mean over views of an image.
-
-    Args:
-        path: The file.
-        tta: Which views.
-
-    Raises:
-        RunError: If the file is missing or damaged.
-    """
-    model: Classifier = load_model(path)
-    return model if tta == TtaSettings() else MeanOverViews(model, tta)
-
-
 def predict_images(
-    model: Classifier,
+    model: Network,
     images: UInt8Array | FloatArray | ImageView,
     *,
     batch_size: int,
@@ -96,7 +55,7 @@ def predict_images(
 
 
 def predict_split(
-    model: Classifier, split: Split, name: str, *, batch_size: int, progress: Progress
+    model: Network, split: Split, name: str, *, batch_size: int, progress: Progress
 ) -> Predictions:
     """Return what a model says about the split called `name` ("val" or "test")."""
     probs = predict_images(
@@ -146,58 +105,6 @@ def predict_from_features(
     # A head takes no time that would be worth a line.
     probs = predict_images(head, features, batch_size=batch_size, progress=Progress(), label=label)
     return Predictions(probs, split.labels, split.ids, name)
-
-
-def predict_files(
-    model: Classifier,
-    files: Sequence[Path],
-    spec: InputSpec,
-    class_names: list[str],
-    *,
-    temperature: float = 1.0,
-    batch_size: int,
-    progress: Progress,
-) -> Iterator[ImagePrediction | UnreadableImage]:
-    """Classify image files, in batches, as they are read.
-
-    Args:
-        model: Takes raw pixels, gives probabilities.
-        files: The images.
-        spec: The size and channels to which files are decoded: those of the images that the model
-            learnt from.
-        class_names: In the order of the model's outputs.
-        temperature: Of the probabilities; see `calibration.at_temperature`.
-        batch_size: Images at a time.
-        progress: Told of each batch.
-
-    Yields:
-        For each file in order, its prediction, or why it could not be read.
-    """
-    with progress.task("Predicting", len(files), "images") as step:
-        for start in range(0, len(files), batch_size):
-            images: list[UInt8Array] = []
-            outcomes: list[UnreadableImage | None] = []
-            batch = files[start : start + batch_size]
-            for file in batch:
-                try:
-                    # The decoder that training used, so both see the same pixels.
-                    size = (spec.height, spec.width)
-                    images.append(decode_image(file, channels=spec.channels, size=size))
-                    outcomes.append(None)
-                except ImageError as error:
-                    outcomes.append(UnreadableImage(file, str(error)))
-            probs = np.zeros((0, len(class_names)), np.float32)
-            if images:
-                said = np.asarray(model.predict_on_batch(np.stack(images)), np.float32)
-                probs = at_temperature(said, temperature)
-            rows = iter(probs)
-            for file, unreadable in zip(batch, outcomes, strict=True):
-                if unreadable is not None:
-                    yield unreadable
-                else:
-                    numbers = map(float, next(rows))
-                    yield ImagePrediction(file, dict(zip(class_names, numbers, strict=True)))
-            step(len(batch))
 
 
 def save_predictions(

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from convscope.classifier.classify import at_temperature
 from convscope.datasets.part_notes import classes_missing
 from convscope.diagnosis import Diagnosis
-from convscope.evaluation.calibration import at_temperature, reliability
+from convscope.evaluation.calibration import reliability
 from convscope.evaluation.metrics import confusion_matrix, n_images_of_each, weakest_first
 from convscope.evaluation.selective import Selection, coverage_curve, threshold_for
 from convscope.report.figures import (

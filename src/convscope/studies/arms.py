@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from convscope.api.data import data_settings
-from convscope.api.train import resolve_new, weights_setting
+from convscope.api.settle import Request, weights_setting
 from convscope.datasets import settings_of
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
-from convscope.progress import Progress
 from convscope.recipe import (
     RunConfig,
     differences,
@@ -35,9 +34,8 @@ def plan_ways(
     weights: Path | str | None,
     settings: Mapping[str, Any],
     vary: Mapping[str, Sequence[Any]],
-    progress: Progress,
-) -> dict[str, RunConfig]:
-    """Return the resolved settings of each way, by its name.
+) -> dict[str, Request]:
+    """Return what is asked for in each way of training, by its name.
 
     Args:
         models: Registered models, alone or as "model:recipe".
@@ -49,7 +47,6 @@ def plan_ways(
         settings: Of every run, by their dotted names.
         vary: By dotted names, values that each model and recipe is trained with, one by one; of
             several names, all combinations.
-        progress: Told what is found out about this machine.
 
     Raises:
         UserError: If a name or a setting is wrong, or there is nothing to compare.
@@ -60,7 +57,7 @@ def plan_ways(
                 f"'{key}' is not for --set or --vary: the comparison has its own, or an option"
             )
     for key in vary.keys() & settings.keys():
-        raise ConfigError(f"'{key}' is given with --set and with --vary; leave one away")
+        raise ConfigError(f"'{key}' is given with --set and with --vary; drop one of them")
     twos = []
     for each in models:
         # "mobilenet_v2:finetune" is one way; a model alone goes with every recipe.
@@ -77,26 +74,23 @@ def plan_ways(
     given = {**data_settings(data), "seed": seed}
     if epochs is not None:
         given["epochs"] = epochs
-    configs: dict[str, RunConfig] = {}
+    requests: dict[str, Request] = {}
     idle: list[dict[str, str]] = []
     for (model, recipe), values in product(twos, varied):
         own = {"model": model, "recipe": recipe, **values}
         if is_backbone(model) and weights is not None:
             own["weights"] = str(weights_setting(weights))
-        # A setting may be meant for some of them; where it has no effect it is left away.
+        # A setting may be meant for some of them; where it has no effect it is omitted.
         defaults, backbone = RECIPES.get(recipe)(), is_backbone(model)
         asked = resolve(defaults, {**given, **settings, **own})
         idle.append(idle_settings(asked, defaults, backbone=backbone))
         shared = {key: value for key, value in settings.items() if key not in idle[-1]}
-        # What is said of this machine is said once.
-        quiet = Progress() if configs else progress
-        config = resolve_new({}, {**given, **shared, **own}, quiet)
         name = _name(twos, model, recipe, values)
-        if name in configs:
+        if name in requests:
             raise ConfigError(f"--vary names {name} twice; name each value once")
-        configs[name] = config
+        requests[name] = Request({**given, **shared, **own})
     require_effect_somewhere(settings, idle)
-    return configs
+    return requests
 
 
 def _name(

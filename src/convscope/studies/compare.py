@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from convscope.api.costs import file_mb, latencies_ms, seconds_with_features, sheet_of
-from convscope.api.data import load_for
+from convscope.api.data import load_once
 from convscope.api.evaluate import evaluate
 from convscope.api.models import run_config
 from convscope.api.networks import forget_networks
-from convscope.api.train import locate_weights, try_building
+from convscope.api.settle import settle
 from convscope.datasets.splits import read_split
 from convscope.errors import DataError, RunError, TrainingError
 from convscope.progress import Progress, console_progress
-from convscope.recipe import Recipe, differences, dump_config, resolve
+from convscope.recipe import Recipe, RunConfig, differences, dump_config, resolve
 from convscope.run import ROOT, Run
 from convscope.storage import write_text
 from convscope.studies.arms import file_name, folder_name, names_of, plan_ways, seeds_of
 from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
-from convscope.studies.executor import train_apart
+from convscope.studies.executor import Job, execute
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.types import BoolArray
 
@@ -72,15 +72,15 @@ def compare(
     """
     progress = progress or console_progress()
     seeds = seeds_of(seeds)
-    configs = plan_ways(
-        models, recipes, seeds[0], data, epochs, weights, settings or {}, vary or {}, progress
+    requests = plan_ways(
+        models, recipes, seeds[0], data, epochs, weights, settings or {}, vary or {}
     )
-    dataset = load_for(next(iter(configs.values())), data_dir, progress)
-    for name, config in configs.items():
-        config, found = locate_weights(config, progress)
+    load = load_once(data_dir, progress)
+    configs = {}
+    for name, request in requests.items():
         # What is wrong until here leaves no folder behind.
-        try_building(config, dataset, found)
-        configs[name] = config
+        plan = settle(request, progress, load)
+        configs[name], dataset = plan.config, plan.dataset
     path = Path(out) if out else ROOT / folder_name(dataset.name, configs)
     arms = tuple(
         Arm(
@@ -98,13 +98,13 @@ def compare(
         "content": dataset.provenance.get("fingerprint"),
         "ways": {name: config.model_dump(exclude={"seed"}) for name, config in configs.items()},
     }
-    del dataset
+    del dataset, plan, load
     asked = as_read_back(asked)
     with study_folder(path, comparison.state_file, "comparison"):
         comparison, looks = _take_up(comparison, asked)
         for name, config in configs.items():
             write_text(path / "arms" / f"{file_name(name)}.yaml", dump_config(config))
-        study = _Study(comparison, asked, looks, data_dir, progress)
+        study = _Study(comparison, asked, looks, data_dir, progress, configs)
         study.write()
         study.train(after_run)
         study.judge()
@@ -183,6 +183,7 @@ class _Study:
     looks: list[int]
     data_dir: Path | str | None
     progress: Progress
+    configs: Mapping[str, RunConfig] = dataclasses.field(default_factory=dict)
 
     def train(self, after_run: Callable[[Comparison], None] | None) -> None:
         """Train what has not been trained, the arms by turns, so that none runs ahead."""
@@ -295,13 +296,12 @@ class _Study:
 
     def _train(self, name: str, trial: Trial) -> None:
         """Train one run in a process of its own, from where it stands."""
-        run = Run(self._path(trial))
-        config = self.comparison.path / "arms" / f"{file_name(name)}.yaml"
-        arguments = ["--config", str(config), "--seed", str(trial.seed)]
-        failure = train_apart(run, arguments, data_dir=self.data_dir, progress=self.progress)
-        if failure is not None:
-            self.progress.say(f"{name}, seed {trial.seed} failed: {failure.reason}")
-            self._replace(trial, failure=failure.reason, final=failure.final)
+        config = self.configs[name].model_copy(update={"seed": trial.seed})
+        job = Job(config, self._path(trial), Path(self.data_dir) if self.data_dir else None)
+        outcome = execute(job, self.progress)
+        if outcome.failure is not None:
+            self.progress.say(f"{name}, seed {trial.seed} failed: {outcome.failure}")
+            self._replace(trial, failure=outcome.failure, final=outcome.permanent)
             return
         self.measure(trial)
 

@@ -1,14 +1,19 @@
-"""Training in a process of its own, so that one run cannot influence another."""
+"""Training in a process of its own, so that one run cannot influence another.
 
+A job is a settled configuration and a folder; the process that gets it decides nothing anew.
+"""
+
+import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from convscope.errors import StorageError, TrainingError
-from convscope.progress import Progress
+from convscope.errors import ConvscopeError, StorageError, TrainingError
+from convscope.progress import Progress, console_progress
+from convscope.recipe import RunConfig
 from convscope.run import Run
 
 _DISK_FULL = "no space left on disk"
@@ -16,35 +21,46 @@ _DISK_FULL = "no space left on disk"
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a run could not be trained.
+class Job:
+    """A run to train.
 
     Attributes:
-        reason: In a line.
-        final: Whether training it again would fail again.
+        config: From `settle`; the run's `config.yaml`.
+        folder: The run folder; one that was begun with this configuration is gone on with.
+        data_dir: A further place to look for the files of a registered dataset.
     """
 
-    reason: str
-    final: bool
+    config: RunConfig
+    folder: Path
+    data_dir: Path | None = None
 
 
-def train_apart(
-    run: Run, arguments: Sequence[str], *, data_dir: Path | str | None, progress: Progress
-) -> Failure | None:
-    """Train a run to its end in a process of its own, from where it stands; not judged on test.
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job.
+
+    Attributes:
+        run: The run, finished if there is no failure.
+        failure: Reason why it could not be trained, in a line.
+        permanent: Whether a retry would fail the same way.
+    """
+
+    run: Run
+    failure: str | None = None
+    permanent: bool = False
+
+
+def execute(job: Job, progress: Progress) -> Outcome:
+    """Train a run to its end in a process of its own, from where it stands; test stays sealed.
 
     Args:
-        run: Where it goes; what is finished is left as it is.
-        arguments: Of `convscope train`, for a run that has not begun.
-        data_dir: A further place to look for the files of a registered dataset.
-        progress: Told of each line that the process tells.
-
-    Returns:
-        None if it is trained.
+        job: What to train; a finished run is left as it is.
+        progress: Called with each line that the process prints.
 
     Raises:
         StorageError: If its files cannot be written: others would meet the same.
     """
+    run = Run(job.folder)
     begun = run.state_file.exists()
     if begun and run.status == "training":
         # Whoever started it was killed; its process lives on for a while.
@@ -52,49 +68,50 @@ def train_apart(
         while run.status == "training":
             time.sleep(1)
     if begun and run.status == "finished":
-        return None
-    command = [sys.executable, "-m", "convscope", "train", "--no-test"]
-    command += ["--resume", str(run.path)] if begun else [*arguments, "--out", str(run.path)]
-    if data_dir is not None:
-        command += ["--data-dir", str(data_dir)]
-    last = _follow(command, progress)
+        return Outcome(run)
+    last = _follow(job, progress)
     if last is None:
-        return None
+        return Outcome(run)
     failure = run.state.get("failure", {}) if run.state_file.exists() else {}
     reason = str(failure.get("reason") or last)
     if failure.get("kind") == StorageError.__name__ or _DISK_FULL in reason:
         raise StorageError(reason)
     # What training itself ran into, it would run into again.
-    return Failure(reason, final=failure.get("kind") == TrainingError.__name__)
+    return Outcome(run, reason, permanent=failure.get("kind") == TrainingError.__name__)
 
 
-def _follow(command: list[str], progress: Progress) -> str | None:
-    """Run a command and hand on what it tells on standard error.
-
-    Args:
-        command: The program and its arguments.
-        progress: Told of each line.
+def _follow(job: Job, progress: Progress) -> str | None:
+    """Run a job's process to its end and hand on what it prints on standard error.
 
     Returns:
         None if it went well; else its last line, which says what was wrong.
     """
+    order = {
+        "config": job.config.model_dump(),
+        "folder": str(job.folder.absolute()),
+        "data_dir": None if job.data_dir is None else str(job.data_dir),
+    }
     last = ""
     with subprocess.Popen(
-        command,
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
         errors="replace",
     ) as process:
+        assert process.stdin is not None
         assert process.stderr is not None
         try:
+            with process.stdin:
+                process.stdin.write(json.dumps(order))
             for line in process.stderr:
                 if line.strip() and not _is_chatter(line):
                     last = line.strip()
                     progress.say(f"  {last}")
         except KeyboardInterrupt:
-            # It was told too, and saves what it has.
+            # The process got it too, and saves what it has.
             process.wait()
             raise
     if process.returncode == 0:
@@ -110,3 +127,45 @@ def _follow(command: list[str], progress: Progress) -> str | None:
 def _is_chatter(line: str) -> bool:
     """Tell whether a line comes from the engine below and says nothing to the user."""
     return line.startswith(("I0000", "WARNING: All log messages before absl", "E0000", "W0000"))
+
+
+def execute_here(job: Job, progress: Progress) -> Run:
+    """Train a run to its end in this process, from where it stands; test stays sealed.
+
+    Without the seconds that a process takes to begin; what one run leaves in memory, the next
+    one finds.
+
+    Raises:
+        ConfigError: If the run was begun with other settings, or the model cannot be built.
+        TrainingError: If it cannot be trained.
+        FailureError: If weights or data cannot be obtained, or a file cannot be written.
+    """
+    from convscope.api.settle import Request, prepare
+    from convscope.api.train import resume, train
+
+    run = Run(job.folder)
+    if not run.state_file.exists():
+        plan = prepare(job.config, progress, job.data_dir)
+        return train(plan, progress=progress, out=run.path, test=False)
+    if run.state.get("status") == "finished":
+        return run
+    request = Request(job.config.model_dump())
+    return resume(run, request, progress=progress, test=False, data_dir=job.data_dir)
+
+
+def _job_of(order: dict[str, Any]) -> Job:
+    data_dir = None if order["data_dir"] is None else Path(order["data_dir"])
+    return Job(RunConfig.model_validate(order["config"]), Path(order["folder"]), data_dir)
+
+
+if __name__ == "__main__":
+    try:
+        execute_here(_job_of(json.load(sys.stdin)), console_progress())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ConvscopeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception as error:  # one line for whoever follows, whatever it was
+        print(f"error: unexpected {type(error).__name__}: {error}".split("\n")[0], file=sys.stderr)
+        sys.exit(1)

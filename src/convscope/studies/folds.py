@@ -14,10 +14,10 @@ from convscope.api.evaluate import evaluate
 from convscope.errors import ConvscopeError, RunError, TrainingError
 from convscope.evaluation.folds import FoldedAccuracy
 from convscope.progress import Progress
-from convscope.recipe import RunConfig, dump_config, flat, resolve, setting_names
+from convscope.recipe import RunConfig, flat, resolve, setting_names
 from convscope.run import ROOT, Run
-from convscope.storage import atomic_path, write_text
-from convscope.studies.executor import train_apart
+from convscope.storage import atomic_path
+from convscope.studies.executor import Job, execute
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.types import Dataset, Predictions
 
@@ -141,15 +141,15 @@ def cross_validate(
         Run.write_json(state_file(path), state)
         progress.say(f"Folder of the folds: {path}")
         runs = [Run(path / "folds" / str(fold)) for fold in range(folds)]
-        settings_file = path / "folds.yaml"
-        write_text(settings_file, dump_config(config))
         with progress.task("Training", folds, "folds") as step:
             for fold, run in enumerate(runs):
                 progress.say(f"Fold {fold + 1} of {folds}")
-                arguments = ["--config", str(settings_file), "--set", f"split.fold={fold}"]
-                failure = train_apart(run, arguments, data_dir=data_dir, progress=progress)
-                if failure is not None:
-                    raise TrainingError(f"fold {fold + 1} of {folds}: {failure.reason}")
+                split = config.split.model_copy(update={"fold": fold})
+                settled = config.model_copy(update={"split": split})
+                job = Job(settled, run.path, Path(data_dir) if data_dir else None)
+                outcome = execute(job, progress)
+                if outcome.failure is not None:
+                    raise TrainingError(f"fold {fold + 1} of {folds}: {outcome.failure}")
                 step(1)
         for run in runs:
             evaluate(run, data_dir=data_dir, by="folds", look=state["look"], progress=progress)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from convscope.api.costs import sheet_of, train_seconds
-from convscope.api.data import data_settings, load_for
+from convscope.api.data import data_settings, load_once
 from convscope.api.evaluate import evaluate
 from convscope.api.networks import forget_networks
-from convscope.api.train import train, weights_setting
+from convscope.api.settle import Request, settle, weights_setting
 from convscope.datasets import settings_of
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.models import is_backbone
@@ -17,6 +17,7 @@ from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.run import ROOT, Run
+from convscope.studies.executor import Job, execute_here
 from convscope.studies.folder import (
     as_read_back,
     damaged,
@@ -25,7 +26,7 @@ from convscope.studies.folder import (
     require_same,
     study_folder,
 )
-from convscope.studies.ladder_plan import Step, plan_ladder
+from convscope.studies.ladder_plan import plan_ladder
 from convscope.studies.rungs import Ladder, Rung, write_table
 
 SIZES = (64, 96, 160)
@@ -98,6 +99,8 @@ def ladder(
                 f"'{key}' is not for --set here: the ladder has its own, or an option"
             )
     weights = weights_setting(weights)
+    of_weights = {} if weights is None else {"weights": weights}
+    place_of_files = Path(data_dir) if data_dir else None
     every = {} if epochs is None else {"epochs": epochs}
     backbone = BACKBONES.get(model)
     place = data_settings(data)
@@ -110,7 +113,8 @@ def ladder(
     )
 
     # What is wrong with data or weights is so for every rung: found out before there is a folder.
-    dataset = load_for(steps[0].config.model_copy(update=place), data_dir, progress)
+    load = load_once(data_dir, progress)
+    dataset = load(steps[0].config.model_copy(update=place))
     assert dataset.val is not None
     path = Path(out) if out else ROOT / f"ladder-{dataset.name}-{model}-seed{seed}"
     about = f"{model} on {dataset.name}, seed {seed}"
@@ -139,7 +143,10 @@ def ladder(
                 continue
             progress.say(f"Rung {rung.number} of {len(steps)}: {rung.name} ({rung.change})")
             try:
-                run = _train(step, path / rung.run, model, data, seed, weights, data_dir, progress)
+                own = {"model": model, "recipe": step.recipe, "seed": seed, **step.settings}
+                request = Request({**place, **of_weights, **own})
+                settled = settle(request, Progress(), load).config
+                run = execute_here(Job(settled, path / rung.run, place_of_files), progress)
                 rung = _measure(rung, run)
             except (ConfigError, TrainingError) as error:
                 progress.say(f"Rung {rung.number} failed: {error}")
@@ -188,37 +195,6 @@ def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
         # If every rung failed, it was no rung's fault; it may be mended by now.
         return climb
     return dataclasses.replace(climb, rungs=rungs)
-
-
-def _train(
-    step: Step,
-    path: Path,
-    model: str,
-    data: str | Path,
-    seed: int,
-    weights: Path | str | None,
-    data_dir: Path | str | None,
-    progress: Progress,
-) -> Run:
-    """Return the finished run of a rung, trained from where it stands."""
-    run = Run(path)
-    begun = run.state_file.exists()
-    if begun and run.state.get("status") == "finished":
-        return run
-    if begun:
-        return train(out=path, resume=True, test=False, data_dir=data_dir, progress=progress)
-    return train(
-        model,
-        data=data,
-        recipe=step.recipe,
-        seed=seed,
-        weights=weights,
-        settings=step.settings,
-        out=path,
-        test=False,
-        data_dir=data_dir,
-        progress=progress,
-    )
 
 
 def _measure(rung: Rung, run: Run) -> Rung:

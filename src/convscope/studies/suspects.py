@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from convscope.api.data import data_settings, load_for
+from convscope.api.data import data_settings, load_once
 from convscope.api.gallery import Seen
-from convscope.api.train import resolve_new
+from convscope.api.settle import Request, settle
 from convscope.errors import ConfigError, TrainingError
 from convscope.progress import Progress, console_progress
-from convscope.recipe import dump_config
 from convscope.run import ROOT, Run
-from convscope.storage import atomic_path, write_text
-from convscope.studies.executor import train_apart
+from convscope.storage import atomic_path
+from convscope.studies.executor import Job, execute
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.types import Predictions
 from convscope.wording import spreadsheet_path, spreadsheet_text
@@ -111,8 +110,9 @@ def suspects(
     given = {**data_settings(data), "model": model, "seed": seed, "split.folds": folds, **settings}
     if recipe is not None:
         given["recipe"] = recipe
-    config = resolve_new({}, given, progress)
-    dataset = load_for(config, data_dir, progress)
+    load = load_once(data_dir, progress)
+    plan = settle(Request(given), progress, load)
+    config, dataset = plan.config, plan.dataset
     path = Path(out) if out else ROOT / f"suspects-{dataset.name}-{model}"
     found = Suspicions(path, 0, 0.0, ())
     asked = as_read_back(
@@ -125,18 +125,17 @@ def suspects(
                 raise damaged(found.state_file)
             require_same(path, before, asked, _KIND)
         Run.write_json(found.state_file, {"format": FORMAT, "asked": asked})
-        settings_file = path / "folds.yaml"
-        write_text(settings_file, dump_config(config))
         parts = []
         with progress.task("Training", folds, "folds") as step:
             for fold in range(folds):
                 progress.say(f"Fold {fold + 1} of {folds}")
-                run = Run(path / "folds" / str(fold))
-                arguments = ["--config", str(settings_file), "--set", f"split.fold={fold}"]
-                failure = train_apart(run, arguments, data_dir=data_dir, progress=progress)
-                if failure is not None:
-                    raise TrainingError(f"fold {fold + 1} of {folds}: {failure.reason}")
-                parts.append(read_predictions(run.predictions_file)[0]["val"])
+                settled = settle(Request({**given, "split.fold": fold}), Progress(), load).config
+                folder = path / "folds" / str(fold)
+                job = Job(settled, folder, Path(data_dir) if data_dir else None)
+                outcome = execute(job, progress)
+                if outcome.failure is not None:
+                    raise TrainingError(f"fold {fold + 1} of {folds}: {outcome.failure}")
+                parts.append(read_predictions(outcome.run.predictions_file)[0]["val"])
                 step(1)
         said = Predictions(
             np.concatenate([part.probs for part in parts]),

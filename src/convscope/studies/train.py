@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convscope.api import train as one
-from convscope.api.data import load_for
-from convscope.errors import ConfigError
+from convscope.api import train as single
+from convscope.api.budget import Budget
+from convscope.api.data import data_settings, load_once
+from convscope.api.settle import Request, settle, weights_setting
+from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.progress import Progress, console_progress
 from convscope.recipe import read_config
 from convscope.run import Run
@@ -32,7 +34,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     folds: int | None = None,
     out: Path | str | None = None,
-    resume: bool = False,
+    resume: bool | Path | str = False,
     test: bool = True,
     data_dir: Path | str | None = None,
     trackers: Sequence[str] = (),
@@ -48,13 +50,16 @@ def train(
         model: A registered model.
         data: A registered dataset, or a folder of images.
         recipe: A registered recipe.
-        seed: Of initial weights and the order of images.
+        seed: Seed of initial weights and the order of images.
         epochs: Passes over the training images.
         batch_size: Images in a step.
         image_size: Side in pixels that the network sees.
         lr: Learning rate (`optimizer.learning_rate`).
-        minutes: How long it may take; see `convscope.api.train.train`.
-        target: In the place of `minutes`: the accuracy on CIFAR-10, in per cent.
+        minutes: Time that it may take from here on, judging included and loading the data not; the
+            network, if none is named, and the epochs are chosen by speeds measured here. The
+            recipe is then `fast` if none is named.
+        target: In the place of `minutes`: the accuracy on CIFAR-10, in per cent, for which network
+            and epochs are chosen, the quickest of those known to reach it.
         precision: "auto", "float32" or "bfloat16".
         backend: "auto", "tensorflow", "jax" or "torch".
         weights: A backbone's: a file, a folder that holds it, or "random"; None looks for ImageNet
@@ -66,7 +71,9 @@ def train(
             that a dataset has of its own are left alone. The same call goes on with what was
             trained.
         out: The run folder, made here; None makes one below `runs/`.
-        resume: Go on with `out` after its last finished epoch; only `epochs` may change.
+        resume: A run to go on with after its last finished epoch, by its folder or name; True is
+            what `out` holds if it was begun, else a new one. Only `epochs` may change, to more;
+            `data` and `weights` say where those are now; `minutes` and `target` no longer count.
         test: False leaves the test images sealed; `evaluate` opens them when all choices are made.
         data_dir: A further place to look for the files of a registered dataset.
         trackers: Of "tensorboard" and "mlflow".
@@ -80,73 +87,89 @@ def train(
         TrainingError: If the loss is not finite.
         StorageError: If a file cannot be written; the run can be resumed.
     """
+    from convscope.training.tracking import TRACKERS
+
     progress = progress or console_progress()
+    options = {
+        "model": model,
+        "recipe": recipe,
+        "seed": seed,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "image_size": image_size,
+        "optimizer.learning_rate": lr,
+        "precision": precision,
+        "backend": backend,
+        "weights": weights_setting(weights),
+    }
+    given = {**(settings or {}), **{k: v for k, v in options.items() if v is not None}}
+    if data is not None:
+        given |= data_settings(data)
+    from_file = read_config(Path(config)) if config else {}
+    for name in trackers:
+        if name not in TRACKERS:
+            raise UnknownNameError("tracker", name, TRACKERS)
     place = None if out is None else Path(out)
+    if isinstance(resume, Path | str):
+        if place is not None:
+            raise ConfigError("give the run to resume once: as RUN or as --out")
+        place = Path(resume)
+    elif resume and place is None:
+        raise RunError("say which run to resume: convscope train --resume RUN")
     begun = find_begun(place) if resume and place is not None else None
-    if folds is None and begun is None:
-        return one.train(
-            model,
-            data=data,
-            recipe=recipe,
-            seed=seed,
-            epochs=epochs,
-            batch_size=batch_size,
-            image_size=image_size,
-            lr=lr,
-            minutes=minutes,
-            target=target,
-            precision=precision,
-            backend=backend,
-            weights=weights,
-            config=config,
-            settings=settings,
-            out=out,
-            resume=resume,
+    if folds is not None or begun is not None:
+        for option, hinders, why in (
+            ("--minutes", minutes is not None, "each fold would get other epochs"),
+            ("--target", target is not None, "it is known for CIFAR-10's own parts"),
+            ("--tracker", bool(trackers), "it follows one run"),
+            ("--no-test", not test, "the folds are there to be judged on"),
+        ):
+            if hinders:
+                raise ConfigError(f"--folds and {option} do not go together: {why}")
+        if folds is None:
+            assert begun is not None
+            if given or config:
+                raise ConfigError(
+                    f"{begun} is a cross-validation; to go on with it give --resume alone, or "
+                    "repeat the command that began it"
+                )
+            asked = asked_before(begun)
+            return cross_validate(asked, out=begun, data_dir=data_dir, progress=progress)
+        return _train_folds(folds, given, from_file, place, data_dir, progress)
+    budget = Budget.of(minutes, target, given=given, from_file=from_file)
+    request = Request(given, from_file, budget)
+    # A script that is started again after a reboot need not know whether it got this far.
+    named = isinstance(resume, Path | str)
+    if resume and place is not None and (named or Run(place).state_file.exists()):
+        if budget is not None:
+            progress.say("Ignoring --minutes/--target: a resumed run keeps its network and epochs")
+        return single.resume(
+            Run.open(place),
+            request,
+            progress=progress,
             test=test,
             data_dir=data_dir,
             trackers=trackers,
-            progress=progress,
         )
-    for name, hinders, why in (
-        ("--minutes", minutes is not None, "each fold would get other epochs"),
-        ("--target", target is not None, "it is known for CIFAR-10's own parts"),
-        ("--tracker", bool(trackers), "it follows one run"),
-        ("--no-test", not test, "the folds are there to be judged on"),
-    ):
-        if hinders:
-            raise ConfigError(f"--folds and {name} do not go together: {why}")
-    given = one.settings_given(
-        model=model,
-        data=data,
-        recipe=recipe,
-        seed=seed,
-        epochs=epochs,
-        batch_size=batch_size,
-        image_size=image_size,
-        lr=lr,
-        precision=precision,
-        backend=backend,
-        weights=weights,
-        settings=settings,
-    )
-    if folds is None:
-        assert begun is not None
-        if given or config:
-            raise ConfigError(
-                f"{begun} is a cross-validation; to go on with it give --resume alone, or repeat "
-                "the command that began it"
-            )
-        return cross_validate(asked_before(begun), out=begun, data_dir=data_dir, progress=progress)
-    from_file = read_config(Path(config)) if config else {}
+    plan = settle(request, progress, load_once(data_dir, progress))
+    return single.train(plan, progress=progress, out=out, test=test, trackers=trackers)
+
+
+def _train_folds(
+    folds: int,
+    given: Mapping[str, Any],
+    from_file: Mapping[str, Any],
+    out: Path | None,
+    data_dir: Path | str | None,
+    progress: Progress,
+) -> CrossValidation:
     for key in ("folds", "fold", "fold_as"):
         if f"split.{key}" in given:
             raise ConfigError(f"'split.{key}' is not for --set here: --folds decides it")
-    given |= {"split.folds": folds, "split.fold": 0, "split.fold_as": "test"}
-    wanted = one.resolve_new(from_file, given, progress)
-    dataset = load_for(wanted, data_dir, progress)
-    if "batch_size" not in {**from_file, **given}:
-        wanted = one.with_enough_steps(wanted, len(dataset.train))
-    wanted, found = one.locate_weights(wanted, progress)
+    of_folds = {"split.folds": folds, "split.fold": 0, "split.fold_as": "test"}
+    request = Request({**given, **of_folds}, from_file)
     # Before there is a folder: what is wrong until here leaves none behind.
-    one.try_building(wanted, dataset, found)
-    return cross_validate(wanted, dataset=dataset, out=place, data_dir=data_dir, progress=progress)
+    plan = settle(request, progress, load_once(data_dir, progress))
+    return cross_validate(
+        plan.config, dataset=plan.dataset, out=out, data_dir=data_dir, progress=progress
+    )

@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import pytest
 
+from convscope.classifier.keras_model import load_model
+from convscope.classifier.spec import Views
 from convscope.classifier.views import MeanOverViews
-from convscope.evaluation.predictions import load_classifier, load_model
-from convscope.recipe import TtaSettings
 
 IMAGES = np.random.default_rng(0).integers(0, 3, (6, 8, 10, 1), dtype=np.uint8)
 
@@ -25,6 +25,10 @@ def saved(tmp_path_factory):
 
 def answers(path, images) -> np.ndarray:
     return np.asarray(load_model(path).predict_on_batch(np.ascontiguousarray(images)))
+
+
+def averaged(path, views) -> MeanOverViews:
+    return MeanOverViews(load_model(path), views)
 
 
 def moved(images, rows, columns) -> np.ndarray:
@@ -51,7 +55,7 @@ def test_in_doubt_it_answers_with_the_weighted_mean(saved, mirror, shift, rows, 
         expected = expected / 2 + there / 4 + back / 4
     if mirror or shift:
         assert np.abs(expected - answers(saved, IMAGES)).max() > 0.005
-    model = load_classifier(saved, TtaSettings(mirror=mirror, shift=shift))
+    model = averaged(saved, Views(mirror, shift))
     np.testing.assert_allclose(model.predict_on_batch(IMAGES), expected, atol=1e-6)
 
 
@@ -73,7 +77,7 @@ def test_shifted_views_are_asked_for_only_in_doubt():
     values = [210, 120, 90, 120, 120, 255, 0]
     images = np.zeros((7, 8, 8, 3), np.uint8) + np.array(values, np.uint8)[:, None, None, None]
     network = Counting()
-    probs = MeanOverViews(network, TtaSettings(mirror=True, shift=0.125)).predict_on_batch(images)
+    probs = MeanOverViews(network, Views(mirror=True, shift=0.125)).predict_on_batch(images)
     # Three images, in batches whose size is a power of two.
     assert network.asked == [7, 7, 4, 4, 4, 4]
     np.testing.assert_allclose(probs[:, 1], [0.9, 0.55, 0.1, 0.55, 0.55, 0.9, 0.1], atol=1e-6)
@@ -82,9 +86,9 @@ def test_shifted_views_are_asked_for_only_in_doubt():
 def test_each_doubtful_image_gets_its_own_answer_whatever_its_batch(saved):
     rng = np.random.default_rng(5)
     images = rng.integers(0, 40, (37, 8, 10, 1), dtype=np.uint8)
-    model = load_classifier(saved, TtaSettings(mirror=True, shift=0.125))
+    model = averaged(saved, Views(True, 0.125))
     whole = model.predict_on_batch(images)
-    unmoved = load_classifier(saved, TtaSettings(mirror=True)).predict_on_batch(images)
+    unmoved = averaged(saved, Views(mirror=True)).predict_on_batch(images)
     differ = np.abs(whole - unmoved).max(axis=1) > 1e-3
     assert 5 < differ.sum() < 32
     single = np.concatenate([model.predict_on_batch(images[i : i + 1]) for i in range(37)])
@@ -95,6 +99,6 @@ def test_each_doubtful_image_gets_its_own_answer_whatever_its_batch(saved):
 def test_a_shift_of_less_than_half_a_pixel_costs_and_changes_nothing(shift):
     network = Counting()
     images = np.full((3, 8, 8, 3), 120, np.uint8)
-    found = MeanOverViews(network, TtaSettings(shift=shift)).predict_on_batch(images)
+    found = MeanOverViews(network, Views(shift=shift)).predict_on_batch(images)
     assert network.asked == [3]
     np.testing.assert_allclose(found, [[0.45, 0.55]] * 3, atol=1e-6)

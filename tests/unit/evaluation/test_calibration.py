@@ -1,20 +1,15 @@
 """Calibration: what is known of made-up probabilities, and what is stored in a run."""
 
-import json
-
 import numpy as np
 import pytest
 
-from convscope.errors import RunError, ShapeError
+from convscope.classifier.classify import at_temperature
+from convscope.errors import ShapeError
 from convscope.evaluation.calibration import (
-    at_temperature,
     expected_calibration_error,
     fit_temperature,
-    read_temperature,
     reliability,
-    write_temperature,
 )
-from convscope.run import Run
 
 N_IMAGES, N_CLASSES = 20_000, 5
 
@@ -64,25 +59,3 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
 def test_logits_are_refused():
     with pytest.raises(ShapeError, match="must be probabilities"):
         expected_calibration_error(np.array([[2.0, -1.0]], np.float32), np.array([0]))
-
-
-def test_a_stored_temperature_holds_for_its_weights_only(digits_run, tmp_path):
-    run = Run(digits_run)
-    stored = read_temperature(run, "last")
-    assert stored == json.loads(run.calibration_file.read_text())["temperature"]
-    other = Run(tmp_path)
-    (tmp_path / "weights").mkdir()
-    for which in ("last", "best"):
-        (tmp_path / "weights" / f"{which}.keras").write_bytes(run.weights(which).read_bytes())
-    assert read_temperature(other, "last") == 1
-    write_temperature(1.5, other, "last")
-    assert read_temperature(other, "last") == 1.5
-    if other.weights_sha256("best") != other.weights_sha256("last"):
-        assert read_temperature(other, "best") == 1
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"temperature": 0}', '{"temperature": "x"}'])
-def test_a_damaged_file_is_told_in_a_line(text, digits_run, tmp_path):
-    (tmp_path / "calibration.json").write_text(text)
-    with pytest.raises(RunError, match="damaged; write it again: convscope evaluate"):
-        read_temperature(Run(tmp_path), "last")

@@ -5,19 +5,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from convscope.errors import RunError
 from convscope.evaluation.predictions import (
-    load_model,
-    predict_files,
     predict_images,
     predict_split,
     read_predictions,
     save_predictions,
 )
 from convscope.progress import Progress
-from convscope.types import ImagePrediction, InputSpec, Predictions, Split, UnreadableImage
+from convscope.types import Predictions, Split
 
 NAMES = ["cat", "dog", "eel, wet"]
 
@@ -115,62 +112,3 @@ def test_batches_of_any_size_give_the_same_probabilities():
         np.testing.assert_allclose(part, whole.probs, atol=1e-6)
     bright = images.mean(axis=(1, 2, 3)) > 127.5
     assert (whole.probs.argmax(axis=1) == bright).all()
-
-
-def test_files_come_back_in_their_order_with_bad_ones_in_their_place(tmp_path):
-    files, expected = [], []
-    for index, value in enumerate([0, 255, None, 250, 3, None, None, 200]):
-        file = tmp_path / f"{index}.png"
-        if value is None:
-            file.write_bytes(b"no image")
-        else:
-            # Sizes and modes differ; the model sees 6 x 6 grey.
-            Image.new(
-                "RGB" if index % 2 else "L", (5 + index, 9), (value,) * 3 if index % 2 else value
-            ).save(file)
-        files.append(file)
-        expected.append(None if value is None else "bright" if value > 127 else "dark")
-    for batch_size in (1, 2, 3, 100):
-        found = list(
-            predict_files(
-                brightness_model(),
-                files,
-                InputSpec(6, 6, 1),
-                ["dark", "bright"],
-                batch_size=batch_size,
-                progress=Progress(),
-            )
-        )
-        assert [item.path for item in found] == files
-        for item, name in zip(found, expected, strict=True):
-            if name is None:
-                assert isinstance(item, UnreadableImage)
-                assert str(item.path) in item.reason
-            else:
-                assert isinstance(item, ImagePrediction)
-                assert item.class_name == name
-                assert sum(item.probs.values()) == pytest.approx(1.0, abs=1e-5)
-                assert item.top(1)[0][0] == name
-
-
-def test_a_missing_or_damaged_model_says_what_to_do(tmp_path):
-    path = tmp_path / "run" / "weights" / "last.keras"
-    with pytest.raises(RunError, match="no saved model.*--resume"):
-        load_model(path)
-    path.parent.mkdir(parents=True)
-    model = brightness_model()
-    model.save(path)
-    assert load_model(path).count_params() == model.count_params()
-    content = path.read_bytes()
-    for damage in (b"", content[: len(content) // 2], b"PK no zip"):
-        path.write_bytes(damage)
-        with pytest.raises(RunError, match=r"last\.keras is damaged") as caught:
-            load_model(path)
-        assert "\n" not in str(caught.value)
-
-
-def test_a_saved_model_cannot_run_code(tmp_path):
-    path = tmp_path / "last.keras"
-    keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)]).save(path)
-    with pytest.raises(RunError, match="damaged"):
-        load_model(path)

@@ -1,5 +1,6 @@
 """Choosing network and epochs for a time or an accuracy, by speeds measured on this machine."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ from convscope.types import Dataset
 if TYPE_CHECKING:
     import keras
 
-    from convscope.training.budget import Curves, Pace
+    from convscope.api.settle import Plan
+    from convscope.training.budget import Curves
 
 _STEPS = 4
 _JUDGING = 0.75
@@ -36,23 +38,8 @@ _KEEPING = 0.05
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What a run is to do.
-
-    Attributes:
-        config: Resolved settings.
-        network: Compiled for them as by `compile_model`, not trained; None if none was built yet.
-        pace: Keeps training to its time; None if there is no such time.
-    """
-
-    config: RunConfig
-    network: "keras.Model | None" = None
-    pace: "Pace | None" = None
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What a run is to keep to, or to reach; one of the two.
+class Budget:
+    """A time to keep to or an accuracy to reach; one of the two.
 
     Attributes:
         minutes: For measuring, training and judging together.
@@ -70,8 +57,8 @@ class Aim:
         *,
         given: Mapping[str, Any],
         from_file: Mapping[str, Any],
-    ) -> "Aim | None":
-        """Return the aim, or None if there is none.
+    ) -> "Budget | None":
+        """Return the budget, or None if there is none.
 
         Args:
             minutes: As the user gave it.
@@ -89,7 +76,7 @@ class Aim:
             raise ConfigError("give --minutes or --target, not both")
         if "epochs" in given:
             option = "--minutes" if target is None else "--target"
-            raise ConfigError(f"{option} chooses the epochs; leave --epochs away, or {option}")
+            raise ConfigError(f"{option} chooses the epochs; drop --epochs, or {option}")
         if minutes is not None and not 0 < minutes < float("inf"):
             raise ConfigError(f"--minutes {minutes:g}: give a number above 0")
         chosen = {**from_file, **given}
@@ -110,92 +97,92 @@ class Aim:
                 )
         return cls(minutes, target)
 
-    def completed(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings that the aim adds to those chosen."""
+    def defaults(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that the budget adds to those chosen."""
         added: dict[str, Any] = {} if "recipe" in chosen else {"recipe": _RECIPE}
         if self.target is not None and not any(key.split(".")[0] == "split" for key in chosen):
             added["split.val_fraction"] = _VAL_FRACTION
         return added
 
-    def settle(
-        self, config: RunConfig, dataset: Dataset, progress: Progress, *, model: str | None
-    ) -> Settled:
-        """Return the settings with network and epochs chosen, and the network that was measured.
 
-        Args:
-            config: Resolved settings.
-            dataset: Divided into parts.
-            progress: Told of what is measured, and of the plan.
-            model: The network, if the user named it.
-        """
-        from convscope.models.geometry import geometry
-        from convscope.training.budget import (
-            Deadline,
-            Pace,
-            contenders,
-            least_epochs,
-            plan_for_accuracy,
-            plan_for_time,
-        )
+def choose(budget: Budget, wish: "Plan", model: str | None, progress: Progress) -> "Plan":
+    """Return the plan with network and epochs chosen, and the network that was measured.
 
-        deadline = Deadline(math.inf if self.minutes is None else self.minutes * 60)
-        curves: Curves = _curves(config.recipe, model)
-        if self.target is not None:
-            curves = contenders(curves, self.target / 100)
-        n_images = len(dataset.train)
-        speeds: dict[str, float] = {}
-        networks: dict[str, keras.Model] = {}
-        quickest = 0.0  # seconds for a multiply-add in each image of an epoch
-        with progress.task("Measuring speed", len(curves), "networks") as step:
-            for name, curve in curves.items():
-                # Of little time none is lost on what cannot fit into it: no network that comes
-                # later in the curves is quicker, and one that has more to do is hardly ever twice
-                # as fast at it.
-                fewest = least_epochs(curve, n_images)
-                if fewest * max(speeds.values(), default=0) > deadline.left():
-                    break
-                network = new_network(config.model_copy(update={"model": name}), dataset)
-                # Leaves no trace in the names of the layers that come after. Not once it is
-                # compiled: Keras would throw away what TensorFlow prepared for it.
-                forget_networks(free_memory=False)
-                work = sum(layer.multiply_adds for layer in geometry(network))
-                if fewest * work * quickest / 2 > deadline.left():
-                    break
-                networks[name], speeds[name] = network, _seconds_per_epoch(network, config, dataset)
-                quickest = speeds[name] / work
-                step(1, f"{name}: {speeds[name]:.1f} s an epoch")
-        curves = {name: curves[name] for name in speeds}
-        judged = [part for part in (dataset.val, dataset.test) if part is not None]
-        tta = config.tta
-        views = (2 if tta.mirror else 1) * (1 + 2 * _DOUBTFUL * bool(tta.shift))
-        # Both counted in epochs of all images; of an average epoch these are a part.
-        judging = _JUDGING * views * sum(map(len, judged)) / n_images
-        choosing = _JUDGING if config.filter.share < 1 else 0
-        part = config.filter.start + (1 - config.filter.start) * config.filter.share
-        per_epoch = {name: part * seconds for name, seconds in speeds.items()}
-        pace = None
-        if self.target is not None:
-            plan = plan_for_accuracy(curves, per_epoch, n_images, self.target / 100)
-        else:
-            left = deadline.left() - 2 * _WRITING
-            extra = (judging + choosing) / part
-            plan = plan_for_time(curves, per_epoch, n_images, left, besides=extra)
-            besides = judging * speeds[plan.model] + _WRITING
-            pace = Pace(deadline, plan.most_epochs, besides)
-        known = "less training than was ever measured"
-        if plan.accuracy is not None:
-            known = f"as much training gave {plan.accuracy:.1%} on CIFAR-10"
-        epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
-        progress.say(
-            f"Plan: {plan.model}, {epochs}, {plan.seconds / 60:.1f} minutes at the speed just "
-            f"measured; {known}"
-        )
-        chosen = config.model_copy(update={"model": plan.model, "epochs": plan.epochs})
-        return Settled(chosen, networks[plan.model], pace)
+    Args:
+        budget: The time or the accuracy.
+        wish: The plan but for these.
+        model: The network, if the user named it.
+        progress: Called with what is measured, and with the choice.
+    """
+    from convscope.models.geometry import geometry
+    from convscope.training.budget import (
+        Deadline,
+        Pace,
+        contenders,
+        least_epochs,
+        plan_for_accuracy,
+        plan_for_time,
+    )
+
+    config, dataset = wish.config, wish.dataset
+    deadline = Deadline(math.inf if budget.minutes is None else budget.minutes * 60)
+    curves: Curves = _curves(config.recipe, model)
+    if budget.target is not None:
+        curves = contenders(curves, budget.target / 100)
+    n_images = len(dataset.train)
+    speeds: dict[str, float] = {}
+    networks: dict[str, keras.Model] = {}
+    quickest = 0.0  # seconds for a multiply-add in each image of an epoch
+    with progress.task("Measuring speed", len(curves), "networks") as step:
+        for name, curve in curves.items():
+            # Of little time none is lost on what cannot fit into it: no network that comes
+            # later in the curves is quicker, and one that has more to do is hardly ever twice
+            # as fast at it.
+            fewest = least_epochs(curve, n_images)
+            if fewest * max(speeds.values(), default=0) > deadline.left():
+                break
+            network = new_network(config.model_copy(update={"model": name}), dataset)
+            # Leaves no trace in the names of the layers that come after. Not once it is
+            # compiled: Keras would throw away what TensorFlow prepared for it.
+            forget_networks(free_memory=False)
+            work = sum(layer.multiply_adds for layer in geometry(network))
+            if fewest * work * quickest / 2 > deadline.left():
+                break
+            networks[name], speeds[name] = network, _seconds_per_epoch(network, config, dataset)
+            quickest = speeds[name] / work
+            step(1, f"{name}: {speeds[name]:.1f} s an epoch")
+    curves = {name: curves[name] for name in speeds}
+    judged = [part for part in (dataset.val, dataset.test) if part is not None]
+    tta = config.tta
+    views = (2 if tta.mirror else 1) * (1 + 2 * _DOUBTFUL * bool(tta.shift))
+    # Both counted in epochs of all images; of an average epoch these are a part.
+    judging = _JUDGING * views * sum(map(len, judged)) / n_images
+    choosing = _JUDGING if config.filter.share < 1 else 0
+    part = config.filter.start + (1 - config.filter.start) * config.filter.share
+    per_epoch = {name: part * seconds for name, seconds in speeds.items()}
+    pace = None
+    if budget.target is not None:
+        plan = plan_for_accuracy(curves, per_epoch, n_images, budget.target / 100)
+    else:
+        left = deadline.left() - 2 * _WRITING
+        extra = (judging + choosing) / part
+        plan = plan_for_time(curves, per_epoch, n_images, left, besides=extra)
+        besides = judging * speeds[plan.model] + _WRITING
+        pace = Pace(deadline, plan.most_epochs, besides)
+    known = "less training than was ever measured"
+    if plan.accuracy is not None:
+        known = f"as much training gave {plan.accuracy:.1%} on CIFAR-10"
+    epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
+    progress.say(
+        f"Plan: {plan.model}, {epochs}, {plan.seconds / 60:.1f} minutes at the speed just "
+        f"measured; {known}"
+    )
+    chosen = config.model_copy(update={"model": plan.model, "epochs": plan.epochs})
+    return dataclasses.replace(wish, config=chosen, network=networks[plan.model], pace=pace)
 
 
 _RECIPE = "fast"
-"""Where there is an aim and no recipe was named."""
+"""Where there is a budget and no recipe was named."""
 
 _MEASURED_ON = "cifar10"
 _VAL_FRACTION = 0.02

@@ -1,0 +1,272 @@
+"""Where the settings of a run are decided, all of them, before there is a folder.
+
+`settle` turns what a user asked for into a resolved configuration with all that it names: names
+looked up, a data set's own settings, "auto" replaced by what it comes to here, batches of few
+images, the digest of a backbone's weights, network and epochs for a budget. After it nothing
+changes a configuration, but that a run with a time limit may end up with other epochs, which it
+records.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convscope import backend as backends
+from convscope.api.budget import Budget, choose
+from convscope.api.data import load_for
+from convscope.api.models import build_model, input_spec
+from convscope.datasets import settings_of
+from convscope.errors import ConfigError, RunError
+from convscope.models import is_backbone
+from convscope.progress import Progress
+from convscope.recipe import (
+    RANDOM_WEIGHTS,
+    Recipe,
+    RunConfig,
+    flat,
+    require_effect,
+    resolve,
+    resolve_resumed,
+)
+from convscope.recipes import RECIPES, default_recipe, require_fitting
+from convscope.types import Dataset
+
+if TYPE_CHECKING:
+    import keras
+
+    from convscope.models.weights import FoundWeights
+    from convscope.training.budget import Pace
+
+_BEFORE_LEAST_STEPS = 3
+"""Before this format, a file that names a batch size means it, whatever `least_steps` says."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for, with nothing looked up yet.
+
+    Attributes:
+        given: Options and `--set`, by dotted names.
+        from_file: Settings of a file, which are weaker.
+        budget: A time or an accuracy for which network and epochs are chosen.
+    """
+
+    given: Mapping[str, Any]
+    from_file: Mapping[str, Any] = field(default_factory=dict)
+    budget: Budget | None = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """All that the user named, by dotted names."""
+        return {**self.from_file, **self.given}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can begin.
+
+    Attributes:
+        config: Resolved settings; its `config.yaml`.
+        dataset: Divided into parts.
+        weights: Where a backbone's weights are.
+        network: Compiled for the settings and untrained, if one was built to measure its speed.
+        pace: What keeps training to its time, if it has one.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    weights: "FoundWeights | None" = None
+    network: "keras.Model | None" = None
+    pace: "Pace | None" = None
+
+
+def settle(
+    request: Request,
+    progress: Progress,
+    load: Callable[[RunConfig], Dataset],
+) -> Plan:
+    """Return the plan of a new run.
+
+    Args:
+        request: What the user asks for.
+        progress: Called with downloads, measurements and what they lead to.
+        load: Gives the data that settings name; see `api.data.load_once`.
+
+    Raises:
+        UserError: If a name, a setting or the data is wrong, or the model cannot be built.
+        FailureError: If weights or data cannot be obtained.
+    """
+    config = settle_names(request, progress)
+    dataset = load(config)
+    config = settle_batches(request, config, len(dataset.train), progress)
+    config, weights = _locate_weights(config, progress)
+    plan = Plan(config, dataset, weights)
+    if request.budget is not None:
+        return choose(request.budget, plan, request.chosen.get("model"), progress)
+    _try_building(plan)
+    return plan
+
+
+def settle_resumed(
+    saved: RunConfig,
+    request: Request,
+    progress: Progress,
+    *,
+    data_dir: Path | str | None = None,
+) -> Plan:
+    """Return the plan by which a run goes on: its own, with at most more epochs.
+
+    Args:
+        saved: The run's resolved settings.
+        request: What the user names again; data and weights may lie elsewhere by now.
+        progress: As for `settle`.
+        data_dir: As for `settle`.
+
+    Raises:
+        ConfigError: If anything else differs.
+        FailureError: If weights or data cannot be obtained.
+    """
+    return prepare(resolve_resumed(saved, request.from_file, request.given), progress, data_dir)
+
+
+def prepare(config: RunConfig, progress: Progress, data_dir: Path | str | None = None) -> Plan:
+    """Return the plan of settings that are decided: load what they name, change nothing.
+
+    Raises:
+        DataError: If the data cannot be loaded.
+        RunError: If a backbone's weights are not those that the settings name.
+    """
+    dataset = load_for(config, data_dir, progress)
+    settled, weights = _locate_weights(config, progress)
+    return Plan(settled, dataset, weights)
+
+
+def settle_names(request: Request, progress: Progress) -> RunConfig:
+    """Return the settings as far as they can be decided without the images.
+
+    Raises:
+        UserError: If a name or a setting is wrong.
+    """
+    from_file, given = request.from_file, dict(request.given)
+    # Before any name in it is looked up: it may come from a newer convscope.
+    resolve(Recipe(), from_file)
+    if given.keys() & {"model", "weights"}:
+        # The digest in the file is that of the weights that were named there.
+        from_file = {key: value for key, value in from_file.items() if key != "weights_sha256"}
+    if request.budget is not None:
+        given |= request.budget.defaults(request.chosen)
+    chosen = {**from_file, **given}
+    usual = RunConfig.model_fields["model"].default
+    if "recipe" in chosen:
+        usual = RECIPES.entry(str(chosen["recipe"])).info.get("model", usual)
+    model = str(chosen.get("model", usual))
+    backbone = is_backbone(model)
+    recipe = str(chosen.get("recipe", default_recipe(backbone=backbone)))
+    require_fitting(recipe, model, backbone=backbone)
+    data = str(chosen.get("data", "cifar10"))
+    of_data = settings_of(data)
+    defaults = RECIPES.get(recipe)()
+    if from_file.get("data") != data:
+        # What it repeats of the recipe is no wish of its own, stronger than what the data needs:
+        # a file from 'convscope recipes show' trains as the recipe does.
+        repeated = flat(defaults.model_dump(mode="json"))
+        from_file = {
+            key: value
+            for key, value in flat(from_file).items()
+            if key not in repeated or value != repeated[key]
+        }
+    config = resolve(defaults, {"recipe": recipe, "model": model}, of_data, from_file, given)
+    require_effect(config, defaults, backbone=backbone)
+    if defaults.augment.flip and not config.augment.flip and "augment.flip" in of_data:
+        progress.say(f"{data}: a mirrored image means something else, so none is flipped")
+    if config.weights is not None and not backbone:
+        raise ConfigError(f"{model} starts from random weights; --weights is for backbones")
+    update = {"backend": backends.configure(config.backend)}
+    if config.precision == "auto":
+        from convscope.training.precision import choose_precision
+
+        update["precision"] = choose_precision(progress)
+    return config.model_copy(update=update)
+
+
+def settle_batches(
+    request: Request, config: RunConfig, n_images: int, progress: Progress
+) -> RunConfig:
+    """Return the settings with batches small enough for the least steps of an epoch.
+
+    Settings that went through this once stay as they are.
+
+    Args:
+        request: What the user asked for.
+        config: From `settle_names`.
+        n_images: Training images.
+        progress: Told if a batch size that the user named is not kept.
+    """
+    if config.least_steps == 1:
+        return config
+    file = request.from_file
+    if "batch_size" in file and file.get("format", RunConfig().format) < _BEFORE_LEAST_STEPS:
+        return config
+    from convscope.training.batches import n_batches
+
+    steps = max(config.least_steps, n_batches(n_images, config.batch_size))
+    batch_size = math.ceil(n_images / steps)
+    if "batch_size" in request.given and batch_size != config.batch_size:
+        progress.say(
+            f"Batches of {batch_size} images, not {config.batch_size}: {steps} about equal ones "
+            f"an epoch; least_steps=1 keeps the size that you name"
+        )
+    return config.model_copy(update={"batch_size": batch_size})
+
+
+def weights_setting(weights: Path | str | None) -> str | None:
+    """Return what `--weights` stands for in the settings: an absolute path, "random" or None."""
+    if weights is None or str(weights) == RANDOM_WEIGHTS:
+        return None if weights is None else RANDOM_WEIGHTS
+    # Absolute: the run can be resumed from another folder.
+    return str(Path(weights).expanduser().absolute())
+
+
+def _locate_weights(
+    config: RunConfig, progress: Progress
+) -> "tuple[RunConfig, FoundWeights | None]":
+    """Return the configuration with the digest of the backbone's weights, and where they are."""
+    if not is_backbone(config.model) or config.weights == RANDOM_WEIGHTS:
+        return config, None
+    from convscope.models.backbones import BACKBONES
+    from convscope.models.weights import find_weights, is_published
+
+    backbone = BACKBONES.get(config.model)
+    found = find_weights(backbone, config.weights, progress)
+    # Others may be as good, but their results are not comparable.
+    other = backbone.weights.digest is not None and not is_published(backbone, found)
+    note = ", not the file that Keras publishes" if other else ""
+    progress.say(f"Weights: {found.path} ({found.origin}{note})")
+    if config.weights_sha256 not in (None, found.sha256):
+        raise RunError(
+            f"{found.path} does not hold the weights that the run's configuration names; "
+            "say where those are with --weights, or start a new run without weights_sha256"
+        )
+    return config.model_copy(update={"weights_sha256": found.sha256}), found
+
+
+def _try_building(plan: Plan) -> None:
+    """Raise what building the model would raise, or loading its weights."""
+    config = plan.config
+    spec, n_classes = input_spec(plan.dataset, config), len(plan.dataset.class_names)
+    if not is_backbone(config.model):
+        from convscope.training.start import patch_layer
+
+        network = build_model(config, spec, n_classes)
+        if config.start.whiten:
+            patch_layer(network)
+        return
+    from convscope.models.transfer import build_transfer
+
+    cut = config.backbone.cut
+    transfer = build_transfer(
+        config.model, spec, n_classes, config.head, cut=cut, weights=plan.weights
+    )
+    transfer.upper()  # refuses a place where the backbone cannot be cut

@@ -1,0 +1,107 @@
+"""From pixels or files to answers: batches, views, temperature, rejection. NumPy only."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from convscope.classifier.spec import ClassifierSpec, Views
+from convscope.classifier.views import MeanOverViews, Network
+from convscope.errors import ImageError
+from convscope.images.decode import decode_image
+from convscope.progress import Progress
+from convscope.types import FloatArray, ImagePrediction, UInt8Array, UnreadableImage
+
+
+class Classifier:
+    """A network with all that makes its output an answer; whoever runs the network.
+
+    Attributes:
+        network: From raw pixels to probabilities of the image as it is.
+        averaged: The same, averaged over the views of the spec; no temperature. What judging
+            fits the temperature to.
+        spec: Class names, input, temperature, views.
+    """
+
+    def __init__(self, network: Network, spec: ClassifierSpec) -> None:
+        self.network = network
+        self.spec = spec
+        views = spec.views
+        self.averaged: Network = network if views == Views() else MeanOverViews(network, views)
+
+    def predict_on_batch(self, images: UInt8Array, /) -> FloatArray:
+        """Return the probabilities of some images.
+
+        Args:
+            images: Raw pixels, shape (batch, height, width, channels), 0..255.
+
+        Returns:
+            Shape (batch, n_classes), float32, rows sum to 1.
+        """
+        said = np.asarray(self.averaged.predict_on_batch(images), np.float32)
+        return at_temperature(said, self.spec.temperature)
+
+    def decode(self, file: Path) -> UInt8Array:
+        """Return the pixels of an image file, shape (height, width, channels).
+
+        By the decoder that training used, so that both see the same pixels.
+
+        Raises:
+            ImageError: If the file cannot be read as an image.
+        """
+        spec = self.spec
+        return decode_image(file, channels=spec.channels, size=(spec.height, spec.width))
+
+    def answer(self, file: Path, probs: FloatArray) -> ImagePrediction:
+        """Return the prediction for a file from its row of probabilities, shape (n_classes,)."""
+        by_name = dict(zip(self.spec.class_names, map(float, probs), strict=True))
+        return ImagePrediction(file, by_name, rejected=bool(probs.max() < self.spec.reject_below))
+
+    def predict_files(
+        self, files: Sequence[Path], *, batch_size: int, progress: Progress
+    ) -> Iterator[ImagePrediction | UnreadableImage]:
+        """Classify image files, in batches, as they are read.
+
+        Args:
+            files: The images.
+            batch_size: Images at a time.
+            progress: Called with each batch.
+
+        Yields:
+            For each file in order, its prediction, or why it could not be read.
+        """
+        with progress.task("Predicting", len(files), "images") as step:
+            for start in range(0, len(files), batch_size):
+                images: list[UInt8Array] = []
+                unreadable: dict[Path, UnreadableImage] = {}
+                batch = files[start : start + batch_size]
+                for file in batch:
+                    try:
+                        images.append(self.decode(file))
+                    except ImageError as error:
+                        unreadable[file] = UnreadableImage(file, str(error))
+                rows = iter(self.predict_on_batch(np.stack(images)) if images else ())
+                for file in batch:
+                    yield unreadable[file] if file in unreadable else self.answer(file, next(rows))
+                step(len(batch))
+
+
+def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:
+    """Return probabilities as if the logits had been divided by a temperature.
+
+    The order of the classes stays, so every answer does. A probability that float32 rounded to 0
+    counts as the smallest that it can hold.
+
+    Args:
+        probs: Shape (n_images, n_classes), rows sum to 1.
+        temperature: Above 1 makes modest, below 1 sure; 1 changes nothing.
+
+    Returns:
+        Shape (n_images, n_classes), float32, rows sum to 1.
+    """
+    if temperature == 1:
+        return probs
+    logits = np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float32).tiny)) / temperature
+    logits -= logits.max(axis=1, keepdims=True)
+    scaled = np.exp(logits)
+    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True), dtype=np.float32)

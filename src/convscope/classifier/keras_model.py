@@ -1,0 +1,133 @@
+"""The classifier of a run: the only file of this folder that knows Keras, and runs."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convscope import backend as backends
+from convscope.classifier.classify import Classifier
+from convscope.classifier.spec import TEMPERATURES, ClassifierSpec, Views
+from convscope.errors import RunError, UnknownNameError
+from convscope.images.decode import DECODER_VERSION
+from convscope.models.saving import load_portable
+from convscope.recipe import read_run_config
+from convscope.run import Run
+from convscope.types import InputSpec
+from convscope.wording import command_line
+
+if TYPE_CHECKING:
+    import keras
+
+
+def open_classifier(run: Run, weights: str | None = None) -> Classifier:
+    """Return the classifier that a run trained, on whatever backend is there.
+
+    Everything that asks a run's model for an answer gets it from here, so that all answers agree.
+
+    Args:
+        run: Trained.
+        weights: "best" or "last"; None is what the recipe says.
+
+    Raises:
+        RunError: If there is no such saved model, or a file of the run is damaged.
+        UnknownNameError: If the weights are called otherwise.
+    """
+    which = which_weights(run, weights)
+    backends.configure_for_use(read_run_config(run.config_file).backend)
+    return Classifier(load_model(run.weights(which)), spec_of(run, which))
+
+
+def which_weights(run: Run, weights: str | None) -> str:
+    """Return "best" or "last": what was asked for, else what the run's recipe judges by."""
+    which = weights or read_run_config(run.config_file).judge
+    if which not in ("best", "last"):
+        raise UnknownNameError("weights", which, ("best", "last"))
+    return which
+
+
+def load_model(path: Path) -> "keras.Model":
+    """Load a saved model for inference.
+
+    Args:
+        path: The file.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise RunError(
+            f"there is no saved model {path}; train first, or continue an interrupted run with "
+            f"{command_line('train', '--resume', path.parent.parent)}"
+        )
+    try:
+        return load_portable(path)
+    except Exception as error:  # Keras raises whatever its parts raise on a damaged file.
+        reason = str(error).strip().split("\n")[0][:200]
+        raise RunError(f"the saved model {path} is damaged: {reason}") from error
+
+
+def spec_of(run: Run, which: str) -> ClassifierSpec:
+    """Return the spec of a run's weights "best" or "last".
+
+    What was fitted to other weights does not count: after further training, until it is judged
+    again, the temperature is 1.
+
+    Raises:
+        RunError: If that model was not saved, or a file of the run is damaged.
+    """
+    digest = run.weights_sha256(which)
+    file = run.classifier_file(which)
+    if file.exists():
+        spec = ClassifierSpec.read(file)
+        if spec.weights_sha256 == digest:
+            return spec
+    return _new_spec(run, digest, _temperature_of_old(run, digest))
+
+
+def write_spec(run: Run, which: str, *, temperature: float) -> ClassifierSpec:
+    """Write the spec of weights that were judged, beside them, and return it.
+
+    Raises:
+        RunError: If that model was not saved, or a file of the run is damaged.
+        StorageError: If the file cannot be written.
+    """
+    spec = _new_spec(run, run.weights_sha256(which), round(temperature, 4))
+    spec.write(run.classifier_file(which))
+    return spec
+
+
+def _new_spec(run: Run, digest: str, temperature: float) -> ClassifierSpec:
+    config, state = read_run_config(run.config_file), run.state
+    seen = InputSpec(**state["input"])
+    # Files become what the run's images were, and the model does the rest, as in training.
+    height, width, channels = state.get("image_shape", seen.shape)
+    return ClassifierSpec(
+        tuple(run.class_names),
+        height,
+        width,
+        channels,
+        decoder_version=DECODER_VERSION,
+        scaling=seen.scaling,
+        temperature=temperature,
+        views=Views(config.tta.mirror, config.tta.shift),
+        run_id=run.name,
+        licence=state.get("provenance", {}).get("licence"),
+        weights_sha256=digest,
+    )
+
+
+def _temperature_of_old(run: Run, digest: str) -> float:
+    """Return the temperature of a run that was judged before there were specs; else 1."""
+    file = run.calibration_file
+    if not file.exists():
+        return 1.0
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        temperature, fitted_to = float(content["temperature"]), content["weights_sha256"]
+        if not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
+            raise ValueError
+    except (OSError, ValueError, TypeError, KeyError):
+        raise RunError(
+            f"{file} is damaged; write it again: {command_line('evaluate', run.path, '--fresh')}"
+        ) from None
+    return temperature if fitted_to == digest else 1.0

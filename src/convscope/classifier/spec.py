@@ -1,0 +1,133 @@
+"""What using a model takes besides its weights, in one file that needs no framework to read."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convscope.errors import RunError
+from convscope.storage import write_text
+
+FORMAT = 1
+"""Version of the file; raised when an older convscope could misread it."""
+
+TEMPERATURES = (0.05, 20.0)
+"""The least and the greatest temperature that is fitted or believed."""
+
+_MAX_BYTES = 10_000_000
+_MAX_SIDE = 16_384
+
+
+@dataclass(frozen=True)
+class Views:
+    """Versions of an image over which answers are averaged (test-time augmentation).
+
+    Attributes:
+        mirror: Whether the mirror image is one.
+        shift: Share of the side by which shifted versions are moved, both ways along the
+            diagonal, in [0, 1); 0 is none.
+    """
+
+    mirror: bool = False
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """A classifier but for its weights: from a file to pixels, from the output to an answer.
+
+    The weights' file takes raw pixels, 0..255; resizing to what the network sees and scaling are
+    inside it. It has neither the views nor the temperature: those are here.
+
+    Attributes:
+        class_names: In the order of the model's outputs, at least 2.
+        height: Rows to which an image file is decoded, in pixels.
+        width: Columns to which an image file is decoded, in pixels.
+        channels: 1 for grey, 3 for RGB.
+        fit: How a file of another shape becomes `height` x `width`; "squash" ignores its aspect.
+        decoder_version: Version of the decoder of the training images.
+        scaling: Name of the scaling inside the model, for the reader.
+        temperature: By which logits are divided, in `TEMPERATURES`; 1 is none.
+        views: Over which answers are averaged.
+        reject_below: Least probability of an answer, in [0, 1]; below it the image is rejected.
+        run_id: Name of the run that trained it.
+        licence: Of the training data, if it is known.
+        weights_sha256: Digest of the weights that all this belongs to.
+    """
+
+    class_names: tuple[str, ...]
+    height: int
+    width: int
+    channels: int
+    fit: str = "squash"
+    decoder_version: int = 1
+    scaling: str = "unit"
+    temperature: float = 1.0
+    views: Views = field(default_factory=Views)
+    reject_below: float = 0.0
+    run_id: str = ""
+    licence: str | None = None
+    weights_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "class_names": len(self.class_names) >= 2
+            and all(isinstance(name, str) for name in self.class_names),
+            "height": _is_int(self.height) and 1 <= self.height <= _MAX_SIDE,
+            "width": _is_int(self.width) and 1 <= self.width <= _MAX_SIDE,
+            "channels": _is_int(self.channels) and self.channels in (1, 3),
+            "fit": self.fit == "squash",
+            "decoder_version": _is_int(self.decoder_version),
+            "scaling": isinstance(self.scaling, str),
+            "temperature": _within(self.temperature, *TEMPERATURES),
+            "views.mirror": isinstance(self.views.mirror, bool),
+            "views.shift": _within(self.views.shift, 0, 1) and self.views.shift < 1,
+            "reject_below": _within(self.reject_below, 0, 1),
+            "run_id": isinstance(self.run_id, str),
+            "licence": self.licence is None or isinstance(self.licence, str),
+            "weights_sha256": isinstance(self.weights_sha256, str),
+        }
+        for name, holds in checks.items():
+            if not holds:
+                raise ValueError(f"{name} is not what a classifier can have")
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        content = {"format": FORMAT, **asdict(self)}
+        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "ClassifierSpec":
+        """Read what `write` wrote; nothing in the file is believed before it is checked.
+
+        Raises:
+            RunError: If the file is missing or damaged, or a newer convscope wrote it.
+        """
+        try:
+            if path.stat().st_size > _MAX_BYTES:
+                raise ValueError("it is too large")
+            content: Any = json.loads(path.read_text(encoding="utf-8"))
+            found = content.pop("format")
+            if _is_int(found) and found > FORMAT:
+                raise RunError(f"{path} was written by a newer convscope; upgrade convscope")
+            views = Views(**content.pop("views"))
+            return cls(tuple(content.pop("class_names")), views=views, **content)
+        except FileNotFoundError:
+            raise RunError(f"{path} is missing") from None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise RunError(f"{path} is damaged: {error}") from None
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _within(value: object, low: float, high: float) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and low <= value <= high

@@ -1,0 +1,125 @@
+"""The same wish gives the same settings, by whatever door it comes in."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import yaml
+
+import convscope
+from convscope.api.settle import Request, prepare, settle, settle_batches, settle_names
+from convscope.errors import ConfigError
+from convscope.models import is_backbone
+from convscope.progress import Progress
+from convscope.recipe import RunConfig, dump_config, resolve_resumed
+from convscope.recipes import RECIPES
+from convscope.studies.arms import plan_ways
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return convscope.load("digits", progress=Progress())
+
+
+def settled(digits, given, from_file=None) -> RunConfig:
+    return settle(Request(given, from_file or {}), Progress(), lambda _: digits).config
+
+
+def model_of(recipe: str) -> str:
+    entry = RECIPES.entry(recipe)
+    usual = "mobilenet_v2" if entry.info["trains"] == "backbone" else "cnn-functional"
+    return str(entry.info.get("model", usual))
+
+
+@pytest.mark.parametrize("recipe", RECIPES.names())
+def test_the_same_wish_gives_the_same_settings(recipe, digits):
+    model = model_of(recipe)
+    wish = {"data": "digits", "data_path": None, "model": model, "precision": "float32"}
+    if is_backbone(model):
+        wish["weights"] = "random"
+    by_name = settled(digits, {**wish, "recipe": recipe})
+    assert by_name.recipe == recipe
+    # convscope recipes show RECIPE > file; convscope train --config file
+    shown = {"recipe": recipe, **RECIPES.get(recipe)().model_dump(mode="json")}
+    by_file = settled(digits, wish, yaml.safe_load(yaml.safe_dump(shown)))
+    assert dump_config(by_file) == dump_config(by_name)
+    # An arm of a comparison
+    requests = (
+        plan_ways(
+            [model, "cnn-sequential:tutorial" if model != "cnn-sequential" else "cnn-functional"],
+            *([recipe], by_name.seed, "digits", None),
+            "random" if is_backbone(model) else None,
+            *({"precision": "float32"}, {}),
+        )
+        if recipe != "tutorial"
+        else {"": Request({**wish, "recipe": recipe, "seed": by_name.seed})}
+    )
+    arm = settled(digits, next(iter(requests.values())).given)
+    assert dump_config(arm) == dump_config(by_name)
+    # What a process of a study gets, and config.yaml of the run given to --config
+    assert prepare(by_name, Progress()).config == by_name
+    again = settled(digits, {}, yaml.safe_load(dump_config(by_name)))
+    assert dump_config(again) == dump_config(by_name)
+
+
+def test_batches_of_few_images_are_smaller_and_settle_once():
+    config = settle_names(
+        Request({"data": "digits", "recipe": "fast", "precision": "float32"}), Progress()
+    )
+    assert (config.batch_size, config.least_steps) == (500, 5)
+    rng = np.random.default_rng(0)
+    for n_images in (1, 7, 600, 1149, 2501, *rng.integers(1, 60_000, 200).tolist()):
+        once = settle_batches(Request({}), config, n_images, Progress())
+        steps = -(-n_images // once.batch_size)
+        assert once.batch_size <= 500
+        assert steps >= min(5, n_images // once.batch_size)
+        assert settle_batches(Request({}), once, n_images, Progress()) == once
+    assert settle_batches(Request({}), config, 1149, Progress()).batch_size == 230
+
+
+class Listening(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_a_batch_size_that_is_not_kept_is_said_and_one_may_insist():
+    given = {"data": "digits", "recipe": "fast", "precision": "float32", "batch_size": 400}
+    listening = Listening()
+    config = settle_names(Request(given), Progress())
+    changed = settle_batches(Request(given), config, 1149, listening)
+    assert changed.batch_size == 230
+    assert listening.lines == [
+        "Batches of 230 images, not 400: 5 about equal ones an epoch; least_steps=1 keeps the size "
+        "that you name"
+    ]
+    insisting = {**given, "least_steps": 1}
+    kept = settle_names(Request(insisting), Progress())
+    assert settle_batches(Request(insisting), kept, 1149, Progress()).batch_size == 400
+
+
+def test_a_file_of_before_means_its_batch_size():
+    file = {"format": 2, "recipe": "fast", "batch_size": 500, "least_steps": 5}
+    request = Request({"data": "digits", "precision": "float32"}, file)
+    config = settle_names(request, Progress())
+    assert settle_batches(request, config, 1149, Progress()).batch_size == 500
+
+
+def test_a_run_may_grow_and_move_and_nothing_else():
+    saved = RunConfig(data="folder", data_path="/old/photos", epochs=6)
+    moved = {"data": "folder", "data_path": "/new/photos"}
+    assert resolve_resumed(saved, {**moved, "epochs": 9}) == saved.model_copy(
+        update={"data_path": "/new/photos", "epochs": 9}
+    )
+    with pytest.raises(ConfigError, match="one of 6 epochs; --epochs may grow on --resume, not"):
+        resolve_resumed(saved, {"epochs": 2})
+    with pytest.raises(ConfigError, match="data"):
+        resolve_resumed(saved, {"data": "digits", "data_path": None})
+
+
+def test_plans_are_not_changed_by_reading_them(digits):
+    plan = settle(Request({"data": "digits", "precision": "float32"}), Progress(), lambda _: digits)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.config = plan.config  # type: ignore[misc]

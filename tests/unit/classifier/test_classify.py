@@ -1,0 +1,88 @@
+"""From files and pixels to answers, with a network that knows only how bright an image is."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convscope.classifier.classify import Classifier, at_temperature
+from convscope.classifier.spec import ClassifierSpec, Views
+from convscope.progress import Progress
+from convscope.types import ImagePrediction, UnreadableImage
+
+SPEC = ClassifierSpec(("dark", "bright"), 6, 6, 1)
+
+
+class Brightness:
+    """Says "bright" with the mean brightness as its probability; sees the left half only."""
+
+    def predict_on_batch(self, images) -> np.ndarray:
+        bright = images[:, :, : images.shape[2] // 2].mean(axis=(1, 2, 3)) / 255
+        return np.stack([1 - bright, bright], axis=1).astype(np.float32)
+
+
+def test_files_come_back_in_their_order_with_bad_ones_in_their_place(tmp_path):
+    files, expected = [], []
+    for index, value in enumerate([0, 255, None, 250, 3, None, None, 200]):
+        file = tmp_path / f"{index}.png"
+        if value is None:
+            file.write_bytes(b"no image")
+        else:
+            # Sizes and modes differ; the model sees 6 x 6 grey.
+            Image.new(
+                "RGB" if index % 2 else "L", (5 + index, 9), (value,) * 3 if index % 2 else value
+            ).save(file)
+        files.append(file)
+        expected.append(None if value is None else "bright" if value > 127 else "dark")
+    for batch_size in (1, 2, 3, 100):
+        found = list(
+            Classifier(Brightness(), SPEC).predict_files(
+                files, batch_size=batch_size, progress=Progress()
+            )
+        )
+        assert [item.path for item in found] == files
+        for item, name in zip(found, expected, strict=True):
+            if name is None:
+                assert isinstance(item, UnreadableImage)
+                assert str(item.path) in item.reason
+            else:
+                assert isinstance(item, ImagePrediction)
+                assert item.class_name == name
+                assert sum(item.probs.values()) == pytest.approx(1.0, abs=1e-5)
+                assert item.top(1)[0][0] == name
+
+
+def test_the_answer_is_the_mean_over_views_at_the_temperature():
+    images = np.zeros((1, 6, 6, 1), np.uint8)
+    images[:, :, :3] = 204  # 0.8 on the left, 0 on the right
+    alone = Classifier(Brightness(), SPEC).predict_on_batch(images)
+    np.testing.assert_allclose(alone, [[0.2, 0.8]], atol=1e-6)
+    spec = dataclasses.replace(SPEC, views=Views(mirror=True), temperature=0.5)
+    classifier = Classifier(Brightness(), spec)
+    np.testing.assert_allclose(
+        classifier.averaged.predict_on_batch(images), [[0.6, 0.4]], atol=1e-6
+    )
+    odds = (0.6 / 0.4) ** 2
+    wanted = [[odds / (1 + odds), 1 / (1 + odds)]]
+    np.testing.assert_allclose(classifier.predict_on_batch(images), wanted, atol=1e-6)
+
+
+def test_what_is_too_unsure_is_rejected(tmp_path):
+    for value in (10, 120, 250):
+        Image.new("L", (6, 6), value).save(tmp_path / f"{value}.png")
+    files = [tmp_path / f"{value}.png" for value in (10, 120, 250)]
+    spec = dataclasses.replace(SPEC, reject_below=0.9)
+    found = Classifier(Brightness(), spec).predict_files(files, batch_size=2, progress=Progress())
+    assert [(said.class_name, said.rejected) for said in found] == [
+        *(("dark", False), ("dark", True), ("bright", False)),
+    ]
+
+
+def test_a_temperature_of_one_changes_nothing_and_zeros_stay_finite():
+    probs = np.array([[1, 0], [0.5, 0.5]], np.float32)
+    assert at_temperature(probs, 1) is probs
+    found = at_temperature(probs, 20)
+    assert np.isfinite(found).all()
+    assert 0.9 < found[0, 0] < 1
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)

@@ -1,0 +1,76 @@
+"""The file that says what using a model takes: whole, checked, and read without a framework."""
+
+import dataclasses
+import json
+
+import pytest
+
+from convscope.classifier.spec import ClassifierSpec, Views
+from convscope.errors import RunError
+
+SPEC = ClassifierSpec(
+    ("고양이", "dog, wet"),
+    24,
+    32,
+    3,
+    temperature=1.25,
+    views=Views(mirror=True, shift=0.1),
+    reject_below=0.4,
+    run_id="mine",
+    licence="CC0",
+    weights_sha256="ab" * 32,
+)
+
+
+def test_what_is_written_is_read(tmp_path):
+    path = tmp_path / "last.json"
+    SPEC.write(path)
+    assert ClassifierSpec.read(path) == SPEC
+    assert [file.name for file in tmp_path.iterdir()] == ["last.json"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("class_names", ["one"]), ("class_names", [1, 2]), ("class_names", 7)),
+        *(("height", 0), ("height", 1e9), ("width", "32"), ("channels", 4), ("channels", True)),
+        *(("fit", "stretch"), ("temperature", 0), ("temperature", float("nan"))),
+        *(("temperature", True), ("views", {"mirror": 1, "shift": 0}), ("views", [])),
+        *(("views", {"mirror": True, "shift": 1}), ("reject_below", 1.5), ("run_id", None)),
+        *(("licence", 3), ("unknown", 1), ("format", None)),
+    ],
+)
+def test_a_damaged_file_is_refused_in_a_line(tmp_path, key, value):
+    path = tmp_path / "last.json"
+    SPEC.write(path)
+    content = json.loads(path.read_text())
+    content[key] = value
+    if value is None and key == "format":
+        del content[key]
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunError, match=r"last\.json is damaged") as caught:
+        ClassifierSpec.read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "[" * 100_000, "\x00"])
+def test_what_is_no_such_file_is_refused_in_a_line(tmp_path, text):
+    path = tmp_path / "last.json"
+    path.write_text(text)
+    with pytest.raises(RunError, match="is damaged"):
+        ClassifierSpec.read(path)
+    with pytest.raises(RunError, match="is missing"):
+        ClassifierSpec.read(tmp_path / "other.json")
+
+
+def test_a_newer_file_is_refused_by_name(tmp_path):
+    path = tmp_path / "last.json"
+    SPEC.write(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    with pytest.raises(RunError, match="newer convscope"):
+        ClassifierSpec.read(path)
+
+
+def test_impossible_specs_cannot_be_made():
+    with pytest.raises(ValueError, match="temperature"):
+        dataclasses.replace(SPEC, temperature=100.0)
