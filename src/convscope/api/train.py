@@ -47,7 +47,7 @@ def train(
     run = Run.create(Path(out) if out else None, name)
     progress.say(f"Run folder: {run.path}")
     with run.training_lock():
-        _describe(run, config, plan.dataset)
+        describe(run, config, plan.dataset)
         _fit(run, plan, trackers, progress)
     return _judge(run, plan.dataset, progress, test=test)
 
@@ -83,7 +83,7 @@ def resume(
         _require_snapshot(run)
         plan = settle_resumed(run_config(run), request, progress, data_dir=data_dir)
         if not run.split_file.exists():  # killed before it began
-            _describe(run, plan.config, plan.dataset)
+            describe(run, plan.config, plan.dataset)
         for part in ("train", "val"):
             verify_split(plan.dataset, run.split_file, part)
         _fit(run, plan, trackers, progress)
@@ -119,7 +119,7 @@ def _judge(run: Run, dataset: Dataset, progress: Progress, *, test: bool) -> Run
     return run
 
 
-def _describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
+def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
     """Write down, before training, what it starts from."""
     from convscope.datasets.samples import sample_images
     from convscope.report.figures import draw_samples
