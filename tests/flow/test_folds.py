@@ -20,7 +20,7 @@ from convscope.ledger import Ledger
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.studies import folds as study
-from convscope.studies.executor import Failure
+from convscope.studies.executor import Job, Outcome, execute_here
 
 OPTIONS = {"folds": 3, "epochs": 2, "precision": "float32", "progress": Progress()}
 
@@ -67,24 +67,15 @@ def command(patch, *arguments: object) -> list[str]:
 @pytest.fixture
 def here(monkeypatch):
     """Train the folds in this process, which is quicker; the paths of those that were."""
-    from convscope.api import train as one
-
     trained: list[str] = []
 
-    def train(run, arguments, *, data_dir, progress):
-        if run.state_file.exists() and run.status == "finished":
-            return
-        trained.append(run.path.name)
-        one.train(
-            config=arguments[1],
-            settings={"split.fold": int(arguments[3].partition("=")[2])},
-            out=run.path,
-            test=False,
-            progress=Progress(),
-        )
-        return
+    def train(job: Job, progress: Progress) -> Outcome:
+        if Run(job.folder).state_file.exists() and Run(job.folder).status == "finished":
+            return Outcome(Run(job.folder))
+        trained.append(job.folder.name)
+        return Outcome(execute_here(job, Progress()))
 
-    monkeypatch.setattr(study, "train_apart", train)
+    monkeypatch.setattr(study, "execute", train)
     return trained
 
 
@@ -172,21 +163,21 @@ def test_the_same_command_trains_and_opens_nothing_again(validated, monkeypatch)
 def test_after_a_stop_it_goes_on_with_what_is_trained_and_counts_as_one_look(
     folder, tmp_path, here, monkeypatch
 ):
-    out, trains = tmp_path / "out", study.train_apart
+    out, trains = tmp_path / "out", study.execute
 
-    def stopped(run, *arguments, **options):
-        if run.path.name == "1":
+    def stopped(job: Job, progress: Progress) -> Outcome:
+        if job.folder.name == "1":
             raise KeyboardInterrupt
-        return trains(run, *arguments, **options)
+        return trains(job, progress)
 
-    monkeypatch.setattr(study, "train_apart", stopped)
+    monkeypatch.setattr(study, "execute", stopped)
     with pytest.raises(KeyboardInterrupt):
         convscope.train(data=folder, out=out, **OPTIONS)
     assert here == ["0"]
     # Nothing was looked at before all are trained.
     assert "test_openings" not in runs_of(out)[0].state
     look = json.loads((out / "folds.json").read_text())["look"]
-    monkeypatch.setattr(study, "train_apart", trains)
+    monkeypatch.setattr(study, "execute", trains)
     done = convscope.train(out=out, resume=True, progress=Progress())
     assert here == ["0", "1", "2"]
     assert isinstance(done, convscope.CrossValidation)
@@ -203,7 +194,9 @@ def test_after_a_stop_it_goes_on_with_what_is_trained_and_counts_as_one_look(
 
 
 def test_a_fold_that_cannot_be_trained_is_named(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "train_apart", lambda *a, **k: Failure("the loss is nan", True))
+    monkeypatch.setattr(
+        study, "execute", lambda job, _: Outcome(Run(job.folder), "the loss is nan", True)
+    )
     with pytest.raises(TrainingError, match="^fold 1 of 3: the loss is nan"):
         convscope.train(data=folder, out=tmp_path / "out", **OPTIONS)
 

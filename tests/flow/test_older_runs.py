@@ -1,9 +1,9 @@
 """A run of an older version opens, answers and goes on.
 
-It was made with `convscope train --data digits --model cnn-sequential --epochs 6 --precision float32
---batch-size 64 --set tta.shift=0.125 --set optimizer.name=sgd --set optimizer.momentum=0.9
---lr 0.02`, before classifiers had a file of their
-own, copies of an image went to one part, and the saved graph resized by itself.
+It was made with `convscope train --data digits --model cnn-sequential --epochs 6 --precision
+float32 --batch-size 64 --set tta.shift=0.125 --set optimizer.name=sgd --set optimizer.momentum=0.9
+--lr 0.02`, before classifiers had a file of their own, copies of an image went to one part, and the
+saved graph resized by itself.
 """
 
 import shutil
