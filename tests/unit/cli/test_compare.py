@@ -2,6 +2,7 @@
 
 import pytest
 
+from convscope.api.settle import settle_names
 from convscope.progress import Progress
 from convscope.studies.arms import folder_name, plan_ways
 
@@ -38,7 +39,7 @@ def test_each_value_may_be_a_list_and_names_its_way(cli, monkeypatch):
     monkeypatch.setattr("convscope.compare", compare, raising=False)
     cli(*("compare", "digits", "--vary", "head.hidden=[128, 64],[256],[]"))
     assert given["vary"] == {"head.hidden": [[128, 64], [256], []]}
-    configs = plan_ways(
+    requests = plan_ways(
         ["mobilenet_v2"],
         None,
         83,
@@ -47,8 +48,8 @@ def test_each_value_may_be_a_list_and_names_its_way(cli, monkeypatch):
         "random",
         {"head.search": False},
         given["vary"],
-        Progress(),
     )
+    configs = {name: settle_names(request, Progress()) for name, request in requests.items()}
     assert {name: config.head.hidden for name, config in configs.items()} == {
         "hidden=[128,64]": (128, 64),
         "hidden=[256]": (256,),
