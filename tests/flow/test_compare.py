@@ -236,8 +236,8 @@ def test_values_of_settings_are_compared_in_each_combination():
 def test_a_setting_for_some_of_the_ways_is_left_away_where_it_has_no_effect():
     def ways(settings: dict, vary: dict | None = None, second: str = "mobilenet_v2") -> list:
         models = ["cnn-functional", second]
-        plan = plan_ways(models, None, 83, "digits", None, None, settings, vary or {}, Progress())
-        return list(plan.values())
+        plan = plan_ways(models, None, 83, "digits", None, None, settings, vary or {})
+        return list(dict(named(plan)).values())
 
     plain, backbone = ways({"head.standardise": True, "head.pooling": "flatten", "batch_size": 9})
     assert plain.head == HeadSettings()
