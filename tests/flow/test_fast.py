@@ -16,7 +16,7 @@ from convscope.progress import Progress
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES
 from convscope.run import Run
-from convscope.training.budget import Pace
+from convscope.training.budget import Deadline, Pace
 from convscope.training.results import read_results
 
 FAST = {
@@ -167,6 +167,28 @@ def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, me
     assert asked == measured
     assert settled.config.model == measured[-1]
     assert settled.network.name.replace("_", "-") == measured[-1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs"),
+    # Of a minute 0.8 s are for files. A view of a judged image takes 3/4 of an image of an epoch,
+    # and of 718 images to learn from there are 719 + 360 to judge: 1.13 epochs for each view, which
+    # are two (mirrored), and for 15 in 100 images two more of each (shifted).
+    [
+        ({"mirror": False, "shift": 0}, 58),
+        ({"mirror": True, "shift": 0}, 56),
+        ({"mirror": False, "shift": 0.03}, 57),
+    ],
+)
+def test_judging_has_its_share_of_the_minutes(monkeypatch, settings, epochs):
+    monkeypatch.setattr(plan, "_seconds_per_epoch", lambda *arguments: 1.0)
+    monkeypatch.setattr(Deadline, "left", lambda self: 60.0)
+    dataset = convscope.load("digits", split={"val_fraction": 0.5}, progress=Progress())
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (718, 719, 360)
+    tta = {f"tta.{key}": value for key, value in settings.items()}
+    config = resolve(RECIPES.get("fast")(), {"recipe": "fast", "model": "fast-small", **tta})
+    settled = plan.Aim(1.0, None).settle(config, dataset, Progress(), model="fast-small")
+    assert settled.config.epochs == epochs
 
 
 @pytest.mark.parametrize(

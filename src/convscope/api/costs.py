@@ -3,7 +3,8 @@
 import csv
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,10 +78,17 @@ def latencies_ms(runs: Mapping[str, Run]) -> dict[str, float]:
         images[name] = rng.integers(0, 256, (1, *run.state["image_shape"]), dtype=np.uint8)
         for _ in range(3):
             models[name].predict_on_batch(images[name])
-    taken: dict[str, list[float]] = {name: [] for name in runs}
+    return medians_ms(
+        {name: partial(model.predict_on_batch, images[name]) for name, model in models.items()}
+    )
+
+
+def medians_ms(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the median time of each call, made by turns, in milliseconds."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(_LATENCY_ROUNDS):
-        for name, model in models.items():
+        for name, call in calls.items():
             start = time.perf_counter()
-            model.predict_on_batch(images[name])
+            call()
             taken[name].append(1000 * (time.perf_counter() - start))
     return {name: statistics.median(each) for name, each in taken.items()}
