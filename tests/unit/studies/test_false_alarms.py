@@ -158,7 +158,7 @@ def test_two_networks_that_differ_are_told_apart():
 
 
 @pytest.mark.parametrize(
-    "n_studies", [150, pytest.param(N_STUDIES, marks=pytest.mark.slow)], ids=["quick", "all"]
+    "n_studies", [60, pytest.param(N_STUDIES, marks=pytest.mark.slow)], ids=["quick", "all"]
 )
 @pytest.mark.parametrize("counts", [(1, 1, 1), (1, 1, 5), (1, 3, 5), (5, 5, 5)], ids=str)
 def test_of_three_ways_none_is_called_better_where_nothing_differs(counts, n_studies):
