@@ -9,7 +9,7 @@ from killing import assert_same, at_rename, train_until_killed, weights
 import convscope
 from convscope.api import budget as budgets
 from convscope.api.models import run_config
-from convscope.api.settle import Plan
+from convscope.api.plan import Plan
 from convscope.classifier.keras_model import open_classifier
 from convscope.errors import ConfigError
 from convscope.progress import Progress

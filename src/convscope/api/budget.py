@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convscope.api.networks import forget_networks, new_network
+from convscope.api.plan import Plan
 from convscope.errors import ConfigError
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
@@ -19,7 +20,6 @@ from convscope.types import Dataset
 if TYPE_CHECKING:
     import keras
 
-    from convscope.api.settle import Plan
     from convscope.training.budget import Curves
 
 _STEPS = 4
@@ -105,7 +105,7 @@ class Budget:
         return added
 
 
-def choose(budget: Budget, wish: "Plan", model: str | None, progress: Progress) -> "Plan":
+def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) -> Plan:
     """Return the plan with network and epochs chosen, and the network that was measured.
 
     Args:

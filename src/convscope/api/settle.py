@@ -17,6 +17,7 @@ from convscope import backend as backends
 from convscope.api.budget import Budget, choose
 from convscope.api.data import load_for
 from convscope.api.models import build_model, input_spec
+from convscope.api.plan import Plan
 from convscope.datasets import settings_of
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
@@ -34,10 +35,7 @@ from convscope.recipes import RECIPES, default_recipe, require_fitting
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
-    import keras
-
     from convscope.models.weights import FoundWeights
-    from convscope.training.budget import Pace
 
 _BEFORE_LEAST_STEPS = 3
 """Before this format, a file that names a batch size means it, whatever `least_steps` says."""
@@ -61,25 +59,6 @@ class Request:
     def chosen(self) -> dict[str, Any]:
         """All that the user named, by dotted names."""
         return {**self.from_file, **self.given}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run that can begin.
-
-    Attributes:
-        config: Resolved settings; its `config.yaml`.
-        dataset: Divided into parts.
-        weights: Where a backbone's weights are.
-        network: Compiled for the settings and untrained, if one was built to measure its speed.
-        pace: What keeps training to its time, if it has one.
-    """
-
-    config: RunConfig
-    dataset: Dataset
-    weights: "FoundWeights | None" = None
-    network: "keras.Model | None" = None
-    pace: "Pace | None" = None
 
 
 def settle(

@@ -8,7 +8,8 @@ from convscope import backend as backends
 from convscope.api.evaluate import evaluate
 from convscope.api.models import input_spec, plugins_of, run_config
 from convscope.api.networks import new_network
-from convscope.api.settle import Plan, Request, settle_resumed
+from convscope.api.plan import Plan
+from convscope.api.settle import Request, settle_resumed
 from convscope.datasets.splits import verify_split, write_split
 from convscope.errors import RunError
 from convscope.models import is_backbone
