@@ -181,13 +181,14 @@ def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, me
     ],
 )
 def test_judging_has_its_share_of_the_minutes(monkeypatch, settings, epochs):
-    monkeypatch.setattr(plan, "_seconds_per_epoch", lambda *arguments: 1.0)
+    monkeypatch.setattr(budgets, "_seconds_per_epoch", lambda *arguments: 1.0)
     monkeypatch.setattr(Deadline, "left", lambda self: 60.0)
     dataset = convscope.load("digits", split={"val_fraction": 0.5}, progress=Progress())
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (718, 719, 360)
     tta = {f"tta.{key}": value for key, value in settings.items()}
     config = resolve(RECIPES.get("fast")(), {"recipe": "fast", "model": "fast-small", **tta})
-    settled = plan.Aim(1.0, None).settle(config, dataset, Progress(), model="fast-small")
+    wish = Plan(config, dataset)
+    settled = budgets.choose(budgets.Budget(1.0, None), wish, "fast-small", Progress())
     assert settled.config.epochs == epochs
 
 
