@@ -497,8 +497,13 @@ _CONDITIONS = (
     ),
     _Condition(
         ("split.val_fraction",),
-        lambda config, backbone: config.split.folds is None,
+        lambda config, backbone: config.split.folds is None or config.split.fold_as == "test",
         "split.folds null",
+    ),
+    _Condition(
+        ("split.test_fraction",),
+        lambda config, backbone: config.split.fold_as == "val",
+        "split.fold_as val",
     ),
     _Condition(
         ("weights_sha256",),

@@ -282,6 +282,15 @@ def test_what_a_recipe_brings_along_may_be_idle_and_so_may_a_default_that_is_giv
         require_effect(resolve(fast, adam, {"optimizer.momentum": 0.7}), fast, backbone=False)
 
 
+def test_where_a_fold_is_tested_the_share_of_validation_counts_and_that_of_the_test_does_not():
+    folds = {"split.folds": 5, "split.fold_as": "test"}
+    require_effect(resolve(Recipe(), folds, {"split.val_fraction": 0.1}), Recipe(), backbone=False)
+    with pytest.raises(ConfigError, match=r"^split\.test_fraction 0\.1 has no effect"):
+        require_effect(
+            resolve(Recipe(), folds, {"split.test_fraction": 0.1}), Recipe(), backbone=False
+        )
+
+
 @pytest.mark.parametrize("entry", RECIPES.entries(), ids=lambda entry: entry.name)
 def test_no_recipe_has_settings_without_effect(entry):
     backbone = entry.info["trains"] == "backbone"
