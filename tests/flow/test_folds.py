@@ -189,6 +189,10 @@ def test_after_a_stop_it_goes_on_with_what_is_trained_and_counts_as_one_look(
     assert again.accuracy == done.accuracy
     with pytest.raises(RunError, match=r"holds a cross-validation with epochs 2, not 3;"):
         convscope.train(data=folder, out=out, **{**OPTIONS, "epochs": 3})
+    again = convscope.train(folds=3, resume=out, progress=Progress())
+    assert again.accuracy == done.accuracy
+    with pytest.raises(ConfigError, match="has 3 folds, not 4$"):
+        convscope.train(folds=4, resume=out, progress=Progress())
     with pytest.raises(ConfigError, match="to go on with it give --resume alone"):
         convscope.train(out=out, epochs=3, resume=True, progress=Progress())
 

@@ -126,15 +126,16 @@ def train(
         ):
             if hinders:
                 raise ConfigError(f"--folds and {option} do not go together: {why}")
-        if folds is None:
-            assert begun is not None
-            if given or config:
-                raise ConfigError(
-                    f"{begun} is a cross-validation; to go on with it give --resume alone, or "
-                    "repeat the command that began it"
-                )
+        if begun is not None and not given and not config:
             asked = asked_before(begun)
+            if folds not in (None, asked.split.folds):
+                raise ConfigError(f"{begun} has {asked.split.folds} folds, not {folds}")
             return cross_validate(asked, out=begun, data_dir=data_dir, progress=progress)
+        if folds is None:
+            raise ConfigError(
+                f"{begun} is a cross-validation; to go on with it give --resume alone, or repeat "
+                "the command that began it"
+            )
         return _train_folds(folds, given, from_file, place, data_dir, progress)
     budget = Budget.of(minutes, target, given=given, from_file=from_file)
     request = Request(given, from_file, budget)
