@@ -125,6 +125,27 @@ class Ledger:
         """
         images = _sorted(hashes)
         name = hashlib.sha256(images.tobytes()).hexdigest()[:16]
+        if not self._images_file(name).exists():
+            with atomic_path(self._images_file(name)) as temporary:
+                np.save(temporary, images)
+        return name, self.add_again(name, by=by, run=run, look=look, shown=shown)
+
+    def add_again(self, name: str, *, by: str, run: Path, look: str | None, shown: bool) -> bool:
+        """Write down that a set of images is looked at that has a name already.
+
+        Args:
+            name: As `add` returned it; the rest as there.
+            by: The command that looks.
+            run: The folder of the run that is judged.
+            look: What makes several calls one look.
+            shown: No model is judged on them.
+
+        Returns:
+            Whether it is the first call of its look.
+
+        Raises:
+            StorageError: If the cache cannot be written.
+        """
         entry = {
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "look": look or uuid.uuid4().hex,
@@ -135,9 +156,6 @@ class Ledger:
         }
         line = json.dumps(entry, ensure_ascii=False) + "\n"
         with exclusive(self.folder / ".lock", wait=True):
-            if not self._images_file(name).exists():
-                with atomic_path(self._images_file(name)) as temporary:
-                    np.save(temporary, images)
             self.__dict__.pop("looks", None)
             first = not any(known["look"] == entry["look"] for known in self.looks)
             with storage_errors(self._looks_file), self._looks_file.open("a+b") as file:
@@ -149,7 +167,7 @@ class Ledger:
                 file.flush()
                 os.fsync(file.fileno())
             self.looks.append(entry)
-        return name, first
+        return first
 
     def tally(self, name: str) -> Tally | None:
         """Return how often the images of a set have been judged, in this set or in others.

@@ -9,6 +9,7 @@ from killing import at_rename, train_until_killed
 import convscope
 from convscope.api.settle import Request, settle_names
 from convscope.errors import ConfigError, DataError, RunError, UnknownNameError
+from convscope.ledger import Ledger
 from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
@@ -76,7 +77,8 @@ def test_a_run_that_diverges_is_told_and_the_others_stand(continued):
         assert trial.test_accuracy is None
     for trial in trials(done, "tutorial"):
         assert trial.failure is None
-        assert trial.test_accuracy > 0
+        assert trial.val_accuracy > 0
+        assert trial.test_accuracy is None
         assert trial.train_seconds > 0
         assert trial.peak_memory_mb > 100
     assert done.pairs == ()
@@ -85,14 +87,22 @@ def test_a_run_that_diverges_is_told_and_the_others_stand(continued):
     assert "loss is nan in epoch" in page
 
 
-def test_the_test_images_are_opened_once_for_each_run_and_after_the_last_was_trained(continued):
+def test_ways_are_compared_on_validation_images_and_the_test_images_stay_sealed(continued):
     done: Comparison = continued["done"]
-    runs = [Run(done.path / trial.run) for trial in trials(done, "tutorial")]
-    openings = [run.state["test_openings"] for run in runs]
-    assert [[o["by"] for o in each] for each in openings] == [["compare"], ["compare"]]
-    failed = [Run(done.path / trial.run).state for trial in trials(done, "fast")]
-    last_trained = max(state["updated"] for state in failed)
-    assert all(each[0]["at"] >= last_trained for each in openings)
+    assert done.part == "val"
+    for trial in trials(done, "tutorial"):
+        run = Run(done.path / trial.run)
+        assert "test_openings" not in run.state
+        assert run.metrics.keys() == {"weights", "val"}
+        assert trial.val_accuracy == run.metrics["val"]["accuracy"]
+    first, second = (trial.val_accuracy for trial in trials(done, "tutorial"))
+    mean = (first + second) / 2
+    assert done.conclusion == (
+        f"Only tutorial has been judged: {mean:.1%} of the validation images right."
+    )
+    page = done.page.read_text(encoding="utf-8")
+    assert "judged on 288 validation images" in page
+    assert "test accuracy" not in page.lower()
 
 
 def test_again_it_trains_nothing_and_says_the_same(continued):
@@ -101,7 +111,32 @@ def test_again_it_trains_nothing_and_says_the_same(continued):
     assert [arm.trials for arm in again.arms] == [arm.trials for arm in continued["done"].arms]
     assert not [line for line in listening.lines if line.startswith("Run ")]
     for trial in trials(again, "tutorial"):
-        assert len(Run(again.path / trial.run).state["test_openings"]) == 1
+        assert "test_openings" not in Run(again.path / trial.run).state
+
+
+def test_at_last_the_test_images_are_opened_in_one_look_for_all_runs(continued):
+    listening = Listening()
+    options = {"out": continued["out"], "final": True, **STUDY}
+    done = convscope.compare(progress=listening, **options)
+    assert not [line for line in listening.lines if line.startswith("Run ")]
+    judged = [line for line in listening.lines if "judged for the" in line]
+    assert judged == ["These 360 test images are judged for the first time on this machine."]
+    runs = [Run(done.path / trial.run) for trial in trials(done, "tutorial")]
+    openings = [run.state["test_openings"] for run in runs]
+    assert [[o["by"] for o in each] for each in openings] == [["compare"], ["compare"]]
+    assert [[o["times"] for o in each] for each in openings] == [[1], [1]]
+    failed = [Run(done.path / trial.run).state for trial in trials(done, "fast")]
+    last_trained = max(state["updated"] for state in failed)
+    assert all(each[0]["at"] >= last_trained for each in openings)
+    assert [t.test_accuracy for t in trials(done, "tutorial")] == [
+        run.metrics["test"]["accuracy"] for run in runs
+    ]
+    assert done.part == "test"
+    assert "of the test images right" in done.conclusion
+    # Called again it opens nothing again.
+    convscope.compare(progress=Progress(), **options)
+    assert [run.state["test_openings"] for run in runs] == openings
+    assert len({look["look"] for look in Ledger().looks}) == 1
 
 
 def test_other_settings_in_the_same_folder_are_refused(continued):
@@ -163,6 +198,34 @@ def test_what_differs_names_the_ways(existing, tmp_path):
     (pair,) = done.pairs
     assert pair.seeds == (1, 1)
     assert "not about the ways of training" in done.caution
+
+
+def test_what_was_judged_before_is_logged_when_it_is_compared(tmp_path):
+    runs = [
+        convscope.train(
+            "cnn-functional",
+            data="digits",
+            lr=lr,
+            epochs=1,
+            precision="float32",
+            out=tmp_path / f"{lr}",
+            progress=Progress(),
+        )
+        for lr in (1e-3, 1e-2)
+    ]
+    by_val = convscope.compare_runs(runs, out=tmp_path / "val", progress=Progress())
+    assert by_val.part == "val"
+    assert [len(run.state["test_openings"]) for run in runs] == [1, 1]
+    done = convscope.compare_runs(runs, out=tmp_path / "test", final=True, progress=Progress())
+    assert [[o["by"] for o in run.state["test_openings"]] for run in runs] == [
+        ["train", "compare"]
+    ] * 2
+    assert [len(run.test_openings) for run in runs] == [1, 1], "nothing was judged again"
+    kinds = [(look["by"], look["kind"]) for look in Ledger().looks]
+    assert kinds == [("train", "judged")] * 2 + [("compare", "shown")] * 2
+    best = max(done.arms, key=lambda arm: arm.trials[0].val_accuracy)
+    assert f"By validation images {best.name} is chosen" in done.conclusion
+    assert f"give it {best.trials[0].test_accuracy:.1%}." in done.conclusion
 
 
 def named(plan: dict[str, Request]) -> list[tuple[str, RunConfig]]:
@@ -267,8 +330,9 @@ def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits
         out=tmp_path / "other",
         progress=Progress(),
     )
-    with pytest.raises(DataError, match="not judged on the same test images"):
-        convscope.compare_runs([existing[0], other], out=out, progress=Progress())
+    for final, part in ((False, "validation"), (True, "test")):
+        with pytest.raises(DataError, match=f"not judged on the same {part} images"):
+            convscope.compare_runs([existing[0], other], out=out, final=final, progress=Progress())
     assert not out.exists()
     for options, words in (
         ({"models": ["cnn-functional"]}, "nothing to compare"),

@@ -39,6 +39,8 @@ def open_test(
 
     def log(n_images: int) -> None:
         more: dict[str, Any] = {"shown": True} if shown else {}
+        if look is not None:
+            more["look"] = look
         try:
             ledger = Ledger()
             name, first = ledger.add(
@@ -58,3 +60,29 @@ def open_test(
         run.record_test_opening(by=by, weights=weights, n_images=n_images, **more)
 
     return test.open(log)
+
+
+def log_seen_again(run: Run, *, by: str, look: str, progress: Progress) -> None:
+    """Log that what a run said of its test images earlier is compared now.
+
+    Nothing is logged if it was in this very look that they were opened.
+
+    Args:
+        run: It has been judged on its test images.
+        by: The command that looks.
+        look: Of which this is a part.
+        progress: Told if the machine's ledger cannot be written.
+    """
+    if any(opening.get("look") == look for opening in run.state.get("test_openings", [])):
+        return
+    *_, last = run.test_openings or [{}]
+    more = {"shown": True, "look": look}
+    try:
+        # Runs of older versions do not name their images.
+        if "images" in last:
+            more["images"] = last["images"]
+            Ledger().add_again(str(last["images"]), by=by, run=run.path, look=look, shown=True)
+    except StorageError as error:
+        progress.say(f"This look at the test images cannot be counted on this machine: {error}")
+    weights, n_images = str(last.get("weights", "")), int(last.get("n_images", 0))
+    run.record_test_opening(by=by, weights=weights, n_images=n_images, **more)

@@ -67,12 +67,20 @@ def compare(
         typer.Option(help="The comparison's folder. Default: runs/compare-..., by what it holds."),
     ] = None,
     data_dir: DataDir = None,
+    final: Annotated[
+        bool,
+        typer.Option(
+            "--final",
+            help="When all choices are made: judge by the test images, opened once for all runs.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Find out whether one way of training is better than another, over seeds and test images.
+    """Find out whether one way of training is better than another, over seeds and images.
 
     Each model is trained with each recipe and several seeds, each run in a process of its own and
-    all on one split. When all are trained, the test images are opened once for each run. For every
+    all on one split. They are judged by validation images, and the test images stay sealed; with
+    --final the verdicts are about the test images, which are opened once for all runs. For every
     two ways it is said by how much one is better, or how much it could be at most if no difference
     is shown, and how many seeds would settle it; with a single seed each, only which of the two
     networks has more images right. Runs that differ only in their seed count as one
@@ -90,6 +98,8 @@ def compare(
         convscope compare photos/ --models mobilenet_v2 --recipes tutorial-transfer,probe --seeds 3
         # settings: does label smoothing help?
         convscope compare cifar10 --models fast-small:fast --vary label_smoothing=0,0.1,0.2
+        # the choice is made: what do the test images say? (nothing is trained again)
+        convscope compare digits --models cnn-sequential,cnn-functional --seeds 3 --epochs 2 --final
         # runs that you have
         convscope compare runs/first runs/second
     """
@@ -103,7 +113,7 @@ def compare(
             raise ConfigError(
                 "say what to compare: --models A,B, --recipes A,B, --vary KEY=A,B, or runs"
             )
-        done = convscope.compare_runs(what, out=out, data_dir=data_dir)
+        done = convscope.compare_runs(what, out=out, data_dir=data_dir, final=final)
     else:
         if len(what) > 1:
             raise ConfigError(
@@ -125,6 +135,7 @@ def compare(
                 vary=read_alternatives(vary),
                 out=out,
                 data_dir=data_dir,
+                final=final,
             )
     if json:
         typer.echo(done.state_file.read_text(encoding="utf-8"), nl=False)
@@ -135,11 +146,16 @@ def compare(
 def _print(done: "Comparison", screen: "Console") -> None:
     from convscope.cli._tables import NUMBER, TEXT, print_table
 
-    columns = [("way", TEXT), ("test", NUMBER), ("95 % interval", NUMBER), ("each seed", TEXT)]
+    columns = [
+        ("way", TEXT),
+        (done.part_name, NUMBER),
+        ("95 % interval", NUMBER),
+        ("each seed", TEXT),
+    ]
     rows = []
     for arm in done.arms:
         accuracy = arm.accuracy
-        each = ", ".join(f"{value:.4f}" for value in arm.test_accuracies)
+        each = ", ".join(f"{value:.4f}" for value in arm.accuracies)
         if accuracy is None:
             rows.append([arm.name, None, None, "none could be trained"])
         elif accuracy.low is None or accuracy.high is None:

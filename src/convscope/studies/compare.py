@@ -12,6 +12,7 @@ from convscope.api.data import load_once
 from convscope.api.evaluate import evaluate
 from convscope.api.models import run_config
 from convscope.api.networks import forget_networks
+from convscope.api.opening import log_seen_again
 from convscope.api.settle import settle
 from convscope.datasets.splits import read_split
 from convscope.errors import DataError, RunError, TrainingError
@@ -22,7 +23,15 @@ from convscope.storage import write_text
 from convscope.studies.arms import file_name, folder_name, names_of, plan_ways, seeds_of
 from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
 from convscope.studies.executor import Job, execute
-from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.studies.folder import (
+    as_read_back,
+    damaged,
+    look_of,
+    read_state,
+    require_same,
+    study_folder,
+)
+from convscope.studies.verdicts import PART_NAMES
 from convscope.types import BoolArray
 
 FORMAT = 1
@@ -41,14 +50,17 @@ def compare(
     vary: Mapping[str, Sequence[Any]] | None = None,
     out: Path | str | None = None,
     data_dir: Path | str | None = None,
+    final: bool = False,
     after_run: Callable[[Comparison], None] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Train each model with each recipe and several seeds, and say what differs for certain.
 
-    All on one split. The test images stay sealed until the last run has been trained; then each
-    run is judged on them once. Called again, it trains what is missing: after a kill, or for more
-    seeds. A run that cannot be trained is recorded with the reason, and the others go on.
+    All on one split, and judged by validation images, so that a choice leaves the test images
+    sealed. With `final`, when the last run has been trained, the test images are opened, once for
+    all runs, and the verdicts are about them. Called again, it trains what is missing: after a
+    kill, or for more seeds. A run that cannot be trained is recorded with the reason, and the
+    others go on.
 
     Args:
         models: Registered models; "model:recipe" is one with a recipe of its own.
@@ -62,6 +74,7 @@ def compare(
             several settings each combination.
         out: The comparison's folder; None is one below `runs/` that is named by what is compared.
         data_dir: A further place to look for the files of a registered dataset.
+        final: Whether to judge by the test images, when all choices are made.
         after_run: Called after each run with the comparison as it stands.
         progress: Told of everything; None draws on standard error.
 
@@ -88,17 +101,19 @@ def compare(
             config.model,
             config.recipe,
             tuple(Trial(f"runs/{file_name(name)}-seed{seed}", seed) for seed in seeds),
+            part="test" if final else "val",
         )
         for name, config in configs.items()
     )
-    assert dataset.test is not None
-    comparison = Comparison(path, dataset.name, len(dataset.test), arms)
+    judged_by = dataset.test if final else dataset.val
+    assert judged_by is not None
+    comparison = Comparison(path, dataset.name, len(judged_by.labels), arms)
     asked: dict[str, Any] = {
         # Recipes change with versions of convscope, and the images may have changed.
         "content": dataset.provenance.get("fingerprint"),
         "ways": {name: config.model_dump(exclude={"seed"}) for name, config in configs.items()},
     }
-    del dataset, plan, load
+    del dataset, judged_by, plan, load
     asked = as_read_back(asked)
     with study_folder(path, comparison.state_file, "comparison"):
         comparison, looks = _take_up(comparison, asked)
@@ -116,28 +131,32 @@ def compare_runs(
     *,
     out: Path | str | None = None,
     data_dir: Path | str | None = None,
+    final: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare finished runs: those that differ in nothing but the seed count as one way.
 
-    Runs that have not been judged on their test images are judged now, once.
+    By their validation images; with `final` by their test images, on which those that have not
+    been judged are judged now, once.
 
     Args:
-        runs: At least two, or their folders; judged on the same test images.
+        runs: At least two, or their folders; judged on the same images.
         out: The comparison's folder; None is `runs/compare-` and the names of the ways.
         data_dir: A further place to look for the files of a registered dataset.
+        final: Whether to judge by the test images, when all choices are made.
         progress: Told of everything; None draws on standard error.
 
     Raises:
         RunError: If a run is missing or not trained, or a way has two runs of one seed.
-        DataError: If they are of different test images.
+        DataError: If they are of different images.
     """
     progress = progress or console_progress()
     opened = [Run.open(run) for run in runs]
     configs = [run_config(run) for run in opened]
     if len({run.path.resolve() for run in opened}) < len(opened):
         raise RunError("a run is named twice; name each once")
-    _require_same_images(opened)
+    part = "test" if final else "val"
+    n_images = _require_same_images(opened, part)
     grouped: dict[str, list[int]] = {}
     names = names_of(configs)
     for index, name in enumerate(names):
@@ -157,16 +176,15 @@ def compare_runs(
             )
         trials = tuple(Trial(str(opened[i].path.resolve()), configs[i].seed) for i in found)
         first = configs[found[0]]
-        arms.append(Arm(name, first.model, first.recipe, trials))
+        arms.append(Arm(name, first.model, first.recipe, trials, part))
     by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
     path = Path(out) if out else ROOT / folder_name(configs[0].data_name, by_name)
-    n_images = sum(row["split"] == "test" for row in read_split(opened[0].split_file))
     comparison = Comparison(path, configs[0].data_name, n_images, tuple(arms))
     asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
     with study_folder(path, comparison.state_file, "comparison"):
         state = read_state(comparison.state_file, FORMAT)
         require_same(path, (state or {"asked": asked})["asked"], asked, "comparison")
-        study = _Study(comparison, asked, [], data_dir, progress)
+        study = _Study(comparison, asked, {}, data_dir, progress)
         for arm in comparison.arms:
             for trial in arm.trials:
                 study.measure(trial)
@@ -180,7 +198,7 @@ class _Study:
 
     comparison: Comparison
     asked: dict[str, Any]
-    looks: list[int]
+    looks: dict[str, list[int]]
     data_dir: Path | str | None
     progress: Progress
     configs: Mapping[str, RunConfig] = dataclasses.field(default_factory=dict)
@@ -224,7 +242,8 @@ class _Study:
         raise RunError(f"{run.path} has not been trained to its end; see: convscope runs")
 
     def judge(self) -> None:
-        """Open the test images, once for each run that has not been judged; compare; write."""
+        """Compare by validation images or, in one look for all runs, by the test images; write."""
+        part = self.comparison.part
         answers = []
         first: dict[str, Run] = {}
         n_trials = sum(
@@ -237,9 +256,9 @@ class _Study:
                     if trial.failure is not None:
                         continue
                     run = Run.open(self._path(trial))
-                    right[trial.seed] = self._right(run)
+                    right[trial.seed] = self._right(run, part)
                     first.setdefault(arm.name, run)
-                    self._replace(trial, test_accuracy=float(right[trial.seed].mean()))
+                    self._replace(trial, **{f"{part}_accuracy": float(right[trial.seed].mean())})
                     forget_networks()
                     step(1, arm.name)
                 answers.append((arm.name, right))
@@ -258,10 +277,11 @@ class _Study:
             )
             forget_networks()
         n_seeds = max(len(arm.trials) for arm in self.comparison.arms)
-        if n_seeds not in self.looks:
-            self.looks.append(n_seeds)
+        looks = self.looks.setdefault(part, [])
+        if n_seeds not in looks:
+            looks.append(n_seeds)
         self.comparison = dataclasses.replace(
-            self.comparison, pairs=pairs_of(answers), looks=tuple(self.looks)
+            self.comparison, pairs=pairs_of(answers, part), looks=tuple(looks)
         )
         self.write()
 
@@ -275,7 +295,8 @@ class _Study:
         it = self.comparison
         state = {
             **{"format": FORMAT, "about": it.about, "data": it.data, "n_images": it.n_images},
-            **{"conclusion": it.conclusion, "caution": it.caution, "looks": self.looks},
+            **{"conclusion": it.conclusion, "caution": it.caution, "part": it.part},
+            **{"looks": self.looks.get("test", []), "val_looks": self.looks.get("val", [])},
             "pairs": [
                 {**dataclasses.asdict(pair), "verdict": pair.verdict, "outlook": pair.outlook}
                 for pair in it.pairs
@@ -305,12 +326,27 @@ class _Study:
             return
         self.measure(trial)
 
-    def _right(self, run: Run) -> BoolArray:
-        """Return which test images a run has right, in the order of their names."""
+    def _right(self, run: Run, part: str) -> BoolArray:
+        """Return which images of a part a run has right, in the order of their names."""
         from convscope.evaluation.predictions import read_predictions
 
-        evaluate(run, by="compare", data_dir=self.data_dir, progress=self.progress)
-        return read_predictions(run.predictions_file)[0]["test"].right_by_id
+        look = None
+        if part == "test":
+            # The same where it goes on after a stop, another with more seeds.
+            trials = [trial for arm in self.comparison.arms for trial in arm.trials]
+            first = next(trial for trial in trials if trial.failure is None)
+            look = f"{look_of(self.comparison.path, Run(self._path(first)))} {len(trials)} runs"
+        evaluate(
+            run,
+            test=part == "test",
+            by="compare",
+            look=look,
+            data_dir=self.data_dir,
+            progress=self.progress,
+        )
+        if look is not None:
+            log_seen_again(run, by="compare", look=look, progress=self.progress)
+        return read_predictions(run.predictions_file)[0][part].right_by_id
 
     def _path(self, trial: Trial) -> Path:
         return self.comparison.path / trial.run
@@ -334,15 +370,19 @@ class _Study:
         self._put(dataclasses.replace(arm, trials=trials))
 
 
-def _take_up(comparison: Comparison, asked: dict[str, Any]) -> tuple[Comparison, list[int]]:
-    """Return the comparison with what is known of its runs, and the earlier looks at the test."""
+def _take_up(
+    comparison: Comparison, asked: dict[str, Any]
+) -> tuple[Comparison, dict[str, list[int]]]:
+    """Return the comparison with what is known of its runs, and the earlier looks at each part."""
     state = read_state(comparison.state_file, FORMAT)
     if state is None:
-        return comparison, []
+        return comparison, {}
     try:
         _require_same_ways(comparison.path, state["asked"], asked)
         known = {trial["run"]: Trial(**trial) for arm in state["arms"] for trial in arm["trials"]}
-        looks = [int(n) for n in state["looks"]]
+        # Older versions judged by test images alone.
+        looks = {"test": state["looks"], "val": state.get("val_looks", [])}
+        looks = {part: [int(n) for n in numbers] for part, numbers in looks.items()}
     except (TypeError, KeyError, ValueError, AttributeError):
         raise damaged(comparison.state_file) from None
     arms = tuple(
@@ -380,15 +420,18 @@ def _still_there(comparison: Comparison, known: Mapping[str, Trial], trial: Tria
     return before
 
 
-def _require_same_images(runs: Sequence[Run]) -> None:
-    def test_images(run: Run) -> set[tuple[str, str, str]]:
-        rows = read_split(run.split_file)
-        return {(r["id"], r["label"], r["sha256_16"]) for r in rows if r["split"] == "test"}
+def _require_same_images(runs: Sequence[Run], part: str) -> int:
+    """Refuse runs that were judged on other images than the first; return how many it has."""
 
-    first = test_images(runs[0])
+    def images_of(run: Run) -> set[tuple[str, str, str]]:
+        rows = read_split(run.split_file)
+        return {(r["id"], r["label"], r["sha256_16"]) for r in rows if r["split"] == part}
+
+    first = images_of(runs[0])
     for run in runs[1:]:
-        if test_images(run) != first:
+        if images_of(run) != first:
             raise DataError(
-                f"{run.path} and {runs[0].path} were not judged on the same test images; "
-                "their accuracies cannot be compared"
+                f"{run.path} and {runs[0].path} were not judged on the same {PART_NAMES[part]} "
+                "images; their accuracies cannot be compared"
             )
+    return len(first)

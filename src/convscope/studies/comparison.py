@@ -12,7 +12,7 @@ from convscope.evaluation.statistics import (
     rows_by_seed,
     spread_over_seeds,
 )
-from convscope.studies.verdicts import caution, conclude, outlook, verdict
+from convscope.studies.verdicts import PART_NAMES, caution, chosen, conclude, outlook, verdict
 from convscope.types import BoolArray
 
 
@@ -51,6 +51,7 @@ class Arm:
         recipe: The registered recipe.
         trials: A run for each seed.
         n_params: Numbers that the model holds.
+        part: Whose images it is judged by: "val", or at the end "test".
         multiply_adds: Of the whole model, for one image.
         latency_ms: From one image in memory to its answer, in milliseconds; the median.
         file_mb: Of the saved model, in megabytes.
@@ -60,15 +61,17 @@ class Arm:
     model: str
     recipe: str
     trials: tuple[Trial, ...]
+    part: str = "test"
     n_params: int | None = None
     multiply_adds: int | None = None
     latency_ms: float | None = None
     file_mb: float | None = None
 
     @property
-    def test_accuracies(self) -> list[float]:
-        """Of those trials that have been judged on the test images."""
-        return [t.test_accuracy for t in self.trials if t.test_accuracy is not None]
+    def accuracies(self) -> list[float]:
+        """Accuracy of each trial that has been judged, on the images of `part`."""
+        found = [t.val_accuracy if self.part == "val" else t.test_accuracy for t in self.trials]
+        return [accuracy for accuracy in found if accuracy is not None]
 
     @property
     def failed(self) -> tuple[Trial, ...]:
@@ -77,8 +80,8 @@ class Arm:
 
     @property
     def accuracy(self) -> Spread | None:
-        """Of the test images, over seeds; None while no trial has been judged."""
-        return spread_over_seeds(self.test_accuracies) if self.test_accuracies else None
+        """Mean and spread over seeds, on the images of `part`; None while no trial is judged."""
+        return spread_over_seeds(self.accuracies) if self.accuracies else None
 
     @property
     def train_seconds(self) -> float | None:
@@ -100,12 +103,14 @@ class Pair:
         second: The name of another.
         seeds: Of each that took part: in both arms, if the pair is paired.
         found: The difference.
+        part: Whose images they were judged by: "val" or "test".
     """
 
     first: str
     second: str
     seeds: tuple[int, int]
     found: Difference
+    part: str = "test"
 
     @property
     def verdict(self) -> str:
@@ -125,10 +130,10 @@ class Comparison:
     Attributes:
         path: Its folder.
         data: What they are trained and judged on.
-        n_images: How many test images there are.
+        n_images: Number of images of the part that they are judged by.
         arms: In the order in which they were given.
         pairs: Each two arms that have been judged.
-        looks: How many seeds there were, each time that the test images were opened.
+        looks: How many seeds there were, each time that they were judged by that part.
     """
 
     path: Path
@@ -156,7 +161,17 @@ class Comparison:
     @property
     def conclusion(self) -> str:
         """Which is best, as far as that is shown, in a sentence or two."""
-        return conclude(self.arms, self.pairs)
+        return " ".join(filter(None, (conclude(self.arms, self.pairs), chosen(self.arms))))
+
+    @property
+    def part(self) -> str:
+        """Whose images the ways are judged by: "val", or at the end "test"."""
+        return self.arms[0].part
+
+    @property
+    def part_name(self) -> str:
+        """The same in a word: "validation" or "test"."""
+        return PART_NAMES[self.part]
 
     @property
     def about(self) -> str:
@@ -166,16 +181,18 @@ class Comparison:
         plural = "" if counts == [1] else "s"
         return (
             f"{len(self.arms)} ways of training on {self.data}, {seeds} seed{plural} each, "
-            f"judged on {self.n_images:,} test images"
+            f"judged on {self.n_images:,} {self.part_name} images"
         )
 
     @property
     def caution(self) -> str:
         """How the intervals are to be read."""
-        return caution(self.pairs, self.looks)
+        return caution(self.pairs, self.looks, self.part)
 
 
-def pairs_of(answers: Sequence[tuple[str, dict[int, BoolArray]]]) -> tuple[Pair, ...]:
+def pairs_of(
+    answers: Sequence[tuple[str, dict[int, BoolArray]]], part: str = "test"
+) -> tuple[Pair, ...]:
     """Compare each two arms by which images each of their runs has right.
 
     Runs of the same seeds are compared seed by seed. Where a seed is missing on one side, those
@@ -184,6 +201,7 @@ def pairs_of(answers: Sequence[tuple[str, dict[int, BoolArray]]]) -> tuple[Pair,
     Args:
         answers: The name of each arm, and by seed an array of shape (n_images,); arms without
             any are passed over.
+        part: Whose images they are: "val" or "test".
 
     Raises:
         ShapeError: If the numbers of images differ.
@@ -194,7 +212,7 @@ def pairs_of(answers: Sequence[tuple[str, dict[int, BoolArray]]]) -> tuple[Pair,
     for (first, right_a), (second, right_b) in twos:
         rows_a, rows_b, paired = rows_by_seed(right_a, right_b)
         found = difference(rows_a, rows_b, paired=paired, n_comparisons=len(twos))
-        pairs.append(Pair(first, second, (len(rows_a), len(rows_b)), found))
+        pairs.append(Pair(first, second, (len(rows_a), len(rows_b)), found, part))
     return tuple(pairs)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from convscope.report.figures import FAINT, INK, PALETTE, new_figure, plain_axes
 from convscope.report.page import Block, Page, Picture, Points, Section, Table, Text, svg_picture
 from convscope.studies.comparison import Arm, Comparison, Pair
+from convscope.studies.verdicts import PART_NAMES
 from convscope.wording import duration
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def comparison_page(comparison: Comparison, curves: Curves) -> Page:
         curves: Of the runs that have been trained.
     """
     arms = comparison.arms
-    judged = [arm for arm in arms if arm.test_accuracies]
+    judged = [arm for arm in arms if arm.accuracies]
     sections = []
     if judged:
         blocks: list[Block] = [accuracy_picture(judged)]
@@ -57,7 +58,7 @@ def comparison_page(comparison: Comparison, curves: Curves) -> Page:
 
 
 def accuracy_picture(arms: Sequence[Arm]) -> Picture:
-    """Return the test accuracy of each arm: mean, interval over seeds, and every run."""
+    """Return the accuracy of each arm: mean, interval over seeds, and every run."""
     figure = new_figure(_WIDTH, 0.9 + 0.48 * len(arms))
     axes = figure.subplots()
     spoken = []
@@ -67,7 +68,7 @@ def accuracy_picture(arms: Sequence[Arm]) -> Picture:
         colour = PALETTE[row % len(PALETTE)]
         if accuracy.low is not None and accuracy.high is not None:
             axes.plot([accuracy.low, accuracy.high], [row] * 2, color=colour, linewidth=2.5)
-        seeds = arm.test_accuracies
+        seeds = arm.accuracies
         axes.plot(seeds, [row] * len(seeds), "o", color=colour, markersize=6, alpha=0.35, mew=0)
         axes.plot(accuracy.mean, row, "D", color=colour, markersize=8, mec="white", mew=1)
         axes.annotate(
@@ -83,14 +84,14 @@ def accuracy_picture(arms: Sequence[Arm]) -> Picture:
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms], fontsize=10, color=INK)
     axes.set_ylim(len(arms) - 0.5, -0.6)
     _per_cent(axes.xaxis, [value for arm in arms for value in _reach(arm)])
-    axes.set_xlabel("test accuracy", color=FAINT)
+    axes.set_xlabel(f"{_part(arms)} accuracy", color=FAINT)
     plain_axes(axes)
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
     axes.tick_params(axis="y", colors=INK)
-    several = any(len(arm.test_accuracies) > 1 for arm in arms)
+    several = any(len(arm.accuracies) > 1 for arm in arms)
     return svg_picture(
         figure,
-        alt=f"Test accuracy: {'; '.join(spoken)}.",
+        alt=f"{_part(arms).capitalize()} accuracy: {'; '.join(spoken)}.",
         caption=f"{_ranking(arms)}.",
         legend="Diamonds are means, lines their 95 % intervals over seeds, dots runs."
         if several
@@ -150,7 +151,7 @@ def curves_picture(arms: Sequence[Arm], curves: Curves) -> Picture:
 
 
 def cost_picture(arms: Sequence[Arm], pairs: Sequence[Pair]) -> Picture:
-    """Return test accuracy against the time of training and the work of an answer.
+    """Return accuracy against the time of training and the work of an answer.
 
     Args:
         arms: Those that have been judged.
@@ -185,7 +186,7 @@ def cost_picture(arms: Sequence[Arm], pairs: Sequence[Pair]) -> Picture:
         plain_axes(axes)
         _decades(axes, [cost for cost in costs if cost], time=name.endswith("time"))
         _per_cent(axes.yaxis, [value for arm in arms for value in _reach(arm)])
-        axes.set_ylabel("test accuracy", color=FAINT)
+        axes.set_ylabel(f"{_part(arms)} accuracy", color=FAINT)
     handles, labels = panes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     spoken = [
@@ -195,7 +196,7 @@ def cost_picture(arms: Sequence[Arm], pairs: Sequence[Pair]) -> Picture:
     ]
     return svg_picture(
         figure,
-        alt=f"Test accuracy against cost: {'; '.join(spoken)}.",
+        alt=f"{_part(arms).capitalize()} accuracy against cost: {'; '.join(spoken)}.",
         caption=_price(arms, pairs),
         legend="Up is better, left is cheaper. Lines are 95 % intervals over seeds.",
     )
@@ -203,7 +204,7 @@ def cost_picture(arms: Sequence[Arm], pairs: Sequence[Pair]) -> Picture:
 
 def _costs(arms: Sequence[Arm], judged: Sequence[Arm], pairs: Sequence[Pair]) -> list[Block]:
     columns = (
-        *("", "test accuracy", "training", "memory", "one image", "parameters"),
+        *("", f"{_part(arms)} accuracy", "training", "memory", "one image", "parameters"),
         *("multiply-adds", "file"),
     )
     rows = [
@@ -280,7 +281,7 @@ def _tests(comparison: Comparison) -> list[Block]:
     n = len(comparison.pairs)
     level = f"{100 * comparison.pairs[0].found.confidence:.2f}".rstrip("0").rstrip(".")
     return [
-        Table(columns, rows, "Differences in points of test accuracy"),
+        Table(columns, rows, f"Differences in points of {_part(comparison.arms)} accuracy"),
         Text(
             f"Intervals hold with {level} % confidence each"
             + (f", so that all {n} hold together in 95 of 100 studies" if n > 1 else "")
@@ -289,7 +290,7 @@ def _tests(comparison: Comparison) -> list[Block]:
             "test for single runs and a normal test for the mean of several; p values are not "
             "corrected for the number of comparisons. Spread of seeds: the standard deviation of "
             "the difference from one seed to the next, where one way has a single seed that of the "
-            "other; of images: what other test images would change, once.",
+            "other; of images: what other images would change, once.",
             small=True,
         ),
     ]
@@ -310,6 +311,11 @@ def _runs(arms: Sequence[Arm]) -> Table:
     ]
     columns = ("", "validation", "test", "training", "memory", "folder")
     return Table(columns, rows, "Accuracy of every run, and where it is kept")
+
+
+def _part(arms: Sequence[Arm]) -> str:
+    """Return whose images the arms are judged by, in a word."""
+    return PART_NAMES[arms[0].part]
 
 
 def _names(arms: Sequence[Arm]) -> str:
@@ -335,8 +341,8 @@ def _ranking(arms: Sequence[Arm]) -> str:
     )
     (best, name), (least, last) = ranked[0], ranked[-1]
     if f"{best:.1%}" == f"{least:.1%}":
-        return f"All have {best:.1%} of the test images right" if len(ranked) > 1 else name
-    return f"{name} has {best:.1%} of the test images right, {last} {least:.1%}"
+        return f"All have {best:.1%} of the {_part(arms)} images right" if len(ranked) > 1 else name
+    return f"{name} has {best:.1%} of the {_part(arms)} images right, {last} {least:.1%}"
 
 
 def _price(arms: Sequence[Arm], pairs: Sequence[Pair]) -> str:

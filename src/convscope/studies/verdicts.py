@@ -10,6 +10,9 @@ from convscope.evaluation.statistics import Difference
 if TYPE_CHECKING:
     from convscope.studies.comparison import Arm, Pair
 
+PART_NAMES = {"val": "validation", "test": "test"}
+"""The parts of a dataset in words."""
+
 SIZES = (0.002, 0.005, 0.01, 0.02, 0.05)
 """Differences of which it is told how many seeds would show them."""
 
@@ -30,7 +33,8 @@ def verdict(pair: "Pair") -> str:
     by = f"by {100 * low:.{decimals}f} to {100 * high:.{decimals}f} points"
     if found.of_ways:
         return f"{better} is better than {worse} {by}."
-    return _sentence(f"{better} answers more test images correctly than {worse}, {by}.")
+    images = f"{PART_NAMES[pair.part]} images"
+    return _sentence(f"{better} answers more {images} correctly than {worse}, {by}.")
 
 
 def _spoken(name: str, pair: "Pair") -> str:
@@ -73,7 +77,7 @@ def outlook(pair: "Pair") -> str:
     if unseen:
         sentences.append(
             f"No number of seeds would show {_points(unseen[-1])}: "
-            f"{found.variation.n_images:,} test images are too few."
+            f"{found.variation.n_images:,} {PART_NAMES[pair.part]} images are too few."
         )
     return " ".join(sentences)
 
@@ -89,10 +93,13 @@ def conclude(arms: Sequence["Arm"], pairs: Sequence["Pair"]) -> str:
         ((arm.accuracy.mean, arm.name) for arm in arms if arm.accuracy is not None), reverse=True
     )
     if not ranked:
-        return "None has been judged on the test images yet."
+        return "None has been judged yet."
+    part = f"{PART_NAMES[arms[0].part]} images"
     mean, best = ranked[0]
+    if not pairs and len(ranked) > 1:
+        return "Not every run has been trained yet."
     if not pairs:
-        return f"Only {best} has been judged: {mean:.1%} of the test images right."
+        return f"Only {best} has been judged: {mean:.1%} of the {part} right."
     runs = "" if any(pair.found.of_ways for pair in pairs) else " runs"
     if all(pair.found.identical for pair in pairs):
         both = "Both" if len(ranked) == 2 else f"All {len(ranked)}"
@@ -111,14 +118,12 @@ def conclude(arms: Sequence["Arm"], pairs: Sequence["Pair"]) -> str:
         by = f"{100 * min(lead for lead, _ in leads.values()):.1f} points or more"
         others = "the other" if len(ranked) == 2 else "every other"
         if not runs:
-            return (
-                f"{best} is best with {mean:.1%} of the test images right, by {by} over {others}."
-            )
+            return f"{best} is best with {mean:.1%} of the {part} right, by {by} over {others}."
         return (
-            f"This run of {best} has most test images right ({mean:.1%}), by {by} over {others}; "
+            f"This run of {best} has most {part} right ({mean:.1%}), by {by} over {others}; "
             "which way of training is best takes several seeds to tell."
         )
-    said = f"{'This run of ' if runs else ''}{best} has most test images right ({mean:.1%})"
+    said = f"{'This run of ' if runs else ''}{best} has most {part} right ({mean:.1%})"
     if level:
         said += f"; no difference to {_joined(level)} is shown"
     if by_luck and not runs:
@@ -126,12 +131,40 @@ def conclude(arms: Sequence["Arm"], pairs: Sequence["Pair"]) -> str:
     return f"{said}."
 
 
-def caution(pairs: Sequence["Pair"], looks: Sequence[int]) -> str:
+def chosen(arms: Sequence["Arm"]) -> str:
+    """Say what the test images say of the way that validation images choose; nothing before that.
+
+    The best of several on the test images is better there than elsewhere; this number is not the
+    outcome of a choice.
+
+    Args:
+        arms: With their trials.
+    """
+    known = [arm for arm in arms if arm.part == "test" and arm.accuracy is not None]
+    by_val = [(_mean_of_val(arm), arm) for arm in known]
+    ranked = sorted(((val, arm.name, arm) for val, arm in by_val if val is not None), reverse=True)
+    if len(ranked) < 2 or ranked[0][0] == ranked[1][0]:
+        return ""
+    val, name, arm = ranked[0]
+    assert arm.accuracy is not None
+    return (
+        f"By validation images {name} is chosen ({val:.1%} of them right); the test images, which "
+        f"had no part in that choice, give it {arm.accuracy.mean:.1%}."
+    )
+
+
+def _mean_of_val(arm: "Arm") -> float | None:
+    known = [trial.val_accuracy for trial in arm.trials if trial.val_accuracy is not None]
+    return sum(known) / len(known) if known else None
+
+
+def caution(pairs: Sequence["Pair"], looks: Sequence[int], part: str = "test") -> str:
     """Say how the intervals of a comparison are to be read.
 
     Args:
         pairs: Each two arms that have been judged.
-        looks: Numbers of seeds, each time that the test images were opened.
+        looks: Numbers of seeds, each time that they were judged by that part.
+        part: Whose images they were judged by: "val" or "test".
     """
     ways = [pair for pair in pairs if pair.found.of_ways]
     told = []
@@ -152,6 +185,12 @@ def caution(pairs: Sequence["Pair"], looks: Sequence[int]) -> str:
     if len(pairs) > 1:
         said += (
             f" All {len(pairs)} verdicts together hold in 95 of 100 such comparisons (Bonferroni)."
+        )
+    if part == "val":
+        said += (
+            " Validation images serve choices, of epochs and weights in many recipes and of a way "
+            "of training here, so the best of these numbers is none to report; for that, --final "
+            "opens the test images, once for all runs."
         )
     earlier = [str(n) for n in looks[:-1]]
     if earlier:

@@ -29,6 +29,22 @@ def test_what_is_no_comparison_is_refused_in_a_line(fails, tmp_path, arguments, 
     assert not list(tmp_path.iterdir())
 
 
+def test_the_test_images_are_asked_for_by_name(cli, monkeypatch):
+    given = []
+
+    def compare(*models, **options):
+        given.append(options["final"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convscope.compare", compare, raising=False)
+    monkeypatch.setattr("convscope.compare_runs", compare, raising=False)
+    cli("compare", "digits", "--models", "cnn-functional,cnn-sequential")
+    cli("compare", "digits", "--models", "cnn-functional,cnn-sequential", "--final")
+    cli("compare", "runs/a", "runs/b")
+    cli("compare", "runs/a", "runs/b", "--final")
+    assert given == [False, True, False, True]
+
+
 def test_each_value_may_be_a_list_and_names_its_way(cli, monkeypatch):
     given = {}
 

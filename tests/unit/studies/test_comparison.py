@@ -10,7 +10,7 @@ import pytest
 from convscope.report.page import Page, Points, Section, Table, Text, write_page
 from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
 from convscope.studies.comparison_page import comparison_page
-from convscope.studies.verdicts import conclude
+from convscope.studies.verdicts import chosen, conclude
 
 N_IMAGES = 2000
 
@@ -292,3 +292,63 @@ def test_what_a_page_shows_is_text_wherever_it_comes_from(tmp_path):
     assert not outline.all("script")
     # The title twice, about, verdict, caution, heading; a text, two of a point, three of a table.
     assert outline.text.count(nasty) == 12
+
+
+def judged_by_val(name: str, val: float, test: float | None = None, part: str = "val") -> Arm:
+    return Arm(name, "m", "r", (Trial("runs/r", 83, val_accuracy=val, test_accuracy=test),), part)
+
+
+def test_what_validation_images_say_is_called_by_their_name(three):
+    pairs = pairs_of(three, "val")
+    arms = tuple(
+        Arm(
+            name,
+            "m",
+            "r",
+            tuple(Trial("r", s, val_accuracy=float(row.mean())) for s, row in right.items()),
+            "val",
+        )
+        for name, right in three
+    )
+    said = Comparison(Path("x"), "digits", N_IMAGES, arms, pairs, (5,))
+    assert "of the validation images right" in said.conclusion
+    assert said.about.endswith("judged on 2,000 validation images")
+    assert "none to report; for that, --final opens the test images" in said.caution
+    page = comparison_page(said, {})
+    words = repr(page).replace("opens the test images", "")
+    for never in ("test accuracy", "Test accuracy", "test images"):
+        assert never not in words
+    assert "Validation accuracy" in words
+
+
+def test_single_runs_and_too_few_images_are_of_their_part(three):
+    name, right = three[0]
+    better = three[2][1]
+    (pair,) = pairs_of([(name, {83: right[83]}), ("better", {83: better[83]})], "val")
+    assert "answers more validation images correctly" in pair.verdict
+    other = answers(5, 0.70, 0.71, 0.69, 0.70, 0.70, images=np.random.default_rng(9))
+    (level,) = pairs_of([(name, right), ("level", other)], "val")
+    assert "validation images are too few" in level.outlook
+
+
+def test_the_number_at_the_end_is_that_of_the_way_that_validation_images_choose():
+    arms = (
+        judged_by_val("a", 0.70, 0.695, "test"),
+        judged_by_val("b", 0.72, 0.690, "test"),
+        judged_by_val("c", 0.71, 0.730, "test"),
+    )
+    assert chosen(arms) == (
+        "By validation images b is chosen (72.0% of them right); the test images, which had no "
+        "part in that choice, give it 69.0%."
+    )
+    # Before the end, of one alone, and where they choose none, nothing is said.
+    assert chosen((judged_by_val("a", 0.7), judged_by_val("b", 0.8))) == ""
+    assert chosen(arms[:1]) == ""
+    twins = (judged_by_val("a", 0.7, 0.7, "test"), judged_by_val("b", 0.7, 0.7, "test"))
+    assert chosen(twins) == ""
+
+
+def test_a_page_in_progress_ranks_nothing():
+    arms = (judged_by_val("a", 0.7), judged_by_val("b", 0.8))
+    said = Comparison(Path("x"), "digits", N_IMAGES, arms)
+    assert said.conclusion == "Not every run has been trained yet."
