@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test check backends bench clean
+.PHONY: train test check backends lowest bench clean
 
 train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's settings
 	$(BIN)/convscope train
@@ -16,9 +16,13 @@ check: .venv/.dev ## Format, lint, types, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-backends: .venv/.backends ## Run the tests on JAX and on torch (minutes)
+backends: .venv/.backends lowest ## Run the tests on JAX, on torch, and with the lowest versions (an hour and more)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest
 	KERAS_BACKEND=torch $(BIN)/python -m pytest
+
+# What such versions warn of in newer ones of what they use is not our fault, so no error here.
+lowest: .venv/.lowest ## Run the tests on Python 3.11 with the lowest versions that pyproject.toml allows
+	.venv/lowest/bin/python -m pytest -n 2 --dist loadfile -o filterwarnings=default
 
 bench: .venv/.backends ## Measure speed and accuracy beside the tutorial's code and PyTorch (hours)
 	mkdir -p runs/benchmarks
@@ -46,4 +50,10 @@ clean: ## Remove the environment (runs and downloads stay)
 
 .venv/.backends: .venv/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,jax,torch]'
+	touch $@
+
+.venv/.lowest: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv venv --quiet --clear --python 3.11 .venv/lowest
+	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --resolution lowest-direct -e '.[dev]'
 	touch $@
