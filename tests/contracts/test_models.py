@@ -18,6 +18,12 @@ def build(name, channels=3):
     return MODELS.get(name)(InputSpec(SIZE, SIZE, channels), N_CLASSES)
 
 
+def with_strong_weights(model):
+    """Double the kernels: with those of a fresh deep network all images look nearly alike."""
+    model.set_weights([2 * w if w.ndim > 1 else w for w in model.get_weights()])
+    return model
+
+
 def images(n, height, width, channels):
     return np.random.default_rng(0).integers(0, 256, (n, height, width, channels), dtype="uint8")
 
@@ -56,13 +62,13 @@ def test_gives_probabilities_for_raw_pixels_of_any_size(name, channels):
 
 @pytest.mark.parametrize(("name", "channels"), CASES)
 def test_depends_on_the_image(name, channels):
-    probs = answer(build(name, channels), images(4, SIZE, SIZE, channels))
-    assert np.abs(probs - probs[0]).max() > 1e-5
+    probs = answer(with_strong_weights(build(name, channels)), images(4, SIZE, SIZE, channels))
+    assert np.abs(probs - probs[0]).max() > 1e-3
 
 
 @pytest.mark.parametrize(("name", "channels"), CASES)
 def test_saved_and_reloaded_it_gives_the_same_answers(name, channels, tmp_path):
-    model = build(name, channels)
+    model = with_strong_weights(build(name, channels))
     spec = InputSpec(SIZE, SIZE, channels)
     path = tmp_path / "model.keras"
     PortableModel.of(name, spec, N_CLASSES).save(model.get_weights(), path)

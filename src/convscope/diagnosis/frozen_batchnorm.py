@@ -6,6 +6,7 @@ import numpy as np
 
 from convscope.diagnosis import TRAPS, Finding, Unknown
 from convscope.diagnosis.case import Case
+from convscope.models.structure import inner_model
 
 
 @TRAPS.register("frozen-batchnorm")
@@ -20,7 +21,7 @@ def frozen_batchnorm(case: Case) -> Finding | None:
     backbone = case.backbone
     if backbone is None:
         return None
-    trunk = next((m for m in case.network.layers if isinstance(m, keras.Model)), None)
+    trunk = next((m for m in case.network.layers if inner_model(m) is not None), None)
     layers = [] if trunk is None else _batch_norms(trunk)
     if not layers:
         return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convscope.errors import ShapeError, UnknownNameError
-from convscope.models.structure import as_functional, run_graph
+from convscope.models.structure import as_functional, inner_model, run_graph
 from convscope.types import FloatArray, UInt8Array
 
 if TYPE_CHECKING:
@@ -134,9 +134,10 @@ def run_layers(
     def walk(graph: "keras.Model", inputs: list[Tensor], prefix: str) -> Tensor:
         def visit(operation: Any, args: Any, kwargs: Any) -> Tensor:
             name = prefix + operation.name
-            if isinstance(operation, keras.Model):
+            inner = inner_model(operation)
+            if inner is not None:
                 tensors = [x for x in keras.tree.flatten(args) if keras.ops.is_tensor(x)]
-                return walk(as_functional(operation), tensors, f"{name}/")
+                return walk(inner, tensors, f"{name}/")
             if name == logits_of and _ends_in_softmax(operation):
                 return after(name, operation, _logits(operation, args[0]))
             return after(name, operation, operation(*args, **kwargs))

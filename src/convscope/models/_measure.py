@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from convscope.models.structure import is_resizing
+
 Pair = tuple[int, int]
 
 
@@ -54,6 +56,8 @@ def measure(operation: Any, inputs: list[Feature], args: Any, kwargs: Any) -> St
         kwargs: The keyword arguments of its call, likewise.
     """
     if len(inputs) == 1 and len(inputs[0].shape) == 3:
+        if is_resizing(operation):
+            return _resizing(operation, inputs[0])
         for kinds, rule in _RULES:
             if isinstance(operation, kinds):
                 return rule(operation, inputs[0])
@@ -146,7 +150,7 @@ def _cropping(layer: Any, x: Feature) -> Step:
 
 
 def _resizing(layer: Any, x: Feature) -> Step:
-    size = (layer.height, layer.width)
+    size = _pair(layer.compute_output_shape((None, *x.shape))[1:3])
     output = Feature((*size, x.shape[-1]), image=size, field=(1, 1), jump=(1, 1))
     formula = "" if size == x.shape[:2] else f"{_times(x.shape[:2])} resized to {_times(size)}"
     return Step(output, formula=formula)
@@ -206,6 +210,5 @@ _RULES: list[tuple[Any, Callable[[Any, Feature], Step]]] = [
     ((layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D), _global_pooling),
     (layers.ZeroPadding2D, _zero_padding),
     (layers.Cropping2D, _cropping),
-    (layers.Resizing, _resizing),
     (layers.Flatten, _flatten),
 ]

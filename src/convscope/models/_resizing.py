@@ -1,43 +1,98 @@
-"""Keras' Resizing layer without the work that changes nothing."""
+"""Resizing at the start of a model: plain operations in its file, and no work where none is needed.
+
+Keras' own Resizing layer is not used. It takes a plain call, `model(x)`, for training and says so
+to all layers behind it: BatchNorm would then answer by the statistics of the batch, and change its
+own. Nor can its operation (TensorFlow's ScaleAndTranslate) be converted to other engines.
+"""
 
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
+
+from convscope.models.structure import RESIZE
 
 
-class Resizing(keras.layers.Resizing):
-    """Bilinear, antialiased resizing in float32 that is free where there is nothing to resize.
+def build_resizing(height: int, width: int, channels: int) -> keras.Model:
+    """Return a model that resizes images; in another model, it is one step of it.
 
-    Keras' own layer resamples even an image that has the right size already. This one passes such
-    an image on as it is, and leaves the antialiasing filter out when an image grows, where the
-    filter is the identity. Both need the image size to be known when the graph is traced, as it
-    is in training and prediction; where it is not, Keras' way is taken.
+    It is bilinear and antialiased. As a graph it is two products with matrices, of rows and of
+    columns, made by plain operations from the size of the images; so any Keras loads its file, and
+    other engines can run it. Where the size is known when the graph is traced, as in training and
+    prediction, the shorter ways of `with_shortcuts` are taken.
 
-    The class carries the name of its parent, so a saved model holds Keras' plain layer, which
-    gives the same values (when enlarging, to float32 rounding) and needs no convscope to load.
+    Args:
+        height: Rows that come out.
+        width: Columns that come out.
+        channels: Of the images.
+
+    Returns:
+        A model from pixels (batch, any height, any width, channels), uint8 or float, to float32
+        images (batch, height, width, channels) in the same range.
     """
+    pixels = keras.Input((None, None, channels), dtype="float32", name="raw")
+    # Slices, not indices: a batch without images passes too.
+    rows = _weights(ops.sum(ops.ones_like(pixels[:1, :, :1, :1]), axis=(0, 2, 3)), height)
+    columns = _weights(ops.sum(ops.ones_like(pixels[:1, :1, :, :1]), axis=(0, 1, 3)), width)
+    planes = ops.transpose(pixels, (0, 3, 1, 2))  # (batch, channels, rows, columns)
+    planes = ops.matmul(ops.matmul(rows, planes), ops.transpose(columns))
+    images = ops.transpose(planes, (0, 2, 3, 1))  # (batch, height, width, channels)
+    return with_shortcuts(keras.Model(pixels, images, name=RESIZE))
 
-    __module__ = "keras.layers"
 
-    def transform_images(
-        self, images: Any, transformation: Any = None, training: bool = True
-    ) -> Any:
-        """Resize images of shape (..., height, width, channels) to float32, values kept in range.
+def with_shortcuts(resizing: keras.Model) -> keras.Model:
+    """Let a resizing model do no more than it must where the size of the images is known.
 
-        Integer pixels are cast first: resized values are fractions and must not be rounded.
-        """
-        del transformation, training
-        images = self.backend.cast(images, self.compute_dtype)
+    Its graph, and so what is saved of it, stays as it is.
+
+    Args:
+        resizing: As `build_resizing` returns it, perhaps reloaded from a file; changed in place.
+    """
+    whole = resizing.call
+    height, width = resizing.output_shape[1:3]
+
+    def call(images: Any, **context: Any) -> Any:
         # A side that is not known while tracing is None in TensorFlow and a symbol in JAX.
-        rows, columns = images.shape[-3], images.shape[-2]
-        known = isinstance(rows, int) and isinstance(columns, int)
-        if known and (rows, columns) == (self.height, self.width):
-            return images
-        growing = known and rows <= self.height and columns <= self.width
-        return self.backend.image.resize(
-            images,
-            size=(self.height, self.width),
-            interpolation=self.interpolation,
-            antialias=self.antialias and not growing,
-            data_format=self.data_format,
-        )
+        known = isinstance(images.shape[1], int) and isinstance(images.shape[2], int)
+        return _resized(images, height, width) if known else whole(images, **context)
+
+    resizing.call = call
+    return resizing
+
+
+def _resized(images: Any, height: int, width: int) -> Any:
+    # Integer pixels are cast first: resized values are fractions and must not be rounded.
+    images = ops.cast(images, "float32")
+    rows, columns = images.shape[1], images.shape[2]
+    if (rows, columns) == (height, width):
+        return images
+    # Where an image grows, the filter against aliasing changes nothing and would take time.
+    growing = rows <= height and columns <= width
+    return ops.image.resize(
+        images,
+        (height, width),
+        interpolation="bilinear",
+        antialias=not growing,
+        data_format="channels_last",
+    )
+
+
+def _weights(ones: Any, n_out: int) -> Any:
+    """Return what each pixel of a line that comes out takes of those that go in.
+
+    Args:
+        ones: A one for each pixel that goes in, shape (n_in,); n_in need not be known yet.
+        n_out: Pixels that come out.
+
+    Returns:
+        Shape (n_out, n_in), rows sum to 1: a triangle around the place of each pixel, one pixel
+        wide to either side; where the line shrinks, one pixel of what comes out.
+    """
+    # In this order of divisions the places are those of TensorFlow's antialiased resizing.
+    step = 1.0 / (n_out / ops.sum(ones))
+    middles = np.arange(n_out, dtype="float32")[:, None] + 0.5
+    centres = ops.multiply(middles, step) - 0.5
+    distances = ops.abs(centres - (ops.cumsum(ones) - 1.0))  # (n_out, n_in)
+    weights = ops.relu(1.0 - distances / ops.maximum(step, 1.0))
+    return weights / ops.sum(weights, axis=1, keepdims=True)

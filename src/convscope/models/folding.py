@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscope.models.structure import run_graph
+from convscope.models.structure import inner_model, run_graph
 
 if TYPE_CHECKING:
     import keras
@@ -52,7 +52,7 @@ def fold_batch_norm(model: "keras.Model") -> "keras.Model":
     def rebuild(operation: Any, args: Any, kwargs: Any) -> Any:
         if id(operation) in gone:
             return args[0]
-        if isinstance(operation, keras.Model):
+        if inner_model(operation) is not None:
             if id(operation) not in inner:
                 inner[id(operation)] = fold_batch_norm(operation)
             return inner[id(operation)](*args, **kwargs)

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convscope.errors import ShapeError
-from convscope.models.structure import as_functional, image_shape, new_params, run_graph
+from convscope.models.structure import (
+    as_functional,
+    image_shape,
+    inner_model,
+    kind_of,
+    new_params,
+    run_graph,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -39,7 +46,7 @@ class LayerGeometry:
         receptive_field: The part of the image, in pixels, that one value of the output depends
             on. It may be larger than the image: then it reaches into the padding. After a dense or
             global layer it is the whole image. None where it is not known. Pixels are those that
-            the network sees: a Resizing layer starts the count anew.
+            the network sees: resizing starts the count anew.
         jump: The distance, in pixels of the image, between the fields of two neighbours in the
             output; 0 where each value has no neighbours.
         params: Numbers that it holds; 0 at the second use of a shared layer.
@@ -109,14 +116,14 @@ def _walk(
     def visit(operation: Any, args: Any, kwargs: Any) -> Any:
         leaves = keras.tree.flatten((args, kwargs))
         inputs = [leaf for leaf in leaves if isinstance(leaf, Feature)]
-        if isinstance(operation, keras.Model):
-            inner = as_functional(operation)
+        inner = inner_model(operation)
+        if inner is not None:
             return _walk(inner, inputs, f"{prefix}{operation.name}/", sheet, counted)
         step = measure(operation, inputs, args, kwargs)
         sheet.append(
             LayerGeometry(
                 name=prefix + operation.name,
-                kind=type(operation).__name__,
+                kind=kind_of(operation),
                 input_shape=inputs[0].shape,
                 output_shape=step.output.shape,
                 kernel=step.kernel,

@@ -1,10 +1,13 @@
 """Preprocessing that travels with the model: its first layers resize and scale the raw pixels."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convscope.errors import ConfigError
 from convscope.types import InputSpec
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ RANGES = {
 """What comes of them, in words."""
 
 
-def preprocessing_layers(spec: InputSpec) -> "list[Any]":
+def preprocessing_layers(spec: InputSpec) -> list[Any]:
     """Return the layers that turn raw pixels into what the network wants to see.
 
     They take images of shape (batch, any height, any width, channels) with values in 0..255,
@@ -63,26 +66,49 @@ def preprocessing_layers(spec: InputSpec) -> "list[Any]":
     Resizing is bilinear and antialiased, like Pillow's `BILINEAR`, so a model gives the same
     answer for an image that was resized before and one that was not.
 
-    The layers compute in float32 under every precision policy: bfloat16 holds the whole numbers
-    0..255 exactly but not the fractions between them that resizing makes. The layer after them
-    casts to its own precision.
+    They compute in float32 under every precision policy: bfloat16 holds the whole numbers 0..255
+    exactly but not the fractions between them that resizing makes. The layer after them casts to
+    its own precision.
 
     Args:
         spec: The size, channels and scaling that the network expects.
 
     Returns:
-        Keras' own layers, in order: "resize" and, unless the scaling is "none", "rescale". For
-        the scaling "caffe", an operation that turns the channels round stands between them; it has
-        a place in a functional model, not in a Sequential one.
+        What `resizing_layer` and `scaling_layers` return, in this order.
 
     Raises:
         ConfigError: If the size is not positive, the scaling is not known, or it is one for
             colours and the images are grey.
     """
+    return [resizing_layer(spec), *scaling_layers(spec)]
+
+
+def resizing_layer(spec: InputSpec) -> "keras.Model":
+    """Return what brings images to the size of a network: "resize", a small model of operations.
+
+    Raises:
+        ConfigError: If the size is not positive.
+    """
     if spec.height < 1 or spec.width < 1:
         raise ConfigError(
             f"image size {spec.height}x{spec.width} is not possible; both sides must be at least 1"
         )
+    from convscope.models._resizing import build_resizing
+
+    return build_resizing(spec.height, spec.width, spec.channels)
+
+
+def scaling_layers(spec: InputSpec) -> list[Any]:
+    """Return the layers that scale pixels 0..255, by channel.
+
+    Returns:
+        Keras' layer "rescale", or nothing if the scaling is "none". For the scaling "caffe", an
+        operation that turns the channels round comes first; it has a place in a functional model,
+        not in a Sequential one.
+
+    Raises:
+        ConfigError: If the scaling is not known, or it is one for colours and the images are grey.
+    """
     if spec.scaling not in SCALINGS:
         known = ", ".join(sorted(SCALINGS))
         raise ConfigError(f"unknown pixel scaling '{spec.scaling}'; choose one of: {known}")
@@ -91,18 +117,7 @@ def preprocessing_layers(spec: InputSpec) -> "list[Any]":
 
     import keras
 
-    from convscope.models._resizing import Resizing
-
-    layers: list[Any] = [
-        Resizing(
-            spec.height,
-            spec.width,
-            interpolation="bilinear",
-            antialias=True,
-            dtype="float32",
-            name="resize",
-        )
-    ]
+    layers: list[Any] = []
     scaling = SCALINGS[spec.scaling]
     if scaling.bgr:
         layers.append(lambda pixels: keras.ops.take(pixels, (2, 1, 0), axis=-1))

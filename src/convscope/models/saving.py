@@ -1,4 +1,4 @@
-"""Models as files that plain Keras reloads: float32, built-in layers, no optimizer."""
+"""Models as files that plain Keras reloads: float32, Keras' own layers, no optimizer."""
 
 import contextlib
 import random
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from convscope.backend import precision_policy
 from convscope.errors import ConfigError
 from convscope.models import MODELS
-from convscope.models.structure import as_functional
+from convscope.models.structure import as_functional, is_resizing
 from convscope.storage import atomic_path
 from convscope.types import InputSpec
 
@@ -21,8 +21,9 @@ class PortableModel:
     """The float32 twin of a model, for saving it again and again.
 
     The twin has the same weights as the model that is trained, whatever that one's style and
-    precision, but it is a functional graph of Keras' own layers: `keras.saving.load_model` opens
-    its file in any process, with no custom objects and without convscope. It is built once; each
+    precision, but it is a functional graph of Keras' own layers and operations:
+    `keras.saving.load_model` opens its file in any process, with no custom objects and without
+    convscope, and a plain call of it, `model(x)`, is inference. It is built once; each
     save only copies weights into it, so memory does not grow with the epochs.
 
     Building it leaves the precision policy and Python's random numbers as they were, so a training
@@ -90,17 +91,66 @@ class PortableModel:
 def load_portable(path: Path) -> "keras.Model":
     """Load a saved model; images that have the right size already are not resized.
 
-    Its answers are those of the model that `keras.saving.load_model` gives, which does resize them.
+    Its answers are those of the model that `keras.saving.load_model` gives, which does resize them,
+    to float32 rounding. Of a file from an earlier version they are those of its `predict`; see
+    `resave`.
 
     Raises:
         Exception: Of any kind, if the file is damaged.
     """
     import keras
 
-    from convscope.models._resizing import Resizing
+    from convscope.models._resizing import with_shortcuts
 
     # Safe mode is Keras' default: a file from elsewhere cannot run code here.
-    return keras.saving.load_model(path, compile=False, custom_objects={"Resizing": Resizing})
+    model = keras.saving.load_model(path, compile=False)
+    if any(isinstance(layer, keras.layers.Resizing) for layer in model.layers):
+        return _without_resizing_layer(model)
+    for layer in model.layers:
+        if is_resizing(layer):
+            with_shortcuts(layer)
+    return model
+
+
+def resave(old: Path, new: Path) -> None:
+    """Write a saved model of an earlier version anew, for plain Keras.
+
+    In such a file Keras' Resizing layer makes a plain call, `model(x)`, run the network in training
+    mode; only `predict` and `model(x, training=False)` are right. A run keeps its own file, which
+    convscope reads rightly: its temperature and predictions are those of that file.
+
+    Args:
+        old: The file; any that `load_portable` opens.
+        new: Where to write it; ends in ".keras".
+
+    Raises:
+        StorageError: If the file cannot be written.
+        Exception: Of any kind, if the old file is damaged.
+    """
+    model = load_portable(old)
+    with atomic_path(new) as temporary:
+        model.save(temporary)
+
+
+def _without_resizing_layer(model: "keras.Model") -> "keras.Model":
+    import keras
+
+    from convscope.models._resizing import build_resizing
+
+    def clone(operation: Any) -> Any:
+        if isinstance(operation, keras.layers.Resizing):
+            return build_resizing(operation.height, operation.width, operation.input.shape[-1])
+        return type(operation).from_config(operation.get_config())
+
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_resizing(operation):
+            kwargs = {}  # else "training=True", which Keras has put into the file
+        return operation(*args, **kwargs)
+
+    with _random_numbers_kept():
+        anew = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    anew.set_weights(model.get_weights())
+    return anew
 
 
 @contextlib.contextmanager

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 from convscope.models.geometry import LayerGeometry, geometry
 from convscope.models.stages import StageGeometry, by_stage
-from convscope.models.structure import LayerRow, as_functional, image_shape, layer_table
+from convscope.models.structure import (
+    LayerRow,
+    as_functional,
+    image_shape,
+    inner_model,
+    layer_table,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -62,13 +68,12 @@ def model_sheet(model: "keras.Model", stages: Mapping[str, str] | None = None) -
 
 
 def _learning(model: "keras.Model", prefix: str = "") -> dict[str, int]:
-    import keras
-
     numbers: dict[str, int] = {}
     for layer in as_functional(model).layers:
         name = prefix + layer.name
-        if isinstance(layer, keras.Model):
-            numbers |= _learning(layer, f"{name}/")
+        inner = inner_model(layer)
+        if inner is not None:
+            numbers |= _learning(inner, f"{name}/")
         else:
             numbers[name] = sum(math.prod(weight.shape) for weight in layer.trainable_weights)
     return numbers

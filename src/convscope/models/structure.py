@@ -10,6 +10,9 @@ from convscope.models.keras_private import run_through_graph
 if TYPE_CHECKING:
     import keras
 
+RESIZE = "resize"
+"""The name of the step that resizes, in every model."""
+
 # Tracing adds connections to the layers of a model, so each model is traced only once.
 _TRACES: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
 
@@ -84,7 +87,7 @@ def layer_table(model: "keras.Model") -> list[LayerRow]:
         output = operation.compute_output_spec(*args, **kwargs)
         shape = tuple(keras.tree.flatten(output)[0].shape[1:])
         params = new_params(operation, counted)
-        rows.append(LayerRow(operation.name, type(operation).__name__, shape, params))
+        rows.append(LayerRow(operation.name, kind_of(operation), shape, params))
         return output
 
     run_graph(graph, graph.inputs, visit)
@@ -111,6 +114,41 @@ def image_shape(model: "keras.Model") -> tuple[int, int, int]:
             f"model '{model.name}' works at any image size; say at which one to look at it"
         )
     return (shape[0], shape[1], channels)
+
+
+def inner_model(operation: Any) -> "keras.Model | None":
+    """Return the model inside a model that an operation is, as a graph.
+
+    Args:
+        operation: A layer or operation of a graph.
+
+    Returns:
+        None for what is one step: layers, operations, and the resizing at the start, which is a
+        model of plain operations.
+    """
+    import keras
+
+    if not isinstance(operation, keras.Model) or is_resizing(operation):
+        return None
+    return as_functional(operation)
+
+
+def is_resizing(operation: Any) -> bool:
+    """Tell whether a layer or operation is the resizing at the start of a model.
+
+    Files of earlier versions hold Keras' layer there, others a model of plain operations.
+    """
+    import keras
+
+    if isinstance(operation, keras.layers.Resizing):
+        return True
+    named = isinstance(operation, keras.Model) and operation.name == RESIZE
+    return named and not operation.weights
+
+
+def kind_of(operation: Any) -> str:
+    """Return what a layer or operation is called in tables: its class ("Conv2D")."""
+    return "Resizing" if is_resizing(operation) else type(operation).__name__
 
 
 def run_graph(

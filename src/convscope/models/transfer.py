@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 from convscope.backend import precision_policy
 from convscope.errors import ConfigError
 from convscope.models.backbones import BACKBONES, Backbone
-from convscope.models.preprocessing import preprocessing_layers
+from convscope.models.preprocessing import (
+    preprocessing_layers,
+    resizing_layer,
+    scaling_layers,
+)
 from convscope.models.weights import FoundWeights, load_weights
 from convscope.recipe import HeadSettings
 from convscope.types import FloatArray, InputSpec
@@ -71,7 +75,7 @@ class TransferModel:
         self._head_layers = _head_layers(head, n_classes)
 
         pixels = self._pixels()
-        features = self._pool(_inferring(self.trunk, _chain(self._preprocessing, pixels)))
+        features = self._pool(self.trunk(_chain(self._preprocessing, pixels)))
         self.whole = keras.Model(pixels, _chain(self._head_layers, features), name=name)
         self.head = _head_model(features.shape[1:], self._head_layers)
         self._freeze()
@@ -93,9 +97,9 @@ class TransferModel:
         pixels = self._pixels()
         x = _chain(self._preprocessing, pixels)
         if where == END:
-            return keras.Model(pixels, self._pool(_inferring(self.trunk, x)), name="lower")
+            return keras.Model(pixels, self._pool(self.trunk(x)), name="lower")
         until = keras.Model(self.trunk.input, self._layer(where).output, name="until_cut")
-        return keras.Model(pixels, _inferring(until, x), name="lower")
+        return keras.Model(pixels, until(x), name="lower")
 
     def between(self, cut: str) -> "keras.Model":
         """Return what turns the activations at `cut` into pooled features."""
@@ -291,11 +295,11 @@ def _no_such_cut(backbone: Backbone, where: str) -> str:
 def _preprocessing(spec: InputSpec) -> list[Any]:
     import keras
 
-    resize, *scaling = preprocessing_layers(dataclasses.replace(spec, channels=3))
     if spec.channels == 3:
-        return [resize, *scaling]
+        return preprocessing_layers(spec)
     colour = keras.layers.Concatenate(name="grey_to_rgb", dtype="float32")
-    return [resize, lambda grey: colour([grey] * 3), *scaling]
+    scaling = scaling_layers(dataclasses.replace(spec, channels=3))
+    return [resizing_layer(spec), lambda grey: colour([grey] * 3), *scaling]
 
 
 def _head_layers(settings: HeadSettings, n_classes: int) -> list[Any]:
@@ -334,12 +338,6 @@ def _head_model(shape: tuple[int, ...], layers: list[Any]) -> "keras.Model":
 def _standardise(layers: list[Any], mean: FloatArray, variance: FloatArray) -> None:
     if layers[0].name == _STANDARDISE:
         layers[0].set_weights([mean, variance])
-
-
-def _inferring(part: "keras.Model", x: Any) -> Any:
-    # Keras' Resizing takes a plain call, `model(x)`, for training, and says so to models inside
-    # the model that come after it: their dropout would be active. `fit` overrules this.
-    return part(x, training=False)
 
 
 def _chain(steps: list[Any], x: Any) -> Any:

@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from convscope.models.structure import is_resizing
+
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Keras' BatchNormalization as one operation of TensorFlow, which also reads bfloat16.
@@ -51,6 +53,8 @@ def with_fused_layers(model: keras.Model) -> keras.Model:
         return model
 
     def clone(layer: Any) -> Any:
+        if is_resizing(layer):
+            return layer  # it has no weights, and a clone would not know the shortcuts
         kind = FusedBatchNormalization if layer in norms else type(layer)
         return kind.from_config(layer.get_config())
 

@@ -87,14 +87,58 @@ def test_half_precision_policy_does_not_round_the_pixels():
     np.testing.assert_array_equal(mixed, full)
 
 
-def test_saves_itself_as_keras_own_layer():
-    layer = preprocessing_layers(InputSpec(8, 9, 3))[0]
-    config = keras.saving.serialize_keras_object(layer)
-    assert (config["module"], config["class_name"]) == ("keras.layers", "Resizing")
-    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
-    assert type(again) is keras.layers.Resizing
-    assert (again.height, again.width, again.interpolation) == (8, 9, "bilinear")
-    assert again.antialias
+def as_plain_keras_loads_it(height, width, channels):
+    """The resizing as it is in a file: operations of Keras, without the shorter ways."""
+    layer = preprocessing_layers(InputSpec(height, width, channels, "none"))[0]
+    config = json.dumps(keras.saving.serialize_keras_object(layer))
+    return keras.saving.deserialize_keras_object(json.loads(config))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        *SIZES,
+        ((32, 48), (32, 48)),  # as it is
+        ((33, 31), (32, 32)),  # by a single pixel
+        ((1, 1), (5, 7)),
+        ((375, 500), (224, 224)),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_as_saved_it_resizes_as_in_training(before, after, channels):
+    pixels = np.stack([picture(*before, channels), 255 - picture(*before, channels)])
+    ours = run(InputSpec(*after, channels, "none"), pixels)
+    saved = as_plain_keras_loads_it(*after, channels)
+    for images in (pixels, pixels.astype("float32")):
+        np.testing.assert_allclose(saved(images), ours, atol=1e-2)
+        np.testing.assert_allclose(saved.predict_on_batch(images), ours, atol=1e-2)
+    if before == after:
+        np.testing.assert_array_equal(saved(pixels), pixels)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="compares with TensorFlow")
+@pytest.mark.parametrize(("before", "after"), SIZES)
+def test_as_saved_it_is_tensorflows_resizing_to_float_rounding(before, after):
+    image = picture(*before)[None].astype("float32")
+    theirs = keras.ops.image.resize(image, after, antialias=True)
+    np.testing.assert_allclose(as_plain_keras_loads_it(*after, 3)(image), theirs, atol=2e-4)
+
+
+def test_as_saved_it_takes_a_batch_without_images():
+    assert as_plain_keras_loads_it(8, 9, 3)(np.zeros((0, 20, 5, 3), "uint8")).shape == (0, 8, 9, 3)
+
+
+def test_as_saved_a_half_precision_policy_does_not_round_the_pixels():
+    image = picture(50, 37)[None]
+    full = keras.ops.convert_to_numpy(as_plain_keras_loads_it(32, 32, 3)(image))
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = keras.ops.convert_to_numpy(as_plain_keras_loads_it(32, 32, 3)(image))
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert mixed.dtype == np.float32
+    np.testing.assert_array_equal(mixed, full)
 
 
 def test_none_scaling_adds_no_layer():
@@ -193,7 +237,7 @@ class TestTensorFlowGraph:
 
     def test_the_right_size_costs_nothing(self):
         _, operations = self.traced((32, 32), InputSpec(32, 32, 3))
-        assert not operations & {"ScaleAndTranslate", "ResizeBilinear"}
+        assert not operations & {"ScaleAndTranslate", "ResizeBilinear", "BatchMatMulV2", "Cumsum"}
 
     def test_enlarging_takes_the_short_way(self):
         _, operations = self.traced((16, 32), InputSpec(32, 32, 3))
@@ -205,7 +249,10 @@ class TestTensorFlowGraph:
         assert "ScaleAndTranslate" in operations
 
     def test_sizes_may_be_unknown_until_it_runs(self):
-        function, _ = self.traced((None, None), InputSpec(32, 32, 3))
+        function, operations = self.traced((None, None), InputSpec(32, 32, 3))
+        # Other engines have no such operation; they have matrix products.
+        assert "ScaleAndTranslate" not in operations
+        assert "BatchMatMulV2" in operations
         layer = preprocessing_layers(InputSpec(32, 32, 3))[0]
         for size in [(32, 32), (50, 37), (20, 21)]:
             image = picture(*size)[None]

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.models import MODELS
-from convscope.models.saving import PortableModel, load_portable
+from convscope.models.saving import PortableModel, load_portable, resave
 from convscope.types import InputSpec
 
 STYLES = ["cnn-sequential", "cnn-functional", "cnn-subclassing"]
@@ -62,14 +63,23 @@ def test_a_fresh_process_with_keras_alone_gives_the_same_answers(tmp_path):
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_the_file_holds_keras_own_layers_only(name, tmp_path):
+def test_the_file_holds_what_is_keras_own_and_no_resizing_layer(name, tmp_path):
     path = tmp_path / "best.keras"
     PortableModel.of(name, SPEC, 4).save(MODELS.get(name)(SPEC, 4).get_weights(), path)
     with zipfile.ZipFile(path) as file:
         config = json.loads(file.read("config.json"))
     assert config["class_name"] == "Functional"
     assert not config["compile_config"]
-    assert {layer["module"] for layer in config["config"]["layers"]} == {"keras.layers"}
+    resize, *others = (each for each in layers_of(config) if each["class_name"] != "InputLayer")
+    assert (resize["class_name"], resize["config"]["name"]) == ("Functional", "resize")
+    assert {layer["module"] for layer in others} == {"keras.layers"}
+    assert {each["module"].partition(".")[0] for each in layers_of(resize)} == {"keras"}
+    assert "Resizing" not in json.dumps(config)
+    assert '"training": true' not in json.dumps(config)
+
+
+def layers_of(config):
+    return config["config"]["layers"]
 
 
 @pytest.mark.usefixtures("mixed_precision")
@@ -80,8 +90,9 @@ def test_a_model_trained_in_mixed_precision_is_saved_in_float32(name, tmp_path):
     PortableModel.of(name, SPEC, 4).save(model.get_weights(), path)
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
     again = keras.saving.load_model(path)
-    # layers[0] is the input, which computes nothing.
-    assert {layer.compute_dtype for layer in again.layers[1:]} == {"float32"}
+    # The input and the resizing, which is a model, take pixels as they are and have no weights.
+    assert {layer.compute_dtype for layer in again.layers[2:]} == {"float32"}
+    assert again.get_layer("resize").output.dtype == "float32"
     assert again.inputs[0].dtype == "float32"
     for a, b in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -101,24 +112,99 @@ def test_what_is_loaded_resizes_nothing_that_has_the_right_size(tmp_path, monkey
     path = tmp_path / "last.keras"
     weights = MODELS.get("cnn-functional")(SPEC, 4).get_weights()
     PortableModel.of("cnn-functional", SPEC, 4).save(weights, path)
-    model = load_portable(path)
-    resized = []
-    image_operations = model.get_layer("resize").backend.image
-    resize = image_operations.resize
+    resize = load_portable(path).get_layer("resize")
 
-    def counting(images, *args, **kwargs):
-        resized.append(images.shape[1:3])
-        return resize(images, *args, **kwargs)
+    def refuse(*args, **kwargs):
+        raise AssertionError("it resizes")
 
-    monkeypatch.setattr(image_operations, "resize", counting)
-    model.predict_on_batch(np.zeros((1, 12, 12, 3), "uint8"))
-    assert not resized
-    model.predict_on_batch(np.zeros((1, 20, 12, 3), "uint8"))
-    assert resized
-    # Saved once more, it holds Keras' own layer.
-    model.save(tmp_path / "again.keras")
+    monkeypatch.setattr(keras.ops.image, "resize", refuse)
+    monkeypatch.setattr(resize, "_run_through_graph", refuse)
+    x = np.random.default_rng(0).integers(0, 256, (2, 12, 12, 3), dtype="uint8")
+    np.testing.assert_array_equal(resize(x), x)
+    with pytest.raises(AssertionError, match="it resizes"):
+        resize(x[:, :9])
+
+
+def test_what_is_loaded_can_be_saved_again(tmp_path):
+    network = MODELS.get("fast-small")(SPEC, 4)
+    PortableModel.of("fast-small", SPEC, 4).save(network.get_weights(), tmp_path / "last.keras")
+    load_portable(tmp_path / "last.keras").save(tmp_path / "again.keras")
     again = keras.saving.load_model(tmp_path / "again.keras")
-    assert type(again.get_layer("resize")) is keras.layers.Resizing
+    x = np.random.default_rng(0).integers(0, 256, (6, 20, 9, 3), dtype="uint8")
+    np.testing.assert_allclose(again(x), network(x), atol=1e-6)
+
+
+@pytest.fixture
+def earlier_file(tmp_path):
+    """A model as earlier versions saved it: Keras' Resizing before a BatchNorm and a backbone."""
+    layers = keras.layers
+    # They registered the layer under its own name, which plain Keras leaves out.
+    resizing = type("Resizing", (layers.Resizing,), {"__module__": "keras.layers"})
+    inside = keras.Sequential([keras.Input((12, 12, 4)), layers.Conv2D(5, 3)], name="inside")
+    pixels = keras.Input((None, None, 3), name="pixels")
+    x = resizing(12, 12, antialias=True, dtype="float32", name="resize")(pixels)
+    x = layers.Rescaling(1 / 255, dtype="float32", name="rescale")(x)
+    x = layers.Conv2D(4, 1, name="conv")(x)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(inside(x))
+    model = keras.Model(pixels, layers.Dense(4, "softmax", name="probs")(x), name="earlier")
+    rng = np.random.default_rng(0)
+    model.set_weights([w + rng.uniform(0, 0.1, w.shape) for w in model.get_weights()])
+    model.save(tmp_path / "earlier.keras")
+    return tmp_path / "earlier.keras"
+
+
+def test_files_of_earlier_versions_answer_right_here_and_once_saved_anew(earlier_file, tmp_path):
+    resave(earlier_file, tmp_path / "anew.keras")
+    rng = np.random.default_rng(1)
+    for size in [(12, 12), (20, 9)]:
+        pixels = rng.integers(0, 256, (4, *size, 3), dtype="uint8")
+        expected = keras.saving.load_model(earlier_file).predict_on_batch(pixels)
+        for model in (
+            load_portable(earlier_file),
+            keras.saving.load_model(tmp_path / "anew.keras"),
+        ):
+            weights = model.get_weights()
+            np.testing.assert_allclose(model(pixels), expected, atol=1e-5)
+            for i in range(4):
+                np.testing.assert_allclose(model(pixels[i : i + 1])[0], expected[i], atol=1e-5)
+            np.testing.assert_allclose(model.predict_on_batch(pixels), expected, atol=1e-5)
+            for before, after in zip(weights, model.get_weights(), strict=True):
+                np.testing.assert_array_equal(before, after)
+
+
+def test_a_file_that_an_earlier_version_wrote_gives_the_same_answers_saved_anew(tmp_path):
+    data = Path(__file__).parents[2] / "data"
+    file = data / "run-of-version-0.1" / "weights" / "last.keras"
+    resave(file, tmp_path / "anew.keras")
+    old, anew = keras.saving.load_model(file), keras.saving.load_model(tmp_path / "anew.keras")
+    assert isinstance(old.get_layer("resize"), keras.layers.Resizing)
+    channels = old.inputs[0].shape[-1]
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 11, 14, channels), dtype="uint8")
+    expected = old.predict_on_batch(pixels)
+    assert np.ptp(expected, axis=0).max() > 0.01
+    for model in (anew, load_portable(file)):
+        np.testing.assert_allclose(model(pixels), expected, atol=1e-5)
+
+
+def test_files_of_earlier_versions_in_plain_keras_do_what_the_changelog_says(earlier_file):
+    model = keras.saving.load_model(earlier_file)
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 12, 12, 3), dtype="uint8")
+    expected = model.predict_on_batch(pixels)
+    np.testing.assert_allclose(model(pixels, training=False), expected, atol=1e-5)
+    assert np.abs(keras.ops.convert_to_numpy(model(pixels)) - expected).max() > 1e-3
+    # The call moved the statistics too.
+    assert np.abs(model.predict_on_batch(pixels) - expected).max() > 1e-4
+
+
+def test_saved_anew_nothing_of_the_earlier_layer_is_left(earlier_file, tmp_path):
+    resave(earlier_file, tmp_path / "anew.keras")
+    with zipfile.ZipFile(tmp_path / "anew.keras") as file:
+        config = file.read("config.json")
+    assert b"Resizing" not in config
+    assert b'"training": true' not in config
+    layers = [layer.name for layer in keras.saving.load_model(tmp_path / "anew.keras").layers]
+    assert layers == ["pixels", "resize", "rescale", "conv", "norm", "inside", "pool", "probs"]
 
 
 def test_building_the_twin_draws_no_random_numbers():

@@ -419,7 +419,8 @@ def test_a_saved_classifier_opens_with_keras_alone_and_gives_the_same_answers(tm
     found = np.load(tmp_path / "answers.npz")
     assert set(found) == set(expected)
     for key, value in expected.items():
-        np.testing.assert_allclose(found[key], value, atol=1e-5, err_msg=key)
+        # The file resizes by other operations; rounding grows in a trunk with random weights.
+        np.testing.assert_allclose(found[key], value, atol=1e-4, err_msg=key)
 
 
 def test_pieces_that_were_made_before_do_not_get_into_the_file(tmp_path):
