@@ -19,6 +19,7 @@ from convscope.api.data import load_for
 from convscope.api.models import build_model, input_spec
 from convscope.api.plan import Plan
 from convscope.datasets import settings_of
+from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
 from convscope.progress import Progress
@@ -27,7 +28,6 @@ from convscope.recipe import (
     Recipe,
     RunConfig,
     flat,
-    require_effect,
     resolve,
     resolve_resumed,
 )

@@ -9,15 +9,10 @@ from typing import Any
 from convscope.api.data import data_settings
 from convscope.api.settle import Request, weights_setting
 from convscope.datasets import settings_of
+from convscope.effects import idle_settings, require_effect_somewhere
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
-from convscope.recipe import (
-    RunConfig,
-    differences,
-    idle_settings,
-    require_effect_somewhere,
-    resolve,
-)
+from convscope.recipe import RunConfig, differences, resolve
 from convscope.recipes import RECIPES, default_recipe
 
 FIRST_SEED = 83

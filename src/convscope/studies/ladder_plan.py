@@ -4,15 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from convscope.effects import idle_settings, require_effect, require_effect_somewhere
 from convscope.models.backbones import Backbone
 from convscope.models.preprocessing import RANGES
-from convscope.recipe import (
-    RunConfig,
-    idle_settings,
-    require_effect,
-    require_effect_somewhere,
-    resolve,
-)
+from convscope.recipe import RunConfig, resolve
 from convscope.recipes import RECIPES
 from convscope.studies.rungs import Rung
 

@@ -1,0 +1,177 @@
+"""Which settings have an effect beside the others; those that have none are refused."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from convscope.errors import ConfigError
+from convscope.recipe import RANDOM_WEIGHTS, Recipe, RunConfig, flat
+
+
+class _Condition(NamedTuple):
+    """When settings have an effect.
+
+    Attributes:
+        settings: Their dotted names, or names of whole groups.
+        holds: Asked with the configuration, and whether its model is a pretrained backbone.
+        words: The condition, as "it counts with ... only" goes on.
+    """
+
+    settings: tuple[str, ...]
+    holds: Callable[[RunConfig, bool], bool]
+    words: str
+
+
+_CONDITIONS = (
+    _Condition(
+        ("head", "backbone", "optimizer.layer_decay", "weights_sha256"),
+        lambda config, backbone: backbone,
+        "a pretrained backbone as model",
+    ),
+    _Condition(
+        ("start",),
+        lambda config, backbone: not backbone,
+        "a network that learns from nothing as model",
+    ),
+    _Condition(
+        ("optimizer.momentum", "optimizer.nesterov"),
+        lambda config, backbone: config.optimizer.name in ("sgd", "muon"),
+        "optimizer.name sgd or muon",
+    ),
+    _Condition(
+        ("optimizer.nesterov",),
+        lambda config, backbone: config.optimizer.momentum > 0,
+        "optimizer.momentum above 0",
+    ),
+    _Condition(
+        ("optimizer.layer_decay", "backbone.head_epochs", "backbone.head_learning_rate"),
+        lambda config, backbone: config.backbone.cut != "end",
+        "layers of the backbone that learn, such as backbone.cut before-last,",
+    ),
+    _Condition(
+        ("augment.cutmix",),
+        lambda config, backbone: not backbone or config.backbone.cut != "end",
+        "layers of the backbone that learn, such as backbone.cut before-last,",
+    ),
+    _Condition(
+        ("backbone.head_learning_rate",),
+        lambda config, backbone: config.backbone.head_epochs > 0,
+        "backbone.head_epochs above 0",
+    ),
+    _Condition(
+        ("backbone.views",),
+        lambda config, backbone: bool(
+            config.augment.flip or config.augment.crop or config.augment.randaugment
+        ),
+        "augment.flip, augment.crop or augment.randaugment",
+    ),
+    _Condition(
+        ("backbone.views",),
+        lambda config, backbone: config.backbone.cut != "start",
+        "a frozen part, such as backbone.cut before-last,",
+    ),
+    _Condition(
+        ("augment.randaugment_factor",),
+        lambda config, backbone: config.augment.randaugment > 0,
+        "augment.randaugment above 0",
+    ),
+    _Condition(
+        ("schedule.warmup_epochs",),
+        lambda config, backbone: config.schedule.name != "constant",
+        "schedule.name cosine or linear",
+    ),
+    _Condition(
+        ("filter.start",),
+        lambda config, backbone: config.filter.share < 1,
+        "filter.share below 1",
+    ),
+    _Condition(
+        ("split.val_fraction",),
+        lambda config, backbone: config.split.folds is None or config.split.fold_as == "test",
+        "split.folds null",
+    ),
+    _Condition(
+        ("split.test_fraction",),
+        lambda config, backbone: config.split.fold_as == "val",
+        "split.fold_as val",
+    ),
+    _Condition(
+        ("weights_sha256",),
+        lambda config, backbone: config.weights != RANDOM_WEIGHTS,
+        "other weights than random",
+    ),
+    _Condition(
+        ("data_path",),
+        lambda config, backbone: config.data == "folder",
+        "data folder",
+    ),
+)
+
+
+def idle_settings(config: RunConfig, usual: Recipe, *, backbone: bool) -> dict[str, str]:
+    """Return the settings that were changed and, beside the others, change nothing.
+
+    Args:
+        config: All settings.
+        usual: The recipe's: what it sets was not asked for, so it may be idle.
+        backbone: Whether the model is a pretrained backbone.
+
+    Returns:
+        By the dotted name of each, what it would take.
+    """
+    values, neutral = flat(config.model_dump()), flat(RunConfig().model_dump())
+    recipes = neutral | flat(usual.model_dump())
+    changed = [key for key in values if values[key] not in (neutral[key], recipes[key])]
+    idle: dict[str, str] = {}
+    for condition in _CONDITIONS:
+        if condition.holds(config, backbone):
+            continue
+        for key in changed:
+            if key in condition.settings or key.partition(".")[0] in condition.settings:
+                idle[key] = f"{idle[key]} and {condition.words}" if key in idle else condition.words
+    return idle
+
+
+def require_effect(config: RunConfig, usual: Recipe, *, backbone: bool) -> None:
+    """Refuse settings that nobody wants like that: idle ones, and an optimiser that spoils.
+
+    For new runs only: an old one is opened as it was made. Arguments as for `idle_settings`.
+
+    Raises:
+        ConfigError: If there is such a setting; the message says what would make it count.
+    """
+    if config.optimizer.name == "muon" and backbone:
+        raise ConfigError(
+            "optimizer.name muon makes new kernels of all that it moves, so a pretrained backbone "
+            "would forget what it knows; use adamw or sgd"
+        )
+    for key, words in idle_settings(config, usual, backbone=backbone).items():
+        raise _without_effect(key, flat(config.model_dump())[key], words)
+
+
+def require_effect_somewhere(
+    settings: Mapping[str, Any], idle: Sequence[Mapping[str, str]]
+) -> None:
+    """Refuse a setting of several runs that has no effect in any of them.
+
+    Args:
+        settings: Of all of them, by dotted names.
+        idle: Of each, as `idle_settings` gives them.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    for key, value in settings.items():
+        if all(key in each for each in idle):
+            raise _without_effect(key, value, idle[-1][key])
+
+
+def _without_effect(key: str, value: Any, words: str) -> ConfigError:
+    told, neutral = (
+        each if isinstance(each, str) else json.dumps(each)
+        for each in (value, flat(RunConfig().model_dump())[key])
+    )
+    return ConfigError(
+        f"{key} {told} has no effect here: it counts with {words} only; set that too, or leave "
+        f"{key} at {neutral}"
+    )
