@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test check backends lowest bench clean
+.PHONY: train test check backends lowest bench release clean
 
 train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's settings
 	$(BIN)/convscope train
@@ -31,6 +31,9 @@ bench: .venv/.backends ## Measure speed and accuracy beside the tutorial's code 
 	$(BIN)/python benchmarks/equal_time.py --out runs/benchmarks/equal_time.json
 	$(BIN)/python benchmarks/accuracy_over_time.py --out runs/benchmarks/accuracy-over-time
 	$(BIN)/python benchmarks/gpu.py --out runs/benchmarks/gpu.json
+
+release: .venv/.dev ## Build wheel and source archive, install each afresh, run the first example
+	PYTHON=$(PYTHON) .ci/release
 
 clean: ## Remove the environment (runs and downloads stay)
 	rm -rf .venv
