@@ -1,14 +1,21 @@
 # Everything from a fresh clone: each target first makes the environment that it needs, in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# What needs no framework.
+QUICK := tests/*.py tests/unit/*.py $(addprefix tests/unit/,datasets diagnosis evaluation images report studies)
 
-.PHONY: train test check backends lowest bench release clean
+.PHONY: train test quick check backends lowest bench release clean
 
 train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's settings
 	$(BIN)/convscope train
 
 test: .venv/.dev ## Run the tests, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+quick: .venv/.dev ## Lint, and the tests that need no framework: for every edit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or network or weights or gpu or engine)" $(QUICK)
 
 check: .venv/.dev ## Format, lint, types, import contract
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """What every registered backbone keeps, found by the registry and checked against Keras itself.
 
-The lightest variant of each family is checked in every run; the others are marked slow.
+One of each structure is built in every run, and whatever is new; the others are marked slow.
 """
 
 import dataclasses
@@ -68,8 +68,9 @@ KERAS = {
 }
 # Keras checks no hash of these.
 WITHOUT_HASH = {"mobilenet", "mobilenet_v2"}
-# Keras takes seconds to build it, even the lightest of its family.
-HEAVY = {"inception_resnet_v2"}
+# One of each structure: layers in a row; sums of what came before and after them; depthwise blocks
+# with gates; branches put side by side; normalisation of each place for itself.
+STAND_INS = {"vgg16", "resnet50_v2", "mobilenet_v3_small", "inception_v3", "convnext_tiny"}
 
 
 def lightest(registered: list[Backbone]) -> list[Backbone]:
@@ -80,9 +81,10 @@ def lightest(registered: list[Backbone]) -> list[Backbone]:
 
 
 def variants(registered: list[Backbone]) -> list[object]:
-    quick = {backbone.name for backbone in lightest(registered)} - HEAVY
     return [
-        pytest.param(b, id=b.name, marks=() if b.name in quick else pytest.mark.slow)
+        pytest.param(
+            b, id=b.name, marks=pytest.mark.slow if b.name in KERAS.keys() - STAND_INS else ()
+        )
         for b in registered
     ]
 
@@ -190,7 +192,10 @@ def test_multiply_adds_of_those_that_are_built_for_one_size(name, side):
     assert multiply_adds(backbone.build(square(side)), side) == backbone.multiply_adds[side]
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "xception", "resnet50"])
+@pytest.mark.parametrize(
+    "name",
+    ["mobilenet_v2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("xception", "resnet50"))],
+)
 def test_multiply_adds_are_those_of_the_compiled_graph(name):
     """Counted without `geometry`: depthwise, separable and plain convolutions."""
     backbone = BACKBONES.get(name)
@@ -335,7 +340,13 @@ def test_the_walk_sees_a_way_around_a_layer():
     assert reaches_the_input(model.output, without=model.get_layer("b"))
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "xception", "nasnet_mobile"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet_v3_small",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("xception", "nasnet_mobile")),
+    ],
+)
 def test_layers_have_the_same_names_however_often_it_is_built(name):
     backbone = BACKBONES.get(name)
     for _ in range(2):

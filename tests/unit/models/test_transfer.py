@@ -125,9 +125,10 @@ def test_flattened_features_are_all_values_of_the_last_map():
 
 
 def learn(model, inputs):
-    # To compile it would take longer than to run it.
+    # To compile it, or to trace it, would take longer than to run it.
     optimizer = keras.optimizers.Adam(0.01)
     model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False)
+    model.run_eagerly = True
     model.fit(inputs, LABELS, batch_size=3, verbose=0)
 
 
