@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from convscope.api.data import load_of_run
 from convscope.api.models import input_spec, run_config
-from convscope.api.opening import open_test
 from convscope.datasets.splits import verify_split
 from convscope.errors import DataError
+from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
 from convscope.progress import Progress, console_progress
 from convscope.recipe import TtaSettings

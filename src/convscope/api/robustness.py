@@ -10,9 +10,9 @@ import numpy as np
 
 from convscope.api.data import load_of_run
 from convscope.api.models import run_config
-from convscope.api.opening import open_test
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, UnknownNameError
+from convscope.evaluation.opening import open_test
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 

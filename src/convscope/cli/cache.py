@@ -18,8 +18,8 @@ def cache(context: typer.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from convscope.api.cache import cache_parts
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
+    from convscope.housekeeping.cache import cache_parts
     from convscope.storage import cache_dir
 
     parts = cache_parts()
@@ -52,8 +52,8 @@ def clear(
         convscope cache clear features
         convscope cache clear --all
     """
-    from convscope.api.cache import KINDS, empty_cache
     from convscope.errors import ConfigError
+    from convscope.housekeeping.cache import KINDS, empty_cache
 
     if bool(kinds) == everything:
         raise ConfigError(f"say what to empty: {', '.join(KINDS)}, or --all of them")

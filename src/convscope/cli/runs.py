@@ -97,7 +97,7 @@ def remove(
     Nothing is removed if one of them is no run, is being trained, or holds files that convscope
     did not write. Links are not followed. Looks at test images stay counted.
     """
-    from convscope.api.runs import remove_runs
+    from convscope.housekeeping.runs import remove_runs
     from convscope.wording import file_size
 
     for path, n_bytes in remove_runs(runs, force=force).items():
@@ -114,8 +114,8 @@ def clean(
     Those that failed, were stopped or were killed before there was a trained model or anything
     to go on from.
     """
-    from convscope.api.runs import end_of, remove_runs_without_result, runs_without_result
     from convscope.cli._tables import NUMBER, TEXT, print_table
+    from convscope.housekeeping.runs import end_of, remove_runs_without_result, runs_without_result
     from convscope.storage import size_on_disk
     from convscope.wording import command_line, counted, file_size
 

@@ -12,10 +12,10 @@ from convscope.api.data import load_once
 from convscope.api.evaluate import evaluate
 from convscope.api.models import run_config
 from convscope.api.networks import forget_networks
-from convscope.api.opening import log_seen_again
 from convscope.api.settle import settle
 from convscope.datasets.splits import read_split
 from convscope.errors import DataError, RunError, TrainingError
+from convscope.evaluation.opening import log_seen_again
 from convscope.progress import Progress, console_progress
 from convscope.recipe import Recipe, RunConfig, differences, dump_config, resolve
 from convscope.run import ROOT, Run

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from convscope.api.cache import KINDS, cache_parts, empty_cache
+from convscope.housekeeping.cache import KINDS, cache_parts, empty_cache
 from convscope.locks import exclusive, share_while_alive
 from convscope.storage import cache_dir
 from convscope.training.features_store import maker, readers

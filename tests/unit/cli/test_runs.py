@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from convscope.api import runs as removing
+from convscope.housekeeping import runs as removing
 from convscope.run import Run
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")

@@ -1,0 +1,1 @@
+"""Room on the disk: runs removed, the cache emptied."""
