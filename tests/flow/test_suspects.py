@@ -79,5 +79,5 @@ def test_what_cannot_be_is_refused(searched, mislabelled, tmp_path):
     shutil.copytree(folder / "2", tmp_path / "parts/train/2")
     shutil.copytree(folder / "1", tmp_path / "parts/val/1")
     shutil.copytree(folder / "2", tmp_path / "parts/val/2")
-    with pytest.raises(DataError, match="validation images of its own"):
+    with pytest.raises(DataError, match="validation images of their own"):
         convscope.suspects(tmp_path / "parts", out=tmp_path / "out", **OPTIONS)
