@@ -74,6 +74,26 @@ def root() -> Path:
     return cache_dir() / "features"
 
 
+def test_rows_count_as_done_when_they_are_on_the_disk(net, monkeypatch):
+    # A power cut must not leave a count of rows that were never written.
+    happened = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(fd: int) -> None:
+        happened.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        fsync(fd)
+
+    def replaced(source, target) -> None:
+        happened.append(f"name {Path(target).name}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    compute(net)
+    assert "features.npy" in happened[: happened.index("name rows_done")]
+    assert happened.index("name rows_done") < happened.index("name manifest.json")
+
+
 def content(features: Features) -> bytes:
     return (root() / features.key / "features.npy").read_bytes()
 

@@ -353,6 +353,22 @@ def test_packs_of_old_content_go_after_a_week_unused(
 # Killed, full, and two at once
 
 
+def test_a_pack_is_on_the_disk_before_it_has_its_name(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    fsync = os.fsync
+
+    def note(fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        synced.append((path.name, path.parent.suffix))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", note)
+    make_pack(photos)
+    assert ("images.npy", ".part") in synced
+
+
 def test_a_killed_packer_leaves_what_the_next_one_clears(
     photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
