@@ -53,15 +53,22 @@ MID_WRITE = """
 @pytest.mark.parametrize(
     "patch",
     [
-        MID_WRITE.format(nth=2),
-        at_rename("snapshot.npz", nth=1, when="before"),
-        at_rename("snapshot.npz", nth=3, when="after"),
-        at_rename("best.keras", nth=2, when="after"),
-        at_rename("results.csv", nth=2, when="before"),
-        at_rename("last.keras", nth=1, when="before"),
-        at_rename("classes.json", nth=1, when="before"),
+        pytest.param(MID_WRITE.format(nth=2), id="mid-snapshot"),
+        pytest.param(
+            at_rename("snapshot.npz", nth=1, when="before"),
+            id="first-snapshot",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(at_rename("snapshot.npz", nth=3, when="after"), id="snapshot"),
+        pytest.param(
+            at_rename("best.keras", nth=2, when="after"), id="best", marks=pytest.mark.slow
+        ),
+        pytest.param(at_rename("results.csv", nth=2, when="before"), id="table"),
+        pytest.param(
+            at_rename("last.keras", nth=1, when="before"), id="last", marks=pytest.mark.slow
+        ),
+        pytest.param(at_rename("classes.json", nth=1, when="before"), id="unborn"),
     ],
-    ids=["mid-snapshot", "first-snapshot", "snapshot", "best", "table", "last", "unborn"],
 )
 def test_killed_around_a_write(tmp_path, uninterrupted, patch):
     out = tmp_path / "run"
@@ -70,7 +77,7 @@ def test_killed_around_a_write(tmp_path, uninterrupted, patch):
     assert_same(train(out, resume=True), uninterrupted)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_killed_at_random_moments(tmp_path, uninterrupted, seed):
     out = tmp_path / "run"
     chance = random.Random(seed)

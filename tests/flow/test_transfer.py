@@ -236,7 +236,7 @@ def test_a_probe_that_is_killed_ends_with_the_same_bits(
     [
         pytest.param(IN_EPOCH.format(nth=2), id="in-head", marks=pytest.mark.slow),
         pytest.param(AFTER_EPOCH.format(nth=2), id="after-head", marks=pytest.mark.slow),
-        pytest.param(BETWEEN, id="between"),
+        pytest.param(BETWEEN, id="between", marks=pytest.mark.slow),
         pytest.param(IN_EPOCH.format(nth=3), id="in-second", marks=pytest.mark.slow),
         pytest.param(AFTER_EPOCH.format(nth=3), id="second"),
     ],
