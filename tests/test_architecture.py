@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "convscope"
 # What takes long to import, and what the base install lacks.
 HEAVY = {
     *("jax", "keras", "matplotlib", "sklearn", "tensorflow", "torch"),
-    *("h5py", "imagehash", "mlflow", "onnxruntime", "pooch", "pyarrow", "requests", "scipy"),
+    *("h5py", "mlflow", "onnxruntime", "pooch", "pyarrow", "requests", "scipy"),
 }
 
 

@@ -59,7 +59,6 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 EXTRA_OF = {
     "cleanlab": "train",
-    "imagehash": "train",
     "jax": "jax",
     "jinja2": "train",
     "keras": "train",

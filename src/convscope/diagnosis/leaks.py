@@ -2,23 +2,26 @@
 
 import numpy as np
 
-from convscope.datasets.checks.check import check_dataset
+from convscope.datasets.checks.near_copies import near_copies_across
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
-from convscope.progress import Progress
 from convscope.types import BoolArray
 from convscope.wording import command_line
 
-_MOST_TO_LOOK_AT = 8_000
-"""Images; near duplicates among more take longer than a diagnosis should."""
+_MOST_TO_LOOK_AT = 20_000
+"""Images; near copies among more take longer than a diagnosis should."""
+
+# In sets that are much alike by nature, likeness means less.
+_COMMON = 0.05
 
 
 @TRAPS.register("leaks")
 def leaks(case: Case) -> Finding | None:
     """Leaks: the same images, or nearly the same, in training and in validation or test.
 
-    What is judged was learnt, and the accuracy is better than it will be. Near duplicates are
-    looked for among up to 8,000 images; `convscope data check` does so among any number.
+    What is judged was learnt, and the accuracy is better than it will be. Near copies are
+    looked for among up to 20,000 images; `convscope data check` looks among any number, and for
+    turned ones too.
     """
     parts = case.parts
     learnt = set(parts["train"].hashes)
@@ -42,17 +45,24 @@ def leaks(case: Case) -> Finding | None:
         )
     if sum(map(len, parts.values())) > _MOST_TO_LOOK_AT:
         return None
-    for found in check_dataset(case.dataset, progress=Progress()).findings:
-        if found.kind == "near-duplicates-across-parts":
-            alike = "much alike" in found.remedy
-            return Finding(
-                symptom="Images leak, nearly: some that are judged look like learnt ones.",
-                evidence=f"{found.message[0].upper()}{found.message[1:]}."
-                + (" Images of this kind are much alike, so it may mean little." if alike else ""),
-                remedies=(remedy,),
-                sure="note" if alike else "likely",
-            )
-    return None
+    opened = {"train": parts["train"], "val": parts["val"]}
+    if case.dataset.test is not None:
+        opened["test"] = case.dataset.test.open(lambda _: None)
+    counts = {pair: count for pair, count in near_copies_across(opened).items() if count}
+    if not counts:
+        return None
+    found = ", ".join(
+        f"{count:,} of {len(parts[later]):,} {later} images look like one of {earlier}"
+        for (earlier, later), count in counts.items()
+    )
+    alike = sum(counts.values()) > _COMMON * sum(map(len, parts.values()))
+    return Finding(
+        symptom="Images leak, nearly: some that are judged look like learnt ones.",
+        evidence=f"{found[0].upper()}{found[1:]}."
+        + (" Images of this kind are much alike, so it may mean little." if alike else ""),
+        remedies=(remedy,),
+        sure="note" if alike else "likely",
+    )
 
 
 def _without(case: Case, leaked: dict[str, BoolArray]) -> str:

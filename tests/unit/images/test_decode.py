@@ -349,7 +349,7 @@ def test_the_decoder_needs_no_framework() -> None:
     code = """
 import sys
 import convscope.images.decode
-heavy = {"keras", "tensorflow", "scipy", "matplotlib", "imagehash", "sklearn", "pooch"}
+heavy = {"keras", "tensorflow", "scipy", "matplotlib", "sklearn", "pooch"}
 print(sorted(heavy & sys.modules.keys()))
 print([name for name in ("PIL.EpsImagePlugin", "PIL.PsdImagePlugin") if name in sys.modules])
 """

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convscope.datasets.checks.duplicates import Fingerprints, equal_groups, near_groups
+from convscope.datasets.checks.duplicates import equal_groups, near_groups
 from convscope.datasets.checks.findings import Finding, Severity
+from convscope.datasets.checks.fingerprints import Fingerprints
+from convscope.datasets.checks.near_copies import find_near_copies
+from convscope.datasets.checks.orientation import (
+    AS_IT_IS,
+    MIRRORED,
+    followed_by,
+    spell_way,
+    undone,
+)
+from convscope.progress import Progress
 from convscope.wording import printable
 
 # In sets that are much alike by nature (handwritten digits), nearness means less.
@@ -34,34 +44,46 @@ class Images:
     prints: Fingerprints
 
 
-def find_twins(images: Images) -> list[Finding]:
-    """Return findings on exact and near duplicates, within and across parts and classes."""
+def find_twins(images: Images, *, progress: Progress) -> list[Finding]:
+    """Return findings on exact and near duplicates, within and across parts and classes.
+
+    Args:
+        images: To look among.
+        progress: Told of the search for near duplicates.
+    """
     exact = equal_groups(images.keys)
     # Of equal images one stands for all in the search for near ones.
     members: dict[str, list[int]] = {}
     for place, key in enumerate(images.keys):
         members.setdefault(key, []).append(place)
     firsts = np.array([places[0] for places in members.values()], dtype=np.intp)
-    prints = Fingerprints(images.prints.hashes[firsts], images.prints.pictures[firsts])
-    groups, complete = near_groups(prints)
-    near = [
-        sorted(itertools.chain.from_iterable(members[images.keys[firsts[one]]] for one in group))
-        for group in groups
+    found = find_near_copies(images.prints.take(firsts), progress=progress)
+    near = []
+    for group in near_groups(found):
+        ways = {
+            place: way
+            for first, way in zip(group.places, group.ways, strict=True)
+            for place in members[images.keys[firsts[first]]]
+        }
+        near.append(dict(sorted(ways.items())))
+    findings = [
+        *_judge(images, [dict.fromkeys(group, AS_IT_IS) for group in exact], near=False),
+        *_judge(images, near, near=True),
     ]
-    findings = [*_judge(images, exact, near=False), *_judge(images, near, near=True)]
-    if not complete:
+    if not found.complete:
         findings.append(
             Finding(
                 "note",
                 "near-duplicates-incomplete",
-                "so many images look alike that only a part of them was compared",
+                "there are so many images that each was compared with the likeliest others only",
                 "Look at those that were found; there may be more.",
             )
         )
     return findings
 
 
-def _judge(images: Images, groups: list[list[int]], *, near: bool) -> list[Finding]:
+def _judge(images: Images, groups: list[dict[int, int]], *, near: bool) -> list[Finding]:
+    """Return findings on groups, each of the places of its images and how they are turned."""
     across = [group for group in groups if len({images.parts[i] for i in group}) > 1]
     torn = [group for group in groups if len({images.classes[i] for i in group}) > 1]
     inside = [
@@ -74,11 +96,14 @@ def _judge(images: Images, groups: list[list[int]], *, near: bool) -> list[Findi
     findings = []
 
     def add(
-        kind: str, severity: Severity, message: str, remedy: str, which: list[list[int]]
+        kind: str, severity: Severity, message: str, remedy: str, which: list[dict[int, int]]
     ) -> None:
         named = tuple(tuple(printable(images.ids[i]) for i in group) for group in which)
         files = tuple(itertools.chain.from_iterable(named))
-        findings.append(Finding(severity, prefix + kind, message, remedy + hint, files, named))
+        ways = tuple(tuple(map(spell_way, group.values())) for group in which) if near else ()
+        findings.append(
+            Finding(severity, prefix + kind, message, remedy + hint, files, named, ways)
+        )
 
     if across:
         add(
@@ -103,7 +128,7 @@ def _judge(images: Images, groups: list[list[int]], *, near: bool) -> list[Findi
             "duplicates",
             "note" if near else "warning",
             f"{alike} image more than once in one part: {extra:,} too many "
-            f"in {len(inside):,} groups",
+            f"in {len(inside):,} groups{_turned(inside)}",
             "Keep one of each: copies count double"
             + (", and a random split puts some of them into validation and test." if near else "."),
             inside,
@@ -111,22 +136,48 @@ def _judge(images: Images, groups: list[list[int]], *, near: bool) -> list[Findi
     return findings
 
 
-def _leaks(images: Images, groups: list[list[int]]) -> str:
+def _leaks(images: Images, groups: list[dict[int, int]]) -> str:
     """Return how many images of which part have a twin in which other part."""
     totals = Counter(images.parts)
     told = []
     for first, second in itertools.combinations(("train", "val", "test"), 2):
-        count = 0
+        count = mirrored = turned = 0
         for group in groups:
-            parts = Counter(images.parts[place] for place in group)
-            count += parts[second] if parts[first] else 0
+            there = {way for place, way in group.items() if images.parts[place] == first}
+            for place, way in group.items():
+                if not there or images.parts[place] != second:
+                    continue
+                count += 1
+                if way not in there:
+                    flip = any(followed_by(undone(other), way) == MIRRORED for other in there)
+                    mirrored, turned = mirrored + flip, turned + (not flip)
         if count:
             share = count / totals[second]
-            told.append(f"{count:,} of {second} ({share:.1%}) with a twin in {first}")
+            told.append(
+                f"{count:,} of {second} ({share:.1%}) with a twin in {first}"
+                + _spell(mirrored, turned)
+            )
     return ", ".join(told)
 
 
-def _commonest_pair(images: Images, groups: list[list[int]]) -> str:
+def _turned(groups: list[dict[int, int]]) -> str:
+    """Return how many images of groups are mirrored or turned beside the first."""
+    ways = Counter(way for group in groups for way in group.values())
+    mirrored = ways.pop(MIRRORED, 0)
+    ways.pop(AS_IT_IS, 0)
+    return _spell(mirrored, sum(ways.values()))
+
+
+def _spell(n_mirrored: int, n_turned: int) -> str:
+    told = [
+        f"{count:,} {what}"
+        for count, what in ((n_mirrored, "mirrored"), (n_turned, "turned"))
+        if count
+    ]
+    return f" ({' and '.join(told)})" if told else ""
+
+
+def _commonest_pair(images: Images, groups: list[dict[int, int]]) -> str:
     pairs = Counter(
         pair
         for group in groups

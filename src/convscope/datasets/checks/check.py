@@ -10,8 +10,8 @@ import numpy as np
 
 from convscope.datasets.checks._oddities import on_counts, on_faults, on_headers, on_layout
 from convscope.datasets.checks._twins import Images, find_twins
-from convscope.datasets.checks.duplicates import fingerprint, gather
 from convscope.datasets.checks.findings import CheckReport, Finding, report_of
+from convscope.datasets.checks.fingerprints import Int8Array, fingerprint, gather
 from convscope.datasets.draw import Pool
 from convscope.datasets.folders.layout import read_layout
 from convscope.datasets.folders.parallel import map_ordered, n_workers
@@ -37,7 +37,7 @@ class _Look:
     fault: str
     header: ImageHeader | None = None
     key: str = ""
-    print: tuple[int, UInt8Array] | None = None
+    print: tuple[UInt8Array, Int8Array] | None = None
 
 
 def check_folder(path: Path, *, progress: Progress) -> CheckReport:
@@ -51,7 +51,6 @@ def check_folder(path: Path, *, progress: Progress) -> CheckReport:
 
     Raises:
         DataError: If there is no such folder, or it has no class folders.
-        MissingExtraError: If the package for perceptual hashes is not installed.
     """
     root = path.expanduser()
     layout = read_layout(root)
@@ -80,7 +79,8 @@ def check_folder(path: Path, *, progress: Progress) -> CheckReport:
             [look.class_name for look in readable],
             [look.key for look in readable],
             gather(look.print for look in readable if look.print is not None),
-        )
+        ),
+        progress=progress,
     )
     findings = [
         *on_layout(layout),
@@ -102,9 +102,6 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
     Args:
         dataset: In one, two or three parts.
         progress: Told of each image.
-
-    Raises:
-        MissingExtraError: If the package for perceptual hashes is not installed.
     """
     parts: dict[str, Split] = {"train": dataset.train}
     if dataset.val is not None:
@@ -135,7 +132,7 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
         [key for split in parts.values() for key in split.hashes],
         gather(prints),
     )
-    findings = [*on_counts(counts, divided=len(parts) > 1), *find_twins(images)]
+    findings = [*on_counts(counts, divided=len(parts) > 1), *find_twins(images, progress=progress)]
     return report_of(dataset.name, n_images, counts, findings)
 
 

@@ -1,5 +1,6 @@
 """What a check of a dataset found."""
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ class Finding:
         remedy: What to do about it, in one sentence.
         files: All files (or folders, or image ids) that it is about.
         groups: For duplicates, which of the files belong together.
+        ways: For near duplicates, for each file of each group how it is to be had from the first of
+            the group ("mirrored", "turned by 180 degrees"); "" if it lies the same way.
         details: For unreadable files, why; a line for each, which begins with its name.
     """
 
@@ -32,6 +35,7 @@ class Finding:
     remedy: str
     files: tuple[str, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
+    ways: tuple[tuple[str, ...], ...] = ()
     details: tuple[str, ...] = ()
 
 
@@ -78,11 +82,17 @@ class CheckReport:
 
         Returns:
             Severity, kind, message, files (one a line, with the reason if they cannot be read;
-            those that belong together joined by " = "), remedy.
+            those that belong together joined by " = ", with how they are turned), remedy.
         """
         rows: list[tuple[str, str, str, str, str]] = []
         for finding in self.findings:
-            groups = [" = ".join(group) for group in finding.groups]
+            groups = [
+                " = ".join(
+                    f"{name} ({way})" if way else name
+                    for name, way in itertools.zip_longest(group, ways, fillvalue="")
+                )
+                for group, ways in itertools.zip_longest(finding.groups, finding.ways, fillvalue=())
+            ]
             things = groups or list(finding.details or finding.files)
             shown = things[:n_files]
             if len(things) > n_files:

@@ -1,0 +1,80 @@
+"""What near copies are found by: each image made small, its light apart from its colours."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from convscope.types import UInt8Array
+
+Int8Array = npt.NDArray[np.int8]
+
+FINE_SIDE = 64
+COARSE_SIDE = 32
+COLOUR_SIDE = 8
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What images are compared by. About 1 or 4 KB for each.
+
+    Attributes:
+        light: Shape (n_images, side, side), uint8, their brightness; `side` is 64, or 32 if most
+            of them are smaller than 64 pixels.
+        colours: Shape (n_images, 2, 8, 8), int8, half of how far red and blue are above the
+            brightness.
+    """
+
+    light: UInt8Array
+    colours: Int8Array
+
+    def __len__(self) -> int:
+        return len(self.light)
+
+    def take(self, places: npt.NDArray[np.intp]) -> "Fingerprints":
+        """Return those of some of the images."""
+        return Fingerprints(self.light[places], self.colours[places])
+
+
+def fingerprint(pixels: UInt8Array) -> tuple[UInt8Array, Int8Array]:
+    """Return the small pictures of one image, squashed to a square.
+
+    Args:
+        pixels: Shape (height, width, 1 or 3), uint8.
+
+    Returns:
+        Its brightness, shape (64, 64) or, if a side has fewer than 64 pixels, (32, 32), uint8; and
+        its colours, shape (2, 8, 8), int8.
+    """
+    side = FINE_SIDE if min(pixels.shape[:2]) >= FINE_SIDE else COARSE_SIDE
+    grey = pixels.shape[2] == 1
+    image = Image.fromarray(pixels[:, :, 0] if grey else pixels)
+    light = np.array(_squash(image.convert("L"), side))
+    if grey:
+        return light, np.zeros((2, COLOUR_SIDE, COLOUR_SIDE), np.int8)
+    small = np.array(_squash(image, COLOUR_SIDE), np.float32)  # (8, 8, 3)
+    brightness = small @ np.array([0.299, 0.587, 0.114], np.float32)
+    apart = np.stack([small[:, :, 0] - brightness, small[:, :, 2] - brightness]) / 2
+    return light, apart.round().clip(-127, 127).astype(np.int8)
+
+
+def gather(prints: Iterable[tuple[UInt8Array, Int8Array]]) -> Fingerprints:
+    """Return the fingerprints of many images, from what `fingerprint` gave for each."""
+    prints = list(prints)
+    n_fine = sum(len(light) == FINE_SIDE for light, _ in prints)
+    side = FINE_SIDE if 2 * n_fine >= len(prints) > 0 else COARSE_SIDE
+    light = np.empty((len(prints), side, side), np.uint8)
+    colours = np.empty((len(prints), 2, COLOUR_SIDE, COLOUR_SIDE), np.int8)
+    for place, (picture, colour) in enumerate(prints):
+        if len(picture) != side:
+            picture = np.array(_squash(Image.fromarray(picture), side))
+        light[place], colours[place] = picture, colour
+    return Fingerprints(light, colours)
+
+
+def _squash(image: Image.Image, side: int) -> Image.Image:
+    if image.size == (side, side):
+        return image
+    return image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)

@@ -1,0 +1,71 @@
+"""The eight ways in which a picture can lie: mirrored or not, and turned by quarter turns.
+
+A way is a whole number: 4 for "mirrored left to right first", plus how many quarter turns to the
+left follow.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+AS_IT_IS = 0
+MIRRORED = 4
+N_WAYS = 8
+
+_WORDS = (
+    "",
+    "turned left by 90 degrees",
+    "turned by 180 degrees",
+    "turned right by 90 degrees",
+    "mirrored",
+    "mirrored and turned left by 90 degrees",
+    "mirrored top to bottom",
+    "mirrored and turned right by 90 degrees",
+)
+
+
+def turn(pictures: npt.NDArray[Any], way: int) -> npt.NDArray[Any]:
+    """Return pictures laid in some way.
+
+    Args:
+        pictures: Shape (..., side, side).
+        way: In [0, 8).
+
+    Examples:
+        >>> turn(np.array([[1, 2], [3, 4]]), 4).tolist()
+        [[2, 1], [4, 3]]
+        >>> turn(np.array([[1, 2], [3, 4]]), 1).tolist()
+        [[2, 4], [1, 3]]
+    """
+    if way >= MIRRORED:
+        pictures = pictures[..., ::-1]
+    return np.rot90(pictures, way % 4, axes=(-2, -1))
+
+
+def followed_by(first: int, second: int) -> int:
+    """Return the one way that is the same as a first and then a second.
+
+    Examples:
+        >>> followed_by(1, 1), followed_by(4, 4), followed_by(1, 4), followed_by(4, 1)
+        (2, 0, 7, 5)
+    """
+    mirrored = (first >= MIRRORED) != (second >= MIRRORED)
+    # A mirror makes turns to the left that were made before it turns to the right.
+    turns = second - first if second >= MIRRORED else second + first
+    return MIRRORED * mirrored + turns % 4
+
+
+def undone(way: int) -> int:
+    """Return the way that brings pictures back that were laid in another."""
+    return way if way >= MIRRORED else -way % 4
+
+
+def spell_way(way: int) -> str:
+    """Return it in words; "" for 0.
+
+    Examples:
+        >>> spell_way(2)
+        'turned by 180 degrees'
+    """
+    return _WORDS[way]
