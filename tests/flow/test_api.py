@@ -13,7 +13,7 @@ import convscope
 from convscope import Progress, Run
 from convscope.classifier.classify import at_temperature
 from convscope.classifier.keras_model import spec_of
-from convscope.errors import ConfigError, RunError, StorageError, UnknownNameError
+from convscope.errors import ConfigError, DataError, RunError, StorageError, UnknownNameError
 from convscope.evaluation.predictions import read_predictions
 from convscope.types import ImagePrediction, UnreadableImage
 
@@ -180,7 +180,7 @@ def test_no_run_below_a_file_and_one_line_says_so(tmp_path):
         ({"batch_size": 0}, ConfigError),
         ({"trackers": ["nobody"]}, UnknownNameError),
         ({"image_size": 3}, ConfigError),
-        ({"settings": {"split.val_fraction": 0.0001}}, convscope.ConvscopeError),
+        ({"settings": {"split.folds": 5000}}, DataError),
     ],
 )
 def test_no_mistake_leaves_a_run_behind(tmp_path, arguments, error):

@@ -27,7 +27,7 @@ TRAIN = {
 }
 
 
-def train(out: Path, **changes) -> Run:
+def train(out: Path | None, **changes) -> Run:
     return convscope.train(out=out, progress=Progress(), **{**TRAIN, **changes})
 
 
@@ -160,7 +160,7 @@ def test_what_resume_refuses(tmp_path, uninterrupted):
     with pytest.raises(ConfigError, match="only --epochs may change"):
         train(uninterrupted.path, seed=99, resume=True)
     with pytest.raises(RunError, match="does not exist"):
-        train(tmp_path / "none", resume=True)
+        train(None, resume=tmp_path / "none")
     with pytest.raises(RunError, match="not empty"):
         train(uninterrupted.path)
     with (
