@@ -1,7 +1,9 @@
 """What all tests share: no test touches the user's cache or the current folder's runs."""
 
 import errno
+import json
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +54,23 @@ def flock_fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def no_locks(flock_fails: Callable[[int], None]) -> None:
     """Let every file system be one without locks."""
     flock_fails(errno.ENOSYS)
+
+
+@pytest.fixture(scope="session")
+def older_run() -> Path:
+    """A run that version 0.1 made, not to be changed; how is told in tests/flow/test_older_runs.py.
+
+    Its models are files of the Keras of that time, which an older Keras may not read.
+    """
+    import keras
+    from packaging.version import Version
+
+    run = Path(__file__).parent / "data" / "run-of-version-0.1"
+    with zipfile.ZipFile(run / "weights" / "last.keras") as file:
+        writer = json.loads(file.read("metadata.json"))["keras_version"]
+    if Version(keras.__version__) < Version(writer):
+        pytest.skip(f"Keras {keras.__version__} does not read files of Keras {writer}")
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ saved graph resized by itself.
 """
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,12 +19,10 @@ from convscope.progress import Progress
 from convscope.run import Run
 from convscope.training.results import read_results
 
-OLDER = Path(__file__).parents[1] / "data" / "run-of-version-0.1"
-
 
 @pytest.fixture
-def run(tmp_path) -> Run:
-    shutil.copytree(OLDER, tmp_path / "run")
+def run(older_run, tmp_path) -> Run:
+    shutil.copytree(older_run, tmp_path / "run")
     return Run.open(tmp_path / "run")
 
 

@@ -5,7 +5,6 @@ import random
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -179,9 +178,10 @@ def test_files_of_earlier_versions_answer_right_here_and_once_saved_anew(earlier
                 np.testing.assert_array_equal(before, after)
 
 
-def test_a_file_that_an_earlier_version_wrote_gives_the_same_answers_saved_anew(tmp_path):
-    data = Path(__file__).parents[2] / "data"
-    file = data / "run-of-version-0.1" / "weights" / "last.keras"
+def test_a_file_that_an_earlier_version_wrote_gives_the_same_answers_saved_anew(
+    older_run, tmp_path
+):
+    file = older_run / "weights" / "last.keras"
     resave(file, tmp_path / "anew.keras")
     old, anew = keras.saving.load_model(file), keras.saving.load_model(tmp_path / "anew.keras")
     assert isinstance(old.get_layer("resize"), keras.layers.Resizing)
