@@ -1,10 +1,12 @@
 # Everything from a fresh clone: each target first makes the environment that it needs, in .venv.
 PYTHON ?= python3
+# On which `make pythons` runs the tests: all that pyproject.toml names.
+PYTHONS ?= python3.11 python3.12 python3.13
 BIN := .venv/bin
 # What needs no framework.
 QUICK := tests/*.py tests/unit/*.py $(addprefix tests/unit/,datasets diagnosis evaluation images report studies)
 
-.PHONY: train test quick check backends lowest bench release clean
+.PHONY: train test quick check backends lowest pythons bench release clean
 
 train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's settings
 	$(BIN)/convscope train
@@ -30,6 +32,13 @@ backends: .venv/.backends lowest ## Run the tests on JAX, on torch, and with the
 # What such versions warn of in newer ones of what they use is not our fault, so no error here.
 lowest: .venv/.lowest ## Run the tests on Python 3.11 with the lowest versions that pyproject.toml allows
 	.venv/lowest/bin/python -m pytest -n 2 --dist loadfile -o filterwarnings=default
+
+pythons: ## Run the tests on each of PYTHONS, in an environment of its own (an hour)
+	set -e; for python in $(PYTHONS); do \
+	  $$python -m venv .venv/$$python; \
+	  .venv/$$python/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	  .venv/$$python/bin/python -m pytest -n 2 --dist loadfile; \
+	done
 
 bench: .venv/.backends ## Measure speed and accuracy beside the tutorial's code and PyTorch (hours)
 	mkdir -p runs/benchmarks
