@@ -256,3 +256,16 @@ def test_pipes_and_circles_do_not_hold_it_up(tmp_path):
     (tmp_path / "data" / "b" / "up").symlink_to(tmp_path / "data")
     dataset = convscope.load(tmp_path / "data", progress=Progress())
     assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 10
+
+
+def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(15):
+            Image.new("L", (8, 8), number).save(tmp_path / "data" / name / f"{number}.png")
+    huge = shutil.copy(tmp_path / "data" / "a" / "0.png", tmp_path / "data" / "a" / "huge.png")
+    os.truncate(huge, 2**30 + 1)  # sparse: it takes no space
+    dataset = convscope.load(tmp_path / "data", progress=Progress())
+    parts = (dataset.train, dataset.val, dataset.test)
+    assert sum(map(len, parts)) == 30
+    assert any("larger than 1,073,741,824 bytes" in note for note in dataset.notes), dataset.notes
