@@ -1,7 +1,7 @@
 # Everything from a fresh clone: each target first makes the environment that it needs, in .venv.
 PYTHON ?= python3
 # On which `make pythons` runs the tests: all that pyproject.toml names.
-PYTHONS ?= python3.11 python3.12 python3.13
+PYTHONS ?= python3.11 python3.13
 BIN := .venv/bin
 # What needs no framework.
 QUICK := tests/*.py tests/unit/*.py $(addprefix tests/unit/,datasets diagnosis evaluation images report studies)
