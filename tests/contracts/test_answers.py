@@ -91,5 +91,5 @@ def test_all_doors_give_one_answer(name, recipe, settings, tmp_path):
     bare = np.asarray(classifier.network.predict_on_batch(val.images[:4]))
     if classifier.spec.views == type(classifier.spec.views)():
         np.testing.assert_allclose(bare, judged.probs[:4], atol=2e-5)
-    else:
+    elif not is_backbone(name):  # of random weights, a backbone's answers may all be the same
         assert np.abs(bare - judged.probs[:4]).max() > 1e-5

@@ -42,13 +42,16 @@ def test_it_learns_quickly(uninterrupted):
     assert uninterrupted.metrics["test"]["accuracy"] > 0.9
 
 
-def test_few_images_make_small_batches_unless_one_asks_for_others(uninterrupted, tmp_path):
+def test_few_images_make_small_batches_unless_one_insists_on_others(uninterrupted, tmp_path):
     n_images = len(convscope.load("digits", progress=Progress()).train)
     config = run_config(uninterrupted)
     # The last batch is about as large as the others.
     assert (config.batch_size, n_images) == (230, 4 * 230 + 229)
-    small = train(tmp_path / "given", epochs=1, batch_size=500, test=False)
-    assert run_config(small).batch_size == 500
+    insisting = {"least_steps": 1}
+    large = train(
+        tmp_path / "given", {**FAST, "settings": insisting}, epochs=1, batch_size=500, test=False
+    )
+    assert run_config(large).batch_size == 500
     same = convscope.train(
         out=tmp_path / "same",
         config=uninterrupted.config_file,

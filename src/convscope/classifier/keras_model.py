@@ -1,5 +1,6 @@
 """The classifier of a run: the only file of this folder that knows Keras, and runs."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,11 +78,15 @@ def spec_of(run: Run, which: str) -> ClassifierSpec:
     """
     digest = run.weights_sha256(which)
     file = run.classifier_file(which)
-    if file.exists():
-        spec = ClassifierSpec.read(file)
-        if spec.weights_sha256 == digest:
-            return spec
-    return _new_spec(run, digest, _temperature_of_old(run, digest))
+    try:
+        if file.exists():
+            spec = ClassifierSpec.read(file)
+            if spec.weights_sha256 == digest:
+                # In a run the names are those of its own file, checked when it is read.
+                return dataclasses.replace(spec, class_names=tuple(run.class_names))
+        return _new_spec(run, digest, _temperature_of_old(run, digest))
+    except ValueError as error:
+        raise RunError(f"{run.path} is damaged: {error}") from None
 
 
 def write_spec(run: Run, which: str, *, temperature: float) -> ClassifierSpec:
