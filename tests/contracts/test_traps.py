@@ -211,7 +211,8 @@ def as_it_is(run: Path) -> None:
 
 def changed_statistics(run: Path) -> None:
     network = keras.saving.load_model(run / "weights/last.keras")
-    trunk = next(each for each in network.layers if isinstance(each, keras.Model))
+    nested = [each for each in network.layers if isinstance(each, keras.Model)]
+    trunk = max(nested, key=lambda each: len(each.weights))
     layer = next(each for each in trunk.layers if isinstance(each, keras.layers.BatchNormalization))
     layer.set_weights(
         [*layer.get_weights()[:2], layer.get_weights()[2] + 1, layer.get_weights()[3]]
