@@ -98,8 +98,8 @@ def near_copies_across(
     """Return how many images of a part are nearly the same as one of another part.
 
     A quick look for a note: the three likeliest images of the other part, and the likeliest
-    mirrored one; no turned ones, and none that are equal pixel for pixel. 10,000 images beside
-    50,000 take about 10 seconds on two cores.
+    mirrored one; no turned ones, and none that are equal pixel for pixel. The three parts of
+    CIFAR-10 take 32 CPU seconds, 1,797 digits 2.
 
     Args:
         parts: By name, as "train", "val" and "test". Images of each part are counted that have a

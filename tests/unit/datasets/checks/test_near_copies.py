@@ -80,15 +80,18 @@ def test_digits_are_alike_but_no_copies() -> None:
     assert pairs_of(find_near_copies(prints)) == []
 
 
-def test_a_noisy_copy_of_a_digit_is_found_among_digits() -> None:
-    digits = load("digits", progress=Progress()).train.images[:800]
+def test_noisy_copies_of_digits_are_found_among_digits() -> None:
+    digits = load("digits", progress=Progress()).train.images[:500]
     chance = np.random.default_rng(0)
     copies = [
         (image + chance.integers(-4, 5, image.shape)).clip(0, 255).astype(np.uint8)
         for image in digits[:12]
     ]
-    found = pairs_of(find_near_copies(prints_of([*digits, *copies])))
-    assert found == [(place, 800 + place) for place in range(12)]
+    found = set(pairs_of(find_near_copies(prints_of([*digits, *copies]))))
+    expected = {(place, 500 + place) for place in range(12)}
+    assert len(found & expected) >= 11
+    # A copy of an image is like what that is like; some are hard to tell from it.
+    assert len(found - expected) <= 4
 
 
 def strokes(chance: np.random.Generator, n_images: int) -> list[np.ndarray]:
@@ -105,11 +108,11 @@ def strokes(chance: np.random.Generator, n_images: int) -> list[np.ndarray]:
 
 def test_one_sign_written_many_times_is_no_copy_but_its_copies_are() -> None:
     chance = np.random.default_rng(0)
-    written = strokes(chance, 600)
+    written = strokes(chance, 400)
     assert len(pairs_of(find_near_copies(prints_of(written)))) <= 1
     copies = [(image * 0.95 + 4).astype(np.uint8) for image in written[:20]]
     found = set(pairs_of(find_near_copies(prints_of([*written, *copies]))))
-    expected = {(place, 600 + place) for place in range(20)}
+    expected = {(place, 400 + place) for place in range(20)}
     assert len(found & expected) >= 18
     assert len(found - expected) <= 4
 
@@ -359,11 +362,11 @@ def like_images(n_images: int) -> Fingerprints:
 
 
 def test_memory_of_like_images_grows_no_faster_than_their_number() -> None:
-    few, many = like_images(800), like_images(3200)
+    few, many = like_images(400), like_images(1600)
     work = peak_mb(lambda: find_near_copies(few))
     more = peak_mb(lambda: find_near_copies(many))
     assert more < 4.5 * work
-    assert more < 150
+    assert more < 100
 
 
 def test_like_images_are_one_group() -> None:
