@@ -1,0 +1,51 @@
+"""Leaks that are no exact copies; exact ones are laid as a trap in the contract tests."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convscope.diagnosis.leaks import leaks
+from convscope.types import Dataset, SealedSplit, Split
+
+
+def scenes(part: str, n_images: int, seed: int) -> Split:
+    chance = np.random.default_rng(seed)
+    images = [
+        np.asarray(
+            Image.fromarray(chance.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize(
+                (48, 48), Image.Resampling.BICUBIC
+            )
+        )
+        for _ in range(n_images)
+    ]
+    ids = np.array([f"{part}/{number}" for number in range(n_images)])
+    return Split(np.stack(images), np.zeros(n_images, np.int64), ids)
+
+
+def case_of(train: Split, val: Split, test: Split) -> SimpleNamespace:
+    dataset = Dataset("made", ("a", "b"), train, val, SealedSplit(test))
+    parts = {"train": train, "val": val, "test": dataset.test}
+    return SimpleNamespace(parts=parts, dataset=dataset, data="made")
+
+
+def test_parts_without_copies_have_no_leak() -> None:
+    case = case_of(scenes("train", 40, 0), scenes("val", 20, 1), scenes("test", 20, 2))
+    assert leaks(case) is None
+
+
+@pytest.mark.parametrize(("n_leaked", "sure"), [(2, "likely"), (10, "note")])
+def test_near_copies_are_counted(n_leaked: int, sure: str) -> None:
+    train, val, test = scenes("train", 40, 0), scenes("val", 20, 1), scenes("test", 20, 2)
+    brighter = np.clip(train.images[:n_leaked] * 0.8 + 30, 0, 255).astype(np.uint8)
+    mirrored = brighter[:, :, ::-1]
+    val.images[:n_leaked] = brighter
+    test.images[5] = mirrored[0]
+    found = leaks(case_of(train, val, test))
+    assert found is not None
+    assert found.sure == sure
+    assert f"{n_leaked} of 20 val images look like one of train" in found.evidence
+    assert "1 of 20 test images look like one of train" in found.evidence
+    assert "1 of 20 test images look like one of val" in found.evidence
+    assert ("much alike" in found.evidence) == (sure == "note")
