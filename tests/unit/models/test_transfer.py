@@ -339,7 +339,7 @@ def test_a_feature_that_never_varies_is_not_blown_up():
     assert (variance > 0).all()
 
 
-@pytest.mark.parametrize("cut", [END, "stage2"])
+@pytest.mark.parametrize("cut", [END, pytest.param("stage2", marks=pytest.mark.slow)])
 def test_a_plain_call_is_no_training_even_after_reloading(tmp_path, cut):
     # EfficientNet drops whole branches in training.
     network = untrained(cut, "efficientnet_b0", InputSpec(32, 32, 3, "none"))
@@ -382,16 +382,22 @@ assert not [module for module in sys.modules if module.startswith("convscope")]
 """
 
 
-def test_a_saved_classifier_opens_with_keras_alone_and_gives_the_same_answers(tmp_path):
+MADE = {
+    "end": ("mobilenet_v2", SPEC, END, "float32"),
+    "stage": ("mobilenet_v2", SPEC, "stage4", "bfloat16"),
+    "grey": ("mobilenet_v2", InputSpec(32, 32, 1, "torch"), START, "float32"),
+    "caffe": ("vgg16", InputSpec(32, 32, 3, "caffe"), "stage3", "float32"),
+}
+
+
+@pytest.mark.parametrize(
+    "kinds", [("end", "grey"), pytest.param(("stage", "caffe"), marks=pytest.mark.slow)]
+)
+def test_a_saved_classifier_opens_with_keras_alone_and_gives_the_same_answers(tmp_path, kinds):
     sizes = {"same": (64, 64), "smaller": (20, 31), "larger": (90, 70)}
     inputs = {k: RNG.integers(0, 256, (3, *s, 3), dtype="uint8") for k, s in sizes.items()}
     np.savez(tmp_path / "inputs.npz", **inputs)
-    made = {
-        "end": ("mobilenet_v2", SPEC, END, "float32"),
-        "stage": ("mobilenet_v2", SPEC, "stage4", "bfloat16"),
-        "grey": ("mobilenet_v2", InputSpec(32, 32, 1, "torch"), START, "float32"),
-        "caffe": ("vgg16", InputSpec(32, 32, 3, "caffe"), "stage3", "float32"),
-    }
+    made = {kind: MADE[kind] for kind in kinds}
     expected = {}
     for key, (name, spec, cut, precision) in made.items():
         trained = untrained(cut, name, spec, precision=precision)
