@@ -35,8 +35,13 @@ def build_resizing(height: int, width: int, channels: int) -> keras.Model:
     # Slices, not indices: a batch without images passes too.
     rows = _weights(ops.sum(ops.ones_like(pixels[:1, :, :1, :1]), axis=(0, 2, 3)), height)
     columns = _weights(ops.sum(ops.ones_like(pixels[:1, :1, :, :1]), axis=(0, 1, 3)), width)
-    planes = ops.transpose(pixels, (0, 3, 1, 2))  # (batch, channels, rows, columns)
-    planes = ops.matmul(ops.matmul(rows, planes), ops.transpose(columns))
+    # By `dot`, which lays out all lines as one matrix. For `matmul` they are a stack of them, and
+    # TensorFlow's product of a stack and a matrix writes past its memory on CPUs (2.20 and 2.21,
+    # with oneDNN).
+    lines = ops.transpose(pixels, (0, 3, 2, 1))  # (batch, channels, columns, rows)
+    lines = ops.dot(lines, rows)  # (batch, channels, columns, height)
+    lines = ops.transpose(lines, (0, 1, 3, 2))  # (batch, channels, height, columns)
+    planes = ops.dot(lines, columns)  # (batch, channels, height, width)
     images = ops.transpose(planes, (0, 2, 3, 1))  # (batch, height, width, channels)
     return with_shortcuts(keras.Model(pixels, images, name=RESIZE))
 
@@ -86,13 +91,13 @@ def _weights(ones: Any, n_out: int) -> Any:
         n_out: Pixels that come out.
 
     Returns:
-        Shape (n_out, n_in), rows sum to 1: a triangle around the place of each pixel, one pixel
+        Shape (n_in, n_out), columns sum to 1: a triangle around the place of each pixel, one pixel
         wide to either side; where the line shrinks, one pixel of what comes out.
     """
     # In this order of divisions the places are those of TensorFlow's antialiased resizing.
     step = 1.0 / (n_out / ops.sum(ones))
-    middles = np.arange(n_out, dtype="float32")[:, None] + 0.5
-    centres = ops.multiply(middles, step) - 0.5
-    distances = ops.abs(centres - (ops.cumsum(ones) - 1.0))  # (n_out, n_in)
+    centres = ops.multiply(np.arange(n_out, dtype="float32") + 0.5, step) - 0.5
+    places = ops.expand_dims(ops.cumsum(ones) - 1.0, axis=1)
+    distances = ops.abs(centres - places)  # (n_in, n_out)
     weights = ops.relu(1.0 - distances / ops.maximum(step, 1.0))
-    return weights / ops.sum(weights, axis=1, keepdims=True)
+    return weights / ops.sum(weights, axis=0, keepdims=True)
