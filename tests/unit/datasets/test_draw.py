@@ -150,6 +150,20 @@ def test_what_has_no_copy_in_another_part_stays_where_it_was_drawn():
         np.testing.assert_array_equal(draw(pool, seed=whole)[part], rows)
 
 
+def test_the_copies_of_several_classes_move_little_else():
+    # Each newcomer takes the place of one of its class, by which the next draw goes.
+    labels = np.arange(600) % 6
+    keys = np.arange(600)
+    for number in range(6):
+        keys[300 + number] = keys[number]
+    pool = pool_of(labels, keys)
+    for seed in range(20):
+        found, drawn = draw(pool, seed=seed), scikit_learns(labels, seed=seed)
+        moved = [set(found[part]) ^ set(drawn[part]) for part in found]
+        assert len(set().union(*moved)) <= 24
+        assert counts(pool, found) == counts(pool, drawn)
+
+
 def _tears(places, one, other) -> bool:
     return not any(one in rows and other in rows for rows in places.values())
 
@@ -232,6 +246,22 @@ def test_ten_classes_of_three_images_give_one_to_each_part():
         assert found == {part: [1] * 10 for part in ("train", "val", "test")}
 
 
+def test_the_others_keep_their_shares_where_a_part_is_smaller_than_there_are_classes():
+    # Of 70 images a tenth is 7, fewer than the 11 classes.
+    pool = pool_of([0] * 40 + [*range(1, 11)] * 3)
+    found = counts(pool, draw(pool, test_fraction=0.1, val_fraction=0.25))
+    assert found["test"] == [4] + [1] * 10
+    assert found["val"] == [9] + [1] * 10
+    assert found["train"] == [27] + [1] * 10
+
+
+def test_two_of_a_class_are_left_for_the_other_parts_and_no_more():
+    pool = pool_of([0] * 60 + [1] * 6)
+    found = counts(pool, draw(pool, test_fraction=0.9))
+    assert found["test"][1] == 4
+    assert found["train"][1] == found["val"][1] == 1
+
+
 def test_a_class_of_two_images_is_learnt_and_stops_nothing():
     for seed in range(20):
         pool = pool_of(np.repeat([0, 1, 2], [20, 2, 20]))
@@ -289,7 +319,10 @@ def test_too_few_of_all_classes_names_the_setting_that_is_short():
     assert "val_fraction" not in str(caught.value)
     for settings, said in (
         ({"test_fraction": 0.9}, r"^2 images of 2 classes .*split\.test_fraction \(0\.9\) leaves"),
-        ({}, r"^2 images of 2 classes .*split\.val_fraction \(0\.2\) leaves none"),
+        (
+            {"val_fraction": 0.3},
+            r"^2 images of 2 classes .*split\.val_fraction \(0\.3\) leaves none",
+        ),
     ):
         with pytest.raises(DataError, match=said):
             draw(pool_of([0, 1]), stratify=False, **settings)
@@ -306,6 +339,20 @@ def test_too_few_for_the_folds_names_the_class_and_counts_what_is_in_the_folder(
         draw(pool, has_test=True, folds=6)
     with pytest.raises(DataError, match=r"^3 images \(4 with test images and copies\) cannot"):
         draw(pool_of([0, 1, 0, 1]), folds=4, stratify=False)
+
+
+def test_just_enough_for_the_folds_are_enough():
+    pool = pool_of(np.repeat([0, 1], [20, 5]))
+    each = [counts(pool, draw(pool, has_test=True, folds=5, fold=fold)) for fold in range(5)]
+    assert [found["val"] for found in each] == [[4, 1]] * 5
+
+
+def test_folds_that_validate_need_training_images_of_their_own():
+    pool = pool_of(np.arange(40) % 2)
+    with pytest.raises(DataError, match=r"^there are validation images of their own"):
+        draw(pool, has_val=True, folds=4)
+    found = draw(pool, has_val=True, folds=4, fold_as="test")
+    assert {part: len(rows) for part, rows in found.items()} == {"test": 10, "train": 30}
 
 
 def test_a_fold_may_be_what_is_tested():
@@ -369,6 +416,19 @@ def test_equal_pixels_are_copies_whatever_their_names():
         "100 images are copies of another; 34 of 40 test images are copies of a training or "
         "validation image, and 19 of 32 validation images are copies of a training image: a score "
         "on those is too good",
+    )
+
+
+def test_one_copy_is_said_in_the_singular():
+    pixels = np.arange(40)
+    pixels[6] = pixels[4]
+    parts = divide(dataset_of(np.arange(40) % 2, pixels), **settings())
+    assert parts.notes == ("1 image is a copy of another; copies are in one part together",)
+    test = SealedSplit(some([1, 0], [3, 900]))
+    parts = divide(dataset_of(np.arange(40) % 2, test=test), **settings())
+    assert parts.notes == (
+        "1 image is a copy of another; 1 of 2 test images is a copy of a training or validation "
+        "image: a score on those is too good",
     )
 
 
@@ -454,6 +514,13 @@ def test_a_dataset_with_test_images_leaves_them_alone_where_folds_are_tested():
             "each fold is tested in its turn; the test images of its own are left alone",
         )
     assert sorted(held) == sorted(whole.train.ids)
+
+
+def test_a_dataset_keeps_its_test_images_where_folds_validate():
+    test = SealedSplit(some(np.arange(6) % 2, np.arange(500, 506)))
+    parts = divide(dataset_of(np.arange(40) % 2, test=test), **settings(folds=4, fold=1))
+    assert parts.test is test
+    assert parts.notes == ()
 
 
 def test_each_image_is_hashed_once(monkeypatch):
