@@ -168,7 +168,9 @@ def test_top_k_with_two_classes_and_with_absent_ones():
     assert top_k_accuracy(sure_of([0, 1], 5).astype(np.float32), np.array([0, 0]), k=1) == 0.5
 
 
-@pytest.mark.parametrize(("n_classes", "ks"), [(2, []), (3, ["2"]), (5, ["2", "3"])])
+@pytest.mark.parametrize(
+    ("n_classes", "ks"), [(2, []), (3, ["2"]), (5, ["2", "3"]), (6, ["2", "3", "5"])]
+)
 def test_top_k_is_left_out_where_it_says_nothing(n_classes, ks):
     probs, labels = random_probs(20, n_classes)
     found = judge(predictions(probs, labels), [f"c{index}" for index in range(n_classes)])
@@ -247,6 +249,18 @@ def test_arrays_that_do_not_fit_are_refused():
         check_probs(probs[:, 0], labels)
     with pytest.raises(ShapeError, match="3 probabilities a row for 2 classes"):
         judge(predictions(probs, [0, 1, 0, 1]), ["a", "b"])
+
+
+def test_a_label_without_a_column_is_refused_however_many_rows_there_are():
+    probs, _ = random_probs(5, 3)
+    with pytest.raises(ShapeError, match=r"labels must lie in \[0, 3\)"):
+        check_probs(probs, np.array([0, 1, 2, 0, 3]))
+    # Fewer rows than classes are no fault.
+    check_probs(probs[:2], np.array([2, 2]))
+
+
+def test_a_network_may_be_sure():
+    check_probs(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), np.array([0, 0]))
 
 
 def test_rounding_of_float32_and_bfloat16_sums_is_tolerated():
