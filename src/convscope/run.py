@@ -163,6 +163,15 @@ class Run:
         """What using the model "best" or "last" takes besides it, if it was judged."""
         return self.weights_dir / f"{which}.json"
 
+    def of_other_weights(self, file: Path, which: str) -> Path:
+        """Where `evaluate` says the same of weights that the run is not known by.
+
+        Args:
+            file: Where it is said of those that the recipe judges, such as `metrics_file`.
+            which: "best" or "last".
+        """
+        return file.with_stem(f"{file.stem}-{which}")
+
     @property
     def snapshot_file(self) -> Path:
         """All that training needs to go on as if it had never stopped."""
@@ -230,6 +239,9 @@ class Run:
         members = {name: value for name, value in vars(Run).items() if isinstance(value, property)}
         paths = [name for name, p in members.items() if p.fget.__annotations__["return"] is Path]
         own = {getattr(self, name).name for name in paths} | set(more) | _OF_FILE_MANAGERS
+        judged = (self.metrics_file, self.predictions_file)
+        for file in (*judged, self.confusion_table, self.confusion_picture):
+            own |= {self.of_other_weights(file, which).name for which in ("best", "last")}
         with storage_errors(self.path):
             return {
                 item.name

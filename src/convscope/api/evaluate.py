@@ -76,7 +76,7 @@ def evaluate(
 
     def place(file: Path) -> Path:
         # What the run is known by is said of the weights that its recipe judges, and of no others.
-        return file if own else file.with_stem(f"{file.stem}-{which}")
+        return file if own else run.of_other_weights(file, which)
 
     kept = place(run.predictions_file)
     by_split, saved_about = read_predictions(kept) if kept.exists() and not fresh else ({}, {})

@@ -54,6 +54,9 @@ def test_fresh_and_other_weights_open_the_test_set_and_say_so(cli, run):
     assert [opening["by"] for opening in openings] == ["train", "evaluate", "evaluate"]
     assert [opening["weights"] for opening in openings] == ["last", "last", "best"]
     assert {opening["n_images"] for opening in openings} == {360}
+    # What was written of best is convscope's own, so it does not keep the run from removal.
+    assert (run.path / "confusion_matrix-best.png").exists()
+    assert run.foreign_names() == set()
     # Those of best are kept now, so asking again opens nothing.
     assert cli("evaluate", run.path, "--weights", "best").code == 0
     assert run.state["test_openings"] == openings
