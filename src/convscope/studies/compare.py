@@ -318,7 +318,7 @@ class _Study:
     def _train(self, name: str, trial: Trial) -> None:
         """Train one run in a process of its own, from where it stands."""
         config = self.configs[name].model_copy(update={"seed": trial.seed})
-        job = Job(config, self._path(trial), Path(self.data_dir) if self.data_dir else None)
+        job = Job(config, self._path(trial), self.data_dir)
         outcome = execute(job, self.progress)
         if outcome.failure is not None:
             self.progress.say(f"{name}, seed {trial.seed} failed: {outcome.failure}")

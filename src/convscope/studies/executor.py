@@ -32,7 +32,7 @@ class Job:
 
     config: RunConfig
     folder: Path
-    data_dir: Path | None = None
+    data_dir: Path | str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def execute_here(job: Job, progress: Progress) -> Run:
 
 
 def _job_of(order: dict[str, Any]) -> Job:
-    data_dir = None if order["data_dir"] is None else Path(order["data_dir"])
-    return Job(RunConfig.model_validate(order["config"]), Path(order["folder"]), data_dir)
+    config = RunConfig.model_validate(order["config"])
+    return Job(config, Path(order["folder"]), order["data_dir"])
 
 
 if __name__ == "__main__":

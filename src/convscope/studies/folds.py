@@ -146,7 +146,7 @@ def cross_validate(
                 progress.say(f"Fold {fold + 1} of {folds}")
                 split = config.split.model_copy(update={"fold": fold})
                 settled = config.model_copy(update={"split": split})
-                job = Job(settled, run.path, Path(data_dir) if data_dir else None)
+                job = Job(settled, run.path, data_dir)
                 outcome = execute(job, progress)
                 if outcome.failure is not None:
                     raise TrainingError(f"fold {fold + 1} of {folds}: {outcome.failure}")

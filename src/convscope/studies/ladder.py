@@ -100,7 +100,6 @@ def ladder(
             )
     weights = weights_setting(weights)
     of_weights = {} if weights is None else {"weights": weights}
-    place_of_files = Path(data_dir) if data_dir else None
     every = {} if epochs is None else {"epochs": epochs}
     backbone = BACKBONES.get(model)
     place = data_settings(data)
@@ -146,7 +145,7 @@ def ladder(
                 own = {"model": model, "recipe": step.recipe, "seed": seed, **step.settings}
                 request = Request({**place, **of_weights, **own})
                 settled = settle(request, Progress(), load).config
-                run = execute_here(Job(settled, path / rung.run, place_of_files), progress)
+                run = execute_here(Job(settled, path / rung.run, data_dir), progress)
                 rung = _measure(rung, run)
             except (ConfigError, TrainingError) as error:
                 progress.say(f"Rung {rung.number} failed: {error}")

@@ -131,7 +131,7 @@ def suspects(
                 progress.say(f"Fold {fold + 1} of {folds}")
                 settled = settle(Request({**given, "split.fold": fold}), Progress(), load).config
                 folder = path / "folds" / str(fold)
-                job = Job(settled, folder, Path(data_dir) if data_dir else None)
+                job = Job(settled, folder, data_dir)
                 outcome = execute(job, progress)
                 if outcome.failure is not None:
                     raise TrainingError(f"fold {fold + 1} of {folds}: {outcome.failure}")

@@ -110,10 +110,11 @@ def train(
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
     place = None if out is None else Path(out)
-    if isinstance(resume, Path | str):
+    named = isinstance(resume, Path | str)
+    if named:
         if place is not None:
             raise ConfigError("give the run to resume once: as RUN or as --out")
-        place = Path(resume)
+        place = Path(str(resume))
     elif resume and place is None:
         raise RunError("say which run to resume: convscope train --resume RUN")
     begun = find_begun(place) if resume and place is not None else None
@@ -140,7 +141,6 @@ def train(
     budget = Budget.of(minutes, target, given=given, from_file=from_file)
     request = Request(given, from_file, budget)
     # A script that is started again after a reboot need not know whether it got this far.
-    named = isinstance(resume, Path | str)
     if resume and place is not None and (named or Run(place).state_file.exists()):
         if budget is not None:
             progress.say("Ignoring --minutes/--target: a resumed run keeps its network and epochs")
