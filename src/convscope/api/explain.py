@@ -60,7 +60,7 @@ def explain(
     from convscope.explain.forward import activations
     from convscope.explain.gradcam import gradcam, last_map
     from convscope.explain.occlusion import occlusion
-    from convscope.images.decode import find_images
+    from convscope.images.find import find_images
     from convscope.models.geometry import geometry
     from convscope.report.explanation_page import explanation_page
     from convscope.report.page import write_page

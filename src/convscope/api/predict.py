@@ -36,7 +36,7 @@ def predict(
         DataError: If a path does not exist, or nothing matches.
     """
     from convscope.classifier.keras_model import open_classifier
-    from convscope.images.decode import find_images
+    from convscope.images.find import find_images
 
     progress = progress or console_progress()
     run = Run.open(run)

@@ -4,28 +4,19 @@ It needs numpy and Pillow only. Files are untrusted: only a fixed list of format
 that is too large is refused by its header, and a file that is cut short is refused, not patched.
 """
 
-import glob
-import os
-import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePath
-from typing import BinaryIO, Literal
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, TiffImagePlugin
 
-from convscope.errors import DataError, ImageError, ShapeError
+from convscope.errors import ImageError, ShapeError
 from convscope.images.formats import MAX_PIXELS, TURNS, opened, orientation_of
 from convscope.types import UInt8Array
 
 DECODER_VERSION = 1
 """Goes up whenever the same file would give other pixels."""
-
-_SUFFIXES = "bmp dib gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
-IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
-"""Files with these suffixes, in small or capital letters, count as images."""
 
 _BITS_PER_SAMPLE = 258
 
@@ -104,133 +95,3 @@ def _scale(image: Image.Image) -> UInt8Array:
         values[values == transparent] = white
     scaled: UInt8Array = np.rint(values * (255 / white)).clip(0, 255).astype(np.uint8)
     return scaled
-
-
-@dataclass
-class Skipped:
-    """What a walk through a folder passed over.
-
-    Attributes:
-        hidden: Files and folders whose name starts with a dot, and `__MACOSX`.
-        others: Files whose suffix is not that of an image.
-        loops: Links to folders that the walk had been in, or was in.
-    """
-
-    hidden: list[Path] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
-    loops: list[Path] = field(default_factory=list)
-
-
-def is_hidden(name: str) -> bool:
-    """Return whether a file or folder of this name is passed over."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def is_image(name: str) -> bool:
-    """Return whether a file of this name counts as an image, by its suffix."""
-    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def walk_images(
-    folder: Path, *, skipped: Skipped | None = None, above: Iterable[Path] = ()
-) -> list[Path]:
-    """Return the image files in a folder and below, sorted by path.
-
-    Links are followed, but no folder is entered twice, so a loop of links ends. Things that are
-    neither files nor folders (pipes, devices) count as not images. A dangling link counts by its
-    suffix, so that its image is missed rather than forgotten.
-
-    Args:
-        folder: Where to look.
-        skipped: Is told what was passed over.
-        above: Folders that links must not lead back into.
-
-    Raises:
-        DataError: If a folder cannot be listed.
-    """
-    skipped = skipped if skipped is not None else Skipped()
-    found: list[Path] = []
-    entered = {_identity(place) for place in above}
-    waiting = [folder]
-    while waiting:
-        place = waiting.pop()
-        identity = _identity(place)
-        if identity in entered:
-            skipped.loops.append(place)
-            continue
-        entered.add(identity)
-        for path in list_folder(place):
-            kind = kind_of(path)
-            if is_hidden(path.name):
-                skipped.hidden.append(path)
-            elif kind == "folder":
-                waiting.append(path)
-            elif kind != "other" and is_image(path.name):
-                found.append(path)
-            else:
-                skipped.others.append(path)
-    return sorted(found, key=lambda path: path.parts)
-
-
-def list_folder(place: Path) -> list[Path]:
-    """Return what is in a folder, sorted by name, hidden things too.
-
-    Raises:
-        DataError: If it cannot be listed.
-    """
-    try:
-        return [place / name for name in sorted(os.listdir(place))]  # noqa: PTH208 - strings sort
-    except OSError as error:
-        raise DataError(f"the folder {place} cannot be listed ({error.strerror})") from error
-
-
-def kind_of(path: Path) -> Literal["file", "folder", "other", "dangling"]:
-    """Return what a path leads to; links are followed, and "dangling" is one that leads nowhere."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return "dangling"
-    if stat.S_ISDIR(mode):
-        return "folder"
-    return "file" if stat.S_ISREG(mode) else "other"
-
-
-def _identity(place: Path) -> tuple[int, int]:
-    status = place.stat()
-    return status.st_dev, status.st_ino
-
-
-def find_images(sources: Iterable[Path | str]) -> list[Path]:
-    """Return the image files that `sources` name, each once, in that order.
-
-    A file that is named is taken whatever its suffix. Folders are searched to their depth, and what
-    is in them, or matches a pattern, is sorted; there, hidden files are skipped.
-
-    Args:
-        sources: Files, folders, and patterns such as "photos/**/*.jpg".
-
-    Raises:
-        DataError: If a source does not exist, or none has an image.
-    """
-    # A dictionary keeps the first of each, in order.
-    found: dict[Path, None] = {}
-    sources = list(sources)
-    for source in sources:
-        for path in _find(Path(source).expanduser()):
-            found.setdefault(path)
-    if not found:
-        named = ", ".join(str(source) for source in sources) or "nothing"
-        raise DataError(f"no image in {named}; name image files, a folder or a quoted pattern")
-    return list(found)
-
-
-def _find(source: Path) -> Iterator[Path]:
-    if source.is_dir():
-        yield from walk_images(source)
-    elif os.path.lexists(source):
-        yield source
-    elif glob.has_magic(str(source)):
-        matches = (Path(match) for match in glob.iglob(str(source), recursive=True))  # noqa: PTH207
-        yield from sorted(path for path in matches if path.is_file() and is_image(path.name))
-    else:
-        raise DataError(f"there is no file or folder {source}")

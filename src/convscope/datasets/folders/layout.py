@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convscope.errors import DataError
-from convscope.images.decode import (
+from convscope.images.find import (
     Skipped,
     is_hidden,
     is_image,
