@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from convscope.errors import DataError
+from convscope.errors import DataError, ImageError
+from convscope.images.decode import decode_image
 from convscope.images.find import Skipped, find_images, walk_images
 
 
