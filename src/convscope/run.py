@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from convscope import heartbeat, interrupts
-from convscope.errors import LockTakenError, RunError, StorageError
+from convscope.errors import LockTakenError, RunError, StorageError, UnknownNameError
 from convscope.locks import exclusive
 from convscope.progress import console_progress
 from convscope.storage import storage_errors, write_text
-from convscope.wording import command_line, has_controls
+from convscope.wording import command_line, composed, has_controls
 
 FORMAT = 1
 """Version of the run folder's layout; raised when an older convscope could misread it."""
@@ -496,7 +496,18 @@ class Run:
             raise RunError(f"{self.classes_file} is damaged: it must hold a list of names")
         if any(map(has_controls, names)):
             raise RunError(f"{self.classes_file} is damaged: a name has control characters")
-        return names
+        return [composed(name) for name in names]
+
+    def class_called(self, name: str) -> str:
+        """Return the class of a name, in whatever form of Unicode it is written.
+
+        Raises:
+            UnknownNameError: If the run has no such class.
+        """
+        names = self.class_names
+        if composed(name) not in names:
+            raise UnknownNameError("class", name, names)
+        return composed(name)
 
     @staticmethod
     def write_json(path: Path, content: Any) -> None:

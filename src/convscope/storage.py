@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convscope.errors import StorageError
+from convscope.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -49,6 +49,26 @@ def size_on_disk(path: Path) -> int:
             return path.lstat().st_size
         return sum(size_on_disk(Path(entry)) for entry in os.scandir(path))
     return 0
+
+
+def require_outside(place: Path, data: Path | str | None) -> Path:
+    """Return the place of a result, unless it lies in the user's folder of images.
+
+    Args:
+        place: A file or folder that is to be written.
+        data: The folder of images; None if the data is none of the user's own.
+
+    Raises:
+        DataError: If it would be written into.
+    """
+    if data is not None:
+        folder = Path(data).resolve()
+        if place.resolve().is_relative_to(folder):
+            raise DataError(
+                f"{place} would lie in the data folder {folder}, which is never written to; "
+                "choose another place with --out"
+            )
+    return place
 
 
 @contextlib.contextmanager

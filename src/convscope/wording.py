@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shlex
+import unicodedata
 from collections.abc import Iterable
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -21,6 +22,18 @@ def printable(name: str) -> str:
     """
     name = name.encode("utf-8", "backslashreplace").decode()
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
+
+
+def composed(name: str) -> str:
+    r"""Return a name in Unicode's composed form (NFC), in which equal names have equal characters.
+
+    macOS writes accents into file names as characters of their own, other systems mostly do not.
+
+    Examples:
+        >>> len("cafe\u0301"), len(composed("cafe\u0301"))
+        (5, 4)
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def has_controls(name: str) -> bool:

@@ -161,6 +161,36 @@ def test_a_folder_that_moved(mine):
     assert convscope.evaluate(run, progress=Progress()) == before
 
 
+def test_no_command_writes_into_the_folder(trained, monkeypatch):
+    folder, run = trained
+    before = state_of(folder)
+    image = next(folder.rglob("*.png"))
+    out = folder / "new" / "x.png"
+    quiet = {"progress": Progress()}
+    writers = {
+        "train": lambda place: convscope.train(data=folder, out=place, **quiet),
+        "folds": lambda place: convscope.train(
+            data=folder, folds=2, out=place, **quiet
+        ),
+        "compare": lambda place: convscope.compare(
+            ["cnn-sequential", "fast-small"], data=folder, out=place, **quiet
+        ),
+        "suspects": lambda place: convscope.suspects(folder, out=place, **quiet),
+        "ladder": lambda place: convscope.ladder(
+            "mobilenet_v2", data=folder, weights="random", out=place, **quiet
+        ),
+        "explain": lambda place: convscope.explain(run, [image], out=place or out, **quiet),
+        "gallery": lambda place: convscope.gallery(run, picture=place or out, **quiet),
+    }
+    monkeypatch.chdir(folder)
+    for name, write in writers.items():
+        for place in (out, None):  # None: below the current folder
+            with pytest.raises(DataError, match="which is never written to; choose another") as it:
+                write(place)
+            assert str(folder) in str(it.value), name
+    assert state_of(folder) == before
+
+
 def test_a_folder_that_is_gone_is_named_and_nothing_is_logged(trained, tmp_path):
     _, run = trained
     shutil.copytree(run.path, tmp_path / "run")

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from convscope.api.models import run_config
-from convscope.errors import ImageError, UnknownNameError
+from convscope.errors import ImageError
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress, console_progress
 from convscope.report.explanation_page import Explanation, Step
 from convscope.run import Run
+from convscope.storage import require_outside
 from convscope.types import UnreadableImage
 
 if TYPE_CHECKING:
@@ -68,14 +69,16 @@ def explain(
     progress = progress or console_progress()
     run = Run.open(run)
     names = run.class_names
-    if class_name is not None and class_name not in names:
-        raise UnknownNameError("class", class_name, names)
+    if class_name is not None:
+        class_name = run.class_called(class_name)
     files = find_images(images)
     classifier = open_classifier(run, weights)
     # What is looked into is the network on the image itself: one of the views of the answer.
     network = cast("keras.Model", classifier.network)
     shown = _shown(geometry(network), run_config(run).model)
-    folder = Path(out) if out else run.explanations_dir
+    folder = run.explanations_dir
+    if out:
+        folder = require_outside(Path(out), run_config(run).data_path)
     explanations: list[Explanation | UnreadableImage] = []
     where, filters = layer, None
     with progress.task("Explaining", len(files), "images") as step:

@@ -14,8 +14,9 @@ from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.evaluation.opening import open_test
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
+from convscope.storage import require_outside
 from convscope.types import Predictions, UInt8Array
-from convscope.wording import command_line
+from convscope.wording import command_line, composed
 
 Kind = Literal["losses", "suspects", "right"]
 KINDS: tuple[Kind, ...] = ("losses", "suspects", "right")
@@ -98,7 +99,9 @@ def gallery(
         data_dir=data_dir,
         progress=progress,
     )
-    place = Path(picture) if picture else run.gallery_picture
+    place = run.gallery_picture
+    if picture:
+        place = require_outside(Path(picture), data or run_config(run).data_path)
     draw_samples(images, [each.caption for each in seen], place)
     return seen
 
@@ -123,9 +126,7 @@ def chosen_images(
     from convscope.evaluation.predictions import read_predictions
 
     names = run.class_names
-    for name in (true, predicted):
-        if name is not None and name not in names:
-            raise UnknownNameError("class", name, names)
+    true, predicted = (name and run.class_called(name) for name in (true, predicted))
     if n < 1:
         raise ConfigError(f"n must be at least 1, not {n}")
     if not run.predictions_file.exists():
@@ -155,8 +156,8 @@ def chosen_images(
     if split == "test":
         weights = about.get("weights", "last")
         part = open_test(dataset, run, by=by, weights=weights, shown=True, progress=progress)
-    place = {str(image_id): index for index, image_id in enumerate(part.ids)}
-    images = np.stack([part.images[place[each.image_id]] for each in seen])
+    place = {composed(str(image_id)): index for index, image_id in enumerate(part.ids)}
+    images = np.stack([part.images[place[composed(each.image_id)]] for each in seen])
     return seen, images
 
 

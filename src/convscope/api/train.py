@@ -15,8 +15,8 @@ from convscope.errors import RunError
 from convscope.models import is_backbone
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
-from convscope.run import Run
-from convscope.storage import write_text
+from convscope.run import ROOT, Run
+from convscope.storage import require_outside, write_text
 from convscope.types import Dataset
 from convscope.wording import command_line
 
@@ -40,11 +40,13 @@ def train(
 
     Raises:
         RunError: If `out` is taken.
+        DataError: If it lies in the folder of images.
         TrainingError: If the loss is not finite.
         StorageError: If a file cannot be written; the run can be resumed.
     """
     config = plan.config
     name = f"{plan.dataset.name}-{config.model}-{config.recipe}-seed{config.seed}"
+    require_outside(Path(out) if out else ROOT / name, config.data_path)
     run = Run.create(Path(out) if out else None, name)
     progress.say(f"Run folder: {run.path}")
     with run.training_lock():

@@ -29,13 +29,15 @@ TOLERATED = 0.1
 def load_folder(request: DataRequest) -> Dataset:
     """Your own folder of images, with a folder inside for each class.
 
-    The class folders lie in the folder itself, or in `train/` and perhaps `val/` (`valid/` and
-    `validation/` mean the same) and `test/` in it. Images in folders inside a class folder count
-    for that class. The classes are those of `train`, sorted plainly: capitals before small letters,
-    "10" before "9".
+    The class folders lie in the folder itself, or in `train/` and perhaps `val/` and `test/` in it,
+    which may have other names (`Training/`, `seg_train/`, `test_set/`) and lie in a folder around
+    them; docs/layouts.md lists what is understood. Images in folders inside a class folder count
+    for that class. The classes are those of `train`, sorted by code point: capitals before small
+    letters, "10" before "9".
 
-    Hidden files and folders, and files that are not images by their suffix, are ignored. Images
-    that cannot be read are left out. Both are said in the notes. The images are squashed to
+    Hidden files and folders, what other programs leave behind, convscope's own runs, and files that
+    are not images by their suffix, are ignored. Images that cannot be read are left out. The notes
+    say so. The images are squashed to
     `image_size` x `image_size` pixels if that is given, unless they all have one size that is not
     larger, which they keep; without it they keep their size if they all have the same of at most 96
     pixels a side; else they become 64 x 64. They are grey if all are grey, else RGB.
@@ -150,11 +152,17 @@ def _fingerprint(files: Sequence[FileFacts], pack: Pack) -> str:
 def ignored(layout: Layout) -> list[str]:
     """Return lines that say what of the folder is not used."""
     skipped = layout.skipped
-    lines = []
+    lines = list(layout.remarks)
     if skipped.hidden:
         hidden = quoted(map(layout.below, skipped.hidden), most=3)
         count = counted(len(skipped.hidden), "hidden file or folder", "hidden files or folders")
         lines.append(f"ignored {count}: {hidden}")
+    if skipped.leftovers:
+        left = quoted(map(layout.below, skipped.leftovers), most=3)
+        lines.append(f"ignored what other programs left behind: {left}")
+    if skipped.results:
+        results = quoted(map(layout.below, skipped.results), most=3)
+        lines.append(f"ignored runs and studies of convscope: {results}")
     if skipped.others:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in skipped.others)
         told = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common(5))
@@ -163,7 +171,18 @@ def ignored(layout: Layout) -> list[str]:
         count, first = counted(len(layout.strays), "image"), quoted(layout.strays, most=3)
         lines.append(f"ignored {count} beside the class folders, of no class: {first}")
     if layout.unused:
-        lines.append(f"ignored folders beside train: {quoted(layout.unused)}")
+        lines.append(f"ignored folders beside the parts: {quoted(layout.unused)}")
+    nested = {name: inside for name, inside in layout.nested.items() if len(inside) > 1}
+    if nested:
+        name, inside = next(iter(sorted(nested.items())))
+        lines.append(
+            f"folders inside class folders count for the class, as {quoted(sorted(inside), most=3)}"
+            f" for '{printable(name)}'"
+        )
+    lines += [
+        f"classes that look alike: {quoted(names)}; should they be one?"
+        for names in layout.look_alikes
+    ]
     if skipped.loops:
         count = counted(len(skipped.loops), "link")
         first = quoted(map(layout.below, skipped.loops), most=3)

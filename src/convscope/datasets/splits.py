@@ -13,7 +13,7 @@ from convscope.errors import DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
 from convscope.types import Dataset, SealedSplit, Split
-from convscope.wording import counted, printable, spreadsheet_path, spreadsheet_text
+from convscope.wording import composed, counted, printable, spreadsheet_path, spreadsheet_text
 
 COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
 
@@ -204,11 +204,11 @@ def verify_split(dataset: Dataset, path: Path, part: str) -> None:
     """
     split = _parts(dataset)[part]
     now = {
-        (str(image_id), str(label), digest)
+        (composed(str(image_id)), str(label), digest)
         for image_id, label, digest in zip(split.ids, split.labels, split.hashes, strict=True)
     }
     before = {
-        (row["id"], row["label"], row["sha256_16"])
+        (composed(row["id"]), row["label"], row["sha256_16"])
         for row in read_split(path)
         if row["split"] == part
     }

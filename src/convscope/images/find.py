@@ -1,5 +1,6 @@
 """Which files of a folder are images: by their names, before any is opened."""
 
+import contextlib
 import glob
 import os
 import stat
@@ -15,24 +16,77 @@ IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 """Files with these suffixes, in small or capital letters, count as images."""
 
 
+LEFTOVERS = frozenset(
+    {
+        "__macosx",  # zip archives made on a Mac
+        "@eadir",  # Synology: thumbnails
+        "@recycle",  # QNAP: bin
+        "@recently-snapshot",  # QNAP
+        "#recycle",  # Synology: bin
+        "#snapshot",  # Synology
+        "$recycle.bin",  # Windows
+        "system volume information",  # Windows
+        "found.000",  # Windows: chkdsk
+        "lost+found",  # Linux: fsck
+        "network trash folder",  # Netatalk
+        "temporary items",  # Netatalk
+        "__pycache__",  # Python
+        "node_modules",  # npm
+    }
+)
+"""Files and folders that systems and programs leave behind, in small letters."""
+
+RESULTS = ("run.json", "comparison.json", "folds.json", "ladder.json", "suspects.json")
+"""The files that make a folder a run or a study of convscope; each has a key "format"."""
+
+
 @dataclass
 class Skipped:
     """What a walk through a folder passed over.
 
     Attributes:
-        hidden: Files and folders whose name starts with a dot, and `__MACOSX`.
+        hidden: Files and folders whose name starts with a dot.
+        leftovers: Thumbnails, bins and the like of systems and programs, by `LEFTOVERS`.
+        results: Folders of runs and studies of convscope.
         others: Files whose suffix is not that of an image.
         loops: Links to folders that the walk had been in, or was in.
     """
 
     hidden: list[Path] = field(default_factory=list)
+    leftovers: list[Path] = field(default_factory=list)
+    results: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     loops: list[Path] = field(default_factory=list)
 
+    def add(self, more: "Skipped") -> None:
+        """Add what another walk passed over."""
+        for name in vars(self):
+            getattr(self, name).extend(getattr(more, name))
 
-def is_hidden(name: str) -> bool:
-    """Return whether a file or folder of this name is passed over."""
-    return name.startswith(".") or name == "__MACOSX"
+
+def pass_over(path: Path, kind: str, skipped: Skipped) -> bool:
+    """Return whether something is no part of anybody's images, and note why.
+
+    Args:
+        path: A file or folder.
+        kind: What `kind_of` says of it.
+        skipped: Where it is noted.
+    """
+    if path.name.startswith("."):
+        skipped.hidden.append(path)
+    elif path.name.casefold() in LEFTOVERS:
+        skipped.leftovers.append(path)
+    elif kind == "folder" and any(_is_result(path / name) for name in RESULTS):
+        skipped.results.append(path)
+    else:
+        return False
+    return True
+
+
+def _is_result(file: Path) -> bool:
+    with contextlib.suppress(OSError), file.open("rb") as state:
+        return b'"format"' in state.read(4096)
+    return False
 
 
 def is_image(name: str) -> bool:
@@ -51,7 +105,7 @@ def walk_images(
 
     Args:
         folder: Where to look.
-        skipped: Is told what was passed over.
+        skipped: Where everything that is passed over is noted.
         above: Folders that links must not lead back into.
 
     Raises:
@@ -70,9 +124,9 @@ def walk_images(
         entered.add(identity)
         for path in list_folder(place):
             kind = kind_of(path)
-            if is_hidden(path.name):
-                skipped.hidden.append(path)
-            elif kind == "folder":
+            if pass_over(path, kind, skipped):
+                continue
+            if kind == "folder":
                 waiting.append(path)
             elif kind != "other" and is_image(path.name):
                 found.append(path)
@@ -113,7 +167,8 @@ def find_images(sources: Iterable[Path | str]) -> list[Path]:
     """Return the image files that `sources` name, each once, in that order.
 
     A file that is named is taken whatever its suffix. Folders are searched to their depth, and what
-    is in them, or matches a pattern, is sorted; there, hidden files are skipped.
+    is in them, or matches a pattern, is sorted; there, hidden files, leftovers of other programs
+    and convscope's own results are skipped.
 
     Args:
         sources: Files, folders, and patterns such as "photos/**/*.jpg".

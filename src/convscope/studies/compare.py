@@ -19,7 +19,7 @@ from convscope.evaluation.opening import log_seen_again
 from convscope.progress import Progress, console_progress
 from convscope.recipe import Recipe, RunConfig, differences, dump_config, resolve
 from convscope.run import ROOT, Run
-from convscope.storage import write_text
+from convscope.storage import require_outside, write_text
 from convscope.studies.arms import file_name, folder_name, names_of, plan_ways, seeds_of
 from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
 from convscope.studies.executor import Job, execute
@@ -95,6 +95,7 @@ def compare(
         plan = settle(request, progress, load)
         configs[name], dataset = plan.config, plan.dataset
     path = Path(out) if out else ROOT / folder_name(dataset.name, configs)
+    require_outside(path, next(iter(configs.values())).data_path)
     arms = tuple(
         Arm(
             name,
@@ -179,6 +180,7 @@ def compare_runs(
         arms.append(Arm(name, first.model, first.recipe, trials, part))
     by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
     path = Path(out) if out else ROOT / folder_name(configs[0].data_name, by_name)
+    require_outside(path, configs[0].data_path)
     comparison = Comparison(path, configs[0].data_name, n_images, tuple(arms))
     asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
     with study_folder(path, comparison.state_file, "comparison"):

@@ -16,7 +16,7 @@ from convscope.evaluation.folds import FoldedAccuracy
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, flat, resolve, setting_names
 from convscope.run import ROOT, Run
-from convscope.storage import atomic_path
+from convscope.storage import atomic_path, require_outside
 from convscope.studies.executor import Job, execute
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.types import Dataset, Predictions
@@ -128,7 +128,7 @@ def cross_validate(
     assert folds is not None
     dataset = dataset or load_for(config, data_dir, progress)
     name = f"{dataset.name}-{config.model}-{config.recipe}-seed{config.seed}-folds{folds}"
-    path = out or ROOT / name
+    path = require_outside(out or ROOT / name, config.data_path)
     settings = flat(config.model_dump())
     asked = as_read_back({"data content": dataset.provenance.get("fingerprint"), **settings})
     with study_folder(path, state_file(path), _KIND):

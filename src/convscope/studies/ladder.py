@@ -17,6 +17,7 @@ from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.run import ROOT, Run
+from convscope.storage import require_outside
 from convscope.studies.executor import Job, execute_here
 from convscope.studies.folder import (
     as_read_back,
@@ -116,6 +117,7 @@ def ladder(
     dataset = load(steps[0].config.model_copy(update=place))
     assert dataset.val is not None
     path = Path(out) if out else ROOT / f"ladder-{dataset.name}-{model}-seed{seed}"
+    require_outside(path, place["data_path"])
     about = f"{model} on {dataset.name}, seed {seed}"
     climb = Ladder(path, about, len(dataset.val.labels), tuple(step.rung for step in steps))
     content = dataset.provenance.get("fingerprint")

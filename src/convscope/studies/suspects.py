@@ -14,7 +14,7 @@ from convscope.api.settle import Request, settle
 from convscope.errors import ConfigError, TrainingError
 from convscope.progress import Progress, console_progress
 from convscope.run import ROOT, Run
-from convscope.storage import atomic_path
+from convscope.storage import atomic_path, require_outside
 from convscope.studies.executor import Job, execute
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.types import Predictions
@@ -114,6 +114,7 @@ def suspects(
     plan = settle(Request(given), progress, load)
     config, dataset = plan.config, plan.dataset
     path = Path(out) if out else ROOT / f"suspects-{dataset.name}-{model}"
+    require_outside(path, config.data_path)
     found = Suspicions(path, 0, 0.0, ())
     asked = as_read_back(
         {"content": dataset.provenance.get("fingerprint"), "config": config.model_dump()}

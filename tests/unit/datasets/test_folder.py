@@ -168,7 +168,9 @@ def test_hidden_and_other_files_are_ignored_and_said(pets: Path) -> None:
     dataset = load(pets)
     assert dataset.class_names == plain.class_names
     assert dataset.train.ids.tolist() == plain.train.ids.tolist()
-    assert "ignored 3 hidden files or folders: '.ipynb_checkpoints'" in "\n".join(dataset.notes)
+    hidden = note_of(dataset, "hidden")
+    assert hidden == "ignored 2 hidden files or folders: '.ipynb_checkpoints', 'dog/._00.png'"
+    assert note_of(dataset, "left behind").endswith(": '__MACOSX'")
     assert "(no suffix 1, .csv 1)" in note_of(dataset, "ignored 2 files not of images")
     assert "'cover.png'" in note_of(dataset, "ignored 1 image beside the class folders")
     assert dataset.provenance["fingerprint"] == plain.provenance["fingerprint"]
@@ -179,7 +181,7 @@ def test_folders_beside_train_are_ignored_and_said(tmp_path: Path) -> None:
     draw(tmp_path / "raw" / "x.png")
     dataset = load(tmp_path)
     assert dataset.class_names == ("a", "b")
-    assert "'raw'" in note_of(dataset, "ignored folders beside train")
+    assert "'raw'" in note_of(dataset, "ignored folders beside the parts")
 
 
 def test_links_are_followed_and_loops_are_not(pets: Path, tmp_path: Path) -> None:

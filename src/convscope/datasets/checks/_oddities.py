@@ -35,6 +35,9 @@ def on_layout(layout: Layout) -> list[Finding]:
         )
         for problem in layout.problems
     ]
+    findings += [
+        Finding("note", "layout", line, "See that it is meant so.") for line in layout.remarks
+    ]
     skipped = layout.skipped
     convertible = [path for path in skipped.others if path.suffix.lower() in _CONVERTIBLE]
     others = [path for path in skipped.others if path.suffix.lower() not in _CONVERTIBLE]
@@ -57,8 +60,8 @@ def on_layout(layout: Layout) -> list[Finding]:
             "note",
             "unused-folder",
             layout.unused,
-            "folders beside train/ that are ignored",
-            "Only train/, val/ (or valid/, validation/) and test/ are read.",
+            "folders beside the parts that are ignored",
+            "Only training, validation and test images are read.",
         ),
         (
             "note",
@@ -66,6 +69,39 @@ def on_layout(layout: Layout) -> list[Finding]:
             [layout.below(path) for path in skipped.hidden],
             "hidden files or folders, ignored",
             "Rename them if they are meant to be used.",
+        ),
+        (
+            "note",
+            "leftover",
+            [layout.below(path) for path in skipped.leftovers],
+            "thumbnails, bins and the like that other programs left, ignored",
+            "Nothing has to be done.",
+        ),
+        (
+            "note",
+            "result",
+            [layout.below(path) for path in skipped.results],
+            "runs or studies of convscope in the folder, ignored",
+            "Keep them elsewhere: convscope --out does not write into a data folder.",
+        ),
+        (
+            "warning",
+            "look-alike-classes",
+            [name for names in layout.look_alikes for name in names],
+            "classes whose names differ only in capitals, spaces or dashes",
+            "See whether they should be one; on Windows and macOS such folders can be one already.",
+        ),
+        (
+            "note",
+            "nested-folders",
+            [
+                f"{name}/{folder}"
+                for name, inside in layout.nested.items()
+                if len(inside) > 1
+                for folder in sorted(inside)
+            ],
+            "folders inside class folders, whose images count for the class",
+            "Nothing has to be done, unless these are the classes.",
         ),
         (
             "note",

@@ -1,21 +1,16 @@
 """How a folder of images is laid out: parts, classes, files, and what is wrong with that."""
 
 import difflib
+import re
+import shlex
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from convscope.datasets.folders.parts import Listing, arrange, read_part, shared_folders
 from convscope.errors import DataError
-from convscope.images.find import (
-    Skipped,
-    is_hidden,
-    is_image,
-    kind_of,
-    list_folder,
-    walk_images,
-)
-from convscope.wording import counted, has_controls, printable, quoted
-
-_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+from convscope.images.find import Skipped, kind_of, list_folder, pass_over, walk_images
+from convscope.wording import composed, counted, has_controls, printable, quoted
 
 
 @dataclass(frozen=True)
@@ -23,7 +18,8 @@ class Problem:
     """Why a folder cannot be used as it is.
 
     Attributes:
-        kind: "empty-class", "single-class", "classes-differ" or "odd-name".
+        kind: "empty-class", "single-class", "classes-differ", "odd-name", "same-name",
+            "same-folders" or "nested-copy".
         message: One line that says what is wrong, where, and what to do.
         places: The folders in question, below the root.
     """
@@ -41,19 +37,29 @@ class Layout:
         root: The folder.
         parts: By part ("train", "val", "test") and class, the image files in plain order, as paths
             below the root with forward slashes. Without parts above the classes all are "train".
+            Class names are in Unicode's composed form (NFC), whatever the folders are called in.
         divided: Whether there are parts above the classes.
-        skipped: Hidden things, files that are not images, links that lead back.
+        places: By part, the folder that holds its class folders.
+        skipped: Hidden things, leftovers of programs, results of convscope, files that are not
+            images, links that lead back.
         strays: Images that lie beside the class folders, and so belong to no class.
-        unused: Folders beside `train/` that are no part.
+        unused: Folders beside the parts that are none.
+        nested: By class of `train`, the folders with images in its folder, which count for it.
+        look_alikes: Classes whose names differ in capitals, spaces or dashes only.
+        remarks: How the folder was understood, where names alone do not say it.
         problems: Why it cannot be used as it is; empty if it can.
     """
 
     root: Path
     parts: dict[str, dict[str, list[str]]]
     divided: bool
-    skipped: Skipped
+    places: dict[str, Path] = field(default_factory=dict)
+    skipped: Skipped = field(default_factory=Skipped)
     strays: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    nested: dict[str, set[str]] = field(default_factory=dict)
+    look_alikes: list[list[str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -80,89 +86,61 @@ def read_layout(root: Path) -> Layout:
     """Return what a folder of images contains.
 
     Args:
-        root: A folder with a folder for each class, or with such folders in `train/` and perhaps
-            `val/` (or `valid/`, `validation/`) and `test/`.
+        root: A folder with a folder for each class, or with such folders in parts: `train/` and
+            perhaps `val/` and `test/`, by any of the names that people give them.
 
     Raises:
         DataError: If there is no such folder, or it has no classes in it.
     """
     _check_is_folder(root)
-    layout = Layout(root, {}, False, Skipped())
-    folders = _folders(layout, root)
-    parts = _find_parts(root, folders)
-    if parts:
-        layout.divided = True
-        layout.unused = [path.name for path in folders if path not in parts.values()]
-    for part, place in parts.items() or [("train", root)]:
-        inside = _folders(layout, place) if parts else folders
-        above = [*root.resolve().parents, root, place]
-        layout.parts[part] = {
-            path.name: [
-                layout.below(file)
-                for file in walk_images(path, skipped=layout.skipped, above=above)
-            ]
-            for path in inside
-        }
+    found = arrange(root)
+    layout = Layout(root, {}, found.divided, remarks=found.remarks(root))
+    layout.unused = [layout.below(path) for path in found.unused]
+    for listing in (*found.passed, *found.parts.values()):
+        layout.skipped.add(listing.skipped)
+        layout.strays += [layout.below(path) for path in listing.images]
+    above = root.resolve().parents
+    for part, listing in found.parts.items():
+        layout.places[part] = listing.place
+        layout.parts[part] = _read_classes(layout, listing, [*above, root, listing.place])
     if not layout.parts["train"]:
-        raise _no_classes(layout, parts.get("train", root))
-    _find_problems(layout, parts)
+        raise _no_classes(layout, layout.places["train"])
+    _note_classes_missing(layout)
+    _note_odd_names(layout)
+    _note_odd_folders(layout)
     return layout
 
 
-def _folders(layout: Layout, place: Path) -> list[Path]:
-    """Return the visible folders in `place`, and note in the layout what else is there."""
-    back = [layout.root.resolve(), place.resolve(), *layout.root.resolve().parents]
-    folders = []
-    for path in list_folder(place):
-        kind = kind_of(path)
-        if is_hidden(path.name):
-            layout.skipped.hidden.append(path)
-        elif kind == "folder" and path.is_symlink() and path.resolve() in back:
-            layout.skipped.loops.append(path)
-        elif kind == "folder":
-            folders.append(path)
-        elif is_image(path.name):
-            layout.strays.append(layout.below(path))
-        else:
-            layout.skipped.others.append(path)
-    return folders
-
-
-def _find_parts(root: Path, folders: list[Path]) -> dict[str, Path]:
-    """Return the folders of train, val and test; nothing if the folders are classes."""
-    parts: dict[str, Path] = {}
-    for path in folders:
-        part = _PARTS.get(path.name.lower())
-        if part in parts:
-            raise DataError(
-                f"{root} has both {parts[part].name}/ and {path.name}/, which mean the same; "
-                "keep one of them"
+def _read_classes(layout: Layout, listing: Listing, above: list[Path]) -> dict[str, list[str]]:
+    """Return by class the image files of a part, and note what of its folders is no class."""
+    classes: dict[str, list[str]] = {}
+    folders: dict[str, Path] = {}
+    for path in listing.folders:
+        skipped = Skipped()
+        files = walk_images(path, skipped=skipped, above=above)
+        layout.skipped.add(skipped)
+        if not files and skipped.results and not skipped.others:
+            continue  # "runs/", with nothing but runs in it
+        name = composed(path.name)
+        if name in folders:
+            layout.problems.append(
+                Problem(
+                    "same-name",
+                    f"two class folders in {listing.place} are called '{printable(name)}', in two "
+                    "spellings of Unicode (NFC and NFD); put their images into one of them",
+                    (layout.below(folders[name]), layout.below(path)),
+                )
             )
-        if part is not None:
-            parts[part] = path
-    if not parts:
-        return {}
-    others = [path for path in folders if path not in parts.values()]
-    # A class may be called "train", of all vehicles; it then holds images, like its neighbours.
-    if others and all(_has_images(path) for path in parts.values()):
-        return {}
-    if "train" not in parts:
-        named = ", ".join(f"{path.name}/" for path in parts.values())
-        raise DataError(f"{root} has {named} but no train/; put the classes to learn into train/")
-    return {part: parts[part] for part in ("train", "val", "test") if part in parts}
+        folders[name] = path
+        classes[name] = [layout.below(file) for file in files]
+    return classes
 
 
-def _has_images(place: Path) -> bool:
-    return any(
-        is_image(path.name) and not is_hidden(path.name) and kind_of(path) == "file"
-        for path in list_folder(place)
-    )
-
-
-def _find_problems(layout: Layout, parts: dict[str, Path]) -> None:
+def _note_classes_missing(layout: Layout) -> None:
+    """Note the classes without images, and those that not all parts have."""
     train = layout.parts["train"].keys()
     for part, classes in layout.parts.items():
-        place = parts.get(part, layout.root)
+        place = layout.places[part]
         for name in sorted(name for name, files in classes.items() if not files):
             others = sum((place / name) in path.parents for path in layout.skipped.others)
             aside = f" ({counted(others, 'file')} there, but not of images)" if others else ""
@@ -184,14 +162,20 @@ def _find_problems(layout: Layout, parts: dict[str, Path]) -> None:
                     f"the classes of {part} differ from those of train in {layout.root}: "
                     f"{'; '.join(said)}; give all parts the same class folders",
                     tuple(
-                        [layout.below(parts["train"] / name) for name in lacks]
+                        [layout.below(layout.places["train"] / name) for name in lacks]
                         + [layout.below(place / name) for name in extra]
                     ),
                 )
             )
-    for name in sorted(train):
+
+
+def _note_odd_names(layout: Layout) -> None:
+    """Note class names that cannot be shown, or that people take for one another."""
+    place = layout.places["train"]
+    by_look: dict[str, list[str]] = {}
+    for name in layout.class_names:
+        by_look.setdefault(_look_of(name), []).append(name)
         if has_controls(name):
-            place = parts.get("train", layout.root)
             layout.problems.append(
                 Problem(
                     "odd-name",
@@ -200,22 +184,80 @@ def _find_problems(layout: Layout, parts: dict[str, Path]) -> None:
                     (layout.below(place / name),),
                 )
             )
-    if len(train) == 1:
-        (name,) = train
+    layout.look_alikes = [names for names in by_look.values() if len(names) > 1]
+
+
+def _look_of(name: str) -> str:
+    """Return a name without what is easily overlooked: capitals, spaces, kinds of dashes."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return re.sub(r"[\W_]+", " ", folded).strip() or folded
+
+
+def _note_odd_folders(layout: Layout) -> None:
+    """Note folders that are hardly classes: a single one, parts in disguise, a copy of the set."""
+    place = layout.places["train"]
+    classes = layout.parts["train"]
+    if len(classes) == 1:
+        (name,) = classes
         layout.problems.append(
             Problem(
                 "single-class",
-                f"{parts.get('train', layout.root)} has one class folder only, "
-                f"'{printable(name)}'; a classifier needs at least two",
-                (layout.below(parts.get("train", layout.root) / name),),
+                f"{place} has one class folder only, '{printable(name)}'; a classifier needs at "
+                "least two",
+                (layout.below(place / name),),
             )
         )
+    depth = len(place.relative_to(layout.root).parts) + 1
+    direct = {name for name, files in classes.items() if any(_at(file, depth) for file in files)}
+    layout.nested = {
+        name: {file.split("/")[depth] for file in files if not _at(file, depth)}
+        for name, files in classes.items()
+    }
+    shared = set() if direct else shared_folders(layout.nested)
+    if shared:
+        first, second, *_ = map(printable, layout.class_names)
+        if all(map(read_part, shared)):
+            answer = (
+                f"put the parts above the classes: {min(shared)}/{first}, {min(shared)}/{second}"
+            )
+        else:
+            answer = (
+                f"if '{first}' and '{second}' are parts, call them train, val or test; if each is "
+                f"a set of its own, name one: --data {shlex.quote(str(place / first))}; if they "
+                "are the classes, put their images straight into them"
+            )
+        layout.problems.append(
+            Problem(
+                "same-folders",
+                f"every folder in {place} holds the same folders ({quoted(sorted(shared))}), so "
+                f"which are the classes? {answer[0].upper()}{answer[1:]}",
+                tuple(layout.below(place / name) for name in layout.class_names),
+            )
+        )
+    for name, inside in layout.nested.items():
+        copies = sorted(inside & classes.keys() - {name} if not shared else set())
+        if len(copies) > 1:
+            layout.problems.append(
+                Problem(
+                    "nested-copy",
+                    f"the folder '{printable(name)}' in {place} holds folders called like its "
+                    f"neighbours ({quoted(copies)}): is it a copy of the whole set? Move it away, "
+                    "or name one of the two with --data",
+                    (layout.below(place / name),),
+                )
+            )
+
+
+def _at(file: str, depth: int) -> bool:
+    """Return whether a file lies directly in its class folder."""
+    return file.count("/") == depth
 
 
 def _no_classes(layout: Layout, place: Path) -> DataError:
+    skipped = layout.skipped
     if layout.strays:
         said = f"has {counted(len(layout.strays), 'image')} but no class folders"
-    elif layout.skipped.hidden or layout.skipped.others or layout.unused:
+    elif skipped.hidden or skipped.leftovers or skipped.others or layout.unused:
         said = "has no class folders"
     else:
         said = "is empty"
@@ -234,8 +276,11 @@ def _check_is_folder(root: Path) -> None:
     # Mend the first step of the path that leads nowhere, and see whether the rest fits then.
     steps = [*reversed(root.absolute().parents), root.absolute()]
     missing = next(step for step in steps if kind_of(step) == "dangling")
-    beside = [path.name for path in list_folder(missing.parent) if kind_of(path) == "folder"]
-    beside = [name for name in beside if not is_hidden(name)]
+    beside = [
+        path.name
+        for path in list_folder(missing.parent)
+        if kind_of(path) == "folder" and not pass_over(path, "folder", Skipped())
+    ]
     for near in difflib.get_close_matches(missing.name, beside, n=3, cutoff=0.5):
         guess = missing.parent / near / root.absolute().relative_to(missing)
         if guess.is_dir():

@@ -1,0 +1,303 @@
+"""Where the parts and classes of a folder of images are: by the names that people give them.
+
+The folder itself may hold the classes, or parts above them (`train/`, `Training/`, `seg_train/`,
+`training_set/` ...), and either may lie in folders of one folder each, as archives leave them
+(`photos/photos/cat`, `seg_train/seg_train/forest`).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convscope.errors import DataError
+from convscope.images.find import Skipped, is_image, kind_of, list_folder, pass_over
+
+_PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+# Words that say nothing of which part it is: "train_images", "TestSet", "validation data".
+_FILLERS = frozenset(
+    {"set", "sets", "data", "dataset", "datasets", "split", "folder", "dir", "files", "sample"}
+    | {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics"}
+)
+_GLUED = re.compile(f"({'|'.join(sorted(_PARTS, key=len, reverse=True))})({'|'.join(_FILLERS)})")
+_WORDS = re.compile(r"[^\W\d_]+|\d+")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+# What test images without labels lie in, where a tool wanted a folder around them.
+_NO_CLASS = frozenset({"unknown", "unlabelled", "unlabeled", "all", *_FILLERS})
+
+_MOST_WRAPPINGS = 4
+
+
+@dataclass
+class Listing:
+    """What lies directly in a folder.
+
+    Attributes:
+        place: The folder.
+        folders: Folders that may be classes or parts, sorted.
+        images: Image files, sorted.
+        skipped: Everything else.
+    """
+
+    place: Path
+    folders: list[Path] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+    skipped: Skipped = field(default_factory=Skipped)
+
+
+@dataclass
+class Arrangement:
+    """Where the classes of each part are.
+
+    Attributes:
+        parts: By part, the listing of the folder whose folders are its classes; without parts above
+            the classes all of it is "train".
+        divided: Whether there are parts above the classes.
+        unused: Folders beside the parts that are none.
+        unlabelled: By part, the folder of images that lie in no class folder.
+        passed: Listings of the folders above the parts, the root first.
+    """
+
+    parts: dict[str, Listing]
+    divided: bool
+    unused: list[Path]
+    unlabelled: dict[str, Path]
+    passed: list[Listing]
+
+    def remarks(self, root: Path) -> list[str]:
+        """Return lines that say how the folder was understood, where names alone do not."""
+        lines = []
+        below = {
+            part: listing.place.relative_to(root).as_posix() for part, listing in self.parts.items()
+        }
+        # "Val/" is no news.
+        if self.divided and any(part != place.lower() for part, place in below.items()):
+            said = ", ".join(f"{place}/ is {part}" for part, place in below.items())
+            lines.append(f"parts: {said}")
+        elif not self.divided and below["train"] != ".":
+            lines.append(f"the classes are the folders in {below['train']}/")
+        for part, place in self.unlabelled.items():
+            below_root = f"{place.relative_to(root).as_posix()}/"
+            if _any_image(place):
+                said = "images without class folders, so without labels (predict answers them)"
+            else:
+                said = "no image in it"
+            lines.append(f"{below_root} is not used as {part}: {said}")
+        return lines
+
+
+def arrange(root: Path) -> Arrangement:
+    """Return where the parts and classes of a folder are.
+
+    Args:
+        root: An existing folder.
+
+    Raises:
+        DataError: If a folder cannot be listed, two folders mean the same part, or there are test
+            or validation images but none to train on.
+    """
+    above = [*root.resolve().parents, root.resolve()]
+    passed = [list_place(root, above)]
+    while True:
+        listing = passed[-1]
+        parts = _parts_among(listing)
+        inner = None if parts else _inside_wrapping(listing)
+        if inner is None or len(passed) > _MOST_WRAPPINGS:
+            break
+        passed.append(list_place(inner, above))
+    if not parts:
+        return Arrangement({"train": passed.pop()}, False, [], {}, passed)
+    used = set(parts.values())
+    unused = [path for path in listing.folders if path not in used]
+    classes = {part: _unwrapped(list_place(path, above), above) for part, path in parts.items()}
+    unlabelled: dict[str, Path] = {
+        part: parts[part]
+        for part in ("val", "test")
+        if part in classes and _has_no_classes(classes[part], classes["train"])
+    }
+    labelled = {part: listing for part, listing in classes.items() if part not in unlabelled}
+    return Arrangement(labelled, True, unused, unlabelled, passed)
+
+
+def list_place(place: Path, above: Iterable[Path] = ()) -> Listing:
+    """Return what lies directly in a folder.
+
+    Args:
+        place: The folder.
+        above: Folders that links must not lead back into, resolved.
+
+    Raises:
+        DataError: If it cannot be listed.
+    """
+    listing = Listing(place)
+    back = {*above, place.resolve()}
+    for path in list_folder(place):
+        kind = kind_of(path)
+        if pass_over(path, kind, listing.skipped):
+            continue
+        if kind == "folder" and path.is_symlink() and path.resolve() in back:
+            listing.skipped.loops.append(path)
+        elif kind == "folder":
+            listing.folders.append(path)
+        elif kind != "other" and is_image(path.name):
+            listing.images.append(path)
+        else:
+            listing.skipped.others.append(path)
+    return listing
+
+
+def read_part(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """Return which part a folder's name means, and what else the name says; None for no part.
+
+    Examples:
+        >>> read_part("Training"), read_part("testSet"), read_part("seg_train")
+        (('train', ()), ('test', ()), ('train', ('seg',)))
+        >>> read_part("cat") is None
+        True
+    """
+    words = []
+    for word in _WORDS.findall(_CAMEL.sub(" ", name)):
+        glued = _GLUED.fullmatch(word.lower())
+        words += list(glued.groups()) if glued else [word.lower()]
+    parts = [_PARTS[word] for word in words if word in _PARTS]
+    if len(parts) != 1:
+        return None
+    return parts[0], tuple(word for word in words if word not in _PARTS and word not in _FILLERS)
+
+
+def _parts_among(listing: Listing) -> dict[str, Path]:
+    """Return the folders of train, val and test, in this order; nothing if they are classes."""
+    groups: dict[tuple[str, ...], list[tuple[str, Path]]] = {}
+    for path in listing.folders:
+        read = read_part(path.name)
+        if read is not None:
+            groups.setdefault(read[1], []).append((read[0], path))
+    # "flowers_train" alone may be a class; beside "flowers_test" it is a part.
+    trained = [
+        rest
+        for rest, group in groups.items()
+        if any(part == "train" for part, _ in group) and (rest == () or len(group) > 1)
+    ]
+    plain: list[tuple[str, ...]] = [()] if () in groups else []
+    chosen = ([rest for rest in trained if rest == ()] or trained or plain)[:1]
+    if not chosen or (len(trained) > 1 and chosen != [()]):
+        return {}
+    group = groups[chosen[0]]
+    others = [path for path in listing.folders if path not in [place for _, place in group]]
+    # A class may be called "train", of all vehicles; it then holds images, like its neighbours.
+    if others and all(_has_images(path) for _, path in group):
+        return {}
+    parts: dict[str, Path] = {}
+    for part, path in group:
+        if part in parts:
+            raise DataError(
+                f"{listing.place} has both {parts[part].name}/ and {path.name}/, which mean the "
+                "same; keep one of them"
+            )
+        parts[part] = path
+    if "train" not in parts:
+        named = ", ".join(f"{path.name}/" for path in parts.values())
+        raise DataError(
+            f"{listing.place} has {named} but no train/; put the classes to learn into train/"
+        )
+    return {part: parts[part] for part in ("train", "val", "test") if part in parts}
+
+
+def _unwrapped(listing: Listing, above: Iterable[Path]) -> Listing:
+    """Return the folder inside a part whose folders are the classes."""
+    for _ in range(_MOST_WRAPPINGS):
+        inner = _inside_wrapping(listing)
+        if inner is None and not listing.images and len(listing.folders) == 1:
+            # "test/test/1.jpg": images without classes, in a folder around them.
+            (only,) = listing.folders
+            inner = only if read_part(only.name) and _has_images(only) else None
+        if inner is None:
+            break
+        listing = list_place(inner, above)
+    return listing
+
+
+def _inside_wrapping(listing: Listing) -> Path | None:
+    """Return the one folder that holds all class folders or parts; None if there is no such.
+
+    Folders without any image beside it (annotations, documents) do not count, if they hold files:
+    an empty one may be a class that was forgotten.
+    """
+    if any(_has_images(path) for path in listing.folders):
+        return None
+    holding = [path for path in listing.folders if _any_image(path)]
+    if len(holding) != 1:
+        return None
+    empty = [path for path in listing.folders if path not in holding and not any(path.iterdir())]
+    inside = list_place(holding[0])
+    several = sum(1 for path in inside.folders if _any_image(path)) > 1
+    if empty or inside.images or not (several or _inside_wrapping(inside)):
+        return None
+    return holding[0]
+
+
+def _has_no_classes(part: Listing, train: Listing) -> bool:
+    """Return whether a part holds nothing, or images without labels."""
+    folders = [path for path in part.folders if _any_image(path)]
+    if not folders:
+        return True
+    known = {path.name for path in train.folders}
+    return all(path.name not in known and _is_no_class(path.name) for path in folders) and (
+        len(folders) == 1
+    )
+
+
+def _is_no_class(name: str) -> bool:
+    return read_part(name) is not None or all(
+        word in _NO_CLASS for word in _WORDS.findall(name.lower())
+    )
+
+
+def _has_images(place: Path) -> bool:
+    return any(
+        is_image(path.name) and kind_of(path) == "file" and not pass_over(path, "file", Skipped())
+        for path in list_folder(place)
+    )
+
+
+def _any_image(place: Path) -> bool:
+    return next(_images_below(place, set()), None) is not None
+
+
+def _images_below(place: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
+    status = place.stat()
+    if (status.st_dev, status.st_ino) in entered:
+        return
+    entered.add((status.st_dev, status.st_ino))
+    folders = []
+    for path in list_folder(place):
+        kind = kind_of(path)
+        if pass_over(path, kind, Skipped()):
+            continue
+        if kind == "folder":
+            folders.append(path)
+        elif kind == "file" and is_image(path.name):
+            yield path
+    for folder in folders:
+        yield from _images_below(folder, entered)
+
+
+def shared_folders(subfolders: Mapping[str, set[str]]) -> set[str]:
+    """Return the names of folders that every class holds, if that is most of what they hold.
+
+    Args:
+        subfolders: By class, the names of the folders with images directly in it.
+
+    Returns:
+        At least two names, or none.
+    """
+    if len(subfolders) < 2:
+        return set()
+    common = set.intersection(*subfolders.values())
+    every = set.union(*subfolders.values())
+    return common if len(common) >= 2 and 2 * len(common) >= len(every) else set()

@@ -1,0 +1,195 @@
+"""The table in docs/layouts.md: folders as people have them, and what convscope makes of each.
+
+The table is what this test found, so it cannot say anything else. After a change of what is found:
+
+    python tests/docs/test_layouts.py
+"""
+
+import os
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from convscope.datasets.folder import ignored
+from convscope.datasets.folders.layout import read_layout
+from convscope.errors import DataError
+
+PAGE = Path(__file__).parents[2] / "docs" / "layouts.md"
+
+HEAD = """\
+# Folders of images, as people have them
+
+A test builds each folder and writes this table: the folder (`*` stands for images), where it is \
+met, and what convscope makes of it. A folder that can be read in two ways is refused, with a \
+question.
+
+| the folder holds | met in | convscope |
+|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A folder that people have.
+
+    Attributes:
+        met_in: Where.
+        tree: Files, relative to the folder; "{a,b}" stands for each of them, "*" for three images,
+            and what ends in "/" is an empty folder.
+        classes: What has to come out; () if the folder is refused.
+        parts: Images in train, val and test; -1 for a part that is not given.
+        refusal: Words of the refusal.
+    """
+
+    met_in: str
+    tree: str
+    classes: str = ""
+    parts: tuple[int, int, int] = (-1, -1, -1)
+    refusal: str = ""
+
+
+CASES = [
+    Case("Keras' flower photos", "{daisy,rose}/*", "daisy rose", (6, -1, -1)),
+    Case("its archive, unpacked", "flower_photos/{daisy,rose}/* flower_photos/LICENSE.txt",
+         "daisy rose", (6, -1, -1)),
+    Case("imagenette, YOLO", "{train,val}/{cat,dog}/*", "cat dog", (6, 6, -1)),
+    Case("Roboflow exports", "{train,valid,test}/{cat,dog}/* README.txt", "cat dog", (6, 6, 6)),
+    Case("brain tumour MRI (Kaggle)", "{Training,Testing}/{glioma,meningioma,pituitary}/*",
+         "glioma meningioma pituitary", (9, -1, 9)),
+    Case("Intel scenes (Kaggle)",
+         "seg_train/seg_train/{forest,sea}/* seg_test/seg_test/{forest,sea}/* seg_pred/seg_pred/*",
+         "forest sea", (6, -1, 6)),
+    Case("cats and dogs (SuperDataScience)", "{training_set,test_set}/{cats,dogs}/*",
+         "cats dogs", (6, -1, 6)),
+    Case("the same from Kaggle",
+         "training_set/training_set/{cats,dogs}/* test_set/test_set/{cats,dogs}/*",
+         "cats dogs", (6, -1, 6)),
+    Case("half renamed", "{train,testing}/{cats,dogs}/*", "cats dogs", (6, -1, 6)),
+    Case("ASL alphabet (Kaggle)",
+         "asl_alphabet_train/asl_alphabet_train/{A,B,C}/* asl_alphabet_test/asl_alphabet_test/*",
+         "A B C", (9, -1, -1)),
+    Case("chest X-rays (Kaggle)",
+         "chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}/* __MACOSX/chest_xray/._train",
+         "NORMAL PNEUMONIA", (6, 6, 6)),
+    Case("Kaggle's competitions: test images without labels", "train/{cat,dog}/* test/*",
+         "cat dog", (6, -1, -1)),
+    Case("the same for Keras' generator", "train/{cat,dog}/* test/unknown/*",
+         "cat dog", (6, -1, -1)),
+    Case("a test folder still to be filled", "train/{cat,dog}/* test/", "cat dog", (6, -1, -1)),
+    Case("CamelCase", "{TrainSet,ValidationSet,TestSet}/{cat,dog}/*", "cat dog", (6, 6, 6)),
+    Case("prefixes", "flowers_{train,test}/{daisy,rose}/*", "daisy rose", (6, -1, 6)),
+    Case("Tiny ImageNet", "train/{n01443537,n01629819}/images/* val/{n01443537,n01629819}/*",
+         "n01443537 n01629819", (6, 6, -1)),
+    Case("UC Merced", "UCMerced_LandUse/Images/{agricultural,beach}/* UCMerced_LandUse/readme.txt",
+         "agricultural beach", (6, -1, -1)),
+    Case("Caltech 101", "101_ObjectCategories/{ant,bass}/* Annotations/{ant,bass}/a.mat",
+         "ant bass", (6, -1, -1)),
+    Case("PetImages (Microsoft)", "PetImages/{Cat,Dog}/* PetImages/Cat/Thumbs.db readme.docx",
+         "Cat Dog", (6, -1, -1)),
+    Case("images in folders of each day", "{cat,dog}/2024-05-01/* cat/2024-05-02/* dog/x/*",
+         "cat dog", (12, -1, -1)),
+    Case("of all vehicles", "{bus,train}/*", "bus train", (6, -1, -1)),
+    Case("Synology and Windows shares",
+         "{cat,dog}/* @eaDir/cat/* $RECYCLE.BIN/* #recycle/* dog/@eaDir/* lost+found/ .thumbs/*",
+         "cat dog", (6, -1, -1)),
+    Case("trained in the folder by an older convscope", "{cat,dog,zebra}/* runs/first/{RUN,*}",
+         "cat dog zebra", (9, -1, -1)),
+    Case("unpacked on a Mac", "train/{café,tea}/* val/{NFD:café,tea}/*", "café tea", (6, 6, -1)),
+    Case("a Mac and a PC", "{café,NFD:café,tea}/*", refusal="in two spellings of Unicode"),
+    Case("case matters here, not there", "{Tea,tea,coffee}/*", "Tea coffee tea", (9, -1, -1)),
+    Case("parts by other names", "{first,second}/{glioma,pituitary}/*",
+         refusal="which are the classes?"),
+    Case("domains (Office-31)", "{amazon,dslr,webcam}/{bike,mug}/*",
+         refusal="which are the classes?"),
+    Case("parts inside the classes", "{cat,dog}/{train,test}/*", refusal="which are the classes?"),
+    Case("unpacked twice (Kaggle's flowers)", "{daisy,rose}/* flowers/{daisy,rose}/*",
+         refusal="is it a copy of the whole set?"),
+    Case("two names of one part", "{train,training}/{cat,dog}/*", refusal="which mean the same"),
+    Case("no classes (dogs against cats)", "train/*", refusal="no class folders"),
+    Case("a class that is missing in test", "train/{cat,dog,owl}/* test/{cat,dog}/*",
+         refusal="test lacks 'owl'"),
+]  # fmt: skip
+
+
+def build(root: Path, tree: str) -> None:
+    """Make the files of a tree; its images hold nothing, since only names count here."""
+    for place in tree.split():
+        for path in expand(place):
+            if path.endswith("/"):
+                (root / path).mkdir(parents=True)
+                continue
+            names = ["0.jpg", "1.jpg", "2.jpg"] if path.endswith("*") else [Path(path).name]
+            for name in names:
+                file = (root / path).parent / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.touch()
+                if name == "RUN":
+                    file.rename(file.with_name("run.json")).write_text('{"format": 1}')
+
+
+def expand(place: str) -> list[str]:
+    """Return the paths that a pattern with braces stands for."""
+    before, brace, rest = place.partition("{")
+    if not brace:
+        return [place]
+    inside, _, after = rest.partition("}")
+    return [path for word in inside.split(",") for path in expand(before + spelled(word) + after)]
+
+
+def spelled(word: str) -> str:
+    return unicodedata.normalize("NFD", word[4:]) if word.startswith("NFD:") else word
+
+
+def found_in(root: Path) -> tuple[tuple[str, ...], tuple[int, int, int], str]:
+    """Return the classes, the images of train, val and test, and what is said of a folder."""
+    try:
+        layout = read_layout(root)
+    except DataError as error:
+        return (), (-1, -1, -1), str(error)
+    if layout.problems:
+        return (), (-1, -1, -1), layout.problems[0].message
+    counts = [
+        sum(map(len, layout.parts[part].values())) if part in layout.parts else -1
+        for part in ("train", "val", "test")
+    ]
+    return layout.class_names, (counts[0], counts[1], counts[2]), "; ".join(ignored(layout))
+
+
+def row(case: Case) -> str:
+    """Return a case's row of the table: what was found, not what was expected."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder) / "photos"
+        build(root, case.tree)
+        classes, counts, said = found_in(root)
+        said = said.replace(f"{root.parent}{os.sep}", "")
+    if classes:
+        parts = zip(("train", "val", "test"), counts, strict=True)
+        had = ", ".join(part for part, count in parts if count >= 0)
+        outcome = f"{len(classes)} classes ({', '.join(classes)}); {had} given"
+        outcome += f"; {said}" if said else ""
+    else:
+        outcome = f"refused: {said}"
+    tree = case.tree.replace("NFD:", "").replace("RUN,*", "run.json,*")
+    return f"| `{tree}` | {case.met_in} | {outcome} |\n"
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.met_in for case in CASES])
+def test_each_layout_is_understood_or_refused(case: Case, tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    build(root, case.tree)
+    classes, counts, said = found_in(root)
+    assert classes == tuple(case.classes.split())
+    assert counts == case.parts
+    assert case.refusal in said
+    assert "\n" not in said
+
+
+def test_the_page_says_what_was_found() -> None:
+    assert PAGE.read_text(encoding="utf-8") == HEAD + "".join(map(row, CASES))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(HEAD + "".join(map(row, CASES)), encoding="utf-8")
