@@ -5,6 +5,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -88,8 +89,14 @@ def command_line(*words: object) -> str:
         'convscope evaluate runs/digits'
         >>> command_line("evaluate", "my runs/a;b")
         "convscope evaluate 'my runs/a;b'"
+        >>> command_line("evaluate", Path("-x"))
+        'convscope evaluate ./-x'
     """
-    return shlex.join(["convscope", *map(str, words)])
+    # A path that begins like an option would be taken for one.
+    spelled = (
+        f"./{w}" if isinstance(w, Path) and f"{w}".startswith("-") else str(w) for w in words
+    )
+    return shlex.join(["convscope", *spelled])
 
 
 def counted(number: int, noun: str, nouns: str = "") -> str:

@@ -169,9 +169,7 @@ def test_no_command_writes_into_the_folder(trained, monkeypatch):
     quiet = {"progress": Progress()}
     writers = {
         "train": lambda place: convscope.train(data=folder, out=place, **quiet),
-        "folds": lambda place: convscope.train(
-            data=folder, folds=2, out=place, **quiet
-        ),
+        "folds": lambda place: convscope.train(data=folder, folds=2, out=place, **quiet),
         "compare": lambda place: convscope.compare(
             ["cnn-sequential", "fast-small"], data=folder, out=place, **quiet
         ),

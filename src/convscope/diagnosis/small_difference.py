@@ -1,7 +1,6 @@
 """A lead over another way of training that chance may have made."""
 
 import contextlib
-import shlex
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +13,7 @@ from convscope.evaluation.statistics import difference, rows_by_seed
 from convscope.recipe import Recipe, RunConfig, differences, read_config, resolve
 from convscope.run import Run
 from convscope.types import BoolArray
+from convscope.wording import command_line
 
 _MOST_OTHERS = 20
 
@@ -102,10 +102,10 @@ def _remedies(own: _Way, other: _Way) -> tuple[Remedy, ...]:
     seed = 1 + max(*own.runs, *other.runs)
     training = []
     for way, whose in ((own, "this"), (other, "the other")):
-        config = str(next(iter(way.runs.values())).config_file)
-        command = shlex.join(["convscope", "train", "--config", config, "--seed", str(seed)])
+        config = next(iter(way.runs.values())).config_file
+        command = command_line("train", "--config", config, "--seed", seed)
         training.append(Remedy(f"train another seed of {whose}", command))
-    paths = [str(run.path) for way in (own, other) for run in way.runs.values()]
-    compared = Remedy("compare over seeds", shlex.join(["convscope", "compare", *paths]))
+    paths = [run.path for way in (own, other) for run in way.runs.values()]
+    compared = Remedy("compare over seeds", command_line("compare", *paths))
     several = len(own.runs) > 1 or len(other.runs) > 1
     return (compared, *training) if several else (*training, compared)
