@@ -17,6 +17,9 @@ from convscope.errors import ConfigError, MissingExtraError
 BACKENDS = {"tensorflow": "train", "jax": "jax", "torch": "torch"}
 """Backends and the extra that installs each."""
 
+_KERAS_LIMITS = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED")
+"""Variables of the environment by which Keras cuts work short, for tests, or works otherwise."""
+
 THREADS = {
     "tensorflow": ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
     "jax": ("NPROC",),
@@ -61,14 +64,54 @@ def configure(backend: str = "auto") -> str:
     if backend == "tensorflow":
         # Its notes about the CPU would bury what we say; errors still come through.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        with _stderr_held_back():
-            import tensorflow as tf
+    _import_keras(backend)
+    if backend == "tensorflow":
+        import tensorflow as tf
 
         # Python's part of it warns of compiling often, which choosing among networks has to.
         tf.get_logger().setLevel("ERROR")
         # The same seed gives the same weights, bit for bit; no cost could be measured on a CPU.
         tf.config.experimental.enable_op_determinism()
     return backend
+
+
+def _import_keras(backend: str) -> None:
+    """Import Keras, and give it the settings that convscope is written for.
+
+    Keras reads `~/.keras/keras.json` at its import, and fails by one of another age or another
+    program (a precision that it does not know, a list in the place of settings), or takes over what
+    would change results (channels first, another epsilon). So it finds no such file. Where somebody
+    has imported it before, the same settings are set.
+    """
+    if "keras" not in sys.modules:
+        with _no_keras_settings(), _stderr_held_back():
+            if backend == "tensorflow":
+                importlib.import_module("tensorflow")  # which imports Keras
+            importlib.import_module("keras")
+    import keras
+
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+
+
+@contextlib.contextmanager
+def _no_keras_settings() -> Iterator[None]:
+    """Let Keras be imported as if it had no file of settings and no limits in the environment."""
+    names = ("KERAS_HOME", *_KERAS_LIMITS)
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    home = os.path.expanduser(before.get("KERAS_HOME") or "~/.keras")  # noqa: PTH111
+    # Keras takes it for a place where nothing is and nothing can be written, and goes on.
+    os.environ["KERAS_HOME"] = str(Path(os.devnull) / "keras")
+    try:
+        yield
+    finally:
+        del os.environ["KERAS_HOME"]
+        os.environ.update(before)
+        settings = sys.modules.get("keras.src.backend.config")
+        # Where Keras itself keeps downloads, for those who use it in the same process.
+        if settings is not None and Path(home).is_absolute():
+            settings._KERAS_DIR = home  # type: ignore[attr-defined]
 
 
 def configure_for_use(trained_on: str) -> str:
@@ -120,8 +163,13 @@ def _stderr_held_back() -> Iterator[None]:
     if sys.stderr is None:  # closed by whoever started the process
         yield
         return
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
+    try:
+        sys.stderr.flush()
+        holder = tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError:  # no room for temporary files
+        yield
+        return
+    with holder as held:
         visible = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:

@@ -64,6 +64,10 @@ class ImageError(UserError):
     """One image that cannot be read."""
 
 
+class PathError(UserError):
+    """A path that leads nowhere: it is empty, or names a variable that is not set."""
+
+
 class RunError(UserError):
     """A run folder that is missing, taken, or not in the state that was asked for."""
 

@@ -5,10 +5,11 @@ The stages call `Progress.task` and `Progress.say`; they never print. The base c
 """
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import IO, Any, Protocol, cast
 
 from convscope.wording import printable
 
@@ -39,13 +40,43 @@ class Progress:
         """Tell the user one line that is worth knowing."""
 
 
+class _Patient:
+    """Standard error, whose closing or filling up is no reason to stop work that takes hours.
+
+    The terminal may be gone, the reader of a pipe may have seen enough, the disk with the log may
+    be full: then the rest goes nowhere.
+    """
+
+    def write(self, text: str) -> int:
+        with _dropped_if_broken():
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _dropped_if_broken():
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+@contextlib.contextmanager
+def _dropped_if_broken() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        # Python would try what is left in its buffer again at its end, and fail then.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 class ConsoleProgress(Progress):
     """Progress on standard error: live bars on a terminal, plain lines elsewhere."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(file=cast("IO[str]", _Patient()), highlight=False)
 
     def say(self, text: str) -> None:
         """Print one line."""

@@ -15,6 +15,7 @@ from typing import Any
 from convscope import heartbeat, interrupts
 from convscope.errors import LockTakenError, RunError, StorageError, UnknownNameError
 from convscope.locks import exclusive
+from convscope.paths import short_name, user_path
 from convscope.progress import console_progress
 from convscope.storage import storage_errors, write_text
 from convscope.wording import command_line, composed, has_controls
@@ -217,6 +218,7 @@ class Run:
                             f"{advice}"
                         ) from None
             return cls(path)
+        name = short_name(name, 200)
         with storage_errors(ROOT / name):
             ROOT.mkdir(parents=True, exist_ok=True)
             for number in range(1, 100_000):
@@ -258,7 +260,7 @@ class Run:
         """
         if isinstance(path, Run):
             return path
-        path = Path(path)
+        path = user_path(path, "RUN")
         for place in (path, ROOT / path):
             run = cls(place)
             if run.state_file.is_file():
@@ -270,8 +272,9 @@ class Run:
         raise RunError(f"{path} {what}; 'convscope runs' lists the runs below {ROOT}/")
 
     @classmethod
-    def find_all(cls, root: Path) -> list["Run"]:
+    def find_all(cls, root: Path | str) -> list["Run"]:
         """Return the runs directly below `root`, the oldest first."""
+        root = user_path(root, "FOLDER")
         if not root.is_dir():
             raise RunError(f"there is no folder {root}; runs appear there after 'convscope train'")
         runs = [cls(path.parent) for path in root.glob("*/run.json")]
@@ -508,6 +511,15 @@ class Run:
         if composed(name) not in names:
             raise UnknownNameError("class", name, names)
         return composed(name)
+
+    @staticmethod
+    def read_json(path: Path) -> dict[str, Any]:
+        """Return the content of one of the run's JSON files that hold an object.
+
+        Raises:
+            RunError: If it is missing or damaged.
+        """
+        return _read_mapping(path)
 
     @staticmethod
     def write_json(path: Path, content: Any) -> None:

@@ -3,15 +3,20 @@
 import contextlib
 import errno
 import os
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convscope.errors import DataError, StorageError
+from convscope.paths import short_name, user_path
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+_CACHE_VARIABLE = "CONVSCOPE_CACHE"
 
 # The mask can only be read by setting it, for the whole process: once, before there are threads
 # whose files would be writable for all in that moment.
@@ -21,6 +26,9 @@ os.umask(_umask)
 FILE_MODE = 0o666 & ~_umask
 """Mode of an ordinary new file; `tempfile` makes private ones."""
 
+_LONGEST_SUFFIX = 12
+"""Longest ending of a file name that says what it is, in characters."""
+
 FOLDER_MODE = 0o777 & ~_umask
 """Mode of an ordinary new folder."""
 
@@ -29,14 +37,70 @@ def cache_dir() -> Path:
     """Return the folder for downloads, packed images and measurements.
 
     `$CONVSCOPE_CACHE` if set, else the operating system's user cache. The folder is not created
-    here: whoever writes to it does that.
+    here: whoever writes to it does that. Where there is no home folder, or none in which it could
+    be made (a container, a batch job), it is a temporary folder of this user's, which is said once.
+
+    Raises:
+        PathError: If `$CONVSCOPE_CACHE` names a variable that is not set.
+        StorageError: If there is no folder for temporary files either.
     """
-    chosen = os.environ.get("CONVSCOPE_CACHE")
+    chosen = os.environ.get(_CACHE_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        return user_path(chosen, f"${_CACHE_VARIABLE}")
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("convscope", appauthor=False))
+    try:
+        usual = Path(platformdirs.user_cache_dir("convscope", appauthor=False))
+    except RuntimeError:
+        return _temporary_cache("there is no home folder")
+    if usual.is_absolute() and can_be_made(usual):
+        return usual
+    return _temporary_cache(f"the folder {usual} cannot be made")
+
+
+def can_be_made(folder: Path) -> bool:
+    """Return whether a folder is there, or could be made by this process."""
+    for place in (folder, *folder.parents):
+        if os.path.lexists(place):
+            return place.is_dir() and (place == folder or os.access(place, os.W_OK | os.X_OK))
+    return False
+
+
+def _temporary_cache(reason: str) -> Path:
+    """Return a cache folder among the temporary files, the same for all processes of a user."""
+    try:
+        path = Path(tempfile.gettempdir()) / f"convscope-{_user_id()}"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        # Somebody else may have put it there, to have files of ours in their hands.
+        status = path.lstat()
+        if (
+            not stat.S_ISDIR(status.st_mode)
+            or status.st_uid != _user_id()
+            or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        ):
+            path = Path(tempfile.mkdtemp(prefix="convscope-"))
+    except OSError as error:
+        raise StorageError(
+            f"{reason}, and no temporary folder can be made ({error.strerror}); "
+            f"set {_CACHE_VARIABLE} to a folder that you can write to"
+        ) from error
+    # For this process and those that it starts: it is said once.
+    os.environ[_CACHE_VARIABLE] = str(path)
+    # Else matplotlib says the like of its own.
+    os.environ.setdefault("MPLCONFIGDIR", str(path / "matplotlib"))
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(
+                f"Keeping downloads and measurements in {path}, since {reason}; "
+                f"{_CACHE_VARIABLE} names another place",
+                file=sys.stderr,
+            )
+    return path
+
+
+def _user_id() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0
 
 
 def size_on_disk(path: Path) -> int:
@@ -83,11 +147,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         StorageError: If the disk is full or the folder cannot be written to.
     """
     path = Path(path)
-    # The suffix is kept: Keras and matplotlib choose the format by it.
+    # The suffix is kept: Keras and matplotlib choose the format by it. The rest is short: a name
+    # may be as long as the file system allows.
+    suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent
+            prefix=f".{short_name(path.stem, 64)}-", suffix=f".part{suffix}", dir=path.parent
         )
         os.close(handle)
         os.chmod(name, FILE_MODE)
@@ -133,6 +199,10 @@ def npy_header(shape: tuple[int, ...], dtype: "npt.DTypeLike") -> bytes:
     return held.getvalue()
 
 
+_BROKEN = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EISDIR, errno.EBUSY)
+"""What a disk that fails answers, a network drive that was taken away, a folder in the place."""
+
+
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write `path` into one clear line.
@@ -157,6 +227,17 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise StorageError(
                 f"cannot write {path}: there is a file where a folder has to be"
+            ) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise StorageError(
+                f"cannot write {path}: that name, or the whole path, is too long for this file "
+                "system; choose a shorter one"
+            ) from error
+        if error.errno in _BROKEN:
+            raise StorageError(f"cannot write {path} ({error.strerror})") from error
+        if error.errno == errno.ENOENT and not path.parent.is_dir():
+            raise StorageError(
+                f"cannot write {path}: the folder {path.parent} has vanished"
             ) from error
         if error.errno == errno.EFBIG:
             raise StorageError(f"{path} would be larger than the file size limit allows") from error

@@ -307,3 +307,63 @@ def test_the_environment_says_what_ran_where():
     assert found["packages"]["keras"] == keras.__version__
     assert found["packages"].keys() >= {"convscope", "numpy"}
     assert found["cpu_cores"] == backend.usable_cores() >= 1
+
+
+SETTINGS = """
+from convscope import backend
+print(backend.configure())
+import keras
+print(keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())
+from keras.src.backend import config
+import os
+print(config.keras_home() == os.environ["HOME"] + "/.keras", "KERAS_HOME" in os.environ)
+print(keras.config.max_steps_per_epoch())
+"""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        # Each of these keeps Keras from being imported, or changes what comes out.
+        '{"floatx": "bfloat16", "epsilon": 1, "backend": "theano"}',
+        '{"floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first",'
+        ' "backend": "cntk", "nnx_enabled": true}',
+    ],
+    ids=["another age", "other results"],
+)
+def test_a_settings_file_of_keras_neither_stops_nor_changes_anything(tmp_path, content):
+    file = tmp_path / ".keras" / "keras.json"
+    file.parent.mkdir()
+    file.write_text(content)
+    done = run_python(
+        SETTINGS, HOME=str(tmp_path), KERAS_BACKEND=RUNNING, KERAS_MAX_STEPS_PER_EPOCH="1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        RUNNING,
+        "float32 1e-07 channels_last",
+        "True False",
+        "None",
+    ]
+    assert file.read_text() == content
+    assert [path.name for path in file.parent.iterdir()] == ["keras.json"]
+
+
+def test_settings_of_keras_are_put_right_where_somebody_else_imported_it(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", RUNNING)
+    before = keras.config.image_data_format(), keras.config.epsilon()
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_epsilon(0.5)
+    backend.configure()
+    assert (keras.config.image_data_format(), keras.config.epsilon()) == before
+    assert before == ("channels_last", 1e-7)
+
+
+def test_the_environment_is_as_it_was_after_keras_is_imported(monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", "/somewhere")
+    monkeypatch.setenv("KERAS_MAX_EPOCHS", "many")
+    before = dict(os.environ)
+    with backend._no_keras_settings():
+        assert "KERAS_MAX_EPOCHS" not in os.environ
+        assert not Path(os.environ["KERAS_HOME"]).exists()
+    assert dict(os.environ) == before

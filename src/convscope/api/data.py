@@ -1,5 +1,6 @@
 """Loading and checking data."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from convscope.datasets import DATASETS, DataRequest
 from convscope.datasets.splits import divide
 from convscope.errors import DataError, UnknownNameError
+from convscope.paths import path_or_none, user_path
 from convscope.progress import Progress, console_progress
 from convscope.recipe import Recipe, RunConfig, resolve
 from convscope.types import Dataset
@@ -45,7 +47,7 @@ def load(
     entry = DATASETS.entry(name)
     chosen = {**entry.info.get("split", {}), **(split or {})}
     settings = resolve(Recipe(), {f"split.{key}": value for key, value in chosen.items()}).split
-    request = DataRequest(folder, Path(data_dir) if data_dir else None, image_size, progress)
+    request = DataRequest(folder, path_or_none(data_dir, "--data-dir"), image_size, progress)
     dataset = entry.value(request)
     for note in dataset.notes:
         progress.say(f"{dataset.name}: {note}")
@@ -111,7 +113,7 @@ def load_of_run(
     """
     if data is not None:
         config = config.model_copy(update=data_settings(data))
-    elif config.data_path and not Path(config.data_path).is_dir():
+    elif config.data_path and not user_path(config.data_path, "data_path").is_dir():
         raise DataError(
             f"the images of the run are no longer in {config.data_path}; "
             "say where that folder is now with --data"
@@ -148,8 +150,10 @@ def _name_data(data: str | Path) -> tuple[str, Path | None]:
     if isinstance(data, str) and text != "folder" and text in DATASETS.names():
         # Whatever lies in the current folder: `--data digits --out digits` must stay what it was.
         return text, None
-    if isinstance(data, Path) or "/" in text or "\\" in text or Path(text).is_dir():
-        return "folder", Path(text).expanduser().resolve()
+    path = user_path(data, "--data")
+    if isinstance(data, Path) or "/" in text + str(path) or "\\" in text or path.is_dir():
+        # Where pathlib raises for links that lead round in a circle, os.path does not.
+        return "folder", Path(os.path.realpath(path))
     if text == "folder":
         raise UnknownNameError("dataset", text, (), "; give the folder itself: --data PATH")
     DATASETS.entry(text)

@@ -12,6 +12,7 @@ from convscope.diagnosis import Diagnosis, Unknown, diagnose
 from convscope.diagnosis.case import Case
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
+from convscope.paths import user_path
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
 from convscope.run import Run
@@ -49,11 +50,11 @@ def doctor(
         ConfigError: If the file holds no settings, or rates are to be tried on a backbone.
     """
     progress = progress or console_progress()
-    if isinstance(what, str | Path) and Path(what).is_file():
+    if not isinstance(what, Run) and (file := user_path(what, "RUN | CONFIG")).is_file():
         # Precision does not matter here, and is not measured for it.
-        request = Request({"precision": "float32"}, read_config(Path(what)))
+        request = Request({"precision": "float32"}, read_config(file))
         config = settle_names(request, Progress())
-        run, path = None, str(what)
+        run, path = None, str(file)
     else:
         run = Run.open(what)
         config, path = run_config(run), str(run.config_file)

@@ -8,6 +8,7 @@ from convscope.api.models import run_config
 from convscope.errors import ImageError
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
+from convscope.paths import path_or_none, short_name
 from convscope.progress import Progress, console_progress
 from convscope.report.explanation_page import Explanation, Step
 from convscope.run import Run
@@ -77,8 +78,8 @@ def explain(
     network = cast("keras.Model", classifier.network)
     shown = _shown(geometry(network), run_config(run).model)
     folder = run.explanations_dir
-    if out:
-        folder = require_outside(Path(out), run_config(run).data_path)
+    if (place := path_or_none(out, "--out")) is not None:
+        folder = require_outside(place, run_config(run).data_path)
     explanations: list[Explanation | UnreadableImage] = []
     where, filters = layer, None
     with progress.task("Explaining", len(files), "images") as step:
@@ -104,7 +105,7 @@ def explain(
                 occlusion=occlusion(network, image, about),
                 steps=tuple(Step.of(row, values[row.name][0], _N_MAPS) for row in shown),
                 filters=filters,
-                page=folder / f"{_page_name(file, files)}.html",
+                page=folder / f"{short_name(_page_name(file, files), 200)}.html",
             )
             write_page(explanation_page(explanation, run.name), explanation.page)
             explanations.append(explanation)

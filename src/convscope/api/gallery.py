@@ -12,6 +12,7 @@ from convscope.api.models import run_config
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.evaluation.opening import open_test
+from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 from convscope.storage import require_outside
@@ -99,9 +100,11 @@ def gallery(
         data_dir=data_dir,
         progress=progress,
     )
-    place = run.gallery_picture
-    if picture:
-        place = require_outside(Path(picture), data or run_config(run).data_path)
+    place = path_or_none(picture, "--picture")
+    if place is None:
+        place = run.gallery_picture
+    else:
+        place = require_outside(place, path_or_none(data, "--data") or run_config(run).data_path)
     draw_samples(images, [each.caption for each in seen], place)
     return seen
 

@@ -9,6 +9,7 @@ from convscope.datasets import DATASETS
 from convscope.errors import ConfigError
 from convscope.models import MODELS, is_backbone
 from convscope.models.backbones import BACKBONES
+from convscope.paths import path_or_none
 from convscope.recipe import RunConfig, read_run_config, resolve
 from convscope.recipes import RECIPES, default_recipe, require_fitting
 from convscope.run import Run
@@ -48,6 +49,7 @@ def describe(
     from convscope.models.diagram import draw_architecture
     from convscope.models.sheet import model_sheet
 
+    place = path_or_none(picture, "--out")
     backbone = is_backbone(model)
     recipe = recipe or default_recipe(backbone=backbone)
     require_fitting(recipe, model, backbone=backbone)
@@ -62,8 +64,8 @@ def describe(
     spec = InputSpec(size, size, channels, _scaling(config))
     network = build_model(config, spec, n_classes)
     stages = BACKBONES.get(model).stages if backbone else None
-    if picture is not None:
-        draw_architecture(network, Path(picture), title=model, stages=stages)
+    if place is not None:
+        draw_architecture(network, place, title=model, stages=stages)
     return model_sheet(network, stages)
 
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
 from convscope.api.budget import Budget, choose
-from convscope.api.data import load_for
+from convscope.api.data import data_settings, load_for
 from convscope.api.models import build_model, input_spec
 from convscope.api.plan import Plan
 from convscope.datasets import settings_of
 from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
+from convscope.paths import user_path
 from convscope.progress import Progress
 from convscope.recipe import (
     RANDOM_WEIGHTS,
@@ -162,7 +163,12 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
         progress.say(f"{data}: a mirrored image means something else, so none is flipped")
     if config.weights is not None and not backbone:
         raise ConfigError(f"{model} starts from random weights; --weights is for backbones")
-    update = {"backend": backends.configure(config.backend)}
+    update: dict[str, Any] = {"backend": backends.configure(config.backend)}
+    # Absolute, as options are: a file of settings may have ~ and variables in them.
+    if config.data_path is not None:
+        update["data_path"] = data_settings(Path(config.data_path))["data_path"]
+    if config.weights is not None:
+        update["weights"] = weights_setting(config.weights)
     if config.precision == "auto":
         from convscope.training.precision import choose_precision
 
@@ -205,7 +211,7 @@ def weights_setting(weights: Path | str | None) -> str | None:
     if weights is None or str(weights) == RANDOM_WEIGHTS:
         return None if weights is None else RANDOM_WEIGHTS
     # Absolute: the run can be resumed from another folder.
-    return str(Path(weights).expanduser().absolute())
+    return str(user_path(weights, "--weights").absolute())
 
 
 def _locate_weights(

@@ -25,7 +25,7 @@ def train(
     plan: Plan,
     *,
     progress: Progress,
-    out: Path | str | None = None,
+    out: Path | None = None,
     test: bool = True,
     trackers: Sequence[str] = (),
 ) -> Run:
@@ -46,8 +46,8 @@ def train(
     """
     config = plan.config
     name = f"{plan.dataset.name}-{config.model}-{config.recipe}-seed{config.seed}"
-    require_outside(Path(out) if out else ROOT / name, config.data_path)
-    run = Run.create(Path(out) if out else None, name)
+    require_outside(out if out is not None else ROOT / name, config.data_path)
+    run = Run.create(out, name)
     progress.say(f"Run folder: {run.path}")
     with run.training_lock():
         describe(run, config, plan.dataset)

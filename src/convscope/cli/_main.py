@@ -1,5 +1,6 @@
 """Puts the commands together, and turns errors into one line and an exit code."""
 
+import contextlib
 import errno
 import io
 import os
@@ -56,6 +57,12 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(cache.app, name="cache")
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+_OF_THE_MACHINE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOTDIR, errno.EISDIR, *_NO_SPACE),
+)
+"""What a folder, a disk or the system refuses: no defect of the program."""
 
 EXTRA_OF = {
     "cleanlab": "train",
@@ -142,6 +149,8 @@ def _complain(error: Exception) -> int:
         package = error.name.partition(".")[0]
         if package in EXTRA_OF:
             error = MissingExtraError(package, EXTRA_OF[package])
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE and error.filename:
+        error = StorageError(f"{error.filename!s} cannot be used ({error.strerror})")
     if isinstance(error, ConvscopeError):
         _print_error(str(error))
         return error.exit_code
@@ -154,5 +163,7 @@ def _complain(error: Exception) -> int:
 
 
 def _print_error(text: str) -> None:
-    typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    typer.echo(printable(text), err=True)
+    # Where standard error is closed or full, the exit code has to do.
+    with contextlib.suppress(OSError):
+        typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        typer.echo(printable(text), err=True)

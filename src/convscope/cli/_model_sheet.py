@@ -21,6 +21,29 @@ _SCALINGS = {
 }
 
 
+def as_json(sheet: "ModelSheet") -> dict[str, Any]:
+    """Return a sheet for programs, with exact numbers."""
+    return {
+        "image_shape": sheet.image_shape,
+        "n_params": sheet.n_params,
+        "n_trainable": sheet.n_trainable,
+        "n_multiply_adds": sheet.n_multiply_adds,
+        "layers": sheet.layers,
+        "geometry": sheet.geometry,
+        "stages": [
+            {
+                "name": stage.name,
+                "output_shape": stage.output.output_shape,
+                "receptive_field": stage.output.receptive_field,
+                "params": stage.params,
+                "multiply_adds": stage.multiply_adds,
+            }
+            for stage in sheet.stages
+        ],
+        "learning": sheet.learning,
+    }
+
+
 def print_backbone(backbone: "Backbone") -> None:
     """Print what is known of a backbone, whatever stands on it."""
     from convscope.models.weights import weights_at_hand

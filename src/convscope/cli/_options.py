@@ -1,24 +1,36 @@
 """Options that several commands share, so that the same word means the same everywhere."""
 
-from pathlib import Path
+from pathlib import PurePath
 from typing import Annotated, Any
 
 import typer
+
+from convscope.errors import ConfigError
+from convscope.paths import user_path
 
 DATA_HELP = "A dataset (see 'convscope datasets') or a folder of images."
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="The run: its folder, or its name below runs/.")
 ]
+# Paths stay text until `paths.user_path` reads them: an empty one would become the current folder.
+DataWord = Annotated[
+    str | None,
+    typer.Argument(metavar="[DATA]", help=f"{DATA_HELP} The same as --data.", show_default=False),
+]
+Data = Annotated[str | None, typer.Option("--data", help=DATA_HELP)]
 DataDir = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
+        metavar="PATH",
         help="A further place to look for dataset files before downloading. Also: $CONVSCOPE_DATA.",
     ),
 ]
 MovedData = Annotated[
-    Path | None,
-    typer.Option("--data", help="Where the run's folder of images is now, if it moved."),
+    str | None,
+    typer.Option(
+        "--data", metavar="PATH", help="Where the run's folder of images is now, if it moved."
+    ),
 ]
 SavedWeights = Annotated[
     str | None,
@@ -64,13 +76,20 @@ Settings = Annotated[
 _PICTURES = (".png", ".svg", ".pdf")
 
 
-def picture_option(default: str) -> Any:
-    """Return the option that says where a picture goes; its ending names a kind of picture.
+def picture_option(help_text: str) -> Any:
+    """Return the option that says where a picture goes; its ending names a kind of picture."""
+    return typer.Option(metavar="PATH", callback=_picture_path, help=help_text)
 
-    Args:
-        default: The place without the option, in words.
+
+def one_data(word: str | None, option: str | None) -> str | None:
+    """Return the data that a command is given, as a word or with --data.
+
+    Raises:
+        ConfigError: If both are given and differ.
     """
-    return typer.Option(callback=_picture_path, help=f"Where the picture goes. Default: {default}.")
+    if word is not None and option is not None and word != option:
+        raise ConfigError(f"the data is given twice: {word} and --data {option}; give it once")
+    return word if option is None else option
 
 
 def read_settings(given: list[str] | None) -> dict[str, Any]:
@@ -117,7 +136,9 @@ def read_numbers(text: str, option: str, what: str) -> list[int]:
         raise typer.BadParameter(f"'{text}' must be {what}", param_hint=option) from None
 
 
-def _picture_path(path: Path | None) -> Path | None:
-    if path is not None and path.suffix.lower() not in _PICTURES:
+def _picture_path(path: str | None) -> str | None:
+    if path is not None:
+        user_path(path, "--out")
+    if path is not None and PurePath(path).suffix.lower() not in _PICTURES:
         raise typer.BadParameter(f"{path} must end in {', '.join(_PICTURES)}")
     return path

@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 
+from convscope.cli._options import Json
 from convscope.wording import file_size
 
 app = typer.Typer(invoke_without_command=True)
 
 
 @app.callback()
-def cache(context: typer.Context) -> None:
+def cache(context: typer.Context, json: Json = False) -> None:
     """Show how much lies in the cache: downloads, decoded images, features.
 
     It is the user's cache folder of the operating system; $CONVSCOPE_CACHE puts it elsewhere.
@@ -23,6 +24,11 @@ def cache(context: typer.Context) -> None:
     from convscope.storage import cache_dir
 
     parts = cache_parts()
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json({"folder": cache_dir(), "parts": parts})
+        return
     print_table(
         [("kind", TEXT), ("size", NUMBER), ("what it is", TEXT)],
         ([part.kind, file_size(part.n_bytes), part.about] for part in parts),

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from convscope.cli._json import print_json
+from convscope.cli._options import Json
 from convscope.cli._tables import TEXT, print_table
 
 recipes = typer.Typer(invoke_without_command=True)
@@ -11,10 +13,18 @@ recipes = typer.Typer(invoke_without_command=True)
 _TRAINS = {"network": "a network from scratch", "backbone": "a pretrained backbone"}
 
 
-def datasets() -> None:
+def datasets(json: Json = False) -> None:
     """List the datasets."""
     from convscope.datasets import DATASETS
 
+    if json:
+        print_json(
+            [
+                {"name": entry.name, "summary": entry.summary, "package": entry.package}
+                for entry in DATASETS.entries()
+            ]
+        )
+        return
     print_table(
         [("dataset", TEXT), ("what it is", TEXT)],
         (
@@ -25,7 +35,7 @@ def datasets() -> None:
 
 
 @recipes.callback()
-def list_recipes(context: typer.Context) -> None:
+def list_recipes(context: typer.Context, json: Json = False) -> None:
     """List the recipes: how a model is trained, and which kind of model each is for.
 
     Give one to 'convscope train --recipe NAME'; 'convscope recipes show NAME' tells what it costs,
@@ -35,6 +45,19 @@ def list_recipes(context: typer.Context) -> None:
         return
     from convscope.recipes import RECIPES
 
+    if json:
+        print_json(
+            [
+                {
+                    "name": entry.name,
+                    "trains": entry.info["trains"],
+                    "summary": entry.summary,
+                    "package": entry.package,
+                }
+                for entry in RECIPES.entries()
+            ]
+        )
+        return
     print_table(
         [("recipe", TEXT), ("trains", TEXT), ("what it does", TEXT)],
         (

@@ -1,16 +1,17 @@
 """`convscope compare`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convscope.cli._options import (
     BackboneWeights,
+    Data,
     DataDir,
     Epochs,
     Json,
     Settings,
+    one_data,
     read_alternatives,
     read_names,
     read_numbers,
@@ -28,11 +29,12 @@ def compare(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="DATA | RUN RUN...",
-            help="A dataset or a folder of images to train on (default: cifar10), or finished "
-            "runs.",
+            metavar="[DATA | RUN RUN...]",
+            help="Finished runs; or the data to train on, the same as --data (default: cifar10).",
+            show_default=False,
         ),
     ] = None,
+    data: Data = None,
     models: Annotated[
         str | None,
         typer.Option(
@@ -63,8 +65,11 @@ def compare(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="The comparison's folder. Default: runs/compare-..., by what it holds."),
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="The comparison's folder. Default: runs/compare-..., by what it holds.",
+        ),
     ] = None,
     data_dir: DataDir = None,
     final: Annotated[
@@ -89,21 +94,24 @@ def compare(
     For example:
 
         # seconds, nothing to download
-        convscope compare digits --models cnn-sequential,cnn-functional --seeds 3 --epochs 2
+        convscope compare --data digits --models cnn-sequential,cnn-functional --epochs 2
         # are the tutorial's three styles different? (an hour or two)
-        convscope compare cifar10 --models cnn-sequential,cnn-functional,cnn-subclassing
+        convscope compare --models cnn-sequential,cnn-functional,cnn-subclassing
         # a network from nothing against a fine-tuned backbone
-        convscope compare photos/ --models fast-small:fast,mobilenet_v2:finetune --seeds 3
+        convscope compare --data photos/ --models fast-small:fast,mobilenet_v2:finetune --seeds 3
         # recipes on one model
-        convscope compare photos/ --models mobilenet_v2 --recipes tutorial-transfer,probe --seeds 3
+        convscope compare --data photos/ --models mobilenet_v2 --recipes tutorial-transfer,probe
         # settings: does label smoothing help?
-        convscope compare cifar10 --models fast-small:fast --vary label_smoothing=0,0.1,0.2
+        convscope compare --models fast-small:fast --vary label_smoothing=0,0.1,0.2
         # the choice is made: what do the test images say? (nothing is trained again)
-        convscope compare digits --models cnn-sequential,cnn-functional --seeds 3 --epochs 2 --final
+        convscope compare --data digits --models cnn-sequential,cnn-functional --epochs 2 --final
         # runs that you have
         convscope compare runs/first runs/second
     """
+    import json as json_format
+
     import convscope
+    from convscope.cli._json import print_json
     from convscope.cli._tables import console
     from convscope.errors import ConfigError
 
@@ -113,20 +121,21 @@ def compare(
             raise ConfigError(
                 "say what to compare: --models A,B, --recipes A,B, --vary KEY=A,B, or runs"
             )
-        done = convscope.compare_runs(what, out=out, data_dir=data_dir, final=final)
+        done = convscope.compare_runs(what, data=data, out=out, data_dir=data_dir, final=final)
     else:
         if len(what) > 1:
             raise ConfigError(
                 f"'{what[1]}': with --models, --recipes or --vary there is one dataset or folder; "
                 "runs are compared without those"
             )
+        named = one_data(what[0] if what else None, data)
         numbers = read_numbers(seeds, "--seeds", "a number of seeds, or seeds with commas")
         if not numbers:
             raise ConfigError("--seeds: say how many, or which, such as 1,2,3")
         with repeatable():
             done = convscope.compare(
                 read_names(models) if models else ["cnn-sequential"],
-                data=what[0] if what else "cifar10",
+                data="cifar10" if named is None else named,
                 recipes=read_names(recipes) if recipes else None,
                 seeds=numbers if "," in seeds else numbers[0],
                 epochs=epochs,
@@ -138,7 +147,7 @@ def compare(
                 final=final,
             )
     if json:
-        typer.echo(done.state_file.read_text(encoding="utf-8"), nl=False)
+        print_json(json_format.loads(done.state_file.read_text(encoding="utf-8")))
         return
     _print(done, console())
 

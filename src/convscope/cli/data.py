@@ -1,57 +1,117 @@
 """`convscope data show`, `data check` and `data suspects`."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convscope.cli._options import (
-    DATA_HELP,
+    Data,
     DataDir,
+    DataWord,
     Json,
     Settings,
+    one_data,
     picture_option,
     read_settings,
 )
 from convscope.cli._stopping import repeatable
 
-app = typer.Typer(no_args_is_help=True, help="Look at data before training on it.")
+if TYPE_CHECKING:
+    from pathlib import Path
 
-DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
+    from convscope.types import Dataset
+
+app = typer.Typer(no_args_is_help=True, help="Look at data before training on it.")
 
 
 @app.command()
 def show(
-    data: DataArgument = "cifar10",
-    out: Annotated[Path | None, picture_option("DATA-samples.png")] = None,
+    data_word: DataWord = None,
+    data: Data = None,
+    out: Annotated[
+        str | None, picture_option("Draw a grid of training images with their class names.")
+    ] = None,
     image_size: Annotated[
         int | None,
         typer.Option(min=1, help="Side in pixels to which a folder's images are resized."),
     ] = None,
     data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
-    """Write a grid of training images with their class names; print the class counts.
+    """Print the number of images of each class and part; with --out draw some of them.
 
-    For CIFAR-10 it is the tutorial's grid: training images 190 to 209 of its split.
+    For CIFAR-10 the picture is the tutorial's grid: training images 190 to 209 of its split.
+    Without a name of data: cifar10.
+
+    For example:
+
+        convscope data show --data digits
+        convscope data show --data photos/ --out samples.png
     """
-    import numpy as np
-
     import convscope
-    from convscope.cli._tables import NUMBER, TEXT, console, print_table
     from convscope.datasets.samples import sample_images
-    from convscope.report.figures import draw_samples
 
-    picture = out or _default_place(data, "-samples.png")
+    named = one_data(data_word, data)
+    data = "cifar10" if named is None else named
+    picture = _outside(data, out)
     dataset = convscope.load(data, data_dir=data_dir, image_size=image_size)
-    draw_samples(*sample_images(dataset), picture)
+    if picture is not None:
+        from convscope.report.figures import draw_samples
+
+        draw_samples(*sample_images(dataset), picture)
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json({**_facts(dataset), "picture": picture})
+        return
+    _print_counts(dataset)
+    _print_facts(dataset, None if picture is None else str(picture), data)
+
+
+def _outside(data: str, out: str | None) -> "Path | None":
+    """Return the place of a result.
+
+    Raises:
+        DataError: If it lies in the data folder, which is never written to.
+    """
+    from convscope.paths import path_or_none, user_path
+    from convscope.storage import require_outside
+
+    place = path_or_none(out, "--out")
+    folder = user_path(data, "--data")
+    return require_outside(place, folder) if place is not None and folder.is_dir() else place
+
+
+def _counts(dataset: "Dataset") -> dict[str, Any]:
+    """Return the number of images of each class, by part."""
+    import numpy as np
 
     parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     n_classes = len(dataset.class_names)
-    counts = {
+    return {
         name: np.bincount(part.labels, minlength=n_classes)
         for name, part in parts.items()
         if part is not None
     }
+
+
+def _facts(dataset: "Dataset") -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "image_shape": dataset.image_shape,
+        "class_names": dataset.class_names,
+        "counts": {
+            part: dict(zip(dataset.class_names, count.tolist(), strict=True))
+            for part, count in _counts(dataset).items()
+        },
+        "provenance": dataset.provenance,
+    }
+
+
+def _print_counts(dataset: "Dataset") -> None:
+    from convscope.cli._tables import NUMBER, TEXT, print_table
+
+    counts = _counts(dataset)
     print_table(
         [("class", TEXT), *((name, NUMBER) for name in counts)],
         [
@@ -62,20 +122,32 @@ def show(
             ["all", *(f"{count.sum():,}" for count in counts.values())],
         ],
     )
+
+
+def _print_facts(dataset: "Dataset", picture: str | None, data: str) -> None:
+    from convscope.cli._tables import console
+    from convscope.wording import command_line
+
     height, width, channels = dataset.image_shape
     kind = "grey" if channels == 1 else "RGB"
     out_console = console()
     out_console.print(f"\nimages     {height} x {width} pixels, {kind}")
     for key, value in dataset.provenance.items():
         out_console.print(f"{key:<11}{value}", markup=False, soft_wrap=True)
-    out_console.print(f"picture    {picture}", markup=False, soft_wrap=True)
+    if picture is not None:
+        out_console.print(f"picture    {picture}", markup=False, soft_wrap=True)
+    elif out_console.is_terminal:
+        again = command_line("data", "show", "--data", data, "--out", "samples.png")
+        typer.echo(f"\nTo see some of them: {again}", err=True)
 
 
 @app.command()
 def check(
-    data: DataArgument,
+    data_word: DataWord = None,
+    data: Data = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where the machine-readable findings go (JSON).")
+        str | None,
+        typer.Option(metavar="PATH", help="Write all findings into this file, as JSON."),
     ] = None,
     json: Json = False,
     data_dir: DataDir = None,
@@ -83,44 +155,50 @@ def check(
     """Look for what spoils training: broken files, odd modes, duplicates, leaks between parts.
 
     Nothing is changed. The exit code is 1 if there is an error among the findings.
+
+    For example:
+
+        convscope data check --data photos/
+        # all files of each finding, for a program
+        convscope data check --data photos/ --out findings.json
     """
     import convscope
     from convscope.cli._tables import TEXT, console, print_table
     from convscope.storage import write_text
 
-    target = None if json else out or _default_place(data, "-check.json")
+    data = _required(data_word, data)
+    target = _outside(data, out)
     report = convscope.check(data, data_dir=data_dir)
-    if target is None:
-        typer.echo(report.to_json(), nl=False)
+    if target is not None:
+        write_text(target, report.to_json())
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json(report.to_dict())
     else:
         columns = ("", "finding", "what", "where", "what to do")
         print_table([(name, TEXT) for name in columns], report.rows())
-        write_text(target, report.to_json())
-        console().print(f"\n{report.summary()}\nall of it  {target}", markup=False, soft_wrap=True)
+        screen = console()
+        screen.print(f"\n{report.summary()}", markup=False, soft_wrap=True)
+        if target is not None:
+            screen.print(f"all of it  {target}", markup=False, soft_wrap=True)
     if report.has_errors:
         raise typer.Exit(1)
 
 
-def _default_place(data: str, ending: str) -> Path:
-    """Return where a result goes that was given no place: the current folder.
+def _required(word: str | None, option: str | None) -> str:
+    from convscope.errors import ConfigError
 
-    Raises:
-        DataError: If that is in the data folder, which is never written to.
-    """
-    from convscope.errors import DataError
-
-    folder = Path(data).expanduser().resolve()
-    if folder.is_dir() and Path.cwd().is_relative_to(folder):
-        raise DataError(
-            f"the result would go into the data folder {folder}, which is never written to; "
-            "choose another place with --out"
-        )
-    return Path(f"{folder.name}{ending}")
+    named = one_data(word, option)
+    if named is None:
+        raise ConfigError("say which data to look at: --data NAME or --data PATH")
+    return named
 
 
 @app.command()
 def suspects(
-    data: DataArgument,
+    data_word: DataWord = None,
+    data: Data = None,
     model: Annotated[str, typer.Option(help="See 'convscope models'.")] = "fast-small",
     recipe: Annotated[
         str | None, typer.Option(help="See 'convscope recipes'. Default: the model's usual one.")
@@ -129,9 +207,11 @@ def suspects(
     seed: Annotated[int, typer.Option(help="Of the networks.")] = 83,
     settings: Settings = None,
     out: Annotated[
-        Path | None, typer.Option(help="Its folder. Default: runs/suspects-DATA-MODEL.")
+        str | None,
+        typer.Option(metavar="PATH", help="Its folder. Default: runs/suspects-DATA-MODEL."),
     ] = None,
     data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
     """Find training images that are probably labelled wrong.
 
@@ -142,12 +222,13 @@ def suspects(
 
     For example:
 
-        convscope data suspects photos/ --set image_size=64
-        convscope data suspects photos/ --model mobilenet_v2
+        convscope data suspects --data photos/ --set image_size=64
+        convscope data suspects --data photos/ --model mobilenet_v2
     """
     import convscope
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
 
+    data = _required(data_word, data)
     with repeatable():
         found = convscope.suspects(
             data,
@@ -159,6 +240,19 @@ def suspects(
             out=out,
             data_dir=data_dir,
         )
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json(
+            {
+                "n_images": found.n_images,
+                "accuracy": found.accuracy,
+                "suspects": found.suspects,
+                "table": found.table_file,
+                "picture": found.picture if found.suspects else None,
+            }
+        )
+        return
     print_table(
         [("image", TEXT), ("labelled", TEXT), ("rather", TEXT), ("sure", NUMBER)],
         ([s.image_id, s.class_name, s.answer, f"{s.prob:.0%}"] for s in found.suspects[:20]),

@@ -1,7 +1,6 @@
 """`convscope doctor`."""
 
 import dataclasses
-import json as json_format
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,10 +44,11 @@ def doctor(
         convscope doctor runs/first
     """
     import convscope
+    from convscope.cli._json import print_json
 
     found = convscope.doctor(what, try_rates=range_test, data=data, data_dir=data_dir)
     if json:
-        typer.echo(json_format.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False))
+        print_json(dataclasses.asdict(found))
         return
     _print(found, Path(what))
 

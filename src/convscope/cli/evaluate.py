@@ -1,6 +1,5 @@
 """`convscope evaluate`."""
 
-from json import dumps
 from typing import Annotated
 
 import typer
@@ -26,6 +25,7 @@ def evaluate(
     is said how often these images have been judged on this machine.
     """
     import convscope
+    from convscope.cli._json import print_json
     from convscope.cli._summary import print_classes, print_summary
     from convscope.run import Run
 
@@ -34,7 +34,7 @@ def evaluate(
         opened, weights=weights, fresh=fresh, batch_size=batch_size, data=data, data_dir=data_dir
     )
     if json:
-        typer.echo(dumps(metrics, indent=2, ensure_ascii=False))
+        print_json(metrics)
         return
     print_classes(metrics)
     print_summary(opened, metrics)

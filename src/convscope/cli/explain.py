@@ -1,11 +1,10 @@
 """`convscope explain`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from convscope.cli._options import RunArgument, SavedWeights
+from convscope.cli._options import Json, RunArgument, SavedWeights
 from convscope.cli._unreadable import report_unreadable
 
 
@@ -27,8 +26,10 @@ def explain(
     ] = None,
     weights: SavedWeights = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the pages. Default: explanations in the run.")
+        str | None,
+        typer.Option(metavar="PATH", help="Folder of the pages. Default: explanations in the run."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Look inside: what the network looks at in your images, and what each layer makes of them.
 
@@ -45,6 +46,29 @@ def explain(
     found = convscope.explain(
         run, images, class_name=class_name, layer=layer, weights=weights, out=out
     )
+    unreadable = [each for each in found if isinstance(each, UnreadableImage)]
+    read = [each for each in found if not isinstance(each, UnreadableImage)]
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json(
+            {
+                "explanations": [
+                    {
+                        "image": each.prediction.path,
+                        "class": each.prediction.class_name,
+                        "probs": each.prediction.probs,
+                        "about": each.class_name,
+                        "layer": each.layer,
+                        "page": each.page,
+                    }
+                    for each in read
+                ],
+                "skipped": [{"image": each.path, "reason": each.reason} for each in unreadable],
+            }
+        )
+        report_unreadable(unreadable)
+        return
     print_table(
         [("image", TEXT), ("answer", TEXT), ("sure", NUMBER), ("page", TEXT)],
         (
@@ -54,8 +78,7 @@ def explain(
                 f"{each.prediction.probs[each.prediction.class_name]:.0%}",
                 each.page,
             ]
-            for each in found
-            if not isinstance(each, UnreadableImage)
+            for each in read
         ),
     )
-    report_unreadable(each for each in found if isinstance(each, UnreadableImage))
+    report_unreadable(unreadable)

@@ -1,12 +1,11 @@
 """`convscope gallery`."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, MovedData, RunArgument, picture_option
+from convscope.cli._options import DataDir, Json, MovedData, RunArgument, picture_option
 
 
 class Of(StrEnum):
@@ -39,9 +38,12 @@ def gallery(
         str | None, typer.Option(metavar="CLASS", help="Only those taken for this class.")
     ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many at most.")] = 20,
-    picture: Annotated[Path | None, picture_option("gallery.png in the run")] = None,
+    picture: Annotated[
+        str | None, picture_option("Where the picture goes. Default: gallery.png in the run.")
+    ] = None,
     data: MovedData = None,
     data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
     """Look at the images behind a number: the hardest, the mislabelled, one class for another.
 
@@ -57,6 +59,7 @@ def gallery(
     """
     import convscope
     from convscope.cli._tables import NUMBER, TEXT, print_table
+    from convscope.paths import path_or_none
     from convscope.run import Run
 
     opened = Run.open(run)
@@ -71,8 +74,14 @@ def gallery(
         data=data,
         data_dir=data_dir,
     )
+    place = path_or_none(picture, "--picture") or opened.gallery_picture
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json({"images": seen, "picture": place})
+        return
     print_table(
         [("image", TEXT), ("labelled", TEXT), ("answer", TEXT), ("sure", NUMBER)],
         ([s.image_id, s.class_name, s.answer, f"{s.prob:.0%}"] for s in seen),
     )
-    typer.echo(f"\npicture  {picture or opened.gallery_picture}")
+    typer.echo(f"\npicture  {place}")

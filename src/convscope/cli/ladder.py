@@ -1,6 +1,5 @@
 """`convscope ladder`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ from convscope.cli._options import (
     BackboneWeights,
     DataDir,
     Epochs,
+    Json,
     Settings,
     read_numbers,
     read_settings,
@@ -36,10 +36,13 @@ def ladder(
     weights: BackboneWeights = None,
     settings: Settings = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="The ladder's folder. Default: runs/ladder-DATA-MODEL-seedN."),
+        str | None,
+        typer.Option(
+            metavar="PATH", help="The ladder's folder. Default: runs/ladder-DATA-MODEL-seedN."
+        ),
     ] = None,
     data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
     """Find out what makes transfer learning work: mend the tutorial's way one thing at a time.
 
@@ -78,6 +81,19 @@ def ladder(
         given = {name: context.params[name] for name in names if name in context.params}
         typer.echo(f"\nStopped. What is trained is kept; go on with: {_command(given)}", err=True)
         raise typer.Exit(130) from None
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json(
+            {
+                "about": done.about,
+                "rungs": done.rungs,
+                "conclusion": done.conclusion,
+                "caution": done.caution,
+                "page": done.page,
+            }
+        )
+        return
     screen = console()
     _print_rungs(done, screen)
     screen.print()
@@ -133,6 +149,7 @@ def _command(given: dict[str, Any]) -> str:
     for name, value in given.items():
         option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
         for each in value if isinstance(value, list | tuple) else [value]:
-            if name != "model" and each is not None:
-                words += [option, each]
+            if name in ("model", "json") or each is None:
+                continue
+            words += [option, each]
     return command_line(*words)

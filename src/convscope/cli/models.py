@@ -1,7 +1,5 @@
 """`convscope models` and `convscope models show`."""
 
-import json as json_format
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,9 +37,10 @@ def models(context: typer.Context, json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     from convscope.cli import _models_list
+    from convscope.cli._json import print_json
 
     if json:
-        typer.echo(json_format.dumps(_models_list.as_json(), indent=2))
+        print_json(_models_list.as_json())
     else:
         _models_list.print_lists()
 
@@ -67,9 +66,10 @@ def show(
         bool,
         typer.Option("--layers", help="Each layer inside a backbone, not its stages: long."),
     ] = False,
-    out: Annotated[Path | None, picture_option("NAME.png")] = None,
+    out: Annotated[str | None, picture_option("Draw the network, as a picture.")] = None,
+    json: Json = False,
 ) -> None:
-    """Show a model: its layers, the arithmetic of each size, and a picture.
+    """Show a model: its layers and the arithmetic of each size; with --out draw it.
 
     Without options the data are CIFAR-10's: 32 px, RGB, ten classes. The recipe says to what side
     images are enlarged, which head a backbone gets, and what of it learns.
@@ -80,7 +80,7 @@ def show(
 
     For example:
 
-        convscope models show cnn-functional
+        convscope models show cnn-functional --out cnn.png
         # the tutorial's classifier on VGG16
         convscope models show vgg16 --recipe tutorial-transfer
         # how many parameters learn when the last stage is fine-tuned
@@ -94,7 +94,9 @@ def show(
     from convscope.errors import ConfigError
     from convscope.models import is_backbone
     from convscope.models.backbones import BACKBONES
+    from convscope.paths import path_or_none
     from convscope.recipes import default_recipe
+    from convscope.wording import command_line
 
     backbone = BACKBONES.get(name) if is_backbone(name) else None
     if cut is not None and backbone is None:
@@ -104,7 +106,7 @@ def show(
         given["image_size"] = image_size
     if cut is not None:
         given["backbone.cut"] = cut
-    picture = out or Path(f"{name}.png")
+    picture = path_or_none(out, "--out")
     sheet = convscope.describe(
         name,
         recipe=recipe,
@@ -113,6 +115,11 @@ def show(
         settings=given,
         picture=picture,
     )
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json({"name": name, **_model_sheet.as_json(sheet), "picture": picture})
+        return
     title = f"{name}, {_model_sheet.shape(sheet.image_shape)}, {classes} classes"
     if backbone is not None:
         _model_sheet.print_backbone(backbone)
@@ -122,4 +129,9 @@ def show(
         _model_sheet.print_stages(sheet)
     else:
         _model_sheet.print_geometry(sheet)
-    console().print(f"\npicture  {picture}", markup=False, soft_wrap=True)
+    screen = console()
+    if picture is not None:
+        screen.print(f"\npicture  {picture}", markup=False, soft_wrap=True)
+    elif screen.is_terminal:
+        again = command_line("models", "show", name, "--out", f"{name}.png")
+        typer.echo(f"\nFor a picture of it: {again}", err=True)

@@ -1,14 +1,15 @@
 """`convscope predict`."""
 
 import csv
-import json
+import os
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from convscope.cli._options import BatchSize, RunArgument, SavedWeights
+from convscope.cli._json import print_json
+from convscope.cli._options import BatchSize, Json, RunArgument, SavedWeights
 from convscope.cli._unreadable import report_unreadable
 from convscope.wording import spreadsheet_path, spreadsheet_text
 
@@ -35,14 +36,20 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes shown for each image (table).")] = 3,
     batch_size: BatchSize = 256,
     weights: SavedWeights = None,
+    json: Json = False,
 ) -> None:
     """Classify images: the class names and their probabilities.
 
     A file that cannot be read is reported and skipped; the exit code is then 1.
     """
     import convscope
+    from convscope.errors import ConfigError
     from convscope.types import UnreadableImage
 
+    if json:
+        if output is Format.CSV:
+            raise ConfigError("--json and --format csv: choose one")
+        output = Format.JSON
     results = convscope.predict(run, images, weights=weights, batch_size=batch_size)
     read: list[ImagePrediction] = []
     unreadable: list[UnreadableImage] = []
@@ -54,7 +61,7 @@ def predict(
             # Row by row: there may be millions.
             if table is None:
                 # Python itself turns it into the system's line end.
-                table = csv.writer(sys.stdout, lineterminator="\n")
+                table = csv.writer(sys.stdout or _nowhere(), lineterminator="\n")
                 table.writerow(["image", "class", *map(spreadsheet_text, result.probs)])
             image, answer = spreadsheet_path(str(result.path)), spreadsheet_text(result.class_name)
             table.writerow([image, answer, *result.probs.values()])
@@ -67,15 +74,20 @@ def predict(
     report_unreadable(unreadable)
 
 
+def _nowhere() -> TextIO:
+    """Return what stands for standard output that is closed."""
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
+
+
 def _print_json(read: "list[ImagePrediction]", unreadable: "list[UnreadableImage]") -> None:
-    content = {
+    content: dict[str, Any] = {
         "predictions": [
             {"image": str(item.path), "class": item.class_name, "probs": item.probs}
             for item in read
         ],
         "skipped": [{"image": str(item.path), "reason": item.reason} for item in unreadable],
     }
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    print_json(content)
 
 
 def _print_table(read: "list[ImagePrediction]", top: int) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, MovedData, RunArgument, read_names, read_numbers
+from convscope.cli._options import DataDir, Json, MovedData, RunArgument, read_names, read_numbers
 from convscope.cli.gallery import Part
 
 
@@ -22,6 +22,7 @@ def robustness(
     n: Annotated[int, typer.Option("-n", min=1, help="Largest number of images.")] = 2_000,
     data: MovedData = None,
     data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
     """Measure accuracy under corruptions: noise, blur, contrast, brightness, JPEG, pixelation.
 
@@ -48,6 +49,11 @@ def robustness(
         data=data,
         data_dir=data_dir,
     )
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json(Run.read_json(opened.robustness_file))
+        return
     print_table(
         [("corruption", TEXT), *((str(level), NUMBER) for level in found.severities)],
         ([name, *(f"{value:.3f}" for value in row)] for name, row in found.accuracy.items()),

@@ -1,20 +1,35 @@
 """`convscope runs`, `convscope runs rm` and `convscope runs clean`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from convscope.cli._options import Json
 from convscope.errors import RunError
+from convscope.paths import user_path
 from convscope.run import ROOT, Run
 
 if TYPE_CHECKING:
     from convscope.ledger import Ledger
 
 
+Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of runs.")]
+
+_COLUMNS = (
+    "run",
+    "status",
+    "started (UTC)",
+    "val accuracy",
+    "test accuracy",
+    "test openings",
+    "on this machine",
+)
+
+
 def runs(
-    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of runs.")] = ROOT,
+    root: Folder = str(ROOT),
+    json: Json = False,
 ) -> None:
     """List the runs with their state and accuracy, the oldest first.
 
@@ -25,39 +40,46 @@ def runs(
     from convscope.ledger import Ledger
 
     ledger = Ledger()
+    found = (_facts(run, ledger) for run in Run.find_all(user_path(root, "FOLDER")))
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json(list(found))
+        return
     print_table(
-        [
-            ("run", TEXT),
-            ("status", TEXT),
-            ("started (UTC)", TEXT),
-            ("val accuracy", NUMBER),
-            ("test accuracy", NUMBER),
-            ("test openings", NUMBER),
-            ("on this machine", NUMBER),
-        ],
-        (_row(run, ledger) for run in Run.find_all(root)),
+        [(name, TEXT if place < 3 else NUMBER) for place, name in enumerate(_COLUMNS)],
+        map(_row, found),
     )
 
 
-def _row(run: Run, ledger: "Ledger") -> list[Any]:
+def _row(facts: dict[str, Any]) -> list[Any]:
+    started = str(facts["created"] or "")[:16].replace("T", " ") or None
+    accuracies = [
+        None if (value := facts[f"{part}_accuracy"]) is None else f"{value:.4f}"
+        for part in ("val", "test")
+    ]
+    counts = [facts["test_openings"], facts["openings_on_this_machine"]]
+    return [facts["run"], facts["status"], started, *accuracies, *counts]
+
+
+def _facts(run: Run, ledger: "Ledger") -> dict[str, Any]:
     try:
-        return _tell(run, ledger)
+        state, openings, status = run.state, run.test_openings, run.status
+        metrics = run.metrics if run.metrics_file.exists() else {}
     except RunError:
         # One damaged run must not hide the others.
-        return [run.name, "damaged", *[None] * 5]
-
-
-def _tell(run: Run, ledger: "Ledger") -> list[Any]:
-    state = run.state
-    metrics = run.metrics if run.metrics_file.exists() else {}
-    accuracies = [
-        f"{metrics[name]['accuracy']:.4f}" if name in metrics else None for name in ("val", "test")
-    ]
-    started = str(state.get("created", ""))[:16].replace("T", " ")
-    openings = run.test_openings
-    tally = ledger.tally_of(openings)
-    here = None if tally is None else tally.times
-    return [run.name, run.status, started, *accuracies, len(openings), here]
+        state, openings, status, metrics = {}, None, "damaged", {}
+    tally = ledger.tally_of(openings or ())
+    return {
+        "run": run.name,
+        "path": run.path,
+        "status": status,
+        "created": state.get("created"),
+        "val_accuracy": metrics.get("val", {}).get("accuracy"),
+        "test_accuracy": metrics.get("test", {}).get("accuracy"),
+        "test_openings": None if openings is None else len(openings),
+        "openings_on_this_machine": None if tally is None else tally.times,
+    }
 
 
 class _Runs(TyperGroup):
@@ -106,27 +128,47 @@ def remove(
 
 @app.command()
 def clean(
-    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of runs.")] = ROOT,
+    root: Folder = str(ROOT),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them, not only list.")] = False,
+    json: Json = False,
 ) -> None:
     """Remove the runs of which nothing came; without --yes, only list them.
 
     Those that failed, were stopped or were killed before there was a trained model or anything
     to go on from.
     """
+    from convscope.cli._json import print_json
     from convscope.cli._tables import NUMBER, TEXT, print_table
     from convscope.housekeeping.runs import end_of, remove_runs_without_result, runs_without_result
     from convscope.storage import size_on_disk
     from convscope.wording import command_line, counted, file_size
 
+    folder = user_path(root, "FOLDER")
     if yes:
-        removed = remove_runs_without_result(root)
+        removed = remove_runs_without_result(folder)
+        if json:
+            print_json([{"run": path, "n_bytes": size} for path, size in removed.items()])
+            return
         total = file_size(sum(removed.values()))
         typer.echo(f"{counted(len(removed), 'run')} removed, {total} freed")
         return
-    found = runs_without_result(root)
+    found = runs_without_result(folder)
+    if json:
+        print_json(
+            [
+                {
+                    "run": run.path,
+                    "status": status,
+                    "n_bytes": size_on_disk(run.path),
+                    "reason": reason,
+                }
+                for run in found
+                for status, reason in [end_of(run)]
+            ]
+        )
+        return
     if not found:
-        typer.echo(f"each run below {root} has a result, or is being trained")
+        typer.echo(f"each run below {folder} has a result, or is being trained")
         return
     print_table(
         [("run", TEXT), ("status", TEXT), ("size", NUMBER), ("why it ended", TEXT)],
@@ -136,5 +178,5 @@ def clean(
             for status, reason in [end_of(run)]
         ),
     )
-    again = command_line("runs", "clean", *([] if root == ROOT else [root]), "--yes")
+    again = command_line("runs", "clean", *([] if folder == ROOT else [folder]), "--yes")
     typer.echo(f"\nNothing was removed yet; to remove them: {again}")

@@ -1,6 +1,5 @@
 """`convscope train`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from convscope.cli._options import (
     DataDir,
     Epochs,
     ImageSize,
+    Json,
     RecipeName,
     Settings,
     read_settings,
@@ -57,7 +57,8 @@ def train(
     ] = None,
     weights: BackboneWeights = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML settings, such as the config.yaml of another run.")
+        str | None,
+        typer.Option(metavar="PATH", help="YAML settings, such as the config.yaml of another run."),
     ] = None,
     settings: Settings = None,
     folds: Annotated[
@@ -68,7 +69,8 @@ def train(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder to make. Default: one below runs/.")
+        str | None,
+        typer.Option(metavar="PATH", help="The run folder to make. Default: one below runs/."),
     ] = None,
     resume: Annotated[
         bool,
@@ -89,6 +91,7 @@ def train(
     tracker: Annotated[
         list[str] | None, typer.Option(help="tensorboard or mlflow, beside results.csv.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Train a model, judge it once on the test images, and keep everything in a run folder.
 
@@ -115,15 +118,17 @@ def train(
         convscope train --resume runs/NAME --epochs 30
     """
     import convscope
+    from convscope.cli._json import print_json
     from convscope.cli._summary import print_folds, print_summary
     from convscope.errors import ConfigError
+    from convscope.paths import path_or_none
     from convscope.run import Run
     from convscope.studies.folds import find_begun
 
     if run is not None and not resume:
         raise ConfigError(f"'{run}' is not an option; to go on with a run: --resume {run}")
-    folder = run or out
-    of_folds = folds is not None or (folder is not None and find_begun(Path(folder)) is not None)
+    folder = path_or_none(out if run is None else run, "--out" if run is None else "RUN")
+    of_folds = folds is not None or (folder is not None and find_begun(folder) is not None)
     try:
         done = convscope.train(
             model,
@@ -143,7 +148,7 @@ def train(
             settings=read_settings(settings),
             folds=folds,
             out=out,
-            resume=run or resume,
+            resume=resume if run is None else run,
             test=test,
             data_dir=data_dir,
             trackers=tracker or [],
@@ -154,7 +159,7 @@ def train(
                 "\nStopped. What is trained is kept; the same command goes on with it.", err=True
             )
             raise typer.Exit(130) from None
-        if folder is not None and not resume and not Run(Path(folder)).state_file.exists():
+        if folder is not None and not resume and not Run(folder).state_file.exists():
             typer.echo("\nStopped before training began; there is nothing to go on with.", err=True)
             raise typer.Exit(130) from None
         typer.echo(
@@ -164,7 +169,9 @@ def train(
             err=True,
         )
         raise typer.Exit(130) from None
-    if isinstance(done, Run):
+    if json:
+        print_json({"run": done.path, **done.metrics})
+    elif isinstance(done, Run):
         print_summary(done, done.metrics)
     else:
         print_folds(done)

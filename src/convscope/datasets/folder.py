@@ -54,7 +54,7 @@ def load_folder(request: DataRequest) -> Dataset:
     """
     if request.path is None:
         raise DataError("the dataset 'folder' needs the path of your folder: --data PATH")
-    root = request.path.expanduser()
+    root = request.path
     layout = read_layout(root)
     if layout.problems:
         raise DataError(layout.problems[0].message)

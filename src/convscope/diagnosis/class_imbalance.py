@@ -46,7 +46,7 @@ def class_imbalance(case: Case) -> Finding | None:
             *mends,
             Remedy(
                 "add images of the rare classes; count them with",
-                command_line("data", "show", case.data),
+                command_line("data", "show", "--data", case.data),
             ),
             *(
                 [Remedy("judge by each class, not by accuracy", case.command("evaluate"))]

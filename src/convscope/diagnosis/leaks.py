@@ -34,7 +34,9 @@ def leaks(case: Case) -> Finding | None:
         for name, mask in leaked.items()
         if mask.any()
     ]
-    remedy = Remedy("list them, and leave one of each", command_line("data", "check", case.data))
+    remedy = Remedy(
+        "list them, and leave one of each", command_line("data", "check", "--data", case.data)
+    )
     if told:
         return Finding(
             symptom="Images leak: some are judged that were learnt.",

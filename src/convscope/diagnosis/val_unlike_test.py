@@ -38,7 +38,9 @@ def val_unlike_test(case: Case) -> Finding | None:
         symptom="Validation images are not like test images.",
         evidence=evidence,
         remedies=(
-            Remedy("look at how the parts were made", command_line("data", "show", case.data)),
+            Remedy(
+                "look at how the parts were made", command_line("data", "show", "--data", case.data)
+            ),
         ),
         sure="likely",
     )

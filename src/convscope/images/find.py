@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from convscope.errors import DataError
+from convscope.paths import user_path
 
 _SUFFIXES = "bmp dib gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
@@ -180,7 +181,7 @@ def find_images(sources: Iterable[Path | str]) -> list[Path]:
     found: dict[Path, None] = {}
     sources = list(sources)
     for source in sources:
-        for path in _find(Path(source).expanduser()):
+        for path in _find(user_path(source, "IMAGE")):
             found.setdefault(path)
     if not found:
         named = ", ".join(str(source) for source in sources) or "nothing"

@@ -13,8 +13,9 @@ from convscope.errors import DataError, DownloadError, IntegrityError
 from convscope.locks import exclusive
 from convscope.models._weights_file import check_fits, is_whole
 from convscope.models.backbones import BACKBONES, Backbone
+from convscope.paths import user_path
 from convscope.progress import Progress
-from convscope.storage import atomic_path, cache_dir
+from convscope.storage import atomic_path, cache_dir, can_be_made
 
 if TYPE_CHECKING:
     import keras
@@ -61,7 +62,7 @@ def find_weights(backbone: Backbone, given: str | Path | None, progress: Progres
         StorageError: If Keras' cache or convscope's own cannot be written.
     """
     if given is not None:
-        return _found(_from_user(backbone, Path(given).expanduser()), "--weights")
+        return _found(_from_user(backbone, user_path(given, "--weights")), "--weights")
     folder = _own_folder()
     if folder is not None:
         if not folder.is_dir():
@@ -147,12 +148,19 @@ def load_weights(trunk: "keras.Model", backbone: Backbone, found: FoundWeights) 
 
 def _own_folder() -> Path | None:
     chosen = os.environ.get(WEIGHTS_VARIABLE)
-    return Path(chosen).expanduser() if chosen else None
+    return user_path(chosen, f"${WEIGHTS_VARIABLE}") if chosen else None
 
 
 def _keras_models() -> Path:
     home = os.environ.get("KERAS_HOME")
-    return (Path(home) if home else Path("~/.keras").expanduser()) / "models"
+    if home:
+        return user_path(home, "$KERAS_HOME") / "models"
+    try:
+        usual = Path.home() / ".keras" / "models"
+    except RuntimeError:  # no home folder
+        usual = None
+    # Where there is none, or none that can be written, a cache of our own does as well.
+    return usual if usual is not None and can_be_made(usual) else cache_dir() / "keras" / "models"
 
 
 def _in_keras_cache(backbone: Backbone) -> Path:

@@ -12,6 +12,7 @@ from convscope.datasets import settings_of
 from convscope.effects import idle_settings, require_effect_somewhere
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
+from convscope.paths import short_name
 from convscope.recipe import RunConfig, differences, resolve
 from convscope.recipes import RECIPES, default_recipe
 
@@ -165,5 +166,5 @@ def folder_name(data: str, configs: Mapping[str, RunConfig]) -> str:
 
 
 def file_name(name: str) -> str:
-    """Return a name that every file system takes; other characters become hyphens."""
-    return "".join(c if c.isalnum() or c in "-_.=" else "-" for c in name)
+    """Return a name that every file system takes: hyphens for other characters, not too long."""
+    return short_name("".join(c if c.isalnum() or c in "-_.=" else "-" for c in name), 200)

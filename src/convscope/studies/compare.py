@@ -16,6 +16,7 @@ from convscope.api.settle import settle
 from convscope.datasets.splits import read_split
 from convscope.errors import DataError, RunError, TrainingError
 from convscope.evaluation.opening import log_seen_again
+from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
 from convscope.recipe import Recipe, RunConfig, differences, dump_config, resolve
 from convscope.run import ROOT, Run
@@ -94,7 +95,7 @@ def compare(
         # What is wrong until here leaves no folder behind.
         plan = settle(request, progress, load)
         configs[name], dataset = plan.config, plan.dataset
-    path = Path(out) if out else ROOT / folder_name(dataset.name, configs)
+    path = path_or_none(out, "--out") or ROOT / folder_name(dataset.name, configs)
     require_outside(path, next(iter(configs.values())).data_path)
     arms = tuple(
         Arm(
@@ -120,7 +121,7 @@ def compare(
         comparison, looks = _take_up(comparison, asked)
         for name, config in configs.items():
             write_text(path / "arms" / f"{file_name(name)}.yaml", dump_config(config))
-        study = _Study(comparison, asked, looks, data_dir, progress, configs)
+        study = _Study(comparison, asked, looks, data_dir, progress, configs=configs)
         study.write()
         study.train(after_run)
         study.judge()
@@ -130,6 +131,7 @@ def compare(
 def compare_runs(
     runs: Sequence[Run | Path | str],
     *,
+    data: str | Path | None = None,
     out: Path | str | None = None,
     data_dir: Path | str | None = None,
     final: bool = False,
@@ -142,6 +144,7 @@ def compare_runs(
 
     Args:
         runs: At least two, or their folders; judged on the same images.
+        data: Where the runs' folder of images is now, if it moved.
         out: The comparison's folder; None is `runs/compare-` and the names of the ways.
         data_dir: A further place to look for the files of a registered dataset.
         final: Whether to judge by the test images, when all choices are made.
@@ -179,14 +182,14 @@ def compare_runs(
         first = configs[found[0]]
         arms.append(Arm(name, first.model, first.recipe, trials, part))
     by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
-    path = Path(out) if out else ROOT / folder_name(configs[0].data_name, by_name)
+    path = path_or_none(out, "--out") or ROOT / folder_name(configs[0].data_name, by_name)
     require_outside(path, configs[0].data_path)
     comparison = Comparison(path, configs[0].data_name, n_images, tuple(arms))
     asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
     with study_folder(path, comparison.state_file, "comparison"):
         state = read_state(comparison.state_file, FORMAT)
         require_same(path, (state or {"asked": asked})["asked"], asked, "comparison")
-        study = _Study(comparison, asked, {}, data_dir, progress)
+        study = _Study(comparison, asked, {}, data_dir, progress, data)
         for arm in comparison.arms:
             for trial in arm.trials:
                 study.measure(trial)
@@ -203,6 +206,7 @@ class _Study:
     looks: dict[str, list[int]]
     data_dir: Path | str | None
     progress: Progress
+    data: Path | str | None = None
     configs: Mapping[str, RunConfig] = dataclasses.field(default_factory=dict)
 
     def train(self, after_run: Callable[[Comparison], None] | None) -> None:
@@ -343,6 +347,7 @@ class _Study:
             test=part == "test",
             by="compare",
             look=look,
+            data=self.data,
             data_dir=self.data_dir,
             progress=self.progress,
         )

@@ -13,6 +13,7 @@ from convscope.api.data import load_for
 from convscope.api.evaluate import evaluate
 from convscope.errors import ConvscopeError, RunError, TrainingError
 from convscope.evaluation.folds import FoldedAccuracy
+from convscope.paths import short_name
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, flat, resolve, setting_names
 from convscope.run import ROOT, Run
@@ -128,7 +129,7 @@ def cross_validate(
     assert folds is not None
     dataset = dataset or load_for(config, data_dir, progress)
     name = f"{dataset.name}-{config.model}-{config.recipe}-seed{config.seed}-folds{folds}"
-    path = require_outside(out or ROOT / name, config.data_path)
+    path = require_outside(out or ROOT / short_name(name, 200), config.data_path)
     settings = flat(config.model_dump())
     asked = as_read_back({"data content": dataset.provenance.get("fingerprint"), **settings})
     with study_folder(path, state_file(path), _KIND):

@@ -14,6 +14,7 @@ from convscope.datasets import settings_of
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
+from convscope.paths import path_or_none, short_name
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.run import ROOT, Run
@@ -116,7 +117,9 @@ def ladder(
     load = load_once(data_dir, progress)
     dataset = load(steps[0].config.model_copy(update=place))
     assert dataset.val is not None
-    path = Path(out) if out else ROOT / f"ladder-{dataset.name}-{model}-seed{seed}"
+    path = path_or_none(out, "--out") or ROOT / short_name(
+        f"ladder-{dataset.name}-{model}-seed{seed}", 200
+    )
     require_outside(path, place["data_path"])
     about = f"{model} on {dataset.name}, seed {seed}"
     climb = Ladder(path, about, len(dataset.val.labels), tuple(step.rung for step in steps))

@@ -12,6 +12,7 @@ from convscope.api.data import data_settings, load_once
 from convscope.api.gallery import Seen
 from convscope.api.settle import Request, settle
 from convscope.errors import ConfigError, TrainingError
+from convscope.paths import path_or_none, short_name
 from convscope.progress import Progress, console_progress
 from convscope.run import ROOT, Run
 from convscope.storage import atomic_path, require_outside
@@ -113,7 +114,7 @@ def suspects(
     load = load_once(data_dir, progress)
     plan = settle(Request(given), progress, load)
     config, dataset = plan.config, plan.dataset
-    path = Path(out) if out else ROOT / f"suspects-{dataset.name}-{model}"
+    path = path_or_none(out, "--out") or ROOT / short_name(f"suspects-{dataset.name}-{model}", 200)
     require_outside(path, config.data_path)
     found = Suspicions(path, 0, 0.0, ())
     asked = as_read_back(

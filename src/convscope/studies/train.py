@@ -9,6 +9,7 @@ from convscope.api.budget import Budget
 from convscope.api.data import data_settings, load_once
 from convscope.api.settle import Request, settle, weights_setting
 from convscope.errors import ConfigError, RunError, UnknownNameError
+from convscope.paths import path_or_none, user_path
 from convscope.progress import Progress, console_progress
 from convscope.recipe import read_config
 from convscope.run import Run
@@ -105,16 +106,16 @@ def train(
     given = {**(settings or {}), **{k: v for k, v in options.items() if v is not None}}
     if data is not None:
         given |= data_settings(data)
-    from_file = read_config(Path(config)) if config else {}
+    from_file = read_config(user_path(config, "--config")) if config is not None else {}
     for name in trackers:
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
-    place = None if out is None else Path(out)
-    named = isinstance(resume, Path | str)
-    if named:
+    place = path_or_none(out, "--out")
+    named = not isinstance(resume, bool)
+    if not isinstance(resume, bool):
         if place is not None:
             raise ConfigError("give the run to resume once: as RUN or as --out")
-        place = Path(str(resume))
+        place = user_path(resume, "RUN")
     elif resume and place is None:
         raise RunError("say which run to resume: convscope train --resume RUN")
     begun = find_begun(place) if resume and place is not None else None
@@ -153,7 +154,7 @@ def train(
             trackers=trackers,
         )
     plan = settle(request, progress, load_once(data_dir, progress))
-    return single.train(plan, progress=progress, out=out, test=test, trackers=trackers)
+    return single.train(plan, progress=progress, out=place, test=test, trackers=trackers)
 
 
 def _train_folds(

@@ -21,6 +21,11 @@ from convscope.studies.arms import folder_name, plan_ways
         (("digits", "--vary", "head.hidden=[128,64]"), "--vary head.hidden=[128,64]: name values"),
         (("digits", "--vary", "=1,2"), "--vary =1,2: name values"),
         (("digits", "more", "--vary", "label_smoothing=0,0.1"), "'more': with --models"),
+        (
+            ("digits", "--data", "mnist", "--vary", "label_smoothing=0,0.1"),
+            "the data is given twice: digits and --data mnist; give it once",
+        ),
+        (("--data", "", "--vary", "label_smoothing=0,0.1"), "--data is empty; give a path"),
         (("digits", "--models", "cnn-functional", "--seeds", ""), "--seeds: say how many"),
     ],
 )
@@ -43,6 +48,23 @@ def test_the_test_images_are_asked_for_by_name(cli, monkeypatch):
     cli("compare", "runs/a", "runs/b")
     cli("compare", "runs/a", "runs/b", "--final")
     assert given == [False, True, False, True]
+
+
+def test_data_is_a_word_or_an_option(cli, monkeypatch):
+    given = []
+
+    def compare(*_, **options):
+        given.append(options["data"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convscope.compare", compare, raising=False)
+    monkeypatch.setattr("convscope.compare_runs", compare, raising=False)
+    models = ("--models", "cnn-functional,cnn-sequential")
+    cli("compare", *models)
+    cli("compare", "digits", *models)
+    cli("compare", "--data", "digits", *models)
+    cli("compare", "runs/a", "runs/b", "--data", "photos")
+    assert given == ["cifar10", "digits", "digits", "photos"]
 
 
 def test_each_value_may_be_a_list_and_names_its_way(cli, monkeypatch):

@@ -70,6 +70,8 @@ def test_each_command_explains_itself_and_all_its_options(cli, path, option):
             "--data-dir",
             {"train", "ladder", "evaluate", "data show", "data check", "compare", "report"},
         ),
+        ("--data", {"compare", "data show", "data check", "data suspects"}),
+        ("--data", {"evaluate", "gallery", "report", "robustness", "doctor"}),
         ("--json", {"models", "evaluate", "data check", "compare", "doctor"}),
         ("--batch-size", {"evaluate", "predict"}),
         ("--recipe", {"train", "models show"}),

@@ -127,7 +127,8 @@ def test_every_scaling_has_words():
     ],
 )
 def test_show_gives_the_tutorials_totals_of_a_backbone(cli, tmp_path, name, total, trainable):
-    done = cli("models", "show", name, "--recipe", "tutorial-transfer")
+    out = f"{name}.png"
+    done = cli("models", "show", name, "--recipe", "tutorial-transfer", "--out", out)
     assert done.code == 0, done.err
     assert f"{name}, 32 x 32 x 3, 10 classes, head of the recipe tutorial-transfer\n" in done.out
     assert re.search(rf"^total parameters +{total}$", done.out, re.MULTILINE)
@@ -174,6 +175,17 @@ def test_show_tells_what_learns_after_a_cut(cli):
     assert learning["all"] == f"{1_663_360 + 12_810:,}"
 
 
+def test_show_has_the_sheet_for_programs(cli):
+    sheet = json.loads(cli("models", "show", "mobilenet_v2", "--cut", "stage4", "--json").out)
+    assert sheet["n_params"] == sum(row["params"] for row in sheet["geometry"])
+    assert sheet["n_params"] > 2_257_984 + 12_810, "the trunk, the head and what scales features"
+    assert sheet["n_trainable"] == 1_663_360 + 12_810
+    assert [stage["name"] for stage in sheet["stages"]][-1] == "probs"
+    assert sum(sheet["learning"].values()) == sheet["n_trainable"]
+    assert sheet["geometry"][0]["output_shape"] == [160, 160, 3]
+    assert sheet["picture"] is None
+
+
 def test_show_opens_a_backbone_on_demand(cli):
     done = cli("models", "show", "vgg16", "--image-size", 64, "--layers")
     assert "\nstage  " not in done.out
@@ -190,8 +202,11 @@ def test_help_teaches(cli):
 
 @pytest.mark.parametrize("name", ["cnn-functional", "cnn-sequential", "cnn-subclassing"])
 def test_show_counts_and_draws_the_tutorials_network(cli, tmp_path, name):
-    done = cli("models", "show", name)
+    plain = cli("models", "show", name)
+    assert list(tmp_path.iterdir()) == [], "no file unless asked"
+    done = cli("models", "show", name, "--out", f"{name}.png")
     assert done.code == 0, done.err
+    assert done.out.startswith(plain.out)
     assert done.out.count("582,026") >= 2, "in the summary and at the end of the geometry sheet"
     words = " ".join(done.out.split())
     assert "floor((32 + 2*1 - 3)/1) + 1 = 32" in words

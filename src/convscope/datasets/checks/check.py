@@ -52,7 +52,7 @@ def check_folder(path: Path, *, progress: Progress) -> CheckReport:
     Raises:
         DataError: If there is no such folder, or it has no class folders.
     """
-    root = path.expanduser()
+    root = path
     layout = read_layout(root)
     places = [
         (part, class_name, name)

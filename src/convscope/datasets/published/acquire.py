@@ -27,6 +27,7 @@ from convscope.errors import (
     StorageError,
 )
 from convscope.locks import exclusive
+from convscope.paths import user_path
 from convscope.progress import Progress
 from convscope.storage import cache_dir
 from convscope.types import Dataset, SealedSplit, Split
@@ -192,12 +193,11 @@ class _Search:
 def _places(collection: Collection, data_dir: Path | None) -> list[Path]:
     places = []
     if data_dir is not None:
-        data_dir = data_dir.expanduser()
         if not data_dir.exists():
             raise DataError(f"data_dir {data_dir} does not exist; name a folder that does")
         places.append(data_dir)
     if os.environ.get(DATA_VARIABLE):
-        places.append(Path(os.environ[DATA_VARIABLE]).expanduser())
+        places.append(user_path(os.environ[DATA_VARIABLE], f"${DATA_VARIABLE}"))
     # Those who name the archive itself mean the folder that it is in.
     places = [place.parent if place.is_file() else place for place in places]
     return [*places, cache_dir(), *collection.system_folders]

@@ -1,0 +1,119 @@
+"""Paths as people give them: with `~` and variables, on the command line, in settings, in Python.
+
+A shell expands `--out ~/x`, but not `--out=~/x`, nothing in quotes and nothing in a file of
+settings or a job description; so convscope does it itself, in this one place.
+"""
+
+import errno
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from convscope.errors import PathError
+
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+
+NAME_BYTES = 255
+"""Longest name of a file or folder that common file systems take, in bytes."""
+
+
+def user_path(given: Path | str, option: str) -> Path:
+    """Return the path that a user means: `~`, `~name`, `$NAME` and `${NAME}` expanded.
+
+    What exists under the very name that was given is meant by it, whatever is in that name, and so
+    is a new file in a folder that exists under such a name (but `~/new` is always in the home
+    folder: `./~/new` is the one in a folder called `~`).
+
+    Args:
+        given: The path as given; need not exist.
+        option: Where it was given, for the error: "--out", "$CONVSCOPE_CACHE".
+
+    Raises:
+        PathError: If it is empty, names a variable that is not set, a user who does not exist or a
+            home folder that is not known, or cannot be looked at.
+    """
+    text = os.fspath(given)
+    if "\0" in text:
+        raise PathError(f"{option} has a null character in its path, which no path can have")
+    if not os.path.lexists(text):
+        if not text.strip():
+            raise PathError(f"{option} is empty; give a path ('.' is the current folder)")
+        text = _with_home(_with_variables(text, option), option)
+    path = Path(text)
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise PathError(f"{option}: {path} is too long for a path or a name") from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP):
+            raise PathError(f"{option}: {path} cannot be looked at ({error.strerror})") from None
+    # pathlib drops the "./" that keeps a name from being read as a home folder.
+    return path.absolute() if str(path).startswith("~") else path
+
+
+def path_or_none(given: Path | str | None, option: str) -> Path | None:
+    """Return `user_path` of what was given; None if nothing was."""
+    return None if given is None else user_path(given, option)
+
+
+def short_name(name: str, n_bytes: int) -> str:
+    """Return a name that is cut where it is too long, and then ends in a hash of the whole.
+
+    Args:
+        name: A name of a file or folder, or the beginning of one.
+        n_bytes: Most bytes that it may have in UTF-8, at least 16.
+
+    Examples:
+        >>> short_name("photos", 16), short_name("photographs-of-cats", 16)
+        ('photos', 'photogr-eb17c7dd')
+    """
+    whole = os.fsencode(name)
+    if len(whole) <= n_bytes:
+        return name
+    digest = hashlib.sha256(whole).hexdigest()[:8]
+    # Never in the middle of a character.
+    kept = whole[: n_bytes - 9].decode("utf-8", "ignore")
+    return f"{kept}-{digest}"
+
+
+def _with_variables(text: str, option: str) -> str:
+    found = list(_VARIABLE.finditer(text))
+    if not found:
+        return text
+    end = text.find("/", found[-1].end())
+    if end > 0 and os.path.lexists(text[:end]):
+        return text
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        # An empty one would lead from "$NAME/x" to "/x".
+        if not os.environ.get(name):
+            raise PathError(
+                f"{option} is '{text}', but the variable {name} is not set; set it, or write the "
+                "path in full"
+            )
+        return os.environ[name]
+
+    return _VARIABLE.sub(value, text)
+
+
+def _with_home(text: str, option: str) -> str:
+    if not text.startswith("~"):
+        return text
+    user = re.split(r"[/\\]" if os.name == "nt" else "/", text[1:], maxsplit=1)[0]
+    # An empty one would lead from "~/x" to "/x".
+    if user or os.environ.get("HOME") != "":
+        # pathlib raises where it is not known, os.path leaves the text as it is.
+        expanded = os.path.expanduser(text)  # noqa: PTH111
+        if expanded != text:
+            return expanded
+    if user:
+        raise PathError(
+            f"{option} is '{text}', but there is no user {user}; './{text}' is a file or folder "
+            "of that name"
+        )
+    raise PathError(
+        f"{option} is '{text}', but the home folder is not known (HOME is not set); write the path "
+        "in full"
+    )
