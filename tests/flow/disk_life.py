@@ -1,13 +1,12 @@
 """A small run's life on a disk that is full at the n-th write; started by test_full_disk.py.
 
-    LD_PRELOAD=full_disk.so FULL_DISK_BELOW=FOLDER python disk_life.py FOLDER OUT EVERY AFTER
+    LD_PRELOAD=full_disk.so FULL_DISK_BELOW=FOLDER/life python disk_life.py FOLDER OUT EVERY AFTER
 
 Each command is first carried out with room on the disk, which counts its writes; then from the same
 state once for every EVERY-th of them, which fails, and with it all that follow if AFTER is 1. What
 came of each is written to OUT as JSON.
 """
 
-import contextlib
 import csv
 import ctypes
 import json
@@ -18,89 +17,93 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND", "tensorflow")
-FOLDER, OUT, EVERY, AFTER = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+import numpy as np
+import yaml
+from PIL import Image
+
+import convscope
+from convscope.errors import ConvscopeError
+from convscope.progress import Progress
+
 KINDS = ("open", "write", "flush", "rename", "make a folder", "make longer")
-PHOTOS, LIFE, KEPT = FOLDER / "photos", FOLDER / "life", FOLDER / "kept"
-os.environ["CONVSCOPE_CACHE"] = str(LIFE / "cache")
-
-import numpy as np  # noqa: E402
-import yaml  # noqa: E402
-from PIL import Image  # noqa: E402
-
-import convscope  # noqa: E402
-from convscope.errors import ConvscopeError  # noqa: E402
-from convscope.progress import Progress  # noqa: E402
-
-disk = ctypes.CDLL(os.environ["LD_PRELOAD"])
-disk.full_disk_count.restype = disk.full_disk_count_of.restype = ctypes.c_long
-RUN, QUIET = LIFE / "run", Progress()
 
 
-def train() -> None:
-    convscope.train(
-        "cnn-functional",
-        data=PHOTOS,
-        epochs=1,
-        precision="float32",
-        settings={"least_steps": 1},
-        out=RUN,
-        resume=True,
-        progress=QUIET,
-    )
+class Life:
+    """A run below a folder, and the commands of its life."""
 
+    def __init__(self, folder: Path, *, and_after: bool) -> None:
+        self.folder, self.place, self.and_after = folder, folder / "life", and_after
+        self.photos, self.run = folder / "photos", folder / "life" / "run"
+        self.disk = ctypes.CDLL(os.environ["LD_PRELOAD"])
+        for name in ("full_disk_count", "full_disk_count_of"):
+            getattr(self.disk, name).restype = ctypes.c_long
+        self.commands: dict[str, Callable[[], object]] = {
+            "train": self.train,
+            "evaluate": lambda: convscope.evaluate(self.run, fresh=True, progress=Progress()),
+            "predict": lambda: list(
+                convscope.predict(self.run, [self.photos / "cat"], progress=Progress())
+            ),
+            "explain": lambda: convscope.explain(
+                self.run, [self.photos / "cat" / "0.png"], progress=Progress()
+            ),
+            "report": lambda: convscope.report(self.run, progress=Progress()),
+        }
 
-COMMANDS: dict[str, Callable[[], object]] = {
-    "train": train,
-    "evaluate": lambda: convscope.evaluate(RUN, fresh=True, progress=QUIET),
-    "predict": lambda: list(convscope.predict(RUN, [PHOTOS / "cat"], progress=QUIET)),
-    "explain": lambda: convscope.explain(RUN, [PHOTOS / "cat" / "0.png"], progress=QUIET),
-    "report": lambda: convscope.report(RUN, progress=QUIET),
-}
+    def train(self) -> None:
+        convscope.train(
+            "cnn-functional",
+            data=self.photos,
+            epochs=1,
+            precision="float32",
+            settings={"least_steps": 1},
+            out=self.run,
+            resume=True,
+            progress=Progress(),
+        )
 
+    def attempt(self, command: str, n: int) -> str:
+        """Carry a command out with the n-th write failing; return the error's line, or nothing."""
+        self.disk.full_disk_arm(ctypes.c_long(n), ctypes.c_int(self.and_after))
+        try:
+            self.commands[command]()
+        except ConvscopeError as error:
+            return str(error) if error.exit_code == 1 else f"exit code {error.exit_code}: {error}"
+        except BaseException as error:
+            return f"unexpected {type(error).__name__}: {error}"
+        finally:
+            self.disk.full_disk_disarm()
+        return ""
 
-def attempt(command: str, n: int) -> str:
-    """Carry a command out with the n-th write failing; return the error's line, or nothing."""
-    disk.full_disk_arm(ctypes.c_long(n), ctypes.c_int(int(AFTER)))
-    try:
-        COMMANDS[command]()
-    except ConvscopeError as error:
-        return str(error) if error.exit_code == 1 else f"exit code {error.exit_code}: {error}"
-    except BaseException as error:
-        return f"unexpected {type(error).__name__}: {error}"
-    finally:
-        disk.full_disk_disarm()
-    return ""
+    def faults(self) -> list[str]:
+        """Return what is wrong with the files: halves under a final name, temporary remains."""
+        found = []
+        for path in sorted(self.place.rglob("*")):
+            if ".part" in path.name:
+                found.append(f"{path.relative_to(self.place)} is left behind")
+            elif path.is_file():
+                try:
+                    read(path)
+                except Exception as error:
+                    found.append(f"{path.relative_to(self.place)}: {type(error).__name__} {error}")
+        return found
 
-
-def faults() -> list[str]:
-    """Return what is wrong with the files: halves under a final name, remains of temporary ones."""
-    found = []
-    for path in sorted(LIFE.rglob("*")):
-        if ".part" in path.name:
-            found.append(f"{path.relative_to(LIFE)} is left behind")
-        elif path.is_file():
-            try:
-                read(path)
-            except Exception as error:
-                found.append(f"{path.relative_to(LIFE)}: {type(error).__name__} {error}")
-    return found
+    def counts(self) -> dict[str, int]:
+        counts = map(self.disk.full_disk_count_of, range(len(KINDS)))
+        return dict(zip(KINDS, counts, strict=True))
 
 
 def read(path: Path) -> None:
+    """Read a file to its end; fail if it is not whole."""
+    text = path.read_text() if path.suffix in (".jsonl", ".csv", ".html", ".md") else ""
+    assert text.endswith("\n") or not text, "ends within a line"
     if path.suffix == ".json":
         json.loads(path.read_text())
     elif path.suffix == ".jsonl":
-        text = path.read_text()
-        assert text.endswith("\n"), "ends within a line"
-        for line in text.splitlines():
-            json.loads(line)
+        assert all(json.loads(line) for line in text.splitlines())
     elif path.suffix == ".yaml":
         assert len(yaml.safe_load(path.read_text())) > 10
     elif path.suffix == ".csv":
-        text = path.read_text()
         rows = list(csv.reader(text.splitlines()))
-        assert text.endswith("\n")
         assert {len(row) for row in rows} == {len(rows[0])}
     elif path.suffix == ".png":
         with Image.open(path) as picture:
@@ -115,9 +118,7 @@ def read(path: Path) -> None:
 
         assert pyarrow.parquet.read_table(path).num_rows > 0
     elif path.suffix == ".html":
-        assert path.read_text().rstrip().endswith("</html>")
-    elif path.suffix == ".md":
-        assert path.read_text().endswith("\n")
+        assert text.rstrip().endswith("</html>")
 
 
 def restore(source: Path, target: Path) -> None:
@@ -128,39 +129,43 @@ def restore(source: Path, target: Path) -> None:
         target.mkdir()
 
 
-rng = np.random.default_rng(0)
-for name in ("cat", "dog"):
-    (PHOTOS / name).mkdir(parents=True)
-    for index in range(8):
-        pixels = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(PHOTOS / name / f"{index}.png")
-LIFE.mkdir()
-# What is written at the first use of a library only (fonts, kernels) is no matter of a command's.
-for command in COMMANDS:
-    assert not attempt(command, 0)
-restore(FOLDER / "nothing", LIFE)
+def write_photos(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for index in range(8):
+            pixels = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
 
-result: dict[str, object] = {"writes": {}, "kinds": dict.fromkeys(KINDS, 0), "tries": []}
-for command in COMMANDS:
-    restore(LIFE, KEPT)
-    assert not attempt(command, 0), command
-    n_writes = disk.full_disk_count()
-    result["writes"][command] = n_writes
-    for number, kind in enumerate(KINDS):
-        result["kinds"][kind] += disk.full_disk_count_of(number)
-    assert not faults(), faults()
-    restore(LIFE, FOLDER / "after")
-    first = 1 + (len(command) % EVERY if EVERY > 1 else 0)
-    for n in range(first, n_writes + 1, EVERY):
-        restore(KEPT, LIFE)
-        said = attempt(command, n)
-        wrong = faults()
-        again = attempt(command, 0)
-        wrong += [f"afterwards: {fault}" for fault in faults()]
-        result["tries"].append(
-            {"command": command, "n": n, "said": said, "faults": wrong, "again": again}
-        )
-        with contextlib.suppress(OSError):
-            OUT.write_text(json.dumps(result, indent=1))
-    restore(FOLDER / "after", LIFE)
-OUT.write_text(json.dumps(result, indent=1))
+
+def main(folder: Path, out: Path, every: int, *, and_after: bool) -> None:
+    os.environ["CONVSCOPE_CACHE"] = str(folder / "life" / "cache")
+    life = Life(folder, and_after=and_after)
+    write_photos(life.photos)
+    life.place.mkdir()
+    # What is written at the first use of a library only (fonts, kernels) is no matter of ours.
+    for command in life.commands:
+        assert not life.attempt(command, 0)
+    restore(folder / "nothing", life.place)
+    result: dict[str, dict] = {"writes": {}, "kinds": {}, "tries": []}
+    for command in life.commands:
+        restore(life.place, folder / "before")
+        assert not life.attempt(command, 0), command
+        result["kinds"][command] = life.counts()
+        result["writes"][command] = n_writes = sum(life.counts().values())
+        assert not life.faults(), life.faults()
+        restore(life.place, folder / "after")
+        for n in range(1 + len(command) % every, n_writes + 1, every):
+            restore(folder / "before", life.place)
+            said = life.attempt(command, n)
+            wrong = life.faults()
+            again = life.attempt(command, 0)
+            wrong += [f"afterwards: {fault}" for fault in life.faults()]
+            told = {"command": command, "n": n, "said": said, "faults": wrong, "again": again}
+            result["tries"].append(told)
+        restore(folder / "after", life.place)
+        out.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), and_after=sys.argv[4] == "1")
