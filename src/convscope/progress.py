@@ -48,12 +48,12 @@ class _Patient:
     """
 
     def write(self, text: str) -> int:
-        with _dropped_if_broken():
+        with dropped_if_broken():
             sys.stderr.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with _dropped_if_broken():
+        with dropped_if_broken():
             sys.stderr.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -61,7 +61,8 @@ class _Patient:
 
 
 @contextlib.contextmanager
-def _dropped_if_broken() -> Iterator[None]:
+def dropped_if_broken() -> Iterator[None]:
+    """Let standard error go nowhere from here on, if writing to it fails in the body."""
     try:
         yield
     except OSError:

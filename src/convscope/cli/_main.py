@@ -1,6 +1,5 @@
 """Puts the commands together, and turns errors into one line and an exit code."""
 
-import contextlib
 import errno
 import io
 import os
@@ -28,6 +27,7 @@ from convscope.cli import (
     train,
 )
 from convscope.errors import ConvscopeError, MissingExtraError, StorageError
+from convscope.progress import dropped_if_broken
 from convscope.wording import printable
 
 app = typer.Typer(
@@ -164,6 +164,8 @@ def _complain(error: Exception) -> int:
 
 def _print_error(text: str) -> None:
     # Where standard error is closed or full, the exit code has to do.
-    with contextlib.suppress(OSError):
+    with dropped_if_broken():
         typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
         typer.echo(printable(text), err=True)
+        if sys.stderr is not None:
+            sys.stderr.flush()

@@ -1,10 +1,9 @@
 """`convscope predict`."""
 
 import csv
-import os
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -61,7 +60,7 @@ def predict(
             # Row by row: there may be millions.
             if table is None:
                 # Python itself turns it into the system's line end.
-                table = csv.writer(sys.stdout or _nowhere(), lineterminator="\n")
+                table = csv.writer(sys.stdout or _Nowhere(), lineterminator="\n")
                 table.writerow(["image", "class", *map(spreadsheet_text, result.probs)])
             image, answer = spreadsheet_path(str(result.path)), spreadsheet_text(result.class_name)
             table.writerow([image, answer, *result.probs.values()])
@@ -74,9 +73,11 @@ def predict(
     report_unreadable(unreadable)
 
 
-def _nowhere() -> TextIO:
-    """Return what stands for standard output that is closed."""
-    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
+class _Nowhere:
+    """Standard output that is closed."""
+
+    def write(self, text: str) -> None:
+        """Take a text and forget it."""
 
 
 def _print_json(read: "list[ImagePrediction]", unreadable: "list[UnreadableImage]") -> None:
