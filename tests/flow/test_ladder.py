@@ -130,7 +130,7 @@ def test_what_was_trained_is_not_trained_again(climbed):
     assert snapshots == climbed["before"]["snapshots"]
     started = [line for line in climbed["said"] if line.startswith("Rung ") and " of 6" in line]
     assert [line.split(":")[0] for line in started] == [f"Rung {n} of 6" for n in range(2, 7)]
-    assert "Going on after epoch 1" in climbed["said"]
+    assert "Resuming after epoch 1" in climbed["said"]
     assert [rung.name for rung in ladder.rungs] == [
         *("as the tutorial", "own scaling", "48 px", "standardised features", "better head"),
         "last stage fine-tuned",

@@ -166,9 +166,9 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
     else:
         left = deadline.left() - 2 * _WRITING
         extra = (judging + choosing) / part
-        plan = plan_for_time(curves, per_epoch, n_images, left, besides=extra)
-        besides = judging * speeds[plan.model] + _WRITING
-        pace = Pace(deadline, plan.most_epochs, besides)
+        plan = plan_for_time(curves, per_epoch, n_images, left, overhead_epochs=extra)
+        overhead_s = judging * speeds[plan.model] + _WRITING
+        pace = Pace(deadline, plan.most_epochs, overhead_s)
     known = "less training than was ever measured"
     if plan.accuracy is not None:
         known = f"as much training gave {plan.accuracy:.1%} on CIFAR-10"
@@ -211,7 +211,7 @@ def _seconds_per_epoch(network: "keras.Model", config: RunConfig, dataset: Datas
     """Compile a new network and return the seconds that it takes for an epoch; it stays as new."""
     from convscope.training.augment import augmented
     from convscope.training.fit import compile_model, training_batches
-    from convscope.training.passes import learn
+    from convscope.training.passes import train_epoch
     from convscope.training.snapshot import set_state, state_of
 
     n_classes = len(dataset.class_names)
@@ -221,7 +221,7 @@ def _seconds_per_epoch(network: "keras.Model", config: RunConfig, dataset: Datas
     examples = augmented(train, config.augment, config.seed)
     for epoch in range(2):  # the first one compiles
         start = time.perf_counter()
-        learn(network, training_batches(config, examples, n_classes, epoch))
+        train_epoch(network, training_batches(config, examples, n_classes, epoch))
         seconds = time.perf_counter() - start
     set_state(network, new)
     return seconds / len(train) * len(dataset.train) + _KEEPING

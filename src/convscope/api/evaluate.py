@@ -63,7 +63,7 @@ def evaluate(
     """
     from convscope.classifier.keras_model import which_weights, write_spec
     from convscope.evaluation.calibration import calibration_errors, fit_temperature
-    from convscope.evaluation.metrics import confusion_matrix, judge, write_confusion
+    from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
     from convscope.evaluation.predictions import read_predictions, save_predictions
     from convscope.report.figures import draw_confusion
 
@@ -96,7 +96,7 @@ def evaluate(
     temperature = fit_temperature(by_split["val"].probs, by_split["val"].labels)
     temperature = write_spec(run, which, temperature=temperature).temperature
     for name, said in by_split.items():
-        metrics[name] = judge(said, names) | calibration_errors(said, temperature)
+        metrics[name] = compute_metrics(said, names) | calibration_errors(said, temperature)
     run.write_json(place(run.metrics_file), metrics)
     if "test" not in by_split:
         return metrics

@@ -177,6 +177,6 @@ def _fit(
             train = augmented(dataset.train, config.augment, config.seed)
             val = Examples.of(dataset.val)
             compiled = plan.network is not None
-            phase = Phase(network, train, val, config, save_weights, compiled=compiled)
+            phase = Phase(network, train, val, config, save_weights, precompiled=compiled)
             history = fit(phase, run, log_row=log_row, progress=progress, pace=plan.pace)
     draw_curves(history, run.curves_picture, title=run.name)

@@ -1,1 +1,1 @@
-"""Judging: predictions are made once, everything else is derived from them."""
+"""Evaluation: predictions are made once, everything else is derived from them."""

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and a temperature that makes them do so."""
+"""Calibration: reliability of the probabilities, and a temperature that improves it."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,14 @@ N_BINS = 15
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Answers of about one confidence.
+    """Answers of similar confidence.
 
     Attributes:
-        low: The least confidence in it, a fraction.
-        high: The greatest.
-        n_images: How many answers; 0 leaves the rest undefined (nan).
-        confidence: Their mean probability.
-        accuracy: How many of them are right, a fraction.
+        low: Lowest confidence in the bin, a fraction.
+        high: Highest confidence in the bin.
+        n_images: Number of answers; 0 leaves the rest undefined (nan).
+        confidence: Mean probability of the answers.
+        accuracy: Share of the answers that are correct, a fraction.
     """
 
     low: float
@@ -35,7 +35,7 @@ class ReliabilityBin:
 def reliability(
     probs: FloatArray, labels: IntArray, *, n_bins: int = N_BINS
 ) -> list[ReliabilityBin]:
-    """Return, for answers of each confidence, how often they are right.
+    """Return the share of correct answers by confidence (a reliability diagram).
 
     Args:
         probs: Shape (n_images, n_classes), rows sum to 1.
@@ -43,11 +43,11 @@ def reliability(
         n_bins: Equal-width confidence bins over (0, 1], at least 1.
 
     Raises:
-        ShapeError: If `probs` are no probabilities, or the lengths differ.
+        ShapeError: If `probs` are not probabilities, or the lengths differ.
     """
     check_probs(probs, labels)
     if n_bins < 1:
-        raise ShapeError(f"{n_bins} bins; at least 1")
+        raise ShapeError(f"n_bins must be at least 1, not {n_bins}")
     confidence = probs.max(axis=1).astype(np.float64)
     right = probs.argmax(axis=1) == labels
     edges = np.linspace(0, 1, n_bins + 1)
@@ -77,7 +77,7 @@ def expected_calibration_error(
         A fraction in [0, 1], not percent; 0 is perfectly calibrated.
 
     Raises:
-        ShapeError: If the lengths differ or `probs` are no probabilities.
+        ShapeError: If the lengths differ or `probs` are not probabilities.
 
     References:
         Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
@@ -96,18 +96,18 @@ def expected_calibration_error(
 def fit_temperature(probs: FloatArray, labels: IntArray) -> float:
     """Return the temperature with the least cross-entropy.
 
-    Labels count as right in all but one of two more images than there are, as in Platt's scaling:
+    Targets are softened as in Platt's scaling, as if one of n_images + 2 answers were wrong:
     otherwise a network without a mistake among few images would be taken for infallible.
 
     Args:
-        probs: Of images that were not learnt: validation images. Shape (n_images, n_classes).
+        probs: Shape (n_images, n_classes), of validation images: images that were not trained on.
         labels: Shape (n_images,).
 
     Returns:
-        In [0.05, 20].
+        A number in [0.05, 20].
 
     Raises:
-        ShapeError: If the lengths differ or `probs` are no probabilities.
+        ShapeError: If the lengths differ or `probs` are not probabilities.
 
     References:
         Guo et al., "On Calibration of Modern Neural Networks", ICML 2017;
@@ -135,7 +135,7 @@ def fit_temperature(probs: FloatArray, labels: IntArray) -> float:
 
 
 def calibration_errors(predictions: Predictions, temperature: float) -> dict[str, float]:
-    """Return the expected calibration error as it is, and at a temperature; for `metrics.json`."""
+    """Return the expected calibration error without and with a temperature, for `metrics.json`."""
     probs, labels = predictions.probs, predictions.labels
     return {
         "calibration_error": expected_calibration_error(probs, labels),

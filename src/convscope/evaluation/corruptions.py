@@ -1,8 +1,8 @@
 """Common corruptions of images, in five severities.
 
 Kinds and strengths are those of CIFAR-10-C, made for images of 32 pixels; the blur grows with the
-image's shorter side. Values are rounded to the nearest whole number, where CIFAR-10-C cuts the
-fraction off: at most one grey level apart.
+shorter side of the image. Values are rounded to the nearest whole number, where CIFAR-10-C
+truncates them: the difference is at most one grey level.
 
 References:
     Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _MADE_FOR = 32
-"""Side in pixels of the images that the strengths are for."""
+"""Side in pixels of the images that the strengths were chosen for."""
 _BATCH = 100
-"""Images in memory at a time; those of a memory-mapped set stay on the disk."""
+"""Images in memory at once; those of a memory-mapped set stay on the disk."""
 
 Corruption = Callable[[FloatArray, float, np.random.Generator], FloatArray]
-"""From an image of shape (height, width, channels) in [0, 1], a strength and a generator."""
+"""Function of an image of shape (height, width, channels) in [0, 1], a strength and a generator."""
 
 
 def _gaussian_noise(image: FloatArray, c: float, rng: np.random.Generator) -> FloatArray:
@@ -100,24 +100,24 @@ CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...]]] = {
     "jpeg": (_jpeg, (80, 65, 58, 50, 40)),
     "pixelate": (_pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
 }
-"""By name, what it does to an image and how strongly in each severity."""
+"""By name: the function that corrupts an image, and its strength at each severity."""
 
 
 def corrupt(
     images: UInt8Array | ImageView, name: str, severity: int, *, seed: int = 83, first: int = 0
 ) -> UInt8Array:
-    """Return images with a corruption.
+    """Return corrupted images.
 
-    The noise on an image depends on the seed, the corruption, the severity and the image's number,
-    not on the other images: a set in batches of any size becomes what it becomes all at once.
+    The noise on an image depends on the seed, the corruption, the severity and the index of the
+        image, not on the other images: batches of any size give the same as the whole set at once.
 
     Args:
         images: Shape (n_images, height, width, 1 or 3), uint8. Only one of them at a time is held
             as floats.
-        name: One of `CORRUPTIONS`.
-        severity: From 1 to 5.
+        name: Key of `CORRUPTIONS`.
+        severity: Severity from 1 to 5.
         seed: Seed of the noise.
-        first: Number of the first image, where these are a batch of a larger set.
+        first: Index of the first image, if these are a batch of a larger set.
 
     Returns:
         Shape as `images`, uint8.
@@ -126,7 +126,7 @@ def corrupt(
         ConfigError: If there is no such severity.
     """
     if severity not in SEVERITIES:
-        raise ConfigError(f"severity {severity}: choose one of {', '.join(map(str, SEVERITIES))}")
+        raise ConfigError(f"severity must be one of {', '.join(map(str, SEVERITIES))}")
     corruption, strengths = CORRUPTIONS[name]
     key = (seed, list(CORRUPTIONS).index(name), severity)
     corrupted = np.empty(images.shape, dtype=np.uint8)
@@ -146,16 +146,16 @@ def accuracy_under(
     seed: int = 83,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> float:
-    """Return the share of images that are classified correctly although they are corrupted.
+    """Return the accuracy on corrupted images.
 
     Memory does not grow with the number of images: they are read, corrupted and classified in
     batches.
 
     Args:
-        classifier: From pixels to probabilities.
-        split: The images and their labels; at least one.
-        name: One of `CORRUPTIONS`; None leaves the images as they are.
-        severity: From 1 to 5.
+        classifier: Function from pixels to probabilities.
+        split: Images with labels, at least one.
+        name: Key of `CORRUPTIONS`; None leaves the images as they are.
+        severity: Severity from 1 to 5.
         seed: Seed of the noise.
         on_batch: Called after each batch with its number of images.
 

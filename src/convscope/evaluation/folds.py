@@ -1,4 +1,4 @@
-"""One accuracy from several folds: each image judged once, by a network that did not learn it."""
+"""One accuracy from several folds: each image evaluated once, by a network not trained on it."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from convscope.evaluation.metrics import accuracy_interval
 
 @dataclass(frozen=True)
 class FoldedAccuracy:
-    """What networks trained in one way reach on images that they did not learn.
+    """Accuracy of networks of one training configuration on images that they were not trained on.
 
     Attributes:
-        mean: Share of all images that their network has right, a fraction in [0, 1].
+        mean: Share of all images that are classified correctly, a fraction in [0, 1].
         low: Lower end of its 95 % interval.
-        high: Upper end.
+        high: Upper end of the interval.
         sd: Standard deviation of the folds' accuracies.
-        n_images: How many were judged, each once.
+        n_images: Number of images, each evaluated once.
     """
 
     mean: float
@@ -29,22 +29,23 @@ class FoldedAccuracy:
 
 
 def folded_accuracy(n_right: Sequence[int], n_images: Sequence[int]) -> FoldedAccuracy:
-    """Return the accuracy over all folds, and an interval that counts images and networks.
+    """Return the accuracy over all folds, and an interval that accounts for images and networks.
 
-    The images are some of those that there might have been (Wilson's interval), and each fold has a
-    network of its own, which may be a better or a worse one (Student's interval over the folds'
-    accuracies, which has both in it). The wider of the two is taken: simulated, it holds the truth
-    in 94 of 100 studies or more, whether networks differ or not, where Wilson's alone does so in as
-    few as 46 if their accuracies spread by 3 points. Of two or three folds it is wide: so few say
-    little about the spread. No interval knows that the networks share most of what they learnt.
+    The images are a sample of those that there might have been (Wilson's interval), and each fold
+    has its own network, which may be better or worse than others (Student's interval over the
+    folds' accuracies, which contains both). The wider of the two is taken: in simulations it covers
+    the truth in 94 of 100 studies or more, whether networks differ or not, where Wilson's alone
+    covers it in as few as 46 if their accuracies spread by 3 points. With two or three folds it is
+    wide, since they say little about the spread. No interval accounts for the training images that
+    the networks share.
 
     Args:
-        n_right: Of each fold, images that its network has right; at least two folds.
-        n_images: Of each fold, all images, at least 1.
+        n_right: Correctly classified images of each fold; at least two folds.
+        n_images: Images of each fold, at least 1.
 
     References:
         Bengio and Grandvalet, "No Unbiased Estimator of the Variance of K-Fold Cross-Validation",
-        JMLR 2004, on what cannot be known.
+        JMLR 2004, on the limits of any such interval.
 
     Examples:
         >>> found = folded_accuracy([45, 44, 46, 43, 47], [50] * 5)

@@ -1,4 +1,4 @@
-"""Numbers about predictions. No framework: NumPy arrays in, plain values out."""
+"""Metrics of predictions. No framework: NumPy arrays in, plain values out."""
 
 import csv
 from collections.abc import Mapping
@@ -13,28 +13,28 @@ from convscope.types import FloatArray, IntArray, Predictions
 from convscope.wording import spreadsheet_text
 
 TOP_K = (2, 3, 5)
-"""The k of top-k accuracy, where there are more classes than that."""
+"""The k of top-k accuracy; only computed for more classes than that."""
 
 
-def judge(predictions: Predictions, class_names: list[str]) -> dict[str, Any]:
-    """Return all metrics of one split, as they stand in `metrics.json`.
+def compute_metrics(predictions: Predictions, class_names: list[str]) -> dict[str, Any]:
+    """Return all metrics of one split, as written to `metrics.json`.
 
     Returns:
         "accuracy" with its 95 % interval, "top_k_accuracy", "loss", "macro_f1",
         "balanced_accuracy", "n_images", "missing_classes", and "per_class" with precision, recall,
-        F1 and support. Of a class without images the three are None, and so are the two means over
-        all classes; "macro_f1_of_present" and "balanced_accuracy_of_present" are then those over
-        the classes that have images.
+        F1 and support. For a class without images these three are None, and so are the two means
+        over all classes; "macro_f1_of_present" and "balanced_accuracy_of_present" are then the
+        means over the classes that have images.
 
     Raises:
-        ShapeError: If the predictions do not fit the class names.
+        ShapeError: If the predictions do not match the class names.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
     probs, labels = predictions.probs, predictions.labels
     check_probs(probs, labels)
     if probs.shape[1] != len(class_names):
-        raise ShapeError(f"{probs.shape[1]} probabilities a row for {len(class_names)} classes")
+        raise ShapeError(f"{probs.shape[1]} probabilities per row for {len(class_names)} classes")
     predicted = probs.argmax(axis=1)
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=np.arange(len(class_names)), zero_division=0.0
@@ -47,7 +47,7 @@ def judge(predictions: Predictions, class_names: list[str]) -> dict[str, Any]:
     }
     means: dict[str, float | None] = {**over_present}
     if not present.all():
-        # A network that names one class only is perfect on a part that holds no other.
+        # A network that predicts one class only is perfect on a part that holds no other.
         means = dict.fromkeys(over_present)
         means |= {f"{key}_of_present": mean for key, mean in over_present.items()}
     return {
@@ -73,11 +73,11 @@ def judge(predictions: Predictions, class_names: list[str]) -> dict[str, Any]:
 
 
 def weakest_first(per_class: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, float]]:
-    """Return the classes that have images, and the F1 of each, the lowest first.
+    """Return the classes that have images with their F1, the lowest first.
 
     Args:
-        per_class: As `judge` gives it, or an earlier version, whose F1 of a class without images
-            is 0.
+        per_class: Metrics by class from `compute_metrics`, or from an earlier version, in which the
+            F1 of a class without images is 0.
 
     Examples:
         >>> rows = {"a": (0.9, 5), "b": (None, 0), "c": (0.5, 4)}
@@ -89,10 +89,10 @@ def weakest_first(per_class: Mapping[str, Mapping[str, Any]]) -> list[tuple[str,
 
 
 def n_images_of_each(metrics: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Return how many images of each class were judged, by part.
+    """Return the number of images of each class that were evaluated, by part.
 
     Args:
-        metrics: As in `metrics.json`: {"val": ..., "test": ...}.
+        metrics: Contents of `metrics.json`: {"val": ..., "test": ...}.
     """
     return {
         part: [int(row["n_images"]) for row in metrics[part]["per_class"].values()]
@@ -104,12 +104,12 @@ def n_images_of_each(metrics: Mapping[str, Any]) -> dict[str, list[int]]:
 def accuracy_interval(n_right: int, n_images: int) -> tuple[float, float]:
     """Return the 95 % Wilson interval of an accuracy.
 
-    It says how far the accuracy could lie from that on all images of this kind, for this one
-    model; what another seed would give is a further spread.
+    It says how far the accuracy of this one model could lie from its accuracy on all images of this
+    kind; the spread over seeds comes on top.
 
     Args:
-        n_right: Images classified correctly.
-        n_images: All images, at least 1.
+        n_right: Number of correctly classified images.
+        n_images: Number of all images, at least 1.
 
     Returns:
         Lower and upper end, fractions in [0, 1].
@@ -131,9 +131,9 @@ def accuracy_interval(n_right: int, n_images: int) -> tuple[float, float]:
 def cross_entropy_loss(probs: FloatArray, labels: IntArray) -> float:
     """Return the mean negative log-probability of the true class, in nats.
 
-    A probability that float32 rounded to 0 counts as the smallest that it can hold, 87 nats. This
-    is what Keras computes from logits; from probabilities alone it stops at 1e-7, 16 nats, which
-    hides how wrong an over-confident model is.
+    A probability that float32 rounded to 0 counts as the smallest positive one, 87 nats. This is
+    what Keras computes from logits; from probabilities alone it stops at 1e-7, 16 nats, which hides
+    how wrong an over-confident model is.
 
     Args:
         probs: Shape (n_images, n_classes), rows sum to 1.
@@ -149,12 +149,12 @@ def cross_entropy_loss(probs: FloatArray, labels: IntArray) -> float:
 
 
 def top_k_accuracy(probs: FloatArray, labels: IntArray, *, k: int) -> float:
-    """Return how often the true class is among the `k` most probable.
+    """Return the share of images whose true class is among the `k` most probable.
 
     Args:
         probs: Shape (n_images, n_classes).
         labels: Shape (n_images,), class indices in [0, n_classes).
-        k: In [1, n_classes].
+        k: Number of classes in [1, n_classes].
 
     Returns:
         A fraction in [0, 1].
@@ -167,7 +167,7 @@ def top_k_accuracy(probs: FloatArray, labels: IntArray, *, k: int) -> float:
     from sklearn.metrics import top_k_accuracy_score
 
     n_classes = probs.shape[1]
-    # scikit-learn warns of the first, and wants one column for the second.
+    # scikit-learn warns about the former, and wants one column for the latter.
     if k >= n_classes:
         return 1.0
     if n_classes == 2:
@@ -176,7 +176,7 @@ def top_k_accuracy(probs: FloatArray, labels: IntArray, *, k: int) -> float:
 
 
 def confusion_matrix(predictions: Predictions) -> IntArray:
-    """Return how many images of each class were taken for which.
+    """Return the number of images by true and predicted class.
 
     Returns:
         Shape (n_classes, n_classes), rows are true classes, columns predicted ones.
@@ -203,19 +203,19 @@ def write_confusion(matrix: IntArray, class_names: list[str], path: Path) -> Non
 
 
 def check_probs(probs: FloatArray, labels: IntArray) -> None:
-    """Refuse what is not a probability for each class.
+    """Reject values that are not a probability for each class.
 
     Raises:
         ShapeError: If there are no rows, rows do not sum to 1 (tolerance 1e-3), values lie outside
             [0, 1] or are not finite, or a label has no column.
     """
     if probs.ndim != 2 or len(probs) != len(labels) or len(probs) == 0:
-        raise ShapeError(f"probs of shape {probs.shape} for {len(labels)} labels")
+        raise ShapeError(f"probs of shape {probs.shape} do not match {len(labels)} labels")
     if (
         not np.isfinite(probs).all()
         or probs.min() < 0
         or np.abs(probs.sum(axis=1) - 1).max() > 1e-3
     ):
-        raise ShapeError("probs must be probabilities: in [0, 1], each row with the sum 1")
+        raise ShapeError("probs must be probabilities in [0, 1], with rows that sum to 1")
     if labels.min() < 0 or labels.max() >= probs.shape[1]:
         raise ShapeError(f"labels must lie in [0, {probs.shape[1]})")

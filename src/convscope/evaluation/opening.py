@@ -1,4 +1,4 @@
-"""Opening the test images: the one way in, which writes down each look."""
+"""Opening the test images: the single entry point, which logs each look."""
 
 from typing import Any
 
@@ -19,20 +19,20 @@ def open_test(
     look: str | None = None,
     shown: bool = False,
 ) -> Split:
-    """Return the test images after the look at them is logged, in the run and on the machine.
+    """Return the test images after logging the look at them, in the run and on the machine.
 
-    How many looks there have been is said, once for several calls of one look. Where the machine's
-    ledger cannot be written, that is said instead.
+    The number of looks so far is reported, once for several calls of one look. If the machine's
+    ledger cannot be written, that is reported instead.
 
     Args:
-        dataset: Divided.
-        run: The run that is judged on them, or whose answers are shown.
-        by: The command that looks.
-        weights: Whose answers are judged: "best" or "last".
-        progress: Told how often these images have been judged.
-        look: What makes several calls one look, such as the folds of one training or the runs of
-            one comparison; None is a look of its own.
-        shown: A person is shown some of the images; no model is judged on them.
+        dataset: Dataset with a sealed test part.
+        run: Run that is evaluated on them, or whose answers are shown.
+        by: Name of the command.
+        weights: Weights that are evaluated: "best" or "last".
+        progress: Called with the number of evaluations of these images so far.
+        look: Name shared by calls that count as one look, such as the folds of one training or the
+            runs of one comparison; None for a separate look.
+        shown: Whether a person is shown some of the images and no model is evaluated on them.
     """
     test = dataset.test
     assert test is not None
@@ -50,28 +50,26 @@ def open_test(
             assert tally is not None
             more |= {"images": name, "times": tally.times}
             if shown:
-                progress.say(
-                    f"That test images are looked at is logged; {tally.so_far} on this machine."
-                )
+                progress.say(f"Each use of test images is logged; {tally.so_far} on this machine.")
             elif first:
                 progress.say(tally.sentence)
         except StorageError as error:
-            progress.say(f"This look at the test images cannot be counted on this machine: {error}")
+            progress.say(f"This use of the test images cannot be counted on this machine: {error}")
         run.record_test_opening(by=by, weights=weights, n_images=n_images, **more)
 
     return test.open(log)
 
 
 def log_seen_again(run: Run, *, by: str, look: str, progress: Progress) -> None:
-    """Log that what a run said of its test images earlier is compared now.
+    """Log that earlier test results of a run are used in a comparison.
 
-    Nothing is logged if it was in this very look that they were opened.
+    Nothing is logged if this very look opened the test images.
 
     Args:
-        run: It has been judged on its test images.
-        by: The command that looks.
-        look: Of which this is a part.
-        progress: Told if the machine's ledger cannot be written.
+        run: Run that has been evaluated on its test images.
+        by: Name of the command.
+        look: Name of the look that this is part of.
+        progress: Called if the machine's ledger cannot be written.
     """
     if any(opening.get("look") == look for opening in run.state.get("test_openings", [])):
         return
@@ -83,6 +81,6 @@ def log_seen_again(run: Run, *, by: str, look: str, progress: Progress) -> None:
             more["images"] = last["images"]
             Ledger().add_again(str(last["images"]), by=by, run=run.path, look=look, shown=True)
     except StorageError as error:
-        progress.say(f"This look at the test images cannot be counted on this machine: {error}")
+        progress.say(f"This use of the test images cannot be counted on this machine: {error}")
     weights, n_images = str(last.get("weights", "")), int(last.get("n_images", 0))
     run.record_test_opening(by=by, weights=weights, n_images=n_images, **more)

@@ -1,4 +1,4 @@
-"""How many seeds would show a difference between two ways of training."""
+"""Number of seeds that would show a difference between two training configurations."""
 
 import math
 
@@ -7,18 +7,18 @@ import numpy as np
 from convscope.evaluation.statistics import Variation
 
 POWER = 0.8
-"""How often a difference is to be shown if it is there, where seeds are planned."""
+"""Wanted probability of showing a difference that exists, when seeds are planned."""
 MOST_SEEDS = 1000
 
 
 def power(size: float, variation: Variation, n_seeds: int, *, confidence: float = 0.95) -> float:
-    """Return how often a difference would be shown.
+    """Return the probability that a difference is shown (statistical power).
 
     Args:
-        size: The true difference, a fraction above 0.
-        variation: As `difference` found it; its `seeds` must be known.
-        n_seeds: Of each of the two, at least 2.
-        confidence: Of the intervals.
+        size: True difference, a fraction above 0.
+        variation: Variances from `difference`; its `seeds` must be known.
+        n_seeds: Number of seeds of each of the two, at least 2.
+        confidence: Confidence of the intervals.
 
     Returns:
         A fraction in [0, 1].
@@ -32,7 +32,7 @@ def power(size: float, variation: Variation, n_seeds: int, *, confidence: float 
     error = math.sqrt(by_seed + by_image)
     if error == 0:
         return 1.0
-    # The spread over so few seeds is itself found by chance: the mean over what it may turn out.
+    # The spread over few seeds is itself estimated: take the mean over its possible values.
     chances = (np.arange(200) + 0.5) / 200
     found = by_seed * chi2.ppf(chances, n_seeds - 1) / (n_seeds - 1)
     level = (1 + confidence) / 2
@@ -41,16 +41,16 @@ def power(size: float, variation: Variation, n_seeds: int, *, confidence: float 
 
 
 def seeds_to_show(size: float, variation: Variation, *, confidence: float = 0.95) -> int | None:
-    """Return how many seeds of each would show a difference in four studies of five.
+    """Return the number of seeds each that would show a difference in four studies of five.
 
     Args:
-        size: The true difference, a fraction above 0.
-        variation: As `difference` found it.
-        confidence: Of the intervals.
+        size: True difference, a fraction above 0.
+        variation: Variances from `difference`.
+        confidence: Confidence of the intervals.
 
     Returns:
-        At least 2; None if the images are too few for any number of seeds, or the spread over
-        seeds is not known.
+        At least 2; None if there are too few images for any number of seeds, or the spread over
+        seeds is unknown.
     """
     if variation.seeds is None or power(size, variation, MOST_SEEDS, confidence=confidence) < POWER:
         return None

@@ -1,4 +1,4 @@
-"""What a model says about images, and how that is kept."""
+"""Predictions of a model, and their file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,12 +35,12 @@ def predict_images(
     """Return class probabilities, batch by batch.
 
     Args:
-        model: Takes what `images` holds, gives probabilities.
+        model: Model from what `images` holds to probabilities.
         images: Raw pixels, shape (n_images, height, width, channels), uint8; for a head, features
             of shape (n_images, ...). May be memory-mapped.
-        batch_size: Images at a time.
-        progress: Told of each batch.
-        label: What the progress is called.
+        batch_size: Images per batch.
+        progress: Called with each batch.
+        label: Name of the work in progress output.
 
     Returns:
         Shape (n_images, n_classes), float32, rows sum to 1.
@@ -57,7 +57,7 @@ def predict_images(
 def predict_split(
     model: Network, split: Split, name: str, *, batch_size: int, progress: Progress
 ) -> Predictions:
-    """Return what a model says about the split called `name` ("val" or "test")."""
+    """Return a model's predictions on the split called `name` ("val" or "test")."""
     probs = predict_images(
         model,
         split.images,
@@ -78,20 +78,20 @@ def predict_from_features(
     batch_size: int,
     progress: Progress,
 ) -> Predictions:
-    """Return what a saved classifier with a frozen backbone says, by way of the features' cache.
+    """Return predictions of a saved classifier on a frozen backbone, with cached features.
 
-    The backbone is the saved model's own; where training or another run with the same backbone has
-    seen the same images, it need not run again. The answers are those of the model on the pixels,
-    to float32 rounding.
+    The backbone is the saved model's own; if training or another run with the same backbone has
+    seen the same images, it need not run again. The predictions are those of the model on the
+    pixels, up to float32 rounding.
 
     Args:
-        model: Loaded from the run; float32.
-        config: The run's settings, with `backbone.cut` "end".
-        spec: What the backbone sees.
-        split: The images.
-        name: "val" or "test".
-        batch_size: Features at a time.
-        progress: Told of each batch.
+        model: Model loaded from the run; float32.
+        config: Settings of the run, with `backbone.cut` "end".
+        spec: Input of the backbone.
+        split: Images.
+        name: Name of the split: "val" or "test".
+        batch_size: Features per batch.
+        progress: Called with each batch.
     """
     import keras
 
@@ -102,7 +102,7 @@ def predict_from_features(
     lower, head = keras.Model(model.inputs, pool), keras.Model(pool, model.outputs[0])
     label = f"Features of {'validation' if name == 'val' else name} images"
     features = pooled_features(lower, config, spec, split, label, progress).array
-    # A head takes no time that would be worth a line.
+    # A head takes too little time for a progress line.
     probs = predict_images(head, features, batch_size=batch_size, progress=Progress(), label=label)
     return Predictions(probs, split.labels, split.ids, name)
 
@@ -119,10 +119,10 @@ def save_predictions(
     Columns: `split`, `id`, `label` (class index), then `prob_<class index>`.
 
     Args:
-        predictions: By split.
-        class_names: Kept in the table's metadata.
-        path: The file; replaced as a whole.
-        about: Further metadata, such as whose predictions these are.
+        predictions: Predictions by split.
+        class_names: Class names, kept in the metadata of the table.
+        path: File to replace as a whole.
+        about: Further metadata, such as the model that made the predictions.
 
     Raises:
         StorageError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Answering only when sure: how much is answered, and how much of that is right."""
+"""Answering only when sure: the share of answered images, and the accuracy of those answers."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from convscope.types import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Selection:
-    """What comes of answering only from a confidence on.
+    """Result of answering only from a confidence threshold on.
 
     Attributes:
-        threshold: The least confidence that is answered with, a fraction.
-        coverage: The share of images that are answered.
-        accuracy: The share of those answers that are right; nan if there are none.
+        threshold: Least confidence that is answered, a fraction.
+        coverage: Share of images that are answered.
+        accuracy: Share of those answers that are correct; nan if there are none.
     """
 
     threshold: float
@@ -24,14 +24,14 @@ class Selection:
 
 
 def coverage_curve(probs: FloatArray, labels: IntArray) -> list[Selection]:
-    """Return what comes of each threshold that makes a difference, the lowest first.
+    """Return the selections of all thresholds that make a difference, the lowest first.
 
     Args:
         probs: Shape (n_images, n_classes), rows sum to 1.
         labels: Shape (n_images,), class indices in [0, n_classes).
 
     Raises:
-        ShapeError: If `probs` are no probabilities, or the lengths differ.
+        ShapeError: If `probs` are not probabilities, or the lengths differ.
 
     References:
         Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS 2017.
@@ -47,7 +47,7 @@ def coverage_curve(probs: FloatArray, labels: IntArray) -> list[Selection]:
     order = np.argsort(-confidence, kind="stable")
     confidence, n_right = confidence[order], right[order].cumsum()
     n = np.arange(1, len(labels) + 1)
-    # Images of one confidence are answered together: the last of each counts.
+    # Images of equal confidence are answered together: the last of each counts.
     last = np.r_[confidence[1:] != confidence[:-1], True]
     return [
         Selection(float(c), k / len(labels), r / k)
@@ -56,10 +56,10 @@ def coverage_curve(probs: FloatArray, labels: IntArray) -> list[Selection]:
 
 
 def threshold_for(curve: list[Selection], accuracy: float) -> Selection | None:
-    """Return the selection that answers most with at least an accuracy; None if none does.
+    """Return the selection with the largest coverage at an accuracy; None if none reaches it.
 
     Args:
-        curve: As `coverage_curve` gives it, of validation images.
-        accuracy: A fraction in [0, 1].
+        curve: Selections from `coverage_curve`, on validation images.
+        accuracy: Least accuracy, a fraction in [0, 1].
     """
     return next((each for each in curve if each.accuracy >= accuracy), None)

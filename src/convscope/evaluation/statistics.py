@@ -1,15 +1,15 @@
-"""Whether one way of training is better than another: over seeds and over images at once.
+"""Comparison of two training configurations, over seeds and over images at once.
 
-A run differs from the next by its seed, and the images that it is judged on are some of those that
-it might have been judged on. Both are drawn by chance, so both are part of the interval: what would
-come out with other seeds and other images of the same kind. A way of training with a single seed
-is taken to spread over seeds as the other does. With a single seed each there is nothing to learn
-a spread from: the interval is then about two trained networks, on other images of the same kind,
-and not about two ways of training.
+A run differs from the next by its seed, and the images that it is evaluated on are a sample of
+    those that it might have been evaluated on. Both are random, so the interval covers both: the
+    results of other seeds on other images of the same kind. A configuration with a single seed is
+    assumed to spread over seeds as the other does. With a single seed each there is no estimate of
+    that spread: the interval then compares two trained networks on other images of the same kind,
+    not two training configurations.
 
 References:
     Roe and Metz, "Variance-Component Modeling in the Analysis of Receiver Operating Characteristic
-    Index Estimates", 1997, for readers and cases, which are our seeds and images;
+    Index Estimates", 1997, whose readers and cases are our seeds and images;
     Bouthillier et al., "Accounting for Variance in Machine Learning Benchmarks", MLSys 2021.
 """
 
@@ -26,14 +26,14 @@ from convscope.types import BoolArray
 
 @dataclass(frozen=True)
 class Spread:
-    """An accuracy over seeds.
+    """Accuracy over seeds.
 
     Attributes:
-        mean: A fraction in [0, 1].
-        sd: Standard deviation over seeds; None of one seed.
-        low: Lower end of the 95 % interval of the mean over seeds; None of one seed.
-        high: Its upper end.
-        n_seeds: How many.
+        mean: Mean accuracy, a fraction in [0, 1].
+        sd: Standard deviation over seeds; None for one seed.
+        low: Lower end of the 95 % interval of the mean over seeds; None for one seed.
+        high: Upper end of the interval; None for one seed.
+        n_seeds: Number of seeds.
     """
 
     mean: float
@@ -45,13 +45,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Variation:
-    """Variances of the difference of two accuracies, by where they come from.
+    """Variance components of the difference of two accuracies.
 
     Attributes:
-        seeds: Variance between pairs of seeds, over all images; None where there is one seed each.
+        seeds: Variance between pairs of seeds, over all images; None with one seed each.
         images: Variance between images, over all seeds.
-        rest: Variance of the seed-by-image interaction.
-        n_images: Number of images that they were found from.
+        rest: Residual variance, that of the seed-by-image interaction.
+        n_images: Number of images that they were estimated from.
     """
 
     seeds: float | None
@@ -62,24 +62,24 @@ class Variation:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more often B is right than A.
+    """Difference of the accuracies of B and A, with its uncertainty.
 
     Attributes:
-        mean: Accuracy of B less accuracy of A, in [-1, 1].
+        mean: Accuracy of B minus accuracy of A, in [-1, 1].
         low: Lower end of its interval.
-        high: Upper end.
-        p: Chance of a difference as large where there is none, over seeds and images; 0 means
-            less than 1e-12. With a single seed each, over images alone.
-        p_seeds: The same over seeds alone (of paired ones: Student's paired t-test); None where
-            both have a single one.
-        p_images: Over images alone, for these very models: McNemar's exact test for a single seed
-            each, else by the normal distribution.
-        of_ways: Whether it is about the two ways of training; with a single seed each it is about
-            the two networks that were trained, and another seed may turn it round.
+        high: Upper end of the interval.
+        p: P value of no difference, over seeds and images; 0 means less than 1e-12. With a single
+            seed each, over images alone.
+        p_seeds: P value over seeds alone (for paired ones: Student's paired t-test); None with a
+            single seed each.
+        p_images: P value over images alone, for these very models: McNemar's exact test for a
+            single seed each, else from the normal distribution.
+        of_ways: Whether it compares the two training configurations; with a single seed each it
+            compares the two networks that were trained, and another seed may reverse it.
         paired: Whether the same seeds were compared.
-        identical: Whether both gave the same right and wrong answers throughout.
-        variation: Where the uncertainty comes from.
-        confidence: Of the interval: 0.95, or more where several comparisons share that.
+        identical: Whether both gave the same correct and wrong answers throughout.
+        variation: Variance components behind the uncertainty.
+        confidence: Confidence of the interval: 0.95, or more when several comparisons share it.
     """
 
     mean: float
@@ -96,15 +96,15 @@ class Difference:
 
     @property
     def shown(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return not self.low <= 0 <= self.high
 
 
 def spread_over_seeds(accuracies: list[float]) -> Spread:
-    """Return the mean of an accuracy over seeds, and Student's 95 % interval of it.
+    """Return the mean accuracy over seeds with Student's 95 % interval.
 
     Args:
-        accuracies: One for each seed, at least one; fractions in [0, 1].
+        accuracies: Accuracy of each seed, at least one; fractions in [0, 1].
 
     Examples:
         >>> spread = spread_over_seeds([0.70, 0.71, 0.72])
@@ -118,27 +118,27 @@ def spread_over_seeds(accuracies: list[float]) -> Spread:
     if n < 2:
         return Spread(mean, None, None, None, n)
     sd = float(np.std(accuracies, ddof=1))
-    reach = float(t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
-    return Spread(mean, sd, max(0.0, mean - reach), min(1.0, mean + reach), n)
+    half_width = float(t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    return Spread(mean, sd, max(0.0, mean - half_width), min(1.0, mean + half_width), n)
 
 
 def rows_by_seed(
     right_a: Mapping[int, BoolArray], right_b: Mapping[int, BoolArray]
 ) -> tuple[BoolArray, BoolArray, bool]:
-    """Return the runs of two ways of training that are to be compared, and whether seed by seed.
+    """Return the runs of two configurations to be compared, and whether they are paired by seed.
 
-    Where both have several seeds in common, those are taken, row by row; else all there are.
+    If both have several seeds in common, those are taken, row by row; otherwise all of them.
 
     Args:
-        right_a: By seed, which images a run has right; shape (n_images,).
-        right_b: Of the other way, of the same images in the same order.
+        right_a: By seed of A, whether each image is classified correctly; shape (n_images,).
+        right_b: The same for B, with the same images in the same order.
 
     Returns:
         Shape (n_seeds of A, n_images), shape (n_seeds of B, n_images), and whether they are paired,
         as `difference` takes them.
     """
     common = sorted(right_a.keys() & right_b.keys())
-    # One common seed of several would throw the others away.
+    # A single seed in common, of several, would discard all the others.
     paired = len(common) > 1 or right_a.keys() == right_b.keys()
     seeds_a, seeds_b = (common, common) if paired else (sorted(right_a), sorted(right_b))
     return (
@@ -151,26 +151,28 @@ def rows_by_seed(
 def difference(
     right_a: BoolArray, right_b: BoolArray, *, paired: bool, n_comparisons: int = 1
 ) -> Difference:
-    """Compare two ways of training by which images each run of theirs has right.
+    """Compare two training configurations by the images that each run classifies correctly.
 
     A side with a single seed borrows the spread over seeds of the other side. With a single seed
-    each, the two networks are compared, by an interval that leaves out 0 where McNemar's exact
-    test does.
+    each, the two networks are compared, by an interval that excludes 0 where McNemar's exact test
+    rejects.
 
     Args:
-        right_a: Shape (n_seeds of A, n_images); a row for each seed.
+        right_a: Shape (n_seeds of A, n_images), bool; a row for each seed.
         right_b: Shape (n_seeds of B, n_images), of the same images in the same order.
-        paired: Whether row k of both has the same seed; then they are equally many.
-        n_comparisons: How many are made in all: intervals are widened (Bonferroni), so that in 95
-            of 100 such studies none of them misses.
+        paired: Whether row k of both has the same seed; both then have as many rows.
+        n_comparisons: Number of comparisons in all: intervals are widened (Bonferroni) so that all
+            of them hold jointly in 95 % of studies.
 
     Raises:
-        ShapeError: If the shapes do not fit.
+        ShapeError: If the shapes do not match.
     """
     if right_a.ndim != 2 or right_b.ndim != 2 or right_a.shape[1] != right_b.shape[1]:
-        raise ShapeError(f"right answers of shapes {right_a.shape} and {right_b.shape}")
+        raise ShapeError(
+            f"right_a and right_b of shapes {right_a.shape} and {right_b.shape} do not match"
+        )
     if not right_a.size or not right_b.size or (paired and len(right_a) != len(right_b)):
-        raise ShapeError(f"{len(right_a)} seeds cannot be compared with {len(right_b)}")
+        raise ShapeError(f"{len(right_a)} and {len(right_b)} seeds cannot be paired")
     if len(right_a) == len(right_b) == 1:
         return _of_networks(right_a[0], right_b[0], paired, 1 - 0.05 / n_comparisons)
     n_images = right_a.shape[1]
@@ -178,26 +180,28 @@ def difference(
     of_images = _variance(right_b.mean(axis=0) - right_a.mean(axis=0))
     sides = [right_a.astype(np.int8), right_b.astype(np.int8)]
     rows_of = [sides[1] - sides[0]] if paired else sides
-    # (variance over seeds, variance of the rest, seeds that they were found from) of each part
-    found = [
-        (_variance(rows.mean(axis=1)), _rest(rows), len(rows)) if len(rows) > 1 else None
+    # (variance over seeds, residual variance, number of seeds behind them) of each part
+    variances = [
+        (_variance(rows.mean(axis=1)), _residual_variance(rows), len(rows))
+        if len(rows) > 1
+        else None
         for rows in rows_of
     ]
-    known = next(each for each in found if each is not None)
-    parts = [(*(each or known), len(rows)) for each, rows in zip(found, rows_of, strict=True)]
+    known = next(each for each in variances if each is not None)
+    parts = [(*(each or known), len(rows)) for each, rows in zip(variances, rows_of, strict=True)]
     pure = max(0.0, of_images - sum(rest / n for _, rest, _, n in parts))
     margins = _Margins(
-        [(of_part / n, n_found) for of_part, _, n_found, n in parts],
+        [(of_part / n, n_behind) for of_part, _, n_behind, n in parts],
         pure / n_images,
         of_images / n_images,
     )
     confidence = 1 - 0.05 / n_comparisons
-    reach = margins.reach(confidence)
+    half_width = margins.half_width(confidence)
     of_seeds = max(0.0, sum(of_part - rest / n_images for of_part, rest, _, _ in parts))
     return Difference(
         mean=mean,
-        low=max(-1.0, mean - reach),
-        high=min(1.0, mean + reach),
+        low=max(-1.0, mean - half_width),
+        high=min(1.0, mean + half_width),
         p=margins.p(mean),
         p_seeds=_Margins(margins.seeds, 0.0, 0.0).p(mean),
         p_images=_Margins([], 0.0, margins.floor).p(mean),
@@ -213,8 +217,8 @@ def _variance(values: npt.NDArray[np.floating]) -> float:
     return float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _rest(rows: npt.NDArray[np.generic]) -> float:
-    """Return the variance that neither the row nor the column explains; (n_seeds, n_images)."""
+def _residual_variance(rows: npt.NDArray[np.generic]) -> float:
+    """Return the residual variance of rows of shape (n_seeds, n_images), after both means."""
     values = rows.astype(np.float64)
     left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
     return float((left**2).sum() / ((len(values) - 1) * max(1, values.shape[1] - 1)))
@@ -222,22 +226,22 @@ def _rest(rows: npt.NDArray[np.generic]) -> float:
 
 @dataclass(frozen=True)
 class _Margins:
-    """The uncertainty of a difference, part by part.
+    """Uncertainty of a difference, part by part.
 
-    Each part has Student's margin for as many seeds as it was found from, and the margins add up
-    as squares: with few seeds one common number of degrees of freedom gives too many alarms.
+    Each part has Student's margin for its number of seeds, and the margins add up as squares: with
+    few seeds one common number of degrees of freedom gives too many false alarms.
 
     Attributes:
-        seeds: For each part, the squared standard error and the seeds that it was found from.
-        images: The squared standard error that the images add to it.
-        floor: That of the images if the seeds are taken as they are; it is never less.
+        seeds: Squared standard error of each part and the number of seeds behind it.
+        images: Squared standard error that the images add.
+        floor: Squared standard error of the images with the seeds held fixed; a lower bound.
     """
 
     seeds: list[tuple[float, int]]
     images: float
     floor: float
 
-    def reach(self, confidence: float) -> float:
+    def half_width(self, confidence: float) -> float:
         """Return half the width of the interval."""
         # The functions behind scipy.stats' distributions: its own take fifty times as long.
         from scipy.special import ndtri, stdtrit
@@ -250,25 +254,25 @@ class _Margins:
         return math.sqrt(max(squared, z * self.floor))
 
     def p(self, mean: float) -> float:
-        """Return one less the confidence of the interval that just holds 0."""
+        """Return one minus the confidence of the interval that just contains 0."""
         from scipy.optimize import brentq
 
         if mean == 0:
             return 1.0
         least = 1e-12
-        if self.reach(1 - least) < abs(mean):
+        if self.half_width(1 - least) < abs(mean):
             return 0.0
-        return float(brentq(lambda p: self.reach(1 - p) - abs(mean), least, 1.0))
+        return float(brentq(lambda p: self.half_width(1 - p) - abs(mean), least, 1.0))
 
 
 def _of_networks(
     right_a: BoolArray, right_b: BoolArray, paired: bool, confidence: float
 ) -> Difference:
-    """Compare two networks, of which nothing is known but what they answered; (n_images,) each.
+    """Compare two networks by nothing but their answers, each of shape (n_images,).
 
-    Only images on which one is right and the other wrong tell them apart. The interval takes the
+    Only images on which one is correct and the other wrong distinguish them. The interval takes the
     share of such images, and B's share of those, each at its worst within the exact interval of
-    Clopper and Pearson; it leaves out 0 where McNemar's exact test does.
+    Clopper and Pearson; it excludes 0 where McNemar's exact test rejects.
 
     References:
         McNemar, "Note on the sampling error of the difference between correlated proportions or

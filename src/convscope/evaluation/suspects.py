@@ -1,4 +1,4 @@
-"""Images whose label is probably wrong, judged by a network that did not learn them."""
+"""Images whose label is probably wrong, according to a network that was not trained on them."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,15 @@ from convscope.types import Predictions
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image whose label is in doubt.
+    """Image whose label is in doubt.
 
     Attributes:
-        index: Its place among the predictions.
-        image_id: Its name.
-        label: The class that it is labelled as.
-        likelier: The class that the network takes it for.
-        prob_label: The probability of its label, a fraction.
-        prob_likelier: That of the other class.
+        index: Index among the predictions.
+        image_id: Name of the image.
+        label: Class of its label.
+        likelier: Class that the network predicts.
+        prob_label: Probability of the class of its label, a fraction.
+        prob_likelier: Probability of the predicted class, a fraction.
     """
 
     index: int
@@ -31,16 +31,17 @@ class Suspect:
 def suspect_labels(predictions: Predictions) -> list[Suspect]:
     """Return the images whose label is in doubt, the most suspect first.
 
-    Confident learning: an image is suspect if the probability of another class is as high as it is
-    on average for images of that class, and so many of such images are taken as the counts of
-    confused classes say.
+    Confident learning: an image is a candidate if the probability of another class is as high as it
+        is on average for images of that class; as many candidates are returned as the estimated
+        joint distribution of given and true labels implies.
 
     Args:
-        predictions: Out of sample: the network must not have learnt these images with their labels.
+        predictions: Out-of-sample predictions: the network must not have been trained on these
+            images.
 
     References:
         Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels",
-        JAIR 2021; by way of cleanlab.
+        JAIR 2021; implemented by cleanlab.
     """
     from cleanlab.filter import find_label_issues
 

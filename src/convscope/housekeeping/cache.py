@@ -15,7 +15,7 @@ from convscope.errors import LockTakenError, StorageError, UnknownNameError
 from convscope.locks import exclusive
 from convscope.models.backbones import BACKBONES
 from convscope.storage import cache_dir, size_on_disk
-from convscope.training.features_store import maker, readers
+from convscope.training.features_store import readers_lock, writer_lock
 
 _KEY = re.compile(r"\.?[0-9a-f]{16,64}(-.*\.part)?")
 """Folders of packs and of features, and what a killed process left of one."""
@@ -104,7 +104,7 @@ KINDS = {
         "what frozen networks make of images; computed again",
         "features",
         _features,
-        lambda path: [maker(path), readers(path)],
+        lambda path: [writer_lock(path), readers_lock(path)],
     ),
     "weights": _Kind(
         "downloads of weights that are not finished; whole ones lie in Keras' cache",

@@ -174,7 +174,7 @@ def asked_before(path: Path) -> RunConfig:
 def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
     """Put what the folds said together, and write it down."""
     from convscope.evaluation.folds import folded_accuracy
-    from convscope.evaluation.metrics import confusion_matrix, judge, write_confusion
+    from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
     from convscope.evaluation.predictions import read_predictions, save_predictions
     from convscope.report.figures import draw_confusion
 
@@ -191,7 +191,7 @@ def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
     found = folded_accuracy(
         [int(part.right.sum()) for part in parts], [len(part.ids) for part in parts]
     )
-    metrics = judge(said, names) | {
+    metrics = compute_metrics(said, names) | {
         "accuracy_interval_95": [found.low, found.high],
         "accuracy_sd_between_folds": found.sd,
     }

@@ -1,1 +1,1 @@
-"""Training: one visible path, `fit.fit`, and what it stands on."""
+"""Training: one visible path, `fit.fit`, and its parts."""

@@ -1,7 +1,7 @@
-"""Varying training images: flips and shifts of raw pixels, Keras' RandAugment, MixUp and CutMix.
+"""Data augmentation: flips and shifts of raw pixels, Keras' RandAugment, MixUp and CutMix.
 
-Everything here is a pure function of a seed, the number of a view or epoch, and the place of the
-image or batch, so that what was cached or interrupted is the same when it is made again.
+Everything here is a pure function of a seed, the number of a view or epoch, and the position of the
+image or batch, so that a cached or interrupted result is the same when it is made again.
 """
 
 from typing import Any
@@ -15,21 +15,21 @@ from convscope.types import FloatArray, ImageView, IntArray, Split, UInt8Array
 
 
 class AugmentedView:
-    """One version of each image: flipped, shifted, recoloured.
+    """One augmented version of each image: flipped, shifted, recoloured.
 
-    Flips alternate: an image that is mirrored in one view is not in the next, so two views hold
-    each image both ways round, and no more of one than of the other (Jordan, "94% on CIFAR-10 in
+    Flips alternate: an image that is mirrored in one view is not mirrored in the next, so two views
+        hold each image both ways round equally often (Jordan, "94% on CIFAR-10 in
     3.29 Seconds on a Single GPU", 2024).
 
-    Flips and shifts of an image depend on nothing but its place. RandAugment does the same kinds of
-    things to all images that are asked for together (one by one it would take fifty times as long),
-    so what it does depends on the first of them.
+    Flips and shifts of an image depend on its position alone. RandAugment transforms all images of
+    one request alike (one by one it would take fifty times as long), so its choice depends on the
+    first of them.
 
     Args:
         images: Shape (n_images, height, width, channels), uint8; may be memory-mapped.
-        settings: What is done.
-        seed: Of all that is random.
-        view: The number of the version.
+        settings: Kinds and strengths of augmentation.
+        seed: Seed of the random numbers.
+        view: Number of the version.
 
     Attributes:
         flipped: Shape (n_images,), bool.
@@ -67,12 +67,12 @@ class AugmentedView:
 
 
 def augmented(split: Split, settings: AugmentSettings, seed: int) -> Examples:
-    """Return the pixels of a split, varied anew in every epoch; as they are if nothing is asked.
+    """Return the pixels of a split, augmented afresh in every epoch; unchanged if nothing is set.
 
     Args:
-        split: The images.
-        settings: How they are varied.
-        seed: The run's.
+        split: Images to augment.
+        settings: Kinds and strengths of augmentation.
+        seed: Seed of the run.
     """
     if not (settings.flip or settings.crop or settings.randaugment):
         return Examples.of(split)
@@ -82,17 +82,17 @@ def augmented(split: Split, settings: AugmentSettings, seed: int) -> Examples:
 def soft_targets(
     settings: AugmentSettings, label_smoothing: float, n_classes: int, seed: int, epoch: int
 ) -> Finish | None:
-    """Return what makes one-hot labels of a batch, smooths them, and mixes images.
+    """Return a function that one-hot encodes labels of a batch, smooths them, and mixes images.
 
     Args:
         settings: MixUp (Zhang et al., ICLR 2018) and CutMix (Yun et al., ICCV 2019) apply to maps
             of shape (batch, rows, columns, channels): pixels, or activations inside a network.
-            With both, each batch draws one of them. Each image keeps a share of its own, drawn from
-            Beta(alpha, alpha), and gets the rest from another image of its batch.
+            With both, each batch draws one of them. Each image keeps its own share, drawn from
+            Beta(alpha, alpha), and takes the rest from another image of its batch.
         label_smoothing: Share of each label that is spread over all classes.
-        n_classes: The number of classes.
-        seed: The run's seed.
-        epoch: Counted from 0.
+        n_classes: Number of classes.
+        seed: Seed of the run.
+        epoch: Index of the epoch, from 0.
 
     Returns:
         None if labels stay plain indices.
@@ -116,7 +116,7 @@ def soft_targets(
 
 
 def hard_targets(n_classes: int) -> Finish:
-    """Return what makes one-hot labels of a batch, for judging a network that learns soft ones."""
+    """Return a function that one-hot encodes labels, to evaluate a network trained on soft ones."""
     identity = np.eye(n_classes, dtype=np.float32)
     return lambda inputs, labels, index: (inputs, identity[labels])
 
@@ -135,7 +135,7 @@ def _shifted(
 
 
 _LAYERS: dict[tuple[int, float], Any] = {}
-"""Keras' layer is slow to make and keeps nothing but the state of its random numbers."""
+"""Keras' layers are slow to make and hold no state but that of their random numbers."""
 
 
 def _randaugmented(images: UInt8Array, settings: AugmentSettings, seed: list[int]) -> UInt8Array:
@@ -161,7 +161,7 @@ def _randaugmented(images: UInt8Array, settings: AugmentSettings, seed: list[int
 
 
 # Not Keras' layers: its CutMix draws alpha itself, from 0 to a factor of at most 1, and its labels
-# differ from the share of pixels by up to a row and a column, which is much on a small map.
+# differ from the share of pixels by up to a row and a column, which is a lot on a small map.
 
 
 def _mixup(
@@ -200,12 +200,12 @@ def _mixed_labels(labels: FloatArray, other: IntArray, kept: FloatArray) -> Floa
 
 
 def _reseeded(layer: Any, seed: list[int]) -> Any:
-    """Return the layer with all its random numbers started anew."""
+    """Return the layer with all its random generators reseeded."""
     import keras
 
     words = np.random.SeedSequence(seed).generate_state(64)
     states = [v for v in layer.variables if v.path.endswith("seed_generator_state")]
     for index, state in enumerate(states):
-        # Two words for each of its generators, so that they do not all draw the same.
+        # Two words for each generator, so that they do not all draw the same numbers.
         state.assign(keras.ops.convert_to_tensor(words[2 * index % 62 :][:2], state.dtype))
     return layer

@@ -1,4 +1,4 @@
-"""Batches of what a network learns from, in an order that depends on seed and epoch alone."""
+"""Batches of training examples, in an order that depends on seed and epoch alone."""
 
 import math
 from collections.abc import Callable
@@ -12,19 +12,19 @@ from convscope.recipe import RunConfig
 from convscope.types import IntArray, Split
 
 _VALIDATION_BATCH = 512
-"""At most: nothing is learnt in validation, so its batches are as large as is fast."""
+"""Largest validation batch: no gradients are kept, so it is as large as is fast."""
 
 Finish = Callable[[Any, Any, int], tuple[Any, Any]]
-"""Called on each batch as `finish(inputs, labels, index)`, for what is done to whole batches."""
+"""Called on each batch as `finish(inputs, labels, index)`, for operations on whole batches."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a network learns from, or is judged by.
+    """Examples for training or evaluation.
 
     Attributes:
-        inputs: From the number of an epoch, counted from 0, to its inputs: an array of shape
-            (n_images, ...), or what can be indexed like one. The same for the same epoch.
+        inputs: Function from the index of an epoch, from 0, to its inputs: an array of shape
+            (n_images, ...), or an object that is indexed like one. Equal for equal epochs.
         labels: Shape (n_images,), class indices.
     """
 
@@ -41,22 +41,22 @@ class Examples:
 
     @classmethod
     def alternating(cls, views: list[Any], labels: IntArray) -> "Examples":
-        """Return versions of the same images, one after the other, epoch by epoch."""
+        """Return versions of the same images that take turns, one per epoch."""
         return cls(lambda epoch: views[epoch % len(views)], labels)
 
 
 class Batches:
-    """One pass over examples, batch by batch; works from memory and from a memory-mapped array.
+    """One pass over examples, batch by batch, from memory or from a memory-mapped array.
 
     Args:
-        inputs: Shape (n_images, ...); may be what can only be indexed like an array.
+        inputs: Shape (n_images, ...); any object that is indexed like an array.
         labels: Shape (n_images,).
-        batch_size: Images in each batch; the last may be smaller.
-        order: Places of the images of the pass, in turn; None is all in the order of the inputs.
-        finish: See `Finish`.
+        batch_size: Images per batch; the last may be smaller.
+        order: Indices of the images in the order of the pass; None keeps the order of the inputs.
+        finish: Operation on each whole batch, see `Finish`.
 
     Attributes:
-        n_images: In the whole pass.
+        n_images: Number of images in the pass.
     """
 
     def __init__(
@@ -88,31 +88,31 @@ class Batches:
 
 
 def validation_batches(val: Examples, finish: Finish | None = None) -> Batches:
-    """Return the batches by which a network is judged after an epoch; `finish` as for `Batches`."""
+    """Return the batches for validation after an epoch; `finish` as in `Batches`."""
     n_images = len(val)
-    # About equal: for a batch of another size TensorFlow compiles anew.
+    # About equal sizes: TensorFlow compiles again for a batch of another size.
     size = math.ceil(n_images / n_batches(n_images, _VALIDATION_BATCH))
     return Batches(val.inputs(0), val.labels, size, finish=finish)
 
 
 def n_batches(n_images: int, batch_size: int) -> int:
-    """Return how many batches a pass has; the last may be smaller."""
+    """Return the number of batches in a pass; the last may be smaller."""
     return -(-n_images // batch_size)
 
 
 def order_of(
     config: RunConfig, labels: IntArray, epoch: int, among: IntArray | None = None
 ) -> npt.NDArray[np.intp]:
-    """Return the order in which a run's settings show the images in one epoch.
+    """Return the order in which a run shows the images in one epoch.
 
     Args:
-        config: The settings.
+        config: Settings of the run.
         labels: Shape (n_images,), class indices.
-        epoch: Counted from 0.
-        among: The places of the images that are shown, if not all are.
+        epoch: Index of the epoch, from 0.
+        among: Indices of the images to show, if not all are shown.
 
     Returns:
-        Shape (n_shown,), places of images; longer if batches are filled up.
+        Shape (n_shown,), indices of images; longer if the last batch is filled up.
     """
     shown = labels if among is None else labels[among]
     if config.balance:
@@ -134,9 +134,9 @@ def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.intp]:
     uninterrupted one would have.
 
     Args:
-        n_images: How many images the split has.
-        seed: The run's seed.
-        epoch: Counted from 0.
+        n_images: Number of images in the split.
+        seed: Seed of the run.
+        epoch: Index of the epoch, from 0.
     """
     return np.random.default_rng([seed, epoch]).permutation(n_images)
 
@@ -144,16 +144,17 @@ def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.intp]:
 def balanced_order(labels: IntArray, seed: int, epoch: int) -> npt.NDArray[np.intp]:
     """Return the order of an epoch that shows each class equally often.
 
-    It is as long as any other epoch: of a common class a part is shown, of a rare one some images
-    several times, none of them more than once more than another. A pure function, as `epoch_order`.
+    It is as long as any other epoch: common classes are shown in part, images of rare classes
+        several times, none more than once more often than another of its class. A pure function, as
+        `epoch_order`.
 
     Args:
         labels: Shape (n_images,), class indices.
-        seed: The run's seed.
-        epoch: Counted from 0.
+        seed: Seed of the run.
+        epoch: Index of the epoch, from 0.
 
     Returns:
-        Shape (n_images,), places of images.
+        Shape (n_images,), indices of images.
     """
     rng = np.random.default_rng([seed, epoch])
     classes = rng.permutation(np.unique(labels))

@@ -1,10 +1,9 @@
-"""What a frozen network makes of images, computed once and kept on disk.
+"""Outputs of a frozen network, computed once per image and kept on disk.
 
-A frozen backbone gives the same features in every epoch. They are computed once for each image, go
-to a memory-mapped array in the cache, and serve every epoch, every head and every later run that
-asks for the same. "The same" is decided by content: the key is a hash of the network's weights, of
-what it was told to do, and of the images. Other weights or other pixels are another key, never a
-stale hit.
+A frozen backbone gives the same features in every epoch. They are computed once per image, stored
+as a memory-mapped array in the cache, and serve every epoch, every head and every later run that
+needs the same. "The same" is decided by content: the key is a hash of the network's weights, of its
+settings, and of the images. Other weights or other pixels give another key, never a stale hit.
 """
 
 import contextlib
@@ -31,18 +30,18 @@ from convscope.training.features_store import (
     MANIFEST,
     drop_unused,
     make_room,
-    maker,
-    readers,
+    readers_lock,
+    writer_lock,
 )
 from convscope.training.precision import machine
 
 _FORMAT = 1
 _SYNC_S = 5.0
-"""A kill or a power cut costs at most this many seconds of work and a batch."""
+"""A kill or a power cut costs at most this many seconds of work plus one batch."""
 
 
 class Source(Protocol):
-    """Images or features, taken batch by batch: an array, a view of one, an augmented view."""
+    """Images or features, read batch by batch: an array, a view of one, an augmented view."""
 
     def __len__(self) -> int: ...
 
@@ -51,13 +50,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Features:
-    """Features of images, in the images' order.
+    """Features of images, in the order of the images.
 
     Attributes:
         array: Shape (n_images, ...), float32 or float16, memory-mapped. While it or a view of it
             lives, no process removes the features from the cache.
-        key: A hash of all that they were made from.
-        seconds: What computing them took, now or when they were put into the cache.
+        key: Hash of everything they were computed from.
+        seconds: Time that computing them took, now or when they entered the cache.
     """
 
     array: npt.NDArray[Any]
@@ -76,24 +75,24 @@ def compute_features(
     label: str,
     progress: Progress,
 ) -> Features:
-    """Return what a network makes of images, from the cache or computed into it.
+    """Return the outputs of a network for images, from the cache or computed into it.
 
-    A computation that is killed goes on where it was.
+    A computation that was killed resumes where it stopped.
 
     Args:
-        network: From a batch of `source` to an array; it is not changed.
-        source: What goes in.
-        source_key: A hash of what `source` holds.
-        about: What else decides the result and is not seen in the weights: the kind of network, its
-            precision, the size and scaling of its input.
-        batch_size: Images at a time.
-        storage: "float32", or "float16" for half the space.
-        label: What the work is called in progress.
-        progress: Told of each batch.
+        network: Function from a batch of `source` to an array; it is not changed.
+        source: Inputs of the network.
+        source_key: Hash of the contents of `source`.
+        about: Other facts that decide the result and do not show in the weights: kind of network,
+            precision, size and scaling of its input.
+        batch_size: Images per batch.
+        storage: Data type on disk: "float32", or "float16" for half the space.
+        label: Name of the work in progress output.
+        progress: Called with each batch.
 
     Raises:
         ConfigError: If a feature is too large for `storage`.
-        StorageError: If the disk is too small; features that nobody reads are given up first.
+        StorageError: If the disk is too small even after unused features were evicted.
     """
     shape = (len(source), *network.output.shape[1:])
     described = {
@@ -109,7 +108,7 @@ def compute_features(
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     root = cache_dir() / "features"
     waiting = "Waiting for another process that computes the same features"
-    with exclusive(maker(root / key), wait=True, on_wait=lambda: progress.say(waiting)):
+    with exclusive(writer_lock(root / key), wait=True, on_wait=lambda: progress.say(waiting)):
         kept = _open(root / key, shape, storage)
         if kept is None:
             drop_unused(root / key)
@@ -129,7 +128,7 @@ def compute_features(
 
 
 def batch_size_for(side: int) -> int:
-    """Return how many images at a time are fast on a CPU, for images of that side in pixels."""
+    """Return a batch size that is fast on a CPU, for images of that side in pixels."""
     fitting = 128 * (96 / side) ** 2
     return int(min(512, max(16, 2 ** round(np.log2(fitting)))))
 
@@ -144,14 +143,14 @@ def _compute(
     label: str,
     progress: Progress,
 ) -> float:
-    """Write the features, from where an earlier process left off; return the seconds of both."""
+    """Write the features, from where an earlier process stopped; return the seconds of both."""
     dtype = np.dtype(storage)
     row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
     path = folder / FEATURES
     with storage_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         stream = path.open("r+b" if path.exists() else "w+b")
-    # Around the stream too: what a full disk did not take is tried once more when it is closed.
+    # Around the stream too: closing it retries what a full disk refused.
     with storage_errors(path), stream, progress.task(label, shape[0], "images") as step:
         header = npy_header(shape, dtype)
         done, earlier = _left_by_earlier(folder, stream, header, row_bytes)
@@ -175,7 +174,7 @@ def _compute(
                 filler = np.zeros((batch_size - rows, *batch.shape[1:]), batch.dtype)
                 batch = np.concatenate([batch, filler])
             features = _narrowed(np.asarray(network.predict_on_batch(batch))[:rows], dtype)
-            # Plain writes: a mapped page that finds the disk full kills the process.
+            # Plain writes: a full disk under a mapped page kills the process.
             with storage_errors(path):
                 stream.write(features.tobytes())
                 if time.monotonic() - synced > _SYNC_S:
@@ -200,7 +199,7 @@ def _narrowed(features: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[A
 
 
 def _left_by_earlier(folder: Path, stream: Any, header: bytes, row_bytes: int) -> tuple[int, float]:
-    """Return how many rows an earlier process left that are surely on the disk, and its seconds."""
+    """Return how many rows of an earlier process are surely on the disk, and its seconds."""
     try:
         rows, seconds = (folder / DONE).read_text(encoding="utf-8").split()
         noted, took = int(rows), float(seconds)
@@ -219,9 +218,9 @@ def _sync(stream: Any, folder: Path, rows: int, seconds: float) -> None:
 
 
 def _open(folder: Path, shape: tuple[int, ...], storage: str) -> npt.NDArray[Any] | None:
-    """Return finished features, or None if there are none or they are not whole.
+    """Return finished features, or None if there are none or they are incomplete.
 
-    The caller holds the set's lock, so that it is not removed meanwhile.
+    The caller holds the lock of the set, so that nobody removes it meanwhile.
     """
     if not (folder / MANIFEST).is_file():
         return None
@@ -231,8 +230,8 @@ def _open(folder: Path, shape: tuple[int, ...], storage: str) -> npt.NDArray[Any
         return None
     if array.shape != shape or array.dtype != np.dtype(storage):
         return None
-    # It is the base of all that is made of it, so it lives as long as anything reads the file.
-    share_while_alive(readers(folder), array)
+    # The base of every view of it, so it lives as long as anything reads the file.
+    share_while_alive(readers_lock(folder), array)
     # np.asarray drops the memmap subclass, which slows every slice down.
     return np.asarray(array)
 

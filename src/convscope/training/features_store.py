@@ -1,4 +1,4 @@
-"""The cache of features as a folder of sets: who uses which, and which go to make room."""
+"""The feature cache as a folder of sets: who uses which, and which are evicted for space."""
 
 import contextlib
 import shutil
@@ -10,28 +10,28 @@ from convscope.errors import LockTakenError, StorageError
 from convscope.locks import exclusive
 
 FEATURES, MANIFEST, DONE = "features.npy", "manifest.json", "rows_done"
-"""What a set holds: the array, what it was made from, and how far it is."""
+"""Files of a set: the array, the description of its origin, and the progress."""
 
 _UNUSED_S = 30 * 24 * 3600
 _MARGIN_BYTES = 256 * 2**20
-"""Space left free for what else is written: models, tables, pictures."""
+"""Space left free for other files: models, tables, pictures."""
 
 
-def maker(folder: Path) -> Path:
-    """Return the lock of who computes a set, opens or removes it."""
+def writer_lock(folder: Path) -> Path:
+    """Return the path of the lock held while a set is computed, opened or removed."""
     return folder.parent / "locks" / f"{folder.name}.lock"
 
 
-def readers(folder: Path) -> Path:
-    """Return the lock that all share who have a set mapped."""
+def readers_lock(folder: Path) -> Path:
+    """Return the path of the lock shared by all processes that have a set mapped."""
     return folder.parent / "locks" / f"{folder.name}.readers"
 
 
 def make_room(folder: Path, n_bytes: int) -> None:
-    """Give up the features that were not used for the longest time until the new ones fit.
+    """Evict the least recently used feature sets until the new one fits.
 
-    None are given up if that would not be enough, nor those that a process has mapped: their space
-    would not come back before it lets go of them.
+    Nothing is evicted if that would not be enough, nor is a set that a process has mapped: its
+        space would not be freed before the process closes it.
     """
     root = folder.parent
     others = [path for path in _others(folder) if _is_idle(path)]
@@ -50,7 +50,7 @@ def make_room(folder: Path, n_bytes: int) -> None:
 
 
 def drop_unused(folder: Path) -> None:
-    """Remove the other sets that nobody used for a month."""
+    """Remove other sets that were not used for a month."""
     for path in _others(folder):
         if time.time() - _last_used(path) > _UNUSED_S:
             _remove(path)
@@ -63,18 +63,18 @@ def _others(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _idle(folder: Path) -> Iterator[bool]:
-    """Keep everybody from computing or opening a set.
+    """Keep other processes from computing or opening a set.
 
     Yields:
-        True if that is so; False on a file system without locks, where nobody can tell.
+        True if the locks are held; False on a file system without locks, where use cannot be seen.
 
     Raises:
-        LockTakenError: If somebody computes it or has it mapped.
+        LockTakenError: If a process computes it or has it mapped.
     """
-    # In this order: who opens a set holds the first lock while it takes its share of the second.
+    # In this order: a process that opens a set holds the first lock while it takes the second.
     with (
-        exclusive(maker(folder), wait=False) as alone,
-        exclusive(readers(folder), wait=False) as unread,
+        exclusive(writer_lock(folder), wait=False) as alone,
+        exclusive(readers_lock(folder), wait=False) as unread,
     ):
         yield alone and unread
 

@@ -1,4 +1,4 @@
-"""Data filtering: in the later epochs only the images that are still hard are learnt from."""
+"""Data filtering: the later epochs train only on the images that are still hard."""
 
 import math
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from convscope.training.batches import Examples
 from convscope.types import IntArray
 
 _BATCH = 500
-"""No weight learns from a forward pass, so its batches are as large as is fast."""
+"""A forward pass keeps no gradients, so its batches are as large as is fast."""
 
 
 @dataclass(frozen=True)
 class Hardest:
-    """The images that are still learnt from.
+    """The images that are still trained on.
 
     Attributes:
-        since: The first epoch, counted from 0, that learns from them only.
-        places: Among the training images, ascending.
+        since: Index of the first epoch, from 0, that trains on them only.
+        places: Indices among the training images, ascending.
     """
 
     since: int
@@ -34,32 +34,34 @@ class Hardest:
 
     @classmethod
     def from_array(cls, array: IntArray, n_images: int) -> "Hardest":
-        """Return what `as_array` made an array of.
+        """Return the object that `as_array` turned into an array.
 
         Args:
-            array: It may come from a file of unknown origin.
-            n_images: Training images.
+            array: Array from a file of unknown origin.
+            n_images: Number of training images.
 
         Raises:
-            RunError: If it was made of something else.
+            RunError: If it was not made by `as_array` for as many images.
         """
         if array.dtype.kind != "i" or array.ndim != 1 or len(array) < 2:
-            raise RunError("what a run should still learn from is damaged; train again")
+            raise RunError("the list of images that a run still trains on is damaged; train again")
         places = array[1:]
         if places.min() < 0 or places.max() >= n_images or (np.diff(places) <= 0).any():
-            raise RunError("what a run should still learn from is of other images; train again")
+            raise RunError(
+                "the list of images that a run still trains on is of other images; train again"
+            )
         return cls(int(array[0]), places)
 
 
 def epoch_lengths(
     settings: FilterSettings, epochs: int, hardest: Hardest | None = None
 ) -> list[float]:
-    """Return the share of the training images that each epoch of a run learns from.
+    """Return the share of the training images that each epoch of a run trains on.
 
     Args:
-        settings: Of the filter.
-        epochs: Of the run.
-        hardest: If they are chosen already: then it is settled since when.
+        settings: Settings of the filter.
+        epochs: Number of epochs of the run.
+        hardest: The chosen images if the choice was made already: they say since when.
     """
     since = math.ceil(settings.start * epochs) if hardest is None else hardest.since
     return [1.0 if epoch < since else settings.share for epoch in range(epochs)]
@@ -68,18 +70,19 @@ def epoch_lengths(
 def choose_hardest(
     model: keras.Model, train: Examples, share: float, epoch: int, progress: Progress
 ) -> Hardest:
-    """Return the share of the images that a model gets the highest loss on, as it is now.
+    """Return the share of the images with the highest loss under the model as it is now.
 
     Args:
-        model: From inputs to probabilities.
-        train: What it learns from.
-        share: In (0, 1).
-        epoch: Whose versions of the images are judged, and the first that learns from these only.
-        progress: Told of each batch.
+        model: Model from inputs to probabilities.
+        train: Training examples.
+        share: Share of the images to keep, in (0, 1).
+        epoch: Epoch whose versions of the images are evaluated, and the first that trains on these
+            only.
+        progress: Called with each batch.
 
     References:
-        Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, whose network for 96 %
-        learns from the images that a smaller one finds hard.
+        Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, whose 96 % network
+        trains on the images that a smaller one finds hard.
     """
     inputs, losses = train.inputs(epoch), []
     with progress.task("Choosing the hardest images", len(train), "images") as step:
@@ -90,11 +93,11 @@ def choose_hardest(
             losses.append(-np.log(np.maximum(probs[np.arange(len(probs)), labels], 1e-30)))
             step(len(labels))
     loss = np.concatenate(losses)
-    # Stable: of equally hard images it is always the same ones.
+    # Stable sort: ties among equally hard images are always resolved alike.
     order = np.argsort(-loss, kind="stable")
     kept = order[: max(1, round(share * len(train)))]
     progress.say(
-        f"From here on it learns from the {len(kept):,} hardest of {len(train):,} training images, "
-        f"of loss {loss[kept[-1]]:.2f} and more"
+        f"From here on only the {len(kept):,} hardest of {len(train):,} training images are used, "
+        f"those with a loss of {loss[kept[-1]]:.2f} or more"
     )
     return Hardest(epoch, np.sort(kept))

@@ -25,7 +25,7 @@ from convscope.training.budget import Pace
 from convscope.training.filtering import Hardest, choose_hardest, epoch_lengths
 from convscope.training.muon import separate_kernels
 from convscope.training.optimizers import averaged_weights, build_optimizer
-from convscope.training.passes import Marks, judge, learn
+from convscope.training.passes import EpochMetrics, evaluate_epoch, train_epoch
 from convscope.training.results import ONLY_PHASE, write_results
 from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import (
@@ -38,18 +38,18 @@ from convscope.training.snapshot import (
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training in which the same weights learn from the same inputs.
+    """A stretch of training that updates the same weights from the same inputs.
 
     Attributes:
-        name: "all", or what learns in it ("head", "stage5").
-        model: From inputs to probabilities.
-        train: What it learns from.
-        val: What best weights and early stop are chosen by.
-        config: The run's settings, with this phase's epochs, optimiser and schedule.
-        save_weights: Saves weights (as `model.get_weights()` gives them) as a whole model.
-        shares: As for `build_optimizer`.
-        compiled: The model was compiled by `compile_model` for these settings, whatever their
-            epochs, and has not learnt yet.
+        name: "all", or the part that is trained ("head", "stage5").
+        model: Model from inputs to probabilities.
+        train: Training examples.
+        val: Validation examples, for the choice of the best weights and early stopping.
+        config: Settings of the run, with this phase's epochs, optimiser and schedule.
+        save_weights: Function that saves weights (as from `model.get_weights()`) as a whole model.
+        shares: Factors on the learning rate, as in `build_optimizer`.
+        precompiled: Whether the model is already compiled by `compile_model` for these settings,
+            whatever their epochs, and still untrained.
     """
 
     model: keras.Model
@@ -59,21 +59,21 @@ class Phase:
     save_weights: Callable[[list[Any], Path], None]
     name: str = ONLY_PHASE
     shares: Mapping[str, float] | None = None
-    compiled: bool = False
+    precompiled: bool = False
 
 
 def compile_model(
     model: keras.Model, config: RunConfig, n_images: int, shares: Mapping[str, float] | None = None
 ) -> None:
-    """Give a model loss, optimiser and learning rates for all epochs of its settings.
+    """Compile a model with loss, optimiser and a learning rate for all epochs of its settings.
 
-    `set_epochs` lets them fall over other epochs later, at no cost.
+    `set_epochs` stretches the schedule over other epochs later, at no cost.
 
     Args:
-        model: From inputs to probabilities.
-        config: The settings.
-        n_images: In an epoch.
-        shares: As for `build_optimizer`.
+        model: Model from inputs to probabilities.
+        config: Settings of the run.
+        n_images: Number of images per epoch.
+        shares: Factors on the learning rate, as in `build_optimizer`.
     """
     rate = build_schedule(
         config.schedule,
@@ -88,7 +88,7 @@ def compile_model(
 def set_epochs(
     model: keras.Model, config: RunConfig, n_images: int, hardest: Hardest | None = None
 ) -> None:
-    """Let the learning rate of a model that is compiled fall over the epochs of its settings."""
+    """Stretch the schedule of a compiled model over the epochs of its settings."""
     lengths = epoch_lengths(config.filter, config.epochs, hardest)
     steps = (n_batches(round(length * n_images), config.batch_size) for length in lengths)
     set_total_steps(model.optimizer, sum(steps))
@@ -97,12 +97,12 @@ def set_epochs(
 def compile_at(
     model: keras.Model, config: RunConfig, rate: Any, shares: Mapping[str, float] | None = None
 ) -> None:
-    """Give a model loss and optimiser at a learning rate: a number, or a schedule of Keras'."""
+    """Compile a model with loss and optimiser at a learning rate: a number or a Keras schedule."""
     loss = "categorical_crossentropy" if _softens(config) else config.loss
     separate = separate_kernels(model) if config.optimizer.name == "muon" else ()
     optimizer = build_optimizer(config.optimizer, rate, shares, separate)
     model.compile(optimizer, loss, metrics=["accuracy"])
-    # TensorFlow traces a step a second time if the first made variables: 0.3 s.
+    # TensorFlow traces a step a second time if the first created variables: 0.3 s.
     model.optimizer.build(model.trainable_variables)
     n_classes = _n_classes(model)
     labels = np.zeros((1, n_classes) if _softens(config) else 1)
@@ -135,23 +135,23 @@ def fit(
     progress: Progress,
     pace: Pace | None = None,
 ) -> list[dict[str, Any]]:
-    """Train a model, from where its run stands, to the end of the phase's last epoch.
+    """Train a model from where its run stands to the end of the phase's last epoch.
 
     After each epoch the run folder holds, in this order: `weights/best.keras` if validation
-    accuracy rose, the snapshot, `results.csv`. The snapshot is what a later call goes on from. A
+    accuracy rose, the snapshot, `results.csv`. A later call resumes from the snapshot. A
     process killed between two of these repeats the epoch, to the same bits.
 
     Args:
-        phase: What is trained, on what and how.
-        run: Where everything goes; it may stand in the phase before this one.
-        log_row: Told of each new row of results.
-        progress: Told of each epoch.
-        pace: Of a run that has to be over in time: if epochs take longer than planned there are
-            fewer of them, if they are quicker more, which goes into the run's `config.yaml`.
+        phase: Model, data and settings of the training.
+        run: Run folder; it may still be in the phase before this one.
+        log_row: Called with each new row of results.
+        progress: Called with each epoch.
+        pace: Limit for a run with a deadline: slower epochs than planned make it train fewer of
+            them, quicker epochs more, which is recorded in the run's `config.yaml`.
 
     Returns:
-        The history: a row (`results.COLUMNS`) for each epoch, those before a resume and those of
-        earlier phases included.
+        The history: a row (`results.COLUMNS`) for each epoch, including those before a resume and
+            those of earlier phases.
 
     Raises:
         TrainingError: If the loss is not finite; the snapshot of the epoch before is kept.
@@ -159,7 +159,7 @@ def fit(
     """
     model, config, train = phase.model, phase.config, phase.train
     n_classes = _n_classes(model)
-    if not phase.compiled:
+    if not phase.precompiled:
         compile_model(model, config, len(train), phase.shares)
     history: list[dict[str, Any]] = []
     hardest: Hardest | None = None
@@ -168,10 +168,10 @@ def fit(
         if history and history[-1]["phase"] == phase.name:
             load_snapshot(model, run.snapshot_file)
             hardest = read_hardest(run.snapshot_file, len(train))
-            progress.say(f"Going on after epoch {len(history)}")
+            progress.say(f"Resuming after epoch {len(history)}")
         # A kill may have come between the snapshot and the table.
         write_results(history, run.results_file)
-    set_epochs(model, config, len(train), hardest)  # a snapshot may be of a run of fewer
+    set_epochs(model, config, len(train), hardest)  # the snapshot may have fewer epochs
     own = [row for row in history if row["phase"] == phase.name]
     earlier = len(history) - len(own)
 
@@ -183,7 +183,7 @@ def fit(
         lengths = epoch_lengths(config.filter, config.epochs, hardest)
         if hardest is None and lengths[epoch] < 1:
             hardest = choose_hardest(model, train, config.filter.share, epoch, progress)
-            # That begins later than planned if in the meantime there are fewer epochs.
+            # With fewer epochs in the meantime, filtering begins later than planned.
             set_epochs(model, config, len(train), hardest)
         label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"
         if phase.name != ONLY_PHASE:
@@ -192,10 +192,10 @@ def fit(
         with progress.task(label, batches.n_images, "images") as step:
             watch = _Watch(step, earlier + epoch)
             start = time.monotonic()
-            learnt = learn(model, batches, watch)
+            learnt = train_epoch(model, batches, watch)
             seconds = time.monotonic() - start
             with _averaged(model):
-                judged = judge(model, validation)
+                judged = evaluate_epoch(model, validation)
                 weights = model.get_weights()
             row: dict[str, Any] = {
                 "epoch": earlier + epoch + 1,
@@ -209,8 +209,8 @@ def fit(
                 "phase": phase.name,
             }
             _require_finite(row["loss"], earlier + epoch)
-            # The loss of a batch is from before its step: that the last step spoilt the weights
-            # shows here first, and such weights must not be kept as a good state.
+            # The loss of a batch is from before its step: weights that the last step broke show
+            # here first, and must not be kept as a good state.
             _require_finite(row["val_loss"], earlier + epoch, what="validation loss")
             each = (time.monotonic() - began) / sum(lengths[first : epoch + 1])
             left = each * sum(lengths[epoch + 1 :])
@@ -229,7 +229,7 @@ def fit(
             lengths_of = functools.partial(epoch_lengths, config.filter, hardest=hardest)
             fitting = pace.fitting(len(own), config.epochs, lengths_of)
         if fitting != config.epochs:
-            progress.say(f"To keep to the time: {fitting} epochs in place of {config.epochs}")
+            progress.say(f"To stay within the time: {fitting} epochs instead of {config.epochs}")
             config = config.model_copy(update={"epochs": fitting})
             write_text(run.config_file, dump_config(config))
             changes = [*run.state.get("epochs_changed", []), {"after": len(own), "to": fitting}]
@@ -247,7 +247,7 @@ def fit(
 
 
 def _n_classes(model: keras.Model) -> int:
-    # Not `model.output`, which a Sequential model has not.
+    # Not `model.output`, which a Sequential model does not have.
     return int(as_functional(model).outputs[0].shape[-1])
 
 
@@ -257,7 +257,7 @@ def _softens(config: RunConfig) -> bool:
 
 @contextmanager
 def _averaged(model: keras.Model) -> Iterator[None]:
-    """Give the model the moving averages of its weights for a while, if it keeps them."""
+    """Swap in the moving averages of the model's weights for a while, if it keeps them."""
     averages = averaged_weights(model)
     if averages is None:
         yield
@@ -271,18 +271,18 @@ def _averaged(model: keras.Model) -> Iterator[None]:
 
 
 class _Watch:
-    """Draws progress batch by batch and stops at a loss that is not finite, or at Ctrl-C."""
+    """Draws progress batch by batch and stops at a non-finite loss or at Ctrl-C."""
 
     def __init__(self, step: Step, epoch: int) -> None:
         self._step = step
         self._epoch = epoch
         self._batches = 0
 
-    def __call__(self, n_images: int, loss: float, marks: Marks) -> None:
+    def __call__(self, n_images: int, loss: float, metrics: EpochMetrics) -> None:
         interrupts.check()
         _require_finite(loss, self._epoch, self._batches)
         self._batches += 1
-        self._step(n_images, f"loss {marks.loss:.3f}  accuracy {marks.accuracy:.3f}")
+        self._step(n_images, f"loss {metrics.loss:.3f}  accuracy {metrics.accuracy:.3f}")
 
 
 def _require_finite(
@@ -291,7 +291,7 @@ def _require_finite(
     if math.isfinite(loss):
         return
     where = f"epoch {epoch + 1}" + ("" if batch is None else f", batch {batch + 1}")
-    kept = f"the state after epoch {epoch} is kept" if epoch else "nothing was learnt yet"
+    kept = f"the state after epoch {epoch} is kept" if epoch else "nothing was trained yet"
     raise TrainingError(
         f"the {what} is {loss} in {where}: training diverged ({kept}); "
         "start a new run with a lower --lr"

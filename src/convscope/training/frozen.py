@@ -1,4 +1,4 @@
-"""What the frozen part of a pretrained classifier makes of the images, by way of the cache."""
+"""Outputs of the frozen part of a pretrained classifier, through the cache."""
 
 import hashlib
 import json
@@ -20,20 +20,20 @@ from convscope.training.features import Features, Source, batch_size_for, comput
 from convscope.types import InputSpec, Split
 
 _VIEW_SEED = 83
-"""Views are the same for every seed of a run, so that they are computed once for all of them."""
+"""Views are the same for every seed of a run, so that they are computed once for all seeds."""
 
 
 @dataclass(frozen=True)
 class FrozenOutput:
-    """What comes out of the frozen part.
+    """Outputs of the frozen part.
 
     Attributes:
-        features: Pooled, of the training images: what the head learns from.
-        features_val: Of the validation images.
-        maps: Activations at the cut, of the training images, or the pixels where nothing is
-            frozen: what the layers behind the cut learn from. At "end", the features.
-        maps_val: Of the validation images.
-        seconds: What it cost, those found in the cache included.
+        features: Pooled features of the training images, for the head.
+        features_val: Pooled features of the validation images.
+        maps: Activations at the cut for the training images, for the layers behind it; pixels if
+            nothing is frozen. At "end", the features.
+        maps_val: The same for the validation images.
+        seconds: Time that computing them took, including those found in the cache.
     """
 
     features: Examples
@@ -51,15 +51,15 @@ def run_frozen(
     val: Split,
     progress: Progress,
 ) -> FrozenOutput:
-    """Run the frozen part of a classifier on all images, once each.
+    """Run the frozen part of a classifier on all images once.
 
     Args:
-        network: With the backbone's weights, in the precision in which the frozen part is to run.
-        config: The run's settings.
-        spec: What the backbone sees.
-        train: In the order in which it is to be learnt from.
-        val: The validation images.
-        progress: Told of each batch.
+        network: Network with the weights of the backbone, in the precision of the frozen part.
+        config: Settings of the run.
+        spec: Input of the backbone.
+        train: Training images in the order of training.
+        val: Validation images.
+        progress: Called with each batch.
 
     Raises:
         ConfigError: If a feature is too large for `backbone.storage`.
@@ -67,8 +67,8 @@ def run_frozen(
     """
     extract = _Extractor(config, spec, network, progress)
     if config.augment.randaugment:
-        # It changes the images of a batch alike, and a folder's lie class by class: in that order
-        # the change would give the class away.
+        # RandAugment transforms the images of a batch alike, and those of a folder are sorted by
+        # class: in that order the transformation would give the class away.
         train = train.select(np.random.default_rng(_VIEW_SEED).permutation(len(train)))
     versions = _views(train, config)
     judged = (val.images, _split_key(val), "validation images")
@@ -111,15 +111,15 @@ def pooled_features(
     label: str,
     progress: Progress,
 ) -> Features:
-    """Return the pooled float32 features of a split, computed or found in the cache.
+    """Return the pooled float32 features of a split, computed or from the cache.
 
     Args:
-        lower: From pixels to pooled features, with all its weights frozen.
-        config: The run's settings.
-        spec: What the backbone sees.
-        split: The images.
-        label: What the work is called in progress.
-        progress: Told of each batch.
+        lower: Model from pixels to pooled features, with all weights frozen.
+        config: Settings of the run.
+        spec: Input of the backbone.
+        split: Images.
+        label: Name of the work in progress output.
+        progress: Called with each batch.
     """
     return compute_features(
         fold_batch_norm(lower),
@@ -138,11 +138,11 @@ _CUT_TO_FEATURES = "cut to features"
 
 
 def _about(config: RunConfig, spec: InputSpec, kind: str, precision: str) -> dict[str, Any]:
-    """Return what decides features and is not seen in the weights."""
+    """Return the facts that decide features and do not show in the weights."""
     return {
         "kind": kind,
         "backbone": config.model,
-        # Where all is frozen, features do not depend on where it could be cut.
+        # If all is frozen, features do not depend on where it could be cut.
         "cut": None
         if kind == _PIXELS_TO_FEATURES
         else BACKBONES.get(config.model).cut_at(config.backbone.cut),
@@ -153,10 +153,10 @@ def _about(config: RunConfig, spec: InputSpec, kind: str, precision: str) -> dic
 
 
 class _Extractor:
-    """Computes features with the frozen network, by way of the cache.
+    """Computes features with the frozen network, through the cache.
 
     Attributes:
-        seconds: What all of them cost, those found in the cache included.
+        seconds: Time that all of them took, including those found in the cache.
     """
 
     def __init__(
@@ -193,11 +193,11 @@ class _Extractor:
 
 
 def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
-    """Return the versions of the training images that pass the frozen part, with key and name."""
+    """Return the versions of the training images for the frozen part, with key and name."""
     augment, n_views, key = config.augment, config.backbone.views, _split_key(train)
     if not (augment.flip or augment.crop or augment.randaugment):
         return [(train.images, key, "training images")]
-    # MixUp and CutMix come later: they mix what was computed.
+    # MixUp and CutMix come later: they mix the outputs.
     done = augment.model_dump(exclude={"mixup", "cutmix"})
     return [
         (

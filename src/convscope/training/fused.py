@@ -1,4 +1,4 @@
-"""Faster layers for training; what is saved are Keras' own."""
+"""Faster layers for training; the saved model has Keras' own."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from convscope.models.structure import is_resizing
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Keras' BatchNormalization as one operation of TensorFlow, which also reads bfloat16.
 
-    Keras' own takes some ten passes over the data and, under bfloat16, makes float32 of it first:
-    forward and backward take a CPU five times as long. Statistics are kept in float32 in both.
+    Keras' own takes some ten passes over the data and, under bfloat16, converts it to float32
+    first: forward and backward take five times as long on a CPU. Both keep statistics in float32.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise; in training with the statistics of the batch, which move the averages."""
+        """Normalise; in training with the statistics of the batch, which update the averages."""
         del mask
         import tensorflow as tf
 
@@ -34,18 +34,18 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             n_values = tf.cast(tf.size(inputs) // n_features, tf.float32)
             kept = self.momentum
             self.moving_mean.assign(self.moving_mean * kept + mean * (1 - kept))
-            # TensorFlow gives the unbiased variance, Keras keeps the other.
+            # TensorFlow returns the unbiased variance, Keras keeps the biased one.
             variance *= (n_values - 1) / n_values
             self.moving_variance.assign(self.moving_variance * kept + variance * (1 - kept))
         return outputs
 
 
 def with_fused_layers(model: keras.Model) -> keras.Model:
-    """Return the same network for training, with weights of its own in the same order.
+    """Return the same network with faster layers, and weights of its own in the same order.
 
     Args:
-        model: A functional model; another one, and any on another backend than TensorFlow, comes
-            back as it is, and so does one without a BatchNormalization over the last of four axes.
+        model: Functional model; any other model, any backend but TensorFlow, and a model without
+            BatchNormalization over the last of four axes is returned as it is.
     """
     norms = [each for each in model.layers if _fusable(each)]
     functional = hasattr(model, "operations")  # a Sequential or subclassed one has none

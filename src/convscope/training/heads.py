@@ -1,4 +1,4 @@
-"""Choosing a head: some are tried for a few epochs, the one with the best validation accuracy wins.
+"""Choosing a head: several are tried for a few epochs; the best validation accuracy wins.
 
 Once features are cached, a try costs seconds.
 """
@@ -17,7 +17,7 @@ from convscope.run import Run
 from convscope.storage import atomic_path
 from convscope.training.batches import Batches, Examples, n_batches, order_of, validation_batches
 from convscope.training.optimizers import build_optimizer
-from convscope.training.passes import judge, learn
+from convscope.training.passes import evaluate_epoch, train_epoch
 from convscope.training.schedules import build_schedule
 from convscope.types import FloatArray
 
@@ -26,7 +26,7 @@ CANDIDATES: tuple[dict[str, Any], ...] = (
     {"hidden": (512,), "dropout": 0.5},
     {"hidden": (1024,), "dropout": 0.5},
 )
-"""A linear head, and two with a hidden layer."""
+"""Candidates: a linear head, and two with a hidden layer."""
 
 _EPOCHS = 4
 _COLUMNS = ("hidden", "dropout", "val_accuracy", "val_loss", "seconds")
@@ -41,19 +41,19 @@ def choose_head(
     run: Run,
     progress: Progress,
 ) -> HeadSettings:
-    """Return the settings of the head: as configured or, if a search is asked for, its winner.
+    """Return the settings of the head: as configured, or the winner if a search is set.
 
-    What was tried goes to `heads.csv` in the run, the choice into `run.json`, where a resumed run
+    The candidates go to `heads.csv` in the run, the choice into `run.json`, where a resumed run
     finds it.
 
     Args:
-        config: The run's settings.
+        config: Settings of the run.
         train: Features of the training images.
-        val: Features of the validation images; the only thing that choices look at.
+        val: Features of the validation images, the only ones that the choice looks at.
         statistics: Mean and variance of the features.
-        n_classes: The number of classes.
-        run: Where the choice is kept.
-        progress: Told of each try.
+        n_classes: Number of classes.
+        run: Run folder, where the choice is kept.
+        progress: Called with each try.
     """
     if not config.head.search:
         return config.head
@@ -113,6 +113,6 @@ def _try(
     for epoch in range(_EPOCHS):
         order = order_of(config, train.labels, epoch)
         batches = Batches(train.inputs(epoch), train.labels, config.batch_size, order)
-        learn(head, batches)
-    judged = judge(head, validation_batches(val))
+        train_epoch(head, batches)
+    judged = evaluate_epoch(head, validation_batches(val))
     return judged.accuracy, judged.loss

@@ -1,4 +1,4 @@
-"""Muon for convolutions: steps that change all directions of a kernel alike."""
+"""Muon for convolutions: steps that change all directions of a kernel equally."""
 
 from collections.abc import Collection
 from typing import Any
@@ -10,9 +10,9 @@ from convscope.models.structure import as_functional
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 3
-"""Of the Newton-Schulz iteration; language models take five, here three give the same accuracy."""
+"""Newton-Schulz iterations; language models take five, here three give the same accuracy."""
 _TINY = 1e-7
-"""Added to norms that may be 0; to any other it adds less than rounding does."""
+"""Added to norms that may be 0; less than the rounding error of any other norm."""
 
 
 class Muon(keras.optimizers.SGD):
@@ -23,14 +23,14 @@ class Muon(keras.optimizers.SGD):
     matter to the normalisation behind it, but decides how far a step turns it. So `learning_rate`
     is the relative change of a kernel. Keras' own Muon leaves kernels of convolutions to AdamW.
 
-    That length is given to a kernel in its first step, whatever it was, so pretrained kernels are
-    not for this optimiser. A kernel that nothing moves (gradient and momentum 0) is left alone.
+    That length is given to a kernel in its first step, whatever it was, so this optimiser does not
+    suit pretrained kernels. A kernel with gradient and momentum 0 is left alone.
 
     Args:
-        learning_rate: As Keras takes it.
-        separate: Paths of kernels that are no such matrix: see `separate_kernels`. They learn by
-            plain momentum, and so does any kernel with a single output.
-        **arguments: Of Keras' SGD.
+        learning_rate: Learning rate, as Keras takes it.
+        separate: Paths of kernels that are no such matrix, see `separate_kernels`. They use plain
+            momentum, and so does any kernel with a single output.
+        **arguments: Arguments of Keras' SGD.
 
     References:
         Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
@@ -40,11 +40,11 @@ class Muon(keras.optimizers.SGD):
         self, learning_rate: Any = 0.01, *, separate: Collection[str] = (), **arguments: Any
     ) -> None:
         super().__init__(learning_rate, **arguments)
-        # Attributes of Keras objects are tracked; a frozenset is left alone.
+        # Keras tracks attributes of its objects, but leaves a frozenset alone.
         self._separate = frozenset(separate)
 
     def build(self, variables: Any) -> None:
-        """Make the momentums, and tell which variables are kernels that turn."""
+        """Create the momentums, and note which variables are kernels that are orthogonalised."""
         self._turning = tuple(
             len(variable.shape) == 4
             and variable.shape[-1] > 1
@@ -97,13 +97,13 @@ def orthogonalised(matrix: Any) -> Any:
 
 
 def separate_kernels(model: keras.Model) -> list[str]:
-    """Return the paths of kernels that treat channels, or groups of them, each by itself.
+    """Return the paths of kernels that treat channels, or groups of them, separately.
 
-    Those of depthwise and grouped convolutions: many small matrices in one array, whose directions
-    as a whole mean nothing.
+    Kernels of depthwise and grouped convolutions are many small matrices in one array, whose joint
+    directions mean nothing.
 
     Args:
-        model: Built; models inside it are looked into.
+        model: Built model; models inside it are included.
     """
     found: list[str] = []
     for layer in as_functional(model).layers:

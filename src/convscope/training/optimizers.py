@@ -19,11 +19,10 @@ def build_optimizer(
     """Return the Keras optimiser that `settings` describe.
 
     Args:
-        settings: The optimiser.
-        learning_rate: A number or a schedule; None is that of the settings.
-        shares: By the path of a variable, the share of the learning rate that it learns with; 1
-            where it is not in it.
-        separate: As for `Muon`.
+        settings: Settings of the optimiser.
+        learning_rate: Learning rate, a number or a schedule; None takes that of the settings.
+        shares: Factor on the learning rate by path of the variable; 1 for paths that are missing.
+        separate: Paths of kernels, as in `Muon`.
     """
     import keras
 
@@ -56,9 +55,9 @@ def build_optimizer(
 def averaged_weights(model: "keras.Model") -> list[Any] | None:
     """Return the moving averages of a model's weights, in the order of `model.get_weights()`.
 
-    Weights that are not trained come as they are. So do the statistics of BatchNorm: they are
-    moving averages already, but of what the newest weights gave, not the averaged
-    ones. None if the optimiser keeps no averages.
+    Weights that are not trained are returned as they are. So are the statistics of BatchNorm: they
+        are moving averages already, though of the newest weights and not of the averaged ones. None
+        if the optimiser keeps no averages.
     """
     import keras
 
@@ -79,12 +78,12 @@ def averaged_weights(model: "keras.Model") -> list[Any] | None:
 
 def _sharing(kind: Any, shares: Mapping[str, float], by_rank: Mapping[int, float]) -> Any:
     class Sharing(DecayStep, kind):
-        """Learns some variables more slowly or faster than others."""
+        """Trains some variables more slowly or faster than others."""
 
         weight_decay: Any
 
         def build(self, variables: Any) -> None:
-            # Attributes of Keras objects are tracked; a plain tuple of numbers is left alone.
+            # Keras tracks attributes of its objects, but leaves a plain tuple of numbers alone.
             self.shares = tuple(
                 shares.get(variable.path, 1.0) * by_rank.get(len(variable.shape), 1.0)
                 for variable in variables
@@ -97,7 +96,7 @@ def _sharing(kind: Any, shares: Mapping[str, float], by_rank: Mapping[int, float
             super().update_step(gradient, variable, learning_rate * share)
 
         def decay_weights(self, variables: Any) -> None:
-            # Decay is a step too: with the whole rate it would outweigh what is learnt slowly.
+            # Decay is a step too: at the full rate it would outweigh slow learning.
             whole = self.weight_decay
             for variable in variables if whole else ():
                 self.weight_decay = whole * self.shares[variable_index(self, variable)]

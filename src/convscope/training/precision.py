@@ -1,7 +1,7 @@
-"""Which precision trains faster here: measured once for each machine, then remembered.
+"""Choice of the precision that trains faster here: measured once per machine, then remembered.
 
-bfloat16 halves the time of an epoch on a CPU with units for it and can cost tenfold on one
-without, so it is neither assumed nor refused.
+bfloat16 halves the time of an epoch on a CPU with units for it and can cost tenfold without, so it
+is neither assumed nor ruled out.
 """
 
 import contextlib
@@ -48,8 +48,8 @@ def choose_precision(progress: Progress) -> str:
 def measure_speedup(step: Any = lambda n, note="": None) -> float:
     """Return how many times as fast a small CNN trains in bfloat16 as in float32.
 
-    The median over rounds of the ratio of two times taken one after the other, so a machine whose
-    speed drifts does not decide it.
+    The median over rounds of the ratio of two consecutive times, so that a drift in the speed of
+    the machine does not decide it.
     """
     import keras
     import numpy as np
@@ -72,7 +72,7 @@ def measure_speedup(step: Any = lambda n, note="": None) -> float:
     for _ in range(_ROUNDS):
         ratios.append(seconds("float32") / seconds("mixed_bfloat16"))
         step(1, f"{ratios[-1]:.2f} times as fast in bfloat16")
-    # Leaves no trace in the names of the layers that come after.
+    # Leaves no trace in the names of later layers.
     keras.utils.clear_session()
     return statistics.median(ratios)
 
@@ -99,7 +99,7 @@ def _probe(policy: str) -> Any:
 
 
 def machine() -> str:
-    """Return what computes: other processors and other kernels round otherwise."""
+    """Return the hardware and software that compute: others round differently."""
     facts = backend.environment(_backend_name())
     packages = facts["packages"]
     assert isinstance(packages, dict)
@@ -116,7 +116,7 @@ def _backend_name() -> str:
 
 
 def _accelerator() -> str | None:
-    """Return the accelerator's model, such as "NVIDIA L4"; None where the CPU computes."""
+    """Return the model of the accelerator, such as "NVIDIA L4"; None on a CPU."""
     name = _backend_name()
     if name == "jax":
         import jax

@@ -1,4 +1,4 @@
-"""The learning-rate range test: which rates learn, and from which on the loss goes up."""
+"""Learning-rate range test: which rates train, and from which the loss rises."""
 
 import math
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ from convscope.types import Split
 
 N_STEPS = 120
 _LOWEST, _HIGHEST = 1e-4, 1e3
-"""Times the rate that is asked about."""
+"""First and last rate, as factors on the rate in question."""
 _SMOOTHING = 0.9
 _BLOWN_UP = 2.0
-"""Times the least smoothed loss; from there on no rate is worth a step."""
+"""Factor on the least smoothed loss; beyond it no further rate is tried."""
 _MARGIN = 2.0
-"""The loss of single steps lags behind: the last useful rate is so much below the least loss."""
+"""The loss lags behind by some steps: the last useful rate is this factor below the least loss."""
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """What a range test found.
+    """Result of a range test.
 
     Attributes:
-        rates: Of each step, rising.
-        losses: Smoothed, in nats; as many.
-        lowest: From this rate on the loss falls noticeably.
-        steepest: Where it falls fastest.
-        highest: Above it, it stops falling.
-        asked: The rate that is asked about.
+        rates: Learning rate of each step, rising.
+        losses: Smoothed loss of each step, in nats.
+        lowest: Rate from which the loss falls noticeably.
+        steepest: Rate at which it falls fastest.
+        highest: Rate above which it stops falling.
+        asked: Rate in question.
     """
 
     rates: tuple[float, ...]
@@ -54,14 +54,14 @@ class RangeTest:
 def range_test(
     network: keras.Model, config: RunConfig, train: Split, n_classes: int, progress: Progress
 ) -> RangeTest:
-    """Train a network for some steps while the learning rate rises by ten million times.
+    """Train a network for some steps while the learning rate rises by a factor of ten million.
 
     Args:
-        network: With the weights that training would start from; they are lost.
-        config: The settings.
-        train: The training images.
-        n_classes: At least 2.
-        progress: Told of each step.
+        network: Network with the weights that training would start from; they are lost.
+        config: Settings of the run.
+        train: Training images.
+        n_classes: Number of classes, at least 2.
+        progress: Called with each step.
 
     References:
         Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017.

@@ -19,10 +19,11 @@ COLUMNS = (
     "phase",
 )
 """Columns of `results.csv`. Loss is mean cross-entropy in nats, accuracy a fraction in [0, 1],
-`seconds` the epoch's training without its validation, `phase` what learnt."""
+`seconds` the training time of the epoch without its validation, `phase` the part that was
+trained."""
 
 ONLY_PHASE = "all"
-"""The phase of a run in which everything learns from its first epoch to its last."""
+"""Name of the phase of a run that trains everything from its first epoch to its last."""
 
 
 def write_results(history: list[dict[str, Any]], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How the learning rate changes over the steps of a run."""
+"""Schedules of the learning rate over the steps of a run."""
 
 import math
 from typing import Any
@@ -10,14 +10,14 @@ from convscope.recipe import ScheduleSettings
 
 
 class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise in a line from near 0, then fall to 0.
+    """Linear warm-up from near 0, then a decay to 0.
 
-    A pure function of the step, so a resumed run goes on where it was.
+    A pure function of the step, so a resumed run continues where it was.
 
     Args:
-        peak: The highest learning rate.
-        total_steps: Where it reaches 0; see `set_total_steps`.
-        warmup_steps: Where the peak is.
+        peak: Highest learning rate.
+        total_steps: Step at which the rate reaches 0; see `set_total_steps`.
+        warmup_steps: Step at which the rate peaks.
 
     References:
         Goyal et al., "Accurate, Large Minibatch SGD", 2017.
@@ -32,7 +32,7 @@ class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         """Return the learning rate of a step, counted from 0."""
         ops = keras.ops
-        # The first step learns something and the last one too.
+        # The first step learns something and so does the last.
         place = ops.cast(step, "float32") + 0.5
         rising = place / max(self.warmup_steps, 1)
         way_down = ops.cast(self.total_steps, "float32") - self.warmup_steps
@@ -43,7 +43,7 @@ class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
         )
 
     def _left(self, through: Any) -> Any:
-        """Return what is left of the peak, from 1 to 0, when so much of the way down is done."""
+        """Return the remaining share of the peak, from 1 to 0, at that share of the decay."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class WarmupCosine(_Warmup):
-    """Rise in a line from near 0, then fall along half a cosine to 0.
+    """Linear warm-up from near 0, then a cosine decay to 0.
 
     References:
         Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
@@ -67,7 +67,7 @@ class WarmupCosine(_Warmup):
 
 
 class WarmupLinear(_Warmup):
-    """Rise in a line from near 0, then fall in a line to 0."""
+    """Linear warm-up from near 0, then a linear decay to 0."""
 
     def _left(self, through: Any) -> Any:
         return 1.0 - through
@@ -79,10 +79,10 @@ def build_schedule(
     """Return a number or a schedule, as Keras' optimisers take it.
 
     Args:
-        settings: Which schedule.
-        learning_rate: The highest rate.
-        epochs: Of the whole run.
-        steps_per_epoch: Batches in each.
+        settings: Name and warm-up of the schedule.
+        learning_rate: Highest learning rate.
+        epochs: Epochs of the whole run.
+        steps_per_epoch: Batches per epoch.
     """
     warmup = round(settings.warmup_epochs * steps_per_epoch)
     kinds = {"cosine": WarmupCosine, "linear": WarmupLinear}
@@ -92,10 +92,10 @@ def build_schedule(
 
 
 def set_total_steps(optimizer: keras.optimizers.Optimizer, total_steps: int) -> None:
-    """Let the learning rate of an optimiser reach 0 at another step; a constant one stays.
+    """Move the step at which an optimiser's learning rate reaches 0; a constant rate stays.
 
-    The number is then one of the optimiser's variables: a model that was compiled with it is not
-    compiled anew, on any backend, and it is saved with them.
+    The number is one of the optimiser's variables: a model compiled with it is not compiled again,
+    on any backend, and it is saved with them.
     """
     schedule = schedule_of(optimizer)
     if not isinstance(schedule, _Warmup):

@@ -1,9 +1,9 @@
-"""All that training needs to go on as if it had never stopped, in one file.
+"""All that training needs to resume as if it had never stopped, in one file.
 
 A snapshot holds every variable of model and optimiser, exactly, and the history so far. It is
-written after each epoch, atomically, and is the one truth about how far a run has come: what else
-an epoch leaves behind (the best weights, the table of results) is either written before it, and
-then written again by the repeated epoch, or made from it.
+written after each epoch, atomically, and is the single source for how far a run has come: other
+    results of an epoch (the best weights, the table of results) are either written before it, and
+    rewritten by the repeated epoch, or derived from it.
 """
 
 import json
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _HISTORY = "history.json"
 _HARDEST = "hardest"
 
-# What zipfile and NumPy raise on bytes that are not theirs. RuntimeError: "encrypted", or packed in
-# a way that does not exist; TypeError: a single array in place of an archive.
+# Exceptions of zipfile and NumPy on foreign bytes. RuntimeError: encrypted, or an unknown
+# compression; TypeError: a single array in place of an archive.
 _DAMAGE = (
     OSError,
     ValueError,
@@ -51,13 +51,13 @@ def save_snapshot(
     """Write the state of a compiled model after the last epoch of `history`.
 
     Args:
-        model: Compiled, with a built optimiser.
-        history: A row for each finished epoch.
-        path: The file; replaced as a whole.
-        hardest: The images that are still learnt from, if not all are.
+        model: Compiled model with a built optimiser.
+        history: Row for each finished epoch.
+        path: File to replace as a whole.
+        hardest: Images that are still trained on, if not all are.
 
     Raises:
-        StorageError: If the file cannot be written; the one before is then intact.
+        StorageError: If the file cannot be written; the previous one is then intact.
     """
     arrays: dict[str, Any] = {f"{index:05d}": value for index, value in enumerate(state_of(model))}
     arrays[_HISTORY] = np.frombuffer(json.dumps(history).encode(), dtype=np.uint8)
@@ -78,11 +78,11 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def read_hardest(path: Path, n_images: int) -> Hardest | None:
-    """Return the images that a snapshot's run still learns from; None if those are all.
+    """Return the images that a snapshot's run still trains on; None if those are all.
 
     Args:
-        path: A file that `save_snapshot` wrote.
-        n_images: Training images.
+        path: File that `save_snapshot` wrote.
+        n_images: Number of training images.
 
     Raises:
         RunError: If the file is damaged, or of other images.
@@ -92,11 +92,11 @@ def read_hardest(path: Path, n_images: int) -> Hardest | None:
 
 
 def load_snapshot(model: "keras.Model", path: Path) -> list[dict[str, Any]]:
-    """Put a compiled model into the state of a snapshot and return the history.
+    """Restore the state of a compiled model from a snapshot and return the history.
 
     Args:
-        model: Compiled, with a built optimiser, of the same architecture and optimiser.
-        path: A file that `save_snapshot` wrote.
+        model: Compiled model with a built optimiser, of the same architecture and optimiser.
+        path: File that `save_snapshot` wrote.
 
     Raises:
         RunError: If the file is damaged or belongs to another model or optimiser.
@@ -119,7 +119,7 @@ def state_of(model: "keras.Model") -> list[Any]:
 
 
 def set_state(model: "keras.Model", state: list[Any]) -> None:
-    """Put a compiled model and its optimiser into a state that `state_of` returned."""
+    """Restore a compiled model and its optimiser to a state that `state_of` returned."""
     for variable, value in zip(_variables(model), state, strict=True):
         variable.assign(value)
 

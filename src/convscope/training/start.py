@@ -1,4 +1,4 @@
-"""How the weights of a network begin: whitened patches, convolutions that hand their input on."""
+"""Initial weights of a network: whitened patches, convolutions that pass their input on."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     import keras
 
 _N_PATCHES = 1_000_000
-"""At most about so many are looked at; more do not change the directions."""
+"""Approximate number of patches to use; more do not change the directions."""
 
 _FLOOR = 5e-4
 """Added to the variance of each direction, so that noise is not blown up."""
 
 
 def start_weights(model: "keras.Model", settings: StartSettings, train: Split) -> None:
-    """Set what the settings ask for; all other weights stay as the layers drew them.
+    """Set the weights that the settings name; all others stay as the layers drew them.
 
     Args:
-        model: Built, before training.
-        settings: What is set.
-        train: The training images; a fixed choice of them is looked at.
+        model: Built model before training.
+        settings: Kinds of initialisation.
+        train: Training images, of which a fixed choice is used.
 
     Raises:
         ConfigError: If the model has no layer that can be whitened.
@@ -37,7 +37,7 @@ def start_weights(model: "keras.Model", settings: StartSettings, train: Split) -
     else:
         for layer in model.layers:
             if layer.name == WHITEN:
-                layer.trainable = True  # random patches have something to learn
+                layer.trainable = True  # random patches still have to be trained
     if settings.dirac:
         for layer in model.layers:
             if type(layer) is keras.layers.Conv2D and layer.name != WHITEN:
@@ -49,7 +49,7 @@ def patch_layer(model: "keras.Model") -> Any:
     """Return the layer of a network whose kernels can be set from patches.
 
     Raises:
-        ConfigError: If it has none.
+        ConfigError: If it has no such layer.
     """
     for layer in model.layers:
         if layer.name == WHITEN:
@@ -76,7 +76,7 @@ def whitening(images: FloatArray, side: int) -> tuple[FloatArray, FloatArray]:
 
     Args:
         images: Shape (n_images, height, width, channels).
-        side: Of a patch, in pixels.
+        side: Side of a patch, in pixels.
 
     Returns:
         A kernel of shape (side, side, channels, 2 * side * side * channels) and the bias that

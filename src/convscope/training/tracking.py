@@ -11,20 +11,20 @@ from convscope.run import Run
 
 
 class Tracker:
-    """Follows a run."""
+    """Logs a run to an external tracker."""
 
     def __init__(self, config: RunConfig, run: Run) -> None:
         raise NotImplementedError
 
     def log(self, row: dict[str, Any]) -> None:
-        """Take the numbers of one finished epoch (a row of `results.csv`)."""
+        """Log the numbers of one finished epoch (a row of `results.csv`)."""
         raise NotImplementedError
 
     def close(self, *, failed: bool) -> None:
         """Flush; called once, however the run ends.
 
         Args:
-            failed: It ended with an error or by Ctrl-C.
+            failed: Whether the run ended with an error or by Ctrl-C.
         """
 
 
@@ -91,8 +91,8 @@ def tracking(
 
     Args:
         names: Keys of `TRACKERS`.
-        config: The run's settings.
-        run: Its folder.
+        config: Settings of the run.
+        run: Run folder.
 
     Raises:
         UnknownNameError: If there is no such tracker.
@@ -108,7 +108,7 @@ def tracking(
         for tracker in trackers:
             tracker.log(row)
 
-    # Each is closed even if another does not start or close.
+    # Each is closed even if another fails to start or close.
     with ExitStack() as started:
         for name in names:
             trackers.append(TRACKERS[name](config, run))

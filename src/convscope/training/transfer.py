@@ -1,4 +1,4 @@
-"""Training on a pretrained backbone: what is frozen runs once, what learns uses its output."""
+"""Training on a pretrained backbone: the frozen part runs once, the rest trains on its output."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ from convscope.training.snapshot import read_history
 from convscope.types import Dataset, InputSpec
 
 HEAD = "head"
-"""The phase in which the head learns alone."""
+"""Name of the phase that trains the head alone."""
 
 
 def train_transfer(
@@ -43,16 +43,16 @@ def train_transfer(
     """Train a head on a backbone, then the layers behind the cut, from where the run stands.
 
     Args:
-        config: Resolved settings; `backbone.cut` says what stays frozen.
-        spec: What the backbone sees.
-        dataset: Divided into parts.
-        weights: The backbone's; None leaves random ones.
-        run: Where everything goes.
-        log_row: Told of each new row of results.
-        progress: Told of features and epochs.
+        config: Resolved settings; `backbone.cut` decides which part stays frozen.
+        spec: Input of the backbone.
+        dataset: Dataset with a validation part.
+        weights: Weights of the backbone; None keeps random ones.
+        run: Run folder.
+        log_row: Called with each new row of results.
+        progress: Called with features and epochs.
 
     Returns:
-        The history, as `fit` gives it.
+        The history, as from `fit`.
 
     Raises:
         ConfigError: If the backbone cannot be built or cut like that.
@@ -74,7 +74,7 @@ def train_transfer(
             precision=precision,
         )
 
-    # The network that computes features is gone before the one that learns is there.
+    # The network that computes features is freed before the one that trains is built.
     output = _run_frozen(
         build(config.head, config.backbone.precision), config, spec, dataset, progress
     )
@@ -128,7 +128,7 @@ def _run_frozen(
         name, sensible = frozen.backbone.name, max(96, frozen.backbone.sensible_size)
         progress.say(
             f"Note: at {spec.height}x{spec.width} pixels the last feature map of {name} is a "
-            "single pixel, too little to tell things apart; "
+            "single pixel, too little to tell objects apart; "
             f"--image-size {sensible} or more is better"
         )
     assert dataset.val is not None

@@ -7,7 +7,7 @@ import pytest
 from convscope.housekeeping.cache import KINDS, cache_parts, empty_cache
 from convscope.locks import exclusive, share_while_alive
 from convscope.storage import cache_dir
-from convscope.training.features_store import maker, readers
+from convscope.training.features_store import readers_lock, writer_lock
 
 KEY, OTHER = "0123456789abcdef" * 2, "f" * 32
 
@@ -94,8 +94,8 @@ def test_what_is_in_use_stays_and_is_told(cli, filled):
         pass
 
     features, reader = cache_dir() / "features", Reader()
-    share_while_alive(readers(features / KEY), reader)
-    with exclusive(maker(features / OTHER), wait=False):
+    share_while_alive(readers_lock(features / KEY), reader)
+    with exclusive(writer_lock(features / OTHER), wait=False):
         done = cli("cache", "clear", "features")
     assert done.code == 1
     assert done.out == "0 B freed\n"

@@ -11,9 +11,9 @@ from convscope.errors import ShapeError
 from convscope.evaluation.metrics import (
     accuracy_interval,
     check_probs,
+    compute_metrics,
     confusion_matrix,
     cross_entropy_loss,
-    judge,
     n_images_of_each,
     top_k_accuracy,
     weakest_first,
@@ -46,7 +46,7 @@ PREDICTED = [0, 0, 1, 1, 2, 2]
 
 
 def test_a_small_case_worked_out_by_hand():
-    found = judge(predictions(sure_of(PREDICTED, 3), LABELS), ["a", "b", "c"])
+    found = compute_metrics(predictions(sure_of(PREDICTED, 3), LABELS), ["a", "b", "c"])
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["n_images"] == 6
     assert found["per_class"]["a"] == {
@@ -75,15 +75,15 @@ def test_a_small_case_worked_out_by_hand():
     assert low < 4 / 6 < high
 
 
-def test_what_judge_gives_is_plain_json():
-    found = judge(predictions(sure_of(PREDICTED, 3), LABELS), ["a", "b", "c"])
+def test_what_compute_metrics_gives_is_plain_json():
+    found = compute_metrics(predictions(sure_of(PREDICTED, 3), LABELS), ["a", "b", "c"])
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_a_class_without_images_has_no_score_and_no_mean_over_all_classes_is_known():
     # Nobody is of class c, and one image was taken for it.
     labels, predicted = [0, 0, 1, 1], [0, 0, 1, 2]
-    found = judge(predictions(sure_of(predicted, 3), labels), ["a", "b", "c"])
+    found = compute_metrics(predictions(sure_of(predicted, 3), labels), ["a", "b", "c"])
     assert found["per_class"]["c"] == {"precision": None, "recall": None, "f1": None, "n_images": 0}
     assert found["missing_classes"] == ["c"]
     assert found["balanced_accuracy"] is None
@@ -97,7 +97,7 @@ def test_a_class_without_images_has_no_score_and_no_mean_over_all_classes_is_kno
 
 
 def test_always_the_same_answer_is_never_perfect_where_the_other_class_has_no_images():
-    found = judge(predictions(sure_of([0, 0, 0], 2), [0, 0, 0]), ["a", "b"])
+    found = compute_metrics(predictions(sure_of([0, 0, 0], 2), [0, 0, 0]), ["a", "b"])
     assert found["accuracy"] == 1.0
     assert found["balanced_accuracy"] is None
     assert found["macro_f1"] is None
@@ -105,14 +105,16 @@ def test_always_the_same_answer_is_never_perfect_where_the_other_class_has_no_im
 
 
 def test_where_no_class_is_missing_the_means_are_over_all():
-    found = judge(predictions(sure_of(PREDICTED, 3), LABELS), ["a", "b", "c"])
+    found = compute_metrics(predictions(sure_of(PREDICTED, 3), LABELS), ["a", "b", "c"])
     assert found["missing_classes"] == []
     assert not [key for key in found if key.endswith("_of_present")]
 
 
 def test_the_weakest_class_is_one_that_was_judged():
     labels, predicted = [0, 0, 1, 1], [0, 0, 1, 2]
-    per_class = judge(predictions(sure_of(predicted, 4), labels), list("abcd"))["per_class"]
+    per_class = compute_metrics(predictions(sure_of(predicted, 4), labels), list("abcd"))[
+        "per_class"
+    ]
     assert weakest_first(per_class) == [("b", pytest.approx(2 / 3)), ("a", 1.0)]
     assert n_images_of_each({"weights": "best", "test": {"per_class": per_class}}) == {
         "test": [2, 2, 0, 0]
@@ -123,7 +125,7 @@ def test_the_weakest_class_is_one_that_was_judged():
 
 
 def test_a_class_that_is_never_predicted_has_precision_zero():
-    found = judge(predictions(sure_of([0, 0, 0], 2), [0, 0, 1]), ["a", "b"])
+    found = compute_metrics(predictions(sure_of([0, 0, 0], 2), [0, 0, 1]), ["a", "b"])
     assert found["per_class"]["b"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "n_images": 1}
     assert found["balanced_accuracy"] == 0.5
 
@@ -173,7 +175,7 @@ def test_top_k_with_two_classes_and_with_absent_ones():
 )
 def test_top_k_is_left_out_where_it_says_nothing(n_classes, ks):
     probs, labels = random_probs(20, n_classes)
-    found = judge(predictions(probs, labels), [f"c{index}" for index in range(n_classes)])
+    found = compute_metrics(predictions(probs, labels), [f"c{index}" for index in range(n_classes)])
     assert list(found["top_k_accuracy"]) == ks
 
 
@@ -238,7 +240,7 @@ def test_the_confusion_table_is_csv_that_reads_back(tmp_path):
 )
 def test_what_is_no_probability_is_refused(probs, labels):
     with pytest.raises(ShapeError):
-        judge(predictions(probs, labels), ["a", "b"])
+        compute_metrics(predictions(probs, labels), ["a", "b"])
 
 
 def test_arrays_that_do_not_fit_are_refused():
@@ -247,8 +249,8 @@ def test_arrays_that_do_not_fit_are_refused():
         check_probs(probs, labels[:3])
     with pytest.raises(ShapeError):
         check_probs(probs[:, 0], labels)
-    with pytest.raises(ShapeError, match="3 probabilities a row for 2 classes"):
-        judge(predictions(probs, [0, 1, 0, 1]), ["a", "b"])
+    with pytest.raises(ShapeError, match="3 probabilities per row for 2 classes"):
+        compute_metrics(predictions(probs, [0, 1, 0, 1]), ["a", "b"])
 
 
 def test_a_label_without_a_column_is_refused_however_many_rows_there_are():

@@ -8,7 +8,7 @@ from convscope.recipe import AugmentSettings
 from convscope.training import augment
 from convscope.training.augment import AugmentedView, hard_targets, soft_targets
 from convscope.training.batches import Batches, epoch_order
-from convscope.training.passes import learn
+from convscope.training.passes import train_epoch
 from convscope.types import ImageView
 
 N_IMAGES, HEIGHT, WIDTH = 40, 10, 20
@@ -356,7 +356,7 @@ def test_keras_learns_from_all_of_it_at_once():
             finish = soft_targets(settings, 0.1, 4, 83, epoch)
             source = AugmentedView(IMAGES, settings, 83, epoch)
             batches = Batches(source, labels, 16, epoch_order(N_IMAGES, 83, epoch), finish)
-            learn(model, batches)
+            train_epoch(model, batches)
         return model.get_weights()
 
     for mine, theirs in zip(learnt(), learnt(), strict=True):

@@ -43,7 +43,7 @@ def test_only_networks_that_may_be_the_quickest_are_in_question(accuracy, networ
 
 
 def test_what_comes_after_training_is_taken_off():
-    assert plan_for_time(CURVES, SPEEDS, CURVE_IMAGES, 85, besides=1.5).epochs == 7
+    assert plan_for_time(CURVES, SPEEDS, CURVE_IMAGES, 85, overhead_epochs=1.5).epochs == 7
 
 
 def test_between_two_measurements_accuracy_grows_with_the_logarithm_of_epochs():
@@ -58,7 +58,7 @@ def test_fewer_images_are_seen_more_often():
 
 
 def test_however_short_the_time_there_is_an_epoch():
-    plan = plan_for_time(CURVES, SPEEDS, CURVE_IMAGES, -5, besides=1)
+    plan = plan_for_time(CURVES, SPEEDS, CURVE_IMAGES, -5, overhead_epochs=1)
     assert plan.epochs == 1
     assert plan.accuracy is None  # nobody knows
 
@@ -70,10 +70,10 @@ def test_the_quickest_that_reached_an_accuracy():
     assert (slow.model, slow.epochs) == ("large", 8)
 
 
-def trained(planned, seconds, compiling, each, most=None, besides=0.0):
+def trained(planned, seconds, compiling, each, most=None, overhead_s=0.0):
     """Return epochs, seconds and changes of a run; `each` gives the seconds of an epoch."""
     now = [compiling]
-    pace = Pace(Deadline(seconds - compiling, clock=lambda: now[0]), most or planned, besides)
+    pace = Pace(Deadline(seconds - compiling, clock=lambda: now[0]), most or planned, overhead_s)
     done, current, changes = 0, planned, 0
     while done < current:
         now[0] += each(done)
@@ -109,7 +109,7 @@ def test_where_epochs_get_dearer_there_are_fewer(planned, seconds, each):
 
 
 def test_what_comes_after_training_has_its_time():
-    done, took, _ = trained(15, 450, 0, lambda done: 30, besides=70)
+    done, took, _ = trained(15, 450, 0, lambda done: 30, overhead_s=70)
     assert (done, took) == (12, 360)
 
 

@@ -60,8 +60,8 @@ def test_the_images_of_highest_loss_are_chosen():
     assert hardest.places.tolist() == sorted(np.argsort(-loss)[:330].tolist())
     least = loss[hardest.places].min()
     assert told.lines == [
-        "From here on it learns from the 330 hardest of 1,100 training images, "
-        f"of loss {least:.2f} and more"
+        "From here on only the 330 hardest of 1,100 training images are used, "
+        f"those with a loss of {least:.2f} or more"
     ]
 
 

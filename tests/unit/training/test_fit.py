@@ -14,7 +14,7 @@ from convscope.run import Run
 from convscope.training.batches import Examples, epoch_order
 from convscope.training.fit import Phase, compile_model, fit, training_batches
 from convscope.training.optimizers import averaged_weights, build_optimizer
-from convscope.training.passes import learn
+from convscope.training.passes import train_epoch
 from convscope.training.results import COLUMNS, read_results
 from convscope.training.snapshot import load_snapshot
 from convscope.types import InputSpec
@@ -75,7 +75,7 @@ def test_a_step_is_traced_once_for_each_size_of_batch(data, label_smoothing):
     compile_model(model, config, len(data.train))
     traced.clear()
     for epoch in range(2):  # the last batch of each is smaller
-        learn(model, training_batches(config, Examples.of(data.train), 10, epoch))
+        train_epoch(model, training_batches(config, Examples.of(data.train), 10, epoch))
     assert len(traced) == 2
 
 
@@ -278,7 +278,7 @@ def test_going_on_gives_the_bits_of_never_having_stopped(data, run, tmp_path):
         data, other, settings(epochs=3), model=build(seed=7), progress=told, log_row=rows.append
     )
     assert_same(resumed["last.keras"], straight["last.keras"])
-    assert told.lines == ["Going on after epoch 1"]
+    assert told.lines == ["Resuming after epoch 1"]
     assert [row["epoch"] for row in rows] == [2, 3]
     assert timeless(history) == timeless(whole)
     assert len(read_results(other.results_file)) == 3
@@ -337,7 +337,7 @@ def test_later_epochs_learn_from_the_hardest_images_and_the_rate_still_falls_to_
     assert seen[3].tolist() != seen[4].tolist()
     assert len(set(seen[3])) == kept
     assert [line.split(",")[0] for line in told.lines] == [
-        f"From here on it learns from the {kept} hardest of 1"
+        f"From here on only the {kept} hardest of 1"
     ]
     rates = [row["learning_rate"] for row in history]
     assert rates == sorted(rates, reverse=True)

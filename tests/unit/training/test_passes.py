@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from convscope.training.batches import Batches
-from convscope.training.passes import judge, learn
+from convscope.training.passes import evaluate_epoch, train_epoch
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype("float32")
@@ -23,21 +23,23 @@ def test_learning_and_judging_are_those_of_keras():
     mine, theirs = network(), network()
     batches = Batches(X, LABELS, 16)  # the last one holds 8
     for _ in range(3):
-        learnt = learn(mine, batches)
+        learnt = train_epoch(mine, batches)
         past = theirs.fit(X, LABELS, batch_size=16, shuffle=False, verbose=0).history
         assert learnt.loss == pytest.approx(past["loss"][-1], rel=1e-5)
         assert learnt.accuracy == pytest.approx(past["accuracy"][-1])
     for one, other in zip(mine.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
     before = mine.get_weights()
-    assert judge(mine, batches) == pytest.approx(theirs.evaluate(X, LABELS, verbose=0), rel=1e-5)
+    assert evaluate_epoch(mine, batches) == pytest.approx(
+        theirs.evaluate(X, LABELS, verbose=0), rel=1e-5
+    )
     for one, other in zip(mine.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_each_batch_is_told_of_with_its_own_loss_and_the_marks_so_far():
     told = []
-    marks = learn(network(), Batches(X, LABELS, 16), lambda *news: told.append(news))
+    marks = train_epoch(network(), Batches(X, LABELS, 16), lambda *news: told.append(news))
     sizes, losses, so_far = zip(*told, strict=True)
     assert sizes == (16, 16, 8)
     for n in (1, 2, 3):
@@ -66,7 +68,7 @@ class RunsOn:
     test_on_batch = train_on_batch
 
 
-@pytest.mark.parametrize("one_pass", [learn, judge])
+@pytest.mark.parametrize("one_pass", [train_epoch, evaluate_epoch])
 def test_figures_are_those_of_each_batch_even_where_metrics_run_on(one_pass):
     model = RunsOn([4.0, 2.0, 1.0] * 2, [0.25, 0.5, 0.75] * 2)
     batches = Batches(X, LABELS, 16)  # 16, 16 and 8 images
@@ -90,14 +92,14 @@ class Slow(Batches):
 
 def test_batches_are_made_in_turn_beside_the_learning():
     batches = Slow()
-    learn(network(), batches)
+    train_epoch(network(), batches)
     assert batches.made == [(0, False), (1, False), (2, False)]
 
 
 def test_what_goes_wrong_with_a_batch_is_raised_as_it_is_and_nothing_more_is_made():
     batches, told = Slow(fails=True), []
     with pytest.raises(OSError, match="cannot be read"):
-        learn(network(), batches, lambda *news: told.append(news))
+        train_epoch(network(), batches, lambda *news: told.append(news))
     assert [size for size, *_ in told] == [16]
     assert len(batches.made) == 2
 
@@ -110,6 +112,6 @@ def test_whoever_is_told_may_stop_it():
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        learn(network(), batches, stop)
+        train_epoch(network(), batches, stop)
     assert len(batches.made) <= 2
     assert threading.active_count() == before

@@ -7,7 +7,7 @@ import pytest
 
 from convscope.errors import RunError, StorageError
 from convscope.training.batches import Batches, epoch_order
-from convscope.training.passes import learn
+from convscope.training.passes import train_epoch
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
 from convscope.types import Split
 
@@ -54,7 +54,7 @@ def train(model: keras.Model, epochs: range) -> None:
     for epoch in epochs:
         order = epoch_order(len(IMAGES), 1, epoch)
         batches = Batches(IMAGES.images, IMAGES.labels, 32, order)
-        learn(model, batches)
+        train_epoch(model, batches)
 
 
 def values(model: keras.Model) -> list[np.ndarray]:
