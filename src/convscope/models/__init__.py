@@ -1,7 +1,7 @@
-"""Models: one file each. Every one takes raw 0..255 pixels of any size and gives probabilities.
+"""Models: one file each. All take raw 0..255 pixels of any size and return probabilities.
 
-There are two kinds: networks that learn from nothing (`MODELS`), and pretrained backbones that get
-a new head (`backbones.BACKBONES`; `transfer.TransferModel` puts the two together).
+There are two kinds: networks that are trained from scratch (`MODELS`), and pretrained backbones
+    that get a new head (`backbones.BACKBONES`; `transfer.TransferModel` joins the two).
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ MODELS: Registry[ModelBuilder] = Registry("model", "convscope.models", group="co
 
 
 def is_backbone(name: str) -> bool:
-    """Tell a pretrained backbone from a network that learns from nothing.
+    """Return whether a name is a pretrained backbone, not a network that is trained from scratch.
 
     Raises:
         UnknownNameError: If it is neither; the message suggests the nearest name of both kinds.

@@ -1,4 +1,4 @@
-"""What an architecture picture shows: the layers of a model, gathered into a few blocks."""
+"""Blocks of an architecture picture: the layers of a model, gathered into a few."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 # A backbone with fewer stages than this is better shown by resolution.
 _FEWEST_STAGES = 3
 
-# More blocks than this do not fit side by side on a page; then layers are gathered by resolution.
+# More blocks do not fit side by side on a page; then layers are gathered by resolution.
 MOST_BLOCKS = 14
 
-# Layers that prepare the image, and those that only dress the layer before them.
+# Layers that prepare the image, and those that only modify the layer before them.
 _PREPARING = {
     "Concatenate": "grey as colour",
     "Normalization": "normalised",
@@ -58,13 +58,13 @@ class Block:
     """One block of the picture.
 
     Attributes:
-        role: "image", "conv", "pool", "reshape", "dense", "output" or "other"; gives its colour.
-        title: The name in bold.
-        lines: What it is, below the title.
-        details: What it costs and sees, in a fainter ink below that.
-        shape: (height, width, channels) or (n,); gives the size of the block.
-        kernel: Rows and columns of the window that it slides over the block before it.
-        slices: How many layers with weights it stands for; at least 1.
+        role: "image", "conv", "pool", "reshape", "dense", "output" or "other"; decides its colour.
+        title: Name, in bold.
+        lines: Description, below the title.
+        details: Cost and receptive field, in a fainter ink below that.
+        shape: (height, width, channels) or (n,); decides the size of the block.
+        kernel: Rows and columns of the window that it slides over the previous block.
+        slices: Number of layers with weights that it stands for; at least 1.
     """
 
     role: str
@@ -82,9 +82,9 @@ def blocks(
     """Return the blocks of a model's picture, in the order of the data.
 
     Args:
-        model: The model.
-        sheet: Its geometry.
-        stages: Those of the backbone inside it, as in `Backbone.stages`.
+        model: Built model.
+        sheet: Geometry of the model.
+        stages: Stages of the backbone inside it, as in `Backbone.stages`.
     """
     image, body = _image_block(sheet)
     activations = _activations(model)
@@ -112,7 +112,7 @@ def _image_block(sheet: list[LayerGeometry]) -> tuple[Block, list[LayerGeometry]
 
 
 def _dressed(layers: Iterable[LayerGeometry]) -> list[list[LayerGeometry]]:
-    """Put each activation, normalisation and dropout with the layer before it."""
+    """Group each activation, normalisation and dropout with the layer before it."""
     groups: list[list[LayerGeometry]] = []
     for layer in layers:
         if groups and layer.kind in _DRESSING:
@@ -155,7 +155,7 @@ def _backbone_blocks(
     activations: dict[str, str],
     image: tuple[int, ...],
 ) -> list[Block]:
-    """Draw each stage as large as the map that leaves it, and the layers of the head alone."""
+    """Draw each stage at the size of its output map, and only the layers of the head singly."""
     shown = []
     around: list[LayerGeometry] = []
     for stage in by_stage(body, stages):
@@ -189,8 +189,8 @@ def _stage_blocks(
     for layer in body[:head_start]:
         waiting.append(layer)
         if layer.kind in {"ZeroPadding2D", "Cropping2D"}:
-            continue  # it goes with the layer that it prepares for
-        if layer.jump != (0, 0):  # else it squeezes the map to one value within a stage
+            continue  # it is drawn with the layer that it pads
+        if layer.jump != (0, 0):  # else it pools the map to one value within a stage
             size = layer.output_shape[:2]
         stages.setdefault(size, []).extend(waiting)
         waiting = []
@@ -249,7 +249,7 @@ def _sees(layer: LayerGeometry, image: tuple[int, ...]) -> str:
 
 
 def short_count(number: int) -> str:
-    """Return a large number as people say it.
+    """Return a large number in the usual short form.
 
     >>> short_count(8_488_192)
     '8.49 M'

@@ -1,4 +1,4 @@
-"""How one Keras layer changes a feature map: the rules behind `geometry`, a function for each kind.
+"""Effect of single Keras layers on a feature map: the rules behind `geometry`, one per kind.
 
 Pairs are (rows, columns) throughout.
 """
@@ -19,13 +19,13 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature map on its way through the network.
+    """Feature map on its way through the network.
 
     Attributes:
-        shape: Without the batch axis: (height, width, channels), or (n,) once flattened.
+        shape: Shape without the batch axis: (height, width, channels), or (n,) once flattened.
         image: Size of the image that the network sees, in pixels.
-        field: The part of the image that one value depends on; None if not known.
-        jump: Pixels of the image between neighbours; 0 where each value has none.
+        field: Part of the image that one value depends on; None if unknown.
+        jump: Pixels of the image between neighbours; 0 if a value has none.
     """
 
     shape: tuple[int, ...]
@@ -35,8 +35,8 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a layer did: the map that comes out, and how. See `LayerGeometry`."""
+class Effect:
+    """Effect of a layer: the output map, and how it arises. See `LayerGeometry`."""
 
     output: Feature
     kernel: Pair | None = None
@@ -46,14 +46,14 @@ class Step:
     multiply_adds: int = 0
 
 
-def measure(operation: Any, inputs: list[Feature], args: Any, kwargs: Any) -> Step:
-    """Return what a layer or operation does to its inputs.
+def measure(operation: Any, inputs: list[Feature], args: Any, kwargs: Any) -> Effect:
+    """Return the effect of a layer or operation on its inputs.
 
     Args:
         operation: A Keras layer or operation, not a model.
-        inputs: The maps that go in; at least one.
-        args: The positional arguments of its call, with `Feature` in place of tensors.
-        kwargs: The keyword arguments of its call, likewise.
+        inputs: Input maps; at least one.
+        args: Positional arguments of its call, with `Feature` in place of tensors.
+        kwargs: Keyword arguments of its call, with `Feature` in place of tensors.
     """
     if len(inputs) == 1 and len(inputs[0].shape) == 3:
         if is_resizing(operation):
@@ -66,7 +66,7 @@ def measure(operation: Any, inputs: list[Feature], args: Any, kwargs: Any) -> St
     return _any_other(operation, inputs, args, kwargs)
 
 
-def _convolution(layer: Any, x: Feature) -> Step:
+def _convolution(layer: Any, x: Feature) -> Effect:
     step = _window(x, layer.kernel_size, layer.strides, layer.padding, layer.dilation_rate)
     rows, columns, channels = step.output.shape
     area = rows * columns * prod(layer.kernel_size)
@@ -84,12 +84,12 @@ def _convolution(layer: Any, x: Feature) -> Step:
     return dataclasses.replace(step, output=output, multiply_adds=multiply_adds)
 
 
-def _pooling(layer: Any, x: Feature) -> Step:
+def _pooling(layer: Any, x: Feature) -> Effect:
     return _window(x, layer.pool_size, layer.strides, layer.padding, (1, 1))
 
 
-def _window(x: Feature, kernel: Any, stride: Any, padding: str, dilation: Any) -> Step:
-    """Slide a window over a map; the channels are left to the caller."""
+def _window(x: Feature, kernel: Any, stride: Any, padding: str, dilation: Any) -> Effect:
+    """Slide a window over a map; the caller sets the channels."""
     # A dilated kernel has gaps and spans more pixels than it has weights.
     spans = _pair(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
     pads = _pair(
@@ -103,7 +103,7 @@ def _window(x: Feature, kernel: Any, stride: Any, padding: str, dilation: Any) -
     )
     jump = _pair(j * s for j, s in zip(x.jump, stride, strict=True))
     note = "" if spans == tuple(kernel) else f" (kernel {kernel[0]} spread over {spans[0]})"
-    return Step(
+    return Effect(
         Feature((*shape, x.shape[-1]), x.image, field, jump),
         kernel=_pair(kernel),
         stride=_pair(stride),
@@ -113,7 +113,7 @@ def _window(x: Feature, kernel: Any, stride: Any, padding: str, dilation: Any) -
 
 
 def _same_padding(n: int, kernel: int, stride: int) -> int:
-    """Return the zeros, both ends together, that make n into ceil(n / stride)."""
+    """Return the zeros, both ends together, for an output of ceil(n / stride)."""
     return max((-(-n // stride) - 1) * stride + kernel - n, 0)
 
 
@@ -133,53 +133,53 @@ def _by_axis(formulas: list[str]) -> str:
     return rows if rows == columns else f"rows: {rows}; columns: {columns}"
 
 
-def _zero_padding(layer: Any, x: Feature) -> Step:
+def _zero_padding(layer: Any, x: Feature) -> Effect:
     ends = layer.padding
     shape = _pair(n + sum(e) for n, e in zip(x.shape, ends, strict=False))
     output = dataclasses.replace(x, shape=(*shape, x.shape[-1]))
     formulas = [f"{n} + {a} + {b} = {n + a + b}" for n, (a, b) in zip(x.shape, ends, strict=False)]
-    return Step(output, padding=_pair(sum(e) for e in ends), formula=_by_axis(formulas))
+    return Effect(output, padding=_pair(sum(e) for e in ends), formula=_by_axis(formulas))
 
 
-def _cropping(layer: Any, x: Feature) -> Step:
+def _cropping(layer: Any, x: Feature) -> Effect:
     ends = layer.cropping
     shape = _pair(n - sum(e) for n, e in zip(x.shape, ends, strict=False))
     output = dataclasses.replace(x, shape=(*shape, x.shape[-1]))
     formulas = [f"{n} - {a} - {b} = {n - a - b}" for n, (a, b) in zip(x.shape, ends, strict=False)]
-    return Step(output, formula=_by_axis(formulas))
+    return Effect(output, formula=_by_axis(formulas))
 
 
-def _resizing(layer: Any, x: Feature) -> Step:
+def _resizing(layer: Any, x: Feature) -> Effect:
     size = _pair(layer.compute_output_shape((None, *x.shape))[1:3])
     output = Feature((*size, x.shape[-1]), image=size, field=(1, 1), jump=(1, 1))
     formula = "" if size == x.shape[:2] else f"{_times(x.shape[:2])} resized to {_times(size)}"
-    return Step(output, formula=formula)
+    return Effect(output, formula=formula)
 
 
-def _global_pooling(layer: Any, x: Feature) -> Step:
+def _global_pooling(layer: Any, x: Feature) -> Effect:
     channels = x.shape[-1]
     shape = (1, 1, channels) if layer.keepdims else (channels,)
     formula = f"all {_times(x.shape[:2])} positions -> 1"
-    return Step(Feature(shape, x.image, field=x.image, jump=(0, 0)), formula=formula)
+    return Effect(Feature(shape, x.image, field=x.image, jump=(0, 0)), formula=formula)
 
 
-def _flatten(layer: Any, x: Feature) -> Step:
+def _flatten(layer: Any, x: Feature) -> Effect:
     del layer
     size = prod(x.shape)
     output = dataclasses.replace(x, shape=(size,), jump=(0, 0))
-    return Step(output, formula=f"{_times(x.shape)} = {size}")
+    return Effect(output, formula=f"{_times(x.shape)} = {size}")
 
 
-def _dense(layer: Any, x: Feature) -> Step:
+def _dense(layer: Any, x: Feature) -> Effect:
     shape = (*x.shape[:-1], layer.units)
-    # On a vector it mixes everything there is; on a map it is a 1x1 convolution.
+    # On a vector it mixes all values; on a map it is a 1x1 convolution.
     field = x.image if len(x.shape) == 1 else x.field
     output = dataclasses.replace(x, shape=shape, field=field)
-    return Step(output, multiply_adds=prod(x.shape) * layer.units)
+    return Effect(output, multiply_adds=prod(x.shape) * layer.units)
 
 
-def _any_other(operation: Any, inputs: list[Feature], args: Any, kwargs: Any) -> Step:
-    """Ask Keras for the shape; values are combined place by place, or else not followed."""
+def _any_other(operation: Any, inputs: list[Feature], args: Any, kwargs: Any) -> Effect:
+    """Ask Keras for the shape; values are combined position by position, or not followed."""
     args, kwargs = keras.tree.map_structure(_symbolic, (args, kwargs))
     output = keras.tree.flatten(operation.compute_output_spec(*args, **kwargs))[0]
     shape = tuple(output.shape[1:])
@@ -188,7 +188,7 @@ def _any_other(operation: Any, inputs: list[Feature], args: Any, kwargs: Any) ->
     fields = [x.field for x in inputs if x.field is not None]
     followed = len(fields) == len(inputs) and (jump == (0, 0) or sizes == {shape[:2]})
     field = _pair(max(f[axis] for f in fields) for axis in (0, 1)) if followed else None
-    return Step(Feature(shape, inputs[0].image, field, jump))
+    return Effect(Feature(shape, inputs[0].image, field, jump))
 
 
 def _symbolic(value: Any) -> Any:
@@ -204,7 +204,7 @@ def _pair(numbers: Any) -> Pair:
     return (int(rows), int(columns))
 
 
-_RULES: list[tuple[Any, Callable[[Any, Feature], Step]]] = [
+_RULES: list[tuple[Any, Callable[[Any, Feature], Effect]]] = [
     ((layers.DepthwiseConv2D, layers.SeparableConv2D, layers.Conv2D), _convolution),
     ((layers.MaxPooling2D, layers.AveragePooling2D), _pooling),
     ((layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D), _global_pooling),

@@ -1,7 +1,7 @@
 """Resizing at the start of a model: plain operations in its file, and no work where none is needed.
 
-Keras' own Resizing layer is not used. It takes a plain call, `model(x)`, for training and says so
-to all layers behind it: BatchNorm would then answer by the statistics of the batch, and change its
+Keras' own Resizing layer is not used. It treats a plain call, `model(x)`, as training and passes
+that on to all later layers: BatchNorm would then use the statistics of the batch, and update its
 own. Nor can its operation (TensorFlow's ScaleAndTranslate) be converted to other engines.
 """
 
@@ -15,29 +15,29 @@ from convscope.models.structure import RESIZE
 
 
 def build_resizing(height: int, width: int, channels: int) -> keras.Model:
-    """Return a model that resizes images; in another model, it is one step of it.
+    """Return a model that resizes images; in another model, it is a single step.
 
-    It is bilinear and antialiased. As a graph it is two products with matrices, of rows and of
-    columns, made by plain operations from the size of the images; so any Keras loads its file, and
-    other engines can run it. Where the size is known when the graph is traced, as in training and
-    prediction, the shorter ways of `with_shortcuts` are taken.
+    It is bilinear and antialiased. As a graph it is two matrix products, over rows and over
+    columns, of plain operations on the size of the images; so any Keras loads its file, and other
+    engines can run it. If the size is known when the graph is traced, as in training and
+    prediction, the shortcuts of `with_shortcuts` are used.
 
     Args:
-        height: Rows that come out.
-        width: Columns that come out.
-        channels: Of the images.
+        height: Number of output rows.
+        width: Number of output columns.
+        channels: Channels of the images.
 
     Returns:
         A model from pixels (batch, any height, any width, channels), uint8 or float, to float32
         images (batch, height, width, channels) in the same range.
     """
     pixels = keras.Input((None, None, channels), dtype="float32", name="raw")
-    # Slices, not indices: a batch without images passes too.
+    # Slices, not indices: they also accept a batch without images.
     rows = _weights(ops.sum(ops.ones_like(pixels[:1, :, :1, :1]), axis=(0, 2, 3)), height)
     columns = _weights(ops.sum(ops.ones_like(pixels[:1, :1, :, :1]), axis=(0, 1, 3)), width)
-    # By `dot`, which lays out all lines as one matrix. For `matmul` they are a stack of them, and
-    # TensorFlow's product of a stack and a matrix writes past its memory on CPUs (2.20 and 2.21,
-    # with oneDNN).
+    # With `dot`, which lays out all lines as one matrix. With `matmul` they are a stack of them,
+    # and TensorFlow's product of a stack and a matrix writes past its memory on CPUs (2.20 and
+    # 2.21, with oneDNN).
     lines = ops.transpose(pixels, (0, 3, 2, 1))  # (batch, channels, columns, rows)
     lines = ops.dot(lines, rows)  # (batch, channels, columns, height)
     lines = ops.transpose(lines, (0, 1, 3, 2))  # (batch, channels, height, columns)
@@ -47,18 +47,18 @@ def build_resizing(height: int, width: int, channels: int) -> keras.Model:
 
 
 def with_shortcuts(resizing: keras.Model) -> keras.Model:
-    """Let a resizing model do no more than it must where the size of the images is known.
+    """Let a resizing model skip needless work where the size of the images is known.
 
-    Its graph, and so what is saved of it, stays as it is.
+    Its graph, and so its saved file, stays as it is.
 
     Args:
-        resizing: As `build_resizing` returns it, perhaps reloaded from a file; changed in place.
+        resizing: Model from `build_resizing`, perhaps reloaded from a file; changed in place.
     """
     whole = resizing.call
     height, width = resizing.output_shape[1:3]
 
     def call(images: Any, **context: Any) -> Any:
-        # A side that is not known while tracing is None in TensorFlow and a symbol in JAX.
+        # A side that is unknown while tracing is None in TensorFlow and a symbol in JAX.
         known = isinstance(images.shape[1], int) and isinstance(images.shape[2], int)
         return _resized(images, height, width) if known else whole(images, **context)
 
@@ -72,7 +72,7 @@ def _resized(images: Any, height: int, width: int) -> Any:
     rows, columns = images.shape[1], images.shape[2]
     if (rows, columns) == (height, width):
         return images
-    # Where an image grows, the filter against aliasing changes nothing and would take time.
+    # When an image is enlarged, the antialiasing filter changes nothing and would take time.
     growing = rows <= height and columns <= width
     return ops.image.resize(
         images,
@@ -84,17 +84,17 @@ def _resized(images: Any, height: int, width: int) -> Any:
 
 
 def _weights(ones: Any, n_out: int) -> Any:
-    """Return what each pixel of a line that comes out takes of those that go in.
+    """Return the weight of each input pixel of a line in each output pixel.
 
     Args:
-        ones: A one for each pixel that goes in, shape (n_in,); n_in need not be known yet.
-        n_out: Pixels that come out.
+        ones: A one for each input pixel, shape (n_in,); n_in may be unknown while tracing.
+        n_out: Number of output pixels.
 
     Returns:
-        Shape (n_in, n_out), columns sum to 1: a triangle around the place of each pixel, one pixel
-        wide to either side; where the line shrinks, one pixel of what comes out.
+        Shape (n_in, n_out), columns sum to 1: a triangle around the position of each output pixel,
+            one input pixel wide on either side or, where the line shrinks, one output pixel.
     """
-    # In this order of divisions the places are those of TensorFlow's antialiased resizing.
+    # In this order of divisions the positions are those of TensorFlow's antialiased resizing.
     step = 1.0 / (n_out / ops.sum(ones))
     centres = ops.multiply(np.arange(n_out, dtype="float32") + 0.5, step) - 0.5
     places = ops.expand_dims(ops.cumsum(ones) - 1.0, axis=1)

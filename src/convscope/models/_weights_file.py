@@ -1,8 +1,8 @@
-"""What an HDF5 file of weights holds, and whether it is what a network needs.
+"""Check of an HDF5 file of weights against the network that needs them.
 
 Keras writes two layouts. The older one (".h5") lists layers and their arrays by name in attributes;
-the newer one (".weights.h5") keeps them in nested groups. Keras refuses most files that do not fit,
-but only while it assigns them, and it passes over what a file has too much.
+the newer one (".weights.h5") keeps them in nested groups. Keras refuses most files that do not
+match, but only while it assigns them, and it ignores superfluous arrays.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ def check_fits(path: Path, trunk: "keras.Model", name: str) -> None:
     """Check that a file holds finite weights for exactly this network; nothing is changed.
 
     Args:
-        path: The file.
-        trunk: The network.
-        name: Of the network, for messages.
+        path: HDF5 file.
+        trunk: Network that the weights are for.
+        name: Name of the network, for messages.
 
     Raises:
-        DataError: If the file is no HDF5 file, is damaged, holds something other than numbers, the
+        DataError: If the file is not HDF5, is damaged, holds something other than numbers, the
             weights of another network, or values that are not finite.
     """
     with _opened(path) as file:
@@ -40,9 +40,9 @@ def check_fits(path: Path, trunk: "keras.Model", name: str) -> None:
             raise DataError(f"{path} holds no weights of a Keras network")
         suffix = ".h5" if legacy else ".weights.h5"
         if path.name.endswith(".weights.h5") == legacy or not path.name.endswith(".h5"):
-            # Keras tells the layouts apart by the name alone.
+            # Keras distinguishes the layouts by the name alone.
             raise DataError(
-                f"the name of {path} has to end in '{suffix}', as its layout; rename it"
+                f"the name of {path} must end in '{suffix}' to match its layout; rename it"
             )
         arrays = list(_legacy_arrays(file) if legacy else _arrays(file))
         _check_shapes(path, arrays, trunk, name)
@@ -54,7 +54,7 @@ def check_fits(path: Path, trunk: "keras.Model", name: str) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether a file is HDF5 and not cut off."""
+    """Return whether a file is HDF5 and not truncated."""
     try:
         with _opened(path):
             return True
@@ -73,9 +73,9 @@ def _opened(path: Path) -> Iterator[Any]:
             )
         with h5py.File(path, "r") as file:
             yield file
-    # What h5py raises for bytes that are wrong depends on which they are.
+    # What h5py raises for wrong bytes depends on the bytes.
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is cut off or damaged; get it again") from error
+        raise DataError(f"{path} is truncated or damaged; download it again") from error
 
 
 def _is_legacy(file: Any) -> bool:
@@ -92,7 +92,7 @@ def _legacy_arrays(file: Any) -> Iterator[Any]:
 
 
 def _inside(group: Any, path: str) -> Any:
-    """Return what lies at a path; links, which may lead into other files, are not followed."""
+    """Return the item at a path; links, which may lead into other files, are not followed."""
     import h5py
 
     for part in path.split("/"):
@@ -118,7 +118,7 @@ def _arrays(file: Any) -> Iterator[Any]:
     found: list[Any] = []
 
     def visit(name: str, item: Any) -> None:
-        # The optimizer's state and the random numbers of dropout are no weights.
+        # The optimizer's state and the random numbers of dropout are not weights.
         inside = name.startswith(("layers/", "vars/")) and "seed_generator/" not in name
         if inside and isinstance(item, h5py.Dataset):
             found.append(item)
@@ -144,5 +144,5 @@ def _check_shapes(path: Path, arrays: list[Any], trunk: "keras.Model", name: str
         )
     raise DataError(
         f"{path} holds the weights of another network than {name}: {sum(has.values())} arrays, of "
-        f"which {sum(extra.values())} do not fit; {name} has {sum(needs.values())}"
+        f"which {sum(extra.values())} do not match; {name} has {sum(needs.values())}"
     )

@@ -1,4 +1,4 @@
-"""A picture of an architecture: each layer as a block, as large as its feature map."""
+"""A picture of an architecture: each layer as a block of the size of its feature map."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -44,18 +44,18 @@ def draw_architecture(
     """Draw a model's architecture into a picture file.
 
     Up to a dozen layers are drawn one by one, with the window that each convolution and pooling
-    slides over the map before it; deeper networks by stage: the given ones, each as large as the
-    map that leaves it, else a block for all the layers with the same resolution. Block heights
-    follow the height of the feature map and block widths the channels; where the extremes are too
-    far apart for paper, differences are compressed.
+    slides over the previous map; deeper networks by stage: the given ones, each of the size of its
+    output map, otherwise one block for all layers of the same resolution. Block heights follow the
+    height of the feature map and block widths the channels; extremes too far apart for paper are
+    compressed.
 
     Args:
         model: A built model in any style.
-        path: The file; its suffix (.png, .svg, .pdf) chooses the format.
+        path: Output file; its suffix (.png, .svg, .pdf) decides the format.
         input_shape: (height, width, channels) of the image; None takes the size that the network
             works at.
-        title: What stands on top; None takes the model's name.
-        stages: Those of the backbone inside the model, as in `Backbone.stages`.
+        title: Title on top; None takes the model's name.
+        stages: Stages of the backbone inside the model, as in `Backbone.stages`.
 
     Raises:
         ShapeError: If the model is not built, does not take that shape, or takes any size and
@@ -98,7 +98,7 @@ def draw_architecture(
 
 @dataclass
 class _Solid:
-    """A block on paper: its front face, the run and rise of its depth, and where it stands."""
+    """A block on paper: its front face, the run and rise of its depth, and its position."""
 
     width: float
     height: float
@@ -133,7 +133,7 @@ def _solids(shown: list[Block]) -> list[_Solid]:
 
 
 def _scale(numbers: list[int], smallest: float, largest: float) -> Callable[[int], float]:
-    """Return a function from numbers to inches: in proportion, compressed if it has to be.
+    """Return a function from numbers to inches: proportional, compressed if necessary.
 
     >>> _scale([8, 32], 0.5, 2.0)(16)
     1.0
@@ -164,7 +164,7 @@ def _draw_solid(axes: Any, solid: _Solid, colour: str, slices: int) -> None:
 
 
 def _join(axes: Any, before: Block, source: _Solid, after: Block, target: _Solid, y: float) -> None:
-    """Draw how data goes from one block to the next: the sliding window, or an arrow."""
+    """Draw the flow of data between two blocks: the sliding window, or an arrow."""
     from matplotlib.patches import Polygon
 
     end = (target.x, target.y + target.height / 2)
@@ -226,7 +226,7 @@ def _slot_width(block: Block, solid: _Solid) -> float:
 
 
 def _text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Return how wide a text is on paper, in inches."""
+    """Return the width of a text on paper, in inches."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 

@@ -1,11 +1,11 @@
-"""The geometry sheet of a network: how each layer changes size, what it sees and what it costs.
+"""The geometry sheet of a network: output size, receptive field and cost of each layer.
 
 The size of an output follows from the input by one formula,
 
     N_out = floor((N_in + 2p - k) / s) + 1
 
-with kernel k, padding p on each side and stride s. Where the padding of the two sides differs, as
-"same" padding does for even kernels and larger strides, 2p is the sum of the two.
+with kernel k, padding p on each side and stride s. If the two sides are padded differently, as
+"same" padding does for even kernels and larger strides, 2p is the sum of both.
 """
 
 from collections.abc import Sequence
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerGeometry:
-    """What one layer does to the feature map. Pairs are (rows, columns).
+    """Effect of one layer on the feature map. Pairs are (rows, columns).
 
     Attributes:
-        name: The layer's name, with the names of the models around it ("mobilenetv2/Conv1").
-        kind: Its class ("Conv2D").
-        input_shape: Without the batch axis; of several inputs, the first.
-        output_shape: Without the batch axis.
-        kernel: The window in pixels of its input; None for a layer without a window.
-        stride: The window's step; None for a layer without a window.
-        padding: The zeros that are added, all in all: top plus bottom, left plus right. None for
-            a layer that does not pad.
-        formula: The output size with its numbers, "floor((32 + 2*1 - 3)/1) + 1 = 32"; rows and
-            columns apart where they differ; empty where the size stays as it is.
-        receptive_field: The part of the image, in pixels, that one value of the output depends
-            on. It may be larger than the image: then it reaches into the padding. After a dense or
-            global layer it is the whole image. None where it is not known. Pixels are those that
-            the network sees: resizing starts the count anew.
-        jump: The distance, in pixels of the image, between the fields of two neighbours in the
-            output; 0 where each value has no neighbours.
-        params: Numbers that it holds; 0 at the second use of a shared layer.
-        multiply_adds: Multiplications, each with its addition, for one image. Convolutions and
-            dense layers are counted; biases, normalisation and activations are not, as usual.
+        name: Name of the layer, with the names of the models around it ("mobilenetv2/Conv1").
+        kind: Class of the layer ("Conv2D").
+        input_shape: Input shape without the batch axis; the first of several inputs.
+        output_shape: Output shape without the batch axis.
+        kernel: Window in pixels of its input; None for a layer without a window.
+        stride: Step of the window; None for a layer without a window.
+        padding: Number of added zeros: top plus bottom, left plus right. None for a layer that does
+            not pad.
+        formula: Output size with its numbers, "floor((32 + 2*1 - 3)/1) + 1 = 32"; rows and columns
+            separately if they differ; empty if the size does not change.
+        receptive_field: Part of the image, in pixels, that one output value depends on. It may be
+            larger than the image: then it extends into the padding. After a dense or global layer
+            it is the whole image. None if unknown. Pixels are those that the network sees: the
+            count restarts at resizing.
+        jump: Distance, in pixels of the image, between the receptive fields of two neighbouring
+            outputs; 0 if outputs have no neighbours.
+        params: Number of parameters; 0 at the second use of a shared layer.
+        multiply_adds: Multiplications, each with its addition, for one image. As usual,
+            convolutions and dense layers count; biases, normalisation and activations do not.
     """
 
     name: str
@@ -69,15 +69,15 @@ class LayerGeometry:
 
 
 def geometry(model: "keras.Model", input_shape: Sequence[int] | None = None) -> list[LayerGeometry]:
-    """Return the geometry sheet of a model, a line for each layer in the order of the data.
+    """Return the geometry sheet of a model, one entry per layer in the order of the data.
 
-    Models inside the model are opened. Branches are followed: where they join, the receptive
-    field is the largest of theirs.
+    Models inside the model are opened. Branches are followed; where they join, the largest
+    receptive field counts.
 
     Args:
-        model: A built model in any style, with one image as its input.
-        input_shape: (height, width, channels) of the image that goes in; None takes the size that
-            the network works at.
+        model: Built model in any style, with one image as its input.
+        input_shape: (height, width, channels) of the input image; None takes the size that the
+            network works at.
 
     Raises:
         ShapeError: If the model is not built, has several inputs, does not take that shape, or

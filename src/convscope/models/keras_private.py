@@ -1,7 +1,7 @@
-"""All that is used of Keras although it is not public, in one place.
+"""All uses of Keras' private interface, in one place.
 
-Keras may rename any of it in a minor version, so `pyproject.toml` allows those only that the tests
-of this file passed with.
+Keras may rename any of it in a minor version, so `pyproject.toml` allows only versions that passed
+the tests of this file.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def run_through_graph(
     graph: "keras.Model", inputs: list[Any], visit: Callable[[Any, Any, Any], Any]
 ) -> Any:
-    """Run the graph of a functional model on anything; see `structure.run_graph`.
+    """Run the graph of a functional model on arbitrary objects; see `structure.run_graph`.
 
-    Keras' public ways take tensors only.
+    Keras' public functions accept tensors only.
     """
     return graph._run_through_graph(
         inputs, operation_fn=lambda operation: lambda *a, **k: visit(operation, a, k)
@@ -24,9 +24,9 @@ def run_through_graph(
 
 
 def schedule_of(optimizer: "keras.optimizers.Optimizer") -> Any:
-    """Return the schedule that an optimiser was made with; a variable if it was a number.
+    """Return the schedule that an optimiser was created with; a variable if it was a number.
 
-    The public `learning_rate` is the number of the step that it stands at.
+    The public `learning_rate` is its value at the current step.
     """
     return optimizer._learning_rate
 
@@ -34,24 +34,24 @@ def schedule_of(optimizer: "keras.optimizers.Optimizer") -> Any:
 def moving_averages(optimizer: "keras.optimizers.Optimizer") -> list[Any]:
     """Return the moving averages that a built optimiser with `use_ema` keeps.
 
-    In the order of the variables that it was built for. The public `finalize_variable_values` puts
-    them in the place of the variables, for good.
+    In the order of the variables that it was built for. The public `finalize_variable_values`
+    replaces the variables by them, permanently.
     """
     return list(optimizer._model_variables_moving_average)
 
 
 def variable_index(optimizer: "keras.optimizers.Optimizer", variable: Any) -> int:
-    """Return the place of a variable among those that an optimiser was built for.
+    """Return the index of a variable among those that an optimiser was built for.
 
     Args:
-        optimizer: Built.
-        variable: Keras', or TensorFlow's own, which `update_step` is given there.
+        optimizer: Built optimiser.
+        variable: Keras variable, or TensorFlow's own, which `update_step` receives there.
     """
     return int(optimizer._get_variable_index(variable))
 
 
 class DecayStep:
-    """A base, before Keras' own, of optimisers that decay weights in another way."""
+    """Base class, before Keras' own, for optimisers with their own weight decay."""
 
     def _apply_weight_decay(self, variables: Any) -> None:
         self.decay_weights(variables)

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scaling:
-    """What a network sees: `pixel * scale + offset`, channel by channel.
+    """Scaling of pixels for a network: `pixel * scale + offset`, channel by channel.
 
     Attributes:
-        scale: One number, or one for each of red, green and blue.
-        offset: Likewise.
-        bgr: The network wants blue first; `scale` and `offset` are then in that order.
+        scale: One factor, or one for each of red, green and blue.
+        offset: One offset, or one for each of red, green and blue.
+        bgr: Whether the network takes blue first; `scale` and `offset` are then in that order.
     """
 
     scale: float | tuple[float, ...] = 1.0
@@ -26,7 +26,7 @@ class Scaling:
 
     @property
     def colour(self) -> bool:
-        """Whether it makes sense for images of three channels only."""
+        """Whether it applies to images of three channels only."""
         return self.bgr or not (isinstance(self.scale, float) and isinstance(self.offset, float))
 
 
@@ -59,36 +59,36 @@ RANGES = {
     "caffe": "blue first, less the mean",
     "lite": "-0.99 to 1",
 }
-"""What comes of them, in words."""
+"""Resulting values, in words."""
 
 
 def preprocessing_layers(spec: InputSpec) -> list[Any]:
-    """Return the layers that turn raw pixels into what the network wants to see.
+    """Return the layers that turn raw pixels into the input that a network was trained on.
 
     They take images of shape (batch, any height, any width, channels) with values in 0..255,
     uint8 or float, and give float32 images of shape (batch, spec.height, spec.width, channels).
     Resizing is bilinear and antialiased, like Pillow's `BILINEAR`, so a model gives the same
-    answer for an image that was resized before and one that was not.
+    answer for an image that was resized beforehand and one that was not.
 
     They compute in float32 under every precision policy: bfloat16 holds the whole numbers 0..255
-    exactly but not the fractions between them that resizing makes. The layer after them casts to
-    its own precision.
+        exactly, but not the fractions between them that resizing produces. The layer after them
+        casts to its own precision.
 
     Args:
         spec: The size, channels and scaling that the network expects.
 
     Returns:
-        What `resizing_layer` and `scaling_layers` return, in this order.
+        The layers of `resizing_layer` and `scaling_layers`, in this order.
 
     Raises:
-        ConfigError: If the size is not positive, the scaling is not known, or it is one for
-            colours and the images are grey.
+        ConfigError: If the size is not positive, the scaling is unknown, or it is one for colours
+            and the images are grey.
     """
     return [resizing_layer(spec), *scaling_layers(spec)]
 
 
 def resizing_layer(spec: InputSpec) -> "keras.Model":
-    """Return what brings images to the size of a network: "resize", a small model of operations.
+    """Return "resize", a small model that resizes images to the size of a network.
 
     Raises:
         ConfigError: If the size is not positive.
@@ -107,11 +107,11 @@ def scaling_layers(spec: InputSpec) -> list[Any]:
 
     Returns:
         Keras' layer "rescale", or nothing if the scaling is "none". For the scaling "caffe", an
-        operation that turns the channels round comes first; it has a place in a functional model,
-        not in a Sequential one.
+        operation that reverses the channels comes first; it works in a functional model, not in a
+        Sequential one.
 
     Raises:
-        ConfigError: If the scaling is not known, or it is one for colours and the images are grey.
+        ConfigError: If the scaling is unknown, or it is one for colours and the images are grey.
     """
     if spec.scaling not in SCALINGS:
         known = ", ".join(sorted(SCALINGS))

@@ -1,4 +1,4 @@
-"""Models as files that plain Keras reloads: float32, Keras' own layers, no optimizer."""
+"""Models as files that plain Keras loads: float32, Keras' own layers, no optimizer."""
 
 import contextlib
 import random
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
 
 class PortableModel:
-    """The float32 twin of a model, for saving it again and again.
+    """The float32 twin of a model, for saving it repeatedly.
 
-    The twin has the same weights as the model that is trained, whatever that one's style and
-    precision, but it is a functional graph of Keras' own layers and operations:
-    `keras.saving.load_model` opens its file in any process, with no custom objects and without
-    convscope, and a plain call of it, `model(x)`, is inference. It is built once; each
-    save only copies weights into it, so memory does not grow with the epochs.
+    The twin has the same weights as the trained model, whatever the style and precision of that,
+    but it is a functional graph of Keras' own layers and operations: `keras.saving.load_model`
+    opens its file in any process, with no custom objects and without convscope, and a plain call of
+    it, `model(x)`, is inference. It is built once; each save only copies weights into it, so memory
+    does not grow with the epochs.
 
-    Building it leaves the precision policy and Python's random numbers as they were, so a training
-    that saves its model gives the same weights as one that does not.
+    Building it leaves the precision policy and Python's random state unchanged, so a training that
+    saves its model gives the same weights as one that does not.
 
     Args:
-        build: Builds the model anew and returns the part of it that learns, built exactly like the
-            one that is trained, and the whole that is saved. The two share their layers.
+        build: Function that builds the model again and returns the trained part, built exactly like
+            the original, and the whole model to save. The two share their layers.
     """
 
     def __init__(self, build: "Callable[[], tuple[keras.Model, keras.Model]]") -> None:
         with precision_policy("float32"), _random_numbers_kept():
             # Weights are set on the part as it was built: its order of weights is that of the
-            # trained model, the graph's need not be.
+            # trained model, which that of the graph may not be.
             self._part, whole = build()
             self.model = as_functional(whole)
 
     @classmethod
     def of(cls, name: str, spec: InputSpec, n_classes: int) -> "PortableModel":
-        """Return the twin of a registered network, all of which learns.
+        """Return the twin of a registered network that is trained as a whole.
 
         Raises:
             UnknownNameError: If no model has that name.
@@ -58,16 +58,16 @@ class PortableModel:
         return cls(build)
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Take over weights, in the order of `model.get_weights()` of the trained model.
+        """Set the weights, in the order of `model.get_weights()` of the trained model.
 
         Raises:
-            ConfigError: If they are those of another model.
+            ConfigError: If they belong to another model.
         """
         wanted = [tuple(variable.shape) for variable in self._part.weights]
         given = [tuple(array.shape) for array in weights]
         if wanted != given:
             raise ConfigError(
-                f"these weights ({len(given)} arrays) do not fit the model '{self._part.name}' "
+                f"these weights ({len(given)} arrays) do not match the model '{self._part.name}' "
                 f"({len(wanted)} arrays); build it with the input and classes they were trained for"
             )
         self._part.set_weights(list(weights))
@@ -76,11 +76,11 @@ class PortableModel:
         """Write the model with these weights to `path`, whole or not at all.
 
         Args:
-            weights: As for `set_weights`.
-            path: Ends in ".keras".
+            weights: Weights, as for `set_weights`.
+            path: File whose name ends in ".keras".
 
         Raises:
-            ConfigError: If the weights are those of another model.
+            ConfigError: If the weights belong to another model.
             StorageError: If the file cannot be written.
         """
         self.set_weights(weights)
@@ -91,12 +91,12 @@ class PortableModel:
 def load_portable(path: Path) -> "keras.Model":
     """Load a saved model; images that have the right size already are not resized.
 
-    Its answers are those of the model that `keras.saving.load_model` gives, which does resize them,
-    to float32 rounding. Of a file from an earlier version they are those of its `predict`; see
-    `resave`.
+    Its outputs are those of the model that `keras.saving.load_model` returns, which does resize
+    them, up to float32 rounding. For a file from an earlier version they are those of its
+    `predict`; see `resave`.
 
     Raises:
-        Exception: Of any kind, if the file is damaged.
+        Exception: Any kind of exception, if the file is damaged.
     """
     import keras
 
@@ -113,19 +113,19 @@ def load_portable(path: Path) -> "keras.Model":
 
 
 def resave(old: Path, new: Path) -> None:
-    """Write a saved model of an earlier version anew, for plain Keras.
+    """Rewrite a saved model of an earlier version for plain Keras.
 
     In such a file Keras' Resizing layer makes a plain call, `model(x)`, run the network in training
-    mode; only `predict` and `model(x, training=False)` are right. A run keeps its own file, which
-    convscope reads rightly: its temperature and predictions are those of that file.
+    mode; only `predict` and `model(x, training=False)` are correct. A run keeps its own file, which
+    convscope reads correctly: its temperature and predictions belong to that file.
 
     Args:
-        old: The file; any that `load_portable` opens.
-        new: Where to write it; ends in ".keras".
+        old: Any file that `load_portable` opens.
+        new: Output file; its name ends in ".keras".
 
     Raises:
         StorageError: If the file cannot be written.
-        Exception: Of any kind, if the old file is damaged.
+        Exception: Any kind of exception, if the old file is damaged.
     """
     model = load_portable(old)
     with atomic_path(new) as temporary:
@@ -155,7 +155,7 @@ def _without_resizing_layer(model: "keras.Model") -> "keras.Model":
 
 @contextlib.contextmanager
 def _random_numbers_kept() -> Iterator[None]:
-    # Keras draws the seeds of its initializers from here.
+    # Keras draws the seeds of its initializers from Python's random state.
     state = random.getstate()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Everything that can be told about a model before it is trained."""
+"""Facts about a model that are known before it is trained."""
 
 import math
 from collections.abc import Mapping
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSheet:
-    """A model's layers and the arithmetic of its sizes.
+    """Layers of a model and the arithmetic of its sizes.
 
     Attributes:
-        layers: A row for each layer, as in Keras' summary.
-        geometry: What each layer does to the feature map.
-        stages: The same gathered by the stages of the backbone; empty if there is none.
-        learning: How many parameters of each layer training changes, by its name in `geometry`.
+        layers: Row for each layer, as in Keras' summary.
+        geometry: Effect of each layer on the feature map.
+        stages: The same by stage of the backbone; empty if there is none.
+        learning: Number of trainable parameters of each layer, by its name in `geometry`.
         image_shape: (height, width, channels) that the network works at.
-        n_params: Numbers that the model holds.
-        n_trainable: Those of them that training changes.
-        n_multiply_adds: For one image.
+        n_params: Number of parameters of the model.
+        n_trainable: Number of them that are trainable.
+        n_multiply_adds: Multiply-adds for one image.
     """
 
     layers: list[LayerRow]
@@ -48,8 +48,8 @@ def model_sheet(model: "keras.Model", stages: Mapping[str, str] | None = None) -
     """Return the sheet of a built model, in any style.
 
     Args:
-        model: The model.
-        stages: Those of the backbone inside it, as in `Backbone.stages`.
+        model: Built model.
+        stages: Stages of the backbone inside it, as in `Backbone.stages`.
 
     Raises:
         ShapeError: If the model is not built.

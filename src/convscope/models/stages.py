@@ -8,11 +8,11 @@ from convscope.models.geometry import LayerGeometry
 
 @dataclass(frozen=True)
 class StageGeometry:
-    """What the layers between two places where a backbone can be cut do together.
+    """Combined effect of the layers between two places where a backbone can be cut.
 
     Attributes:
-        name: The stage's; a layer's own for those before and after the backbone.
-        layers: In the order of the data; at least one.
+        name: Name of the stage; for single layers before and after the backbone, their own.
+        layers: Layers in the order of the data; at least one.
     """
 
     name: str
@@ -20,22 +20,22 @@ class StageGeometry:
 
     @property
     def output(self) -> LayerGeometry:
-        """The layer that ends it; its output shape and receptive field are the stage's."""
+        """Last layer, whose output shape and receptive field are those of the stage."""
         return self.layers[-1]
 
     @property
     def n_convolutions(self) -> int:
-        """Layers that multiply: convolutions and dense layers."""
+        """Number of layers that multiply: convolutions and dense layers."""
         return sum(1 for layer in self.layers if layer.multiply_adds)
 
     @property
     def params(self) -> int:
-        """Numbers that it holds."""
+        """Number of parameters."""
         return sum(layer.params for layer in self.layers)
 
     @property
     def multiply_adds(self) -> int:
-        """For one image."""
+        """Multiply-adds for one image."""
         return sum(layer.multiply_adds for layer in self.layers)
 
 
@@ -43,15 +43,15 @@ def by_stage(sheet: Sequence[LayerGeometry], stages: Mapping[str, str]) -> list[
     """Gather the layers of a backbone by its stages; those around it stay single.
 
     Args:
-        sheet: The geometry of a backbone, or of a classifier with one inside.
-        stages: In the order of the data, the name of each stage and of the layer (or the model
-            inside the backbone) that ends it, as in `Backbone.stages`. All data passes through
-            those, so the layers of a stage stand together in the sheet.
+        sheet: Geometry of a backbone, or of a classifier with one inside.
+        stages: Name of each stage in the order of the data, and of the layer (or the model inside
+            the backbone) that ends it, as in `Backbone.stages`. All data passes through those, so
+            the layers of a stage are consecutive in the sheet.
 
     Raises:
         KeyError: If there is no such layer.
     """
-    # The last line in which each name occurs: a model inside has several.
+    # The last entry with each name: a model inside has several.
     last = {part: i for i, layer in enumerate(sheet) for part in layer.name.split("/")}
     first_end = next(iter(stages.values()))
     # The backbone's name with a slash, or nothing if the sheet is the backbone's own.

@@ -1,4 +1,4 @@
-"""Looking inside a model: its graph of layers, whichever style it was written in."""
+"""Structure of a model: its graph of layers, whichever style it was written in."""
 
 import weakref
 from collections.abc import Callable
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import keras
 
 RESIZE = "resize"
-"""The name of the step that resizes, in every model."""
+"""Name of the step that resizes, in every model."""
 
 # Tracing adds connections to the layers of a model, so each model is traced only once.
 _TRACES: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
@@ -21,10 +21,10 @@ class LayerRow(NamedTuple):
     """A line of a model's summary.
 
     Attributes:
-        name: The layer's name.
-        kind: Its class ("Conv2D").
-        output_shape: Without the batch axis; None where the size depends on the image.
-        params: Numbers that it holds, trainable or not; a shared layer counts once.
+        name: Name of the layer.
+        kind: Class of the layer ("Conv2D").
+        output_shape: Shape without the batch axis; None where the size depends on the image.
+        params: Number of parameters, trainable or not; a shared layer counts once.
     """
 
     name: str
@@ -37,14 +37,14 @@ def as_functional(model: "keras.Model") -> "keras.Model":
     """Return the model as a functional graph that shares the model's layers and weights.
 
     A functional model is returned as it is. A Sequential one is re-wrapped. The `call` method of a
-    subclassed one is run once on symbolic pixels, and what it did is recorded; it must be made of
-    Keras layers and `keras.ops`.
+    subclassed one is run once on symbolic pixels and recorded; it must consist of Keras layers and
+    `keras.ops`.
 
     Args:
-        model: A model that is built, that is, has its weights.
+        model: Model that is built, that is, has its weights.
 
     Raises:
-        ShapeError: If the model is not built, so nobody knows the shape of its input.
+        ShapeError: If the model is not built, so that the shape of its input is unknown.
     """
     import keras
 
@@ -72,7 +72,7 @@ def layer_table(model: "keras.Model") -> list[LayerRow]:
     A model inside the model, such as a backbone, is one row.
 
     Args:
-        model: A built model in any style.
+        model: Built model in any style.
 
     Raises:
         ShapeError: If the model is not built.
@@ -97,7 +97,7 @@ def layer_table(model: "keras.Model") -> list[LayerRow]:
 def image_shape(model: "keras.Model") -> tuple[int, int, int]:
     """Return (height, width, channels) of the images that the network works at.
 
-    That is the input's size or, where the model takes any size, the size after its first layer
+    That is the size of the input or, if the model takes any size, the size after its first layer
     that fixes one.
 
     Raises:
@@ -111,20 +111,20 @@ def image_shape(model: "keras.Model") -> tuple[int, int, int]:
         shape = next((s for s in shapes if len(s) == 3 and None not in s), ())
     if len(shape) != 3:
         raise ShapeError(
-            f"model '{model.name}' works at any image size; say at which one to look at it"
+            f"model '{model.name}' works at any image size; state the size to inspect it at"
         )
     return (shape[0], shape[1], channels)
 
 
 def inner_model(operation: Any) -> "keras.Model | None":
-    """Return the model inside a model that an operation is, as a graph.
+    """Return the model that an operation inside a model is, as a graph.
 
     Args:
-        operation: A layer or operation of a graph.
+        operation: Layer or operation of a graph.
 
     Returns:
-        None for what is one step: layers, operations, and the resizing at the start, which is a
-        model of plain operations.
+        None for a single step: layers, operations, and the resizing at the start, which is a model
+            of plain operations.
     """
     import keras
 
@@ -134,9 +134,9 @@ def inner_model(operation: Any) -> "keras.Model | None":
 
 
 def is_resizing(operation: Any) -> bool:
-    """Tell whether a layer or operation is the resizing at the start of a model.
+    """Return whether a layer or operation is the resizing at the start of a model.
 
-    Files of earlier versions hold Keras' layer there, others a model of plain operations.
+    Files of earlier versions have Keras' layer there, newer ones a model of plain operations.
     """
     import keras
 
@@ -147,7 +147,7 @@ def is_resizing(operation: Any) -> bool:
 
 
 def kind_of(operation: Any) -> str:
-    """Return what a layer or operation is called in tables: its class ("Conv2D")."""
+    """Return the name of a layer or operation in tables: its class ("Conv2D")."""
     return "Resizing" if is_resizing(operation) else type(operation).__name__
 
 
@@ -157,20 +157,20 @@ def run_graph(
     """Walk a functional model from its inputs to its outputs.
 
     Args:
-        graph: A functional model; see `as_functional`.
-        inputs: What stands for each of the model's inputs: tensors, shapes, anything.
-        visit: Called as `visit(operation, args, kwargs)` for each layer or operation once all it
-            needs is there, with what earlier visits returned in place of tensors. A layer that is
-            used twice is visited twice.
+        graph: Functional model; see `as_functional`.
+        inputs: Object for each of the model's inputs: tensors, shapes, anything.
+        visit: Function called as `visit(operation, args, kwargs)` for each layer or operation once
+            its inputs are ready, with the results of earlier visits in place of tensors. A layer
+            that is used twice is visited twice.
 
     Returns:
-        What the visit of the output operation returned.
+        The result of visiting the output operation.
     """
     return run_through_graph(graph, inputs, visit)
 
 
 def new_params(operation: Any, counted: set[int]) -> int:
-    """Return how many parameters a layer holds, 0 if it was counted before; remember it."""
+    """Return the number of parameters of a layer, 0 if it was counted before; remember it."""
     if id(operation) in counted or not hasattr(operation, "count_params"):
         return 0
     counted.add(id(operation))

@@ -1,10 +1,10 @@
-"""A classifier made of a pretrained backbone and a new head, whole and in pieces.
+"""A classifier of a pretrained backbone and a new head, whole and in pieces.
 
     pixels -> resize, scale -> trunk (the backbone) -> pool -> head -> probabilities
 
-What is frozen need not be computed anew in every epoch. So the classifier can be cut in two, at
-the end of the trunk or at a layer inside it: `lower` turns pixels into activations, once for each
-image, and `upper` learns from those. The pieces share their layers with the whole.
+The frozen part need not be computed again in every epoch. So the classifier can be cut in two, at
+    the end of the trunk or at a layer inside it: `lower` turns pixels into activations, once per
+    image, and `upper` is trained on those. The pieces share their layers with the whole.
 """
 
 import dataclasses
@@ -27,36 +27,36 @@ if TYPE_CHECKING:
     import keras
 
 END, START = "end", "start"
-"""Where a classifier can always be cut: after the trunk (and its pooling), or before it."""
+"""Places where any classifier can be cut: after the trunk (and its pooling), or before it."""
 
 
 POOL = "pool"
-"""The layer whose output are the features that the head sees."""
+"""Layer whose outputs are the features that the head sees."""
 
 
 class TransferModel:
-    """A backbone under a head, untrained; weights are loaded into `trunk`.
+    """Backbone with a head, untrained; weights are loaded into `trunk`.
 
     Args:
-        name: The backbone's registered name.
-        spec: The images, and the size and scaling at which the backbone sees them. Grey images
-            are given to it as colour ones with three equal channels.
-        n_classes: At least 2.
-        head: The head's settings.
-        cut: What lies before is frozen: "end" (the whole trunk), "before-last" (all but the last
-            stage), a stage or layer of the backbone, or "start" (nothing). BatchNorm inside the
-            trunk stays as it was even behind the cut: the statistics of a small batch would
+        name: Registered name of the backbone.
+        spec: Images, and size and scaling of the backbone's input. Grey images are given to it as
+            colour ones with three equal channels.
+        n_classes: Number of classes, at least 2.
+        head: Settings of the head.
+        cut: Place up to which layers are frozen: "end" (the whole trunk), "before-last" (all but
+            the last stage), a stage or layer of the backbone, or "start" (nothing). BatchNorm
+            inside the trunk is frozen even behind the cut: the statistics of a small batch would
             destroy what the trunk has learnt.
 
     Attributes:
-        whole: From pixels (batch, any height, any width, channels) in 0..255 to probabilities
+        whole: Model from pixels (batch, any height, any width, channels) in 0..255 to probabilities
             (batch, n_classes), float32.
-        trunk: From scaled images to the last feature map (batch, rows, columns, features).
-        head: From pooled features (batch, n_features) to probabilities.
+        trunk: Model from scaled images to the last feature map (batch, rows, columns, features).
+        head: Model from pooled features (batch, n_features) to probabilities.
 
     Raises:
         UnknownNameError: If there is no such backbone.
-        ConfigError: If the images are too small for it, or it has no such place to be cut.
+        ConfigError: If the images are too small for it, or it cannot be cut there.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class TransferModel:
         return tuple(self.trunk.output.shape[1:])
 
     def lower(self, cut: str | None = None) -> "keras.Model":
-        """Return what turns pixels into activations: at "end", pooled features.
+        """Return the model from pixels to activations at the cut: at "end", pooled features.
 
         Args:
-            cut: A stage, a layer or "end"; None is the classifier's own.
+            cut: Stage, layer or "end"; None takes the classifier's own.
         """
         import keras
 
@@ -102,7 +102,7 @@ class TransferModel:
         return keras.Model(pixels, until(x), name="lower")
 
     def between(self, cut: str) -> "keras.Model":
-        """Return what turns the activations at `cut` into pooled features."""
+        """Return the model from the activations at `cut` to pooled features."""
         import keras
 
         activations = keras.Input(self._layer(cut).output.shape[1:], name="activations")
@@ -110,7 +110,7 @@ class TransferModel:
         return keras.Model(activations, features, name="between")
 
     def upper(self) -> "keras.Model":
-        """Return what learns: from the activations at the cut to probabilities.
+        """Return the trainable part: from the activations at the cut to probabilities.
 
         At "end" that is the head, at "start" the whole.
         """
@@ -125,20 +125,20 @@ class TransferModel:
         return keras.Model(activations, _chain(self._head_layers, features), name="upper")
 
     def standardise(self, mean: FloatArray, variance: FloatArray) -> None:
-        """Set the statistics of the features that the head sees; nothing if it uses none.
+        """Set the statistics of the features for the head; no effect if it uses none.
 
         Args:
             mean: Shape (n_features,), over the training images.
-            variance: Shape (n_features,).
+            variance: Shape (n_features,), over the training images.
         """
         _standardise(self._head_layers, mean, variance)
 
     def stage_of(self) -> "dict[str, int]":
-        """Return how far from the head each variable of the trunk lies.
+        """Return the distance from the head of each variable of the trunk.
 
         Returns:
-            For the path of each variable, 1 for the last stage of the backbone, 2 for the one
-            before it and so on. Variables of the head are not in it.
+            By path of the variable: 1 for the last stage of the backbone, 2 for the one before it
+                and so on. Variables of the head are left out.
         """
         depth: dict[str, int] = {}
         cuts = list(self.backbone.stages.values())[:-1]
@@ -169,7 +169,7 @@ class TransferModel:
         try:
             rest = keras.Model(self._layer(cut).output, self.trunk.output, name="after_cut")
         except ValueError:
-            # The graph has another way round that layer.
+            # The graph has a path around that layer.
             raise ConfigError(_no_such_cut(self.backbone, cut)) from None
         # Before 3.14 Keras takes such a graph, with the input of the whole still in it.
         if sum(isinstance(layer, keras.layers.InputLayer) for layer in rest.layers) > 1:
@@ -202,18 +202,18 @@ def build_transfer(
     """Build a classifier in a precision and load the backbone's weights.
 
     Args:
-        name: As for `TransferModel`, like `spec`, `n_classes`, `head` and `cut`.
-        spec: The images and how the backbone sees them.
-        n_classes: At least 2.
-        head: The head's settings.
-        cut: What lies before is frozen.
-        weights: The backbone's; None leaves random ones.
-        precision: "float32" or "bfloat16"; weights are kept in float32 all the same.
+        name: Registered name of the backbone, as in `TransferModel`.
+        spec: Images, and size and scaling of the backbone's input.
+        n_classes: Number of classes, at least 2.
+        head: Settings of the head.
+        cut: Place up to which layers are frozen.
+        weights: Weights of the backbone; None keeps random ones.
+        precision: "float32" or "bfloat16"; weights are stored in float32 in either case.
 
     Raises:
         UnknownNameError: If there is no such backbone.
         ConfigError: If it cannot be built or cut like that.
-        DataError: If the weights are not its.
+        DataError: If the weights belong to another network.
     """
     with precision_policy(precision):
         network = TransferModel(name, spec, n_classes, head, cut)
@@ -228,13 +228,13 @@ def build_head(
     n_classes: int,
     statistics: tuple[FloatArray, FloatArray],
 ) -> "keras.Model":
-    """Return a head that stands alone, from pooled features to probabilities.
+    """Return a standalone head, from pooled features to probabilities.
 
     Args:
-        shape: Of the features of one image.
-        settings: The head's settings.
-        n_classes: At least 2.
-        statistics: Mean and variance of the features, as `feature_statistics` gives them.
+        shape: Shape of the features of one image.
+        settings: Settings of the head.
+        n_classes: Number of classes, at least 2.
+        statistics: Mean and variance of the features, from `feature_statistics`.
     """
     layers = _head_layers(settings, n_classes)
     head = _head_model(shape, layers)
@@ -245,7 +245,7 @@ def build_head(
 _STANDARDISE = "standardise"
 
 _SMALLEST_SHARE = 1e-4
-"""Of the mean variance: features that hardly vary are not blown up into noise."""
+"""Share of the mean variance: features that hardly vary are not blown up into noise."""
 
 
 def feature_statistics(features: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -259,7 +259,7 @@ def feature_statistics(features: FloatArray) -> tuple[FloatArray, FloatArray]:
     """
     import numpy as np
 
-    # In parts: features may be memory-mapped and larger than memory. Double precision, since the
+    # In parts: features may be memory-mapped and larger than memory. In double precision, since the
     # variance is a small difference.
     total = np.zeros(features.shape[1])
     squares = np.zeros(features.shape[1])
@@ -307,7 +307,7 @@ def _head_layers(settings: HeadSettings, n_classes: int) -> list[Any]:
 
     head: list[Any] = []
     if settings.standardise:
-        # Inside the model, so that it travels with it. As a BatchNorm that never learns, since
+        # Inside the model, so that it is saved with it. As a BatchNorm that is never trained, since
         # its statistics are weights like others.
         head.append(
             layers.BatchNormalization(

@@ -1,4 +1,4 @@
-"""ImageNet weights of backbones: where they are found, how they are fetched, checked and loaded."""
+"""ImageNet weights of backbones: where they are found, downloaded, checked and loaded."""
 
 import hashlib
 import importlib.metadata
@@ -30,7 +30,7 @@ _DOWNLOADED = "downloaded"
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """A file of weights.
+    """File of weights.
 
     Attributes:
         path: Where it is.
@@ -45,7 +45,7 @@ class FoundWeights:
 
 
 def find_weights(backbone: Backbone, given: str | Path | None, progress: Progress) -> FoundWeights:
-    """Return the ImageNet weights of a backbone, downloaded if they are nowhere here.
+    """Return the ImageNet weights of a backbone, downloaded if they are not on this machine.
 
     Looks at `given`; else in the folder `$CONVSCOPE_WEIGHTS`, then in the package that brings
     them, if there is one, else in Keras' cache, then on the network. What is downloaded goes into
@@ -53,12 +53,12 @@ def find_weights(backbone: Backbone, given: str | Path | None, progress: Progres
     its published name, or "NAME_notop.weights.h5" or "NAME.weights.h5" after the backbone.
 
     Args:
-        backbone: Whose.
-        given: A file, or a folder to look in; None: look in the usual places.
-        progress: Is told of a download.
+        backbone: Backbone that the weights are for.
+        given: File, or folder to look in; None looks in the usual places.
+        progress: Called during a download.
 
     Raises:
-        DataError: If `given` or `$CONVSCOPE_WEIGHTS` is not there, or `given` is a folder without
+        DataError: If `given` or `$CONVSCOPE_WEIGHTS` does not exist, or `given` is a folder without
             these weights.
         DownloadError: If they are not here and cannot be fetched.
         IntegrityError: If what was fetched, or what the package holds, is not the published file.
@@ -80,7 +80,7 @@ def find_weights(backbone: Backbone, given: str | Path | None, progress: Progres
     if cached.is_file():
         if _is_as_published(backbone, cached):
             return _found(cached, "Keras' cache")
-        progress.say(f"{cached} is not the file that was published; fetching it again")
+        progress.say(f"{cached} is not the published file; downloading it again")
     _fetch(backbone, cached, progress)
     return _found(cached, _DOWNLOADED)
 
@@ -100,10 +100,10 @@ def weights_at_hand(backbone: Backbone) -> Path | None:
 
 
 def weights_folders() -> list[tuple[str, Path]]:
-    """Return where weights are looked for before they are downloaded, the first place first.
+    """Return the places where weights are looked for before a download, the first place first.
 
     Returns:
-        A name for people and the folder, which need not exist, of each.
+        A name for people and the folder of each, which need not exist.
     """
     own = _own_folder()
     places = [("Keras' cache", _keras_models())]
@@ -134,8 +134,8 @@ def load_weights(trunk: "keras.Model", backbone: Backbone, found: FoundWeights) 
             for a backbone that has such a file, PyTorch's (".pth").
 
     Raises:
-        DataError: If the file is damaged, holds the weights of another network, a classifier
-            besides, or values that are not finite. The network is then as it was.
+        DataError: If the file is damaged, holds the weights of another network, a classifier as
+            well, or values that are not finite. The network is then unchanged.
     """
     if found.path.suffix == ".pth" and backbone.from_torch is not None:
         _load_tensors(trunk, backbone, found.path)
@@ -147,7 +147,7 @@ def load_weights(trunk: "keras.Model", backbone: Backbone, found: FoundWeights) 
     except Exception as error:
         trunk.set_weights(before)
         for layer in trunk.layers:
-            # Normalization derives what it computes with from its weights.
+            # Normalization derives its constants from its weights.
             if hasattr(layer, "finalize_state"):
                 layer.finalize_state()
         reason = " ".join(str(error).split())[:200]
@@ -255,7 +255,7 @@ def _hash(path: Path, algorithm: str) -> str:
 
 
 def _is_as_published(backbone: Backbone, path: Path) -> bool:
-    """Say whether a file has the published hash; without one, whether it is not cut off."""
+    """Return whether a file has the published hash; without one, whether it is not truncated."""
     digest = backbone.weights.digest
     return is_whole(path) if digest is None else _has_digest(path, digest)
 
@@ -267,7 +267,7 @@ def _has_digest(path: Path, digest: str) -> bool:
 
 def _fetch(backbone: Backbone, target: Path, progress: Progress) -> None:
     published = backbone.weights
-    # The parts of a download lie in convscope's own cache: Keras' holds whole files only.
+    # Partial downloads are kept in convscope's own cache: Keras' holds whole files only.
     staged = cache_dir() / "weights" / published.name
     try:
         with exclusive(staged.with_name(f".{staged.name}.lock"), wait=True):
@@ -276,7 +276,7 @@ def _fetch(backbone: Backbone, target: Path, progress: Progress) -> None:
             download(published.url, published.digest, staged, progress)
             if not is_whole(staged):
                 staged.unlink()
-                raise IntegrityError(f"{published.url} did not bring an HDF5 file")
+                raise IntegrityError(f"{published.url} is not an HDF5 file")
             with atomic_path(target) as temporary:
                 shutil.move(staged, temporary)
     except (DownloadError, IntegrityError) as error:
@@ -286,8 +286,8 @@ def _fetch(backbone: Backbone, target: Path, progress: Progress) -> None:
 def _advice(backbone: Backbone, target: Path) -> str:
     at_hand = [name for name in BACKBONES.names() if weights_at_hand(BACKBONES.get(name))]
     return (
-        f"the ImageNet weights of {backbone.name} are not here and could not be fetched; get "
-        f"{backbone.weights.name} from {backbone.weights.url} and put it into {target.parent} or "
-        f"the folder ${WEIGHTS_VARIABLE}, or name it with --weights; at hand here: "
-        f"{', '.join(at_hand) or 'none'}"
+        f"the ImageNet weights of {backbone.name} are not on this machine and could not be "
+        f"downloaded; get {backbone.weights.name} from {backbone.weights.url} and put it into "
+        f"{target.parent} or the folder ${WEIGHTS_VARIABLE}, or name it with --weights; "
+        f"available here: {', '.join(at_hand) or 'none'}"
     )

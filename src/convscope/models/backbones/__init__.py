@@ -1,4 +1,4 @@
-"""Pretrained backbones: one file a family, each variant registered with its facts."""
+"""Pretrained backbones: one file per family, each variant registered with its facts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,27 +40,27 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network that was trained on ImageNet and turns images into feature maps.
+    """Network that was trained on ImageNet and turns images into feature maps.
 
     Attributes:
-        name: What users type ("mobilenet_v2").
-        family: What it belongs to ("MobileNetV2").
-        paper: Where it was published.
-        build: From (height, width, 3) to the untrained network without its classifier: a
+        name: Name that users type ("mobilenet_v2").
+        family: Family that it belongs to ("MobileNetV2").
+        paper: Publication.
+        build: Function from (height, width, 3) to the untrained network without its classifier: a
             functional model whose output is the last feature map, (batch, rows, columns, features).
-        scaling: What its weights were trained on; see `preprocessing.SCALINGS`.
+        scaling: Scaling of pixels that its weights were trained on; see `preprocessing.SCALINGS`.
         native_size: Side in pixels at which it was trained.
-        smallest_size: Keras builds none for images with a smaller side.
-        sensible_size: Below this side the last feature map is a single value wide.
-        n_params: Of the network without its classifier.
+        smallest_size: Smallest side in pixels for which Keras builds it.
+        sensible_size: Side in pixels below which the last feature map is a single value wide.
+        n_params: Number of parameters of the network without its classifier.
         n_features: Channels of the last feature map.
         top1: Published accuracy on ImageNet's validation images, a fraction in [0, 1].
-        top1_source: Where that is published.
-        weights: The published file.
-        stages: In the order of the data, the name of each stage and of the layer that ends it. The
+        top1_source: Source of that figure.
+        weights: Published file.
+        stages: Name of each stage in the order of the data, and of the layer that ends it. The
             network can be cut there: everything after it depends on that layer's output alone.
-        multiply_adds: For one image through the network without its classifier, by the image's
-            side in pixels: for each of `SIZES` that it can be built for. Counted as in
+        multiply_adds: Multiply-adds for one image through the network without its classifier, by
+            side of the image in pixels: for each of `SIZES` that it can be built for. Counted as in
             `models.geometry`: convolutions and dense layers, no biases and no normalisation.
         after_loading: Called on the network when ImageNet weights have been loaded, for what Keras
             does to it only then.
@@ -87,10 +87,10 @@ class Backbone:
     from_torch: "Callable[[Mapping[str, Any]], list[Any]] | None" = None
 
     def cut_at(self, where: str) -> str:
-        """Return the name of the place that `backbone.cut` means.
+        """Return the name of the place that a value of `backbone.cut` means.
 
         Args:
-            where: "before-last" is the stage before the last one; anything else names a place
+            where: "before-last" for the stage before the last one; any other value names a place
                 itself.
         """
         if where != "before-last":
@@ -125,8 +125,8 @@ def keras_application(
     """Return a function that builds a network of `keras.applications` without its classifier.
 
     Args:
-        builder: Its name there ("MobileNetV2").
-        arguments: Passed on to it.
+        builder: Name of the function there ("MobileNetV2").
+        arguments: Further arguments of it.
     """
 
     def build(shape: tuple[int, int, int]) -> "keras.Model":

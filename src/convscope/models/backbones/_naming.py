@@ -1,4 +1,4 @@
-"""Fixed names for layers that Keras numbers anew with every network it builds."""
+"""Fixed names for layers that Keras numbers differently in every network it builds."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""ConvNeXt: a residual network brought up to date with what vision transformers had shown.
+"""ConvNeXt: a residual network modernised with lessons from vision transformers.
 
 The three larger networks were first trained on ImageNet's 21,000 classes, then on the usual 1,000.
 """
@@ -73,8 +73,8 @@ def _convnext(
         weights=WeightsFile(
             name=f"{name}_notop.h5", url=f"{base}/{name}_notop.h5", digest=f"sha256:{sha256}"
         ),
-        # The sums that end its blocks are operations, which have no fixed names; so a stage ends
-        # with the layer that halves the map for the next.
+        # The additions that end its blocks are operations, which have no fixed names; so a stage
+        # ends with the layer that halves the map for the next.
         stages={
             "stem": f"{name}_stem",
             **{f"stage{i + 1}": f"{name}_downsampling_block_{i}" for i in range(3)},

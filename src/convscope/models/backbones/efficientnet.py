@@ -1,4 +1,4 @@
-"""EfficientNet: one small network, grown in depth, width and image size together.
+"""EfficientNet: one small network, scaled up in depth, width and image size together.
 
 Keras scales the pixels inside the network, and when it loads its ImageNet weights it divides them
 by the square root of the deviation once more, which the original code did and the layers alone do

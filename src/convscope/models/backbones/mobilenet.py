@@ -1,4 +1,4 @@
-"""MobileNet: convolutions split into one for each channel and one across channels, for phones."""
+"""MobileNet: convolutions split into one per channel and one across channels, for phones."""
 
 from convscope.models.backbones import Backbone, WeightsFile, keras_application, register
 

@@ -1,4 +1,4 @@
-"""ResNet: layers learn what to add to their input, so very deep networks can be trained."""
+"""ResNet: layers learn a residual that is added to their input, so that depth is trainable."""
 
 from convscope.models.backbones import SIZES, Backbone, WeightsFile, keras_application, register
 

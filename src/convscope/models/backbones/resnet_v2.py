@@ -1,4 +1,4 @@
-"""ResNet V2: residual blocks that normalize before they convolve, with a clear path through all."""
+"""ResNet V2: residual blocks that normalise before they convolve, with a clear path through all."""
 
 from convscope.models.backbones import SIZES, Backbone, WeightsFile, keras_application, register
 

@@ -1,4 +1,4 @@
-"""Xception: Inception taken to its end, every convolution split into channels and their mixture."""
+"""Xception: Inception taken to its limit, every convolution split into channels and a mixture."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ def _build(shape: tuple[int, int, int]) -> "keras.Model":
     import keras
 
     trunk = keras_application("Xception")(shape)
-    # Keras numbers these anew with every network that it builds; blocks 2 to 13 end with one each.
+    # Keras numbers these differently in every network it builds; blocks 2 to 13 end with one each.
     sums = [layer for layer in trunk.layers if isinstance(layer, keras.layers.Add)]
     for block, layer in enumerate(sums, start=2):
         layer.name = f"block{block}_add"

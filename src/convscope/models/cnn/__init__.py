@@ -33,13 +33,13 @@ def check_input(
     smallest: int = SMALLEST_SIDE,
     because: str = "halves it twice",
 ) -> None:
-    """Refuse what a network cannot be built for.
+    """Reject inputs that a network cannot be built for.
 
     Args:
-        spec: The size that the network works at.
-        n_classes: At least 2.
-        smallest: The least side in pixels.
-        because: What the network does that needs it.
+        spec: Size that the network works at.
+        n_classes: Number of classes, at least 2.
+        smallest: Least side in pixels.
+        because: Reason of that limit: what the network does to the image.
 
     Raises:
         ConfigError: If an image side is under `smallest` or there are fewer than 2 classes.

@@ -1,4 +1,4 @@
-"""The class behind `cnn-subclassing`: layers are made in `__init__` and joined in `call`."""
+"""The class behind `cnn-subclassing`: layers are created in `__init__` and joined in `call`."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ class SubclassedCNN(keras.Model):
     """The tutorial's CNN as a class.
 
     Args:
-        spec: The size, channels and scaling that the network works at.
-        n_classes: At least 2.
+        spec: Size, channels and scaling that the network works at.
+        n_classes: Number of classes, at least 2.
     """
 
     def __init__(self, spec: InputSpec, n_classes: int) -> None:

@@ -2,15 +2,15 @@
 
 Dense 3x3 convolutions, since depthwise ones leave a CPU's arithmetic units idle; few layers, since
 each normalisation and activation is another pass over memory; SiLU, which gained half a point over
-ReLU on CIFAR-10 for 15 % more time (GELU is twice as dear on a CPU).
+ReLU on CIFAR-10 for 15 % more time (GELU costs twice as much on a CPU).
 
     layer            32x32 image   medium: features
     resize, rescale  32 x 32                   3
-    whiten           31 x 31                  24   2x2 patches, set from the data, does not learn
+    whiten           31 x 31                  24   2x2 patches, set from the data, not trained
     block1           15 x 15                  64   conv, pool, norm, silu, conv, norm, silu
     block2             7 x 7                 256
     block3             3 x 3                 256
-    pool                                     256   the largest of each feature
+    pool                                     256   the maximum of each feature
     probs                                     10
 
 References:
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     import keras
 
 WHITEN = "whiten"
-"""The layer whose kernels are set from training images."""
+"""Name of the layer whose kernels are set from training images."""
 
 _PATCH = 2
 _LOGIT_SCALE = 1 / 9
-"""Keeps the first predictions modest, so that a high learning rate does no harm."""
+"""Factor that keeps the first predictions modest, so that a high learning rate does no harm."""
 
 
 @MODELS.register("fast-small")
 def build_small(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """A fast network of 32, 128 and 128 features.
+    """Build a fast network of 32, 128 and 128 features.
 
     Args:
-        spec: The size, channels and scaling that the network works at; sides of 2 or more.
-        n_classes: At least 2.
+        spec: Size, channels and scaling that the network works at; sides of 2 or more.
+        n_classes: Number of classes, at least 2.
 
     Returns:
         A model from pixels (batch, any height, any width, channels) in 0..255 to probabilities
@@ -56,14 +56,14 @@ def build_small(spec: InputSpec, n_classes: int) -> "keras.Model":
 
 @MODELS.register("fast-medium")
 def build_medium(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """A fast network of 64, 256 and 256 features.
+    """Build a fast network of 64, 256 and 256 features.
 
     Args:
-        spec: As for `build_small`.
-        n_classes: At least 2.
+        spec: Size, channels and scaling that the network works at; sides of 2 or more.
+        n_classes: Number of classes, at least 2.
 
     Returns:
-        As `build_small`.
+        A model as from `build_small`.
 
     Raises:
         ConfigError: If the image is too small or there are too few classes.
@@ -73,14 +73,14 @@ def build_medium(spec: InputSpec, n_classes: int) -> "keras.Model":
 
 @MODELS.register("fast-large")
 def build_large(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """A fast network of 128, 384 and 384 features.
+    """Build a fast network of 128, 384 and 384 features.
 
     Args:
-        spec: As for `build_small`.
-        n_classes: At least 2.
+        spec: Size, channels and scaling that the network works at; sides of 2 or more.
+        n_classes: Number of classes, at least 2.
 
     Returns:
-        As `build_small`.
+        A model as from `build_small`.
 
     Raises:
         ConfigError: If the image is too small or there are too few classes.
@@ -106,7 +106,7 @@ def _build(spec: InputSpec, n_classes: int, widths: tuple[int, ...], name: str) 
             step = f"block{number}{half}"
             x = layers.Conv2D(width, 3, padding="same", use_bias=False, name=f"{step}_conv")(x)
             if half == "a":
-                # Before the normalisation, which then has a fourth of the work. "same" leaves a
+                # Before the normalisation, which then has a quarter of the work. "same" leaves a
                 # pixel of the smallest images.
                 padding = "valid" if min(x.shape[1:3]) > 1 else "same"
                 x = layers.MaxPooling2D(2, padding=padding, name=f"{step}_pool")(x)

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @MODELS.register("cnn-functional")
 def build_functional(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """The tutorial's CNN as a graph of layers (functional style).
+    """Build the tutorial's CNN as a graph of layers (functional style).
 
     Layers may branch and join, and Keras still knows the whole graph before any image has passed,
     so shapes can be listed and the model saved without its Python code.
 
     Args:
-        spec: The size, channels and scaling that the network works at; sides of 4 or more.
-        n_classes: At least 2.
+        spec: Size, channels and scaling that the network works at; sides of 4 or more.
+        n_classes: Number of classes, at least 2.
 
     Returns:
         A model from pixels (batch, any height, any width, channels) in 0..255 to probabilities

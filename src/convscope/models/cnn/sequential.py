@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @MODELS.register("cnn-sequential")
 def build_sequential(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """The tutorial's CNN as a list of layers (Sequential style).
+    """Build the tutorial's CNN as a list of layers (Sequential style).
 
     The shortest way to write a network whose layers form one chain. It cannot branch.
 
     Args:
-        spec: The size, channels and scaling that the network works at; sides of 4 or more.
-        n_classes: At least 2.
+        spec: Size, channels and scaling that the network works at; sides of 4 or more.
+        n_classes: Number of classes, at least 2.
 
     Returns:
         A model from pixels (batch, any height, any width, channels) in 0..255 to probabilities

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @MODELS.register("cnn-subclassing")
 def build_subclassing(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """The tutorial's CNN as a class with a `call` method (subclassing style).
+    """Build the tutorial's CNN as a class with a `call` method (subclassing style).
 
-    The forward pass is plain Python and may do anything. In return Keras cannot look inside
-    before an image has passed; `structure.as_functional` traces it to list shapes and to save it.
+    The forward pass is plain Python and may do anything. In return Keras cannot look inside before
+    an image has passed; `structure.as_functional` traces it to list shapes and to save it.
 
     Args:
-        spec: The size, channels and scaling that the network works at; sides of 4 or more.
-        n_classes: At least 2.
+        spec: Size, channels and scaling that the network works at; sides of 4 or more.
+        n_classes: Number of classes, at least 2.
 
     Returns:
         A model from pixels (batch, any height, any width, channels) in 0..255 to probabilities
@@ -35,5 +35,5 @@ def build_subclassing(spec: InputSpec, n_classes: int) -> "keras.Model":
 
     check_input(spec, n_classes)
     model = SubclassedCNN(spec, n_classes)
-    model(keras.Input((None, None, spec.channels), name="pixels"))  # makes the weights
+    model(keras.Input((None, None, spec.channels), name="pixels"))  # creates the weights
     return model
