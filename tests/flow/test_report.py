@@ -82,11 +82,11 @@ class Texts(html.parser.HTMLParser):
 def test_the_page_of_a_run_says_what_it_reached_and_where_it_errs(reported):
     seen = Texts(reported.report_page)
     test = reported.metrics["test"]
-    assert f"{test['accuracy']:.1%} of 360 test images right." in seen.text
+    assert f"{test['accuracy']:.1%} accuracy on 360 test images." in seen.text
     low, high = test["accuracy_interval_95"]
     assert f"{low:.1%} to {high:.1%}" in seen.text
     assert re.search(r"Most often \d is taken for \d: \d+ of 3\d\.", seen.text)
-    assert "points apart on average" in seen.text
+    assert "points on average" in seen.text
     assert "optimizer.learning_rate" in seen.text
     assert len(seen.alts) == 5
     assert all(len(alt) > 40 for alt in seen.alts)
@@ -98,10 +98,10 @@ def test_all_that_it_holds_is_known_to_be_of_a_run(reported):
 
 def test_the_card_says_what_it_is_for_and_where_it_does_not_do(reported):
     card = reported.card_file.read_text(encoding="utf-8")
-    for heading in ("Intended use", "Data", "How well it does", "Limits", "How it was trained"):
+    for heading in ("Intended use", "Data", "Accuracy", "Limits", "Settings"):
         assert f"\n## {heading}\n" in card
     assert "| train | 1,149 |" in card
-    assert "It knows these classes and no other" in card
+    assert "It knows these classes only" in card
     assert "convscope predict" in card
 
 

@@ -10,7 +10,7 @@ from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
 from convscope.paths import path_or_none, short_name
 from convscope.progress import Progress, console_progress
-from convscope.report.explanation_page import Explanation, Step
+from convscope.report.explanation_page import Explanation, LayerOutput
 from convscope.run import Run
 from convscope.storage import require_outside
 from convscope.types import UnreadableImage
@@ -103,7 +103,7 @@ def explain(
                 layer=where,
                 gradcam=gradcam(network, image, about, layer=where),
                 occlusion=occlusion(network, image, about),
-                steps=tuple(Step.of(row, values[row.name][0], _N_MAPS) for row in shown),
+                steps=tuple(LayerOutput.of(row, values[row.name][0], _N_MAPS) for row in shown),
                 filters=filters,
                 page=folder / f"{short_name(_page_name(file, files), 200)}.html",
             )

@@ -1,7 +1,7 @@
 """Traps on the way to a good classifier: one file each.
 
-A trap is a function that looks at a `Case` and returns a `Finding`, or None if there is nothing of
-the kind. What it cannot know raises `Unknown`; `diagnose` says which traps were not looked for.
+A trap is a function of a `Case` that returns a `Finding`, or None if there is nothing to report. If
+a fact is missing it raises `Unknown`; `diagnose` reports which traps could not be checked.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,18 +19,18 @@ Sureness = Literal["certain", "likely", "possible", "note"]
 _ORDER: tuple[Sureness, ...] = ("certain", "likely", "possible", "note")
 
 
-class Unknown(Exception):  # noqa: N818 - it is no error: there is something that a case lacks
-    """Something that a trap would have to know is not to be had; the message says what."""
+class Unknown(Exception):  # noqa: N818 - not an error: the case lacks a fact
+    """A fact that a trap needs is not available; the message names it."""
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """What mends it.
+    """Advice that fixes a finding.
 
     Attributes:
-        words: In a few words, as an instruction.
-        command: A command line.
-        settings: What it changes in a new training, by dotted names; empty for other commands.
+        words: Short instruction.
+        command: Command line.
+        settings: Changed settings for a new training, by dotted names; empty for other commands.
     """
 
     words: str
@@ -40,14 +40,14 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Finding:
-    """A trap that was stepped into.
+    """A trap that this run has fallen into.
 
     Attributes:
-        symptom: What is wrong, in a sentence.
-        evidence: What shows it, with numbers taken from the run or the data.
-        remedies: What to do, the best first.
-        sure: "certain" (it is so), "likely", "possible" (worth a look), or "note" (nothing is
-            wrong, but it should be known).
+        symptom: One sentence on what is wrong.
+        evidence: Numbers from the run or the data that show it.
+        remedies: Advice, the best first.
+        sure: "certain", "likely", "possible" (worth a look), or "note" (nothing is wrong, but worth
+            knowing).
     """
 
     symptom: str
@@ -58,14 +58,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found, and what was looked for.
+    """Findings of all traps, and the traps that were checked.
 
     Attributes:
-        findings: By the name of the trap, the surest first.
-        quiet: Traps that were looked for and not found.
-        unknown: Traps that could not be looked for, and what was missing.
-        together: The command that trains anew with the first remedy of every certain finding;
-            empty if there are fewer than two such. What is less sure may follow from those.
+        findings: Findings by name of the trap, the most certain first.
+        quiet: Names of traps that were checked without a finding.
+        unknown: Traps that could not be checked, with the missing fact.
+        together: Command that trains again with the first remedy of every certain finding; empty if
+            there are fewer than two. Less certain findings may be consequences of those.
     """
 
     findings: Mapping[str, Finding]
@@ -75,18 +75,18 @@ class Diagnosis:
 
     @property
     def alarms(self) -> list[str]:
-        """The traps that were found, notes left out."""
+        """Findings except notes."""
         return [name for name, finding in self.findings.items() if finding.sure != "note"]
 
 
 TRAPS: Registry[Callable[["Case"], Finding | None]] = Registry(
     "trap", "convscope.diagnosis", group="convscope.traps"
 )
-"""The first line of a trap's docstring says what it looks for."""
+"""Registered traps; the first line of the docstring says what a trap looks for."""
 
 
 def diagnose(case: "Case") -> Diagnosis:
-    """Look for every trap."""
+    """Check every trap."""
     findings: dict[str, Finding] = {}
     quiet, unknown = [], {}
     for entry in TRAPS.entries():

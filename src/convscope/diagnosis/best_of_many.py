@@ -12,20 +12,20 @@ from convscope.run import Run
 from convscope.wording import counted
 
 _FEWEST = 3
-"""Runs of which the best is too good to be taken for what one of them reaches."""
+"""Number of runs from which the best one overstates what a single run reaches."""
 
 
 @TRAPS.register("best-of-many")
 def best_of_many(case: Case) -> Finding | None:
-    """The best of many runs on the same test images, whose lead is luck in part.
+    """The best of many runs on the same test images, whose lead is partly luck.
 
-    Of equally good networks the best on some images is better there than on all others. Runs are
-    found in this machine's ledger of looks at test images, and beside this one.
+    Among equally good networks, the best on some images is better there than on all others. Runs
+    are found in this machine's ledger of test-set uses, and next to this one.
     """
     run, mine = case.trained, len(case.test.labels)
     images = _images_of(run)
     if not images:
-        raise Unknown("an older convscope judged it, which did not name the test images")
+        raise Unknown("an older convscope evaluated it, which did not record the test images")
     ledger = Ledger()
     paths = [*ledger.runs_judged_on(images), *run.path.resolve().parent.glob("*/")]
     others: dict[str, tuple[float, float]] = {}
@@ -40,30 +40,30 @@ def best_of_many(case: Case) -> Finding | None:
     tests = np.array([test for test, _ in others.values()])
     if n_runs < _FEWEST or accuracy <= tests.max():
         return None
-    best_by_val = all(val > theirs for _, theirs in others.values())
+    best_by_val = all(val > other_val for _, other_val in others.values())
     tally = ledger.tally(images)
     looks = "" if tally is None else f" On this machine {tally.so_far}."
     return Finding(
-        symptom=f"It is the best of {n_runs} runs that were judged on the same test images.",
+        symptom=f"This is the best of {n_runs} runs evaluated on the same test images.",
         evidence=(
-            f"{accuracy:.1%} of {counted(mine, 'test image')}, where the others have "
+            f"{accuracy:.1%} of {counted(mine, 'test image')}, where the others reach "
             f"{tests.min():.1%} to {tests.max():.1%}, {tests.mean():.1%} on average; by validation "
-            f"images it is {'the best too' if best_by_val else 'not the best'}.{looks}"
+            f"images it is {'also the best' if best_by_val else 'not the best'}.{looks}"
         ),
         remedies=(
             Remedy(
-                "choose by validation images, and then report what the test images say of that "
-                "one, or the mean over seeds",
+                "choose by validation images, then report the test accuracy of that run, or the "
+                "mean over seeds",
                 f"{case.again('', {}).command} --no-test",
             ),
         ),
-        # Whoever chose by validation images came to this run as well.
+        # A choice by validation images would have led to this run as well.
         sure="possible" if best_by_val else "likely",
     )
 
 
 def _images_of(run: Run) -> str:
-    """Return the name of the test images that a run was judged on; "" if it does not say."""
+    """Return the identity of the test images that a run was evaluated on; "" if unknown."""
     named = [str(opening["images"]) for opening in run.test_openings if "images" in opening]
     return named[-1] if named else ""
 

@@ -1,4 +1,4 @@
-"""Probabilities that do not mean what they say."""
+"""Probabilities that do not match the accuracy."""
 
 from convscope.classifier.classify import at_temperature
 from convscope.diagnosis import TRAPS, Finding, Remedy
@@ -10,7 +10,7 @@ _OFF = 0.05
 
 @TRAPS.register("calibration")
 def calibration(case: Case) -> Finding | None:
-    """Probabilities that are not calibrated: too sure of themselves, or too modest."""
+    """Probabilities that are not calibrated: over-confident or under-confident."""
     from convscope.classifier.keras_model import spec_of
 
     val = case.val
@@ -21,12 +21,12 @@ def calibration(case: Case) -> Finding | None:
         return None
     sure = float(probs.max(axis=1).mean())
     right = float(val.right.mean())
-    told = "" if temperature == 1 else f" at the temperature {temperature:.2f} that fits best"
+    fitted = "" if temperature == 1 else f" at the best-fitting temperature {temperature:.2f}"
     return Finding(
-        symptom="Its probabilities are not calibrated: it is "
-        + ("too sure." if sure > right else "too modest."),
-        evidence=f"On validation images it says {sure:.0%} on average and is right in "
-        f"{right:.0%}; expected calibration error {error:.3f}{told}.",
+        symptom="The probabilities are not calibrated: "
+        + ("over-confident." if sure > right else "under-confident."),
+        evidence=f"On validation images mean confidence is {sure:.0%} and accuracy "
+        f"{right:.0%}; expected calibration error {error:.3f}{fitted}.",
         remedies=(Remedy("fit the temperature on validation images", case.command("evaluate")),),
         sure="certain",
     )

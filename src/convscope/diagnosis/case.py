@@ -33,16 +33,16 @@ _OPTIONS = {
 
 @dataclass
 class Case:
-    """A run that was trained, or settings with which one might be.
+    """A trained run, or settings for one.
 
     Attributes:
-        config: The settings.
-        config_path: Where they are.
-        run: The run; None if there are only settings.
-        load_dataset: Loads the images, divided into parts.
-        load_network: Loads the trained network; raw pixels to probabilities.
-        load_backbone: Loads the backbone as it was pretrained.
-        try_rates: Runs a range test of the learning rate; None if none is wanted.
+        config: Settings of the run.
+        config_path: Path of the settings.
+        run: Run folder; None if there are only settings.
+        load_dataset: Function that loads the images, divided into parts.
+        load_network: Function that loads the trained network, from raw pixels to probabilities.
+        load_backbone: Function that loads the backbone as it was pretrained.
+        try_rates: Function that runs a learning-rate range test; None if that is not wanted.
     """
 
     config: RunConfig
@@ -66,22 +66,22 @@ class Case:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The images, divided into parts; loaded for the traps that look at them."""
+        """The images, divided into parts; loaded when a trap looks at them."""
         return self.load_dataset()
 
     @property
     def judged(self) -> str:
-        """Which weights its predictions are of: "best" or "last"."""
+        """Name of the weights behind its predictions: "best" or "last"."""
         return str(self.trained.metrics["weights"])
 
     @property
     def backbone(self) -> Backbone | None:
-        """The pretrained backbone; None if the network learns from nothing."""
+        """The pretrained backbone; None if the network was trained from scratch."""
         return BACKBONES.get(self.config.model) if is_backbone(self.config.model) else None
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
-        """A row for each epoch in which everything that learns did so, as in `results.csv`."""
+        """A row for each epoch that trained all trainable parts, as in `results.csv`."""
         file = self.trained.results_file
         if not file.exists():
             raise Unknown("no epoch has been finished")
@@ -90,20 +90,20 @@ class Case:
 
     @cached_property
     def predictions(self) -> dict[str, Predictions]:
-        """By split, "val" and (if it was opened) "test"."""
+        """Predictions by split: "val" and (if it was opened) "test"."""
         file = self.trained.predictions_file
         if not file.exists():
-            raise Unknown(f"it has not been judged; run: {self.command('evaluate')}")
+            raise Unknown(f"it has not been evaluated; run: {self.command('evaluate')}")
         return read_predictions(file)[0]
 
     @property
     def val(self) -> Predictions:
-        """What the model said about the validation images."""
+        """Predictions on the validation images."""
         return self.predictions["val"]
 
     @property
     def test(self) -> Predictions:
-        """What the model said about the test images.
+        """Predictions on the test images.
 
         Raises:
             Unknown: If they are sealed.
@@ -114,12 +114,12 @@ class Case:
 
     @cached_property
     def parts(self) -> dict[str, Any]:
-        """The parts of the dataset; ids, labels and hashes of the test images are no secret."""
+        """The parts of the dataset; ids, labels and hashes of the test images are not sealed."""
         return {"train": self.dataset.train, "val": self.dataset.val, "test": self.dataset.test}
 
     @property
     def data(self) -> str:
-        """The data as `--data` names it."""
+        """Name of the data, as for `--data`."""
         return self.config.data_path or self.config.data
 
     @property
@@ -135,15 +135,15 @@ class Case:
 
     @property
     def class_names(self) -> list[str]:
-        """In the order of the labels."""
+        """Names of the classes in the order of the labels."""
         return self.run.class_names if self.run else list(self.dataset.class_names)
 
     def again(self, words: str, settings: Mapping[str, Any]) -> Remedy:
-        """Return the remedy that trains anew with some settings changed.
+        """Return the remedy that trains again with some settings changed.
 
         Args:
-            words: In a few words, as an instruction.
-            settings: By dotted names.
+            words: Short instruction.
+            settings: Changed settings by dotted names.
         """
         command = ["train", "--config", self.config_path]
         for key, value in settings.items():

@@ -8,12 +8,12 @@ from convscope.wording import command_line
 
 _RATIO = 5
 _LOSS = 0.10
-"""Recall of the rare classes below that of the others."""
+"""Gap in recall between the rare classes and the others that counts as a loss."""
 
 
 @TRAPS.register("class-imbalance")
 def class_imbalance(case: Case) -> Finding | None:
-    """Class imbalance, and what it costs the rare classes."""
+    """Class imbalance, and its cost for the rare classes."""
     names = case.class_names
     counts = np.bincount(case.parts["train"].labels, minlength=len(names))
     rarest, commonest = int(counts.argmin()), int(counts.argmax())
@@ -33,23 +33,23 @@ def class_imbalance(case: Case) -> Finding | None:
         if rare.any() and not rare.all():
             low, high = val.right[rare].mean(), val.right[~rare].mean()
             suffers = high - low > _LOSS
-            evidence += f"; {low:.0%} of the rare classes' validation images right, {high:.0%} of "
+            evidence += f"; recall {low:.0%} on the rare classes' validation images, {high:.0%} on "
             evidence += "the others'"
     balanced = case.again("show each class equally often", {"balance": True})
-    mends = [] if case.config.balance else [balanced]
+    fixes = [] if case.config.balance else [balanced]
     return Finding(
-        symptom="The classes are of very different size."
+        symptom="Class sizes differ widely."
         if not suffers
-        else "The classes are of very different size, and the rare ones suffer from it.",
+        else "Class sizes differ widely, and accuracy on the rare classes suffers.",
         evidence=f"{evidence}.",
         remedies=(
-            *mends,
+            *fixes,
             Remedy(
                 "add images of the rare classes; count them with",
                 command_line("data", "show", "--data", case.data),
             ),
             *(
-                [Remedy("judge by each class, not by accuracy", case.command("evaluate"))]
+                [Remedy("look at each class, not at accuracy alone", case.command("evaluate"))]
                 if case.run is not None
                 else []
             ),

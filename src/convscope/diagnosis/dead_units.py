@@ -1,4 +1,4 @@
-"""Units that are zero whatever the image."""
+"""Units whose output is zero for every image."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from convscope.diagnosis.case import Case
 
 _N_IMAGES = 256
 _SHARE = 0.5
-"""Of a layer's units. Some are idle on so few images in every network."""
+"""Share of a layer's units. In every network some are idle on so few images."""
 _HARMFUL = 0.9
-"""From this share on it is more than a note. The tutorial's CNN learns well with half of a dense
-layer dead: 0.71 of the validation images right, and 0.66 with a tenth of the learning rate."""
+"""Share from which it is more than a note. The tutorial's CNN trains well with half of a dense
+layer dead: 0.71 validation accuracy, and 0.66 with a tenth of the learning rate."""
 
 
 @TRAPS.register("dead-units")
 def dead_units(case: Case) -> Finding | None:
-    """Dead units: ReLU outputs that are zero for every image, and so never learn again."""
+    """Dead units: ReLU outputs that are zero for every image and get no gradient."""
     import keras
 
     network = case.network
-    # What is inside a backbone is not among them: that a frozen unit is idle is no trap.
+    # Layers inside a backbone are left out: an idle frozen unit is no trap.
     layers = [layer for layer in network.layers if _is_relu(layer)]
     if not layers:
         return None
@@ -39,20 +39,20 @@ def dead_units(case: Case) -> Finding | None:
             most = max(most, float(idle.mean()))
     if not dead:
         return None
-    told = ", ".join(f"{n} of {total} in {name}" for name, (n, total) in dead.items())
-    evidence = f"Over {len(images)} validation images: {told}."
+    shares = ", ".join(f"{n} of {total} in {name}" for name, (n, total) in dead.items())
+    evidence = f"Over {len(images)} validation images: {shares}."
     if most < _HARMFUL:
         return Finding(
-            symptom="Many units are dead: zero for every image, they never learn again.",
-            evidence=f"{evidence} The others do the work; networks learn well in spite of it.",
+            symptom="Many units are dead: zero for every image, without a gradient.",
+            evidence=f"{evidence} The others do the work; networks often train well regardless.",
             remedies=(),
             sure="note",
         )
     rate = float(f"{case.config.optimizer.learning_rate / 10:.2g}")
     return Finding(
-        symptom="Units are dead: zero for every image, they get no gradient and never come back.",
+        symptom="Units are dead: zero for every image, without a gradient to revive them.",
         evidence=evidence,
-        remedies=(case.again("take smaller steps", {"optimizer.learning_rate": rate}),),
+        remedies=(case.again("lower the learning rate", {"optimizer.learning_rate": rate}),),
         sure="likely",
     )
 

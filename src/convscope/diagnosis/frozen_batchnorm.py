@@ -1,4 +1,4 @@
-"""Statistics of a frozen backbone that were changed in training."""
+"""Statistics of a frozen backbone that changed in training."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from convscope.models.structure import inner_model
 
 @TRAPS.register("frozen-batchnorm")
 def frozen_batchnorm(case: Case) -> Finding | None:
-    """BatchNorm statistics of a pretrained backbone that are no longer those of its pretraining.
+    """BatchNorm statistics of a pretrained backbone that changed since its pretraining.
 
-    Where BatchNorm runs in training mode under a frozen or fine-tuned backbone, small batches of
-    other images overwrite what ImageNet taught it, and validation falls apart.
+    If BatchNorm runs in training mode inside a frozen or fine-tuned backbone, small batches of
+    other images overwrite the statistics of ImageNet, and validation accuracy collapses.
     """
     import keras
 
@@ -33,17 +33,17 @@ def frozen_batchnorm(case: Case) -> Finding | None:
             ours = keras.ops.convert_to_numpy(getattr(layer, name))
             before = keras.ops.convert_to_numpy(getattr(theirs, name))
             if ours.shape != before.shape:
-                raise Unknown("the saved backbone is not built like the pretrained one")
+                raise Unknown("the saved backbone has another structure than the pretrained one")
             if not np.allclose(ours, before, rtol=1e-3, atol=1e-4):
                 changed.append(layer.name)
                 break
     if not changed:
         return None
     return Finding(
-        symptom=f"BatchNorm statistics of {backbone.name} are no longer those of its pretraining.",
+        symptom=f"BatchNorm statistics of {backbone.name} have changed since its pretraining.",
         evidence=f"{len(changed)} of {len(layers)} BatchNorm layers differ from the weights file, "
         f"the first of them {changed[0]}.",
-        remedies=(case.again("train anew: convscope keeps them as they were", {}),),
+        remedies=(case.again("train again: convscope keeps them frozen", {}),),
         sure="certain",
     )
 

@@ -7,20 +7,20 @@ from convscope.diagnosis.case import Case
 from convscope.evaluation.suspects import suspect_labels
 
 _GOOD = 0.8
-"""Validation accuracy from which on a network's doubt says something about a label."""
+"""Validation accuracy from which a network's doubt is evidence about a label."""
 _SHARE = 0.03
 _FIRST_GUESSES = 3
 
 
 @TRAPS.register("label-errors")
 def label_errors(case: Case) -> Finding | None:
-    """Label errors: validation images of which the network is sure that they are another class."""
+    """Label errors: validation images that the network is sure belong to another class."""
     val = case.val
     accuracy = float(val.right.mean())
     if accuracy < _GOOD:
-        raise Unknown(f"a network with {accuracy:.0%} right is no judge of labels")
-    # A class that the network takes another for is among its first guesses; a wrong label may be
-    # any. With few classes any is a first guess.
+        raise Unknown(f"a network with {accuracy:.0%} accuracy is too weak to question labels")
+    # A class that the network confuses with another is among its first guesses; a wrong label may
+    # be any class. With few classes any is a first guess.
     n_guesses = min(_FIRST_GUESSES, val.probs.shape[1] // 3)
     rank = (val.probs > val.probs[np.arange(len(val.labels)), val.labels][:, None]).sum(axis=1)
     suspects = [s for s in suspect_labels(val) if rank[s.index] >= n_guesses]
@@ -28,14 +28,14 @@ def label_errors(case: Case) -> Finding | None:
     if share < _SHARE:
         return None
     names = case.class_names
-    told = ", ".join(
+    listed = ", ".join(
         f"{s.image_id} ({names[s.label]}, rather {names[s.likelier]})" for s in suspects[:3]
     )
     look = case.command("gallery")
     return Finding(
-        symptom="Labels are probably wrong.",
-        evidence=f"{len(suspects):,} of {len(val.labels):,} validation images ({share:.1%}) are "
-        f"labelled as a class that the network, which did not learn them, rules out: {told}.",
-        remedies=(Remedy("look at them and mend the labels", f"{look} --of suspects"),),
+        symptom="Some labels are probably wrong.",
+        evidence=f"{len(suspects):,} of {len(val.labels):,} validation images ({share:.1%}) have "
+        f"a label that the network, which was not trained on them, rules out: {listed}.",
+        remedies=(Remedy("look at them and correct the labels", f"{look} --of suspects"),),
         sure="possible",
     )

@@ -9,9 +9,9 @@ from convscope.types import BoolArray
 from convscope.wording import command_line
 
 _MOST_TO_LOOK_AT = 20_000
-"""Images; near copies among more take longer than a diagnosis should."""
+"""Number of images; near copies among more take longer than a diagnosis should."""
 
-# In sets that are much alike by nature, likeness means less.
+# In sets whose images look alike by nature, similarity means less.
 _COMMON = 0.05
 
 
@@ -19,9 +19,9 @@ _COMMON = 0.05
 def leaks(case: Case) -> Finding | None:
     """Leaks: the same images, or nearly the same, in training and in validation or test.
 
-    What is judged was learnt, and the accuracy is better than it will be. Near copies are
-    looked for among up to 20,000 images; `convscope data check` looks among any number, and for
-    turned ones too.
+    The network is then evaluated on images that it was trained on, so the accuracy is too high.
+    Near copies are searched for among up to 20,000 images; `convscope data check` searches among
+    any number, and for rotated ones too.
     """
     parts = case.parts
     learnt = set(parts["train"].hashes)
@@ -29,7 +29,7 @@ def leaks(case: Case) -> Finding | None:
         name: np.asarray([digest in learnt for digest in parts[name].hashes])
         for name in ("val", "test")
     }
-    told = [
+    listed = [
         f"{mask.sum():,} of {len(mask):,} {name} images"
         for name, mask in leaked.items()
         if mask.any()
@@ -39,8 +39,8 @@ def leaks(case: Case) -> Finding | None:
     )
     if told:
         return Finding(
-            symptom="Images leak: some are judged that were learnt.",
-            evidence=f"In the training part too, pixel for pixel: {' and '.join(told)}."
+            symptom="Data leak: some evaluation images are training images.",
+            evidence=f"Also in the training part, pixel for pixel: {' and '.join(listed)}."
             + _without(case, leaked),
             remedies=(remedy,),
             sure="certain",
@@ -59,16 +59,16 @@ def leaks(case: Case) -> Finding | None:
     )
     alike = sum(counts.values()) > _COMMON * sum(map(len, parts.values()))
     return Finding(
-        symptom="Images leak, nearly: some that are judged look like learnt ones.",
+        symptom="Possible data leak: some evaluation images look like training images.",
         evidence=f"{found[0].upper()}{found[1:]}."
-        + (" Images of this kind are much alike, so it may mean little." if alike else ""),
+        + (" Images of this kind look alike by nature, so it may mean little." if alike else ""),
         remedies=(remedy,),
         sure="note" if alike else "likely",
     )
 
 
 def _without(case: Case, leaked: dict[str, BoolArray]) -> str:
-    """Say what the accuracy is on the images that are in one part only."""
+    """Return a sentence on the accuracy on the images that are in one part only."""
     try:
         said = case.predictions
     except Unknown:

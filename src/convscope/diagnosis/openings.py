@@ -1,4 +1,4 @@
-"""A test set that was looked at again and again."""
+"""A test set that was used repeatedly."""
 
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
@@ -10,21 +10,22 @@ from convscope.wording import command_line
 def openings(case: Case) -> Finding | None:
     """Test images that were opened more than once.
 
-    After a first look every choice is made knowing the result, and the next result is too good.
+    After a first look every choice is made knowing the result, and the next result is too
+    optimistic.
     """
     found = case.trained.test_openings
     if len(found) < 2:
         return None
-    told = ", ".join(f"{o['at'][:16].replace('T', ' ')} by {o['by']}" for o in found[:4])
+    listed = ", ".join(f"{o['at'][:16].replace('T', ' ')} by {o['by']}" for o in found[:4])
     more = f" and {len(found) - 4} more" if len(found) > 4 else ""
     tally = Ledger().tally_of(found)
     looks = "" if tally is None else f" On this machine, for this and other runs, {tally.so_far}."
     return Finding(
         symptom="The test images were opened more than once.",
-        evidence=f"{len(found)} times: {told}{more}.{looks}",
+        evidence=f"{len(found)} times: {listed}{more}.{looks}",
         remedies=(
             Remedy(
-                "report the first result; while choosing, leave them sealed",
+                "report the first result; keep them sealed while choosing",
                 command_line("train", "--config", case.config_path, "--no-test"),
             ),
         ),

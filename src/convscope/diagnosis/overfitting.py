@@ -1,4 +1,4 @@
-"""A network that learns its training images by heart."""
+"""A network that memorises its training images."""
 
 import math
 from typing import Any
@@ -8,17 +8,17 @@ from convscope.diagnosis import TRAPS, Finding
 from convscope.diagnosis.case import Case
 
 _RISE = 1.1
-"""The validation loss at the end, over its least: more than chance makes from epoch to epoch."""
+"""Final over lowest validation loss: more than random variation between epochs."""
 _GAP = 0.05
-"""Training accuracy over validation accuracy."""
+"""Gap between training and validation accuracy."""
 
 
 @TRAPS.register("over-fitting")
 def overfitting(case: Case) -> Finding | None:
-    """Over-fitting, and when it began.
+    """Overfitting, and its beginning.
 
-    The training loss goes on falling while the validation loss rises: what is learnt from then on
-    holds for the training images only.
+    The training loss keeps falling while the validation loss rises: from then on the network learns
+        only what holds for the training images.
     """
     rows = case.history
     losses = [row["val_loss"] for row in rows]
@@ -35,15 +35,15 @@ def overfitting(case: Case) -> Finding | None:
     if case.backbone is None and not (config.augment.flip and config.augment.crop):
         varied: dict[str, Any] = {"augment.flip": True} if mirrored else {}
         varied |= {"augment.crop": 0.125}
-        words = "vary the training images" + (": mirror and shift them" if mirrored else "")
+        words = "augment the training images" + (": mirror and shift them" if mirrored else "")
         remedies.append(case.again(words, varied))
     elif case.backbone is not None and not config.head.dropout and config.head.hidden:
-        remedies.append(case.again("drop units of the head at random", {"head.dropout": 0.5}))
+        remedies.append(case.again("add dropout to the head", {"head.dropout": 0.5}))
     stop = {"early_stop_patience": 3, "judge": "best"}
-    remedies.append(case.again("stop when it gets no better", stop))
+    remedies.append(case.again("stop when validation no longer improves", stop))
     return Finding(
-        symptom=f"It over-fits: since epoch {epoch} it learns the training images by heart.",
-        evidence=f"Validation loss was least after epoch {epoch} ({losses[begun]:.3f}) and is "
+        symptom=f"Overfitting since epoch {epoch}: it memorises the training images.",
+        evidence=f"Validation loss was lowest after epoch {epoch} ({losses[begun]:.3f}) and is "
         f"{losses[-1]:.3f} after epoch {int(last['epoch'])}, while the training loss fell from "
         f"{rows[begun]['loss']:.3f} to {last['loss']:.3f}; accuracy {last['accuracy']:.1%} on "
         f"training images, {last['val_accuracy']:.1%} on validation images.",

@@ -12,10 +12,11 @@ _ENOUGH = 160
 
 @TRAPS.register("small-input")
 def small_input(case: Case) -> Finding | None:
-    """Input so small that the last feature map of a backbone is a point or nearly.
+    """Input so small that the last feature map of a backbone is a single value or nearly so.
 
-    Each stage of a backbone halves the map, made for images of 224 pixels or so. At 32 pixels
-    nothing of the image's layout is left for the last stages, which hold what is worth having.
+    Each stage of a backbone halves the map, made for images of about 224 pixels. At 32 pixels
+    nothing of the layout of the image is left for the last stages, which hold the most useful
+    features.
     """
     backbone = case.backbone
     if backbone is None:
@@ -30,14 +31,14 @@ def small_input(case: Case) -> Finding | None:
     if case.config.head.pooling == "flatten":
         # A head on every pixel of a large map would have millions of weights.
         settings |= {"head.pooling": "avg"}
-    shown = case.again(f"show it the images at {larger} pixels", settings)
+    shown = case.again(f"resize the images to {larger} pixels", settings)
     return Finding(
         symptom=f"The images are too small for {backbone.name}: its last feature map is "
         f"{rows} x {columns}.",
-        evidence=f"It sees {height} x {width} pixels and halves them until {rows} x {columns} "
-        f"{'value is' if rows * columns == 1 else 'values are'} left of each of "
-        f"{backbone.n_features:,} features; it was trained on {backbone.native_size} pixels, "
-        f"which leave {_halved(backbone.native_size, height, rows)}.",
+        evidence=f"From {height} x {width} pixels, {rows} x {columns} "
+        f"{'value is' if rows * columns == 1 else 'values are'} left for each of "
+        f"{backbone.n_features:,} features; at the {backbone.native_size} pixels of its "
+        f"pretraining it is {_halved(backbone.native_size, height, rows)}.",
         remedies=(shown,),
         sure="certain" if rows * columns == 1 else "likely",
     )

@@ -1,4 +1,4 @@
-"""A training that ended too early."""
+"""Training that ended too early."""
 
 import math
 import statistics
@@ -7,15 +7,15 @@ from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
 
 _FALL, _GAIN = 0.03, 0.01
-"""Of validation loss (a share of it) and accuracy, from a quarter of the epochs to the next."""
+"""Gain in validation loss (as a share) and accuracy, from a quarter of the epochs to the next."""
 
 
 @TRAPS.register("under-fitting")
 def underfitting(case: Case) -> Finding | None:
-    """Under-fitting: it was still getting better when it ended.
+    """Underfitting: validation was still improving when training ended.
 
-    Told only of a constant learning rate. A rate that falls makes every training look as if it got
-    better at its end, and then settled.
+    Reported only for a constant learning rate. A falling rate makes any training look as if it
+    improved towards its end and then converged.
     """
     rows, config = case.history, case.config
     if config.schedule.name != "constant" or len(rows) < 4:
@@ -33,10 +33,10 @@ def underfitting(case: Case) -> Finding | None:
     more = 2 * config.epochs
     longer = f"{case.command('train', '--resume')} --epochs {more}"
     return Finding(
-        symptom="It under-fits: it was still getting better when it ended.",
+        symptom="Underfitting: validation was still improving when training ended.",
         evidence=f"Over the last {quarter} of {len(rows)} epochs the validation loss was "
-        f"{loss_last:.3f}, {1 - loss_last / loss_before:.0%} less than over the {quarter} before; "
+        f"{loss_last:.3f}, {1 - loss_last / loss_before:.0%} lower than over the {quarter} before; "
         f"accuracy on validation images rose by {100 * gained:.1f} points.",
-        remedies=(Remedy(f"go on to {more} epochs", longer),),
+        remedies=(Remedy(f"continue to {more} epochs", longer),),
         sure="likely",
     )

@@ -1,4 +1,4 @@
-"""Validation images that are not like the test images."""
+"""Validation images that differ from the test images."""
 
 import numpy as np
 
@@ -12,9 +12,9 @@ _POINTS = 0.01
 
 @TRAPS.register("val-unlike-test")
 def val_unlike_test(case: Case) -> Finding | None:
-    """Validation that is not like test: accuracy or the mix of classes differ beyond chance.
+    """Validation that differs from test: accuracy or class frequencies differ beyond chance.
 
-    Choices that were made on the one then do not hold on the other.
+    Choices that were made on one then do not hold on the other.
     """
     from scipy.stats import chi2_contingency
 
@@ -31,11 +31,11 @@ def val_unlike_test(case: Case) -> Finding | None:
     if mixed > _SURE and (differ > _SURE or apart < _POINTS):
         return None
     evidence = f"Accuracy {accuracies[0]:.1%} on validation images, {accuracies[1]:.1%} on test "
-    evidence += f"images (chance makes this in {max(differ, 1e-6):.2g} of cases)."
+    evidence += f"images (p = {max(differ, 1e-6):.2g})."
     if mixed <= _SURE:
-        evidence += " The classes have other shares in the two."
+        evidence += " The class frequencies of the two differ."
     return Finding(
-        symptom="Validation images are not like test images.",
+        symptom="Validation images differ from test images.",
         evidence=evidence,
         remedies=(
             Remedy(

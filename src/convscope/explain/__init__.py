@@ -1,1 +1,1 @@
-"""Looking inside a network: what it looks at in an image, and what each layer makes of it."""
+"""Looking inside a network: what it looks at in an image, and the output of each layer."""

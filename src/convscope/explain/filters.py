@@ -1,4 +1,4 @@
-"""The filters of the first convolution, which look at pixels themselves."""
+"""The filters of the first convolution, which look directly at pixels."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,12 @@ def first_filters(network: "keras.Model", pixels: UInt8Array) -> tuple[str, Floa
     """Return the filters of the first convolution, as pictures.
 
     Args:
-        network: Built, in any style; raw pixels go in.
-        pixels: Shape (n_images, height, width, channels), uint8; any image will do.
+        network: Built network in any style, on raw pixels.
+        pixels: Shape (n_images, height, width, channels), uint8; any image serves.
 
     Returns:
-        The layer's name, and an array of shape (n_filters, rows, columns, channels) in [0, 1], each
-        filter stretched to its own range; 0.5 stands for a weight of 0.
+        The name of the layer, and an array of shape (n_filters, rows, columns, channels) in [0, 1],
+        each filter stretched to its own range; 0.5 stands for a weight of 0.
 
     Raises:
         ShapeError: If the network has no convolution.

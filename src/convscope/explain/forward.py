@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     import keras
 
 Tensor = Any
-"""What the backend computes with."""
+"""Tensor of the backend."""
 
 _TINY = float(np.finfo(np.float32).tiny)
 
 
 def activations(network: "keras.Model", pixels: UInt8Array) -> dict[str, FloatArray]:
-    """Return what each layer gives for images, in the order of the data.
+    """Return the output of each layer for images, in the order of the data.
 
     Args:
-        network: Built, in any style; raw pixels go in.
+        network: Built network in any style, on raw pixels.
         pixels: Shape (n_images, height, width, channels), uint8.
 
     Returns:
-        Arrays of shape (n_images, ...), float32, by the layer's name with the names of the models
+        Arrays of shape (n_images, ...), float32, by name of the layer with the names of the models
         around it ("mobilenetv2/Conv1"), as in the geometry sheet. For a layer that is used twice,
         the output of the second use.
     """
@@ -46,18 +46,18 @@ def activations(network: "keras.Model", pixels: UInt8Array) -> dict[str, FloatAr
 def score_and_gradient(
     network: "keras.Model", pixels: UInt8Array, layer: str, class_index: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return what a layer gives for images, and how a class's score depends on it.
+    """Return a layer's output for images, and the gradient of a class's score with respect to it.
 
-    The score is the logit: a probability near 1 hardly depends on anything. The logits are what
-    goes into the last softmax, be it a layer, an operation or the activation of a dense layer. If
-    the network makes its probabilities in another way, the score is the logarithm of the
-    probability less the mean over the classes; under a softmax that is the logit less the mean
-    logit. If its outputs are no probabilities, they are taken for logits.
+    The score is the logit: a probability near 1 hardly depends on anything. The logits are the
+        input of the last softmax, be it a layer, an operation or the activation of a dense layer.
+        If the network computes its probabilities in another way, the score is the logarithm of the
+        probability minus the mean over the classes; under a softmax that is the logit minus the
+        mean logit. If its outputs are not probabilities, they are taken as logits.
 
     Args:
-        network: As for `activations`.
+        network: Network, as for `activations`.
         pixels: Shape (n_images, height, width, channels), uint8.
-        layer: Name of the layer, as `activations` gives it.
+        layer: Name of the layer, as in `activations`.
         class_index: Index of the class.
 
     Returns:
@@ -115,16 +115,16 @@ def run_layers(
     """Run a network in inference, layer by layer.
 
     Args:
-        network: As for `activations`.
+        network: Network, as for `activations`.
         pixels: Shape (n_images, height, width, channels), uint8.
-        after: Called with a layer's name, the layer and its output; what it returns goes on.
+        after: Function of a layer's name, the layer and its output, whose result is passed on.
         logits_of: Name of the last layer, which is run without its softmax if it has one.
 
     Returns:
         Output of the last layer.
 
     Raises:
-        ShapeError: If `pixels` has not four axes.
+        ShapeError: If `pixels` does not have four axes.
     """
     import keras
 
@@ -160,7 +160,7 @@ def _ends_in_softmax(operation: Any) -> bool:
 
 
 def _logits(operation: Any, inputs: Tensor) -> Tensor:
-    """Return what the softmax of a layer that ends in one would get."""
+    """Return the logits: the input of the softmax that ends a layer."""
     import keras
 
     if not isinstance(operation, keras.layers.Dense):

@@ -1,4 +1,4 @@
-"""Grad-CAM: which part of an image speaks for a class."""
+"""Grad-CAM: the parts of an image that speak for a class."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     import keras
 
 _N_LISTED = 24
-"""At most this many layers are listed in an error."""
+"""Largest number of layers listed in an error."""
 
 
 def gradcam(
     network: "keras.Model", image: UInt8Array, class_index: int, *, layer: str | None = None
 ) -> FloatArray:
-    """Return how much each part of an image speaks for a class.
+    """Return how strongly each part of an image speaks for a class.
 
-    The channels of a late feature map are added up, each weighted by how much the class's logit
-    grows with it; what speaks against the class is left out.
+    The channels of a late feature map are summed, each weighted by the gradient of the class's
+    logit; negative values, which speak against the class, are dropped.
 
     Args:
-        network: Built, in any style, with a backbone inside or not; raw pixels go in.
+        network: Built network in any style, with or without a backbone inside, on raw pixels.
         image: Shape (height, width, channels), uint8.
         class_index: Index of the class.
-        layer: Name of the layer whose feature map is looked at, as in the geometry sheet; None is
-            the last one with a map.
+        layer: Name of the layer whose feature map is used, as in the geometry sheet; None takes the
+            last one with a map.
 
     Returns:
-        Shape (rows, columns) of that feature map, in [0, 1]: 1 where most speaks for the class. All
-        0 where nothing does.
+        Shape (rows, columns) of that feature map, in [0, 1]: 1 at the strongest evidence for the
+        class. All 0 if there is none.
 
     Raises:
-        ShapeError: If that layer, or each layer, has no feature map larger than a point; the
+        ShapeError: If that layer, or every layer, lacks a feature map larger than a point; the
             message lists layers that have one.
         UnknownNameError: If there is no such layer.
 
@@ -62,7 +62,7 @@ def last_map(network: "keras.Model", pixels: UInt8Array) -> str:
     """Return the name of the last layer whose output is a map, larger than a point.
 
     Args:
-        network: As for `gradcam`.
+        network: Network, as for `gradcam`.
         pixels: Shape (n_images, height, width, channels), uint8.
 
     Raises:
@@ -78,7 +78,7 @@ def map_layers(network: "keras.Model", pixels: UInt8Array) -> list[str]:
     """Return the names of the layers whose output is a map, larger than a point.
 
     Args:
-        network: As for `gradcam`.
+        network: Network, as for `gradcam`.
         pixels: Shape (n_images, height, width, channels), uint8; at least one image.
 
     Returns:
@@ -100,7 +100,7 @@ def map_layers(network: "keras.Model", pixels: UInt8Array) -> list[str]:
 
 
 def _is_map(shape: Sequence[int]) -> bool:
-    """Return whether outputs of a shape, with the batch axis, tell places of the image apart."""
+    """Return whether outputs of a shape, with the batch axis, distinguish places of the image."""
     return len(shape) == 4 and shape[1] * shape[2] > 1
 
 

@@ -1,4 +1,4 @@
-"""Occlusion: what the network loses when a part of the image is covered."""
+"""Occlusion: the probability that a class loses when a part of the image is covered."""
 
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,14 @@ def occlusion(
 ) -> FloatArray:
     """Return how much probability a class loses when a part of the image is covered in grey.
 
-    A square of a quarter of the shorter side moves over the image. Unlike Grad-CAM it asks the
-    network itself and knows nothing of its layers.
+    A square of a quarter of the shorter side moves over the image. Unlike Grad-CAM this uses only
+    the outputs of the network and none of its layers.
 
     Args:
-        network: Raw pixels in, probabilities out.
+        network: Network from raw pixels to probabilities.
         image: Shape (height, width, channels), uint8.
         class_index: Index of the class.
-        n_across: Number of places of the square along each side, at least 2.
+        n_across: Number of positions of the square along each side, at least 2.
 
     Returns:
         Shape (n_across, n_across), in [-1, 1]: the loss with the square centred there, negative

@@ -1,4 +1,4 @@
-"""The most accuracy for the arithmetic, from random weights."""
+"""Highest accuracy for the least arithmetic, from random weights."""
 
 from convscope.recipe import (
     AugmentSettings,
@@ -15,7 +15,7 @@ CURVES = {
     "fast-medium": {6: 0.9373, 12: 0.9409},
     "fast-large": {8: 0.9461},
 }
-"""By network, the quickest first, and epochs of CIFAR-10: the accuracy that was measured; see
+"""Measured accuracy by network, the quickest first, and by epochs of CIFAR-10; see
 `training.budget`.
 
 Means of three runs each."""
@@ -23,7 +23,7 @@ Means of three runs each."""
 
 @RECIPES.register("fast", trains="network", model="fast-medium", curves=CURVES)
 def fast() -> Recipe:
-    """Muon, whitened patches, flips and shifts, softened labels, judged by several views.
+    """Muon, whitened patches, flips and shifts, softened labels, averaged over several views.
 
     Command: `convscope train --recipe fast`
     Cost: on CIFAR-10 on two cores, everything included, 3 minutes for 8 epochs of 49,000 images
@@ -33,8 +33,8 @@ def fast() -> Recipe:
     0.0018 and 0.0012 over three seeds each.
     """
     return Recipe(
-        # A kernel of a convolution turns by the learning rate in each step. What plain momentum
-        # moves has gradients that the modest logits make small, so its rates are large.
+        # Muon turns a convolution kernel by the learning rate in each step. Parameters under plain
+        # momentum have gradients that the small logits make small, so their rates are large.
         optimizer=OptimizerSettings(
             name="muon",
             learning_rate=0.12,

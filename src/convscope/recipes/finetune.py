@@ -1,4 +1,4 @@
-"""A backbone whose last stages learn along, from cached activations."""
+"""A backbone whose last stages are trained too, from cached activations."""
 
 from convscope.recipe import (
     AugmentSettings,

@@ -1,4 +1,4 @@
-"""A frozen backbone, fed as it was trained, under a head chosen on validation images."""
+"""A frozen backbone with its own preprocessing, and a head chosen on validation images."""
 
 from convscope.recipe import (
     BackboneSettings,
@@ -14,9 +14,8 @@ from convscope.recipes import RECIPES
 def probe() -> Recipe:
     """A frozen backbone at 160 px with its own scaling, standardised features, the best of 3 heads.
 
-    The backbone runs once on each image; then a head takes a minute. Mirror images as well
-    (`--set augment.flip=true --set backbone.views=2`) double the time and gained nothing that could
-    be told from chance.
+    The backbone runs once per image; then a head takes a minute. Adding mirrored images (`--set
+    augment.flip=true --set backbone.views=2`) doubles the time, and its gain was within chance.
 
     Command: `convscope train --model mobilenet_v2 --recipe probe`
     Cost: 6 to 9 minutes on CIFAR-10 on two cores with MobileNetV2, 25 with ResNet50; 3 to 6 for a

@@ -11,11 +11,10 @@ from convscope.recipes import RECIPES
 
 @RECIPES.register("tutorial-transfer", trains="backbone")
 def tutorial_transfer() -> Recipe:
-    """A frozen backbone at 32 px with pixels in [0, 1] under a 128-64 head: the tutorial's way.
+    """A frozen backbone at 32 px, pixels in [0, 1], a 128-64 head: as in the tutorial.
 
-    Kept to be compared with. Pixels in [0, 1] are not what these backbones were trained on, and
-    at 32 pixels their last feature map is a single pixel; `convscope ladder` mends one thing at a
-    time.
+    Kept for comparison. Pixels in [0, 1] are not what these backbones were trained on, and at 32
+    pixels their last feature map is a single pixel; `convscope ladder` fixes one problem at a time.
 
     Command: `convscope train --model mobilenet_v2 --recipe tutorial-transfer`
     Cost: 1 to 2 minutes on CIFAR-10 on two cores (MobileNetV2), 6 for VGG16.

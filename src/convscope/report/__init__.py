@@ -1,1 +1,1 @@
-"""Pictures and pages made from a run."""
+"""Pictures and pages of a run."""

@@ -1,4 +1,4 @@
-"""The page that shows how a network looks at an image."""
+"""The page that explains a network's answer for one image."""
 
 import base64
 import io
@@ -13,20 +13,20 @@ from convscope.report.page import Block, Page, Picture, Section, Table, Text
 from convscope.types import FloatArray, ImagePrediction, UInt8Array
 
 _SIDE = 320
-"""Pixels of the large pictures."""
+"""Side of the large pictures in pixels."""
 _TILE, _GAP = 88, 6
-"""Pixels of a feature map in a strip, and between two of them."""
+"""Side of a feature map in a strip, and gap between two of them, in pixels."""
 _TOP = 5
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a layer made of the image.
+class LayerOutput:
+    """Output of a layer for the image.
 
     Attributes:
-        geometry: Its line in the geometry sheet.
-        maps: Shape (n, rows, columns): the channels that differ most over the image.
-        idle: The share of its channels that are the same everywhere.
+        geometry: Geometry of the layer.
+        maps: Shape (n, rows, columns): the channels that vary most over the image.
+        idle: Share of its channels that are constant over the image.
     """
 
     geometry: LayerGeometry
@@ -34,13 +34,13 @@ class Step:
     idle: float
 
     @classmethod
-    def of(cls, geometry: LayerGeometry, values: FloatArray, n: int) -> "Step":
-        """Return the step of a layer from its output.
+    def of(cls, geometry: LayerGeometry, values: FloatArray, n: int) -> "LayerOutput":
+        """Return the picture data of a layer's output.
 
         Args:
-            geometry: Its line in the geometry sheet.
+            geometry: Geometry of the layer.
             values: Shape (rows, columns, channels).
-            n: How many channels are kept.
+            n: Number of channels to keep.
         """
         spread = values.std(axis=(0, 1))
         most = np.argsort(-spread, kind="stable")[:n]
@@ -49,18 +49,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a network looks at an image.
+    """Explanation of a network's answer for an image.
 
     Attributes:
-        prediction: What it says.
-        class_name: The class that is spoken for.
-        image: Shape (height, width, channels), uint8, as the network got it.
-        layer: Whose feature map Grad-CAM looked at.
+        prediction: Prediction of the network.
+        class_name: Class that is explained.
+        image: Shape (height, width, channels), uint8, as the network received it.
+        layer: Name of the layer behind Grad-CAM.
         gradcam: Shape (rows, columns), in [0, 1]; see `explain.gradcam`.
         occlusion: Shape (n, n), in [-1, 1]; see `explain.occlusion`.
-        steps: What each layer made of the image, in the order of the data.
-        filters: The name of the first convolution, and its filters; see `explain.filters`.
-        page: Where the page is.
+        steps: Output of each layer, in the order of the data.
+        filters: Name of the first convolution, and its filters; see `explain.filters`.
+        page: Path of the page.
     """
 
     prediction: ImagePrediction
@@ -69,7 +69,7 @@ class Explanation:
     layer: str
     gradcam: FloatArray
     occlusion: FloatArray
-    steps: tuple[Step, ...]
+    steps: tuple[LayerOutput, ...]
     filters: tuple[str, FloatArray]
     page: Path
 
@@ -78,8 +78,8 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
     """Return the page of an explanation.
 
     Args:
-        explanation: What was found.
-        run: The run's name.
+        explanation: Explanation to show.
+        run: Name of the run.
     """
     it = explanation
     said, name = it.prediction, it.class_name
@@ -97,17 +97,17 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
     why: list[Block] = [
         _picture(
             _overlaid(it.image, it.gradcam),
-            f"The image with the parts that speak for {name} lit up, {place(it.gradcam)}.",
-            f"What speaks for {name} lies {place(it.gradcam)}."
+            f"The image with the parts that speak for {name} highlighted, {place(it.gradcam)}.",
+            f"Evidence for {name} lies {place(it.gradcam)}."
             if it.gradcam.any()
             else f"Nothing in this image speaks for {name}.",
             f"Grad-CAM at {it.layer}, {it.gradcam.shape[0]} x {it.gradcam.shape[1]}.",
         ),
         _picture(
             _overlaid(it.image, np.maximum(it.occlusion, 0)),
-            f"The image with the parts lit up without which {name} is less probable.",
+            f"The image, highlighted where covering it makes {name} less probable.",
             _lost(it.occlusion, name),
-            "A grey square of a quarter of the side moves over the image; lit up is what is lost.",
+            "A grey square of a quarter of the side moves over it; highlights show the loss.",
         ),
     ]
     filters, kernels = it.filters
@@ -119,24 +119,24 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
                 _grid([_small(kernel) for kernel in kernels[:64]]),
                 f"{min(64, n_filters)} filters of {rows} x {columns} pixels.",
                 f"The first convolution, {filters}, looks for these {n_filters} patterns.",
-                "Each filter stretched to its own range; middle grey is no weight.",
+                "Each filter stretched to its own range; middle grey is a weight of zero.",
             )
         )
     return Page(
-        title=f"{said.path.name}, seen by {run}",
-        about="What it says, what speaks for it, and what each layer makes of the image",
-        verdict=f"It is taken for {said.class_name}, {sure:.0%} sure.",
+        title=f"{said.path.name}, explained by {run}",
+        about="The answer, the evidence for it, and the output of each layer",
+        verdict=f"Classified as {said.class_name} with {sure:.0%} confidence.",
         sections=[
             Section("The answer", seen),
-            Section(f"What speaks for {name}", why),
+            Section(f"Evidence for {name}", why),
             *([Section("The first filters", first)] if first else []),
-            Section("Step by step", [_explained(step) for step in it.steps] or [_nothing()]),
+            Section("Layer by layer", [_explained(step) for step in it.steps] or [_nothing()]),
         ],
     )
 
 
 def place(heat: FloatArray) -> str:
-    """Say where in the image most of a map's weight lies.
+    """Describe where in the image most of a map's weight lies.
 
     Examples:
         >>> heat = np.zeros((4, 4), np.float32)
@@ -148,7 +148,7 @@ def place(heat: FloatArray) -> str:
     if total <= 0:
         return "nowhere"
     rows, columns = heat.shape
-    # Half of the weight in more than a third of the image is no place.
+    # If half of the weight takes more than a third of the image, it has no location.
     largest = np.sort(heat.ravel())[::-1].cumsum()
     if (int(np.searchsorted(largest, total / 2)) + 1) / heat.size > 1 / 3:
         return "all over the image"
@@ -171,7 +171,7 @@ def _lost(occlusion: FloatArray, name: str) -> str:
     return f"Covered {where}, {name} loses up to {100 * most:.0f} points of probability."
 
 
-def _explained(step: Step) -> Picture:
+def _explained(step: LayerOutput) -> Picture:
     geometry = step.geometry
     n = len(step.maps)
     before, after = (" x ".join(map(str, s)) for s in (geometry.input_shape, geometry.output_shape))
@@ -181,20 +181,20 @@ def _explained(step: Step) -> Picture:
         high, wide = geometry.receptive_field
         more.append(f"Each value depends on {high} x {wide} pixels.")
     if step.idle:
-        more.append(f"{step.idle:.0%} of its channels are the same all over this image.")
+        more.append(f"{step.idle:.0%} of its channels are constant over this image.")
     strip = _strip([_mapped(each) for each in step.maps])
     alt = f"{n} feature maps of {geometry.name}, {geometry.output_shape[0]} x "
     return _picture(strip, f"{alt}{geometry.output_shape[1]} values each.", caption, " ".join(more))
 
 
 _VALUE_BY_VALUE = {
-    "ReLU": "keeps what is positive",
+    "ReLU": "keeps positive values",
     "Activation": "its activation function, value by value",
 }
 
 
 def _does(geometry: LayerGeometry) -> str:
-    """Say what a layer does, in a few words."""
+    """Describe a layer in a few words."""
     if geometry.kernel is None:
         return _VALUE_BY_VALUE.get(geometry.kind, geometry.kind)
     high, wide = geometry.kernel
@@ -204,12 +204,12 @@ def _does(geometry: LayerGeometry) -> str:
         if geometry.stride is None or geometry.stride == (1, 1)
         else f", every {max(geometry.stride)}"
     )
-    edge = ", zeros around the edge" if geometry.padding not in (None, (0, 0)) else ""
+    edge = ", zero padding" if geometry.padding not in (None, (0, 0)) else ""
     what = {
         "Conv2D": f"convolution with windows of {window}",
         "DepthwiseConv2D": f"convolution of each channel with windows of {window}",
         "SeparableConv2D": f"separable convolution with windows of {window}",
-        "MaxPooling2D": f"the largest of each {window}",
+        "MaxPooling2D": f"the maximum of each {window}",
         "AveragePooling2D": f"the mean of each {window}",
     }.get(geometry.kind, f"{geometry.kind} with windows of {window}")
     return f"{what}{step}{edge}"
@@ -235,7 +235,7 @@ def _small(kernel: FloatArray) -> UInt8Array:
 
 
 def _overlaid(image: UInt8Array, heat: FloatArray) -> UInt8Array:
-    """Return the image with what is hot in colour, and the rest in grey."""
+    """Return the image with hot parts in colour, and the rest in grey."""
     from matplotlib import colormaps
 
     base = _enlarged(image)
@@ -264,7 +264,7 @@ def _enlarged(image: UInt8Array) -> UInt8Array:
 def _resized(pixels: UInt8Array, height: int, width: int) -> UInt8Array:
     from PIL import Image
 
-    # Pixels of small images are to be seen as such.
+    # The pixels of small images should be visible as such.
     small = max(pixels.shape[:2]) <= 128
     how = Image.Resampling.NEAREST if small else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(pixels).resize((width, height), how))
@@ -275,7 +275,7 @@ def _strip(tiles: list[UInt8Array]) -> UInt8Array:
 
 
 def _grid(tiles: list[UInt8Array], columns: int = 16) -> UInt8Array:
-    """Return pictures of one size side by side on white."""
+    """Return pictures of equal size side by side on white."""
     side_y, side_x = tiles[0].shape[:2]
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TRAIN_COLOUR = "#0072B2"
 VAL_COLOUR = "#D55E00"
 PALETTE = (TRAIN_COLOUR, VAL_COLOUR, "#009E73", "#CC79A7", "#8A6D00", "#56B4E9", "#444444")
-"""Of several things side by side; the yellow is darker than theirs, to be seen on white."""
+"""Colours of items side by side; the yellow is darker than theirs, to be visible on white."""
 FONTS = (
     "Noto Sans CJK KR",
     "Noto Sans CJK JP",
@@ -32,11 +32,11 @@ FONTS = (
     "Hiragino Sans",
     "PingFang SC",
 )
-"""Where installed, asked for the characters that matplotlib's own font lacks."""
+"""Fonts used where installed, for characters that matplotlib's own font lacks."""
 
 INK = "#222222"
 FAINT = "#777777"
-"""Of what is said, and of what only helps to read it."""
+"""Colours of content, and of reading aids."""
 
 
 def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
@@ -44,8 +44,8 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) ->
 
     Args:
         history: Rows of `results.csv`.
-        path: The PNG; replaced as a whole.
-        title: What run this is.
+        path: PNG file to replace as a whole.
+        title: Title, which names the run.
 
     Raises:
         StorageError: If the file cannot be written.
@@ -60,7 +60,7 @@ def curves_figure(history: Sequence[dict[str, Any]], *, stacked: bool = False) -
 
     Args:
         history: Rows of `results.csv`.
-        stacked: One below the other, for narrow pages.
+        stacked: Whether to put one below the other, for narrow pages.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -107,9 +107,9 @@ def draw_confusion(matrix: IntArray, class_names: Sequence[str], path: Path, *, 
 
     Args:
         matrix: Shape (n_classes, n_classes), rows are true classes.
-        class_names: In the order of rows and columns.
-        path: The PNG; replaced as a whole.
-        title: What is judged.
+        class_names: Names in the order of rows and columns.
+        path: PNG file to replace as a whole.
+        title: Title, which names the evaluated model and images.
 
     Raises:
         StorageError: If the file cannot be written.
@@ -124,7 +124,7 @@ def confusion_figure(matrix: IntArray, class_names: Sequence[str]) -> "Figure":
 
     Args:
         matrix: Shape (n_classes, n_classes), rows are true classes.
-        class_names: In the order of rows and columns.
+        class_names: Names in the order of rows and columns.
     """
     n_classes = len(class_names)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -171,11 +171,11 @@ def draw_robustness(
     """Draw accuracy by severity, a line for each corruption.
 
     Args:
-        accuracy: By corruption, a fraction for each severity.
-        severities: From 1 to 5.
-        clean: Accuracy without any.
-        path: The PNG; replaced as a whole.
-        title: What is to be seen.
+        accuracy: Accuracy by corruption, a fraction for each severity.
+        severities: Severities from 1 to 5.
+        clean: Accuracy without corruption.
+        path: PNG file to replace as a whole.
+        title: Title of the picture.
 
     Raises:
         StorageError: If the file cannot be written.
@@ -193,7 +193,7 @@ def draw_robustness(
         axes.plot(severities, values, style, color=colour, marker="o", markersize=4, label=name)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("severity (dashed: as they are)", color=FAINT)
+    axes.set_xlabel("severity (dashed: uncorrupted)", color=FAINT)
     axes.set_title(textwrap.fill(title, 100), loc="left", fontsize=11, color=INK)
     plain_axes(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
@@ -205,9 +205,9 @@ def draw_samples(images: UInt8Array, names: Sequence[str], path: Path, *, column
 
     Args:
         images: Shape (n_images, height, width, 1 or 3), uint8.
-        names: A class name for each image.
-        path: The PNG; replaced as a whole.
-        columns: Images in a row.
+        names: Class name of each image.
+        path: PNG file to replace as a whole.
+        columns: Images per row.
 
     Raises:
         StorageError: If the file cannot be written.
@@ -220,8 +220,8 @@ def samples_figure(images: UInt8Array, names: Sequence[str], *, columns: int = 5
 
     Args:
         images: Shape (n_images, height, width, 1 or 3), uint8.
-        names: One for each image.
-        columns: Images in a row.
+        names: Text below each image.
+        columns: Images per row.
     """
     rows = -(-len(images) // columns)
     figure = new_figure(1.7 * columns, 1.95 * rows)
@@ -250,7 +250,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def plain_axes(axes: "Axes") -> None:
-    """Take away what is no data: only faint lines to read values by are left."""
+    """Remove everything that is not data, except faint lines to read values by."""
     axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
@@ -259,7 +259,7 @@ def plain_axes(axes: "Axes") -> None:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as a PNG, its texts as they are and in fonts that have their characters.
+    """Write a figure as a PNG, with texts shown literally and in fonts that have their characters.
 
     Raises:
         StorageError: If the file cannot be written.
@@ -270,7 +270,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
 
 
 def as_written(figure: "Figure") -> None:
-    """Have a figure's texts shown as they are, in fonts that have their characters."""
+    """Show a figure's texts literally, in fonts that have their characters."""
     from matplotlib.font_manager import fontManager
     from matplotlib.text import Text
 
@@ -279,14 +279,14 @@ def as_written(figure: "Figure") -> None:
         *(name for name in FONTS if name in set(fontManager.get_font_names())),
     ]
     for text in figure.findobj(Text):
-        # Names of classes and runs are shown as they are: "$" does not start a formula.
+        # Names of classes and runs are shown literally: "$" does not start a formula.
         text.set_parse_math(False)
         text.set_fontfamily(families)
 
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """Draw without a word on each character that no font here has: it becomes a box."""
+    """Draw without a warning for each character that no font here has: it becomes a box."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         yield

@@ -7,7 +7,7 @@ from convscope.storage import write_text
 
 
 def write_markdown(page: Page, path: Path) -> None:
-    """Write a page as Markdown; of a picture, the sentence that it shows and what is to be seen.
+    """Write a page as Markdown; pictures become their captions and descriptions.
 
     Raises:
         StorageError: If the file cannot be written.
@@ -41,7 +41,7 @@ def _block(block: Block) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text in which nothing is markup: names of classes and files come from anywhere."""
+    """Return text without markup: names of classes and files are untrusted."""
     for character in "\\`*_[]<>|#":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.split())

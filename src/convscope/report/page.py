@@ -1,8 +1,8 @@
 """A page for people: one HTML file with everything in it, for screens of any size and for paper.
 
-What it says is put together from a few kinds of blocks; how they look stands in
-`templates/page.html`. The page loads nothing and runs nothing: pictures are inside, and its content
-policy forbids all else.
+Its content is made of a few kinds of blocks; their looks are in `templates/page.html`. The page
+loads nothing and runs nothing: pictures are embedded, and its content policy forbids everything
+else.
 """
 
 import base64
@@ -27,8 +27,8 @@ class Text:
     """A paragraph.
 
     Attributes:
-        text: As it is; nothing in it is markup.
-        small: Whether it only helps to read the rest.
+        text: Literal text; nothing in it is markup.
+        small: Whether it is a reading aid, in small letters.
     """
 
     text: str
@@ -38,10 +38,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Points:
-    """Sentences below each other.
+    """A list of sentences.
 
     Attributes:
-        items: Each a sentence, and what is added to it in smaller letters (may be empty).
+        items: Sentences, each with an addition in smaller letters (may be empty).
     """
 
     items: Sequence[tuple[str, str]]
@@ -53,10 +53,10 @@ class Table:
     """Rows under named columns; the first column names the row.
 
     Attributes:
-        columns: Names.
-        rows: Cells as they are shown, as many as there are columns.
-        caption: What the table holds.
-        best: By column, the row that is set in bold.
+        columns: Names of the columns.
+        rows: Cells as they are shown, one per column.
+        caption: Caption of the table.
+        best: Index of the row in bold, by column.
     """
 
     columns: Sequence[str]
@@ -68,14 +68,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with the sentence that it shows.
+    """A picture with a caption that states what it shows.
 
     Attributes:
-        source: A `data:` address; see `svg_picture`.
-        alt: What is to be seen, for those who do not see it.
-        caption: The sentence.
-        width: In CSS pixels, at most.
-        legend: How to read it; may be empty.
+        source: Address with the scheme `data:`; see `svg_picture`.
+        alt: Description for readers who cannot see it.
+        caption: Sentence that it shows.
+        width: Largest width in CSS pixels.
+        legend: Reading aid; may be empty.
     """
 
     source: str
@@ -91,7 +91,7 @@ class Command:
     """A command line to copy.
 
     Attributes:
-        text: The line.
+        text: Command line.
     """
 
     text: str
@@ -106,9 +106,9 @@ class Section:
     """A part of a page under a heading.
 
     Attributes:
-        heading: In a few words.
-        blocks: What stands below it.
-        folded: Whether the reader opens it first.
+        heading: Heading in a few words.
+        blocks: Contents below it.
+        folded: Whether it is closed until the reader opens it.
     """
 
     heading: str
@@ -121,11 +121,11 @@ class Page:
     """A whole page.
 
     Attributes:
-        title: What it is about.
-        about: The same in a line.
-        verdict: The sentence to take away.
-        sections: In order.
-        caution: What to keep in mind with the verdict; may be empty.
+        title: Subject of the page.
+        about: Subject in one line.
+        verdict: Main message, one sentence.
+        sections: Sections in order.
+        caution: Caveat of the verdict; may be empty.
     """
 
     title: str
@@ -143,7 +143,7 @@ def write_page(page: Page, path: Path) -> None:
     """
     import jinja2
 
-    # Everything is escaped: names of classes, files and runs come from anywhere.
+    # Everything is escaped: names of classes, files and runs are untrusted.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -162,10 +162,10 @@ def svg_picture(figure: "Figure", *, alt: str, caption: str, legend: str = "") -
     """Return a matplotlib figure as a picture that stays sharp at every size.
 
     Args:
-        figure: It is closed to further drawing.
-        alt: See `Picture`.
-        caption: See `Picture`.
-        legend: See `Picture`.
+        figure: Figure; it is closed afterwards.
+        alt: Description, see `Picture`.
+        caption: Caption, see `Picture`.
+        legend: Reading aid, see `Picture`.
     """
     from matplotlib import rc_context
 

@@ -1,4 +1,4 @@
-"""The page and the card of a run."""
+"""The page and the model card of a run."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,34 +37,35 @@ from convscope.types import Predictions
 from convscope.wording import command_line, duration
 
 _ASKED = (0.95, 0.99)
-"""Accuracies for which it is told how many images can be answered."""
+"""Wanted accuracies for which the share of answered images is reported."""
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is told of a run.
+    """Facts about a run.
 
     Attributes:
-        name: The run's.
-        config: Its settings, by dotted names.
-        data: What it was trained on, for people.
-        class_names: In the order of the labels.
-        metrics: The content of `metrics.json`.
+        name: Name of the run.
+        config: Settings by dotted names.
+        data: Name of the data, for people.
+        class_names: Names in the order of the labels.
+        metrics: Contents of `metrics.json`.
         history: Rows of `results.csv`.
-        predictions: By split.
-        temperature: Of its probabilities.
-        n_images: By part.
-        provenance: Of the data.
-        environment: The content of `environment.json`.
-        n_params: Numbers that the model holds.
-        multiply_adds: For one image.
-        file_mb: Of the saved model.
-        train_seconds: Of its epochs, features and the search for a head.
-        peak_memory_mb: Of its process; None if not known.
-        diagnosis: What `doctor` found.
-        looks: How often its test images have been judged on this machine, in a sentence; empty if
-            they are sealed, or that is not known.
-        hardest: The hardest images of the judged part, as a picture; None if the data is not here.
+        predictions: Predictions by split.
+        temperature: Temperature of its probabilities.
+        n_images: Number of images by part.
+        provenance: Origin of the data.
+        environment: Contents of `environment.json`.
+        n_params: Number of parameters of the model.
+        multiply_adds: Multiply-adds for one image.
+        file_mb: Size of the saved model.
+        train_seconds: Time of its epochs, features and the search for a head.
+        peak_memory_mb: Peak memory of its process; None if unknown.
+        diagnosis: Findings of `doctor`.
+        looks: Sentence on how often its test images were evaluated on this machine; empty if they
+            are sealed or the number is unknown.
+        hardest: Picture of the hardest images of the evaluated part; None if the data is not
+            available.
     """
 
     name: str
@@ -89,30 +90,30 @@ class RunFacts:
 
     @property
     def judged(self) -> str:
-        """The part that the headline is about: "test" if it was opened."""
+        """Part behind the headline: "test" if it was opened."""
         return "test" if "test" in self.metrics else "val"
 
 
 def run_page(facts: RunFacts) -> Page:
-    """Return the page of a run: what it reached, how, where it errs, and what is wrong with it."""
+    """Return the page of a run: its accuracy, training, errors and problems."""
     judged = facts.metrics[facts.judged]
     sections = [
-        Section("How it learnt", _learning(facts)),
-        Section("Where it errs", _errors(facts)),
-        Section("Do its probabilities mean what they say?", _calibration(facts)),
-        Section("What doctor says", _doctor(facts)),
-        Section("What it is", _facts(facts)),
-        Section("Every class", [_classes(facts)], folded=True),
-        Section("Every setting", [_settings(facts)], folded=True),
+        Section("Training", _learning(facts)),
+        Section("Errors", _errors(facts)),
+        Section("Calibration", _calibration(facts)),
+        Section("Diagnosis", _doctor(facts)),
+        Section("Model and training", _facts(facts)),
+        Section("All classes", [_classes(facts)], folded=True),
+        Section("All settings", [_settings(facts)], folded=True),
     ]
     return Page(
         title=facts.name,
         about=_about(facts),
         verdict=_headline(facts),
         caution=(
-            f"The interval, {_interval(judged)}, is about this very network on other images of the "
-            "same kind; another seed gives another network, so one run does not show that one way "
-            "of training is better than another." + (f" {facts.looks}" if facts.looks else "")
+            f"The interval, {_interval(judged)}, is for this very network on other images of the "
+            "same kind; another seed gives another network, so one run does not show that one "
+            "configuration is better than another." + (f" {facts.looks}" if facts.looks else "")
         ),
         sections=sections,
     )
@@ -121,17 +122,17 @@ def run_page(facts: RunFacts) -> Page:
 def run_card(facts: RunFacts) -> Page:
     """Return the model card of a run, after Mitchell et al., "Model Cards for Model Reporting"."""
     judged = facts.metrics[facts.judged]
-    told = [f"{name} (F1 {f1:.2f})" for name, f1 in weakest_first(judged["per_class"])[:3]]
+    weakest = [f"{name} (F1 {f1:.2f})" for name, f1 in weakest_first(judged["per_class"])[:3]]
     limits = [
         (
-            "It knows these classes and no other; whatever it is shown, it names one of them.",
+            "It knows these classes only, and assigns one of them to any image.",
             "",
         ),
         (
-            f"It is weakest at {', '.join(told)}.",
+            f"It is weakest at {', '.join(weakest)}.",
             "",
         ),
-        ("Images of another kind than its training images were not judged.", ""),
+        ("It was not evaluated on other kinds of images than its training images.", ""),
     ]
     limits += [(f"{line}.", "") for line in _not_judged(facts)]
     limits += [(f.symptom, f.evidence) for f in facts.diagnosis.findings.values()]
@@ -150,9 +151,9 @@ def run_card(facts: RunFacts) -> Page:
                 "Intended use",
                 [
                     Text(
-                        f"To tell {len(facts.class_names)} classes of images apart: "
+                        f"To classify images into {len(facts.class_names)} classes: "
                         f"{', '.join(facts.class_names)}. It takes raw pixels, 0 to 255, of any "
-                        "size; resizing and scaling are inside."
+                        "size; resizing and scaling are part of the model."
                     ),
                     Command(f"{command_line('predict', facts.name)} IMAGE..."),
                 ],
@@ -164,12 +165,12 @@ def run_card(facts: RunFacts) -> Page:
                     Table(
                         ("part", "images"),
                         [[name, f"{n:,}"] for name, n in facts.n_images.items()],
-                        "How it was divided",
+                        "Division into parts",
                     ),
                 ],
             ),
             Section(
-                "How well it does",
+                "Accuracy",
                 [
                     *([Text(facts.looks)] if facts.looks else []),
                     _classes(facts),
@@ -178,8 +179,8 @@ def run_card(facts: RunFacts) -> Page:
                 ],
             ),
             Section("Limits", [Points(limits)]),
-            Section("What it is", _facts(facts)),
-            Section("How it was trained", [_settings(facts)]),
+            Section("Model and training", _facts(facts)),
+            Section("Settings", [_settings(facts)]),
         ],
     )
 
@@ -195,7 +196,7 @@ def _about(facts: RunFacts) -> str:
 def _headline(facts: RunFacts) -> str:
     judged = facts.metrics[facts.judged]
     part = "test" if facts.judged == "test" else "validation"
-    said = f"{judged['accuracy']:.1%} of {judged['n_images']:,} {part} images right."
+    said = f"{judged['accuracy']:.1%} accuracy on {judged['n_images']:,} {part} images."
     said = " ".join([said, *(f"{line}." for line in _not_judged(facts))])
     return said if part == "test" else f"{said} The test images are still sealed."
 
@@ -247,7 +248,7 @@ def _errors(facts: RunFacts) -> list[Block]:
             confusion_figure(matrix, names),
             alt=f"Confusion matrix of {len(names)} classes. {caption}",
             caption=caption,
-            legend="Rows are true classes, columns answers.",
+            legend="Rows are true classes, columns predicted ones.",
         )
     ]
     if facts.hardest is not None:
@@ -276,8 +277,8 @@ def _calibration(facts: RunFacts) -> list[Block]:
         sizes = [120 * math.sqrt(each.n_images / len(said.labels)) + 8 for each in bins]
         places = [each.confidence for each in bins], [each.accuracy for each in bins]
         axes.scatter(*places, s=sizes, color=colour, linewidths=0)
-    axes.set_xlabel("how sure it says it is", color=FAINT)
-    axes.set_ylabel("how often it is right", color=FAINT)
+    axes.set_xlabel("confidence", color=FAINT)
+    axes.set_ylabel("accuracy", color=FAINT)
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     plain_axes(axes)
@@ -286,7 +287,7 @@ def _calibration(facts: RunFacts) -> list[Block]:
         figure,
         alt=f"Reliability: accuracy by confidence. {_calibrated(facts)}",
         caption=_calibrated(facts),
-        legend="On the dashed line they agree. The larger a dot, the more images.",
+        legend="On the dashed line the two agree. The larger a dot, the more images.",
     )
     return [picture, *_abstaining(facts)]
 
@@ -296,15 +297,15 @@ def _calibrated(facts: RunFacts) -> str:
     before = 100 * judged["calibration_error"]
     after = 100 * judged["calibration_error_at_temperature"]
     if facts.temperature == 1:
-        return f"Confidence and accuracy are {before:.1f} points apart on average."
+        return f"Confidence and accuracy differ by {before:.1f} points on average."
     return (
-        f"Confidence and accuracy are {after:.1f} points apart on average; as trained, without the "
+        f"Confidence and accuracy differ by {after:.1f} points on average; as trained, without the "
         f"temperature {facts.temperature:.2f} that was fitted on validation images, {before:.1f}."
     )
 
 
 def _abstaining(facts: RunFacts) -> list[Block]:
-    """Return what is gained by answering only when sure: thresholds from validation images."""
+    """Return the gain from answering only when sure, with thresholds from validation images."""
     val = facts.predictions["val"]
     val_curve = coverage_curve(at_temperature(val.probs, facts.temperature), val.labels)
     said = facts.predictions[facts.judged]
@@ -320,10 +321,10 @@ def _abstaining(facts: RunFacts) -> list[Block]:
         if answered.any():
             points.append(
                 (
-                    f"Answering only when {chosen.threshold:.0%} sure, it answers "
+                    f"Answering only from {chosen.threshold:.0%} confidence, it answers "
                     f"{answered.mean():.0%} of the images, and {right[answered].mean():.1%} of "
-                    "those answers are right.",
-                    f"The threshold was chosen on validation images, for {asked:.0%}.",
+                    "those answers are correct.",
+                    f"The threshold was chosen on validation images, for {asked:.0%} accuracy.",
                 )
             )
     figure = new_figure(6.4, 3.4)
@@ -331,13 +332,13 @@ def _abstaining(facts: RunFacts) -> list[Block]:
     every = max(1, len(curve) // 500)
     shown: list[Selection] = [*curve[::every], curve[-1]]
     axes.plot([s.coverage for s in shown], [s.accuracy for s in shown], color=TRAIN_COLOUR)
-    axes.set_xlabel("share of images that are answered", color=FAINT)
-    axes.set_ylabel("of those right", color=FAINT)
+    axes.set_xlabel("share of images answered", color=FAINT)
+    axes.set_ylabel("accuracy on those", color=FAINT)
     plain_axes(axes)
     half = min(curve, key=lambda each: abs(each.coverage - 0.5))
     caption = (
-        f"The surest {half.coverage:.0%} of its answers are right in {half.accuracy:.1%} of cases, "
-        f"all of them in {curve[0].accuracy:.1%}."
+        f"The {half.coverage:.0%} most confident answers have an accuracy of {half.accuracy:.1%}, "
+        f"all answers {curve[0].accuracy:.1%}."
     )
     blocks: list[Block] = [
         svg_picture(figure, alt=f"Accuracy by share answered. {caption}", caption=caption)
@@ -353,10 +354,10 @@ def _doctor(facts: RunFacts) -> list[Block]:
         blocks += [Command(remedy.command) for remedy in finding.remedies[:1]]
     if not found.alarms:
         n = len(found.quiet) + len(found.findings)
-        blocks.append(Text(f"{n} traps were looked for; this run is healthy."))
+        blocks.append(Text(f"{n} traps were checked; this run is healthy."))
     if found.unknown:
-        told = "; ".join(f"{name} ({reason})" for name, reason in found.unknown.items())
-        blocks.append(Text(f"Not looked for: {told}.", small=True))
+        skipped = "; ".join(f"{name} ({reason})" for name, reason in found.unknown.items())
+        blocks.append(Text(f"Not checked: {skipped}.", small=True))
     return blocks
 
 
@@ -382,7 +383,7 @@ def _classes(facts: RunFacts) -> Table:
         [
             name,
             *(
-                f"{row[key]:.3f}" if row["n_images"] else "not known"
+                f"{row[key]:.3f}" if row["n_images"] else "unknown"
                 for key in ("precision", "recall", "f1")
             ),
             f"{row['n_images']:,}",
@@ -391,9 +392,9 @@ def _classes(facts: RunFacts) -> Table:
     ]
     part = "test" if facts.judged == "test" else "validation"
     columns = ("class", "precision", "recall", "F1", "images")
-    return Table(columns, rows, f"Every class on {part} images")
+    return Table(columns, rows, f"All classes on {part} images")
 
 
 def _settings(facts: RunFacts) -> Table:
     rows = [[key, "" if value is None else str(value)] for key, value in facts.config.items()]
-    return Table(("setting", "value"), rows, "Its config.yaml, which alone reproduces the run")
+    return Table(("setting", "value"), rows, "config.yaml, which alone reproduces the run")

@@ -50,7 +50,7 @@ def finding(folder: Path, a: dict[int, float], b: dict[int, float]) -> Finding |
 def test_a_run_each_that_the_images_tell_apart_may_still_be_luck(tmp_path):
     found = finding(tmp_path, {83: 0.70}, {83: 0.73})
     assert found.symptom == "Not shown to be better than a83."
-    assert "a run each: a difference of 3." in found.evidence
+    assert "one run each: a difference of 3." in found.evidence
     assert "other seeds may make 5." in found.evidence
     *training, compare = [shlex.split(remedy.command) for remedy in found.remedies]
     assert [(words[1], words[-2:]) for words in training] == [("train", ["--seed", "84"])] * 2
@@ -64,7 +64,7 @@ def test_a_run_each_that_no_seeds_set_so_far_apart_is_no_trap(tmp_path):
 
 def test_runs_that_differ_in_their_seed_alone_count_together(tmp_path):
     few = finding(tmp_path / "few", {83: 0.70, 84: 0.72, 85: 0.68}, {83: 0.72, 84: 0.68, 85: 0.73})
-    assert "on average of 3 and 3 seeds" in few.evidence
+    assert "means over 3 and 3 seeds" in few.evidence
     assert few.remedies[0].command.split()[1] == "compare"
     # The same lead, over seeds that hardly spread.
     near = {83: 0.700, 84: 0.701, 85: 0.699}
