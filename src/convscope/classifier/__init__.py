@@ -1,1 +1,1 @@
-"""From pixels to an answer: NumPy only, but for the file that knows Keras."""
+"""From pixels to predictions: NumPy only, except for the file that uses Keras."""

@@ -1,4 +1,4 @@
-"""From pixels or files to answers: batches, views, temperature, rejection. NumPy only."""
+"""From pixels or files to predictions: batches, views, temperature, rejection. NumPy only."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ from convscope.types import FloatArray, ImagePrediction, UInt8Array, UnreadableI
 
 
 class Classifier:
-    """A network with all that makes its output an answer; whoever runs the network.
+    """A network with everything that turns its output into predictions, on any engine.
 
     Attributes:
-        network: From raw pixels to probabilities of the image as it is.
-        averaged: The same, averaged over the views of the spec; no temperature. What judging
-            fits the temperature to.
+        network: Network from raw pixels to probabilities, for images as they are.
+        averaged: The same, averaged over the views of the spec; no temperature. Evaluation fits the
+            temperature to its output.
         spec: Class names, input, temperature, views.
     """
 
@@ -30,7 +30,7 @@ class Classifier:
         self.averaged: Network = network if views == Views() else MeanOverViews(network, views)
 
     def predict_on_batch(self, images: UInt8Array, /) -> FloatArray:
-        """Return the probabilities of some images.
+        """Return the probabilities of a batch of images.
 
         Args:
             images: Raw pixels, shape (batch, height, width, channels), 0..255.
@@ -44,7 +44,7 @@ class Classifier:
     def decode(self, file: Path) -> UInt8Array:
         """Return the pixels of an image file, shape (height, width, channels).
 
-        By the decoder that training used, so that both see the same pixels.
+        The decoder is that of training, so that both see the same pixels.
 
         Raises:
             ImageError: If the file cannot be read as an image.
@@ -63,12 +63,12 @@ class Classifier:
         """Classify image files, in batches, as they are read.
 
         Args:
-            files: The images.
-            batch_size: Images at a time.
+            files: Paths of the images.
+            batch_size: Images per batch.
             progress: Called with each batch.
 
         Yields:
-            For each file in order, its prediction, or why it could not be read.
+            Prediction for each file in order, or the reason why it could not be read.
         """
         with progress.task("Predicting", len(files), "images") as step:
             for start in range(0, len(files), batch_size):
@@ -89,12 +89,12 @@ class Classifier:
 def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:
     """Return probabilities as if the logits had been divided by a temperature.
 
-    The order of the classes stays, so every answer does. A probability that float32 rounded to 0
-    counts as the smallest that it can hold.
+    The order of the classes does not change, so no answer does. A probability that float32 rounded
+    to 0 counts as the smallest positive one.
 
     Args:
         probs: Shape (n_images, n_classes), rows sum to 1.
-        temperature: Above 1 makes modest, below 1 sure; 1 changes nothing.
+        temperature: Above 1 lowers confidence, below 1 raises it; 1 changes nothing.
 
     Returns:
         Shape (n_images, n_classes), float32, rows sum to 1.

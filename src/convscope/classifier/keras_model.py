@@ -1,4 +1,4 @@
-"""The classifier of a run: the only file of this folder that knows Keras, and runs."""
+"""The classifier of a run: the only file of this folder that uses Keras and runs."""
 
 import dataclasses
 import json
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 def open_classifier(run: Run, weights: str | None = None) -> Classifier:
-    """Return the classifier that a run trained, on whatever backend is there.
+    """Return the classifier that a run trained, on the current backend.
 
-    Everything that asks a run's model for an answer gets it from here, so that all answers agree.
+    All predictions of a run's model come from here, so that they agree.
 
     Args:
-        run: Trained.
-        weights: "best" or "last"; None is what the recipe says.
+        run: Trained run.
+        weights: "best" or "last"; None takes the recipe's choice.
 
     Raises:
         RunError: If there is no such saved model, or a file of the run is damaged.
-        UnknownNameError: If the weights are called otherwise.
+        UnknownNameError: If `weights` is another name.
     """
     which = which_weights(run, weights)
     backends.configure_for_use(read_run_config(run.config_file).backend)
@@ -39,7 +39,7 @@ def open_classifier(run: Run, weights: str | None = None) -> Classifier:
 
 
 def which_weights(run: Run, weights: str | None) -> str:
-    """Return "best" or "last": what was asked for, else what the run's recipe judges by."""
+    """Return "best" or "last": as requested, or as the run's recipe evaluates."""
     which = weights or read_run_config(run.config_file).judge
     if which not in ("best", "last"):
         raise UnknownNameError("weights", which, ("best", "last"))
@@ -50,7 +50,7 @@ def load_model(path: Path) -> "keras.Model":
     """Load a saved model for inference.
 
     Args:
-        path: The file.
+        path: File of the model.
 
     Raises:
         RunError: If the file is missing or damaged.
@@ -62,7 +62,7 @@ def load_model(path: Path) -> "keras.Model":
         )
     try:
         return load_portable(path)
-    except Exception as error:  # Keras raises whatever its parts raise on a damaged file.
+    except Exception as error:  # Keras raises any exception of its parts on a damaged file.
         reason = str(error).strip().split("\n")[0][:200]
         raise RunError(f"the saved model {path} is damaged: {reason}") from error
 
@@ -70,8 +70,8 @@ def load_model(path: Path) -> "keras.Model":
 def spec_of(run: Run, which: str) -> ClassifierSpec:
     """Return the spec of a run's weights "best" or "last".
 
-    What was fitted to other weights does not count: after further training, until it is judged
-    again, the temperature is 1.
+    Values that were fitted to other weights do not count: after further training, until the next
+        evaluation, the temperature is 1.
 
     Raises:
         RunError: If that model was not saved, or a file of the run is damaged.
@@ -82,7 +82,7 @@ def spec_of(run: Run, which: str) -> ClassifierSpec:
         if file.exists():
             spec = ClassifierSpec.read(file)
             if spec.weights_sha256 == digest:
-                # In a run the names are those of its own file, checked when it is read.
+                # In a run the names are those in its own file, checked when it is read.
                 return dataclasses.replace(spec, class_names=tuple(run.class_names))
         return _new_spec(run, digest, _temperature_of_old(run, digest))
     except ValueError as error:
@@ -90,7 +90,7 @@ def spec_of(run: Run, which: str) -> ClassifierSpec:
 
 
 def write_spec(run: Run, which: str, *, temperature: float) -> ClassifierSpec:
-    """Write the spec of weights that were judged, beside them, and return it.
+    """Write the spec of evaluated weights next to them, and return it.
 
     Raises:
         RunError: If that model was not saved, or a file of the run is damaged.
@@ -122,7 +122,7 @@ def _new_spec(run: Run, digest: str, temperature: float) -> ClassifierSpec:
 
 
 def _temperature_of_old(run: Run, digest: str) -> float:
-    """Return the temperature of a run that was judged before there were specs; else 1."""
+    """Return the temperature of a run that was evaluated before specs existed; otherwise 1."""
     file = run.calibration_file
     if not file.exists():
         return 1.0

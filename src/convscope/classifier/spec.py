@@ -1,4 +1,4 @@
-"""What using a model takes besides its weights, in one file that needs no framework to read."""
+"""Everything besides the weights that using a model needs, in one file without a framework."""
 
 import json
 import math
@@ -13,7 +13,7 @@ FORMAT = 1
 """Version of the file; raised when an older convscope could misread it."""
 
 TEMPERATURES = (0.05, 20.0)
-"""The least and the greatest temperature that is fitted or believed."""
+"""Lowest and highest temperature that is fitted or accepted."""
 
 _MAX_BYTES = 10_000_000
 _MAX_SIDE = 16_384
@@ -21,12 +21,12 @@ _MAX_SIDE = 16_384
 
 @dataclass(frozen=True)
 class Views:
-    """Versions of an image over which answers are averaged (test-time augmentation).
+    """Versions of an image over which predictions are averaged (test-time augmentation).
 
     Attributes:
-        mirror: Whether the mirror image is one.
-        shift: Share of the side by which shifted versions are moved, both ways along the
-            diagonal, in [0, 1); 0 is none.
+        mirror: Whether the mirror image is included.
+        shift: Share of the side by which shifted versions are moved, both ways along the diagonal,
+            in [0, 1); 0 for none.
     """
 
     mirror: bool = False
@@ -35,25 +35,25 @@ class Views:
 
 @dataclass(frozen=True)
 class ClassifierSpec:
-    """A classifier but for its weights: from a file to pixels, from the output to an answer.
+    """A classifier without its weights: from a file to pixels, from outputs to a prediction.
 
-    The weights' file takes raw pixels, 0..255; resizing to what the network sees and scaling are
-    inside it. It has neither the views nor the temperature: those are here.
+    The file of weights takes raw pixels, 0..255; resizing and scaling are inside it. Views and
+    temperature are not: they are here.
 
     Attributes:
-        class_names: In the order of the model's outputs, at least 2.
+        class_names: Names in the order of the model's outputs, at least 2.
         height: Rows to which an image file is decoded, in pixels.
         width: Columns to which an image file is decoded, in pixels.
         channels: 1 for grey, 3 for RGB.
         fit: How a file of another shape becomes `height` x `width`; "squash" ignores its aspect.
         decoder_version: Version of the decoder of the training images.
         scaling: Name of the scaling inside the model, for the reader.
-        temperature: By which logits are divided, in `TEMPERATURES`; 1 is none.
-        views: Over which answers are averaged.
+        temperature: Divisor of the logits, in `TEMPERATURES`; 1 for none.
+        views: Views over which predictions are averaged.
         reject_below: Least probability of an answer, in [0, 1]; below it the image is rejected.
         run_id: Name of the run that trained it.
-        licence: Of the training data, if it is known.
-        weights_sha256: Digest of the weights that all this belongs to.
+        licence: Licence of the training data, if known.
+        weights_sha256: Digest of the weights that this spec belongs to.
     """
 
     class_names: tuple[str, ...]
@@ -90,7 +90,7 @@ class ClassifierSpec:
         }
         for name, holds in checks.items():
             if not holds:
-                raise ValueError(f"{name} is not what a classifier can have")
+                raise ValueError(f"{name} has a value that no classifier can have")
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all.
@@ -103,7 +103,7 @@ class ClassifierSpec:
 
     @classmethod
     def read(cls, path: Path) -> "ClassifierSpec":
-        """Read what `write` wrote; nothing in the file is believed before it is checked.
+        """Read what `write` wrote; everything in the file is checked before use.
 
         Raises:
             RunError: If the file is missing or damaged, or a newer convscope wrote it.

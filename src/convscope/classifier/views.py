@@ -1,4 +1,4 @@
-"""Test-time augmentation: answers are averaged over views of an image."""
+"""Test-time augmentation: predictions averaged over views of an image."""
 
 from typing import Any, Protocol
 
@@ -8,25 +8,25 @@ from convscope.classifier.spec import Views
 from convscope.types import FloatArray, UInt8Array
 
 _DOUBT = 0.2
-"""Shifted views are asked about an image if its two likeliest classes are nearer than this."""
+"""Shifted views are used for an image if its two likeliest classes are closer than this."""
 
 
 class Network(Protocol):
-    """What gives probabilities, shape (batch, n_classes), for images; a Keras model does."""
+    """Any object that returns probabilities of images, such as a Keras model."""
 
     def predict_on_batch(self, images: Any, /) -> Any:
-        """Return them."""
+        """Return the probabilities, shape (batch, n_classes)."""
 
 
 class MeanOverViews:
-    """A network that answers with the mean over views of an image.
+    """A network whose prediction is the mean over views of an image.
 
-    Shifted views count a half of the mean, as in Jordan, "94% on CIFAR-10 in 3.29 Seconds on a
-    Single GPU", 2024, but they are asked only about images that the others leave in doubt.
+    Shifted views have half of the weight, as in Jordan, "94% on CIFAR-10 in 3.29 Seconds on a
+    Single GPU", 2024, but they are used only for images that the others leave in doubt.
 
     Args:
-        network: From pixels to probabilities.
-        settings: Which views.
+        network: Network from pixels to probabilities.
+        settings: Views to average over.
     """
 
     def __init__(self, network: Network, settings: Views) -> None:
@@ -46,7 +46,7 @@ class MeanOverViews:
         second, first = np.sort(probs, axis=1)[:, -2:].T
         doubtful = np.flatnonzero(first - second < _DOUBT)
         if len(doubtful):
-            # Some backends compile anew for each size of a batch: few sizes, the rest is padding.
+            # Some backends compile again for each batch size: few sizes are used, with padding.
             padded = np.resize(doubtful, 1 << (len(doubtful) - 1).bit_length())
             frames = (shifted(images[padded], *(sign * n for n in reach)) for sign in (-1, 1))
             there, back = (self._both_ways(frame)[: len(doubtful)] for frame in frames)

@@ -1,1 +1,1 @@
-"""Room on the disk: runs removed, the cache emptied."""
+"""Disk space: removing runs, emptying the cache."""

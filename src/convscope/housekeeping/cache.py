@@ -1,4 +1,4 @@
-"""The cache: how much of what lies in it, and emptying it."""
+"""The cache: its contents and their sizes, and emptying it."""
 
 import contextlib
 import os
@@ -18,18 +18,18 @@ from convscope.storage import cache_dir, size_on_disk
 from convscope.training.features_store import readers_lock, writer_lock
 
 _KEY = re.compile(r"\.?[0-9a-f]{16,64}(-.*\.part)?")
-"""Folders of packs and of features, and what a killed process left of one."""
+"""Folders of packs and of features, and leftovers of a killed process."""
 
 
 @dataclass(frozen=True)
 class CachePart:
-    """One kind of things in the cache.
+    """One kind of contents of the cache.
 
     Attributes:
-        kind: Its name, for `empty_cache`.
-        about: What it is, and what it costs to have it again.
-        path: Where it lies.
-        n_bytes: Its size on the disk.
+        kind: Name for `empty_cache`.
+        about: Description, and the cost of restoring it.
+        path: Folder.
+        n_bytes: Size on the disk.
         kept: Whether it is never emptied.
     """
 
@@ -42,11 +42,11 @@ class CachePart:
 
 @dataclass(frozen=True)
 class Emptied:
-    """What came of emptying the cache.
+    """Result of emptying the cache.
 
     Attributes:
-        n_bytes: The freed bytes.
-        in_use: What stays, as another process is at work with it or it could not be removed.
+        n_bytes: Freed bytes.
+        in_use: Entries that stay, since another process uses them or they could not be removed.
     """
 
     n_bytes: int
@@ -92,7 +92,7 @@ def _locks_of_pack(path: Path) -> list[Path]:
 
 KINDS = {
     "datasets": _Kind(
-        "published datasets; fetched again when they are needed",
+        "published datasets; downloaded again when needed",
         "datasets",
         _datasets,
         lambda path: [path.with_name(f"{path.name}.lock")],
@@ -101,24 +101,24 @@ KINDS = {
         "decoded images of your folders; decoded again", "packed", _packs, _locks_of_pack
     ),
     "features": _Kind(
-        "what frozen networks make of images; computed again",
+        "outputs of frozen networks; computed again",
         "features",
         _features,
         lambda path: [writer_lock(path), readers_lock(path)],
     ),
     "weights": _Kind(
-        "downloads of weights that are not finished; whole ones lie in Keras' cache",
+        "unfinished downloads of weights; finished ones are in Keras' cache",
         "weights",
         _weights,
         lambda path: [path.with_name(f".{path.name.removesuffix('.partial')}.lock")],
     ),
 }
-"""What can be emptied. Only entries that convscope has named are touched: a cache folder may have
-been put where other things lie."""
+"""Kinds that can be emptied. Only entries named by convscope are touched: a cache folder may also
+hold other files."""
 
 
 def cache_parts() -> list[CachePart]:
-    """Return what lies in the cache, a part for each kind, with its size."""
+    """Return the contents of the cache, one part per kind, with sizes."""
     root = cache_dir()
     parts = [
         CachePart(
@@ -140,23 +140,26 @@ def cache_parts() -> list[CachePart]:
         ),
         CachePart(
             "ledger",
-            "how often test images were looked at; a count that can be reset counts nothing",
+            "record of test-set uses; kept, since a count that can be reset is worthless",
             ledger,
             size_on_disk(ledger),
             kept=True,
         ),
     ]
     rest = size_on_disk(root) - sum(part.n_bytes for part in parts)
-    return [*parts, CachePart("other", "locks, and what is not convscope's", root, rest, kept=True)]
+    return [
+        *parts,
+        CachePart("other", "locks, and files that are not convscope's", root, rest, kept=True),
+    ]
 
 
 def empty_cache(kinds: Iterable[str]) -> Emptied:
-    """Remove all of some kinds from the cache; what another process works at stays.
+    """Remove all entries of some kinds from the cache, except those in use by another process.
 
     Links are not followed, and stay.
 
     Args:
-        kinds: Names of `KINDS`.
+        kinds: Names from `KINDS`.
 
     Raises:
         UnknownNameError: If there is no such kind.
@@ -180,13 +183,13 @@ def empty_cache(kinds: Iterable[str]) -> Emptied:
 
 
 def _remove(path: Path, locks: list[Path]) -> bool:
-    """Remove an entry while nobody works at it; say whether that was so."""
+    """Remove an entry while no process uses it; return whether that succeeded."""
     if path.is_symlink():
         return False
     try:
         with contextlib.ExitStack() as held:
             if not all(held.enter_context(exclusive(lock, wait=False)) for lock in locks):
-                return False  # a file system without locks: nobody can tell
+                return False  # a file system without locks: use cannot be seen
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -1,4 +1,4 @@
-"""Removing runs: those that are named, or those of which nothing came."""
+"""Removing runs: named ones, or those without a result."""
 
 import os
 import shutil
@@ -11,25 +11,25 @@ from convscope.storage import size_on_disk, storage_errors
 from convscope.wording import command_line, quoted
 
 _REMOVED = "removed.json"
-"""What `run.json` is called once the removal of a run has begun: it is no run any more."""
+"""Name of `run.json` once the removal of a run has begun: it is no longer a run."""
 
 _WITHOUT_RESULT = ("created", "failed", "interrupted", "killed")
 
 
 def remove_runs(runs: Iterable[Run | Path | str], *, force: bool = False) -> dict[Path, int]:
-    """Remove runs with all that came of them; nothing is removed if one of them must not be.
+    """Remove runs with all their results; nothing is removed if one of them must not be.
 
-    Links are not followed: what a link in a run leads to stays.
+    Links are not followed: the target of a link in a run stays.
 
     Args:
-        runs: The runs, their folders, or their names below `runs/`.
-        force: Whether files go too that are of no command of convscope.
+        runs: Runs, their folders, or their names below `runs/`.
+        force: Whether to remove files that no command of convscope wrote.
 
     Returns:
-        The freed bytes by folder.
+        Freed bytes by folder.
 
     Raises:
-        RunError: If one is no run, is a link to one, is being trained, or holds foreign files.
+        RunError: If one is not a run, is a link to one, is being trained, or holds foreign files.
         StorageError: If a file cannot be removed.
     """
     chosen = {run.path.resolve(): run for run in map(Run.open, runs)}
@@ -41,7 +41,7 @@ def remove_runs(runs: Iterable[Run | Path | str], *, force: bool = False) -> dic
 def runs_without_result(root: Path = ROOT) -> list[Run]:
     """Return the runs directly below `root` that can be removed without a loss.
 
-    They failed, were stopped or were killed before there was a trained model or anything to go on
+    They failed, were stopped or were killed before there was a trained model or a state to resume
     from, or their removal was not finished. A run that holds foreign files is not among them.
 
     Raises:
@@ -53,7 +53,7 @@ def runs_without_result(root: Path = ROOT) -> list[Run]:
             if run.status in _WITHOUT_RESULT and not _has_result(run) and not run.is_locked:
                 found.append(run)
         except RunError:
-            continue  # its run.json is damaged: whether anything came of it is not known
+            continue  # its run.json is damaged: whether it has a result is unknown
     begun = [Run(path.parent) for path in sorted(root.glob(f"*/{_REMOVED}"))]
     found += [run for run in begun if not run.state_file.exists()]
     return [run for run in found if not run.path.is_symlink() and not run.foreign_names(_REMOVED)]
@@ -70,7 +70,7 @@ def remove_runs_without_result(root: Path = ROOT) -> dict[Path, int]:
 
 
 def end_of(run: Run) -> tuple[str, str]:
-    """Return the status of a run without a result, and why it ended as far as that is known."""
+    """Return the status of a run without a result, and why it ended as far as known."""
     if not run.state_file.exists():
         return "half removed", ""
     return run.status, str(run.state.get("failure", {}).get("reason", ""))
@@ -102,7 +102,7 @@ def _remove(run: Run) -> int:
     n_bytes = size_on_disk(folder)
     with storage_errors(folder):
         if run.state_file.exists():
-            # From here on nobody finds it, and if this is killed, `runs clean` goes on with it.
+            # From here on nobody finds it; if this is killed, `runs clean` completes the removal.
             with run.training_lock():
                 os.replace(run.state_file, folder / _REMOVED)
         shutil.rmtree(folder)
