@@ -13,7 +13,7 @@ from convscope.ledger import Ledger
 from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
-from convscope.studies.arms import names_of, plan_ways
+from convscope.studies.arms import names_of, plan_arms
 from convscope.studies.comparison import Comparison
 
 # With this decay Adam's small steps set weights to zero, and those of the recipe fast, which are
@@ -83,7 +83,7 @@ def test_a_run_that_diverges_is_told_and_the_others_stand(continued):
         assert trial.peak_memory_mb > 100
     assert done.pairs == ()
     page = done.page.read_text(encoding="utf-8")
-    assert "What could not be trained" in page
+    assert "Failed runs" in page
     assert "loss is nan in epoch" in page
 
 
@@ -97,11 +97,9 @@ def test_ways_are_compared_on_validation_images_and_the_test_images_stay_sealed(
         assert trial.val_accuracy == run.metrics["val"]["accuracy"]
     first, second = (trial.val_accuracy for trial in trials(done, "tutorial"))
     mean = (first + second) / 2
-    assert done.conclusion == (
-        f"Only tutorial has been judged: {mean:.1%} of the validation images right."
-    )
+    assert done.conclusion == (f"Only tutorial has been evaluated: {mean:.1%} validation accuracy.")
     page = done.page.read_text(encoding="utf-8")
-    assert "judged on 288 validation images" in page
+    assert "evaluated on 288 validation images" in page
     assert "test accuracy" not in page.lower()
 
 
@@ -132,7 +130,7 @@ def test_at_last_the_test_images_are_opened_in_one_look_for_all_runs(continued):
         run.metrics["test"]["accuracy"] for run in runs
     ]
     assert done.part == "test"
-    assert "of the test images right" in done.conclusion
+    assert "test accuracy" in done.conclusion
     # Called again it opens nothing again.
     convscope.compare(progress=Progress(), **options)
     assert [run.state["test_openings"] for run in runs] == openings
@@ -197,7 +195,7 @@ def test_what_differs_names_the_ways(existing, tmp_path):
     assert [arm.name for arm in done.arms] == ["cnn-functional", f"cnn-functional {slower}"]
     (pair,) = done.pairs
     assert pair.seeds == (1, 1)
-    assert "not about the ways of training" in done.caution
+    assert "not for the configurations" in done.caution
 
 
 def test_what_was_judged_before_is_logged_when_it_is_compared(tmp_path):
@@ -224,8 +222,8 @@ def test_what_was_judged_before_is_logged_when_it_is_compared(tmp_path):
     kinds = [(look["by"], look["kind"]) for look in Ledger().looks]
     assert kinds == [("train", "judged")] * 2 + [("compare", "shown")] * 2
     best = max(done.arms, key=lambda arm: arm.trials[0].val_accuracy)
-    assert f"By validation images {best.name} is chosen" in done.conclusion
-    assert f"give it {best.trials[0].test_accuracy:.1%}." in done.conclusion
+    assert f"Validation accuracy selects {best.name} (" in done.conclusion
+    assert f"in that choice, is {best.trials[0].test_accuracy:.1%}." in done.conclusion
 
 
 def named(plan: dict[str, Request]) -> list[tuple[str, RunConfig]]:
@@ -234,7 +232,7 @@ def named(plan: dict[str, Request]) -> list[tuple[str, RunConfig]]:
 
 def test_a_model_may_have_a_recipe_of_its_own():
     def ways(models: list[str], recipes: list[str] | None = None) -> dict[str, tuple[str, str]]:
-        plan = plan_ways(models, recipes, 83, "digits", None, None, {}, {})
+        plan = plan_arms(models, recipes, 83, "digits", None, None, {}, {})
         return {name: (config.model, config.recipe) for name, config in named(plan)}
 
     assert ways(["fast-small:fast", "mobilenet_v2:finetune"]) == {
@@ -255,7 +253,7 @@ def test_a_model_may_have_a_recipe_of_its_own():
 
 
 def test_weights_name_a_way_only_where_a_backbone_has_several():
-    plan = plan_ways(["vgg16", "resnet50"], None, 83, "digits", None, None, {}, {})
+    plan = plan_arms(["vgg16", "resnet50"], None, 83, "digits", None, None, {}, {})
     vgg, resnet = (
         config.model_copy(update={"weights_sha256": digest * 64})
         for config, digest in zip(dict(named(plan)).values(), "ab", strict=True)
@@ -268,7 +266,7 @@ def test_weights_name_a_way_only_where_a_backbone_has_several():
 
 def test_values_of_settings_are_compared_in_each_combination():
     def ways(models: list[str], vary: dict, settings: dict | None = None) -> dict[str, tuple]:
-        plan = plan_ways(models, None, 83, "digits", None, None, settings or {}, vary)
+        plan = plan_arms(models, None, 83, "digits", None, None, settings or {}, vary)
         return {
             name: (config.model, config.label_smoothing, config.optimizer.learning_rate)
             for name, config in named(plan)
@@ -290,16 +288,16 @@ def test_values_of_settings_are_compared_in_each_combination():
         ways(["cnn-functional"], {"label_smoothing": [0.1, 0.1]})
     with pytest.raises(ConfigError, match="with --set and with --vary"):
         ways(["cnn-functional"], {"label_smoothing": [0, 0.1]}, {"label_smoothing": 0.2})
-    with pytest.raises(ConfigError, match="'epochs' is not for"):
+    with pytest.raises(ConfigError, match="'epochs' cannot be given with"):
         ways(["cnn-functional"], {"epochs": [1, 2]})
     with pytest.raises(UnknownNameError, match="label_smoothing"):
         ways(["cnn-functional"], {"label_smooth": [0, 0.1]})
 
 
-def test_a_setting_for_some_of_the_ways_is_left_away_where_it_has_no_effect():
+def test_a_setting_for_some_of_the_arms_is_omitted_where_it_has_no_effect():
     def ways(settings: dict, vary: dict | None = None, second: str = "mobilenet_v2") -> list:
         models = ["cnn-functional", second]
-        plan = plan_ways(models, None, 83, "digits", None, None, settings, vary or {})
+        plan = plan_arms(models, None, 83, "digits", None, None, settings, vary or {})
         return list(dict(named(plan)).values())
 
     plain, backbone = ways({"head.standardise": True, "head.pooling": "flatten", "batch_size": 9})
@@ -331,16 +329,16 @@ def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits
         progress=Progress(),
     )
     for final, part in ((False, "validation"), (True, "test")):
-        with pytest.raises(DataError, match=f"not judged on the same {part} images"):
+        with pytest.raises(DataError, match=f"not evaluated on the same {part} images"):
             convscope.compare_runs([existing[0], other], out=out, final=final, progress=Progress())
     assert not out.exists()
     for options, words in (
-        ({"models": ["cnn-functional"]}, "nothing to compare"),
+        ({"models": ["cnn-functional"]}, "at least two configurations"),
         ({"models": ["cnn-functional"] * 2}, "named twice"),
         ({"models": ["cnn-functional", "cnn-sequential"], "seeds": 0}, "at least 1"),
         (
             {"models": ["cnn-functional", "cnn-sequential"], "settings": {"seed": 3}},
-            "'seed' is not for --set or --vary: the comparison has its own",
+            "'seed' cannot be given with --set or --vary: the comparison decides it",
         ),
         ({"models": ["cnn-functional", "fast-small"], "recipes": ["probe"]}, "is not for"),
     ):

@@ -193,7 +193,7 @@ def test_after_a_stop_it_goes_on_with_what_is_trained_and_counts_as_one_look(
     assert again.accuracy == done.accuracy
     with pytest.raises(ConfigError, match="has 3 folds, not 4$"):
         convscope.train(folds=4, resume=out, progress=Progress())
-    with pytest.raises(ConfigError, match="to go on with it give --resume alone"):
+    with pytest.raises(ConfigError, match="to continue it, give --resume alone"):
         convscope.train(out=out, epochs=3, resume=True, progress=Progress())
 
 
@@ -212,7 +212,7 @@ def test_a_fold_that_cannot_be_trained_is_named(folder, tmp_path, monkeypatch):
         ({"target": 90}, "--folds and --target"),
         ({"trackers": ["tensorboard"]}, "--folds and --tracker"),
         ({"test": False}, "--folds and --no-test"),
-        ({"settings": {"split.fold": 1}}, r"'split\.fold' is not for --set here"),
+        ({"settings": {"split.fold": 1}}, r"'split\.fold' cannot be given with --set here"),
         ({"folds": 1}, r"split\.folds: .* greater than or equal to 2"),
     ],
 )

@@ -20,7 +20,7 @@ from convscope.recipe import Recipe, resolve
 from convscope.recipes import RECIPES
 from convscope.registry import Entry
 from convscope.run import Run
-from convscope.studies.ladder_plan import Step, plan_ladder
+from convscope.studies.ladder_plan import RungPlan, plan_ladder
 from convscope.studies.rungs import Ladder
 from convscope.training import heads
 
@@ -200,7 +200,7 @@ def test_every_backbone_has_a_last_stage_to_fine_tune(name):
 
 
 def test_a_setting_is_left_away_in_rungs_where_it_has_no_effect_and_refused_if_that_is_all():
-    def steps(settings: dict) -> list[Step]:
+    def steps(settings: dict) -> list[RungPlan]:
         backbone = BACKBONES.get("mobilenet_v2")
         return plan_ladder(backbone, seed=83, sizes=(96,), of_data={}, settings=settings)
 
@@ -287,10 +287,14 @@ def test_a_damaged_ladder_is_refused(tmp_path, content):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"model": "cnn-functional"}, ConfigError, "a ladder is for pretrained backbones: .*tiny"),
+        ({"model": "cnn-functional"}, ConfigError, "a ladder needs a pretrained backbone: .*tiny"),
         ({"model": "tinny"}, UnknownNameError, "did you mean 'tiny'"),
         ({"sizes": (5_000,)}, ConfigError, "image_size: input should be less than"),
-        ({"settings": {"image_size": 9}}, ConfigError, "'image_size' is not for --set here"),
+        (
+            {"settings": {"image_size": 9}},
+            ConfigError,
+            "'image_size' cannot be given with --set here",
+        ),
         ({"settings": {"momentum": 0}}, UnknownNameError, "did you mean 'optimizer.momentum'"),
         ({"weights": "none.h5"}, DataError, r"none\.h5"),
         ({"data": "digit"}, UnknownNameError, "did you mean 'digits'"),

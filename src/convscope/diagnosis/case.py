@@ -147,11 +147,11 @@ class Case:
         """
         command = ["train", "--config", self.config_path]
         for key, value in settings.items():
-            told = value if isinstance(value, str) else json.dumps(value)
+            spelt = value if isinstance(value, str) else json.dumps(value)
             if key in _OPTIONS:
-                command += [_OPTIONS[key], told]
+                command += [_OPTIONS[key], spelt]
             else:
-                command += ["--set", f"{key}={told}"]
+                command += ["--set", f"{key}={spelt}"]
         return Remedy(words, command_line(*command), dict(settings))
 
     def command(self, *words: str) -> str:

@@ -96,5 +96,5 @@ def _rounded(rate: float) -> float:
 
 def _sentence(text: str) -> str:
     """Return the first part of an error line, as a sentence."""
-    told = text.partition(";")[0].strip()
-    return f"{told[:1].upper()}{told[1:]}."
+    first = text.partition(";")[0].strip()
+    return f"{first[:1].upper()}{first[1:]}."

@@ -1,4 +1,4 @@
-"""The ways of training that are compared: their settings, and what each is called."""
+"""The arms of a comparison: training configurations and their names."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ FIRST_SEED = 83
 _NOT_TO_SET = ("data", "data_path", "epochs", "model", "recipe", "seed", "weights")
 
 
-def plan_ways(
+def plan_arms(
     models: Sequence[str],
     recipes: Sequence[str] | None,
     seed: int,
@@ -31,32 +31,33 @@ def plan_ways(
     settings: Mapping[str, Any],
     vary: Mapping[str, Sequence[Any]],
 ) -> dict[str, Request]:
-    """Return what is asked for in each way of training, by its name.
+    """Return the requested configuration of each arm, by its name.
 
     Args:
         models: Registered models, alone or as "model:recipe".
-        recipes: Registered recipes; None is each model's usual one.
-        seed: Of the settings; the runs have their own.
+        recipes: Registered recipes; None takes each model's default.
+        seed: Seed in the settings; each run has its own.
         data: A registered dataset, or a folder of images.
-        epochs: Of each run; None is what its recipe says.
-        weights: Of backbones.
-        settings: Of every run, by their dotted names.
-        vary: By dotted names, values that each model and recipe is trained with, one by one; of
+        epochs: Epochs of each run; None takes the recipe's.
+        weights: Weights of backbones.
+        settings: Settings of every run by dotted name.
+        vary: Values by dotted name that each model and recipe is trained with, one by one; with
             several names, all combinations.
 
     Raises:
-        UserError: If a name or a setting is wrong, or there is nothing to compare.
+        UserError: If a name or a setting is wrong, or there are not two arms to compare.
     """
     for key in (*settings, *vary):
         if key in _NOT_TO_SET:
             raise ConfigError(
-                f"'{key}' is not for --set or --vary: the comparison has its own, or an option"
+                f"'{key}' cannot be given with --set or --vary: the comparison decides it, or an "
+                "option does"
             )
     for key in vary.keys() & settings.keys():
         raise ConfigError(f"'{key}' is given with --set and with --vary; drop one of them")
     twos = []
     for each in models:
-        # "mobilenet_v2:finetune" is one way; a model alone goes with every recipe.
+        # "mobilenet_v2:finetune" is one arm; a model alone is combined with every recipe.
         model, _, own_recipe = each.partition(":")
         usual = default_recipe(backbone=is_backbone(model))
         twos += [(model, recipe) for recipe in ([own_recipe] if own_recipe else recipes or [usual])]
@@ -65,7 +66,7 @@ def plan_ways(
     varied = [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
     if len(twos) * len(varied) < 2:
         raise ConfigError(
-            "one way of training is nothing to compare; name two models, recipes or values"
+            "a comparison needs at least two configurations; name two models, recipes or values"
         )
     given = {**data_settings(data), "seed": seed}
     if epochs is not None:
@@ -76,7 +77,7 @@ def plan_ways(
         own = {"model": model, "recipe": recipe, **values}
         if is_backbone(model) and weights is not None:
             own["weights"] = str(weights_setting(weights))
-        # A setting may be meant for some of them; where it has no effect it is omitted.
+        # A setting may be meant for some arms; where it has no effect it is omitted.
         defaults, backbone = RECIPES.get(recipe)(), is_backbone(model)
         asked = resolve(defaults, {**given, **settings, **own})
         idle.append(idle_settings(asked, defaults, backbone=backbone))
@@ -92,7 +93,7 @@ def plan_ways(
 def _name(
     twos: Sequence[tuple[str, str]], model: str, recipe: str, values: Mapping[str, Any]
 ) -> str:
-    """Return what tells a way from the others."""
+    """Return the name that distinguishes an arm from the others."""
     models = {each for each, _ in twos}
     repeated = len(models) < len(twos)
     words = [model] if len(models) > 1 or not (repeated or values) else []
@@ -111,14 +112,14 @@ def _spelt(values: Mapping[str, Any]) -> list[str]:
 
 
 def seeds_of(seeds: int | Sequence[int]) -> list[int]:
-    """Return the seeds that are meant by a number of them, or by themselves.
+    """Return seeds that are given as a number of them or as a list.
 
     Raises:
         ConfigError: If there are none, or one is named twice.
     """
     if isinstance(seeds, int):
         if seeds < 1:
-            raise ConfigError(f"--seeds {seeds}: at least 1")
+            raise ConfigError(f"--seeds must be at least 1, not {seeds}")
         return list(range(FIRST_SEED, FIRST_SEED + seeds))
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError("--seeds: name each seed once, such as 1,2,3")
@@ -126,8 +127,8 @@ def seeds_of(seeds: int | Sequence[int]) -> list[int]:
 
 
 def names_of(configs: Sequence[RunConfig]) -> list[str]:
-    """Return for each run a name that says how it differs from the others, but for its seed."""
-    told: list[dict[str, Any]] = []
+    """Return a name for each run that says how it differs from the others, apart from the seed."""
+    facts: list[dict[str, Any]] = []
     for config in configs:
         defaults = resolve(
             RECIPES.get(config.recipe)(),
@@ -137,16 +138,16 @@ def names_of(configs: Sequence[RunConfig]) -> list[str]:
         own = {key: after for key, (_, after) in differences(defaults, config).items()}
         for key in ("seed", "format", "backend", "data", "data_path", "weights"):
             own.pop(key, None)
-        told.append({"model": config.model, "recipe": config.recipe, **own})
-    # Each backbone has weights of its own; they are told where one has several.
+        facts.append({"model": config.model, "recipe": config.recipe, **own})
+    # Each backbone has its own weights; they are part of the name if one has several.
     hashes = {(config.model, config.weights_sha256) for config in configs}
     if len(hashes) == len({model for model, _ in hashes}):
-        for each in told:
+        for each in facts:
             each.pop("weights_sha256", None)
-    keys = dict.fromkeys(key for each in told for key in each)
-    varied = [key for key in keys if len({repr(each.get(key)) for each in told}) > 1]
+    keys = dict.fromkeys(key for each in facts for key in each)
+    varied = [key for key in keys if len({repr(each.get(key)) for each in facts}) > 1]
     names = []
-    for config, each in zip(configs, told, strict=True):
+    for config, each in zip(configs, facts, strict=True):
         words = [str(each[key]) for key in ("model", "recipe") if key in varied] or [config.model]
         own = {key: each[key] for key in varied if key in each}
         words += _spelt({key: own[key] for key in own if key not in ("model", "recipe")})
@@ -155,10 +156,10 @@ def names_of(configs: Sequence[RunConfig]) -> list[str]:
 
 
 def folder_name(data: str, configs: Mapping[str, RunConfig]) -> str:
-    """Return the name of a comparison's folder, from what it holds."""
+    """Return the name of a comparison's folder, derived from its arms."""
     models = dict.fromkeys(config.model for config in configs.values())
     recipes = dict.fromkeys(config.recipe for config in configs.values())
-    settings = dict.fromkeys(word for way in configs for word in way.split() if "=" in word)
+    settings = dict.fromkeys(word for arm in configs for word in arm.split() if "=" in word)
     name = "-".join(["compare", data, *models, *recipes, *settings])
     if len(name) > 100:
         name = f"{name[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""Comparing ways of training: several seeds of each, every run in a process of its own."""
+"""Comparison of training configurations: several seeds each, every run in its own process."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import Recipe, RunConfig, differences, dump_config, resolve
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_text
-from convscope.studies.arms import file_name, folder_name, names_of, plan_ways, seeds_of
+from convscope.studies.arms import file_name, folder_name, names_of, plan_arms, seeds_of
 from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
 from convscope.studies.executor import Job, execute
 from convscope.studies.folder import (
@@ -55,44 +55,44 @@ def compare(
     after_run: Callable[[Comparison], None] | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Train each model with each recipe and several seeds, and say what differs for certain.
+    """Train each model with each recipe over several seeds, and report reliable differences.
 
-    All on one split, and judged by validation images, so that a choice leaves the test images
-    sealed. With `final`, when the last run has been trained, the test images are opened, once for
-    all runs, and the verdicts are about them. Called again, it trains what is missing: after a
-    kill, or for more seeds. A run that cannot be trained is recorded with the reason, and the
-    others go on.
+    All runs share one split and are compared on validation images, so that a choice leaves the test
+        images sealed. With `final`, once the last run is trained, the test images are opened, once
+        for all runs, and the verdicts are about them. Called again, it trains what is missing:
+        after a kill, or for more seeds. A run that cannot be trained is recorded with the reason,
+        and the others continue.
 
     Args:
-        models: Registered models; "model:recipe" is one with a recipe of its own.
+        models: Registered models; "model:recipe" for one with its own recipe.
         data: A registered dataset, or a folder of images.
-        recipes: Registered recipes; None is each model's usual one.
-        seeds: How many, from 83 on; or which.
-        epochs: Of each run; None is what its recipe says.
-        weights: Of backbones: a folder that holds them, or "random"; None looks for ImageNet's.
-        settings: Other settings of every run, by their dotted names.
-        vary: Values to compare, by the dotted names of settings: each is a way of its own, and of
-            several settings each combination.
-        out: The comparison's folder; None is one below `runs/` that is named by what is compared.
-        data_dir: A further place to look for the files of a registered dataset.
-        final: Whether to judge by the test images, when all choices are made.
-        after_run: Called after each run with the comparison as it stands.
-        progress: Told of everything; None draws on standard error.
+        recipes: Registered recipes; None takes each model's default.
+        seeds: Number of seeds, counted from 83, or a list of seeds.
+        epochs: Epochs of each run; None takes the recipe's.
+        weights: Weights of backbones: a folder with them, or "random"; None looks for ImageNet's.
+        settings: Other settings of every run by dotted name.
+        vary: Values to compare by dotted name of a setting: each is its own arm, and with several
+            settings each combination.
+        out: Folder of the comparison; None takes one below `runs/` named after the arms.
+        data_dir: Further folder to look for the files of a registered dataset.
+        final: Whether to use the test images, when all choices are made.
+        after_run: Function called after each run with the comparison so far.
+        progress: Called with all events; None draws on standard error.
 
     Raises:
         UserError: If a name, a setting or the data is wrong, or the folder holds something else.
         TrainingError: If no run could be trained.
-        FailureError: If weights or data are not to be had, or a file cannot be written.
+        FailureError: If weights or data are not available, or a file cannot be written.
     """
     progress = progress or console_progress()
     seeds = seeds_of(seeds)
-    requests = plan_ways(
+    requests = plan_arms(
         models, recipes, seeds[0], data, epochs, weights, settings or {}, vary or {}
     )
     load = load_once(data_dir, progress)
     configs = {}
     for name, request in requests.items():
-        # What is wrong until here leaves no folder behind.
+        # An error up to here leaves no folder behind.
         plan = settle(request, progress, load)
         configs[name], dataset = plan.config, plan.dataset
     path = path_or_none(out, "--out") or ROOT / folder_name(dataset.name, configs)
@@ -124,7 +124,7 @@ def compare(
         study = _Study(comparison, asked, looks, data_dir, progress, configs=configs)
         study.write()
         study.train(after_run)
-        study.judge()
+        study.evaluate()
     return study.comparison
 
 
@@ -137,10 +137,10 @@ def compare_runs(
     final: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare finished runs: those that differ in nothing but the seed count as one way.
+    """Compare finished runs: those that differ only in their seed count as one arm.
 
-    By their validation images; with `final` by their test images, on which those that have not
-    been judged are judged now, once.
+    On their validation images; with `final` on their test images, for which runs that have not been
+    evaluated on them are evaluated now, once.
 
     Args:
         runs: At least two, or their folders; judged on the same images.
@@ -151,7 +151,7 @@ def compare_runs(
         progress: Told of everything; None draws on standard error.
 
     Raises:
-        RunError: If a run is missing or not trained, or a way has two runs of one seed.
+        RunError: If a run is missing or not trained, or an arm has two runs of one seed.
         DataError: If they are of different images.
     """
     progress = progress or console_progress()
@@ -166,9 +166,7 @@ def compare_runs(
     for index, name in enumerate(names):
         grouped.setdefault(name, []).append(index)
     if len(grouped) < 2:
-        raise RunError(
-            "these runs differ in nothing but the seed; name runs of two ways of training"
-        )
+        raise RunError("these runs differ only in their seed; name runs of two configurations")
     arms = []
     for name, indices in grouped.items():
         found = sorted(indices, key=lambda index: configs[index].seed)
@@ -176,7 +174,7 @@ def compare_runs(
         if twice:
             same = [str(opened[i].path) for i in found if configs[i].seed == twice[0]]
             raise RunError(
-                f"{' and '.join(same[:2])} are the same way with one seed; leave one out"
+                f"{' and '.join(same[:2])} have the same configuration and seed; omit one"
             )
         trials = tuple(Trial(str(opened[i].path.resolve()), configs[i].seed) for i in found)
         first = configs[found[0]]
@@ -193,13 +191,13 @@ def compare_runs(
         for arm in comparison.arms:
             for trial in arm.trials:
                 study.measure(trial)
-        study.judge()
+        study.evaluate()
     return study.comparison
 
 
 @dataclasses.dataclass
 class _Study:
-    """A comparison on its way."""
+    """A comparison in progress."""
 
     comparison: Comparison
     asked: dict[str, Any]
@@ -210,7 +208,7 @@ class _Study:
     configs: Mapping[str, RunConfig] = dataclasses.field(default_factory=dict)
 
     def train(self, after_run: Callable[[Comparison], None] | None) -> None:
-        """Train what has not been trained, the arms by turns, so that none runs ahead."""
+        """Train missing runs, alternating between the arms, so that none runs ahead."""
         arms = self.comparison.arms
         planned = [(arm.name, trial.seed) for arm in arms for trial in arm.trials]
         missing = [
@@ -233,7 +231,7 @@ class _Study:
             raise TrainingError(f"no run could be trained: {trials[0].failure}")
 
     def measure(self, trial: Trial) -> None:
-        """Fill in what a trained run says of itself."""
+        """Fill in the measurements of a trained run."""
         run = Run.open(self._path(trial))
         with contextlib.suppress(RunError):
             metrics = run.metrics
@@ -247,8 +245,8 @@ class _Study:
             return
         raise RunError(f"{run.path} has not been trained to its end; see: convscope runs")
 
-    def judge(self) -> None:
-        """Compare by validation images or, in one look for all runs, by the test images; write."""
+    def evaluate(self) -> None:
+        """Compare on validation images or, in one look for all runs, on the test images; write."""
         part = self.comparison.part
         answers = []
         first: dict[str, Run] = {}
@@ -292,7 +290,7 @@ class _Study:
         self.write()
 
     def write(self) -> None:
-        """Write the state, from which a stopped comparison goes on, and the page."""
+        """Write the state, from which a stopped comparison resumes, and the page."""
         from convscope.report.markdown import write_markdown
         from convscope.report.page import write_page
         from convscope.studies.comparison_page import comparison_page
@@ -322,7 +320,7 @@ class _Study:
         write_markdown(page, it.card_file)
 
     def _train(self, name: str, trial: Trial) -> None:
-        """Train one run in a process of its own, from where it stands."""
+        """Train one run in its own process, from where it stands."""
         config = self.configs[name].model_copy(update={"seed": trial.seed})
         job = Job(config, self._path(trial), self.data_dir)
         outcome = execute(job, self.progress)
@@ -333,12 +331,12 @@ class _Study:
         self.measure(trial)
 
     def _right(self, run: Run, part: str) -> BoolArray:
-        """Return which images of a part a run has right, in the order of their names."""
+        """Return whether a run classifies each image of a part correctly, sorted by image name."""
         from convscope.evaluation.predictions import read_predictions
 
         look = None
         if part == "test":
-            # The same where it goes on after a stop, another with more seeds.
+            # The same name after a stop, another one with more seeds.
             trials = [trial for arm in self.comparison.arms for trial in arm.trials]
             first = next(trial for trial in trials if trial.failure is None)
             look = f"{look_of(self.comparison.path, Run(self._path(first)))} {len(trials)} runs"
@@ -369,7 +367,7 @@ class _Study:
         self.comparison = dataclasses.replace(self.comparison, arms=arms)
 
     def _replace(self, trial: Trial, **changes: Any) -> None:
-        """Change what is known of a trial; its folder tells it apart."""
+        """Update what is known of a trial, identified by its folder."""
         arm = next(a for a in self.comparison.arms if any(t.run == trial.run for t in a.trials))
         trials = tuple(
             dataclasses.replace(t, **changes) if t.run == trial.run else t for t in arm.trials
@@ -385,9 +383,9 @@ def _take_up(
     if state is None:
         return comparison, {}
     try:
-        _require_same_ways(comparison.path, state["asked"], asked)
+        _require_same_arms(comparison.path, state["asked"], asked)
         known = {trial["run"]: Trial(**trial) for arm in state["arms"] for trial in arm["trials"]}
-        # Older versions judged by test images alone.
+        # Older versions compared on test images only.
         looks = {"test": state["looks"], "val": state.get("val_looks", [])}
         looks = {part: [int(n) for n in numbers] for part, numbers in looks.items()}
     except (TypeError, KeyError, ValueError, AttributeError):
@@ -401,7 +399,7 @@ def _take_up(
     return dataclasses.replace(comparison, arms=arms), looks
 
 
-def _require_same_ways(path: Path, before: dict[str, Any], asked: dict[str, Any]) -> None:
+def _require_same_arms(path: Path, before: dict[str, Any], asked: dict[str, Any]) -> None:
     advice = "choose another --out"
     if before["content"] != asked["content"]:
         raise RunError(f"{path} holds a comparison on other images; {advice}")
@@ -415,7 +413,7 @@ def _require_same_ways(path: Path, before: dict[str, Any], asked: dict[str, Any]
         for key, (then, now) in changed.items():
             raise RunError(
                 f"{path} holds a comparison in which {name} has {key} {then!r}, not {now!r}; "
-                f"repeat its settings to go on with it, or {advice}"
+                f"repeat its settings to continue it, or {advice}"
             )
 
 
@@ -428,7 +426,7 @@ def _still_there(comparison: Comparison, known: Mapping[str, Trial], trial: Tria
 
 
 def _require_same_images(runs: Sequence[Run], part: str) -> int:
-    """Refuse runs that were judged on other images than the first; return how many it has."""
+    """Reject runs that were evaluated on other images than the first; return their number."""
 
     def images_of(run: Run) -> set[tuple[str, str, str]]:
         rows = read_split(run.split_file)
@@ -438,7 +436,7 @@ def _require_same_images(runs: Sequence[Run], part: str) -> int:
     for run in runs[1:]:
         if images_of(run) != first:
             raise DataError(
-                f"{run.path} and {runs[0].path} were not judged on the same {PART_NAMES[part]} "
+                f"{run.path} and {runs[0].path} were not evaluated on the same {PART_NAMES[part]} "
                 "images; their accuracies cannot be compared"
             )
     return len(first)

@@ -1,4 +1,4 @@
-"""A comparison of ways of training: its runs, and how each two ways differ."""
+"""A comparison of training configurations: its runs, and the difference of each two arms."""
 
 import itertools
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from convscope.types import BoolArray
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of an arm. What is not known, or not yet, is None.
+    """One run of an arm. Facts that are unknown, or not known yet, are None.
 
     Attributes:
-        run: Its folder; as seen from the comparison's, if it lies in that.
-        seed: Of its weights and the order of its images.
-        val_accuracy: A fraction in [0, 1].
-        test_accuracy: A fraction in [0, 1]; None until every run has been trained.
-        train_seconds: Of its epochs, its features and the search for a head, without validation.
-        peak_memory_mb: Of the process that trained it, in megabytes.
-        failure: Why it could not be trained.
-        final: Whether training it again would fail again.
+        run: Run folder; relative to that of the comparison if it lies inside.
+        seed: Seed of the weights and the order of images.
+        val_accuracy: Validation accuracy, a fraction in [0, 1].
+        test_accuracy: Test accuracy, a fraction in [0, 1]; None until every run has been trained.
+        train_seconds: Time of its epochs, features and the search for a head, without validation.
+        peak_memory_mb: Peak memory of the process that trained it, in megabytes.
+        failure: Reason why it could not be trained.
+        final: Whether a retry would fail the same way.
     """
 
     run: str
@@ -43,18 +43,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the ways of training that are compared.
+    """One of the training configurations that are compared.
 
     Attributes:
-        name: What sets it apart from the others.
-        model: The registered model.
-        recipe: The registered recipe.
-        trials: A run for each seed.
-        n_params: Numbers that the model holds.
-        part: Whose images it is judged by: "val", or at the end "test".
-        multiply_adds: Of the whole model, for one image.
-        latency_ms: From one image in memory to its answer, in milliseconds; the median.
-        file_mb: Of the saved model, in megabytes.
+        name: Name that distinguishes it from the others.
+        model: Registered name of the model.
+        recipe: Registered name of the recipe.
+        trials: Run for each seed.
+        n_params: Number of parameters of the model.
+        part: Images of the accuracy: "val", or at the end "test".
+        multiply_adds: Multiply-adds of the whole model for one image.
+        latency_ms: Median time from one image in memory to its prediction, in milliseconds.
+        file_mb: Size of the saved model, in megabytes.
     """
 
     name: str
@@ -69,41 +69,41 @@ class Arm:
 
     @property
     def accuracies(self) -> list[float]:
-        """Accuracy of each trial that has been judged, on the images of `part`."""
+        """Accuracy of each evaluated trial, on the images of `part`."""
         found = [t.val_accuracy if self.part == "val" else t.test_accuracy for t in self.trials]
         return [accuracy for accuracy in found if accuracy is not None]
 
     @property
     def failed(self) -> tuple[Trial, ...]:
-        """Those that could not be trained."""
+        """Trials that could not be trained."""
         return tuple(trial for trial in self.trials if trial.failure)
 
     @property
     def accuracy(self) -> Spread | None:
-        """Mean and spread over seeds, on the images of `part`; None while no trial is judged."""
+        """Mean and spread over seeds, on the images of `part`; None before the first evaluation."""
         return spread_over_seeds(self.accuracies) if self.accuracies else None
 
     @property
     def train_seconds(self) -> float | None:
-        """The median of its trials."""
+        """Median over its trials."""
         return _median([t.train_seconds for t in self.trials])
 
     @property
     def peak_memory_mb(self) -> float | None:
-        """The median of its trials."""
+        """Median over its trials."""
         return _median([t.peak_memory_mb for t in self.trials])
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two arms, and how much more often the second is right.
+    """Two arms, and the difference of their accuracies.
 
     Attributes:
-        first: The name of an arm.
-        second: The name of another.
-        seeds: Of each that took part: in both arms, if the pair is paired.
-        found: The difference.
-        part: Whose images they were judged by: "val" or "test".
+        first: Name of one arm.
+        second: Name of the other arm.
+        seeds: Number of seeds of each that took part: those of both arms, if paired.
+        found: Difference, second minus first.
+        part: Images of the accuracy: "val" or "test".
     """
 
     first: str
@@ -114,26 +114,26 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """What is shown, in a sentence."""
+        """What the difference shows, in one sentence."""
         return verdict(self)
 
     @property
     def outlook(self) -> str:
-        """How many seeds would show a difference that is not shown; empty if one is."""
+        """Number of seeds that would show a difference that is not shown; empty if one is."""
         return outlook(self)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ways of training side by side, and where that is kept.
+    """Training configurations side by side, and their folder.
 
     Attributes:
-        path: Its folder.
-        data: What they are trained and judged on.
-        n_images: Number of images of the part that they are judged by.
-        arms: In the order in which they were given.
-        pairs: Each two arms that have been judged.
-        looks: How many seeds there were, each time that they were judged by that part.
+        path: Folder of the comparison.
+        data: Name of the data.
+        n_images: Number of images of the part in use.
+        arms: Arms in the order in which they were given.
+        pairs: Pairs of evaluated arms.
+        looks: Number of seeds at each evaluation on that part.
     """
 
     path: Path
@@ -145,32 +145,32 @@ class Comparison:
 
     @property
     def state_file(self) -> Path:
-        """Settings, runs and verdicts, from which a stopped comparison goes on."""
+        """File of settings, runs and verdicts, from which a stopped comparison resumes."""
         return self.path / "comparison.json"
 
     @property
     def page(self) -> Path:
-        """All of it, for people."""
+        """Page with everything, for people."""
         return self.path / "report.html"
 
     @property
     def card_file(self) -> Path:
-        """The same as Markdown."""
+        """The page as Markdown."""
         return self.path / "MODEL_CARD.md"
 
     @property
     def conclusion(self) -> str:
-        """Which is best, as far as that is shown, in a sentence or two."""
+        """Which arm is best, as far as that is shown, in one or two sentences."""
         return " ".join(filter(None, (conclude(self.arms, self.pairs), chosen(self.arms))))
 
     @property
     def part(self) -> str:
-        """Whose images the ways are judged by: "val", or at the end "test"."""
+        """Part that the arms are compared on: "val", or at the end "test"."""
         return self.arms[0].part
 
     @property
     def part_name(self) -> str:
-        """The same in a word: "validation" or "test"."""
+        """The same as a word: "validation" or "test"."""
         return PART_NAMES[self.part]
 
     @property
@@ -180,28 +180,28 @@ class Comparison:
         seeds = " or ".join(map(str, counts))
         plural = "" if counts == [1] else "s"
         return (
-            f"{len(self.arms)} ways of training on {self.data}, {seeds} seed{plural} each, "
-            f"judged on {self.n_images:,} {self.part_name} images"
+            f"{len(self.arms)} configurations on {self.data}, {seeds} seed{plural} each, "
+            f"evaluated on {self.n_images:,} {self.part_name} images"
         )
 
     @property
     def caution(self) -> str:
-        """How the intervals are to be read."""
+        """How to read the intervals."""
         return caution(self.pairs, self.looks, self.part)
 
 
 def pairs_of(
     answers: Sequence[tuple[str, dict[int, BoolArray]]], part: str = "test"
 ) -> tuple[Pair, ...]:
-    """Compare each two arms by which images each of their runs has right.
+    """Compare each two arms by the images that each of their runs classifies correctly.
 
-    Runs of the same seeds are compared seed by seed. Where a seed is missing on one side, those
-    that both have are taken; two arms without a common seed are compared as they are.
+    Runs of the same seeds are compared seed by seed. If a seed is missing on one side, the common
+    ones are used; two arms without a common seed are compared unpaired.
 
     Args:
-        answers: The name of each arm, and by seed an array of shape (n_images,); arms without
-            any are passed over.
-        part: Whose images they are: "val" or "test".
+        answers: Name of each arm, and by seed an array of shape (n_images,); arms without any are
+            skipped.
+        part: Images of the answers: "val" or "test".
 
     Raises:
         ShapeError: If the numbers of images differ.

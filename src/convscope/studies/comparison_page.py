@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Curves = Mapping[str, Sequence[Sequence[float]]]
-"""By arm, for each of its runs: validation accuracy after each epoch."""
+"""Validation accuracy after each epoch, for each run of each arm."""
 
-_WIDTH = 6.4  # inches, of every picture: their letters are to be read on a phone too
+_WIDTH = 6.4  # inches, of every picture: so that their letters are legible on a phone
 
 
 def comparison_page(comparison: Comparison, curves: Curves) -> Page:
     """Return the page of a comparison, finished or not.
 
     Args:
-        comparison: What is known so far.
-        curves: Of the runs that have been trained.
+        comparison: Comparison so far.
+        curves: Curves of the runs that have been trained.
     """
     arms = comparison.arms
     judged = [arm for arm in arms if arm.accuracies]
@@ -34,20 +34,20 @@ def comparison_page(comparison: Comparison, curves: Curves) -> Page:
         verdicts = sorted(comparison.pairs, key=lambda pair: -abs(pair.found.mean))
         if verdicts:
             blocks.append(Points([(pair.verdict, pair.outlook) for pair in verdicts]))
-        sections.append(Section("What is shown", blocks))
+        sections.append(Section("Results", blocks))
     troubles = [
-        (f"{arm.name}, seed {trial.seed}: {trial.failure}", "The others stand as they are.")
+        (f"{arm.name}, seed {trial.seed}: {trial.failure}", "The other runs are unaffected.")
         for arm in arms
         for trial in arm.failed
     ]
     if troubles:
-        sections.append(Section("What could not be trained", [Points(troubles)]))
-    sections.append(Section("What it costs", _costs(arms, judged, comparison.pairs)))
+        sections.append(Section("Failed runs", [Points(troubles)]))
+    sections.append(Section("Cost", _costs(arms, judged, comparison.pairs)))
     if any(curves.values()):
-        sections.append(Section("How they learn", [curves_picture(arms, curves)]))
+        sections.append(Section("Training", [curves_picture(arms, curves)]))
     if comparison.pairs:
         sections.append(Section("The tests behind the verdicts", _tests(comparison), folded=True))
-    sections.append(Section("Every run", [_runs(arms)], folded=True))
+    sections.append(Section("All runs", [_runs(arms)], folded=True))
     return Page(
         title=f"{_names(arms)} compared",
         about=comparison.about,
@@ -95,12 +95,12 @@ def accuracy_picture(arms: Sequence[Arm]) -> Picture:
         caption=f"{_ranking(arms)}.",
         legend="Diamonds are means, lines their 95 % intervals over seeds, dots runs."
         if several
-        else "A single run each.",
+        else "One run each.",
     )
 
 
 def curves_picture(arms: Sequence[Arm], curves: Curves) -> Picture:
-    """Return validation accuracy by epoch: thin lines are runs, thick ones their mean."""
+    """Return validation accuracy by epoch: thin lines for runs, thick ones for their mean."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     figure = new_figure(_WIDTH, 4.4)
@@ -114,7 +114,7 @@ def curves_picture(arms: Sequence[Arm], curves: Curves) -> Picture:
         colour = PALETTE[index % len(PALETTE)]
         for run in runs:
             axes.plot(range(1, len(run) + 1), run, color=colour, linewidth=0.8, alpha=0.4)
-        # Runs that stopped early are part of the mean only as far as they went.
+        # Runs that stopped early count in the mean only up to their last epoch.
         longest = max(map(len, runs))
         here = [[run[epoch] for run in runs if len(run) > epoch] for epoch in range(longest)]
         mean = [sum(values) / len(values) for values in here]
@@ -139,28 +139,28 @@ def curves_picture(arms: Sequence[Arm], curves: Curves) -> Picture:
     plain_axes(axes)
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     top, epoch, name = max(reached)
-    told = f"{name} comes highest"
+    leader = f"{name} reaches the highest accuracy"
     if len(reached) > 1 and len({f"{value:.1%}" for value, _, _ in reached}) == 1:
-        told = "All come equally high"
+        leader = "All reach the same accuracy"
     return svg_picture(
         figure,
         alt=f"Validation accuracy by epoch: {'; '.join(spoken)}.",
-        caption=f"{told}: {top:.1%} of the validation images after epoch {epoch}.",
+        caption=f"{leader}: {top:.1%} of the validation images after epoch {epoch}.",
         legend="Thin lines are runs, thick ones their mean.",
     )
 
 
 def cost_picture(arms: Sequence[Arm], pairs: Sequence[Pair]) -> Picture:
-    """Return accuracy against the time of training and the work of an answer.
+    """Return accuracy against training time and multiply-adds.
 
     Args:
-        arms: Those that have been judged.
-        pairs: What is shown of each two of them.
+        arms: Evaluated arms.
+        pairs: Differences of each two of them.
     """
     figure = new_figure(_WIDTH, 6.2)
     kinds: Any = (
         ("training time", [arm.train_seconds for arm in arms]),
-        ("multiply-adds for an image", [arm.multiply_adds for arm in arms]),
+        ("multiply-adds per image", [arm.multiply_adds for arm in arms]),
     )
     panes: Any = figure.subplots(2, 1)
     for axes, (name, costs) in zip(panes, kinds, strict=True):
@@ -234,19 +234,19 @@ def _costs(arms: Sequence[Arm], judged: Sequence[Arm], pairs: Sequence[Pair]) ->
         known = [(value, row) for row, value in enumerate(found) if value is not None]
         if known:
             row = min(known)[1]
-            # Of those that read the same none is the best.
+            # Of equal readings none is the best.
             if sum(cells[column] == rows[row][column] for cells in rows) == 1:
                 best[column] = row
     blocks: list[Block] = [
-        Table(columns, rows, "Accuracy and what it takes; the best of each column in bold", best)
+        Table(columns, rows, "Accuracy and cost; the best of each column in bold", best)
     ]
     if len(judged) > 1:
         blocks.append(cost_picture(judged, pairs))
     blocks.append(
         Text(
             "Training: the epochs of a run, with features and the search for a head, without "
-            "validation; the median over seeds. Memory: the most that the process of a run held. "
-            "One image: from its pixels in memory to the answer, in Keras on the machine that "
+            "validation; the median over seeds. Memory: the peak of the process of a run. "
+            "One image: from its pixels in memory to the prediction, in Keras on the machine that "
             "made this page.",
             small=True,
         )
@@ -267,7 +267,7 @@ def _tests(comparison: Comparison) -> list[Block]:
         of_images = math.sqrt(found.variation.images / found.variation.n_images)
         rows.append(
             [
-                f"{pair.second} less {pair.first}",
+                f"{pair.second} minus {pair.first}",
                 f"{100 * found.mean:+.2f}",
                 f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
                 _p(found.p),
@@ -284,13 +284,13 @@ def _tests(comparison: Comparison) -> list[Block]:
         Table(columns, rows, f"Differences in points of {_part(comparison.arms)} accuracy"),
         Text(
             f"Intervals hold with {level} % confidence each"
-            + (f", so that all {n} hold together in 95 of 100 studies" if n > 1 else "")
-            + ". p: the chance of a difference as large where there is none, over seeds and images "
-            "together; over seeds alone it is Student's t-test, over images alone McNemar's exact "
-            "test for single runs and a normal test for the mean of several; p values are not "
-            "corrected for the number of comparisons. Spread of seeds: the standard deviation of "
-            "the difference from one seed to the next, where one way has a single seed that of the "
-            "other; of images: what other images would change, once.",
+            + (f", so that all {n} hold jointly in 95 of 100 studies" if n > 1 else "")
+            + ". p: the probability of a difference as large if there is none, over seeds and "
+            "images together; over seeds alone it is Student's t-test, over images alone McNemar's "
+            "exact test for single runs and a normal test for the mean of several; p values are "
+            "not corrected for the number of comparisons. Spread of seeds: the standard "
+            "deviation of the difference from one seed to the next, for an arm with a single "
+            "seed that of the other; of images: what other images would change, once.",
             small=True,
         ),
     ]
@@ -310,11 +310,11 @@ def _runs(arms: Sequence[Arm]) -> Table:
         for trial in arm.trials
     ]
     columns = ("", "validation", "test", "training", "memory", "folder")
-    return Table(columns, rows, "Accuracy of every run, and where it is kept")
+    return Table(columns, rows, "Accuracy of every run, and its folder")
 
 
 def _part(arms: Sequence[Arm]) -> str:
-    """Return whose images the arms are judged by, in a word."""
+    """Return the part that the arms are compared on, as a word."""
     return PART_NAMES[arms[0].part]
 
 
@@ -335,21 +335,21 @@ def _spread(arm: Arm) -> str:
 
 
 def _ranking(arms: Sequence[Arm]) -> str:
-    """Say who is right most often, and least."""
+    """Return a sentence on the highest and the lowest accuracy."""
     ranked = sorted(
         ((arm.accuracy.mean, arm.name) for arm in arms if arm.accuracy is not None), reverse=True
     )
     (best, name), (least, last) = ranked[0], ranked[-1]
     if f"{best:.1%}" == f"{least:.1%}":
-        return f"All have {best:.1%} of the {_part(arms)} images right" if len(ranked) > 1 else name
-    return f"{name} has {best:.1%} of the {_part(arms)} images right, {last} {least:.1%}"
+        return f"All have {best:.1%} {_part(arms)} accuracy" if len(ranked) > 1 else name
+    return f"{name} has {best:.1%} {_part(arms)} accuracy, {last} {least:.1%}"
 
 
 def _price(arms: Sequence[Arm], pairs: Sequence[Pair]) -> str:
-    """Say what the best accuracy costs in training, against the quickest."""
+    """Return a sentence on the training time of the best, against the quickest."""
     known = [(arm.train_seconds, arm) for arm in arms if arm.train_seconds and arm.accuracy]
     if not known:
-        return "Accuracy against its price."
+        return "Accuracy against its cost."
     quickest_time, quickest = min(known, key=lambda each: each[0])
     best_time, best = max(known, key=lambda each: each[1].accuracy.mean if each[1].accuracy else 0)
     assert best.accuracy is not None
@@ -368,17 +368,17 @@ def _price(arms: Sequence[Arm], pairs: Sequence[Pair]) -> str:
     return (
         f"{best.name} takes {best_time / quickest_time:.1f} times as long to train as "
         f"{quickest.name}, for {gain:.1f} points more"
-        f"{'' if shown else ', which are not shown to be more than chance'}."
+        f"{'' if shown else ', which is not shown to be more than chance'}."
     )
 
 
 def _size(index: int, first: float, least: float) -> float:
-    """Return a size that shrinks from arm to arm: where two fall together, both are seen."""
+    """Return a size that shrinks from arm to arm: where two overlap, both remain visible."""
     return float(max(least, first - index * (first - least) / 3))
 
 
 def _reach(arm: Arm) -> tuple[float, float]:
-    """Return the ends of what is drawn of an arm."""
+    """Return the ends of an arm's interval in a picture."""
     accuracy = arm.accuracy
     assert accuracy is not None
     if accuracy.low is None or accuracy.high is None:
@@ -411,8 +411,8 @@ def _decades(axes: "Axes", values: Sequence[float], *, time: bool) -> None:
     ]
     axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
     axes.xaxis.set_minor_locator(NullLocator())
-    told = _time if time else _count
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: told(value)))
+    spelt = _time if time else _count
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: spelt(value)))
 
 
 def _time(seconds: float | None) -> str:
@@ -428,7 +428,7 @@ def _amount(value: float | None, unit: str) -> str:
 
 
 def _count(value: float | None) -> str:
-    """Return a number in three digits or so.
+    """Return a number in about three digits.
 
     Examples:
         >>> _count(549_834), _count(41_000_000), _count(1_500_000_000), _count(12)

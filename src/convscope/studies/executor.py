@@ -1,6 +1,6 @@
-"""Training in a process of its own, so that one run cannot influence another.
+"""Training in a separate process, so that one run cannot influence another.
 
-A job is a settled configuration and a folder; the process that gets it decides nothing anew.
+A job is a resolved configuration and a folder; the process that gets it decides nothing itself.
 """
 
 import json
@@ -17,7 +17,7 @@ from convscope.recipe import RunConfig
 from convscope.run import Run
 
 _DISK_FULL = "no space left on disk"
-"""How such an error begins; a run on a full disk may not even record why it failed."""
+"""Beginning of such an error; a run on a full disk may not even record why it failed."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Job:
     """A run to train.
 
     Attributes:
-        config: From `settle`; the run's `config.yaml`.
-        folder: The run folder; one that was begun with this configuration is gone on with.
-        data_dir: A further place to look for the files of a registered dataset.
+        config: Resolved settings; the run's `config.yaml`.
+        folder: Run folder; one that was begun with this configuration is continued.
+        data_dir: Further folder to look for the files of a registered dataset.
     """
 
     config: RunConfig
@@ -37,11 +37,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a job.
+    """Result of a job.
 
     Attributes:
-        run: The run, finished if there is no failure.
-        failure: Reason why it could not be trained, in a line.
+        run: Run folder, finished if there is no failure.
+        failure: Reason why it could not be trained, in one line.
         permanent: Whether a retry would fail the same way.
     """
 
@@ -51,19 +51,19 @@ class Outcome:
 
 
 def execute(job: Job, progress: Progress) -> Outcome:
-    """Train a run to its end in a process of its own, from where it stands; test stays sealed.
+    """Train a run to its end in a separate process, from where it stands; test stays sealed.
 
     Args:
-        job: What to train; a finished run is left as it is.
+        job: Run to train; a finished run is left as it is.
         progress: Called with each line that the process prints.
 
     Raises:
-        StorageError: If its files cannot be written: others would meet the same.
+        StorageError: If its files cannot be written: other jobs would fail alike.
     """
     run = Run(job.folder)
     begun = run.state_file.exists()
     if begun and run.status == "training":
-        # Whoever started it was killed; its process lives on for a while.
+        # Its parent was killed; the process lives on for a while.
         progress.say(f"{run.path} is still being trained; waiting for it")
         while run.status == "training":
             time.sleep(1)
@@ -76,15 +76,15 @@ def execute(job: Job, progress: Progress) -> Outcome:
     reason = str(failure.get("reason") or last)
     if failure.get("kind") == StorageError.__name__ or _DISK_FULL in reason:
         raise StorageError(reason)
-    # What training itself ran into, it would run into again.
+    # Training would meet its own errors again.
     return Outcome(run, reason, permanent=failure.get("kind") == TrainingError.__name__)
 
 
 def _follow(job: Job, progress: Progress) -> str | None:
-    """Run a job's process to its end and hand on what it prints on standard error.
+    """Run a job's process to its end and pass on its lines from standard error.
 
     Returns:
-        None if it went well; else its last line, which says what was wrong.
+        None if it succeeded; otherwise its last line, which says what was wrong.
     """
     order = {
         "config": job.config.model_dump(),
@@ -111,7 +111,7 @@ def _follow(job: Job, progress: Progress) -> str | None:
                     last = line.strip()
                     progress.say(f"  {last}")
         except KeyboardInterrupt:
-            # The process got it too, and saves what it has.
+            # The process received it too, and saves its state.
             process.wait()
             raise
     if process.returncode == 0:
@@ -125,15 +125,15 @@ def _follow(job: Job, progress: Progress) -> str | None:
 
 
 def _is_chatter(line: str) -> bool:
-    """Tell whether a line comes from the engine below and says nothing to the user."""
+    """Return whether a line comes from the engine below and tells the user nothing."""
     return line.startswith(("I0000", "WARNING: All log messages before absl", "E0000", "W0000"))
 
 
 def execute_here(job: Job, progress: Progress) -> Run:
     """Train a run to its end in this process, from where it stands; test stays sealed.
 
-    Without the seconds that a process takes to begin; what one run leaves in memory, the next
-    one finds.
+    Saves the seconds that a process takes to start; memory that one run leaves behind is passed on
+    to the next.
 
     Raises:
         ConfigError: If the run was begun with other settings, or the model cannot be built.
@@ -166,6 +166,6 @@ if __name__ == "__main__":
     except ConvscopeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except Exception as error:  # one line for whoever follows, whatever it was
+    except Exception as error:  # one line for the parent process, whatever the error
         print(f"error: unexpected {type(error).__name__}: {error}".split("\n")[0], file=sys.stderr)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""The folder of a study of several runs: new, or taken up where it was left."""
+"""The folder of a study of several runs: new, or resumed."""
 
 import contextlib
 import json
@@ -12,19 +12,19 @@ from convscope.run import Run
 
 
 def require_free(path: Path, state_file: Path, kind: str) -> None:
-    """Refuse a folder that holds something else.
+    """Reject a folder that holds something else.
 
     Args:
-        path: The study's folder; need not exist.
-        state_file: The file in it that makes it one.
-        kind: What it is, in a word.
+        path: Folder of the study; need not exist.
+        state_file: File in it that marks such a study.
+        kind: Name of the kind of study.
 
     Raises:
         RunError: If it is a file, or holds other things.
     """
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; choose another --out")
-    # What a kill may leave behind is no reason to refuse.
+    # Leftovers of a kill are no reason to refuse.
     if not state_file.exists() and any(
         item.name != ".lock" and ".part" not in item.name for item in path.glob("*")
     ):
@@ -33,12 +33,12 @@ def require_free(path: Path, state_file: Path, kind: str) -> None:
 
 @contextlib.contextmanager
 def study_folder(path: Path, state_file: Path, kind: str) -> Iterator[None]:
-    """Hold a study's folder, so that no other process works on it.
+    """Lock a study's folder, so that no other process works on it.
 
     Args:
-        path: The folder; made if absent.
-        state_file: The file in it that makes it such a study.
-        kind: What it is, in a word.
+        path: Folder; created if absent.
+        state_file: File in it that marks such a study.
+        kind: Name of the kind of study.
 
     Raises:
         RunError: If it is a file, holds other things, or another process works on it.
@@ -51,25 +51,24 @@ def study_folder(path: Path, state_file: Path, kind: str) -> Iterator[None]:
 
 
 def look_of(path: Path, first: Run) -> str:
-    """Return what makes the judging of a study's runs one look at the test images.
+    """Return the name by which the evaluations of a study count as one look at the test images.
 
-    The same when a study goes on that was stopped in the middle of it, another when it is made
-    again under its name.
+    It is the same when a stopped study is resumed, another when it is created again under its name.
 
     Args:
-        path: Its folder.
-        first: Its first run.
+        path: Folder of the study.
+        first: First run of the study.
     """
     return f"{path.resolve()} {first.state.get('created', '')}"
 
 
 def as_read_back(asked: Any) -> Any:
-    """Return what comes back when this is written to a state file: to compare it with one."""
+    """Return settings as they would be read back from a state file, to compare them with one."""
     return json.loads(json.dumps(asked))
 
 
 def read_state(state_file: Path, version: int) -> dict[str, Any] | None:
-    """Return what was written down when the study was left; None if it is new.
+    """Return the state of the study when it was stopped; None if it is new.
 
     Raises:
         RunError: If the file is damaged, or another version of convscope wrote it.
@@ -91,13 +90,13 @@ def read_state(state_file: Path, version: int) -> dict[str, Any] | None:
 def require_same(
     path: Path, before: Mapping[str, Any], asked: Mapping[str, Any], kind: str
 ) -> None:
-    """Refuse to go on with a study of other settings.
+    """Refuse to resume a study with other settings.
 
     Args:
-        path: Its folder.
-        before: What was asked of it.
-        asked: What is asked now; keys that `before` has besides do not count.
-        kind: What it is, in a word.
+        path: Folder of the study.
+        before: Settings that it was begun with.
+        asked: Settings given now; further keys of `before` do not count.
+        kind: Name of the kind of study.
 
     Raises:
         RunError: If they differ; the message names the first setting that does.
@@ -106,7 +105,7 @@ def require_same(
         if before.get(key) != value:
             raise RunError(
                 f"{path} holds a {kind} with {key} {before.get(key)!r}, not {value!r}; "
-                "repeat its settings to go on with it, or choose another --out"
+                "repeat its settings to continue it, or choose another --out"
             )
 
 

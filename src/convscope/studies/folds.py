@@ -1,4 +1,4 @@
-"""Cross-validation: every image is judged once, by a network that did not learn it."""
+"""Cross-validation: every image is evaluated once, by a network that was not trained on it."""
 
 import csv
 import uuid
@@ -30,14 +30,15 @@ _KIND = "cross-validation"
 
 @dataclass(frozen=True)
 class Fold:
-    """A part of the images, and the run whose network did not learn them.
+    """A part of the images, and the run whose network was not trained on them.
 
     Attributes:
-        number: From 0.
-        run: Its folder.
-        n_images: How many were held out.
-        accuracy: On those, a fraction in [0, 1].
-        val_accuracy: On the validation images, by which choices were made; not to be reported.
+        number: Index of the fold, from 0.
+        run: Run folder.
+        n_images: Number of held-out images.
+        accuracy: Accuracy on those, a fraction in [0, 1].
+        val_accuracy: Accuracy on the validation images, which choices were made by; not to be
+            reported.
     """
 
     number: int
@@ -49,13 +50,13 @@ class Fold:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What a way of training reaches on images that were not learnt.
+    """Accuracy of a training configuration on images that were not trained on.
 
     Attributes:
-        path: The folder, with a run for each fold below `folds/`.
-        accuracy: Over all images, with its interval and the spread between folds.
-        metrics: Over all images, as `evaluate` gives them for a run's test images.
-        folds: Each of them.
+        path: Folder, with a run for each fold below `folds/`.
+        accuracy: Accuracy over all images, with its interval and the spread between folds.
+        metrics: Metrics over all images, as `evaluate` returns them for a run's test images.
+        folds: All folds.
     """
 
     path: Path
@@ -65,32 +66,32 @@ class CrossValidation:
 
     @property
     def state_file(self) -> Path:
-        """What was asked, from which a stopped cross-validation goes on."""
+        """File of the settings, from which a stopped cross-validation resumes."""
         return state_file(self.path)
 
     @property
     def table_file(self) -> Path:
-        """A row for each fold."""
+        """Table with a row for each fold."""
         return self.path / "folds.csv"
 
     @property
     def metrics_file(self) -> Path:
-        """The number with its interval, and the metrics over all images."""
+        """File of the accuracy with its interval, and the metrics over all images."""
         return self.path / "metrics.json"
 
     @property
     def predictions_file(self) -> Path:
-        """What was said about each image by the network that did not learn it."""
+        """Table of the predictions for each image by the network that was not trained on it."""
         return self.path / "predictions.parquet"
 
     @property
     def confusion_picture(self) -> Path:
-        """Which class is taken for which."""
+        """Picture of the confusion matrix."""
         return self.path / "confusion_matrix.png"
 
 
 def state_file(path: Path) -> Path:
-    """Return the file that makes a folder a cross-validation."""
+    """Return the file that marks a folder as a cross-validation."""
     return path / "folds.json"
 
 
@@ -107,23 +108,23 @@ def cross_validate(
     data_dir: Path | str | None,
     progress: Progress,
 ) -> CrossValidation:
-    """Train a network for each fold on the others, and judge it on that fold.
+    """Train a network for each fold on the others, and evaluate it on that fold.
 
-    Validation images, by which epochs and heads are chosen, are split off the others: so nothing
-    was chosen by the images that a network is judged on. They stay sealed until the last network
-    is trained. Called again, it goes on where it was.
+    Validation images, by which epochs and heads are chosen, are split off the others: so nothing is
+        chosen by the images that a network is evaluated on. Those stay sealed until the last
+        network is trained. Called again, it resumes.
 
     Args:
-        config: Settled, with `split.folds` and `split.fold_as` "test".
-        dataset: That of the first fold, if it is loaded already.
-        out: The folder; None is `runs/DATA-MODEL-RECIPE-seedN-foldsK`.
-        data_dir: A further place to look for the files of a registered dataset.
-        progress: Told of everything.
+        config: Resolved settings, with `split.folds` and `split.fold_as` "test".
+        dataset: Dataset of the first fold, if it is loaded already.
+        out: Folder; None takes `runs/DATA-MODEL-RECIPE-seedN-foldsK`.
+        data_dir: Further folder to look for the files of a registered dataset.
+        progress: Called with all events.
 
     Raises:
         RunError: If the folder holds something else.
         TrainingError: If a network cannot be trained.
-        FailureError: If data is not to be had, or a file cannot be written.
+        FailureError: If data is not available, or a file cannot be written.
     """
     folds = config.split.folds
     assert folds is not None
@@ -137,7 +138,7 @@ def cross_validate(
         if not isinstance(before := state.get("asked"), dict):
             raise damaged(state_file(path))
         require_same(path, before, asked, _KIND)
-        # All folds are one look at the images, however often it was stopped in between.
+        # All folds are one look at the images, however often the study was stopped in between.
         state.setdefault("look", uuid.uuid4().hex)
         Run.write_json(state_file(path), state)
         progress.say(f"Folder of the folds: {path}")
@@ -172,7 +173,7 @@ def asked_before(path: Path) -> RunConfig:
 
 
 def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
-    """Put what the folds said together, and write it down."""
+    """Combine the predictions of the folds, and write the results."""
     from convscope.evaluation.folds import folded_accuracy
     from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
     from convscope.evaluation.predictions import read_predictions, save_predictions
@@ -186,7 +187,7 @@ def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
         "test",
     )
     if len(np.unique(said.ids)) != len(said.ids):
-        raise RunError(f"the folds in {path} hold some images twice; begin anew in another --out")
+        raise RunError(f"the folds in {path} hold some images twice; start again in another --out")
     names = runs[0].class_names
     found = folded_accuracy(
         [int(part.right.sum()) for part in parts], [len(part.ids) for part in parts]
@@ -210,7 +211,7 @@ def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
     Run.write_json(done.metrics_file, {**metrics, "folds": [asdict(fold) for fold in folds]})
     matrix = confusion_matrix(said)
     write_confusion(matrix, names, path / "confusion_matrix.csv")
-    title = f"{path.name}: {found.mean:.1%} of {found.n_images:,} images right"
+    title = f"{path.name}: {found.mean:.1%} accuracy on {found.n_images:,} images"
     draw_confusion(matrix, names, done.confusion_picture, title=title)
     with (
         atomic_path(done.table_file) as temporary,

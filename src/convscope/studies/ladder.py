@@ -1,4 +1,4 @@
-"""The ladder: from the tutorial's way of transfer learning to a good one, a mend at a time."""
+"""The ladder: from the tutorial's transfer learning to a good one, one change at a time."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -64,41 +64,41 @@ def ladder(
     after_rung: Callable[[Ladder], None] | None = None,
     progress: Progress | None = None,
 ) -> Ladder:
-    """Train a backbone as the tutorial did, then mend one thing at a time; each rung is a run.
+    """Train a backbone as the tutorial did, then fix one problem at a time; each rung is a run.
 
-    The test images stay sealed until the last rung is trained; then each rung is judged on them
-    once. Called again after a kill, it goes on where it was. A rung that cannot be trained is
-    recorded with the reason, and the others go on.
+    The test images stay sealed until the last rung is trained; then each rung is evaluated on them
+    once. Called again after a kill, it resumes. A rung that cannot be trained is recorded with the
+    reason, and the others continue.
 
     Args:
-        model: A registered backbone.
-        data: A registered dataset, or a folder of images.
-        seed: Of each rung.
-        sizes: Sides in pixels to go through; those that the first rung has already are left out.
-        epochs: Of each rung; None is what its recipe says.
-        weights: A file, a folder that holds it, or "random"; None looks for ImageNet's.
-        settings: Other settings of every rung, by their dotted names; they win over the rung's.
-        out: The ladder's folder; None is `runs/ladder-DATA-MODEL-seedN`.
-        data_dir: A further place to look for the files of a registered dataset.
-        after_rung: Called after each rung with the ladder as it stands.
-        progress: Told of everything; None draws on standard error.
+        model: Registered backbone.
+        data: Registered dataset, or a folder of images.
+        seed: Seed of each rung.
+        sizes: Image sides in pixels to go through; those of the first rung are left out.
+        epochs: Epochs of each rung; None takes the recipe's.
+        weights: File of weights, a folder with it, or "random"; None looks for ImageNet's.
+        settings: Other settings of every rung by dotted name; they override the rung's own.
+        out: Folder of the ladder; None takes `runs/ladder-DATA-MODEL-seedN`.
+        data_dir: Further folder to look for the files of a registered dataset.
+        after_rung: Function called after each rung with the ladder so far.
+        progress: Called with all events; None draws on standard error.
 
     Raises:
         UserError: If a name, a setting or the data is wrong, or the folder holds another ladder.
         TrainingError: If no rung could be trained.
-        FailureError: If weights or data are not to be had, or a file cannot be written.
+        FailureError: If weights or data are not available, or a file cannot be written.
     """
     progress = progress or console_progress()
     settings = dict(settings or {})
     if not is_backbone(model):
         raise ConfigError(
-            f"{model} learns from nothing; a ladder is for pretrained backbones: "
+            f"{model} is trained from scratch; a ladder needs a pretrained backbone: "
             f"{', '.join(BACKBONES.names())}"
         )
     for key in settings:
         if key in _NOT_TO_SET:
             raise ConfigError(
-                f"'{key}' is not for --set here: the ladder has its own, or an option"
+                f"'{key}' cannot be given with --set here: the ladder decides it, or an option does"
             )
     weights = weights_setting(weights)
     of_weights = {} if weights is None else {"weights": weights}
@@ -113,7 +113,7 @@ def ladder(
         settings={**every, **settings},
     )
 
-    # What is wrong with data or weights is so for every rung: found out before there is a folder.
+    # Errors in data or weights hold for every rung: found before there is a folder.
     load = load_once(data_dir, progress)
     dataset = load(steps[0].config.model_copy(update=place))
     assert dataset.val is not None
@@ -135,7 +135,7 @@ def ladder(
         **{"weights": weights, "weights_sha256": weights_sha256, "settings": settings},
         # Rungs on other images cannot be compared.
         "content": content,
-        # Recipes change with versions of convscope, and then a ladder would be of two minds.
+        # Recipes change with versions of convscope, and a ladder must not mix two of them.
         "rungs": {step.rung.name: step.config.model_dump() for step in steps},
     }
     asked = as_read_back(asked)
@@ -178,7 +178,7 @@ def ladder(
 
 
 def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
-    """Return the ladder as it was left; write down what it is to be, if it is new."""
+    """Return the ladder as it was left; write down its plan if it is new."""
     state = read_state(climb.state_file, FORMAT)
     if state is None:
         _write_state(climb, asked)
@@ -196,13 +196,13 @@ def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
                 "choose another --out"
             )
     if all(rung.val_accuracy is None for rung in rungs):
-        # If every rung failed, it was no rung's fault; it may be mended by now.
+        # If every rung failed, no rung caused it; it may be fixed by now.
         return climb
     return dataclasses.replace(climb, rungs=rungs)
 
 
 def _measure(rung: Rung, run: Run) -> Rung:
-    """Return the rung with what its run came to, but for the gain."""
+    """Return the rung with the results of its run, except the gain."""
     return dataclasses.replace(
         rung,
         val_accuracy=run.metrics["val"]["accuracy"],
@@ -213,7 +213,7 @@ def _measure(rung: Rung, run: Run) -> Rung:
 
 
 def _with_rung(climb: Ladder, changed: Rung) -> Ladder:
-    """Return the ladder with one rung replaced and all gains reckoned anew."""
+    """Return the ladder with one rung replaced and all gains computed again."""
     rungs: list[Rung] = []
     below: float | None = None
     for rung in climb.rungs:
@@ -231,7 +231,7 @@ def _write(climb: Ladder, asked: dict[str, Any]) -> None:
     from convscope.report.page import write_page
     from convscope.studies.ladder_page import draw_ladder, ladder_page
 
-    # First the file that a stopped ladder goes on from; the others follow from it.
+    # First the file that a stopped ladder resumes from; the others follow from it.
     _write_state(climb, asked)
     write_table(climb.rungs, climb.table_file)
     draw_ladder(climb.rungs, climb.n_val, climb.picture, about=climb.about)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Inches. The columns stand where they are whatever the accuracies, so nothing ever overlaps.
+# Inches. The columns have fixed positions whatever the accuracies, so nothing ever overlaps.
 _WIDTH, _ROW, _TOP, _BOTTOM = 9.0, 0.5, 0.95, 0.48
 _NAMES, _PLOT_LEFT, _PLOT_RIGHT = 0.2, 3.3, 6.55
 _RIGHT = {"val": 7.2, "gain": 7.8, "test": 8.35, "time": 8.85}
@@ -22,13 +22,13 @@ _RAIL = "#dddddd"
 
 
 def draw_ladder(rungs: Sequence[Rung], n_val: int, path: Path, *, about: str) -> None:
-    """Draw the rungs as stairs, the lowest on top: what each gained and what it costs.
+    """Draw the rungs as stairs, the lowest on top, with gain and cost of each.
 
     Args:
-        rungs: From the lowest; failed and waiting ones are named too.
-        n_val: How many validation images there are.
-        path: The PNG; replaced as a whole.
-        about: The model, the data and the seed, for the line below the title.
+        rungs: Rungs from the lowest; failed and waiting ones are named too.
+        n_val: Number of validation images.
+        path: PNG file to replace as a whole.
+        about: Model, data and seed, for the line below the title.
 
     Raises:
         StorageError: If the file cannot be written.
@@ -40,12 +40,14 @@ def ladder_page(ladder: Ladder) -> Page:
     """Return the page of a ladder, finished or not."""
     rungs = ladder.rungs
     trained = [rung for rung in rungs if rung.val_accuracy is not None]
-    told = "; ".join(f"{rung.name} {rung.val_accuracy:.1%}" for rung in trained)
+    listed = "; ".join(f"{rung.name} {rung.val_accuracy:.1%}" for rung in trained)
     stairs = svg_picture(
         # The page has the conclusion above.
         _figure(rungs, ladder.n_val, ladder.about, title=""),
-        alt=f"Validation accuracy of each rung: {told}." if told else "No rung has been trained.",
-        caption="Each rung's accuracy, and beside it what it gained over the rung above.",
+        alt=f"Validation accuracy of each rung: {listed}."
+        if listed
+        else "No rung has been trained.",
+        caption="Accuracy of each rung, and its gain over the rung above.",
     )
     rows = [
         [
@@ -57,17 +59,17 @@ def ladder_page(ladder: Ladder) -> Page:
         ]
         for rung in rungs
     ]
-    columns = ("rung", "what it changes", "validation", "test", "time", "multiply-adds")
+    columns = ("rung", "change", "validation", "test", "time", "multiply-adds")
     sections = [
         Section("The rungs", [stairs]),
-        Section("What each changes and costs", [Table(columns, rows, "Every rung, lowest first")]),
+        Section("Changes and costs", [Table(columns, rows, "All rungs, lowest first")]),
     ]
     failed = [(f"{rung.name}: {rung.failure}", "") for rung in rungs if rung.failure]
     if failed:
-        sections.append(Section("What could not be trained", [Points(failed)]))
+        sections.append(Section("Failed rungs", [Points(failed)]))
     return Page(
         title=f"Ladder: {ladder.about}",
-        about="From the tutorial's way of transfer learning to a good one, a mend at a time",
+        about="From the tutorial's transfer learning to a good one, one change at a time",
         verdict=ladder.conclusion,
         caution=ladder.caution,
         sections=sections,
@@ -131,7 +133,7 @@ def _figure(rungs: Sequence[Rung], n_val: int, about: str, *, title: str) -> "Fi
     figure.text(
         _NAMES / _WIDTH,
         0.14 / height,
-        "gain: points over the rung above, grey where chance may make as much on "
+        "gain: points over the rung above, grey if within chance on "
         f"{n_val:,} validation images.  time: with nothing cached.",
         fontsize=8,
         color=FAINT,
@@ -201,7 +203,7 @@ _TEST: dict[str, Any] = {"marker": "o", "markersize": 9, "color": INK, "fillstyl
 
 
 def _step(axes: "Axes", row: int, rung: Rung, before: Rung | None, n_val: int) -> None:
-    """Draw one stair: down from the rung before, across to this one's accuracy."""
+    """Draw one stair: down from the previous rung, across to the accuracy of this one."""
     here = accuracy_of(rung)
     if before is not None:
         there, above = accuracy_of(before), row - 1

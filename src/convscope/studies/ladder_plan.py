@@ -1,4 +1,4 @@
-"""The rungs of a ladder: which recipe each follows, and what it changes, in words."""
+"""The plan of a ladder: the recipe of each rung, and its change in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ _TUTORIAL_SIZE = 32
 
 
 @dataclass(frozen=True)
-class Step:
-    """What the run of a rung is trained with.
+class RungPlan:
+    """The training of one rung.
 
     Attributes:
-        rung: Its words; nothing has come of it yet.
-        recipe: The recipe's name.
-        settings: What differs from the recipe, by dotted names.
-        config: The two resolved.
+        rung: Its description, without results.
+        recipe: Name of the recipe.
+        settings: Differences from the recipe by dotted name.
+        config: Both, resolved.
     """
 
     rung: Rung
@@ -38,15 +38,15 @@ def plan_ladder(
     sizes: Sequence[int],
     of_data: Mapping[str, Any],
     settings: Mapping[str, Any],
-) -> list[Step]:
-    """Return the rungs from the tutorial's way to fine-tuning, each built on registered recipes.
+) -> list[RungPlan]:
+    """Return the rungs from the tutorial's transfer learning to fine-tuning, on registered recipes.
 
     Args:
-        backbone: What is trained on.
-        seed: Of every rung.
-        sizes: Sides in pixels to go through; those that the first rung has already are left out.
-        of_data: Settings that the dataset brings along; see `datasets.settings_of`.
-        settings: Of every rung, by dotted names; they win over the rung's own.
+        backbone: Backbone of all rungs.
+        seed: Seed of every rung.
+        sizes: Image sides in pixels to go through; those of the first rung are left out.
+        of_data: Default settings of the dataset; see `datasets.settings_of`.
+        settings: Settings of every rung by dotted name; they override the rung's own.
 
     Raises:
         UnknownNameError: If there is no such setting.
@@ -55,7 +55,7 @@ def plan_ladder(
     base = max(_TUTORIAL_SIZE, backbone.smallest_size)
     larger = sorted({size for size in sizes if size > base})
     last = larger[-1] if larger else base
-    steps: list[Step] = []
+    steps: list[RungPlan] = []
     idle: list[dict[str, str]] = []
 
     def add(name: str, cause: str, recipe: str, own: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ def plan_ladder(
         about = {"model": backbone.name, "recipe": recipe, "seed": seed}
         defaults = RECIPES.get(recipe)()
         asked = resolve(defaults, of_data, about, chosen)
-        # A setting may be meant for some rungs; where it has no effect it is left away.
+        # A setting may be meant for some rungs; where it has no effect it is omitted.
         idle.append(idle_settings(asked, defaults, backbone=True))
         chosen = {key: value for key, value in chosen.items() if key not in idle[-1]}
         config = resolve(defaults, of_data, about, chosen)
@@ -76,7 +76,9 @@ def plan_ladder(
         run = f"rungs/{number:02}-{name.replace(' ', '-')}"
         change = _change(name, config, before, backbone)
         steps.append(
-            Step(Rung(number, name, change, cause, own["image_size"], run), recipe, chosen, config)
+            RungPlan(
+                Rung(number, name, change, cause, own["image_size"], run), recipe, chosen, config
+            )
         )
 
     # At 32 px the last feature map is a single pixel, and pooling is the same as flattening; on
@@ -110,18 +112,18 @@ def _change(name: str, config: RunConfig, before: RunConfig | None, backbone: Ba
     if before is None:
         return f"{config.image_size} px, {pixels}, head {_head(config)}"
     if name == "own scaling":
-        return f"{pixels}, as it was trained"
+        return f"{pixels}, as in pretraining"
     if name.endswith(" px"):
         return f"instead of {before.image_size} px"
     if name == "standardised features":
-        return "each feature with mean 0 and spread 1"
+        return "each feature with mean 0 and standard deviation 1"
     if name == "better head":
         optimizer = f"{config.optimizer.name}, {config.schedule.name} rate"
         return f"head {_head(config)}, {optimizer}, batch {config.batch_size}"
     cut = backbone.cut_at(config.backbone.cut)
-    words = "all of the backbone learns" if cut == "start" else f"what follows {cut} learns"
-    words += "; mirrored" if config.augment.flip else ""
-    return words + (", soft labels" if config.label_smoothing else "")
+    words = "the whole backbone is trained" if cut == "start" else f"layers after {cut} are trained"
+    words += "; mirrored images" if config.augment.flip else ""
+    return words + (", smoothed labels" if config.label_smoothing else "")
 
 
 def _head(config: RunConfig) -> str:
@@ -131,7 +133,7 @@ def _head(config: RunConfig) -> str:
 
 
 def _tuned(cut: str, backbone: Backbone) -> str:
-    """Return what learns behind a cut: "last stage", "last 2 stages", "whole backbone"."""
+    """Return the trained part behind a cut: "last stage", "last 2 stages", "whole backbone"."""
     if cut == "start":
         return "whole backbone"
     stages = list(backbone.stages)

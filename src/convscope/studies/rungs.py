@@ -1,4 +1,4 @@
-"""The rungs of a ladder: what each mend of a way of training gained, as a sentence and a table."""
+"""The rungs of a ladder: the gain of each change, as a sentence and a table."""
 
 import csv
 import math
@@ -28,22 +28,22 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Rung:
-    """One rung: what it changes, and what came of it. What is not known yet is None.
+    """One rung: its change and its results. Facts that are not known yet are None.
 
     Attributes:
-        number: From 1, the lowest.
-        name: In two or three words.
-        change: What it changes from the rung below, in words.
-        cause: The same as the subject of "... gave 20 points".
-        image_size: Side in pixels that the network sees.
-        run: Its run folder, as seen from the ladder's.
-        val_accuracy: A fraction in [0, 1].
-        gain: In validation accuracy, over the nearest rung below that could be trained.
-        test_accuracy: A fraction in [0, 1]; None until every rung has been trained.
-        feature_seconds: What its features cost, those found in the cache included.
-        train_seconds: Of the search for a head and of all epochs, without their validation.
-        multiply_adds: Of the whole model, for one image.
-        failure: Why it could not be trained.
+        number: Number from 1, the lowest.
+        name: Name of two or three words.
+        change: Change from the rung below, in words.
+        cause: Noun phrase for the sentence "<cause> gave 20 points".
+        image_size: Side in pixels of the network's input.
+        run: Run folder, relative to that of the ladder.
+        val_accuracy: Validation accuracy, a fraction in [0, 1].
+        gain: Gain in validation accuracy over the nearest rung below that could be trained.
+        test_accuracy: Test accuracy, a fraction in [0, 1]; None until every rung has been trained.
+        feature_seconds: Time that its features took, including those found in the cache.
+        train_seconds: Time of the search for a head and of all epochs, without their validation.
+        multiply_adds: Multiply-adds of the whole model for one image.
+        failure: Reason why it could not be trained.
     """
 
     number: int
@@ -62,7 +62,7 @@ class Rung:
 
     @property
     def seconds(self) -> float | None:
-        """What it costs with nothing cached."""
+        """Its time with nothing cached."""
         if self.feature_seconds is None or self.train_seconds is None:
             return None
         return round(self.feature_seconds + self.train_seconds, 3)
@@ -70,13 +70,13 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """The rungs of a ladder, and where they are kept.
+    """The rungs of a ladder, and their folder.
 
     Attributes:
-        path: Its folder, with a run folder for each rung below `rungs/`.
-        about: The model, the data and the seed, for people.
-        n_val: How many validation images there are.
-        rungs: From the lowest; see `Rung`.
+        path: Folder, with a run folder for each rung below `rungs/`.
+        about: Model, data and seed, for people.
+        n_val: Number of validation images.
+        rungs: Rungs from the lowest; see `Rung`.
     """
 
     path: Path
@@ -86,55 +86,55 @@ class Ladder:
 
     @property
     def state_file(self) -> Path:
-        """The settings and the rungs, from which a stopped ladder goes on."""
+        """File of the settings and the rungs, from which a stopped ladder resumes."""
         return self.path / "ladder.json"
 
     @property
     def table_file(self) -> Path:
-        """A row for each rung."""
+        """Table with a row for each rung."""
         return self.path / "ladder.csv"
 
     @property
     def picture(self) -> Path:
-        """The rungs as stairs."""
+        """Picture of the rungs as stairs."""
         return self.path / "ladder.png"
 
     @property
     def page(self) -> Path:
-        """All of it, for people."""
+        """Page with everything, for people."""
         return self.path / "report.html"
 
     @property
     def card_file(self) -> Path:
-        """The same as Markdown."""
+        """The page as Markdown."""
         return self.path / "MODEL_CARD.md"
 
     @property
     def conclusion(self) -> str:
-        """What gained most, by validation images alone."""
+        """Which change gained most, by validation images alone."""
         return conclude(self.rungs, self.n_val)
 
     @property
     def caution(self) -> str:
-        """What single runs leave open, and how small a gain the images alone may make."""
+        """What single runs cannot show, and the gain that chance in the images alone may make."""
         best = max((rung.val_accuracy or 0.0 for rung in self.rungs), default=0.0)
         points = 100 * chance(best, best, self.n_val)
         return (
-            "One run of each rung, so the gains are those of this seed; another may move them, by "
-            f"how much single runs do not tell. {self.n_val:,} validation images alone make "
-            f"differences of up to {points:.1f} points near {best:.0%}."
+            "Each rung is a single run, so the gains are those of this seed; by how much another "
+            f"seed would change them, single runs cannot show. {self.n_val:,} validation images "
+            f"alone make differences of up to {points:.1f} points near {best:.0%}."
         )
 
 
 def conclude(rungs: Sequence[Rung], n_val: int) -> str:
-    """Say in a sentence or two what brought the accuracy, by validation images alone.
+    """Return one or two sentences on the gains in accuracy, by validation images alone.
 
-    It is said of the seed that the rungs were trained with: a run each shows what these networks
-    do, not what the same change would gain on average.
+    They hold for the seed that the rungs were trained with: single runs show what these networks
+        do, not what the same change would gain on average.
 
     Args:
-        rungs: From the lowest; those that have no validation accuracy are passed over.
-        n_val: How many validation images there are.
+        rungs: Rungs from the lowest; those without validation accuracy are skipped.
+        n_val: Number of validation images.
     """
     trained = [rung for rung in rungs if rung.val_accuracy is not None]
     if not trained:
@@ -142,19 +142,19 @@ def conclude(rungs: Sequence[Rung], n_val: int) -> str:
     first, best = trained[0], max(trained, key=accuracy_of)
     low, high = accuracy_of(first), accuracy_of(best)
     if len(trained) == 1:
-        return f"Only '{first.name}' has been trained: {low:.1%} of the validation images right."
+        return f"Only '{first.name}' has been trained: {low:.1%} validation accuracy."
     total = high - low
     # The best of several is best by chance too.
     others = len(trained) - 1
     if total <= chance(low, high, n_val, n_comparisons=others):
         return (
-            f"Nothing that was mended shows on {n_val:,} validation images: "
-            f"{low:.1%} right at '{first.name}', {high:.1%} at best."
+            f"No change shows an effect on {n_val:,} validation images: "
+            f"{low:.1%} at '{first.name}', {high:.1%} at best."
         )
     gains: dict[str, float] = {}
     for rung in trained[1 : trained.index(best) + 1]:
         cause = _cause(rung, rungs)
-        # The rungs of several sizes are one cause, and the last of them names it.
+        # The rungs of several sizes are one cause, named by the last of them.
         merged = [known for known in gains if " px" in known and " px" in cause]
         gains[cause] = (rung.gain or 0.0) + sum(gains.pop(known) for known in merged)
     by_gain = sorted(gains, key=lambda cause: gains[cause], reverse=True)
@@ -173,20 +173,20 @@ def conclude(rungs: Sequence[Rung], n_val: int) -> str:
         what = "gained nothing"
         if lost > chance(high, high - lost, n_val, n_comparisons=others):
             what = f"lost {100 * lost:.{decimals}f}"
-        said += f" What came after '{best.name}' {what}."
+        said += f" The rungs after '{best.name}' {what}."
     return said
 
 
 def chance(before: float, after: float, n_images: int, *, n_comparisons: int = 1) -> float:
-    """Return the difference of two accuracies that the images alone may make, with 95 % confidence.
+    """Return the difference of two accuracies that the images alone may make, at 95 % confidence.
 
-    As if they were measured on different images; on the same ones, chance makes less.
+    It assumes different images for the two; on the same ones, chance makes less.
 
     Args:
-        before: A fraction in [0, 1].
-        after: Likewise.
-        n_images: On how many images each was measured.
-        n_comparisons: Differences of which the largest is taken (Bonferroni).
+        before: Accuracy before, a fraction in [0, 1].
+        after: Accuracy after, a fraction in [0, 1].
+        n_images: Number of images behind each.
+        n_comparisons: Number of differences of which the largest is taken (Bonferroni).
     """
     from scipy.special import ndtri
 
@@ -208,7 +208,7 @@ def write_table(rungs: Sequence[Rung], path: Path) -> None:
 
 
 def _cause(rung: Rung, rungs: Sequence[Rung]) -> str:
-    """Return what a rung's gain comes from: failed rungs below it changed something too."""
+    """Return the cause of a rung's gain: failed rungs below it changed something too."""
     causes = [rung.cause]
     for below in reversed(rungs[: rungs.index(rung)]):
         if below.val_accuracy is not None:

@@ -1,4 +1,4 @@
-"""Finding wrong labels among training images."""
+"""Search for wrong labels among training images."""
 
 import csv
 from collections.abc import Mapping
@@ -31,13 +31,13 @@ _NOT_TO_SET = ("data", "data_path", "model", "recipe", "split.folds", "split.fol
 
 @dataclass(frozen=True)
 class Suspicions:
-    """Training images whose labels are in doubt, and where that is kept.
+    """Training images whose labels are in doubt, and their folder.
 
     Attributes:
-        path: The folder, with a run for each fold below `folds/`.
-        n_images: How many training images were looked at.
-        accuracy: Of the networks on the images that each of them did not learn, a fraction.
-        suspects: Those in doubt, the most suspect first.
+        path: Folder, with a run for each fold below `folds/`.
+        n_images: Number of training images that were checked.
+        accuracy: Accuracy of the networks on images that they were not trained on, a fraction.
+        suspects: Suspects, the most suspect first.
     """
 
     path: Path
@@ -47,17 +47,17 @@ class Suspicions:
 
     @property
     def state_file(self) -> Path:
-        """What was asked, from which a stopped search goes on."""
+        """File of the settings, from which a stopped search resumes."""
         return self.path / "suspects.json"
 
     @property
     def table_file(self) -> Path:
-        """A row for each suspect."""
+        """Table with a row for each suspect."""
         return self.path / "suspects.csv"
 
     @property
     def picture(self) -> Path:
-        """The most suspect ones."""
+        """Picture of the most suspect images."""
         return self.path / "suspects.png"
 
 
@@ -75,27 +75,27 @@ def suspects(
 ) -> Suspicions:
     """Find training images that are probably labelled wrong.
 
-    The training images are divided into folds, and for each fold a network learns from the others:
-    so each image is judged by a network that did not learn it. Confident learning then says which
-    labels those networks rule out. Called again, it goes on where it was. Test images are left
-    alone.
+    The training images are divided into folds, and for each fold a network is trained on the
+        others: so each image is checked by a network that was not trained on it. Confident learning
+        then finds the labels that those networks rule out. Called again, it resumes. Test images
+        are not used.
 
     Args:
-        data: A registered dataset, or a folder of images.
-        model: A registered model; the better it is, the fewer hard images are taken for wrong ones.
-        recipe: A registered recipe; None is `fast` for the networks made for it, else the model's
-            usual one.
-        folds: How many, at least 2.
-        seed: Of the networks.
-        settings: Any other settings, by their dotted names.
-        out: The folder; None is `runs/suspects-DATA-MODEL`.
-        data_dir: A further place to look for the files of a registered dataset.
-        progress: Told of everything; None draws on standard error.
+        data: Registered dataset, or a folder of images.
+        model: Registered model; the better it is, the fewer hard images are taken for wrong ones.
+        recipe: Registered recipe; None takes `fast` for the networks made for it, otherwise the
+            model's default.
+        folds: Number of folds, at least 2.
+        seed: Seed of the networks.
+        settings: Any other settings by dotted name.
+        out: Folder; None takes `runs/suspects-DATA-MODEL`.
+        data_dir: Further folder to look for the files of a registered dataset.
+        progress: Called with all events; None draws on standard error.
 
     Raises:
         UserError: If a name, a setting or the data is wrong, or the folder holds something else.
         TrainingError: If a network cannot be trained.
-        FailureError: If data is not to be had, or a file cannot be written.
+        FailureError: If data is not available, or a file cannot be written.
     """
     from convscope.evaluation.predictions import read_predictions
     from convscope.evaluation.suspects import suspect_labels
@@ -105,7 +105,7 @@ def suspects(
     settings = dict(settings or {})
     for key in settings:
         if key in _NOT_TO_SET:
-            raise ConfigError(f"'{key}' is not for --set here: there is an option for it")
+            raise ConfigError(f"'{key}' cannot be given with --set here: there is an option for it")
     if recipe is None and model.startswith("fast-"):
         recipe = "fast"
     given = {**data_settings(data), "model": model, "seed": seed, "split.folds": folds, **settings}

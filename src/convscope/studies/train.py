@@ -1,4 +1,4 @@
-"""What a user calls `train`: one run, or one for each fold."""
+"""The public `train`: one run, or one for each fold."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,47 +41,47 @@ def train(
     trackers: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Run | CrossValidation:
-    """Train a model, judge it, and return its run; or train one for each fold.
+    """Train and evaluate a model, and return its run; or train one for each fold.
 
-    What is not given comes from `config`, else from the recipe. The defaults are the tutorial's:
+    Settings not given come from `config`, or else from the recipe. The defaults are the tutorial's:
     CIFAR-10, `cnn-sequential`, recipe `tutorial`, seed 83; for a pretrained backbone, recipe
     `probe`.
 
     Args:
-        model: A registered model.
-        data: A registered dataset, or a folder of images.
-        recipe: A registered recipe.
+        model: Registered model.
+        data: Registered dataset, or a folder of images.
+        recipe: Registered recipe.
         seed: Seed of initial weights and the order of images.
         epochs: Passes over the training images.
-        batch_size: Images in a step.
-        image_size: Side in pixels that the network sees.
+        batch_size: Images per step.
+        image_size: Side in pixels of the network's input.
         lr: Learning rate (`optimizer.learning_rate`).
-        minutes: Time that it may take from here on, judging included and loading the data not; the
-            network, if none is named, and the epochs are chosen by speeds measured here. The
-            recipe is then `fast` if none is named.
-        target: In the place of `minutes`: the accuracy on CIFAR-10, in per cent, for which network
-            and epochs are chosen, the quickest of those known to reach it.
+        minutes: Time limit from here on, including evaluation but not the loading of data; the
+            epochs, and the network if none is named, are chosen by speeds measured here. The
+            default recipe is then `fast`.
+        target: Instead of `minutes`: accuracy on CIFAR-10, in per cent, for which the quickest
+            network and number of epochs known to reach it are chosen.
         precision: "auto", "float32" or "bfloat16".
         backend: "auto", "tensorflow", "jax" or "torch".
-        weights: A backbone's: a file, a folder that holds it, or "random"; None looks for ImageNet
-            weights in $CONVSCOPE_WEIGHTS and Keras' cache, then downloads them.
-        config: A YAML file of settings, such as the `config.yaml` of another run.
-        settings: Any other setting, by its dotted name; stronger than `config`.
-        folds: Divide the images into so many equal parts, train a network for each on the others,
-            and judge it on that part: one number, for which each image was judged once. Test images
-            that a dataset has of its own are left alone. The same call goes on with what was
-            trained.
-        out: The run folder, made here; None makes one below `runs/`.
-        resume: A run to go on with after its last finished epoch, by its folder or name; True is
-            what `out` holds if it was begun, else a new one. Only `epochs` may change, to more;
-            `data` and `weights` say where those are now; `minutes` and `target` no longer count.
-        test: False leaves the test images sealed; `evaluate` opens them when all choices are made.
-        data_dir: A further place to look for the files of a registered dataset.
-        trackers: Of "tensorboard" and "mlflow".
-        progress: Told of everything; None draws on standard error.
+        weights: Weights of a backbone: a file, a folder with it, or "random"; None looks for
+            ImageNet weights in $CONVSCOPE_WEIGHTS and Keras' cache, then downloads them.
+        config: YAML file of settings, such as the `config.yaml` of another run.
+        settings: Any other setting by dotted name; overrides `config`.
+        folds: Number of equal parts to divide the images into; for each part a network is trained
+            on the others and evaluated on that part. The result is one accuracy, for which each
+            image is evaluated once. Test images that a dataset already has are not used. The same
+            call resumes.
+        out: Run folder, created here; None creates one below `runs/`.
+        resume: Run to continue after its last finished epoch, by folder or name; True continues
+            `out` if it was begun, otherwise starts it. Only `epochs` may change, to more; `data`
+            and `weights` give their current places; `minutes` and `target` are ignored.
+        test: Whether to open the test images; if not, `evaluate` does when all choices are made.
+        data_dir: Further folder to look for the files of a registered dataset.
+        trackers: Any of "tensorboard" and "mlflow".
+        progress: Called with all events; None draws on standard error.
 
     Returns:
-        The run; with `folds`, what all of them came to.
+        The run; with `folds`, the cross-validation.
 
     Raises:
         UserError: If a name, a setting or the data is wrong; no run folder was made then.
@@ -121,13 +121,13 @@ def train(
     begun = find_begun(place) if resume and place is not None else None
     if folds is not None or begun is not None:
         for option, hinders, why in (
-            ("--minutes", minutes is not None, "each fold would get other epochs"),
-            ("--target", target is not None, "it is known for CIFAR-10's own parts"),
-            ("--tracker", bool(trackers), "it follows one run"),
-            ("--no-test", not test, "the folds are there to be judged on"),
+            ("--minutes", minutes is not None, "folds would get different numbers of epochs"),
+            ("--target", target is not None, "it is known only for CIFAR-10's own split"),
+            ("--tracker", bool(trackers), "it tracks a single run"),
+            ("--no-test", not test, "each fold is a test set"),
         ):
             if hinders:
-                raise ConfigError(f"--folds and {option} do not go together: {why}")
+                raise ConfigError(f"--folds and {option} cannot be combined: {why}")
         if begun is not None and not given and not config:
             asked = asked_before(begun)
             if folds not in (None, asked.split.folds):
@@ -135,13 +135,13 @@ def train(
             return cross_validate(asked, out=begun, data_dir=data_dir, progress=progress)
         if folds is None:
             raise ConfigError(
-                f"{begun} is a cross-validation; to go on with it give --resume alone, or repeat "
-                "the command that began it"
+                f"{begun} is a cross-validation; to continue it, give --resume alone, or repeat "
+                "the command that started it"
             )
         return _train_folds(folds, given, from_file, place, data_dir, progress)
     budget = Budget.of(minutes, target, given=given, from_file=from_file)
     request = Request(given, from_file, budget)
-    # A script that is started again after a reboot need not know whether it got this far.
+    # A script that is started again after a reboot need not know how far it got.
     if resume and place is not None and (named or Run(place).state_file.exists()):
         if budget is not None:
             progress.say("Ignoring --minutes/--target: a resumed run keeps its network and epochs")
@@ -167,10 +167,10 @@ def _train_folds(
 ) -> CrossValidation:
     for key in ("folds", "fold", "fold_as"):
         if f"split.{key}" in given:
-            raise ConfigError(f"'split.{key}' is not for --set here: --folds decides it")
+            raise ConfigError(f"'split.{key}' cannot be given with --set here: --folds decides it")
     of_folds = {"split.folds": folds, "split.fold": 0, "split.fold_as": "test"}
     request = Request({**given, **of_folds}, from_file)
-    # Before there is a folder: what is wrong until here leaves none behind.
+    # Before there is a folder: an error up to here leaves none behind.
     plan = settle(request, progress, load_once(data_dir, progress))
     return cross_validate(
         plan.config, dataset=plan.dataset, out=out, data_dir=data_dir, progress=progress

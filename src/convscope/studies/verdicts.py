@@ -1,4 +1,4 @@
-"""What a comparison shows, in sentences: of ways of training, or of two networks alone."""
+"""Results of a comparison in sentences: on configurations, or on two networks only."""
 
 import math
 from collections.abc import Sequence
@@ -11,19 +11,21 @@ if TYPE_CHECKING:
     from convscope.studies.comparison import Arm, Pair
 
 PART_NAMES = {"val": "validation", "test": "test"}
-"""The parts of a dataset in words."""
+"""Names of the parts of a dataset."""
 
 SIZES = (0.002, 0.005, 0.01, 0.02, 0.05)
-"""Differences of which it is told how many seeds would show them."""
+"""Differences for which the needed number of seeds is reported."""
 
 
 def verdict(pair: "Pair") -> str:
-    """Say in a sentence what a pair shows: of two runs, nothing about their ways of training."""
+    """Return a sentence on what a pair shows: for two runs, nothing about their configurations."""
     found = pair.found
     first, second = (_spoken(name, pair) for name in (pair.first, pair.second))
     if found.identical:
         each = f" with each of {pair.seeds[0]} seeds" if found.of_ways else ""
-        return _sentence(f"{first} and {second} are right on the same images{each}: no difference.")
+        return _sentence(
+            f"{first} and {second} are correct on the same images{each}: no difference."
+        )
     if not found.shown:
         return f"No difference shown between {first} and {second}: {_at_most([found])} either way."
     better, worse, low, high = second, first, found.low, found.high
@@ -34,7 +36,7 @@ def verdict(pair: "Pair") -> str:
     if found.of_ways:
         return f"{better} is better than {worse} {by}."
     images = f"{PART_NAMES[pair.part]} images"
-    return _sentence(f"{better} answers more {images} correctly than {worse}, {by}.")
+    return _sentence(f"{better} classifies more {images} correctly than {worse}, {by}.")
 
 
 def _spoken(name: str, pair: "Pair") -> str:
@@ -42,7 +44,7 @@ def _spoken(name: str, pair: "Pair") -> str:
 
 
 def _sentence(words: str) -> str:
-    """Return words with a capital where they begin with "this"; names stay as they are."""
+    """Capitalise words that begin with "this"; names stay as they are."""
     return f"T{words[1:]}" if words.startswith("this run of ") else words
 
 
@@ -52,12 +54,12 @@ def _points(size: float) -> str:
 
 
 def outlook(pair: "Pair") -> str:
-    """Say how many seeds would show a difference that is not shown; nothing if one is."""
+    """Return the number of seeds that would show a difference that is not shown, in words."""
     found = pair.found
     if found.shown or found.identical:
         return ""
     if found.variation.seeds is None:
-        return "Several seeds of each would tell the ways of training apart from their luck."
+        return "Only several seeds of each can separate the configurations from chance."
     needed = {
         size: seeds_to_show(size, found.variation, confidence=found.confidence)
         for size in (*SIZES, abs(found.mean))
@@ -67,12 +69,14 @@ def outlook(pair: "Pair") -> str:
     sentences = []
     if (n := needed.get(abs(found.mean))) is not None and n > here and abs(found.mean) >= SIZES[0]:
         points = f"{100 * abs(found.mean):.1f} points"
-        sentences.append(f"If it is as large as found here ({points}), {n} seeds of each show it.")
+        sentences.append(
+            f"If it is as large as measured here ({points}), {n} seeds of each would show it."
+        )
     more = [(size, n) for size in SIZES if (n := needed[size]) is not None and n > here]
     if more:
-        # Three are enough to see how the effort grows.
-        told = _joined([f"{_points(size)} with {n}" for size, n in more[-3:]])
-        sentences.append(f"Seeds of each that would show a difference: {told}.")
+        # Three suffice to show how the effort grows.
+        needed_seeds = _joined([f"{_points(size)} with {n}" for size, n in more[-3:]])
+        sentences.append(f"Seeds of each needed to show a difference: {needed_seeds}.")
     unseen = [size for size in SIZES if needed[size] is None]
     if unseen:
         sentences.append(
@@ -83,47 +87,47 @@ def outlook(pair: "Pair") -> str:
 
 
 def conclude(arms: Sequence["Arm"], pairs: Sequence["Pair"]) -> str:
-    """Say in a sentence or two which arm is best, as far as that is shown.
+    """Return one or two sentences on which arm is best, as far as that is shown.
 
     Args:
-        arms: With their trials.
-        pairs: Each two of those that have been judged.
+        arms: Arms with their trials.
+        pairs: Differences of each two evaluated arms.
     """
     ranked = sorted(
         ((arm.accuracy.mean, arm.name) for arm in arms if arm.accuracy is not None), reverse=True
     )
     if not ranked:
-        return "None has been judged yet."
-    part = f"{PART_NAMES[arms[0].part]} images"
+        return "None has been evaluated yet."
+    part = PART_NAMES[arms[0].part]
     mean, best = ranked[0]
     if not pairs and len(ranked) > 1:
         return "Not every run has been trained yet."
     if not pairs:
-        return f"Only {best} has been judged: {mean:.1%} of the {part} right."
+        return f"Only {best} has been evaluated: {mean:.1%} {part} accuracy."
     runs = "" if any(pair.found.of_ways for pair in pairs) else " runs"
     if all(pair.found.identical for pair in pairs):
         both = "Both" if len(ranked) == 2 else f"All {len(ranked)}"
-        return f"{both}{runs} are right on the same images: {mean:.1%} of them."
+        return f"{both}{runs} are correct on the same images: {mean:.1%} accuracy."
     if not any(pair.found.shown for pair in pairs):
         whose = {2: "the two", 3: "the three"}.get(len(ranked), f"the {len(ranked)}")
         most = _at_most([pair.found for pair in pairs])
         return f"No difference is shown between {whose}{runs}: {most} either way."
-    # The least by which the best is ahead of each other one; below 0 where that is not shown.
+    # The least lead of the best over each other arm; below 0 where it is not shown.
     leads = {p.first: (p.found.low, p.found.of_ways) for p in pairs if p.second == best}
     leads |= {p.second: (-p.found.high, p.found.of_ways) for p in pairs if p.first == best}
     level = [name for name, (lead, _) in leads.items() if lead <= 0]
-    # Where others have several seeds, those that were compared run against run.
+    # Where others have several seeds, the ones that were compared run against run.
     by_luck = [name for name, (lead, of_ways) in leads.items() if lead > 0 and not of_ways]
     if not level and (runs or not by_luck):
-        by = f"{100 * min(lead for lead, _ in leads.values()):.1f} points or more"
+        lead = f"at least {100 * min(lead for lead, _ in leads.values()):.1f} points"
         others = "the other" if len(ranked) == 2 else "every other"
         if not runs:
-            return f"{best} is best with {mean:.1%} of the {part} right, by {by} over {others}."
+            return f"{best} is best with {mean:.1%} {part} accuracy, {lead} above {others}."
         return (
-            f"This run of {best} has most {part} right ({mean:.1%}), by {by} over {others}; "
-            "which way of training is best takes several seeds to tell."
+            f"This run of {best} has the highest {part} accuracy ({mean:.1%}), {lead} above "
+            f"{others}; only several seeds can show which configuration is best."
         )
-    said = f"{'This run of ' if runs else ''}{best} has most {part} right ({mean:.1%})"
+    said = f"{'This run of ' if runs else ''}{best} has the highest {part} accuracy ({mean:.1%})"
     if level:
         said += f"; no difference to {_joined(level)} is shown"
     if by_luck and not runs:
@@ -132,13 +136,13 @@ def conclude(arms: Sequence["Arm"], pairs: Sequence["Pair"]) -> str:
 
 
 def chosen(arms: Sequence["Arm"]) -> str:
-    """Say what the test images say of the way that validation images choose; nothing before that.
+    """Return the test accuracy of the arm that validation images select; nothing before the test.
 
-    The best of several on the test images is better there than elsewhere; this number is not the
-    outcome of a choice.
+    The best of several on the test images looks better there than elsewhere; this number is not the
+    result of such a choice.
 
     Args:
-        arms: With their trials.
+        arms: Arms with their trials.
     """
     known = [arm for arm in arms if arm.part == "test" and arm.accuracy is not None]
     by_val = [(_mean_of_val(arm), arm) for arm in known]
@@ -148,8 +152,8 @@ def chosen(arms: Sequence["Arm"]) -> str:
     val, name, arm = ranked[0]
     assert arm.accuracy is not None
     return (
-        f"By validation images {name} is chosen ({val:.1%} of them right); the test images, which "
-        f"had no part in that choice, give it {arm.accuracy.mean:.1%}."
+        f"Validation accuracy selects {name} ({val:.1%}); its accuracy on the test images, which "
+        f"had no part in that choice, is {arm.accuracy.mean:.1%}."
     )
 
 
@@ -159,56 +163,56 @@ def _mean_of_val(arm: "Arm") -> float | None:
 
 
 def caution(pairs: Sequence["Pair"], looks: Sequence[int], part: str = "test") -> str:
-    """Say how the intervals of a comparison are to be read.
+    """Return sentences on how to read the intervals of a comparison.
 
     Args:
-        pairs: Each two arms that have been judged.
-        looks: Numbers of seeds, each time that they were judged by that part.
-        part: Whose images they were judged by: "val" or "test".
+        pairs: Differences of each two evaluated arms.
+        looks: Number of seeds at each evaluation on that part.
+        part: Images of the comparison: "val" or "test".
     """
-    ways = [pair for pair in pairs if pair.found.of_ways]
-    told = []
-    if ways:
-        told.append("An interval says what other seeds and other images of the same kind give.")
-    if any(min(pair.seeds) == 1 for pair in ways):
-        told.append(
-            "A way with a single seed is taken to spread over seeds as the one that it is "
-            "compared with."
+    of_arms = [pair for pair in pairs if pair.found.of_ways]
+    sentences = []
+    if of_arms:
+        sentences.append("An interval covers other seeds and other images of the same kind.")
+    if any(min(pair.seeds) == 1 for pair in of_arms):
+        sentences.append(
+            "A configuration with a single seed is assumed to spread over seeds as the one that "
+            "it is compared with."
         )
-    if len(ways) < len(pairs):
-        told.append(
-            "With a single seed each, an interval is about the very networks that were trained "
-            "on other images of the same kind, not about the ways of training: another seed "
-            "may turn it round."
+    if len(of_arms) < len(pairs):
+        sentences.append(
+            "With a single seed each, an interval is for the very networks that were trained, on "
+            "other images of the same kind, not for the configurations: another seed may reverse "
+            "it."
         )
-    said = " ".join(told)
+    said = " ".join(sentences)
     if len(pairs) > 1:
         said += (
-            f" All {len(pairs)} verdicts together hold in 95 of 100 such comparisons (Bonferroni)."
+            f" All {len(pairs)} verdicts hold jointly in 95 of 100 such comparisons (Bonferroni)."
         )
     if part == "val":
         said += (
-            " Validation images serve choices, of epochs and weights in many recipes and of a way "
-            "of training here, so the best of these numbers is none to report; for that, --final "
-            "opens the test images, once for all runs."
+            " Validation images serve choices, of epochs and weights in many recipes and of a "
+            "configuration here, so the best of these numbers is not one to report; for that, "
+            "--final opens the test images, once for all runs."
         )
     earlier = [str(n) for n in looks[:-1]]
     if earlier:
         said += (
             f" Seeds were added after a look at the result (after {_joined(earlier)}), which "
-            "makes a chance difference likelier to be taken for a true one."
+            "makes it likelier that a chance difference is taken for a true one."
         )
     return said
 
 
 def _at_most(found: Sequence[Difference]) -> str:
     most = max(max(abs(each.low), abs(each.high)) for each in found)
-    # Rounded up: what is said to be the most has to be.
+    # Rounded up, since it is stated as a maximum.
     return f"at most {math.ceil(1000 * most - 1e-9) / 10:.1f} points"
 
 
 def _joined(words: Sequence[str]) -> str:
-    """Return words as in a sentence.
+    """Return words joined as in a sentence.
 
     Examples:
         >>> _joined(["a"]), _joined(["a", "b"]), _joined(["a", "b", "c"])

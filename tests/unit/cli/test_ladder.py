@@ -101,5 +101,5 @@ def test_sizes_are_numbers(cli, sizes):
 
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(fails):
     message = fails(2, "ladder", "cnn-functional", "--data", "digits")
-    assert "cnn-functional learns from nothing; a ladder is for pretrained backbones" in message
+    assert "cnn-functional is trained from scratch; a ladder needs a pretrained backbone" in message
     assert list(Path.cwd().iterdir()) == []

@@ -61,7 +61,7 @@ def test_the_order_of_the_arms_does_not_turn_the_verdict_round(three):
 def test_one_network_under_two_names_is_called_that(three):
     pair = next(p for p in pairs_of(three) if {p.first, p.second} == {"plain", "twin"})
     assert pair.found.identical
-    assert "right on the same images with each of 5 seeds" in pair.verdict
+    assert "correct on the same images with each of 5 seeds" in pair.verdict
     assert pair.outlook == ""
 
 
@@ -72,7 +72,7 @@ def test_where_nothing_differs_the_most_it_could_be_is_said_and_what_would_settl
     most = 100 * max(abs(pair.found.low), abs(pair.found.high))
     said = float(pair.verdict.split("at most ")[1].split(" points")[0])
     assert most <= said < most + 0.1
-    assert "Seeds of each that would show a difference" in pair.outlook
+    assert "Seeds of each needed to show a difference" in pair.outlook
     told = {
         float(part.split(" point")[0]): int(part.split(" with ")[1])
         for part in pair.outlook.split("difference: ")[1]
@@ -97,15 +97,15 @@ def test_of_a_run_each_nothing_is_said_about_ways_of_training():
     low, high = 100 * pair.found.low, 100 * pair.found.high
     assert 0 < low < 8 < high
     assert pair.verdict == (
-        "This run of b answers more test images correctly than this run of a, by "
+        "This run of b classifies more test images correctly than this run of a, by "
         f"{low:.1f} to {high:.1f} points."
     )
     assert said.conclusion == (
-        f"This run of b has most test images right ({said.arms[1].accuracy.mean:.1%}), by "
-        f"{low:.1f} points or more over the other; which way of training is best takes several "
-        "seeds to tell."
+        f"This run of b has the highest test accuracy ({said.arms[1].accuracy.mean:.1%}), at "
+        f"least {low:.1f} points above the other; only several seeds can show which "
+        "configuration is best."
     )
-    assert "not about the ways of training: another seed may turn it round" in said.caution
+    assert "not for the configurations: another seed may reverse it" in said.caution
     assert "other seeds and other images" not in said.caution
     assert pairs_of([("b", answers(2, 0.78)), ("a", answers(1, 0.70))])[0].verdict == pair.verdict
 
@@ -117,12 +117,12 @@ def test_two_runs_that_are_not_told_apart_are_called_runs():
         "No difference shown between this run of a and this run of b: at most "
     )
     assert said.conclusion.startswith("No difference is shown between the two runs: at most ")
-    assert pair.outlook.startswith("Several seeds of each would tell the ways of training apart")
+    assert pair.outlook.startswith("Only several seeds of each can separate the configurations")
     twins = compared(("a", answers(1, 0.70)), ("b", answers(1, 0.70)))
     assert twins.pairs[0].verdict == (
-        "This run of a and this run of b are right on the same images: no difference."
+        "This run of a and this run of b are correct on the same images: no difference."
     )
-    assert twins.conclusion.startswith("Both runs are right on the same images: ")
+    assert twins.conclusion.startswith("Both runs are correct on the same images: ")
 
 
 def test_one_run_against_several_has_their_spread():
@@ -134,9 +134,9 @@ def test_one_run_against_several_has_their_spread():
     assert near.pairs[0].verdict.startswith("b is better than a by ")
     assert near.conclusion.startswith("b is best with ")
     assert far.pairs[0].verdict.startswith("No difference shown between a and b: at most ")
-    assert "Seeds of each that would show a difference" in far.pairs[0].outlook
-    assert "a single seed is taken to spread over seeds as the one that it is" in near.caution
-    assert "another seed may turn it round" not in near.caution
+    assert "Seeds of each needed to show a difference" in far.pairs[0].outlook
+    assert "a single seed is assumed to spread over seeds as the one that it is" in near.caution
+    assert "another seed may reverse it" not in near.caution
 
 
 def test_the_best_is_not_called_best_by_a_run_each():
@@ -144,10 +144,10 @@ def test_the_best_is_not_called_best_by_a_run_each():
     said = compared(many, ("b", answers(2, 0.70)), ("c", answers(3, 0.78)))
     mean = said.arms[2].accuracy.mean
     assert said.conclusion == (
-        f"c has most test images right ({mean:.1%}); a single run each does not show that it is "
+        f"c has the highest test accuracy ({mean:.1%}); a single run each does not show that it is "
         "better than b."
     )
-    assert "another seed may turn it round" in said.caution
+    assert "another seed may reverse it" in said.caution
     assert "a single seed is taken to spread" in said.caution
     said = compared(many, ("b", answers(2, 0.78)), ("c", answers(3, 0.78)))
     assert said.conclusion.endswith("; no difference to b is shown.") or "to c" in said.conclusion
@@ -206,12 +206,14 @@ def test_the_conclusion_names_the_best_only_if_it_is_shown(three):
     assert said.startswith("No difference is shown between the two: at most ")
     twins = three[:2]
     said = conclude([arm(*each) for each in twins], pairs_of(twins))
-    assert said == f"Both are right on the same images: {arms[0].accuracy.mean:.1%} of them."
+    assert said == f"Both are correct on the same images: {arms[0].accuracy.mean:.1%} accuracy."
     close = [three[0], *[("b1", answers(5, 0.8, 0.81, 0.79)), ("b2", answers(6, 0.8, 0.8, 0.81))]]
     said = conclude([arm(*each) for each in close], pairs_of(close))
-    assert "has most test images right" in said
+    assert "has the highest test accuracy" in said
     assert said.count("no difference to") == 1
-    assert conclude([Arm("a", "m", "r", (Trial("x", 83),))], ()).startswith("None has been judged")
+    assert conclude([Arm("a", "m", "r", (Trial("x", 83),))], ()).startswith(
+        "None has been evaluated"
+    )
 
 
 def test_more_seeds_after_a_look_are_owned_up_to(three):
@@ -277,7 +279,7 @@ def test_no_way_is_called_best_where_all_are_equal(three, tmp_path):
     curves = {"plain": [[0.4, 0.6]], "twin": [[0.4, 0.6001]]}
     write_page(comparison_page(comparison, curves), comparison.page)
     text = comparison.page.read_text(encoding="utf-8")
-    assert "All come equally high: 60.0% of the validation images after epoch 2." in text
+    assert "All reach the same accuracy: 60.0% of the validation images after epoch 2." in text
     assert "All train in about 3 min." in text
     assert 'class="best"' not in text
 
@@ -311,9 +313,9 @@ def test_what_validation_images_say_is_called_by_their_name(three):
         for name, right in three
     )
     said = Comparison(Path("x"), "digits", N_IMAGES, arms, pairs, (5,))
-    assert "of the validation images right" in said.conclusion
-    assert said.about.endswith("judged on 2,000 validation images")
-    assert "none to report; for that, --final opens the test images" in said.caution
+    assert "validation accuracy" in said.conclusion
+    assert said.about.endswith("evaluated on 2,000 validation images")
+    assert "not one to report; for that, --final opens the test images" in said.caution
     page = comparison_page(said, {})
     words = repr(page).replace("opens the test images", "")
     for never in ("test accuracy", "Test accuracy", "test images"):
@@ -325,7 +327,7 @@ def test_single_runs_and_too_few_images_are_of_their_part(three):
     name, right = three[0]
     better = three[2][1]
     (pair,) = pairs_of([(name, {83: right[83]}), ("better", {83: better[83]})], "val")
-    assert "answers more validation images correctly" in pair.verdict
+    assert "classifies more validation images correctly" in pair.verdict
     other = answers(5, 0.70, 0.71, 0.69, 0.70, 0.70, images=np.random.default_rng(9))
     (level,) = pairs_of([(name, right), ("level", other)], "val")
     assert "validation images are too few" in level.outlook
@@ -338,8 +340,8 @@ def test_the_number_at_the_end_is_that_of_the_way_that_validation_images_choose(
         judged_by_val("c", 0.71, 0.730, "test"),
     )
     assert chosen(arms) == (
-        "By validation images b is chosen (72.0% of them right); the test images, which had no "
-        "part in that choice, give it 69.0%."
+        "Validation accuracy selects b (72.0%); its accuracy on the test images, which had no "
+        "part in that choice, is 69.0%."
     )
     # Before the end, of one alone, and where they choose none, nothing is said.
     assert chosen((judged_by_val("a", 0.7), judged_by_val("b", 0.8))) == ""

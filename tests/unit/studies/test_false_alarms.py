@@ -132,7 +132,7 @@ def test_two_networks_that_are_equally_good_are_called_that(n_images, n_studies,
     chosen = Setting(n_images, seeds=0.0, skill=skill)
     said = [compared(a, b, same_seeds=True) for a, b in studies(chosen, n_studies, n_seeds=1)]
     wrong = np.mean([pair.found.shown for pair in said])
-    assert wrong == np.mean(["answers more" in pair.verdict for pair in said])
+    assert wrong == np.mean(["classifies more" in pair.verdict for pair in said])
     assert wrong <= (EACH if n_studies >= N_STUDIES else 0.05 + 3 * math.sqrt(0.0475 / n_studies))
 
 

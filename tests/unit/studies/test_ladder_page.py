@@ -80,14 +80,14 @@ def share_of(image: np.ndarray, colour: str) -> float:
         (
             (0.2, 0.8, 0.5),
             "With this seed, own scaling gave all 60 points from 20.0% to 80.0%. "
-            "What came after 'own scaling' lost 30.",
+            "The rungs after 'own scaling' lost 30.",
         ),
         (
             (0.80, 0.805),
-            "Nothing that was mended shows on 10,000 validation images: "
-            "80.0% right at 'the start', 80.5% at best.",
+            "No change shows an effect on 10,000 validation images: "
+            "80.0% at 'the start', 80.5% at best.",
         ),
-        ((0.5,), "Only 'the start' has been trained: 50.0% of the validation images right."),
+        ((0.5,), "Only 'the start' has been trained: 50.0% validation accuracy."),
         ((None, None), "No rung has been trained."),
     ],
 )
