@@ -203,14 +203,14 @@ def test_judging_has_its_share_of_the_minutes(monkeypatch, settings, epochs):
         ({"minutes": float("nan")}, "above 0"),
         ({"target": 92}, "measured on cifar10, not on digits"),
         ({"target": 99.5, "data": "cifar10"}, r"reached 99\.5 % \(the best is"),
-        ({"target": 0.92}, "per cent"),
-        ({"target": 192}, "per cent"),
+        ({"target": 0.92}, "percentage"),
+        ({"target": 192}, "percentage"),
         ({"minutes": 1, "epochs": 3}, "drop --epochs"),
         (
             {"minutes": 1, "recipe": "tutorial"},
-            "not measured; --minutes and --target are for: fast",
+            "which --minutes and --target need; use one of: fast",
         ),
-        ({"minutes": 1, "model": "cnn-functional"}, "choose --epochs yourself"),
+        ({"minutes": 1, "model": "cnn-functional"}, "choose --epochs, or"),
     ],
 )
 def test_an_aim_that_cannot_be_is_refused_in_one_line(tmp_path, wrong, says):

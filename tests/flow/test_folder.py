@@ -298,6 +298,8 @@ def test_data_with_other_classes_is_not_judged(mine):
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
     shutil.rmtree(classes[0])
     before = run.state
-    with pytest.raises(DataError, match=f"has {len(classes) - 1} classes and the run learnt"):
+    with pytest.raises(
+        DataError, match=f"has {len(classes) - 1} classes and the run was trained on"
+    ):
         convscope.evaluate(run, data=folder, fresh=True, progress=Progress())
     assert run.state == before, "no opening of the test set is logged"

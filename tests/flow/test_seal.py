@@ -109,11 +109,11 @@ def test_page_and_card_say_how_often(tmp_path):
     first, second = (train(tmp_path / f"{n}", data="digits", seed=n) for n in (1, 2))
     report(first, progress=Progress())
     for file in (first.report_page, first.card_file):
-        assert "its test images were judged 2 times on the machine" in file.read_text()
+        assert "Its test images were evaluated 2 times on the machine" in file.read_text()
     (cache_dir() / "ledger" / "looks.jsonl").unlink()
     (cache_dir() / "ledger" / "images").rename(cache_dir() / "elsewhere")
     report(second, progress=Progress())
-    assert "It was the 2nd time that its test images were judged" in second.card_file.read_text()
+    assert "This was evaluation number 2 of its test images" in second.card_file.read_text()
 
 
 def test_a_ledger_that_cannot_be_written_stops_no_judging(tmp_path):

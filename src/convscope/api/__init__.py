@@ -1,4 +1,4 @@
-"""The verbs on one run, a file named after each, in the words of the command line.
+"""The verbs on one run, one file per verb, named as on the command line.
 
-Each puts the stages together. Keras is imported only where a model is.
+Each combines the stages. Keras is imported only where a model is needed.
 """

@@ -1,4 +1,4 @@
-"""Choosing network and epochs for a time or an accuracy, by speeds measured on this machine."""
+"""Choice of network and epochs for a time or an accuracy, by speeds measured on this machine."""
 
 import dataclasses
 import math
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 _STEPS = 4
 _JUDGING = 0.75
-"""A view of an image costs about so many times what learning from it does: forward in float32,
-against forward and backward in bfloat16. Rather too much than too little."""
+"""Approximate cost of a view of an image, relative to training on it: forward in float32, against
+forward and backward in bfloat16. A high rather than a low estimate."""
 
 _DOUBTFUL = 0.15
-"""The share of images for which shifted views are asked for, two for each one before."""
+"""Assumed share of images that need shifted views, two for each previous one."""
 
 _WRITING = 0.4
 """Seconds that files and pictures of a run take before training, and again after it."""
 
 _KEEPING = 0.05
-"""Seconds that it takes to keep what an epoch leaves behind, with small networks."""
+"""Seconds for saving the results of an epoch, with small networks."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A time to keep to or an accuracy to reach; one of the two.
+    """A time limit or a wanted accuracy; one of the two.
 
     Attributes:
-        minutes: For measuring, training and judging together.
+        minutes: Time for measuring, training and evaluation together.
         target: Accuracy on CIFAR-10, in per cent.
     """
 
@@ -61,14 +61,14 @@ class Budget:
         """Return the budget, or None if there is none.
 
         Args:
-            minutes: As the user gave it.
-            target: As the user gave it.
-            given: All other settings that the user gave, by dotted name.
-            from_file: Weaker ones, of a file; its epochs do not count.
+            minutes: Value that the user gave.
+            target: Value that the user gave.
+            given: All other settings from the user, by dotted name.
+            from_file: Settings from a file, which are weaker; its epochs do not count.
 
         Raises:
-            ConfigError: If these contradict each other or are not allowed, nothing is known of
-                recipe, network or data, or nothing measured so far reached the target.
+            ConfigError: If these contradict each other or are not allowed, if the recipe, network
+                or data was not measured, or if nothing measured so far reached the target.
         """
         if minutes is None and target is None:
             return None
@@ -78,16 +78,16 @@ class Budget:
             option = "--minutes" if target is None else "--target"
             raise ConfigError(f"{option} chooses the epochs; drop --epochs, or {option}")
         if minutes is not None and not 0 < minutes < float("inf"):
-            raise ConfigError(f"--minutes {minutes:g}: give a number above 0")
+            raise ConfigError(f"--minutes must be above 0, not {minutes:g}")
         chosen = {**from_file, **given}
         curves = _curves(str(chosen.get("recipe", _RECIPE)), chosen.get("model"))
         if target is not None:
             if not 1 < target < 100:
-                raise ConfigError(f"--target {target:g}: give per cent, such as 92")
+                raise ConfigError(f"--target must be a percentage, such as 92, not {target:g}")
             if (data := chosen.get("data", _MEASURED_ON)) != _MEASURED_ON:
                 raise ConfigError(
-                    f"what --target takes was measured on {_MEASURED_ON}, not on {data}; "
-                    "give a time with --minutes"
+                    f"--target relies on measurements on {_MEASURED_ON}, not on {data}; "
+                    "give a time with --minutes instead"
                 )
             best = max(reached for curve in curves.values() for reached in curve.values())
             if target / 100 > best:
@@ -109,10 +109,10 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
     """Return the plan with network and epochs chosen, and the network that was measured.
 
     Args:
-        budget: The time or the accuracy.
-        wish: The plan but for these.
-        model: The network, if the user named it.
-        progress: Called with what is measured, and with the choice.
+        budget: Time limit or wanted accuracy.
+        wish: Plan without these choices.
+        model: Name of the network, if the user named it.
+        progress: Called with measurements and with the choice.
     """
     from convscope.models.geometry import geometry
     from convscope.training.budget import (
@@ -132,18 +132,18 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
     n_images = len(dataset.train)
     speeds: dict[str, float] = {}
     networks: dict[str, keras.Model] = {}
-    quickest = 0.0  # seconds for a multiply-add in each image of an epoch
+    quickest = 0.0  # seconds per multiply-add in each image of an epoch
     with progress.task("Measuring speed", len(curves), "networks") as step:
         for name, curve in curves.items():
-            # Of little time none is lost on what cannot fit into it: no network that comes
-            # later in the curves is quicker, and one that has more to do is hardly ever twice
-            # as fast at it.
+            # With little time, none is wasted on networks that cannot fit into it: no network that
+            # comes later in the curves is quicker, and one with more arithmetic is hardly ever
+            # twice as fast at it.
             fewest = least_epochs(curve, n_images)
             if fewest * max(speeds.values(), default=0) > deadline.left():
                 break
             network = new_network(config.model_copy(update={"model": name}), dataset)
-            # Leaves no trace in the names of the layers that come after. Not once it is
-            # compiled: Keras would throw away what TensorFlow prepared for it.
+            # Leaves no trace in the names of later layers. Not once it is compiled: Keras would
+            # discard what TensorFlow prepared for it.
             forget_networks(free_memory=False)
             work = sum(layer.multiply_adds for layer in geometry(network))
             if fewest * work * quickest / 2 > deadline.left():
@@ -155,7 +155,7 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
     judged = [part for part in (dataset.val, dataset.test) if part is not None]
     tta = config.tta
     views = (2 if tta.mirror else 1) * (1 + 2 * _DOUBTFUL * bool(tta.shift))
-    # Both counted in epochs of all images; of an average epoch these are a part.
+    # Both counted in epochs of all images; an average epoch may hold only part of them.
     judging = _JUDGING * views * sum(map(len, judged)) / n_images
     choosing = _JUDGING if config.filter.share < 1 else 0
     part = config.filter.start + (1 - config.filter.start) * config.filter.share
@@ -169,24 +169,24 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
         plan = plan_for_time(curves, per_epoch, n_images, left, overhead_epochs=extra)
         overhead_s = judging * speeds[plan.model] + _WRITING
         pace = Pace(deadline, plan.most_epochs, overhead_s)
-    known = "less training than was ever measured"
+    known = "less training than any that was measured"
     if plan.accuracy is not None:
-        known = f"as much training gave {plan.accuracy:.1%} on CIFAR-10"
+        known = f"as much training reached {plan.accuracy:.1%} on CIFAR-10"
     epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
     progress.say(
-        f"Plan: {plan.model}, {epochs}, {plan.seconds / 60:.1f} minutes at the speed just "
-        f"measured; {known}"
+        f"Plan: {plan.model}, {epochs}, {plan.seconds / 60:.1f} minutes at the measured "
+        f"speed; {known}"
     )
     chosen = config.model_copy(update={"model": plan.model, "epochs": plan.epochs})
     return dataclasses.replace(wish, config=chosen, network=networks[plan.model], pace=pace)
 
 
 _RECIPE = "fast"
-"""Where there is a budget and no recipe was named."""
+"""Default recipe with a budget."""
 
 _MEASURED_ON = "cifar10"
 _VAL_FRACTION = 0.02
-"""Of the training images: how many were kept back where accuracies were measured."""
+"""Share of the training images that was held out where accuracies were measured."""
 
 
 def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:
@@ -194,21 +194,21 @@ def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:
     if not curves:
         known = ", ".join(entry.name for entry in RECIPES.entries() if "curves" in entry.info)
         raise ConfigError(
-            f"what the recipe '{recipe}' reaches in a given time was not measured; --minutes and "
-            f"--target are for: {known}"
+            f"the recipe '{recipe}' was not measured, which --minutes and --target need; "
+            f"use one of: {known}"
         )
     if model is None:
         return curves
     if model not in curves:
         raise ConfigError(
-            f"what {model} reaches in a given time was not measured; choose --epochs yourself, or "
+            f"{model} was not measured, which --minutes and --target need; choose --epochs, or "
             f"one of: {', '.join(curves)}"
         )
     return {model: curves[model]}
 
 
 def _seconds_per_epoch(network: "keras.Model", config: RunConfig, dataset: Dataset) -> float:
-    """Compile a new network and return the seconds that it takes for an epoch; it stays as new."""
+    """Compile a new network and return its seconds per epoch; its weights are unchanged."""
     from convscope.training.augment import augmented
     from convscope.training.fit import compile_model, training_batches
     from convscope.training.passes import train_epoch

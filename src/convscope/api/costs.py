@@ -1,4 +1,4 @@
-"""What a trained run cost, and what using it costs."""
+"""Costs of training a run, and of using it."""
 
 import csv
 import statistics
@@ -23,7 +23,7 @@ _MEGABYTE = 1e6
 
 
 def train_seconds(run: Run) -> float:
-    """Return how long its epochs took without their validation, and the search for a head."""
+    """Return the time of its epochs without their validation, and of the search for a head."""
     from convscope.training.results import read_results
 
     seconds = sum(row["seconds"] for row in read_results(run.results_file))
@@ -34,7 +34,7 @@ def train_seconds(run: Run) -> float:
 
 
 def seconds_with_features(run: Run) -> float:
-    """Return `train_seconds` and what its features cost, those found in the cache included."""
+    """Return `train_seconds` plus the time of its features, including those found in the cache."""
     return float(round(train_seconds(run) + run.state.get("feature_seconds", 0.0), 3))
 
 
@@ -51,19 +51,19 @@ def sheet_of(run: Run) -> "ModelSheet":
 
 
 def file_mb(run: Run) -> float:
-    """Return the size of the saved model that is judged, in megabytes of 1,000,000 bytes."""
+    """Return the size of the evaluated model's file, in megabytes of 1,000,000 bytes."""
     return run.weights(str(run.metrics["weights"])).stat().st_size / _MEGABYTE
 
 
 def latencies_ms(runs: Mapping[str, Run]) -> dict[str, float]:
-    """Return how long the saved model of each run takes for one image, in milliseconds.
+    """Return the time that the saved model of each run takes for one image, in milliseconds.
 
-    From raw pixels in memory to the answer, as `convscope evaluate` judges it (the mean over views
-    of the image, where the recipe says so). The models run by turns, so that what
-    else the machine does meets all alike; the median counts.
+    It is the time from raw pixels in memory to the prediction, as `convscope evaluate` makes it
+    (the mean over views of the image, if the recipe says so). The models take turns, so that other
+    work of the machine affects all of them alike; the median counts.
 
     Args:
-        runs: By the name under which each is wanted.
+        runs: Runs by name.
 
     Raises:
         RunError: If a saved model is missing or damaged.
@@ -84,7 +84,7 @@ def latencies_ms(runs: Mapping[str, Run]) -> dict[str, float]:
 
 
 def medians_ms(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
-    """Return the median time of each call, made by turns, in milliseconds."""
+    """Return the median time of each call, in milliseconds; the calls take turns."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(_LATENCY_ROUNDS):
         for name, call in calls.items():

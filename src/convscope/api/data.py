@@ -28,19 +28,19 @@ def load(
     """Load a dataset and divide it into training, validation and test images.
 
     Args:
-        data: A registered name ("cifar10"), or a folder of images; one that is called like a
-            dataset is given as "./cifar10".
-        data_dir: A further place to look for the files of a registered dataset.
+        data: Registered name ("cifar10"), or folder of images; a folder with the name of a dataset
+            is given as "./cifar10".
+        data_dir: Further folder to look for the files of a registered dataset.
         image_size: Side in pixels to which the images of a folder are resized.
         split: Settings of `split` that replace the dataset's own.
-        progress: Told of downloads and packing; None draws on standard error.
+        progress: Called with downloads and packing; None draws on standard error.
 
     Raises:
         UnknownNameError: If `data` is neither a registered name nor a folder, or there is no such
             setting.
         ConfigError: If a setting's value is not allowed.
         DataError: If the folder cannot be used as it is.
-        DownloadError: If the files are not here and cannot be fetched.
+        DownloadError: If the files are not on this machine and cannot be downloaded.
     """
     progress = progress or console_progress()
     name, folder = _name_data(data)
@@ -60,12 +60,12 @@ def load(
 def check(
     data: str | Path, *, data_dir: Path | str | None = None, progress: Progress | None = None
 ) -> "CheckReport":
-    """Look for what spoils training: broken files, odd modes, duplicates, leaks between parts.
+    """Check data for problems: broken files, unusual modes, duplicates, leaks between parts.
 
     Args:
-        data: A folder of images (its files are looked at), or a registered name (its pixels are).
-        data_dir: A further place to look for the files of a registered dataset.
-        progress: Told of each image; None draws on standard error.
+        data: Folder of images (its files are checked), or registered name (its pixels are).
+        data_dir: Further folder to look for the files of a registered dataset.
+        progress: Called with each image; None draws on standard error.
 
     Raises:
         UnknownNameError: If `data` is neither a registered name nor a folder.
@@ -81,7 +81,7 @@ def check(
 
 
 def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
-    """Load the data of a run's settings, divided as they say."""
+    """Load the data that a run's settings name, divided as they say."""
     return load(
         config.data_path or config.data,
         data_dir=data_dir,
@@ -99,32 +99,32 @@ def load_of_run(
 ) -> Dataset:
     """Load the data that a run was trained on.
 
-    Whether its images are the run's is for `verify_split` to say.
+    `verify_split` checks whether its images are those of the run.
 
     Args:
-        config: The run's settings.
-        data: Where a folder of images is now, if it moved.
-        data_dir: A further place to look for the files of a registered dataset.
+        config: Settings of the run.
+        data: Current place of a folder of images, if it moved.
+        data_dir: Further folder to look for the files of a registered dataset.
         progress: Called with downloads and packing.
 
     Raises:
-        DataError: If the folder is gone, or cannot be used.
-        DownloadError: If the files are not here and cannot be fetched.
+        DataError: If the folder no longer exists, or cannot be used.
+        DownloadError: If the files are not on this machine and cannot be downloaded.
     """
     if data is not None:
         config = config.model_copy(update=data_settings(data))
     elif config.data_path and not user_path(config.data_path, "data_path").is_dir():
         raise DataError(
             f"the images of the run are no longer in {config.data_path}; "
-            "say where that folder is now with --data"
+            "give its current place with --data"
         )
     return load_for(config, data_dir, progress)
 
 
 def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunConfig], Dataset]:
-    """Return `load_for` with a memory: settings that name the data of the last call get it again.
+    """Return `load_for` with a memory: settings that name the data of the last call reuse it.
 
-    For a study, whose runs mostly have one set of images.
+    For a study, whose runs mostly share one set of images.
     """
     known: dict[str, Dataset] = {}
 
@@ -145,10 +145,10 @@ def data_settings(data: str | Path) -> dict[str, Any]:
 
 
 def _name_data(data: str | Path) -> tuple[str, Path | None]:
-    """Tell a registered name from a folder: ("cifar10", None) or ("folder", its path)."""
+    """Distinguish a registered name from a folder: ("cifar10", None) or ("folder", its path)."""
     text = str(data)
     if isinstance(data, str) and text != "folder" and text in DATASETS.names():
-        # Whatever lies in the current folder: `--data digits --out digits` must stay what it was.
+        # A name wins over a folder here: `--data digits --out digits` must keep its meaning.
         return text, None
     path = user_path(data, "--data")
     if isinstance(data, Path) or "/" in text + str(path) or "\\" in text or path.is_dir():

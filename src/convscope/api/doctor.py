@@ -1,4 +1,4 @@
-"""Finding out what is wrong with a run, or with settings before they cost a run."""
+"""Diagnosis of a run, or of settings before they cost a run."""
 
 import functools
 from pathlib import Path
@@ -32,22 +32,22 @@ def doctor(
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Look for traps that a run stepped into, or that settings lead into.
+    """Look for traps in a run, or in settings that would lead into them.
 
-    Nothing is trained unless `try_rates` asks for it, and the test images stay sealed: what a run
-    said about them is looked at, and they are compared with the others as images.
+    Nothing is trained unless `try_rates` is set, and the test images stay sealed: only a run's
+        predictions on them are used, and they are compared with the other parts as images.
 
     Args:
-        what: A run or its folder, trained or broken off; or a YAML file of settings.
-        try_rates: Train for some 120 steps with rising learning rates, to see which of them learn;
-            for networks that learn from nothing.
-        data: Where the run's folder of images is now, if it moved.
-        data_dir: A further place to look for the files of a registered dataset.
-        progress: Told of everything; None draws on standard error.
+        what: Run or its folder, finished or interrupted; or YAML file of settings.
+        try_rates: Whether to train for some 120 steps with rising learning rates, to see which of
+            them train; for networks that are trained from scratch.
+        data: Current place of the run's folder of images, if it moved.
+        data_dir: Further folder to look for the files of a registered dataset.
+        progress: Called with all events; None draws on standard error.
 
     Raises:
         RunError: If there is neither such a run nor such a file.
-        ConfigError: If the file holds no settings, or rates are to be tried on a backbone.
+        ConfigError: If the file holds no settings, or the range test is requested for a backbone.
     """
     progress = progress or console_progress()
     if not isinstance(what, Run) and (file := user_path(what, "RUN | CONFIG")).is_file():
@@ -100,7 +100,8 @@ def doctor(
 
     if try_rates and is_backbone(config.model):
         raise ConfigError(
-            f"rates are tried on networks that learn from nothing; {config.model} is pretrained"
+            "the range test is for networks that are trained from scratch; "
+            f"{config.model} is pretrained"
         )
     wanted = rates if try_rates else None
     case = Case(config, path, run, load, network_of, pretrained, wanted)

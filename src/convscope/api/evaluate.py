@@ -1,4 +1,4 @@
-"""Judging a run."""
+"""Evaluation of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,28 +33,28 @@ def evaluate(
     look: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Judge a run on its validation and test images.
+    """Evaluate a run on its validation and test images.
 
     Predictions are made once and saved; metrics, tables and pictures are derived from them. Each
-    time that a model is run on the test images, the run's `run.json` says so, and it is said how
-    often these images have been judged on this machine.
+    time that a model is run on the test images, the run's `run.json` logs it, and the number of
+    evaluations of these images on this machine is reported.
 
     Args:
-        run: The run or its folder.
-        weights: "best" or "last"; None is what the recipe says.
-        test: False leaves the test images sealed and judges on validation images alone.
-        fresh: Predict anew even if predictions of these weights are saved.
-        batch_size: Images at a time.
-        data: Where the folder of images is now, if it moved.
-        data_dir: A further place to look for the files of a registered dataset.
-        dataset: The run's dataset, if it is loaded already.
-        by: Who asks, for the log.
-        look: What makes several calls one look at the test images, such as the folds of one
-            training or the runs of one comparison; None is a look of its own.
-        progress: Told of everything; None draws on standard error.
+        run: Run or its folder.
+        weights: "best" or "last"; None takes the recipe's choice.
+        test: Whether to open the test images; if not, only validation images are used.
+        fresh: Whether to predict again even if predictions of these weights are saved.
+        batch_size: Images per batch.
+        data: Current place of the folder of images, if it moved.
+        data_dir: Further folder to look for the files of a registered dataset.
+        dataset: Dataset of the run, if it is loaded already.
+        by: Name of the command, for the log.
+        look: Name shared by calls that count as one look at the test images, such as the folds of
+            one training or the runs of one comparison; None for a separate look.
+        progress: Called with all events; None draws on standard error.
 
     Returns:
-        The content of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}};
+        The contents of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}};
         "test" is missing if it was left sealed.
 
     Raises:
@@ -75,7 +75,7 @@ def evaluate(
     own = which == which_weights(run, None)
 
     def place(file: Path) -> Path:
-        # What the run is known by is said of the weights that its recipe judges, and of no others.
+        # The run's own files describe the weights that its recipe evaluates, and no others.
         return file if own else run.of_other_weights(file, which)
 
     kept = place(run.predictions_file)
@@ -102,7 +102,7 @@ def evaluate(
         return metrics
     matrix = confusion_matrix(by_split["test"])
     write_confusion(matrix, names, place(run.confusion_table))
-    title = f"{run.name}: {metrics['test']['accuracy']:.1%} of the test images right"
+    title = f"{run.name}: {metrics['test']['accuracy']:.1%} test accuracy"
     draw_confusion(matrix, names, place(run.confusion_picture), title=title)
     return metrics
 
@@ -113,9 +113,9 @@ def _require_classes(dataset: Dataset, run: Run) -> None:
         return
     odd = sorted(set(theirs) ^ set(ours))[:3]
     raise DataError(
-        f"the data has {len(theirs)} classes and the run learnt {len(ours)} "
-        f"(not in both: {', '.join(odd) or 'none, but in another order'}); "
-        "judge the run on data with its own classes, or train anew"
+        f"the data has {len(theirs)} classes and the run was trained on {len(ours)} "
+        f"(not in both: {', '.join(odd) or 'none, but a different order'}); "
+        "evaluate the run on data with its own classes, or train again"
     )
 
 
@@ -129,7 +129,7 @@ def _predict_splits(
     look: str | None,
     progress: Progress,
 ) -> dict[str, Predictions]:
-    """Run a model on the parts called `names`; that the test images were opened is logged."""
+    """Run a model on the parts called `names`; the opening of the test images is logged."""
     from convscope.classifier.keras_model import open_classifier
     from convscope.evaluation.predictions import predict_from_features, predict_split
 

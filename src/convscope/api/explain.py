@@ -1,4 +1,4 @@
-"""Explaining what a run says about an image."""
+"""Explanation of a run's answer for an image."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from convscope.models.geometry import LayerGeometry
 
 _N_MAPS = 8
-"""Channels of each layer that are drawn."""
+"""Number of channels of each layer that are drawn."""
 
 
 def explain(
@@ -34,23 +34,23 @@ def explain(
     out: Path | str | None = None,
     progress: Progress | None = None,
 ) -> list[Explanation | UnreadableImage]:
-    """Look inside a run's network as it looks at images: a page for each.
+    """Look inside a run's network as it classifies images: a page for each.
 
-    The page has the answer; what speaks for it, by Grad-CAM and by covering parts of the image; and
-    step by step what each layer makes of the image, with the arithmetic of its size.
+    The page has the answer; the evidence for it, by Grad-CAM and by covering parts of the image;
+    and the output of each layer, with the arithmetic of its size.
 
     Args:
-        run: The run or its folder.
+        run: Run or its folder.
         images: Files, folders (searched for images) and glob patterns.
-        class_name: What speaks for this class; None is the answer.
-        layer: Whose feature map Grad-CAM looks at, as in `convscope models show`; None is the last
-            one that is larger than a point.
-        weights: "best" or "last"; None is what the recipe says.
-        out: Where the pages go; None is `explanations` in the run's folder.
-        progress: Told of each image; None draws on standard error.
+        class_name: Class to explain; None takes the answer.
+        layer: Layer whose feature map Grad-CAM uses, as in `convscope models show`; None takes the
+            last one that is larger than a point.
+        weights: "best" or "last"; None takes the recipe's choice.
+        out: Folder for the pages; None takes `explanations` in the run's folder.
+        progress: Called with each image; None draws on standard error.
 
     Returns:
-        For each image in order, its explanation, or why it could not be read.
+        For each image in order, its explanation, or the reason why it could not be read.
 
     Raises:
         RunError: If there is no such run or no such weights.
@@ -74,7 +74,7 @@ def explain(
         class_name = run.class_called(class_name)
     files = find_images(images)
     classifier = open_classifier(run, weights)
-    # What is looked into is the network on the image itself: one of the views of the answer.
+    # The network is explained on the image itself, which is one of the views of the answer.
     network = cast("keras.Model", classifier.network)
     shown = _shown(geometry(network), run_config(run).model)
     folder = run.explanations_dir
@@ -93,7 +93,7 @@ def explain(
             said = classifier.answer(file, classifier.predict_on_batch(image[None])[0])
             about = names.index(class_name or said.class_name)
             values = activations(network, image[None])
-            # Of the network alone: any image tells.
+            # They depend on the network alone: any image serves.
             where = where or last_map(network, image[None])
             filters = filters or first_filters(network, image[None])
             explanation = Explanation(
@@ -118,12 +118,12 @@ _BENDING = ("ReLU", "Activation")
 
 
 def _shown(sheet: "list[LayerGeometry]", model: str) -> "list[LayerGeometry]":
-    """Return the layers that are shown step by step: of a backbone, the ends of its stages."""
+    """Return the layers that are shown: for a backbone, the ends of its stages."""
     maps = [row for row in sheet if len(row.output_shape) == 3]
     if is_backbone(model):
         ends = set(BACKBONES.get(model).stages.values())
         return [row for row in maps if row.name.rpartition("/")[2] in ends]
-    # What neither looks around nor changes the size has little to show.
+    # Layers that neither look around nor change the size have little to show.
     return [row for row in maps if row.kernel is not None or row.kind in _BENDING]
 
 

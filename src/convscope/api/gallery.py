@@ -1,4 +1,4 @@
-"""Looking at the images behind a number."""
+"""The images behind a number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ KINDS: tuple[Kind, ...] = ("losses", "suspects", "right")
 
 @dataclass(frozen=True)
 class Seen:
-    """An image, and what a run said about it.
+    """An image, and a run's prediction for it.
 
     Attributes:
-        image_id: Its name.
-        class_name: What it is labelled as.
-        answer: What the run takes it for.
-        prob: The probability of the answer, a fraction.
-        prob_label: That of its label.
+        image_id: Name of the image.
+        class_name: Class of its label.
+        answer: Predicted class.
+        prob: Probability of the predicted class, a fraction.
+        prob_label: Probability of the class of its label.
     """
 
     image_id: str
@@ -45,7 +45,7 @@ class Seen:
     def caption(self) -> str:
         """Two lines for below the image."""
         if self.answer == self.class_name:
-            return f"{self.class_name}\n{self.prob:.0%} sure"
+            return f"{self.class_name}\n{self.prob:.0%}"
         return f"{self.class_name}?\n{self.answer} {self.prob:.0%}"
 
 
@@ -62,26 +62,26 @@ def gallery(
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> list[Seen]:
-    """Draw the images that say most about a run, from its saved predictions.
+    """Draw the images that are most telling about a run, from its saved predictions.
 
     Args:
-        run: The run or its folder; it has been judged.
-        of: "losses": those that it finds hardest; "suspects": those whose label is probably wrong;
-            "right": those of whose true class it is surest.
-        split: "val" or "test"; that test images are looked at is logged.
-        true: Only images of this class.
-        predicted: Only images that are taken for this class.
-        n: How many at most.
-        picture: Where to; None is `gallery.png` in the run's folder.
-        data: Where the run's folder of images is now, if it moved.
-        data_dir: A further place to look for the files of a registered dataset.
-        progress: Told of everything; None draws on standard error.
+        run: Evaluated run or its folder.
+        of: "losses" for the hardest images; "suspects" for those whose label is probably wrong;
+            "right" for the most confident correct ones.
+        split: "val" or "test"; a look at test images is logged.
+        true: Class of the label, to select images.
+        predicted: Predicted class, to select images.
+        n: Largest number of images.
+        picture: Picture file; None takes `gallery.png` in the run's folder.
+        data: Current place of the run's folder of images, if it moved.
+        data_dir: Further folder to look for the files of a registered dataset.
+        progress: Called with all events; None draws on standard error.
 
     Returns:
-        What is drawn, in order.
+        The drawn images, in order.
 
     Raises:
-        RunError: If the run has not been judged on that split, or no image is like that.
+        RunError: If the run has not been evaluated on that split, or no image matches.
         UnknownNameError: If there is no such class.
         DataError: If the images are not those of the run.
     """
@@ -122,9 +122,9 @@ def chosen_images(
     by: str = "gallery",
     progress: Progress,
 ) -> tuple[list[Seen], UInt8Array]:
-    """Return what `gallery` draws: what was said of each image, and the images.
+    """Return the images that `gallery` draws, with the predictions for them.
 
-    That test images are shown is logged, as a look of the command `by`.
+    A look at test images is logged under the name of the command `by`.
     """
     from convscope.evaluation.predictions import read_predictions
 
@@ -133,14 +133,16 @@ def chosen_images(
     if n < 1:
         raise ConfigError(f"n must be at least 1, not {n}")
     if not run.predictions_file.exists():
-        raise RunError(f"{run.path} has not been judged; run: {command_line('evaluate', run.path)}")
+        raise RunError(
+            f"{run.path} has not been evaluated; run: {command_line('evaluate', run.path)}"
+        )
     by_split, about = read_predictions(run.predictions_file)
     said = by_split.get(split)
     if said is None:
-        raise RunError(f"{run.path} has not been judged on {split} images")
+        raise RunError(f"{run.path} has not been evaluated on {split} images")
     order = _chosen(said, of, names, true, predicted)[:n]
     if not order:
-        raise RunError(f"no {split} image of {run.path} is like that")
+        raise RunError(f"no {split} image of {run.path} matches")
     answers = said.probs.argmax(axis=1)
     seen = [
         Seen(
@@ -167,7 +169,7 @@ def chosen_images(
 def _chosen(
     said: Predictions, of: Kind, names: Sequence[str], true: str | None, predicted: str | None
 ) -> list[int]:
-    """Return the places of the images, the most telling first."""
+    """Return the indices of the images, the most telling first."""
     from convscope.evaluation.suspects import suspect_labels
 
     if of not in KINDS:

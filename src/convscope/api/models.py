@@ -1,4 +1,4 @@
-"""Building models and looking at them."""
+"""Building models and inspecting them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,16 +31,16 @@ def describe(
     settings: Mapping[str, Any] | None = None,
     picture: Path | str | None = None,
 ) -> "ModelSheet":
-    """Return a model's layers, the arithmetic of their sizes, and what they cost.
+    """Return a model's layers, the arithmetic of their sizes, and their cost.
 
     Args:
-        model: A registered model.
-        recipe: Whose head a backbone gets, and what of it learns; None is the model's usual one.
-        image_size: Side in pixels that the network sees; None is the recipe's, else 32.
-        channels: 1 for grey, 3 for RGB.
-        n_classes: At least 2.
-        settings: Other settings, by their dotted names ("backbone.cut").
-        picture: Where to draw the architecture; None draws nothing.
+        model: Registered model.
+        recipe: Recipe that decides a backbone's head and trainable part; None takes the default.
+        image_size: Side in pixels of the network's input; None takes the recipe's, or 32.
+        channels: Number of channels: 1 for grey, 3 for RGB.
+        n_classes: Number of classes, at least 2.
+        settings: Other settings by dotted name ("backbone.cut").
+        picture: File for a picture of the architecture; None draws nothing.
 
     Raises:
         UnknownNameError: If there is no such model or recipe.
@@ -75,7 +75,7 @@ def run_config(run: Run) -> RunConfig:
 
 
 def input_spec(dataset: Dataset, config: RunConfig) -> InputSpec:
-    """Return what the network sees: the data's own size unless `image_size` says otherwise."""
+    """Return the network's input: the data's own size unless `image_size` says otherwise."""
     height, width, channels = dataset.image_shape
     size = config.image_size
     return InputSpec(size or height, size or width, channels, _scaling(config))
@@ -84,7 +84,7 @@ def input_spec(dataset: Dataset, config: RunConfig) -> InputSpec:
 def build_model(config: RunConfig, spec: InputSpec, n_classes: int) -> "keras.Model":
     """Return the untrained model of a configuration: the same weights for the same seed.
 
-    A backbone has random weights too: training loads what it was pretrained with.
+    A backbone has random weights too: training loads the pretrained ones.
     """
     import keras
 
@@ -99,7 +99,7 @@ def build_model(config: RunConfig, spec: InputSpec, n_classes: int) -> "keras.Mo
 
 
 def plugins_of(config: RunConfig) -> list[str]:
-    """Return the installed packages, convscope left out, that a run's parts come from."""
+    """Return the installed packages, except convscope, that a run's parts come from."""
     models = BACKBONES if is_backbone(config.model) else MODELS
     entries = (
         models.entry(config.model),

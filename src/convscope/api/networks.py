@@ -1,4 +1,4 @@
-"""Networks as they begin to learn, and several of them in one process."""
+"""Untrained networks, and several of them in one process."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def new_network(config: RunConfig, dataset: Dataset) -> "keras.Model":
-    """Return a network that is not pretrained as it begins to learn, not compiled."""
+    """Return a new network that is not pretrained, uncompiled."""
     from convscope.training.fused import with_fused_layers
     from convscope.training.start import start_weights
 
@@ -22,11 +22,11 @@ def new_network(config: RunConfig, dataset: Dataset) -> "keras.Model":
 
 
 def forget_networks(*, free_memory: bool = True) -> None:
-    """Let the next networks be named as in a new process; free the memory of those before.
+    """Reset Keras' names of layers as in a new process; free the memory of earlier networks.
 
-    To free memory takes a quarter of a second.
+    Freeing memory takes a quarter of a second.
     """
-    # Where none was built yet, the backend is not chosen yet.
+    # Before the first network is built, the backend is not chosen yet.
     if "keras" in sys.modules:
         import keras
 

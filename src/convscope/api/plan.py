@@ -1,4 +1,4 @@
-"""What training begins from: everything decided and loaded."""
+"""The plan of a run: everything decided and loaded."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run that can begin.
+    """A run that can start.
 
     Attributes:
-        config: Resolved settings; its `config.yaml`.
-        dataset: Divided into parts.
-        weights: Where a backbone's weights are.
-        network: Compiled for the settings and untrained, if one was built to measure its speed.
-        pace: What keeps training to its time, if it has one.
+        config: Resolved settings; the run's `config.yaml`.
+        dataset: Dataset, divided into parts.
+        weights: File of the backbone's weights.
+        network: Compiled and untrained network, if one was built to measure its speed.
+        pace: Limit that keeps training to its time, if there is one.
     """
 
     config: RunConfig

@@ -1,4 +1,4 @@
-"""Classifying image files with a run."""
+"""Classification of image files with a run."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,17 +19,17 @@ def predict(
     """Classify image files, in batches, as they are read.
 
     Probabilities are at the temperature that `evaluate` fitted on validation images, so that they
-    mean what they say; the answers do not depend on it.
+    are calibrated; the answers do not depend on it.
 
     Args:
-        run: The run or its folder.
+        run: Run or its folder.
         images: Files, folders (searched for images) and glob patterns.
-        weights: "best" or "last"; None is what the recipe says.
-        batch_size: Images at a time.
-        progress: Told of each batch; None draws on standard error.
+        weights: "best" or "last"; None takes the recipe's choice.
+        batch_size: Images per batch.
+        progress: Called with each batch; None draws on standard error.
 
     Returns:
-        An iterator that gives, for each file in order, its prediction or why it could not be read.
+        An iterator over the files in order, with a prediction or the reason of a failure for each.
 
     Raises:
         RunError: If there is no such run or no such weights.

@@ -14,7 +14,6 @@ from convscope.ledger import Ledger
 from convscope.progress import Progress, console_progress
 from convscope.recipe import flat
 from convscope.run import Run
-from convscope.wording import ordinal
 
 if TYPE_CHECKING:
     from convscope.report.page import Picture
@@ -27,21 +26,21 @@ def report(
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write the page `report.html` and the card `MODEL_CARD.md` of a run that has been judged.
+    """Write the page `report.html` and the card `MODEL_CARD.md` of an evaluated run.
 
-    From its saved predictions; no model runs on the test images.
+    They are made from its saved predictions; no model runs on the test images.
 
     Args:
-        run: The run or its folder.
-        data: Where the run's folder of images is now, if it moved.
-        data_dir: A further place to look for the files of a registered dataset.
-        progress: Told of everything; None draws on standard error.
+        run: Run or its folder.
+        data: Current place of the run's folder of images, if it moved.
+        data_dir: Further folder to look for the files of a registered dataset.
+        progress: Called with all events; None draws on standard error.
 
     Returns:
-        Where the page is.
+        Path of the page.
 
     Raises:
-        RunError: If there is no such run, or it has not been judged.
+        RunError: If there is no such run, or it has not been evaluated.
         StorageError: If a file cannot be written.
     """
     from convscope.classifier.keras_model import spec_of
@@ -88,15 +87,15 @@ def _looks(run: Run) -> str:
     if tally is None:
         times = openings[-1].get("times") if openings else None
         return (
-            f"It was the {ordinal(times)} time that its test images were judged on that machine."
+            f"This was evaluation number {times} of its test images on that machine."
             if times
             else ""
         )
     if tally.times == 1:
-        return "No other run was judged on its test images, on the machine that made this page."
+        return "No other run was evaluated on its test images on the machine that made this page."
     return (
-        f"For all runs together, its test images were judged {tally.n_times} on the machine that "
-        "made this page; the best of many is better by luck in part."
+        f"Its test images were evaluated {tally.n_times} on the machine that made this page, by "
+        "all runs together; the best of many is partly lucky."
     )
 
 
@@ -107,7 +106,7 @@ def _hardest(
     data_dir: Path | str | None,
     progress: Progress,
 ) -> "Picture | None":
-    """Return the images that are hardest, as a picture; None if the data is not here."""
+    """Return a picture of the hardest images; None if the data is not available."""
     from convscope.report.figures import samples_figure
     from convscope.report.page import svg_picture
 
@@ -126,8 +125,8 @@ def _hardest(
         return svg_picture(
             samples_figure(images, [each.caption for each in seen], columns=4),
             alt="; ".join(f"{each.class_name} taken for {each.answer}" for each in seen) + ".",
-            caption=f"It is furthest off at a {worst.class_name}, which it takes for "
-            f"{worst.answer}, {worst.prob:.0%} sure.",
+            caption=f"The worst error is a {worst.class_name}, classified as "
+            f"{worst.answer} with {worst.prob:.0%} confidence.",
             legend="The hardest images: the label, then the answer and its probability.",
         )
     return None

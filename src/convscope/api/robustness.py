@@ -1,4 +1,4 @@
-"""How well a run does on images that are noisy, blurred or badly stored."""
+"""Accuracy of a run on images that are noisy, blurred or badly compressed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,10 +22,10 @@ class Robustness:
     """Accuracy under corruptions.
 
     Attributes:
-        split: "val" or "test".
+        split: Name of the part: "val" or "test".
         n_images: Number of images that were corrupted.
-        clean: Accuracy on them as they are, a fraction.
-        severities: Severities that were tried.
+        clean: Accuracy on the uncorrupted images, a fraction.
+        severities: Severities that were used.
         accuracy: Accuracy for each severity, a fraction, by corruption.
     """
 
@@ -42,11 +42,11 @@ class Robustness:
 
     @property
     def conclusion(self) -> str:
-        """The corruption that costs most, in a sentence."""
+        """The most harmful corruption, in one sentence."""
         worst = min(self.accuracy, key=lambda name: float(np.mean(self.accuracy[name])))
         mean = float(np.mean(self.accuracy[worst]))
         return (
-            f"{self.clean:.1%} right as they are, {self.mean:.1%} on average when corrupted; "
+            f"Accuracy {self.clean:.1%} without corruption, {self.mean:.1%} on average with it; "
             f"{worst.replace('-', ' ')} hurts most ({mean:.1%})."
         )
 
@@ -62,16 +62,16 @@ def robustness(
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Robustness:
-    """Judge a run on corrupted images; write `robustness.json` and a picture into its folder.
+    """Evaluate a run on corrupted images; write `robustness.json` and a picture into its folder.
 
     Args:
-        run: The run or its folder.
-        corruptions: Names of corruptions; None is all.
-        severities: Severities from 1 to 5; None is all.
-        split: "val" or "test"; that the test images are opened is logged.
+        run: Run or its folder.
+        corruptions: Names of corruptions; None takes all.
+        severities: Severities from 1 to 5; None takes all.
+        split: Part to use: "val" or "test"; the opening of the test images is logged.
         n_images: Largest number of images; they are evenly spaced.
-        data: Where the run's folder of images is now, if it moved.
-        data_dir: A further place to look for the files of a registered dataset.
+        data: Current place of the run's folder of images, if it moved.
+        data_dir: Further folder to look for the files of a registered dataset.
         progress: Called with each step; None draws on standard error.
 
     Raises:
@@ -92,7 +92,9 @@ def robustness(
         if name not in CORRUPTIONS:
             raise UnknownNameError("corruption", name, CORRUPTIONS)
     if wrong := [level for level in levels if level not in SEVERITIES]:
-        raise ConfigError(f"severity {wrong[0]}: choose one of {', '.join(map(str, SEVERITIES))}")
+        raise ConfigError(
+            f"severity must be one of {', '.join(map(str, SEVERITIES))}, not {wrong[0]}"
+        )
     if n_images < 1:
         raise ConfigError(f"n_images must be at least 1, not {n_images}")
     config = run_config(run)

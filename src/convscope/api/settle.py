@@ -1,10 +1,10 @@
-"""Where the settings of a run are decided, all of them, before there is a folder.
+"""The single place where the settings of a run are decided, before there is a folder.
 
-`settle` turns what a user asked for into a resolved configuration with all that it names: names
-looked up, a data set's own settings, "auto" replaced by what it comes to here, batches of few
-images, the digest of a backbone's weights, network and epochs for a budget. After it nothing
-changes a configuration, but that a run with a time limit may end up with other epochs, which it
-records.
+`settle` turns a user's request into a resolved configuration with everything that it names: names
+are looked up, a dataset's own settings applied, "auto" replaced by its value here, batches of few
+images shrunk, the digest of a backbone's weights recorded, network and epochs chosen for a budget.
+Nothing changes a configuration afterwards, except that a run with a time limit may end up with
+other epochs, which it records.
 """
 
 import math
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
     from convscope.models.weights import FoundWeights
 
 _BEFORE_LEAST_STEPS = 3
-"""Before this format, a file that names a batch size means it, whatever `least_steps` says."""
+"""Before this format, a batch size in a file is kept, whatever `least_steps` says."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for, with nothing looked up yet.
+    """A user's request, with nothing looked up yet.
 
     Attributes:
-        given: Options and `--set`, by dotted names.
-        from_file: Settings of a file, which are weaker.
-        budget: A time or an accuracy for which network and epochs are chosen.
+        given: Options and `--set`, by dotted name.
+        from_file: Settings from a file, which are weaker.
+        budget: Time limit or wanted accuracy, for which network and epochs are chosen.
     """
 
     given: Mapping[str, Any]
@@ -58,7 +58,7 @@ class Request:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """All that the user named, by dotted names."""
+        """All settings that the user named, by dotted name."""
         return {**self.from_file, **self.given}
 
 
@@ -70,9 +70,9 @@ def settle(
     """Return the plan of a new run.
 
     Args:
-        request: What the user asks for.
-        progress: Called with downloads, measurements and what they lead to.
-        load: Gives the data that settings name; see `api.data.load_once`.
+        request: Request of the user.
+        progress: Called with downloads, measurements and their consequences.
+        load: Function that loads the data of settings; see `api.data.load_once`.
 
     Raises:
         UserError: If a name, a setting or the data is wrong, or the model cannot be built.
@@ -96,13 +96,13 @@ def settle_resumed(
     *,
     data_dir: Path | str | None = None,
 ) -> Plan:
-    """Return the plan by which a run goes on: its own, with at most more epochs.
+    """Return the plan by which a run is resumed: its own, with at most more epochs.
 
     Args:
-        saved: The run's resolved settings.
-        request: What the user names again; data and weights may lie elsewhere by now.
-        progress: As for `settle`.
-        data_dir: As for `settle`.
+        saved: Resolved settings of the run.
+        request: Settings that the user repeats; data and weights may be elsewhere by now.
+        progress: Progress, as for `settle`.
+        data_dir: Further folder to look for the files of a registered dataset.
 
     Raises:
         ConfigError: If anything else differs.
@@ -112,7 +112,7 @@ def settle_resumed(
 
 
 def prepare(config: RunConfig, progress: Progress, data_dir: Path | str | None = None) -> Plan:
-    """Return the plan of settings that are decided: load what they name, change nothing.
+    """Return the plan of resolved settings: load what they name, change nothing.
 
     Raises:
         DataError: If the data cannot be loaded.
@@ -133,7 +133,7 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     # Before any name in it is looked up: it may come from a newer convscope.
     resolve(Recipe(), from_file)
     if given.keys() & {"model", "weights"}:
-        # The digest in the file is that of the weights that were named there.
+        # The digest in the file belongs to the weights that were named there.
         from_file = {key: value for key, value in from_file.items() if key != "weights_sha256"}
     if request.budget is not None:
         given |= request.budget.defaults(request.chosen)
@@ -149,8 +149,8 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     of_data = settings_of(data)
     defaults = RECIPES.get(recipe)()
     if from_file.get("data") != data:
-        # What it repeats of the recipe is no wish of its own, stronger than what the data needs:
-        # a file from 'convscope recipes show' trains as the recipe does.
+        # Settings that it merely repeats from the recipe are no wish of the user, stronger than the
+        # needs of the data: a file from 'convscope recipes show' trains as the recipe does.
         repeated = flat(defaults.model_dump(mode="json"))
         from_file = {
             key: value
@@ -160,7 +160,7 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     config = resolve(defaults, {"recipe": recipe, "model": model}, of_data, from_file, given)
     require_effect(config, defaults, backbone=backbone)
     if defaults.augment.flip and not config.augment.flip and "augment.flip" in of_data:
-        progress.say(f"{data}: a mirrored image means something else, so none is flipped")
+        progress.say(f"{data}: mirroring changes the meaning of an image, so none is flipped")
     if config.weights is not None and not backbone:
         raise ConfigError(f"{model} starts from random weights; --weights is for backbones")
     update: dict[str, Any] = {"backend": backends.configure(config.backend)}
@@ -179,15 +179,15 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
 def settle_batches(
     request: Request, config: RunConfig, n_images: int, progress: Progress
 ) -> RunConfig:
-    """Return the settings with batches small enough for the least steps of an epoch.
+    """Return the settings with batches small enough for the least number of steps per epoch.
 
-    Settings that went through this once stay as they are.
+    Settings that went through this before stay as they are.
 
     Args:
-        request: What the user asked for.
-        config: From `settle_names`.
-        n_images: Training images.
-        progress: Told if a batch size that the user named is not kept.
+        request: Request of the user.
+        config: Settings from `settle_names`.
+        n_images: Number of training images.
+        progress: Called if a batch size that the user named is not kept.
     """
     if config.least_steps == 1:
         return config
@@ -200,14 +200,14 @@ def settle_batches(
     batch_size = math.ceil(n_images / steps)
     if "batch_size" in request.given and batch_size != config.batch_size:
         progress.say(
-            f"Batches of {batch_size} images, not {config.batch_size}: {steps} about equal ones "
-            f"an epoch; least_steps=1 keeps the size that you name"
+            f"Batches of {batch_size} images instead of {config.batch_size}: {steps} about equal "
+            f"ones per epoch; least_steps=1 keeps your batch size"
         )
     return config.model_copy(update={"batch_size": batch_size})
 
 
 def weights_setting(weights: Path | str | None) -> str | None:
-    """Return what `--weights` stands for in the settings: an absolute path, "random" or None."""
+    """Return the setting that `--weights` stands for: an absolute path, "random" or None."""
     if weights is None or str(weights) == RANDOM_WEIGHTS:
         return None if weights is None else RANDOM_WEIGHTS
     # Absolute: the run can be resumed from another folder.
@@ -217,7 +217,7 @@ def weights_setting(weights: Path | str | None) -> str | None:
 def _locate_weights(
     config: RunConfig, progress: Progress
 ) -> "tuple[RunConfig, FoundWeights | None]":
-    """Return the configuration with the digest of the backbone's weights, and where they are."""
+    """Return the configuration with the digest of the backbone's weights, and their file."""
     if not is_backbone(config.model) or config.weights == RANDOM_WEIGHTS:
         return config, None
     from convscope.models.backbones import BACKBONES
@@ -232,13 +232,13 @@ def _locate_weights(
     if config.weights_sha256 not in (None, found.sha256):
         raise RunError(
             f"{found.path} does not hold the weights that the run's configuration names; "
-            "say where those are with --weights, or start a new run without weights_sha256"
+            "give those with --weights, or start a new run without weights_sha256"
         )
     return config.model_copy(update={"weights_sha256": found.sha256}), found
 
 
 def _try_building(plan: Plan) -> None:
-    """Raise what building the model would raise, or loading its weights."""
+    """Raise the error that building the model, or loading its weights, would raise."""
     config = plan.config
     spec, n_classes = input_spec(plan.dataset, config), len(plan.dataset.class_names)
     if not is_backbone(config.model):
@@ -254,4 +254,4 @@ def _try_building(plan: Plan) -> None:
     transfer = build_transfer(
         config.model, spec, n_classes, config.head, cut=cut, weights=plan.weights
     )
-    transfer.upper()  # refuses a place where the backbone cannot be cut
+    transfer.upper()  # raises if the backbone cannot be cut there

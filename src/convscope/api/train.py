@@ -1,4 +1,4 @@
-"""Training exactly one run, by a plan that is settled."""
+"""Training of exactly one run, by a plan."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ def train(
     test: bool = True,
     trackers: Sequence[str] = (),
 ) -> Run:
-    """Train a new run, judge it, and return it.
+    """Train and evaluate a new run, and return it.
 
     Args:
-        plan: From `settle`.
-        progress: Called with everything.
-        out: The run folder, made here; None makes one below `runs/`.
-        test: Whether the test images are opened at the end.
-        trackers: Some of "tensorboard" and "mlflow".
+        plan: Plan from `settle`.
+        progress: Called with all events.
+        out: Run folder, created here; None creates one below `runs/`.
+        test: Whether to open the test images at the end.
+        trackers: Any of "tensorboard" and "mlflow".
 
     Raises:
         RunError: If `out` is taken.
@@ -64,20 +64,20 @@ def resume(
     data_dir: Path | str | None = None,
     trackers: Sequence[str] = (),
 ) -> Run:
-    """Go on with a run after its last finished epoch, judge it, and return it.
+    """Resume a run after its last finished epoch, evaluate it, and return it.
 
     Args:
-        run: The run.
-        request: What is named again; only `epochs` may change, and only to more; the data and a
-            backbone's weights may lie elsewhere by now.
-        progress: Called with everything.
-        test: Whether the test images are opened at the end.
-        data_dir: A further place to look for the files of a registered dataset.
-        trackers: Some of "tensorboard" and "mlflow".
+        run: Run to resume.
+        request: Settings that are repeated; only `epochs` may change, and only to more; the data
+            and a backbone's weights may be elsewhere by now.
+        progress: Called with all events.
+        test: Whether to open the test images at the end.
+        data_dir: Further folder to look for the files of a registered dataset.
+        trackers: Any of "tensorboard" and "mlflow".
 
     Raises:
         ConfigError: If another setting differs.
-        RunError: If what it would go on from is missing; nothing is changed then.
+        RunError: If the snapshot to resume from is missing; nothing is changed then.
         DataError: If the images are not those of the run.
         TrainingError: If the loss is not finite.
         StorageError: If a file cannot be written; the run can be resumed again.
@@ -94,7 +94,7 @@ def resume(
 
 
 def _require_snapshot(run: Run) -> None:
-    """Refuse to go on with a run that would begin anew and overwrite what it learnt."""
+    """Reject a run that would start again and overwrite its results."""
     from convscope.training.results import read_results
 
     if run.snapshot_file.exists():
@@ -104,18 +104,18 @@ def _require_snapshot(run: Run) -> None:
         finished = f"{epochs} epoch{'s' if epochs != 1 else ''}"
         raise RunError(
             f"{run.path} has finished {finished}, but {run.snapshot_file.relative_to(run.path)}, "
-            "from which it would go on, is missing; its models are kept, so train anew: "
+            "from which it would resume, is missing; its models are kept, so train again: "
             f"{command_line('train', '--config', run.config_file)}"
         )
 
 
 _trained_here: set[Path] = set()
-"""The runs that this process trained."""
+"""Runs that this process trained."""
 
 
 def _judge(run: Run, dataset: Dataset, progress: Progress, *, test: bool) -> Run:
     evaluate(run, test=test, dataset=dataset, by="train", progress=progress)
-    # The process knows its highest memory only: after another run, whose that was is not known.
+    # A process knows its peak memory only: after another run, that of this one is unknown.
     _trained_here.add(run.path.resolve())
     alone = len(_trained_here) == 1
     run.record(status="finished", peak_memory_mb=backends.peak_memory_mb() if alone else None)
@@ -123,13 +123,13 @@ def _judge(run: Run, dataset: Dataset, progress: Progress, *, test: bool) -> Run
 
 
 def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
-    """Write down, before training, what it starts from."""
+    """Write down, before training, what the run starts from."""
     from convscope.datasets.samples import sample_images
     from convscope.report.figures import draw_samples
 
     write_text(run.config_file, dump_config(config))
     spec = dataclasses.asdict(input_spec(dataset, config))
-    # From here on it is a run; what a kill keeps from being written, --resume writes.
+    # From here on it is a run; files that a kill prevents, --resume writes.
     run.record(
         status="created",
         input=spec,

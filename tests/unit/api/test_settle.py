@@ -13,7 +13,7 @@ from convscope.models import is_backbone
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config, resolve_resumed
 from convscope.recipes import RECIPES
-from convscope.studies.arms import plan_ways
+from convscope.studies.arms import plan_arms
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_the_same_wish_gives_the_same_settings(recipe, digits):
     assert dump_config(by_file) == dump_config(by_name)
     # An arm of a comparison
     requests = (
-        plan_ways(
+        plan_arms(
             [model, "cnn-sequential:tutorial" if model != "cnn-sequential" else "cnn-functional"],
             *([recipe], by_name.seed, "digits", None),
             "random" if is_backbone(model) else None,
@@ -92,8 +92,8 @@ def test_a_batch_size_that_is_not_kept_is_said_and_one_may_insist():
     changed = settle_batches(Request(given), config, 1149, listening)
     assert changed.batch_size == 230
     assert listening.lines == [
-        "Batches of 230 images, not 400: 5 about equal ones an epoch; least_steps=1 keeps the size "
-        "that you name"
+        "Batches of 230 images instead of 400: 5 about equal ones per epoch; least_steps=1 keeps "
+        "your batch size"
     ]
     insisting = {**given, "least_steps": 1}
     kept = settle_names(Request(insisting), Progress())

@@ -4,7 +4,7 @@ import pytest
 
 from convscope.api.settle import settle_names
 from convscope.progress import Progress
-from convscope.studies.arms import folder_name, plan_ways
+from convscope.studies.arms import folder_name, plan_arms
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_each_value_may_be_a_list_and_names_its_way(cli, monkeypatch):
     monkeypatch.setattr("convscope.compare", compare, raising=False)
     cli(*("compare", "digits", "--vary", "head.hidden=[128, 64],[256],[]"))
     assert given["vary"] == {"head.hidden": [[128, 64], [256], []]}
-    requests = plan_ways(
+    requests = plan_arms(
         ["mobilenet_v2"],
         None,
         83,
