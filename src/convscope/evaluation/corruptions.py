@@ -126,7 +126,9 @@ def corrupt(
         ConfigError: If there is no such severity.
     """
     if severity not in SEVERITIES:
-        raise ConfigError(f"severity must be one of {', '.join(map(str, SEVERITIES))}")
+        raise ConfigError(
+            f"severity must be one of {', '.join(map(str, SEVERITIES))}, not {severity}"
+        )
     corruption, strengths = CORRUPTIONS[name]
     key = (seed, list(CORRUPTIONS).index(name), severity)
     corrupted = np.empty(images.shape, dtype=np.uint8)

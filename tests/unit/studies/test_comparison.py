@@ -148,7 +148,7 @@ def test_the_best_is_not_called_best_by_a_run_each():
         "better than b."
     )
     assert "another seed may reverse it" in said.caution
-    assert "a single seed is taken to spread" in said.caution
+    assert "a single seed is assumed to spread" in said.caution
     said = compared(many, ("b", answers(2, 0.78)), ("c", answers(3, 0.78)))
     assert said.conclusion.endswith("; no difference to b is shown.") or "to c" in said.conclusion
 
@@ -173,7 +173,7 @@ def test_points_that_are_not_shown_are_not_what_longer_training_buys(tmp_path):
     )
     assert float(shown.split(" points more")[0]) == pytest.approx(10, abs=1)
     assert "chance" not in shown
-    assert "points more, which are not shown to be more than chance" in doubtful
+    assert "points more, which is not shown to be more than chance" in doubtful
     # A run each, however far apart, shows no way of training to be better.
     assert "not shown to be more than chance" in told(answers(1, 0.70), answers(2, 0.80))
 

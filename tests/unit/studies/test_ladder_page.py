@@ -75,7 +75,7 @@ def share_of(image: np.ndarray, colour: str) -> float:
         (
             (0.2, 0.8, 0.79),
             "With this seed, own scaling gave all 60 points from 20.0% to 80.0%. "
-            "What came after 'own scaling' gained nothing.",
+            "The rungs after 'own scaling' gained nothing.",
         ),
         (
             (0.2, 0.8, 0.5),
