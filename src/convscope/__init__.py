@@ -102,10 +102,10 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """This package, in which a verb stays in sight of a folder of the same name.
+    """This package, in which a verb remains visible beside a folder of the same name.
 
-    Python puts a folder that is imported, such as `convscope.explain`, among the attributes of its
-    package, where it would hide the function.
+    Python adds an imported folder, such as `convscope.explain`, to the attributes of its package,
+    where it would hide the function.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

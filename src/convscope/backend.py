@@ -1,4 +1,4 @@
-"""Choice of Keras' backend, made before Keras is imported; what this machine is."""
+"""Choice of Keras' backend, made before Keras is imported; facts about this machine."""
 
 import contextlib
 import importlib.metadata
@@ -25,14 +25,14 @@ THREADS = {
     "jax": ("NPROC",),
     "torch": ("OMP_NUM_THREADS",),
 }
-"""The variables of the environment by which each backend is told its number of threads."""
+"""Environment variables that set the number of threads of each backend."""
 
 
 def configure(backend: str = "auto") -> str:
     """Choose the backend, set the process up for it, and return its name.
 
-    "auto" takes $KERAS_BACKEND if set; else JAX where it is installed and there is an NVIDIA GPU;
-    else the first installed of TensorFlow, JAX and torch. (On two CPU cores the tutorial's CNN
+    "auto" takes $KERAS_BACKEND if set; otherwise JAX if it is installed and there is an NVIDIA GPU;
+    otherwise the first installed of TensorFlow, JAX and torch. (On two CPU cores the tutorial's CNN
     trains about 3.5 times faster on TensorFlow than on JAX and twice as fast as on torch.)
 
     Raises:
@@ -56,21 +56,21 @@ def configure(backend: str = "auto") -> str:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, BACKENDS[backend] if package == backend else "train")
     os.environ["KERAS_BACKEND"] = backend
-    # By themselves they start a thread for each core that they see, however little time of them a
-    # container may have, and then stand in each other's way. What the user has set stays.
+    # By default they start a thread for each visible core, however little time of them a container
+    # may have, and then obstruct each other. Settings of the user are kept.
     if usable_cores() < _visible_cores():
         for name in THREADS[backend]:
             os.environ.setdefault(name, str(usable_cores()))
     if backend == "tensorflow":
-        # Its notes about the CPU would bury what we say; errors still come through.
+        # Its notes about the CPU would bury our lines; errors still come through.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     _import_keras(backend)
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # Python's part of it warns of compiling often, which choosing among networks has to.
+        # Its Python part warns about frequent compiling, which choosing among networks needs.
         tf.get_logger().setLevel("ERROR")
-        # The same seed gives the same weights, bit for bit; no cost could be measured on a CPU.
+        # The same seed gives the same weights, bit for bit; no slowdown could be measured on a CPU.
         tf.config.experimental.enable_op_determinism()
     return backend
 
@@ -117,14 +117,14 @@ def _no_keras_settings() -> Iterator[None]:
 def configure_for_use(trained_on: str) -> str:
     """Choose the backend for a trained model, which opens on any, and return its name.
 
-    The one that Keras runs on already, else $KERAS_BACKEND, else the one that the model was
-    trained on, else whatever is installed.
+    The one that Keras runs on already, otherwise $KERAS_BACKEND, otherwise the one that the model
+    was trained on, otherwise any that is installed.
 
     Args:
-        trained_on: The backend that a run's settings name.
+        trained_on: Backend in the run's settings.
 
     Raises:
-        ConfigError: If $KERAS_BACKEND names no backend.
+        ConfigError: If $KERAS_BACKEND is not the name of a backend.
         MissingExtraError: If none is installed.
     """
     if "keras" in sys.modules:
@@ -139,10 +139,10 @@ def configure_for_use(trained_on: str) -> str:
 
 @contextlib.contextmanager
 def precision_policy(precision: str) -> Iterator[None]:
-    """Let layers that are made in the body compute in a precision; weights stay float32.
+    """Set the precision of layers that are created in the body; weights stay float32.
 
     Args:
-        precision: "float32" or "bfloat16".
+        precision: Precision of the arithmetic: "float32" or "bfloat16".
     """
     import keras
 
@@ -156,7 +156,7 @@ def precision_policy(precision: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stderr_held_back() -> Iterator[None]:
-    """Drop what is written to standard error, unless the body fails: then show it.
+    """Drop the lines on standard error, unless the body fails: then show them.
 
     TensorFlow's libraries print some lines while they are loaded, before any log level applies.
     """
@@ -191,10 +191,10 @@ def _preferred() -> str:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process can keep busy, at least 1.
+    """Return the number of cores that this process can keep busy, at least 1.
 
-    Those that it may run on, or fewer where its container is given less time than they have, or
-    where `$LOKY_MAX_CPU_COUNT` (which scikit-learn follows too) says so.
+    They are the cores that it may run on, or fewer if its container is given less time than they
+    have, or if `$LOKY_MAX_CPU_COUNT` (which scikit-learn follows too) says so.
     """
     limits = [_visible_cores(), os.cpu_count() or 1]
     granted = _container_cores()
@@ -212,14 +212,14 @@ def _visible_cores() -> int:
 
 
 def _container_cores() -> int | None:
-    """Return of how many cores a container is given the time, rounded up; None if of all.
+    """Return the number of cores that a container is given time of, rounded up; None for all.
 
     References:
         The Linux kernel's "Control Group v2" (cpu.max) and "CFS Bandwidth Control".
     """
     root = Path("/sys/fs/cgroup")
     for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        # Microseconds of work in a period of so many: "max" or -1 is no limit.
+        # Microseconds of work per period of microseconds: "max" or -1 is no limit.
         with contextlib.suppress(OSError, ValueError):
             texts = [(root / file).read_text(encoding="ascii") for file in files]
             quota, period = map(int, " ".join(texts).split())
@@ -234,7 +234,7 @@ def cpu_name() -> str:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 name = line.partition(":")[2].strip()
-                # Virtual machines hide the model's name; family and model number still tell.
+                # Virtual machines hide the model's name; family and model number still identify it.
                 return f"{name} (family {_cpuinfo('cpu family')}, model {_cpuinfo('model')})"
     except OSError:
         pass
@@ -242,7 +242,7 @@ def cpu_name() -> str:
 
 
 def cpu_has_bfloat16() -> bool | None:
-    """Tell whether the CPU has arithmetic for bfloat16; None where that cannot be seen."""
+    """Return whether the CPU has bfloat16 arithmetic; None if that cannot be seen."""
     flags = _cpuinfo("flags") or _cpuinfo("Features")
     if not flags:
         return None
@@ -262,9 +262,9 @@ def _cpuinfo(key: str) -> str:
 
 
 def peak_memory_mb() -> float | None:
-    """Return the most memory that this process held so far, in megabytes; None if not known."""
+    """Return the peak memory of this process so far, in megabytes; None if unknown."""
     try:
-        # Linux' own count of this very program; getrusage begins with what its parent held.
+        # Linux' own count for this program; getrusage starts with the peak of its parent.
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) * 1024 / 1e6, 1)
@@ -279,8 +279,8 @@ def environment(backend: str, plugins: Iterable[str] = ()) -> dict[str, object]:
     """Return versions and machine, as saved with each run.
 
     Args:
-        backend: The chosen one.
-        plugins: Installed packages that the run needs beside convscope.
+        backend: Chosen backend.
+        plugins: Installed packages that the run needs in addition to convscope.
     """
     packages = ("convscope", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
     versions = {}

@@ -1,4 +1,4 @@
-"""Files fetched over HTTP: checked by hash, retried, and resumed where they broke off."""
+"""Downloads over HTTP: checked by hash, retried, and resumed where they broke off."""
 
 import os
 from pathlib import Path
@@ -14,18 +14,18 @@ _CHUNK_BYTES = 256 * 1024
 
 
 def download(url: str, digest: str | None, path: Path, progress: Progress) -> None:
-    """Fetch `url` to `path`, unless a file with this hash is there already.
+    """Download `url` to `path`, unless a file with this hash exists already.
 
-    A transfer that breaks off is taken up again where it stopped, now or at the next call; if the
-    server cannot do that, or the whole turns out wrong, it starts anew. What arrived so far is in
-    a file beside `path` that ends in `.partial`.
+    A transfer that breaks off is resumed where it stopped, now or at the next call; if the server
+    cannot do that, or the whole turns out wrong, it starts again. The part that has arrived is in a
+    file next to `path` whose name ends in `.partial`.
 
     Args:
-        url: Where the file is.
-        digest: The algorithm and the hash that it must have, "md5:..." or "sha256:..."; None if
-            none is published, then only its length is checked.
-        path: Where it goes.
-        progress: Is told of the bytes.
+        url: Address of the file.
+        digest: Algorithm and hash that it must have, "md5:..." or "sha256:..."; None if none is
+            published, in which case only its length is checked.
+        path: Target file.
+        progress: Called with the bytes.
 
     Raises:
         DownloadError: If the server cannot be reached or does not have the file.
@@ -39,7 +39,7 @@ def download(url: str, digest: str | None, path: Path, progress: Progress) -> No
     except ImportError as error:
         raise MissingExtraError("pooch", "train") from error
 
-    # Progress tells of the download; pooch's own lines would tell it twice.
+    # Progress reports the download; pooch's own lines would repeat it.
     pooch.get_logger().setLevel("ERROR")
     shelf = pooch.create(
         path=path.parent,
@@ -55,7 +55,7 @@ def download(url: str, digest: str | None, path: Path, progress: Progress) -> No
         raise DownloadError(f"{url}: {_reason(error)}") from error
     except ValueError as error:
         raise IntegrityError(
-            f"{url} is not the file that was published (its {str(digest).replace(':', ' is not ')})"
+            f"{url} is not the published file (its {str(digest).replace(':', ' is not ')})"
         ) from error
     except StorageError:
         _partial(path).unlink(missing_ok=True)
@@ -82,7 +82,7 @@ class _Resuming:
 
         del pooch
         have = self._partial.stat().st_size if self._partial.exists() else 0
-        # No compression on the way: the file is hashed as it is published.
+        # Without compression in transit: the file is hashed as it is published.
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
@@ -92,8 +92,8 @@ class _Resuming:
             )
         except (requests.ConnectTimeout, requests.ConnectionError) as error:
             if "Connection aborted" in str(error):
-                raise  # the server was there: worth another attempt
-            # pooch would try again for seconds, in vain, while there are other sources.
+                raise  # the server responded: worth another attempt
+            # pooch would retry for seconds, in vain, while there are other sources.
             raise DownloadError(f"{url}: {_reason(error)}") from error
         with response:
             if 400 <= response.status_code < 500 and response.status_code != 416:
@@ -109,7 +109,9 @@ class _Resuming:
             try:
                 self._save(response, have)
             except urllib3.exceptions.HTTPError as error:
-                raise requests.ConnectionError(f"it broke off ({_reason(error)})") from error
+                raise requests.ConnectionError(
+                    f"the transfer broke off ({_reason(error)})"
+                ) from error
         os.replace(self._partial, output_file)
 
     def _save(self, response: Any, have: int) -> None:

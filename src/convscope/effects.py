@@ -1,4 +1,4 @@
-"""Which settings have an effect beside the others; those that have none are refused."""
+"""Settings without effect beside the others, which are refused."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +9,12 @@ from convscope.recipe import RANDOM_WEIGHTS, Recipe, RunConfig, flat
 
 
 class _Condition(NamedTuple):
-    """When settings have an effect.
+    """Condition under which settings have an effect.
 
     Attributes:
-        settings: Their dotted names, or names of whole groups.
-        holds: Asked with the configuration, and whether its model is a pretrained backbone.
-        words: The condition, as "it counts with ... only" goes on.
+        settings: Dotted names of settings or groups.
+        holds: Function of the configuration, and of whether its model is a pretrained backbone.
+        words: Condition in words, as in "it counts with ... only".
     """
 
     settings: tuple[str, ...]
@@ -31,7 +31,7 @@ _CONDITIONS = (
     _Condition(
         ("start",),
         lambda config, backbone: not backbone,
-        "a network that learns from nothing as model",
+        "a network that is trained from scratch as model",
     ),
     _Condition(
         ("optimizer.momentum", "optimizer.nesterov"),
@@ -46,12 +46,12 @@ _CONDITIONS = (
     _Condition(
         ("optimizer.layer_decay", "backbone.head_epochs", "backbone.head_learning_rate"),
         lambda config, backbone: config.backbone.cut != "end",
-        "layers of the backbone that learn, such as backbone.cut before-last,",
+        "trainable layers of the backbone, such as backbone.cut before-last,",
     ),
     _Condition(
         ("augment.cutmix",),
         lambda config, backbone: not backbone or config.backbone.cut != "end",
-        "layers of the backbone that learn, such as backbone.cut before-last,",
+        "trainable layers of the backbone, such as backbone.cut before-last,",
     ),
     _Condition(
         ("backbone.head_learning_rate",),
@@ -113,11 +113,11 @@ def idle_settings(config: RunConfig, usual: Recipe, *, backbone: bool) -> dict[s
 
     Args:
         config: All settings.
-        usual: The recipe's: what it sets was not asked for, so it may be idle.
+        usual: Recipe, whose own settings nobody asked for, so they may be idle.
         backbone: Whether the model is a pretrained backbone.
 
     Returns:
-        By the dotted name of each, what it would take.
+        The condition for an effect, by dotted name.
     """
     values, neutral = flat(config.model_dump()), flat(RunConfig().model_dump())
     recipes = neutral | flat(usual.model_dump())
@@ -133,17 +133,17 @@ def idle_settings(config: RunConfig, usual: Recipe, *, backbone: bool) -> dict[s
 
 
 def require_effect(config: RunConfig, usual: Recipe, *, backbone: bool) -> None:
-    """Refuse settings that nobody wants like that: idle ones, and an optimiser that spoils.
+    """Reject settings that nobody wants: idle ones, and an optimiser that destroys weights.
 
-    For new runs only: an old one is opened as it was made. Arguments as for `idle_settings`.
+    For new runs only: old runs are opened as they were made. Arguments as for `idle_settings`.
 
     Raises:
-        ConfigError: If there is such a setting; the message says what would make it count.
+        ConfigError: If there is such a setting; the message says what it would need.
     """
     if config.optimizer.name == "muon" and backbone:
         raise ConfigError(
-            "optimizer.name muon makes new kernels of all that it moves, so a pretrained backbone "
-            "would forget what it knows; use adamw or sgd"
+            "optimizer.name muon replaces the kernels that it trains, so a pretrained backbone "
+            "would lose its features; use adamw or sgd"
         )
     for key, words in idle_settings(config, usual, backbone=backbone).items():
         raise _without_effect(key, flat(config.model_dump())[key], words)
@@ -152,11 +152,11 @@ def require_effect(config: RunConfig, usual: Recipe, *, backbone: bool) -> None:
 def require_effect_somewhere(
     settings: Mapping[str, Any], idle: Sequence[Mapping[str, str]]
 ) -> None:
-    """Refuse a setting of several runs that has no effect in any of them.
+    """Reject a setting of several runs that has no effect in any of them.
 
     Args:
-        settings: Of all of them, by dotted names.
-        idle: Of each, as `idle_settings` gives them.
+        settings: Settings of all of them by dotted name.
+        idle: Result of `idle_settings` for each run.
 
     Raises:
         ConfigError: If there is one.
@@ -167,11 +167,11 @@ def require_effect_somewhere(
 
 
 def _without_effect(key: str, value: Any, words: str) -> ConfigError:
-    told, neutral = (
+    given, neutral = (
         each if isinstance(each, str) else json.dumps(each)
         for each in (value, flat(RunConfig().model_dump())[key])
     )
     return ConfigError(
-        f"{key} {told} has no effect here: it counts with {words} only; set that too, or leave "
+        f"{key} {given} has no effect here: it counts with {words} only; set that too, or leave "
         f"{key} at {neutral}"
     )

@@ -1,19 +1,19 @@
-"""What can go wrong, as a tree.
+"""The tree of errors.
 
-    ConvscopeError                 anything that convscope reports in one line
+    ConvscopeError                 any error that convscope reports in one line
     ├── UserError                  the input or the command is wrong: exit code 2
     │   ├── UnknownNameError       no such model, dataset, recipe, key: suggests the nearest
     │   ├── ConfigError            a setting that is not allowed, a config that cannot be read
     │   ├── DataError              a data folder or dataset that cannot be used as it is
     │   ├── ImageError             one image that cannot be read
-    │   ├── RunError               a run folder that is missing, taken, or not in that state
+    │   ├── RunError               a run folder that is missing, taken, or in the wrong state
     │   │   └── LockTakenError     another process is at work there
     │   └── ShapeError             an array of the wrong shape or range
-    └── FailureError               the command was right, the world was not: exit code 1
-        ├── DownloadError          a file could not be fetched from any of its sources
-        ├── IntegrityError         a file is not what its checksum says
+    └── FailureError               the command was valid but failed: exit code 1
+        ├── DownloadError          a file could not be downloaded from any of its sources
+        ├── IntegrityError         a file does not match its checksum
         ├── StorageError           a file could not be written (disk full, read-only)
-        ├── TrainingError          training cannot go on (a loss that is not finite)
+        ├── TrainingError          training cannot continue (a loss that is not finite)
         ├── DuplicateNameError     two files, or a package and convscope, register one name
         └── MissingExtraError      a package of an optional extra is not installed
 
@@ -69,11 +69,11 @@ class PathError(UserError):
 
 
 class RunError(UserError):
-    """A run folder that is missing, taken, or not in the state that was asked for."""
+    """A run folder that is missing, taken, or in the wrong state."""
 
 
 class LockTakenError(RunError):
-    """Another process holds the lock of what is to be read or written."""
+    """Another process holds the lock of a file or folder."""
 
 
 class ShapeError(UserError, ValueError):
@@ -81,15 +81,15 @@ class ShapeError(UserError, ValueError):
 
 
 class FailureError(ConvscopeError):
-    """The command was right, but it could not be carried out."""
+    """The command was valid, but it could not be carried out."""
 
 
 class DownloadError(FailureError):
-    """A file could not be fetched from any of its sources."""
+    """A file could not be downloaded from any of its sources."""
 
 
 class IntegrityError(FailureError):
-    """A file is not what its checksum says."""
+    """A file does not match its checksum."""
 
 
 class StorageError(FailureError):
@@ -97,11 +97,11 @@ class StorageError(FailureError):
 
 
 class TrainingError(FailureError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class DuplicateNameError(FailureError, ValueError):
-    """Two things of one kind are registered under the same name."""
+    """Two objects of one kind are registered under the same name."""
 
 
 class MissingExtraError(FailureError):

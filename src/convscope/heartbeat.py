@@ -1,7 +1,7 @@
-"""Signs of life of a process: for other hosts, which see neither its lock nor its id.
+"""Heartbeat of a process: for other hosts, which see neither its lock nor its id.
 
 While it works, a process writes the time into a file every `BEAT_S` seconds. On its own host the
-kernel knows better: there its lock counts, and where a file system has no locks, its id.
+    kernel is more reliable: there its lock counts or, on a file system without locks, its id.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from convscope.errors import StorageError
 from convscope.storage import write_text
 
 BEAT_S = 15.0
-"""Seconds from one sign of life to the next."""
+"""Seconds between heartbeats."""
 
 SILENT_S = 300.0
 """Seconds of silence after which a process on another host counts as dead. Clocks of hosts may
@@ -26,28 +26,29 @@ differ by a minute or two, and a busy file server may be late."""
 
 
 def this_process() -> dict[str, Any]:
-    """Return what tells this process apart: {"host": name, "pid": number}."""
+    """Return the identity of this process: {"host": name, "pid": number}."""
     return {"host": platform.node(), "pid": os.getpid()}
 
 
 def is_here(process: Mapping[str, Any]) -> bool:
-    """Return whether a process, as `this_process` described it, is or was one of this host."""
+    """Return whether a process, as described by `this_process`, is or was on this host."""
     return process.get("host") == platform.node()
 
 
 @contextlib.contextmanager
 def beating(path: Path) -> Iterator[None]:
-    """Write the time into the file `path` now and then, as long as the body runs.
+    """Write the time into the file `path` periodically, as long as the body runs.
 
-    A beat that cannot be written is left out. The file goes at the end; a killed process leaves it.
+    A beat that cannot be written is skipped. The file is removed at the end; a killed process
+    leaves it.
 
     Args:
-        path: The file; its folder exists.
+        path: File in an existing folder.
     """
     ended = threading.Event()
 
     def beat() -> None:
-        # A full disk is noticed, and told, by who writes what matters.
+        # A full disk is noticed, and reported, where important files are written.
         with contextlib.suppress(StorageError, OSError):
             at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
             write_text(path, json.dumps({"at": at}) + "\n")
@@ -69,7 +70,7 @@ def beating(path: Path) -> Iterator[None]:
 
 
 def last_beat(path: Path) -> datetime.datetime | None:
-    """Return when the last sign of life was given, in UTC; None if there is none to read."""
+    """Return the time of the last heartbeat, in UTC; None if there is none to read."""
     try:
         return datetime.datetime.fromisoformat(json.loads(path.read_text(encoding="utf-8"))["at"])
     except (OSError, ValueError, TypeError, KeyError):
@@ -77,11 +78,11 @@ def last_beat(path: Path) -> datetime.datetime | None:
 
 
 def is_alive(process: Mapping[str, Any], path: Path) -> bool:
-    """Return whether a process seems to be at work, by its signs of life and on its host its id.
+    """Return whether a process seems to be at work, by its heartbeat and on its host its id.
 
     Args:
-        process: As `this_process` described it.
-        path: Where it leaves its signs of life.
+        process: Description by `this_process`.
+        path: File of its heartbeat.
     """
     if is_here(process) and not _is_running(process.get("pid")):
         return False
@@ -93,7 +94,7 @@ def is_alive(process: Mapping[str, Any], path: Path) -> bool:
 
 
 def _is_running(pid: Any) -> bool:
-    # Windows has no such question: its signal 0 is Ctrl-C. It always has locks, which answer it.
+    # Windows has no such query: its signal 0 is Ctrl-C. It always has locks, which answer it.
     if os.name != "posix" or not isinstance(pid, int):
         return True
     try:
@@ -101,5 +102,5 @@ def _is_running(pid: Any) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # it is somebody else's
+        pass  # it belongs to another user
     return True

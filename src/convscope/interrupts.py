@@ -14,10 +14,9 @@ _pending = False
 def remembered() -> Iterator[None]:
     """Remember Ctrl-C for `check` and `is_interrupt`, besides raising KeyboardInterrupt at once.
 
-    Python ignores what is raised in a finaliser or a callback of C code, with a traceback on the
-    screen, which is left out here; and a library that is torn out of its work may fail on its own
-    cleaning up. In other threads than the main one, and where someone else handles Ctrl-C, nothing
-    is done.
+    Python ignores exceptions in a finaliser or a callback of C code, with a traceback on the
+    screen, which is suppressed here; and a library that is interrupted may fail in its own cleanup.
+    In other threads than the main one, and if another handler of Ctrl-C is set, nothing is done.
     """
     global _pending
     ours = threading.current_thread() is threading.main_thread()
@@ -48,11 +47,11 @@ def remembered() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if there was a Ctrl-C that came to nothing."""
+    """Raise KeyboardInterrupt if there was a Ctrl-C that was swallowed."""
     if _pending:
         raise KeyboardInterrupt
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Tell whether an error is Ctrl-C, or came up on the way out of it."""
+    """Return whether an error is Ctrl-C, or was raised in the cleanup after it."""
     return _pending or isinstance(error, KeyboardInterrupt)

@@ -1,12 +1,12 @@
-"""What this machine has seen of test images: each look at them, by any run, counted per image.
+"""This machine's record of test-set uses: each look at test images, by any run, per image.
 
-A run knows only its own openings. Twenty runs that are judged on the same images and of which the
-best is shown have looked twenty times, whatever their split's seed. So the looks are kept beside
-the cache, and an image is known by its hash.
+A run knows only its own openings. Twenty runs that are evaluated on the same images, of which the
+best is shown, have looked twenty times, whatever their split's seed. So the looks are recorded next
+to the cache, with images identified by their hashes.
 
 On disk: `looks.jsonl`, to which a line is added for each look, and `images/`, the hashes of each
-set of images that was looked at, once. Plain files under a lock: SQLite's journal in shared memory
-does not work on network file systems, where home folders of clusters lie.
+    set of images that was looked at, once. Plain files under a lock: SQLite's journal in shared
+    memory does not work on network file systems, where home folders of clusters are.
 """
 
 import datetime
@@ -30,23 +30,23 @@ from convscope.storage import atomic_path, cache_dir, storage_errors
 from convscope.wording import ordinal
 
 _ODD_SHARE = 0.01
-"""Share of the images that does not decide how often a set was judged: a blank page or a black
-picture may be in any data."""
+"""Share of the images that is ignored when evaluations of a set are counted: a blank page or a
+black picture may be in any data."""
 
 COMMON_SHARE = 0.5
-"""Share of a set's images that others have to contain to be about the same images."""
+"""Share of a set's images that another set must contain to count as the same images."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How often some test images have been judged on this machine.
+    """Number of evaluations of some test images on this machine.
 
     Attributes:
         n_images: Number of different images.
-        times: Number of looks; of images that were not all looked at together, the largest that at
-            least 1 % of them reach.
-        fewest: The smallest number of looks at any of them.
-        n_once: Number of images that were judged in a single look.
+        times: Number of looks; for images that were not all looked at together, the largest number
+            that at least 1 % of them reach.
+        fewest: Smallest number of looks at any of them.
+        n_once: Number of images with a single look.
     """
 
     n_images: int
@@ -59,8 +59,8 @@ class Tally:
         """The last look, in a sentence."""
         images = f"{self.n_images:,} test images are"
         if self.times <= 1:
-            return f"These {images} judged for the first time on this machine."
-        said = f"judged for the {ordinal(self.times)} time on this machine"
+            return f"These {images} evaluated for the first time on this machine."
+        said = f"evaluated for the {ordinal(self.times)} time on this machine"
         if self.n_once > _ODD_SHARE * self.n_images:
             return f"These {images} {said}, {self.n_once:,} of them for the first."
         if self.fewest < self.times and self.n_once != self.n_images:
@@ -69,8 +69,8 @@ class Tally:
 
     @property
     def so_far(self) -> str:
-        """The looks until now, as part of a sentence about the images."""
-        return f"they have been judged {self.n_times}"
+        """The looks so far, as part of a sentence about the images."""
+        return f"they have been evaluated {self.n_times}"
 
     @property
     def n_times(self) -> str:
@@ -80,7 +80,7 @@ class Tally:
 
 
 class Ledger:
-    """The looks at test images that were written down on this machine; read when it is made."""
+    """The recorded looks at test images on this machine; read on creation."""
 
     def __init__(self) -> None:
         self.folder = cache_dir() / "ledger"
@@ -88,7 +88,7 @@ class Ledger:
 
     @cached_property
     def looks(self) -> list[dict[str, Any]]:
-        """A look each, the oldest first: {"at", "look", "kind", "by", "run", "images"}."""
+        """All looks, the oldest first: {"at", "look", "kind", "by", "run", "images"}."""
         try:
             lines = self._looks_file.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
@@ -98,7 +98,7 @@ class Ledger:
             try:
                 look = json.loads(line)
             except ValueError:
-                continue  # the rest of one that a power cut left half-written
+                continue  # the remainder of one that a power cut left half-written
             if isinstance(look, dict) and look.keys() >= {"look", "kind", "run", "images"}:
                 found.append(look)
         return found
@@ -106,15 +106,15 @@ class Ledger:
     def add(
         self, hashes: Sequence[str], *, by: str, run: Path, look: str | None, shown: bool
     ) -> tuple[str, bool]:
-        """Write down that images are about to be looked at.
+        """Record that images are about to be looked at.
 
         Args:
             hashes: Shape (n_images,), sixteen hex digits of each.
-            by: The command that looks.
-            run: The folder of the run that is judged.
-            look: What makes several calls one look, such as the folds of one training or the runs
-                of one comparison; None is a look of its own.
-            shown: A person is shown some of the images; no model is judged on them.
+            by: Name of the command.
+            run: Folder of the run that is evaluated.
+            look: Name shared by calls that count as one look, such as the folds of one training or
+                the runs of one comparison; None for a separate look.
+            shown: Whether a person is shown some of the images and no model is evaluated on them.
 
         Returns:
             The name of the set of images, for `tally`, and whether it is the first call of its
@@ -131,14 +131,14 @@ class Ledger:
         return name, self.add_again(name, by=by, run=run, look=look, shown=shown)
 
     def add_again(self, name: str, *, by: str, run: Path, look: str | None, shown: bool) -> bool:
-        """Write down that a set of images is looked at that has a name already.
+        """Record a look at a set of images that has a name already.
 
         Args:
-            name: As `add` returned it; the rest as there.
-            by: The command that looks.
-            run: The folder of the run that is judged.
-            look: What makes several calls one look.
-            shown: No model is judged on them.
+            name: Name that `add` returned.
+            by: Name of the command.
+            run: Folder of the run that is evaluated.
+            look: Name shared by calls that count as one look, as in `add`.
+            shown: Whether no model is evaluated on them.
 
         Returns:
             Whether it is the first call of its look.
@@ -170,13 +170,13 @@ class Ledger:
         return first
 
     def tally(self, name: str) -> Tally | None:
-        """Return how often the images of a set have been judged, in this set or in others.
+        """Return the number of evaluations of the images of a set, in this set or in others.
 
         Args:
-            name: As `add` returned it.
+            name: Name that `add` returned.
 
         Returns:
-            None if no such set was written down here.
+            None if no such set was recorded here.
         """
         images = self._images(name)
         if not len(images):
@@ -186,7 +186,7 @@ class Ledger:
             if look["kind"] == "judged":
                 sets.setdefault(look["look"], set()).add(look["images"])
         counts = np.zeros(len(images), np.int64)
-        # Most looks are at the same images: each combination of sets is looked up once.
+        # Most looks are at the same images: each combination of sets is counted once.
         for together, n_looks in Counter(frozenset(names) for names in sets.values()).items():
             seen = np.zeros(len(images), bool)
             for each in together:
@@ -201,22 +201,22 @@ class Ledger:
         )
 
     def tally_of(self, openings: Sequence[Mapping[str, Any]]) -> Tally | None:
-        """Return how often the test images of a run have been judged on this machine by now.
+        """Return the number of evaluations of a run's test images on this machine so far.
 
         Args:
-            openings: Those of a run, as in its `run.json`.
+            openings: Openings of a run, as in its `run.json`.
 
         Returns:
-            None if there is none, or none that was written down here.
+            None if there is none, or none that was recorded here.
         """
         named = [str(opening["images"]) for opening in openings if "images" in opening]
         return self.tally(named[-1]) if named else None
 
     def runs_judged_on(self, name: str) -> list[Path]:
-        """Return the folders of the runs that were judged on most images of a set, each once.
+        """Return the folders of the runs that were evaluated on most images of a set, each once.
 
         Args:
-            name: As `add` returned it.
+            name: Name that `add` returned.
         """
         names = {look["images"] for look in self.looks}
         near = {each for each in names if self.share_in_common(name, each) >= COMMON_SHARE}
@@ -230,7 +230,7 @@ class Ledger:
         ]
 
     def share_in_common(self, name: str, other: str) -> float:
-        """Return the share of a set's images that another set holds too, a fraction."""
+        """Return the share of a set's images that another set also contains, a fraction."""
         images = self._images(name)
         return float(self._contains(other, images).mean()) if len(images) else 0.0
 

@@ -1,8 +1,8 @@
-"""Locks among processes, with three honest answers: taken, not to be had here, cannot be written.
+"""Locks among processes, with three explicit outcomes: taken, not supported, not writable.
 
 A lock that another process holds is waited for or refused. On a file system without locks (some
-NFS, CIFS and Lustre) work goes on without, which is said once. A folder that cannot be written to
-is an error of its own.
+NFS, CIFS and Lustre) work continues without, with a single warning. A folder that cannot be written
+to is a separate error.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from convscope.storage import storage_errors
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 _without_locks: set[int] = set()
-"""Devices of which the user has been told that they have no locks."""
+"""Devices without locks that the user has been warned about."""
 
 
 @contextlib.contextmanager
@@ -29,18 +29,18 @@ def exclusive(
 ) -> Iterator[bool]:
     """Hold a lock on the file `path`, among all processes that see it.
 
-    The kernel drops the lock when its process ends, however it ends, so a killed process leaves
+    The kernel drops the lock when its process ends, for whatever reason, so a killed process leaves
     nothing to clean up. The (empty) file stays.
 
     Args:
-        path: The lock file; made if absent.
-        wait: True waits for the other process, False refuses at once.
-        busy: The message of the refusal.
-        on_wait: Called before a wait, if there has to be one.
+        path: Lock file; created if absent.
+        wait: Whether to wait for the other process, or raise at once.
+        busy: Message of the error.
+        on_wait: Function called before a wait, if one is needed.
 
     Yields:
-        True if the lock is held; False if this file system has no locks. Who removes what others
-        may be writing must not do so then.
+        True if the lock is held; False if this file system has no locks. Code that removes files
+        that others may be writing must not do so then.
 
     Raises:
         LockTakenError: If `wait` is False and another process holds the lock.
@@ -61,19 +61,19 @@ def share_while_alive(path: Path, holder: object) -> None:
     """Share a lock on the file `path` for as long as `holder` lives.
 
     Any number of holders share it, in this process and in others; until the last is gone,
-    `exclusive` waits or refuses. While somebody has the lock exclusively, this waits. The kernel
+    `exclusive` waits or refuses. This waits while another process has it exclusively. The kernel
     drops the process's share when it ends, however it ends.
 
     Args:
-        path: The lock file; made if absent.
-        holder: Whatever has to be garbage collected before the lock is given back.
+        path: Lock file; created if absent.
+        holder: Object whose garbage collection releases the lock.
 
     Raises:
         StorageError: If the lock file cannot be written.
     """
     stream = _open_lock(path)
     weakref.finalize(holder, stream.close)
-    # Windows has shared locks with pywin32 only; but there a file that is mapped stays anyway.
+    # Windows has shared locks with pywin32 only; but a mapped file stays there anyway.
     with contextlib.suppress(ImportError):
         _wait_for(stream, path, shared=True)
 
@@ -118,6 +118,6 @@ def _say_once(path: Path) -> None:
     if device not in _without_locks:
         _without_locks.add(device)
         console_progress().say(
-            f"{path.parent} is on a file system without locks; going on without: let only one "
+            f"{path.parent} is on a file system without locks; continuing without: let only one "
             "convscope at a time write there, or move it to a local disk (--out, CONVSCOPE_CACHE)"
         )

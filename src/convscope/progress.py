@@ -1,4 +1,4 @@
-"""Live progress of long work, told by the work and drawn by whoever asked for it.
+"""Live progress of long work, reported by the work and drawn by its caller.
 
 The stages call `Progress.task` and `Progress.say`; they never print. The base class is silent,
 `ConsoleProgress` draws on a terminal and writes plain lines into a log file.
@@ -14,30 +14,30 @@ from typing import IO, Any, Protocol, cast
 from convscope.wording import printable
 
 
-class Step(Protocol):
-    """Advances a task."""
+class Advance(Protocol):
+    """Function that advances a task."""
 
     def __call__(self, n: int, note: str = "") -> None:
         """Count `n` more units as done; `note` is shown beside the bar."""
 
 
 class Progress:
-    """Silent progress: the base class, and what tests and scripts use."""
+    """Silent progress: the base class, for tests and scripts."""
 
     @contextlib.contextmanager
-    def task(self, label: str, total: int | None, unit: str) -> Iterator[Step]:
-        """Announce a piece of work and yield the function that advances it.
+    def task(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:
+        """Start a task and yield the function that advances it.
 
         Args:
-            label: What is being done, for people ("Downloading cifar-10-python.tar.gz").
-            total: How many units there are; None if that is not known.
-            unit: "B" for bytes, else a plural noun ("images").
+            label: Name of the task, for people ("Downloading cifar-10-python.tar.gz").
+            total: Number of units; None if unknown.
+            unit: "B" for bytes, otherwise a plural noun ("images").
         """
         del label, total, unit
         yield lambda n, note="": None
 
     def say(self, text: str) -> None:
-        """Tell the user one line that is worth knowing."""
+        """Print a line for the user."""
 
 
 class _Patient:
@@ -84,7 +84,7 @@ class ConsoleProgress(Progress):
         self.console.print(printable(text), markup=False, emoji=False, soft_wrap=True)
 
     @contextlib.contextmanager
-    def task(self, label: str, total: int | None, unit: str) -> Iterator[Step]:
+    def task(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:
         """Draw a bar with rate and time left; leave one line behind when done."""
         start = time.monotonic()
         done, last_note = 0, ""
@@ -105,7 +105,7 @@ class ConsoleProgress(Progress):
         self.say(_line(label, done, unit, seconds, last_note))
 
     @contextlib.contextmanager
-    def _bar(self, label: str, total: int | None, unit: str) -> Iterator[Step]:
+    def _bar(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:
         from rich.progress import (
             BarColumn,
             DownloadColumn,
@@ -118,7 +118,7 @@ class ConsoleProgress(Progress):
         from rich.progress import Progress as Bars
 
         def text(template: str) -> ProgressColumn:
-            # Labels and notes hold names of files, in which brackets are no markup.
+            # Labels and notes hold names of files, in which brackets are not markup.
             return TextColumn(template, markup=False)
 
         columns: list[ProgressColumn] = [text("{task.description}"), BarColumn(bar_width=24)]
@@ -141,7 +141,7 @@ class ConsoleProgress(Progress):
     @contextlib.contextmanager
     def _lines(
         self, label: str, total: int | None, unit: str, every_s: float = 30.0
-    ) -> Iterator[Step]:
+    ) -> Iterator[Advance]:
         began = time.monotonic()
         told, done = began, 0
 
@@ -149,7 +149,7 @@ class ConsoleProgress(Progress):
             nonlocal told, done
             done += n
             now = time.monotonic()
-            # The end has a line of its own.
+            # The end has its own line.
             if now - told >= every_s and done != total:
                 told = now
                 part = f" ({100 * done / total:.0f} %)" if total else ""
@@ -177,7 +177,7 @@ def _line(label: str, done: int, unit: str, seconds: float, note: str) -> str:
 
 
 def _speed(rate: float, unit: str) -> str:
-    """Return a speed, in the way in which it is a number above 1.
+    """Format a rate: items per second, or seconds per item when below one.
 
     Examples:
         >>> _speed(4000, "images"), _speed(1 / 6, "runs")

@@ -1,7 +1,7 @@
-"""The settings of a run: a recipe gives the defaults, the user overrides what they like.
+"""The settings of a run: a recipe gives the defaults, the user overrides them.
 
-`resolve` is the one place where recipe, configuration file, `--set` and options meet; what comes
-out (`RunConfig`) is saved as `config.yaml` and alone reproduces the run.
+`resolve` is the single place where recipe, configuration file, `--set` and options are merged; the
+result (`RunConfig`) is saved as `config.yaml` and alone reproduces the run.
 """
 
 import difflib
@@ -18,10 +18,10 @@ FORMAT = 3
 """Version of the layout of `config.yaml`; raised when an older convscope could misread it."""
 
 _RENAMED = {2: {"mirror": "tta.mirror"}}
-"""By the format that brought it: settings that had other names before."""
+"""Renamed settings by the format that renamed them: old and new names."""
 
 _BEFORE = {3: {"split.version": 1}}
-"""By the format that brought it: what a setting was before it could be chosen."""
+"""Values, by the format that introduced a setting, that earlier runs had implicitly."""
 
 _MAX_CONFIG_BYTES = 1_000_000
 
@@ -33,175 +33,186 @@ class Settings(BaseModel):
 
 
 class OptimizerSettings(Settings):
-    """How weights are updated."""
+    """Optimizer and learning rate."""
 
     name: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
-    momentum: float = Field(0.0, ge=0, lt=1, description="sgd and muon")
-    nesterov: bool = Field(False, description="sgd and muon")
+    momentum: float = Field(0.0, ge=0, lt=1, description="used by sgd and muon")
+    nesterov: bool = Field(False, description="used by sgd and muon")
     bias_rate: float = Field(
-        1.0, gt=0, description="times the learning rate, for biases and offsets of normalisations"
+        1.0, gt=0, description="factor on the learning rate of biases and offsets of normalisations"
     )
     head_rate: float = Field(
-        1.0, gt=0, description="times the learning rate, for kernels of dense layers"
+        1.0, gt=0, description="factor on the learning rate of kernels of dense layers"
     )
     weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW")
     layer_decay: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="each stage of a backbone learns so much slower than the next",
+        description="factor on the learning rate per backbone stage, counted from the head",
     )
     ema: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="judge a moving average of the weights, of this momentum; "
+        description="evaluate an exponential moving average of the weights with this momentum; "
         "statistics of BatchNorm, averages themselves, are the newest",
     )
 
 
 class ScheduleSettings(Settings):
-    """How the learning rate changes over the steps of a run."""
+    """Schedule of the learning rate over the steps of a run."""
 
     name: Literal["constant", "cosine", "linear"] = "constant"
-    warmup_epochs: float = Field(0.0, ge=0, description="rising in a line from 0")
+    warmup_epochs: float = Field(0.0, ge=0, description="linear warm-up from 0")
 
 
 class AugmentSettings(Settings):
-    """How training images are varied; validation and test images never are."""
+    """Augmentation of training images; validation and test images never change."""
 
-    flip: bool = Field(False, description="left to right, alternately: every other time")
+    flip: bool = Field(False, description="mirror each image in every second epoch")
     crop: float = Field(
         0.0, ge=0, lt=1, description="shift by up to this share of the side, mirrored at the edges"
     )
     randaugment: int = Field(
-        0, ge=0, le=10, description="random changes of colour and shape; 0: none"
+        0, ge=0, le=10, description="number of random changes of colour and shape; 0: none"
     )
-    randaugment_factor: float = Field(0.3, ge=0, le=1, description="how strong they are")
+    randaugment_factor: float = Field(0.3, ge=0, le=1, description="strength of those changes")
     mixup: float = Field(0.0, ge=0, description="alpha of MixUp; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix; 0: none")
 
 
 class FilterSettings(Settings):
-    """Data filtering: learning, in the later epochs, only from images that are still hard."""
+    """Data filtering: the later epochs train only on images that are still hard."""
 
     share: float = Field(
-        1.0, gt=0, le=1, description="of the training images, those of highest loss; 1: all"
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the training images to keep, those of highest loss; 1: all",
     )
     start: float = Field(
-        0.5, gt=0, lt=1, description="the part of the epochs that learns from all images before"
+        0.5, gt=0, lt=1, description="share of the epochs that train on all images first"
     )
 
 
 class TtaSettings(Settings):
-    """Test-time augmentation: judge and predict by the mean over views of an image."""
+    """Test-time augmentation: evaluate and predict by the mean over views of an image."""
 
-    mirror: bool = Field(False, description="the image and its mirror image")
+    mirror: bool = Field(False, description="average over the image and its mirror image")
     shift: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="and, for half of the mean, moved by this share of the side along the "
-        "diagonal, both ways",
+        description="average also over the image moved by this share of the side along the "
+        "diagonal, both ways, with half of the weight",
     )
 
 
 class StartSettings(Settings):
-    """How weights begin, beyond what a network's layers draw for themselves."""
+    """Initial weights, beyond those that a network's layers draw."""
 
     whiten: bool = Field(
-        False, description="set a network's first layer from the patches of training images"
+        False, description="set the first layer from patches of training images (whitening)"
     )
-    dirac: bool = Field(
-        False, description="let convolutions begin by handing their input on, where widths allow"
-    )
+    dirac: bool = Field(False, description="start convolutions as the identity, where widths allow")
 
 
 class HeadSettings(Settings):
-    """What stands on a backbone's last feature map."""
+    """Head on a backbone's last feature map."""
 
     pooling: Literal["avg", "flatten"] = "avg"
     standardise: bool = Field(
-        False, description="give each feature mean 0 and spread 1 over the training images"
+        False,
+        description="give each feature mean 0 and standard deviation 1 over the training images",
     )
     hidden: tuple[PositiveInt, ...] = Field(
         (), description="units of each hidden layer; []: a linear head"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="before each dense layer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate before each dense layer")
     search: bool = Field(
-        False, description="try some heads first and take the best on validation images"
+        False, description="try several heads and take the best on validation images"
     )
 
     @model_validator(mode="after")
     def _search_decides(self) -> Self:
         if self.search and (self.hidden or self.dropout):
             raise ValueError(
-                "head.hidden and head.dropout are what the search chooses; to set them yourself: "
+                "head.hidden and head.dropout are chosen by the search; to set them yourself: "
                 "--set head.search=false"
             )
         return self
 
 
 class BackboneSettings(Settings):
-    """How a backbone is used."""
+    """Use of a pretrained backbone."""
 
     scaling: Literal["own", "none", "unit", "tf", "torch", "caffe", "lite"] = Field(
         "own", description="of the pixels; own: what its weights were trained on"
     )
     cut: str = Field(
         "end",
-        description="frozen up to here: 'end' (all), 'before-last' (all but the last stage), a "
+        description="last frozen place: 'end' (all), 'before-last' (all but the last stage), a "
         "stage, a layer, 'start' (nothing)",
     )
     head_epochs: int = Field(
-        5, ge=0, description="epochs of the head alone, before the layers after the cut join in"
+        5,
+        ge=0,
+        description="epochs of the head alone, before the layers after the cut are trained too",
     )
-    head_learning_rate: float = Field(1e-3, gt=0, description="of those epochs")
+    head_learning_rate: float = Field(1e-3, gt=0, description="learning rate of those epochs")
     views: int = Field(
         1, ge=1, description="augmented versions of each image that pass the frozen part once each"
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="of the frozen part's arithmetic"
+        "float32", description="precision of the frozen part"
     )
-    storage: Literal["float32", "float16"] = Field("float32", description="of cached features")
+    storage: Literal["float32", "float16"] = Field(
+        "float32", description="data type of cached features"
+    )
 
 
 class SplitSettings(Settings):
-    """How validation and test images are told apart, where the dataset does not say."""
+    """Division into training, validation and test images, where the dataset does not decide it."""
 
-    val_fraction: float = Field(0.2, gt=0, lt=1, description="of the training images")
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="used if there is no test part")
-    seed: int = Field(83, ge=0, lt=2**32, description="not the run's seed: one split for all runs")
+    val_fraction: float = Field(0.2, gt=0, lt=1, description="share of the training images")
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of all images, if there is no test part"
+    )
+    seed: int = Field(
+        83, ge=0, lt=2**32, description="seed of the split, not of the run: one split for all runs"
+    )
     stratify: bool = Field(True, description="keep the share of each class equal in all parts")
     folds: int | None = Field(
-        None, ge=2, description="for cross-validation: so many equal parts of the training images"
+        None, ge=2, description="number of equal parts of the training images, for cross-validation"
     )
-    fold: int = Field(0, ge=0, description="which of them validates, from 0")
+    fold: int = Field(0, ge=0, description="index of the held-out part, from 0")
     fold_as: Literal["val", "test"] = Field(
         "val",
-        description="what the fold is for; test: it is the test part, and validation images are "
-        "split off the others",
+        description="role of the held-out part; test: it is the test part, and validation images "
+        "are split off the others",
     )
     version: Literal[1, 2] = Field(
         2,
-        description="2: copies of an image go to one part, and each class that has an image for "
-        "each part gets one; 1, of runs before that: they need not",
+        description="2: copies of an image go to one part, and each class with an image for "
+        "each part gets one; 1, in earlier runs: neither is ensured",
     )
 
     @model_validator(mode="after")
     def _fold_is_one_of_them(self) -> Self:
         if self.fold >= (self.folds or 1):
             raise ValueError(
-                f"split.fold {self.fold}: with {self.folds or 'no'} folds there is none"
+                f"split.fold is {self.fold} but split.folds is "
+                + (f"{self.folds}; folds count from 0" if self.folds else "not set")
             )
         if self.folds is None and self.fold_as != "val":
-            raise ValueError("split.fold_as says what a fold is for; set split.folds too")
+            raise ValueError("split.fold_as needs split.folds; set that too")
         return self
 
 
 class Recipe(Settings):
-    """How a model is trained, apart from what on and which model.
+    """Settings of the training, apart from data and model.
 
     A registered recipe's docstring states its command, cost and expected accuracy.
     """
@@ -217,49 +228,51 @@ class Recipe(Settings):
     loss: Literal["sparse_categorical_crossentropy"] = "sparse_categorical_crossentropy"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     balance: bool = Field(
-        False, description="show each class equally often, whatever the number of its images"
+        False, description="show each class equally often, whatever its number of images"
     )
     batch_size: int = Field(128, ge=1)
     least_steps: int = Field(
         1,
         ge=1,
-        description="of an epoch; above 1, batches of a new run are smaller where it takes that, "
-        "and about equal",
+        description="least number of steps per epoch; above 1, batches of a new run are made "
+        "smaller if needed, and about equal",
     )
     full_batches: bool = Field(
         False,
-        description="fill up an epoch's last batch with some of its first images, unless it is the "
-        "only one",
+        description="fill up the last batch of an epoch with some of its first images, unless it "
+        "is the only one",
     )
     epochs: int = Field(20, ge=1)
     image_size: int | None = Field(
-        None, ge=1, le=4096, description="side in pixels that the network sees; None: the data's"
+        None, ge=1, le=4096, description="side in pixels of the network's input; None: the data's"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto measures which is faster here, once for each machine"
+        "auto", description="auto: the faster one, measured once per machine"
     )
     early_stop_patience: int | None = Field(
-        None, ge=1, description="epochs without a lower validation loss; None: no early stop"
+        None,
+        ge=1,
+        description="epochs without a lower validation loss before stopping; None: never",
     )
     judge: Literal["best", "last"] = Field(
         "best",
-        description="the weights judged at the end: of the best validation accuracy, or last",
+        description="evaluated weights: of the best validation accuracy, or of the last epoch",
     )
 
 
 class RunConfig(Recipe):
-    """Everything that decides a run: the recipe's settings, the data, the model and the seed."""
+    """All settings that decide a run: those of the recipe, the data, the model and the seed."""
 
     format: int = FORMAT
     data: str = "cifar10"
-    data_path: str | None = Field(None, description="the folder, if data is 'folder'")
+    data_path: str | None = Field(None, description="folder of images, if data is 'folder'")
     model: str = "cnn-sequential"
     recipe: str = "tutorial"
     weights: str | None = Field(
-        None, description="a backbone's weights: a file, 'random', or None to look for ImageNet's"
+        None, description="weights of a backbone: a file, 'random', or None to look for ImageNet's"
     )
     weights_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="of that file; another one is refused"
+        None, pattern="^[0-9a-f]{64}$", description="hash of that file; another one is refused"
     )
     seed: int = Field(83, ge=0, lt=2**32)
     backend: Literal["auto", "tensorflow", "jax", "torch"] = "auto"
@@ -267,25 +280,26 @@ class RunConfig(Recipe):
 
     @property
     def data_name(self) -> str:
-        """What the data is called, for people and folders."""
+        """Name of the data, for people and folders."""
         return Path(self.data_path).name if self.data_path else self.data
 
 
 RANDOM_WEIGHTS = "random"
-"""In place of a file of weights: a backbone that was not pretrained, to compare with."""
+"""Value in place of a file of weights: a backbone that was not pretrained, to compare with."""
 
 
 def resolve(recipe: Recipe, *layers: Mapping[str, Any]) -> RunConfig:
     """Return the configuration of a run.
 
     Args:
-        recipe: The defaults.
+        recipe: Default settings.
         layers: Overrides, the later ones stronger. Keys may be dotted ("optimizer.momentum") or
-            nested; a value of None under a top-level key that was not given must not be in them.
+            nested; a top-level key that was not given must be absent, not None.
 
     Raises:
         UnknownNameError: If a key does not exist; the message suggests the nearest one.
-        ConfigError: If a value is not allowed, or the configuration is of a newer convscope.
+        ConfigError: If a value is not allowed, or the configuration was written by a newer
+            convscope.
     """
     merged: dict[str, Any] = recipe.model_dump()
     for layer in layers:
@@ -298,7 +312,7 @@ def resolve(recipe: Recipe, *layers: Mapping[str, Any]) -> RunConfig:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a YAML configuration: a whole `config.yaml` of a run, or a few keys of one.
+    """Read a YAML configuration: a run's whole `config.yaml`, or a few keys.
 
     Raises:
         ConfigError: If the file is missing, is not YAML or holds no mapping.
@@ -323,7 +337,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_run_config(path: Path) -> RunConfig:
-    """Read the resolved settings of a run, its `config.yaml`.
+    """Read the resolved settings of a run from its `config.yaml`.
 
     Raises:
         ConfigError: If the file is missing or holds something else.
@@ -343,7 +357,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {text}: write it as key=value, such as augment.crop=0.1")
+        raise ConfigError(f"--set {text}: must have the form key=value, such as augment.crop=0.1")
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError:
@@ -384,24 +398,24 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 
 def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration with which a run goes on: its own, with at most more `epochs`.
+    """Return the configuration of a resumed run: its own, with at most more `epochs`.
 
-    A file of weights and a folder of images may lie elsewhere by now; whether they are the same
-    ones is for the caller to see.
+    A file of weights and a folder of images may be elsewhere by now; the caller checks whether they
+    are the same ones.
 
     Args:
-        saved: The run's resolved configuration.
-        layers: Overrides that were given again; they may repeat what is saved.
+        saved: Resolved configuration of the run.
+        layers: Overrides that were given again; they may repeat saved values.
 
     Raises:
-        ConfigError: If anything else differs, since the run would no longer be the one that
-            its configuration describes.
+        ConfigError: If anything else differs, since the configuration would no longer describe the
+            run.
     """
     wanted = resolve(saved, saved.model_dump(), *layers)
     changed = differences(saved, wanted)
     if wanted.epochs < saved.epochs:
         raise ConfigError(
-            f"the run is one of {saved.epochs} epochs; --epochs may grow on --resume, not shrink "
+            f"the run has {saved.epochs} epochs; --resume can increase --epochs, not reduce them "
             f"to {wanted.epochs}"
         )
     changed.pop("epochs", None)
@@ -423,10 +437,10 @@ def setting_names() -> list[str]:
 
 
 def _in_this_format(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by the names that they have today.
+    """Return settings under their current names.
 
     Raises:
-        ConfigError: If they are of a newer format, which may hold what is unknown here.
+        ConfigError: If they have a newer format, which may hold unknown settings.
     """
     found = layer.get("format", FORMAT)
     if not isinstance(found, int) or found > FORMAT:
@@ -444,7 +458,8 @@ def _in_this_format(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _override(target: dict[str, Any], key: str, value: Any) -> None:
-    # What is no group is not looked into: YAML's aliases make a few lines a million settings.
+    # A value that is not a group is not searched: YAML's aliases make a few lines a million
+    # settings.
     if isinstance(value, Mapping) and any(n.startswith(f"{key}.") for n in setting_names()):
         for inner, inner_value in value.items():
             _override(target, f"{key}.{inner}", inner_value)
@@ -453,7 +468,7 @@ def _override(target: dict[str, Any], key: str, value: Any) -> None:
         groups = [name for name in setting_names() if name.startswith(f"{key}.")]
         if groups:
             raise ConfigError(f"'{key}' is a group; set one of: {', '.join(groups)}")
-        # A bare name of a nested key ("momentum") is the likeliest slip: match on the last part.
+        # The bare name of a nested key ("momentum") is the likeliest slip: match on the last part.
         ends = [name for name in setting_names() if name.rpartition(".")[2] == key]
         ends += ["optimizer.learning_rate"] if key == "lr" else []
         if ends:
@@ -480,7 +495,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "value_error":  # one of our own, which says it all
+    if first["type"] == "value_error":  # one of our own, which is complete
         return first["msg"].removeprefix("Value error, ")
     message = first["msg"][0].lower() + first["msg"][1:]
     return f"{key}: {message}, not {first['input']!r}"

@@ -1,12 +1,12 @@
-"""Names for things that come one to a file: datasets, models, recipes.
+"""Names of objects that come one per file: datasets, models, recipes.
 
 A registry knows a folder (a package). Asking it for names imports the modules in that folder, each
-of which registers what it holds; nothing else has to be edited to add one. So these modules keep
-their imports light and bring in Keras inside functions; a file whose name starts with an
-underscore is not scanned and may import what it likes.
+of which registers its objects; nothing else has to be edited to add one. So these modules keep
+their imports light and import Keras inside functions; a file whose name starts with an underscore
+is not scanned and may import anything.
 
-Then come the plugins: other installed packages, which name such modules of theirs under an entry
-point group ("convscope.models").
+Then come the plugins: other installed packages, which name modules of their own under an entry
+    point group ("convscope.models").
 """
 
 import importlib
@@ -30,8 +30,8 @@ class _Plugin:
     """A plugin that is being imported.
 
     Attributes:
-        package: Name and version.
-        registered: The tables that it added to, with the name in each.
+        package: Name and version of the package.
+        registered: Tables that it added to, with the name in each.
     """
 
     package: str
@@ -39,22 +39,22 @@ class _Plugin:
 
 
 _importing: list[_Plugin] = []
-"""Whatever is registered is of the last of these. It is one list for all registries, as a plugin's
-module may register in several."""
+"""Plugins that are being imported; new entries belong to the last one. One list serves all
+registries, as a plugin's module may register in several."""
 
 _broken: set[str] = set()
-"""Modules of plugins that could not be imported, of which the user was told."""
+"""Modules of plugins that could not be imported, of which the user was warned."""
 
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """One registered thing.
+    """A registered object.
 
     Attributes:
-        name: What users type.
-        value: What is registered, mostly a function.
-        info: What was said about it at registration (parameter count, licence and so on).
-        package: The plugin that brought it ("acme-nets 1.2"); None for convscope's own.
+        name: Name that users type.
+        value: Registered object, mostly a function.
+        info: Facts given at registration (parameter count, licence and so on).
+        package: Plugin that provides it ("acme-nets 1.2"); None for convscope's own.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Entry(Generic[T]):
 
     @property
     def description(self) -> str:
-        """The summary, and of a plugin's the package that it comes from."""
+        """The summary, with the package that it comes from if that is a plugin."""
         return self.summary if self.package is None else f"{self.summary} (from {self.package})"
 
 
@@ -82,11 +82,11 @@ class Registry(Generic[T]):
     """A table from names to functions or facts, filled by importing the modules of one package.
 
     Args:
-        kind: The noun in messages ("model").
-        package: The package to scan.
-        group: The entry points by which other packages add to it; None for none.
-        nested: Whether its sub-packages are scanned too.
-        needs: What has to be said at registration, with the values that are allowed.
+        kind: Noun in messages ("model").
+        package: Package to scan.
+        group: Entry point group by which other packages add to it; None for none.
+        nested: Whether to scan its sub-packages too.
+        needs: Facts that registration requires, with their allowed values.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Registry(Generic[T]):
         for key, allowed in self._needs.items():
             if info.get(key) not in allowed:
                 choices = " or ".join(f'{key}="{value}"' for value in allowed)
-                raise ValueError(f"the {self.kind} '{name}' has to be registered with {choices}")
+                raise ValueError(f"the {self.kind} '{name}' must be registered with {choices}")
 
         def decorate(value: T) -> T:
             plugin = _importing[-1] if _importing else None
@@ -179,7 +179,7 @@ class Registry(Generic[T]):
         self._scanned = True
 
     def _import_plugin(self, point: "EntryPoint") -> None:
-        """Import a plugin's module, which registers what it holds; say if it cannot be imported."""
+        """Import a plugin's module, which registers its objects; warn if it cannot be imported."""
         if point.value in _broken:
             return
         name, version = (point.dist.name, point.dist.version) if point.dist else (point.name, "")
@@ -193,18 +193,18 @@ class Registry(Generic[T]):
         except DuplicateNameError as error:
             raise DuplicateNameError(f"{error}, or: pip uninstall {name}") from error
         except Exception as error:
-            # One broken package must not keep the others, and convscope's own, from being used.
+            # One broken package must not prevent the use of the others, and of convscope's own.
             for entries, registered in plugin.registered:
                 entries.pop(registered, None)
             _broken.add(point.value)
             reason = str(error).strip().split("\n")[0] or "no message"
             console_progress().say(
-                f"{plugin.package} is left out: its {point.value} cannot be imported "
-                f"({type(error).__name__}: {reason}); mend it, or: pip uninstall {name}"
+                f"{plugin.package} is skipped: its {point.value} cannot be imported "
+                f"({type(error).__name__}: {reason}); fix it, or: pip uninstall {name}"
             )
 
 
 def _home(entry: Entry[Any]) -> str:
-    """Return where something was registered, for people."""
+    """Return the place where an object was registered, for people."""
     place = f"in {entry.value.__module__}"
     return place if entry.package is None else f"{place} of {entry.package}"

@@ -1,4 +1,4 @@
-"""The run folder: the only file that knows what is called how in it."""
+"""The run folder: the only file that knows the names of its contents."""
 
 import contextlib
 import datetime
@@ -26,16 +26,16 @@ FORMAT = 1
 _OF_FILE_MANAGERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 ROOT = Path("runs")
-"""Where runs go that are given no folder, below the current directory."""
+"""Folder of runs without an explicit one, below the current directory."""
 
 
 class Run:
-    """One training run and everything that came of it.
+    """One training run and all its results.
 
-    Make one with `create`, find one with `open`.
+    Create one with `create`, find one with `open`.
 
     Attributes:
-        path: The folder.
+        path: Run folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,26 +44,26 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
-    # What lies where.
+    # Files and folders.
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder."""
         return self.path.resolve().name
 
     @property
     def state_file(self) -> Path:
-        """What happened: status, dates, each opening of the test set."""
+        """Status, dates, each opening of the test set."""
         return self.path / "run.json"
 
     @property
     def config_file(self) -> Path:
-        """The resolved settings, which alone reproduce the run."""
+        """Resolved settings, which alone reproduce the run."""
         return self.path / "config.yaml"
 
     @property
     def classes_file(self) -> Path:
-        """The class names, in the order of the model's outputs."""
+        """Class names, in the order of the model's outputs."""
         return self.path / "classes.json"
 
     @property
@@ -73,42 +73,42 @@ class Run:
 
     @property
     def split_file(self) -> Path:
-        """Every image: name, label, part, hash."""
+        """Table of all images: name, label, part, hash."""
         return self.path / "split.csv"
 
     @property
     def results_file(self) -> Path:
-        """A row per epoch."""
+        """Table with a row per epoch."""
         return self.path / "results.csv"
 
     @property
     def heads_file(self) -> Path:
-        """The heads that were tried on a backbone, if they were."""
+        """Table of the heads that were tried on a backbone, if any."""
         return self.path / "heads.csv"
 
     @property
     def metrics_file(self) -> Path:
-        """What `evaluate` found: validation and test."""
+        """Metrics from `evaluate`: validation and test."""
         return self.path / "metrics.json"
 
     @property
     def predictions_file(self) -> Path:
-        """What the model said about each validation and test image."""
+        """Predictions for each validation and test image."""
         return self.path / "predictions.parquet"
 
     @property
     def calibration_file(self) -> Path:
-        """The temperature of older runs; newer ones have it in `classifier_file`."""
+        """Temperature of older runs; newer ones have it in `classifier_file`."""
         return self.path / "calibration.json"
 
     @property
     def report_page(self) -> Path:
-        """All of it, for people."""
+        """Page with everything, for people."""
         return self.path / "report.html"
 
     @property
     def card_file(self) -> Path:
-        """The model card: what the model is for, how well it does, where it does not."""
+        """Model card: intended use, accuracy, limits."""
         return self.path / "MODEL_CARD.md"
 
     @property
@@ -118,12 +118,12 @@ class Run:
 
     @property
     def confusion_picture(self) -> Path:
-        """Which class is taken for which, on the test images."""
+        """Picture of the confusion matrix, on the test images."""
         return self.path / "confusion_matrix.png"
 
     @property
     def confusion_table(self) -> Path:
-        """The confusion matrix as numbers: a row per true class."""
+        """Confusion matrix as numbers: a row per true class."""
         return self.path / "confusion_matrix.csv"
 
     @property
@@ -133,12 +133,12 @@ class Run:
 
     @property
     def explanations_dir(self) -> Path:
-        """Pages that show how the network looks at an image."""
+        """Pages that explain the network's answers for images."""
         return self.path / "explanations"
 
     @property
     def gallery_picture(self) -> Path:
-        """Images behind a number, as `convscope gallery` drew them last."""
+        """Images behind a number, as last drawn by `convscope gallery`."""
         return self.path / "gallery.png"
 
     @property
@@ -148,55 +148,55 @@ class Run:
 
     @property
     def robustness_picture(self) -> Path:
-        """The same as curves."""
+        """Curves of accuracy under common corruptions."""
         return self.path / "robustness.png"
 
     @property
     def weights_dir(self) -> Path:
-        """The saved models."""
+        """Folder of the saved models."""
         return self.path / "weights"
 
     def weights(self, which: str) -> Path:
-        """The saved model "best" or "last": raw pixels in, probabilities out."""
+        """Saved model "best" or "last": raw pixels in, probabilities out."""
         return self.weights_dir / f"{which}.keras"
 
     def classifier_file(self, which: str) -> Path:
-        """What using the model "best" or "last" takes besides it, if it was judged."""
+        """Everything but the weights that using the model "best" or "last" needs, if evaluated."""
         return self.weights_dir / f"{which}.json"
 
     def of_other_weights(self, file: Path, which: str) -> Path:
-        """Where `evaluate` says the same of weights that the run is not known by.
+        """Name of a result of `evaluate` for other weights than those that the recipe evaluates.
 
         Args:
-            file: Where it is said of those that the recipe judges, such as `metrics_file`.
-            which: "best" or "last".
+            file: Name for the recipe's weights, such as `metrics_file`.
+            which: Name of the weights: "best" or "last".
         """
         return file.with_stem(f"{file.stem}-{which}")
 
     @property
     def snapshot_file(self) -> Path:
-        """All that training needs to go on as if it had never stopped."""
+        """All that training needs to resume as if it had never stopped."""
         return self.weights_dir / "snapshot.npz"
 
     @property
     def tensorboard_dir(self) -> Path:
-        """Event files, if TensorBoard was asked for."""
+        """Event files, if TensorBoard is used."""
         return self.path / "tensorboard"
 
-    # Making and finding.
+    # Creating and finding.
 
     @classmethod
     def create(cls, path: Path | None, name: str) -> "Run":
-        """Make a new run folder.
+        """Create a new run folder.
 
         Args:
-            path: Where; an existing folder must be empty. None makes `runs/NAME`, or `runs/NAME-2`
-                and so on where that is taken.
-            name: The name, where `path` is None.
+            path: Folder; an existing one must be empty. None creates `runs/NAME`, or `runs/NAME-2`
+                and so on if that is taken.
+            name: Name of the run, if `path` is None.
 
         Raises:
             RunError: If `path` is taken.
-            StorageError: If the folder cannot be made.
+            StorageError: If the folder cannot be created.
         """
         if path is not None:
             path = Path(path)
@@ -232,12 +232,12 @@ class Run:
         raise RunError(f"too many runs are called {ROOT / name}; give this one a name with --out")
 
     def foreign_names(self, *more: str) -> set[str]:
-        """Return the names in the folder that no command of convscope gives.
+        """Return the names in the folder that no command of convscope uses.
 
         Args:
-            more: Further names that are known.
+            more: Further known names.
         """
-        # Every path above is a property: what is named there is known here.
+        # Every path above is a property, so its name is known here.
         members = {name: value for name, value in vars(Run).items() if isinstance(value, property)}
         paths = [name for name, p in members.items() if p.fget.__annotations__["return"] is Path]
         own = {getattr(self, name).name for name in paths} | set(more) | _OF_FILE_MANAGERS
@@ -256,7 +256,7 @@ class Run:
         """Find a run by its folder, or by its name below `runs/`.
 
         Raises:
-            RunError: If there is none, or a newer convscope made it.
+            RunError: If there is none, or a newer convscope created it.
         """
         if isinstance(path, Run):
             return path
@@ -289,10 +289,10 @@ class Run:
 
     @contextmanager
     def training_lock(self) -> Iterator[None]:
-        """Keep every other process from training into this folder, and give signs of life in it.
+        """Keep other processes from training into this folder, and write a heartbeat in it.
 
         Raises:
-            LockTakenError: If one does so now.
+            LockTakenError: If another process does so now.
         """
         busy = f"{self.path} is being trained by another process; wait for it or stop it"
         with exclusive(self._lock, wait=False, busy=busy) as held:
@@ -303,17 +303,17 @@ class Run:
 
     @property
     def is_locked(self) -> bool:
-        """Whether another process trains into this folder, as far as the lock tells."""
+        """Whether another process trains into this folder, as far as the lock shows."""
         try:
             with exclusive(self._lock, wait=False):
                 return False
         except LockTakenError:
             return True
         except StorageError:
-            return False  # somebody else's folder
+            return False  # a folder of another user
 
     def _require_silence(self, *, held: bool) -> None:
-        """Refuse a run that is being trained where its lock is not seen: on another host."""
+        """Reject a run that is being trained where its lock is not seen: on another host."""
         state = self.state
         trainer = _trainer_of(state)
         if state.get("status") != "training" or trainer is None:
@@ -322,12 +322,13 @@ class Run:
             trainer, self._heartbeat
         ):
             return
-        # It may have been killed since it gave the last sign of life; a further one would tell.
+        # It may have been killed since its last heartbeat; a further one would show that it was
+        # not.
         whose = f"process {trainer.get('pid')} on {trainer.get('host')}"
         watched_s = 3 * heartbeat.BEAT_S
         console_progress().say(
             f"{self.path} was being trained by {whose} a moment ago; "
-            f"looking for {watched_s:.0f} s whether it still is"
+            f"checking for {watched_s:.0f} s whether it still is"
         )
         before, end = heartbeat.last_beat(self._heartbeat), time.monotonic() + watched_s
         while time.monotonic() < end:
@@ -339,12 +340,12 @@ class Run:
 
     @property
     def _lock(self) -> Path:
-        """Held by whoever trains."""
+        """Lock held by the process that trains."""
         return self.path / ".lock"
 
     @property
     def _heartbeat(self) -> Path:
-        """When whoever trains gave the last sign of life."""
+        """File of the heartbeat of the process that trains."""
         # Not in run.json: where there are no locks, a thread that rewrites that every few seconds
         # would undo what commands add to it.
         return self.path / ".heartbeat"
@@ -352,7 +353,7 @@ class Run:
     def weights_sha256(self, which: str) -> str:
         """Return the SHA-256 of the weights in the saved model "best" or "last".
 
-        Of the weights only: the file around them holds the date on which it was saved.
+        Only the weights count: the file around them also holds the date on which it was saved.
 
         Raises:
             RunError: If that model was not saved or is damaged.
@@ -360,7 +361,7 @@ class Run:
         path = self.weights(which)
         if not path.is_file():
             raise RunError(
-                f"there is no saved model {path}; go on with the run: "
+                f"there is no saved model {path}; resume the run: "
                 f"{command_line('train', '--resume', self.path)}"
             )
         try:
@@ -369,31 +370,30 @@ class Run:
         except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
             raise RunError(f"the saved model {path} is damaged") from None
 
-    # What happened.
+    # Status and results.
 
     @property
     def state(self) -> dict[str, Any]:
-        """The content of `run.json`: "status", "created", "test_openings" and more.
+        """The contents of `run.json`: "status", "created", "test_openings" and more.
 
-        Of a run that failed, "failure" says why: {"kind": "TrainingError", "reason": ...}.
+        For a run that failed, "failure" has the reason: {"kind": "TrainingError", "reason": ...}.
         """
         return _read_mapping(self.state_file)
 
     @property
     def status(self) -> str:
-        """What the run is doing or how it ended, in a word.
+        """The status of the run, in a word.
 
-        "created", "training", "trained" (not judged yet), "finished", "interrupted" (Ctrl-C),
-        "failed", or "killed": it says that it is training, but no process is doing so. Of a
-        process on another host it is known by its signs of life: it counts as killed when it has
-        given none for five minutes.
+        "created", "training", "trained" (not evaluated yet), "finished", "interrupted" (Ctrl-C),
+        "failed", or "killed": it claims to be training, but no process is doing so. A process on
+        another host is known by its heartbeat: it counts as killed after five minutes without one.
         """
         state = self.state
         status = str(state.get("status", "created"))
         if status != "training":
             return status
         trainer = _trainer_of(state)
-        # A lock that is free says little of another host: many file systems keep locks to one.
+        # A free lock says little about another host: many file systems keep locks to one.
         trusted = trainer is None or heartbeat.is_here(trainer)
         try:
             with exclusive(self._lock, wait=False) as held:
@@ -402,16 +402,16 @@ class Run:
         except LockTakenError:
             return status
         except StorageError:
-            pass  # somebody else's folder
+            pass  # a folder of another user
         alive = trainer is None or heartbeat.is_alive(trainer, self._heartbeat)
         return status if alive else "killed"
 
     def record(self, **changes: Any) -> None:
-        """Change or add entries of `run.json`; None takes one away."""
+        """Change or add entries of `run.json`; None removes one."""
         self._change(lambda state: state.update(changes))
 
     def _change(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change `run.json` so that no entry of another command is lost that does so as well."""
+        """Change `run.json` without losing a simultaneous change by another command."""
         with exclusive(self.path / ".state.lock", wait=True):
             now = _now()
             state = self.state if self.state_file.exists() else {"format": FORMAT, "created": now}
@@ -422,14 +422,14 @@ class Run:
 
     @contextmanager
     def recording_status(self) -> Iterator[None]:
-        """Record that training goes on, and how it ended.
+        """Record that training runs, and how it ended.
 
-        A process that is killed leaves "training" behind; `status` tells that from a run that is
-        being trained now.
+        A process that is killed leaves "training" behind; `status` distinguishes that from a run
+        that is being trained now.
 
         Raises:
-            KeyboardInterrupt: If it was interrupted, even where a library's cleaning up after that
-                failed with an error of its own.
+            KeyboardInterrupt: If it was interrupted, even if a library's cleanup after that failed
+                with its own error.
         """
         self.record(status="training", failure=None, trainer=heartbeat.this_process())
         with interrupts.remembered():
@@ -448,19 +448,20 @@ class Run:
 
     @property
     def test_openings(self) -> list[dict[str, Any]]:
-        """Every time that a model of this run was judged on the test images, the oldest first."""
+        """All evaluations of this run's models on the test images, the oldest first."""
         found = self.state.get("test_openings", [])
         return [opening for opening in found if not opening.get("shown")]
 
     def record_test_opening(self, *, by: str, weights: str, n_images: int, **more: Any) -> None:
-        """Log that the test set is about to be looked at.
+        """Log that the test set is about to be used.
 
         Args:
-            by: The command that looks.
-            weights: Whose answers are judged: "best" or "last".
-            n_images: How many test images there are.
-            more: "shown", if a person looks and no model is judged; "images" and "times", the name
-                of the set of images in this machine's ledger and the looks at it so far.
+            by: Name of the command.
+            weights: Weights that are evaluated: "best" or "last".
+            n_images: Number of test images.
+            more: "shown", if a person looks and no model is evaluated; "images" and "times", the
+                name of the set of images in this machine's ledger and the number of looks at it so
+                far.
         """
         opening = {"at": _now(), "by": by, "weights": weights, "n_images": n_images, **more}
 
@@ -471,7 +472,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The content of `metrics.json`: {"val": {"accuracy": ...}, "test": {...}}.
+        """The contents of `metrics.json`: {"val": {"accuracy": ...}, "test": {...}}.
 
         Raises:
             RunError: If the run has not been evaluated.
@@ -484,7 +485,7 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """The content of `environment.json`: versions and machine that the run was trained with.
+        """The contents of `environment.json`: versions and machine of the training.
 
         Raises:
             RunError: If the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""Where convscope keeps files of its own, and how it writes them: whole or not at all."""
+"""Folders of convscope's own files, and writing files as a whole or not at all."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CACHE_VARIABLE = "CONVSCOPE_CACHE"
 
 # The mask can only be read by setting it, for the whole process: once, before there are threads
-# whose files would be writable for all in that moment.
+# whose files would be writable for everyone in that moment.
 _umask = os.umask(0o077)
 os.umask(_umask)
 
@@ -106,7 +106,7 @@ def _user_id() -> int:
 def size_on_disk(path: Path) -> int:
     """Return the bytes in a file, or in all files below a folder; links are not followed.
 
-    What is not there, or vanishes meanwhile, counts as nothing.
+    Missing files, and files that vanish meanwhile, count as nothing.
     """
     with contextlib.suppress(OSError):
         if path.is_symlink() or not path.is_dir():
@@ -116,21 +116,21 @@ def size_on_disk(path: Path) -> int:
 
 
 def require_outside(place: Path, data: Path | str | None) -> Path:
-    """Return the place of a result, unless it lies in the user's folder of images.
+    """Return the path of a result, unless it is inside the user's folder of images.
 
     Args:
-        place: A file or folder that is to be written.
-        data: The folder of images; None if the data is none of the user's own.
+        place: File or folder to be written.
+        data: Folder of images; None if the data is not the user's own.
 
     Raises:
-        DataError: If it would be written into.
+        DataError: If the path is inside.
     """
     if data is not None:
         folder = Path(data).resolve()
         if place.resolve().is_relative_to(folder):
             raise DataError(
-                f"{place} would lie in the data folder {folder}, which is never written to; "
-                "choose another place with --out"
+                f"{place} would be inside the data folder {folder}, which is never written to; "
+                "choose another folder with --out"
             )
     return place
 
@@ -179,15 +179,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 def npy_header(shape: tuple[int, ...], dtype: "npt.DTypeLike") -> bytes:
-    """Return what a .npy file begins with; the array's bytes follow, in C order.
+    """Return the header of a .npy file; the bytes of the array follow, in C order.
 
     For files that `np.save` cannot write: it needs the whole array, and on a full disk it loses the
     reason ("40 requested and 12 written"). numpy pads the header so that its length stays the same
     when the first axis grows or shrinks.
 
     Args:
-        shape: Of the array.
-        dtype: Of the array; a plain number type.
+        shape: Shape of the array.
+        dtype: Data type of the array, a plain number type.
     """
     import io
 
@@ -213,7 +213,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # h5py and zipfile lose the errno now and then; the text still tells.
+        # h5py and zipfile sometimes lose the errno; the text still shows it.
         text = str(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
             raise StorageError(
@@ -226,7 +226,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             raise StorageError(
-                f"cannot write {path}: there is a file where a folder has to be"
+                f"cannot write {path}: there is a file where a folder must be"
             ) from error
         if error.errno == errno.ENAMETOOLONG:
             raise StorageError(

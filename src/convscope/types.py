@@ -1,4 +1,4 @@
-"""What the stages hand to each other."""
+"""The objects that stages pass to each other."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -20,16 +20,16 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model's network sees after the preprocessing inside the model.
+    """Input of a model's network, after the preprocessing inside the model.
 
     A model takes raw pixels, 0..255, of any size. Inside, they are resized to `height` x `width`
     and scaled.
 
     Attributes:
-        height: Rows that the network sees, in pixels.
-        width: Columns that the network sees, in pixels.
-        channels: Of the images: 1 for grey, 3 for RGB.
-        scaling: A name in `models.preprocessing.SCALINGS`; "unit" is x / 255, giving [0, 1].
+        height: Height of the network's input, in pixels.
+        width: Width of the network's input, in pixels.
+        channels: Number of channels of the images: 1 for grey, 3 for RGB.
+        scaling: Name in `models.preprocessing.SCALINGS`; "unit" is x / 255, giving [0, 1].
     """
 
     height: int
@@ -44,11 +44,11 @@ class InputSpec:
 
 
 class ImageView:
-    """Some images of a larger array, in some order, read from it only when they are asked for.
+    """Some images of a larger array, in some order, read from it only on access.
 
     Args:
         base: Shape (n_base, height, width, channels), uint8; usually memory-mapped.
-        rows: Shape (n_images,), which of them.
+        rows: Shape (n_images,), indices into `base`.
     """
 
     def __init__(self, base: UInt8Array, rows: npt.NDArray[np.intp]) -> None:
@@ -78,8 +78,8 @@ class Split:
         images: Shape (n_images, height, width, channels), uint8, channels 1 or 3. It may be a
             memory-mapped array larger than memory: take batches from it, not the whole.
         labels: Shape (n_images,), int64, class indices in [0, n_classes).
-        ids: Shape (n_images,), a name for each image that stays the same from load to load: its
-            place in the official file ("train/00190") or its path below the data folder.
+        ids: Shape (n_images,), a name for each image that is the same at every load: its index in
+            the official file ("train/00190") or its path below the data folder.
         files: Shape (n_images,), sixteen hex digits of the SHA-256 of the file that each image was
             decoded from; None where the pixels are the original.
     """
@@ -100,7 +100,7 @@ class Split:
         if not len(self.images) == len(self.labels) == len(self.ids):
             raise ShapeError(
                 f"{len(self.images)} images, {len(self.labels)} labels and {len(self.ids)} ids: "
-                "the three must be equally many"
+                "the three must have the same length"
             )
 
     def __len__(self) -> int:
@@ -129,12 +129,12 @@ class Split:
 
     @cached_property
     def hashes(self) -> list[str]:
-        """Sixteen hex digits of the SHA-256 of each image's pixels, to tell images apart."""
+        """Sixteen hex digits of the SHA-256 of each image's pixels, to identify images."""
         return [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in self.images]
 
     @property
     def source_hashes(self) -> list[str]:
-        """Sixteen hex digits of what each image comes from, the same at every `--image-size`."""
+        """Sixteen hex digits that identify the source of each image, at any `--image-size`."""
         return self.hashes if self.files is None else self.files.tolist()
 
     def _files_of(self, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.str_] | None:
@@ -145,8 +145,8 @@ class Split:
 class SealedSplit:
     """Test images, which nobody sees by accident.
 
-    Selection looks at validation data only; the test set is opened by `open`, which tells the
-    run so first. Its size, names and hashes are not secret.
+    Selection looks at validation data only; the test set is opened by `open`, which informs the run
+    first. Its size, names and hashes are not secret.
     """
 
     _split: Split
@@ -156,26 +156,26 @@ class SealedSplit:
 
     @property
     def ids(self) -> npt.NDArray[np.str_]:
-        """Shape (n_images,); as in `Split`."""
+        """Shape (n_images,), as in `Split`."""
         return self._split.ids
 
     @property
     def labels(self) -> IntArray:
-        """Shape (n_images,); as in `Split`."""
+        """Shape (n_images,), as in `Split`."""
         return self._split.labels
 
     @property
     def hashes(self) -> list[str]:
-        """As in `Split`."""
+        """Hashes of the pixels, as in `Split`."""
         return self._split.hashes
 
     @property
     def source_hashes(self) -> list[str]:
-        """As in `Split`."""
+        """Hashes of the sources, as in `Split`."""
         return self._split.source_hashes
 
     def open(self, log: Callable[[int], None]) -> Split:
-        """Return the test images, after `log` has been told how many are looked at."""
+        """Return the test images, after calling `log` with their number."""
         log(len(self._split))
         return self._split
 
@@ -185,14 +185,14 @@ class Dataset:
     """A set of labelled images, in two or three parts.
 
     Attributes:
-        name: Its registered name, or the folder's name.
-        class_names: One for each class, in the order of the labels.
-        train: What models learn from. Until `splits.divide` has run, validation images may still
-            be inside.
-        val: What choices are made by; None until it has been split off.
-        test: What is opened once, at the end; None until it has been split off.
-        provenance: Where it came from: at least "source"; also "licence", "citation", "checksum".
-        notes: Lines that its reader should know ("ignored 2 hidden folders").
+        name: Registered name, or name of the folder.
+        class_names: Name of each class, in the order of the labels.
+        train: Training images. Until `splits.divide` has run, validation images may still be among
+            them.
+        val: Validation images, for choices; None until they have been split off.
+        test: Test images, opened once, at the end; None until they have been split off.
+        provenance: Origin of the data: at least "source"; also "licence", "citation", "checksum".
+        notes: Notes for the user ("ignored 2 hidden folders").
     """
 
     name: str
@@ -212,13 +212,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said about a split: all that judging needs.
+    """Predictions of a model for a split: all that evaluation needs.
 
     Attributes:
         probs: Shape (n_images, n_classes), float32, rows sum to 1.
         labels: Shape (n_images,), int64, true class indices.
-        ids: Shape (n_images,), the images' names.
-        split: "val" or "test".
+        ids: Shape (n_images,), names of the images.
+        split: Name of the split: "val" or "test".
     """
 
     probs: FloatArray
@@ -240,17 +240,17 @@ class Predictions:
 
     @property
     def right_by_id(self) -> BoolArray:
-        """The same in the order of the images' names, which does not depend on who predicted."""
+        """The same in the order of the images' names, which does not depend on the model."""
         return self.right[np.argsort(self.ids, kind="stable")]
 
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """What a model said about one image file.
+    """Prediction of a model for one image file.
 
     Attributes:
-        path: The file.
-        probs: The probability of each class by its name, in the order of the classes; sum 1.
+        path: Path of the file.
+        probs: Probability of each class by name, in the order of the classes; the sum is 1.
         rejected: Whether the classifier is too unsure to answer; see `ClassifierSpec`.
     """
 
@@ -273,8 +273,8 @@ class UnreadableImage:
     """An image file that could not be read.
 
     Attributes:
-        path: The file.
-        reason: One line that names the file and says why.
+        path: Path of the file.
+        reason: One line that names the file and the problem.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""How counts, sizes, times, file names and commands are put into messages."""
+"""Counts, sizes, times, file names and commands in messages."""
 
 import contextlib
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that spreadsheets compute."""
+"""First characters of cells that spreadsheets compute."""
 
 
 def printable(name: str) -> str:
@@ -43,9 +43,9 @@ def has_controls(name: str) -> bool:
 
 
 def spreadsheet_text(text: str) -> str:
-    """Return a name as a cell of a CSV file that no spreadsheet takes for a formula.
+    """Return a name as a cell of a CSV file that spreadsheets do not compute.
 
-    A folder of somebody else's may be called =HYPERLINK(...). A number stays what it is.
+    A foreign folder may be called =HYPERLINK(...). A number stays a number.
 
     Examples:
         >>> spreadsheet_text("cat"), spreadsheet_text("=1+1"), spreadsheet_text("-1")
@@ -150,7 +150,7 @@ def duration(seconds: float) -> str:
 
 
 def ordinal(n: int) -> str:
-    """Return a number as it is said of a place in a row.
+    """Return a number as an ordinal.
 
     Examples:
         >>> [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 102, 111)]

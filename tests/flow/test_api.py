@@ -165,7 +165,7 @@ def test_no_run_below_a_file_and_one_line_says_so(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StorageError) as caught:
         convscope.train(data="digits", precision="float32", out=below, progress=Progress())
-    assert str(caught.value) == (f"cannot write {below}: there is a file where a folder has to be")
+    assert str(caught.value) == (f"cannot write {below}: there is a file where a folder must be")
     assert (tmp_path / "file").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

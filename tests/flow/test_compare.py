@@ -117,8 +117,8 @@ def test_at_last_the_test_images_are_opened_in_one_look_for_all_runs(continued):
     options = {"out": continued["out"], "final": True, **STUDY}
     done = convscope.compare(progress=listening, **options)
     assert not [line for line in listening.lines if line.startswith("Run ")]
-    judged = [line for line in listening.lines if "judged for the" in line]
-    assert judged == ["These 360 test images are judged for the first time on this machine."]
+    judged = [line for line in listening.lines if "evaluated for the" in line]
+    assert judged == ["These 360 test images are evaluated for the first time on this machine."]
     runs = [Run(done.path / trial.run) for trial in trials(done, "tutorial")]
     openings = [run.state["test_openings"] for run in runs]
     assert [[o["by"] for o in each] for each in openings] == [["compare"], ["compare"]]

@@ -25,7 +25,7 @@ class Listener(Progress):
 
     @property
     def judged(self):
-        return [line for line in self.lines if "judged for the" in line]
+        return [line for line in self.lines if "evaluated for the" in line]
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def test_each_training_says_how_often_its_test_images_have_been_judged(tmp_path)
     for number in (1, 2, 3):
         train(tmp_path / f"{number}", listener, data="digits", seed=number)
     assert listener.judged == [
-        "These 360 test images are judged for the first time on this machine.",
-        "These 360 test images are judged for the 2nd time on this machine.",
-        "These 360 test images are judged for the 3rd time on this machine.",
+        "These 360 test images are evaluated for the first time on this machine.",
+        "These 360 test images are evaluated for the 2nd time on this machine.",
+        "These 360 test images are evaluated for the 3rd time on this machine.",
     ]
     opening = Run(tmp_path / "2").test_openings[0]
     assert (opening["by"], opening["times"]) == ("train", 2)
@@ -63,7 +63,7 @@ def test_neither_another_split_nor_another_size_is_a_clean_slate(tmp_path, photo
     train(tmp_path / "a", listener, data=photos, image_size=16)
     train(tmp_path / "b", listener, data=photos, image_size=12)
     assert listener.judged[1:] == [
-        "These 8 test images are judged for the 2nd time on this machine."
+        "These 8 test images are evaluated for the 2nd time on this machine."
     ]
     for seed in range(1, 4):
         settings = {"split.seed": seed}
@@ -83,12 +83,14 @@ def test_looking_at_test_images_is_logged_too(tmp_path):
     convscope.gallery(run, n=2, progress=listener)
     assert len(run.state["test_openings"]) == 1, "validation images are no secret"
     convscope.gallery(run, split="test", n=2, progress=listener)
-    assert "they have been judged once on this machine" in listener.lines[-1]
+    assert "they have been evaluated once on this machine" in listener.lines[-1]
     report(run, progress=Progress())
     convscope.robustness(
         run, split="test", corruptions=["contrast"], severities=[1], n_images=20, progress=listener
     )
-    assert listener.judged == ["These 360 test images are judged for the 2nd time on this machine."]
+    assert listener.judged == [
+        "These 360 test images are evaluated for the 2nd time on this machine."
+    ]
     logged = [(o["by"], o.get("shown", False)) for o in run.state["test_openings"]]
     assert logged == [
         ("train", False),

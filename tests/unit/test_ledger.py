@@ -34,11 +34,11 @@ def judge(hashes, run="runs/a", look=None, shown=False, by="train"):
 def test_the_second_look_at_the_same_images_says_so():
     first = judge(images(1, 2, 3))
     assert first.times == 1
-    assert first.sentence == "These 3 test images are judged for the first time on this machine."
+    assert first.sentence == "These 3 test images are evaluated for the first time on this machine."
     second = judge(images(3, 1, 2), run="runs/b")
     assert second.times == 2
-    assert second.sentence == "These 3 test images are judged for the 2nd time on this machine."
-    assert second.so_far == "they have been judged 2 times"
+    assert second.sentence == "These 3 test images are evaluated for the 2nd time on this machine."
+    assert second.so_far == "they have been evaluated 2 times"
 
 
 def test_another_split_of_the_same_images_is_no_clean_slate():
@@ -48,10 +48,10 @@ def test_another_split_of_the_same_images_is_no_clean_slate():
     # 2 to 9 were in each of the three before, 10 and 11 in one or two, 12 to 21 in none.
     assert (tally.times, tally.fewest, tally.n_once) == (4, 1, 10)
     assert tally.sentence == (
-        "These 20 test images are judged for the 4th time on this machine, 10 of them for the "
+        "These 20 test images are evaluated for the 4th time on this machine, 10 of them for the "
         "first."
     )
-    assert tally.so_far == "they have been judged up to 4 times"
+    assert tally.so_far == "they have been evaluated up to 4 times"
 
 
 def test_other_images_are_judged_for_the_first_time():

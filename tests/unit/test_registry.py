@@ -68,7 +68,7 @@ def test_what_a_registration_has_to_say_is_asked_for(package):
     (package / "bare.py").write_text(
         "from plugins_of_a_test import THINGS\n@THINGS.register('bare')\ndef bare(): pass\n"
     )
-    with pytest.raises(ValueError, match='the thing .bare. has to be registered with size="1" or'):
+    with pytest.raises(ValueError, match='the thing .bare. must be registered with size="1" or'):
         things().names()
 
 
@@ -114,7 +114,7 @@ def test_an_installed_package_adds_its_own(package, install):
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("def (", "SyntaxError: "),
         ("raise RuntimeError('first line\\nsecond')", "RuntimeError: first line)"),
-        ("THINGS.register('bare')", "ValueError: the thing 'bare' has to be registered with"),
+        ("THINGS.register('bare')", "ValueError: the thing 'bare' must be registered with"),
     ],
 )
 def test_a_broken_package_is_left_out_with_one_line(package, install, capsys, fault, reason):
@@ -124,9 +124,9 @@ def test_a_broken_package_is_left_out_with_one_line(package, install, capsys, fa
     assert things().names() == ["one", "three", "two"]
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert told.startswith("broken-things 1.2 is left out: its broken_things cannot be imported (")
+    assert told.startswith("broken-things 1.2 is skipped: its broken_things cannot be imported (")
     assert reason in told
-    assert told.endswith("; mend it, or: pip uninstall broken-things\n")
+    assert told.endswith("; fix it, or: pip uninstall broken-things\n")
 
 
 def test_a_broken_package_leaves_nothing_in_any_registry(package, install):

@@ -217,7 +217,7 @@ def test_what_is_trained_on_another_host_is_not_trained_here_too(tmp_path, monke
     left_by(run, host="elsewhere", pid=7, seconds_ago=10)
     with run.training_lock():
         pass
-    assert capsys.readouterr().err.count("looking for 0 s whether it still is") == 2
+    assert capsys.readouterr().err.count("checking for 0 s whether it still is") == 2
 
 
 def test_a_sign_of_life_that_cannot_be_written_does_not_stop_training(tmp_path, monkeypatch):

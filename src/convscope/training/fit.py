@@ -15,7 +15,7 @@ import numpy as np
 from convscope import interrupts
 from convscope.errors import TrainingError
 from convscope.models.structure import as_functional
-from convscope.progress import Progress, Step
+from convscope.progress import Advance, Progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.run import Run
 from convscope.storage import write_text
@@ -273,7 +273,7 @@ def _averaged(model: keras.Model) -> Iterator[None]:
 class _Watch:
     """Draws progress batch by batch and stops at a non-finite loss or at Ctrl-C."""
 
-    def __init__(self, step: Step, epoch: int) -> None:
+    def __init__(self, step: Advance, epoch: int) -> None:
         self._step = step
         self._epoch = epoch
         self._batches = 0

@@ -39,7 +39,9 @@ def test_without_its_snapshot_it_refuses_and_keeps_its_models(run):
 
 def test_with_fewer_epochs_it_refuses(run):
     before = contents(run)
-    with pytest.raises(ConfigError, match="is one of 3 epochs.*not shrink to 2"):
+    with pytest.raises(
+        ConfigError, match="has 3 epochs; --resume can increase --epochs, not reduce them to 2"
+    ):
         convscope.train(resume=run.path, epochs=2, progress=Progress())
     assert contents(run) == before
 

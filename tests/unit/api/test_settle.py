@@ -113,7 +113,9 @@ def test_a_run_may_grow_and_move_and_nothing_else():
     assert resolve_resumed(saved, {**moved, "epochs": 9}) == saved.model_copy(
         update={"data_path": "/new/photos", "epochs": 9}
     )
-    with pytest.raises(ConfigError, match="one of 6 epochs; --epochs may grow on --resume, not"):
+    with pytest.raises(
+        ConfigError, match="has 6 epochs; --resume can increase --epochs, not reduce them"
+    ):
         resolve_resumed(saved, {"epochs": 2})
     with pytest.raises(ConfigError, match="data"):
         resolve_resumed(saved, {"data": "digits", "data_path": None})

@@ -21,7 +21,7 @@ from convscope.run import Run
             "--set optimizer=sgd",
             "'optimizer' is a group; set one of: optimizer.bias_rate",
         ),
-        ("--set epochs", "--set epochs: write it as key=value"),
+        ("--set epochs", "--set epochs: must have the form key=value"),
         ("--set split.val_fraction=1.5", "split.val_fraction: input should be less than 1"),
         ("--epochs 0", "epochs: input should be greater than or equal to 1, not 0"),
         ("--lr=-1", "optimizer.learning_rate: input should be greater than 0, not -1.0"),
@@ -103,7 +103,7 @@ def test_a_taken_folder_is_refused_and_kept(fails, tmp_path, digits_run):
 
     assert "is a file" in fails(2, *arguments, tmp_path / "mine" / "thesis.txt")
     line = fails(1, *arguments, tmp_path / "mine" / "thesis.txt" / "run")
-    assert "there is a file where a folder has to be" in line
+    assert "there is a file where a folder must be" in line
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 

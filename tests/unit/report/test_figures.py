@@ -155,7 +155,7 @@ def test_characters_that_the_own_font_lacks_come_from_another_one(tmp_path, monk
 
 def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match="file where a folder has to be"):
+    with pytest.raises(StorageError, match="file where a folder must be"):
         draw_curves(history(2), tmp_path / "file" / "curves.png", title="t")
 
 

@@ -15,7 +15,7 @@ from convscope.datasets.checks.alignment import align, correlate, halve, move
 from convscope.datasets.checks.fingerprints import COARSE_SIDE, Fingerprints
 from convscope.datasets.checks.orientation import turn
 from convscope.datasets.folders.parallel import map_ordered
-from convscope.progress import Step
+from convscope.progress import Advance
 from convscope.types import FloatArray
 
 Places = npt.NDArray[np.intp]
@@ -55,7 +55,7 @@ class Likeness:
             pictures.append(halve(pictures[0]))
         self._common = [_Common(detail_of(each)) for each in pictures]
 
-    def __call__(self, pairs: Places, ways: Places, step: Step) -> FloatArray:
+    def __call__(self, pairs: Places, ways: Places, step: Advance) -> FloatArray:
         """Return how alike the two images of each pair are.
 
         Args:

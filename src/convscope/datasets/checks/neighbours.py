@@ -15,7 +15,7 @@ from convscope.backend import usable_cores
 from convscope.datasets.checks.fingerprints import COLOUR_SIDE, Fingerprints
 from convscope.datasets.checks.orientation import AS_IT_IS, turn
 from convscope.datasets.folders.parallel import map_ordered
-from convscope.progress import Step
+from convscope.progress import Advance
 from convscope.types import FloatArray
 
 Places = npt.NDArray[np.intp]
@@ -81,7 +81,7 @@ def contrasts(prints: Fingerprints) -> FloatArray:
 
 
 def nearest(
-    queries: FloatArray, others: FloatArray, n_nearest: int, n_looked_at: int, step: Step
+    queries: FloatArray, others: FloatArray, n_nearest: int, n_looked_at: int, step: Advance
 ) -> tuple[Places, Places]:
     """Return pairs of each query and those of the others that are most like it.
 

@@ -83,7 +83,7 @@ def test_a_file_that_is_not_there_is_not_asked_for_again(archive, shelf):
 def test_a_server_with_the_wrong_file_is_an_integrity_error(archive, shelf, no_waiting, served):
     wrong = archive[: len(archive) // 2] if served == "truncated" else tar_gz({"x": b"y"})
     shelf.files[ARCHIVE] = wrong
-    with pytest.raises(IntegrityError, match="is not the file that was published"):
+    with pytest.raises(IntegrityError, match="is not the published file"):
         acquire(mini(archive, shelf.base), DataRequest())
     assert cached_files() == []
 
