@@ -15,7 +15,7 @@ from convscope.cli._main import main
 from convscope.progress import Progress
 from convscope.run import Run
 
-UNKNOWN = "no validation and no test image of class 'owl'; its score is not known"
+UNKNOWN = "no validation and no test image of class 'owl'; its score is unknown"
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def command(patch, *arguments) -> tuple[int, str, str]:
 def test_it_is_said_at_the_split_and_in_the_summary(trained):
     _, printed, told = trained
     assert f"birds: {UNKNOWN}" in told
-    assert "birds: 30 images are copies of another; copies are in one part together" in told
+    assert "birds: 30 images are copies of another; copies are kept together in one part" in told
     assert UNKNOWN in printed.splitlines()
     assert "owl (F1" not in printed
 

@@ -12,14 +12,14 @@ from convscope.types import Dataset
 
 @dataclass(frozen=True)
 class DataRequest:
-    """What a loader is asked for.
+    """Request to a loader.
 
     Attributes:
-        path: The user's own folder of images (for `folder`); None elsewhere.
-        data_dir: A further place to look for files before anything is downloaded.
+        path: User's own folder of images (for `folder`); None elsewhere.
+        data_dir: Further folder to look for files before a download.
         image_size: Side in pixels to which the images of a folder are resized; None lets the
             loader choose. Datasets with a fixed size ignore it: models resize by themselves.
-        progress: Where to tell of downloads and other long work.
+        progress: Progress, called with downloads and other long work.
     """
 
     path: Path | None = None
@@ -28,20 +28,20 @@ class DataRequest:
     progress: Progress = field(default_factory=Progress)
 
 
-# The folders below hold how sets are fetched, read and checked: none registers one.
+# The folders below hold how sets are downloaded, read and checked: none registers one.
 DATASETS: Registry[Callable[[DataRequest], Dataset]] = Registry(
     "dataset", "convscope.datasets", group="convscope.datasets", nested=False
 )
 
 
 def settings_of(name: str) -> dict[str, Any]:
-    """Return the settings that a dataset brings along, stronger than a recipe's.
+    """Return the default settings of a dataset, which override a recipe's.
 
-    They come from its registration: `split` says how it is divided, and `mirrored=False` that its
-    images mean something else when mirrored, as digits do, so that nothing is flipped.
+    They come from its registration: `split` says how it is divided, and `mirrored=False` that
+        mirroring changes the meaning of its images, as for digits, so that nothing is flipped.
 
     Args:
-        name: A registered dataset.
+        name: Registered dataset.
 
     Raises:
         UnknownNameError: If there is none of that name.

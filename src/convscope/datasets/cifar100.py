@@ -9,7 +9,7 @@ from convscope.types import Dataset
 
 _ARCHIVE, _ARCHIVE_MD5 = "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"
 
-# No digests of the pixels are published, so the files are compared with the MD5s that are.
+# No digests of the pixels are published, so the files are compared with the published MD5s.
 PICKLED = BatchFiles(
     "cifar-100-python",
     ("train",),
@@ -51,7 +51,7 @@ CIFAR100 = Collection(
         "Alex Krizhevsky, Learning Multiple Layers of Features from Tiny Images, "
         "technical report, University of Toronto, 2009"
     ),
-    put=f"{_ARCHIVE} (from https://www.cs.toronto.edu/~kriz/cifar.html)",
+    manual_download=f"{_ARCHIVE} (from https://www.cs.toronto.edu/~kriz/cifar.html)",
 )
 
 
@@ -67,15 +67,15 @@ CIFAR100 = Collection(
 def load_cifar100(request: DataRequest) -> Dataset:
     """CIFAR-100: 60,000 photographs of a hundred kinds of things.
 
-    50,000 training and 10,000 test images of 32 x 32 pixels, RGB, as many of each class. The
-    labels are the 100 fine ones, not the 20 coarse ones.
+    50,000 training and 10,000 test images of 32 x 32 pixels, RGB, with equal classes. The labels
+    are the 100 fine ones, not the 20 coarse ones.
 
     Args:
-        request: `data_dir` may hold cifar-100-python.tar.gz or what is inside.
+        request: `data_dir` may hold cifar-100-python.tar.gz or its contents.
 
     Raises:
-        DownloadError: If it is nowhere to be had.
-        IntegrityError: Likewise, where something was found but was not CIFAR-100.
+        DownloadError: If it could not be obtained.
+        IntegrityError: If all that was found or downloaded was not CIFAR-100.
 
     References:
         https://www.cs.toronto.edu/~kriz/cifar.html

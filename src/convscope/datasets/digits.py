@@ -27,10 +27,10 @@ def load_digits(request: DataRequest) -> Dataset:
     """Digits: 1,797 small handwritten digits that come with scikit-learn.
 
     8 x 8 pixels, grey: white on black, scaled from 0..16 to 0..255. It has no official test part.
-    Good for trying things out: nothing is downloaded and training takes seconds.
+    For experiments: nothing is downloaded and training takes seconds.
 
     Args:
-        request: Not needed here.
+        request: Not used here.
 
     Raises:
         MissingExtraError: If scikit-learn is not installed.

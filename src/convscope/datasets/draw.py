@@ -1,8 +1,8 @@
-"""Drawing which images validate and test, by chance but fairly.
+"""Drawing validation and test images, at random but fairly.
 
-Scikit-learn draws; then what the draw got wrong is put right, and nothing else is touched: copies
-of one image that came to lie in different parts go to one, and a class that a part lacks, although
-it has images enough, gets one there. Where there is nothing to mend, the draw is scikit-learn's.
+Scikit-learn draws; then its errors are corrected and nothing else is touched: copies of one image
+that came to lie in different parts go to one, and a class that a part lacks, although it has enough
+images, gets one there. Without such errors, the draw is scikit-learn's.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ Places = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Pool:
-    """Images that are to be divided.
+    """Images to be divided.
 
     Attributes:
         labels: Shape (n_images,), class indices.
         keys: Shape (n_images,), equal for copies of one image; None lets copies go anywhere.
-        n_classes: Classes; some may have no image here.
+        n_classes: Number of classes; some may have no image here.
     """
 
     labels: IntArray
@@ -54,7 +54,7 @@ class Pool:
 
     @cached_property
     def different(self) -> tuple[Places, IntArray]:
-        """The units and the class of each, one after another; a unit once for each of its classes.
+        """The units with the class of each; a unit once for each of its classes.
 
         Both of shape (n_pairs,).
         """
@@ -68,7 +68,7 @@ class Pool:
 
     @cached_property
     def copies(self) -> list[Places]:
-        """The places of those that are copies of each other, for each image that has copies."""
+        """The indices of the images that are copies of each other, for each image with copies."""
         many = np.bincount(self.unit_of, minlength=1) > 1
         rows = np.flatnonzero(many[self.unit_of]) if len(self) else np.arange(0)
         return _grouped(rows, self.unit_of[rows])
@@ -86,23 +86,23 @@ def hold_out(
     """Draw a part of the images.
 
     Args:
-        pool: What to draw from.
-        fraction: The share that is held out, in (0, 1).
-        seed: Decides the members.
-        stratify: Hold out that share of each class. The next two count only then.
-        least_kept: Shape (n_classes,), how many different images of each class must be kept.
-        least_held: Shape (n_classes,), how many must be held out; a class must have both.
+        pool: Images to draw from.
+        fraction: Share to hold out, in (0, 1).
+        seed: Seed of the draw.
+        stratify: Whether to hold out that share of each class. The next two count only then.
+        least_kept: Shape (n_classes,), least number of different images of each class to keep.
+        least_held: Shape (n_classes,), least number to hold out; a class must have both.
 
     Returns:
-        The places of those that are kept and of those that are held out, in the order drawn. One
-        of them is empty if there are too few images.
+        The indices of the kept and of the held-out images, in the order drawn. One of them is empty
+        if there are too few images.
     """
     from sklearn.model_selection import train_test_split
 
     places: Places = np.arange(len(pool))
     drawn: Places = np.zeros(len(pool), dtype=np.intp)
     try:
-        # On the places, not the images: the members are the same and nothing is copied.
+        # On the indices, not the images: the members are the same and nothing is copied.
         keep, held_out = train_test_split(
             places,
             test_size=fraction,
@@ -113,7 +113,7 @@ def hold_out(
         division = _Division(pool, drawn, 2, seed, by_class=stratify)
         division.join_copies()
     except ValueError:
-        # Too few images for scikit-learn: all are kept at first, and moved by what is wanted.
+        # Too few images for scikit-learn: all are kept at first, then moved as wanted.
         keep, held_out = places, places[:0]
         division = _Division(pool, drawn, 2, seed, by_class=stratify)
         if stratify:
@@ -134,15 +134,15 @@ def fold(pool: Pool, folds: int, which: int, seed: int, *, stratify: bool) -> tu
     """Draw equal parts of the images, and hold one of them out.
 
     Args:
-        pool: What to draw from; of each class at least `folds` different images, or of all of them
-            if not stratified.
-        folds: How many, at least 2.
-        which: The one that is held out, from 0.
-        seed: Decides the members of all of them.
-        stratify: Keep the share of each class equal.
+        pool: Images to draw from; each class must have at least `folds` different images, or all of
+            them together if not stratified.
+        folds: Number of parts, at least 2.
+        which: Index of the held-out part, from 0.
+        seed: Seed of the draw of all parts.
+        stratify: Whether to keep the share of each class equal.
 
     Returns:
-        The places of those that are kept and of those that are held out.
+        The indices of the kept and of the held-out images.
     """
     from sklearn.model_selection import KFold, StratifiedKFold
 
@@ -158,10 +158,10 @@ def fold(pool: Pool, folds: int, which: int, seed: int, *, stratify: bool) -> tu
 
 
 def _refilled(drawn: Places, members: Places, labels: IntArray) -> Places:
-    """Return the members of a part, each that was drawn in its place.
+    """Return the members of a part, each at the position at which it was drawn.
 
-    Newcomers take the places of those that left, of their class if they can: the next draw from
-    these images, which goes by their places, is then nearly what it would have been.
+    Newcomers take the positions of those that left, of their class if possible: the next draw from
+        these images, which depends on positions, then changes as little as possible.
     """
     stay = np.isin(drawn, members)
     if stay.all() and len(drawn) == len(members):
@@ -182,14 +182,14 @@ def _refilled(drawn: Places, members: Places, labels: IntArray) -> Places:
 
 
 class _Division:
-    """Images in parts, on the way to where they should be.
+    """Images in parts, while they are being moved.
 
     Args:
-        pool: The images.
-        part_of: Shape (n_images,), the part of each as drawn; its counts are those that are wanted.
-        n_parts: How many there are.
-        seed: Of the order in which images are tried.
-        by_class: Whether each class has counts of its own, or all images are counted as one.
+        pool: Images.
+        part_of: Shape (n_images,), drawn part of each; its counts are the wanted ones.
+        n_parts: Number of parts.
+        seed: Seed of the order in which images are tried.
+        by_class: Whether each class has its own counts, or all images are counted as one.
     """
 
     def __init__(
@@ -200,18 +200,18 @@ class _Division:
         self._random = np.random.default_rng(seed)
         self._kinds = pool.labels if by_class else np.zeros(len(pool), dtype=np.int64)
         self._n_kinds = pool.n_classes if by_class else 1
-        # How many images of which kind each part has too few; (n_parts, n_kinds).
+        # Number of images of each kind that each part lacks; (n_parts, n_kinds).
         self._lacks = np.zeros((n_parts, self._n_kinds), dtype=np.int64)
 
     def want(self, part: int, counts: IntArray) -> None:
-        """Ask for so many images of each kind in a part, taken from the first."""
+        """Request that many images of each kind in a part, taken from the first."""
         self._lacks[part] += counts
         self._lacks[0] -= counts
 
     def join_copies(self) -> None:
-        """Put copies of one image into one part, those of the most copies first.
+        """Put copies of one image into one part, beginning with the most copies.
 
-        Each goes where it is missed most; how many images of a kind a part has may change by that.
+        Each group goes where it is lacking most; this may change the counts of a part.
         """
         torn = [members for members in self._pool.copies if np.ptp(self.part_of[members])]
         torn = [torn[place] for place in self._random.permutation(len(torn))]
@@ -223,11 +223,11 @@ class _Division:
             self._put(members, count, int(self._misfits(count).argmin()))
 
     def balance(self) -> None:
-        """Move images, with their copies, while that brings the counts nearer to what is wanted."""
+        """Move images, with their copies, while that improves the counts."""
         if not self._lacks.any():
             return
         units = self._pool.unit_of
-        # Of other kinds there is nothing to move.
+        # There are no images of other kinds to move.
         lacking = np.abs(self._lacks).sum(axis=0)
         rows = np.flatnonzero(np.bincount(units, weights=lacking[self._kinds])[units])
         groups = _grouped(rows, units[rows])
@@ -245,11 +245,11 @@ class _Division:
             self._put(members, count, there if misfits[there] < misfits[here] else here)
 
     def require(self, part: int, least: IntArray) -> None:
-        """Move images into one of two parts until it has the least of each class, come what may.
+        """Move images into one of two parts until it has the least of each class, at any cost.
 
         Args:
-            part: 0 or 1.
-            least: Shape (n_classes,), how many different images of each class.
+            part: Index of the part, 0 or 1.
+            least: Shape (n_classes,), number of different images of each class.
         """
         of_images = self._pool.unit_of
         sizes = np.bincount(of_images)
@@ -269,7 +269,7 @@ class _Division:
         return np.bincount(self._kinds[members], minlength=self._n_kinds).astype(np.int64)
 
     def _misfits(self, count: IntArray) -> IntArray:
-        """Return, for each part, how much worse the counts fit if these images go there."""
+        """Return, for each part, how much worse the counts match if these images go there."""
         worse: IntArray = (np.abs(self._lacks - count) - np.abs(self._lacks)).sum(axis=1)
         return worse
 

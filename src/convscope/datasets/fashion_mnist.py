@@ -35,7 +35,7 @@ FASHION_MNIST = Collection(
     image_shape=(28, 28, 1),
     n_train=60_000,
     n_test=10_000,
-    # Of the unpacked official files.
+    # Digests of the unpacked official files.
     sha256={
         "train_images": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         "train_labels": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -44,7 +44,7 @@ FASHION_MNIST = Collection(
     },
     digest=digest_idx,
     forms=(idx_form("FashionMNIST/raw"),),
-    # Debian's package dataset-fashion-mnist: the official files, packed anew.
+    # Debian's package dataset-fashion-mnist: the official files, repacked.
     system_folders=(Path("/usr/share/datasets/fashion-mnist"),),
     sources=(
         HttpSource(
@@ -56,7 +56,7 @@ FASHION_MNIST = Collection(
         "Han Xiao, Kashif Rasul, Roland Vollgraf, Fashion-MNIST: a Novel Image Dataset for "
         "Benchmarking Machine Learning Algorithms, arXiv:1708.07747, 2017"
     ),
-    put=(
+    manual_download=(
         "train-images-idx3-ubyte.gz and the three other files of "
         "https://github.com/zalandoresearch/fashion-mnist"
     ),
@@ -76,15 +76,15 @@ def load_fashion_mnist(request: DataRequest) -> Dataset:
     """Fashion-MNIST: 70,000 pictures of ten kinds of clothes.
 
     60,000 training and 10,000 test images of 28 x 28 pixels, grey: light on black. On Debian and
-    Ubuntu the package dataset-fashion-mnist brings the files.
+        Ubuntu the package dataset-fashion-mnist installs the files.
 
     Args:
         request: `data_dir` may hold the four official files, packed or not, also in
             FashionMNIST/raw.
 
     Raises:
-        DownloadError: If it is nowhere to be had.
-        IntegrityError: Likewise, where something was found but was not Fashion-MNIST.
+        DownloadError: If it could not be obtained.
+        IntegrityError: If all that was found or downloaded was not Fashion-MNIST.
 
     References:
         https://github.com/zalandoresearch/fashion-mnist

@@ -22,7 +22,7 @@ MNIST = Collection(
     image_shape=(28, 28, 1),
     n_train=60_000,
     n_test=10_000,
-    # Of the unpacked official files.
+    # Digests of the unpacked official files.
     sha256={
         "train_images": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "train_labels": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -40,7 +40,7 @@ MNIST = Collection(
         "Yann LeCun, Léon Bottou, Yoshua Bengio, Patrick Haffner, Gradient-based learning applied "
         "to document recognition, Proceedings of the IEEE 86 (11), 1998"
     ),
-    put="train-images-idx3-ubyte.gz and the three other files of MNIST",
+    manual_download="train-images-idx3-ubyte.gz and the three other files of MNIST",
 )
 
 
@@ -63,8 +63,8 @@ def load_mnist(request: DataRequest) -> Dataset:
         request: `data_dir` may hold the four official files, packed or not, also in MNIST/raw.
 
     Raises:
-        DownloadError: If it is nowhere to be had.
-        IntegrityError: Likewise, where something was found but was not MNIST.
+        DownloadError: If it could not be obtained.
+        IntegrityError: If all that was found or downloaded was not MNIST.
 
     References:
         LeCun et al., "Gradient-based learning applied to document recognition", 1998.

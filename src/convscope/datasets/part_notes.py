@@ -1,4 +1,4 @@
-"""What the owner of a dataset should know of its parts, in lines."""
+"""Notes on the parts of a dataset for its user, one line each."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ _PLACES = {"train": "training", "val": "validation", "test": "test"}
 def part_notes(dataset: Dataset) -> list[str]:
     """Return lines on classes that a part lacks, and on copies of images.
 
-    Copies are told by the hashes of the pixels; no model sees a test image.
+    Copies are identified by the hashes of the pixels; no model sees a test image.
 
     Args:
-        dataset: In three parts.
+        dataset: Dataset in three parts.
     """
     parts: dict[str, Split | SealedSplit] = {"train": dataset.train}
     if dataset.val is not None:
@@ -35,20 +35,20 @@ def part_notes(dataset: Dataset) -> list[str]:
 def classes_missing(
     class_names: Sequence[str], counts: Mapping[str, Sequence[int]]
 ) -> list[tuple[tuple[str, ...], str]]:
-    """Return what it means that some classes have no image in some part.
+    """Return the consequences if some classes have no image in some part.
 
     Args:
-        class_names: In the order of the labels.
-        counts: By part, the number of images of each class.
+        class_names: Names in the order of the labels.
+        counts: Number of images of each class, by part.
 
     Returns:
-        Classes that lack the same parts, and a line about them.
+        Groups of classes that lack the same parts, with a line about them.
     """
     alike: dict[tuple[str, ...], list[str]] = {}
     for label, name in enumerate(class_names):
         lacking = tuple(sorted(part for part in counts if not counts[part][label]))
         if "train" in lacking:
-            # What cannot be learnt is the graver news.
+            # A class that cannot be learnt is the more serious news.
             lacking = ("train",)
         if lacking:
             alike.setdefault(lacking, []).append(name)
@@ -59,11 +59,11 @@ def classes_missing(
         if lacking == ("train",):
             line = f"no training image of {what}; {'it' if one else 'they'} cannot be learnt"
         elif lacking == ("val",):
-            line = f"no validation image of {what}; no choice looks at {'it' if one else 'them'}"
+            line = f"no validation image of {what}; no choice considers {'it' if one else 'them'}"
         else:
             part = "validation and no test" if len(lacking) > 1 else "test"
             score = "its score is" if one else "their scores are"
-            line = f"no {part} image of {what}; {score} not known"
+            line = f"no {part} image of {what}; {score} unknown"
         told.append((tuple(names), line))
     return told
 
@@ -85,11 +85,13 @@ def _copies(class_names: Sequence[str], parts: dict[str, Split | SealedSplit]) -
                 f"{n_known:,} of {counted(len(hashes[name]), f'{_PLACES[name]} image')} "
                 f"{'is a copy' if n_known == 1 else 'are copies'} of a {where} image"
             )
-    told = f"{counted(n_extra, 'image')} {'is a copy' if n_extra == 1 else 'are copies'} of another"
+    extra = (
+        f"{counted(n_extra, 'image')} {'is a copy' if n_extra == 1 else 'are copies'} of another"
+    )
     if across:
-        notes.append(f"{told}; {', and '.join(across)}: a score on those is too good")
+        notes.append(f"{extra}; {', and '.join(across)}: scores on those are too high")
     else:
-        notes.append(f"{told}; copies are in one part together")
+        notes.append(f"{extra}; copies are kept together in one part")
     labels_of: dict[str, set[int]] = {}
     for place, part in parts.items():
         for key, label in zip(hashes[place], part.labels, strict=True):
@@ -100,6 +102,6 @@ def _copies(class_names: Sequence[str], parts: dict[str, Split | SealedSplit]) -
         first, second = (printable(class_names[label]) for label in torn[0][:2])
         notes.append(
             f"{counted(len(torn), 'image')} {'is' if len(torn) == 1 else 'are'} in more than one "
-            f"class (such as '{first}' and '{second}'); to see which: convscope data check"
+            f"class (such as '{first}' and '{second}'); to list them: convscope data check"
         )
     return notes

@@ -1,11 +1,11 @@
-"""Which images of a dataset to show to people."""
+"""Choice of images of a dataset to show to people."""
 
 import numpy as np
 
 from convscope.types import Dataset, UInt8Array
 
 FIRST = 190
-"""The tutorial shows training images 190 to 209 of its split; on CIFAR-10 these are the same."""
+"""Index of the first: the tutorial shows training images 190 to 209, on CIFAR-10 the same."""
 
 N_IMAGES = 20
 
@@ -13,7 +13,7 @@ N_IMAGES = 20
 def sample_images(dataset: Dataset) -> tuple[UInt8Array, list[str]]:
     """Return twenty training images and their class names, for a grid.
 
-    Those from 190 on where there are so many, else the first.
+    Those from index 190 on if there are that many, otherwise the first.
 
     Returns:
         Images of shape (n_images, height, width, channels), uint8, and a name for each.

@@ -1,4 +1,4 @@
-"""Training, validation and test parts: made the same way every time, and written down."""
+"""Training, validation and test parts: made the same way every time, and recorded."""
 
 import csv
 import dataclasses
@@ -21,24 +21,24 @@ _REMEDY = "add images, or give the parts yourself as train/, val/ and test/ fold
 
 
 def divide(dataset: Dataset, **settings: Any) -> Dataset:
-    """Return the dataset with all three parts; those that it already has stay as they are.
+    """Return the dataset with all three parts; existing parts stay as they are.
 
     Copies of one image (equal pixels) go to one part together, and a class with an image for each
-    part gets one in each. What its owner should know of the parts is added to the notes.
+    part gets one in each. Facts that the user should know about the parts are added to the notes.
 
     Args:
-        dataset: May lack `val` and `test`.
-        settings: Those of `SplitSettings`.
+        dataset: Dataset that may lack `val` and `test`.
+        settings: Fields of `SplitSettings`.
 
     Raises:
-        DataError: If a class has too few images for its share of each part, or there are
-            validation images already and folds of them are asked for.
+        DataError: If a class has too few images for its share of each part, or folds are requested
+            although there is a validation part already.
     """
     chosen = SplitSettings(**settings)
     train, val, test = dataset.train, dataset.val, dataset.test
     notes: list[str] = []
     if chosen.folds is not None and chosen.fold_as == "test" and test is not None:
-        notes.append("each fold is tested in its turn; the test images of its own are left alone")
+        notes.append("each fold is the test part in turn; the existing test images are not used")
         test = None
     if val is None or test is None:
         keys = train.hashes if chosen.version > 1 else None
@@ -67,14 +67,14 @@ def draw_parts(
     has_val: bool,
     has_test: bool,
 ) -> dict[str, Places]:
-    """Return the places of the images of each part that is not there yet, and of "train".
+    """Return the indices of the images of each missing part, and of "train".
 
     Args:
-        pool: The training images as they are given.
-        class_names: In the order of the labels.
-        settings: How to divide them.
-        has_val: Whether there are validation images apart from these.
-        has_test: Whether there are test images apart from these.
+        pool: Training images as given.
+        class_names: Names in the order of the labels.
+        settings: Settings of the division.
+        has_val: Whether there is a separate validation part.
+        has_test: Whether there is a separate test part.
 
     Raises:
         DataError: If there are too few images.
@@ -83,14 +83,14 @@ def draw_parts(
     fold_as = settings.fold_as if by_folds else None
     if has_val and fold_as == "val":
         raise DataError(
-            "there are validation images of their own, so there are no folds; put them with the "
-            "training images, or leave split.folds away"
+            "there are validation images of their own, so there are no folds; move them to the "
+            "training images, or omit split.folds"
         )
     n_parts = 1 + (not has_val) + (not has_test)
     if settings.stratify and n_parts == 3:
         _refuse_lonely(pool, class_names)
     whole, rest = pool, np.arange(len(pool))
-    # A class with fewer images than parts is only asked to be learnt.
+    # A class with fewer images than parts is required in training only.
     full = pool.n_different >= n_parts
     found: dict[str, Places] = {}
     for part, is_there in (("test", has_test), ("val", has_val)):
@@ -147,13 +147,15 @@ def _fold(
 
 
 def _too_few(part: str, whole: Pool, settings: SplitSettings) -> DataError:
-    """Return the error for a part that would be empty, which names the setting that is short."""
+    """Return the error for an empty part, which names the setting that is too small."""
     name = "validation" if part == "val" else part
     n_classes = counted(int((whole.counts > 0).sum()), "class", "classes")
     fraction = settings.test_fraction if part == "test" else settings.val_fraction
     key = f"split.{part}_fraction ({fraction:g})"
     if settings.stratify:
-        said = f"no class has an image for the {name} part, {key}, beside those of other parts"
+        said = (
+            f"no class has an image for the {name} part, {key}, in addition to those of other parts"
+        )
         advice = _REMEDY
     else:
         said = f"{key} leaves none for the {name} part, or none for training"
@@ -187,17 +189,17 @@ def read_split(path: Path) -> list[dict[str, str]]:
             rows = [{column: row[column] for column in COLUMNS} for row in csv.DictReader(file)]
     except (OSError, KeyError, csv.Error, UnicodeDecodeError):
         raise DataError(f"{path} is missing or damaged, so the split cannot be verified") from None
-    # As `spreadsheet_path` wrote it.
+    # As written by `spreadsheet_path`.
     return [{**row, "id": row["id"].removeprefix("./")} for row in rows]
 
 
 def verify_split(dataset: Dataset, path: Path, part: str) -> None:
-    """Check that one part of the dataset is still what `split.csv` says.
+    """Check that one part of the dataset still matches `split.csv`.
 
     Args:
-        dataset: As loaded and divided now.
-        path: The `split.csv` of a run.
-        part: "train", "val" or "test".
+        dataset: Dataset as loaded and divided now.
+        path: File `split.csv` of a run.
+        part: Name of the part: "train", "val" or "test".
 
     Raises:
         DataError: If images were added, removed, relabelled or changed since.

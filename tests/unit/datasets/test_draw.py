@@ -407,15 +407,15 @@ def test_equal_pixels_are_copies_whatever_their_names():
     assert parts.val is not None
     assert not set(parts.train.hashes) & set(parts.val.hashes)
     assert not {*parts.train.hashes, *parts.val.hashes} & set(parts.test.hashes)
-    assert parts.notes == ("100 images are copies of another; copies are in one part together",)
+    assert parts.notes == ("100 images are copies of another; copies are kept together in one part",)
     before = divide(whole, **settings(version=1))
     assert before.test is not None
     n_twins = sum(key in set(before.train.hashes) for key in before.test.hashes)
     assert n_twins > 20
     assert before.notes == (
         "100 images are copies of another; 34 of 40 test images are copies of a training or "
-        "validation image, and 19 of 32 validation images are copies of a training image: a score "
-        "on those is too good",
+        "validation image, and 19 of 32 validation images are copies of a training image: scores "
+        "on those are too high",
     )
 
 
@@ -423,12 +423,12 @@ def test_one_copy_is_said_in_the_singular():
     pixels = np.arange(40)
     pixels[6] = pixels[4]
     parts = divide(dataset_of(np.arange(40) % 2, pixels), **settings())
-    assert parts.notes == ("1 image is a copy of another; copies are in one part together",)
+    assert parts.notes == ("1 image is a copy of another; copies are kept together in one part",)
     test = SealedSplit(some([1, 0], [3, 900]))
     parts = divide(dataset_of(np.arange(40) % 2, test=test), **settings())
     assert parts.notes == (
         "1 image is a copy of another; 1 of 2 test images is a copy of a training or validation "
-        "image: a score on those is too good",
+        "image: scores on those are too high",
     )
 
 
@@ -438,7 +438,7 @@ def test_copies_between_given_parts_are_said_and_left():
     assert parts.test is test
     assert parts.notes == (
         "2 images are copies of another; 2 of 5 test images are copies of a training or validation "
-        "image: a score on those is too good",
+        "image: scores on those are too high",
     )
 
 
@@ -447,7 +447,7 @@ def test_the_same_image_in_two_classes_is_said():
     pixels[7] = pixels[4]
     parts = divide(dataset_of(np.arange(40) % 2, pixels), **settings())
     assert parts.notes[-1] == (
-        "1 image is in more than one class (such as 'a' and 'b'); to see which: convscope data "
+        "1 image is in more than one class (such as 'a' and 'b'); to list them: convscope data "
         "check"
     )
 
@@ -455,18 +455,18 @@ def test_the_same_image_in_two_classes_is_said():
 @pytest.mark.parametrize(
     ("val", "test", "said"),
     [
-        ([0, 1], [0, 1], ["no validation and no test image of class 'c'; its score is not known"]),
+        ([0, 1], [0, 1], ["no validation and no test image of class 'c'; its score is unknown"]),
         (
             [0],
             [0],
-            ["no validation and no test image of classes 'b', 'c'; their scores are not known"],
+            ["no validation and no test image of classes 'b', 'c'; their scores are unknown"],
         ),
         (
             [0, 2],
             [0, 1],
             [
-                "no validation image of class 'b'; no choice looks at it",
-                "no test image of class 'c'; its score is not known",
+                "no validation image of class 'b'; no choice considers it",
+                "no test image of class 'c'; its score is unknown",
             ],
         ),
         ([2, 1, 0], [0, 1, 2], []),
@@ -483,7 +483,7 @@ def test_a_class_that_is_not_judged_is_said(val, test, said):
 def test_that_a_class_is_too_rare_to_be_judged_is_said():
     rare = dataset_of(np.repeat([0, 1, 2], [18, 18, 2]))
     assert divide(rare, **settings()).notes == (
-        "no validation and no test image of class 'c'; its score is not known",
+        "no validation and no test image of class 'c'; its score is unknown",
     )
 
 
@@ -493,7 +493,7 @@ def test_a_class_without_a_training_image_is_said():
     told = {divide(dataset_of(labels), **{**plain, "seed": seed}).notes for seed in range(20)}
     assert told == {
         ("no training image of class 'b'; it cannot be learnt",),
-        ("no validation and no test image of class 'b'; its score is not known",),
+        ("no validation and no test image of class 'b'; its score is unknown",),
     }
 
 
@@ -511,7 +511,7 @@ def test_a_dataset_with_test_images_leaves_them_alone_where_folds_are_tested():
         assert parts.test is not None
         held += parts.test.ids.tolist()
         assert parts.notes == (
-            "each fold is tested in its turn; the test images of its own are left alone",
+            "each fold is the test part in turn; the existing test images are not used",
         )
     assert sorted(held) == sorted(whole.train.ids)
 

@@ -1,1 +1,1 @@
-"""Published sets: how they are fetched, read and kept."""
+"""Published sets: how they are downloaded, read and kept."""

@@ -1,7 +1,7 @@
-"""Pickles of CIFAR batches, read without giving them any power.
+"""Reading pickles of CIFAR batches without executing anything from them.
 
-A pickle may name any function and have it called. These may not: the three numpy names that the
-official batches use are answered by stand-ins that hold bytes, and any other name is refused.
+A pickle may name any function to be called. Not here: the three numpy names in the official batches
+    are replaced by stand-ins that hold bytes, and any other name is refused.
 """
 
 import io
@@ -15,7 +15,7 @@ from convscope.types import UInt8Array
 
 
 class _Dtype:
-    """Stands in for numpy.dtype; bytes are all that is let through."""
+    """Stand-in for numpy.dtype; only bytes are accepted."""
 
     def __init__(self, code: Any = None, *_: Any) -> None:
         if code not in ("u1", b"u1"):
@@ -26,7 +26,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for numpy.ndarray."""
+    """Stand-in for numpy.ndarray."""
 
     array: UInt8Array
 
@@ -56,18 +56,18 @@ class _Unpickler(pickle.Unpickler):
             return _ALLOWED[module, name]
         except KeyError:
             raise IntegrityError(
-                f"a pickle asks for {module}.{name}, which no CIFAR batch needs: it was refused"
+                f"a pickle asks for {module}.{name}, which no CIFAR batch needs; refused"
             ) from None
 
 
 def unpickle_batch(data: bytes) -> dict[bytes, Any]:
-    """Return what a pickled CIFAR batch holds: a dict of bytes, lists, numbers and uint8 arrays.
+    """Return the contents of a pickled CIFAR batch: bytes, lists, numbers and uint8 arrays.
 
     Args:
-        data: The file, as Python 2 wrote it.
+        data: Contents of the file, as Python 2 wrote it.
 
     Raises:
-        IntegrityError: If it asks for anything else. Damaged bytes raise other errors too.
+        IntegrityError: If it names anything else. Damaged bytes raise other errors too.
     """
     batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
     if not isinstance(batch, dict):

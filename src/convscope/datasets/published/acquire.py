@@ -1,7 +1,7 @@
-"""Get a published dataset: from the cache, from a folder that has it, or from the network.
+"""Obtain a published dataset from the cache, from a folder that has it, or from the network.
 
-Whatever the way, nothing is used or cached unless its checksums are right. What was found but
-could not be used is told in the dataset's notes, or in the error if every way fails.
+In every case, nothing is used or cached unless its checksums are correct. Copies that were found
+but could not be used are reported in the dataset's notes, or in the error if everything fails.
 """
 
 import contextlib
@@ -36,21 +36,21 @@ DATA_VARIABLE = "CONVSCOPE_DATA"
 
 
 def acquire(collection: Collection, request: DataRequest) -> Dataset:
-    """Return a published dataset, whole: its training part, and its test part sealed.
+    """Return a whole published dataset: its training part, and its test part sealed.
 
-    Looks in convscope's cache, in `request.data_dir`, in `$CONVSCOPE_DATA`, in the cache folder
-    and where the operating system installs data; then fetches. What was decoded is kept in the
-    cache; where that cannot be written, the dataset is used from memory and a note says so.
-    Several processes may ask at once: one fetches, the others wait for it.
+    Looks in convscope's cache, in `request.data_dir`, in `$CONVSCOPE_DATA`, in the cache folder and
+    where the operating system installs data; then downloads. The decoded arrays are kept in the
+    cache; if that cannot be written, the dataset is used from memory and a note says so. If several
+    processes ask at once, one downloads and the others wait for it.
 
     Args:
-        collection: Which dataset.
-        request: Where to look, and whom to tell of the progress.
+        collection: Description of the dataset.
+        request: Folders to look in, and progress.
 
     Raises:
         DataError: If `request.data_dir` does not exist.
-        DownloadError: If it is nowhere to be had; the message lists what was tried.
-        IntegrityError: Likewise, where something was found or fetched but was not right.
+        DownloadError: If it could not be obtained; the message lists what was tried.
+        IntegrityError: If all that was found or downloaded was wrong.
     """
     places = _places(collection, request.data_dir)
     search = _Search(collection, request.progress)
@@ -68,7 +68,7 @@ def acquire(collection: Collection, request: DataRequest) -> Dataset:
 
 
 def image_ids(part: str, n_images: int, digits: int = 5) -> npt.NDArray[np.str_]:
-    """Return a name for each image of an official file, by its place there.
+    """Return a name for each image of an official file, from its index there.
 
     Examples:
         >>> image_ids("train", 3).tolist()
@@ -87,7 +87,7 @@ class _Found:
 
 @dataclass
 class _Search:
-    """One search for a dataset, and what it met on the way."""
+    """One search for a dataset, and the problems it met."""
 
     collection: Collection
     progress: Progress
@@ -132,7 +132,7 @@ class _Search:
 
     def remote(self, downloads: Path) -> _Found:
         if self.notes:
-            self.progress.say(f"no copy of {self.collection.name} at hand can be used")
+            self.progress.say(f"no usable copy of {self.collection.name} on this machine")
         for i, source in enumerate(self.collection.sources):
             if i > 0:
                 self.progress.say(f"{self.failures[-1]}; now trying {source.origin}")
@@ -142,8 +142,8 @@ class _Search:
         raise self.failure()
 
     def _fetched(self, source: Source, downloads: Path) -> _Found | None:
-        # Beside the cache, a broken transfer can go on another day; the temporary folder is for
-        # those whose cache cannot be written.
+        # Next to the cache, a broken transfer can be resumed another day; the temporary folder is
+        # for users whose cache cannot be written.
         for workspace in (_kept(downloads), _temporary()):
             try:
                 with workspace as folder:
@@ -175,12 +175,13 @@ class _Search:
         wrong = any(isinstance(error, IntegrityError) for error in self.failures)
         kind = IntegrityError if wrong else DownloadError
         return kind(
-            f"{self.collection.name} is not to be had: {tried}. Put {self.collection.put} into a "
-            f"folder and name it with --data-dir or ${DATA_VARIABLE}"
+            f"{self.collection.name} could not be obtained: {tried}. Put "
+            f"{self.collection.manual_download} into a folder and name it with --data-dir or "
+            f"${DATA_VARIABLE}"
         )
 
     def keep(self, home: Path, found: _Found) -> _Found:
-        """Return the dataset as it will be found next time: mapped from the cache, if it can be."""
+        """Return the dataset as it will be found next time: mapped from the cache, if possible."""
         try:
             write_cache(home, self.collection, found.parts, found.origin, found.digests)
         except (StorageError, OSError) as error:
@@ -205,7 +206,7 @@ def _places(collection: Collection, data_dir: Path | None) -> list[Path]:
 
 @contextlib.contextmanager
 def _turn(home: Path, search: _Search) -> Iterator[None]:
-    """Wait until no other process is getting this dataset."""
+    """Wait until no other process is obtaining this dataset."""
     lock = home.with_name(f"{home.name}.lock")
     with contextlib.ExitStack() as stack:
         waited = False
@@ -215,7 +216,7 @@ def _turn(home: Path, search: _Search) -> Iterator[None]:
             waited = True
             search.progress.say(f"waiting for another process that is getting {home.name}")
 
-        # A cache that cannot be written cannot be spoilt either.
+        # A cache that cannot be written cannot be corrupted either.
         with contextlib.suppress(StorageError, OSError):
             held = stack.enter_context(exclusive(lock, wait=True, on_wait=on_wait))
             if held and not waited:
@@ -224,7 +225,7 @@ def _turn(home: Path, search: _Search) -> Iterator[None]:
 
 
 def _sweep(home: Path) -> None:
-    """Remove what killed processes left; the lock says that no live one is at work."""
+    """Remove leftovers of killed processes; the lock ensures that no live one is at work."""
     leftovers = [*home.glob(".*.part*"), *home.glob("downloads/tmp*")]
     for path in [*leftovers, *home.glob(f"downloads/{WORKSPACE_PREFIX}*")]:
         _remove(path)

@@ -1,4 +1,4 @@
-"""convscope's own copy of a dataset: four .npy files and a note of where they came from."""
+"""convscope's own copy of a dataset: four .npy files and a note of their origin."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from convscope.errors import IntegrityError
 from convscope.storage import atomic_path, npy_header, write_text
 from convscope.types import UInt8Array
 
-# Written last, so that its presence says that the arrays are complete.
+# Written last, so that its presence marks the arrays as complete.
 MANIFEST = "source.json"
 _FORMAT = 1
 
@@ -23,7 +23,7 @@ def is_cache(folder: Path, collection: Collection) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError):
-        # A manifest that cannot be read is worth a message, unless it is somebody else's file.
+        # A manifest that cannot be read is worth a message, unless it is a foreign file.
         return folder.name == collection.name
     return (
         isinstance(manifest, dict)
@@ -33,7 +33,7 @@ def is_cache(folder: Path, collection: Collection) -> bool:
 
 
 def read_cache(folder: Path, collection: Collection) -> tuple[Parts, str, dict[str, str]]:
-    """Return the arrays, where they once came from, and their digests.
+    """Return the arrays, their origin, and their digests.
 
     The arrays are mapped from disk, copy-on-write: several processes share one copy in memory,
     and writing into them changes no file.
@@ -62,7 +62,7 @@ def read_cache(folder: Path, collection: Collection) -> tuple[Parts, str, dict[s
 def write_cache(
     folder: Path, collection: Collection, parts: Parts, origin: str, digests: dict[str, str]
 ) -> None:
-    """Write the arrays, then the note that says that they are complete.
+    """Write the arrays, then the note that marks them as complete.
 
     Raises:
         StorageError: If the disk is full or the folder cannot be written to; nothing is left.
@@ -81,7 +81,7 @@ def write_cache(
                 _save(temporary, array)
         write_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     except BaseException:
-        # An unfinished copy is of no use to anyone and may be what fills the disk.
+        # An unfinished copy is useless and may be what fills the disk.
         for name in PART_NAMES:
             with contextlib.suppress(OSError):
                 (folder / f"{name}.npy").unlink(missing_ok=True)

@@ -53,14 +53,14 @@ def _channels_last(flat: UInt8Array) -> UInt8Array:
 
 @dataclass(frozen=True)
 class BatchFiles:
-    """Which files hold the images, in the official order, and how one of them is parsed.
+    """Files that hold the images, in the official order, and their parser.
 
     Attributes:
-        folder: Their folder in the official archive.
-        train: The files of the training part.
-        test: The file of the test part.
-        parse: Turns one file's bytes into images and labels.
-        md5: The MD5 of each file, where they have to be known right before they are parsed.
+        folder: Folder of the files in the official archive.
+        train: Files of the training part.
+        test: File of the test part.
+        parse: Function from the bytes of a file to images and labels.
+        md5: MD5 of each file, for files that must be checked before they are parsed.
     """
 
     folder: str
@@ -70,11 +70,11 @@ class BatchFiles:
     md5: Mapping[str, str] = field(default_factory=dict)
 
     def unpacked(self) -> LocalForm:
-        """Return the form "extracted by somebody"."""
+        """Return the form of an extracted archive."""
         return LocalForm((*self.train, self.test), self.read_folder, (".", self.folder))
 
     def packed(self, name: str, md5: str) -> LocalForm:
-        """Return the form "an archive called `name`", whose MD5 must be `md5`."""
+        """Return the form of an archive called `name`, whose MD5 must be `md5`."""
 
         def read(folder: Path, progress: Progress) -> Parts:
             require_md5(folder / name, md5)
@@ -101,7 +101,7 @@ class BatchFiles:
         return self._assemble(files(), folder, progress)
 
     def read_archive(self, archive: Path, progress: Progress) -> Parts:
-        """Read the files out of a tar archive, of which nothing is extracted to disk.
+        """Read the files out of a tar archive, without extracting it to disk.
 
         Raises:
             IntegrityError: If one is missing or damaged.

@@ -1,4 +1,4 @@
-"""What a downloadable dataset is: its arrays, how they are checked, and where they may be found."""
+"""Description of a downloadable dataset: its arrays, their checks, and places to find it."""
 
 import contextlib
 import hashlib
@@ -42,13 +42,13 @@ Reader = Callable[[Path, Progress], Parts]
 
 @dataclass(frozen=True)
 class LocalForm:
-    """One form in which a dataset may lie in somebody's folder.
+    """One form in which a dataset may be found in a folder.
 
     Attributes:
-        files: Names below the folder. One of them is enough to say "it is here"; `read` says
-            which others are missing.
-        read: Reads the folder; raises `IntegrityError` for anything that is not as it should be.
-        subfolders: Where below a searched folder the files may be.
+        files: Names below the folder. One of them suffices to recognise it; `read` reports which
+            others are missing.
+        read: Function that reads the folder, and raises `IntegrityError` if anything is wrong.
+        subfolders: Folders below a searched one where the files may be.
     """
 
     files: tuple[str, ...]
@@ -57,19 +57,19 @@ class LocalForm:
 
 
 class Source(Protocol):
-    """Somewhere to fetch a dataset from."""
+    """Place to download a dataset from."""
 
     @property
     def origin(self) -> str:
-        """What people call it: a URL, or the name of a package."""
+        """Name for people: a URL, or the name of a package."""
 
     def fetch(self, folder: Path, progress: Progress) -> Parts:
-        """Fetch into `folder`, which may hold parts of an earlier attempt, and decode.
+        """Download into `folder`, which may hold parts of an earlier attempt, and decode.
 
         Raises:
             DownloadError: If it cannot be reached.
-            IntegrityError: If what arrives is not what was asked for.
-            StorageError: If `folder` cannot take it.
+            IntegrityError: If the download is wrong.
+            StorageError: If `folder` cannot hold it.
         """
 
 
@@ -80,23 +80,23 @@ def digest_bytes(array: UInt8Array) -> str:
 
 @dataclass(frozen=True)
 class Collection:
-    """A published dataset: what it must be, and where to look for it.
+    """A published dataset: its contents, and where to look for it.
 
     Attributes:
-        name: Its registered name; also its folder in the cache.
-        class_names: In the order of the labels.
-        image_shape: (height, width, channels).
+        name: Registered name; also that of its folder in the cache.
+        class_names: Names in the order of the labels.
+        image_shape: Shape of an image, (height, width, channels).
         n_train: Number of training images.
         n_test: Number of test images.
         forms: Forms to look for in folders, in order of preference.
-        sources: Places to fetch it from, in order of preference.
-        licence: As stated by its authors.
-        citation: How its authors wish to be cited.
-        put: What a user without a network should put into `--data-dir`.
-        sha256: The digest of each array, by its name in `Parts`. Empty where none is published:
-            then every form and source has to check the MD5 of the official files by itself.
-        digest: How `sha256` was computed.
-        system_folders: Where operating systems install the dataset.
+        sources: Places to download it from, in order of preference.
+        licence: Licence, as stated by its authors.
+        citation: Citation that its authors wish.
+        manual_download: File that a user without a network should put into `--data-dir`.
+        sha256: Digest of each array, by its name in `Parts`. Empty if none is published: then every
+            form and source has to check the MD5 of the official files by itself.
+        digest: Function that computes `sha256`.
+        system_folders: Folders where operating systems install the dataset.
     """
 
     name: str
@@ -108,17 +108,17 @@ class Collection:
     sources: tuple[Source, ...]
     licence: str
     citation: str
-    put: str
+    manual_download: str
     sha256: Mapping[str, str] = field(default_factory=dict)
     digest: Callable[[UInt8Array], str] = digest_bytes
     system_folders: tuple[Path, ...] = ()
 
     def check(self, parts: Parts, recorded: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the digests of `parts` after comparing them with what they must be.
+        """Return the digests of `parts` after comparing them with the expected ones.
 
         Args:
-            parts: What was read.
-            recorded: Digests that were right before, for a dataset without published ones.
+            parts: Arrays that were read.
+            recorded: Digests that were correct before, for a dataset without published ones.
 
         Raises:
             IntegrityError: If shape, range or digest is wrong.
@@ -154,7 +154,7 @@ class Collection:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a parser raises about the bytes of `path` into one clear line.
+    """Turn any exception of a parser on the bytes of `path` into one clear line.
 
     Raises:
         IntegrityError: If the body raises anything but convscope's own errors.
@@ -182,7 +182,7 @@ def require_md5(path: Path, expected: str) -> None:
         size = stream.tell()
     if found != expected:
         raise IntegrityError(
-            f"{path} is not the published file (truncated, damaged or packed anew): "
+            f"{path} is not the published file (truncated, damaged or repacked): "
             f"{size:,} bytes with md5 {found}, expected {expected}"
         )
 

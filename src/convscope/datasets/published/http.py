@@ -13,9 +13,9 @@ class HttpSource:
     """Official files on a web server.
 
     Attributes:
-        base: The URL of their folder, with the slash at the end.
-        md5: The MD5 of each file, by its name.
-        read: Decodes the folder that holds all of them.
+        base: URL of their folder, with the slash at the end.
+        md5: MD5 of each file, by its name.
+        read: Function that decodes the folder with all of them.
     """
 
     base: str
@@ -28,7 +28,7 @@ class HttpSource:
         return self.base + next(iter(self.md5)) if len(self.md5) == 1 else self.base
 
     def fetch(self, folder: Path, progress: Progress) -> Parts:
-        """Fetch all files and decode them; see `Source.fetch`."""
+        """Download all files and decode them; see `Source.fetch`."""
         for name, md5 in self.md5.items():
             download(self.base + name, f"md5:{md5}", folder / name, progress)
         return self.read(folder, progress)

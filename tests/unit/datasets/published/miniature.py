@@ -78,7 +78,7 @@ def mini(archive: bytes = b"", base: str = NOWHERE, **changes: object) -> Collec
         sources=(HttpSource(base, {ARCHIVE: md5(archive)}, form.read),),
         licence="none",
         citation="nobody",
-        put=ARCHIVE,
+        manual_download=ARCHIVE,
         sha256={name: digest_bytes(array) for name, array in mini_parts().arrays().items()},
     )
     return dataclasses.replace(collection, **changes)

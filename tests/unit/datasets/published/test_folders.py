@@ -81,7 +81,7 @@ def test_a_truncated_archive_is_told_and_the_next_source_is_used(tmp_path, archi
     assert dataset.provenance["source"] == shelf.base + ARCHIVE
     (note,) = dataset.notes
     assert f"{tmp_path / ARCHIVE} is not the published file" in note
-    assert listener.lines == ["no copy of mini at hand can be used"]
+    assert listener.lines == ["no usable copy of mini on this machine"]
 
 
 def test_without_another_source_the_error_lists_what_was_tried(tmp_path, archive):
