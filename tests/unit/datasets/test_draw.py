@@ -407,7 +407,9 @@ def test_equal_pixels_are_copies_whatever_their_names():
     assert parts.val is not None
     assert not set(parts.train.hashes) & set(parts.val.hashes)
     assert not {*parts.train.hashes, *parts.val.hashes} & set(parts.test.hashes)
-    assert parts.notes == ("100 images are copies of another; copies are kept together in one part",)
+    assert parts.notes == (
+        "100 images are copies of another; copies are kept together in one part",
+    )
     before = divide(whole, **settings(version=1))
     assert before.test is not None
     n_twins = sum(key in set(before.train.hashes) for key in before.test.hashes)

@@ -178,7 +178,7 @@ def test_best_is_the_epoch_of_the_best_validation_accuracy(data, run):
 def test_a_loss_that_diverges_stops_at_once_and_leaves_nothing_false(data, run):
     # As a user would meet it: digits, and a learning rate that is far too large.
     with pytest.raises(
-        TrainingError, match=r"epoch 1, batch \d+.*nothing was learnt.*--lr"
+        TrainingError, match=r"epoch 1, batch \d+.*nothing was trained.*--lr"
     ) as caught:
         start(data, run, settings(**SGD, **{"optimizer.learning_rate": 1e38}))
     assert "\n" not in str(caught.value)
@@ -211,7 +211,7 @@ def test_the_last_good_epoch_stays_when_a_later_one_diverges(data, run, batch_si
 
 def test_weights_spoilt_in_the_only_batch_are_not_kept(data, run):
     config = settings(batch_size=5000, **SGD, **{"optimizer.learning_rate": 1e38})
-    with pytest.raises(TrainingError, match="validation loss.*epoch 1.*nothing was learnt"):
+    with pytest.raises(TrainingError, match="validation loss.*epoch 1.*nothing was trained"):
         start(data, run, config)
     assert not run.snapshot_file.exists()
     assert not run.weights("best").exists()
