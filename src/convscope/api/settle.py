@@ -210,7 +210,7 @@ def weights_setting(weights: Path | str | None) -> str | None:
     """Return the setting that `--weights` stands for: an absolute path, "random" or None."""
     if weights is None or str(weights) == RANDOM_WEIGHTS:
         return None if weights is None else RANDOM_WEIGHTS
-    # Absolute: the run can be resumed from another folder.
+    # Absolute, so that the run can be resumed from another folder.
     return str(user_path(weights, "--weights").absolute())
 
 

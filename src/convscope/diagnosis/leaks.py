@@ -35,9 +35,9 @@ def leaks(case: Case) -> Finding | None:
         if mask.any()
     ]
     remedy = Remedy(
-        "list them, and leave one of each", command_line("data", "check", "--data", case.data)
+        "list them, and keep one of each", command_line("data", "check", "--data", case.data)
     )
-    if told:
+    if listed:
         return Finding(
             symptom="Data leak: some evaluation images are training images.",
             evidence=f"Also in the training part, pixel for pixel: {' and '.join(listed)}."

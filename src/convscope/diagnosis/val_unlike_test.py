@@ -39,7 +39,8 @@ def val_unlike_test(case: Case) -> Finding | None:
         evidence=evidence,
         remedies=(
             Remedy(
-                "look at how the parts were made", command_line("data", "show", "--data", case.data)
+                "check how the parts were divided",
+                command_line("data", "show", "--data", case.data),
             ),
         ),
         sure="likely",

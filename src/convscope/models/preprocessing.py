@@ -46,7 +46,7 @@ SCALINGS: dict[str, Scaling] = {
     # EfficientNet-Lite: whole numbers, so that 8-bit arithmetic loses nothing.
     "lite": Scaling(scale=1.0 / 128.0, offset=-127.0 / 128.0),
 }
-"""How pixels are scaled, by name: "none" leaves 0..255, "unit" gives [0, 1], "tf" [-1, 1], "torch"
+"""Scaling of pixels by name: "none" keeps 0..255, "unit" gives [0, 1], "tf" [-1, 1], "torch"
 zero mean and unit spread over ImageNet, "caffe" blue first and zero mean over ImageNet, "lite"
 (pixel - 127) / 128."""
 
@@ -56,7 +56,7 @@ RANGES = {
     "unit": "0 to 1",
     "tf": "-1 to 1",
     "torch": "to mean 0 and spread 1",
-    "caffe": "blue first, less the mean",
+    "caffe": "blue first, minus the mean",
     "lite": "-0.99 to 1",
 }
 """Resulting values, in words."""

@@ -33,10 +33,10 @@ class FoundWeights:
     """File of weights.
 
     Attributes:
-        path: Where it is.
+        path: Path of the file.
         origin: How it was found, for people: "--weights", "$CONVSCOPE_WEIGHTS", "Keras' cache",
-            "downloaded" or the package that brings it.
-        sha256: Of its bytes.
+            "downloaded" or the package that contains it.
+        sha256: Hash of its bytes.
     """
 
     path: Path
@@ -47,10 +47,10 @@ class FoundWeights:
 def find_weights(backbone: Backbone, given: str | Path | None, progress: Progress) -> FoundWeights:
     """Return the ImageNet weights of a backbone, downloaded if they are not on this machine.
 
-    Looks at `given`; else in the folder `$CONVSCOPE_WEIGHTS`, then in the package that brings
-    them, if there is one, else in Keras' cache, then on the network. What is downloaded goes into
-    Keras' cache, whole or not at all, so that Keras finds it too. In a folder, the file may have
-    its published name, or "NAME_notop.weights.h5" or "NAME.weights.h5" after the backbone.
+    Looks at `given`; otherwise in the folder `$CONVSCOPE_WEIGHTS`, in the package that contains
+    them, if there is one, and in Keras' cache, then on the network. Downloads go into Keras' cache,
+    whole or not at all, so that Keras finds them too. In a folder, the file may have its published
+    name, or "NAME_notop.weights.h5" or "NAME.weights.h5" after the backbone.
 
     Args:
         backbone: Backbone that the weights are for.
@@ -60,8 +60,8 @@ def find_weights(backbone: Backbone, given: str | Path | None, progress: Progres
     Raises:
         DataError: If `given` or `$CONVSCOPE_WEIGHTS` does not exist, or `given` is a folder without
             these weights.
-        DownloadError: If they are not here and cannot be fetched.
-        IntegrityError: If what was fetched, or what the package holds, is not the published file.
+        DownloadError: If they are not on this machine and cannot be downloaded.
+        IntegrityError: If the download, or the file in the package, is not the published one.
         MissingExtraError: If the package that downloads is not installed.
         StorageError: If Keras' cache or convscope's own cannot be written.
     """
@@ -111,7 +111,7 @@ def weights_folders() -> list[tuple[str, Path]]:
 
 
 def is_published(backbone: Backbone, found: FoundWeights) -> bool:
-    """Say whether a file is, byte for byte, the one that is published for this backbone.
+    """Return whether a file is, byte for byte, the one that is published for this backbone.
 
     Where no hash is stated, only a file that was just downloaded from there counts.
     """
@@ -127,9 +127,9 @@ def load_weights(trunk: "keras.Model", backbone: Backbone, found: FoundWeights) 
     """Load a file into a network, whole or not at all, and finish it as Keras would.
 
     Args:
-        trunk: As `backbone.build` made it.
-        backbone: Which it is.
-        found: The file: HDF5, in either of Keras' two layouts, with the weights as they were
+        trunk: Network from `backbone.build`.
+        backbone: Backbone that it is.
+        found: HDF5 file, in either of Keras' two layouts, with the weights as they were
             trained on ImageNet (not those of a trunk that went through this function before); or,
             for a backbone that has such a file, PyTorch's (".pth").
 

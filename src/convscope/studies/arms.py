@@ -167,5 +167,5 @@ def folder_name(data: str, configs: Mapping[str, RunConfig]) -> str:
 
 
 def file_name(name: str) -> str:
-    """Return a name that every file system takes: hyphens for other characters, not too long."""
+    """Return a name that every file system accepts: other characters become hyphens."""
     return short_name("".join(c if c.isalnum() or c in "-_.=" else "-" for c in name), 200)

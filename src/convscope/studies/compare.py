@@ -143,12 +143,12 @@ def compare_runs(
     evaluated on them are evaluated now, once.
 
     Args:
-        runs: At least two, or their folders; judged on the same images.
-        data: Where the runs' folder of images is now, if it moved.
-        out: The comparison's folder; None is `runs/compare-` and the names of the ways.
-        data_dir: A further place to look for the files of a registered dataset.
-        final: Whether to judge by the test images, when all choices are made.
-        progress: Told of everything; None draws on standard error.
+        runs: Runs or their folders, at least two, evaluated on the same images.
+        data: Current place of the runs' folder of images, if it moved.
+        out: Folder of the comparison; None takes `runs/compare-` and the names of the arms.
+        data_dir: Further folder to look for the files of a registered dataset.
+        final: Whether to use the test images, when all choices are made.
+        progress: Called with all events; None draws on standard error.
 
     Raises:
         RunError: If a run is missing or not trained, or an arm has two runs of one seed.

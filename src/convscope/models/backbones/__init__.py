@@ -16,15 +16,15 @@ SIZES = (32, 96, 160, 224)
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """ImageNet weights as they are published: by Keras, without the classifier, or in a package.
+    """Published file of ImageNet weights: Keras' own, without the classifier, or in a package.
 
     Attributes:
-        name: Name of the file, in Keras' cache too.
+        name: Name of the file, also in Keras' cache.
         url: Address to download it from; "" if it comes in a package only.
         digest: Algorithm and hash of its bytes in hexadecimal, "md5:..." or "sha256:...", for
             Keras' files from its own table; None where that has neither (MobileNet and
             MobileNetV2).
-        package: The Python package that brings it; "" if there is none.
+        package: Python package that contains it; "" if there is none.
     """
 
     name: str
@@ -62,10 +62,10 @@ class Backbone:
         multiply_adds: Multiply-adds for one image through the network without its classifier, by
             side of the image in pixels: for each of `SIZES` that it can be built for. Counted as in
             `models.geometry`: convolutions and dense layers, no biases and no normalisation.
-        after_loading: Called on the network when ImageNet weights have been loaded, for what Keras
-            does to it only then.
-        from_torch: From the tensors of a PyTorch file (".pth"), by name, to the network's weights
-            in their order; None if there is no such file.
+        after_loading: Function called on the network after ImageNet weights are loaded, for changes
+            that Keras makes only then.
+        from_torch: Function from the tensors of a PyTorch file (".pth"), by name, to the network's
+            weights in order; None if there is no such file.
     """
 
     name: str
