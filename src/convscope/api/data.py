@@ -127,12 +127,14 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
     For a study, whose runs mostly share one set of images.
     """
     known: dict[str, Dataset] = {}
+    # Looked at before there is work in vain.
+    place = path_or_none(data_dir, "--data-dir")
 
     def load_known(config: RunConfig) -> Dataset:
         key = repr((config.data, config.data_path, config.image_size, config.split))
         if key not in known:
             known.clear()
-            known[key] = load_for(config, data_dir, progress)
+            known[key] = load_for(config, place, progress)
         return known[key]
 
     return load_known

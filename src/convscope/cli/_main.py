@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import sys
 import traceback
@@ -108,6 +109,8 @@ def convscope(
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 a mistake of the user's, 130 Ctrl-C."""
+    # Without a home folder it says where it keeps its fonts, which is nobody's concern.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As Python does for standard error: a file name that is not of this encoding is no crash.
         # It is printed as \udcXX, which JSON reads back as the very same name.
