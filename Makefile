@@ -6,7 +6,7 @@ BIN := .venv/bin
 # What needs no framework.
 QUICK := tests/*.py tests/unit/*.py $(addprefix tests/unit/,datasets diagnosis evaluation images report studies)
 
-.PHONY: train test quick check backends lowest pythons bench release clean
+.PHONY: train test docs quick check backends lowest pythons bench release clean
 
 train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's settings
 	$(BIN)/convscope train
@@ -14,10 +14,13 @@ train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's
 test: .venv/.dev ## Run the tests, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+docs: .venv/.dev ## Run the commands of the pages in docs, two pages at a time
+	$(BIN)/python -m pytest -n 2 --dist load -m docs tests/docs
+
 quick: .venv/.dev ## Lint, and the tests that need no framework: for every edit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or network or weights or gpu or engine)" $(QUICK)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not (slow or network or weights or gpu or docs or engine)" $(QUICK)
 
 check: .venv/.dev ## Format, lint, types, import contract
 	$(BIN)/ruff format --check .

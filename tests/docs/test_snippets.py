@@ -1,7 +1,8 @@
 """Every `python` and `bash` block of README and docs is run, page by page, in an empty folder.
 
-A block whose info string says so is left to `pytest -m network` ("```bash network") or is not run
-at all because it installs or takes minutes ("```bash by-hand").
+README's are run with all tests, those of the other pages by `make docs`. A block whose info string
+says so is left to `pytest -m network` ("```bash network") or is not run at all because it installs
+or takes minutes ("```bash by-hand").
 """
 
 import os
@@ -14,8 +15,10 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 PAGES = [
-    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")),
+    README,
+    *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "SECURITY")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 
@@ -31,15 +34,21 @@ def blocks(page: Path) -> list[Block]:
     return [Block(language, tuple(flags.split()), code) for language, flags, code in fences]
 
 
-def run(page: Path, folder: Path, *, network: bool) -> int:
+def runnable(page: Path, *, network: bool = False) -> list[Block]:
+    return [
+        block
+        for block in blocks(page)
+        if block.language in ("python", "bash")
+        and "by-hand" not in block.flags
+        and ("network" in block.flags) == network
+    ]
+
+
+def run(page: Path, folder: Path, *, network: bool = False) -> int:
     # The commands of this environment, not of another that may be on the path.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     count = 0
-    for block in blocks(page):
-        if block.language not in ("python", "bash") or "by-hand" in block.flags:
-            continue
-        if ("network" in block.flags) != network:
-            continue
+    for block in runnable(page, network=network):
         command = (
             [sys.executable, "-c", block.code]
             if block.language == "python"
@@ -58,9 +67,14 @@ def run(page: Path, folder: Path, *, network: bool) -> int:
     return count
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_snippets_of_readme_run(tmp_path):
+    assert run(README, tmp_path) > 1
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("page", list(filter(runnable, PAGES[1:])), ids=lambda page: page.name)
 def test_the_snippets_of_a_page_run(page, tmp_path):
-    run(page, tmp_path, network=False)
+    run(page, tmp_path)
 
 
 @pytest.mark.network
