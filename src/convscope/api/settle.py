@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
 from convscope.api.budget import Budget, choose
-from convscope.api.data import data_settings, load_for
+from convscope.api.data import data_settings, load_of_run
 from convscope.api.models import build_model, input_spec
 from convscope.api.plan import Plan
 from convscope.datasets import settings_of
@@ -118,7 +118,7 @@ def prepare(config: RunConfig, progress: Progress, data_dir: Path | str | None =
         DataError: If the data cannot be loaded.
         RunError: If a backbone's weights are not those that the settings name.
     """
-    dataset = load_for(config, data_dir, progress)
+    dataset = load_of_run(config, None, data_dir, progress)
     settled, weights = _locate_weights(config, progress)
     return Plan(settled, dataset, weights)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import convscope
-from convscope.errors import ConfigError, RunError
+from convscope.errors import ConfigError, DataError, RunError
 from convscope.progress import Progress
 from convscope.run import Run
 
@@ -82,6 +82,8 @@ def test_a_run_whose_images_moved_goes_on_where_they_are(tmp_path, monkeypatch):
     )
     there.mkdir()
     (here / "photos").rename(there / "photos")
+    with pytest.raises(DataError, match="no longer in .*here/photos; .*--data"):
+        convscope.train(resume=run.path, epochs=2, progress=Progress())
     new = there / "photos"
     for verb in ("gallery", "robustness", "report", "doctor"):
         getattr(convscope, verb)(run, data=new, progress=Progress())

@@ -4,13 +4,18 @@ import io
 import json
 import math
 import sys
+import types
 
 import numpy as np
 import pytest
 import typer
 
+from convscope.api.gallery import Seen
 from convscope.cli._json import print_json
 from convscope.cli._main import app
+from convscope.run import Run
+from convscope.studies.rungs import Ladder, Rung
+from convscope.studies.suspects import Suspicions
 
 
 def commands(command, path=()):
@@ -63,6 +68,45 @@ def test_lists_name_what_the_tables_name(cli, command):
     names = [row["name"] for row in json.loads(cli(command, "--json").out)]
     table = {line.split()[0] for line in cli(command).out.splitlines()[1:]}
     assert {"PATH" if name == "folder" else name for name in names} == table
+
+
+@pytest.fixture
+def verbs(monkeypatch, tmp_path):
+    """The verbs that train, with something finished in the place of their work."""
+    run = Run.create(tmp_path / "run", "")
+    run.write_json(run.metrics_file, {"test": {"accuracy": 0.75}})
+    rung = Rung(1, "frozen", "", "freezing", 32, "rungs/1", val_accuracy=math.nan)
+    seen = Seen("a.png", "고양이", "dog", 0.9, 0.1)
+    comparison = types.SimpleNamespace(state_file=tmp_path / "comparison.json")
+    comparison.state_file.write_text('{"conclusion": "no difference"}')
+    done = {
+        "train": run,
+        "ladder": Ladder(tmp_path, "a ladder", 100, (rung,)),
+        "suspects": Suspicions(tmp_path, 10, 0.5, (seen,)),
+        "compare_runs": comparison,
+    }
+    for name, result in done.items():
+        monkeypatch.setattr(f"convscope.{name}", lambda *_, r=result, **__: r, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("train", {"test": {"accuracy": 0.75}}),
+        ("ladder mobilenet_v2", {"about": "a ladder"}),
+        ("data suspects digits", {"n_images": 10, "accuracy": 0.5}),
+        ("compare a b", {"conclusion": "no difference"}),
+    ],
+)
+def test_what_trains_ends_in_json(cli, verbs, command, found):
+    done = cli(*command.split(), "--json")
+    assert done.code == 0, done.err
+    content = json.loads(done.out)
+    assert content.items() >= found.items()
+    if "rungs" in content:
+        assert content["rungs"][0]["val_accuracy"] is None
+    if "suspects" in content:
+        assert content["suspects"][0]["class_name"] == "고양이"
 
 
 def parsed(content, monkeypatch, encoding="utf-8", errors="backslashreplace"):
