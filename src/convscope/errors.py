@@ -6,6 +6,7 @@
     │   ├── ConfigError            a setting that is not allowed, a config that cannot be read
     │   ├── DataError              a data folder or dataset that cannot be used as it is
     │   ├── ImageError             one image that cannot be read
+    │   │   └── UnreadFormatError  it is of a format that is not read here
     │   ├── RunError               a run folder that is missing, taken, or in the wrong state
     │   │   └── LockTakenError     another process is at work there
     │   └── ShapeError             an array of the wrong shape or range
@@ -62,6 +63,10 @@ class DataError(UserError):
 
 class ImageError(UserError):
     """One image that cannot be read."""
+
+
+class UnreadFormatError(ImageError):
+    """One image of a format that this installation does not read; the message says what does."""
 
 
 class PathError(UserError):

@@ -193,6 +193,8 @@ class Dataset:
         test: Test images, opened once, at the end; None until they have been split off.
         provenance: Origin of the data: at least "source"; also "licence", "citation", "checksum".
         notes: Notes for the user ("ignored 2 hidden folders").
+        white: Pixel value shown as white in images whose files do not state it (floating-point,
+            32-bit); None if there are none.
     """
 
     name: str
@@ -202,6 +204,7 @@ class Dataset:
     test: SealedSplit | None = None
     provenance: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    white: int | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

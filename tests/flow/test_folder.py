@@ -303,3 +303,24 @@ def test_data_with_other_classes_is_not_judged(mine):
     ):
         convscope.evaluate(run, data=folder, fresh=True, progress=Progress())
     assert run.state == before, "no opening of the test set is logged"
+
+
+def test_floats_and_photographs_of_phones_are_predicted_as_they_were_learnt(tmp_path, module_cache):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for index in range(16):
+            values = rng.random((16, 16), dtype=np.float32) * 200
+            path = tmp_path / "pets" / name / f"{index:02}"
+            if index % 4 == 0:
+                Image.fromarray(values.astype(np.uint8)).save(path.with_suffix(".heic"), "HEIF")
+            elif index % 4 == 1:
+                # On its own, white would be taken to be 1.
+                Image.fromarray(values / 201).save(path.with_suffix(".tif"))
+            else:
+                Image.fromarray(values).save(path.with_suffix(".tif"))
+    run = train(tmp_path / "pets", tmp_path / "run", epochs=1)
+    assert run.state["white"] == 255
+    assert spec_of(run, "last").white == 255
+    assert_files_agree_with_the_table(run, tmp_path / "pets")

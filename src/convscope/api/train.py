@@ -134,6 +134,7 @@ def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
         status="created",
         input=spec,
         image_shape=dataset.image_shape,
+        white=dataset.white,
         provenance=dataset.provenance,
     )
     run.write_json(run.classes_file, list(dataset.class_names))

@@ -50,7 +50,9 @@ class Classifier:
             ImageError: If the file cannot be read as an image.
         """
         spec = self.spec
-        return decode_image(file, channels=spec.channels, size=(spec.height, spec.width))
+        return decode_image(
+            file, channels=spec.channels, size=(spec.height, spec.width), white=spec.white
+        )
 
     def answer(self, file: Path, probs: FloatArray) -> ImagePrediction:
         """Return the prediction for a file from its row of probabilities, shape (n_classes,)."""

@@ -111,6 +111,7 @@ def _new_spec(run: Run, digest: str, temperature: float) -> ClassifierSpec:
         height,
         width,
         channels,
+        white=state.get("white"),
         decoder_version=DECODER_VERSION,
         scaling=seen.scaling,
         temperature=temperature,

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import RunError
+from convscope.images.deep import WHITES
 from convscope.storage import write_text
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file; raised when an older convscope could misread it."""
 
 TEMPERATURES = (0.05, 20.0)
@@ -46,6 +47,9 @@ class ClassifierSpec:
         width: Columns to which an image file is decoded, in pixels.
         channels: 1 for grey, 3 for RGB.
         fit: How a file of another shape becomes `height` x `width`; "squash" ignores its aspect.
+        white: Value that becomes 255 in images whose files do not say what white is
+            (floating-point, 32-bit); None guesses it from each file: the training images had no
+            such ones, or the run is older than this.
         decoder_version: Version of the decoder of the training images.
         scaling: Name of the scaling inside the model, for the reader.
         temperature: Divisor of the logits, in `TEMPERATURES`; 1 for none.
@@ -61,6 +65,7 @@ class ClassifierSpec:
     width: int
     channels: int
     fit: str = "squash"
+    white: int | None = None
     decoder_version: int = 1
     scaling: str = "unit"
     temperature: float = 1.0
@@ -78,6 +83,7 @@ class ClassifierSpec:
             "width": _is_int(self.width) and 1 <= self.width <= _MAX_SIDE,
             "channels": _is_int(self.channels) and self.channels in (1, 3),
             "fit": self.fit == "squash",
+            "white": self.white is None or (_is_int(self.white) and self.white in WHITES),
             "decoder_version": _is_int(self.decoder_version),
             "scaling": isinstance(self.scaling, str),
             "temperature": _within(self.temperature, *TEMPERATURES),

@@ -71,6 +71,7 @@ EXTRA_OF = {
     "jinja2": "train",
     "keras": "train",
     "matplotlib": "train",
+    "pillow_heif": "heic",
     "pooch": "train",
     "pyarrow": "train",
     "requests": "train",

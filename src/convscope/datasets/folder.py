@@ -12,6 +12,7 @@ from convscope.datasets.folders.layout import Layout, read_layout
 from convscope.datasets.folders.pack import Pack, pack_images
 from convscope.datasets.folders.scan import FileFacts, scan_files
 from convscope.errors import DataError
+from convscope.images.deep import choose_white
 from convscope.types import Dataset, SealedSplit, Split
 from convscope.wording import command_line, counted, printable, quoted, spell_size
 
@@ -42,6 +43,9 @@ def load_folder(request: DataRequest) -> Dataset:
     larger, which they keep; without it they keep their size if they all have the same of at most 96
     pixels a side; else they become 64 x 64. They are grey if all are grey, else RGB.
 
+    Floating-point and 32-bit images do not say which value is white: it is 1, 255 or 65535, the
+    least that fits all of them, and a tenth above it still counts as white.
+
     The folder is never written to: decoded images are kept in convscope's own cache.
 
     Args:
@@ -60,7 +64,11 @@ def load_folder(request: DataRequest) -> Dataset:
         raise DataError(layout.problems[0].message)
     files = scan_files(root, layout.names, progress=request.progress)
     size, channels, choice = _choose(files, request.image_size)
-    pack = pack_images(root, files, size=size, channels=channels, progress=request.progress)
+    peaks = [file.peak for file in files if file.peak is not None]
+    white = choose_white(peaks)
+    pack = pack_images(
+        root, files, size=size, channels=channels, white=white, progress=request.progress
+    )
     _check_faults(layout, pack.faults)
     splits = _splits(layout, files, pack)
     test = splits.get("test")
@@ -73,9 +81,16 @@ def load_folder(request: DataRequest) -> Dataset:
         provenance={
             "source": str(root.resolve()),
             "n_images": str(len(pack.kept)),
-            "fingerprint": _fingerprint(files, pack),
+            "fingerprint": _fingerprint(files, pack, white),
         },
-        notes=(choice, *ignored(layout), *_left_out(root, pack.faults), *pack.notes),
+        notes=(
+            choice,
+            *_scale_note(peaks, white),
+            *ignored(layout),
+            *_left_out(root, pack.faults),
+            *pack.notes,
+        ),
+        white=white,
     )
 
 
@@ -142,8 +157,17 @@ def _splits(layout: Layout, files: Sequence[FileFacts], pack: Pack) -> dict[str,
     return splits
 
 
-def _fingerprint(files: Sequence[FileFacts], pack: Pack) -> str:
+def _scale_note(peaks: Sequence[float], white: int | None) -> list[str]:
+    if white is None:
+        return []
+    count = counted(len(peaks), "floating-point or 32-bit image")
+    return [f"white is taken to be {white} in {count}, which do not say what it is"]
+
+
+def _fingerprint(files: Sequence[FileFacts], pack: Pack, white: int | None) -> str:
     digest = hashlib.sha256()
+    if white is not None:
+        digest.update(f"white {white}\n".encode())
     for place in pack.kept:
         digest.update(f"{files[place].name}\0{files[place].digest}\n".encode())
     return f"sha256:{digest.hexdigest()}"

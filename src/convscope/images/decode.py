@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
-from convscope.errors import ImageError, ShapeError
-from convscope.images.formats import MAX_PIXELS, TURNS, opened, orientation_of
+from convscope.errors import ShapeError
+from convscope.images.deep import is_deep, peak_of, scale
+from convscope.images.formats import MAX_PIXELS, TURNS, opened
+from convscope.images.metadata import orientation_of
 from convscope.types import UInt8Array
 
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 """Goes up whenever the same file would give other pixels."""
-
-_BITS_PER_SAMPLE = 258
 
 
 def decode_image(
@@ -26,6 +25,7 @@ def decode_image(
     *,
     channels: int,
     size: tuple[int, int] | None = None,
+    white: int | None = None,
     name: str = "",
     max_pixels: int = MAX_PIXELS,
 ) -> UInt8Array:
@@ -34,14 +34,15 @@ def decode_image(
     The EXIF orientation is applied. Transparent pixels are composited on white. Of an animation the
     first frame is taken. Whole-number images of up to 16 bits are scaled so that the largest value
     that their depth can hold becomes 255. Images of 32-bit or floating-point values do not say what
-    white is: it is taken to be 1 (floating-point only), 255 or 65535, the least of these that no
-    value exceeds. Colour becomes grey by the luma of ITU-R 601.
+    white is: it is `white`. Colour becomes grey by the luma of ITU-R 601.
 
     Args:
         source: A path, the bytes of a file, or an open binary file.
         channels: 1 for grey, 3 for RGB.
         size: (height, width) to which the whole image is squashed by Pillow's BILINEAR, which
             averages when it shrinks; None keeps the image's own size.
+        white: White of 32-bit and floating-point images; without it, it is guessed from the largest
+            value: see `deep.choose_white`.
         name: What to call the image in messages; by default its path.
         max_pixels: Larger images are refused by their header, before anything is decoded.
 
@@ -49,15 +50,15 @@ def decode_image(
         Shape (height, width, channels), uint8.
 
     Raises:
-        ImageError: If this is not a whole image of a known format, or is too large.
+        ImageError: If this is not a whole image of a known format, is too large, or is on another
+            scale than `white`.
         ShapeError: If `channels` is neither 1 nor 3.
     """
     if channels not in (1, 3):
         raise ShapeError(f"an image is decoded to 1 or 3 channels, not {channels}")
     with opened(source, name=name, max_pixels=max_pixels) as image:
-        image.load()
         turn = TURNS.get(orientation_of(image))
-        flat = _flatten(image, "L" if channels == 1 else "RGB")
+        flat = _flatten(image, "L" if channels == 1 else "RGB", white)
         if turn is not None:
             flat = flat.transpose(turn)
         if size is not None and (flat.height, flat.width) != tuple(size):
@@ -66,32 +67,25 @@ def decode_image(
         return pixels.reshape(flat.height, flat.width, channels)
 
 
-def _flatten(image: Image.Image, mode: str) -> Image.Image:
+def _flatten(image: Image.Image, mode: str, white: int | None) -> Image.Image:
     """Return an image of any mode as `mode`, "L" or "RGB", composited on white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(_scale(image))
+    if is_deep(image):
+        image = Image.fromarray(scale(image, white))
     elif image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
     return image if image.mode == mode else image.convert(mode)
 
 
-def _scale(image: Image.Image) -> UInt8Array:
-    """Return deep grey values scaled to 0..255; shape (height, width)."""
-    values: npt.NDArray[np.float32] = np.asarray(image).astype(np.float32)
-    least, most = values.min(), values.max()
-    if not (np.isfinite(least) and np.isfinite(most)) or least < 0 or most > 65535:
-        raise ImageError("holds values that are negative, above 65535 or not finite")
-    if image.mode.startswith("I;16") and isinstance(image, TiffImagePlugin.TiffImageFile):
-        # Cameras of 12 bits store them as such.
-        white = 2 ** int(image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]) - 1
-    elif image.mode == "F" or isinstance(image, TiffImagePlugin.TiffImageFile):
-        guesses = (1, 255, 65535) if image.mode == "F" else (255, 65535)
-        white = next(guess for guess in guesses if most <= guess)
-    else:
-        white = 65535
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        values[values == transparent] = white
-    scaled: UInt8Array = np.rint(values * (255 / white)).clip(0, 255).astype(np.uint8)
-    return scaled
+def read_peak(source: Path | bytes | BinaryIO, *, name: str = "") -> float:
+    """Return the largest value of an image that does not say what white is; see `deep.peak_of`.
+
+    Args:
+        source: A path, the bytes of a file, or an open binary file.
+        name: What to call the image in messages; by default its path.
+
+    Raises:
+        ImageError: If it cannot be decoded, or its values cannot be brightness.
+    """
+    with opened(source, name=name, max_pixels=MAX_PIXELS) as image:
+        return peak_of(image)

@@ -12,7 +12,7 @@ from typing import Literal
 from convscope.errors import DataError
 from convscope.paths import user_path
 
-_SUFFIXES = "bmp dib gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
+_SUFFIXES = "avif bmp dib gif heic heif hif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 """Files with these suffixes, in small or capital letters, count as images."""
 

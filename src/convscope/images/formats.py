@@ -2,12 +2,8 @@
 
 import contextlib
 import io
-import logging
 import os
 import re
-import sys
-import threading
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +16,6 @@ from PIL import (
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
     Image,
-    ImageFile,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
     PpmImagePlugin,  # noqa: F401
@@ -29,10 +24,17 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from convscope.errors import ImageError
+from convscope.errors import ImageError, UnreadFormatError
+from convscope.images.containers import HEAD_BYTES, container_of, largest_area, prepare
+from convscope.images.deep import is_deep, stated_white
+from convscope.images.metadata import orientation_of, without_metadata
+from convscope.images.quiet import QUIET, quieten_libtiff
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-"""The formats that are tried, by Pillow's names; the suffix of a file is not trusted."""
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "HEIF")
+"""The formats that are read, by Pillow's names; the suffix of a file is not trusted."""
+
+_PLAIN = FORMATS[:-2]
+"""The formats that every Pillow reads; the others are tried if the content says so."""
 
 MAX_PIXELS = 2**27
 """The most pixels of one image: 134 million, which is 400 MB as RGB; phones reach 108 million."""
@@ -48,23 +50,28 @@ TURNS = {
 }
 """What undoes each EXIF orientation but 1, which is upright."""
 
-_IMAGE_WIDTH, _IMAGE_LENGTH, _ORIENTATION = 256, 257, 274
-_EXIF_KEYS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
+_MAX_COPIED = 2**28
+"""Files of more bytes are not copied to read them without their metadata."""
 
-# Pillow logs some faults of a file; without a handler Python prints them on standard error.
-logging.getLogger("PIL").addHandler(logging.NullHandler())
+_IMAGE_WIDTH, _IMAGE_LENGTH = 256, 257
+_EXIF_KEYS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 
 
 @contextlib.contextmanager
-def opened(source: Path | bytes | BinaryIO, *, name: str, max_pixels: int) -> Iterator[Image.Image]:
-    """Yield an image whose header has been read and whose pixels have not.
+def opened(
+    source: Path | bytes | BinaryIO, *, name: str, max_pixels: int, pixels: bool = True
+) -> Iterator[Image.Image]:
+    """Yield an image whose header has been read, and its pixels too if they are wanted.
 
-    Whatever goes wrong with it, in here or in the body, becomes an ImageError that names it.
+    A file that Pillow gives up is read once more without its metadata, so that text, profiles and
+    camera data that are broken or long do not cost the picture. Whatever goes wrong, in here or in
+    the body, becomes an ImageError that names the file.
 
     Args:
         source: A path, the bytes of a file, or an open binary file.
         name: What to call it in messages; "" for its path.
         max_pixels: Larger images are refused.
+        pixels: Whether to decode the pixels.
 
     Raises:
         ImageError: If the image cannot be read.
@@ -72,7 +79,7 @@ def opened(source: Path | bytes | BinaryIO, *, name: str, max_pixels: int) -> It
     label = name or _label(source)
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_quiet)
+            stack.enter_context(QUIET)
             stream: BinaryIO
             if isinstance(source, Path):
                 stream = stack.enter_context(source.open("rb"))
@@ -83,15 +90,63 @@ def opened(source: Path | bytes | BinaryIO, *, name: str, max_pixels: int) -> It
             stream.seek(0)
             if not stream.read(1):
                 raise ImageError("is empty (0 bytes)")
-            image = stack.enter_context(Image.open(stream, formats=FORMATS))
-            if image.width * image.height > max_pixels:
-                raise ImageError(
-                    f"is too large ({image.width:,} x {image.height:,} pixels; at most "
-                    f"{max_pixels:,} pixels are decoded); make it smaller"
-                )
-            yield image
+            try:
+                image = _open(stream, max_pixels, pixels)
+            except (ImageError, MemoryError, Image.DecompressionBombError):
+                raise
+            except Exception:
+                bare = _open_bare(stream, max_pixels, pixels)
+                if bare is None:
+                    raise
+                image = bare
+            yield stack.enter_context(image)
     except Exception as error:
         _refuse(label, error, max_pixels)
+
+
+def _open(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image:
+    """Return an image of a known format; its pixels are decoded after its header was looked at."""
+    stream.seek(0)
+    head = stream.read(HEAD_BYTES)
+    stream.seek(0)
+    container = container_of(head)
+    if container is not None:
+        prepare(container)
+        if (area := largest_area(stream.read())) > max_pixels:
+            raise _too_large(f"{area:,} pixels", max_pixels)
+        stream.seek(0)
+    elif head[:2] in (b"II", b"MM"):
+        quieten_libtiff()
+    image = Image.open(stream, formats=_PLAIN if container is None else (container,))
+    _check_size(image, max_pixels)
+    if pixels:
+        image.load()
+        # Some decoders learn the true size from the pixels only.
+        _check_size(image, max_pixels)
+    return image
+
+
+def _open_bare(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image | None:
+    """Return the image without its metadata; None if it cannot be read even so."""
+    # What was wrong with the file itself says more than what is wrong with a copy.
+    with contextlib.suppress(Exception):
+        stream.seek(0)
+        content = stream.read(_MAX_COPIED + 1)
+        copy = without_metadata(content) if len(content) <= _MAX_COPIED else None
+        if copy is not None:
+            return _open(io.BytesIO(copy), max_pixels, pixels)
+    return None
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise _too_large(f"{image.width:,} x {image.height:,} pixels", max_pixels)
+
+
+def _too_large(stated: str, max_pixels: int) -> ImageError:
+    return ImageError(
+        f"is too large ({stated}; at most {max_pixels:,} pixels are decoded); make it smaller"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +162,7 @@ class ImageHeader:
         alpha: Whether pixels may be transparent.
         animated: Whether it has more than one frame or page.
         orientation: EXIF orientation, 1 (upright) to 8.
+        white: Value of a white pixel; None if the file does not say (floating-point, 32-bit).
     """
 
     format: str
@@ -117,6 +173,7 @@ class ImageHeader:
     alpha: bool
     animated: bool
     orientation: int
+    white: int | None
 
 
 def read_header(
@@ -132,7 +189,7 @@ def read_header(
     Raises:
         ImageError: If this is not an image of a known format, or is too large.
     """
-    with opened(source, name=name, max_pixels=max_pixels) as image:
+    with opened(source, name=name, max_pixels=max_pixels, pixels=False) as image:
         # Before the EXIF is asked for, which may change them.
         height, width = image.height, image.width
         grey, alpha = _is_grey(image), image.has_transparency_data
@@ -152,26 +209,27 @@ def read_header(
             width=width,
             grey=grey,
             alpha=alpha,
-            # The further pictures in a camera's MPO file are views, not an animation.
-            animated=image.format != "MPO" and bool(getattr(image, "is_animated", False)),
+            animated=_is_animated(image),
             orientation=orientation,
+            white=stated_white(image),
         )
+
+
+def _is_animated(image: Image.Image) -> bool:
+    if image.format == "MPO":
+        # The further pictures in a camera's file are views, not an animation.
+        return False
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # There is a further frame, and it is broken.
+        return True
 
 
 def _is_grey(image: Image.Image) -> bool:
     if image.mode in ("P", "PA"):
         colours = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
         return bool((colours == colours[:, :1]).all())
-    return image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
-
-
-def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation; broken EXIF data counts as upright."""
-    try:
-        value = image.getexif().get(_ORIENTATION)
-        return value if value in TURNS else 1
-    except Exception:
-        return 1
+    return image.mode in ("1", "L", "LA", "La") or is_deep(image)
 
 
 def _label(source: Path | bytes | BinaryIO) -> str:
@@ -185,14 +243,17 @@ def _label(source: Path | bytes | BinaryIO) -> str:
 def _refuse(label: str, error: Exception, max_pixels: int) -> NoReturn:
     """Raise an ImageError of one line for anything that Pillow or the system said."""
     text = " ".join(str(error).split())
+    if isinstance(error, UnreadFormatError):
+        raise UnreadFormatError(f"{label} {text}") from None
     if isinstance(error, ImageError):
         reason = text
     elif isinstance(error, UnidentifiedImageError):
         reason = f"is not a whole image of a known kind ({', '.join(FORMATS)})"
     elif isinstance(error, Image.DecompressionBombError):
         stated = re.search(r"\d+", text)
-        pixels = f"{int(stated[0]):,} pixels" if stated else "by its header"
-        reason = f"is too large ({pixels}; at most {max_pixels:,} are decoded); make it smaller"
+        reason = str(
+            _too_large(f"{int(stated[0]):,} pixels" if stated else "by its header", max_pixels)
+        )
     elif isinstance(error, MemoryError):
         reason = "needs more memory than there is"
     elif isinstance(error, OSError) and error.errno is not None:
@@ -202,39 +263,3 @@ def _refuse(label: str, error: Exception, max_pixels: int) -> NoReturn:
     else:
         reason = f"is damaged ({text[:120] or type(error).__name__})"
     raise ImageError(f"{label} {reason}") from error
-
-
-class _Quiet:
-    """Keep Pillow's warnings inside, and truncated files refused, while any thread decodes.
-
-    `warnings.catch_warnings` works on the whole process, so threads that each entered and left it
-    on their own would restore each other's filters. The first one in enters, the last one out
-    leaves.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._filters = warnings.catch_warnings()
-        self._lenient = False
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-                # Other libraries of the process may have switched this on.
-                self._lenient = ImageFile.LOAD_TRUNCATED_IMAGES
-                ImageFile.LOAD_TRUNCATED_IMAGES = False
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                ImageFile.LOAD_TRUNCATED_IMAGES = self._lenient
-                self._filters.__exit__(*sys.exc_info())
-
-
-_quiet = _Quiet()

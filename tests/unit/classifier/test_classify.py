@@ -86,3 +86,23 @@ def test_a_temperature_of_one_changes_nothing_and_zeros_stay_finite():
     assert np.isfinite(found).all()
     assert 0.9 < found[0, 0] < 1
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+
+
+def test_white_is_that_of_the_training_images(tmp_path):
+    for name, value in (("dark", 51.0), ("faint", 0.2)):
+        Image.fromarray(np.full((6, 6), value, np.float32)).save(tmp_path / f"{name}.tif")
+    files = [tmp_path / "dark.tif", tmp_path / "faint.tif"]
+
+    def brightness(white: int | None) -> list[float | str]:
+        classifier = Classifier(Brightness(), dataclasses.replace(SPEC, white=white))
+        said = classifier.predict_files(files, batch_size=2, progress=Progress())
+        return [
+            answer.reason if isinstance(answer, UnreadableImage) else answer.probs["bright"]
+            for answer in said
+        ]
+
+    assert brightness(255) == pytest.approx([0.2, 0], abs=1e-4)
+    assert brightness(None) == pytest.approx([0.2, 0.2], abs=1e-4)
+    refused, faint = brightness(1)
+    assert "holds values up to 51, but in the images that were learnt white is 1" in refused
+    assert faint == pytest.approx(0.2, abs=1e-4)

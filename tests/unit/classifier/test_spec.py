@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from convscope.classifier.spec import ClassifierSpec, Views
+from convscope.classifier.spec import FORMAT, ClassifierSpec, Views
 from convscope.errors import RunError
 
 SPEC = ClassifierSpec(
@@ -16,6 +16,7 @@ SPEC = ClassifierSpec(
     temperature=1.25,
     views=Views(mirror=True, shift=0.1),
     reject_below=0.4,
+    white=65535,
     run_id="mine",
     licence="CC0",
     weights_sha256="ab" * 32,
@@ -37,7 +38,14 @@ def test_what_is_written_is_read(tmp_path):
         *(("fit", "stretch"), ("temperature", 0), ("temperature", float("nan"))),
         *(("temperature", True), ("views", {"mirror": 1, "shift": 0}), ("views", [])),
         *(("views", {"mirror": True, "shift": 1}), ("reject_below", 1.5), ("run_id", None)),
-        *(("licence", 3), ("unknown", 1), ("format", None)),
+        *(
+            ("white", 2),
+            ("white", True),
+            ("white", "1"),
+            ("licence", 3),
+            ("unknown", 1),
+            ("format", None),
+        ),
     ],
 )
 def test_a_damaged_file_is_refused_in_a_line(tmp_path, key, value):
@@ -66,7 +74,7 @@ def test_what_is_no_such_file_is_refused_in_a_line(tmp_path, text):
 def test_a_newer_file_is_refused_by_name(tmp_path):
     path = tmp_path / "last.json"
     SPEC.write(path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": FORMAT + 1}))
     with pytest.raises(RunError, match="newer convscope"):
         ClassifierSpec.read(path)
 
@@ -74,3 +82,12 @@ def test_a_newer_file_is_refused_by_name(tmp_path):
 def test_impossible_specs_cannot_be_made():
     with pytest.raises(ValueError, match="temperature"):
         dataclasses.replace(SPEC, temperature=100.0)
+
+
+def test_a_file_from_before_white_was_recorded_is_read(tmp_path):
+    path = tmp_path / "last.json"
+    SPEC.write(path)
+    content = json.loads(path.read_text())
+    del content["white"]
+    path.write_text(json.dumps({**content, "format": 1}))
+    assert ClassifierSpec.read(path) == dataclasses.replace(SPEC, white=None)

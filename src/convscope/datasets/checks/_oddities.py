@@ -1,6 +1,6 @@
 """What the files, sizes and classes of a dataset mean for its owner, as findings."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -19,8 +19,9 @@ MAX_RATIO = 4
 MAX_IMBALANCE = 10
 """Classes are called unbalanced if the largest has this many times the images of the smallest."""
 
-# Pictures that the decoder does not read, but other programs can convert.
-_CONVERTIBLE = {".avif", ".heic", ".heif", ".ico", ".jp2", ".jxl", ".psd", ".raw", ".svg", ".tga"}
+# Pictures that the decoder does not read, but other programs can convert. JPEG XL is among them as
+# no plugin of Pillow tells the size of such a picture before it has decoded it.
+_CONVERTIBLE = {".ico", ".jp2", ".jxl", ".psd", ".raw", ".svg", ".tga"}
 
 
 def on_layout(layout: Layout) -> list[Finding]:
@@ -125,24 +126,42 @@ def on_layout(layout: Layout) -> list[Finding]:
     return findings
 
 
-def on_faults(layout: Layout, faults: Mapping[str, str]) -> list[Finding]:
+def on_faults(
+    layout: Layout, faults: Mapping[str, str], unread_formats: Collection[str] = ()
+) -> list[Finding]:
     """Return findings on images that cannot be read.
 
     Args:
         layout: Of the folder.
         faults: By file name, why.
+        unread_formats: Those of them that are of a format that this installation does not read;
+            their reasons say what does.
     """
-    if not faults:
-        return []
+    rows = (
+        (
+            "unsupported-format",
+            {name: why for name, why in faults.items() if name in unread_formats},
+            "images of a format that is not read by what is installed",
+            "Install what reads them, or convert them to PNG or JPEG: training leaves them out.",
+        ),
+        (
+            "unreadable",
+            {name: why for name, why in faults.items() if name not in unread_formats},
+            "images that cannot be read",
+            "Replace or delete them: training leaves them out.",
+        ),
+    )
     findings = [
         Finding(
             "error",
-            "unreadable",
-            f"images that cannot be read: {len(faults):,}",
-            "Replace or delete them: training leaves them out.",
-            tuple(map(printable, faults)),
-            details=tuple(faults.values()),
+            kind,
+            f"{said}: {len(concerned):,}",
+            remedy,
+            tuple(map(printable, concerned)),
+            details=tuple(concerned.values()),
         )
+        for kind, concerned, said, remedy in rows
+        if concerned
     ]
     for part, classes in layout.parts.items():
         for class_name, names in sorted(classes.items()):
@@ -174,7 +193,7 @@ _ODD: list[tuple[Severity, str, Callable[[ImageHeader], bool], str, str]] = [
     (
         "note",
         "deep",
-        lambda header: header.mode == "F" or header.mode.startswith("I"),
+        lambda header: header.white not in (255, None),
         "images of more than 8 bits for each pixel, scaled to 8 by what their format can hold",
         "See that they do not look too dark: 12-bit values in a 16-bit file do.",
     ),
@@ -196,7 +215,7 @@ _ODD: list[tuple[Severity, str, Callable[[ImageHeader], bool], str, str]] = [
         "warning",
         "animated",
         lambda header: header.animated,
-        "files of several frames or pages, of which the first is used",
+        "files of several frames or pages, of which the first (or the primary one) is used",
         "Save the frames as files of their own if they are needed.",
     ),
     (

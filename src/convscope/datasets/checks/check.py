@@ -2,14 +2,21 @@
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from convscope.datasets.checks._oddities import on_counts, on_faults, on_headers, on_layout
+from convscope.datasets.checks._oddities import (
+    on_counts,
+    on_faults,
+    on_headers,
+    on_layout,
+)
 from convscope.datasets.checks._twins import Images, find_twins
+from convscope.datasets.checks._white import on_white
 from convscope.datasets.checks.findings import CheckReport, Finding, report_of
 from convscope.datasets.checks.fingerprints import Int8Array, fingerprint, gather
 from convscope.datasets.draw import Pool
@@ -18,8 +25,9 @@ from convscope.datasets.folders.parallel import map_ordered, n_workers
 from convscope.datasets.folders.scan import read_bytes
 from convscope.datasets.part_notes import classes_missing
 from convscope.datasets.splits import draw_parts
-from convscope.errors import DataError, ImageError
-from convscope.images.decode import decode_image
+from convscope.errors import DataError, ImageError, UnreadFormatError
+from convscope.images.decode import decode_image, read_peak
+from convscope.images.deep import choose_white
 from convscope.images.formats import ImageHeader, read_header
 from convscope.progress import Progress
 from convscope.recipe import SplitSettings
@@ -29,15 +37,20 @@ from convscope.wording import printable
 
 @dataclass(frozen=True)
 class _Look:
-    """What one file turned out to be; `fault` is "" and the rest is set if it can be read."""
+    """What one file turned out to be; `fault` is "" and the rest is set if it can be read.
+
+    Of an image that does not say what white is, there is first the largest value alone.
+    """
 
     name: str
     part: str
     class_name: str
     fault: str
+    unread_format: bool = False
     header: ImageHeader | None = None
     key: str = ""
     print: tuple[UInt8Array, Int8Array] | None = None
+    peak: float | None = None
 
 
 def check_folder(path: Path, *, progress: Progress) -> CheckReport:
@@ -68,6 +81,10 @@ def check_folder(path: Path, *, progress: Progress) -> CheckReport:
         for look in map_ordered(partial(_look, root), places, workers):
             looks.append(look)
             step(1)
+    peaks = {look.name: look.peak for look in looks if look.peak is not None}
+    white = choose_white(peaks.values())
+    if white is not None:
+        looks = [_look_again(root, look, white) for look in looks]
     readable = [look for look in looks if not look.fault]
     counts = {part: dict.fromkeys(sorted(classes), 0) for part, classes in layout.parts.items()}
     for look in readable:
@@ -84,7 +101,12 @@ def check_folder(path: Path, *, progress: Progress) -> CheckReport:
     )
     findings = [
         *on_layout(layout),
-        *on_faults(layout, {look.name: look.fault for look in looks if look.fault}),
+        *on_faults(
+            layout,
+            {look.name: look.fault for look in looks if look.fault},
+            {look.name for look in looks if look.unread_format},
+        ),
+        *on_white(peaks, white),
         *on_headers({look.name: look.header for look in readable if look.header is not None}),
         *on_counts(counts, divided=layout.divided),
         *_on_division(layout.class_names, layout.parts, readable),
@@ -180,11 +202,32 @@ def _look(root: Path, place: tuple[str, str, str]) -> _Look:
     try:
         content = read_bytes(root, name)
         header = read_header(content, name=name)
+        if header.white is None:
+            peak = read_peak(content, name=name)
+            return _Look(name, part, class_name, "", header=header, peak=peak)
         pixels = decode_image(content, channels=3, name=name)
     except ImageError as error:
-        return _Look(name, part, class_name, str(error))
+        unread = isinstance(error, UnreadFormatError)
+        return _Look(name, part, class_name, str(error), unread)
+    return _Look(name, part, class_name, "", header=header, **_prints(pixels))
+
+
+def _look_again(root: Path, look: _Look, white: int) -> _Look:
+    """Return the look at an image with its pixels, now that white is known."""
+    if look.peak is None:
+        return look
+    try:
+        content = read_bytes(root, look.name)
+        pixels = decode_image(content, channels=3, white=white, name=look.name)
+    except ImageError as error:  # It changed meanwhile.
+        return _Look(look.name, look.part, look.class_name, str(error))
+    return replace(look, **_prints(pixels))
+
+
+def _prints(pixels: UInt8Array) -> dict[str, Any]:
+    """Return what of an image is compared with others, as fields of a look."""
     key = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
-    return _Look(name, part, class_name, "", header, key, fingerprint(pixels))
+    return {"key": key, "print": fingerprint(pixels)}
 
 
 def _n_bytes(path: Path) -> int:

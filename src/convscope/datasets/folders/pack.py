@@ -31,6 +31,7 @@ from convscope.datasets.folders._pack_store import (
 from convscope.datasets.folders.parallel import map_ordered, n_workers
 from convscope.datasets.folders.scan import FileFacts, read_bytes
 from convscope.errors import DataError, ImageError, StorageError
+from convscope.images.containers import reader_version
 from convscope.images.decode import DECODER_VERSION, decode_image
 from convscope.progress import Progress
 from convscope.storage import FOLDER_MODE, cache_dir, npy_header, storage_errors, write_text
@@ -69,6 +70,7 @@ def pack_images(
     *,
     size: tuple[int, int],
     channels: int,
+    white: int | None = None,
     progress: Progress,
 ) -> Pack:
     """Decode the images of a folder, or open what was decoded before.
@@ -78,6 +80,7 @@ def pack_images(
         files: What `scan_files` found; the images come in this order.
         size: (height, width) of every image in the pack.
         channels: 1 or 3.
+        white: White of images that do not say it.
         progress: Told of each image that is decoded.
 
     Raises:
@@ -85,7 +88,7 @@ def pack_images(
         StorageError: If the disk is full; or if the cache cannot be written to and the images are
             more than `IN_MEMORY_BYTES`.
     """
-    work = _Work(root, files, size, channels)
+    work = _Work(root, files, size, channels, white)
     packed = cache_dir() / "packed"
     final = packed / work.key
     # Packs appear whole, so one that is there may be read without a lock.
@@ -117,21 +120,30 @@ class _Work:
     """What is to be packed."""
 
     def __init__(
-        self, root: Path, files: Sequence[FileFacts], size: tuple[int, int], channels: int
+        self,
+        root: Path,
+        files: Sequence[FileFacts],
+        size: tuple[int, int],
+        channels: int,
+        white: int | None,
     ) -> None:
         self.root = root
         self.files = files
         self.size = size
         self.channels = channels
+        self.white = white
         self.shape = (len(files), *size, channels)
         self.key = self._key()
 
     def _key(self) -> str:
         # Another Pillow may bring another JPEG decoder, and with it other pixels.
-        head = [DECODER_VERSION, PIL.__version__, *self.size, self.channels]
+        head = [DECODER_VERSION, PIL.__version__, *self.size, self.channels, self.white]
+        if any(file.format == "HEIF" for file in self.files):
+            head.append(reader_version("HEIF"))
         digest = hashlib.sha256(json.dumps(head).encode())
         for file in self.files:
-            line = f"{file.name}\0{file.n_bytes}\0{file.digest}\n"
+            # With the fault: a picture whose reader was installed meanwhile has none any more.
+            line = f"{file.name}\0{file.n_bytes}\0{file.digest}\0{file.fault}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:32]
 
@@ -156,7 +168,13 @@ class _Work:
         try:
             content = read_bytes(self.root, file.name)
             if hashlib.sha256(content).hexdigest() == file.digest:
-                return decode_image(content, channels=self.channels, size=self.size, name=file.name)
+                return decode_image(
+                    content,
+                    channels=self.channels,
+                    size=self.size,
+                    white=self.white,
+                    name=file.name,
+                )
         except ImageError as error:
             return str(error)
         raise DataError(f"{self.root / file.name} changed while it was being read; try again")

@@ -18,8 +18,8 @@ from typing import Any
 import PIL
 
 from convscope.datasets.folders.parallel import map_ordered, n_workers
-from convscope.errors import ImageError, StorageError
-from convscope.images.decode import DECODER_VERSION
+from convscope.errors import ImageError, StorageError, UnreadFormatError
+from convscope.images.decode import DECODER_VERSION, read_peak
 from convscope.images.formats import read_header
 from convscope.progress import Progress
 from convscope.storage import cache_dir, write_text
@@ -45,6 +45,8 @@ class FileFacts:
         width: Columns likewise.
         grey: Whether it holds no colour.
         fault: Why it cannot be read, naming the file; "" if nothing is wrong so far.
+        peak: Largest value of an image that does not say what white is; None for all others.
+        format: Pillow's name of the format ("PNG"); "" if the header cannot be read.
     """
 
     name: str
@@ -54,6 +56,8 @@ class FileFacts:
     width: int
     grey: bool
     fault: str
+    peak: float | None = None
+    format: str = ""
 
 
 def read_bytes(root: Path, name: str) -> bytes:
@@ -115,7 +119,7 @@ class _Index:
         self._root = root
         place = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
         self._path = cache_dir() / "packed" / "index" / f"{place}.json"
-        self._tag = f"1 {DECODER_VERSION} {PIL.__version__}"
+        self._tag = f"2 {DECODER_VERSION} {PIL.__version__}"
         self._old: dict[str, list[Any]] = {}
         self._stamps: dict[str, list[int]] = {}
         # The index only saves time: if it is missing or damaged, files are read.
@@ -149,11 +153,21 @@ class _Index:
             self._stamps.pop(name, None)
             return FileFacts(name, 0, "", 0, 0, False, str(error))
         digest = hashlib.sha256(content).hexdigest()
+        peak = None
         try:
             header = read_header(content, name=name)
+            if header.white is None:
+                with contextlib.suppress(ImageError):  # Whoever decodes it says so.
+                    peak = read_peak(content, name=name)
         except ImageError as error:
+            if isinstance(error, UnreadFormatError):
+                # Not remembered: what reads it may be installed before the next look.
+                self._stamps.pop(name, None)
             return FileFacts(name, len(content), digest, 0, 0, False, str(error))
-        return FileFacts(name, len(content), digest, header.height, header.width, header.grey, "")
+        height, width = header.height, header.width
+        return FileFacts(
+            name, len(content), digest, height, width, header.grey, "", peak, header.format
+        )
 
     def save(self, known: dict[str, FileFacts]) -> None:
         """Remember what is known of the files that had settled when they were read."""

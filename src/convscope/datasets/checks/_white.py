@@ -1,0 +1,41 @@
+"""What it means for a folder that its deep images do not say which value is white."""
+
+from collections.abc import Mapping
+
+from convscope.datasets.checks.findings import Finding
+from convscope.images.deep import choose_white
+from convscope.wording import printable
+
+
+def on_white(peaks: Mapping[str, float], white: int | None) -> list[Finding]:
+    """Return findings on images that do not say which value is white.
+
+    Args:
+        peaks: By file name, the largest value.
+        white: What white is taken to be for all of them; None if there are none.
+    """
+    if white is None:
+        return []
+    dark = [name for name, peak in peaks.items() if (choose_white([peak]) or white) < white]
+    findings = [
+        Finding(
+            "note",
+            "white",
+            f"floating-point or 32-bit images, in all of which white is taken to be {white}, since "
+            f"their files do not say it: {len(peaks):,}",
+            "See that they do not look too dark; scale them so that white is 1, 255 or 65535.",
+            tuple(map(printable, peaks)),
+        )
+    ]
+    if dark:
+        findings.append(
+            Finding(
+                "warning",
+                "white-differs",
+                f"images that stay far below the white of the others, {white}, and become nearly "
+                f"black: {len(dark):,} of {len(peaks):,}",
+                "Bring all images to one scale, if it is not that these are dark.",
+                tuple(map(printable, dark)),
+            )
+        )
+    return findings

@@ -1,0 +1,129 @@
+"""Images of more than 8 bits a pixel: which of their values is white.
+
+A file of whole numbers of up to 16 bits says how many bits it uses. Floating-point and 32-bit files
+do not: the same picture may run to 1, to 255 or to 65535. Of a single file that can only be
+guessed; over a folder it is decided once, so that an image is not brighter than its neighbour
+because of one pixel.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, TiffImagePlugin
+
+from convscope.errors import ImageError
+from convscope.types import UInt8Array
+
+WHITES = (1, 255, 65535)
+"""What white may be where the file does not say; 1 for floating-point values only."""
+
+TOLERANCE = 0.1
+"""Share of white by which values may pass it: resizing and sharpening overshoot at edges."""
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
+_WHITE_IS_ZERO = 0
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Return whether the pixels of an image have more than 8 bits."""
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def stated_white(image: Image.Image) -> int | None:
+    """Return the value of white by the file's own word; None if it does not say.
+
+    Args:
+        image: Of any mode; its header is enough.
+    """
+    if not is_deep(image):
+        return 255
+    if image.mode == "F":
+        return None
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if not image.mode.startswith("I;16"):
+            return None
+        # Cameras of 12 bits store them as such.
+        return int(2 ** int(image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]) - 1)
+    return 65535
+
+
+def peak_of(image: Image.Image) -> float:
+    """Return the largest value of an image that does not say what white is.
+
+    Whole numbers are never fractions of 1, so for them it is at least 255.
+
+    Raises:
+        ImageError: If the values cannot be brightness: some are negative, not finite or above the
+            largest white.
+    """
+    values = _values(image)
+    most = _peak(values)
+    return most if image.mode == "F" else max(most, 255.0)
+
+
+def choose_white(peaks: Iterable[float]) -> int | None:
+    """Return what white is for images that do not say it: the least of `WHITES` that fits all.
+
+    Args:
+        peaks: What `peak_of` said of each image.
+
+    Returns:
+        White, or None if there is no such image.
+
+    Examples:
+        >>> choose_white([0.7, 1.0001]), choose_white([0.7, 90]), choose_white([])
+        (1, 255, None)
+    """
+    most = max(peaks, default=None)
+    if most is None:
+        return None
+    return next(white for white in WHITES if most <= white * (1 + TOLERANCE))
+
+
+def scale(image: Image.Image, white: int | None = None) -> UInt8Array:
+    """Return deep grey values scaled so that white becomes 255; shape (height, width).
+
+    Args:
+        image: In a mode that `is_deep`.
+        white: What white is if the file does not say; None is a guess from its largest value.
+
+    Raises:
+        ImageError: If the values cannot be brightness, or are on another scale than `white`.
+    """
+    values = _values(image)
+    most = _peak(values)
+    stated = stated_white(image)
+    if stated is not None:
+        white = stated
+    elif white is None:
+        white = choose_white([peak_of(image)])
+    elif most > white * (1 + TOLERANCE):
+        raise ImageError(
+            f"holds values up to {most:g}, but in the images that were learnt white is {white}; "
+            "bring it to their scale"
+        )
+    assert white is not None
+    scaled: UInt8Array = np.rint(values * (255 / white)).clip(0, 255).astype(np.uint8)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # Pillow turns over values of 8 bits only.
+        if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            scaled = 255 - scaled
+    elif isinstance(transparent := image.info.get("transparency"), int):
+        scaled[values == transparent] = 255
+    return scaled
+
+
+def _values(image: Image.Image) -> npt.NDArray[np.float32]:
+    return np.asarray(image).astype(np.float32)
+
+
+def _peak(values: npt.NDArray[np.float32]) -> float:
+    least, most = float(values.min()), float(values.max())
+    if (
+        not (np.isfinite(least) and np.isfinite(most))
+        or least < -TOLERANCE * max(most, 0)
+        or most > WHITES[-1] * (1 + TOLERANCE)
+    ):
+        raise ImageError("holds values that are negative, above 65535 or not finite")
+    return most
