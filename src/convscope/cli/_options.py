@@ -1,4 +1,4 @@
-"""Options that several commands share, so that the same word means the same everywhere."""
+"""Options shared by several commands, so that the same word means the same everywhere."""
 
 from pathlib import PurePath
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from convscope.paths import user_path
 DATA_HELP = "A dataset (see 'convscope datasets') or a folder of images."
 
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="The run: its folder, or its name below runs/.")
+    str, typer.Argument(metavar="RUN", help="Run folder, or its name below runs/.")
 ]
 # Paths stay text until `paths.user_path` reads them: an empty one would become the current folder.
 DataWord = Annotated[
@@ -23,27 +23,27 @@ DataDir = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
-        help="A further place to look for dataset files before downloading. Also: $CONVSCOPE_DATA.",
+        help="Further folder to look for dataset files before downloading. Also: $CONVSCOPE_DATA.",
     ),
 ]
 MovedData = Annotated[
     str | None,
     typer.Option(
-        "--data", metavar="PATH", help="Where the run's folder of images is now, if it moved."
+        "--data", metavar="PATH", help="Current place of the run's folder of images, if it moved."
     ),
 ]
 SavedWeights = Annotated[
     str | None,
-    typer.Option(help="'best' (validation accuracy) or 'last'. Default: what the recipe says."),
+    typer.Option(help="Weights: 'best' (validation accuracy) or 'last'. Default: the recipe's."),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON output, for programs.")]
 
-# What changes a recipe. The recipe checks the numbers, in one line and wherever they come from.
+# Options that change a recipe. The recipe checks the numbers, wherever they come from.
 RecipeName = Annotated[
     str | None,
     typer.Option(
-        help="See 'convscope recipes'. Default: tutorial; for a pretrained backbone: probe."
+        help="Recipe, see 'convscope recipes'. Default: tutorial; for a pretrained backbone: probe."
     ),
 ]
 Epochs = Annotated[
@@ -52,14 +52,14 @@ Epochs = Annotated[
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Side in pixels that the network sees. Default: the recipe's, else the data's."
+        help="Side in pixels of the network's input. Default: the recipe's, or else the data's."
     ),
 ]
 BackboneWeights = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
-        help="A backbone's weights: a file, its folder, or 'random'. Default: ImageNet's, from "
+        help="Weights of a backbone: a file, its folder, or 'random'. Default: ImageNet's, from "
         "$CONVSCOPE_WEIGHTS, Keras' cache or the network.",
     ),
 ]
@@ -77,7 +77,7 @@ _PICTURES = (".png", ".svg", ".pdf")
 
 
 def picture_option(help_text: str) -> Any:
-    """Return the option that says where a picture goes; its ending names a kind of picture."""
+    """Return the option for the path of a picture; its ending decides the format."""
     return typer.Option(metavar="PATH", callback=_picture_path, help=help_text)
 
 
@@ -93,7 +93,7 @@ def one_data(word: str | None, option: str | None) -> str | None:
 
 
 def read_settings(given: list[str] | None) -> dict[str, Any]:
-    """Return what `--set` was given, by dotted names; of equal ones the last counts.
+    """Return the values of `--set` by dotted name; the last of equal names counts.
 
     Raises:
         ConfigError: If one is not KEY=VALUE.
@@ -104,10 +104,10 @@ def read_settings(given: list[str] | None) -> dict[str, Any]:
 
 
 def read_alternatives(given: list[str] | None) -> dict[str, list[Any]]:
-    """Return what `--vary` was given: values, by dotted names; of equal names the last counts.
+    """Return the values of `--vary` by dotted name; the last of equal names counts.
 
     Raises:
-        ConfigError: If one is not KEY=A,B or has a value alone.
+        ConfigError: If one is not KEY=A,B or has a single value.
     """
     from convscope.recipe import parse_alternatives
 
@@ -115,20 +115,20 @@ def read_alternatives(given: list[str] | None) -> dict[str, list[Any]]:
 
 
 def read_names(text: str) -> list[str]:
-    """Return words that were given with commas between them."""
+    """Return words separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def read_numbers(text: str, option: str, what: str) -> list[int]:
-    """Return whole numbers that were given with commas between them.
+    """Return whole numbers separated by commas.
 
     Args:
-        text: As given.
-        option: Where it was given.
-        what: What it has to be, for the error.
+        text: Value of the option.
+        option: Name of the option.
+        what: Description of valid values, for the error.
 
     Raises:
-        typer.BadParameter: If one is no whole number.
+        typer.BadParameter: If one is not a whole number.
     """
     try:
         return [int(part) for part in read_names(text)]

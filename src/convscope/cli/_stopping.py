@@ -1,4 +1,4 @@
-"""What Ctrl-C says."""
+"""The message after Ctrl-C."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,9 @@ import typer
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Where the same command goes on with what was trained, let Ctrl-C say so; exit code 130."""
+    """On Ctrl-C in a command that resumes when it is repeated, say so; exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(
-            "\nStopped. What is trained is kept; the same command goes on with it.", err=True
-        )
+        typer.echo("\nStopped. Finished training is kept; repeat the command to resume.", err=True)
         raise typer.Exit(130) from None

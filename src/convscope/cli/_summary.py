@@ -1,4 +1,4 @@
-"""What is printed when a run has been judged."""
+"""Summary of an evaluated run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def print_summary(run: Run, metrics: dict[str, Any]) -> None:
-    """Print accuracy, the weakest classes, and where the pictures are."""
+    """Print accuracy, the weakest classes, and the paths of the pictures."""
     out = console()
     out.print()
     judged = [name for name in ("val", "test") if name in metrics]
     for name in judged:
         out.print(_line(name, metrics[name]))
-    _print_classes_told(metrics, out)
+    _print_class_extremes(metrics, out)
     openings = run.test_openings
     tally = Ledger().tally_of(openings)
     here = "" if tally is None else f"; on this machine {tally.so_far}"
@@ -40,7 +40,7 @@ def print_summary(run: Run, metrics: dict[str, Any]) -> None:
 
 
 def print_folds(done: "CrossValidation") -> None:
-    """Print a row for each fold, and the number over all images."""
+    """Print a row for each fold, and the accuracy over all images."""
     columns = ("fold", "images", "accuracy", "val accuracy")
     print_table(
         [(name, NUMBER) for name in columns],
@@ -58,11 +58,11 @@ def print_folds(done: "CrossValidation") -> None:
     out.print()
     out.print(
         f"accuracy {found.mean:.4f} (95 % interval {found.low:.4f} to {found.high:.4f}) over "
-        f"{found.n_images:,} images, each judged once by a network that did not learn it; "
-        f"from fold to fold it spreads by {found.sd:.4f} (standard deviation)",
+        f"{found.n_images:,} images, each evaluated once by a network not trained on it; "
+        f"standard deviation between folds {found.sd:.4f}",
         soft_wrap=True,
     )
-    _print_classes_told({"test": done.metrics}, out)
+    _print_class_extremes({"test": done.metrics}, out)
     out.print()
     for label, path in (
         ("table", done.table_file),
@@ -73,8 +73,8 @@ def print_folds(done: "CrossValidation") -> None:
         out.print(f"{label:<11}{_short(path)}", markup=False, soft_wrap=True)
 
 
-def _print_classes_told(metrics: Mapping[str, Any], out: "Console") -> None:
-    """Print the weakest and the best class, and those of which nothing is known."""
+def _print_class_extremes(metrics: Mapping[str, Any], out: "Console") -> None:
+    """Print the weakest and the best class, and those without a score."""
     per_class = metrics["test" if "test" in metrics else "val"]["per_class"]
     rows = weakest_first(per_class)
     if len(rows) > 2:
@@ -94,7 +94,7 @@ def print_classes(metrics: dict[str, Any]) -> None:
             [
                 name,
                 *(
-                    f"{row[key]:.3f}" if row["n_images"] else "not known"
+                    f"{row[key]:.3f}" if row["n_images"] else "unknown"
                     for key in ("precision", "recall", "f1")
                 ),
                 f"{row['n_images']:,}",
@@ -114,6 +114,6 @@ def _line(name: str, split: dict[str, Any]) -> str:
 
 
 def _short(path: Path) -> str:
-    """Return the path as seen from the current directory, where it lies below that."""
+    """Return the path relative to the current directory, if it is below that."""
     path, here = path.resolve(), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

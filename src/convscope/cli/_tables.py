@@ -24,9 +24,9 @@ def print_table(
 
     Args:
         columns: Name and justification (`NUMBER` or `TEXT`) of each.
-        rows: Values, shown as they are; None is shown as nothing.
-        title: A line above.
-        out: Where to; None is standard output.
+        rows: Values, shown as they are; None is shown as an empty cell.
+        title: Line above the table.
+        out: Console to print on; None is standard output.
     """
     table = Table(box=None, header_style="bold", pad_edge=False, title=title, title_justify="left")
     for name, justify in columns:
@@ -38,10 +38,10 @@ def print_table(
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return the console of standard output; as wide as it needs where that is not a terminal.
+    """Return the console of standard output, without a limit of width if that is not a terminal.
 
     Args:
-        stderr: Of standard error instead.
+        stderr: Whether to use standard error instead.
     """
     out = Console(highlight=False, emoji=False, stderr=stderr)
     if out.is_terminal:

@@ -1,4 +1,4 @@
-"""Images that a command had to pass over."""
+"""Images that a command had to skip."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING

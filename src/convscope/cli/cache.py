@@ -12,10 +12,10 @@ app = typer.Typer(invoke_without_command=True)
 
 @app.callback()
 def cache(context: typer.Context, json: Json = False) -> None:
-    """Show how much lies in the cache: downloads, decoded images, features.
+    """Show the contents of the cache: downloads, decoded images, features.
 
-    It is the user's cache folder of the operating system; $CONVSCOPE_CACHE puts it elsewhere.
-    'convscope cache clear' empties it.
+    It is the operating system's cache folder for users; $CONVSCOPE_CACHE moves it. 'convscope cache
+    clear' empties it.
     """
     if context.invoked_subcommand is not None:
         return
@@ -30,7 +30,7 @@ def cache(context: typer.Context, json: Json = False) -> None:
         print_json({"folder": cache_dir(), "parts": parts})
         return
     print_table(
-        [("kind", TEXT), ("size", NUMBER), ("what it is", TEXT)],
+        [("kind", TEXT), ("size", NUMBER), ("contents", TEXT)],
         ([part.kind, file_size(part.n_bytes), part.about] for part in parts),
     )
     total = file_size(sum(part.n_bytes for part in parts))
@@ -42,16 +42,18 @@ def clear(
     kinds: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KIND]...", help="datasets, packs, features, weights.", show_default=False
+            metavar="[KIND]...",
+            help="Kinds to empty: datasets, packs, features, weights.",
+            show_default=False,
         ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of these kinds.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Empty all of these kinds.")] = False,
 ) -> None:
-    """Empty the cache: the kinds that are named, or --all of them.
+    """Empty the cache: the named kinds, or --all of them.
 
-    Nothing is lost but time: it is downloaded, decoded or computed again when it is needed. What
-    another process works at stays. Runs lie elsewhere ('convscope runs'); the ledger of looks at
-    test images is never emptied.
+    Only time is lost: contents are downloaded, decoded or computed again when needed. Entries in
+        use by another process stay. Runs are elsewhere ('convscope runs'); the ledger of test-set
+        uses is never emptied.
 
     For example:
 
@@ -62,10 +64,10 @@ def clear(
     from convscope.housekeeping.cache import KINDS, empty_cache
 
     if bool(kinds) == everything:
-        raise ConfigError(f"say what to empty: {', '.join(KINDS)}, or --all of them")
+        raise ConfigError(f"name the kinds to empty: {', '.join(KINDS)}, or --all of them")
     emptied = empty_cache(KINDS if everything else kinds or ())
     typer.echo(f"{file_size(emptied.n_bytes)} freed")
     for path in emptied.in_use:
-        typer.echo(f"{path} stays: it is in use, a link, or cannot be removed", err=True)
+        typer.echo(f"{path} stays: in use, a link, or not removable", err=True)
     if emptied.in_use:
         raise typer.Exit(1)

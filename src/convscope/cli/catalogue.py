@@ -14,7 +14,13 @@ _TRAINS = {"network": "a network from scratch", "backbone": "a pretrained backbo
 
 
 def datasets(json: Json = False) -> None:
-    """List the datasets."""
+    """List the datasets.
+
+    For example:
+
+        convscope datasets
+        convscope train --data fashion_mnist
+    """
     from convscope.datasets import DATASETS
 
     if json:
@@ -26,7 +32,7 @@ def datasets(json: Json = False) -> None:
         )
         return
     print_table(
-        [("dataset", TEXT), ("what it is", TEXT)],
+        [("dataset", TEXT), ("description", TEXT)],
         (
             ["PATH" if entry.name == "folder" else entry.name, entry.description]
             for entry in DATASETS.entries()
@@ -36,10 +42,10 @@ def datasets(json: Json = False) -> None:
 
 @recipes.callback()
 def list_recipes(context: typer.Context, json: Json = False) -> None:
-    """List the recipes: how a model is trained, and which kind of model each is for.
+    """List the recipes: kinds of training, and the kind of model that each is for.
 
-    Give one to 'convscope train --recipe NAME'; 'convscope recipes show NAME' tells what it costs,
-    what to expect and all of its settings, each of which --set changes.
+    'convscope train --recipe NAME' uses one; 'convscope recipes show NAME' prints its cost, its
+    expected accuracy and all of its settings, each of which --set changes.
     """
     if context.invoked_subcommand is not None:
         return
@@ -59,7 +65,7 @@ def list_recipes(context: typer.Context, json: Json = False) -> None:
         )
         return
     print_table(
-        [("recipe", TEXT), ("trains", TEXT), ("what it does", TEXT)],
+        [("recipe", TEXT), ("trains", TEXT), ("description", TEXT)],
         (
             [entry.name, _TRAINS[entry.info["trains"]], entry.description]
             for entry in sorted(RECIPES.entries(), key=lambda e: (e.info["trains"], e.name))
@@ -69,11 +75,11 @@ def list_recipes(context: typer.Context, json: Json = False) -> None:
 
 @recipes.command("show")
 def show_recipe(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="See 'convscope recipes'.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name from 'convscope recipes'.")],
 ) -> None:
-    """Print what a recipe does, its command, cost and expected accuracy, and its settings.
+    """Show a recipe: its command, cost, expected accuracy and settings.
 
-    The settings are YAML: save them, change them, and give them to 'convscope train --config FILE'.
+    The settings are YAML: save them, change them, and use 'convscope train --config FILE'.
 
     For example:
 

@@ -46,12 +46,14 @@ def compare(
     recipes: Annotated[
         str | None,
         typer.Option(
-            "--recipes", "--recipe", metavar="A,B", help="Recipes. Default: each model's usual one."
+            "--recipes", "--recipe", metavar="A,B", help="Recipes. Default: that of each model."
         ),
     ] = None,
     seeds: Annotated[
         str,
-        typer.Option(metavar="N", help="How many seeds, from 83 on; or which, such as 1,2,3."),
+        typer.Option(
+            metavar="N", help="Number of seeds, counted from 83; or the seeds, such as 1,2,3."
+        ),
     ] = "5",
     epochs: Epochs = None,
     weights: BackboneWeights = None,
@@ -61,14 +63,14 @@ def compare(
         typer.Option(
             metavar="KEY=A,B",
             help="Values of a setting to compare, each may be a list: head.hidden=[128],[256]; "
-            "several: each combination.",
+            "repeated: each combination.",
         ),
     ] = None,
     out: Annotated[
         str | None,
         typer.Option(
             metavar="PATH",
-            help="The comparison's folder. Default: runs/compare-..., by what it holds.",
+            help="Folder of the comparison. Default: runs/compare-..., named after its contents.",
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -76,20 +78,20 @@ def compare(
         bool,
         typer.Option(
             "--final",
-            help="When all choices are made: judge by the test images, opened once for all runs.",
+            help="Use the test images, opened once for all runs, when all choices are made.",
         ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Find out whether one way of training is better than another, over seeds and images.
+    """Compare training configurations over seeds and images: is one better?
 
-    Each model is trained with each recipe and several seeds, each run in a process of its own and
-    all on one split. They are judged by validation images, and the test images stay sealed; with
-    --final the verdicts are about the test images, which are opened once for all runs. For every
-    two ways it is said by how much one is better, or how much it could be at most if no difference
-    is shown, and how many seeds would settle it; with a single seed each, only which of the two
-    networks has more images right. Runs that differ only in their seed count as one
-    way. The same command goes on with a comparison that was stopped, and with more --seeds.
+    Each model is trained with each recipe and several seeds, each run in its own process and all on
+    one split. They are compared on validation images, and the test images stay sealed; with --final
+    the verdicts are about the test images, which are opened once for all runs. For each two
+    configurations the verdict is by how much one is better or, if no difference is shown, how large
+    it could be at most, and how many seeds would show it; with one seed each, only which of the two
+    networks has the higher accuracy. Runs that differ only in their seed count as one
+    configuration. Repeat the command to resume a stopped comparison, or to add --seeds.
 
     For example:
 
@@ -97,7 +99,7 @@ def compare(
         convscope compare --data digits --models cnn-sequential,cnn-functional --epochs 2
         # are the tutorial's three styles different? (an hour or two)
         convscope compare --models cnn-sequential,cnn-functional,cnn-subclassing
-        # a network from nothing against a fine-tuned backbone
+        # a network from scratch against a fine-tuned backbone
         convscope compare --data photos/ --models fast-small:fast,mobilenet_v2:finetune --seeds 3
         # recipes on one model
         convscope compare --data photos/ --models mobilenet_v2 --recipes tutorial-transfer,probe
@@ -105,7 +107,7 @@ def compare(
         convscope compare --models fast-small:fast --vary label_smoothing=0,0.1,0.2
         # the choice is made: what do the test images say? (nothing is trained again)
         convscope compare --data digits --models cnn-sequential,cnn-functional --epochs 2 --final
-        # runs that you have
+        # existing runs
         convscope compare runs/first runs/second
     """
     import json as json_format
@@ -119,19 +121,19 @@ def compare(
     if models is None and recipes is None and vary is None:
         if len(what) < 2:
             raise ConfigError(
-                "say what to compare: --models A,B, --recipes A,B, --vary KEY=A,B, or runs"
+                "name what to compare: --models A,B, --recipes A,B, --vary KEY=A,B, or runs"
             )
         done = convscope.compare_runs(what, data=data, out=out, data_dir=data_dir, final=final)
     else:
         if len(what) > 1:
             raise ConfigError(
-                f"'{what[1]}': with --models, --recipes or --vary there is one dataset or folder; "
-                "runs are compared without those"
+                f"'{what[1]}': --models, --recipes or --vary take one dataset or folder; "
+                "compare existing runs without those options"
             )
         named = one_data(what[0] if what else None, data)
-        numbers = read_numbers(seeds, "--seeds", "a number of seeds, or seeds with commas")
+        numbers = read_numbers(seeds, "--seeds", "a number of seeds, or seeds separated by commas")
         if not numbers:
-            raise ConfigError("--seeds: say how many, or which, such as 1,2,3")
+            raise ConfigError("--seeds must be a number of seeds, or a list such as 1,2,3")
         with repeatable():
             done = convscope.compare(
                 read_names(models) if models else ["cnn-sequential"],
@@ -166,7 +168,7 @@ def _print(done: "Comparison", screen: "Console") -> None:
         accuracy = arm.accuracy
         each = ", ".join(f"{value:.4f}" for value in arm.accuracies)
         if accuracy is None:
-            rows.append([arm.name, None, None, "none could be trained"])
+            rows.append([arm.name, None, None, "all failed"])
         elif accuracy.low is None or accuracy.high is None:
             rows.append([arm.name, f"{accuracy.mean:.4f}", None, each])
         else:

@@ -29,19 +29,19 @@ def show(
     data_word: DataWord = None,
     data: Data = None,
     out: Annotated[
-        str | None, picture_option("Draw a grid of training images with their class names.")
+        str | None, picture_option("Picture of a grid of training images with their class names.")
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Side in pixels to which a folder's images are resized."),
+        typer.Option(min=1, help="Side in pixels to which images of a folder are resized."),
     ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Print the number of images of each class and part; with --out draw some of them.
+    """Show the number of images of each class and part; with --out draw some of them.
 
-    For CIFAR-10 the picture is the tutorial's grid: training images 190 to 209 of its split.
-    Without a name of data: cifar10.
+    For CIFAR-10, the default, the picture is the tutorial's grid: training images 190 to 209 of its
+    split.
 
     For example:
 
@@ -69,10 +69,10 @@ def show(
 
 
 def _outside(data: str, out: str | None) -> "Path | None":
-    """Return the place of a result.
+    """Return the path of a result.
 
     Raises:
-        DataError: If it lies in the data folder, which is never written to.
+        DataError: If it is inside the data folder, which is never written to.
     """
     from convscope.paths import path_or_none, user_path
     from convscope.storage import require_outside
@@ -147,12 +147,12 @@ def check(
     data: Data = None,
     out: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Write all findings into this file, as JSON."),
+        typer.Option(metavar="PATH", help="File for all findings, as JSON."),
     ] = None,
     json: Json = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Look for what spoils training: broken files, odd modes, duplicates, leaks between parts.
+    """Check data for problems: broken files, unusual modes, duplicates, leaks between parts.
 
     Nothing is changed. The exit code is 1 if there is an error among the findings.
 
@@ -191,7 +191,7 @@ def _required(word: str | None, option: str | None) -> str:
 
     named = one_data(word, option)
     if named is None:
-        raise ConfigError("say which data to look at: --data NAME or --data PATH")
+        raise ConfigError("name the data: --data NAME or --data PATH")
     return named
 
 
@@ -199,26 +199,31 @@ def _required(word: str | None, option: str | None) -> str:
 def suspects(
     data_word: DataWord = None,
     data: Data = None,
-    model: Annotated[str, typer.Option(help="See 'convscope models'.")] = "fast-small",
+    model: Annotated[str, typer.Option(help="Model, see 'convscope models'.")] = "fast-small",
     recipe: Annotated[
-        str | None, typer.Option(help="See 'convscope recipes'. Default: the model's usual one.")
+        str | None,
+        typer.Option(help="Recipe, see 'convscope recipes'. Default: that of the model."),
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Networks, each for its part.")] = 4,
-    seed: Annotated[int, typer.Option(help="Of the networks.")] = 83,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Number of parts, with a network for each.")
+    ] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the networks.")] = 83,
     settings: Settings = None,
     out: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Its folder. Default: runs/suspects-DATA-MODEL."),
+        typer.Option(
+            metavar="PATH", help="Folder of the search. Default: runs/suspects-DATA-MODEL."
+        ),
     ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Find training images that are probably labelled wrong.
+    """Find training images that are probably mislabelled.
 
-    The training images are divided into folds; for each a network learns from the others, so that
-    every image is judged by one that did not learn it. Confident learning says which labels are
-    ruled out. Writes suspects.csv, the most suspect first, and a picture of the first forty. The
-    same command goes on with a search that was stopped. Nothing in the data is changed.
+    For each fold of the training images a network is trained on the others, so that every image is
+    checked by a network that was not trained on it. Confident learning then finds the labels that
+    are ruled out. Writes suspects.csv, the most suspect first, and a picture of the first forty.
+    Repeat the command to resume. The data is not changed.
 
     For example:
 
@@ -260,8 +265,8 @@ def suspects(
     screen = console()
     screen.print()
     screen.print(
-        f"{len(found.suspects):,} of {found.n_images:,} training images have labels in doubt, by "
-        f"networks with {found.accuracy:.1%} right on images that they did not learn.",
+        f"{len(found.suspects):,} of {found.n_images:,} training images have doubtful labels, "
+        f"by networks with {found.accuracy:.1%} accuracy on images they were not trained on.",
         soft_wrap=True,
     )
     screen.print(f"table    {found.table_file}", markup=False, soft_wrap=True)

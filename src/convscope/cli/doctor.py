@@ -16,27 +16,27 @@ def doctor(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="RUN | CONFIG", help="A run (its folder or name), or a YAML file of settings."
+            metavar="RUN | CONFIG", help="Run (its folder or name), or YAML file of settings."
         ),
     ],
     range_test: Annotated[
         bool,
         typer.Option(
             "--range-test",
-            help="Train for 120 steps with rising learning rates, to see which of them learn.",
+            help="Range test: 120 steps with rising learning rates, to see which ones train.",
         ),
     ] = False,
     data: MovedData = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Find out why a number is bad: look for known traps, show the evidence, name the command.
+    """Find out why a number is bad: check for known traps, with evidence and remedy.
 
-    Each finding says how sure it is: certain (it is so), likely, possible (worth a look), or note
-    (nothing is wrong). The test images stay sealed, and nothing is trained but for --range-test.
-    Before a run, a file of settings can be looked at.
+    Each finding states its certainty: certain, likely, possible (worth a look), or note (nothing is
+        wrong). The test images stay sealed, and nothing is trained except with --range-test. A file
+        of settings can be checked before it costs a run.
 
-    Exit code 0, whatever is found; --json for programs.
+    The exit code is 0, whatever is found.
 
     For example:
 
@@ -72,14 +72,14 @@ def _print(found: "Diagnosis", what: Path) -> None:
         screen.print(Text(f"{'':<9}({name})", "dim"), soft_wrap=True)
         screen.print()
     if found.together:
-        screen.print(Text("What is certain, mended in one training:"), soft_wrap=True)
+        screen.print(Text("All certain findings, fixed in one training:"), soft_wrap=True)
         screen.print(Text(f"{'':<11}{found.together}", "cyan"), soft_wrap=True)
         screen.print()
     n_traps = len(found.findings) + len(found.quiet)
     if found.alarms:
         said = f"{len(found.alarms)} of {n_traps} traps found in {what}"
     else:
-        said = f"{what} is healthy: {n_traps} traps looked for, none found"
+        said = f"{what} is healthy: {n_traps} traps checked, none found"
     screen.print(Text(f"{said}."), soft_wrap=True)
     for name, reason in found.unknown.items():
-        screen.print(Text(f"not looked for: {name} ({reason})", "dim"), soft_wrap=True)
+        screen.print(Text(f"not checked: {name} ({reason})", "dim"), soft_wrap=True)

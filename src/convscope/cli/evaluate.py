@@ -11,18 +11,23 @@ def evaluate(
     run: RunArgument,
     weights: SavedWeights = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Predict anew even if predictions are saved.")
+        bool, typer.Option("--fresh", help="Predict again even if predictions are saved.")
     ] = False,
     batch_size: BatchSize = 256,
     data: MovedData = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Judge a run: accuracy with its interval, top-k, loss, each class, confusions.
+    """Evaluate a run: accuracy with its interval, top-k, loss, each class, confusions.
 
     Predictions are made once and saved as predictions.parquet; metrics.json and the pictures are
-    derived from them. Running the model on the test images is logged in run.json, and it
-    is said how often these images have been judged on this machine.
+    derived from them. Each run of the model on the test images is logged in run.json, and the
+    number of evaluations of these images on this machine is reported.
+
+    For example:
+
+        convscope train --data digits --epochs 3 --out runs/evaluated
+        convscope evaluate runs/evaluated --weights best
     """
     import convscope
     from convscope.cli._json import print_json

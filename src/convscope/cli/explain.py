@@ -15,13 +15,13 @@ def explain(
     ],
     class_name: Annotated[
         str | None,
-        typer.Option("--class", metavar="CLASS", help="What speaks for it. Default: the answer."),
+        typer.Option("--class", metavar="CLASS", help="Class to explain. Default: the answer."),
     ] = None,
     layer: Annotated[
         str | None,
         typer.Option(
-            help="Layer with the feature map for Grad-CAM; see 'convscope models show'. Default: "
-            "the last whose map is larger than a point."
+            help="Layer of the feature map for Grad-CAM; see 'convscope models show'. Default: "
+            "the last one whose map is larger than a point."
         ),
     ] = None,
     weights: SavedWeights = None,
@@ -31,13 +31,19 @@ def explain(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Look inside: what the network looks at in your images, and what each layer makes of them.
+    """Explain a run's answer for your images: what the network looks at.
 
-    A page for each image: the answer; what speaks for it (Grad-CAM, and what is lost when a part is
-    covered); the first filters; and step by step each convolution and pooling with the arithmetic
-    of its size and its feature maps. One file each, no network needed.
+    A page for each image: the answer; the evidence for it (Grad-CAM, and the loss when a part is
+        covered); the first filters; and the output of each layer with the arithmetic of its size.
+        One self-contained file each.
 
     A file that cannot be read is reported and skipped; the exit code is then 1.
+
+    For example:
+
+        convscope explain runs/NAME photo.jpg
+        # why not a dog?
+        convscope explain runs/NAME photo.jpg --class dog
     """
     import convscope
     from convscope.cli._tables import NUMBER, TEXT, print_table

@@ -9,7 +9,7 @@ from convscope.cli._options import DataDir, Json, MovedData, RunArgument, pictur
 
 
 class Of(StrEnum):
-    """Which images are shown."""
+    """Kinds of images to show."""
 
     LOSSES = "losses"
     SUSPECTS = "suspects"
@@ -17,7 +17,7 @@ class Of(StrEnum):
 
 
 class Part(StrEnum):
-    """Which part they are taken from."""
+    """Parts to take images from."""
 
     VAL = "val"
     TEST = "test"
@@ -28,28 +28,26 @@ def gallery(
     of: Annotated[
         Of,
         typer.Option(
-            help="losses: those it finds hardest; suspects: those whose label is probably wrong; "
-            "right: those of whose class it is surest."
+            help="losses: the hardest; suspects: those whose label is probably wrong; "
+            "right: the most confident correct ones."
         ),
     ] = Of.LOSSES,
-    split: Annotated[Part, typer.Option(help="Validation or test images.")] = Part.VAL,
-    true: Annotated[str | None, typer.Option(metavar="CLASS", help="Only of this class.")] = None,
-    predicted: Annotated[
-        str | None, typer.Option(metavar="CLASS", help="Only those taken for this class.")
-    ] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many at most.")] = 20,
+    split: Annotated[Part, typer.Option(help="Part to take images from.")] = Part.VAL,
+    true: Annotated[str | None, typer.Option(metavar="CLASS", help="Class of the label.")] = None,
+    predicted: Annotated[str | None, typer.Option(metavar="CLASS", help="Predicted class.")] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Largest number of images.")] = 20,
     picture: Annotated[
-        str | None, picture_option("Where the picture goes. Default: gallery.png in the run.")
+        str | None, picture_option("File of the picture. Default: gallery.png in the run.")
     ] = None,
     data: MovedData = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Look at the images behind a number: the hardest, the mislabelled, one class for another.
+    """Show the images behind a number: the hardest, the mislabelled, one confusion.
 
-    From the saved predictions; no model runs. That test images are looked at is logged. Labels are
-    suspected by confident learning: the run did not learn these images, and gives another class a
-    probability that it gives to images of that class.
+    It uses saved predictions; no model runs. A look at test images is logged. Suspects come from
+    confident learning: the run was not trained on these images, and gives another class a
+    probability that is typical for images of that class.
 
     For example:
 

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 def ladder(
     context: typer.Context,
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A pretrained backbone; see 'convscope models'.")
+        str, typer.Argument(metavar="MODEL", help="Pretrained backbone, see 'convscope models'.")
     ],
     data: Annotated[str, typer.Option(help=DATA_HELP)] = "cifar10",
-    seed: Annotated[int, typer.Option(help="Of initial weights and image order.")] = 83,
+    seed: Annotated[int, typer.Option(help="Seed of initial weights and image order.")] = 83,
     sizes: Annotated[
-        str, typer.Option(metavar="PX,PX", help="Sides in pixels to go through.")
+        str, typer.Option(metavar="PX,PX", help="Image sides in pixels to go through.")
     ] = "64,96,160",
     epochs: Epochs = None,
     weights: BackboneWeights = None,
@@ -38,25 +38,25 @@ def ladder(
     out: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH", help="The ladder's folder. Default: runs/ladder-DATA-MODEL-seedN."
+            metavar="PATH", help="Folder of the ladder. Default: runs/ladder-DATA-MODEL-seedN."
         ),
     ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Find out what makes transfer learning work: mend the tutorial's way one thing at a time.
+    """Find out what makes transfer learning work: fix the tutorial's, one change at a time.
 
     The first rung freezes the backbone at 32 px with pixels in [0, 1], as the tutorial did. Each
-    rung after it changes one thing and keeps those before: the scaling, larger images, standardised
-    features; the last two are the recipes probe (a better head) and finetune (the last stage). Each
-    is a run of its own, judged on validation images; the test images are opened when all are
-    trained. --seed, --epochs and --set hold for every rung. A ladder that was stopped goes on when
-    the same command is given again.
+    rung after it makes one change and keeps the earlier ones: the scaling, larger images,
+    standardised features; the last two are the recipes probe (a better head) and finetune (the last
+    stage). Each is a run, evaluated on validation images; the test images are opened when all are
+    trained. --seed, --epochs and --set hold for every rung. Repeat the command to resume a stopped
+    ladder.
 
     For example:
 
         convscope ladder mobilenet_v2
-        # a quick look, on data of your own
+        # a quick look, on your own data
         convscope ladder resnet50_v2 --data photos/ --sizes 96 --epochs 2
     """
     import convscope
@@ -67,7 +67,9 @@ def ladder(
             model,
             data=data,
             seed=seed,
-            sizes=read_numbers(sizes, "--sizes", "numbers of pixels with commas, such as 64,96"),
+            sizes=read_numbers(
+                sizes, "--sizes", "numbers of pixels separated by commas, such as 64,96"
+            ),
             epochs=epochs,
             weights=weights,
             settings=read_settings(settings),
@@ -79,7 +81,7 @@ def ladder(
         # In the order of --help, whatever the order was.
         names = [str(each.name) for each in context.command.params]
         given = {name: context.params[name] for name in names if name in context.params}
-        typer.echo(f"\nStopped. What is trained is kept; go on with: {_command(given)}", err=True)
+        typer.echo(f"\nStopped. Finished rungs are kept; resume with: {_command(given)}", err=True)
         raise typer.Exit(130) from None
     if json:
         from convscope.cli._json import print_json
@@ -113,7 +115,7 @@ def _print_rungs(ladder: "Ladder", screen: "Console") -> None:
     from convscope.cli._tables import NUMBER, TEXT, print_table
 
     reached = [rung for rung in ladder.rungs if rung.failure or rung.val_accuracy is not None]
-    # The words are the first to go on a narrow terminal, then the cost of using the model.
+    # On a narrow terminal the words are dropped first, then the cost of using the model.
     columns = [("rung", NUMBER), ("what", TEXT)]
     columns += [("change", TEXT)] if screen.width >= 130 else []
     columns += [(name, NUMBER) for name in ("val", "gain", "test", "features", "training")]
@@ -144,7 +146,7 @@ def _tell(value: float | None, template: str) -> str | None:
 
 
 def _command(given: dict[str, Any]) -> str:
-    """Return the command line that these options came from."""
+    """Return the command line with these options."""
     words = ["ladder", given["model"]]
     for name, value in given.items():
         option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"

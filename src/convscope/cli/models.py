@@ -18,18 +18,18 @@ app = typer.Typer(invoke_without_command=True)
 
 @app.callback()
 def models(context: typer.Context, json: Json = False) -> None:
-    """List the models: networks that learn from scratch, and pretrained backbones.
+    """List the models: networks that are trained from scratch, and pretrained backbones.
 
-    A backbone has learnt from a million photographs (ImageNet). Its last feature map goes into a
-    new head that learns your classes, with less time and fewer images than from scratch. More
+    A backbone was trained on a million photographs (ImageNet). Its last feature map goes into a new
+    head for your classes, which takes less time and fewer images than training from scratch. More
     multiply-adds are mostly more accurate, and slower; twice the image size takes four times as
     many. Small images are enlarged, since far below its native size a backbone sees little.
 
     For example:
 
-        # any backbone of the list, under a new head
+        # any backbone of the list, with a new head
         convscope train --model mobilenet_v2
-        # what it costs at a size, what learns, and a picture of it
+        # cost at a size, trainable parameters, and a picture
         convscope models show mobilenet_v2 --image-size 96
         # for a program
         convscope models --json
@@ -47,45 +47,47 @@ def models(context: typer.Context, json: Json = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="See 'convscope models'.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name from 'convscope models'.")],
     recipe: RecipeName = None,
     image_size: ImageSize = None,
-    channels: Annotated[int, typer.Option(min=1, max=3, help="1 for grey, 3 for RGB.")] = 3,
+    channels: Annotated[
+        int, typer.Option(min=1, max=3, help="Channels of the images: 1 for grey, 3 for RGB.")
+    ] = 3,
     classes: Annotated[int, typer.Option(min=2, help="Number of classes.")] = 10,
     cut: Annotated[
         str | None,
         typer.Option(
             metavar="STAGE",
-            help="A backbone is frozen up to here: end (all of it), before-last (all but the last "
-            "stage), a stage, or start (nothing). See what learns then. "
+            help="Last frozen place of a backbone: end (all of it), before-last (all but the last "
+            "stage), a stage, or start (nothing); shows what is trained then. "
             "Default: the recipe's.",
         ),
     ] = None,
     settings: Settings = None,
     layers: Annotated[
         bool,
-        typer.Option("--layers", help="Each layer inside a backbone, not its stages: long."),
+        typer.Option("--layers", help="Show each layer inside a backbone, not its stages: long."),
     ] = False,
-    out: Annotated[str | None, picture_option("Draw the network, as a picture.")] = None,
+    out: Annotated[str | None, picture_option("Picture of the network.")] = None,
     json: Json = False,
 ) -> None:
     """Show a model: its layers and the arithmetic of each size; with --out draw it.
 
-    Without options the data are CIFAR-10's: 32 px, RGB, ten classes. The recipe says to what side
-    images are enlarged, which head a backbone gets, and what of it learns.
+    The default data are CIFAR-10's: 32 px, RGB, ten classes. The recipe decides the size of the
+    input, the head of a backbone, and its trainable part.
 
     The geometry sheet writes out N_out = floor((N_in + 2p - k)/s) + 1 with the numbers of each
-    layer, how much of the image one value sees (receptive field), and what it costs. For a
-    backbone it goes stage by stage; --layers opens them. No weights are needed.
+    layer, its receptive field, and its cost. For a backbone it is by stage; --layers opens them. No
+    weights are needed.
 
     For example:
 
         convscope models show cnn-functional --out cnn.png
         # the tutorial's classifier on VGG16
         convscope models show vgg16 --recipe tutorial-transfer
-        # how many parameters learn when the last stage is fine-tuned
+        # trainable parameters when the last stage is fine-tuned
         convscope models show resnet50_v2 --recipe finetune --cut stage3
-        # the same under a head with a hidden layer
+        # the same with a head with a hidden layer
         convscope models show resnet50_v2 --recipe finetune --set "head.hidden=[128]"
     """
     import convscope

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """How predictions are printed."""
+    """Formats of the output."""
 
     TABLE = "table"
     CSV = "csv"
@@ -30,16 +30,25 @@ def predict(
         list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders, glob patterns.")
     ],
     output: Annotated[
-        Format, typer.Option("--format", help="CSV and JSON hold the probability of every class.")
+        Format,
+        typer.Option(
+            "--format",
+            help="Format of the output; CSV and JSON hold the probability of every class.",
+        ),
     ] = Format.TABLE,
-    top: Annotated[int, typer.Option(min=1, help="Classes shown for each image (table).")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Classes per image (table).")] = 3,
     batch_size: BatchSize = 256,
     weights: SavedWeights = None,
     json: Json = False,
 ) -> None:
-    """Classify images: the class names and their probabilities.
+    """Classify images: class names and probabilities.
 
     A file that cannot be read is reported and skipped; the exit code is then 1.
+
+    For example:
+
+        convscope predict runs/NAME photo.jpg folder/ '*.png'
+        convscope predict runs/NAME folder/ --format csv > answers.csv
     """
     import convscope
     from convscope.errors import ConfigError
@@ -74,10 +83,10 @@ def predict(
 
 
 class _Nowhere:
-    """Standard output that is closed."""
+    """Replacement of a closed standard output."""
 
     def write(self, text: str) -> None:
-        """Take a text and forget it."""
+        """Discard a text."""
 
 
 def _print_json(read: "list[ImagePrediction]", unreadable: "list[UnreadableImage]") -> None:

@@ -6,16 +6,16 @@ from convscope.cli._options import DataDir, MovedData, RunArgument
 
 
 def report(run: RunArgument, data: MovedData = None, data_dir: DataDir = None) -> None:
-    """Write a page and a model card of a run: what it reached, where it errs, what to know of it.
+    """Write a page and a model card of a run: its accuracy, its errors, its limits.
 
-    `report.html` is one file with its pictures inside; it needs no network, reads on a phone and
-    prints. `MODEL_CARD.md` says what the model is for, how well it does and where it does not.
-    Both are made from saved predictions. (A comparison and a ladder write their own pages.)
+    `report.html` is one self-contained file for phone, screen and paper. `MODEL_CARD.md` has
+    intended use, data, accuracy and limits. Both are made from saved predictions. (A comparison and
+    a ladder write their own pages.)
 
     For example:
 
-        convscope train --data digits --epochs 3 --out runs/told
-        convscope report runs/told
+        convscope train --data digits --epochs 3 --out runs/shown
+        convscope report runs/shown
     """
     import convscope
     from convscope.run import Run

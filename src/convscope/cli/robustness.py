@@ -11,13 +11,13 @@ from convscope.cli.gallery import Part
 def robustness(
     run: RunArgument,
     corruptions: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Corruptions; default: all.")
+        str | None, typer.Option(metavar="A,B", help="Names of corruptions. Default: all.")
     ] = None,
     severities: Annotated[
         str, typer.Option(metavar="1,2,...", help="Severities, from 1 (mild) to 5 (strong).")
     ] = "1,2,3,4,5",
     split: Annotated[
-        Part, typer.Option(help="Validation images, or test images (that is logged).")
+        Part, typer.Option(help="Part to use; test images are logged as opened.")
     ] = Part.VAL,
     n: Annotated[int, typer.Option("-n", min=1, help="Largest number of images.")] = 2_000,
     data: MovedData = None,
@@ -39,7 +39,7 @@ def robustness(
     from convscope.run import Run
 
     opened = Run.open(run)
-    levels = read_numbers(severities, "--severities", "numbers with commas")
+    levels = read_numbers(severities, "--severities", "numbers separated by commas")
     found = convscope.robustness(
         opened,
         corruptions=read_names(corruptions) if corruptions else None,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from convscope.ledger import Ledger
 
 
-Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of runs.")]
+Folder = Annotated[str, typer.Argument(metavar="FOLDER", help="Folder of runs.")]
 
 _COLUMNS = (
     "run",
@@ -33,8 +33,8 @@ def runs(
 ) -> None:
     """List the runs with their state and accuracy, the oldest first.
 
-    "test openings" says how often a run was judged on its test images; "on this machine" how often
-    these images were, by all runs: the best of many is better by luck in part.
+    "test openings" counts the evaluations of a run on its test images; "on this machine" those of
+    the same images by all runs: the best of many is partly lucky.
     """
     from convscope.cli._tables import NUMBER, TEXT, print_table
     from convscope.ledger import Ledger
@@ -83,7 +83,7 @@ def _facts(run: Run, ledger: "Ledger") -> dict[str, Any]:
 
 
 class _Runs(TyperGroup):
-    """The commands about runs; what is none of them is a folder whose runs are listed."""
+    """The commands about runs; any other word is a folder whose runs are listed."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Let `convscope runs [FOLDER]` be `convscope runs list [FOLDER]`."""
@@ -108,16 +108,16 @@ def about() -> None:
 def remove(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="The runs: folders, or names below runs/."),
+        typer.Argument(metavar="RUN...", help="Run folders, or names below runs/."),
     ],
     force: Annotated[
-        bool, typer.Option("--force", help="Also files in them that convscope did not write.")
+        bool, typer.Option("--force", help="Remove also files that convscope did not write.")
     ] = False,
 ) -> None:
-    """Remove runs, with all that came of them. There is no way back.
+    """Remove runs with all their results, permanently.
 
-    Nothing is removed if one of them is no run, is being trained, or holds files that convscope
-    did not write. Links are not followed. Looks at test images stay counted.
+    Nothing is removed if one of them is not a run, is being trained, or holds files that convscope
+    did not write. Links are not followed. Uses of test images stay counted.
     """
     from convscope.housekeeping.runs import remove_runs
     from convscope.wording import file_size
@@ -129,13 +129,15 @@ def remove(
 @app.command()
 def clean(
     root: Folder = str(ROOT),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them, not only list.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Remove them instead of listing them.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Remove the runs of which nothing came; without --yes, only list them.
+    """List the runs without a result; with --yes, remove them.
 
-    Those that failed, were stopped or were killed before there was a trained model or anything
-    to go on from.
+    They failed, were stopped or were killed before there was a trained model or a state to resume
+    from.
     """
     from convscope.cli._json import print_json
     from convscope.cli._tables import NUMBER, TEXT, print_table

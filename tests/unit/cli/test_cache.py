@@ -78,8 +78,8 @@ def test_all_of_it_is_all_but_the_ledger_and_what_is_not_convscopes(cli, filled)
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "say what to empty: datasets, packs, features, weights, or --all of them"),
-        (["features", "--all"], "say what to empty"),
+        ([], "name the kinds to empty: datasets, packs, features, weights, or --all of them"),
+        (["features", "--all"], "name the kinds to empty"),
         (["ledger"], "unknown kind 'ledger'"),
         (["feature"], "did you mean 'features'?"),
     ],
@@ -102,7 +102,7 @@ def test_what_is_in_use_stays_and_is_told(cli, filled):
     told = done.err.splitlines()
     assert len(told) == 2
     for key in (KEY, OTHER):
-        assert any(line.startswith(f"{features / key} stays: it is in use") for line in told)
+        assert any(line.startswith(f"{features / key} stays: in use") for line in told)
     assert all(there(filled)["features"])
     del reader
     assert cli("cache", "clear", "features").out == "2.0 kB freed\n"

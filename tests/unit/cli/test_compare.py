@@ -10,8 +10,8 @@ from convscope.studies.arms import folder_name, plan_arms
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "say what to compare"),
-        (("runs/one",), "say what to compare"),
+        ((), "name what to compare"),
+        (("runs/one",), "name what to compare"),
         (("digits", "--vary", "label_smoothing=0.1"), "--vary label_smoothing=0.1: name values"),
         (("digits", "--vary", "label_smoothing"), "--vary label_smoothing: name values"),
         (
@@ -20,13 +20,13 @@ from convscope.studies.arms import folder_name, plan_arms
         ),
         (("digits", "--vary", "head.hidden=[128,64]"), "--vary head.hidden=[128,64]: name values"),
         (("digits", "--vary", "=1,2"), "--vary =1,2: name values"),
-        (("digits", "more", "--vary", "label_smoothing=0,0.1"), "'more': with --models"),
+        (("digits", "more", "--vary", "label_smoothing=0,0.1"), "'more': --models"),
         (
             ("digits", "--data", "mnist", "--vary", "label_smoothing=0,0.1"),
             "the data is given twice: digits and --data mnist; give it once",
         ),
         (("--data", "", "--vary", "label_smoothing=0,0.1"), "--data is empty; give a path"),
-        (("digits", "--models", "cnn-functional", "--seeds", ""), "--seeds: say how many"),
+        (("digits", "--models", "cnn-functional", "--seeds", ""), "--seeds must be a number"),
     ],
 )
 def test_what_is_no_comparison_is_refused_in_a_line(fails, tmp_path, arguments, says):

@@ -87,7 +87,7 @@ def test_ctrl_c_says_how_to_go_on(cli, monkeypatch):
     assert done.code == 130
     assert done.out == ""
     assert done.err == (
-        "\nStopped. What is trained is kept; go on with: convscope ladder vgg16 --data cifar10 "
+        "\nStopped. Finished rungs are kept; resume with: convscope ladder vgg16 --data cifar10 "
         "--seed 83 --sizes 64,96,160 --epochs 2 --set batch_size=64 --out 'my ladder'\n"
     )
 

@@ -35,7 +35,7 @@ from convscope.run import Run
         ("--config none.yaml", "there is no configuration file none.yaml"),
         ("--tracker tensorbord", "unknown tracker 'tensorbord'; did you mean 'tensorboard'?"),
         ("--image-size 3", "image size 3x3 is too small for this network"),
-        ("RUN", "to go on with a run: --resume RUN"),
+        ("RUN", "to resume a run: --resume RUN"),
         ("--resume", "say which run to resume: convscope train --resume RUN"),
         ("--resume RUN", "RUN does not exist; 'convscope runs' lists the runs below runs/"),
         ("--resume RUN --out RUN", "give the run to resume once"),
