@@ -29,20 +29,20 @@ def remembered() -> Iterator[None]:
         _pending = True
         signal.default_int_handler(number, frame)
 
-    tell = sys.unraisablehook
+    previous = sys.unraisablehook
 
-    def tell_of_others(ignored: "sys.UnraisableHookArgs") -> None:
+    def report_others(ignored: "sys.UnraisableHookArgs") -> None:
         if not issubclass(ignored.exc_type, KeyboardInterrupt):
-            tell(ignored)
+            previous(ignored)
 
     _pending = False
     signal.signal(signal.SIGINT, remember)
-    sys.unraisablehook = tell_of_others
+    sys.unraisablehook = report_others
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.unraisablehook = tell
+        sys.unraisablehook = previous
         _pending = False
 
 

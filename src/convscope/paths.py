@@ -15,23 +15,22 @@ from convscope.errors import PathError
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 
 NAME_BYTES = 255
-"""Longest name of a file or folder that common file systems take, in bytes."""
+"""Longest name of a file or folder on common file systems, in bytes."""
 
 
 def user_path(given: Path | str, option: str) -> Path:
     """Return the path that a user means: `~`, `~name`, `$NAME` and `${NAME}` expanded.
 
-    What exists under the very name that was given is meant by it, whatever is in that name, and so
-    is a new file in a folder that exists under such a name (but `~/new` is always in the home
-    folder: `./~/new` is the one in a folder called `~`).
+    An existing path is taken literally, whatever its name contains, and so is a new file in an
+    existing folder (but `~/new` is always in the home folder: `./~/new` is in a folder called `~`).
 
     Args:
-        given: The path as given; need not exist.
-        option: Where it was given, for the error: "--out", "$CONVSCOPE_CACHE".
+        given: Path as given; need not exist.
+        option: Name of the option, for the error: "--out", "$CONVSCOPE_CACHE".
 
     Raises:
-        PathError: If it is empty, names a variable that is not set, a user who does not exist or a
-            home folder that is not known, or cannot be looked at.
+        PathError: If it is empty, contains an unset variable, an unknown user or an unknown home
+            folder, or is not accessible.
     """
     text = os.fspath(given)
     if "\0" in text:
@@ -53,7 +52,7 @@ def user_path(given: Path | str, option: str) -> Path:
 
 
 def path_or_none(given: Path | str | None, option: str) -> Path | None:
-    """Return `user_path` of what was given; None if nothing was."""
+    """Return `user_path` of a given path; None for None."""
     return None if given is None else user_path(given, option)
 
 

@@ -143,15 +143,15 @@ class ConsoleProgress(Progress):
         self, label: str, total: int | None, unit: str, every_s: float = 30.0
     ) -> Iterator[Advance]:
         began = time.monotonic()
-        told, done = began, 0
+        reported, done = began, 0
 
         def step(n: int, note: str = "") -> None:
-            nonlocal told, done
+            nonlocal reported, done
             done += n
             now = time.monotonic()
             # The end has its own line.
-            if now - told >= every_s and done != total:
-                told = now
+            if now - reported >= every_s and done != total:
+                reported = now
                 part = f" ({100 * done / total:.0f} %)" if total else ""
                 self.say(_line(label, done, unit, now - began, note) + part)
 

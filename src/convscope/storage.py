@@ -27,7 +27,7 @@ FILE_MODE = 0o666 & ~_umask
 """Mode of an ordinary new file; `tempfile` makes private ones."""
 
 _LONGEST_SUFFIX = 12
-"""Longest ending of a file name that says what it is, in characters."""
+"""Longest suffix of a file name that counts as such, in characters."""
 
 FOLDER_MODE = 0o777 & ~_umask
 """Mode of an ordinary new folder."""
@@ -36,13 +36,13 @@ FOLDER_MODE = 0o777 & ~_umask
 def cache_dir() -> Path:
     """Return the folder for downloads, packed images and measurements.
 
-    `$CONVSCOPE_CACHE` if set, else the operating system's user cache. The folder is not created
-    here: whoever writes to it does that. Where there is no home folder, or none in which it could
-    be made (a container, a batch job), it is a temporary folder of this user's, which is said once.
+    `$CONVSCOPE_CACHE` if set, otherwise the operating system's user cache. The folder is not
+    created here, but on the first write. Without a home folder, or if it cannot be created there
+    (a container, a batch job), it is a temporary folder of this user, with one warning.
 
     Raises:
-        PathError: If `$CONVSCOPE_CACHE` names a variable that is not set.
-        StorageError: If there is no folder for temporary files either.
+        PathError: If `$CONVSCOPE_CACHE` contains a variable that is not set.
+        StorageError: If there is no temporary folder either.
     """
     chosen = os.environ.get(_CACHE_VARIABLE)
     if chosen:
@@ -59,7 +59,7 @@ def cache_dir() -> Path:
 
 
 def can_be_made(folder: Path) -> bool:
-    """Return whether a folder is there, or could be made by this process."""
+    """Return whether a folder exists, or could be created by this process."""
     for place in (folder, *folder.parents):
         if os.path.lexists(place):
             return place.is_dir() and (place == folder or os.access(place, os.W_OK | os.X_OK))
@@ -67,12 +67,12 @@ def can_be_made(folder: Path) -> bool:
 
 
 def _temporary_cache(reason: str) -> Path:
-    """Return a cache folder among the temporary files, the same for all processes of a user."""
+    """Return a temporary cache folder, the same for all processes of a user."""
     try:
         path = Path(tempfile.gettempdir()) / f"convscope-{_user_id()}"
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
-        # Somebody else may have put it there, to have files of ours in their hands.
+        # Another user may have created it, to get hold of our files.
         status = path.lstat()
         if (
             not stat.S_ISDIR(status.st_mode)
@@ -85,9 +85,9 @@ def _temporary_cache(reason: str) -> Path:
             f"{reason}, and no temporary folder can be made ({error.strerror}); "
             f"set {_CACHE_VARIABLE} to a folder that you can write to"
         ) from error
-    # For this process and those that it starts: it is said once.
+    # For this process and its children, so that the warning comes once.
     os.environ[_CACHE_VARIABLE] = str(path)
-    # Else matplotlib says the like of its own.
+    # Otherwise matplotlib warns about its own cache likewise.
     os.environ.setdefault("MPLCONFIGDIR", str(path / "matplotlib"))
     if sys.stderr is not None:
         with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ import typer
 from convscope.errors import ConfigError
 from convscope.paths import user_path
 
-DATA_HELP = "A dataset (see 'convscope datasets') or a folder of images."
+DATA_HELP = "Dataset (see 'convscope datasets') or folder of images."
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="Run folder, or its name below runs/.")

@@ -14,7 +14,7 @@ app = typer.Typer(invoke_without_command=True)
 def cache(context: typer.Context, json: Json = False) -> None:
     """Show the contents of the cache: downloads, decoded images, features.
 
-    It is the operating system's cache folder for users; $CONVSCOPE_CACHE moves it. 'convscope cache
+    It is in the operating system's user cache; $CONVSCOPE_CACHE moves it. 'convscope cache
     clear' empties it.
     """
     if context.invoked_subcommand is not None:

@@ -14,7 +14,9 @@ _TRAINS = {"network": "a network from scratch", "backbone": "a pretrained backbo
 
 
 def datasets(json: Json = False) -> None:
-    """List the datasets.
+    """List the datasets, the names that --data takes besides a folder of images.
+
+    Nothing is downloaded until a dataset is used.
 
     For example:
 
@@ -46,6 +48,11 @@ def list_recipes(context: typer.Context, json: Json = False) -> None:
 
     'convscope train --recipe NAME' uses one; 'convscope recipes show NAME' prints its cost, its
     expected accuracy and all of its settings, each of which --set changes.
+
+    For example:
+
+        convscope recipes show fast
+        convscope train --recipe fast
     """
     if context.invoked_subcommand is not None:
         return

@@ -28,8 +28,8 @@ def gallery(
     of: Annotated[
         Of,
         typer.Option(
-            help="losses: the hardest; suspects: those whose label is probably wrong; "
-            "right: the most confident correct ones."
+            help="Images to show: losses (the hardest), suspects (the label is probably wrong) or "
+            "right (the most confident correct ones)."
         ),
     ] = Of.LOSSES,
     split: Annotated[Part, typer.Option(help="Part to take images from.")] = Part.VAL,

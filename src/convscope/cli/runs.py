@@ -118,6 +118,10 @@ def remove(
 
     Nothing is removed if one of them is not a run, is being trained, or holds files that convscope
     did not write. Links are not followed. Uses of test images stay counted.
+
+    For example:
+
+        convscope runs rm runs/NAME
     """
     from convscope.housekeeping.runs import remove_runs
     from convscope.wording import file_size
@@ -138,6 +142,10 @@ def clean(
 
     They failed, were stopped or were killed before there was a trained model or a state to resume
     from.
+
+    For example:
+
+        convscope runs clean --yes
     """
     from convscope.cli._json import print_json
     from convscope.cli._tables import NUMBER, TEXT, print_table

@@ -1,4 +1,4 @@
-"""People's own images: a folder for each class."""
+"""The user's own images: a folder for each class."""
 
 import hashlib
 from collections import Counter
@@ -20,10 +20,10 @@ DEFAULT_SIZE = 64
 """Side in pixels to which images are squashed if they are large or of many sizes."""
 
 KEPT_SIZE = 96
-"""Images that all have one size are kept as they are up to this side, in pixels."""
+"""Largest side in pixels up to which images of equal size are kept as they are."""
 
 TOLERATED = 0.1
-"""The share of a class's files that may be unreadable."""
+"""Share of a class's files that may be unreadable."""
 
 
 @DATASETS.register("folder")
@@ -49,7 +49,7 @@ def load_folder(request: DataRequest) -> Dataset:
     The folder is never written to: decoded images are kept in convscope's own cache.
 
     Args:
-        request: `path` is the folder.
+        request: Request whose `path` is the folder.
 
     Raises:
         DataError: If the folder is missing or not laid out like that, the parts have different
@@ -135,7 +135,7 @@ def _check_faults(layout: Layout, faults: dict[str, str]) -> None:
 
 
 def _splits(layout: Layout, files: Sequence[FileFacts], pack: Pack) -> dict[str, Split]:
-    """Return the parts: neighbouring stretches of the pack, which stay mapped from disk."""
+    """Return the parts: consecutive ranges of the pack, which stay mapped from disk."""
     label_of = {name: label for label, name in enumerate(layout.class_names)}
     names = layout.names
     labels, part_of = [], []
@@ -174,7 +174,7 @@ def _fingerprint(files: Sequence[FileFacts], pack: Pack, white: int | None) -> s
 
 
 def ignored(layout: Layout) -> list[str]:
-    """Return lines that say what of the folder is not used."""
+    """Return lines on the contents of the folder that are not used."""
     skipped = layout.skipped
     lines = list(layout.remarks)
     if skipped.hidden:
@@ -189,8 +189,8 @@ def ignored(layout: Layout) -> list[str]:
         lines.append(f"ignored runs and studies of convscope: {results}")
     if skipped.others:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in skipped.others)
-        told = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common(5))
-        lines.append(f"ignored {counted(len(skipped.others), 'file')} not of images ({told})")
+        suffixes = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common(5))
+        lines.append(f"ignored {counted(len(skipped.others), 'file')} not of images ({suffixes})")
     if layout.strays:
         count, first = counted(len(layout.strays), "image"), quoted(layout.strays, most=3)
         lines.append(f"ignored {count} beside the class folders, of no class: {first}")

@@ -52,7 +52,7 @@ def classes_missing(
             lacking = ("train",)
         if lacking:
             alike.setdefault(lacking, []).append(name)
-    told = []
+    notes = []
     for lacking, names in alike.items():
         one = len(names) == 1
         what = f"{'class' if one else 'classes'} {quoted(names)}"
@@ -64,8 +64,8 @@ def classes_missing(
             part = "validation and no test" if len(lacking) > 1 else "test"
             score = "its score is" if one else "their scores are"
             line = f"no {part} image of {what}; {score} unknown"
-        told.append((tuple(names), line))
-    return told
+        notes.append((tuple(names), line))
+    return notes
 
 
 def _copies(class_names: Sequence[str], parts: dict[str, Split | SealedSplit]) -> list[str]:

@@ -37,8 +37,8 @@ def decode_image(
     white is: it is `white`. Colour becomes grey by the luma of ITU-R 601.
 
     Args:
-        source: A path, the bytes of a file, or an open binary file.
-        channels: 1 for grey, 3 for RGB.
+        source: Path, bytes of a file, or open binary file.
+        channels: Number of channels: 1 for grey, 3 for RGB.
         size: (height, width) to which the whole image is squashed by Pillow's BILINEAR, which
             averages when it shrinks; None keeps the image's own size.
         white: White of 32-bit and floating-point images; without it, it is guessed from the largest

@@ -1,4 +1,4 @@
-"""Which files of a folder are images: by their names, before any is opened."""
+"""Image files of a folder, recognised by their names before any is opened."""
 
 import contextlib
 import glob
@@ -43,14 +43,14 @@ RESULTS = ("run.json", "comparison.json", "folds.json", "ladder.json", "suspects
 
 @dataclass
 class Skipped:
-    """What a walk through a folder passed over.
+    """Files and folders that a walk skipped.
 
     Attributes:
         hidden: Files and folders whose name starts with a dot.
         leftovers: Thumbnails, bins and the like of systems and programs, by `LEFTOVERS`.
         results: Folders of runs and studies of convscope.
         others: Files whose suffix is not that of an image.
-        loops: Links to folders that the walk had been in, or was in.
+        loops: Links to folders that the walk had already entered.
     """
 
     hidden: list[Path] = field(default_factory=list)
@@ -60,18 +60,18 @@ class Skipped:
     loops: list[Path] = field(default_factory=list)
 
     def add(self, more: "Skipped") -> None:
-        """Add what another walk passed over."""
+        """Add what another walk skipped."""
         for name in vars(self):
             getattr(self, name).extend(getattr(more, name))
 
 
 def pass_over(path: Path, kind: str, skipped: Skipped) -> bool:
-    """Return whether something is no part of anybody's images, and note why.
+    """Return whether a file or folder is not part of the user's images, and record why.
 
     Args:
-        path: A file or folder.
-        kind: What `kind_of` says of it.
-        skipped: Where it is noted.
+        path: File or folder.
+        kind: Result of `kind_of`.
+        skipped: Object that records it.
     """
     if path.name.startswith("."):
         skipped.hidden.append(path)
@@ -100,13 +100,13 @@ def walk_images(
 ) -> list[Path]:
     """Return the image files in a folder and below, sorted by path.
 
-    Links are followed, but no folder is entered twice, so a loop of links ends. Things that are
-    neither files nor folders (pipes, devices) count as not images. A dangling link counts by its
-    suffix, so that its image is missed rather than forgotten.
+    Links are followed, but no folder is entered twice, so a loop of links ends. Pipes and devices
+    count as not images. A dangling link counts by its suffix, so that its image is reported missing
+    rather than forgotten.
 
     Args:
-        folder: Where to look.
-        skipped: Where everything that is passed over is noted.
+        folder: Folder to search.
+        skipped: Object that records everything that is skipped.
         above: Folders that links must not lead back into.
 
     Raises:
@@ -137,7 +137,7 @@ def walk_images(
 
 
 def list_folder(place: Path) -> list[Path]:
-    """Return what is in a folder, sorted by name, hidden things too.
+    """Return the contents of a folder, sorted by name, including hidden ones.
 
     Raises:
         DataError: If it cannot be listed.
@@ -149,7 +149,7 @@ def list_folder(place: Path) -> list[Path]:
 
 
 def kind_of(path: Path) -> Literal["file", "folder", "other", "dangling"]:
-    """Return what a path leads to; links are followed, and "dangling" is one that leads nowhere."""
+    """Return the kind of a path, following links; "dangling" for a link without a target."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -167,9 +167,9 @@ def _identity(place: Path) -> tuple[int, int]:
 def find_images(sources: Iterable[Path | str]) -> list[Path]:
     """Return the image files that `sources` name, each once, in that order.
 
-    A file that is named is taken whatever its suffix. Folders are searched to their depth, and what
-    is in them, or matches a pattern, is sorted; there, hidden files, leftovers of other programs
-    and convscope's own results are skipped.
+    A named file is taken whatever its suffix. Folders are searched recursively, and their contents,
+    or matches of a pattern, are sorted; there, hidden files, leftovers of other programs and
+    convscope's own results are skipped.
 
     Args:
         sources: Files, folders, and patterns such as "photos/**/*.jpg".

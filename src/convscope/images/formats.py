@@ -1,4 +1,4 @@
-"""Pillow, opened with care: known formats, a limit by the header, no warnings, plain errors."""
+"""Careful use of Pillow: known formats, a limit by the header, no warnings, plain errors."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from typing import BinaryIO, NoReturn
 
 import numpy as np
 
-# Naming the plugins registers just these formats; else Pillow would import all that it has.
+# Naming the plugins registers only these formats; otherwise Pillow would import all of its own.
 from PIL import (
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
@@ -37,7 +37,7 @@ _PLAIN = FORMATS[:-2]
 """The formats that every Pillow reads; the others are tried if the content says so."""
 
 MAX_PIXELS = 2**27
-"""The most pixels of one image: 134 million, which is 400 MB as RGB; phones reach 108 million."""
+"""Largest number of pixels: 134 million, 400 MB as RGB; phones reach 108 million."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,7 +48,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each EXIF orientation but 1, which is upright."""
+"""Operation that undoes each EXIF orientation but 1, which is upright."""
 
 _MAX_COPIED = 2**28
 """Files of more bytes are not copied to read them without their metadata."""
@@ -151,14 +151,14 @@ def _too_large(stated: str, max_pixels: int) -> ImageError:
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What an image's header says; its pixels may still turn out to be broken.
+    """Contents of an image's header; its pixels may still turn out to be broken.
 
     Attributes:
-        format: Pillow's name ("PNG").
-        mode: Pillow's name ("RGB", "P", "CMYK", "I;16").
-        height: Rows after the EXIF orientation is applied, in pixels.
-        width: Columns likewise.
-        grey: Whether it holds no colour.
+        format: Pillow's name of the format ("PNG").
+        mode: Pillow's name of the mode ("RGB", "P", "CMYK", "I;16").
+        height: Height in pixels after the EXIF orientation is applied.
+        width: Width in pixels after the EXIF orientation is applied.
+        grey: Whether it has no colour.
         alpha: Whether pixels may be transparent.
         animated: Whether it has more than one frame or page.
         orientation: EXIF orientation, 1 (upright) to 8.
@@ -179,12 +179,12 @@ class ImageHeader:
 def read_header(
     source: Path | bytes | BinaryIO, *, name: str = "", max_pixels: int = MAX_PIXELS
 ) -> ImageHeader:
-    """Return what an image's header says, without decoding its pixels.
+    """Return the contents of an image's header, without decoding its pixels.
 
     Args:
-        source: A path, the bytes of a file, or an open binary file.
-        name: What to call the image in messages; by default its path.
-        max_pixels: Larger images are refused.
+        source: Path, bytes of a file, or open binary file.
+        name: Name of the image in messages; by default its path.
+        max_pixels: Largest number of pixels; larger images are refused.
 
     Raises:
         ImageError: If this is not an image of a known format, or is too large.
@@ -194,10 +194,10 @@ def read_header(
         height, width = image.height, image.width
         grey, alpha = _is_grey(image), image.has_transparency_data
         orientation = 1
-        # Asking a PNG without EXIF in its header for it would decode the pixels.
+        # For a PNG without EXIF in its header, asking for it would decode the pixels.
         if image.format != "PNG" or _EXIF_KEYS & image.info.keys():
             orientation = orientation_of(image)
-        # Some versions of Pillow turn the size of a TIFF by themselves; its tags do not.
+        # Some versions of Pillow rotate the size of a TIFF by themselves; its tags do not.
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             height, width = image.tag_v2[_IMAGE_LENGTH], image.tag_v2[_IMAGE_WIDTH]
         if orientation >= 5:
@@ -241,7 +241,7 @@ def _label(source: Path | bytes | BinaryIO) -> str:
 
 
 def _refuse(label: str, error: Exception, max_pixels: int) -> NoReturn:
-    """Raise an ImageError of one line for anything that Pillow or the system said."""
+    """Raise a one-line ImageError for any exception of Pillow or the system."""
     text = " ".join(str(error).split())
     if isinstance(error, UnreadFormatError):
         raise UnreadFormatError(f"{label} {text}") from None

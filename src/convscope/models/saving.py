@@ -148,9 +148,9 @@ def _without_resizing_layer(model: "keras.Model") -> "keras.Model":
         return operation(*args, **kwargs)
 
     with _random_numbers_kept():
-        anew = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    anew.set_weights(model.get_weights())
-    return anew
+        rebuilt = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt
 
 
 @contextlib.contextmanager

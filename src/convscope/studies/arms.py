@@ -55,16 +55,18 @@ def plan_arms(
             )
     for key in vary.keys() & settings.keys():
         raise ConfigError(f"'{key}' is given with --set and with --vary; drop one of them")
-    twos = []
+    choices = []
     for each in models:
         # "mobilenet_v2:finetune" is one arm; a model alone is combined with every recipe.
         model, _, own_recipe = each.partition(":")
         usual = default_recipe(backbone=is_backbone(model))
-        twos += [(model, recipe) for recipe in ([own_recipe] if own_recipe else recipes or [usual])]
-    if len(set(twos)) < len(twos):
+        choices += [
+            (model, recipe) for recipe in ([own_recipe] if own_recipe else recipes or [usual])
+        ]
+    if len(set(choices)) < len(choices):
         raise ConfigError("a model or a recipe is named twice; name each once")
     varied = [dict(zip(vary, values, strict=True)) for values in product(*vary.values())]
-    if len(twos) * len(varied) < 2:
+    if len(choices) * len(varied) < 2:
         raise ConfigError(
             "a comparison needs at least two configurations; name two models, recipes or values"
         )
@@ -73,7 +75,7 @@ def plan_arms(
         given["epochs"] = epochs
     requests: dict[str, Request] = {}
     idle: list[dict[str, str]] = []
-    for (model, recipe), values in product(twos, varied):
+    for (model, recipe), values in product(choices, varied):
         own = {"model": model, "recipe": recipe, **values}
         if is_backbone(model) and weights is not None:
             own["weights"] = str(weights_setting(weights))
@@ -82,7 +84,7 @@ def plan_arms(
         asked = resolve(defaults, {**given, **settings, **own})
         idle.append(idle_settings(asked, defaults, backbone=backbone))
         shared = {key: value for key, value in settings.items() if key not in idle[-1]}
-        name = _name(twos, model, recipe, values)
+        name = _name(choices, model, recipe, values)
         if name in requests:
             raise ConfigError(f"--vary names {name} twice; name each value once")
         requests[name] = Request({**given, **shared, **own})
@@ -91,11 +93,11 @@ def plan_arms(
 
 
 def _name(
-    twos: Sequence[tuple[str, str]], model: str, recipe: str, values: Mapping[str, Any]
+    choices: Sequence[tuple[str, str]], model: str, recipe: str, values: Mapping[str, Any]
 ) -> str:
     """Return the name that distinguishes an arm from the others."""
-    models = {each for each, _ in twos}
-    repeated = len(models) < len(twos)
+    models = {each for each, _ in choices}
+    repeated = len(models) < len(choices)
     words = [model] if len(models) > 1 or not (repeated or values) else []
     words += [recipe] if repeated else []
     return " ".join([*words, *_spelt(values)])

@@ -207,11 +207,11 @@ def pairs_of(
         ShapeError: If the numbers of images differ.
     """
     known = [(name, by_seed) for name, by_seed in answers if by_seed]
-    twos = list(itertools.combinations(known, 2))
+    combinations = list(itertools.combinations(known, 2))
     pairs = []
-    for (first, right_a), (second, right_b) in twos:
+    for (first, right_a), (second, right_b) in combinations:
         rows_a, rows_b, paired = rows_by_seed(right_a, right_b)
-        found = difference(rows_a, rows_b, paired=paired, n_comparisons=len(twos))
+        found = difference(rows_a, rows_b, paired=paired, n_comparisons=len(combinations))
         pairs.append(Pair(first, second, (len(rows_a), len(rows_b)), found, part))
     return tuple(pairs)
 

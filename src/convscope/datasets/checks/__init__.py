@@ -1,1 +1,1 @@
-"""Looking for faults in data: broken files, duplicates, leaks."""
+"""Checks of data for broken files, duplicates and leaks."""

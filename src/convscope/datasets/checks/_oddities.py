@@ -1,10 +1,10 @@
-"""What the files, sizes and classes of a dataset mean for its owner, as findings."""
+"""Findings on the files, sizes and classes of a dataset."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from convscope.datasets.checks.findings import Finding, Severity
+from convscope.datasets.checks.findings import DataFinding, Severity
 from convscope.datasets.folder import TOLERATED
 from convscope.datasets.folders.layout import Layout
 from convscope.images.formats import ImageHeader
@@ -24,10 +24,10 @@ MAX_IMBALANCE = 10
 _CONVERTIBLE = {".ico", ".jp2", ".jxl", ".psd", ".raw", ".svg", ".tga"}
 
 
-def on_layout(layout: Layout) -> list[Finding]:
+def on_layout(layout: Layout) -> list[DataFinding]:
     """Return findings on folders, and on files that are not used."""
     findings = [
-        Finding(
+        DataFinding(
             "error",
             problem.kind,
             problem.message,
@@ -37,7 +37,7 @@ def on_layout(layout: Layout) -> list[Finding]:
         for problem in layout.problems
     ]
     findings += [
-        Finding("note", "layout", line, "See that it is meant so.") for line in layout.remarks
+        DataFinding("note", "layout", line, "See that it is meant so.") for line in layout.remarks
     ]
     skipped = layout.skipped
     convertible = [path for path in skipped.others if path.suffix.lower() in _CONVERTIBLE]
@@ -122,27 +122,27 @@ def on_layout(layout: Layout) -> list[Finding]:
     for severity, kind, names, said, remedy in rows:
         if names:
             files = tuple(map(printable, names))
-            findings.append(Finding(severity, kind, f"{said}: {len(files):,}", remedy, files))
+            findings.append(DataFinding(severity, kind, f"{said}: {len(files):,}", remedy, files))
     return findings
 
 
 def on_faults(
     layout: Layout, faults: Mapping[str, str], unread_formats: Collection[str] = ()
-) -> list[Finding]:
+) -> list[DataFinding]:
     """Return findings on images that cannot be read.
 
     Args:
-        layout: Of the folder.
-        faults: By file name, why.
-        unread_formats: Those of them that are of a format that this installation does not read;
-            their reasons say what does.
+        layout: Layout of the folder.
+        faults: Reason by file name.
+        unread_formats: Names of files in a format that this installation does not read; their
+            reasons say what does.
     """
     rows = (
         (
             "unsupported-format",
             {name: why for name, why in faults.items() if name in unread_formats},
-            "images of a format that is not read by what is installed",
-            "Install what reads them, or convert them to PNG or JPEG: training leaves them out.",
+            "images of a format that needs another package",
+            "Install it, or convert them to PNG or JPEG: training leaves them out.",
         ),
         (
             "unreadable",
@@ -152,7 +152,7 @@ def on_faults(
         ),
     )
     findings = [
-        Finding(
+        DataFinding(
             "error",
             kind,
             f"{said}: {len(concerned):,}",
@@ -169,7 +169,7 @@ def on_faults(
             if len(broken) > TOLERATED * len(names):
                 where = f" of {part}" if layout.divided else ""
                 findings.append(
-                    Finding(
+                    DataFinding(
                         "error",
                         "mostly-unreadable",
                         f"{len(broken)} of {counted(len(names), 'image')} in class "
@@ -188,7 +188,7 @@ _ODD: list[tuple[Severity, str, Callable[[ImageHeader], bool], str, str]] = [
         "cmyk",
         lambda header: header.mode == "CMYK",
         "images in CMYK, the colours of print, converted to RGB without a colour profile",
-        "Save them as RGB if shades matter.",
+        "Save them as RGB if exact shades matter.",
     ),
     (
         "note",
@@ -209,28 +209,28 @@ _ODD: list[tuple[Severity, str, Callable[[ImageHeader], bool], str, str]] = [
         "transparent",
         lambda header: header.alpha,
         "images that may have transparent pixels, which become white",
-        "Flatten them yourself if white is a bad background.",
+        "Flatten them yourself if white is an unsuitable background.",
     ),
     (
         "warning",
         "animated",
         lambda header: header.animated,
         "files of several frames or pages, of which the first (or the primary one) is used",
-        "Save the frames as files of their own if they are needed.",
+        "Save the frames as separate files if they are needed.",
     ),
     (
         "note",
         "rotated",
         lambda header: header.orientation != 1,
-        "images that are stored turned or mirrored (EXIF), and set upright here",
-        "Nothing has to be done, but other programs may not turn them.",
+        "images that are stored rotated or mirrored (EXIF), and set upright here",
+        "Nothing has to be done, but other programs may not rotate them.",
     ),
     (
         "warning",
         "tiny",
         lambda header: min(header.height, header.width) < MIN_SIDE,
         f"tiny images, with a side of fewer than {MIN_SIDE} pixels",
-        "Look whether they are thumbnails or leftovers.",
+        "Check whether they are thumbnails or leftovers.",
     ),
     (
         "warning",
@@ -238,30 +238,30 @@ _ODD: list[tuple[Severity, str, Callable[[ImageHeader], bool], str, str]] = [
         lambda header: (
             max(header.height, header.width) > MAX_RATIO * min(header.height, header.width)
         ),
-        f"elongated images, more than {MAX_RATIO} times as long as wide, which are squashed badly",
+        f"elongated images, more than {MAX_RATIO} times as long as wide, which squashing distorts",
         "Crop them.",
     ),
 ]
 
 
-def on_headers(headers: Mapping[str, ImageHeader]) -> list[Finding]:
-    """Return findings on odd kinds, sizes and shapes.
+def on_headers(headers: Mapping[str, ImageHeader]) -> list[DataFinding]:
+    """Return findings on unusual kinds, sizes and shapes.
 
     Args:
-        headers: By file name, of the images that can be read.
+        headers: Header of each readable image, by file name.
     """
     findings = []
     for severity, kind, is_odd, said, remedy in _ODD:
         files = tuple(printable(name) for name, header in headers.items() if is_odd(header))
         if files:
-            findings.append(Finding(severity, kind, f"{said}: {len(files):,}", remedy, files))
+            findings.append(DataFinding(severity, kind, f"{said}: {len(files):,}", remedy, files))
     sizes = {(header.height, header.width) for header in headers.values()}
     if len(sizes) > 1:
         by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
         sides = np.array([(header.height, header.width) for header in headers.values()])
         height, width = (int(side) for side in np.median(sides, axis=0))
         findings.append(
-            Finding(
+            DataFinding(
                 "note",
                 "mixed-sizes",
                 f"images of {len(sizes):,} sizes, from {spell_size(by_area[0])} to "
@@ -273,23 +273,23 @@ def on_headers(headers: Mapping[str, ImageHeader]) -> list[Finding]:
     return findings
 
 
-def on_counts(counts: Mapping[str, Mapping[str, int]], *, divided: bool) -> list[Finding]:
+def on_counts(counts: Mapping[str, Mapping[str, int]], *, divided: bool) -> list[DataFinding]:
     """Return findings on classes that have few images or far fewer than others.
 
     Args:
-        counts: By part and class, the number of readable images.
-        divided: Whether validation or test images are given, as opposed to split off later.
+        counts: Number of readable images, by part and class.
+        divided: Whether validation or test images are given, and not split off later.
     """
     findings = []
     for part, classes in counts.items():
         lonely = sorted(name for name, count in classes.items() if count == 1)
         if lonely:
             findings.append(
-                Finding(
+                DataFinding(
                     "warning" if divided else "error",
                     "single-image-class",
                     f"classes with only one image in {part}: {quoted(lonely)}",
-                    "Add images: one cannot be learnt from and judged by at once.",
+                    "Add images: a single one cannot serve for training and evaluation at once.",
                     tuple(map(printable, lonely)),
                 )
             )
@@ -298,7 +298,7 @@ def on_counts(counts: Mapping[str, Mapping[str, int]], *, divided: bool) -> list
         least, most = min(filled, key=filled.__getitem__), max(filled, key=filled.__getitem__)
         if filled[most] >= MAX_IMBALANCE * filled[least]:
             findings.append(
-                Finding(
+                DataFinding(
                     "warning",
                     "imbalance",
                     f"unbalanced classes: '{printable(most)}' has {filled[most]:,} images, "

@@ -1,4 +1,4 @@
-"""What duplicates in a dataset mean for its scores, as findings."""
+"""Findings on duplicates in a dataset."""
 
 import itertools
 from collections import Counter
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from convscope.datasets.checks.duplicates import equal_groups, near_groups
-from convscope.datasets.checks.findings import Finding, Severity
+from convscope.datasets.checks.findings import DataFinding, Severity
 from convscope.datasets.checks.fingerprints import Fingerprints
 from convscope.datasets.checks.near_copies import find_near_copies
 from convscope.datasets.checks.orientation import (
@@ -21,20 +21,20 @@ from convscope.datasets.checks.orientation import (
 from convscope.progress import Progress
 from convscope.wording import printable
 
-# In sets that are much alike by nature (handwritten digits), nearness means less.
+# In sets whose images look alike by nature (handwritten digits), similarity means less.
 _COMMON = 0.05
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images to look for duplicates among.
+    """Images to search for duplicates.
 
     Attributes:
-        ids: A name for each.
-        parts: "train", "val" or "test" for each.
-        classes: The class of each.
-        keys: For each a hash of its pixels, equal for equal images only.
-        prints: What near duplicates are found by.
+        ids: Name of each image.
+        parts: Part of each image: "train", "val" or "test".
+        classes: Class of each image.
+        keys: Hash of each image's pixels, equal for equal images only.
+        prints: Fingerprints, for near duplicates.
     """
 
     ids: Sequence[str]
@@ -44,12 +44,12 @@ class Images:
     prints: Fingerprints
 
 
-def find_twins(images: Images, *, progress: Progress) -> list[Finding]:
+def find_twins(images: Images, *, progress: Progress) -> list[DataFinding]:
     """Return findings on exact and near duplicates, within and across parts and classes.
 
     Args:
-        images: To look among.
-        progress: Told of the search for near duplicates.
+        images: Images to search.
+        progress: Called during the search for near duplicates.
     """
     exact = equal_groups(images.keys)
     # Of equal images one stands for all in the search for near ones.
@@ -67,23 +67,23 @@ def find_twins(images: Images, *, progress: Progress) -> list[Finding]:
         }
         near.append(dict(sorted(ways.items())))
     findings = [
-        *_judge(images, [dict.fromkeys(group, AS_IT_IS) for group in exact], near=False),
-        *_judge(images, near, near=True),
+        *_findings_on(images, [dict.fromkeys(group, AS_IT_IS) for group in exact], near=False),
+        *_findings_on(images, near, near=True),
     ]
     if not found.complete:
         findings.append(
-            Finding(
+            DataFinding(
                 "note",
                 "near-duplicates-incomplete",
-                "there are so many images that each was compared with the likeliest others only",
-                "Look at those that were found; there may be more.",
+                "there are so many images that each was compared only with likely neighbours",
+                "Look at the findings; there may be more.",
             )
         )
     return findings
 
 
-def _judge(images: Images, groups: list[dict[int, int]], *, near: bool) -> list[Finding]:
-    """Return findings on groups, each of the places of its images and how they are turned."""
+def _findings_on(images: Images, groups: list[dict[int, int]], *, near: bool) -> list[DataFinding]:
+    """Return findings on groups, each with the indices of its images and their orientations."""
     across = [group for group in groups if len({images.parts[i] for i in group}) > 1]
     torn = [group for group in groups if len({images.classes[i] for i in group}) > 1]
     inside = [
@@ -92,7 +92,7 @@ def _judge(images: Images, groups: list[dict[int, int]], *, near: bool) -> list[
     prefix, alike = ("near-", "almost the same") if near else ("", "the same")
     hint = ""
     if near and sum(map(len, groups)) > _COMMON * len(images.ids):
-        hint = " Images of this kind are much alike, so look before you delete."
+        hint = " Images of this kind look alike by nature, so check before you delete."
     findings = []
 
     def add(
@@ -102,7 +102,7 @@ def _judge(images: Images, groups: list[dict[int, int]], *, near: bool) -> list[
         files = tuple(itertools.chain.from_iterable(named))
         ways = tuple(tuple(map(spell_way, group.values())) for group in which) if near else ()
         findings.append(
-            Finding(severity, prefix + kind, message, remedy + hint, files, named, ways)
+            DataFinding(severity, prefix + kind, message, remedy + hint, files, named, ways)
         )
 
     if across:
@@ -110,7 +110,7 @@ def _judge(images: Images, groups: list[dict[int, int]], *, near: bool) -> list[
             "duplicates-across-parts",
             "warning" if near else "error",
             f"{alike} image in more than one part: {_leaks(images, across)}",
-            "Remove them from one of the parts: a score on images that were learnt is too good.",
+            "Remove them from one of the parts: scores on training images are too high.",
             across,
         )
     if torn:
@@ -119,7 +119,7 @@ def _judge(images: Images, groups: list[dict[int, int]], *, near: bool) -> list[
             "warning" if near else "error",
             f"{alike} image in more than one class: {len(torn):,} times "
             f"({_commonest_pair(images, torn)})",
-            "Look at them and leave each in its right class only.",
+            "Look at them and keep each in its correct class only.",
             torn,
         )
     if inside:
@@ -137,9 +137,9 @@ def _judge(images: Images, groups: list[dict[int, int]], *, near: bool) -> list[
 
 
 def _leaks(images: Images, groups: list[dict[int, int]]) -> str:
-    """Return how many images of which part have a twin in which other part."""
+    """Return the number of images of a part with a twin in another part, in words."""
     totals = Counter(images.parts)
-    told = []
+    listed = []
     for first, second in itertools.combinations(("train", "val", "test"), 2):
         count = mirrored = turned = 0
         for group in groups:
@@ -153,15 +153,15 @@ def _leaks(images: Images, groups: list[dict[int, int]]) -> str:
                     mirrored, turned = mirrored + flip, turned + (not flip)
         if count:
             share = count / totals[second]
-            told.append(
+            listed.append(
                 f"{count:,} of {second} ({share:.1%}) with a twin in {first}"
                 + _spell(mirrored, turned)
             )
-    return ", ".join(told)
+    return ", ".join(listed)
 
 
 def _turned(groups: list[dict[int, int]]) -> str:
-    """Return how many images of groups are mirrored or turned beside the first."""
+    """Return the number of images that are mirrored or rotated relative to the first."""
     ways = Counter(way for group in groups for way in group.values())
     mirrored = ways.pop(MIRRORED, 0)
     ways.pop(AS_IT_IS, 0)
@@ -169,12 +169,12 @@ def _turned(groups: list[dict[int, int]]) -> str:
 
 
 def _spell(n_mirrored: int, n_turned: int) -> str:
-    told = [
+    listed = [
         f"{count:,} {what}"
         for count, what in ((n_mirrored, "mirrored"), (n_turned, "turned"))
         if count
     ]
-    return f" ({' and '.join(told)})" if told else ""
+    return f" ({' and '.join(listed)})" if listed else ""
 
 
 def _commonest_pair(images: Images, groups: list[dict[int, int]]) -> str:

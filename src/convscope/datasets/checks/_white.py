@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from convscope.datasets.checks.findings import Finding
+from convscope.datasets.checks.findings import DataFinding
 from convscope.images.deep import choose_white
 from convscope.wording import printable
 
 
-def on_white(peaks: Mapping[str, float], white: int | None) -> list[Finding]:
+def on_white(peaks: Mapping[str, float], white: int | None) -> list[DataFinding]:
     """Return findings on images that do not say which value is white.
 
     Args:
@@ -18,7 +18,7 @@ def on_white(peaks: Mapping[str, float], white: int | None) -> list[Finding]:
         return []
     dark = [name for name, peak in peaks.items() if (choose_white([peak]) or white) < white]
     findings = [
-        Finding(
+        DataFinding(
             "note",
             "white",
             f"floating-point or 32-bit images, in all of which white is taken to be {white}, since "
@@ -29,7 +29,7 @@ def on_white(peaks: Mapping[str, float], white: int | None) -> list[Finding]:
     ]
     if dark:
         findings.append(
-            Finding(
+            DataFinding(
                 "warning",
                 "white-differs",
                 f"images that stay far below the white of the others, {white}, and become nearly "

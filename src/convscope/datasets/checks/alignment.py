@@ -1,8 +1,8 @@
-"""Laying one picture over another: shifted, scaled and stretched so that the two agree best.
+"""Alignment of two pictures: shift, scale and stretch for the best agreement.
 
-A move has four numbers: by how much to scale down the rows (its logarithm) and shift the picture
-up (a share of its side), and the same for the columns. As rows and columns are moved apart from
-each other, moving a picture is two products of matrices, and thousands are moved at once.
+A move has four numbers: the logarithm of the scale of the rows and their shift (a share of the
+    side), and the same for the columns. As rows and columns move independently, moving a picture is
+    two matrix products, and thousands are moved at once.
 
 References:
     Baker and Matthews, "Lucas-Kanade 20 Years On: A Unifying Framework", IJCV 2004.
@@ -13,25 +13,25 @@ import numpy as np
 from convscope.types import FloatArray
 
 MAX_LOG_SCALE = 0.4
-"""Copies are up to 1.5 times as large."""
+"""Largest scale between copies."""
 
 MAX_SHIFT = 0.3
-"""Copies are shifted by up to this share of a side."""
+"""Largest shift between copies, as a share of a side."""
 
 _MAX_LOG_STEP = 0.15
 _MAX_SHIFT_STEP = 0.05
 
 
 def move(pictures: FloatArray, moves: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return pictures moved, and where they have something to show.
+    """Return moved pictures, and the mask of their visible pixels.
 
     Args:
         pictures: Shape (n_pictures, side, side) or (n_pictures, n_channels, side, side).
         moves: Shape (n_pictures, 4).
 
     Returns:
-        Pictures of the same shape, which go on as at their edge; and 1 where they lie within the
-        edge, 0 beyond, shape (n_pictures, side, side).
+        Pictures of the same shape, continued by their edges; and a mask, 1 within the edges and 0
+        beyond, shape (n_pictures, side, side).
     """
     side = pictures.shape[-1]
     rows, within_rows = _samples(moves[:, 0], moves[:, 1], side)
@@ -45,14 +45,14 @@ def move(pictures: FloatArray, moves: FloatArray) -> tuple[FloatArray, FloatArra
 def align(
     fixed: FloatArray, moving: FloatArray, moves: FloatArray, n_steps: int, damping: float = 1e-3
 ) -> FloatArray:
-    """Return moves that bring pictures nearer to others, whatever the contrast of either.
+    """Return moves that bring pictures closer to others, whatever the contrast of either.
 
     Args:
         fixed: Shape (n_pairs, side, side).
         moving: The same shape.
-        moves: Where to begin, shape (n_pairs, 4).
-        n_steps: Of Gauss and Newton.
-        damping: Of each step, above 0.
+        moves: Initial moves, shape (n_pairs, 4).
+        n_steps: Number of Gauss-Newton steps.
+        damping: Damping of each step, above 0.
 
     Returns:
         Shape (n_pairs, 4).
@@ -72,7 +72,7 @@ def align(
         slopes[:, 1] *= np.exp(-moves[:, 0])[:, None, None]
         slopes[:, 3] *= np.exp(-moves[:, 2])[:, None, None]
         slopes[:, 4] = moved
-        # Only what both show counts, and not how bright it is.
+        # Only pixels visible in both count, and not their brightness.
         slopes *= within[:, None]
         slopes -= slopes.sum(axis=(2, 3), keepdims=True) / n_within[:, None]
         slopes *= within[:, None]
@@ -105,13 +105,13 @@ def halve(pictures: FloatArray) -> FloatArray:
 def correlate(
     first: FloatArray, second: FloatArray, within: FloatArray, noise: float = 0.0
 ) -> FloatArray:
-    """Return how pictures correlate over what both show.
+    """Return the correlation of pictures over the pixels visible in both.
 
     Args:
         first: Shape (n_pairs, side, side).
         second: The same shape.
         within: 1 for pixels that count, 0 for others; the same shape.
-        noise: What differs by chance, in grey levels: fainter pictures do not correlate.
+        noise: Level of noise in grey levels: fainter pictures do not correlate.
 
     Returns:
         Shape (n_pairs,), in [-1, 1].
@@ -129,7 +129,7 @@ def correlate(
 def _samples(
     log_scales: FloatArray, shifts: FloatArray, side: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the matrices that take samples along one side, and which lie within it."""
+    """Return the matrices that resample one side, and the mask of samples within it."""
     middle = (side - 1) / 2
     steps = np.arange(side, dtype=np.float32) - middle
     places = np.exp(log_scales)[:, None] * steps + (shifts * side)[:, None] + middle

@@ -1,4 +1,4 @@
-"""Look at images before training on them: what is broken, odd, unbalanced or there twice."""
+"""Check of images before training: broken, unusual, unbalanced or duplicate ones."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -17,7 +17,7 @@ from convscope.datasets.checks._oddities import (
 )
 from convscope.datasets.checks._twins import Images, find_twins
 from convscope.datasets.checks._white import on_white
-from convscope.datasets.checks.findings import CheckReport, Finding, report_of
+from convscope.datasets.checks.findings import CheckReport, DataFinding, report_of
 from convscope.datasets.checks.fingerprints import Int8Array, fingerprint, gather
 from convscope.datasets.draw import Pool
 from convscope.datasets.folders.layout import read_layout
@@ -37,9 +37,9 @@ from convscope.wording import printable
 
 @dataclass(frozen=True)
 class _Look:
-    """What one file turned out to be; `fault` is "" and the rest is set if it can be read.
+    """Result of decoding one file; `fault` is "" and the rest is set if it can be read.
 
-    Of an image that does not say what white is, there is first the largest value alone.
+    For an image that does not define white, only the largest value is set at first.
     """
 
     name: str
@@ -54,13 +54,13 @@ class _Look:
 
 
 def check_folder(path: Path, *, progress: Progress) -> CheckReport:
-    """Look at every image of a folder and return what its owner should know.
+    """Check every image of a folder and return the findings.
 
     Each image is decoded as it would be for training. Nothing is written.
 
     Args:
-        path: A folder as `load_folder` takes it.
-        progress: Told of each image.
+        path: Folder, as for `load_folder`.
+        progress: Called with each image.
 
     Raises:
         DataError: If there is no such folder, or it has no class folders.
@@ -116,14 +116,14 @@ def check_folder(path: Path, *, progress: Progress) -> CheckReport:
 
 
 def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
-    """Look at a loaded dataset: class counts, and duplicates within and across its parts.
+    """Check a loaded dataset: class counts, and duplicates within and across its parts.
 
-    The pixels of the test images are compared with the others; no model sees them, so this is no
-    opening of the test set.
+    The pixels of the test images are compared with the others; no model sees them, so this does not
+    open the test set.
 
     Args:
-        dataset: In one, two or three parts.
-        progress: Told of each image.
+        dataset: Dataset in one, two or three parts.
+        progress: Called with each image.
     """
     parts: dict[str, Split] = {"train": dataset.train}
     if dataset.val is not None:
@@ -160,12 +160,12 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
 
 def _on_division(
     class_names: tuple[str, ...], given: Collection[str], readable: Sequence[_Look]
-) -> list[Finding]:
-    """Return findings on the parts into which training will divide a folder: by doing so."""
+) -> list[DataFinding]:
+    """Return findings on the parts into which training would divide a folder, by doing so."""
     label_of = {name: label for label, name in enumerate(class_names)}
-    pupils = [look for look in readable if look.part == "train"]
-    labels = np.array([label_of[look.class_name] for look in pupils], dtype=np.int64)
-    pool = Pool(labels, [look.key for look in pupils], len(class_names))
+    training = [look for look in readable if look.part == "train"]
+    labels = np.array([label_of[look.class_name] for look in training], dtype=np.int64)
+    pool = Pool(labels, [look.key for look in training], len(class_names))
     if {"val", "test"} <= set(given) or not pool.counts.all():
         return []
     try:
@@ -178,15 +178,15 @@ def _on_division(
         )
     except DataError as error:
         if pool.counts.min() == 1:
-            return []  # said already, as "single-image-class"
+            return []  # reported already, as "single-image-class"
         remedy = "Training refuses the folder until then."
-        return [Finding("error", "too-few-images", str(error), remedy)]
+        return [DataFinding("error", "too-few-images", str(error), remedy)]
     counts = {
         part: np.bincount(labels[rows], minlength=len(class_names)).tolist()
         for part, rows in places.items()
     }
     return [
-        Finding(
+        DataFinding(
             "warning",
             "class-without-part",
             line,

@@ -1,4 +1,4 @@
-"""Images that are in a dataset more than once, in groups: equal ones, and nearly equal ones."""
+"""Groups of equal and of nearly equal images in a dataset."""
 
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from convscope.datasets.checks.orientation import AS_IT_IS, followed_by, undone
 
 @dataclass(frozen=True)
 class NearGroup:
-    """Images that are nearly the same, each as at least one other of the group.
+    """Nearly equal images, each to at least one other of the group.
 
     Attributes:
-        places: Of the images, in ascending order.
-        ways: For each how the first was laid to give it; 0 for the first.
+        places: Indices of the images, ascending.
+        ways: Orientation of each relative to the first; 0 for the first.
     """
 
     places: tuple[int, ...]
@@ -22,7 +22,7 @@ class NearGroup:
 
 
 def equal_groups(keys: Sequence[str]) -> list[list[int]]:
-    """Return the places of equal keys, for each key that occurs more than once.
+    """Return the indices of equal keys, for each key that occurs more than once.
 
     Examples:
         >>> equal_groups(["a", "b", "a", "c"])
@@ -35,7 +35,7 @@ def equal_groups(keys: Sequence[str]) -> list[list[int]]:
 
 
 def near_groups(found: NearCopies) -> list[NearGroup]:
-    """Return what hangs together among pairs of near copies, in the order of their first images."""
+    """Return connected groups of pairs of near copies, in the order of their first images."""
     beside: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for (first, second), way in zip(found.pairs.tolist(), found.ways.tolist(), strict=True):
         beside[first].append((second, undone(way)))
@@ -55,7 +55,7 @@ def near_groups(found: NearCopies) -> list[NearGroup]:
             for other, step in beside[place]:
                 if other not in ways:
                     reached = (other, followed_by(way, step))
-                    # Whoever looks the same without a turn is said to.
+                    # Images that match in the same orientation are reported in that.
                     if step == AS_IT_IS:
                         waiting.appendleft(reached)
                     else:

@@ -1,4 +1,4 @@
-"""What a check of a dataset found."""
+"""Results of a check of a dataset."""
 
 import itertools
 import json
@@ -13,20 +13,20 @@ _ORDER = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that the owner of a dataset should know.
+class DataFinding:
+    """One fact that the user should know about a dataset.
 
     Attributes:
         severity: "error" if training refuses the data or a score would be wrong, "warning" if the
-            result may suffer, "note" if it is good to know.
-        kind: A short name that stays the same from version to version ("unreadable").
-        message: What was found, in one line.
-        remedy: What to do about it, in one sentence.
-        files: All files (or folders, or image ids) that it is about.
-        groups: For duplicates, which of the files belong together.
-        ways: For near duplicates, for each file of each group how it is to be had from the first of
-            the group ("mirrored", "turned by 180 degrees"); "" if it lies the same way.
-        details: For unreadable files, why; a line for each, which begins with its name.
+            result may suffer, "note" for information.
+        kind: Short name that is stable across versions ("unreadable").
+        message: Fact, in one line.
+        remedy: Advice, in one sentence.
+        files: All files (or folders, or image ids) concerned.
+        groups: Files that belong together, for duplicates.
+        ways: Orientation of each file of each group relative to the first ("mirrored", "turned by
+            180 degrees"), for near duplicates; "" for the same orientation.
+        details: Reasons for unreadable files; one line each, beginning with the name.
     """
 
     severity: Severity
@@ -41,19 +41,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check of a dataset found.
+    """Result of a check of a dataset.
 
     Attributes:
-        source: The folder, or the dataset's name.
-        n_images: How many images were looked at, unreadable ones included.
-        counts: By part and class, the number of readable images.
+        source: Folder, or name of the dataset.
+        n_images: Number of checked images, including unreadable ones.
+        counts: Number of readable images, by part and class.
         findings: Errors first, then warnings, then notes.
     """
 
     source: str
     n_images: int
     counts: dict[str, dict[str, int]]
-    findings: tuple[Finding, ...]
+    findings: tuple[DataFinding, ...]
 
     @property
     def has_errors(self) -> bool:
@@ -61,7 +61,7 @@ class CheckReport:
         return any(finding.severity == "error" for finding in self.findings)
 
     def summary(self) -> str:
-        """Return one line: how many images, and how many findings of each severity.
+        """Return one line with the number of images and of findings by severity.
 
         Examples:
             >>> CheckReport("pets", 1200, {}, ()).summary()
@@ -75,14 +75,14 @@ class CheckReport:
         return f"{self.source}: {self.n_images:,} images, {', '.join(found) or 'nothing found'}"
 
     def rows(self, n_files: int = 3) -> list[tuple[str, str, str, str, str]]:
-        """Return a row for a table for each finding.
+        """Return a table row for each finding.
 
         Args:
-            n_files: How many files to name; the others are counted.
+            n_files: Number of files to name; the others are counted.
 
         Returns:
-            Severity, kind, message, files (one a line, with the reason if they cannot be read;
-            those that belong together joined by " = ", with how they are turned), remedy.
+            Severity, kind, message, files (one per line, with the reason if they cannot be read;
+            those that belong together joined by " = ", with their orientation), remedy.
         """
         rows: list[tuple[str, str, str, str, str]] = []
         for finding in self.findings:
@@ -109,7 +109,7 @@ class CheckReport:
         return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything, all files included, as what JSON knows."""
+        """Return everything, including all files, as values that JSON can express."""
         return {"has_errors": self.has_errors, **asdict(self)}
 
     def to_json(self) -> str:
@@ -121,9 +121,9 @@ def report_of(
     source: str,
     n_images: int,
     counts: Mapping[str, Mapping[str, int]],
-    findings: Iterable[Finding],
+    findings: Iterable[DataFinding],
 ) -> CheckReport:
-    """Return a report with its findings in order: the severest first."""
+    """Return a report with its findings ordered by severity."""
     in_order = sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
     # Names of folders go into JSON too, and need not be UTF-8.
     plain = {

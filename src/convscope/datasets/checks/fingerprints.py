@@ -1,4 +1,4 @@
-"""What near copies are found by: each image made small, its light apart from its colours."""
+"""Fingerprints for the search for near copies: thumbnails, brightness apart from colours."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ COLOUR_SIDE = 8
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What images are compared by. About 1 or 4 KB for each.
+    """Thumbnails by which images are compared; 1 or 4 KB each.
 
     Attributes:
-        light: Shape (n_images, side, side), uint8, their brightness; `side` is 64, or 32 if most
-            of them are smaller than 64 pixels.
-        colours: Shape (n_images, 2, 8, 8), int8, half of how far red and blue are above the
+        light: Shape (n_images, side, side), uint8, brightness; `side` is 64, or 32 if most images
+            are smaller than 64 pixels.
+        colours: Shape (n_images, 2, 8, 8), int8, half of the excess of red and blue over the
             brightness.
     """
 
@@ -34,19 +34,19 @@ class Fingerprints:
         return len(self.light)
 
     def take(self, places: npt.NDArray[np.intp]) -> "Fingerprints":
-        """Return those of some of the images."""
+        """Return the fingerprints of some of the images."""
         return Fingerprints(self.light[places], self.colours[places])
 
 
 def fingerprint(pixels: UInt8Array) -> tuple[UInt8Array, Int8Array]:
-    """Return the small pictures of one image, squashed to a square.
+    """Return the thumbnails of one image, squashed to a square.
 
     Args:
         pixels: Shape (height, width, 1 or 3), uint8.
 
     Returns:
-        Its brightness, shape (64, 64) or, if a side has fewer than 64 pixels, (32, 32), uint8; and
-        its colours, shape (2, 8, 8), int8.
+        Brightness, shape (64, 64) or, if a side has fewer than 64 pixels, (32, 32), uint8; and
+        colours, shape (2, 8, 8), int8.
     """
     side = FINE_SIDE if min(pixels.shape[:2]) >= FINE_SIDE else COARSE_SIDE
     grey = pixels.shape[2] == 1
@@ -61,7 +61,7 @@ def fingerprint(pixels: UInt8Array) -> tuple[UInt8Array, Int8Array]:
 
 
 def gather(prints: Iterable[tuple[UInt8Array, Int8Array]]) -> Fingerprints:
-    """Return the fingerprints of many images, from what `fingerprint` gave for each."""
+    """Return the fingerprints of many images, from the results of `fingerprint`."""
     prints = list(prints)
     n_fine = sum(len(light) == FINE_SIDE for light, _ in prints)
     side = FINE_SIDE if 2 * n_fine >= len(prints) > 0 else COARSE_SIDE

@@ -1,8 +1,8 @@
-"""How alike two images are in their detail, once one is laid over the other.
+"""Similarity of two images in their detail, after alignment.
 
-Copies agree in their finest detail, images that only look alike do not. Detail is what a picture
-has beyond its blurred self. What many images of a set have in common (the lines of a form, the
-grid of a solar cell, the stroke of a digit) says little about two of them, and counts for little.
+Copies agree in their finest detail; images that merely look alike do not. Detail is a picture minus
+its blurred version. Features that many images of a set share (the lines of a form, the grid of a
+solar cell, the stroke of a digit) say little about two of them, and count for little.
 """
 
 from functools import partial
@@ -21,17 +21,17 @@ from convscope.types import FloatArray
 Places = npt.NDArray[np.intp]
 
 MAX_COLOUR = 25.0
-"""The colours of copies differ by at most this, in the unit of `Fingerprints.colours`."""
+"""Largest difference in colour between copies, in the unit of `Fingerprints.colours`."""
 
-# What does not agree when seen coarsely, at 16 x 16, is not looked at more closely.
+# Pairs that disagree at a coarse 16 x 16 are not compared more closely.
 _COARSE_AGREEMENT = 0.8
 _COARSE_DETAIL = 0.5
 _NOISE = 0.5
-# Detail that varies less than this, in grey levels, is mostly noise; coarser detail has to speak.
+# Detail that varies less than this, in grey levels, is mostly noise; coarser detail decides then.
 _FAINT = 4.0
 _BLUR = np.array([1, 4, 6, 4, 1], np.float32) / 16
 _SAMPLE = 512
-# Detail that is so alike, where it lies, is of one image.
+# Local similarity of detail from which it is of the same image.
 _EQUAL = 0.97
 # The share of all detail that one pattern may make up before it counts as common.
 _COMMON = 0.01
@@ -39,10 +39,10 @@ _AT_ONCE = 512
 
 
 class Likeness:
-    """Tells how alike images are.
+    """Measures the similarity of images.
 
     Args:
-        prints: Of the images.
+        prints: Fingerprints of the images.
     """
 
     def __init__(self, prints: Fingerprints) -> None:
@@ -56,25 +56,25 @@ class Likeness:
         self._common = [_Common(detail_of(each)) for each in pictures]
 
     def __call__(self, pairs: Places, ways: Places, step: Advance) -> FloatArray:
-        """Return how alike the two images of each pair are.
+        """Return the similarity of the two images of each pair.
 
         Args:
             pairs: Shape (n_pairs, 2).
-            ways: Shape (n_pairs,), how the second is to be laid to look like the first.
-            step: Told how many pairs are done.
+            ways: Shape (n_pairs,), orientation of the second that matches the first.
+            step: Called with the number of pairs done.
 
         Returns:
             Shape (n_pairs,), at most 1; pairs of different colours have 0.
         """
         blocks = [slice(start, start + _AT_ONCE) for start in range(0, len(pairs), _AT_ONCE)]
-        judge = partial(self._judge, pairs, ways)
+        score = partial(self._scores, pairs, ways)
         scores = np.empty(len(pairs), np.float32)
-        for block, found in zip(blocks, map_ordered(judge, blocks, usable_cores()), strict=True):
+        for block, found in zip(blocks, map_ordered(score, blocks, usable_cores()), strict=True):
             scores[block] = found
             step(len(found))
         return scores
 
-    def _judge(self, all_pairs: Places, all_ways: Places, block: slice) -> FloatArray:
+    def _scores(self, all_pairs: Places, all_ways: Places, block: slice) -> FloatArray:
         pairs, ways = all_pairs[block], all_ways[block]
         fixed = self._prints.light[pairs[:, 0]].astype(np.float32)
         moving = _turned(self._prints.light[pairs[:, 1]].astype(np.float32), ways)
@@ -101,7 +101,7 @@ class Likeness:
         return scores
 
     def _detail(self, fixed: FloatArray, moving: FloatArray, moves: FloatArray) -> FloatArray:
-        """Return the mean correlation of detail at the finest two sizes at which there is any."""
+        """Return the mean correlation of detail at the two finest sizes that have any."""
         moved, within = move(moving, moves)
         agreement = np.zeros(len(fixed), np.float32)
         wanted = np.full(len(fixed), len(self._common), np.float32)
@@ -137,7 +137,7 @@ class Likeness:
 
 
 def detail_of(pictures: FloatArray) -> FloatArray:
-    """Return what pictures have beyond their blurred selves, shape (n_pictures, side, side)."""
+    """Return pictures minus their blurred versions, shape (n_pictures, side, side)."""
     side = pictures.shape[1]
     blurred = np.pad(pictures, ((0, 0), (2, 2), (2, 2)), "edge")
     rows = sum(weight * blurred[:, i : i + side] for i, weight in enumerate(_BLUR))
@@ -150,7 +150,7 @@ class _Common:
     """Patterns that make up much of the detail of many images.
 
     Args:
-        details: Of a sample, shape (n_images, side, side).
+        details: Details of a sample, shape (n_images, side, side).
     """
 
     def __init__(self, details: FloatArray) -> None:
@@ -162,7 +162,7 @@ class _Common:
             self._excess = np.empty(0, np.float32)
             return
         flat = flat[_different(flat @ flat.T / flat.shape[1])]
-        # Of a few images each makes up much, so the share that is much falls with their number.
+        # Each of a few images makes up much, so the threshold falls with their number.
         n_images = len(flat)
         powers, mixtures = np.linalg.eigh(flat @ flat.T)
         cap = (_COMMON + 4 / n_images) * powers.sum()
@@ -172,17 +172,17 @@ class _Common:
         self._excess = (1 - np.sqrt(cap / powers)).astype(np.float32)
 
     def without(self, details: FloatArray) -> FloatArray:
-        """Return detail in which no pattern is more common than it may be."""
+        """Return detail without the excess of common patterns."""
         flat = details.reshape(len(details), -1)
         excess = (flat @ self._patterns.T * self._excess) @ self._patterns
         return (flat - excess).reshape(details.shape)
 
 
 def _different(cosines: FloatArray) -> Places:
-    """Return the places of images of which no two are nearly equal: copies have nothing in common.
+    """Return the indices of images of which no two are nearly equal: copies share no pattern.
 
     Args:
-        cosines: Shape (n_images, n_images), between their details.
+        cosines: Shape (n_images, n_images), similarities of their details.
     """
     kept: list[int] = []
     for place, row in enumerate(cosines):

@@ -1,9 +1,8 @@
-"""Images that are nearly the same: cropped, recoloured, recompressed, mirrored or turned copies.
+"""Near copies: cropped, recoloured, recompressed, mirrored or rotated images.
 
-They are found in two steps. Small pictures give each image those few that lie nearest to
-it, in any of eight ways to mirror and turn them; these pairs are laid over each other and compared
-in their detail. How alike two images have to be depends on the set, as images of one kind (digits,
-clothes) are much alike without being copies: see `least_likeness`.
+They are found in two steps. Thumbnails give the few nearest neighbours of each image, in any of
+eight orientations; these pairs are aligned and compared in detail. The threshold depends on the
+set, as images of one kind (digits, clothes) look alike without being copies: see `least_likeness`.
 """
 
 import itertools
@@ -26,16 +25,16 @@ MIN_CONTRAST = 3.0
 """Images that vary less than this, in grey levels, are flat: they have no detail to compare."""
 
 MAX_LOOKED_AT = 50_000_000_000
-"""Pairs of small pictures that are compared; all pairs of up to 84,000 images, in seven ways."""
+"""Number of pairs of thumbnails to compare; all pairs of up to 84,000 images, in seven ways."""
 
 MIN_LIKENESS = 0.8
-"""Copies are at least this much alike; in some sets more is asked for."""
+"""Least similarity of copies; some sets need more."""
 
 MIN_LIKENESS_TURNED = 0.9
-"""Likewise if one is turned: outlines look alike from many sides, and machines turn exactly."""
+"""The same for rotated copies: outlines look alike from many sides, and rotations are exact."""
 
-# By way, how many of the nearest images are looked at closely. A turn to the right of one image is
-# a turn to the left of the other.
+# Number of nearest images that are compared closely, by orientation. A rotation of one image to the
+# right is a rotation of the other to the left.
 _THOROUGH = {AS_IT_IS: 8, MIRRORED: 3, 1: 2, 2: 2, 5: 2, 6: 2, 7: 2}
 _QUICK = {AS_IT_IS: 3, MIRRORED: 1}
 
@@ -45,12 +44,12 @@ _FALSE_SHARE = 0.1
 
 @dataclass(frozen=True)
 class NearCopies:
-    """Pairs of images that are nearly the same.
+    """Pairs of nearly equal images.
 
     Attributes:
-        pairs: Shape (n_pairs, 2), the places of both.
-        ways: Shape (n_pairs,), how the second is to be laid to look like the first.
-        complete: Whether each image was compared with each other.
+        pairs: Shape (n_pairs, 2), indices of both.
+        ways: Shape (n_pairs,), orientation of the second that matches the first.
+        complete: Whether every image was compared with every other.
     """
 
     pairs: Places
@@ -64,17 +63,17 @@ def find_near_copies(
     max_looked_at: int = MAX_LOOKED_AT,
     progress: Progress | None = None,
 ) -> NearCopies:
-    """Return the pairs of images that are nearly the same, mirrored and turned ones included.
+    """Return the pairs of nearly equal images, including mirrored and rotated ones.
 
-    Time grows with the square of the number of images until `max_looked_at` pairs are looked at,
-    memory with their number.
+    Time grows with the square of the number of images up to `max_looked_at` pairs, memory with
+    their number.
 
     Args:
-        prints: Of images that are not equal to each other; equal ones are found faster by their
+        prints: Fingerprints of images that are all different; equal ones are found faster by their
             hashes.
-        max_looked_at: How many pairs of small pictures are compared. If there are more, each
-            image is compared with its likeliest neighbours only.
-        progress: Told of each image and way.
+        max_looked_at: Number of pairs of thumbnails to compare. If there are more, each image is
+            compared only with its likeliest neighbours.
+        progress: Called with each image and orientation.
     """
     varied = contrasts(prints) >= MIN_CONTRAST
     lively, flat = np.flatnonzero(varied), np.flatnonzero(~varied)
@@ -95,19 +94,19 @@ def find_near_copies(
 def near_copies_across(
     parts: Mapping[str, Split], *, progress: Progress | None = None
 ) -> dict[tuple[str, str], int]:
-    """Return how many images of a part are nearly the same as one of another part.
+    """Return the number of images of a part that are nearly equal to one of another part.
 
-    A quick look for a note: the three likeliest images of the other part, and the likeliest
-    mirrored one; no turned ones, and none that are equal pixel for pixel. The three parts of
-    CIFAR-10 take 32 CPU seconds, 1,797 digits 2.
+    A quick search for a note: the three likeliest images of the other part, and the likeliest
+        mirrored one; no rotated ones, and none that are equal pixel for pixel. The three parts of
+        CIFAR-10 take 32 CPU seconds, 1,797 digits 2.
 
     Args:
-        parts: By name, as "train", "val" and "test". Images of each part are counted that have a
-            near copy in one of the parts before it.
-        progress: Told of each image and way.
+        parts: Parts by name: "train", "val" and "test". Images of each part are counted if they
+            have a near copy in an earlier part.
+        progress: Called with each image and orientation.
 
     Returns:
-        By the names of the earlier and the later part, the number of images of the later.
+        The number of images of the later part, by names of the earlier and the later part.
     """
     prints = gather(fingerprint(image) for part in parts.values() for image in part.images)
     varied = contrasts(prints) >= MIN_CONTRAST
@@ -117,7 +116,7 @@ def near_copies_across(
     hashes = {name: np.array(part.hashes, str) for name, part in parts.items()}
 
     def places_of(name: str, known: npt.NDArray[np.str_]) -> Places:
-        """Return the places of images that are not flat nor known, one of those that are equal."""
+        """Return the indices of images neither flat nor known, one of each set of equals."""
         different, firsts = np.unique(hashes[name], return_index=True)
         firsts = np.sort(firsts[~np.isin(different, known)]) + starts[name]
         shown: Places = firsts[varied[firsts]]
@@ -134,23 +133,23 @@ def near_copies_across(
 
 
 def least_likeness(pairs: Places, scores: FloatArray, lowest: float) -> float:
-    """Return how alike two images of a set have to be to be taken for copies.
+    """Return the least similarity at which two images of a set count as copies.
 
-    Where images are much alike by nature, many pairs are nearly as alike as copies; their number
-    falls off towards equality, at least as quickly as it falls just before. The limit is where at
-    most a tenth of the pairs beyond would be expected by that.
+    In a set whose images look alike by nature, many pairs are nearly as similar as copies; their
+    number falls off towards equality, at least as quickly as it falls just before. The threshold is
+    where at most a tenth of the pairs beyond it would be expected by that.
 
     Args:
-        pairs: Shape (n_pairs, 2), the places of images that are most like each other.
-        scores: Shape (n_pairs,), how alike they are, at most 1.
-        lowest: The limit is not below this.
+        pairs: Shape (n_pairs, 2), indices of the most similar images.
+        scores: Shape (n_pairs,), similarities, at most 1.
+        lowest: Lower bound of the threshold.
 
     Returns:
-        In [`lowest`, 1], or infinity if no limit is high enough.
+        A number in [`lowest`, 1], or infinity if no threshold is high enough.
     """
     heights = np.arctanh(np.clip(scores, -0.9999, 0.9999))
     for limit in np.arange(np.arctanh(lowest), np.arctanh(0.9999), 0.05):
-        # One image that is like many is one chance, not many.
+        # One image that resembles many is one chance, not many.
         beyond = min(len(np.unique(side)) for side in pairs[heights >= limit].T)
         if not beyond:
             break
@@ -174,13 +173,13 @@ class _Search:
     def __call__(
         self, queries: Places, others: Places, n_nearest: Mapping[int, int], n_looked_at: int
     ) -> tuple[Places, Places]:
-        """Return pairs of a query and another image that are nearly the same, and their ways.
+        """Return nearly equal pairs of a query and another image, with their orientations.
 
         Args:
-            queries: Places of images.
-            others: Places of images; the same array for pairs among them.
-            n_nearest: For each way to look in, how many images to look at closely for each query.
-            n_looked_at: With how many others each query is compared.
+            queries: Indices of images.
+            others: Indices of images; the same array for pairs among them.
+            n_nearest: Number of images to compare closely for each query, by orientation.
+            n_looked_at: Number of others that each query is compared with.
         """
         alone = queries is others
         features = self._patterns.features(self._prints.take(queries))
@@ -208,7 +207,7 @@ class _Search:
 
 
 def _unique(pairs: Places, way: int) -> Places:
-    """Return each pair once, from whichever side it was found, and no image beside itself."""
+    """Return each pair once, from whichever side it was found, and no image with itself."""
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     if undone(way) == way:
         pairs = np.sort(pairs, axis=1)

@@ -1,9 +1,9 @@
-"""The images that lie nearest to each other, in any of eight ways: candidates for near copies.
+"""Nearest neighbours of images in any of eight orientations: candidates for near copies.
 
-Images are compared as 8 x 8 colour pictures, written in the few patterns that make up most of
-them, so that all pairs of 60,000 images are a few seconds of matrix products. Blocks of rows and of
-columns keep memory flat. If there are too many pairs for the work allowed, each image is compared
-with those only that have most nearly the same share of the commonest pattern.
+Images are compared as 8 x 8 colour pictures, projected on their principal components, so that all
+pairs of 60,000 images are a few seconds of matrix products. Blocks of rows and of columns keep
+memory constant. If there are too many pairs for the work allowed, each image is compared only with
+those that have the most similar share of the first component.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ from convscope.types import FloatArray
 Places = npt.NDArray[np.intp]
 
 MIN_COSINE = 0.5
-"""Between two small pictures that are worth a closer look."""
+"""Least similarity of two thumbnails that are compared closely."""
 
 _N_PATTERNS = 64
 _FAINT = 3.0
@@ -32,12 +32,12 @@ _NONE = -2.0
 
 
 class Patterns:
-    """The patterns that small pictures are written in: the principal components of a sample.
+    """Principal components of a sample of thumbnails.
 
-    A few thousand images are compared quickly as they are.
+    A few thousand images are compared quickly without projection.
 
     Args:
-        prints: Of the images to be compared.
+        prints: Fingerprints of the images to compare.
     """
 
     def __init__(self, prints: Fingerprints) -> None:
@@ -53,7 +53,7 @@ class Patterns:
         self._vectors = np.ascontiguousarray(vectors[:, ::-1][:, :_N_PATTERNS], np.float32)
 
     def features(self, prints: Fingerprints, way: int = AS_IT_IS) -> FloatArray:
-        """Return what images that are laid in some way are compared by.
+        """Return the features by which images in some orientation are compared.
 
         Returns:
             Shape (n_images, n_features); rows have at most length 1, and dot products are cosines.
@@ -68,7 +68,7 @@ class Patterns:
 
 
 def contrasts(prints: Fingerprints) -> FloatArray:
-    """Return how much each image varies over its area, in grey levels.
+    """Return the variation of each image over its area, in grey levels.
 
     Returns:
         Shape (n_images,); an image of one flat colour has 0.
@@ -83,17 +83,17 @@ def contrasts(prints: Fingerprints) -> FloatArray:
 def nearest(
     queries: FloatArray, others: FloatArray, n_nearest: int, n_looked_at: int, step: Advance
 ) -> tuple[Places, Places]:
-    """Return pairs of each query and those of the others that are most like it.
+    """Return pairs of each query with those of the others that are most similar.
 
     Args:
         queries: Shape (n_queries, n_features).
         others: Shape (n_others, n_features).
-        n_nearest: How many to find for each query; fewer if others are too unlike.
-        n_looked_at: With how many others each query is compared, at least about.
-        step: Told how many queries are done.
+        n_nearest: Number to find for each query; fewer if others are too different.
+        n_looked_at: Least number of others that each query is compared with, approximately.
+        step: Called with the number of queries done.
 
     Returns:
-        The places of the queries and of the others, both of shape (n_pairs,).
+        The indices of the queries and of the others, both of shape (n_pairs,).
     """
     rows = np.argsort(queries[:, 0], kind="stable")
     columns = np.argsort(others[:, 0], kind="stable")
@@ -117,11 +117,11 @@ def _search(
     n_looked_at: int,
     block: Places,
 ) -> tuple[Places, FloatArray]:
-    """Return the places of the nearest, and their cosines, both (n_rows, n_nearest)."""
+    """Return the indices of the nearest, and their cosines, both (n_rows, n_nearest)."""
     rows = queries[block]
     places = np.zeros((len(rows), n_nearest), np.intp)
     cosines = np.full((len(rows), n_nearest), _NONE, np.float32)
-    # From so many before the first row to so many after the last one.
+    # From that many before the first row to that many after the last one.
     ends = np.searchsorted(others[:, 0], rows[[0, -1], 0])
     half = len(others) if n_looked_at >= len(others) else n_looked_at // 2
     first, last = max(0, int(ends[0]) - half), min(len(others), int(ends[1]) + half + 1)
@@ -136,10 +136,10 @@ def _search(
 
 
 def _largest(table: FloatArray, n_largest: int) -> tuple[Places, FloatArray]:
-    """Return the columns of the largest numbers of each row, in no order, and the numbers.
+    """Return the columns of the largest numbers of each row, unordered, and the numbers.
 
-    The largest are in the bunches of columns whose maxima are largest, so that few numbers are
-    looked at more than once.
+    The largest are in the bunches of columns with the largest maxima, so that few numbers are read
+    more than once.
     """
     n_rows, n_columns = table.shape
     n_bunches = -(-n_columns // _BUNCH)

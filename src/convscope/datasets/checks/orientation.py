@@ -1,7 +1,7 @@
-"""The eight ways in which a picture can lie: mirrored or not, and turned by quarter turns.
+"""The eight orientations of a picture: mirrored or not, and rotated by quarter turns.
 
-A way is a whole number: 4 for "mirrored left to right first", plus how many quarter turns to the
-left follow.
+An orientation is a whole number: 4 for "mirrored left to right first", plus the number of quarter
+    turns to the left that follow.
 """
 
 from typing import Any
@@ -26,11 +26,11 @@ _WORDS = (
 
 
 def turn(pictures: npt.NDArray[Any], way: int) -> npt.NDArray[Any]:
-    """Return pictures laid in some way.
+    """Return pictures in another orientation.
 
     Args:
         pictures: Shape (..., side, side).
-        way: In [0, 8).
+        way: Orientation in [0, 8).
 
     Examples:
         >>> turn(np.array([[1, 2], [3, 4]]), 4).tolist()
@@ -44,25 +44,25 @@ def turn(pictures: npt.NDArray[Any], way: int) -> npt.NDArray[Any]:
 
 
 def followed_by(first: int, second: int) -> int:
-    """Return the one way that is the same as a first and then a second.
+    """Return the orientation that equals a first and then a second.
 
     Examples:
         >>> followed_by(1, 1), followed_by(4, 4), followed_by(1, 4), followed_by(4, 1)
         (2, 0, 7, 5)
     """
     mirrored = (first >= MIRRORED) != (second >= MIRRORED)
-    # A mirror makes turns to the left that were made before it turns to the right.
+    # A mirror turns earlier turns to the left into turns to the right.
     turns = second - first if second >= MIRRORED else second + first
     return MIRRORED * mirrored + turns % 4
 
 
 def undone(way: int) -> int:
-    """Return the way that brings pictures back that were laid in another."""
+    """Return the orientation that undoes another."""
     return way if way >= MIRRORED else -way % 4
 
 
 def spell_way(way: int) -> str:
-    """Return it in words; "" for 0.
+    """Return an orientation in words; "" for 0.
 
     Examples:
         >>> spell_way(2)

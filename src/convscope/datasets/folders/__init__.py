@@ -1,1 +1,1 @@
-"""People's folders of images: layout, scanning, packing."""
+"""Users' folders of images: layout, scanning, packing."""

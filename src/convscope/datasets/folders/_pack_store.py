@@ -1,4 +1,4 @@
-"""The folder of packs: one writer for each at a time, and no rubbish."""
+"""The folder of packs: one writer per pack at a time, and no leftovers."""
 
 import contextlib
 import json
@@ -19,15 +19,15 @@ _UNUSED_S = 7 * 24 * 3600
 
 @contextlib.contextmanager
 def alone(packed: Path, key: str, progress: Progress) -> Iterator[bool]:
-    """Hold the lock on one pack, and say so if that takes waiting.
+    """Hold the lock on one pack, with a message if that takes waiting.
 
     Args:
-        packed: The folder of packs.
-        key: The pack's name.
-        progress: Told of a wait.
+        packed: Folder of packs.
+        key: Name of the pack.
+        progress: Called before a wait.
 
     Yields:
-        Whether it is held; a file system without locks has none to hold.
+        Whether it is held; False on a file system without locks.
     """
     waiting = "Waiting for another process that is packing the same images"
     with exclusive(_lock_of(packed, key), wait=True, on_wait=lambda: progress.say(waiting)) as held:
@@ -35,11 +35,11 @@ def alone(packed: Path, key: str, progress: Progress) -> Iterator[bool]:
 
 
 def sweep(packed: Path, own_key: str) -> None:
-    """Remove what killed processes left; what others are writing now is locked and stays.
+    """Remove leftovers of killed processes; packs that others are writing are locked and stay.
 
     Args:
-        packed: The folder of packs.
-        own_key: The pack whose lock is held.
+        packed: Folder of packs.
+        own_key: Pack whose lock is held.
     """
     for part in packed.glob(".*.part"):
         key = part.name[1:].split("-", 1)[0]
@@ -55,14 +55,14 @@ def sweep(packed: Path, own_key: str) -> None:
 
 
 def drop_superseded(packed: Path, newest: Path) -> None:
-    """Remove older packs of the same folder at the same size, which no content calls for any more.
+    """Remove older packs of the same folder at the same size, whose content is outdated.
 
-    Only those that nobody opened for a week: a process that has one mapped keeps it when it is
-    removed, but not if the cache is shared over a network.
+    Only those that nobody opened for a week: a process that has one mapped keeps it after its
+        removal, but not if the cache is shared over a network.
 
     Args:
-        packed: The folder of packs.
-        newest: The pack that has taken their place.
+        packed: Folder of packs.
+        newest: Pack that replaces them.
     """
     manifest = read_manifest(newest)
     for other in packed.iterdir():
@@ -79,7 +79,7 @@ def drop_superseded(packed: Path, newest: Path) -> None:
 
 
 def read_manifest(pack: Path) -> dict[str, Any]:
-    """Return what a pack says of itself; an empty dictionary if it is not a whole pack."""
+    """Return the description in a pack; an empty dictionary if the pack is incomplete."""
     with contextlib.suppress(OSError, ValueError):
         manifest = json.loads((pack / MANIFEST).read_text(encoding="utf-8"))
         if isinstance(manifest, dict) and manifest.keys() >= {"key", "root", "shape", "faults"}:

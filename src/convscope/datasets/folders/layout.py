@@ -1,4 +1,4 @@
-"""How a folder of images is laid out: parts, classes, files, and what is wrong with that."""
+"""Layout of a folder of images: parts, classes, files, and its problems."""
 
 import difflib
 import re
@@ -15,13 +15,13 @@ from convscope.wording import composed, counted, has_controls, printable, quoted
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a folder cannot be used as it is.
+    """Reason why a folder cannot be used as it is.
 
     Attributes:
-        kind: "empty-class", "single-class", "classes-differ", "odd-name", "same-name",
-            "same-folders" or "nested-copy".
+        kind: Name of the problem: "empty-class", "single-class", "classes-differ", "odd-name",
+            "same-name", "same-folders" or "nested-copy".
         message: One line that says what is wrong, where, and what to do.
-        places: The folders in question, below the root.
+        places: Folders in question, relative to the root.
     """
 
     kind: str
@@ -31,23 +31,25 @@ class Problem:
 
 @dataclass
 class Layout:
-    """What a folder of images contains.
+    """Contents of a folder of images.
 
     Attributes:
-        root: The folder.
-        parts: By part ("train", "val", "test") and class, the image files in plain order, as paths
-            below the root with forward slashes. Without parts above the classes all are "train".
-            Class names are in Unicode's composed form (NFC), whatever the folders are called in.
+        root: Folder.
+        parts: Image files by part ("train", "val", "test") and class, in plain order, as paths
+            relative to the root with forward slashes. Without parts above the classes all are
+            "train". Class names are in Unicode's composed form (NFC), whatever the form of the
+            folders' names.
         divided: Whether there are parts above the classes.
-        places: By part, the folder that holds its class folders.
-        skipped: Hidden things, leftovers of programs, results of convscope, files that are not
+        places: Folder that holds the class folders, by part.
+        skipped: Hidden files, leftovers of programs, results of convscope, files that are not
             images, links that lead back.
-        strays: Images that lie beside the class folders, and so belong to no class.
-        unused: Folders beside the parts that are none.
-        nested: By class of `train`, the folders with images in its folder, which count for it.
-        look_alikes: Classes whose names differ in capitals, spaces or dashes only.
-        remarks: How the folder was understood, where names alone do not say it.
-        problems: Why it cannot be used as it is; empty if it can.
+        strays: Images next to the class folders, which belong to no class.
+        unused: Folders next to the parts that are not parts.
+        nested: Folders with images inside a class folder of `train`, by class; their images count
+            for it.
+        look_alikes: Classes whose names differ only in capitals, spaces or dashes.
+        remarks: Lines on how the folder was read, where names alone do not say it.
+        problems: Reasons why it cannot be used as it is; empty if it can.
     """
 
     root: Path
@@ -64,7 +66,7 @@ class Layout:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes of `train`, sorted plainly: capitals before small letters, 10 before 9."""
+        """Classes of `train`, sorted plainly: capitals before small letters, 10 before 9."""
         return tuple(sorted(self.parts["train"]))
 
     @property
@@ -78,16 +80,16 @@ class Layout:
         ]
 
     def below(self, path: Path) -> str:
-        """Return a path below the root, with forward slashes."""
+        """Return a path relative to the root, with forward slashes."""
         return path.relative_to(self.root).as_posix()
 
 
 def read_layout(root: Path) -> Layout:
-    """Return what a folder of images contains.
+    """Return the contents of a folder of images.
 
     Args:
-        root: A folder with a folder for each class, or with such folders in parts: `train/` and
-            perhaps `val/` and `test/`, by any of the names that people give them.
+        root: Folder with a folder for each class, or with such folders in parts: `train/` and
+            perhaps `val/` and `test/`, under any usual name.
 
     Raises:
         DataError: If there is no such folder, or it has no classes in it.
@@ -112,7 +114,7 @@ def read_layout(root: Path) -> Layout:
 
 
 def _read_classes(layout: Layout, listing: Listing, above: list[Path]) -> dict[str, list[str]]:
-    """Return by class the image files of a part, and note what of its folders is no class."""
+    """Return the image files of a part by class, and record folders that are not classes."""
     classes: dict[str, list[str]] = {}
     folders: dict[str, Path] = {}
     for path in listing.folders:
@@ -137,7 +139,7 @@ def _read_classes(layout: Layout, listing: Listing, above: list[Path]) -> dict[s
 
 
 def _note_classes_missing(layout: Layout) -> None:
-    """Note the classes without images, and those that not all parts have."""
+    """Record the classes without images, and those that not all parts have."""
     train = layout.parts["train"].keys()
     for part, classes in layout.parts.items():
         place = layout.places[part]
@@ -170,7 +172,7 @@ def _note_classes_missing(layout: Layout) -> None:
 
 
 def _note_odd_names(layout: Layout) -> None:
-    """Note class names that cannot be shown, or that people take for one another."""
+    """Record class names that cannot be shown, or that people confuse."""
     place = layout.places["train"]
     by_look: dict[str, list[str]] = {}
     for name in layout.class_names:
@@ -188,13 +190,13 @@ def _note_odd_names(layout: Layout) -> None:
 
 
 def _look_of(name: str) -> str:
-    """Return a name without what is easily overlooked: capitals, spaces, kinds of dashes."""
+    """Return a name without details that are easily overlooked: capitals, spaces, dashes."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return re.sub(r"[\W_]+", " ", folded).strip() or folded
 
 
 def _note_odd_folders(layout: Layout) -> None:
-    """Note folders that are hardly classes: a single one, parts in disguise, a copy of the set."""
+    """Record folders that are hardly classes: a single one, parts in disguise, or a copy."""
     place = layout.places["train"]
     classes = layout.parts["train"]
     if len(classes) == 1:
@@ -249,7 +251,7 @@ def _note_odd_folders(layout: Layout) -> None:
 
 
 def _at(file: str, depth: int) -> bool:
-    """Return whether a file lies directly in its class folder."""
+    """Return whether a file is directly in its class folder."""
     return file.count("/") == depth
 
 
@@ -273,7 +275,7 @@ def _check_is_folder(root: Path) -> None:
             f"{root} is a file, not a folder; name a folder with a folder of images for each class "
             "(an archive has to be unpacked first)"
         )
-    # Mend the first step of the path that leads nowhere, and see whether the rest fits then.
+    # Correct the first missing step of the path, and see whether the rest exists then.
     steps = [*reversed(root.absolute().parents), root.absolute()]
     missing = next(step for step in steps if kind_of(step) == "dangling")
     beside = [

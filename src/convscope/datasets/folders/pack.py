@@ -1,8 +1,8 @@
-"""Decoded images in one file on disk, mapped into memory: made once, read in any order.
+"""Decoded images in one memory-mapped file: made once, read in any order.
 
-Nothing is written into the user's folder. A pack lies in `cache_dir()/packed/<key>`; the key is
-made of each file's path and content, the decoder and the size, so other content has another key. A
-pack is written under a temporary name and renamed when it is whole.
+Nothing is written into the user's folder. A pack is at `cache_dir()/packed/<key>`; the key is made
+of each file's path and content, the decoder and the size, so other content has another key. A pack
+is written under a temporary name and renamed when it is complete.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ from convscope.storage import FOLDER_MODE, cache_dir, npy_header, storage_errors
 from convscope.types import UInt8Array
 
 IN_MEMORY_BYTES = 2 * 2**30
-"""The most that is held in memory if the cache cannot be written to."""
+"""Largest number of bytes held in memory if the cache cannot be written to."""
 
 _IMAGES = "images.npy"
 _CHUNK = 16
@@ -53,8 +53,8 @@ class Pack:
     Attributes:
         images: Shape (n_kept, height, width, channels), uint8, read-only; memory-mapped unless the
             cache could not be written to.
-        kept: Shape (n_kept,), which file each image is, as its place in the list.
-        faults: By file name, why its image was left out.
+        kept: Shape (n_kept,), index of the file of each image.
+        faults: Reason why an image was left out, by file name.
         notes: Lines for the user.
     """
 
@@ -73,25 +73,25 @@ def pack_images(
     white: int | None = None,
     progress: Progress,
 ) -> Pack:
-    """Decode the images of a folder, or open what was decoded before.
+    """Decode the images of a folder, or open those that were decoded before.
 
     Args:
-        root: The folder; it is only read.
-        files: What `scan_files` found; the images come in this order.
+        root: Folder, which is only read.
+        files: Result of `scan_files`; the images come in this order.
         size: (height, width) of every image in the pack.
-        channels: 1 or 3.
-        white: White of images that do not say it.
-        progress: Told of each image that is decoded.
+        channels: Number of channels, 1 or 3.
+        white: White of images that do not define it.
+        progress: Called with each image that is decoded.
 
     Raises:
         DataError: If no image can be read, or a file changes meanwhile.
-        StorageError: If the disk is full; or if the cache cannot be written to and the images are
+        StorageError: If the disk is full, or if the cache cannot be written to and the images need
             more than `IN_MEMORY_BYTES`.
     """
     work = _Work(root, files, size, channels, white)
     packed = cache_dir() / "packed"
     final = packed / work.key
-    # Packs appear whole, so one that is there may be read without a lock.
+    # Packs appear as a whole, so an existing one may be read without a lock.
     if (pack := _open(final, work)) is not None:
         return pack
     try:
@@ -117,7 +117,7 @@ def pack_images(
 
 
 class _Work:
-    """What is to be packed."""
+    """Images to pack."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class _Work:
         return digest.hexdigest()[:32]
 
     def outcomes(self, progress: Progress) -> Generator[UInt8Array | str, None, None]:
-        """Yield for each file, in order, its pixels or why it has none."""
+        """Yield the pixels of each file, in order, or the reason why it has none."""
         pixels = [file.height * file.width for file in self.files if not file.fault]
         workers = n_workers(float(np.median(pixels or [0])), worthwhile=_WORTHWHILE_PIXELS)
         starts = range(0, len(self.files), _CHUNK)
@@ -190,7 +190,7 @@ class _Work:
 
 
 def _make(final: Path, work: _Work, progress: Progress) -> None:
-    """Write a pack, and give it its name when it is whole."""
+    """Write a pack, and rename it when it is complete."""
     with storage_errors(final):
         part = Path(tempfile.mkdtemp(prefix=f".{work.key}-", suffix=".part", dir=final.parent))
     try:
@@ -207,7 +207,7 @@ def _make(final: Path, work: _Work, progress: Progress) -> None:
         }
         write_text(part / MANIFEST, json.dumps(manifest))
         with storage_errors(final):
-            # Whatever bears the name was found to be damaged.
+            # An existing pack of that name was found to be damaged.
             shutil.rmtree(final, ignore_errors=True)
             part.rename(final)
     finally:
@@ -217,13 +217,13 @@ def _make(final: Path, work: _Work, progress: Progress) -> None:
 def _write(file: BinaryIO, work: _Work, progress: Progress) -> dict[str, str]:
     """Write the decoded images as a .npy file and return the faults.
 
-    Written, not mapped: on a full disk a write fails with an error, a mapped page kills the
-    process.
+    Written, not mapped: on a full disk a write raises an error, but a mapped page kills the
+        process.
     """
     header = npy_header(work.shape, np.uint8)
     file.write(header)
     with contextlib.suppress(AttributeError):
-        # Take the space now, so that a disk that is too small is known before the work is done.
+        # Reserve the space now, so that a disk that is too small shows before the work is done.
         _reserve(file, len(header) + int(np.prod(work.shape)))
     faults: dict[str, str] = {}
     n_kept = 0
@@ -252,7 +252,7 @@ def _reserve(file: BinaryIO, n_bytes: int) -> None:
     try:
         os.posix_fallocate(file.fileno(), 0, n_bytes)
     except OSError as error:
-        # Some file systems cannot; there a full disk shows when it is written to.
+        # Some file systems cannot; there a full disk shows on writing.
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
             raise
 
@@ -264,14 +264,14 @@ def _refuse_empty(work: _Work, faults: dict[str, str]) -> None:
 
 
 def _open(final: Path, work: _Work) -> Pack | None:
-    """Return the pack that is there, or None if it is absent or damaged."""
+    """Return the existing pack, or None if it is absent or damaged."""
     try:
         manifest = read_manifest(final)
         # This fails if the file is shorter than its header says.
         images = np.load(final / _IMAGES, mmap_mode="r", allow_pickle=False)
         if manifest["key"] != work.key or list(images.shape) != manifest["shape"]:
             return None
-        # Tells that it is in use; the folder may be somebody else's.
+        # Marks it as in use; the folder may belong to another user.
         with contextlib.suppress(OSError):
             os.utime(final / MANIFEST)
         return work.result(images, dict(manifest["faults"]))
@@ -308,6 +308,6 @@ def _in_memory(work: _Work, packed: Path, error: Exception, progress: Progress) 
 
 def _is_refusal(cause: BaseException | None) -> bool:
     """Return whether the cache cannot be written to at all, as opposed to being full."""
-    # The last two: a file stands where the cache folder should be.
+    # The last two: a file exists where the cache folder should be.
     refusals = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
     return isinstance(cause, OSError) and cause.errno in refusals

@@ -12,15 +12,15 @@ R = TypeVar("R")
 
 
 def n_workers(work_per_item: float, *, worthwhile: float) -> int:
-    """Return how many threads to use: one, unless the items are large enough.
+    """Return the number of threads to use: one, unless the items are large enough.
 
-    Pillow and hashlib let other threads run while they work on pixels and bytes, so threads do as
-    well as processes on large images, and need no start-up nor guard in the user's script. Small
-    images are mostly Python's own work, at which threads only stand in each other's way.
+    Pillow and hashlib release Python's lock while they work on pixels and bytes, so threads do as
+    well as processes on large images, and need no start-up time nor guard in the user's script.
+    Small images are mostly Python's own work, at which threads only obstruct each other.
 
     Args:
-        work_per_item: A typical item's size, in whatever unit.
-        worthwhile: From this size on threads help.
+        work_per_item: Size of a typical item, in any unit.
+        worthwhile: Size from which threads help.
     """
     if work_per_item < worthwhile:
         return 1
@@ -32,13 +32,13 @@ def map_ordered(
 ) -> Generator[R, None, None]:
     """Yield `function(item)` for each item, in order.
 
-    At most two items for each worker are under way or waiting to be taken, so memory stays flat
-    however many there are. Close the generator to stop early.
+    At most two items per worker are in progress or waiting to be taken, so memory stays constant.
+    Close the generator to stop early.
 
     Args:
-        function: Called in threads, or in this one if there is one worker.
-        items: Taken from as needed.
-        workers: How many threads.
+        function: Function that is called in threads, or in this one if there is one worker.
+        items: Items, taken as needed.
+        workers: Number of threads.
     """
     if workers <= 1:
         yield from map(function, items)

@@ -1,8 +1,8 @@
-"""Where the parts and classes of a folder of images are: by the names that people give them.
+"""Parts and classes of a folder of images, recognised by their usual names.
 
 The folder itself may hold the classes, or parts above them (`train/`, `Training/`, `seg_train/`,
-`training_set/` ...), and either may lie in folders of one folder each, as archives leave them
-(`photos/photos/cat`, `seg_train/seg_train/forest`).
+`training_set/` ...), and either may be wrapped in folders of one folder each, as archives leave
+them (`photos/photos/cat`, `seg_train/seg_train/forest`).
 """
 
 import re
@@ -18,7 +18,7 @@ _PARTS = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-# Words that say nothing of which part it is: "train_images", "TestSet", "validation data".
+# Words that do not say which part it is: "train_images", "TestSet", "validation data".
 _FILLERS = frozenset(
     {"set", "sets", "data", "dataset", "datasets", "split", "folder", "dir", "files", "sample"}
     | {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics"}
@@ -27,7 +27,7 @@ _GLUED = re.compile(f"({'|'.join(sorted(_PARTS, key=len, reverse=True))})({'|'.j
 _WORDS = re.compile(r"[^\W\d_]+|\d+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
-# What test images without labels lie in, where a tool wanted a folder around them.
+# Folders around test images without labels, for tools that require one.
 _NO_CLASS = frozenset({"unknown", "unlabelled", "unlabeled", "all", *_FILLERS})
 
 _MOST_WRAPPINGS = 4
@@ -35,10 +35,10 @@ _MOST_WRAPPINGS = 4
 
 @dataclass
 class Listing:
-    """What lies directly in a folder.
+    """Direct contents of a folder.
 
     Attributes:
-        place: The folder.
+        place: Folder.
         folders: Folders that may be classes or parts, sorted.
         images: Image files, sorted.
         skipped: Everything else.
@@ -52,14 +52,14 @@ class Listing:
 
 @dataclass
 class Arrangement:
-    """Where the classes of each part are.
+    """Places of the classes of each part.
 
     Attributes:
-        parts: By part, the listing of the folder whose folders are its classes; without parts above
+        parts: Listing, by part, of the folder whose folders are its classes; without parts above
             the classes all of it is "train".
         divided: Whether there are parts above the classes.
-        unused: Folders beside the parts that are none.
-        unlabelled: By part, the folder of images that lie in no class folder.
+        unused: Folders next to the parts that are not parts.
+        unlabelled: Folder of images without class folders, by part.
         passed: Listings of the folders above the parts, the root first.
     """
 
@@ -70,12 +70,12 @@ class Arrangement:
     passed: list[Listing]
 
     def remarks(self, root: Path) -> list[str]:
-        """Return lines that say how the folder was understood, where names alone do not."""
+        """Return lines on how the folder was read, where names alone do not say it."""
         lines = []
         below = {
             part: listing.place.relative_to(root).as_posix() for part, listing in self.parts.items()
         }
-        # "Val/" is no news.
+        # "Val/" needs no remark.
         if self.divided and any(part != place.lower() for part, place in below.items()):
             said = ", ".join(f"{place}/ is {part}" for part, place in below.items())
             lines.append(f"parts: {said}")
@@ -92,10 +92,10 @@ class Arrangement:
 
 
 def arrange(root: Path) -> Arrangement:
-    """Return where the parts and classes of a folder are.
+    """Return the places of the parts and classes of a folder.
 
     Args:
-        root: An existing folder.
+        root: Existing folder.
 
     Raises:
         DataError: If a folder cannot be listed, two folders mean the same part, or there are test
@@ -125,10 +125,10 @@ def arrange(root: Path) -> Arrangement:
 
 
 def list_place(place: Path, above: Iterable[Path] = ()) -> Listing:
-    """Return what lies directly in a folder.
+    """Return the direct contents of a folder.
 
     Args:
-        place: The folder.
+        place: Folder.
         above: Folders that links must not lead back into, resolved.
 
     Raises:
@@ -152,7 +152,7 @@ def list_place(place: Path, above: Iterable[Path] = ()) -> Listing:
 
 
 def read_part(name: str) -> tuple[str, tuple[str, ...]] | None:
-    """Return which part a folder's name means, and what else the name says; None for no part.
+    """Return the part that a folder's name means, and its other words; None for no part.
 
     Examples:
         >>> read_part("Training"), read_part("testSet"), read_part("seg_train")
@@ -171,13 +171,13 @@ def read_part(name: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _parts_among(listing: Listing) -> dict[str, Path]:
-    """Return the folders of train, val and test, in this order; nothing if they are classes."""
+    """Return the folders of train, val and test, in this order; empty if they are classes."""
     groups: dict[tuple[str, ...], list[tuple[str, Path]]] = {}
     for path in listing.folders:
         read = read_part(path.name)
         if read is not None:
             groups.setdefault(read[1], []).append((read[0], path))
-    # "flowers_train" alone may be a class; beside "flowers_test" it is a part.
+    # "flowers_train" alone may be a class; next to "flowers_test" it is a part.
     trained = [
         rest
         for rest, group in groups.items()
@@ -223,10 +223,10 @@ def _unwrapped(listing: Listing, above: Iterable[Path]) -> Listing:
 
 
 def _inside_wrapping(listing: Listing) -> Path | None:
-    """Return the one folder that holds all class folders or parts; None if there is no such.
+    """Return the one folder that holds all class folders or parts; None if there is none.
 
-    Folders without any image beside it (annotations, documents) do not count, if they hold files:
-    an empty one may be a class that was forgotten.
+    Folders without any image next to it (annotations, documents) are ignored if they hold files: an
+        empty one may be a class that was forgotten.
     """
     if any(_has_images(path) for path in listing.folders):
         return None
@@ -288,10 +288,10 @@ def _images_below(place: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
 
 
 def shared_folders(subfolders: Mapping[str, set[str]]) -> set[str]:
-    """Return the names of folders that every class holds, if that is most of what they hold.
+    """Return the names of folders that every class holds, if they are most of its contents.
 
     Args:
-        subfolders: By class, the names of the folders with images directly in it.
+        subfolders: Names of the folders with images directly in each class, by class.
 
     Returns:
         At least two names, or none.

@@ -1,7 +1,7 @@
-"""What each image file is: the hash of its content, and what its header says.
+"""Facts about each image file: the hash of its content, and its header.
 
-A second look at an unchanged folder need not read the files again: an index in the cache remembers
-what was found.
+A second scan of an unchanged folder need not read the files again: an index in the cache remembers
+    the result.
 """
 
 import contextlib
@@ -26,19 +26,19 @@ from convscope.storage import cache_dir, write_text
 from convscope.wording import printable
 
 MAX_FILE_BYTES = 2**30
-"""Files are read whole, so that the bytes that are hashed are the bytes that are decoded."""
+"""Files are read whole, so that the hashed bytes are the decoded bytes."""
 
-# A file that changed this recently may change again without a new time stamp: clocks of file
-# systems tick in steps of up to two seconds.
+# A file that changed this recently may change again without a new time stamp: file systems have a
+# resolution of up to two seconds.
 _SETTLED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What is known of an image file before its pixels are decoded.
+    """Facts about an image file before its pixels are decoded.
 
     Attributes:
-        name: Path below the folder, with forward slashes.
+        name: Path relative to the folder, with forward slashes.
         n_bytes: Size of the file.
         digest: SHA-256 of its bytes, in hex; "" if they could not be read.
         height: Upright rows, in pixels; 0 if the header cannot be read.
@@ -79,12 +79,12 @@ def read_bytes(root: Path, name: str) -> bytes:
 
 
 def scan_files(root: Path, names: Sequence[str], *, progress: Progress) -> list[FileFacts]:
-    """Return what each file is, in the order of `names`.
+    """Return the facts about each file, in the order of `names`.
 
     Args:
-        root: The folder.
-        names: Paths below it, with forward slashes.
-        progress: Told of each file that has to be read.
+        root: Folder.
+        names: Paths relative to it, with forward slashes.
+        progress: Called with each file that has to be read.
     """
     index = _Index(root)
     known = {name: facts for name in names if (facts := index.find(name)) is not None}
@@ -108,10 +108,10 @@ def _n_bytes(path: Path) -> int:
 
 
 class _Index:
-    """What was found in one folder last time, valid for files that have not been touched since.
+    """Results of the last scan of a folder, valid for files that have not changed since.
 
-    "Not touched" means the same size, inode, modification time and change time. The change time is
-    set by the kernel and cannot be set back, so a file whose content was replaced and whose
+    "Not changed" means the same size, inode, modification time and change time. The kernel sets the
+    change time and it cannot be set back, so a file whose content was replaced and whose
     modification time was restored is read again.
     """
 
@@ -129,7 +129,7 @@ class _Index:
                 self._old = dict(stored["files"])
 
     def find(self, name: str) -> FileFacts | None:
-        """Return what is known of a file, or None if it has to be read."""
+        """Return the facts about a file, or None if it has to be read."""
         entry = self._old.get(name)
         if entry is None:
             return None
@@ -170,13 +170,13 @@ class _Index:
         )
 
     def save(self, known: dict[str, FileFacts]) -> None:
-        """Remember what is known of the files that had settled when they were read."""
+        """Remember the facts about files that were old enough when they were read."""
         files = {
             name: [stamp, *dataclasses.astuple(known[name])[1:]]
             for name, stamp in self._stamps.items()
             if name in known
         }
-        # A full or read-only cache is for the pack to report; the index can do without.
+        # The pack reports a full or read-only cache; the index is optional.
         with contextlib.suppress(StorageError, OSError):
             write_text(self._path, json.dumps({"tag": self._tag, "files": files}))
 

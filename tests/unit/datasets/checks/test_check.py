@@ -11,7 +11,7 @@ from scenes import COPIES, scene
 
 import convscope
 from convscope.datasets.checks.check import check_dataset, check_folder
-from convscope.datasets.checks.findings import CheckReport, Finding
+from convscope.datasets.checks.findings import CheckReport, DataFinding
 from convscope.datasets.checks.near_copies import find_near_copies
 from convscope.errors import DataError
 from convscope.progress import Progress
@@ -60,12 +60,12 @@ def kinds(report: CheckReport) -> list[str]:
     return [finding.kind for finding in report.findings]
 
 
-def only(report: CheckReport) -> Finding:
+def only(report: CheckReport) -> DataFinding:
     (finding,) = report.findings
     return finding
 
 
-def of_kind(report: CheckReport, kind: str) -> Finding:
+def of_kind(report: CheckReport, kind: str) -> DataFinding:
     (finding,) = [finding for finding in report.findings if finding.kind == kind]
     return finding
 
@@ -492,7 +492,7 @@ def test_json_has_everything_and_reads_back(report: CheckReport) -> None:
     read = json.loads(text)
     assert read.pop("has_errors") is True
     findings = [
-        Finding(
+        DataFinding(
             **{
                 **finding,
                 "files": tuple(finding["files"]),
