@@ -46,7 +46,7 @@ class ClassifierSpec:
         height: Rows to which an image file is decoded, in pixels.
         width: Columns to which an image file is decoded, in pixels.
         channels: 1 for grey, 3 for RGB.
-        fit: How a file of another shape becomes `height` x `width`; "squash" ignores its aspect.
+        fit: Method of fitting a file to `height` x `width`; "squash" ignores its aspect ratio.
         white: Value that becomes 255 in images whose files do not say what white is
             (floating-point, 32-bit); None guesses it from each file: the training images had no
             such ones, or the run is older than this.

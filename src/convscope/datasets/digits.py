@@ -30,7 +30,7 @@ def load_digits(request: DataRequest) -> Dataset:
     For experiments: nothing is downloaded and training takes seconds.
 
     Args:
-        request: Not used here.
+        request: Request, unused here.
 
     Raises:
         MissingExtraError: If scikit-learn is not installed.

@@ -161,7 +161,7 @@ def _scale_note(peaks: Sequence[float], white: int | None) -> list[str]:
     if white is None:
         return []
     count = counted(len(peaks), "floating-point or 32-bit image")
-    return [f"white is taken to be {white} in {count}, which do not say what it is"]
+    return [f"white is assumed to be {white} in {count}, which do not state it"]
 
 
 def _fingerprint(files: Sequence[FileFacts], pack: Pack, white: int | None) -> str:

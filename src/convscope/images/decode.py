@@ -17,7 +17,7 @@ from convscope.images.metadata import orientation_of
 from convscope.types import UInt8Array
 
 DECODER_VERSION = 2
-"""Goes up whenever the same file would give other pixels."""
+"""Increased whenever the same file would give other pixels."""
 
 
 def decode_image(
@@ -31,20 +31,21 @@ def decode_image(
 ) -> UInt8Array:
     """Return the pixels of an image, upright, on white, as 8-bit grey or RGB.
 
-    The EXIF orientation is applied. Transparent pixels are composited on white. Of an animation the
-    first frame is taken. Whole-number images of up to 16 bits are scaled so that the largest value
-    that their depth can hold becomes 255. Images of 32-bit or floating-point values do not say what
-    white is: it is `white`. Colour becomes grey by the luma of ITU-R 601.
+    The EXIF orientation is applied. Transparent pixels are composited on white. The first frame of
+    an animation is taken. Whole-number images of up to 16 bits are scaled so that the largest value
+    of their depth becomes 255. Images of 32-bit or floating-point values do not define white: it is
+    `white`. Colour becomes grey by the luma of ITU-R 601.
 
     Args:
         source: Path, bytes of a file, or open binary file.
         channels: Number of channels: 1 for grey, 3 for RGB.
         size: (height, width) to which the whole image is squashed by Pillow's BILINEAR, which
             averages when it shrinks; None keeps the image's own size.
-        white: White of 32-bit and floating-point images; without it, it is guessed from the largest
-            value: see `deep.choose_white`.
-        name: What to call the image in messages; by default its path.
-        max_pixels: Larger images are refused by their header, before anything is decoded.
+        white: White of 32-bit and floating-point images; None guesses it from the largest value,
+            see `deep.choose_white`.
+        name: Name of the image in messages; by default its path.
+        max_pixels: Largest number of pixels; larger images are refused by their header, before
+            anything is decoded.
 
     Returns:
         Shape (height, width, channels), uint8.
@@ -78,11 +79,11 @@ def _flatten(image: Image.Image, mode: str, white: int | None) -> Image.Image:
 
 
 def read_peak(source: Path | bytes | BinaryIO, *, name: str = "") -> float:
-    """Return the largest value of an image that does not say what white is; see `deep.peak_of`.
+    """Return the largest value of an image that does not define white; see `deep.peak_of`.
 
     Args:
-        source: A path, the bytes of a file, or an open binary file.
-        name: What to call the image in messages; by default its path.
+        source: Path, bytes of a file, or open binary file.
+        name: Name of the image in messages; by default its path.
 
     Raises:
         ImageError: If it cannot be decoded, or its values cannot be brightness.

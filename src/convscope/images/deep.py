@@ -1,8 +1,8 @@
-"""Images of more than 8 bits a pixel: which of their values is white.
+"""Images of more than 8 bits per pixel: the value of white.
 
-A file of whole numbers of up to 16 bits says how many bits it uses. Floating-point and 32-bit files
-do not: the same picture may run to 1, to 255 or to 65535. Of a single file that can only be
-guessed; over a folder it is decided once, so that an image is not brighter than its neighbour
+A file of whole numbers of up to 16 bits states its number of bits. Floating-point and 32-bit files
+do not: the same picture may run to 1, to 255 or to 65535. For a single file that can only be
+guessed; for a folder it is decided once, so that an image is not brighter than its neighbour
 because of one pixel.
 """
 
@@ -16,10 +16,10 @@ from convscope.errors import ImageError
 from convscope.types import UInt8Array
 
 WHITES = (1, 255, 65535)
-"""What white may be where the file does not say; 1 for floating-point values only."""
+"""Possible values of white if the file does not state it; 1 for floating-point values only."""
 
 TOLERANCE = 0.1
-"""Share of white by which values may pass it: resizing and sharpening overshoot at edges."""
+"""Share of white by which values may exceed it: resizing and sharpening overshoot at edges."""
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
 _WHITE_IS_ZERO = 0
@@ -31,10 +31,10 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def stated_white(image: Image.Image) -> int | None:
-    """Return the value of white by the file's own word; None if it does not say.
+    """Return the value of white that the file states; None if it states none.
 
     Args:
-        image: Of any mode; its header is enough.
+        image: Image of any mode; its header is enough.
     """
     if not is_deep(image):
         return 255
@@ -43,13 +43,13 @@ def stated_white(image: Image.Image) -> int | None:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         if not image.mode.startswith("I;16"):
             return None
-        # Cameras of 12 bits store them as such.
+        # 12-bit cameras store them as such.
         return int(2 ** int(image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]) - 1)
     return 65535
 
 
 def peak_of(image: Image.Image) -> float:
-    """Return the largest value of an image that does not say what white is.
+    """Return the largest value of an image that does not define white.
 
     Whole numbers are never fractions of 1, so for them it is at least 255.
 
@@ -63,10 +63,10 @@ def peak_of(image: Image.Image) -> float:
 
 
 def choose_white(peaks: Iterable[float]) -> int | None:
-    """Return what white is for images that do not say it: the least of `WHITES` that fits all.
+    """Return white for images that do not define it: the least of `WHITES` that no value exceeds.
 
     Args:
-        peaks: What `peak_of` said of each image.
+        peaks: Result of `peak_of` for each image.
 
     Returns:
         White, or None if there is no such image.
@@ -85,8 +85,8 @@ def scale(image: Image.Image, white: int | None = None) -> UInt8Array:
     """Return deep grey values scaled so that white becomes 255; shape (height, width).
 
     Args:
-        image: In a mode that `is_deep`.
-        white: What white is if the file does not say; None is a guess from its largest value.
+        image: Image in a mode that `is_deep`.
+        white: White if the file does not state it; None guesses it from the largest value.
 
     Raises:
         ImageError: If the values cannot be brightness, or are on another scale than `white`.
@@ -100,13 +100,13 @@ def scale(image: Image.Image, white: int | None = None) -> UInt8Array:
         white = choose_white([peak_of(image)])
     elif most > white * (1 + TOLERANCE):
         raise ImageError(
-            f"holds values up to {most:g}, but in the images that were learnt white is {white}; "
-            "bring it to their scale"
+            f"holds values up to {most:g}, but white is {white} in the training images; "
+            "convert it to their scale"
         )
     assert white is not None
     scaled: UInt8Array = np.rint(values * (255 / white)).clip(0, 255).astype(np.uint8)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        # Pillow turns over values of 8 bits only.
+        # Pillow inverts values of 8 bits only.
         if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
             scaled = 255 - scaled
     elif isinstance(transparent := image.info.get("transparency"), int):

@@ -31,10 +31,10 @@ from convscope.images.metadata import orientation_of, without_metadata
 from convscope.images.quiet import QUIET, quieten_libtiff
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "HEIF")
-"""The formats that are read, by Pillow's names; the suffix of a file is not trusted."""
+"""Accepted formats, by Pillow's names; the suffix of a file is not trusted."""
 
 _PLAIN = FORMATS[:-2]
-"""The formats that every Pillow reads; the others are tried if the content says so."""
+"""Formats that every Pillow reads; the others are tried if the content says so."""
 
 MAX_PIXELS = 2**27
 """Largest number of pixels: 134 million, 400 MB as RGB; phones reach 108 million."""
@@ -51,7 +51,7 @@ TURNS = {
 """Operation that undoes each EXIF orientation but 1, which is upright."""
 
 _MAX_COPIED = 2**28
-"""Files of more bytes are not copied to read them without their metadata."""
+"""Largest number of bytes that are copied to read a file without its metadata."""
 
 _IMAGE_WIDTH, _IMAGE_LENGTH = 256, 257
 _EXIF_KEYS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
@@ -61,16 +61,16 @@ _EXIF_KEYS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 def opened(
     source: Path | bytes | BinaryIO, *, name: str, max_pixels: int, pixels: bool = True
 ) -> Iterator[Image.Image]:
-    """Yield an image whose header has been read, and its pixels too if they are wanted.
+    """Yield an image whose header has been read, and on request its pixels.
 
-    A file that Pillow gives up is read once more without its metadata, so that text, profiles and
-    camera data that are broken or long do not cost the picture. Whatever goes wrong, in here or in
-    the body, becomes an ImageError that names the file.
+    A file that Pillow rejects is read again without its metadata, so that broken or long text,
+    profiles and camera data do not cost the picture. Any exception, here or in the body, becomes an
+    ImageError that names the file.
 
     Args:
-        source: A path, the bytes of a file, or an open binary file.
-        name: What to call it in messages; "" for its path.
-        max_pixels: Larger images are refused.
+        source: Path, bytes of a file, or open binary file.
+        name: Name in messages; "" for its path.
+        max_pixels: Largest number of pixels; larger images are refused.
         pixels: Whether to decode the pixels.
 
     Raises:
@@ -105,7 +105,7 @@ def opened(
 
 
 def _open(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image:
-    """Return an image of a known format; its pixels are decoded after its header was looked at."""
+    """Return an image of a known format; pixels are decoded after a check of its header."""
     stream.seek(0)
     head = stream.read(HEAD_BYTES)
     stream.seek(0)
@@ -127,8 +127,8 @@ def _open(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image:
 
 
 def _open_bare(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image | None:
-    """Return the image without its metadata; None if it cannot be read even so."""
-    # What was wrong with the file itself says more than what is wrong with a copy.
+    """Return the image without its metadata; None if even that cannot be read."""
+    # The fault of the file itself is more informative than that of a copy.
     with contextlib.suppress(Exception):
         stream.seek(0)
         content = stream.read(_MAX_COPIED + 1)
@@ -162,7 +162,7 @@ class ImageHeader:
         alpha: Whether pixels may be transparent.
         animated: Whether it has more than one frame or page.
         orientation: EXIF orientation, 1 (upright) to 8.
-        white: Value of a white pixel; None if the file does not say (floating-point, 32-bit).
+        white: Value of a white pixel; None if the file does not define it (floating-point, 32-bit).
     """
 
     format: str
@@ -190,7 +190,7 @@ def read_header(
         ImageError: If this is not an image of a known format, or is too large.
     """
     with opened(source, name=name, max_pixels=max_pixels, pixels=False) as image:
-        # Before the EXIF is asked for, which may change them.
+        # Before reading the EXIF data, which may change them.
         height, width = image.height, image.width
         grey, alpha = _is_grey(image), image.has_transparency_data
         orientation = 1
@@ -217,11 +217,11 @@ def read_header(
 
 def _is_animated(image: Image.Image) -> bool:
     if image.format == "MPO":
-        # The further pictures in a camera's file are views, not an animation.
+        # Further pictures in a camera's file are views, not an animation.
         return False
     try:
         return bool(getattr(image, "is_animated", False))
-    except Exception:  # There is a further frame, and it is broken.
+    except Exception:  # there is a further frame, but it is broken
         return True
 
 

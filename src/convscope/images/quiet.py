@@ -1,4 +1,4 @@
-"""Silence of the decoders: no warnings, no log lines, nothing on standard error."""
+"""Silencing of the decoders: no warnings, no log lines, nothing on standard error."""
 
 import contextlib
 import ctypes
@@ -18,9 +18,9 @@ for _plugin in ("PIL", "pillow_heif"):
 
 @functools.cache
 def quieten_libtiff() -> None:
-    """Keep libtiff from printing on standard error; Pillow says all the same what is wrong.
+    """Keep libtiff from printing on standard error; Pillow reports the fault anyway.
 
-    Its handlers are out of Python's reach but by its symbols, which are not there on every system.
+    Its handlers can be reached only by its symbols, which not every system has.
     """
     with contextlib.suppress(OSError, AttributeError):
         libtiff = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__)
@@ -30,11 +30,10 @@ def quieten_libtiff() -> None:
 
 
 class _Quiet:
-    """Keep Pillow's warnings inside, and truncated files refused, while any thread decodes.
+    """Suppress Pillow's warnings, and refuse truncated files, while any thread decodes.
 
-    `warnings.catch_warnings` works on the whole process, so threads that each entered and left it
-    on their own would restore each other's filters. The first one in enters, the last one out
-    leaves.
+    `warnings.catch_warnings` works on the whole process, so threads that enter and leave it
+    separately would restore each other's filters. The first one in enters, the last one out leaves.
     """
 
     def __init__(self) -> None:

@@ -34,8 +34,8 @@ class FoundWeights:
 
     Attributes:
         path: Path of the file.
-        origin: How it was found, for people: "--weights", "$CONVSCOPE_WEIGHTS", "Keras' cache",
-            "downloaded" or the package that contains it.
+        origin: Place where it was found, for people: "--weights", "$CONVSCOPE_WEIGHTS",
+            "Keras' cache", "downloaded" or the package that contains it.
         sha256: Hash of its bytes.
     """
 

@@ -19,7 +19,7 @@ class RungPlan:
     """The training of one rung.
 
     Attributes:
-        rung: Its description, without results.
+        rung: Description of the rung, without results.
         recipe: Name of the recipe.
         settings: Differences from the recipe by dotted name.
         config: Both, resolved.

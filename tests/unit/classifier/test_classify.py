@@ -104,5 +104,5 @@ def test_white_is_that_of_the_training_images(tmp_path):
     assert brightness(255) == pytest.approx([0.2, 0], abs=1e-4)
     assert brightness(None) == pytest.approx([0.2, 0.2], abs=1e-4)
     refused, faint = brightness(1)
-    assert "holds values up to 51, but in the images that were learnt white is 1" in refused
+    assert "holds values up to 51, but white is 1 in the training images" in refused
     assert faint == pytest.approx(0.2, abs=1e-4)

@@ -76,8 +76,8 @@ def test_another_scale_than_white_is_refused_in_one_line():
     with pytest.raises(ImageError) as caught:
         decode_image(tiff(one_row(0, 213)), channels=1, white=1, name="new.tif")
     assert str(caught.value) == (
-        "new.tif holds values up to 213, but in the images that were learnt white is 1; "
-        "bring it to their scale"
+        "new.tif holds values up to 213, but white is 1 in the training images; "
+        "convert it to their scale"
     )
 
 

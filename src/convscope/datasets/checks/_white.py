@@ -1,4 +1,4 @@
-"""What it means for a folder that its deep images do not say which value is white."""
+"""Findings on deep images whose files do not state which value is white."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,11 @@ from convscope.wording import printable
 
 
 def on_white(peaks: Mapping[str, float], white: int | None) -> list[DataFinding]:
-    """Return findings on images that do not say which value is white.
+    """Return findings on images that do not state which value is white.
 
     Args:
-        peaks: By file name, the largest value.
-        white: What white is taken to be for all of them; None if there are none.
+        peaks: Largest value by file name.
+        white: Value assumed to be white in all of them; None if there are none.
     """
     if white is None:
         return []
@@ -21,9 +21,9 @@ def on_white(peaks: Mapping[str, float], white: int | None) -> list[DataFinding]
         DataFinding(
             "note",
             "white",
-            f"floating-point or 32-bit images, in all of which white is taken to be {white}, since "
-            f"their files do not say it: {len(peaks):,}",
-            "See that they do not look too dark; scale them so that white is 1, 255 or 65535.",
+            f"floating-point or 32-bit images, in which white is assumed to be {white}, since "
+            f"their files do not state it: {len(peaks):,}",
+            "Check that they do not look too dark; scale them so that white is 1, 255 or 65535.",
             tuple(map(printable, peaks)),
         )
     ]
@@ -34,7 +34,7 @@ def on_white(peaks: Mapping[str, float], white: int | None) -> list[DataFinding]
                 "white-differs",
                 f"images that stay far below the white of the others, {white}, and become nearly "
                 f"black: {len(dark):,} of {len(peaks):,}",
-                "Bring all images to one scale, if it is not that these are dark.",
+                "Bring all images to one scale, unless these are really dark.",
                 tuple(map(printable, dark)),
             )
         )

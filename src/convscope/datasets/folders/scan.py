@@ -41,11 +41,11 @@ class FileFacts:
         name: Path relative to the folder, with forward slashes.
         n_bytes: Size of the file.
         digest: SHA-256 of its bytes, in hex; "" if they could not be read.
-        height: Upright rows, in pixels; 0 if the header cannot be read.
-        width: Columns likewise.
-        grey: Whether it holds no colour.
-        fault: Why it cannot be read, naming the file; "" if nothing is wrong so far.
-        peak: Largest value of an image that does not say what white is; None for all others.
+        height: Height in pixels, upright; 0 if the header cannot be read.
+        width: Width in pixels, upright; 0 if the header cannot be read.
+        grey: Whether it has no colour.
+        fault: Reason why it cannot be read, with the file's name; "" if none is known.
+        peak: Largest value of an image that does not define white; None for all others.
         format: Pillow's name of the format ("PNG"); "" if the header cannot be read.
     """
 
@@ -157,11 +157,11 @@ class _Index:
         try:
             header = read_header(content, name=name)
             if header.white is None:
-                with contextlib.suppress(ImageError):  # Whoever decodes it says so.
+                with contextlib.suppress(ImageError):  # the decoder reports it
                     peak = read_peak(content, name=name)
         except ImageError as error:
             if isinstance(error, UnreadFormatError):
-                # Not remembered: what reads it may be installed before the next look.
+                # Not remembered: a package that reads it may be installed before the next scan.
                 self._stamps.pop(name, None)
             return FileFacts(name, len(content), digest, 0, 0, False, str(error))
         height, width = header.height, header.width

@@ -41,7 +41,9 @@ def test_one_value_above_white_does_not_make_an_image_black(tmp_path):
     assert dataset.white == 1
     assert mean_of(dataset, "a") == pytest.approx(127, abs=6)
     assert mean_of(dataset, "b") == pytest.approx(127, abs=6)
-    assert "white is taken to be 1 in 8 floating-point or 32-bit images" in "\n".join(dataset.notes)
+    assert "white is assumed to be 1 in 8 floating-point or 32-bit images" in "\n".join(
+        dataset.notes
+    )
 
 
 def test_the_scale_is_that_of_the_brightest_image(tmp_path):
@@ -95,7 +97,7 @@ def test_check_says_what_white_was_taken_to_be(tmp_path):
     report = check_folder(root, progress=Progress())
     (found,) = [finding for finding in report.findings if finding.kind == "white"]
     assert found.severity == "note"
-    assert "white is taken to be 1, since" in found.message
+    assert "white is assumed to be 1, since" in found.message
     assert len(found.files) == 8
     assert not any(finding.kind == "white-differs" for finding in report.findings)
     assert report.counts == {"train": {"a": 4, "b": 4}}
