@@ -21,6 +21,8 @@ _AVIF = {b"avif", b"avis"}
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 # The container with whatever is in it.
 _ANY = {b"mif1", b"msf1"}
+# More in one place are no picture; libheif has such a limit too.
+_MAX_BOXES = 20_000
 _JXL = (b"\xff\x0a", b"\x00\x00\x00\x0cJXL \r\n\x87\n")
 
 
@@ -101,23 +103,26 @@ def largest_area(content: bytes) -> int:
     Returns:
         Width times height of the largest property `ispe`; 0 if there is none.
     """
-    return max(_areas(content, 0, len(content)), default=0)
+    return max(_areas(content, 0, len(content), (b"meta", b"iprp", b"ipco")), default=0)
 
 
-def _areas(content: bytes, start: int, end: int) -> Iterator[int]:
+def _areas(content: bytes, start: int, end: int, way: tuple[bytes, ...]) -> Iterator[int]:
+    """Yield the areas stated below the boxes that `way` names, from the outer to the inner."""
     for kind, first, last in boxes(content, start, end):
-        if kind == b"meta":
-            yield from _areas(content, first + 4, last)
-        elif kind in (b"iprp", b"ipco"):
-            yield from _areas(content, first, last)
-        elif kind == b"ispe" and last - first >= 12:
+        if way and kind == way[0]:
+            # Version and flags come first in this one.
+            inside = first + 4 if kind == b"meta" else first
+            yield from _areas(content, inside, last, way[1:])
+        elif not way and kind == b"ispe" and last - first >= 12:
             width, height = struct.unpack_from(">II", content, first + 4)
             yield width * height
 
 
 def boxes(content: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield the kind of each box in a stretch of a file, and where its body begins and ends."""
-    while at + 8 <= end:
+    for _ in range(_MAX_BOXES):
+        if at + 8 > end:
+            return
         length, kind = struct.unpack_from(">I4s", content, at)
         head = 8
         if length == 1 and at + 16 <= end:

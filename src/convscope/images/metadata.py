@@ -141,7 +141,9 @@ def _bare_jpeg(content: bytes) -> bytes | None:
     while at + 4 <= len(content):
         marker = content[at + 1]
         if content[at] != 0xFF or marker == 0xFF:
-            at += 1
+            at = content.find(b"\xff", at + 1)
+            if at < 0:
+                return None
             continue
         if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD9:
             at += 2
@@ -157,7 +159,7 @@ def _bare_jpeg(content: bytes) -> bytes | None:
         segment = content[at : at + 2 + length]
         body = segment[4:]
         if body.startswith(b"Exif\0\0") and marker == 0xE1:
-            exif = exif + body[6:] if exif else body
+            exif = (exif + body[6:] if exif else body)[:_MAX_TEXT]
         elif body.startswith(b"http://ns.adobe.com/xap/1.0/\0") and marker == 0xE1:
             xmp = body.partition(b"\0")[2]
         elif not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _bears_on_colour(marker, body):
