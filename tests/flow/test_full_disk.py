@@ -59,7 +59,7 @@ def check(result: dict) -> None:
 
 
 def test_a_full_disk_ends_in_a_line_and_harms_no_file(live):
-    result = live(61, and_after=False)
+    result = live(83, and_after=False)
     check(result)
     assert set(result["writes"]) == {"train", "evaluate", "predict", "explain", "report"}
     assert sum(result["writes"].values()) > 200
