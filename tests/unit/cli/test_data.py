@@ -79,7 +79,7 @@ def test_data_is_a_word_or_an_option_but_not_two_things(cli, fails, monkeypatch,
     line = fails(2, "data", command, "digits", "--data", folder)
     assert f"the data is given twice: digits and --data {folder}; give it once" in line
     if command != "show":
-        assert "say which data" in fails(2, "data", command)
+        assert "name the data: --data" in fails(2, "data", command)
 
 
 def _numbers(line: str) -> list[str]:
@@ -183,7 +183,7 @@ def test_the_data_folder_is_not_written_to_from_inside_it(
     assert cli("data", command, ".").code == 0
     assert sorted(folder.rglob("*")) == before
     line = fails(2, "data", command, "--data", ".", "--out", "class 3/result.png")
-    assert "would lie in the data folder" in line
+    assert "would be inside the data folder" in line
     assert sorted(folder.rglob("*")) == before
     result = tmp_path / "result.png"
     assert cli("data", command, ".", "--out", result).code == 0
