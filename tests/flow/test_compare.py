@@ -315,7 +315,7 @@ def test_a_setting_for_some_of_the_arms_is_omitted_where_it_has_no_effect():
 
 def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits_run):
     out = tmp_path / "study"
-    with pytest.raises(RunError, match="differ in nothing but the seed"):
+    with pytest.raises(RunError, match="differ only in their seed"):
         convscope.compare_runs(existing[:2], out=out, progress=Progress())
     with pytest.raises(RunError, match="named twice"):
         convscope.compare_runs([existing[0], existing[0]], out=out, progress=Progress())

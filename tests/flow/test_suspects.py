@@ -73,7 +73,7 @@ def test_what_cannot_be_is_refused(searched, mislabelled, tmp_path):
     found, _, folder = searched
     with pytest.raises(RunError, match="holds a search for wrong labels with config"):
         convscope.suspects(folder, out=found.path, **{**OPTIONS, "folds": 4})
-    with pytest.raises(ConfigError, match=r"split\.fold.*not for --set"):
+    with pytest.raises(ConfigError, match=r"split\.fold.*cannot be given with --set"):
         convscope.suspects(folder, **{**OPTIONS, "settings": {"split.fold": 1}})
     shutil.copytree(folder / "1", tmp_path / "parts/train/1")
     shutil.copytree(folder / "2", tmp_path / "parts/train/2")

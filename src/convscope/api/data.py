@@ -116,7 +116,7 @@ def load_of_run(
     elif config.data_path and not user_path(config.data_path, "data_path").is_dir():
         raise DataError(
             f"the images of the run are no longer in {config.data_path}; "
-            "give its current place with --data"
+            "give their current folder with --data"
         )
     return load_for(config, data_dir, progress)
 

@@ -383,7 +383,7 @@ class TestDownload:
         listener = Listener()
         assert find_weights(tiny, None, listener).origin == "downloaded"
         assert cached.read_bytes() == server.data
-        assert "fetching it again" in listener.lines[0]
+        assert "downloading it again" in listener.lines[0]
 
     @pytest.mark.parametrize("known", [True, False])
     def test_the_wrong_file_is_not_kept(self, files, server, tmp_path, monkeypatch, known):
@@ -421,11 +421,11 @@ class TestDownload:
             str(tmp_path / "keras" / "models"),
             "$CONVSCOPE_WEIGHTS",
             "--weights",
-            "at hand here: ",
+            "available here: ",
             "connection refused",
         ):
             assert part in text
-        assert "vgg16" in text.partition("at hand here: ")[2]
+        assert "vgg16" in text.partition("available here: ")[2]
 
 
 class Server:
