@@ -196,7 +196,9 @@ def test_a_folder_that_is_gone_is_named_and_nothing_is_logged(trained, tmp_path)
     text = run.config_file.read_text().replace("Photos of", "Fotos of")
     run.config_file.write_text(text)
     before = run.state
-    with pytest.raises(DataError, match="Fotos of.* give their current folder with --data$") as caught:
+    with pytest.raises(
+        DataError, match="Fotos of.* give their current folder with --data$"
+    ) as caught:
         convscope.evaluate(run, fresh=True, progress=Progress())
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="nowhere"):
