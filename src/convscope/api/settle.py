@@ -119,8 +119,8 @@ def prepare(config: RunConfig, progress: Progress, data_dir: Path | str | None =
         RunError: If a backbone's weights are not those that the settings name.
     """
     dataset = load_of_run(config, None, data_dir, progress)
-    settled, weights = _locate_weights(config, progress)
-    return Plan(settled, dataset, weights)
+    resolved, weights = _locate_weights(config, progress)
+    return Plan(resolved, dataset, weights)
 
 
 def settle_names(request: Request, progress: Progress) -> RunConfig:

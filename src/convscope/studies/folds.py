@@ -147,8 +147,8 @@ def cross_validate(
             for fold, run in enumerate(runs):
                 progress.say(f"Fold {fold + 1} of {folds}")
                 split = config.split.model_copy(update={"fold": fold})
-                settled = config.model_copy(update={"split": split})
-                job = Job(settled, run.path, data_dir)
+                resolved = config.model_copy(update={"split": split})
+                job = Job(resolved, run.path, data_dir)
                 outcome = execute(job, progress)
                 if outcome.failure is not None:
                     raise TrainingError(f"fold {fold + 1} of {folds}: {outcome.failure}")

@@ -149,8 +149,8 @@ def ladder(
             try:
                 own = {"model": model, "recipe": step.recipe, "seed": seed, **step.settings}
                 request = Request({**place, **of_weights, **own})
-                settled = settle(request, Progress(), load).config
-                run = execute_here(Job(settled, path / rung.run, data_dir), progress)
+                resolved = settle(request, Progress(), load).config
+                run = execute_here(Job(resolved, path / rung.run, data_dir), progress)
                 rung = _measure(rung, run)
             except (ConfigError, TrainingError) as error:
                 progress.say(f"Rung {rung.number} failed: {error}")

@@ -131,9 +131,9 @@ def suspects(
         with progress.task("Training", folds, "folds") as step:
             for fold in range(folds):
                 progress.say(f"Fold {fold + 1} of {folds}")
-                settled = settle(Request({**given, "split.fold": fold}), Progress(), load).config
+                resolved = settle(Request({**given, "split.fold": fold}), Progress(), load).config
                 folder = path / "folds" / str(fold)
-                job = Job(settled, folder, data_dir)
+                job = Job(resolved, folder, data_dir)
                 outcome = execute(job, progress)
                 if outcome.failure is not None:
                     raise TrainingError(f"fold {fold + 1} of {folds}: {outcome.failure}")
