@@ -1,8 +1,9 @@
-"""Tensors of a PyTorch file, read without PyTorch and without giving the file any power.
+"""Tensors of a PyTorch file, read without PyTorch and without executing anything from it.
 
 The layout is the older one of `torch.save`: pickles of a magic number, a version, the machine, the
-object and the names of its storages, then each storage as its length and its raw numbers. A pickle
-may name any function and have it called; here four names mean something, and any other is refused.
+    object and the names of its storages, then each storage as its length and its raw numbers. A
+    pickle may name any function to be called; here four names are accepted, and any other is
+    refused.
 """
 
 import io
@@ -29,7 +30,7 @@ _DTYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
 
 @dataclass(frozen=True)
 class _Storage:
-    """A row of numbers that tensors look into."""
+    """Array of numbers that tensors are views of."""
 
     key: str
     dtype: str
@@ -37,7 +38,7 @@ class _Storage:
 
 
 class _Tensor:
-    """Stands in for `torch._utils._rebuild_tensor_v2`: a view of a storage, not yet read."""
+    """Stand-in for `torch._utils._rebuild_tensor_v2`: a view of a storage, not yet read."""
 
     def __init__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> None:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
@@ -50,7 +51,7 @@ class _Tensor:
         )
         numbers_ok = all(type(n) is int and n >= 0 for n in (*self.shape, *self.strides, last))
         if not numbers_ok or self.offset < 0 or (0 not in self.shape and last >= len(values)):
-            raise ValueError("a tensor looks beyond its storage")
+            raise ValueError("a tensor exceeds its storage")
         view = np.lib.stride_tricks.as_strided(
             values[self.offset :],
             self.shape,
@@ -73,7 +74,7 @@ class _Unpickler(pickle.Unpickler):
             return _ALLOWED[module, name]
         except KeyError:
             raise DataError(
-                f"it asks for {module}.{name}, which no file of weights needs: it was refused"
+                f"it asks for {module}.{name}, which no file of weights needs; refused"
             ) from None
 
     def persistent_load(self, pid: Any) -> _Storage:
@@ -84,13 +85,13 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_tensors(path: Path) -> dict[str, Array]:
-    """Return the tensors of a `state_dict` by name, as arrays of their own.
+    """Return the tensors of a `state_dict` by name, as separate arrays.
 
     Args:
-        path: A file that `torch.save` wrote in its older layout, as PyTorch did before 1.6.
+        path: File that `torch.save` wrote in its older layout, as PyTorch did before 1.6.
 
     Raises:
-        DataError: If the file is damaged, is larger than 2 GiB, is in another layout, or asks for
+        DataError: If the file is damaged, is larger than 2 GiB, has another layout, or names
             anything but tensors.
     """
     try:
@@ -115,9 +116,9 @@ def read_tensors(path: Path) -> dict[str, Array]:
         raise DataError(f"{path} cannot be used: {error}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
-    # What unpickling raises for bytes that are wrong depends on which they are.
+    # What unpickling raises for wrong bytes depends on the bytes.
     except Exception as error:
-        raise DataError(f"{path} is cut off or damaged; get it again") from error
+        raise DataError(f"{path} is truncated or damaged; download it again") from error
 
 
 def _load(stream: io.BytesIO) -> Any:
@@ -127,7 +128,7 @@ def _load(stream: io.BytesIO) -> Any:
 def _read_storage(stream: io.BytesIO, storage: _Storage) -> Array:
     (length,) = _LENGTH.unpack(stream.read(_LENGTH.size))
     if length != storage.length:
-        raise ValueError("a storage has another length than was announced")
+        raise ValueError("a storage has another length than stated")
     dtype = np.dtype(storage.dtype)
     raw = stream.read(length * dtype.itemsize) if length >= 0 else b""
     return np.frombuffer(raw, dtype, count=length)

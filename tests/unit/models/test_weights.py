@@ -174,7 +174,7 @@ class TestRefusal:
         data = files[layout].read_bytes()
         path = tmp_path / files[layout].name
         path.write_bytes(data[: int(part * len(data))])
-        self.refused(tiny, path, "cut off or damaged")
+        self.refused(tiny, path, "truncated or damaged")
 
     @pytest.mark.parametrize("layout", ["published", "own"])
     def test_a_file_with_garbage_in_its_structure(self, tiny, files, tmp_path, layout):

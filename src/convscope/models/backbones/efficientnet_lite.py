@@ -1,6 +1,6 @@
 """EfficientNet-Lite: EfficientNet without gates and with ReLU6, for phones and 8-bit arithmetic.
 
-Keras has no builder of it. The ImageNet weights come as Python packages, so that they are there
+Keras has no builder of it. The ImageNet weights come as Python packages, so they are available
 wherever packages can be installed; they are PyTorch files, converted from the published TensorFlow
 ones.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SMALLEST = 32
 
-# (kernel, stride, expansion, filters, repeats) of each stage, before it is grown.
+# (kernel, stride, expansion, filters, repeats) of each stage before scaling.
 _STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -85,7 +85,7 @@ class _Builder:
 
 
 def _block(x: Any, name: str, kernel: int, stride: int, expansion: int, filters: int) -> Any:
-    """Widen, look around in each channel alone, narrow; add the input where the shapes agree."""
+    """Expand, convolve each channel, project; add the input where the shapes agree."""
     import keras
 
     given, channels = x, x.shape[-1]
@@ -137,7 +137,7 @@ _AXES = {"conv": (2, 3, 1, 0), "depthwise": (2, 3, 0, 1)}
 
 
 class _FromTorch:
-    """Turns the tensors of a PyTorch file into the weights of a network, in their order."""
+    """Converts the tensors of a PyTorch file to the weights of a network, in their order."""
 
     def __init__(self, names: _Names) -> None:
         self._names = names
