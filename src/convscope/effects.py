@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 from convscope.errors import ConfigError
 from convscope.recipe import RANDOM_WEIGHTS, Recipe, RunConfig, flat
 
+_NEUTRAL = flat(RunConfig().model_dump())
+"""Settings as they are where nobody chose them, by dotted name."""
+
 
 class _Condition(NamedTuple):
     """Condition under which settings have an effect.
@@ -20,6 +23,11 @@ class _Condition(NamedTuple):
     settings: tuple[str, ...]
     holds: Callable[[RunConfig, bool], bool]
     words: str
+
+
+def _at_once(config: RunConfig) -> bool:
+    """Return whether all that is trained is a head that takes no epochs."""
+    return config.head.logistic and config.backbone.cut == "end"
 
 
 _CONDITIONS = (
@@ -47,6 +55,24 @@ _CONDITIONS = (
         ("optimizer.layer_decay", "backbone.head_epochs", "backbone.head_learning_rate"),
         lambda config, backbone: config.backbone.cut != "end",
         "trainable layers of the backbone, such as backbone.cut before-last,",
+    ),
+    _Condition(
+        ("head.penalty",),
+        lambda config, backbone: config.head.logistic,
+        "head.logistic true",
+    ),
+    _Condition(
+        (
+            *("optimizer", "schedule", "label_smoothing", "early_stop_patience"),
+            *("augment.mixup", "augment.cutmix", "backbone.head_epochs"),
+        ),
+        lambda config, backbone: not _at_once(config),
+        "head.logistic false",
+    ),
+    _Condition(
+        ("epochs",),
+        lambda config, backbone: not _at_once(config) or config.epochs == 1,
+        "head.logistic false",
     ),
     _Condition(
         ("augment.cutmix",),
@@ -119,9 +145,9 @@ def idle_settings(config: RunConfig, usual: Recipe, *, backbone: bool) -> dict[s
     Returns:
         The condition for an effect, by dotted name.
     """
-    values, neutral = flat(config.model_dump()), flat(RunConfig().model_dump())
-    recipes = neutral | flat(usual.model_dump())
-    changed = [key for key in values if values[key] not in (neutral[key], recipes[key])]
+    values = flat(config.model_dump())
+    recipes = _NEUTRAL | flat(usual.model_dump())
+    changed = [key for key in values if values[key] not in (_NEUTRAL[key], recipes[key])]
     idle: dict[str, str] = {}
     for condition in _CONDITIONS:
         if condition.holds(config, backbone):
@@ -146,7 +172,8 @@ def require_effect(config: RunConfig, usual: Recipe, *, backbone: bool) -> None:
             "would lose its features; use adamw or sgd"
         )
     for key, words in idle_settings(config, usual, backbone=backbone).items():
-        raise _without_effect(key, flat(config.model_dump())[key], words)
+        neutral = flat(usual.model_dump()).get(key, _NEUTRAL[key])
+        raise _without_effect(key, flat(config.model_dump())[key], words, neutral)
 
 
 def require_effect_somewhere(
@@ -163,15 +190,14 @@ def require_effect_somewhere(
     """
     for key, value in settings.items():
         if all(key in each for each in idle):
-            raise _without_effect(key, value, idle[-1][key])
+            raise _without_effect(key, value, idle[-1][key], _NEUTRAL[key])
 
 
-def _without_effect(key: str, value: Any, words: str) -> ConfigError:
-    given, neutral = (
-        each if isinstance(each, str) else json.dumps(each)
-        for each in (value, flat(RunConfig().model_dump())[key])
+def _without_effect(key: str, value: Any, words: str, neutral: Any) -> ConfigError:
+    given, usual = (
+        each if isinstance(each, str) else json.dumps(each) for each in (value, neutral)
     )
     return ConfigError(
         f"{key} {given} has no effect here: it counts with {words} only; set that too, or leave "
-        f"{key} at {neutral}"
+        f"{key} at {usual}"
     )

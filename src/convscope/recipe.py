@@ -134,6 +134,22 @@ class HeadSettings(Settings):
     search: bool = Field(
         False, description="try several heads and take the best on validation images"
     )
+    logistic: bool = Field(
+        False,
+        description="a linear head at the optimum of logistic regression, in place of epochs",
+    )
+    penalty: float | None = Field(
+        None, gt=0, description="its L2 penalty; null: chosen by folds of the training images"
+    )
+
+    @model_validator(mode="after")
+    def _logistic_is_linear(self) -> Self:
+        if self.logistic and (self.hidden or self.dropout or self.search):
+            raise ValueError(
+                "head.logistic is a linear head without dropout or a search; to train another: "
+                "--set head.logistic=false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _search_decides(self) -> Self:

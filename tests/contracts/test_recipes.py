@@ -154,6 +154,13 @@ PINNED = {
         "precision": "float32",
         "judge": "last",
     },
+    "logistic": {
+        "head": {"standardise": True, "logistic": True},
+        "epochs": 1,
+        "image_size": 224,
+        "precision": "float32",
+        "judge": "last",
+    },
     "fast": {
         "optimizer": {
             "name": "muon",

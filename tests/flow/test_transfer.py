@@ -160,6 +160,71 @@ def test_a_probe_tries_heads_and_says_which_it_took(probe):
     assert probe.metrics["val"]["accuracy"] > 0.19
 
 
+LOGISTIC = {"model": "mobilenet_v2", "recipe": "logistic", "data": "digits", "image_size": 32}
+# Dies with the weights written and the snapshot not, or with the snapshot and not the table.
+BEFORE_SNAPSHOT = """
+    import convscope.training.transfer as module
+    module.save_snapshot = lambda *arguments: die()
+"""
+BEFORE_TABLE = """
+    import convscope.training.transfer as module
+    module.write_results = lambda *arguments: die()
+"""
+
+
+def test_logistic_regression_takes_one_row_and_stands_at_its_optimum(shared, trained_weights):
+    run = train(shared / "logistic", LOGISTIC)
+    (row,) = read_results(run.results_file)
+    assert (row["epoch"], row["phase"]) == (1, "head")
+    with run.heads_file.open(encoding="utf-8", newline="") as file:
+        tried = list(csv.DictReader(file))
+    best = min(tried, key=lambda each: float(each["loss"]))
+    assert run.state["penalty"] == float(best["penalty"])
+    # It learnt something, even from random features: chance is 0.1.
+    assert run.metrics["val"]["accuracy"] == pytest.approx(row["val_accuracy"], abs=1e-6)
+    assert row["val_accuracy"] > 0.3
+    # The optimum: every feature's pull on every class is what the penalty holds.
+    model = keras.saving.load_model(run.weights("last"))
+    train_part = convscope.load("digits", progress=Progress()).train
+    behind = head_of(model)
+    (features,) = [
+        a
+        for a in cached((len(train_part), 1280))
+        if (
+            np.abs(behind.predict(a, verbose=0) - model.predict(train_part.images, verbose=0)).max()
+            < 1e-3
+        )
+    ][:1]
+    errors = behind.predict(features, verbose=0)
+    errors[np.arange(len(errors)), train_part.labels] -= 1
+    kernel, _ = behind.get_layer("probs").get_weights()
+    standardised = np.asarray(behind.get_layer("standardise")(features, training=False))
+    pull = standardised.T @ errors / len(errors)
+    assert np.abs(pull + run.state["penalty"] * kernel).max() < 5e-3
+    assert np.abs(pull).max() > 0.01
+
+
+@pytest.mark.parametrize("patch", [BEFORE_SNAPSHOT, BEFORE_TABLE], ids=["snapshot", "table"])
+def test_a_logistic_head_that_is_killed_ends_with_the_same_bits(tmp_path, patch):
+    out = tmp_path / "run"
+    train_until_killed(out, LOGISTIC, patch)
+    assert_same(train(out, LOGISTIC, resume=True), train(tmp_path / "other", LOGISTIC))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 5}, "epochs 5 has no effect here"),
+        ({"lr": 0.1}, "optimizer.learning_rate 0.1 has no effect here"),
+        ({"settings": {"head.hidden": [32]}}, "head.logistic is a linear head"),
+    ],
+)
+def test_what_a_logistic_head_has_no_use_for_is_refused(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        convscope.train(out=tmp_path / "run", progress=Progress(), **LOGISTIC, **changes)
+    assert not (tmp_path / "run").exists()
+
+
 def head_of(model) -> keras.Model:
     """The layers of a saved model behind its pooling, on their own."""
     names = [layer.name for layer in model.layers]

@@ -18,7 +18,7 @@ from convscope.api.budget import Budget, choose
 from convscope.api.data import data_settings, load_of_run
 from convscope.api.models import build_model, input_spec
 from convscope.api.plan import Plan
-from convscope.datasets import settings_of
+from convscope.datasets import DATASETS, settings_of
 from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
@@ -138,6 +138,8 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     if request.budget is not None:
         given |= request.budget.defaults(request.chosen)
     chosen = {**from_file, **given}
+    if not chosen.keys() & {"model", "recipe"} and (recipe := _usual_recipe(chosen, progress)):
+        chosen["recipe"] = recipe
     usual = RunConfig.model_fields["model"].default
     if "recipe" in chosen:
         usual = RECIPES.entry(str(chosen["recipe"])).info.get("model", usual)
@@ -204,6 +206,24 @@ def settle_batches(
             f"ones per epoch; least_steps=1 keeps your batch size"
         )
     return config.model_copy(update={"batch_size": batch_size})
+
+
+def _usual_recipe(chosen: Mapping[str, Any], progress: Progress) -> str | None:
+    """Return the recipe that is usual for the data, if its backbone's weights are at hand."""
+    from convscope.models.backbones import BACKBONES
+    from convscope.models.weights import weights_at_hand
+
+    entry = DATASETS.entry(str(chosen.get("data", "cifar10")))
+    recipe: str | None = entry.info.get("recipe")
+    if recipe is None or "weights" in chosen:
+        return recipe
+    backbone = BACKBONES.get(RECIPES.entry(recipe).info["model"])
+    if weights_at_hand(backbone) is None:
+        progress.say(
+            f"Note: a pretrained network would be far better on photos; {backbone.weights.source}"
+        )
+        return None
+    return recipe
 
 
 def weights_setting(weights: Path | str | None) -> str | None:

@@ -26,7 +26,7 @@ TOLERATED = 0.1
 """Share of a class's files that may be unreadable."""
 
 
-@DATASETS.register("folder")
+@DATASETS.register("folder", recipe="logistic")
 def load_folder(request: DataRequest) -> Dataset:
     """Your own folder of images, with a folder inside for each class.
 

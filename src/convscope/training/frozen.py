@@ -192,10 +192,16 @@ class _Extractor:
         return features
 
 
+def has_views(config: RunConfig) -> bool:
+    """Return whether the frozen part sees several versions of each training image."""
+    augment = config.augment
+    return augment.flip or augment.crop > 0 or augment.randaugment > 0
+
+
 def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
     """Return the versions of the training images for the frozen part, with key and name."""
     augment, n_views, key = config.augment, config.backbone.views, _split_key(train)
-    if not (augment.flip or augment.crop or augment.randaugment):
+    if not has_views(config):
         return [(train.images, key, "training images")]
     # MixUp and CutMix come later: they mix the outputs.
     done = augment.model_dump(exclude={"mixup", "cutmix"})

@@ -1,10 +1,12 @@
 """Training on a pretrained backbone: the frozen part runs once, the rest trains on its output."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from convscope.backend import precision_policy
 from convscope.models.saving import PortableModel
@@ -18,13 +20,17 @@ from convscope.models.transfer import (
 )
 from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
-from convscope.recipe import HeadSettings, RunConfig, ScheduleSettings
+from convscope.recipe import AugmentSettings, HeadSettings, RunConfig, ScheduleSettings
 from convscope.run import Run
-from convscope.training.fit import Phase, fit
-from convscope.training.frozen import FrozenOutput, run_frozen
+from convscope.training.batches import validation_batches
+from convscope.training.fit import Phase, compile_at, fit
+from convscope.training.frozen import FrozenOutput, has_views, run_frozen
 from convscope.training.heads import choose_head
-from convscope.training.snapshot import read_history
-from convscope.types import Dataset, InputSpec
+from convscope.training.logistic import choose_penalty, fit_logistic, write_candidates
+from convscope.training.passes import evaluate_epoch
+from convscope.training.results import write_results
+from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
+from convscope.types import Dataset, FloatArray, InputSpec
 
 HEAD = "head"
 """Name of the phase that trains the head alone."""
@@ -95,12 +101,17 @@ def train_transfer(
         with precision_policy(config.precision):
             alone = build_head(output.features.inputs(0).shape[1:], head, n_classes, statistics)
         phase = Phase(alone, *on_features, config, save_as(twin.head), HEAD)
+        if head.logistic:
+            return _fit_at_once(phase, statistics, run, log_row=log_row, progress=progress)
         return fit(phase, run, log_row=log_row, progress=progress)
 
     network = build(head, config.precision)
     network.standardise(*statistics)
     history = read_history(run.snapshot_file) if run.snapshot_file.exists() else []
-    if config.backbone.head_epochs > 0 and (not history or history[-1]["phase"] == HEAD):
+    if head.logistic and not history:
+        phase = Phase(network.head, *on_features, config, save_as(twin.head), HEAD)
+        _fit_at_once(phase, statistics, run, log_row=log_row, progress=progress)
+    elif config.backbone.head_epochs > 0 and (not history or history[-1]["phase"] == HEAD):
         phase = Phase(network.head, *on_features, _head_alone(config), save_as(twin.head), HEAD)
         fit(phase, run, log_row=log_row, progress=progress)
     decay = config.optimizer.layer_decay
@@ -114,6 +125,83 @@ def train_transfer(
         {path: decay**depth for path, depth in network.stage_of().items()},
     )
     return fit(phase, run, log_row=log_row, progress=progress)
+
+
+def _fit_at_once(
+    phase: Phase,
+    statistics: tuple[FloatArray, FloatArray],
+    run: Run,
+    *,
+    log_row: Callable[[dict[str, Any]], None],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Bring a linear head to the optimum of logistic regression: in place of `fit`, one row.
+
+    Args:
+        phase: Head, and the features of training and validation images.
+        statistics: Mean and variance of the features.
+        run: Run folder.
+        log_row: Called with the row of results.
+        progress: Called with each penalty that is tried.
+    """
+    config, model = phase.config, phase.model
+    plain = {"label_smoothing": 0.0, "augment": AugmentSettings()}
+    compile_at(model, config.model_copy(update=plain), 0.0)
+    if run.snapshot_file.exists():
+        history = load_snapshot(model, run.snapshot_file)
+        # A kill may have come before what is written after it.
+        write_results(history, run.results_file)
+        phase.save_weights(model.get_weights(), run.weights("last"))
+        return history
+    start = time.monotonic()
+    views = config.backbone.views if has_views(config) else 1
+    mean, variance = statistics
+    features = np.concatenate(
+        [(phase.train.inputs(view) - mean) / np.sqrt(variance) for view in range(views)]
+    ).astype(np.float32)
+    labels, n_classes = np.tile(phase.train.labels, views), int(model.output_shape[-1])
+    penalty = config.head.penalty or run.state.get("penalty")
+    if penalty is None:
+        # Views of an image that is held out must not be learnt from.
+        n_images = len(phase.train)
+        tried = choose_penalty(
+            features[:n_images],
+            phase.train.labels,
+            n_classes,
+            seed=config.seed,
+            balance=config.balance,
+            progress=progress,
+        )
+        penalty = tried[0].penalty
+        write_candidates(tried, run)
+        run.record(penalty=penalty)
+        progress.say(
+            f"Head: logistic regression with penalty {penalty:g}; on held-out training images "
+            f"accuracy {tried[0].accuracy:.4f}, loss {tried[0].loss:.4f}"
+        )
+    head = fit_logistic(features, labels, n_classes, penalty, balance=config.balance)
+    model.layers[-1].set_weights(list(head))
+    seconds = time.monotonic() - start
+    learnt = evaluate_epoch(model, validation_batches(phase.train))
+    judged = evaluate_epoch(model, validation_batches(phase.val))
+    row = {
+        "epoch": 1,
+        "loss": learnt.loss,
+        "accuracy": learnt.accuracy,
+        "val_loss": judged.loss,
+        "val_accuracy": judged.accuracy,
+        "learning_rate": 0.0,
+        "seconds": round(seconds, 3),
+        "images_per_s": round(len(labels) / seconds, 1),
+        "phase": HEAD,
+    }
+    # In the order of `fit`: a run with weights and no snapshot could not be resumed.
+    phase.save_weights(model.get_weights(), run.weights("best"))
+    save_snapshot(model, [row], run.snapshot_file)
+    write_results([row], run.results_file)
+    log_row(row)
+    phase.save_weights(model.get_weights(), run.weights("last"))
+    return [row]
 
 
 def _run_frozen(

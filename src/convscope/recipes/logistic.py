@@ -1,0 +1,26 @@
+"""A frozen backbone under logistic regression: the right start for one's own photos."""
+
+from convscope.recipe import BackboneSettings, HeadSettings, Recipe
+from convscope.recipes import RECIPES
+
+
+@RECIPES.register("logistic", trains="backbone", model="efficientnet_lite0")
+def logistic() -> Recipe:
+    """A frozen backbone at 224 px, standardised features, logistic regression with its penalty.
+
+    The penalty is chosen by five-fold cross-validation over the training images. The usual recipe
+    of a folder of photos, with EfficientNet-Lite0, whose weights are always at hand.
+
+    Command: `convscope train --data photos/ --model efficientnet_lite0 --recipe logistic`
+    Cost: 60 to 90 seconds for 1,500 photos on two cores.
+    Expected: 0.88 on validation images of TrashNet (1,499 photos, 6 classes), 0.94 of UC Merced
+    (798, 21), 0.77 of ELPV (1,494, 4), one run each.
+    """
+    return Recipe(
+        head=HeadSettings(pooling="avg", standardise=True, logistic=True),
+        backbone=BackboneSettings(scaling="own", cut="end"),
+        epochs=1,
+        image_size=224,
+        precision="float32",
+        judge="last",
+    )

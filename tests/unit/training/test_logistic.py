@@ -1,0 +1,118 @@
+"""A head at the optimum of logistic regression, checked by what an optimum is."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from convscope.progress import Progress
+from convscope.run import Run
+from convscope.training.logistic import (
+    PENALTIES,
+    Candidate,
+    choose_penalty,
+    fit_logistic,
+    write_candidates,
+)
+
+
+def images_of(
+    n_classes: int, n_images: int, *, n_features: int = 6, apart: float = 1, seed: int = 0
+):
+    """Clouds that overlap: features of shape (n_images, n_features), and labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n_images) % n_classes
+    centres = np.random.default_rng(99).normal(0, apart, (n_classes, n_features))
+    features = (centres[labels] + rng.normal(0, 1, (n_images, n_features))).astype(np.float32)
+    return features, labels
+
+
+def gradient(head, features, labels, penalty, weights=None):
+    """Return the gradient of mean cross-entropy plus half the penalty times the squared norm."""
+    errors = head.probs(features).astype(np.float64)
+    errors[np.arange(len(labels)), labels] -= 1
+    weights = np.full(len(labels), 1 / len(labels)) if weights is None else weights
+    errors *= weights[:, None]
+    return features.T @ errors + penalty * head.kernel, errors.sum(axis=0)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.03])
+def test_at_the_optimum_the_gradient_is_zero(penalty):
+    features, labels = images_of(4, 400)
+    head = fit_logistic(features, labels, 4, penalty)
+    for part in gradient(head, features, labels, penalty):
+        assert np.abs(part).max() < 2e-3
+    assert head.kernel.shape == (6, 4)
+    assert head.kernel.dtype == head.bias.dtype == np.float32
+    np.testing.assert_allclose(head.probs(features).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_with_two_classes_the_answer_is_that_of_the_odds():
+    features, labels = images_of(2, 300)
+    head = fit_logistic(features, labels, 2, 0.1)
+    # Both columns share what one row of odds has, so the penalty counts half of it.
+    np.testing.assert_allclose(head.kernel[:, 0], -head.kernel[:, 1])
+    for part in gradient(head, features, labels, 0.2):
+        assert np.abs(part).max() < 2e-3
+    assert (head.probs(features).argmax(axis=1) == labels).mean() > 0.75
+
+
+def test_balanced_classes_count_alike_whatever_their_size():
+    features, labels = images_of(3, 600)
+    few = np.r_[np.flatnonzero(labels != 2), np.flatnonzero(labels == 2)[:20]]
+    features, labels = features[few], labels[few]
+    head = fit_logistic(features, labels, 3, 0.1, balance=True)
+    weights = 1 / (3 * np.bincount(labels)[labels])
+    for part in gradient(head, features, labels, 0.1, weights):
+        assert np.abs(part).max() < 2e-3
+
+
+def test_a_class_without_an_image_is_never_the_answer():
+    features, labels = images_of(3, 90)
+    head = fit_logistic(features[labels != 1], labels[labels != 1], 4, 0.1)
+    probs = head.probs(features)
+    assert probs[:, [1, 3]].max() < 1e-6
+    assert (probs.argmax(axis=1)[labels == 2] == 2).mean() > 0.6
+
+
+def test_the_penalty_is_the_one_of_the_lowest_loss_on_images_that_were_held_out():
+    features, labels = images_of(3, 60, n_features=80, apart=0.15)
+    tried = choose_penalty(features, labels, 3, seed=1, progress=Progress())
+    assert [c.penalty for c in sorted(tried, reverse=True)] == list(PENALTIES[: len(tried)])
+    assert [c.loss for c in tried] == sorted(c.loss for c in tried)
+    # Of few images with many features a strong one; and by fresh images it was right.
+    assert tried[0].penalty >= 0.03
+    fresh, answers = images_of(3, 3000, n_features=80, apart=0.15, seed=5)
+
+    def loss(penalty: float) -> float:
+        probs = fit_logistic(features, labels, 3, penalty).probs(fresh)
+        return float(-np.log(probs[np.arange(len(answers)), answers]).mean())
+
+    assert loss(tried[0].penalty) < loss(0.001) - 0.1
+    assert tried[0].loss == pytest.approx(loss(tried[0].penalty), abs=0.2)
+
+
+def test_the_same_seed_chooses_alike_to_the_last_digit():
+    features, labels = images_of(5, 100)
+    first, second = (
+        [c[:3] for c in choose_penalty(features, labels, 5, seed=3, progress=Progress())]
+        for _ in range(2)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (1, 30), (2, 2, 2), (3, 40, 1, 5)])
+def test_classes_of_one_image_are_no_obstacle(counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    features = np.random.default_rng(0).normal(0, 1, (len(labels), 4)).astype(np.float32)
+    tried = choose_penalty(features, labels, len(counts), seed=0, progress=Progress())
+    assert all(np.isfinite(c.loss) for c in tried)
+
+
+def test_what_was_tried_is_written_the_strongest_first(tmp_path):
+    run = Run.create(tmp_path / "run", "run")
+    write_candidates([Candidate(0.1, 0.9, 0.3, 1.0), Candidate(1.0, 0.8, 0.5, 1.2)], run)
+    with run.heads_file.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["penalty"] for row in rows] == ["1.0", "0.1"]
+    assert rows[1] == {"penalty": "0.1", "accuracy": "0.9", "loss": "0.3", "seconds": "1.0"}
