@@ -43,7 +43,8 @@ Json = Annotated[bool, typer.Option("--json", help="JSON output, for programs.")
 RecipeName = Annotated[
     str | None,
     typer.Option(
-        help="Recipe, see 'convscope recipes'. Default: tutorial; for a pretrained backbone: probe."
+        help="Recipe, see 'convscope recipes'. Default: tutorial; for a pretrained backbone: "
+        "probe; for a folder with no model named: logistic."
     ),
 ]
 Epochs = Annotated[

@@ -24,7 +24,11 @@ def train(
     ] = None,
     data: Annotated[str | None, typer.Option(help=f"{DATA_HELP} Default: cifar10.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model, see 'convscope models'. Default: cnn-sequential.")
+        str | None,
+        typer.Option(
+            help="Model, see 'convscope models'. Default: cnn-sequential; "
+            "for a folder: efficientnet_lite0."
+        ),
     ] = None,
     recipe: RecipeName = None,
     seed: Annotated[
@@ -101,8 +105,9 @@ def train(
 ) -> None:
     """Train a model, evaluate it once on the test images, and keep everything in a run folder.
 
-    The defaults are the tutorial's: CIFAR-10, its small CNN, its settings. After Ctrl-C, a crash or
-    a reboot, --resume ends with the very weights of an uninterrupted run.
+    The defaults are the tutorial's: CIFAR-10, its small CNN, its settings. A folder of your own
+    images gets a pretrained network with a new head (EfficientNet-Lite0, recipe logistic). After
+    Ctrl-C, a crash or a reboot, --resume ends with the very weights of an uninterrupted run.
 
     For example:
 
@@ -111,7 +116,7 @@ def train(
         # the tutorial, in another style, with another seed
         convscope train --model cnn-functional --seed 1
         # your own images, a sub-folder for each class
-        convscope train --data photos/ --image-size 64
+        convscope train --data photos/
         # the best network from scratch in 10 minutes on this machine; or 92 % on CIFAR-10
         convscope train --minutes 10
         convscope train --target 92

@@ -45,7 +45,8 @@ def train(
 
     Settings not given come from `config`, or else from the recipe. The defaults are the tutorial's:
     CIFAR-10, `cnn-sequential`, recipe `tutorial`, seed 83; for a pretrained backbone, recipe
-    `probe`.
+    `probe`; for a folder of images with neither model nor recipe named, `efficientnet_lite0` and
+    recipe `logistic`.
 
     Args:
         model: Registered model.
