@@ -22,7 +22,13 @@ from convscope.run import Run
 from convscope.studies import folds as study
 from convscope.studies.executor import Job, Outcome, execute_here
 
-OPTIONS = {"folds": 3, "epochs": 2, "precision": "float32", "progress": Progress()}
+OPTIONS = {
+    "model": "cnn-sequential",
+    "folds": 3,
+    "epochs": 2,
+    "precision": "float32",
+    "progress": Progress(),
+}
 
 
 @pytest.fixture(scope="module")

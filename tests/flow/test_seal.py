@@ -13,7 +13,7 @@ from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import cache_dir
 
-QUICK = {"epochs": 1, "precision": "float32"}
+QUICK = {"model": "cnn-sequential", "epochs": 1, "precision": "float32"}
 
 
 class Listener(Progress):

@@ -38,7 +38,8 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory) -> tuple[Run, str, str]:
     out = tmp_path_factory.mktemp("small-runs") / "run"
-    arguments = ["--data", folder, "--epochs", 2, "--precision", "float32", "--out", out]
+    arguments = ["--data", folder, "--model", "cnn-sequential", "--epochs", 2]
+    arguments += ["--precision", "float32", "--out", out]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONVSCOPE_CACHE", str(tmp_path_factory.mktemp("small-cache")))
         code, printed, told = command(patch, "train", *arguments)
@@ -111,6 +112,7 @@ def test_every_class_is_listed_and_that_one_is_not_known(trained):
 def test_a_run_of_an_earlier_version_keeps_its_split_and_goes_on(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
     run = convscope.train(
+        "cnn-sequential",
         data=folder,
         precision="float32",
         epochs=1,
