@@ -51,7 +51,8 @@ def folder(tmp_path_factory) -> Path:
 def validated(folder, tmp_path_factory) -> tuple[Path, list[str]]:
     """By the command line, in processes of their own."""
     out = tmp_path_factory.mktemp("validated") / "birds"
-    arguments = ["--data", folder, "--folds", 3, "--epochs", 2, "--precision", "float32"]
+    arguments = ["--data", folder, "--model", "cnn-sequential", "--folds", 3, "--epochs", 2]
+    arguments += ["--precision", "float32"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONVSCOPE_CACHE", str(tmp_path_factory.mktemp("folds-cache")))
         lines = command(patch, "train", *arguments, "--out", out)
