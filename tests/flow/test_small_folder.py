@@ -106,7 +106,7 @@ def test_every_class_is_listed_and_that_one_is_not_known(trained):
         code, printed, _ = command(patch, "evaluate", run.path)
     assert code == 0
     row = next(line for line in printed.splitlines() if line.startswith("owl"))
-    assert row.split() == ["owl", *["not", "known"] * 3, "0"]
+    assert row.split() == ["owl", *["unknown"] * 3, "0"]
 
 
 def test_a_run_of_an_earlier_version_keeps_its_split_and_goes_on(folder, tmp_path, monkeypatch):
