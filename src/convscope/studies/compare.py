@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from convscope.api.costs import file_mb, latencies_ms, seconds_with_features, sheet_of
+from convscope.api.costs import file_mb, seconds_with_features, sheet_of
 from convscope.api.data import load_once
 from convscope.api.evaluate import evaluate
 from convscope.api.models import run_config
@@ -32,6 +32,7 @@ from convscope.studies.folder import (
     require_same,
     study_folder,
 )
+from convscope.studies.latency import latencies_ms
 from convscope.studies.verdicts import PART_NAMES
 from convscope.types import BoolArray
 

@@ -153,7 +153,6 @@ def _fit_at_once(
         write_results(history, run.results_file)
         phase.save_weights(model.get_weights(), run.weights("last"))
         return history
-    start = time.monotonic()
     views = config.backbone.views if has_views(config) else 1
     mean, variance = statistics
     features = np.concatenate(
@@ -179,6 +178,7 @@ def _fit_at_once(
             f"Head: logistic regression with penalty {penalty:g}; on held-out training images "
             f"accuracy {tried[0].accuracy:.4f}, loss {tried[0].loss:.4f}"
         )
+    start = time.monotonic()
     head = fit_logistic(features, labels, n_classes, penalty, balance=config.balance)
     model.layers[-1].set_weights(list(head))
     seconds = time.monotonic() - start
