@@ -24,7 +24,7 @@ def print_table(
 
     Args:
         columns: Name and justification (`NUMBER` or `TEXT`) of each.
-        rows: Values, shown as they are; None is shown as an empty cell.
+        rows: Values, shown as they are; None is shown as an empty cell, a list as a line each.
         title: Line above the table.
         out: Console to print on; None is standard output.
     """
@@ -33,8 +33,14 @@ def print_table(
         table.add_column(name, justify="right" if justify == NUMBER else "left", overflow="fold")
     for row in rows:
         # Plain text: names of files and classes may look like markup.
-        table.add_row(*(Text("" if value is None else printable(str(value))) for value in row))
+        table.add_row(*(Text("\n".join(map(printable, _lines(value)))) for value in row))
     (out or console()).print(table)
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [str(line) for line in value]
+    return ["" if value is None else str(value)]
 
 
 def console(*, stderr: bool = False) -> Console:

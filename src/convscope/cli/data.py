@@ -131,12 +131,13 @@ def _print_facts(dataset: "Dataset", picture: str | None, data: str) -> None:
     height, width, channels = dataset.image_shape
     kind = "grey" if channels == 1 else "RGB"
     out_console = console()
-    out_console.print(f"\nimages     {height} x {width} pixels, {kind}")
-    for key, value in dataset.provenance.items():
-        out_console.print(f"{key:<11}{value}", markup=False, soft_wrap=True)
+    facts = {"images": f"{height} x {width} pixels, {kind}", **dataset.provenance}
     if picture is not None:
-        out_console.print(f"picture    {picture}", markup=False, soft_wrap=True)
-    elif out_console.is_terminal:
+        facts["picture"] = picture
+    out_console.print()
+    for key, value in facts.items():
+        out_console.print(f"{key:<13}{value}", markup=False, soft_wrap=True)
+    if picture is None and out_console.is_terminal:
         again = command_line("data", "show", "--data", data, "--out", "samples.png")
         typer.echo(f"\nTo see some of them: {again}", err=True)
 
@@ -177,7 +178,8 @@ def check(
         print_json(report.to_dict())
     else:
         columns = ("", "finding", "what", "where", "what to do")
-        print_table([(name, TEXT) for name in columns], report.rows())
+        rows = [[*row[:3], row[3].split("\n"), row[4]] for row in report.rows()]
+        print_table([(name, TEXT) for name in columns], rows)
         screen = console()
         screen.print(f"\n{report.summary()}", markup=False, soft_wrap=True)
         if target is not None:

@@ -49,7 +49,7 @@ def test_show_draws_where_it_is_asked_to(cli):
     with Image.open("few.png") as picture:
         assert picture.format == "PNG"
         assert picture.convert("L").getextrema()[0] < 64, "it is not blank"
-    assert done.out.endswith("picture    few.png\n")
+    assert done.out.endswith("picture      few.png\n")
 
 
 def test_show_has_the_counts_for_programs(cli):
@@ -131,6 +131,15 @@ def test_check_finds_broken_files_and_is_exit_code_1(cli, folder, tmp_path):
     kinds = {finding["kind"]: finding for finding in report["findings"]}
     assert kinds["unreadable"]["files"] == ["class 3/broken.png"]
     assert kinds["unreadable"]["remedy"]
+
+
+def test_check_names_a_file_on_each_line(cli, folder):
+    for index in range(3):
+        (folder / "class 3" / f"{index}.png").write_bytes(b"")
+    lines = cli("data", "check", folder).out.splitlines()
+    named = [line for line in lines if "class 3/" in line and "is empty (0 bytes)" in line]
+    assert len(named) == 3
+    assert not any("\\x0a" in line for line in lines)
 
 
 def test_check_finds_a_leak_between_parts(cli, folder, tmp_path):
