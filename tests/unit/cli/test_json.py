@@ -39,7 +39,7 @@ WITHOUT_A_TABLE = {
 GROUP = {"runs": "its list is the command 'runs list'"}
 
 
-@pytest.mark.parametrize("name", COMMANDS.keys() - WITHOUT_A_TABLE.keys() - GROUP.keys())
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - WITHOUT_A_TABLE.keys() - GROUP.keys()))
 def test_a_command_that_prints_a_table_has_json(name):
     options = {option for each in COMMANDS[name].params for option in each.opts}
     assert "--json" in options, "give it --json, or say above why it prints no table"
