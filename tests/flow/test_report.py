@@ -85,7 +85,7 @@ def test_the_page_of_a_run_says_what_it_reached_and_where_it_errs(reported):
     assert f"{test['accuracy']:.1%} accuracy on 360 test images." in seen.text
     low, high = test["accuracy_interval_95"]
     assert f"{low:.1%} to {high:.1%}" in seen.text
-    assert re.search(r"Most often \d is taken for \d: \d+ of 3\d\.", seen.text)
+    assert re.search(r"Most often \d is classified as \d: \d+ of 3\d\.", seen.text)
     assert "points on average" in seen.text
     assert "optimizer.learning_rate" in seen.text
     assert len(seen.alts) == 5

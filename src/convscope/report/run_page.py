@@ -240,7 +240,7 @@ def _errors(facts: RunFacts) -> list[Block]:
     caption = "It makes no mistake."
     if off.any():
         caption = (
-            f"Most often {names[true]} is taken for {names[taken]}: "
+            f"Most often {names[true]} is classified as {names[taken]}: "
             f"{off[true, taken]:,} of {of_class:,}."
         )
     blocks: list[Block] = [

@@ -252,7 +252,7 @@ def test_each_save_holds_the_weights_of_that_moment(tmp_path):
 
 def test_weights_of_another_model_are_refused_and_nothing_is_written(tmp_path):
     weights = MODELS.get("cnn-functional")(InputSpec(16, 16, 3), 4).get_weights()
-    with pytest.raises(ConfigError, match="do not fit the model 'cnn_functional'"):
+    with pytest.raises(ConfigError, match="do not match the model 'cnn_functional'"):
         PortableModel.of("cnn-functional", SPEC, 4).save(weights, tmp_path / "best.keras")
     assert list(tmp_path.iterdir()) == []
 
