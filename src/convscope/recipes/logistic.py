@@ -1,4 +1,4 @@
-"""A frozen backbone under logistic regression: the right start for one's own photos."""
+"""A frozen backbone with logistic regression: a good start for the user's own photos."""
 
 from convscope.recipe import BackboneSettings, HeadSettings, Recipe
 from convscope.recipes import RECIPES
@@ -9,7 +9,7 @@ def logistic() -> Recipe:
     """A frozen backbone at 224 px, standardised features, logistic regression with its penalty.
 
     The penalty is chosen by five-fold cross-validation over the training images. The usual recipe
-    of a folder of photos, with EfficientNet-Lite0, whose weights are always at hand.
+    of a folder of photos, with EfficientNet-Lite0, whose weights are always available.
 
     Command: `convscope train --data photos/ --model efficientnet_lite0 --recipe logistic`
     Cost: 60 to 90 seconds for 1,500 photos on two cores.

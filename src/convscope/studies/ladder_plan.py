@@ -121,9 +121,9 @@ def _change(name: str, config: RunConfig, before: RunConfig | None, backbone: Ba
         optimizer = f"{config.optimizer.name}, {config.schedule.name} rate"
         return f"head {_head(config)}, {optimizer}, batch {config.batch_size}"
     cut = backbone.cut_at(config.backbone.cut)
-    words = "the whole backbone is trained" if cut == "start" else f"layers after {cut} are trained"
-    words += "; mirrored images" if config.augment.flip else ""
-    return words + (", smoothed labels" if config.label_smoothing else "")
+    words = "whole backbone trained" if cut == "start" else f"trained after {cut}"
+    words += "; mirrored" if config.augment.flip else ""
+    return words + (", soft labels" if config.label_smoothing else "")
 
 
 def _head(config: RunConfig) -> str:

@@ -130,7 +130,7 @@ def choose_penalty(
         labels: Shape (n_images,).
         n_classes: Number of classes.
         seed: Seed of the folds.
-        balance: As for `fit_logistic`.
+        balance: Whether each class counts equally, as in `fit_logistic`.
         progress: Called with each penalty.
     """
     folds = _folds(labels, seed)
