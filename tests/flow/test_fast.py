@@ -201,7 +201,7 @@ def test_judging_has_its_share_of_the_minutes(monkeypatch, settings, epochs):
         ({"minutes": 1, "target": 90}, "not both"),
         ({"minutes": 0}, "above 0"),
         ({"minutes": float("nan")}, "above 0"),
-        ({"target": 92}, "measured on cifar10, not on digits"),
+        ({"target": 92}, "measurements on cifar10, not on digits"),
         ({"target": 99.5, "data": "cifar10"}, r"reached 99\.5 % \(the best is"),
         ({"target": 0.92}, "percentage"),
         ({"target": 192}, "percentage"),
