@@ -17,7 +17,7 @@ from convscope.run import Run
 from convscope.storage import atomic_path
 from convscope.types import FloatArray, IntArray
 
-PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 """Candidates for the L2 penalty, the strongest first; see `fit_logistic`."""
 
 _FOLDS = 5
