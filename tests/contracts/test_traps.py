@@ -337,9 +337,14 @@ def test_the_statistics_of_a_frozen_backbone_are_found_unchanged(frozen):
 def test_a_trap_in_the_data_is_found_before_there_is_a_run(name, tmp_path):
     folder = IN_A_FOLDER[name](tmp_path / "images")
     config = tmp_path / "config.yaml"
-    config.write_text(f"data: folder\ndata_path: {json.dumps(str(folder))}\nimage_size: 16\n")
+    place = json.dumps(str(folder))
+    settings = f"data: folder\ndata_path: {place}\nimage_size: 16\n"
+    config.write_text(f"{settings}model: cnn-sequential\n")
     found = doctor(config)
     assert found.alarms == [name]
+    # A backbone that cannot be built for such images is no obstacle.
+    config.write_text(f"{settings}model: efficientnet_lite0\n")
+    assert set(doctor(config).alarms) == {name, "small-input"}
     check_words(found, name)
     assert "over-fitting" in found.unknown
 

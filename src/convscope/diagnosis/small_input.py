@@ -46,6 +46,8 @@ def small_input(case: Case) -> Finding | None:
 
 def _last_map(backbone: Backbone, height: int, width: int) -> tuple[int, int]:
     """Return the rows and columns of a backbone's last feature map."""
+    if min(height, width) < backbone.smallest_size:
+        return 1, 1  # it cannot even be built for such images
     rows, columns = backbone.build((height, width, 3)).output.shape[1:3]
     return int(rows), int(columns)
 

@@ -20,6 +20,7 @@ from convscope.types import FloatArray, IntArray
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 """Candidates for the L2 penalty, the strongest first; see `fit_logistic`."""
 
+_COLUMNS = ("penalty", "accuracy", "loss", "seconds")
 _FOLDS = 5
 _MANY = 5_000
 """Number of images from which one fold of the five says enough."""
@@ -167,7 +168,7 @@ def write_candidates(tried: list[Candidate], run: Run) -> None:
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(Candidate._fields)
+        writer.writerow(_COLUMNS)
         for candidate in sorted(tried, reverse=True):
             writer.writerow([candidate.penalty, *(round(number, 5) for number in candidate[1:])])
 

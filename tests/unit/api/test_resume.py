@@ -74,6 +74,7 @@ def test_a_run_whose_images_moved_goes_on_where_they_are(tmp_path, monkeypatch):
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(digits.images[index].squeeze()).save(place / f"{index}.png")
     run = convscope.train(
+        "cnn-sequential",
         data=here / "photos",
         epochs=1,
         precision="float32",

@@ -156,7 +156,7 @@ def test_none_scaling_adds_no_layer():
 def test_an_unknown_scaling_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match=r"'units'.*none, tf, torch, unit"):
         preprocessing_layers(InputSpec(8, 8, 3, "units"))
-    assert sorted(SCALINGS) == ["caffe", "none", "tf", "torch", "unit"]
+    assert sorted(SCALINGS) == ["caffe", "lite", "none", "tf", "torch", "unit"]
 
 
 @pytest.mark.parametrize("name", ["tf", "torch", "caffe"])
