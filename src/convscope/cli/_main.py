@@ -78,6 +78,7 @@ EXTRA_OF = {
     "scipy": "train",
     "sklearn": "train",
     "tensorflow": "train",
+    "threadpoolctl": "train",
     "torch": "torch",
 }
 """Packages that are not in the base install, with the extra that installs each."""

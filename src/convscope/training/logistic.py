@@ -32,7 +32,7 @@ _LEAST_PROB = 1e-6
 _ABSENT = -30.0
 """Logit of a class without an image to learn from."""
 
-_MOST_STEPS = 500
+_MOST_STEPS = 200
 
 
 class LogisticHead(NamedTuple):
@@ -89,6 +89,7 @@ def fit_logistic(
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     kernel = np.zeros((features.shape[1], n_classes), np.float32)
     bias = np.full(n_classes, _ABSENT, np.float32)
@@ -101,7 +102,8 @@ def fit_logistic(
         max_iter=_MOST_STEPS,
         class_weight="balanced" if balance else None,
     )
-    with warnings.catch_warnings():
+    # In one thread: the products of a step are so small that two threads take ten times as long.
+    with threadpool_limits(1), warnings.catch_warnings():
         # A weak penalty takes many steps to the last digit; what they still change is noise.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, labels)
