@@ -28,7 +28,13 @@ RECIPES_OF = {
 }
 CASES = [
     *((name, recipe, {}) for name in NETWORKS for recipe in RECIPES_OF["network"]),
-    *(("mobilenet_v2", recipe, {}) for recipe in RECIPES_OF["backbone"]),
+    *(
+        # What they have in common is run in one of them; views under a probe come below.
+        pytest.param("mobilenet_v2", recipe, {}, marks=pytest.mark.slow)
+        if recipe in ("probe", "tutorial-transfer")
+        else ("mobilenet_v2", recipe, {})
+        for recipe in RECIPES_OF["backbone"]
+    ),
     # Views under a frozen backbone, whose features are in a cache where there are none.
     ("mobilenet_v2", "probe", {"tta.mirror": True, "tta.shift": 0.125}),
     *(

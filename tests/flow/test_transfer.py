@@ -407,7 +407,13 @@ def trunk_of(run: Run) -> list[np.ndarray]:
     return max(nested, key=lambda layer: len(layer.weights)).get_weights()
 
 
-@pytest.mark.parametrize("settings", [PROBE, FINETUNE], ids=["probe", "finetune"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(PROBE, id="probe", marks=pytest.mark.slow),
+        pytest.param(FINETUNE, id="finetune"),
+    ],
+)
 def test_random_weights_are_those_of_the_seed_and_of_the_saved_model(tmp_path, settings):
     run = train(tmp_path / "run", settings, weights="random", epochs=1, seed=5)
     assert "weights" not in run.state
