@@ -244,12 +244,10 @@ def _inside_wrapping(listing: Listing) -> Path | None:
 def _has_no_classes(part: Listing, train: Listing) -> bool:
     """Return whether a part holds nothing, or images without labels."""
     folders = [path for path in part.folders if _any_image(path)]
-    if not folders:
-        return True
-    known = {path.name for path in train.folders}
-    return all(path.name not in known and _is_no_class(path.name) for path in folders) and (
-        len(folders) == 1
-    )
+    if len(folders) != 1:
+        return not folders
+    (only,) = folders
+    return only.name not in {path.name for path in train.folders} and _is_no_class(only.name)
 
 
 def _is_no_class(name: str) -> bool:
