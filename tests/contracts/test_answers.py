@@ -31,7 +31,7 @@ CASES = [
     *(
         # What they have in common is run in one of them; views under a probe come below.
         pytest.param("mobilenet_v2", recipe, {}, marks=pytest.mark.slow)
-        if recipe in ("probe", "tutorial-transfer")
+        if recipe != "finetune"
         else ("mobilenet_v2", recipe, {})
         for recipe in RECIPES_OF["backbone"]
     ),

@@ -23,7 +23,7 @@ STUDY = {
     "recipes": ["tutorial", "fast"],
     "data": "digits",
     "seeds": 2,
-    "epochs": 10,
+    "epochs": 4,
     "settings": {"optimizer.weight_decay": 1000.0, "precision": "float32"},
 }
 

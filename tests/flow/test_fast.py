@@ -144,6 +144,7 @@ def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkey
     assert rates[4] == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_measuring_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch):
     monkeypatch.setattr(Pace, "fitting", lambda self, done, current, lengths_of: current)
     planned = aimed(tmp_path / "run", minutes=0.1, model="fast-small")

@@ -309,7 +309,7 @@ def test_a_probe_that_is_killed_ends_with_the_same_bits(
         pytest.param(AFTER_EPOCH.format(nth=2), id="after-head", marks=pytest.mark.slow),
         pytest.param(BETWEEN, id="between", marks=pytest.mark.slow),
         pytest.param(IN_EPOCH.format(nth=3), id="in-second", marks=pytest.mark.slow),
-        pytest.param(AFTER_EPOCH.format(nth=3), id="second"),
+        pytest.param(AFTER_EPOCH.format(nth=3), id="second", marks=pytest.mark.slow),
     ],
 )
 def test_a_finetuning_that_is_killed_ends_with_the_same_bits(tmp_path, finetuned, patch):
@@ -328,6 +328,7 @@ def test_features_that_went_are_computed_again_to_the_same_bits(tmp_path, finetu
     assert_same(train(out, FINETUNE, resume=True), finetuned)
 
 
+@pytest.mark.slow
 def test_the_whole_network_can_learn(tmp_path):
     settings = {
         **FINETUNE,
@@ -364,6 +365,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing_behind(tmp_path, chang
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_weights_that_changed_since_the_run_began_are_refused(tmp_path):
     backbone = BACKBONES.get("mobilenet_v2")
     file = tmp_path / "mine.weights.h5"

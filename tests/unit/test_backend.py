@@ -149,6 +149,7 @@ print(*(os.environ.get(name) for name in backend.THREADS[keras.config.backend()]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     RUNNING == "torch" or not Path("/proc/self/task").exists() or len(os.sched_getaffinity(0)) < 2,
     reason="threads are counted by their names",
