@@ -274,6 +274,11 @@ class Recipe(Settings):
         "best",
         description="evaluated weights: of the best validation accuracy, or of the last epoch",
     )
+    refit: bool = Field(
+        False,
+        description="train once more at the end, on training and validation images together; the "
+        "validation images are still evaluated by the network that did not learn them",
+    )
 
 
 class RunConfig(Recipe):

@@ -25,6 +25,9 @@ FORMAT = 1
 
 _OF_FILE_MANAGERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
+WEIGHTS = ("best", "last", "refit")
+"""Names of saved models: of the best epoch, of the last one, and trained on all but test images."""
+
 ROOT = Path("runs")
 """Folder of runs without an explicit one, below the current directory."""
 
@@ -157,11 +160,11 @@ class Run:
         return self.path / "weights"
 
     def weights(self, which: str) -> Path:
-        """Saved model "best" or "last": raw pixels in, probabilities out."""
+        """Saved model of one of `WEIGHTS`: raw pixels in, probabilities out."""
         return self.weights_dir / f"{which}.keras"
 
     def classifier_file(self, which: str) -> Path:
-        """Everything but the weights that using the model "best" or "last" needs, if evaluated."""
+        """Everything but the weights that using one of `WEIGHTS` needs, if evaluated."""
         return self.weights_dir / f"{which}.json"
 
     def of_other_weights(self, file: Path, which: str) -> Path:
@@ -169,9 +172,14 @@ class Run:
 
         Args:
             file: Name for the recipe's weights, such as `metrics_file`.
-            which: Name of the weights: "best" or "last".
+            which: One of `WEIGHTS`.
         """
         return file.with_stem(f"{file.stem}-{which}")
+
+    @property
+    def refit_dir(self) -> Path:
+        """Run folder of the training on all but test images, while it lasts."""
+        return self.path / "refit"
 
     @property
     def snapshot_file(self) -> Path:
@@ -243,7 +251,7 @@ class Run:
         own = {getattr(self, name).name for name in paths} | set(more) | _OF_FILE_MANAGERS
         judged = (self.metrics_file, self.predictions_file)
         for file in (*judged, self.confusion_table, self.confusion_picture):
-            own |= {self.of_other_weights(file, which).name for which in ("best", "last")}
+            own |= {self.of_other_weights(file, which).name for which in WEIGHTS}
         with storage_errors(self.path):
             return {
                 item.name
@@ -351,7 +359,7 @@ class Run:
         return self.path / ".heartbeat"
 
     def weights_sha256(self, which: str) -> str:
-        """Return the SHA-256 of the weights in the saved model "best" or "last".
+        """Return the SHA-256 of the weights in a saved model, one of `WEIGHTS`.
 
         Only the weights count: the file around them also holds the date on which it was saved.
 
@@ -457,7 +465,7 @@ class Run:
 
         Args:
             by: Name of the command.
-            weights: Weights that are evaluated: "best" or "last".
+            weights: Weights that are evaluated, one of `WEIGHTS`.
             n_images: Number of test images.
             more: "shown", if a person looks and no model is evaluated; "images" and "times", the
                 name of the set of images in this machine's ledger and the number of looks at it so

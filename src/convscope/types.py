@@ -1,7 +1,7 @@
 """The objects that stages pass to each other."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +70,45 @@ class ImageView:
         return (self[index] for index in range(len(self)))
 
 
+class Stacked:
+    """Arrays one after another, indexed like a single one, which is never put together as a whole.
+
+    Args:
+        parts: Arrays of shape (n_part, ...), or objects that are indexed like one.
+    """
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts = tuple(parts)
+        self._ends = np.cumsum([len(part) for part in self.parts])
+        self.shape = (int(self._ends[-1]), *self.parts[0].shape[1:])
+        self.ndim = len(self.shape)
+        self.dtype = self.parts[0].dtype
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        """Return the rows at a slice or an array of indices, copied into memory."""
+        rows = np.arange(len(self))[key]
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        which = np.searchsorted(self._ends, rows, side="right")
+        for index, part in enumerate(self.parts):
+            here = which == index
+            found[here] = part[rows[here] - (self._ends[index] - len(part))]
+        return found
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        return (row for part in self.parts for row in part)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return all rows in one array."""
+        return np.concatenate([np.asarray(part[:], dtype) for part in self.parts])
+
+
+Images = UInt8Array | ImageView | Stacked
+"""Shape (n_images, height, width, channels), uint8."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Labelled images.
@@ -84,7 +123,7 @@ class Split:
             decoded from; None where the pixels are the original.
     """
 
-    images: UInt8Array | ImageView
+    images: Images
     labels: IntArray
     ids: npt.NDArray[np.str_]
     files: npt.NDArray[np.str_] | None = None
@@ -106,6 +145,22 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Split]") -> "Split":
+        """Return the images of several splits, one after another, without copying them."""
+        first, *others = parts
+        if not others:
+            return first
+        files = [part.files for part in parts if part.files is not None]
+        whole = cls(
+            Stacked([part.images for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate(files) if len(files) == len(parts) else None,
+        )
+        whole.__dict__["hashes"] = [each for part in parts for each in part.hashes]
+        return whole
+
     def take(self, indices: npt.NDArray[np.intp]) -> "Split":
         """Return the images at `indices`, in that order, copied into memory."""
         return Split(
@@ -114,7 +169,7 @@ class Split:
 
     def select(self, indices: npt.NDArray[np.intp]) -> "Split":
         """Return the images at `indices`, in that order; memory-mapped ones stay on the disk."""
-        images: UInt8Array | ImageView
+        images: Images
         if isinstance(self.images, ImageView):
             images = ImageView(self.images.base, self.images.rows[indices])
         elif isinstance(self.images, np.memmap):
@@ -211,6 +266,10 @@ class Dataset:
         """(height, width, channels) of its images."""
         height, width, channels = self.train.images.shape[1:]
         return (height, width, channels)
+
+    def parts_to_learn(self, *, refit: bool) -> tuple[Split, ...]:
+        """Return the parts that a network is trained on; in a refit, the validation part too."""
+        return (self.train, self.val) if refit and self.val is not None else (self.train,)
 
 
 @dataclass(frozen=True)

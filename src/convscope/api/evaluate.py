@@ -41,7 +41,7 @@ def evaluate(
 
     Args:
         run: Run or its folder.
-        weights: "best" or "last"; None takes the recipe's choice.
+        weights: "best", "last" or "refit"; None takes the recipe's choice.
         test: Whether to open the test images; if not, only validation images are used.
         fresh: Whether to predict again even if predictions of these weights are saved.
         batch_size: Images per batch.
@@ -130,18 +130,18 @@ def _predict_splits(
     progress: Progress,
 ) -> dict[str, Predictions]:
     """Run a model on the parts called `names`; the opening of the test images is logged."""
-    from convscope.classifier.keras_model import open_classifier
+    from convscope.classifier.keras_model import open_classifier, weights_for
     from convscope.evaluation.predictions import predict_from_features, predict_split
 
     for name in names:
         verify_split(dataset, run.split_file, name)
     config = run_config(run)
-    classifier = open_classifier(run, which)
     # Features in the cache are those of the images as they are.
     frozen = is_backbone(config.model) and config.backbone.cut == "end"
     by_features = frozen and config.tta == TtaSettings()
     predictions = {}
     for name in names:
+        classifier = open_classifier(run, weights_for(run, which, name))
         if name == "test":
             part = open_test(dataset, run, by=by, weights=which, look=look, progress=progress)
         else:

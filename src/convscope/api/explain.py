@@ -45,7 +45,7 @@ def explain(
         class_name: Class to explain; None takes the answer.
         layer: Layer whose feature map Grad-CAM uses, as in `convscope models show`; None takes the
             last one that is larger than a point.
-        weights: "best" or "last"; None takes the recipe's choice.
+        weights: "best", "last" or "refit"; None takes the recipe's choice.
         out: Folder for the pages; None takes `explanations` in the run's folder.
         progress: Called with each image; None draws on standard error.
 

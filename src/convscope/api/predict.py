@@ -24,7 +24,7 @@ def predict(
     Args:
         run: Run or its folder.
         images: Files, folders (searched for images) and glob patterns.
-        weights: "best" or "last"; None takes the recipe's choice.
+        weights: "best", "last" or "refit"; None takes the recipe's choice.
         batch_size: Images per batch.
         progress: Called with each batch; None draws on standard error.
 

@@ -80,7 +80,7 @@ def robustness(
         ConfigError: If there is no such severity, or `n_images` is below 1.
         DataError: If the images are not those of the run.
     """
-    from convscope.classifier.keras_model import open_classifier, which_weights
+    from convscope.classifier.keras_model import open_classifier, weights_for, which_weights
     from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES, accuracy_under
     from convscope.report.figures import draw_robustness
 
@@ -100,7 +100,7 @@ def robustness(
     config = run_config(run)
     dataset = load_of_run(config, data, data_dir, progress)
     verify_split(dataset, run.split_file, split)
-    which = which_weights(run, None)
+    which = weights_for(run, which_weights(run, None), split)
     classifier = open_classifier(run, which)
     assert dataset.val is not None
     part = dataset.val

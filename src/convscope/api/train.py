@@ -1,8 +1,10 @@
 """Training of exactly one run, by a plan."""
 
 import dataclasses
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from convscope import backend as backends
 from convscope.api.evaluate import evaluate
@@ -16,8 +18,8 @@ from convscope.models import is_backbone
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.run import ROOT, Run
-from convscope.storage import require_outside, write_text
-from convscope.types import Dataset
+from convscope.storage import require_outside, storage_errors, write_text
+from convscope.types import Dataset, Split
 from convscope.wording import command_line
 
 
@@ -153,31 +155,76 @@ def _fit(
     from convscope.report.figures import draw_curves
     from convscope.training.tracking import tracking
 
-    config, dataset, weights = plan.config, plan.dataset, plan.weights
-    assert dataset.val is not None
+    config = plan.config
     backends.configure(config.backend)
-    spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
     write_text(run.config_file, dump_config(config))
     with run.recording_status(), tracking(trackers, config, run) as log_row:
-        if is_backbone(config.model):
-            from convscope.training.transfer import train_transfer
+        if plan.weights is not None:
+            run.record(weights={**dataclasses.asdict(plan.weights), "path": str(plan.weights.path)})
+        history = _learn(run, plan, log_row, progress)
+        # Before the refit, which may take as long.
+        draw_curves(history, run.curves_picture, title=run.name)
+        if config.refit:
+            _refit(run, plan, progress)
 
-            if weights is not None:
-                run.record(weights={**dataclasses.asdict(weights), "path": str(weights.path)})
-            history = train_transfer(
-                config, spec, dataset, weights, run, log_row=log_row, progress=progress
-            )
-        else:
-            from convscope.models.saving import PortableModel
-            from convscope.training.augment import augmented
-            from convscope.training.batches import Examples
-            from convscope.training.fit import Phase, fit
 
-            network = plan.network or new_network(config, dataset)
-            save_weights = PortableModel.of(config.model, spec, n_classes).save
-            train = augmented(dataset.train, config.augment, config.seed)
-            val = Examples.of(dataset.val)
-            compiled = plan.network is not None
-            phase = Phase(network, train, val, config, save_weights, precompiled=compiled)
-            history = fit(phase, run, log_row=log_row, progress=progress, pace=plan.pace)
-    draw_curves(history, run.curves_picture, title=run.name)
+def _learn(
+    run: Run,
+    plan: Plan,
+    log_row: Callable[[dict[str, Any]], None],
+    progress: Progress,
+    *,
+    refit: bool = False,
+) -> list[dict[str, Any]]:
+    config, dataset = plan.config, plan.dataset
+    assert dataset.val is not None
+    spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
+    if is_backbone(config.model):
+        from convscope.training.transfer import train_transfer
+
+        return train_transfer(
+            config,
+            spec,
+            dataset,
+            plan.weights,
+            run,
+            log_row=log_row,
+            progress=progress,
+            refit=refit,
+        )
+    from convscope.models.saving import PortableModel
+    from convscope.training.augment import augmented
+    from convscope.training.batches import Examples
+    from convscope.training.fit import Phase, fit
+
+    network = plan.network or new_network(config, dataset)
+    save_weights = PortableModel.of(config.model, spec, n_classes).save
+    whole = Split.joined(dataset.parts_to_learn(refit=refit))
+    train = augmented(whole, config.augment, config.seed)
+    val = Examples.of(dataset.val)
+    compiled = plan.network is not None
+    phase = Phase(network, train, val, config, save_weights, precompiled=compiled)
+    return fit(phase, run, log_row=log_row, progress=progress, pace=plan.pace)
+
+
+def _refit(run: Run, plan: Plan, progress: Progress) -> None:
+    """Train the same once more, on training and validation images, into weights of its own.
+
+    What the first training chose (a penalty, a head, epochs within a time) is kept.
+    """
+    chosen_with = run.weights_sha256("last")
+    if run.weights("refit").exists() and run.state.get("refit_after") == chosen_with:
+        return
+    progress.say("Training once more, on training and validation images together")
+    again = Run(run.refit_dir)
+    if not again.state_file.exists() or again.state.get("refit_after") != chosen_with:
+        shutil.rmtree(again.path, ignore_errors=True)
+        Run.create(again.path, "")
+        choices = {key: run.state[key] for key in ("head", "penalty") if key in run.state}
+        again.record(refit_after=chosen_with, **choices)
+    fixed = dataclasses.replace(plan, config=run_config(run), network=None, pace=None)
+    _learn(again, fixed, lambda row: None, progress, refit=True)
+    with storage_errors(run.weights("refit")):
+        again.weights("last").replace(run.weights("refit"))
+    run.record(refit_after=chosen_with)
+    shutil.rmtree(again.path, ignore_errors=True)

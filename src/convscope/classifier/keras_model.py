@@ -12,7 +12,7 @@ from convscope.errors import RunError, UnknownNameError
 from convscope.images.decode import DECODER_VERSION
 from convscope.models.saving import load_portable
 from convscope.recipe import read_run_config
-from convscope.run import Run
+from convscope.run import WEIGHTS, Run
 from convscope.types import InputSpec
 from convscope.wording import command_line
 
@@ -27,7 +27,7 @@ def open_classifier(run: Run, weights: str | None = None) -> Classifier:
 
     Args:
         run: Trained run.
-        weights: "best" or "last"; None takes the recipe's choice.
+        weights: One of `run.WEIGHTS`; None takes the recipe's choice.
 
     Raises:
         RunError: If there is no such saved model, or a file of the run is damaged.
@@ -39,10 +39,24 @@ def open_classifier(run: Run, weights: str | None = None) -> Classifier:
 
 
 def which_weights(run: Run, weights: str | None) -> str:
-    """Return "best" or "last": as requested, or as the run's recipe evaluates."""
-    which = weights or read_run_config(run.config_file).judge
-    if which not in ("best", "last"):
-        raise UnknownNameError("weights", which, ("best", "last"))
+    """Return one of `run.WEIGHTS`: as requested, or as the run's recipe evaluates."""
+    config = read_run_config(run.config_file)
+    which = weights or ("refit" if config.refit else config.judge)
+    if which not in WEIGHTS:
+        raise UnknownNameError("weights", which, WEIGHTS)
+    return which
+
+
+def weights_for(run: Run, which: str, part: str) -> str:
+    """Return the weights that stand for others on a part: never weights that learnt from it.
+
+    Args:
+        run: Trained run.
+        which: One of `run.WEIGHTS`.
+        part: "val" or "test".
+    """
+    if (which, part) == ("refit", "val"):
+        return read_run_config(run.config_file).judge
     return which
 
 
@@ -68,7 +82,7 @@ def load_model(path: Path) -> "keras.Model":
 
 
 def spec_of(run: Run, which: str) -> ClassifierSpec:
-    """Return the spec of a run's weights "best" or "last".
+    """Return the spec of a run's weights, one of `run.WEIGHTS`.
 
     Values that were fitted to other weights do not count: after further training, until the next
         evaluation, the temperature is 1.

@@ -34,7 +34,10 @@ MovedData = Annotated[
 ]
 SavedWeights = Annotated[
     str | None,
-    typer.Option(help="Weights: 'best' (validation accuracy) or 'last'. Default: the recipe's."),
+    typer.Option(
+        help="Weights: 'best' (validation accuracy), 'last', or 'refit' (on training and "
+        "validation images). Default: the recipe's."
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON output, for programs.")]

@@ -24,6 +24,8 @@ def print_summary(run: Run, metrics: dict[str, Any]) -> None:
     judged = [name for name in ("val", "test") if name in metrics]
     for name in judged:
         out.print(_line(name, metrics[name]))
+    if metrics["weights"] == "refit":
+        out.print("validation images were evaluated before the last training, which learnt them")
     _print_class_extremes(metrics, out)
     openings = run.test_openings
     tally = Ledger().tally_of(openings)

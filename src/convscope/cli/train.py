@@ -63,6 +63,13 @@ def train(
         typer.Option(help="Backend: auto, tensorflow, jax or torch. Also: $KERAS_BACKEND."),
     ] = None,
     weights: BackboneWeights = None,
+    refit: Annotated[
+        bool | None,
+        typer.Option(
+            "--refit/--no-refit",
+            help="Train once more at the end, on training and validation images together.",
+        ),
+    ] = None,
     config: Annotated[
         str | None,
         typer.Option(
@@ -155,6 +162,7 @@ def train(
             precision=precision,
             backend=backend,
             weights=weights,
+            refit=refit,
             config=config,
             settings=read_settings(settings),
             folds=folds,

@@ -71,7 +71,7 @@ class Case:
 
     @property
     def judged(self) -> str:
-        """Name of the weights behind its predictions: "best" or "last"."""
+        """Name of the weights behind its predictions, one of `run.WEIGHTS`."""
         return str(self.trained.metrics["weights"])
 
     @property

@@ -18,7 +18,7 @@ import numpy as np
 
 from convscope.classifier.views import Network
 from convscope.errors import ConfigError
-from convscope.types import FloatArray, ImageView, Split, UInt8Array
+from convscope.types import FloatArray, Images, Split, UInt8Array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -104,7 +104,7 @@ CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, ...]]] = {
 
 
 def corrupt(
-    images: UInt8Array | ImageView, name: str, severity: int, *, seed: int = 83, first: int = 0
+    images: Images, name: str, severity: int, *, seed: int = 83, first: int = 0
 ) -> UInt8Array:
     """Return corrupted images.
 

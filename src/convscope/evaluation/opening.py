@@ -28,7 +28,7 @@ def open_test(
         dataset: Dataset with a sealed test part.
         run: Run that is evaluated on them, or whose answers are shown.
         by: Name of the command.
-        weights: Weights that are evaluated: "best" or "last".
+        weights: Weights that are evaluated: one of `run.WEIGHTS`.
         progress: Called with the number of evaluations of these images so far.
         look: Name shared by calls that count as one look, such as the folds of one training or the
             runs of one comparison; None for a separate look.

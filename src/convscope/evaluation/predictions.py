@@ -13,11 +13,10 @@ from convscope.recipe import RunConfig
 from convscope.storage import atomic_path
 from convscope.types import (
     FloatArray,
-    ImageView,
+    Images,
     InputSpec,
     Predictions,
     Split,
-    UInt8Array,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 def predict_images(
     model: Network,
-    images: UInt8Array | FloatArray | ImageView,
+    images: Images | FloatArray,
     *,
     batch_size: int,
     progress: Progress,

@@ -31,6 +31,7 @@ def train(
     precision: str | None = None,
     backend: str | None = None,
     weights: Path | str | None = None,
+    refit: bool | None = None,
     config: Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
     folds: int | None = None,
@@ -66,6 +67,8 @@ def train(
         backend: "auto", "tensorflow", "jax" or "torch".
         weights: Weights of a backbone: a file, a folder with it, or "random"; None looks for
             ImageNet weights in $CONVSCOPE_WEIGHTS and Keras' cache, then downloads them.
+        refit: Whether to train once more at the end, on training and validation images together;
+            validation images are still evaluated by the network that did not learn them.
         config: YAML file of settings, such as the `config.yaml` of another run.
         settings: Any other setting by dotted name; overrides `config`.
         folds: Number of equal parts to divide the images into; for each part a network is trained
@@ -103,6 +106,7 @@ def train(
         "precision": precision,
         "backend": backend,
         "weights": weights_setting(weights),
+        "refit": refit,
     }
     given = {**(settings or {}), **{k: v for k, v in options.items() if v is not None}}
     if data is not None:

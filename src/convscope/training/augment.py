@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from convscope.recipe import AugmentSettings
 from convscope.training.batches import Examples, Finish
-from convscope.types import FloatArray, ImageView, IntArray, Split, UInt8Array
+from convscope.types import FloatArray, Images, IntArray, Split, UInt8Array
 
 
 class AugmentedView:
@@ -36,9 +36,7 @@ class AugmentedView:
         shift: Shape (n_images, 2): rows and columns by which the frame moves.
     """
 
-    def __init__(
-        self, images: UInt8Array | ImageView, settings: AugmentSettings, seed: int, view: int
-    ) -> None:
+    def __init__(self, images: Images, settings: AugmentSettings, seed: int, view: int) -> None:
         n_images, height, width = images.shape[:3]
         self._images = images
         self._settings = settings

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from convscope.recipe import RunConfig
 from convscope.training.augment import AugmentedView, augmented
 from convscope.training.batches import Examples
 from convscope.training.features import Features, Source, batch_size_for, compute_features
-from convscope.types import InputSpec, Split
+from convscope.types import InputSpec, Split, Stacked
 
 _VIEW_SEED = 83
 """Views are the same for every seed of a run, so that they are computed once for all seeds."""
@@ -47,7 +47,7 @@ def run_frozen(
     network: TransferModel,
     config: RunConfig,
     spec: InputSpec,
-    train: Split,
+    train: Sequence[Split],
     val: Split,
     progress: Progress,
 ) -> FrozenOutput:
@@ -57,7 +57,8 @@ def run_frozen(
         network: Network with the weights of the backbone, in the precision of the frozen part.
         config: Settings of the run.
         spec: Input of the backbone.
-        train: Training images in the order of training.
+        train: Training images in the order of training; several parts, one after another, are
+            looked up in the cache one by one.
         val: Validation images.
         progress: Called with each batch.
 
@@ -69,33 +70,48 @@ def run_frozen(
     if config.augment.randaugment:
         # RandAugment transforms the images of a batch alike, and those of a folder are sorted by
         # class: in that order the transformation would give the class away.
-        train = train.select(np.random.default_rng(_VIEW_SEED).permutation(len(train)))
-    versions = _views(train, config)
+        train = [
+            part.select(np.random.default_rng(_VIEW_SEED).permutation(len(part))) for part in train
+        ]
+    labels = np.concatenate([part.labels for part in train])
+    # For each view, its version of each part.
+    versions = list(zip(*(_views(part, config) for part in train), strict=True))
     judged = (val.images, _split_key(val), "validation images")
     if network.cut == START:
         features = [
-            extract(_PIXELS_TO_FEATURES, train.images, _split_key(train), "training images")
+            _stacked(
+                extract(_PIXELS_TO_FEATURES, part.images, _split_key(part), "training images").array
+                for part in train
+            )
         ]
         features_val = extract(_PIXELS_TO_FEATURES, *judged)
-        maps = augmented(train, config.augment, config.seed)
+        maps = augmented(Split.joined(train), config.augment, config.seed)
         maps_val = Examples.of(val)
     elif network.cut == END:
-        features = [extract(_PIXELS_TO_FEATURES, *version) for version in versions]
+        features = [
+            _stacked(extract(_PIXELS_TO_FEATURES, *version).array for version in view)
+            for view in versions
+        ]
         features_val = extract(_PIXELS_TO_FEATURES, *judged)
-        maps = Examples.alternating([each.array for each in features], train.labels)
+        maps = Examples.alternating(features, labels)
         maps_val = Examples.alternating([features_val.array], val.labels)
     else:
-        cut = [extract(_PIXELS_TO_CUT, *version) for version in versions]
+        cut = [[extract(_PIXELS_TO_CUT, *version) for version in view] for view in versions]
         cut_val = extract(_PIXELS_TO_CUT, *judged)
         features = [
-            extract(_CUT_TO_FEATURES, each.array, each.key, version[2])
-            for each, version in zip(cut, versions, strict=True)
+            _stacked(
+                extract(_CUT_TO_FEATURES, each.array, each.key, version[2]).array
+                for each, version in zip(parts, view, strict=True)
+            )
+            for parts, view in zip(cut, versions, strict=True)
         ]
         features_val = extract(_CUT_TO_FEATURES, cut_val.array, cut_val.key, judged[2])
-        maps = Examples.alternating([each.array for each in cut], train.labels)
+        maps = Examples.alternating(
+            [_stacked(each.array for each in parts) for parts in cut], labels
+        )
         maps_val = Examples.alternating([cut_val.array], val.labels)
     return FrozenOutput(
-        Examples.alternating([each.array for each in features], train.labels),
+        Examples.alternating(features, labels),
         Examples.alternating([features_val.array], val.labels),
         maps,
         maps_val,
@@ -213,6 +229,11 @@ def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
         )
         for view in range(n_views)
     ]
+
+
+def _stacked(parts: Iterable[Any]) -> Any:
+    first, *others = parts
+    return Stacked([first, *others]) if others else first
 
 
 def _split_key(split: Split) -> str:

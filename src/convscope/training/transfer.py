@@ -1,7 +1,7 @@
 """Training on a pretrained backbone: the frozen part runs once, the rest trains on its output."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from convscope.training.logistic import choose_penalty, fit_logistic, write_cand
 from convscope.training.passes import evaluate_epoch
 from convscope.training.results import write_results
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
-from convscope.types import Dataset, FloatArray, InputSpec
+from convscope.types import Dataset, FloatArray, InputSpec, Split
 
 HEAD = "head"
 """Name of the phase that trains the head alone."""
@@ -45,6 +45,7 @@ def train_transfer(
     *,
     log_row: Callable[[dict[str, Any]], None],
     progress: Progress,
+    refit: bool = False,
 ) -> list[dict[str, Any]]:
     """Train a head on a backbone, then the layers behind the cut, from where the run stands.
 
@@ -56,6 +57,7 @@ def train_transfer(
         run: Run folder.
         log_row: Called with each new row of results.
         progress: Called with features and epochs.
+        refit: Whether to learn from the validation images too; rows on these then say nothing.
 
     Returns:
         The history, as from `fit`.
@@ -66,6 +68,7 @@ def train_transfer(
         StorageError: If something cannot be written.
     """
     n_classes = len(dataset.class_names)
+    assert dataset.val is not None
 
     def build(head: HeadSettings, precision: str) -> TransferModel:
         # Seeded each time: random weights of a backbone, if any, are the same in all.
@@ -82,7 +85,12 @@ def train_transfer(
 
     # The network that computes features is freed before the one that trains is built.
     output = _run_frozen(
-        build(config.head, config.backbone.precision), config, spec, dataset, progress
+        build(config.head, config.backbone.precision),
+        config,
+        spec,
+        dataset.parts_to_learn(refit=refit),
+        dataset.val,
+        progress,
     )
     run.record(feature_seconds=output.seconds)
     statistics = feature_statistics(output.features.inputs(0))
@@ -156,7 +164,7 @@ def _fit_at_once(
     views = config.backbone.views if has_views(config) else 1
     mean, variance = statistics
     features = np.concatenate(
-        [(phase.train.inputs(view) - mean) / np.sqrt(variance) for view in range(views)]
+        [(np.asarray(phase.train.inputs(view)) - mean) / np.sqrt(variance) for view in range(views)]
     ).astype(np.float32)
     labels, n_classes = np.tile(phase.train.labels, views), int(model.output_shape[-1])
     penalty = config.head.penalty or run.state.get("penalty")
@@ -208,7 +216,8 @@ def _run_frozen(
     frozen: TransferModel,
     config: RunConfig,
     spec: InputSpec,
-    dataset: Dataset,
+    train: Sequence[Split],
+    val: Split,
     progress: Progress,
 ) -> FrozenOutput:
     rows, columns, _ = frozen.map_shape
@@ -219,8 +228,7 @@ def _run_frozen(
             "single pixel, too little to tell objects apart; "
             f"--image-size {sensible} or more is better"
         )
-    assert dataset.val is not None
-    return run_frozen(frozen, config, spec, dataset.train, dataset.val, progress)
+    return run_frozen(frozen, config, spec, train, val, progress)
 
 
 def _head_alone(config: RunConfig) -> RunConfig:

@@ -52,7 +52,7 @@ def frozen(data: Dataset, *, size: int = 32, scaling: str = "unit", **changes) -
     network = build_transfer(
         config.model, spec, 10, config.head, cut=backbone.cut, precision=backbone.precision
     )
-    return run_frozen(network, config, spec, data.train, data.val, Progress())
+    return run_frozen(network, config, spec, [data.train], data.val, Progress())
 
 
 def test_features_serve_another_run_that_asks_for_the_same(data, monkeypatch):

@@ -1,0 +1,103 @@
+"""Training once more on training and validation images, which stay evaluated by the first."""
+
+import keras
+import numpy as np
+import pytest
+from killing import at_rename, train_until_killed
+
+import convscope
+from convscope.classifier.classify import at_temperature
+from convscope.classifier.keras_model import open_classifier, spec_of
+from convscope.evaluation.predictions import read_predictions
+from convscope.progress import Progress
+from convscope.run import Run
+
+REFIT = {
+    "model": "cnn-functional",
+    "data": "digits",
+    "epochs": 2,
+    "precision": "float32",
+    "batch_size": 64,
+    "refit": True,
+}
+
+
+def train(out, **changes) -> Run:
+    return convscope.train(out=out, progress=Progress(), **{**REFIT, **changes})
+
+
+@pytest.fixture(scope="module")
+def refitted(tmp_path_factory) -> Run:
+    return train(tmp_path_factory.mktemp("runs") / "refitted")
+
+
+def probs_of(run: Run, which: str, part) -> np.ndarray:
+    return keras.saving.load_model(run.weights(which)).predict(part.images, verbose=0)
+
+
+def test_each_part_is_evaluated_by_a_network_that_did_not_learn_it(refitted):
+    data = convscope.load("digits", progress=Progress())
+    said = read_predictions(refitted.predictions_file)[0]
+    test = data.test.open(lambda n: None)
+    for part, name, which, other in (
+        (data.val, "val", "last", "refit"),
+        (test, "test", "refit", "last"),
+    ):
+        np.testing.assert_allclose(said[name].probs, probs_of(refitted, which, part), atol=1e-5)
+        assert np.abs(said[name].probs - probs_of(refitted, other, part)).max() > 0.01
+    assert refitted.metrics["weights"] == "refit"
+    assert refitted.test_openings[-1]["weights"] == "refit"
+
+
+def test_the_temperature_is_that_of_unseen_images_and_belongs_to_every_answer(refitted):
+    temperature = spec_of(refitted, "refit").temperature
+    assert temperature != 1
+    convscope.evaluate(refitted, weights="last", test=False, progress=Progress())
+    assert spec_of(refitted, "last").temperature == temperature
+    classifier = open_classifier(refitted)
+    images = convscope.load("digits", progress=Progress()).val.images[:4]
+    np.testing.assert_allclose(
+        classifier.predict_on_batch(images),
+        at_temperature(classifier.network.predict_on_batch(images), temperature),
+        atol=1e-6,
+    )
+
+
+def test_it_learns_from_the_validation_images_too(refitted, tmp_path):
+    data = convscope.load("digits", progress=Progress())
+    right = {
+        which: (probs_of(refitted, which, data.val).argmax(axis=1) == data.val.labels).mean()
+        for which in ("last", "refit")
+    }
+    assert right["refit"] > right["last"]
+    # What it was trained in is gone, and the run holds nothing that convscope does not know.
+    assert not refitted.refit_dir.exists()
+    assert refitted.foreign_names() == set()
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        pytest.param(
+            at_rename("snapshot.npz", nth=1, when="after", below="/refit/"),
+            marks=pytest.mark.slow,
+        ),
+        at_rename("last.keras", nth=1, when="after", below="/refit/"),
+    ],
+    ids=["epoch", "end"],
+)
+def test_killed_in_the_refit_it_ends_with_the_same_bits(refitted, tmp_path, patch):
+    out = tmp_path / "run"
+    train_until_killed(out, REFIT, patch)
+    assert not Run(out).weights("refit").exists()
+    again = train(out, resume=True)
+    assert again.weights_sha256("refit") == refitted.weights_sha256("refit")
+    assert not again.refit_dir.exists()
+
+
+def test_with_more_epochs_it_is_done_again(refitted, tmp_path):
+    run = train(tmp_path / "run", epochs=1)
+    before = run.weights_sha256("refit")
+    more = train(run.path, resume=True)
+    assert more.weights_sha256("refit") not in (before, more.weights_sha256("last"))
+    assert more.metrics["weights"] == "refit"
