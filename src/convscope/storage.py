@@ -53,7 +53,9 @@ def cache_dir() -> Path:
         usual = Path(platformdirs.user_cache_dir("convscope", appauthor=False))
     except RuntimeError:
         return _temporary_cache("there is no home folder")
-    if usual.is_absolute() and can_be_made(usual):
+    if not usual.is_absolute():  # platformdirs before 4.1 returns ~/.cache
+        return _temporary_cache("there is no home folder")
+    if can_be_made(usual):
         return usual
     return _temporary_cache(f"the folder {usual} cannot be made")
 

@@ -242,7 +242,8 @@ def _label(source: Path | bytes | BinaryIO) -> str:
 
 def _refuse(label: str, error: Exception, max_pixels: int) -> NoReturn:
     """Raise a one-line ImageError for any exception of Pillow or the system."""
-    text = " ".join(str(error).split())
+    # Pillow may quote bytes of the file.
+    text = "".join(each if each.isprintable() else "?" for each in " ".join(str(error).split()))
     if isinstance(error, UnreadFormatError):
         raise UnreadFormatError(f"{label} {text}") from None
     if isinstance(error, ImageError):

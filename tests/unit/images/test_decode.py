@@ -365,3 +365,16 @@ def test_decoding_keeps_memory_flat() -> None:
         decode_image(content, channels=3)
     # One image is 750 KB; kept ones would add up to 150 MB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 15_000
+
+
+def test_bytes_of_the_file_that_pillow_quotes_do_not_reach_the_terminal(monkeypatch, tmp_path):
+    file = tmp_path / "odd.png"
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(file)
+
+    def quote(*_):
+        raise ValueError("Token too long: P4\x00\x1b[31m\n0")
+
+    monkeypatch.setattr(Image.Image, "load", quote)
+    with pytest.raises(ImageError) as caught:
+        decode_image(file, channels=1)
+    assert str(caught.value) == f"{file} is damaged (Token too long: P4??[31m 0)"
