@@ -160,7 +160,10 @@ class Run:
         return self.path / "weights"
 
     def weights(self, which: str) -> Path:
-        """Saved model of one of `WEIGHTS`: raw pixels in, probabilities out."""
+        """Saved model of one of `WEIGHTS`: raw pixels in, probabilities out.
+
+        "frozen", beside these: the head on a frozen backbone, before layers of that were trained.
+        """
         return self.weights_dir / f"{which}.keras"
 
     def classifier_file(self, which: str) -> Path:
@@ -185,6 +188,21 @@ class Run:
     def snapshot_file(self) -> Path:
         """All that training needs to resume as if it had never stopped."""
         return self.weights_dir / "snapshot.npz"
+
+    @property
+    def tried_file(self) -> Path:
+        """Table of what was tried before this way of training was chosen, if there was a search."""
+        return self.path / "tried.csv"
+
+    @property
+    def search_file(self) -> Path:
+        """State of a search that is not finished."""
+        return self.path / "search.json"
+
+    @property
+    def search_dir(self) -> Path:
+        """Folder of the runs of a search that is not finished."""
+        return self.path / "search"
 
     @property
     def tensorboard_dir(self) -> Path:
@@ -218,7 +236,7 @@ class Run:
                     if any(not _is_remains(item) for item in path.iterdir()):
                         advice = (
                             f"continue it with: {command_line('train', '--resume', path)}"
-                            if cls(path).state_file.exists()
+                            if cls(path).state_file.exists() or cls(path).search_file.exists()
                             else "choose another --out"
                         )
                         raise RunError(

@@ -138,7 +138,7 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     if request.budget is not None:
         given |= request.budget.defaults(request.chosen)
     chosen = {**from_file, **given}
-    if not chosen.keys() & {"model", "recipe"} and (recipe := _usual_recipe(chosen, progress)):
+    if not chosen.keys() & {"model", "recipe"} and (recipe := usual_recipe(chosen, progress)):
         chosen["recipe"] = recipe
     usual = RunConfig.model_fields["model"].default
     if "recipe" in chosen:
@@ -208,7 +208,7 @@ def settle_batches(
     return config.model_copy(update={"batch_size": batch_size})
 
 
-def _usual_recipe(chosen: Mapping[str, Any], progress: Progress) -> str | None:
+def usual_recipe(chosen: Mapping[str, Any], progress: Progress) -> str | None:
     """Return the recipe that is usual for the data, if its backbone's weights are at hand."""
     from convscope.models.backbones import BACKBONES
     from convscope.models.weights import weights_at_hand

@@ -190,6 +190,7 @@ def _learn(
             run,
             log_row=log_row,
             progress=progress,
+            pace=plan.pace,
             refit=refit,
         )
     from convscope.models.saving import PortableModel
@@ -220,7 +221,9 @@ def _refit(run: Run, plan: Plan, progress: Progress) -> None:
     if not again.state_file.exists() or again.state.get("refit_after") != chosen_with:
         shutil.rmtree(again.path, ignore_errors=True)
         Run.create(again.path, "")
-        choices = {key: run.state[key] for key in ("head", "penalty") if key in run.state}
+        choices = {
+            key: run.state[key] for key in ("head", "penalty", "rolled_back") if key in run.state
+        }
         again.record(refit_after=chosen_with, **choices)
     fixed = dataclasses.replace(plan, config=run_config(run), network=None, pace=None)
     _learn(again, fixed, lambda row: None, progress, refit=True)

@@ -7,13 +7,18 @@ from typing import Any
 from convscope.api import train as single
 from convscope.api.budget import Budget
 from convscope.api.data import data_settings, load_once
-from convscope.api.settle import Request, settle, weights_setting
+from convscope.api.settle import Request, settle, usual_recipe, weights_setting
 from convscope.errors import ConfigError, RunError, UnknownNameError
+from convscope.models import is_backbone
 from convscope.paths import path_or_none, user_path
 from convscope.progress import Progress, console_progress
-from convscope.recipe import read_config
+from convscope.recipe import RANDOM_WEIGHTS, read_config
 from convscope.run import Run
+from convscope.studies.auto import find_search, resume_search, search
 from convscope.studies.folds import CrossValidation, asked_before, cross_validate, find_begun
+
+AUTO = "auto"
+"""In place of a recipe: search for the best."""
 
 
 def train(
@@ -46,13 +51,13 @@ def train(
 
     Settings not given come from `config`, or else from the recipe. The defaults are the tutorial's:
     CIFAR-10, `cnn-sequential`, recipe `tutorial`, seed 83; for a pretrained backbone, recipe
-    `probe`; for a folder of images with neither model nor recipe named, `efficientnet_lite0` and
-    recipe `logistic`.
+    `probe`. For a folder of images with neither model nor recipe named, the way of training is
+    searched for, in `minutes` or else five.
 
     Args:
         model: Registered model.
         data: Registered dataset, or a folder of images.
-        recipe: Registered recipe.
+        recipe: Registered recipe; "auto" searches for the best classifier on a backbone.
         seed: Seed of initial weights and the order of images.
         epochs: Passes over the training images.
         batch_size: Images per step.
@@ -60,7 +65,7 @@ def train(
         lr: Learning rate (`optimizer.learning_rate`).
         minutes: Time limit from here on, including evaluation but not the loading of data; the
             epochs, and the network if none is named, are chosen by speeds measured here. The
-            default recipe is then `fast`.
+            default recipe is then `fast`; for a folder of images, "auto".
         target: Instead of `minutes`: accuracy on CIFAR-10, in per cent, for which the quickest
             network and number of epochs known to reach it are chosen.
         precision: "auto", "float32" or "bfloat16".
@@ -144,10 +149,26 @@ def train(
                 "the command that started it"
             )
         return _train_folds(folds, given, from_file, place, data_dir, progress)
+    stopped = find_search(place) if resume and place is not None else None
+    load = load_once(data_dir, progress)
+    if stopped is not None:
+        return resume_search(stopped, given=given, minutes=minutes, load=load, progress=progress)
+    continued = resume and place is not None and (named or Run(place).state_file.exists())
+    if not continued and target is None and _wants_search(given, from_file, minutes):
+        if trackers:
+            raise ConfigError("--tracker tracks a single run, not a search; name a --recipe")
+        return search(
+            Request({key: value for key, value in given.items() if key != "recipe"}, from_file),
+            minutes=minutes,
+            out=place,
+            test=test,
+            load=load,
+            progress=progress,
+        )
     budget = Budget.of(minutes, target, given=given, from_file=from_file)
     request = Request(given, from_file, budget)
     # A script that is started again after a reboot need not know how far it got.
-    if resume and place is not None and (named or Run(place).state_file.exists()):
+    if continued and place is not None:
         if budget is not None:
             progress.say("Ignoring --minutes/--target: a resumed run keeps its network and epochs")
         return single.resume(
@@ -158,8 +179,27 @@ def train(
             data_dir=data_dir,
             trackers=trackers,
         )
-    plan = settle(request, progress, load_once(data_dir, progress))
+    plan = settle(request, progress, load)
     return single.train(plan, progress=progress, out=place, test=test, trackers=trackers)
+
+
+def _wants_search(
+    given: Mapping[str, Any], from_file: Mapping[str, Any], minutes: float | None
+) -> bool:
+    """Return whether the way of training is to be searched for.
+
+    It is for a folder of images with no recipe named, if a pretrained network is at hand: with no
+    model named either, or with a backbone and a time.
+    """
+    chosen = {**from_file, **given}
+    if "recipe" in chosen:
+        return bool(chosen["recipe"] == AUTO)
+    if chosen.get("data") != "folder" or chosen.get("weights") == RANDOM_WEIGHTS:
+        return False
+    model = chosen.get("model")
+    if model is not None:
+        return minutes is not None and is_backbone(str(model))
+    return usual_recipe(chosen, Progress()) is not None
 
 
 def _train_folds(

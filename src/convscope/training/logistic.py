@@ -123,20 +123,25 @@ def choose_penalty(
     n_classes: int,
     *,
     seed: int,
+    views: int = 1,
     balance: bool = False,
     progress: Progress,
 ) -> list[Candidate]:
     """Return the penalties that were tried, the best first: the lowest loss on held-out images.
 
     Args:
-        features: Shape (n_images, n_features), standardised; of the training images only.
+        features: Shape (views * n_images, n_features), standardised; of the training images only,
+            one view of all of them after another.
         labels: Shape (n_images,).
         n_classes: Number of classes.
         seed: Seed of the folds.
+        views: Number of views; all those of an image are learnt from, or all are held out.
         balance: Whether each class counts equally, as in `fit_logistic`.
         progress: Called with each penalty.
     """
-    folds = _folds(labels, seed)
+    starts = len(labels) * np.arange(views)
+    folds = [[(starts[:, None] + part).ravel() for part in fold] for fold in _folds(labels, seed)]
+    labels = np.tile(labels, views)
     tried: list[Candidate] = []
     with progress.task("Choosing the penalty", len(PENALTIES), "penalties") as step:
         for penalty in PENALTIES:

@@ -1,5 +1,6 @@
 """Training on a pretrained backbone: the frozen part runs once, the rest trains on its output."""
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +23,9 @@ from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import AugmentSettings, HeadSettings, RunConfig, ScheduleSettings
 from convscope.run import Run
+from convscope.storage import atomic_path
 from convscope.training.batches import validation_batches
+from convscope.training.budget import Pace
 from convscope.training.fit import Phase, compile_at, fit
 from convscope.training.frozen import FrozenOutput, has_views, run_frozen
 from convscope.training.heads import choose_head
@@ -45,6 +48,7 @@ def train_transfer(
     *,
     log_row: Callable[[dict[str, Any]], None],
     progress: Progress,
+    pace: Pace | None = None,
     refit: bool = False,
 ) -> list[dict[str, Any]]:
     """Train a head on a backbone, then the layers behind the cut, from where the run stands.
@@ -57,6 +61,7 @@ def train_transfer(
         run: Run folder.
         log_row: Called with each new row of results.
         progress: Called with features and epochs.
+        pace: Limit that keeps the epochs behind the cut to their time, if there is one.
         refit: Whether to learn from the validation images too; rows on these then say nothing.
 
     Returns:
@@ -116,12 +121,18 @@ def train_transfer(
     network = build(head, config.precision)
     network.standardise(*statistics)
     history = read_history(run.snapshot_file) if run.snapshot_file.exists() else []
-    if head.logistic and not history:
-        phase = Phase(network.head, *on_features, config, save_as(twin.head), HEAD)
-        _fit_at_once(phase, statistics, run, log_row=log_row, progress=progress)
-    elif config.backbone.head_epochs > 0 and (not history or history[-1]["phase"] == HEAD):
-        phase = Phase(network.head, *on_features, _head_alone(config), save_as(twin.head), HEAD)
-        fit(phase, run, log_row=log_row, progress=progress)
+    if not history or history[-1]["phase"] == HEAD:
+        if head.logistic:
+            phase = Phase(network.head, *on_features, config, save_as(twin.head), HEAD)
+            history = _fit_at_once(phase, statistics, run, log_row=log_row, progress=progress)
+        elif config.backbone.head_epochs > 0:
+            phase = Phase(network.head, *on_features, _head_alone(config), save_as(twin.head), HEAD)
+            history = fit(phase, run, log_row=log_row, progress=progress)
+        if history:
+            with atomic_path(run.weights("frozen")) as temporary:
+                shutil.copyfile(run.weights("last"), temporary)
+    if refit and run.state.get("rolled_back"):
+        return history
     decay = config.optimizer.layer_decay
     phase = Phase(
         network.upper(),
@@ -132,7 +143,33 @@ def train_transfer(
         "whole network" if network.cut == START else f"after {network.cut}",
         {path: decay**depth for path, depth in network.stage_of().items()},
     )
-    return fit(phase, run, log_row=log_row, progress=progress)
+    history = fit(phase, run, log_row=log_row, progress=progress, pace=pace)
+    if not refit:
+        _keep_the_better(history, config, run, progress)
+    return history
+
+
+def _keep_the_better(
+    history: list[dict[str, Any]], config: RunConfig, run: Run, progress: Progress
+) -> None:
+    """Return to the head on the frozen backbone if training layers of that did not beat it."""
+    frozen, tuned = [row for row in history if row["phase"] == HEAD][-1:], history[-1]
+    if not frozen:
+        return
+    softened = config.label_smoothing or config.augment.mixup or config.augment.cutmix
+    # A softened loss does not compare: probabilities are meant to be less certain.
+    key, sign = ("val_accuracy", 1) if softened else ("val_loss", -1)
+    worse = sign * (tuned[key] - frozen[0][key]) <= 0
+    run.record(rolled_back=worse)
+    if not worse:
+        return
+    with atomic_path(run.weights("last")) as temporary:
+        shutil.copyfile(run.weights("frozen"), temporary)
+    name = key.replace("val_", "validation ")
+    progress.say(
+        f"Fine-tuning did not help: {name} {tuned[key]:.4f}, with the frozen backbone "
+        f"{frozen[0][key]:.4f}; keeping the head on the frozen backbone"
+    )
 
 
 def _fit_at_once(
@@ -169,19 +206,19 @@ def _fit_at_once(
     labels, n_classes = np.tile(phase.train.labels, views), int(model.output_shape[-1])
     penalty = config.head.penalty or run.state.get("penalty")
     if penalty is None:
-        # Views of an image that is held out must not be learnt from.
-        n_images = len(phase.train)
         tried = choose_penalty(
-            features[:n_images],
+            features,
             phase.train.labels,
             n_classes,
             seed=config.seed,
+            views=views,
             balance=config.balance,
             progress=progress,
         )
         penalty = tried[0].penalty
         write_candidates(tried, run)
-        run.record(penalty=penalty)
+        held_out = {"accuracy": tried[0].accuracy, "loss": tried[0].loss}
+        run.record(penalty=penalty, held_out=held_out)
         progress.say(
             f"Head: logistic regression with penalty {penalty:g}; on held-out training images "
             f"accuracy {tried[0].accuracy:.4f}, loss {tried[0].loss:.4f}"

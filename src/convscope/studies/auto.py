@@ -1,0 +1,481 @@
+"""The best classifier of one's own photos in a given time: a search among a few candidates.
+
+Each candidate is a whole run on the same images, from the quickest to the most promising that still
+fits. All are compared on the validation images; the best is trained once more on everything but the
+test images, and becomes the run. A first model stands after seconds, so the search may stop at any
+time; stopped, it resumes with the candidates that are left.
+"""
+
+import csv
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convscope.api import train as single
+from convscope.api.budget import Budget
+from convscope.api.models import run_config
+from convscope.api.plan import Plan
+from convscope.api.settle import Request, settle
+from convscope.errors import ConfigError, ConvscopeError, RunError, StorageError, TrainingError
+from convscope.progress import Progress
+from convscope.recipe import RunConfig, dump_config
+from convscope.run import ROOT, Run
+from convscope.storage import atomic_path, require_outside, storage_errors, write_text
+from convscope.studies.folder import read_state, study_folder
+from convscope.types import Dataset
+from convscope.wording import counted
+
+FORMAT = 1
+"""Version of `search.json`; raised when an older convscope could misread it."""
+
+MINUTES = 5.0
+"""Time limit if none is given."""
+
+FEW = 1_000
+"""Validation images below which they are worth more for training, in the end, than apart."""
+
+_KIND = "search"
+_SMALL, _MANY = 64, 1_000
+"""Side in pixels up to which, and number of training images from which, a network that learns from
+nothing is better than one that was pretrained on photos."""
+
+_MIRROR_TOLERANCE = 1.02
+"""Held-out loss with mirrored images, relative to that without, up to which mirroring is taken to
+keep the classes."""
+
+_MOST_EPOCHS, _LEAST_EPOCHS = 12, 4
+"""Epochs of fine-tuning: more gained nothing, fewer lost against the frozen backbone."""
+
+_EPOCH_COST = 1.0
+"""Time to train the last stage on an image, relative to running the frozen backbone on it."""
+
+_START_S = 12.0
+"""Seconds to build a network, compile it and write its files."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way of training that is worth trying.
+
+    Attributes:
+        name: Name of its folder.
+        words: What it is, for people.
+        settings: Settings on top of the user's.
+        seconds: Estimated time.
+        pace: Whether its epochs adapt to the time that is left.
+    """
+
+    name: str
+    words: str
+    settings: Mapping[str, Any]
+    seconds: float
+    pace: bool = False
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Result of a candidate on the validation images.
+
+    Attributes:
+        candidate: Its name.
+        words: What it is, for people.
+        seconds: Time that it took.
+        accuracy: Fraction of correct answers; None if it failed.
+        loss: Mean cross-entropy in nats, after the temperature; None if it failed.
+        note: Reason why it was not considered, or empty.
+    """
+
+    candidate: str
+    words: str
+    seconds: float
+    accuracy: float | None
+    loss: float | None
+    note: str = ""
+
+
+def find_search(path: Path) -> Path | None:
+    """Return the folder of an unfinished search, by its path or its name below `runs/`; or None."""
+    return next((place for place in (path, ROOT / path) if Run(place).search_file.exists()), None)
+
+
+def search(
+    request: Request,
+    *,
+    minutes: float | None,
+    out: Path | None,
+    test: bool,
+    load: Callable[[RunConfig], Dataset],
+    progress: Progress,
+) -> Run:
+    """Search for the best classifier, and return its run.
+
+    Args:
+        request: Settings of the user, which hold for every candidate; `model` names the backbone.
+        minutes: Time limit, without loading the data; None takes `MINUTES`.
+        out: Run folder, created here; None creates one below `runs/`.
+        test: Whether to open the test images at the end.
+        load: Function that loads the data of settings.
+        progress: Called with all events.
+
+    Raises:
+        UserError: If a name, a setting or the data is wrong; no folder was made then.
+        TrainingError: If no candidate could be trained.
+        StorageError: If a file cannot be written; the search can be resumed.
+    """
+    minutes = MINUTES if minutes is None else minutes
+    if not 0 < minutes < float("inf"):
+        raise ConfigError(f"--minutes must be above 0, not {minutes:g}")
+    began = time.monotonic()
+    plan = settle(_with(request, _FROZEN), progress, load)
+    dataset = plan.dataset
+    if "epochs" in request.given:
+        raise ConfigError(
+            "the search chooses the epochs; give --minutes, or name --model and --recipe with "
+            "--epochs"
+        )
+    if max(dataset.image_shape[:2]) <= _SMALL and len(dataset.train) >= _MANY:
+        return _from_scratch(request, minutes, out, test, load, progress)
+    name = f"{dataset.name}-auto-seed{plan.config.seed}"
+    require_outside(out if out is not None else ROOT / name, plan.config.data_path)
+    run = Run.create(out, name)
+    state = {
+        "format": FORMAT,
+        "given": dict(request.given),
+        "from_file": dict(request.from_file),
+        "minutes": minutes,
+        "fingerprint": dataset.provenance.get("fingerprint"),
+        "test": test,
+        "tried": [],
+    }
+    Run.write_json(run.search_file, state)
+    progress.say(f"Run folder: {run.path}")
+    return _go_on(run, request, state, plan, load, began, progress)
+
+
+def resume_search(
+    path: Path,
+    *,
+    given: Mapping[str, Any],
+    minutes: float | None,
+    load: Callable[[RunConfig], Dataset],
+    progress: Progress,
+) -> Run:
+    """Resume a search that was stopped, and return the run of the best candidate.
+
+    Args:
+        path: Folder of the search.
+        given: Settings that are repeated: the data may be elsewhere by now.
+        minutes: New time limit over all; None keeps the one that it was begun with.
+        load: Function that loads the data of settings.
+        progress: Called with all events.
+
+    Raises:
+        RunError: If the state is damaged, or another process works on it.
+        DataError: If the images are no longer those of the search.
+    """
+    run = Run(path)
+    state = read_state(run.search_file, FORMAT) or {}
+    try:
+        request = Request({**state["given"], **given}, state["from_file"])
+        state["minutes"] = float(state["minutes"] if minutes is None else minutes)
+        for row in state["tried"]:
+            Tried(**row)
+    except (KeyError, TypeError, ValueError):
+        raise RunError(f"{run.search_file} is damaged; start again in another --out") from None
+    plan = settle(_with(request, _FROZEN), progress, load)
+    if plan.dataset.provenance.get("fingerprint") != state.get("fingerprint"):
+        raise RunError(
+            f"the images are no longer those with which the search in {path} began; "
+            "start again in another --out"
+        )
+    spent = sum(Tried(**row).seconds for row in state["tried"])
+    return _go_on(run, request, state, plan, load, time.monotonic() - spent, progress)
+
+
+def _go_on(
+    run: Run,
+    request: Request,
+    state: dict[str, Any],
+    plan: Plan,
+    load: Callable[[RunConfig], Dataset],
+    began: float,
+    progress: Progress,
+) -> Run:
+    with study_folder(run.path, run.search_file, _KIND):
+        if "winner" not in state:
+            work = _Search(run, request, state, plan, load, began, progress)
+            state["winner"] = work.best().candidate
+            Run.write_json(run.search_file, state)
+        winner = run.search_dir / state["winner"]
+        _write_table(state, run)
+        refit = request.chosen.get("refit")
+        if refit is None:
+            refit = plan.dataset.val is not None and len(plan.dataset.val) < FEW
+        _adopt(run, winner, refit=bool(refit))
+    done = single.resume(
+        run, Request(run_config(run).model_dump()), progress=progress, test=state["test"]
+    )
+    with storage_errors(run.path):
+        shutil.rmtree(run.search_dir, ignore_errors=True)
+        # Last: until then the search is unfinished.
+        run.search_file.unlink(missing_ok=True)
+    return done
+
+
+def _from_scratch(
+    request: Request,
+    minutes: float,
+    out: Path | None,
+    test: bool,
+    load: Callable[[RunConfig], Dataset],
+    progress: Progress,
+) -> Run:
+    """Train a network from random weights in the time, on small images."""
+    progress.say(
+        f"Images of at most {_SMALL} pixels, {_MANY:,} and more: a network from random weights "
+        "(recipe fast)"
+    )
+    budget = Budget.of(minutes, None, given=request.given, from_file=request.from_file)
+    plan = settle(Request(request.given, request.from_file, budget), progress, load)
+    return single.train(plan, progress=progress, out=out, test=test)
+
+
+_FROZEN: Mapping[str, Any] = {"recipe": "logistic"}
+_MIRRORED: Mapping[str, Any] = {"augment.flip": True, "backbone.views": 2}
+
+
+def _with(request: Request, settings: Mapping[str, Any]) -> Request:
+    return Request({**settings, **request.given}, request.from_file)
+
+
+class _Search:
+    """Tries the candidates one after another, as long as there is time."""
+
+    def __init__(
+        self,
+        run: Run,
+        request: Request,
+        state: dict[str, Any],
+        plan: Plan,
+        load: Callable[[RunConfig], Dataset],
+        began: float,
+        progress: Progress,
+    ) -> None:
+        self._run = run
+        self._request = request
+        self._state = state
+        self._plan = plan
+        self._load = load
+        self._ends = began + 60 * state["minutes"]
+        self._progress = progress
+        self._tried = {row["candidate"]: Tried(**row) for row in state["tried"]}
+        data = plan.dataset
+        assert data.val is not None
+        self._n_train, self._n_val = len(data.train), len(data.val)
+        self._n_test = 0 if data.test is None or not state["test"] else len(data.test)
+
+    def best(self) -> Tried:
+        """Try what fits into the time, and return the best."""
+        self._describe()
+        for candidate in self._candidates():
+            if candidate.name not in self._tried:
+                self._try(candidate)
+        standing = {
+            each.candidate: each.loss
+            for each in self._tried.values()
+            if each.loss is not None and not each.note
+        }
+        if not standing:
+            raise TrainingError(next(iter(self._tried.values())).note)
+        best = self._tried[min(standing, key=standing.__getitem__)]
+        self._progress.say(f"Best of {counted(len(standing), 'candidate')}: {best.words}")
+        return best
+
+    def _candidates(self) -> Iterator[Candidate]:
+        model, size = self._plan.config.model, self._plan.config.image_size
+        where = f"{model} at {size} px"
+        # Unknown before the first: its speed is that of the machine.
+        yield Candidate("frozen", f"logistic regression on {where}", _FROZEN, 0)
+        mirror = self._may_mirror()
+        if mirror is None:
+            seconds = _START_S + 2 * self._n_train * self._per_image
+            if self._fits(seconds):
+                yield Candidate("mirrored", f"{where}, mirrored too", _MIRRORED, seconds)
+                mirror = self._keeps_the_classes()
+        views = 2 if mirror else 1
+        flip: Mapping[str, Any] = _MIRRORED if mirror else {"augment.flip": False}
+        epochs, seconds = self._affordable(views)
+        if epochs >= _LEAST_EPOCHS:
+            settings = {"recipe": "finetune-photos", "epochs": epochs, **flip}
+            words = f"{where}, last stage fine-tuned"
+            yield Candidate("fine-tuned", words, settings, seconds, pace=True)
+
+    def _may_mirror(self) -> bool | None:
+        """Return whether images may be mirrored if that is known already."""
+        chosen: bool | None = self._request.chosen.get("augment.flip")
+        return chosen if chosen is not None else self._state.get("mirror")
+
+    def _keeps_the_classes(self) -> bool:
+        """Find out by held-out images whether a mirrored image keeps its class."""
+        if self._tried["mirrored"].note:
+            return False
+        plain, both = (
+            Run(self._run.search_dir / name).state["held_out"] for name in ("frozen", "mirrored")
+        )
+        keeps = bool(both["loss"] <= _MIRROR_TOLERANCE * plain["loss"])
+        if not keeps:
+            self._tried["mirrored"] = Tried(
+                **asdict(self._tried["mirrored"]) | {"note": "mirrored images are other classes"}
+            )
+        self._state["mirror"] = keeps
+        self._save()
+        self._progress.say(
+            f"Mirroring {'keeps' if keeps else 'does not keep'} the classes: loss on held-out "
+            f"images {both['loss']:.4f} with mirrored ones, {plain['loss']:.4f} without"
+            + ("" if keeps else "; no image is mirrored")
+        )
+        return keeps
+
+    @property
+    def _per_image(self) -> float:
+        """Seconds in which the frozen backbone runs on an image."""
+        seconds = float(Run(self._run.search_dir / "frozen").state["feature_seconds"])
+        return seconds / (self._n_train + self._n_val)
+
+    def _affordable(self, views: int) -> tuple[int, float]:
+        """Return the epochs of fine-tuning that fit, with its refit, and their seconds."""
+        each = self._per_image
+        n_all = self._n_train + self._n_val
+        fixed = 2 * _START_S + each * (views * n_all + self._n_test)
+        first = self._n_train * each * _EPOCH_COST
+        again = n_all * each * _EPOCH_COST if self._n_val < FEW else 0
+        epochs = math.floor(min(_MOST_EPOCHS, (self._left() - fixed) / (first + again)))
+        return epochs, _START_S + each * (views * self._n_train + self._n_val) + first * epochs
+
+    def _finishing(self) -> float:
+        """Return the seconds to finish with a frozen backbone."""
+        return _START_S + self._per_image * self._n_test
+
+    def _left(self) -> float:
+        return self._ends - time.monotonic()
+
+    def _fits(self, seconds: float) -> bool:
+        return seconds + self._finishing() <= self._left()
+
+    def _try(self, candidate: Candidate) -> None:
+        from convscope.training.budget import Deadline, Pace
+
+        began = time.monotonic()
+        self._progress.say(f"Trying {candidate.words}")
+        run = Run(self._run.search_dir / candidate.name)
+        try:
+            plan = settle(_with(self._request, candidate.settings), Progress(), self._load)
+            pace = None
+            if candidate.pace:
+                # The refit takes as long again.
+                share = 0.5 if self._n_val < FEW else 1.0
+                left = (self._left() - self._finishing()) * share
+                pace = Pace(Deadline(left), plan.config.epochs)
+            plan = Plan(plan.config, plan.dataset, plan.weights, pace=pace)
+            quiet = _Indented(self._progress)
+            if run.state_file.exists():
+                request = Request(run_config(run).model_dump())
+                single.resume(run, request, progress=quiet, test=False)
+            else:
+                single.train(plan, progress=quiet, out=run.path, test=False)
+        except StorageError:
+            raise
+        except ConvscopeError as error:
+            seconds = round(time.monotonic() - began, 1)
+            failed = Tried(candidate.name, candidate.words, seconds, None, None, str(error))
+            self._tried[candidate.name] = failed
+            self._progress.say(f"  failed: {error}")
+            self._save()
+            return
+        loss, accuracy = _score(run)
+        seconds = round(time.monotonic() - began, 1)
+        self._tried[candidate.name] = Tried(
+            candidate.name, candidate.words, seconds, accuracy, loss
+        )
+        self._save()
+        self._progress.say(
+            f"  accuracy {accuracy:.4f}, loss {loss:.4f} on {self._n_val:,} validation images "
+            f"after {seconds:.0f} s"
+            + (f"; it can be used from now on: {run.path}" if len(self._tried) == 1 else "")
+        )
+
+    def _save(self) -> None:
+        self._state["tried"] = [asdict(each) for each in self._tried.values()]
+        Run.write_json(self._run.search_file, self._state)
+
+    def _describe(self) -> None:
+        data = self._plan.dataset
+        labels = np.bincount(data.train.labels, minlength=len(data.class_names))
+        colour = "grey" if data.image_shape[2] == 1 else "colour"
+        self._progress.say(
+            f"{self._n_train + self._n_val:,} {colour} images to learn from, "
+            f"{len(data.class_names)} classes, {labels.min():,} to {labels.max():,} each in "
+            "training"
+        )
+        self._progress.say(
+            f"Plan for {self._state['minutes']:g} minutes: a frozen backbone, with and without "
+            "mirrored images; its last stage fine-tuned; the best of these once more on all but "
+            "the test images"
+        )
+
+
+class _Indented(Progress):
+    """Progress of a candidate: lines of its own are set in below that which names it."""
+
+    def __init__(self, outer: Progress) -> None:
+        self.task = outer.task  # type: ignore[method-assign]
+        self._outer = outer
+
+    def say(self, text: str) -> None:
+        """Print one line, set in."""
+        self._outer.say(f"  {text}")
+
+
+def _score(run: Run) -> tuple[float, float]:
+    """Return loss, after the temperature, and accuracy of a run on its validation images."""
+    from convscope.classifier.classify import at_temperature
+    from convscope.classifier.keras_model import spec_of, which_weights
+    from convscope.evaluation.predictions import read_predictions
+
+    said = read_predictions(run.predictions_file)[0]["val"]
+    temperature = spec_of(run, which_weights(run, None)).temperature
+    probs = at_temperature(said.probs, temperature)
+    right = probs[np.arange(len(said.labels)), said.labels]
+    loss = -np.log(np.maximum(right, 1e-6)).mean()
+    return float(loss), float(said.right.mean())
+
+
+def _adopt(run: Run, winner: Path, *, refit: bool) -> None:
+    """Make the winner's files those of the run; continues where a kill interrupted it."""
+    with storage_errors(run.path):
+        names = [item.name for item in winner.iterdir()] if winner.exists() else []
+        for name in sorted(names, key=lambda each: each == Run(winner).state_file.name):
+            if name not in (".lock", ".state.lock", ".heartbeat"):
+                (winner / name).replace(run.path / name)
+    config = run_config(run)
+    if refit and not config.refit:
+        write_text(run.config_file, dump_config(config.model_copy(update={"refit": True})))
+
+
+def _write_table(state: Mapping[str, Any], run: Run) -> None:
+    """Write `tried.csv`: a row for each candidate."""
+    with (
+        atomic_path(run.tried_file) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, [*Tried.__annotations__, "chosen"])
+        writer.writeheader()
+        for row in state["tried"]:
+            chosen = row["candidate"] == state["winner"]
+            writer.writerow({**row, "chosen": "yes" if chosen else ""})
