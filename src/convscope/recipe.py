@@ -122,7 +122,11 @@ class StartSettings(Settings):
 class HeadSettings(Settings):
     """Head on a backbone's last feature map."""
 
-    pooling: Literal["avg", "flatten"] = "avg"
+    pooling: Literal["avg", "flatten", "stages"] = Field(
+        "avg",
+        description="of the last feature map: mean or all values; stages: means of the maps that "
+        "end each stage, side by side",
+    )
     standardise: bool = Field(
         False,
         description="give each feature mean 0 and standard deviation 1 over the training images",

@@ -27,7 +27,7 @@ def train(
         str | None,
         typer.Option(
             help="Model, see 'convscope models'. Default: cnn-sequential; "
-            "for a folder: efficientnet_lite0."
+            "for a folder: the best that is found in --minutes."
         ),
     ] = None,
     recipe: RecipeName = None,
@@ -41,8 +41,9 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="Time limit: the epochs, and the network if none is named, are chosen by the "
-            "speed measured here. Recipe fast."
+            help="Time limit. For a folder: of the search for the best classifier, by default 5. "
+            "Otherwise the epochs, and the network if none is named, are chosen by the speed "
+            "measured here (recipe fast)."
         ),
     ] = None,
     target: Annotated[
@@ -112,8 +113,8 @@ def train(
 ) -> None:
     """Train a model, evaluate it once on the test images, and keep everything in a run folder.
 
-    The defaults are the tutorial's: CIFAR-10, its small CNN, its settings. A folder of your own
-    images gets a pretrained network with a new head (EfficientNet-Lite0, recipe logistic). After
+    The defaults are the tutorial's: CIFAR-10, its small CNN, its settings. For a folder of your own
+    images the best classifier is searched for in five minutes, on a pretrained network. After
     Ctrl-C, a crash or a reboot, --resume ends with the very weights of an uninterrupted run.
 
     For example:
@@ -122,8 +123,9 @@ def train(
         convscope train --data digits --epochs 5
         # the tutorial, in another style, with another seed
         convscope train --model cnn-functional --seed 1
-        # your own images, a sub-folder for each class
+        # your own images, a sub-folder for each class: the best classifier in 5, in 20 minutes
         convscope train --data photos/
+        convscope train --data photos/ --minutes 20
         # the best network from scratch in 10 minutes on this machine; or 92 % on CIFAR-10
         convscope train --minutes 10
         convscope train --target 92
@@ -141,6 +143,7 @@ def train(
     from convscope.errors import ConfigError
     from convscope.paths import path_or_none
     from convscope.run import Run
+    from convscope.studies.auto import find_search
     from convscope.studies.folds import find_begun
 
     if run is not None and not resume:
@@ -176,6 +179,14 @@ def train(
         if of_folds:
             typer.echo(
                 "\nStopped. Finished training is kept; repeat the command to resume.", err=True
+            )
+            raise typer.Exit(130) from None
+        search = None if folder is None else find_search(folder)
+        if search is not None:
+            typer.echo(
+                "\nStopped. What was tried is kept; resume the search with: "
+                f"{command_line('train', '--resume', search)}",
+                err=True,
             )
             raise typer.Exit(130) from None
         if folder is not None and not resume and not Run(folder).state_file.exists():

@@ -69,13 +69,19 @@ class TransferModel:
         self.cut = self.backbone.cut_at(cut)
         self.trunk = self.backbone.build((spec.height, spec.width, 3))
         self._spec = spec
-        pooling = {"avg": keras.layers.GlobalAveragePooling2D, "flatten": keras.layers.Flatten}
+        pooling = {
+            "avg": keras.layers.GlobalAveragePooling2D,
+            "flatten": keras.layers.Flatten,
+            # The means are taken inside the trunk, where the maps are.
+            "stages": keras.layers.Identity,
+        }
         self._pool = pooling[head.pooling](name=POOL)
+        self._means = self._means_of_stages() if head.pooling == "stages" else None
         self._preprocessing = _preprocessing(spec)
         self._head_layers = _head_layers(head, n_classes)
 
         pixels = self._pixels()
-        features = self._pool(self.trunk(_chain(self._preprocessing, pixels)))
+        features = self._pool(self._pooled_trunk()(_chain(self._preprocessing, pixels)))
         self.whole = keras.Model(pixels, _chain(self._head_layers, features), name=name)
         self.head = _head_model(features.shape[1:], self._head_layers)
         self._freeze()
@@ -97,7 +103,7 @@ class TransferModel:
         pixels = self._pixels()
         x = _chain(self._preprocessing, pixels)
         if where == END:
-            return keras.Model(pixels, self._pool(self.trunk(x)), name="lower")
+            return keras.Model(pixels, self._pool(self._pooled_trunk()(x)), name="lower")
         until = keras.Model(self.trunk.input, self._layer(where).output, name="until_cut")
         return keras.Model(pixels, until(x), name="lower")
 
@@ -106,7 +112,7 @@ class TransferModel:
         import keras
 
         activations = keras.Input(self._layer(cut).output.shape[1:], name="activations")
-        features = self._pool(self._rest(cut)(activations))
+        features = self._pool(self._pooled_trunk(cut)(activations))
         return keras.Model(activations, features, name="between")
 
     def upper(self) -> "keras.Model":
@@ -121,7 +127,7 @@ class TransferModel:
         if self.cut == START:
             return self.whole
         activations = keras.Input(self._layer(self.cut).output.shape[1:], name="activations")
-        features = self._pool(self._rest(self.cut)(activations))
+        features = self._pool(self._pooled_trunk(self.cut)(activations))
         return keras.Model(activations, _chain(self._head_layers, features), name="upper")
 
     def standardise(self, mean: FloatArray, variance: FloatArray) -> None:
@@ -154,6 +160,35 @@ class TransferModel:
         import keras
 
         return keras.Input((None, None, self._spec.channels), name="pixels")
+
+    def _means_of_stages(self) -> Any:
+        """Return the means of the maps that end each stage, side by side.
+
+        Of a classifier that is cut inside the trunk, only maps at or behind the cut are used:
+        the part behind the cut is trained on nothing but the activations there.
+        """
+        import keras
+
+        names = list(self.backbone.pooled or self.backbone.stages.values())
+        if self.cut not in (START, END):
+            behind = {layer.name for layer in self._rest(self.cut).layers}
+            behind.add(self._layer(self.cut).name)
+            names = [name for name in names if name in behind]
+        maps = [self.trunk.get_layer(name).output for name in names]
+        means = [
+            keras.layers.GlobalAveragePooling2D(name=f"mean_{name}")(each)
+            for name, each in zip(names, maps, strict=True)
+        ]
+        return keras.layers.Concatenate(name="stages")(means) if len(means) > 1 else means[0]
+
+    def _pooled_trunk(self, cut: str | None = None) -> "keras.Model":
+        """Return the trunk, or what of it follows a cut, up to what the pooling gets."""
+        import keras
+
+        if self._means is None:
+            return self.trunk if cut is None else self._rest(cut)
+        start = self.trunk.input if cut is None else self._layer(cut).output
+        return keras.Model(start, self._means, name=self.trunk.name if cut is None else "after_cut")
 
     def _layer(self, where: str) -> Any:
         name = self.backbone.stages.get(where, where)

@@ -16,7 +16,7 @@ def logistic() -> Recipe:
     Expected: 0.88 on the 240 validation images of TrashNet (1,499 photos, 6 classes), one run.
     """
     return Recipe(
-        head=HeadSettings(pooling="avg", standardise=True, logistic=True),
+        head=HeadSettings(pooling="stages", standardise=True, logistic=True),
         backbone=BackboneSettings(scaling="own", cut="end"),
         epochs=1,
         image_size=224,

@@ -29,7 +29,7 @@ from convscope.run import ROOT, Run
 from convscope.storage import atomic_path, require_outside, storage_errors, write_text
 from convscope.studies.folder import read_state, study_folder
 from convscope.types import Dataset
-from convscope.wording import counted
+from convscope.wording import command_line, counted
 
 FORMAT = 1
 """Version of `search.json`; raised when an older convscope could misread it."""
@@ -210,7 +210,12 @@ def _go_on(
     with study_folder(run.path, run.search_file, _KIND):
         if "winner" not in state:
             work = _Search(run, request, state, plan, load, began, progress)
-            state["winner"] = work.best().candidate
+            try:
+                state["winner"] = work.best().candidate
+            except KeyboardInterrupt:
+                again = command_line("train", "--resume", run.path)
+                progress.say(f"The search is kept; to resume it: {again}")
+                raise
             Run.write_json(run.search_file, state)
         winner = run.search_dir / state["winner"]
         _write_table(state, run)
@@ -272,7 +277,7 @@ class _Search:
         self._state = state
         self._plan = plan
         self._load = load
-        self._ends = began + 60 * state["minutes"]
+        self._ends: float = began + 60 * state["minutes"]
         self._progress = progress
         self._tried = {row["candidate"]: Tried(**row) for row in state["tried"]}
         data = plan.dataset
@@ -452,8 +457,8 @@ def _score(run: Run) -> tuple[float, float]:
     temperature = spec_of(run, which_weights(run, None)).temperature
     probs = at_temperature(said.probs, temperature)
     right = probs[np.arange(len(said.labels)), said.labels]
-    loss = -np.log(np.maximum(right, 1e-6)).mean()
-    return float(loss), float(said.right.mean())
+    loss, accuracy = -np.log(np.maximum(right, 1e-6)).mean(), said.right.mean()
+    return float(loss), float(accuracy)
 
 
 def _adopt(run: Run, winner: Path, *, refit: bool) -> None:

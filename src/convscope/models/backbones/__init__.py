@@ -1,6 +1,6 @@
 """Pretrained backbones: one file per family, each variant registered with its facts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,8 @@ class Backbone:
             `models.geometry`: convolutions and dense layers, no biases and no normalisation.
         after_loading: Function called on the network after ImageNet weights are loaded, for changes
             that Keras makes only then.
+        pooled: Layers whose maps are pooled where all stages are, in the order of the data: finer
+            steps than `stages`, the last one the last map. Empty takes the ends of `stages`.
         from_torch: Function from the tensors of a PyTorch file (".pth"), by name, to the network's
             weights in order; None if there is no such file.
     """
@@ -84,6 +86,7 @@ class Backbone:
     stages: Mapping[str, str] = field(default_factory=dict)
     multiply_adds: Mapping[int, int] = field(default_factory=dict)
     after_loading: "Callable[[keras.Model], None] | None" = None
+    pooled: Sequence[str] = ()
     from_torch: "Callable[[Mapping[str, Any]], list[Any]] | None" = None
 
     def cut_at(self, where: str) -> str:

@@ -165,6 +165,16 @@ def _ends(stages: list[tuple[int, int, int, int, int]]) -> Mapping[str, str]:
     }
 
 
+def _pooled(stages: list[tuple[int, int, int, int, int]]) -> list[str]:
+    """Return the last block of each stage of the paper from the second on, and the top."""
+    last = {
+        stage: f"{name}_add" if repeat else f"{name}_project_bn"
+        for stage, repeat, name in _block_names(stages)
+        if stage
+    }
+    return [*last.values(), "top_activation"]
+
+
 # Number: (width, depth, size, parameters, top-1, file, sha256).
 _VARIANTS = {
     0: (
@@ -216,6 +226,7 @@ def _variant(number: int) -> Backbone:
             digest=f"sha256:{sha256}",
         ),
         stages=_ends(stages),
+        pooled=_pooled(stages),
         from_torch=_FromTorch(_weights_of(stages)),
     )
 

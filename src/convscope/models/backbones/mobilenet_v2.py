@@ -30,5 +30,9 @@ register(
             "stage4": "block_12_add",
             "stage5": "out_relu",
         },
+        pooled=(
+            *(f"block_{number}_add" for number in (2, 5, 9, 12, 15)),
+            *("block_16_project_BN", "out_relu"),
+        ),
     )
 )

@@ -1,0 +1,36 @@
+"""A backbone whose last stages are trained from the optimum of logistic regression."""
+
+from convscope.recipe import (
+    AugmentSettings,
+    BackboneSettings,
+    HeadSettings,
+    OptimizerSettings,
+    Recipe,
+    ScheduleSettings,
+)
+from convscope.recipes import RECIPES
+
+
+@RECIPES.register("finetune-photos", trains="backbone", model="efficientnet_lite0")
+def finetune_photos() -> Recipe:
+    """Logistic regression on a frozen backbone, then its last stage, gently; kept only if better.
+
+    For hundreds to thousands of photos. If the validation loss does not fall below that of the
+    frozen backbone, the run keeps the head on that.
+
+    Command: `convscope train --data photos/ --model efficientnet_lite0 --recipe finetune-photos`
+    Cost: two to three minutes for 1,500 photos on two cores.
+    Expected: TBD
+    """
+    return Recipe(
+        optimizer=OptimizerSettings(name="adamw", learning_rate=3e-4, weight_decay=0.05, ema=0.97),
+        schedule=ScheduleSettings(name="cosine", warmup_epochs=1),
+        augment=AugmentSettings(flip=True, mixup=0.2),
+        head=HeadSettings(pooling="stages", standardise=True, logistic=True),
+        backbone=BackboneSettings(scaling="own", cut="before-last", views=2, head_epochs=0),
+        batch_size=32,
+        epochs=8,
+        image_size=224,
+        precision="float32",
+        judge="last",
+    )
