@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,20 @@ from convscope.api.budget import Budget
 from convscope.api.models import run_config
 from convscope.api.plan import Plan
 from convscope.api.settle import Request, settle
-from convscope.errors import ConfigError, ConvscopeError, RunError, StorageError, TrainingError
+from convscope.errors import (
+    ConfigError,
+    ConvscopeError,
+    DataError,
+    RunError,
+    StorageError,
+    TrainingError,
+)
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.run import ROOT, Run
 from convscope.storage import atomic_path, require_outside, storage_errors, write_text
 from convscope.studies.folder import read_state, study_folder
-from convscope.types import Dataset
+from convscope.types import BoolArray, Dataset, FloatArray
 from convscope.wording import command_line, counted
 
 FORMAT = 1
@@ -84,6 +91,7 @@ class Tried:
 
     Attributes:
         candidate: Its name.
+        fold: Index of the fold that it was not trained on.
         words: What it is, for people.
         seconds: Time that it took.
         accuracy: Fraction of correct answers; None if it failed.
@@ -92,6 +100,7 @@ class Tried:
     """
 
     candidate: str
+    fold: int
     words: str
     seconds: float
     accuracy: float | None
@@ -132,7 +141,7 @@ def search(
     if not 0 < minutes < float("inf"):
         raise ConfigError(f"--minutes must be above 0, not {minutes:g}")
     began = time.monotonic()
-    plan = settle(_with(request, _FROZEN), progress, load)
+    plan = _first_plan(request, load, progress)
     dataset = plan.dataset
     if "epochs" in request.given:
         raise ConfigError(
@@ -188,7 +197,7 @@ def resume_search(
             Tried(**row)
     except (KeyError, TypeError, ValueError):
         raise RunError(f"{run.search_file} is damaged; start again in another --out") from None
-    plan = settle(_with(request, _FROZEN), progress, load)
+    plan = _first_plan(request, load, progress)
     if plan.dataset.provenance.get("fingerprint") != state.get("fingerprint"):
         raise RunError(
             f"the images are no longer those with which the search in {path} began; "
@@ -211,13 +220,13 @@ def _go_on(
         if "winner" not in state:
             work = _Search(run, request, state, plan, load, began, progress)
             try:
-                state["winner"] = work.best().candidate
+                state["winner"] = work.best()
             except KeyboardInterrupt:
                 again = command_line("train", "--resume", run.path)
                 progress.say(f"The search is kept; to resume it: {again}")
                 raise
             Run.write_json(run.search_file, state)
-        winner = run.search_dir / state["winner"]
+        winner = _folder(run, state["winner"], 0).path
         _write_table(state, run)
         refit = request.chosen.get("refit")
         if refit is None:
@@ -253,6 +262,18 @@ def _from_scratch(
 
 _FROZEN: Mapping[str, Any] = {"recipe": "logistic"}
 _MIRRORED: Mapping[str, Any] = {"augment.flip": True, "backbone.views": 2}
+_FOLDS: Mapping[str, Any] = {"split.folds": 5}
+
+
+def _first_plan(request: Request, load: Callable[[RunConfig], Dataset], progress: Progress) -> Plan:
+    """Return the plan of the first candidate; by folds, unless the data decide what is held out."""
+    settings = dict(_FROZEN)
+    if not any(key.startswith("split.") for key in request.chosen):
+        try:
+            return settle(_with(request, {**settings, **_FOLDS}), progress, load)
+        except DataError:
+            pass  # there are validation images of their own, or a real error, which comes again
+    return settle(_with(request, settings), progress, load)
 
 
 def _with(request: Request, settings: Mapping[str, Any]) -> Request:
@@ -279,65 +300,118 @@ class _Search:
         self._load = load
         self._ends: float = began + 60 * state["minutes"]
         self._progress = progress
-        self._tried = {row["candidate"]: Tried(**row) for row in state["tried"]}
+        self._tried = [Tried(**row) for row in state["tried"]]
+        self._known: dict[str, Candidate] = {}
         data = plan.dataset
         assert data.val is not None
         self._n_train, self._n_val = len(data.train), len(data.val)
         self._n_test = 0 if data.test is None or not state["test"] else len(data.test)
 
-    def best(self) -> Tried:
-        """Try what fits into the time, and return the best."""
+    def best(self) -> str:
+        """Try what fits into the time, and return the name of the best candidate."""
         self._describe()
         for candidate in self._candidates():
-            if candidate.name not in self._tried:
-                self._try(candidate)
-        standing = {
-            each.candidate: each.loss
-            for each in self._tried.values()
-            if each.loss is not None and not each.note
-        }
+            self._known[candidate.name] = candidate
+            self._try(candidate, fold=0)
+        standing = self._standing()
         if not standing:
-            raise TrainingError(next(iter(self._tried.values())).note)
-        best = self._tried[min(standing, key=standing.__getitem__)]
-        self._progress.say(f"Best of {counted(len(standing), 'candidate')}: {best.words}")
-        return best
+            raise TrainingError(self._tried[0].note)
+        if self._plan.config.split.folds is not None:
+            self._race()
+            standing = self._standing()
+        self._progress.say(f"Best of {counted(len(standing), 'candidate')}: {standing[0]}")
+        return standing[0]
 
     def _candidates(self) -> Iterator[Candidate]:
         model, size = self._plan.config.model, self._plan.config.image_size
         where = f"{model} at {size} px"
-        # Unknown before the first: its speed is that of the machine.
-        yield Candidate("frozen", f"logistic regression on {where}", _FROZEN, 0)
-        mirror = self._may_mirror()
+        # The time is unknown before the first, which shows the speed of the machine.
+        yield Candidate("frozen", f"{where}, frozen", _FROZEN, 0)
+        mirror: bool | None = self._request.chosen.get("augment.flip")
         if mirror is None:
             seconds = _START_S + 2 * self._n_train * self._per_image
-            if self._fits(seconds):
-                yield Candidate("mirrored", f"{where}, mirrored too", _MIRRORED, seconds)
+            if self._done("mirrored", 0) or self._fits(seconds, self._finishing("frozen")):
+                words = f"{where}, frozen, on mirrored images too"
+                yield Candidate("mirrored", words, _MIRRORED, seconds)
                 mirror = self._keeps_the_classes()
         views = 2 if mirror else 1
         flip: Mapping[str, Any] = _MIRRORED if mirror else {"augment.flip": False}
         epochs, seconds = self._affordable(views)
-        if epochs >= _LEAST_EPOCHS:
+        if self._done("fine-tuned", 0) or epochs >= _LEAST_EPOCHS:
+            epochs = max(epochs, _LEAST_EPOCHS)
             settings = {"recipe": "finetune-photos", "epochs": epochs, **flip}
             words = f"{where}, last stage fine-tuned"
             yield Candidate("fine-tuned", words, settings, seconds, pace=True)
 
-    def _may_mirror(self) -> bool | None:
-        """Return whether images may be mirrored if that is known already."""
-        chosen: bool | None = self._request.chosen.get("augment.flip")
-        return chosen if chosen is not None else self._state.get("mirror")
+    def _race(self) -> None:
+        """Try the two best on further folds until the better one is clear, or the time is over."""
+        folds = self._plan.config.split.folds or 1
+        for fold in range(1, folds):
+            names = self._standing()[:2]
+            if len(names) < 2 or self._is_clear(*names):
+                return
+            seconds = sum(self._mean_seconds(name) for name in names)
+            if not self._fits(seconds, max(map(self._finishing, names))):
+                return
+            self._progress.say(
+                f"{names[0]} and {names[1]} are close: fold {fold + 1} of {folds} for both"
+            )
+            for name in names:
+                self._try(self._known[name], fold=fold)
+
+    def _is_clear(self, first: str, second: str) -> bool:
+        """Return whether two standard errors separate the losses of two candidates."""
+        shared = self._folds_of(first) & self._folds_of(second)
+        gaps = np.concatenate(
+            [self._losses(second, fold) - self._losses(first, fold) for fold in sorted(shared)]
+        )
+        return bool(gaps.mean() > 2 * gaps.std() / math.sqrt(len(gaps)))
+
+    def _standing(self) -> list[str]:
+        """Return the names of the candidates that may win, the lowest loss first.
+
+        Those tried on more folds are compared on these; others have lost on the first.
+        """
+        names = list(dict.fromkeys(row.candidate for row in self._tried))
+        out = {row.candidate for row in self._tried if row.note}
+        names = [name for name in names if name not in out]
+        most = max((len(self._folds_of(name)) for name in names), default=0)
+
+        def rank(name: str) -> tuple[bool, float]:
+            folds = sorted(self._folds_of(name))
+            losses = np.concatenate([self._losses(name, fold) for fold in folds])
+            return len(folds) < most, float(losses.mean())
+
+        return sorted(names, key=rank)
+
+    def _folds_of(self, name: str) -> set[int]:
+        return {row.fold for row in self._tried if row.candidate == name}
+
+    def _done(self, name: str, fold: int) -> Tried | None:
+        found = (row for row in self._tried if (row.candidate, row.fold) == (name, fold))
+        return next(found, None)
+
+    def _losses(self, name: str, fold: int) -> FloatArray:
+        return _losses(_folder(self._run, name, fold))[0]
+
+    def _mean_seconds(self, name: str) -> float:
+        return float(np.mean([row.seconds for row in self._tried if row.candidate == name]))
 
     def _keeps_the_classes(self) -> bool:
         """Find out by held-out images whether a mirrored image keeps its class."""
-        if self._tried["mirrored"].note:
+        tried = self._done("mirrored", 0)
+        if "mirror" in self._state:
+            return bool(self._state["mirror"])
+        if tried is None or tried.note:
             return False
         plain, both = (
-            Run(self._run.search_dir / name).state["held_out"] for name in ("frozen", "mirrored")
+            _folder(self._run, name, 0).state["held_out"] for name in ("frozen", "mirrored")
         )
         keeps = bool(both["loss"] <= _MIRROR_TOLERANCE * plain["loss"])
         if not keeps:
-            self._tried["mirrored"] = Tried(
-                **asdict(self._tried["mirrored"]) | {"note": "mirrored images are other classes"}
-            )
+            self._tried.remove(tried)
+            note = "mirroring does not keep the classes"
+            self._tried.append(Tried(**{**asdict(tried), "note": note}))
         self._state["mirror"] = keeps
         self._save()
         self._progress.say(
@@ -350,7 +424,7 @@ class _Search:
     @property
     def _per_image(self) -> float:
         """Seconds in which the frozen backbone runs on an image."""
-        seconds = float(Run(self._run.search_dir / "frozen").state["feature_seconds"])
+        seconds = float(_folder(self._run, "frozen", 0).state["feature_seconds"])
         return seconds / (self._n_train + self._n_val)
 
     def _affordable(self, views: int) -> tuple[int, float]:
@@ -363,60 +437,71 @@ class _Search:
         epochs = math.floor(min(_MOST_EPOCHS, (self._left() - fixed) / (first + again)))
         return epochs, _START_S + each * (views * self._n_train + self._n_val) + first * epochs
 
-    def _finishing(self) -> float:
-        """Return the seconds to finish with a frozen backbone."""
-        return _START_S + self._per_image * self._n_test
+    def _finishing(self, name: str) -> float:
+        """Return the seconds to finish with a candidate: its refit and the test images."""
+        again = 0.0
+        if name == "fine-tuned" and self._n_val < FEW:
+            again = self._mean_seconds(name) * (1 + self._n_val / self._n_train)
+        return _START_S + self._per_image * self._n_test + again
 
     def _left(self) -> float:
         return self._ends - time.monotonic()
 
-    def _fits(self, seconds: float) -> bool:
-        return seconds + self._finishing() <= self._left()
+    def _fits(self, seconds: float, after: float) -> bool:
+        return seconds + after <= self._left()
 
-    def _try(self, candidate: Candidate) -> None:
-        from convscope.training.budget import Deadline, Pace
-
+    def _try(self, candidate: Candidate, *, fold: int) -> None:
+        if self._done(candidate.name, fold):
+            return
         began = time.monotonic()
         self._progress.say(f"Trying {candidate.words}")
-        run = Run(self._run.search_dir / candidate.name)
+        run = _folder(self._run, candidate.name, fold)
         try:
-            plan = settle(_with(self._request, candidate.settings), Progress(), self._load)
-            pace = None
-            if candidate.pace:
-                # The refit takes as long again.
-                share = 0.5 if self._n_val < FEW else 1.0
-                left = (self._left() - self._finishing()) * share
-                pace = Pace(Deadline(left), plan.config.epochs)
-            plan = Plan(plan.config, plan.dataset, plan.weights, pace=pace)
-            quiet = _Indented(self._progress)
-            if run.state_file.exists():
-                request = Request(run_config(run).model_dump())
-                single.resume(run, request, progress=quiet, test=False)
-            else:
-                single.train(plan, progress=quiet, out=run.path, test=False)
+            self._train(candidate, run, fold)
+            losses, right = _losses(run)
+            result: tuple[float | None, float | None] = float(right.mean()), float(losses.mean())
+            note = ""
         except StorageError:
             raise
         except ConvscopeError as error:
-            seconds = round(time.monotonic() - began, 1)
-            failed = Tried(candidate.name, candidate.words, seconds, None, None, str(error))
-            self._tried[candidate.name] = failed
-            self._progress.say(f"  failed: {error}")
-            self._save()
-            return
-        loss, accuracy = _score(run)
+            result, note = (None, None), str(error)
         seconds = round(time.monotonic() - began, 1)
-        self._tried[candidate.name] = Tried(
-            candidate.name, candidate.words, seconds, accuracy, loss
-        )
+        row = Tried(candidate.name, fold, candidate.words, seconds, *result, note)
+        self._tried.append(row)
         self._save()
+        if note:
+            self._progress.say(f"  failed: {note}")
+            return
         self._progress.say(
-            f"  accuracy {accuracy:.4f}, loss {loss:.4f} on {self._n_val:,} validation images "
-            f"after {seconds:.0f} s"
+            f"  accuracy {result[0]:.4f}, loss {result[1]:.4f} on {len(losses):,} validation "
+            f"images after {seconds:.0f} s"
             + (f"; it can be used from now on: {run.path}" if len(self._tried) == 1 else "")
         )
 
+    def _train(self, candidate: Candidate, run: Run, fold: int) -> None:
+        """Train a candidate on all folds but one, from where it stands."""
+        from convscope.training.budget import Deadline, Pace
+
+        progress = _Indented(self._progress)
+        if run.state_file.exists():
+            request = Request(run_config(run).model_dump())
+            single.resume(run, request, progress=progress, test=False)
+            return
+        settings = dict(candidate.settings)
+        if self._plan.config.split.folds is not None:
+            settings |= {**_FOLDS, "split.fold": fold}
+        plan = settle(_with(self._request, settings), Progress(), self._load)
+        pace = None
+        if candidate.pace:
+            # The refit takes as long again.
+            share = 0.5 if self._n_val < FEW else 1.0
+            left = (self._left() - self._finishing("frozen")) * share
+            pace = Pace(Deadline(left), plan.config.epochs)
+        plan = replace(plan, pace=pace)
+        single.train(plan, progress=progress, out=run.path, test=False)
+
     def _save(self) -> None:
-        self._state["tried"] = [asdict(each) for each in self._tried.values()]
+        self._state["tried"] = [asdict(each) for each in self._tried]
         Run.write_json(self._run.search_file, self._state)
 
     def _describe(self) -> None:
@@ -447,8 +532,16 @@ class _Indented(Progress):
         self._outer.say(f"  {text}")
 
 
-def _score(run: Run) -> tuple[float, float]:
-    """Return loss, after the temperature, and accuracy of a run on its validation images."""
+def _folder(run: Run, name: str, fold: int) -> Run:
+    """Return the run of a candidate in the folder of a search."""
+    return Run(run.search_dir / (name if fold == 0 else f"{name}-fold{fold + 1}"))
+
+
+def _losses(run: Run) -> tuple[FloatArray, BoolArray]:
+    """Return the loss on each validation image, after the temperature, and whether it is right.
+
+    In the order of the images' names, which is the same for all runs with these images.
+    """
     from convscope.classifier.classify import at_temperature
     from convscope.classifier.keras_model import spec_of, which_weights
     from convscope.evaluation.predictions import read_predictions
@@ -457,8 +550,8 @@ def _score(run: Run) -> tuple[float, float]:
     temperature = spec_of(run, which_weights(run, None)).temperature
     probs = at_temperature(said.probs, temperature)
     right = probs[np.arange(len(said.labels)), said.labels]
-    loss, accuracy = -np.log(np.maximum(right, 1e-6)).mean(), said.right.mean()
-    return float(loss), float(accuracy)
+    order = np.argsort(said.ids, kind="stable")
+    return -np.log(np.maximum(right, 1e-6))[order].astype(np.float32), said.right[order]
 
 
 def _adopt(run: Run, winner: Path, *, refit: bool) -> None:
