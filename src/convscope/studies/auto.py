@@ -140,14 +140,14 @@ def search(
     minutes = MINUTES if minutes is None else minutes
     if not 0 < minutes < float("inf"):
         raise ConfigError(f"--minutes must be above 0, not {minutes:g}")
-    began = time.monotonic()
-    plan = _first_plan(request, load, progress)
-    dataset = plan.dataset
     if "epochs" in request.given:
         raise ConfigError(
             "the search chooses the epochs; give --minutes, or name --model and --recipe with "
             "--epochs"
         )
+    began = time.monotonic()
+    plan = _first_plan(request, load, progress)
+    dataset = plan.dataset
     if max(dataset.image_shape[:2]) <= _SMALL and len(dataset.train) >= _MANY:
         return _from_scratch(request, minutes, out, test, load, progress)
     name = f"{dataset.name}-auto-seed{plan.config.seed}"
@@ -327,6 +327,9 @@ class _Search:
         where = f"{model} at {size} px"
         # The time is unknown before the first, which shows the speed of the machine.
         yield Candidate("frozen", f"{where}, frozen", _FROZEN, 0)
+        first = self._done("frozen", 0)
+        if first is None or first.note:
+            return
         mirror: bool | None = self._request.chosen.get("augment.flip")
         if mirror is None:
             seconds = _START_S + 2 * self._n_train * self._per_image

@@ -1,0 +1,114 @@
+"""The search for the best classifier of a folder, with a real pretrained backbone."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from killing import at_rename, train_until_killed
+from PIL import Image, ImageDraw
+
+import convscope
+from convscope.api.models import run_config
+from convscope.errors import RunError
+from convscope.progress import Progress
+from convscope.run import Run
+
+SMALL = {"image_size": 64, "precision": "float32", "seed": 3}
+
+
+def make_arrows(root: Path, n_images: int) -> Path:
+    """Arrows to the left and to the right on noise: in a mirror, the one becomes the other."""
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (root / name).mkdir(parents=True)
+        for index in range(n_images):
+            image = Image.fromarray(rng.integers(100, 140, (96, 128, 3)).astype(np.uint8))
+            x, y, side = *rng.integers(15, 30, 2), int(rng.integers(40, 60))
+            tip, back = (x + side, x) if name == "right" else (x, x + side)
+            corners = [(back, y), (tip, y + side // 2), (back, y + side)]
+            colour = tuple(int(part) for part in rng.integers(180, 256, 3))
+            ImageDraw.Draw(image).polygon([tuple(map(int, xy)) for xy in corners], fill=colour)
+            image.save(root / name / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def arrows(tmp_path_factory) -> Path:
+    return make_arrows(tmp_path_factory.mktemp("photos") / "arrows", 30)
+
+
+def tried_in(run: Run) -> list[dict[str, str]]:
+    with run.tried_file.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def quick(arrows, tmp_path_factory) -> Run:
+    """A search with time for its first candidate only."""
+    out = tmp_path_factory.mktemp("runs") / "quick"
+    return convscope.train(data=arrows, minutes=0.05, out=out, progress=Progress(), **SMALL)
+
+
+def test_with_little_time_it_ends_in_a_run_on_the_frozen_backbone(quick, arrows):
+    config = run_config(quick)
+    assert (config.recipe, config.model) == ("logistic", "efficientnet_lite0")
+    assert quick.status == "finished"
+    (row,) = tried_in(quick)
+    assert (row["candidate"], row["chosen"]) == ("frozen", "yes")
+    # The validation images are few, so the run learnt from them at last.
+    assert config.refit
+    assert quick.metrics["weights"] == "refit"
+    assert quick.metrics["val"]["accuracy"] == float(row["accuracy"])
+    assert len(quick.test_openings) == 1
+
+
+def test_nothing_of_the_search_is_left_but_its_table(quick):
+    assert not quick.search_dir.exists()
+    assert not quick.search_file.exists()
+    assert quick.foreign_names() == set()
+
+
+def test_what_it_returns_can_be_used(quick, arrows):
+    (said,) = convscope.predict(quick, [arrows / "left/0.png"], progress=Progress())
+    assert said.class_name in ("left", "right")
+
+
+def test_a_folder_that_holds_a_search_is_not_taken_for_another(arrows, tmp_path):
+    (tmp_path / "search.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(RunError, match="continue it with: convscope train --resume"):
+        convscope.train(data=arrows, out=tmp_path, progress=Progress(), **SMALL)
+    with pytest.raises(RunError, match=r"search\.json is damaged"):
+        convscope.train(out=tmp_path, resume=True, progress=Progress())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "patch",
+    [
+        at_rename("search.json", nth=2, when="after"),
+        at_rename("snapshot.npz", nth=3, when="after"),
+        at_rename("tried.csv", when="after"),
+    ],
+    ids=["between", "in-training", "at-the-end"],
+)
+def test_killed_it_goes_on_with_what_is_left(arrows, tmp_path, patch):
+    out = tmp_path / "run"
+    options = {"data": str(arrows), "minutes": 3, **SMALL}
+    train_until_killed(out, options, patch)
+    before = json.loads((out / "search.json").read_text())["tried"]
+    run = convscope.train(out=out, resume=True, progress=Progress())
+    rows = tried_in(run)
+    assert [row["candidate"] for row in rows[: len(before)]] == [row["candidate"] for row in before]
+    assert [float(row["seconds"]) for row in rows[: len(before)]] == [
+        row["seconds"] for row in before
+    ]
+    assert run.status == "finished"
+    assert not run.search_dir.exists()
+    # Arrows that are mirrored are of the other class.
+    config = run_config(run)
+    assert not config.augment.flip
+    assert {"mirroring does not keep the classes"} == {
+        row["note"] for row in rows if row["candidate"] == "mirrored"
+    }

@@ -1,0 +1,169 @@
+"""Which candidates a search tries, how long it goes on, and which of them it takes."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from convscope.api.settle import Request
+from convscope.errors import ConfigError, TrainingError
+from convscope.progress import Progress
+from convscope.run import Run
+from convscope.studies import auto
+from convscope.studies.train import _wants_search
+
+FOLDER = {"data": "folder", "data_path": "/photos"}
+
+
+@pytest.mark.parametrize(
+    ("given", "minutes", "wanted"),
+    [
+        (FOLDER, None, True),
+        (FOLDER, 3, True),
+        ({**FOLDER, "recipe": "auto"}, None, True),
+        ({**FOLDER, "model": "mobilenet_v2", "recipe": "auto"}, None, True),
+        ({**FOLDER, "model": "mobilenet_v2"}, 3, True),
+        ({**FOLDER, "model": "mobilenet_v2"}, None, False),
+        ({**FOLDER, "model": "cnn-functional"}, 3, False),
+        ({**FOLDER, "recipe": "tutorial"}, None, False),
+        ({**FOLDER, "weights": "random"}, None, False),
+        ({"data": "digits"}, 3, False),
+        ({}, None, False),
+    ],
+)
+def test_a_folder_with_no_recipe_named_is_searched(given, minutes, wanted):
+    assert _wants_search(given, {}, minutes) is wanted
+
+
+def test_without_a_pretrained_network_at_hand_nothing_is_searched(monkeypatch):
+    monkeypatch.setattr("convscope.models.weights.weights_at_hand", lambda backbone: None)
+    assert not _wants_search(FOLDER, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "given", "message"),
+    [
+        (0, {}, "--minutes must be above 0"),
+        (float("nan"), {}, "--minutes must be above 0"),
+        (5, {"epochs": 3}, "the search chooses the epochs"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_looked_up(minutes, given, message):
+    def load(config):
+        raise AssertionError("loaded")
+
+    with pytest.raises(ConfigError, match=message):
+        auto.search(
+            Request(given), minutes=minutes, out=None, test=True, load=load, progress=Progress()
+        )
+
+
+class Listening(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class Labelled:
+    """Images of which only number and labels count."""
+
+    def __init__(self, n_images: int) -> None:
+        self.labels = np.arange(n_images) % 2
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@pytest.fixture
+def searched(monkeypatch, tmp_path):
+    """A function that searches among made-up losses, with a clock that counts trainings."""
+
+    def search(losses: dict[str, list[float]], *, minutes: float = 60, n_val: int = 40, folds=5):
+        now = [0.0]
+        monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(auto, "_START_S", 1.0)
+
+        def train(self, candidate, run, fold):
+            now[0] += 10.0
+            if candidate.name not in losses:
+                raise TrainingError("it diverged")
+            held_out = {"loss": losses[candidate.name][0]}
+            run.path.mkdir(parents=True)
+            run.record(status="finished", feature_seconds=4.0, held_out=held_out)
+
+        def losses_of(run):
+            name, _, fold = run.name.partition("-fold")
+            noise = np.random.default_rng(len(run.name)).normal(0, 0.3, n_val)
+            values = losses[name][int(fold or 1) - 1] + noise
+            return values.astype(np.float32), values < 1
+
+        monkeypatch.setattr(auto._Search, "_train", train)
+        monkeypatch.setattr(auto, "_losses", losses_of)
+
+        data = SimpleNamespace(
+            class_names=("a", "b"), image_shape=(224, 224, 3), train=Labelled(4 * n_val)
+        )
+        data.val, data.test = range(n_val), None
+        config = SimpleNamespace(model="efficientnet_lite0", image_size=224)
+        config.split = SimpleNamespace(folds=folds)
+        plan = SimpleNamespace(config=config, dataset=data)
+        told = Listening()
+        run = Run(tmp_path / f"{minutes:g}")
+        state = {"format": 1, "minutes": minutes, "test": False, "tried": []}
+        work = auto._Search(run, Request({}), state, plan, None, 0.0, told)
+        return work.best(), [(row["candidate"], row["fold"]) for row in state["tried"]], told.lines
+
+    return search
+
+
+CLEAR = {"frozen": [0.9] * 5, "mirrored": [0.8] * 5, "fine-tuned": [0.3] * 5}
+FIRST = [("frozen", 0), ("mirrored", 0), ("fine-tuned", 0)]
+
+
+def test_a_clear_winner_is_taken_at_once(searched):
+    best, tried, _ = searched(CLEAR)
+    assert (best, tried) == ("fine-tuned", FIRST)
+
+
+def test_close_ones_are_compared_on_further_folds_and_all_of_them_count(searched):
+    close = {"frozen": [0.9] * 5, "mirrored": [0.50, 0.3, 0.3, 0.3, 0.3], "fine-tuned": [0.49] * 5}
+    best, tried, told = searched(close)
+    assert best == "mirrored"
+    assert tried[:3] == FIRST
+    assert set(tried[3:5]) == {("mirrored", 1), ("fine-tuned", 1)}
+    # One lost by a lot on the first fold, and is not tried again.
+    assert ("frozen", 1) not in tried
+    assert any("are close: fold 2 of 5" in line for line in told)
+
+
+def test_where_the_data_decide_what_is_held_out_there_are_no_further_folds(searched):
+    close = {"frozen": [0.5], "mirrored": [0.5], "fine-tuned": [0.49]}
+    best, tried, _ = searched(close, folds=None)
+    assert (best, tried) == ("fine-tuned", FIRST)
+
+
+def test_a_candidate_starts_only_if_it_can_end_in_time(searched):
+    # After the first training ten seconds are over, and another would take two more.
+    assert searched(CLEAR, minutes=12 / 60)[1] == FIRST[:1]
+    assert len(searched(CLEAR, minutes=2)[1]) == 3
+
+
+def test_where_mirroring_does_not_keep_the_classes_no_image_is_mirrored(searched):
+    asymmetric = {**CLEAR, "mirrored": [0.95] * 5, "fine-tuned": [1.5] * 5}
+    best, _, told = searched(asymmetric)
+    assert best == "frozen"
+    assert any(line.startswith("Mirroring does not keep the classes: ") for line in told)
+
+
+def test_a_candidate_that_fails_is_told_and_the_others_count(searched):
+    best, tried, told = searched({name: CLEAR[name] for name in ("frozen", "mirrored")})
+    assert best == "mirrored"
+    assert tried[:3] == FIRST
+    assert "  failed: it diverged" in told
+
+
+def test_if_all_fail_so_does_the_search(searched):
+    with pytest.raises(TrainingError, match="it diverged"):
+        searched({})
