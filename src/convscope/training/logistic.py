@@ -6,18 +6,21 @@ validation images still say what to expect.
 """
 
 import csv
+import functools
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
+from convscope.backend import usable_cores
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import atomic_path
-from convscope.types import FloatArray, IntArray
+from convscope.types import BoolArray, FloatArray, IntArray
 
-PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
+PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 """Candidates for the L2 penalty, the strongest first; see `fit_logistic`."""
 
 _COLUMNS = ("penalty", "accuracy", "loss", "seconds")
@@ -25,8 +28,12 @@ _FOLDS = 5
 _MANY = 5_000
 """Number of images from which one fold of the five says enough."""
 
-_PATIENCE = 2
-"""Candidates in a row that may be worse than the best before the rest is left out."""
+_FEWER_FOLDS = 3
+_LARGE = 100_000_000
+"""Images times features times classes from which there are fewer folds."""
+
+_START = PENALTIES.index(0.03)
+"""First candidate; from there the search follows the falling loss, which has one minimum."""
 
 _LEAST_PROB = 1e-6
 _ABSENT = -30.0
@@ -139,29 +146,50 @@ def choose_penalty(
         balance: Whether each class counts equally, as in `fit_logistic`.
         progress: Called with each penalty.
     """
+    from threadpoolctl import threadpool_limits
+
+    n_folds = _FEWER_FOLDS if features.size * n_classes >= _LARGE else _FOLDS
     starts = len(labels) * np.arange(views)
-    folds = [[(starts[:, None] + part).ravel() for part in fold] for fold in _folds(labels, seed)]
+    folds = [
+        [(starts[:, None] + part).ravel() for part in fold]
+        for fold in _folds(labels, seed, n_folds)
+    ]
     labels = np.tile(labels, views)
-    tried: list[Candidate] = []
-    with progress.task("Choosing the penalty", len(PENALTIES), "penalties") as step:
-        for penalty in PENALTIES:
-            start = time.monotonic()
-            hits, losses = [], []
-            for learnt, held_out in folds:
-                head = fit_logistic(
-                    features[learnt], labels[learnt], n_classes, penalty, balance=balance
+
+    def held_out_by(penalty: float, fold: list[IntArray]) -> tuple[BoolArray, FloatArray]:
+        learnt, held_out = fold
+        head = fit_logistic(features[learnt], labels[learnt], n_classes, penalty, balance=balance)
+        probs = head.probs(features[held_out])
+        right = probs[np.arange(len(held_out)), labels[held_out]]
+        hits = np.asarray(probs.argmax(axis=1) == labels[held_out])
+        return hits, -np.log(np.maximum(right, _LEAST_PROB))
+
+    tried: dict[int, Candidate] = {}
+    with (
+        progress.task("Choosing the penalty", None, "penalties") as step,
+        # Folds at the same time, each in one thread of BLAS; see `fit_logistic`.
+        threadpool_limits(1),
+        ThreadPoolExecutor(usable_cores()) as pool,
+    ):
+
+        def loss_at(index: int) -> float:
+            if index not in tried:
+                start, penalty = time.monotonic(), PENALTIES[index]
+                found = list(pool.map(functools.partial(held_out_by, penalty), folds))
+                accuracy, loss = (
+                    float(np.concatenate(each).mean()) for each in zip(*found, strict=True)
                 )
-                probs = head.probs(features[held_out])
-                hits.append(probs.argmax(axis=1) == labels[held_out])
-                right = probs[np.arange(len(held_out)), labels[held_out]]
-                losses.append(-np.log(np.maximum(right, _LEAST_PROB)))
-            accuracy, loss = (float(np.concatenate(each).mean()) for each in (hits, losses))
-            tried.append(Candidate(penalty, accuracy, loss, time.monotonic() - start))
-            step(1, f"{penalty:g}: held-out loss {loss:.4f}, accuracy {accuracy:.4f}")
-            best = min(range(len(tried)), key=lambda index: tried[index].loss)
-            if len(tried) - 1 - best >= _PATIENCE:
-                break
-    return sorted(tried, key=lambda candidate: candidate.loss)
+                tried[index] = Candidate(penalty, accuracy, loss, time.monotonic() - start)
+                step(1, f"{penalty:g}: held-out loss {loss:.4f}, accuracy {accuracy:.4f}")
+            return tried[index].loss
+
+        best = _START
+        for direction in (1, -1):
+            while 0 <= best + direction < len(PENALTIES):
+                if loss_at(best + direction) >= loss_at(best):
+                    break
+                best += direction
+    return sorted(tried.values(), key=lambda candidate: candidate.loss)
 
 
 def write_candidates(tried: list[Candidate], run: Run) -> None:
@@ -180,11 +208,11 @@ def write_candidates(tried: list[Candidate], run: Run) -> None:
             writer.writerow([candidate.penalty, *(round(number, 5) for number in candidate[1:])])
 
 
-def _folds(labels: IntArray, seed: int) -> list[tuple[IntArray, IntArray]]:
+def _folds(labels: IntArray, seed: int, n_folds: int) -> list[tuple[IntArray, IntArray]]:
     """Return for each fold the images to learn from and those held out, classes spread evenly."""
     from sklearn.model_selection import StratifiedKFold
 
-    n_folds = min(_FOLDS, len(labels))
+    n_folds = min(n_folds, len(labels))
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # A class with fewer images than folds is held out in some of them only.

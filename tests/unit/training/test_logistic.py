@@ -78,7 +78,11 @@ def test_a_class_without_an_image_is_never_the_answer():
 def test_the_penalty_is_the_one_of_the_lowest_loss_on_images_that_were_held_out():
     features, labels = images_of(3, 60, n_features=80, apart=0.15)
     tried = choose_penalty(features, labels, 3, seed=1, progress=Progress())
-    assert [c.penalty for c in sorted(tried, reverse=True)] == list(PENALTIES[: len(tried)])
+    # Around the best both neighbours were tried, and nothing far from it.
+    places = sorted(PENALTIES.index(c.penalty) for c in tried)
+    assert places == list(range(places[0], places[-1] + 1))
+    best = PENALTIES.index(tried[0].penalty)
+    assert {max(best - 1, 0), best + 1} <= set(places)
     assert [c.loss for c in tried] == sorted(c.loss for c in tried)
     # Of few images with many features a strong one; and by fresh images it was right.
     assert tried[0].penalty >= 0.03
