@@ -232,7 +232,22 @@ IN_A_RUN = {
     "under-fitting": under_fitting,
     "val-unlike-test": easier_test,
 }
+
+
+def jump(run: Path) -> None:
+    """Results as of a head that was not done when the last stage joined in."""
+    rows = [read_results(run / "results.csv")[0] for _ in range(3)]
+    for row, (phase, loss) in zip(
+        rows,
+        [("head", 0.71), ("after block_12_add", 4.5), ("after block_12_add", 0.9)],
+        strict=True,
+    ):
+        row |= {"phase": phase, "val_loss": loss, "val_accuracy": 0.6}
+    write_results(rows, run / "results.csv")
+
+
 WITH_A_BACKBONE = {
+    "fine-tuning": jump,
     "frozen-batchnorm": changed_statistics,
     "scaling": other_scaling,
     "small-input": as_it_is,

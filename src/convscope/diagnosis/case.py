@@ -82,11 +82,16 @@ class Case:
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """A row for each epoch that trained all trainable parts, as in `results.csv`."""
+        rows = self.all_phases
+        return [row for row in rows if row["phase"] == rows[-1]["phase"]]
+
+    @cached_property
+    def all_phases(self) -> list[dict[str, Any]]:
+        """A row for each epoch, those of a head alone included."""
         file = self.trained.results_file
         if not file.exists():
             raise Unknown("no epoch has been finished")
-        rows = read_results(file)
-        return [row for row in rows if row["phase"] == rows[-1]["phase"]]
+        return read_results(file)
 
     @cached_property
     def predictions(self) -> dict[str, Predictions]:

@@ -1,0 +1,40 @@
+"""Layers of a backbone that lose what they knew when they begin to be trained."""
+
+from convscope.diagnosis import TRAPS, Finding
+from convscope.diagnosis.case import Case
+from convscope.training.transfer import HEAD
+
+_JUMP = 1.5
+"""First validation loss of the trained layers over the last one of the head alone."""
+
+
+@TRAPS.register("fine-tuning")
+def fine_tuning(case: Case) -> Finding | None:
+    """Fine-tuning that begins with a jump: the first steps undo what the backbone had learnt.
+
+    The head is far from its optimum, or the rate is too high for so few images; what is lost may
+    not come back.
+    """
+    rows = case.all_phases
+    head = [row for row in rows if row["phase"] == HEAD]
+    tuned = [row for row in rows if row["phase"] != HEAD]
+    if case.backbone is None or not head or not tuned:
+        return None
+    before, first, last = head[-1], tuned[0], tuned[-1]
+    if first["val_loss"] < _JUMP * before["val_loss"]:
+        return None
+    lost = last["val_accuracy"] <= before["val_accuracy"]
+    rate = case.config.optimizer.learning_rate
+    remedies = [case.again("a tenth of the learning rate", {"optimizer.learning_rate": rate / 10})]
+    if not case.config.head.logistic:
+        better = {"head.logistic": True, "head.dropout": 0.0, "backbone.head_epochs": 0}
+        remedies.append(case.again("start from the best possible head", better))
+    return Finding(
+        symptom="Fine-tuning began with a jump: the backbone lost what it knew.",
+        evidence=f"When layers of the backbone joined in, the validation loss went from "
+        f"{before['val_loss']:.3f} to {first['val_loss']:.3f}; accuracy "
+        f"{before['val_accuracy']:.1%} with the frozen backbone, {last['val_accuracy']:.1%} at "
+        "the end.",
+        remedies=tuple(remedies),
+        sure="certain" if lost else "likely",
+    )
