@@ -9,7 +9,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from killing import assert_same, train_until_killed
+from killing import assert_same, train_until_killed, weights
 
 import convscope
 from convscope.api.models import run_config
@@ -277,6 +277,35 @@ def test_the_saved_model_of_a_finetuned_run_is_what_was_judged(finetuned):
     assert rows[-1]["val_accuracy"] == pytest.approx(right, abs=1e-6)
     own = -np.log(whole[np.arange(len(whole)), val.labels]).mean()
     assert rows[-1]["val_loss"] == pytest.approx(own, rel=1e-3)
+
+
+def test_fine_tuning_that_hurts_is_undone_and_stays_undone_in_the_refit(tmp_path):
+    settings = {
+        "backbone.cut": "block_16_project_BN",
+        "head.penalty": 0.1,
+        **{"optimizer.ema": None, "augment.crop": 0.0, "augment.mixup": 0.0},
+    }
+    hasty = {**PROBE, "recipe": "finetune-photos", "settings": settings}
+    run = train(tmp_path / "run", hasty, epochs=1, lr=0.5, refit=True)
+    rows = read_results(run.results_file)
+    assert rows[-1]["phase"] == "after block_16_project_BN"
+    assert rows[-1]["val_loss"] > 2 * rows[-2]["val_loss"]
+    assert run.state["rolled_back"]
+    # The head alone, on the backbone as it was; the refit trained a head alone, too.
+    untouched = keras.saving.load_model(run.weights("frozen")).get_weights()
+    for mine, theirs in zip(weights(run, "last"), untouched, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert run.metrics["val"]["accuracy"] == pytest.approx(rows[-2]["val_accuracy"], abs=1e-6)
+    trunks = [
+        max(
+            (each for each in keras.saving.load_model(run.weights(which)).layers
+             if isinstance(each, keras.Model)),
+            key=lambda each: len(each.weights),
+        ).get_weights()
+        for which in ("last", "refit")
+    ]  # fmt: skip
+    for mine, theirs in zip(*trunks, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from convscope.errors import (
 )
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
+from convscope.recipes.finetune_photos import finetune_photos
 from convscope.run import ROOT, Run
 from convscope.storage import atomic_path, require_outside, storage_errors, write_text
 from convscope.studies.folder import read_state, study_folder
@@ -337,9 +338,8 @@ class _Search:
                 words = f"{where}, frozen, on mirrored images too"
                 yield Candidate("mirrored", words, _MIRRORED, seconds)
                 mirror = self._keeps_the_classes()
-        views = 2 if mirror else 1
-        flip: Mapping[str, Any] = _MIRRORED if mirror else {"augment.flip": False}
-        epochs, seconds = self._affordable(views)
+        flip: Mapping[str, Any] = {"augment.flip": bool(mirror)}
+        epochs, seconds = self._affordable(finetune_photos().backbone.views)
         if self._done("fine-tuned", 0) or epochs >= _LEAST_EPOCHS:
             epochs = max(epochs, _LEAST_EPOCHS)
             settings = {"recipe": "finetune-photos", "epochs": epochs, **flip}

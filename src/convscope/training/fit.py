@@ -194,7 +194,7 @@ def fit(
             start = time.monotonic()
             learnt = train_epoch(model, batches, watch)
             seconds = time.monotonic() - start
-            with _averaged(model):
+            with averages_swapped_in(model):
                 judged = evaluate_epoch(model, validation)
                 weights = model.get_weights()
             row: dict[str, Any] = {
@@ -241,7 +241,7 @@ def fit(
             f"Stopped after epoch {len(history)}: validation loss has not fallen for "
             f"{config.early_stop_patience} epochs"
         )
-    with _averaged(model):
+    with averages_swapped_in(model):
         phase.save_weights(model.get_weights(), run.weights("last"))
     return history
 
@@ -256,7 +256,7 @@ def _softens(config: RunConfig) -> bool:
 
 
 @contextmanager
-def _averaged(model: keras.Model) -> Iterator[None]:
+def averages_swapped_in(model: keras.Model) -> Iterator[None]:
     """Swap in the moving averages of the model's weights for a while, if it keeps them."""
     averages = averaged_weights(model)
     if averages is None:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from convscope.backend import precision_policy
+from convscope.classifier.classify import at_temperature
 from convscope.models.saving import PortableModel
 from convscope.models.transfer import (
     END,
@@ -24,9 +25,9 @@ from convscope.progress import Progress
 from convscope.recipe import AugmentSettings, HeadSettings, RunConfig, ScheduleSettings
 from convscope.run import Run
 from convscope.storage import atomic_path
-from convscope.training.batches import validation_batches
+from convscope.training.batches import Examples, validation_batches
 from convscope.training.budget import Pace
-from convscope.training.fit import Phase, compile_at, fit
+from convscope.training.fit import Phase, averages_swapped_in, compile_at, fit
 from convscope.training.frozen import FrozenOutput, has_views, run_frozen
 from convscope.training.heads import choose_head
 from convscope.training.logistic import choose_penalty, fit_logistic, write_candidates
@@ -37,6 +38,9 @@ from convscope.types import Dataset, FloatArray, InputSpec, Split
 
 HEAD = "head"
 """Name of the phase that trains the head alone."""
+
+_TEMPERATURES = np.geomspace(0.25, 4, 33)
+_LEAST_PROB = 1e-6
 
 
 def train_transfer(
@@ -131,6 +135,7 @@ def train_transfer(
         if history:
             with atomic_path(run.weights("frozen")) as temporary:
                 shutil.copyfile(run.weights("last"), temporary)
+            run.record(frozen_loss=_calibrated_loss(network.head, output.features_val))
     if refit and run.state.get("rolled_back"):
         return history
     decay = config.optimizer.layer_decay
@@ -144,32 +149,41 @@ def train_transfer(
         {path: decay**depth for path, depth in network.stage_of().items()},
     )
     history = fit(phase, run, log_row=log_row, progress=progress, pace=pace)
-    if not refit:
-        _keep_the_better(history, config, run, progress)
+    if not refit and "frozen_loss" in run.state:
+        with averages_swapped_in(phase.model):
+            _keep_the_better(_calibrated_loss(phase.model, phase.val), run, progress)
     return history
 
 
-def _keep_the_better(
-    history: list[dict[str, Any]], config: RunConfig, run: Run, progress: Progress
-) -> None:
+def _keep_the_better(tuned: float, run: Run, progress: Progress) -> None:
     """Return to the head on the frozen backbone if training layers of that did not beat it."""
-    frozen, tuned = [row for row in history if row["phase"] == HEAD][-1:], history[-1]
-    if not frozen:
-        return
-    softened = config.label_smoothing or config.augment.mixup or config.augment.cutmix
-    # A softened loss does not compare: probabilities are meant to be less certain.
-    key, sign = ("val_accuracy", 1) if softened else ("val_loss", -1)
-    worse = sign * (tuned[key] - frozen[0][key]) <= 0
-    run.record(rolled_back=worse)
-    if not worse:
+    frozen = float(run.state["frozen_loss"])
+    run.record(rolled_back=tuned >= frozen)
+    if tuned < frozen:
         return
     with atomic_path(run.weights("last")) as temporary:
         shutil.copyfile(run.weights("frozen"), temporary)
-    name = key.replace("val_", "validation ")
     progress.say(
-        f"Fine-tuning did not help: {name} {tuned[key]:.4f}, with the frozen backbone "
-        f"{frozen[0][key]:.4f}; keeping the head on the frozen backbone"
+        f"Fine-tuning did not help: validation loss {tuned:.4f}, {frozen:.4f} with the frozen "
+        "backbone, which is kept"
     )
+
+
+def _calibrated_loss(model: keras.Model, val: Examples) -> float:
+    """Return mean cross-entropy on validation images at the best temperature, in nats.
+
+    So that a network that was trained on softened labels compares with one that was not.
+    """
+    batches = validation_batches(val)
+    probs = np.concatenate(
+        [np.asarray(model.predict_on_batch(batches[i][0])) for i in range(len(batches))]
+    )
+    rows = np.arange(len(val))
+    losses = [
+        -np.log(np.maximum(at_temperature(probs, each)[rows, val.labels], _LEAST_PROB)).mean()
+        for each in _TEMPERATURES
+    ]
+    return float(min(losses))
 
 
 def _fit_at_once(
