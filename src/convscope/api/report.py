@@ -10,6 +10,7 @@ from convscope.api.gallery import chosen_images
 from convscope.api.models import run_config
 from convscope.datasets.splits import read_split
 from convscope.errors import ConvscopeError
+from convscope.evaluation.tried import read_tried
 from convscope.ledger import Ledger
 from convscope.progress import Progress, console_progress
 from convscope.recipe import flat
@@ -75,6 +76,13 @@ def report(
         diagnosis=doctor(run, data=data, data_dir=data_dir, progress=progress),
         looks=_looks(run),
         hardest=_hardest(run, metrics, data, data_dir, progress),
+        tried=[
+            (
+                *(row.words, row.fold, row.accuracy, row.loss, row.seconds),
+                "chosen" if row.chosen else row.note,
+            )
+            for row in read_tried(run.tried_file)
+        ],
     )
     write_page(run_page(facts), run.report_page)
     write_markdown(run_card(facts), run.card_file)

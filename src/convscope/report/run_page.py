@@ -66,6 +66,8 @@ class RunFacts:
             are sealed or the number is unknown.
         hardest: Picture of the hardest images of the evaluated part; None if the data is not
             available.
+        tried: Rows of the table of what was tried, if the way of training was searched for: words,
+            fold, accuracy, loss, seconds, remark.
     """
 
     name: str
@@ -87,6 +89,7 @@ class RunFacts:
     diagnosis: Diagnosis
     looks: str
     hardest: Picture | None
+    tried: Sequence[tuple[str, int, float | None, float | None, float, str]] = ()
 
     @property
     def judged(self) -> str:
@@ -103,6 +106,7 @@ def run_page(facts: RunFacts) -> Page:
         Section("Calibration", _calibration(facts)),
         Section("Diagnosis", _doctor(facts)),
         Section("Model and training", _facts(facts)),
+        *([Section("What was tried", [_tried(facts)])] if facts.tried else []),
         Section("All classes", [_classes(facts)], folded=True),
         Section("All settings", [_settings(facts)], folded=True),
     ]
@@ -376,6 +380,22 @@ def _facts(facts: RunFacts) -> list[Block]:
         ("processor", str(machine.get("cpu", ""))),
     ]
     return [Table(("", ""), [list(row) for row in rows if row[1]], "The model and its training")]
+
+
+def _tried(facts: RunFacts) -> Table:
+    rows = [
+        [
+            words,
+            str(fold + 1),
+            "" if accuracy is None else f"{accuracy:.1%}",
+            "" if loss is None else f"{loss:.3f}",
+            duration(seconds),
+            remark,
+        ]
+        for words, fold, accuracy, loss, seconds, remark in facts.tried
+    ]
+    columns = ("candidate", "fold", "accuracy", "loss", "time", "")
+    return Table(columns, rows, "On the validation images of each fold, before the last training")
 
 
 def _classes(facts: RunFacts) -> Table:

@@ -6,16 +6,12 @@ test images, and becomes the run. A first model stands after seconds, so the sea
 time; stopped, it resumes with the candidates that are left.
 """
 
-import csv
-import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from convscope.api import train as single
 from convscope.api.budget import Budget
@@ -24,20 +20,18 @@ from convscope.api.plan import Plan
 from convscope.api.settle import Request, settle
 from convscope.errors import (
     ConfigError,
-    ConvscopeError,
     DataError,
     RunError,
-    StorageError,
-    TrainingError,
 )
+from convscope.evaluation.tried import Tried, write_tried
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
-from convscope.recipes.finetune_photos import finetune_photos
 from convscope.run import ROOT, Run
-from convscope.storage import atomic_path, require_outside, storage_errors, write_text
+from convscope.storage import require_outside, storage_errors, write_text
+from convscope.studies.candidates import FEW, FOLDS, FROZEN, Search, folder_of, with_settings
 from convscope.studies.folder import read_state, study_folder
-from convscope.types import BoolArray, Dataset, FloatArray
-from convscope.wording import command_line, counted
+from convscope.types import Dataset
+from convscope.wording import command_line
 
 FORMAT = 1
 """Version of `search.json`; raised when an older convscope could misread it."""
@@ -45,68 +39,10 @@ FORMAT = 1
 MINUTES = 5.0
 """Time limit if none is given."""
 
-FEW = 1_000
-"""Validation images below which they are worth more for training, in the end, than apart."""
-
 _KIND = "search"
 _SMALL, _MANY = 64, 1_000
 """Side in pixels up to which, and number of training images from which, a network that learns from
 nothing is better than one that was pretrained on photos."""
-
-_MIRROR_TOLERANCE = 1.02
-"""Held-out loss with mirrored images, relative to that without, up to which mirroring is taken to
-keep the classes."""
-
-_MOST_EPOCHS, _LEAST_EPOCHS = 12, 4
-"""Epochs of fine-tuning: more gained nothing, fewer lost against the frozen backbone."""
-
-_EPOCH_COST = 1.0
-"""Time to train the last stage on an image, relative to running the frozen backbone on it."""
-
-_START_S = 12.0
-"""Seconds to build a network, compile it and write its files."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A way of training that is worth trying.
-
-    Attributes:
-        name: Name of its folder.
-        words: What it is, for people.
-        settings: Settings on top of the user's.
-        seconds: Estimated time.
-        pace: Whether its epochs adapt to the time that is left.
-    """
-
-    name: str
-    words: str
-    settings: Mapping[str, Any]
-    seconds: float
-    pace: bool = False
-
-
-@dataclass(frozen=True)
-class Tried:
-    """Result of a candidate on the validation images.
-
-    Attributes:
-        candidate: Its name.
-        fold: Index of the fold that it was not trained on.
-        words: What it is, for people.
-        seconds: Time that it took.
-        accuracy: Fraction of correct answers; None if it failed.
-        loss: Mean cross-entropy in nats, after the temperature; None if it failed.
-        note: Reason why it was not considered, or empty.
-    """
-
-    candidate: str
-    fold: int
-    words: str
-    seconds: float
-    accuracy: float | None
-    loss: float | None
-    note: str = ""
 
 
 def find_search(path: Path) -> Path | None:
@@ -219,7 +155,7 @@ def _go_on(
 ) -> Run:
     with study_folder(run.path, run.search_file, _KIND):
         if "winner" not in state:
-            work = _Search(run, request, state, plan, load, began, progress)
+            work = Search(run, request, state, plan, load, began, progress)
             try:
                 state["winner"] = work.best()
             except KeyboardInterrupt:
@@ -227,8 +163,11 @@ def _go_on(
                 progress.say(f"The search is kept; to resume it: {again}")
                 raise
             Run.write_json(run.search_file, state)
-        winner = _folder(run, state["winner"], 0).path
-        _write_table(state, run)
+        winner = folder_of(run, state["winner"], 0).path
+        rows = [Tried(**row) for row in state["tried"]]
+        write_tried(
+            [replace(row, chosen=row.candidate == state["winner"]) for row in rows], run.tried_file
+        )
         refit = request.chosen.get("refit")
         if refit is None:
             refit = plan.dataset.val is not None and len(plan.dataset.val) < FEW
@@ -261,300 +200,15 @@ def _from_scratch(
     return single.train(plan, progress=progress, out=out, test=test)
 
 
-_FROZEN: Mapping[str, Any] = {"recipe": "logistic"}
-_MIRRORED: Mapping[str, Any] = {"augment.flip": True, "backbone.views": 2}
-_FOLDS: Mapping[str, Any] = {"split.folds": 5}
-
-
 def _first_plan(request: Request, load: Callable[[RunConfig], Dataset], progress: Progress) -> Plan:
     """Return the plan of the first candidate; by folds, unless the data decide what is held out."""
-    settings = dict(_FROZEN)
+    settings = dict(FROZEN)
     if not any(key.startswith("split.") for key in request.chosen):
         try:
-            return settle(_with(request, {**settings, **_FOLDS}), progress, load)
+            return settle(with_settings(request, {**settings, **FOLDS}), progress, load)
         except DataError:
             pass  # there are validation images of their own, or a real error, which comes again
-    return settle(_with(request, settings), progress, load)
-
-
-def _with(request: Request, settings: Mapping[str, Any]) -> Request:
-    return Request({**settings, **request.given}, request.from_file)
-
-
-class _Search:
-    """Tries the candidates one after another, as long as there is time."""
-
-    def __init__(
-        self,
-        run: Run,
-        request: Request,
-        state: dict[str, Any],
-        plan: Plan,
-        load: Callable[[RunConfig], Dataset],
-        began: float,
-        progress: Progress,
-    ) -> None:
-        self._run = run
-        self._request = request
-        self._state = state
-        self._plan = plan
-        self._load = load
-        self._ends: float = began + 60 * state["minutes"]
-        self._progress = progress
-        self._tried = [Tried(**row) for row in state["tried"]]
-        self._known: dict[str, Candidate] = {}
-        data = plan.dataset
-        assert data.val is not None
-        self._n_train, self._n_val = len(data.train), len(data.val)
-        self._n_test = 0 if data.test is None or not state["test"] else len(data.test)
-
-    def best(self) -> str:
-        """Try what fits into the time, and return the name of the best candidate."""
-        self._describe()
-        for candidate in self._candidates():
-            self._known[candidate.name] = candidate
-            self._try(candidate, fold=0)
-        standing = self._standing()
-        if not standing:
-            raise TrainingError(self._tried[0].note)
-        if self._plan.config.split.folds is not None:
-            self._race()
-            standing = self._standing()
-        self._progress.say(f"Best of {counted(len(standing), 'candidate')}: {standing[0]}")
-        return standing[0]
-
-    def _candidates(self) -> Iterator[Candidate]:
-        model, size = self._plan.config.model, self._plan.config.image_size
-        where = f"{model} at {size} px"
-        # The time is unknown before the first, which shows the speed of the machine.
-        yield Candidate("frozen", f"{where}, frozen", _FROZEN, 0)
-        first = self._done("frozen", 0)
-        if first is None or first.note:
-            return
-        mirror: bool | None = self._request.chosen.get("augment.flip")
-        if mirror is None:
-            seconds = _START_S + 2 * self._n_train * self._per_image
-            if self._done("mirrored", 0) or self._fits(seconds, self._finishing("frozen")):
-                words = f"{where}, frozen, on mirrored images too"
-                yield Candidate("mirrored", words, _MIRRORED, seconds)
-                mirror = self._keeps_the_classes()
-        flip: Mapping[str, Any] = {"augment.flip": bool(mirror)}
-        epochs, seconds = self._affordable(finetune_photos().backbone.views)
-        if self._done("fine-tuned", 0) or epochs >= _LEAST_EPOCHS:
-            epochs = max(epochs, _LEAST_EPOCHS)
-            settings = {"recipe": "finetune-photos", "epochs": epochs, **flip}
-            words = f"{where}, last stage fine-tuned"
-            yield Candidate("fine-tuned", words, settings, seconds, pace=True)
-
-    def _race(self) -> None:
-        """Try the two best on further folds until the better one is clear, or the time is over."""
-        folds = self._plan.config.split.folds or 1
-        for fold in range(1, folds):
-            names = self._standing()[:2]
-            if len(names) < 2 or self._is_clear(*names):
-                return
-            seconds = sum(self._mean_seconds(name) for name in names)
-            if not self._fits(seconds, max(map(self._finishing, names))):
-                return
-            self._progress.say(
-                f"{names[0]} and {names[1]} are close: fold {fold + 1} of {folds} for both"
-            )
-            for name in names:
-                self._try(self._known[name], fold=fold)
-
-    def _is_clear(self, first: str, second: str) -> bool:
-        """Return whether two standard errors separate the losses of two candidates."""
-        shared = self._folds_of(first) & self._folds_of(second)
-        gaps = np.concatenate(
-            [self._losses(second, fold) - self._losses(first, fold) for fold in sorted(shared)]
-        )
-        return bool(gaps.mean() > 2 * gaps.std() / math.sqrt(len(gaps)))
-
-    def _standing(self) -> list[str]:
-        """Return the names of the candidates that may win, the lowest loss first.
-
-        Those tried on more folds are compared on these; others have lost on the first.
-        """
-        names = list(dict.fromkeys(row.candidate for row in self._tried))
-        out = {row.candidate for row in self._tried if row.note}
-        names = [name for name in names if name not in out]
-        most = max((len(self._folds_of(name)) for name in names), default=0)
-
-        def rank(name: str) -> tuple[bool, float]:
-            folds = sorted(self._folds_of(name))
-            losses = np.concatenate([self._losses(name, fold) for fold in folds])
-            return len(folds) < most, float(losses.mean())
-
-        return sorted(names, key=rank)
-
-    def _folds_of(self, name: str) -> set[int]:
-        return {row.fold for row in self._tried if row.candidate == name}
-
-    def _done(self, name: str, fold: int) -> Tried | None:
-        found = (row for row in self._tried if (row.candidate, row.fold) == (name, fold))
-        return next(found, None)
-
-    def _losses(self, name: str, fold: int) -> FloatArray:
-        return _losses(_folder(self._run, name, fold))[0]
-
-    def _mean_seconds(self, name: str) -> float:
-        return float(np.mean([row.seconds for row in self._tried if row.candidate == name]))
-
-    def _keeps_the_classes(self) -> bool:
-        """Find out by held-out images whether a mirrored image keeps its class."""
-        tried = self._done("mirrored", 0)
-        if "mirror" in self._state:
-            return bool(self._state["mirror"])
-        if tried is None or tried.note:
-            return False
-        plain, both = (
-            _folder(self._run, name, 0).state["held_out"] for name in ("frozen", "mirrored")
-        )
-        keeps = bool(both["loss"] <= _MIRROR_TOLERANCE * plain["loss"])
-        if not keeps:
-            self._tried.remove(tried)
-            note = "mirroring does not keep the classes"
-            self._tried.append(Tried(**{**asdict(tried), "note": note}))
-        self._state["mirror"] = keeps
-        self._save()
-        self._progress.say(
-            f"Mirroring {'keeps' if keeps else 'does not keep'} the classes: loss on held-out "
-            f"images {both['loss']:.4f} with mirrored ones, {plain['loss']:.4f} without"
-            + ("" if keeps else "; no image is mirrored")
-        )
-        return keeps
-
-    @property
-    def _per_image(self) -> float:
-        """Seconds in which the frozen backbone runs on an image."""
-        seconds = float(_folder(self._run, "frozen", 0).state["feature_seconds"])
-        return seconds / (self._n_train + self._n_val)
-
-    def _affordable(self, views: int) -> tuple[int, float]:
-        """Return the epochs of fine-tuning that fit, with its refit, and their seconds."""
-        each = self._per_image
-        n_all = self._n_train + self._n_val
-        fixed = 2 * _START_S + each * (views * n_all + self._n_test)
-        first = self._n_train * each * _EPOCH_COST
-        again = n_all * each * _EPOCH_COST if self._n_val < FEW else 0
-        epochs = math.floor(min(_MOST_EPOCHS, (self._left() - fixed) / (first + again)))
-        return epochs, _START_S + each * (views * self._n_train + self._n_val) + first * epochs
-
-    def _finishing(self, name: str) -> float:
-        """Return the seconds to finish with a candidate: its refit and the test images."""
-        again = 0.0
-        if name == "fine-tuned" and self._n_val < FEW:
-            again = self._mean_seconds(name) * (1 + self._n_val / self._n_train)
-        return _START_S + self._per_image * self._n_test + again
-
-    def _left(self) -> float:
-        return self._ends - time.monotonic()
-
-    def _fits(self, seconds: float, after: float) -> bool:
-        return seconds + after <= self._left()
-
-    def _try(self, candidate: Candidate, *, fold: int) -> None:
-        if self._done(candidate.name, fold):
-            return
-        began = time.monotonic()
-        self._progress.say(f"Trying {candidate.words}")
-        run = _folder(self._run, candidate.name, fold)
-        try:
-            self._train(candidate, run, fold)
-            losses, right = _losses(run)
-            result: tuple[float | None, float | None] = float(right.mean()), float(losses.mean())
-            note = ""
-        except StorageError:
-            raise
-        except ConvscopeError as error:
-            result, note = (None, None), str(error)
-        seconds = round(time.monotonic() - began, 1)
-        row = Tried(candidate.name, fold, candidate.words, seconds, *result, note)
-        self._tried.append(row)
-        self._save()
-        if note:
-            self._progress.say(f"  failed: {note}")
-            return
-        self._progress.say(
-            f"  accuracy {result[0]:.4f}, loss {result[1]:.4f} on {len(losses):,} validation "
-            f"images after {seconds:.0f} s"
-            + (f"; it can be used from now on: {run.path}" if len(self._tried) == 1 else "")
-        )
-
-    def _train(self, candidate: Candidate, run: Run, fold: int) -> None:
-        """Train a candidate on all folds but one, from where it stands."""
-        from convscope.training.budget import Deadline, Pace
-
-        progress = _Indented(self._progress)
-        if run.state_file.exists():
-            request = Request(run_config(run).model_dump())
-            single.resume(run, request, progress=progress, test=False)
-            return
-        settings = dict(candidate.settings)
-        if self._plan.config.split.folds is not None:
-            settings |= {**_FOLDS, "split.fold": fold}
-        plan = settle(_with(self._request, settings), Progress(), self._load)
-        pace = None
-        if candidate.pace:
-            # The refit takes as long again.
-            share = 0.5 if self._n_val < FEW else 1.0
-            left = (self._left() - self._finishing("frozen")) * share
-            pace = Pace(Deadline(left), plan.config.epochs)
-        plan = replace(plan, pace=pace)
-        single.train(plan, progress=progress, out=run.path, test=False)
-
-    def _save(self) -> None:
-        self._state["tried"] = [asdict(each) for each in self._tried]
-        Run.write_json(self._run.search_file, self._state)
-
-    def _describe(self) -> None:
-        data = self._plan.dataset
-        labels = np.bincount(data.train.labels, minlength=len(data.class_names))
-        colour = "grey" if data.image_shape[2] == 1 else "colour"
-        self._progress.say(
-            f"{self._n_train + self._n_val:,} {colour} images to learn from, "
-            f"{len(data.class_names)} classes, {labels.min():,} to {labels.max():,} each in "
-            "training"
-        )
-        self._progress.say(
-            f"Plan for {self._state['minutes']:g} minutes: a frozen backbone, with and without "
-            "mirrored images; its last stage fine-tuned; the best of these once more on all but "
-            "the test images"
-        )
-
-
-class _Indented(Progress):
-    """Progress of a candidate: lines of its own are set in below that which names it."""
-
-    def __init__(self, outer: Progress) -> None:
-        self.task = outer.task  # type: ignore[method-assign]
-        self._outer = outer
-
-    def say(self, text: str) -> None:
-        """Print one line, set in."""
-        self._outer.say(f"  {text}")
-
-
-def _folder(run: Run, name: str, fold: int) -> Run:
-    """Return the run of a candidate in the folder of a search."""
-    return Run(run.search_dir / (name if fold == 0 else f"{name}-fold{fold + 1}"))
-
-
-def _losses(run: Run) -> tuple[FloatArray, BoolArray]:
-    """Return the loss on each validation image, after the temperature, and whether it is right.
-
-    In the order of the images' names, which is the same for all runs with these images.
-    """
-    from convscope.classifier.classify import at_temperature
-    from convscope.classifier.keras_model import spec_of, which_weights
-    from convscope.evaluation.predictions import read_predictions
-
-    said = read_predictions(run.predictions_file)[0]["val"]
-    temperature = spec_of(run, which_weights(run, None)).temperature
-    probs = at_temperature(said.probs, temperature)
-    right = probs[np.arange(len(said.labels)), said.labels]
-    order = np.argsort(said.ids, kind="stable")
-    return -np.log(np.maximum(right, 1e-6))[order].astype(np.float32), said.right[order]
+    return settle(with_settings(request, settings), progress, load)
 
 
 def _adopt(run: Run, winner: Path, *, refit: bool) -> None:
@@ -567,16 +221,3 @@ def _adopt(run: Run, winner: Path, *, refit: bool) -> None:
     config = run_config(run)
     if refit and not config.refit:
         write_text(run.config_file, dump_config(config.model_copy(update={"refit": True})))
-
-
-def _write_table(state: Mapping[str, Any], run: Run) -> None:
-    """Write `tried.csv`: a row for each candidate."""
-    with (
-        atomic_path(run.tried_file) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, [*Tried.__annotations__, "chosen"])
-        writer.writeheader()
-        for row in state["tried"]:
-            chosen = row["candidate"] == state["winner"]
-            writer.writerow({**row, "chosen": "yes" if chosen else ""})

@@ -64,6 +64,25 @@ class AugmentedView:
         return images
 
 
+class MirroredImages:
+    """All images mirrored, read on access.
+
+    Args:
+        images: Shape (n_images, height, width, channels), uint8; may be memory-mapped.
+    """
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, key: Any) -> UInt8Array:
+        """Return the mirrored images at an index array or slice."""
+        mirrored: UInt8Array = np.asarray(self._images[key])[:, :, ::-1]
+        return mirrored
+
+
 def augmented(split: Split, settings: AugmentSettings, seed: int) -> Examples:
     """Return the pixels of a split, augmented afresh in every epoch; unchanged if nothing is set.
 

@@ -14,7 +14,7 @@ from convscope.models.folding import fold_batch_norm
 from convscope.models.transfer import END, START, TransferModel
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
-from convscope.training.augment import AugmentedView, augmented
+from convscope.training.augment import AugmentedView, MirroredImages, augmented
 from convscope.training.batches import Examples
 from convscope.training.features import Features, Source, batch_size_for, compute_features
 from convscope.types import InputSpec, Split, Stacked
@@ -219,6 +219,15 @@ def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
     augment, n_views, key = config.augment, config.backbone.views, _split_key(train)
     if not has_views(config):
         return [(train.images, key, "training images")]
+    only_flips = augment.crop == 0 and augment.randaugment == 0
+    if only_flips and n_views == 2 and config.head.logistic and config.backbone.cut == END:
+        # All views are learnt from at once: the images as they are, which are mostly in the cache,
+        # and mirrored.
+        mirrored = MirroredImages(train.images)
+        return [
+            (train.images, key, "training images"),
+            (mirrored, f"{key} mirrored", "training images, mirrored"),
+        ]
     # MixUp and CutMix come later: they mix the outputs.
     done = augment.model_dump(exclude={"mixup", "cutmix"})
     return [

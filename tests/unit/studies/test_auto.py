@@ -9,7 +9,7 @@ from convscope.api.settle import Request
 from convscope.errors import ConfigError, TrainingError
 from convscope.progress import Progress
 from convscope.run import Run
-from convscope.studies import auto
+from convscope.studies import auto, candidates
 from convscope.studies.train import _wants_search
 
 FOLDER = {"data": "folder", "data_path": "/photos"}
@@ -82,8 +82,8 @@ def searched(monkeypatch, tmp_path):
 
     def search(losses: dict[str, list[float]], *, minutes: float = 60, n_val: int = 40, folds=5):
         now = [0.0]
-        monkeypatch.setattr(auto.time, "monotonic", lambda: now[0])
-        monkeypatch.setattr(auto, "_START_S", 1.0)
+        monkeypatch.setattr(candidates.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(candidates, "_START_S", 1.0)
 
         def train(self, candidate, run, fold):
             now[0] += 10.0
@@ -99,8 +99,8 @@ def searched(monkeypatch, tmp_path):
             values = losses[name][int(fold or 1) - 1] + noise
             return values.astype(np.float32), values < 1
 
-        monkeypatch.setattr(auto._Search, "_train", train)
-        monkeypatch.setattr(auto, "_losses", losses_of)
+        monkeypatch.setattr(candidates.Search, "_train", train)
+        monkeypatch.setattr(candidates, "_losses", losses_of)
 
         data = SimpleNamespace(
             class_names=("a", "b"), image_shape=(224, 224, 3), train=Labelled(4 * n_val)
@@ -112,7 +112,7 @@ def searched(monkeypatch, tmp_path):
         told = Listening()
         run = Run(tmp_path / f"{minutes:g}")
         state = {"format": 1, "minutes": minutes, "test": False, "tried": []}
-        work = auto._Search(run, Request({}), state, plan, None, 0.0, told)
+        work = candidates.Search(run, Request({}), state, plan, None, 0.0, told)
         return work.best(), [(row["candidate"], row["fold"]) for row in state["tried"]], told.lines
 
     return search
@@ -133,7 +133,7 @@ def test_close_ones_are_compared_on_further_folds_and_all_of_them_count(searched
     assert best == "mirrored"
     assert tried[:3] == FIRST
     assert set(tried[3:5]) == {("mirrored", 1), ("fine-tuned", 1)}
-    # One lost by a lot on the first fold, and is not tried again.
+    # Another lost by a lot on the first fold, and is not tried again.
     assert ("frozen", 1) not in tried
     assert any("are close: fold 2 of 5" in line for line in told)
 
