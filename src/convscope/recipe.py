@@ -423,7 +423,7 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 
 def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration of a resumed run: its own, with at most more `epochs`.
+    """Return the configuration of a resumed run: its own, with at most more `epochs` or a refit.
 
     A file of weights and a folder of images may be elsewhere by now; the caller checks whether they
     are the same ones.
@@ -444,6 +444,8 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
             f"to {wanted.epochs}"
         )
     changed.pop("epochs", None)
+    if changed.get("refit") == (False, True):  # one more training at the end
+        changed.pop("refit")
     if None not in changed.get("data_path", (None,)):
         changed.pop("data_path")
     if RANDOM_WEIGHTS not in changed.get("weights", ()):

@@ -95,6 +95,14 @@ def test_killed_in_the_refit_it_ends_with_the_same_bits(refitted, tmp_path, patc
     assert not again.refit_dir.exists()
 
 
+def test_it_can_be_added_to_a_finished_run(refitted, tmp_path):
+    run = train(tmp_path / "run", refit=False)
+    assert run.metrics["weights"] == "last"
+    convscope.train(resume=run.path, refit=True, progress=Progress())
+    assert run.metrics["weights"] == "refit"
+    assert run.weights_sha256("refit") == refitted.weights_sha256("refit")
+
+
 def test_with_more_epochs_it_is_done_again(refitted, tmp_path):
     run = train(tmp_path / "run", epochs=1)
     before = run.weights_sha256("refit")

@@ -82,8 +82,9 @@ def train(
             call resumes.
         out: Run folder, created here; None creates one below `runs/`.
         resume: Run to continue after its last finished epoch, by folder or name; True continues
-            `out` if it was begun, otherwise starts it. Only `epochs` may change, to more; `data`
-            and `weights` give their current places; `minutes` and `target` are ignored.
+            `out` if it was begun, otherwise starts it. Only `epochs` may change, to more, and
+            `refit` be added; `data` and `weights` give their current places; `minutes` and
+            `target` are ignored, except for the time limit of a search.
         test: Whether to open the test images; if not, `evaluate` does when all choices are made.
         data_dir: Further folder to look for the files of a registered dataset.
         trackers: Any of "tensorboard" and "mlflow".
