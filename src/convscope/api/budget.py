@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscope.api.networks import forget_networks, new_network
+from convscope.api.models import new_network
 from convscope.api.plan import Plan
+from convscope.backend import forget_networks
 from convscope.errors import ConfigError
 from convscope.progress import Progress
 from convscope.recipe import RunConfig

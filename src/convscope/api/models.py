@@ -114,3 +114,13 @@ def _scaling(config: RunConfig) -> str:
         return "unit"
     chosen = config.backbone.scaling
     return BACKBONES.get(config.model).scaling if chosen == "own" else chosen
+
+
+def new_network(config: RunConfig, dataset: Dataset) -> "keras.Model":
+    """Return a new network that is not pretrained, uncompiled."""
+    from convscope.training.fused import with_fused_layers
+    from convscope.training.start import start_weights
+
+    network = build_model(config, input_spec(dataset, config), len(dataset.class_names))
+    start_weights(network, config.start, dataset.train)
+    return with_fused_layers(network)

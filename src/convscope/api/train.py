@@ -1,15 +1,13 @@
 """Training of exactly one run, by a plan."""
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from convscope import backend as backends
 from convscope.api.evaluate import evaluate
-from convscope.api.models import input_spec, plugins_of, run_config
-from convscope.api.networks import new_network
+from convscope.api.models import input_spec, new_network, plugins_of, run_config
 from convscope.api.plan import Plan
 from convscope.api.settle import Request, settle_resumed
 from convscope.datasets.splits import verify_split, write_split
@@ -18,7 +16,7 @@ from convscope.models import is_backbone
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.run import ROOT, Run
-from convscope.storage import require_outside, storage_errors, write_text
+from convscope.storage import require_outside, write_text
 from convscope.types import Dataset, Split
 from convscope.wording import command_line
 
@@ -153,6 +151,7 @@ def _fit(
     progress: Progress,
 ) -> None:
     from convscope.report.figures import draw_curves
+    from convscope.training.refit import refit
     from convscope.training.tracking import tracking
 
     config = plan.config
@@ -162,10 +161,15 @@ def _fit(
         if plan.weights is not None:
             run.record(weights={**dataclasses.asdict(plan.weights), "path": str(plan.weights.path)})
         history = _learn(run, plan, log_row, progress)
-        # Before the refit, which may take as long.
         draw_curves(history, run.curves_picture, title=run.name)
         if config.refit:
-            _refit(run, plan, progress)
+            # What a search or a time limit decided is kept: settings as they ended up.
+            fixed = dataclasses.replace(plan, config=run_config(run), network=None, pace=None)
+            refit(
+                run,
+                lambda again: _learn(again, fixed, lambda row: None, progress, refit=True),
+                progress,
+            )
 
 
 def _learn(
@@ -206,28 +210,3 @@ def _learn(
     compiled = plan.network is not None
     phase = Phase(network, train, val, config, save_weights, precompiled=compiled)
     return fit(phase, run, log_row=log_row, progress=progress, pace=plan.pace)
-
-
-def _refit(run: Run, plan: Plan, progress: Progress) -> None:
-    """Train the same once more, on training and validation images, into weights of its own.
-
-    What the first training chose (a penalty, a head, epochs within a time) is kept.
-    """
-    chosen_with = run.weights_sha256("last")
-    if run.weights("refit").exists() and run.state.get("refit_after") == chosen_with:
-        return
-    progress.say("Training once more, on training and validation images together")
-    again = Run(run.refit_dir)
-    if not again.state_file.exists() or again.state.get("refit_after") != chosen_with:
-        shutil.rmtree(again.path, ignore_errors=True)
-        Run.create(again.path, "")
-        choices = {
-            key: run.state[key] for key in ("head", "penalty", "rolled_back") if key in run.state
-        }
-        again.record(refit_after=chosen_with, **choices)
-    fixed = dataclasses.replace(plan, config=run_config(run), network=None, pace=None)
-    _learn(again, fixed, lambda row: None, progress, refit=True)
-    with storage_errors(run.weights("refit")):
-        again.weights("last").replace(run.weights("refit"))
-    run.record(refit_after=chosen_with)
-    shutil.rmtree(again.path, ignore_errors=True)

@@ -11,8 +11,8 @@ from convscope.api.costs import file_mb, seconds_with_features, sheet_of
 from convscope.api.data import load_once
 from convscope.api.evaluate import evaluate
 from convscope.api.models import run_config
-from convscope.api.networks import forget_networks
 from convscope.api.settle import settle
+from convscope.backend import forget_networks
 from convscope.datasets.splits import read_split
 from convscope.errors import DataError, RunError, TrainingError
 from convscope.evaluation.opening import log_seen_again

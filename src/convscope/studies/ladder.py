@@ -8,8 +8,8 @@ from typing import Any
 from convscope.api.costs import sheet_of, train_seconds
 from convscope.api.data import data_settings, load_once
 from convscope.api.evaluate import evaluate
-from convscope.api.networks import forget_networks
 from convscope.api.settle import Request, settle, weights_setting
+from convscope.backend import forget_networks
 from convscope.datasets import settings_of
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.models import is_backbone
