@@ -28,7 +28,15 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, storage_errors, write_text
-from convscope.studies.candidates import FEW, FOLDS, FROZEN, Search, folder_of, with_settings
+from convscope.studies.candidates import (
+    FEW,
+    FOLDS,
+    FROZEN,
+    Search,
+    folder_of,
+    seconds_per_image,
+    with_settings,
+)
 from convscope.studies.folder import read_state, study_folder
 from convscope.types import Dataset
 from convscope.wording import command_line
@@ -40,6 +48,16 @@ MINUTES = 5.0
 """Time limit if none is given."""
 
 _KIND = "search"
+_SHARE = 0.4
+"""Share of the time that the frozen backbone may take for all images; otherwise they are made
+smaller."""
+
+_SIZES = (192, 160, 128, 96)
+"""Smaller sides in pixels, for many images in little time."""
+
+_SLOW_S = 0.02
+"""Seconds for an image at 224 pixels on a slow machine; below it nothing needs to be measured."""
+
 _SMALL, _MANY = 64, 1_000
 """Side in pixels up to which, and number of training images from which, a network that learns from
 nothing is better than one that was pretrained on photos."""
@@ -82,13 +100,14 @@ def search(
             "the search chooses the epochs; give --minutes, or name --model and --recipe with "
             "--epochs"
         )
-    began = time.monotonic()
     plan = _first_plan(request, load, progress)
+    began = time.monotonic()
     dataset = plan.dataset
     if max(dataset.image_shape[:2]) <= _SMALL and len(dataset.train) >= _MANY:
         return _from_scratch(request, minutes, out, test, load, progress)
     name = f"{dataset.name}-auto-seed{plan.config.seed}"
     require_outside(out if out is not None else ROOT / name, plan.config.data_path)
+    request, plan = _in_time(request, plan, minutes, load, progress)
     run = Run.create(out, name)
     state = {
         "format": FORMAT,
@@ -209,6 +228,35 @@ def _first_plan(request: Request, load: Callable[[RunConfig], Dataset], progress
         except DataError:
             pass  # there are validation images of their own, or a real error, which comes again
     return settle(with_settings(request, settings), progress, load)
+
+
+def _in_time(
+    request: Request,
+    plan: Plan,
+    minutes: float,
+    load: Callable[[RunConfig], Dataset],
+    progress: Progress,
+) -> tuple[Request, Plan]:
+    """Return the request with a smaller image size if all images would take too long otherwise."""
+    data, size = plan.dataset, plan.config.image_size
+    parts = (data.train, data.val, data.test)
+    n_images = sum(len(part) for part in parts if part is not None)
+    seconds = _SHARE * 60 * minutes
+    if size is None or "image_size" in request.chosen or n_images * _SLOW_S <= seconds:
+        return request, plan
+    whole = n_images * seconds_per_image(plan)
+    smaller = [each for each in _SIZES if each < size]
+    chosen = next(
+        (each for each in (size, *smaller) if whole * (each / size) ** 2 <= seconds), _SIZES[-1]
+    )
+    if chosen == size:
+        return request, plan
+    progress.say(
+        f"{n_images:,} images would take {whole / 60:.1f} minutes at {size} pixels; "
+        f"{whole / 60 * (chosen / size) ** 2:.1f} at {chosen}, with fewer details"
+    )
+    smaller_request = Request({**request.given, "image_size": chosen}, request.from_file)
+    return smaller_request, _first_plan(smaller_request, load, progress)
 
 
 def _adopt(run: Run, winner: Path, *, refit: bool) -> None:

@@ -69,6 +69,24 @@ def with_settings(request: Request, settings: Mapping[str, Any]) -> Request:
     return Request({**settings, **request.given}, request.from_file)
 
 
+def seconds_per_image(plan: Plan) -> float:
+    """Return the time in which the frozen backbone of a plan runs on an image, measured."""
+    from convscope.api.models import input_spec
+    from convscope.models.folding import fold_batch_norm
+    from convscope.models.transfer import build_transfer
+    from convscope.training.features import batch_size_for
+
+    config, data = plan.config, plan.dataset
+    spec = input_spec(data, config)
+    network = build_transfer(config.model, spec, len(data.class_names), config.head)
+    lower = fold_batch_norm(network.lower())
+    batch = data.train.images[np.arange(batch_size_for(spec.height)) % len(data.train)]
+    lower.predict_on_batch(batch)  # compiles
+    start = time.perf_counter()
+    lower.predict_on_batch(batch)
+    return (time.perf_counter() - start) / len(batch)
+
+
 class Search:
     """Tries the candidates one after another, as long as there is time."""
 

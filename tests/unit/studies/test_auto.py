@@ -167,3 +167,29 @@ def test_a_candidate_that_fails_is_told_and_the_others_count(searched):
 def test_if_all_fail_so_does_the_search(searched):
     with pytest.raises(TrainingError, match="it diverged"):
         searched({})
+
+
+@pytest.mark.parametrize(
+    ("n_images", "each", "minutes", "given", "size"),
+    [
+        (1_000, 9.9, 5, {}, 224),  # few enough for any machine: nothing is measured
+        (12_000, 0.01, 5, {}, 224),
+        (50_000, 0.01, 5, {}, 96),
+        (50_000, 0.01, 20, {}, 192),
+        (50_000, 0.01, 60, {}, 224),
+        (10**7, 0.01, 5, {}, 96),
+        (50_000, 0.01, 5, {"image_size": 224}, 224),
+    ],
+)
+def test_many_images_in_little_time_are_made_smaller(
+    monkeypatch, n_images, each, minutes, given, size
+):
+    data = SimpleNamespace(train=range(n_images), val=None, test=None)
+    plan = SimpleNamespace(dataset=data, config=SimpleNamespace(image_size=224))
+    monkeypatch.setattr(auto, "seconds_per_image", lambda plan: each)
+    monkeypatch.setattr(auto, "_first_plan", lambda request, load, progress: request)
+    told = Listening()
+    request, settled = auto._in_time(Request(given), plan, minutes, None, told)
+    assert request.given.get("image_size", 224) == size
+    assert (settled is plan) == (size == 224)
+    assert bool(told.lines) == (size != 224)
