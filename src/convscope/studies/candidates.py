@@ -38,6 +38,9 @@ _MOST_EPOCHS, _LEAST_EPOCHS = 12, 4
 _ENOUGH_EPOCHS = 6
 """Epochs from which more versions of each image are worth more than further epochs."""
 
+_LARGER = 288
+"""Side in pixels of the images if there is time for more than 224."""
+
 _EPOCH_COST = 0.7
 """Time to train the last stage on an image, relative to running the frozen backbone on it."""
 
@@ -67,6 +70,11 @@ class Candidate:
 def with_settings(request: Request, settings: Mapping[str, Any]) -> Request:
     """Return a request with settings that hold where the user named none."""
     return Request({**settings, **request.given}, request.from_file)
+
+
+def _larger_cost(size: int) -> float:
+    """Return the time for the larger images, relative to that for images of a size."""
+    return (_LARGER / size) ** 2
 
 
 def seconds_per_image(plan: Plan) -> float:
@@ -155,6 +163,23 @@ class Search:
             settings |= {"backbone.views": views}
             words = f"{where}, last stage fine-tuned"
             yield Candidate("fine-tuned", words, settings, seconds, pace=True)
+            if self._larger_fits():
+                words = f"{model} at {_LARGER} px, last stage fine-tuned"
+                seconds = self._mean_seconds("fine-tuned") * _larger_cost(size or _LARGER)
+                settings["image_size"] = _LARGER
+                yield Candidate("larger", words, settings, seconds, pace=True)
+
+    def _larger_fits(self) -> bool:
+        """Return whether fine-tuning on larger images is promising, and can end in time."""
+        size, tuned = self._plan.config.image_size, self._done("fine-tuned", 0)
+        chosen = "image_size" in self._request.chosen
+        if chosen or size is None or size >= _LARGER or tuned is None or tuned.note:
+            return False
+        if self._done("larger", 0):
+            return True
+        seconds = tuned.seconds * _larger_cost(size)
+        after = self._finishing("fine-tuned") * _larger_cost(size)
+        return self._standing()[0] == "fine-tuned" and self._fits(seconds, after)
 
     def _race(self) -> None:
         """Try the two best on further folds until the better one is clear, or the time is over."""
@@ -162,7 +187,7 @@ class Search:
         for fold in range(1, folds):
             names = self._standing()[:2]
             # Mirrored or not, a frozen backbone is nearly the same.
-            if len(names) < 2 or "fine-tuned" not in names or self._is_clear(*names):
+            if len(names) < 2 or set(names) == {"frozen", "mirrored"} or self._is_clear(*names):
                 return
             seconds = sum(self._mean_seconds(name) for name in names)
             if not self._fits(seconds, max(map(self._finishing, names))):
@@ -254,7 +279,7 @@ class Search:
     def _finishing(self, name: str) -> float:
         """Return the seconds to finish with a candidate: its refit and the test images."""
         again = 0.0
-        if name == "fine-tuned" and self._n_val < FEW:
+        if name in ("fine-tuned", "larger") and self._n_val < FEW:
             again = self._mean_seconds(name) * (1 + self._n_val / self._n_train)
         return _START_S + self._per_image * self._n_test + again
 
