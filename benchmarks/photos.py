@@ -171,7 +171,7 @@ def work(method: str, data: str, seed: int, minutes: float, out: Path) -> dict[s
     if method in ("auto", "probe", "finetune"):
         result = by_convscope(method, data, seed, minutes, out)
     else:
-        dataset = convscope.load(data, image_size=SIDE, split={"folds": 5}, progress=Progress())
+        dataset = convscope.load(data, image_size=SIDE, progress=Progress())
         if method == "logistic":
             probs = by_logistic(dataset, seed)
         else:
