@@ -75,6 +75,14 @@ def test_what_it_returns_can_be_used(quick, arrows):
     assert said.class_name in ("left", "right")
 
 
+def test_its_page_lists_what_was_tried(quick):
+    page = convscope.report(quick, progress=Progress()).read_text()
+    assert "What was tried" in page
+    assert "efficientnet_lite0 at 64 px, frozen, chosen" in page
+    assert "seed 3, logistic regression, then once more on validation images too" in page
+    assert "1 epochs" not in page
+
+
 def test_a_folder_that_holds_a_search_is_not_taken_for_another(arrows, tmp_path):
     (tmp_path / "search.json").write_text(json.dumps({"format": 1}))
     with pytest.raises(RunError, match="continue it with: convscope train --resume"):

@@ -34,7 +34,7 @@ from convscope.report.page import (
     svg_picture,
 )
 from convscope.types import Predictions
-from convscope.wording import command_line, duration
+from convscope.wording import command_line, counted, duration
 
 _ASKED = (0.95, 0.99)
 """Wanted accuracies for which the share of answered images is reported."""
@@ -191,9 +191,12 @@ def run_card(facts: RunFacts) -> Page:
 
 def _about(facts: RunFacts) -> str:
     config = facts.config
+    at_once = config["head.logistic"] and config["backbone.cut"] == "end"
+    trained = "logistic regression" if at_once else counted(len(facts.history), "epoch")
+    again = ", then once more on validation images too" if config["refit"] else ""
     return (
         f"{config['model']} on {facts.data}, recipe {config['recipe']}, seed {config['seed']}, "
-        f"{len(facts.history)} epochs"
+        f"{trained}{again}"
     )
 
 
@@ -227,7 +230,7 @@ def _learning(facts: RunFacts) -> list[Block]:
     picture = svg_picture(
         curves_figure(rows, stacked=True),
         alt=f"Loss and accuracy by epoch: training accuracy {last['accuracy']:.1%} and validation "
-        f"accuracy {last['val_accuracy']:.1%} after {len(rows)} epochs.",
+        f"accuracy {last['val_accuracy']:.1%} after {counted(len(rows), 'epoch')}.",
         caption=f"{caption}.",
     )
     return [picture]
