@@ -201,7 +201,13 @@ def _required(word: str | None, option: str | None) -> str:
 def suspects(
     data_word: DataWord = None,
     data: Data = None,
-    model: Annotated[str, typer.Option(help="Model, see 'convscope models'.")] = "fast-small",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model, see 'convscope models'. Default: a pretrained network for photos, "
+            "otherwise fast-small."
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(help="Recipe, see 'convscope recipes'. Default: that of the model."),
@@ -229,8 +235,10 @@ def suspects(
 
     For example:
 
-        convscope data suspects --data photos/ --set image_size=64
-        convscope data suspects --data photos/ --model mobilenet_v2
+        # photos: a pretrained network runs once on each, then heads are trained
+        convscope data suspects --data photos/
+        # a network of your own for each fold
+        convscope data suspects --data photos/ --model fast-small --set image_size=64
     """
     import convscope
     from convscope.cli._tables import NUMBER, TEXT, console, print_table

@@ -1,7 +1,7 @@
 """Search for wrong labels among training images."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,18 @@ import numpy as np
 
 from convscope.api.data import data_settings, load_once
 from convscope.api.gallery import Seen
-from convscope.api.settle import Request, settle
+from convscope.api.plan import Plan
+from convscope.api.settle import Request, settle, usual_recipe
 from convscope.errors import ConfigError, TrainingError
+from convscope.models import is_backbone
 from convscope.paths import path_or_none, short_name
 from convscope.progress import Progress, console_progress
+from convscope.recipe import RunConfig
 from convscope.run import ROOT, Run
 from convscope.storage import atomic_path, require_outside
 from convscope.studies.executor import Job, execute
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
-from convscope.types import Predictions
+from convscope.types import Dataset, Predictions, Split
 from convscope.wording import spreadsheet_path, spreadsheet_text
 
 FORMAT = 1
@@ -26,6 +29,9 @@ FORMAT = 1
 
 _KIND = "search for wrong labels"
 _N_PICTURED = 40
+_SMALL = 64
+"""Side in pixels up to which images are no photos to a pretrained network."""
+
 _NOT_TO_SET = ("data", "data_path", "model", "recipe", "split.folds", "split.fold")
 
 
@@ -64,7 +70,7 @@ class Suspicions:
 def suspects(
     data: str | Path,
     *,
-    model: str = "fast-small",
+    model: str | None = None,
     recipe: str | None = None,
     folds: int = 4,
     seed: int = 83,
@@ -78,11 +84,14 @@ def suspects(
     The training images are divided into folds, and for each fold a network is trained on the
         others: so each image is checked by a network that was not trained on it. Confident learning
         then finds the labels that those networks rule out. Called again, it resumes. Test images
-        are not used.
+        are not used. With a frozen backbone and recipe `logistic`, the usual way on a folder of
+        photos, the backbone runs once on each image and only heads are trained.
 
     Args:
         data: Registered dataset, or a folder of images.
         model: Registered model; the better it is, the fewer hard images are taken for wrong ones.
+            None takes the pretrained network that is usual for a folder of photos, if its weights
+            are at hand and the images are larger than 64 pixels; otherwise `fast-small`.
         recipe: Registered recipe; None takes `fast` for the networks made for it, otherwise the
             model's default.
         folds: Number of folds, at least 2.
@@ -97,7 +106,6 @@ def suspects(
         TrainingError: If a network cannot be trained.
         FailureError: If data is not available, or a file cannot be written.
     """
-    from convscope.evaluation.predictions import read_predictions
     from convscope.evaluation.suspects import suspect_labels
     from convscope.report.figures import draw_samples
 
@@ -106,13 +114,20 @@ def suspects(
     for key in settings:
         if key in _NOT_TO_SET:
             raise ConfigError(f"'{key}' cannot be given with --set here: there is an option for it")
-    if recipe is None and model.startswith("fast-"):
-        recipe = "fast"
-    given = {**data_settings(data), "model": model, "seed": seed, "split.folds": folds, **settings}
-    if recipe is not None:
-        given["recipe"] = recipe
+    given = {**data_settings(data), "seed": seed, "split.folds": folds, **settings}
     load = load_once(data_dir, progress)
-    plan = settle(Request(given), progress, load)
+    plan = None
+    free = model is None and recipe is None and not settings.keys() & {"epochs", "image_size"}
+    if free and usual_recipe(given, Progress()) is not None:
+        plan = settle(Request(given), progress, load)
+        model = plan.config.model if max(plan.dataset.image_shape[:2]) > _SMALL else None
+    if model is None:
+        model, plan = "fast-small", None
+    if plan is None:
+        if recipe is None and model.startswith("fast-"):
+            recipe = "fast"
+        given |= {"model": model} | ({} if recipe is None else {"recipe": recipe})
+        plan = settle(Request(given), progress, load)
     config, dataset = plan.config, plan.dataset
     path = path_or_none(out, "--out") or ROOT / short_name(f"suspects-{dataset.name}-{model}", 200)
     require_outside(path, config.data_path)
@@ -127,24 +142,12 @@ def suspects(
                 raise damaged(found.state_file)
             require_same(path, before, asked, _KIND)
         Run.write_json(found.state_file, {"format": FORMAT, "asked": asked})
-        parts = []
-        with progress.task("Training", folds, "folds") as step:
-            for fold in range(folds):
-                progress.say(f"Fold {fold + 1} of {folds}")
-                resolved = settle(Request({**given, "split.fold": fold}), Progress(), load).config
-                folder = path / "folds" / str(fold)
-                job = Job(resolved, folder, data_dir)
-                outcome = execute(job, progress)
-                if outcome.failure is not None:
-                    raise TrainingError(f"fold {fold + 1} of {folds}: {outcome.failure}")
-                parts.append(read_predictions(outcome.run.predictions_file)[0]["val"])
-                step(1)
-        said = Predictions(
-            np.concatenate([part.probs for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.ids for part in parts]),
-            "train",
-        )
+        at_once = config.head.logistic and config.backbone.cut == "end"
+        views = config.augment.flip or config.augment.crop or config.augment.randaugment
+        if is_backbone(config.model) and at_once and not views:
+            said = _by_heads(plan, load, progress)
+        else:
+            said = _by_networks(path, given, folds, load, data_dir, progress)
         names = dataset.class_names
         doubted = tuple(
             Seen(s.image_id, names[s.label], names[s.likelier], s.prob_likelier, s.prob_label)
@@ -164,6 +167,55 @@ def suspects(
             images = np.stack([split.images[index] for _, split, index in chosen])
             draw_samples(images, [each.caption for each, _, _ in chosen], found.picture)
     return found
+
+
+def _by_networks(
+    path: Path,
+    given: Mapping[str, Any],
+    folds: int,
+    load: Callable[[RunConfig], Dataset],
+    data_dir: Path | str | None,
+    progress: Progress,
+) -> Predictions:
+    """Train a network for each fold, in a process of its own; return all their predictions."""
+    from convscope.evaluation.predictions import read_predictions
+
+    parts = []
+    with progress.task("Training", folds, "folds") as step:
+        for fold in range(folds):
+            progress.say(f"Fold {fold + 1} of {folds}")
+            resolved = settle(Request({**given, "split.fold": fold}), Progress(), load).config
+            outcome = execute(Job(resolved, path / "folds" / str(fold), data_dir), progress)
+            if outcome.failure is not None:
+                raise TrainingError(f"fold {fold + 1} of {folds}: {outcome.failure}")
+            parts.append(read_predictions(outcome.run.predictions_file)[0]["val"])
+            step(1)
+    return Predictions(
+        np.concatenate([part.probs for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.ids for part in parts]),
+        "train",
+    )
+
+
+def _by_heads(plan: Plan, load: Callable[[RunConfig], Dataset], progress: Progress) -> Predictions:
+    """Train a head for each fold on a frozen backbone; return all their predictions."""
+    from convscope.api.models import input_spec
+    from convscope.training.out_of_fold import out_of_fold
+
+    config, dataset = plan.config, plan.dataset
+    parts = dataset.parts_to_learn(refit=True)
+    whole = Split.joined(parts)
+    fold_of: dict[str, int] = {}
+    for fold in range(config.split.folds or 1):
+        split = config.split.model_copy(update={"fold": fold})
+        divided = load(config.model_copy(update={"split": split}))
+        assert divided.val is not None
+        fold_of |= dict.fromkeys(map(str, divided.val.ids), fold)
+    folds = np.array([fold_of[str(image_id)] for image_id in whole.ids])
+    spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
+    probs = out_of_fold(config, spec, parts, folds, n_classes, plan.weights, progress)
+    return Predictions(probs, whole.labels, whole.ids, "train")
 
 
 def _write_table(found: Suspicions) -> None:

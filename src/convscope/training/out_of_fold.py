@@ -1,0 +1,64 @@
+"""Probabilities for images by heads that were not trained on them, on a frozen backbone."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from convscope.models.transfer import build_transfer, feature_statistics
+from convscope.models.weights import FoundWeights
+from convscope.progress import Progress
+from convscope.recipe import RunConfig
+from convscope.training.frozen import run_frozen
+from convscope.training.logistic import choose_penalty, fit_logistic
+from convscope.types import FloatArray, InputSpec, IntArray, Split
+
+
+def out_of_fold(
+    config: RunConfig,
+    spec: InputSpec,
+    parts: Sequence[Split],
+    folds: IntArray,
+    n_classes: int,
+    weights: FoundWeights | None,
+    progress: Progress,
+) -> FloatArray:
+    """Return probabilities of shape (n_images, n_classes), each by a head of the other folds.
+
+    The backbone runs once on each image, whatever the number of folds.
+
+    Args:
+        config: Settings with a logistic head on a frozen backbone, on images as they are.
+        spec: Input of the backbone.
+        parts: Images, one part after another.
+        folds: Shape (n_images,), index of the fold of each image.
+        n_classes: Number of classes.
+        weights: Weights of the backbone; None keeps random ones.
+        progress: Called with features and penalties.
+    """
+    keras.utils.set_random_seed(config.seed)
+    network = build_transfer(config.model, spec, n_classes, config.head, weights=weights)
+    output = run_frozen(network, config, spec, parts, parts[-1], progress)
+    features = np.asarray(output.features.inputs(0))
+    mean, variance = feature_statistics(features)
+    features = ((features - mean) / np.sqrt(variance)).astype(np.float32)
+    labels = output.features.labels
+    penalty = config.head.penalty
+    if penalty is None:
+        tried = choose_penalty(
+            features,
+            labels,
+            n_classes,
+            seed=config.seed,
+            balance=config.balance,
+            progress=progress,
+        )
+        penalty = tried[0].penalty
+    probs = np.zeros((len(labels), n_classes), np.float32)
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        head = fit_logistic(
+            features[~held_out], labels[~held_out], n_classes, penalty, balance=config.balance
+        )
+        probs[held_out] = head.probs(features[held_out])
+    return probs
