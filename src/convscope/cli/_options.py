@@ -47,7 +47,7 @@ RecipeName = Annotated[
     str | None,
     typer.Option(
         help="Recipe, see 'convscope recipes'. Default: tutorial; for a pretrained backbone: "
-        "probe; for a folder with no model named: logistic."
+        "probe. For a folder with no model named, 'train' searches for the best (auto)."
     ),
 ]
 Epochs = Annotated[

@@ -41,9 +41,9 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="Time limit. For a folder: of the search for the best classifier, by default 5. "
-            "Otherwise the epochs, and the network if none is named, are chosen by the speed "
-            "measured here (recipe fast)."
+            help="Time limit in minutes, evaluation included. For a folder: of the search for the "
+            "best classifier (default: 5). Otherwise the number of epochs, and the network unless "
+            "--model is given, are chosen to fit, by the speed measured here (recipe fast)."
         ),
     ] = None,
     target: Annotated[
@@ -81,8 +81,8 @@ def train(
     folds: Annotated[
         int | None,
         typer.Option(
-            help="Cross-validation: number of equal parts; for each a network is trained on the "
-            "others and evaluated on the part. Repeat the command to resume."
+            help="K-fold cross-validation: train K networks, each evaluated on the fold left out "
+            "of its training. To resume, run the same command again."
         ),
     ] = None,
     out: Annotated[
@@ -92,7 +92,8 @@ def train(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Resume RUN (or --out) after its last epoch; --epochs may grow."
+            "--resume",
+            help="Resume RUN (or --out) after its last completed epoch; --epochs may be increased.",
         ),
     ] = False,
     test: Annotated[
@@ -115,7 +116,8 @@ def train(
 
     The defaults are the tutorial's: CIFAR-10, its small CNN, its settings. For a folder of your own
     images the best classifier is searched for in five minutes, on a pretrained network. After
-    Ctrl-C, a crash or a reboot, --resume ends with the very weights of an uninterrupted run.
+    Ctrl-C, a crash or a reboot, --resume continues a run; on the same machine, on a CPU, its final
+    weights are those of an uninterrupted one (a search goes on with what is left to try).
 
     For example:
 
