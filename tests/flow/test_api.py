@@ -209,6 +209,7 @@ def test_data_of_another_kind_is_refused(digits_run, tmp_path):
     assert Run.open(digits_run).state["test_openings"] == before
 
 
+@pytest.mark.slow
 def test_augmentation_reaches_a_network_that_learns_from_nothing(tmp_path):
     same = {"data": "digits", "epochs": 1, "precision": "float32", "progress": Progress()}
     plain, again, varied = (

@@ -139,7 +139,7 @@ def test_at_last_the_test_images_are_opened_in_one_look_for_all_runs(continued):
 
 def test_other_settings_in_the_same_folder_are_refused(continued):
     out, quiet = continued["out"], Progress()
-    with pytest.raises(RunError, match="in which tutorial has epochs 10, not 11"):
+    with pytest.raises(RunError, match="in which tutorial has epochs 4, not 11"):
         convscope.compare(out=out, progress=quiet, **{**STUDY, "epochs": 11})
     two = {"models": ["cnn-functional", "cnn-sequential"], "recipes": ["tutorial"]}
     with pytest.raises(

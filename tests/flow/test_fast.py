@@ -121,6 +121,7 @@ def test_it_keeps_to_the_minutes_given(tmp_path):
     assert took < 60 * 0.75 * 2
 
 
+@pytest.mark.slow
 def test_where_epochs_take_longer_than_measured_there_are_fewer(tmp_path, monkeypatch):
     calls = []
 

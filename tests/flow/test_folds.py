@@ -167,6 +167,7 @@ def test_the_same_command_trains_and_opens_nothing_again(validated, monkeypatch)
     assert all(len(run.state["test_openings"]) == 1 for run in runs_of(out))
 
 
+@pytest.mark.slow
 def test_after_a_stop_it_goes_on_with_what_is_trained_and_counts_as_one_look(
     folder, tmp_path, here, monkeypatch
 ):

@@ -58,6 +58,7 @@ def check(result: dict) -> None:
     assert told > len(result["tries"]) / 2
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_a_line_and_harms_no_file(live):
     result = live(83, and_after=False)
     check(result)

@@ -306,6 +306,7 @@ def test_a_mistake_makes_no_folder(tmp_path, change, error, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_where_no_rung_can_be_trained_that_is_an_error(tmp_path, monkeypatch):
     # Of a folder of images, and refused only when a network is built.
     for index in range(30):

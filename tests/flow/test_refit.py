@@ -103,6 +103,7 @@ def test_it_can_be_added_to_a_finished_run(refitted, tmp_path):
     assert run.weights_sha256("refit") == refitted.weights_sha256("refit")
 
 
+@pytest.mark.slow
 def test_with_more_epochs_it_is_done_again(refitted, tmp_path):
     run = train(tmp_path / "run", epochs=1)
     before = run.weights_sha256("refit")

@@ -53,7 +53,7 @@ MID_WRITE = """
 @pytest.mark.parametrize(
     "patch",
     [
-        pytest.param(MID_WRITE.format(nth=2), id="mid-snapshot"),
+        pytest.param(MID_WRITE.format(nth=2), id="mid-snapshot", marks=pytest.mark.slow),
         pytest.param(
             at_rename("snapshot.npz", nth=1, when="before"),
             id="first-snapshot",

@@ -58,6 +58,7 @@ def test_each_training_says_how_often_its_test_images_have_been_judged(tmp_path)
     assert (opening["by"], opening["times"]) == ("train", 2)
 
 
+@pytest.mark.slow
 def test_neither_another_split_nor_another_size_is_a_clean_slate(tmp_path, photos):
     listener = Listener()
     train(tmp_path / "a", listener, data=photos, image_size=16)
