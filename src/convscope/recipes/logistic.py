@@ -8,12 +8,14 @@ from convscope.recipes import RECIPES
 def logistic() -> Recipe:
     """A frozen backbone at 224 px, standardised features, logistic regression with its penalty.
 
-    The penalty is chosen by five-fold cross-validation over the training images. The usual recipe
-    of a folder of photos, with EfficientNet-Lite0, whose weights are always available.
+    The features are the means of the maps that end each stage. The penalty is chosen by five-fold
+    cross-validation over the training images. The first candidate on a folder of photos, with
+    EfficientNet-Lite0, whose weights are always available.
 
     Command: `convscope train --data photos/ --model efficientnet_lite0 --recipe logistic`
-    Cost: about a minute for 1,500 photos on two cores.
-    Expected: 0.88 on the 240 validation images of TrashNet (1,499 photos, 6 classes), one run.
+    Cost: about 20 seconds for 1,200 photos on two cores.
+    Expected: on validation images, one run each: TrashNet 0.904, UC Merced 0.938, Caltech 101
+    0.900, solar cells (ELPV) 0.757.
     """
     return Recipe(
         head=HeadSettings(pooling="stages", standardise=True, logistic=True),
