@@ -76,6 +76,6 @@ clean: ## Remove the environment (runs and downloads stay)
 
 .venv/.lowest: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv venv --quiet --clear --python 3.11 .venv/lowest
+	$(BIN)/uv venv --quiet --clear --seed --python 3.11 .venv/lowest
 	$(BIN)/uv pip install --quiet --python .venv/lowest/bin/python --resolution lowest-direct -e '.[dev]'
 	touch $@

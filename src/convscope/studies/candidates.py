@@ -134,7 +134,9 @@ class Search:
         if self._plan.config.split.folds is not None:
             self._race()
             standing = self._standing()
-        self._progress.say(f"Best of {counted(len(standing), 'candidate')}: {standing[0]}")
+        best = self._done(standing[0], 0)
+        assert best is not None
+        self._progress.say(f"Best of {counted(len(standing), 'candidate')}: {best.words}")
         return standing[0]
 
     def _candidates(self) -> Iterator[Candidate]:
@@ -305,7 +307,9 @@ class Search:
         except ConvscopeError as error:
             result, note = (None, None), str(error)
         seconds = round(time.monotonic() - began, 1)
-        row = Tried(candidate.name, fold, candidate.words, seconds, *result, note)
+        undone = not note and run.state.get("rolled_back", False)
+        words = candidate.words + (", undone: the frozen backbone was no worse" if undone else "")
+        row = Tried(candidate.name, fold, words, seconds, *result, note)
         self._tried.append(row)
         self._save()
         if note:
