@@ -34,7 +34,8 @@ backends: .venv/.backends lowest ## Run the tests on JAX, on torch, and with the
 
 # What such versions warn of in newer ones of what they use is not our fault, so no error here.
 lowest: .venv/.lowest ## Run the tests on Python 3.11 with the lowest versions that pyproject.toml allows
-	.venv/lowest/bin/python -m pytest -n 2 --dist loadfile -o filterwarnings=default
+	PYTEST_ADDOPTS="-o filterwarnings=default $$PYTEST_ADDOPTS" \
+	  .venv/lowest/bin/python -m pytest -n 2 --dist loadfile
 
 pythons: ## Run the tests on each of PYTHONS, in an environment of its own (an hour)
 	set -e; for python in $(PYTHONS); do \
