@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 import convscope
 from convscope.api.models import run_config
 from convscope.errors import RunError
+from convscope.housekeeping.runs import runs_without_result
 from convscope.progress import Progress
 from convscope.run import Run
 
@@ -107,6 +108,8 @@ def test_killed_it_goes_on_with_what_is_left(arrows, tmp_path, patch):
     options = {"data": str(arrows), "minutes": 3, **SMALL}
     train_until_killed(out, options, patch)
     before = json.loads((out / "search.json").read_text())["tried"]
+    assert Run(out).status == "killed"
+    assert runs_without_result(out.parent) == []
     run = convscope.train(out=out, resume=True, progress=Progress())
     rows = tried_in(run)
     assert [row["candidate"] for row in rows[: len(before)]] == [row["candidate"] for row in before]

@@ -93,7 +93,9 @@ def _require_removable(run: Run, *, force: bool) -> None:
 
 
 def _has_result(run: Run) -> bool:
-    saved = (run.weights("best"), run.weights("last"), run.snapshot_file, run.metrics_file)
+    saved = [run.weights("best"), run.weights("last"), run.snapshot_file, run.metrics_file]
+    # A search that was stopped goes on with what it tried.
+    saved.append(run.search_dir)
     return any(path.exists() for path in saved)
 
 

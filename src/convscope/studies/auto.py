@@ -6,6 +6,7 @@ test images, and becomes the run. A first model stands after seconds, so the sea
 time; stopped, it resumes with the candidates that are left.
 """
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -13,16 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from convscope import heartbeat
 from convscope.api import train as single
 from convscope.api.budget import Budget
 from convscope.api.models import run_config
 from convscope.api.plan import Plan
 from convscope.api.settle import Request, settle
-from convscope.errors import (
-    ConfigError,
-    DataError,
-    RunError,
-)
+from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
 from convscope.evaluation.tried import Tried, write_tried
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
@@ -174,12 +172,20 @@ def _go_on(
 ) -> Run:
     with study_folder(run.path, run.search_file, _KIND):
         if "winner" not in state:
+            # So that it is listed, and can be removed; the winner's entries take their place.
+            run.record(status="training", failure=None, trainer=heartbeat.this_process())
             work = Search(run, request, state, plan, load, began, progress)
             try:
                 state["winner"] = work.best()
             except KeyboardInterrupt:
+                run.record(status="interrupted")
                 again = command_line("train", "--resume", run.path)
                 progress.say(f"The search is kept; to resume it: {again}")
+                raise
+            except ConvscopeError as error:
+                reason = {"kind": type(error).__name__, "reason": str(error)}
+                with contextlib.suppress(StorageError):
+                    run.record(status="failed", failure=reason)
                 raise
             Run.write_json(run.search_file, state)
         winner = folder_of(run, state["winner"], 0).path
