@@ -105,7 +105,7 @@ def test_a_folder_that_holds_a_search_is_not_taken_for_another(arrows, tmp_path)
 )
 def test_killed_it_goes_on_with_what_is_left(arrows, tmp_path, patch):
     out = tmp_path / "run"
-    options = {"data": str(arrows), "minutes": 3, **SMALL}
+    options = {"data": str(arrows), "minutes": 3, **SMALL, "image_size": 128}
     train_until_killed(out, options, patch)
     before = json.loads((out / "search.json").read_text())["tried"]
     assert Run(out).status == "killed"
