@@ -25,7 +25,7 @@ class _Condition(NamedTuple):
     words: str
 
 
-def _at_once(config: RunConfig) -> bool:
+def trains_at_once(config: RunConfig) -> bool:
     """Return whether all that is trained is a head that takes no epochs."""
     return config.head.logistic and config.backbone.cut == "end"
 
@@ -66,12 +66,12 @@ _CONDITIONS = (
             *("optimizer", "schedule", "label_smoothing", "early_stop_patience"),
             *("augment.mixup", "augment.cutmix", "backbone.head_epochs"),
         ),
-        lambda config, backbone: not _at_once(config),
+        lambda config, backbone: not trains_at_once(config),
         "head.logistic false",
     ),
     _Condition(
         ("epochs",),
-        lambda config, backbone: not _at_once(config) or config.epochs == 1,
+        lambda config, backbone: not trains_at_once(config) or config.epochs == 1,
         "head.logistic false",
     ),
     _Condition(

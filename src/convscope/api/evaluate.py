@@ -18,6 +18,8 @@ from convscope.types import Dataset, Predictions
 if TYPE_CHECKING:
     import keras
 
+    from convscope.classifier.classify import Classifier
+
 
 def evaluate(
     run: Run | Path | str,
@@ -140,8 +142,10 @@ def _predict_splits(
     frozen = is_backbone(config.model) and config.backbone.cut == "end"
     by_features = frozen and config.tta == TtaSettings()
     predictions = {}
+    opened: dict[str, Classifier] = {}
     for name in names:
-        classifier = open_classifier(run, weights_for(run, which, name))
+        own = weights_for(run, which, name)
+        classifier = opened[own] = opened.get(own) or open_classifier(run, own)
         if name == "test":
             part = open_test(dataset, run, by=by, weights=which, look=look, progress=progress)
         else:

@@ -76,13 +76,7 @@ def report(
         diagnosis=doctor(run, data=data, data_dir=data_dir, progress=progress),
         looks=_looks(run),
         hardest=_hardest(run, metrics, data, data_dir, progress),
-        tried=[
-            (
-                *(row.words, row.fold, row.accuracy, row.loss, row.seconds),
-                "chosen" if row.chosen else row.note,
-            )
-            for row in read_tried(run.tried_file)
-        ],
+        tried=read_tried(run.tried_file),
     )
     write_page(run_page(facts), run.report_page)
     write_markdown(run_card(facts), run.card_file)

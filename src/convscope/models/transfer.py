@@ -308,6 +308,17 @@ def feature_statistics(features: FloatArray) -> tuple[FloatArray, FloatArray]:
     return mean.astype(np.float32), variance.astype(np.float32)
 
 
+def standardised(features: FloatArray, statistics: tuple[FloatArray, FloatArray]) -> FloatArray:
+    """Return features, (n_images, n_features), with mean 0 and standard deviation 1, float32.
+
+    As the layer of a head with `head.standardise` does.
+    """
+    import numpy as np
+
+    mean, variance = statistics
+    return ((np.asarray(features) - mean) / np.sqrt(variance)).astype(np.float32)
+
+
 def _check(backbone: Backbone, spec: InputSpec, n_classes: int) -> None:
     if n_classes < 2:
         raise ConfigError(f"a classifier needs at least 2 classes, not {n_classes}")

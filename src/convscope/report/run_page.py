@@ -13,6 +13,7 @@ from convscope.diagnosis import Diagnosis
 from convscope.evaluation.calibration import reliability
 from convscope.evaluation.metrics import confusion_matrix, n_images_of_each, weakest_first
 from convscope.evaluation.selective import Selection, coverage_curve, threshold_for
+from convscope.evaluation.tried import Tried
 from convscope.report.figures import (
     FAINT,
     TRAIN_COLOUR,
@@ -66,8 +67,7 @@ class RunFacts:
             are sealed or the number is unknown.
         hardest: Picture of the hardest images of the evaluated part; None if the data is not
             available.
-        tried: Rows of the table of what was tried, if the way of training was searched for: words,
-            fold, accuracy, loss, seconds, remark.
+        tried: What was tried, if the way of training was searched for.
     """
 
     name: str
@@ -89,7 +89,7 @@ class RunFacts:
     diagnosis: Diagnosis
     looks: str
     hardest: Picture | None
-    tried: Sequence[tuple[str, int, float | None, float | None, float, str]] = ()
+    tried: Sequence[Tried] = ()
 
     @property
     def judged(self) -> str:
@@ -388,14 +388,14 @@ def _facts(facts: RunFacts) -> list[Block]:
 def _tried(facts: RunFacts) -> Table:
     rows = [
         [
-            words,
-            str(fold + 1),
-            "" if accuracy is None else f"{accuracy:.1%}",
-            "" if loss is None else f"{loss:.3f}",
-            duration(seconds),
-            remark,
+            row.words,
+            str(row.fold + 1),
+            "" if row.accuracy is None else f"{row.accuracy:.1%}",
+            "" if row.loss is None else f"{row.loss:.3f}",
+            duration(row.seconds),
+            "chosen" if row.chosen else row.note,
         ]
-        for words, fold, accuracy, loss, seconds, remark in facts.tried
+        for row in facts.tried
     ]
     columns = ("candidate", "fold", "accuracy", "loss", "time", "")
     return Table(columns, rows, "On the validation images of each fold, before the last training")

@@ -27,9 +27,9 @@ from convscope.recipe import RunConfig, dump_config
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, storage_errors, write_text
 from convscope.studies.candidates import (
-    FEW,
     FOLDS,
     FROZEN,
+    SMALL,
     Search,
     folder_of,
     seconds_per_image,
@@ -56,9 +56,9 @@ _SIZES = (192, 160, 128, 96)
 _SLOW_S = 0.02
 """Seconds for an image at 224 pixels on a slow machine; below it nothing needs to be measured."""
 
-_SMALL, _MANY = 64, 1_000
-"""Side in pixels up to which, and number of training images from which, a network that learns from
-nothing is better than one that was pretrained on photos."""
+_MANY = 1_000
+"""Training images from which, if they are small, a network that learns from nothing is better than
+one that was pretrained on photos."""
 
 
 def find_search(path: Path) -> Path | None:
@@ -101,7 +101,7 @@ def search(
     plan = _first_plan(request, load, progress)
     began = time.monotonic()
     dataset = plan.dataset
-    if max(dataset.image_shape[:2]) <= _SMALL and len(dataset.train) >= _MANY:
+    if max(dataset.image_shape[:2]) <= SMALL and len(dataset.train) >= _MANY:
         return _from_scratch(request, minutes, out, test, load, progress)
     name = f"{dataset.name}-auto-seed{plan.config.seed}"
     require_outside(out if out is not None else ROOT / name, plan.config.data_path)
@@ -118,7 +118,7 @@ def search(
     }
     Run.write_json(run.search_file, state)
     progress.say(f"Run folder: {run.path}")
-    return _go_on(run, request, state, plan, load, began, progress)
+    return _go_on(Search(run, request, state, plan, load, began, progress), progress)
 
 
 def resume_search(
@@ -158,23 +158,16 @@ def resume_search(
             "start again in another --out"
         )
     spent = sum(Tried(**row).seconds for row in state["tried"])
-    return _go_on(run, request, state, plan, load, time.monotonic() - spent, progress)
+    began = time.monotonic() - spent
+    return _go_on(Search(run, request, state, plan, load, began, progress), progress)
 
 
-def _go_on(
-    run: Run,
-    request: Request,
-    state: dict[str, Any],
-    plan: Plan,
-    load: Callable[[RunConfig], Dataset],
-    began: float,
-    progress: Progress,
-) -> Run:
+def _go_on(work: Search, progress: Progress) -> Run:
+    run, state = work.run, work.state
     with study_folder(run.path, run.search_file, _KIND):
         if "winner" not in state:
             # So that it is listed, and can be removed; the winner's entries take their place.
             run.record(status="training", failure=None, trainer=heartbeat.this_process())
-            work = Search(run, request, state, plan, load, began, progress)
             try:
                 state["winner"] = work.best()
             except KeyboardInterrupt:
@@ -193,10 +186,7 @@ def _go_on(
         write_tried(
             [replace(row, chosen=row.candidate == state["winner"]) for row in rows], run.tried_file
         )
-        refit = request.chosen.get("refit")
-        if refit is None:
-            refit = plan.dataset.val is not None and len(plan.dataset.val) < FEW
-        _adopt(run, winner, refit=bool(refit))
+        _adopt(run, winner, refit=work.refits)
     done = single.resume(
         run, Request(run_config(run).model_dump()), progress=progress, test=state["test"]
     )
@@ -217,7 +207,7 @@ def _from_scratch(
 ) -> Run:
     """Train a network from random weights in the time, on small images."""
     progress.say(
-        f"Images of at most {_SMALL} pixels, {_MANY:,} and more: a network from random weights "
+        f"Images of at most {SMALL} pixels, {_MANY:,} and more: a network from random weights "
         "(recipe fast)"
     )
     budget = Budget.of(minutes, None, given=request.given, from_file=request.from_file)

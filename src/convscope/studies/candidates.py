@@ -25,6 +25,9 @@ FROZEN: Mapping[str, Any] = {"recipe": "logistic"}
 FOLDS: Mapping[str, Any] = {"split.folds": 5}
 _MIRRORED: Mapping[str, Any] = {"augment.flip": True, "backbone.views": 2}
 
+SMALL = 64
+"""Side in pixels up to which images are no photos to a pretrained network."""
+
 FEW = 1_000
 """Validation images below which they are worth more for training, in the end, than apart."""
 
@@ -56,14 +59,12 @@ class Candidate:
         name: Name of its folder.
         words: What it is, for people.
         settings: Settings on top of the user's.
-        seconds: Estimated time.
         pace: Whether its epochs adapt to the time that is left.
     """
 
     name: str
     words: str
     settings: Mapping[str, Any]
-    seconds: float
     pace: bool = False
 
 
@@ -108,9 +109,9 @@ class Search:
         began: float,
         progress: Progress,
     ) -> None:
-        self._run = run
+        self.run = run
         self._request = request
-        self._state = state
+        self.state = state
         self._plan = plan
         self._load = load
         self._ends: float = began + 60 * state["minutes"]
@@ -121,6 +122,12 @@ class Search:
         assert data.val is not None
         self._n_train, self._n_val = len(data.train), len(data.val)
         self._n_test = 0 if data.test is None or not state["test"] else len(data.test)
+
+    @property
+    def refits(self) -> bool:
+        """Whether the best is trained once more: as the user said, or if that is worth it."""
+        chosen: bool | None = self._request.chosen.get("refit")
+        return self._n_val < FEW if chosen is None else chosen
 
     def best(self) -> str:
         """Try what fits into the time, and return the name of the best candidate."""
@@ -143,7 +150,7 @@ class Search:
         model, size = self._plan.config.model, self._plan.config.image_size
         where = f"{model} at {size} px"
         # The time is unknown before the first, which shows the speed of the machine.
-        yield Candidate("frozen", f"{where}, frozen", FROZEN, 0)
+        yield Candidate("frozen", f"{where}, frozen", FROZEN)
         first = self._done("frozen", 0)
         if first is None or first.note:
             return
@@ -152,11 +159,11 @@ class Search:
             seconds = _START_S + 2 * self._n_train * self._per_image
             if self._done("mirrored", 0) or self._fits(seconds, self._finishing("frozen")):
                 words = f"{where}, frozen, on mirrored images too"
-                yield Candidate("mirrored", words, _MIRRORED, seconds)
+                yield Candidate("mirrored", words, _MIRRORED)
                 mirror = self._keeps_the_classes()
         flip: Mapping[str, Any] = {"augment.flip": bool(mirror)}
         for views in (finetune_photos().backbone.views, 2):
-            epochs, seconds = self._affordable(views)
+            epochs = self._affordable(views)
             if epochs >= _ENOUGH_EPOCHS:
                 break
         if self._done("fine-tuned", 0) or epochs >= _LEAST_EPOCHS:
@@ -164,12 +171,10 @@ class Search:
             settings = {"recipe": "finetune-photos", "epochs": epochs, **flip}
             settings |= {"backbone.views": views}
             words = f"{where}, last stage fine-tuned"
-            yield Candidate("fine-tuned", words, settings, seconds, pace=True)
+            yield Candidate("fine-tuned", words, settings, pace=True)
             if self._larger_fits():
                 words = f"{model} at {_LARGER} px, last stage fine-tuned"
-                seconds = self._mean_seconds("fine-tuned") * _larger_cost(size or _LARGER)
-                settings["image_size"] = _LARGER
-                yield Candidate("larger", words, settings, seconds, pace=True)
+                yield Candidate("larger", words, {**settings, "image_size": _LARGER}, pace=True)
 
     def _larger_fits(self) -> bool:
         """Return whether fine-tuning on larger images is promising, and can end in time."""
@@ -233,7 +238,7 @@ class Search:
         return next(found, None)
 
     def _losses(self, name: str, fold: int) -> FloatArray:
-        return _losses(folder_of(self._run, name, fold))[0]
+        return _losses(folder_of(self.run, name, fold))[0]
 
     def _mean_seconds(self, name: str) -> float:
         return float(np.mean([row.seconds for row in self._tried if row.candidate == name]))
@@ -241,19 +246,19 @@ class Search:
     def _keeps_the_classes(self) -> bool:
         """Find out by held-out images whether a mirrored image keeps its class."""
         tried = self._done("mirrored", 0)
-        if "mirror" in self._state:
-            return bool(self._state["mirror"])
+        if "mirror" in self.state:
+            return bool(self.state["mirror"])
         if tried is None or tried.note:
             return False
         plain, both = (
-            folder_of(self._run, name, 0).state["held_out"] for name in ("frozen", "mirrored")
+            folder_of(self.run, name, 0).state["held_out"] for name in ("frozen", "mirrored")
         )
         keeps = bool(both["loss"] <= _MIRROR_TOLERANCE * plain["loss"])
         if not keeps:
             self._tried.remove(tried)
             note = "mirroring does not keep the classes"
             self._tried.append(replace(tried, note=note))
-        self._state["mirror"] = keeps
+        self.state["mirror"] = keeps
         self._save()
         self._progress.say(
             f"Mirroring {'keeps' if keeps else 'does not keep'} the classes: loss on held-out "
@@ -265,18 +270,17 @@ class Search:
     @property
     def _per_image(self) -> float:
         """Seconds in which the frozen backbone runs on an image."""
-        seconds = float(folder_of(self._run, "frozen", 0).state["feature_seconds"])
+        seconds = float(folder_of(self.run, "frozen", 0).state["feature_seconds"])
         return seconds / (self._n_train + self._n_val)
 
-    def _affordable(self, views: int) -> tuple[int, float]:
-        """Return the epochs of fine-tuning that fit, with its refit, and their seconds."""
+    def _affordable(self, views: int) -> int:
+        """Return the epochs of fine-tuning that fit, with its refit."""
         each = self._per_image
         n_all = self._n_train + self._n_val
         fixed = 2 * _START_S + each * (views * n_all + self._n_test)
         first = self._n_train * each * _EPOCH_COST
         again = n_all * each * _EPOCH_COST if self._n_val < FEW else 0
-        epochs = math.floor(min(_MOST_EPOCHS, (self._left() - fixed) / (first + again)))
-        return epochs, _START_S + each * (views * self._n_train + self._n_val) + first * epochs
+        return math.floor(min(_MOST_EPOCHS, (self._left() - fixed) / (first + again)))
 
     def _finishing(self, name: str) -> float:
         """Return the seconds to finish with a candidate: its refit and the test images."""
@@ -296,7 +300,7 @@ class Search:
             return
         began = time.monotonic()
         self._progress.say(f"Trying {candidate.words}")
-        run = folder_of(self._run, candidate.name, fold)
+        run = folder_of(self.run, candidate.name, fold)
         try:
             self._train(candidate, run, fold)
             losses, right = _losses(run)
@@ -344,8 +348,8 @@ class Search:
         single.train(plan, progress=progress, out=run.path, test=False)
 
     def _save(self) -> None:
-        self._state["tried"] = [asdict(each) for each in self._tried]
-        Run.write_json(self._run.search_file, self._state)
+        self.state["tried"] = [asdict(each) for each in self._tried]
+        Run.write_json(self.run.search_file, self.state)
 
     def _describe(self) -> None:
         data = self._plan.dataset
@@ -357,7 +361,7 @@ class Search:
             "training"
         )
         self._progress.say(
-            f"Plan for {self._state['minutes']:g} minutes: a frozen backbone, with and without "
+            f"Plan for {self.state['minutes']:g} minutes: a frozen backbone, with and without "
             "mirrored images; its last stage fine-tuned; the best of these once more on all but "
             "the test images"
         )

@@ -12,6 +12,7 @@ from convscope.api.data import data_settings, load_once
 from convscope.api.gallery import Seen
 from convscope.api.plan import Plan
 from convscope.api.settle import Request, settle, usual_recipe
+from convscope.effects import trains_at_once
 from convscope.errors import ConfigError, TrainingError
 from convscope.models import is_backbone
 from convscope.paths import path_or_none, short_name
@@ -19,6 +20,7 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig
 from convscope.run import ROOT, Run
 from convscope.storage import atomic_path, require_outside
+from convscope.studies.candidates import SMALL
 from convscope.studies.executor import Job, execute
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.types import Dataset, Predictions, Split
@@ -29,8 +31,6 @@ FORMAT = 1
 
 _KIND = "search for wrong labels"
 _N_PICTURED = 40
-_SMALL = 64
-"""Side in pixels up to which images are no photos to a pretrained network."""
 
 _NOT_TO_SET = ("data", "data_path", "model", "recipe", "split.folds", "split.fold")
 
@@ -120,7 +120,7 @@ def suspects(
     free = model is None and recipe is None and not settings.keys() & {"epochs", "image_size"}
     if free and usual_recipe(given, Progress()) is not None:
         plan = settle(Request(given), progress, load)
-        model = plan.config.model if max(plan.dataset.image_shape[:2]) > _SMALL else None
+        model = plan.config.model if max(plan.dataset.image_shape[:2]) > SMALL else None
     if model is None:
         model, plan = "fast-small", None
     if plan is None:
@@ -142,9 +142,9 @@ def suspects(
                 raise damaged(found.state_file)
             require_same(path, before, asked, _KIND)
         Run.write_json(found.state_file, {"format": FORMAT, "asked": asked})
-        at_once = config.head.logistic and config.backbone.cut == "end"
-        views = config.augment.flip or config.augment.crop or config.augment.randaugment
-        if is_backbone(config.model) and at_once and not views:
+        from convscope.training.frozen import has_views
+
+        if is_backbone(config.model) and trains_at_once(config) and not has_views(config):
             said = _by_heads(plan, load, progress)
         else:
             said = _by_networks(path, given, folds, load, data_dir, progress)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from convscope.models.transfer import build_transfer, feature_statistics
+from convscope.models.transfer import build_transfer, feature_statistics, standardised
 from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
@@ -39,9 +39,8 @@ def out_of_fold(
     keras.utils.set_random_seed(config.seed)
     network = build_transfer(config.model, spec, n_classes, config.head, weights=weights)
     output = run_frozen(network, config, spec, parts, parts[-1], progress)
-    features = np.asarray(output.features.inputs(0))
-    mean, variance = feature_statistics(features)
-    features = ((features - mean) / np.sqrt(variance)).astype(np.float32)
+    features = output.features.inputs(0)
+    features = standardised(features, feature_statistics(features))
     labels = output.features.labels
     penalty = config.head.penalty
     if penalty is None:

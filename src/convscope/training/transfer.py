@@ -19,6 +19,7 @@ from convscope.models.transfer import (
     build_head,
     build_transfer,
     feature_statistics,
+    standardised,
 )
 from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
@@ -213,10 +214,9 @@ def _fit_at_once(
         phase.save_weights(model.get_weights(), run.weights("last"))
         return history
     views = config.backbone.views if has_views(config) else 1
-    mean, variance = statistics
     features = np.concatenate(
-        [(np.asarray(phase.train.inputs(view)) - mean) / np.sqrt(variance) for view in range(views)]
-    ).astype(np.float32)
+        [standardised(phase.train.inputs(view), statistics) for view in range(views)]
+    )
     labels, n_classes = np.tile(phase.train.labels, views), int(model.output_shape[-1])
     penalty = config.head.penalty or run.state.get("penalty")
     if penalty is None:

@@ -87,6 +87,7 @@ def searched(monkeypatch, tmp_path):
 
         def train(self, candidate, run, fold):
             now[0] += 10.0
+            search.sizes.setdefault(candidate.name, set()).add(candidate.settings.get("image_size"))
             if candidate.name not in losses:
                 raise TrainingError("it diverged")
             held_out = {"loss": losses[candidate.name][0]}
@@ -115,6 +116,7 @@ def searched(monkeypatch, tmp_path):
         work = candidates.Search(run, Request({}), state, plan, None, 0.0, told)
         return work.best(), [(row["candidate"], row["fold"]) for row in state["tried"]], told.lines
 
+    search.sizes = {}
     return search
 
 
@@ -147,6 +149,15 @@ def test_close_ones_are_compared_on_further_folds_and_all_of_them_count(searched
     # Another lost by a lot on the first fold, and is not tried again.
     assert ("frozen", 1) not in tried
     assert any("are close: fold 2 of 5" in line for line in told)
+
+
+def test_on_further_folds_each_has_its_own_image_size(searched):
+    close = {**CLEAR, "fine-tuned": [0.30] * 5, "larger": [0.31] * 5}
+    # Of so few images nothing is clear.
+    _, tried, _ = searched(close, n_val=8)
+    assert {("fine-tuned", 1), ("larger", 1)} <= set(tried)
+    assert searched.sizes["fine-tuned"] == {None}
+    assert searched.sizes["larger"] == {288}
 
 
 def test_where_the_data_decide_what_is_held_out_there_are_no_further_folds(searched):
