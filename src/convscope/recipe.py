@@ -266,6 +266,11 @@ class Recipe(Settings):
     image_size: int | None = Field(
         None, ge=1, le=4096, description="side in pixels of the network's input; None: the data's"
     )
+    fit: Literal["squash", "crop", "pad"] = Field(
+        "squash",
+        description="how an image file of another aspect ratio becomes the input: squashed, its "
+        "centre, or whole between grey bars",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: the faster one, measured once per machine"
     )

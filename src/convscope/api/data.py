@@ -22,6 +22,7 @@ def load(
     *,
     data_dir: Path | str | None = None,
     image_size: int | None = None,
+    fit: str = "squash",
     split: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -32,6 +33,7 @@ def load(
             is given as "./cifar10".
         data_dir: Further folder to look for the files of a registered dataset.
         image_size: Side in pixels to which the images of a folder are resized.
+        fit: Method for images of another aspect ratio: "squash", "crop" or "pad".
         split: Settings of `split` that replace the dataset's own.
         progress: Called with downloads and packing; None draws on standard error.
 
@@ -46,12 +48,13 @@ def load(
     name, folder = _name_data(data)
     entry = DATASETS.entry(name)
     chosen = {**entry.info.get("split", {}), **(split or {})}
-    settings = resolve(Recipe(), {f"split.{key}": value for key, value in chosen.items()}).split
-    request = DataRequest(folder, path_or_none(data_dir, "--data-dir"), image_size, progress)
+    settings = resolve(Recipe(), {"fit": fit, "split": chosen})
+    place = path_or_none(data_dir, "--data-dir")
+    request = DataRequest(folder, place, image_size, settings.fit, progress)
     dataset = entry.value(request)
     for note in dataset.notes:
         progress.say(f"{dataset.name}: {note}")
-    divided = divide(dataset, **settings.model_dump())
+    divided = divide(dataset, **settings.split.model_dump())
     for note in divided.notes[len(dataset.notes) :]:
         progress.say(f"{dataset.name}: {note}")
     return divided
@@ -86,6 +89,7 @@ def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress)
         config.data_path or config.data,
         data_dir=data_dir,
         image_size=config.image_size,
+        fit=config.fit,
         split=config.split.model_dump(),
         progress=progress,
     )
@@ -131,7 +135,7 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
     place = path_or_none(data_dir, "--data-dir")
 
     def load_known(config: RunConfig) -> Dataset:
-        key = repr((config.data, config.data_path, config.image_size, config.split))
+        key = repr((config.data, config.data_path, config.image_size, config.fit, config.split))
         if key not in known:
             known.clear()
             known[key] = load_for(config, place, progress)

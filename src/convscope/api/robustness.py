@@ -1,7 +1,7 @@
 """Accuracy of a run on images that are noisy, blurred or badly compressed."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,42 +13,9 @@ from convscope.api.models import run_config
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.evaluation.opening import open_test
+from convscope.evaluation.robustness import Robustness
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
-
-
-@dataclass(frozen=True)
-class Robustness:
-    """Accuracy under corruptions.
-
-    Attributes:
-        split: Name of the part: "val" or "test".
-        n_images: Number of images that were corrupted.
-        clean: Accuracy on the uncorrupted images, a fraction.
-        severities: Severities that were used.
-        accuracy: Accuracy for each severity, a fraction, by corruption.
-    """
-
-    split: str
-    n_images: int
-    clean: float
-    severities: tuple[int, ...]
-    accuracy: dict[str, tuple[float, ...]]
-
-    @property
-    def mean(self) -> float:
-        """Mean accuracy over all corruptions and severities."""
-        return float(np.mean([value for row in self.accuracy.values() for value in row]))
-
-    @property
-    def conclusion(self) -> str:
-        """The most harmful corruption, in one sentence."""
-        worst = min(self.accuracy, key=lambda name: float(np.mean(self.accuracy[name])))
-        mean = float(np.mean(self.accuracy[worst]))
-        return (
-            f"Accuracy {self.clean:.1%} without corruption, {self.mean:.1%} on average with it; "
-            f"{worst.replace('-', ' ')} hurts most ({mean:.1%})."
-        )
 
 
 def robustness(

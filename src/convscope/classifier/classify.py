@@ -9,6 +9,7 @@ from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.classifier.views import MeanOverViews, Network
 from convscope.errors import ImageError
 from convscope.images.decode import decode_image
+from convscope.images.fit import to_aspect
 from convscope.progress import Progress
 from convscope.types import FloatArray, ImagePrediction, UInt8Array, UnreadableImage
 
@@ -33,13 +34,17 @@ class Classifier:
         """Return the probabilities of a batch of images.
 
         Args:
-            images: Raw pixels, shape (batch, height, width, channels), 0..255.
+            images: Raw pixels, shape (batch, height, width, channels), 0..255, of any size. Those
+                of another aspect ratio than the spec's are cropped or padded like files, if its
+                `fit` says so.
 
         Returns:
             Shape (batch, n_classes), float32, rows sum to 1.
         """
+        spec = self.spec
+        images = to_aspect(images, (spec.height, spec.width), spec.fit)
         said = np.asarray(self.averaged.predict_on_batch(images), np.float32)
-        return at_temperature(said, self.spec.temperature)
+        return at_temperature(said, spec.temperature)
 
     def decode(self, file: Path) -> UInt8Array:
         """Return the pixels of an image file, shape (height, width, channels).
@@ -51,7 +56,11 @@ class Classifier:
         """
         spec = self.spec
         return decode_image(
-            file, channels=spec.channels, size=(spec.height, spec.width), white=spec.white
+            file,
+            channels=spec.channels,
+            size=(spec.height, spec.width),
+            fit=spec.fit,
+            white=spec.white,
         )
 
     def answer(self, file: Path, probs: FloatArray) -> ImagePrediction:

@@ -125,6 +125,7 @@ def _new_spec(run: Run, digest: str, temperature: float) -> ClassifierSpec:
         height,
         width,
         channels,
+        fit=config.fit,
         white=state.get("white"),
         decoder_version=DECODER_VERSION,
         scaling=seen.scaling,

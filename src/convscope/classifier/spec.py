@@ -8,6 +8,7 @@ from typing import Any
 
 from convscope.errors import RunError
 from convscope.images.deep import WHITES
+from convscope.images.fit import FITS, Fit
 from convscope.storage import write_text
 
 FORMAT = 2
@@ -46,7 +47,7 @@ class ClassifierSpec:
         height: Rows to which an image file is decoded, in pixels.
         width: Columns to which an image file is decoded, in pixels.
         channels: 1 for grey, 3 for RGB.
-        fit: Method of fitting a file to `height` x `width`; "squash" ignores its aspect ratio.
+        fit: Method of fitting an image of another aspect ratio to `height` x `width`.
         white: Value that becomes 255 in images whose files do not say what white is
             (floating-point, 32-bit); None guesses it from each file: the training images had no
             such ones, or the run is older than this.
@@ -64,7 +65,7 @@ class ClassifierSpec:
     height: int
     width: int
     channels: int
-    fit: str = "squash"
+    fit: Fit = "squash"
     white: int | None = None
     decoder_version: int = 1
     scaling: str = "unit"
@@ -82,7 +83,7 @@ class ClassifierSpec:
             "height": _is_int(self.height) and 1 <= self.height <= _MAX_SIDE,
             "width": _is_int(self.width) and 1 <= self.width <= _MAX_SIDE,
             "channels": _is_int(self.channels) and self.channels in (1, 3),
-            "fit": self.fit == "squash",
+            "fit": self.fit in FITS,
             "white": self.white is None or (_is_int(self.white) and self.white in WHITES),
             "decoder_version": _is_int(self.decoder_version),
             "scaling": isinstance(self.scaling, str),

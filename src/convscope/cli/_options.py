@@ -59,6 +59,14 @@ ImageSize = Annotated[
         help="Side in pixels of the network's input. Default: the recipe's, or else the data's."
     ),
 ]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="squash|crop|pad",
+        help="How an image of another aspect ratio becomes the input: squash, crop to the centre, "
+        "or pad with grey. Default: squash.",
+    ),
+]
 BackboneWeights = Annotated[
     str | None,
     typer.Option(

@@ -8,6 +8,7 @@ from convscope.cli._options import (
     Data,
     DataDir,
     DataWord,
+    Fit,
     Json,
     Settings,
     one_data,
@@ -35,6 +36,7 @@ def show(
         int | None,
         typer.Option(min=1, help="Side in pixels to which images of a folder are resized."),
     ] = None,
+    fit: Fit = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -54,7 +56,7 @@ def show(
     named = one_data(data_word, data)
     data = "cifar10" if named is None else named
     picture = _outside(data, out)
-    dataset = convscope.load(data, data_dir=data_dir, image_size=image_size)
+    dataset = convscope.load(data, data_dir=data_dir, image_size=image_size, fit=fit or "squash")
     if picture is not None:
         from convscope.report.figures import draw_samples
 

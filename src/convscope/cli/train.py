@@ -9,6 +9,7 @@ from convscope.cli._options import (
     BackboneWeights,
     DataDir,
     Epochs,
+    Fit,
     ImageSize,
     Json,
     RecipeName,
@@ -37,6 +38,7 @@ def train(
     epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     image_size: ImageSize = None,
+    fit: Fit = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     minutes: Annotated[
         float | None,
@@ -161,6 +163,7 @@ def train(
             epochs=epochs,
             batch_size=batch_size,
             image_size=image_size,
+            fit=fit,
             lr=lr,
             minutes=minutes,
             target=target,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from convscope.images.fit import Fit
 from convscope.progress import Progress
 from convscope.registry import Registry
 from convscope.types import Dataset
@@ -19,12 +20,14 @@ class DataRequest:
         data_dir: Further folder to look for files before a download.
         image_size: Side in pixels to which the images of a folder are resized; None lets the
             loader choose. Datasets with a fixed size ignore it: models resize by themselves.
+        fit: Method of fitting the images of a folder to that size.
         progress: Progress, called with downloads and other long work.
     """
 
     path: Path | None = None
     data_dir: Path | None = None
     image_size: int | None = None
+    fit: Fit = "squash"
     progress: Progress = field(default_factory=Progress)
 
 

@@ -13,11 +13,12 @@ from convscope.datasets.folders.pack import Pack, pack_images
 from convscope.datasets.folders.scan import FileFacts, scan_files
 from convscope.errors import DataError
 from convscope.images.deep import choose_white
+from convscope.images.fit import Fit
 from convscope.types import Dataset, SealedSplit, Split
 from convscope.wording import command_line, counted, printable, quoted, spell_size
 
 DEFAULT_SIZE = 64
-"""Side in pixels to which images are squashed if they are large or of many sizes."""
+"""Side in pixels of images that are large or of many sizes."""
 
 KEPT_SIZE = 96
 """Largest side in pixels up to which images of equal size are kept as they are."""
@@ -38,10 +39,11 @@ def load_folder(request: DataRequest) -> Dataset:
 
     Hidden files and folders, what other programs leave behind, convscope's own runs, and files that
     are not images by their suffix, are ignored. Images that cannot be read are left out. The notes
-    say so. The images are squashed to
+    say so. The images become
     `image_size` x `image_size` pixels if that is given, unless they all have one size that is not
     larger, which they keep; without it they keep their size if they all have the same of at most 96
-    pixels a side; else they become 64 x 64. They are grey if all are grey, else RGB.
+    pixels a side; else they become 64 x 64. Those of another aspect ratio are squashed, or as `fit`
+    says cropped or padded with grey. They are grey if all are grey, else RGB.
 
     Floating-point and 32-bit images do not say which value is white: it is 1, 255 or 65535, the
     least that fits all of them, and a tenth above it still counts as white.
@@ -63,11 +65,17 @@ def load_folder(request: DataRequest) -> Dataset:
     if layout.problems:
         raise DataError(layout.problems[0].message)
     files = scan_files(root, layout.names, progress=request.progress)
-    size, channels, choice = _choose(files, request.image_size)
+    size, channels, choice = _choose(files, request.image_size, request.fit)
     peaks = [file.peak for file in files if file.peak is not None]
     white = choose_white(peaks)
     pack = pack_images(
-        root, files, size=size, channels=channels, white=white, progress=request.progress
+        root,
+        files,
+        size=size,
+        channels=channels,
+        fit=request.fit,
+        white=white,
+        progress=request.progress,
     )
     _check_faults(layout, pack.faults)
     splits = _splits(layout, files, pack)
@@ -94,7 +102,9 @@ def load_folder(request: DataRequest) -> Dataset:
     )
 
 
-def _choose(files: Sequence[FileFacts], wanted: int | None) -> tuple[tuple[int, int], int, str]:
+def _choose(
+    files: Sequence[FileFacts], wanted: int | None, fit: Fit
+) -> tuple[tuple[int, int], int, str]:
     """Return the size and channels that all images get, and a line that says so."""
     readable = [file for file in files if not file.fault]
     if not readable:
@@ -103,21 +113,30 @@ def _choose(files: Sequence[FileFacts], wanted: int | None) -> tuple[tuple[int, 
     colour = "grey" if channels == 1 else "RGB"
     sizes = Counter((file.height, file.width) for file in readable)
     common = next(iter(sizes)) if len(sizes) == 1 else None
-    if wanted is not None and common is not None and max(common) <= wanted:
-        # The model enlarges them; a larger copy would hold nothing more.
-        grows = "" if common == (wanted, wanted) else f"; the model enlarges them to {wanted}"
-        return common, channels, f"images are {spell_size(common)}, {colour}{grows}"
     if wanted is not None:
-        size = (wanted, wanted)
+        size = _within(common, wanted, fit)
     elif common is not None and max(common) <= KEPT_SIZE:
         size = common
     else:
         size = (DEFAULT_SIZE, DEFAULT_SIZE)
-    if size == common:
-        return size, channels, f"images are {spell_size(size)}, {colour}, and keep their size"
-    theirs = f"all are {spell_size(common)}" if common else f"they have {len(sizes):,} sizes"
+    grows = wanted is not None and size != (wanted, wanted)
     advice = "as you chose" if wanted is not None else "choose another with --image-size"
-    return size, channels, f"images become {spell_size(size)}, {colour} ({theirs}; {advice})"
+    advice = f"the model enlarges them to {wanted}" if grows else advice
+    if size == common:
+        kept = ", and keep their size" if wanted is None else f"; {advice}" if grows else ""
+        return size, channels, f"images are {spell_size(size)}, {colour}{kept}"
+    how = {"squash": "", "crop": ", cropped", "pad": ", padded"}[fit]
+    theirs = f"all are {spell_size(common)}" if common else f"they have {len(sizes):,} sizes"
+    return size, channels, f"images become {spell_size(size)}, {colour}{how} ({theirs}; {advice})"
+
+
+def _within(common: tuple[int, int] | None, wanted: int, fit: Fit) -> tuple[int, int]:
+    """Return the size for a square input: a larger copy than the images would hold nothing more."""
+    if common is None:
+        return wanted, wanted
+    side = {"crop": min, "pad": max}.get(fit)
+    least = common if side is None else (side(common), side(common))
+    return least if max(least) <= wanted else (wanted, wanted)
 
 
 def _check_faults(layout: Layout, faults: dict[str, str]) -> None:

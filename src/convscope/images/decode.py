@@ -12,6 +12,7 @@ from PIL import Image
 
 from convscope.errors import ShapeError
 from convscope.images.deep import is_deep, peak_of, scale
+from convscope.images.fit import Fit, resize
 from convscope.images.formats import MAX_PIXELS, TURNS, opened
 from convscope.images.metadata import orientation_of
 from convscope.types import UInt8Array
@@ -25,6 +26,7 @@ def decode_image(
     *,
     channels: int,
     size: tuple[int, int] | None = None,
+    fit: Fit = "squash",
     white: int | None = None,
     name: str = "",
     max_pixels: int = MAX_PIXELS,
@@ -39,8 +41,9 @@ def decode_image(
     Args:
         source: Path, bytes of a file, or open binary file.
         channels: Number of channels: 1 for grey, 3 for RGB.
-        size: (height, width) to which the whole image is squashed by Pillow's BILINEAR, which
-            averages when it shrinks; None keeps the image's own size.
+        size: (height, width) to which it is resized by Pillow's BILINEAR, which averages when it
+            shrinks; None keeps the image's own size.
+        fit: Method of fitting it to `size` if its aspect ratio, once upright, is another.
         white: White of 32-bit and floating-point images; None guesses it from the largest value,
             see `deep.choose_white`.
         name: Name of the image in messages; by default its path.
@@ -62,8 +65,8 @@ def decode_image(
         flat = _flatten(image, "L" if channels == 1 else "RGB", white)
         if turn is not None:
             flat = flat.transpose(turn)
-        if size is not None and (flat.height, flat.width) != tuple(size):
-            flat = flat.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        if size is not None:
+            flat = resize(flat, size, fit)
         pixels: UInt8Array = np.array(flat, dtype=np.uint8)
         return pixels.reshape(flat.height, flat.width, channels)
 

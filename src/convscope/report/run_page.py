@@ -40,6 +40,12 @@ from convscope.wording import command_line, counted, duration
 _ASKED = (0.95, 0.99)
 """Wanted accuracies for which the share of answered images is reported."""
 
+_FITTED = {
+    "squash": "",
+    "crop": " Before it, convscope crops images of another aspect ratio to their centre.",
+    "pad": " Before it, convscope pads images of another aspect ratio with grey.",
+}
+
 
 @dataclass(frozen=True)
 class RunFacts:
@@ -125,7 +131,7 @@ def run_page(facts: RunFacts) -> Page:
 
 def run_card(facts: RunFacts) -> Page:
     """Return the model card of a run, after Mitchell et al., "Model Cards for Model Reporting"."""
-    judged = facts.metrics[facts.judged]
+    judged, config = facts.metrics[facts.judged], facts.config
     weakest = [f"{name} (F1 {f1:.2f})" for name, f1 in weakest_first(judged["per_class"])[:3]]
     limits = [
         (
@@ -157,7 +163,7 @@ def run_card(facts: RunFacts) -> Page:
                     Text(
                         f"To classify images into {len(facts.class_names)} classes: "
                         f"{', '.join(facts.class_names)}. It takes raw pixels, 0 to 255, of any "
-                        "size; resizing and scaling are part of the model."
+                        f"size; resizing and scaling are part of the model.{_FITTED[config['fit']]}"
                     ),
                     Command(f"{command_line('predict', facts.name)} IMAGE..."),
                 ],

@@ -30,6 +30,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     image_size: int | None = None,
+    fit: str | None = None,
     lr: float | None = None,
     minutes: float | None = None,
     target: float | None = None,
@@ -62,6 +63,8 @@ def train(
         epochs: Passes over the training images.
         batch_size: Images per step.
         image_size: Side in pixels of the network's input.
+        fit: Method for image files of another aspect ratio than the input's: "squash", "crop" to
+            the centre, or "pad" with grey.
         lr: Learning rate (`optimizer.learning_rate`).
         minutes: Time limit from here on, including evaluation but not the loading of data; the
             epochs, and the network if none is named, are chosen by speeds measured here. The
@@ -108,6 +111,7 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "image_size": image_size,
+        "fit": fit,
         "optimizer.learning_rate": lr,
         "precision": precision,
         "backend": backend,

@@ -55,7 +55,7 @@ def sweep(packed: Path, own_key: str) -> None:
 
 
 def drop_superseded(packed: Path, newest: Path) -> None:
-    """Remove older packs of the same folder at the same size, whose content is outdated.
+    """Remove older packs of the same folder, size and fit, whose content is outdated.
 
     Only those that nobody opened for a week: a process that has one mapped keeps it after its
         removal, but not if the cache is shared over a network.
@@ -69,6 +69,8 @@ def drop_superseded(packed: Path, newest: Path) -> None:
         theirs = read_manifest(other)
         same = other != newest and theirs.get("root") == manifest["root"]
         if not same or theirs["shape"][1:] != manifest["shape"][1:]:
+            continue
+        if theirs.get("fit", "squash") != manifest.get("fit", "squash"):
             continue
         with contextlib.suppress(LockTakenError, OSError):
             unused_s = time.time() - (other / MANIFEST).stat().st_mtime

@@ -33,6 +33,7 @@ from convscope.datasets.folders.scan import FileFacts, read_bytes
 from convscope.errors import DataError, ImageError, StorageError
 from convscope.images.containers import reader_version
 from convscope.images.decode import DECODER_VERSION, decode_image
+from convscope.images.fit import Fit
 from convscope.progress import Progress
 from convscope.storage import FOLDER_MODE, cache_dir, npy_header, storage_errors, write_text
 from convscope.types import UInt8Array
@@ -70,6 +71,7 @@ def pack_images(
     *,
     size: tuple[int, int],
     channels: int,
+    fit: Fit = "squash",
     white: int | None = None,
     progress: Progress,
 ) -> Pack:
@@ -80,6 +82,7 @@ def pack_images(
         files: Result of `scan_files`; the images come in this order.
         size: (height, width) of every image in the pack.
         channels: Number of channels, 1 or 3.
+        fit: Method of fitting images of another aspect ratio.
         white: White of images that do not define it.
         progress: Called with each image that is decoded.
 
@@ -88,7 +91,7 @@ def pack_images(
         StorageError: If the disk is full, or if the cache cannot be written to and the images need
             more than `IN_MEMORY_BYTES`.
     """
-    work = _Work(root, files, size, channels, white)
+    work = _Work(root, files, size, channels, fit, white)
     packed = cache_dir() / "packed"
     final = packed / work.key
     # Packs appear as a whole, so an existing one may be read without a lock.
@@ -125,12 +128,14 @@ class _Work:
         files: Sequence[FileFacts],
         size: tuple[int, int],
         channels: int,
+        fit: Fit,
         white: int | None,
     ) -> None:
         self.root = root
         self.files = files
         self.size = size
         self.channels = channels
+        self.fit = fit
         self.white = white
         self.shape = (len(files), *size, channels)
         self.key = self._key()
@@ -138,6 +143,9 @@ class _Work:
     def _key(self) -> str:
         # Another Pillow may bring another JPEG decoder, and with it other pixels.
         head = [DECODER_VERSION, PIL.__version__, *self.size, self.channels, self.white]
+        # What was packed before there were others was squashed, and stays valid.
+        if self.fit != "squash":
+            head.append(self.fit)
         if any(file.format == "HEIF" for file in self.files):
             head.append(reader_version("HEIF"))
         digest = hashlib.sha256(json.dumps(head).encode())
@@ -172,6 +180,7 @@ class _Work:
                     content,
                     channels=self.channels,
                     size=self.size,
+                    fit=self.fit,
                     white=self.white,
                     name=file.name,
                 )
@@ -202,6 +211,7 @@ def _make(final: Path, work: _Work, progress: Progress) -> None:
         manifest = {
             "key": work.key,
             "root": str(work.root.resolve()),
+            "fit": work.fit,
             "shape": [len(work.files) - len(faults), *work.shape[1:]],
             "faults": faults,
         }

@@ -303,6 +303,18 @@ def test_sizes_channels_and_order_have_packs_of_their_own(photos: Path) -> None:
     assert len(packs()) == 4
 
 
+def test_each_fit_has_a_pack_of_its_own(photos: Path) -> None:
+    files = scan(photos)
+    for _ in range(2):
+        for fit in ("squash", "crop", "pad"):
+            pack = pack_images(
+                photos, files, size=(20, 20), channels=3, fit=fit, progress=Progress()
+            )
+            first = decode_image(photos / "000.img", channels=3, size=(20, 20), fit=fit)
+            np.testing.assert_array_equal(pack.images[0], first)
+    assert len(packs()) == 3
+
+
 def test_a_file_that_changes_meanwhile_is_named(photos: Path) -> None:
     files = scan(photos)
     (photos / "030.img").write_bytes(noise(999))

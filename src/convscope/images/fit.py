@@ -1,0 +1,76 @@
+"""Fitting images of one aspect ratio to a size of another."""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from convscope.types import UInt8Array
+
+Fit = Literal["squash", "crop", "pad"]
+"""Method: "squash" ignores the aspect ratio; "crop" keeps it and takes the centre, which loses two
+edges; "pad" keeps it and the whole image, between two bars of `PADDING`."""
+
+FITS: tuple[str, ...] = get_args(Fit)
+
+PADDING = 127
+"""Grey of the bars. Most scalings turn it into about zero, the value with which convolutions pad
+their own borders, so that a network sees the image end rather than an object of some colour."""
+
+
+def resize(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+    """Return an image at a size, by Pillow's BILINEAR, which averages when it shrinks.
+
+    Args:
+        image: Image of mode "L" or "RGB".
+        size: (height, width) of the result.
+        fit: Method if its aspect ratio is another.
+    """
+    height, width = size
+    if (image.height, image.width) == (height, width):
+        return image
+    how = Image.Resampling.BILINEAR
+    if fit == "squash":
+        return image.resize((width, height), how)
+    if fit == "crop":
+        # The box may begin and end within a pixel: the aspect ratio is kept exactly.
+        scale = min(image.height / height, image.width / width)
+        # Halves of what is left out; rounding must not put them outside of the image.
+        left = max(0.0, (image.width - scale * width) / 2)
+        top = max(0.0, (image.height - scale * height) / 2)
+        box = (left, top, image.width - left, image.height - top)
+        return image.resize((width, height), how, box=box)
+    scale = max(image.height / height, image.width / width)
+    inner = (max(1, round(image.width / scale)), max(1, round(image.height / scale)))
+    padded = Image.new(image.mode, (width, height), (PADDING,) * len(image.getbands()))
+    padded.paste(image.resize(inner, how), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    return padded
+
+
+def to_aspect(images: UInt8Array, size: tuple[int, int], fit: Fit) -> UInt8Array:
+    """Return images cropped or padded to the aspect ratio of a size, at their own scale.
+
+    For images that come as arrays: the model resizes them afterwards.
+
+    Args:
+        images: Shape (batch, height, width, channels), 0..255.
+        size: (height, width) whose aspect ratio is wanted.
+        fit: Method; "squash" returns the images as they are.
+
+    Returns:
+        Shape (batch, new height, new width, channels); the aspect ratio is met to within a pixel.
+    """
+    rows, columns = images.shape[1:3]
+    if fit == "squash" or rows * size[1] == columns * size[0]:
+        return images
+    choose: Any = min if fit == "crop" else max
+    scale = choose(rows / size[0], columns / size[1])
+    for axis, wanted in ((1, max(1, round(scale * size[0]))), (2, max(1, round(scale * size[1])))):
+        spare = images.shape[axis] - wanted
+        if spare > 0:
+            images = np.take(images, np.arange(spare // 2, spare // 2 + wanted), axis=axis)
+        elif spare < 0:
+            bars = [(0, 0)] * 4
+            bars[axis] = (-spare // 2, -spare - (-spare // 2))
+            images = np.pad(images, bars, constant_values=PADDING)
+    return images
