@@ -3,7 +3,8 @@
 A frozen backbone gives the same features in every epoch. They are computed once per image, stored
 as a memory-mapped array in the cache, and serve every epoch, every head and every later run that
 needs the same. "The same" is decided by content: the key is a hash of the network's weights, of its
-settings, and of the images. Other weights or other pixels give another key, never a stale hit.
+settings, and of the images. Other weights or other pixels give another key, never a stale hit. Rows
+of other sets of the same network are copied: folds hold the same images in other parts.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,21 +22,27 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.errors import ConfigError, StorageError
-from convscope.locks import exclusive, share_while_alive
+from convscope.locks import exclusive
 from convscope.progress import Progress
 from convscope.storage import cache_dir, npy_header, storage_errors, write_text
+from convscope.training.features_rows import KnownRows
 from convscope.training.features_store import (
     DONE,
     FEATURES,
     MANIFEST,
+    ROWS,
     drop_unused,
     make_room,
-    readers_lock,
+    open_set,
+    seconds_of,
     writer_lock,
 )
 from convscope.training.precision import machine
 
 _FORMAT = 1
+_COPIED_ROWS = 512
+"""Rows of other sets that are copied at once."""
+
 _SYNC_S = 5.0
 """A kill or a power cut costs at most this many seconds of work plus one batch."""
 
@@ -45,7 +52,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, key: slice) -> npt.NDArray[Any]: ...
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ def compute_features(
     storage: str,
     label: str,
     progress: Progress,
+    row_keys: Sequence[str] | None = None,
 ) -> Features:
     """Return the outputs of a network for images, from the cache or computed into it.
 
@@ -89,6 +97,8 @@ def compute_features(
         storage: Data type on disk: "float32", or "float16" for half the space.
         label: Name of the work in progress output.
         progress: Called with each batch.
+        row_keys: Hash of the contents of each row, without line breaks, by which rows of other sets
+            are found; None if a row's contents depend on its position.
 
     Raises:
         ConfigError: If a feature is too large for `storage`.
@@ -104,26 +114,31 @@ def compute_features(
         "engine": f"keras {keras.__version__}, {machine()}",
         **about,
     }
-    text = json.dumps(described, sort_keys=True, default=str)
-    key = hashlib.sha256(text.encode()).hexdigest()[:32]
+    key = _digest(described)
+    # Sets of one network differ in their images alone.
+    network_key = _digest({**described, "source": None, "shape": shape[1:]})
     root = cache_dir() / "features"
     waiting = "Waiting for another process that computes the same features"
     with exclusive(writer_lock(root / key), wait=True, on_wait=lambda: progress.say(waiting)):
-        kept = _open(root / key, shape, storage)
+        kept = open_set(root / key, shape, storage)
         if kept is None:
             drop_unused(root / key)
+            known = KnownRows(root / key, network_key, storage, row_keys)
             described["seconds"] = _compute(
-                network, source, root / key, shape, storage, batch_size, label, progress
+                network, source, root / key, shape, storage, batch_size, label, progress, known
             )
+            if row_keys is not None:
+                described["network_key"] = network_key
+                write_text(root / key / ROWS, "\n".join(row_keys))
             write_text(root / key / MANIFEST, json.dumps(described, default=str) + "\n")
-            kept = _open(root / key, shape, storage)
+            kept = open_set(root / key, shape, storage)
             if kept is None:
                 raise StorageError(f"the features in {root / key} cannot be read back; try again")
         else:
             progress.say(f"{label}: found in the cache")
             with contextlib.suppress(OSError):
                 os.utime(root / key / MANIFEST)
-        seconds = _seconds(root / key)
+        seconds = seconds_of(root / key)
     return Features(kept, key, seconds)
 
 
@@ -142,8 +157,12 @@ def _compute(
     batch_size: int,
     label: str,
     progress: Progress,
+    known: KnownRows,
 ) -> float:
-    """Write the features, from where an earlier process stopped; return the seconds of both."""
+    """Write the features, from where an earlier process stopped; return the seconds of both.
+
+    With those that rows of other sets took.
+    """
     dtype = np.dtype(storage)
     row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
     path = folder / FEATURES
@@ -166,14 +185,17 @@ def _compute(
             stream.truncate()
         step(done)
         synced = time.monotonic()
-        for start in range(done, shape[0], batch_size):
-            batch = np.ascontiguousarray(source[start : start + batch_size])
-            rows = len(batch)
-            if rows < batch_size:
-                # One batch size: the network is compiled once.
-                filler = np.zeros((batch_size - rows, *batch.shape[1:]), batch.dtype)
-                batch = np.concatenate([batch, filler])
-            features = _narrowed(np.asarray(network.predict_on_batch(batch))[:rows], dtype)
+        missing = known.missing(shape[0])
+        if not len(missing):
+            progress.say(f"{label}: found in the cache")
+        for start, stop in _chunks(missing, done, shape[0], batch_size):
+            rows = stop - start
+            features = np.empty((rows, *shape[1:]), dtype)
+            known.copy(features, start)
+            lost = missing[np.searchsorted(missing, start) : np.searchsorted(missing, stop)]
+            if len(lost):
+                batch = source[start:stop] if len(lost) == rows else source[lost]
+                features[lost - start] = _narrowed(_outputs(network, batch, batch_size), dtype)
             # Plain writes: a full disk under a mapped page kills the process.
             with storage_errors(path):
                 stream.write(features.tobytes())
@@ -183,7 +205,35 @@ def _compute(
             step(rows)
         with storage_errors(path):
             _sync(stream, folder, shape[0], time.monotonic() - began)
-    return round(time.monotonic() - began, 3)
+    return round(time.monotonic() - began + known.seconds, 3)
+
+
+def _chunks(
+    missing: npt.NDArray[np.intp], start: int, stop: int, batch_size: int
+) -> Iterator[tuple[int, int]]:
+    """Divide rows so that each chunk has at most one batch to compute; a full one if possible."""
+    while start < stop:
+        ahead = np.searchsorted(missing, start) + batch_size
+        end = int(missing[ahead]) if ahead < len(missing) else stop
+        end = min(end, start + max(_COPIED_ROWS, batch_size))
+        yield start, end
+        start = end
+
+
+def _outputs(
+    network: keras.Model, batch: npt.NDArray[Any], batch_size: int
+) -> npt.NDArray[np.float32]:
+    batch, rows = np.ascontiguousarray(batch), len(batch)
+    if rows < batch_size:
+        # One batch size: the network is compiled once.
+        filler = np.zeros((batch_size - rows, *batch.shape[1:]), batch.dtype)
+        batch = np.concatenate([batch, filler])
+    return np.asarray(network.predict_on_batch(batch))[:rows]
+
+
+def _digest(described: Mapping[str, Any]) -> str:
+    text = json.dumps(described, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _narrowed(features: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -215,32 +265,6 @@ def _sync(stream: Any, folder: Path, rows: int, seconds: float) -> None:
     stream.flush()
     os.fsync(stream.fileno())
     write_text(folder / DONE, f"{rows} {seconds:.1f}\n")
-
-
-def _open(folder: Path, shape: tuple[int, ...], storage: str) -> npt.NDArray[Any] | None:
-    """Return finished features, or None if there are none or they are incomplete.
-
-    The caller holds the lock of the set, so that nobody removes it meanwhile.
-    """
-    if not (folder / MANIFEST).is_file():
-        return None
-    try:
-        array = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    if array.shape != shape or array.dtype != np.dtype(storage):
-        return None
-    # The base of every view of it, so it lives as long as anything reads the file.
-    share_while_alive(readers_lock(folder), array)
-    # np.asarray drops the memmap subclass, which slows every slice down.
-    return np.asarray(array)
-
-
-def _seconds(folder: Path) -> float:
-    try:
-        return float(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
 
 
 def _weights_hash(network: keras.Model) -> str:

@@ -1,16 +1,21 @@
 """The feature cache as a folder of sets: who uses which, and which are evicted for space."""
 
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from convscope.errors import LockTakenError, StorageError
-from convscope.locks import exclusive
+from convscope.locks import exclusive, share_while_alive
 
-FEATURES, MANIFEST, DONE = "features.npy", "manifest.json", "rows_done"
-"""Files of a set: the array, the description of its origin, and the progress."""
+FEATURES, MANIFEST, DONE, ROWS = "features.npy", "manifest.json", "rows_done", "rows.txt"
+"""Files of a set: the array, the description of its origin, the progress, a key for each row."""
 
 _UNUSED_S = 30 * 24 * 3600
 _MARGIN_BYTES = 256 * 2**20
@@ -47,6 +52,42 @@ def make_room(folder: Path, n_bytes: int) -> None:
             "free; free some space, set CONVSCOPE_CACHE to a folder on another disk, or use "
             "smaller images (--image-size) or fewer views (--set backbone.views=1)"
         )
+
+
+def sets_of(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the other finished sets that have a key for each row, with their manifests."""
+    for other in sorted(_others(folder), key=_last_used, reverse=True):
+        with contextlib.suppress(OSError, ValueError):
+            manifest = json.loads((other / MANIFEST).read_text(encoding="utf-8"))
+            if (other / ROWS).is_file() and isinstance(manifest, dict):
+                yield other, manifest
+
+
+def open_set(folder: Path, shape: tuple[int, ...], storage: str) -> npt.NDArray[Any] | None:
+    """Return finished features, or None if there are none or they are incomplete.
+
+    The caller holds the lock of the set, so that nobody removes it meanwhile.
+    """
+    if not (folder / MANIFEST).is_file():
+        return None
+    try:
+        array = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if array.shape != shape or array.dtype != np.dtype(storage):
+        return None
+    # The base of every view of it, so it lives as long as anything reads the file.
+    share_while_alive(readers_lock(folder), array)
+    # np.asarray drops the memmap subclass, which slows every slice down.
+    return np.asarray(array)
+
+
+def seconds_of(folder: Path) -> float:
+    """Return the seconds that computing a set took; 0 if its manifest does not say."""
+    try:
+        return float(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def drop_unused(folder: Path) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -76,36 +76,39 @@ def run_frozen(
     labels = np.concatenate([part.labels for part in train])
     # For each view, its version of each part.
     versions = list(zip(*(_views(part, config) for part in train), strict=True))
-    judged = (val.images, _split_key(val), "validation images")
+    judged = _Version(val.images, _split_key(val), "validation images", _row_keys(val))
     if network.cut == START:
         features = [
             _stacked(
-                extract(_PIXELS_TO_FEATURES, part.images, _split_key(part), "training images").array
+                extract(
+                    _PIXELS_TO_FEATURES,
+                    _Version(part.images, _split_key(part), "training images", _row_keys(part)),
+                ).array
                 for part in train
             )
         ]
-        features_val = extract(_PIXELS_TO_FEATURES, *judged)
+        features_val = extract(_PIXELS_TO_FEATURES, judged)
         maps = augmented(Split.joined(train), config.augment, config.seed)
         maps_val = Examples.of(val)
     elif network.cut == END:
         features = [
-            _stacked(extract(_PIXELS_TO_FEATURES, *version).array for version in view)
+            _stacked(extract(_PIXELS_TO_FEATURES, version).array for version in view)
             for view in versions
         ]
-        features_val = extract(_PIXELS_TO_FEATURES, *judged)
+        features_val = extract(_PIXELS_TO_FEATURES, judged)
         maps = Examples.alternating(features, labels)
         maps_val = Examples.alternating([features_val.array], val.labels)
     else:
-        cut = [[extract(_PIXELS_TO_CUT, *version) for version in view] for view in versions]
-        cut_val = extract(_PIXELS_TO_CUT, *judged)
+        cut = [[extract(_PIXELS_TO_CUT, version) for version in view] for view in versions]
+        cut_val = extract(_PIXELS_TO_CUT, judged)
         features = [
             _stacked(
-                extract(_CUT_TO_FEATURES, each.array, each.key, version[2]).array
+                extract(_CUT_TO_FEATURES, _Version(each.array, each.key, version.label)).array
                 for each, version in zip(parts, view, strict=True)
             )
             for parts, view in zip(cut, versions, strict=True)
         ]
-        features_val = extract(_CUT_TO_FEATURES, cut_val.array, cut_val.key, judged[2])
+        features_val = extract(_CUT_TO_FEATURES, _Version(cut_val.array, cut_val.key, judged.label))
         maps = Examples.alternating(
             [_stacked(each.array for each in parts) for parts in cut], labels
         )
@@ -146,6 +149,7 @@ def pooled_features(
         storage="float32",
         label=label,
         progress=progress,
+        row_keys=_row_keys(split),
     )
 
 
@@ -185,7 +189,7 @@ class _Extractor:
         self._pieces: dict[str, keras.Model] = {}
         self.seconds = 0.0
 
-    def __call__(self, kind: str, source: Source, key: str, label: str) -> Features:
+    def __call__(self, kind: str, version: "_Version") -> Features:
         if kind not in self._pieces:
             pieces: dict[str, Callable[[], keras.Model]] = {
                 _PIXELS_TO_FEATURES: lambda: self._network.lower(END),
@@ -196,13 +200,14 @@ class _Extractor:
         from_maps = kind == _CUT_TO_FEATURES
         features = compute_features(
             self._pieces[kind],
-            source,
-            key,
+            version.source,
+            version.key,
             about=_about(self._config, self._spec, kind, self._config.backbone.precision),
             batch_size=256 if from_maps else batch_size_for(self._spec.height),
             storage="float32" if from_maps else self._config.backbone.storage,
-            label=f"{'Activations' if kind == _PIXELS_TO_CUT else 'Features'} of {label}",
+            label=f"{'Activations' if kind == _PIXELS_TO_CUT else 'Features'} of {version.label}",
             progress=self._progress,
+            row_keys=version.row_keys,
         )
         self.seconds += features.seconds
         return features
@@ -214,24 +219,46 @@ def has_views(config: RunConfig) -> bool:
     return augment.flip or augment.crop > 0 or augment.randaugment > 0
 
 
-def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
-    """Return the versions of the training images for the frozen part, with key and name."""
+class _Version(NamedTuple):
+    """Version of some images for the frozen part.
+
+    Attributes:
+        source: Images, or activations of them.
+        key: Hash of their contents.
+        label: Name in progress output.
+        row_keys: Hash of the contents of each row; None if they depend on its position.
+    """
+
+    source: Source
+    key: str
+    label: str
+    row_keys: list[str] | None = None
+
+
+def _views(train: Split, config: RunConfig) -> list[_Version]:
+    """Return the versions of the training images for the frozen part."""
     augment, n_views, key = config.augment, config.backbone.views, _split_key(train)
+    plain = _Version(train.images, key, "training images", _row_keys(train))
     if not has_views(config):
-        return [(train.images, key, "training images")]
+        return [plain]
     only_flips = augment.crop == 0 and augment.randaugment == 0
     if only_flips and n_views == 2 and config.head.logistic and config.backbone.cut == END:
         # All views are learnt from at once: the images as they are, which are mostly in the cache,
         # and mirrored.
         mirrored = MirroredImages(train.images)
         return [
-            (train.images, key, "training images"),
-            (mirrored, f"{key} mirrored", "training images, mirrored"),
+            plain,
+            _Version(
+                mirrored,
+                f"{key} mirrored",
+                "training images, mirrored",
+                [f"{each} mirrored" for each in _row_keys(train)],
+            ),
         ]
     # MixUp and CutMix come later: they mix the outputs.
     done = augment.model_dump(exclude={"mixup", "cutmix"})
     return [
-        (
+        _Version(
             AugmentedView(train.images, augment, _VIEW_SEED, view),
             f"{key} {json.dumps(done, sort_keys=True)} {_VIEW_SEED} {view}",
             f"training images, view {view + 1} of {n_views}",
@@ -243,6 +270,11 @@ def _views(train: Split, config: RunConfig) -> list[tuple[Source, str, str]]:
 def _stacked(parts: Iterable[Any]) -> Any:
     first, *others = parts
     return Stacked([first, *others]) if others else first
+
+
+def _row_keys(split: Split) -> list[str]:
+    # With the shape, as below.
+    return [f"{tuple(split.images.shape[1:])} {each}" for each in split.hashes]
 
 
 def _split_key(split: Split) -> str:

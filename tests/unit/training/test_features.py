@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -387,6 +388,54 @@ def test_the_sets_that_were_not_used_for_the_longest_time_go_first(net, small_di
     compute(net, source_key="1")
     new = compute(net, source_key="new")
     assert sets() == {kept[1], kept[2], new.key}
+
+
+def rows(indices) -> dict:
+    return {"source": Counting(IMAGES[indices]), "row_keys": [f"image {i}" for i in indices]}
+
+
+def test_rows_of_other_parts_are_copied_and_only_the_others_computed(net):
+    # Two folds of the same images: their training parts overlap.
+    whole = compute(net).array
+    compute(net, source_key="first", **rows(range(0, 30)))
+    mixed = [45, 3, 40, 29, 31, 0, 44]
+    sources = {"images": rows(mixed)["source"], "keys": rows(mixed)["row_keys"]}
+    found = compute(net, sources["images"], "second", row_keys=sources["keys"])
+    # The four of no other set, in one batch.
+    assert sources["images"].batches == 1
+    np.testing.assert_array_equal(found.array, whole[mixed])
+    # Every row is known by now.
+    third = rows([3, 44, 3, 29])
+    told = Told()
+    again = compute(net, third["source"], "third", row_keys=third["row_keys"], progress=told)
+    assert third["source"].batches == 0
+    assert told.lines == ["Features: found in the cache"]
+    np.testing.assert_array_equal(again.array, whole[[3, 44, 3, 29]])
+
+
+def test_copied_rows_count_with_the_seconds_that_they_took(net):
+    compute(net, source_key="first", **rows(range(40)))
+    (manifest,) = root().glob("*/manifest.json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "seconds": 400.0}))
+    assert 200 <= compute(net, source_key="second", **rows(range(10, 30))).seconds < 210
+
+
+@pytest.mark.parametrize("other", [{"about": {"size": 13}}, {"storage": "float16"}])
+def test_rows_of_another_network_are_not_copied(net, other):
+    compute(net, source_key="first", **rows(range(30)), **other)
+    source = rows(range(20))
+    compute(net, source["source"], "second", row_keys=source["row_keys"])
+    assert source["source"].batches == 2
+
+
+def test_a_set_whose_keys_are_damaged_gives_no_rows(net):
+    compute(net, source_key="first", **rows(range(30)))
+    (keys,) = root().glob("*/rows.txt")
+    keys.write_text("image 1\nimage 2")
+    source = rows([1, 2])
+    found = compute(net, source["source"], "second", row_keys=source["row_keys"]).array
+    assert source["source"].batches == 1
+    np.testing.assert_array_equal(found, compute(net).array[[1, 2]])
 
 
 def test_a_locked_set_is_not_given_up(net, small_disk):
