@@ -82,11 +82,19 @@ def test_the_snippets_that_need_cifar10_run(tmp_path):
     assert sum(run(page, tmp_path, network=True) for page in PAGES) >= 1
 
 
+def anchors(page: Path) -> set[str]:
+    """Return what a link may name behind the #: each heading as GitHub writes it."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_between_pages_lead_somewhere():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        for target, _, anchor in re.findall(r"\]\(([^)#]*)(#([^)]*))?\)", page.read_text()):
             if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+                goal = page.parent / target if target else page
+                assert goal.exists(), f"{page.name} links to {target}"
+                assert not anchor or anchor in anchors(goal), f"{page.name}: {target}#{anchor}"
 
 
 def test_no_flag_is_misspelt():

@@ -75,17 +75,16 @@ def test_a_png_is_read_with_a_wrong_checksum_of_a_text_or_a_text_cut_off_at_the_
     np.testing.assert_array_equal(decode_image(cut, channels=3), photo)
 
 
-@pytest.mark.parametrize("said_in", ["exif", "raw profile", "xmp"])
+@pytest.mark.parametrize("said_in", ["exif", "raw profile", "plain raw profile", "xmp"])
 def test_a_turned_png_stays_turned_without_its_metadata(photo, encode, chunk, said_in):
     content = encode(photo, "PNG")
     raw = TURNED.tobytes()
+    profile = f"\nexif\n{len(raw):8}\n{raw.hex()}".encode()
     bodies = {
         "exif": (b"eXIf", raw[6:]),
-        "raw profile": (
-            b"zTXt",
-            b"Raw profile type exif\0\0"
-            + zlib.compress(f"\nexif\n{len(raw):8}\n{raw.hex()}\n".encode()),
-        ),
+        "raw profile": (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile)),
+        # Its checksum, taken for a part of the text, would be no digits.
+        "plain raw profile": (b"tEXt", b"Raw profile type exif\0" + profile),
         "xmp": (
             b"iTXt",
             b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP_TURNED + b" " * 1_200_000),
@@ -215,6 +214,45 @@ def test_a_tiff_is_read_whatever_its_metadata(photo, encode, capfd, compression,
     header = read_header(content)
     assert (header.height, header.width, header.orientation) == (48, 64, 1)
     assert capfd.readouterr() == ("", "")
+
+
+def big_tiff(order: str, pixels: np.ndarray, tag: int, kind: int, count: int, value: int) -> bytes:
+    """A BigTIFF of a picture, whose directory ends with one more entry, at the end of the file."""
+    body = pixels.tobytes()
+    entries = [
+        *((256, 4, 1, 64), (257, 4, 1, 48), (258, 3, 3, 0), (259, 3, 1, 1), (262, 3, 1, 2)),
+        *((273, 4, 1, 16), (277, 3, 1, 3), (278, 4, 1, 48), (279, 4, 1, len(body))),
+    ]
+    directory = struct.pack(f"{order}Q", len(entries) + 1)
+    for name, form, n_values, number in entries:
+        values = struct.pack(f"{order}4H", 8, 8, 8, 0)
+        if name != 258:
+            values = struct.pack(f"{order}{'H' if form == 3 else 'I'}", number).ljust(8, b"\0")
+        directory += struct.pack(f"{order}HHQ", name, form, n_values) + values
+    directory += struct.pack(f"{order}HHQQ", tag, kind, count, value)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(
+        f"{order}HHHQ", 43, 8, 0, 16 + len(body)
+    )
+    return head + body + directory
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_metadata_of_a_big_tiff_lose_their_type_and_nothing_else_changes(photo, order):
+    content = big_tiff(order, photo, 270, 2, 500, 10_000_000)
+    assert without_metadata(content) == content[:-18] + b"\0\0" + content[-16:]
+    assert without_metadata(big_tiff(order, photo, 266, 3, 1, 0)) is None
+    if order == ">":
+        return  # Pillow reads BigTIFF in the other order only.
+    for file in (content, content + b"\0" * 8):
+        np.testing.assert_array_equal(decode_image(file, channels=3), photo)
+
+
+def test_metadata_at_the_very_end_of_a_tiff_lose_their_type(photo, encode):
+    content = tiff_with(encode(photo, "TIFF"), *TIFF_METADATA["GDAL's metadata"])
+    (at,) = struct.unpack_from("<I", content, 4)
+    end = at + 2 + 12 * 1
+    one_entry = content[:at] + b"\1\0" + content[at + 2 : end]
+    assert without_metadata(one_entry) == one_entry[:-10] + b"\0\0" + one_entry[-8:]
 
 
 @pytest.mark.parametrize("file_format", ["AVIF", "HEIF"])
