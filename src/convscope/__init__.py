@@ -29,6 +29,7 @@ __all__ = [
     "compare_runs",
     "describe",
     "doctor",
+    "embed",
     "evaluate",
     "explain",
     "gallery",
@@ -37,6 +38,7 @@ __all__ = [
     "predict",
     "report",
     "robustness",
+    "similar",
     "suspects",
     "train",
 ]
@@ -44,6 +46,7 @@ __all__ = [
 if TYPE_CHECKING:
     from convscope.api.data import check, load
     from convscope.api.doctor import doctor
+    from convscope.api.embed import embed
     from convscope.api.evaluate import evaluate
     from convscope.api.explain import explain
     from convscope.api.gallery import gallery
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from convscope.api.predict import predict
     from convscope.api.report import report
     from convscope.api.robustness import robustness
+    from convscope.api.similar import similar
     from convscope.errors import ConvscopeError
     from convscope.progress import Progress
     from convscope.run import Run
@@ -76,6 +80,7 @@ _HOMES = {
     "compare_runs": "studies.compare",
     "describe": "api.models",
     "doctor": "api.doctor",
+    "embed": "api.embed",
     "evaluate": "api.evaluate",
     "explain": "api.explain",
     "gallery": "api.gallery",
@@ -84,6 +89,7 @@ _HOMES = {
     "predict": "api.predict",
     "report": "api.report",
     "robustness": "api.robustness",
+    "similar": "api.similar",
     "suspects": "studies.suspects",
     "train": "studies.train",
 }

@@ -145,6 +145,16 @@ class Run:
         return self.path / "gallery.png"
 
     @property
+    def embedding_file(self) -> Path:
+        """Features of image files, as last written by `convscope embed`."""
+        return self.path / "embedding.parquet"
+
+    @property
+    def similar_picture(self) -> Path:
+        """An image and the training images most similar to it, as last drawn."""
+        return self.path / "similar.png"
+
+    @property
     def robustness_file(self) -> Path:
         """Accuracy under common corruptions."""
         return self.path / "robustness.json"

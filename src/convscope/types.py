@@ -341,3 +341,23 @@ class UnreadableImage:
 
     path: Path
     reason: str
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Training image near another image.
+
+    Attributes:
+        image_id: Name of the image.
+        class_name: Class of its label.
+        similarity: Cosine of the angle between the features of the two, in [-1, 1].
+    """
+
+    image_id: str
+    class_name: str
+    similarity: float
+
+    @property
+    def caption(self) -> str:
+        """Two lines for below the image."""
+        return f"{self.class_name}\n{self.similarity:.2f}"

@@ -179,6 +179,8 @@ def test_no_command_writes_into_the_folder(trained, monkeypatch):
         ),
         "explain": lambda place: convscope.explain(run, [image], out=place or out, **quiet),
         "gallery": lambda place: convscope.gallery(run, picture=place or out, **quiet),
+        "similar": lambda place: convscope.similar(run, image, picture=place or out, **quiet),
+        "embed": lambda place: convscope.embed(run, [image], out=place or out, **quiet),
     }
     monkeypatch.chdir(folder)
     for name, write in writers.items():

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from convscope.api.data import load_of_run
 from convscope.api.models import input_spec, run_config
-from convscope.datasets.splits import verify_split
-from convscope.errors import DataError
+from convscope.datasets.splits import require_classes, verify_split
 from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
 from convscope.progress import Progress, console_progress
@@ -89,7 +88,7 @@ def evaluate(
     if missing:
         if dataset is None:
             dataset = load_of_run(config, data, data_dir, progress)
-        _require_classes(dataset, run)
+        require_classes(dataset, run.class_names)
         by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, look, progress)
         save_predictions(by_split, run.class_names, kept, about=about)
 
@@ -107,18 +106,6 @@ def evaluate(
     title = f"{run.name}: {metrics['test']['accuracy']:.1%} test accuracy"
     draw_confusion(matrix, names, place(run.confusion_picture), title=title)
     return metrics
-
-
-def _require_classes(dataset: Dataset, run: Run) -> None:
-    theirs, ours = list(dataset.class_names), run.class_names
-    if theirs == ours:
-        return
-    odd = sorted(set(theirs) ^ set(ours))[:3]
-    raise DataError(
-        f"the data has {len(theirs)} classes and the run was trained on {len(ours)} "
-        f"(not in both: {', '.join(odd) or 'none, but a different order'}); "
-        "evaluate the run on data with its own classes, or train again"
-    )
 
 
 def _predict_splits(

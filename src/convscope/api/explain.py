@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, cast
 
 from convscope.api.models import run_config
 from convscope.errors import ImageError
-from convscope.models import is_backbone
-from convscope.models.backbones import BACKBONES
 from convscope.paths import path_or_none, short_name
 from convscope.progress import Progress, console_progress
 from convscope.report.explanation_page import Explanation, LayerOutput
@@ -17,8 +15,6 @@ from convscope.types import UnreadableImage
 
 if TYPE_CHECKING:
     import keras
-
-    from convscope.models.geometry import LayerGeometry
 
 _N_MAPS = 8
 """Number of channels of each layer that are drawn."""
@@ -61,10 +57,11 @@ def explain(
     from convscope.explain.filters import first_filters
     from convscope.explain.forward import activations
     from convscope.explain.gradcam import gradcam, last_map
+    from convscope.explain.layers import shown_layers
     from convscope.explain.occlusion import occlusion
     from convscope.images.find import find_images
     from convscope.models.geometry import geometry
-    from convscope.report.explanation_page import explanation_page
+    from convscope.report.explanation_page import explanation_page, page_name
     from convscope.report.page import write_page
 
     progress = progress or console_progress()
@@ -76,7 +73,7 @@ def explain(
     classifier = open_classifier(run, weights)
     # The network is explained on the image itself, which is one of the views of the answer.
     network = cast("keras.Model", classifier.network)
-    shown = _shown(geometry(network), run_config(run).model)
+    shown = shown_layers(geometry(network), run_config(run).model)
     folder = run.explanations_dir
     if (place := path_or_none(out, "--out")) is not None:
         folder = require_outside(place, run_config(run).data_path)
@@ -105,31 +102,9 @@ def explain(
                 occlusion=occlusion(network, image, about),
                 steps=tuple(LayerOutput.of(row, values[row.name][0], _N_MAPS) for row in shown),
                 filters=filters,
-                page=folder / f"{short_name(_page_name(file, files), 200)}.html",
+                page=folder / f"{short_name(page_name(file, files), 200)}.html",
             )
             write_page(explanation_page(explanation, run.name), explanation.page)
             explanations.append(explanation)
             step(1)
     return explanations
-
-
-_BENDING = ("ReLU", "Activation")
-"""Kinds of layers that change what each value means."""
-
-
-def _shown(sheet: "list[LayerGeometry]", model: str) -> "list[LayerGeometry]":
-    """Return the layers that are shown: for a backbone, the ends of its stages."""
-    maps = [row for row in sheet if len(row.output_shape) == 3]
-    if is_backbone(model):
-        ends = set(BACKBONES.get(model).stages.values())
-        return [row for row in maps if row.name.rpartition("/")[2] in ends]
-    # Layers that neither look around nor change the size have little to show.
-    return [row for row in maps if row.kernel is not None or row.kind in _BENDING]
-
-
-def _page_name(file: Path, files: list[Path]) -> str:
-    """Return the name of an image's page; with the folder's, where names repeat."""
-    if sum(other.name == file.name for other in files) == 1:
-        twins = sum(other.stem == file.stem for other in files) > 1
-        return file.name.replace(".", "-") if twins else file.stem
-    return f"{file.parent.name}-{file.name.replace('.', '-')}"

@@ -1,7 +1,6 @@
 """The images behind a number."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,43 +9,15 @@ import numpy as np
 from convscope.api.data import load_of_run
 from convscope.api.models import run_config
 from convscope.datasets.splits import verify_split
-from convscope.errors import ConfigError, RunError, UnknownNameError
+from convscope.errors import ConfigError, RunError
 from convscope.evaluation.opening import open_test
+from convscope.evaluation.telling import Kind, Seen, most_telling
 from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 from convscope.storage import require_outside
-from convscope.types import Predictions, UInt8Array
+from convscope.types import UInt8Array
 from convscope.wording import command_line, composed
-
-Kind = Literal["losses", "suspects", "right"]
-KINDS: tuple[Kind, ...] = ("losses", "suspects", "right")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """An image, and a run's prediction for it.
-
-    Attributes:
-        image_id: Name of the image.
-        class_name: Class of its label.
-        answer: Predicted class.
-        prob: Probability of the predicted class, a fraction.
-        prob_label: Probability of the class of its label.
-    """
-
-    image_id: str
-    class_name: str
-    answer: str
-    prob: float
-    prob_label: float
-
-    @property
-    def caption(self) -> str:
-        """Two lines for below the image."""
-        if self.answer == self.class_name:
-            return f"{self.class_name}\n{self.prob:.0%}"
-        return f"{self.class_name}?\n{self.answer} {self.prob:.0%}"
 
 
 def gallery(
@@ -57,6 +28,7 @@ def gallery(
     true: str | None = None,
     predicted: str | None = None,
     n: int = 20,
+    similar: int = 0,
     picture: Path | str | None = None,
     data: Path | str | None = None,
     data_dir: Path | str | None = None,
@@ -72,6 +44,7 @@ def gallery(
         true: Class of the label, to select images.
         predicted: Predicted class, to select images.
         n: Largest number of images.
+        similar: Number of training images, the most similar ones, beside each image.
         picture: Picture file; None takes `gallery.png` in the run's folder.
         data: Current place of the run's folder of images, if it moved.
         data_dir: Further folder to look for the files of a registered dataset.
@@ -96,16 +69,17 @@ def gallery(
         true=true,
         predicted=predicted,
         n=n,
+        similar=similar,
         data=data,
         data_dir=data_dir,
         progress=progress,
     )
-    place = path_or_none(picture, "--picture")
-    if place is None:
-        place = run.gallery_picture
-    else:
-        place = require_outside(place, path_or_none(data, "--data") or run_config(run).data_path)
-    draw_samples(images, [each.caption for each in seen], place)
+    place = path_or_none(picture, "--picture") or run.gallery_picture
+    require_outside(place, path_or_none(data, "--data") or run_config(run).data_path)
+    captions = [text for each in seen for text in each.captions]
+    columns = len(captions) // len(seen) if similar else 5
+    title = f"{run.name}: beside each image the most similar training images" if similar else None
+    draw_samples(images, captions, place, columns=columns, title=title)
     return seen
 
 
@@ -117,6 +91,7 @@ def chosen_images(
     true: str | None = None,
     predicted: str | None = None,
     n: int,
+    similar: int = 0,
     data: Path | str | None = None,
     data_dir: Path | str | None,
     by: str = "gallery",
@@ -124,7 +99,8 @@ def chosen_images(
 ) -> tuple[list[Seen], UInt8Array]:
     """Return the images that `gallery` draws, with the predictions for them.
 
-    A look at test images is logged under the name of the command `by`.
+    A look at test images is logged under the name of the command `by`. Each image is followed by
+    those that are similar to it.
     """
     from convscope.evaluation.predictions import read_predictions
 
@@ -132,6 +108,8 @@ def chosen_images(
     true, predicted = (name and run.class_called(name) for name in (true, predicted))
     if n < 1:
         raise ConfigError(f"n must be at least 1, not {n}")
+    if similar < 0:
+        raise ConfigError(f"similar must be at least 0, not {similar}")
     if not run.predictions_file.exists():
         raise RunError(
             f"{run.path} has not been evaluated; run: {command_line('evaluate', run.path)}"
@@ -140,7 +118,7 @@ def chosen_images(
     said = by_split.get(split)
     if said is None:
         raise RunError(f"{run.path} has not been evaluated on {split} images")
-    order = _chosen(said, of, names, true, predicted)[:n]
+    order = most_telling(said, of, names, true, predicted)[:n]
     if not order:
         raise RunError(f"no {split} image of {run.path} matches")
     answers = said.probs.argmax(axis=1)
@@ -163,26 +141,14 @@ def chosen_images(
         part = open_test(dataset, run, by=by, weights=weights, shown=True, progress=progress)
     place = {composed(str(image_id)): index for index, image_id in enumerate(part.ids)}
     images = np.stack([part.images[place[composed(each.image_id)]] for each in seen])
+    if similar:
+        from convscope.classifier.keras_model import weights_for
+        from convscope.evaluation.embedding import Embedder
+        from convscope.evaluation.neighbours import Neighbourhood
+
+        embedder = Embedder(run, weights_for(run, about.get("weights", "last"), split))
+        found = Neighbourhood(embedder, dataset, progress).nearest(images, similar)
+        seen = [replace(each, similar=near) for each, (near, _) in zip(seen, found, strict=True)]
+        rows = zip(images, found, strict=True)
+        images = np.concatenate([part for image, (_, near) in rows for part in (image[None], near)])
     return seen, images
-
-
-def _chosen(
-    said: Predictions, of: Kind, names: Sequence[str], true: str | None, predicted: str | None
-) -> list[int]:
-    """Return the indices of the images, the most telling first."""
-    from convscope.evaluation.suspects import suspect_labels
-
-    if of not in KINDS:
-        raise UnknownNameError("gallery", of, KINDS)
-    if of == "suspects":
-        order = [suspect.index for suspect in suspect_labels(said)]
-    else:
-        of_label = said.probs[np.arange(len(said.labels)), said.labels]
-        order = np.argsort(of_label if of == "losses" else -of_label, kind="stable").tolist()
-    answers = said.probs.argmax(axis=1)
-    return [
-        i
-        for i in order
-        if (true is None or names[said.labels[i]] == true)
-        and (predicted is None or names[answers[i]] == predicted)
-    ]

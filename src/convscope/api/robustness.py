@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -13,9 +12,11 @@ from convscope.api.models import run_config
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.evaluation.opening import open_test
-from convscope.evaluation.robustness import Robustness
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
+
+if TYPE_CHECKING:
+    from convscope.evaluation.robustness import Robustness
 
 
 def robustness(
@@ -28,7 +29,7 @@ def robustness(
     data: Path | str | None = None,
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
-) -> Robustness:
+) -> "Robustness":
     """Evaluate a run on corrupted images; write `robustness.json` and a picture into its folder.
 
     Args:
@@ -48,7 +49,8 @@ def robustness(
         DataError: If the images are not those of the run.
     """
     from convscope.classifier.keras_model import open_classifier, weights_for, which_weights
-    from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES, accuracy_under
+    from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES
+    from convscope.evaluation.robustness import accuracy_under_all
     from convscope.report.figures import draw_robustness
 
     progress = progress or console_progress()
@@ -75,22 +77,9 @@ def robustness(
         part = open_test(dataset, run, by="robustness", weights=which, progress=progress)
     places = np.linspace(0, len(part) - 1, min(n_images, len(part))).astype(int)
     chosen = part.select(np.unique(places))
-    clean = accuracy_under(classifier, chosen)
-    found: dict[str, tuple[float, ...]] = {}
-    with progress.task("Corrupting", len(names) * len(levels) * len(chosen), "images") as step:
-        note = ""
-        for name in names:
-            row = []
-            for level in levels:
-                on_batch = partial(step, note=note)
-                row.append(accuracy_under(classifier, chosen, name, level, on_batch=on_batch))
-                note = f"{name} {level}: {row[-1]:.3f}"
-            step(0, note)
-            found[name] = tuple(row)
-    result = Robustness(split, len(chosen), clean, levels, found)
+    result = accuracy_under_all(classifier, chosen, split, names, levels, progress)
     content = {**asdict(result), "mean": result.mean, "conclusion": result.conclusion}
     run.write_json(run.robustness_file, content)
-    draw_robustness(
-        found, levels, clean, run.robustness_picture, title=f"{run.name}: {result.conclusion}"
-    )
+    title = f"{run.name}: {result.conclusion}"
+    draw_robustness(result.accuracy, levels, result.clean, run.robustness_picture, title=title)
     return result

@@ -82,19 +82,28 @@ class Classifier:
             Prediction for each file in order, or the reason why it could not be read.
         """
         with progress.task("Predicting", len(files), "images") as step:
-            for start in range(0, len(files), batch_size):
-                images: list[UInt8Array] = []
-                unreadable: dict[Path, UnreadableImage] = {}
-                batch = files[start : start + batch_size]
-                for file in batch:
-                    try:
-                        images.append(self.decode(file))
-                    except ImageError as error:
-                        unreadable[file] = UnreadableImage(file, str(error))
+            for batch in self.read_files(files, batch_size):
+                images = [pixels for _, pixels in batch if not isinstance(pixels, UnreadableImage)]
                 rows = iter(self.predict_on_batch(np.stack(images)) if images else ())
-                for file in batch:
-                    yield unreadable[file] if file in unreadable else self.answer(file, next(rows))
+                for file, read in batch:
+                    if isinstance(read, UnreadableImage):
+                        yield read
+                    else:
+                        yield self.answer(file, next(rows))
                 step(len(batch))
+
+    def read_files(
+        self, files: Sequence[Path], batch_size: int
+    ) -> Iterator[list[tuple[Path, UInt8Array | UnreadableImage]]]:
+        """Yield batches of files, each with its pixels or the reason why it cannot be read."""
+        for start in range(0, len(files), batch_size):
+            batch: list[tuple[Path, UInt8Array | UnreadableImage]] = []
+            for file in files[start : start + batch_size]:
+                try:
+                    batch.append((file, self.decode(file)))
+                except ImageError as error:
+                    batch.append((file, UnreadableImage(file, str(error))))
+            yield batch
 
 
 def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:

@@ -16,6 +16,7 @@ from convscope.cli import (
     compare,
     data,
     doctor,
+    embed,
     evaluate,
     explain,
     gallery,
@@ -25,6 +26,7 @@ from convscope.cli import (
     report,
     robustness,
     runs,
+    similar,
     train,
 )
 from convscope.errors import ConvscopeError, MissingExtraError, StorageError
@@ -48,6 +50,8 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("gallery")(gallery.gallery)
 app.command("predict")(predict.predict)
+app.command("similar")(similar.similar)
+app.command("embed")(embed.embed)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.command("datasets")(catalogue.datasets)

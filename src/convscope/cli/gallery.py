@@ -36,6 +36,12 @@ def gallery(
     true: Annotated[str | None, typer.Option(metavar="CLASS", help="Class of the label.")] = None,
     predicted: Annotated[str | None, typer.Option(metavar="CLASS", help="Predicted class.")] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Largest number of images.")] = 20,
+    similar: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Number of training images, those most similar to it, beside each image."
+        ),
+    ] = 0,
     picture: Annotated[
         str | None, picture_option("File of the picture. Default: gallery.png in the run.")
     ] = None,
@@ -45,15 +51,18 @@ def gallery(
 ) -> None:
     """Show the images behind a number: the hardest, the mislabelled, one confusion.
 
-    It uses saved predictions; no model runs. A look at test images is logged. Suspects come from
-    confident learning: the run was not trained on these images, and gives another class a
-    probability that is typical for images of that class.
+    It uses saved predictions; no model runs, except for --similar, which computes the features of
+        the training images once. A look at test images is logged. Suspects come from confident
+        learning: the run was not trained on these images, and gives another class a probability
+        that is typical for images of that class.
 
     For example:
 
         convscope train --data digits --epochs 3 --out runs/seen
         convscope gallery runs/seen
         convscope gallery runs/seen --split test --true 8
+        # what in the training images misleads it?
+        convscope gallery runs/seen -n 5 --similar 4
     """
     import convscope
     from convscope.cli._tables import NUMBER, TEXT, print_table
@@ -68,6 +77,7 @@ def gallery(
         true=true,
         predicted=predicted,
         n=n,
+        similar=similar,
         picture=picture,
         data=data,
         data_dir=data_dir,
@@ -78,8 +88,11 @@ def gallery(
 
         print_json({"images": seen, "picture": place})
         return
-    print_table(
-        [("image", TEXT), ("labelled", TEXT), ("answer", TEXT), ("sure", NUMBER)],
-        ([s.image_id, s.class_name, s.answer, f"{s.prob:.0%}"] for s in seen),
-    )
+    columns = [("image", TEXT), ("labelled", TEXT), ("answer", TEXT), ("sure", NUMBER)]
+    rows = [[s.image_id, s.class_name, s.answer, f"{s.prob:.0%}"] for s in seen]
+    if similar:
+        columns.append(("similar training images", TEXT))
+        for row, s in zip(rows, seen, strict=True):
+            row.append(", ".join(f"{near.image_id} {near.similarity:.2f}" for near in s.similar))
+    print_table(columns, rows)
     typer.echo(f"\npicture  {place}")

@@ -222,6 +222,23 @@ def verify_split(dataset: Dataset, path: Path, part: str) -> None:
         )
 
 
+def require_classes(dataset: Dataset, ours: list[str]) -> None:
+    """Refuse data with other classes than those of a run, in its order.
+
+    Raises:
+        DataError: If the classes or their order differ.
+    """
+    theirs = list(dataset.class_names)
+    if theirs == ours:
+        return
+    odd = sorted(set(theirs) ^ set(ours))[:3]
+    raise DataError(
+        f"the data has {len(theirs)} classes and the run was trained on {len(ours)} "
+        f"(not in both: {', '.join(odd) or 'none, but a different order'}); "
+        "evaluate the run on data with its own classes, or train again"
+    )
+
+
 def _parts(dataset: Dataset) -> dict[str, Split | SealedSplit]:
     parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     return {name: split for name, split in parts.items() if split is not None}

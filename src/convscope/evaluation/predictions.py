@@ -92,13 +92,12 @@ def predict_from_features(
         batch_size: Features per batch.
         progress: Called with each batch.
     """
-    import keras
-
-    from convscope.models.transfer import POOL
+    from convscope.models.features import split_at_features
+    from convscope.models.folding import fold_batch_norm
     from convscope.training.frozen import pooled_features
 
-    pool = model.get_layer(POOL).output
-    lower, head = keras.Model(model.inputs, pool), keras.Model(pool, model.outputs[0])
+    lower, head = split_at_features(model, backbone=True)
+    lower = fold_batch_norm(lower)
     label = f"Features of {'validation' if name == 'val' else name} images"
     features = pooled_features(lower, config, spec, split, label, progress).array
     # A head takes too little time for a progress line.

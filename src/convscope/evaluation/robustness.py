@@ -1,8 +1,15 @@
-"""Accuracy under corruptions: the result and its one sentence."""
+"""Accuracy under all corruptions and severities together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+
+from convscope.classifier.views import Network
+from convscope.evaluation.corruptions import accuracy_under
+from convscope.progress import Progress
+from convscope.types import Split
 
 
 @dataclass(frozen=True)
@@ -37,3 +44,39 @@ class Robustness:
             f"Accuracy {self.clean:.1%} without corruption, {self.mean:.1%} on average with it; "
             f"{worst.replace('-', ' ')} hurts most ({mean:.1%})."
         )
+
+
+def accuracy_under_all(
+    classifier: Network,
+    chosen: Split,
+    name: str,
+    corruptions: Sequence[str],
+    severities: Sequence[int],
+    progress: Progress,
+) -> Robustness:
+    """Return the accuracy on images without corruption, and under each one at each severity.
+
+    Args:
+        classifier: Function from pixels to probabilities.
+        chosen: Images with labels, at least one.
+        name: Name of their part: "val" or "test".
+        corruptions: Keys of `CORRUPTIONS`.
+        severities: Severities from 1 to 5.
+        progress: Called with each step.
+    """
+    clean = accuracy_under(classifier, chosen)
+    found: dict[str, tuple[float, ...]] = {}
+    n_steps = len(corruptions) * len(severities) * len(chosen)
+    with progress.task("Corrupting", n_steps, "images") as step:
+        note = ""
+        for corruption in corruptions:
+            row = []
+            for severity in severities:
+                on_batch = partial(step, note=note)
+                row.append(
+                    accuracy_under(classifier, chosen, corruption, severity, on_batch=on_batch)
+                )
+                note = f"{corruption} {severity}: {row[-1]:.3f}"
+            step(0, note)
+            found[corruption] = tuple(row)
+    return Robustness(name, len(chosen), clean, tuple(severities), found)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,14 @@ def place(heat: FloatArray) -> str:
     if not vertical:
         return f"on the {horizontal}"
     return f"in the {vertical} {horizontal or 'part'}"
+
+
+def page_name(file: Path, files: Sequence[Path]) -> str:
+    """Return the name of an image's page; with the folder's, where names repeat."""
+    if sum(other.name == file.name for other in files) == 1:
+        twins = sum(other.stem == file.stem for other in files) > 1
+        return file.name.replace(".", "-") if twins else file.stem
+    return f"{file.parent.name}-{file.name.replace('.', '-')}"
 
 
 def _lost(occlusion: FloatArray, name: str) -> str:

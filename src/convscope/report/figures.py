@@ -200,7 +200,14 @@ def draw_robustness(
     save_figure(figure, path)
 
 
-def draw_samples(images: UInt8Array, names: Sequence[str], path: Path, *, columns: int = 5) -> None:
+def draw_samples(
+    images: UInt8Array,
+    names: Sequence[str],
+    path: Path,
+    *,
+    columns: int = 5,
+    title: str | None = None,
+) -> None:
     """Draw a grid of images with their class names below.
 
     Args:
@@ -208,11 +215,15 @@ def draw_samples(images: UInt8Array, names: Sequence[str], path: Path, *, column
         names: Class name of each image.
         path: PNG file to replace as a whole.
         columns: Images per row.
+        title: Line above the grid.
 
     Raises:
         StorageError: If the file cannot be written.
     """
-    save_figure(samples_figure(images, names, columns=columns), path)
+    figure = samples_figure(images, names, columns=columns)
+    if title is not None:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+    save_figure(figure, path)
 
 
 def samples_figure(images: UInt8Array, names: Sequence[str], *, columns: int = 5) -> "Figure":

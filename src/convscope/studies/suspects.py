@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from convscope.api.data import data_settings, load_once
-from convscope.api.gallery import Seen
 from convscope.api.plan import Plan
 from convscope.api.settle import Request, settle, usual_recipe
 from convscope.effects import trains_at_once
 from convscope.errors import ConfigError, TrainingError
+from convscope.evaluation.telling import Seen
 from convscope.models import is_backbone
 from convscope.paths import path_or_none, short_name
 from convscope.progress import Progress, console_progress
@@ -224,7 +224,7 @@ def _write_table(found: Suspicions) -> None:
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
         columns = ["image_id", "class_name", "answer", "prob", "prob_label"]
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         for each in found.suspects:
             row = asdict(each)

@@ -130,18 +130,18 @@ def pooled_features(
     label: str,
     progress: Progress,
 ) -> Features:
-    """Return the pooled float32 features of a split, computed or from the cache.
+    """Return the float32 features of a split, computed or from the cache.
 
     Args:
-        lower: Model from pixels to pooled features, with all weights frozen.
+        lower: Model from pixels to features, with BatchNorm folded.
         config: Settings of the run.
-        spec: Input of the backbone.
+        spec: Input of the network.
         split: Images.
         label: Name of the work in progress output.
         progress: Called with each batch.
     """
     return compute_features(
-        fold_batch_norm(lower),
+        lower,
         split.images,
         _split_key(split),
         about=_about(config, spec, _PIXELS_TO_FEATURES, "float32"),

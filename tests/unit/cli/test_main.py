@@ -36,6 +36,7 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def test_all_commands_are_there():
     wanted = {"train", "evaluate", "predict", "data", "models", "datasets", "recipes", "runs"}
     wanted |= {"cache", "compare", "doctor", "explain", "gallery", "ladder", "report", "robustness"}
+    wanted |= {"embed", "similar"}
     assert {path[0] for path in COMMANDS if path} == wanted
     assert {("data", "show"), ("data", "check"), ("data", "suspects"), ("models", "show")} <= set(
         COMMANDS
@@ -71,7 +72,7 @@ def test_each_command_explains_itself_and_all_its_options(cli, path, option):
             {"train", "ladder", "evaluate", "data show", "data check", "compare", "report"},
         ),
         ("--data", {"compare", "data show", "data check", "data suspects"}),
-        ("--data", {"evaluate", "gallery", "report", "robustness", "doctor"}),
+        ("--data", {"evaluate", "gallery", "report", "robustness", "doctor", "similar"}),
         ("--json", {"models", "evaluate", "data check", "compare", "doctor"}),
         ("--batch-size", {"evaluate", "predict"}),
         ("--recipe", {"train", "models show"}),
@@ -79,7 +80,7 @@ def test_each_command_explains_itself_and_all_its_options(cli, path, option):
         ("--epochs", {"train", "ladder", "compare"}),
         ("--set", {"train", "ladder", "models show", "compare", "data suspects"}),
         ("--weights", {"train", "ladder", "compare"}),
-        ("--weights", {"evaluate", "predict", "explain"}),
+        ("--weights", {"evaluate", "predict", "explain", "embed", "similar"}),
     ],
 )
 def test_an_option_that_commands_share_is_the_same_in_all(option, used_by):

@@ -23,6 +23,8 @@ COMMANDS = {
     "doctor": "doctor RUN",
     "predict": "predict RUN IMAGE",
     "explain": "explain RUN IMAGE",
+    "embed": "embed RUN IMAGE",
+    "similar": "similar RUN IMAGE",
     "robustness": "robustness RUN -n 20 --severities 1 --corruptions brightness",
     "runs": "runs FOLDER",
     "models": "models",
@@ -93,6 +95,7 @@ def test_json_is_json_in_every_encoding_and_alone(ended, world, command, encodin
         "evaluate": lambda: list(found["test"]["per_class"]),
         "predict": lambda: list(found["predictions"][0]["probs"]),
         "explain": lambda: list(found["explanations"][0]["probs"]),
+        "similar": lambda: list(found["probs"]),
     }
     if command in names:
         assert names[command]() == NAMES

@@ -45,6 +45,8 @@ PLACES = [
     ("predict", "RUN"),
     ("evaluate", "RUN"),
     ("explain", "RUN"),
+    ("embed", "RUN"),
+    ("similar", "RUN"),
     ("gallery", "RUN"),
     ("robustness", "RUN"),
     ("report", "RUN"),
@@ -68,7 +70,7 @@ PLACES = [
 def test_an_empty_path_and_a_variable_that_is_not_set_are_a_line(
     cli, tmp_path, command, option, given, says
 ):
-    more = ["another"] if command in ("predict", "explain", "compare") else []
+    more = ["another"] if command in ("predict", "explain", "embed", "similar", "compare") else []
     done = cli(*command.split(), given, *more)
     assert done.code == 2, done
     assert done.out == ""

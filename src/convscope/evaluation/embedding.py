@@ -1,0 +1,190 @@
+"""Features of images by a run's network, its answers with them, and the table of both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from convscope.classifier.classify import at_temperature
+from convscope.classifier.keras_model import open_classifier, which_weights
+from convscope.classifier.spec import Views
+from convscope.models import is_backbone
+from convscope.models.features import split_at_features
+from convscope.models.folding import fold_batch_norm
+from convscope.progress import Progress
+from convscope.recipe import read_run_config
+from convscope.run import Run
+from convscope.storage import atomic_path
+from convscope.training.features import batch_size_for
+from convscope.training.frozen import pooled_features
+from convscope.types import FloatArray, InputSpec, Split, UInt8Array, UnreadableImage
+
+if TYPE_CHECKING:
+    import keras
+
+_ROWS = 1024
+"""Images in a row group of the table, which are in memory at a time."""
+
+
+class Embedder:
+    """A run's classifier that gives the features behind its answers.
+
+    Attributes:
+        run: The run.
+        weights: Name of its weights, one of `run.WEIGHTS`.
+        classifier: The classifier.
+        batch_size: Number of images per batch that is fast on a CPU.
+
+    Args:
+        run: Trained run.
+        weights: One of `run.WEIGHTS`; None takes the recipe's choice.
+    """
+
+    def __init__(self, run: Run, weights: str | None) -> None:
+        self.run = run
+        self.weights = which_weights(run, weights)
+        self.classifier = open_classifier(run, self.weights)
+        self._config = read_run_config(run.config_file)
+        self._spec = InputSpec(**run.state["input"])
+        network = cast("keras.Model", self.classifier.network)
+        lower, self._head = split_at_features(network, backbone=is_backbone(self._config.model))
+        self._lower = fold_batch_norm(lower)
+        self.batch_size = batch_size_for(max(self._spec.height, self._spec.width))
+
+    def features(self, images: UInt8Array) -> FloatArray:
+        """Return features of shape (batch, n_features) for pixels of (batch, ...), float32."""
+        return _flat(np.asarray(self._lower.predict_on_batch(images), np.float32))
+
+    def embed(self, images: UInt8Array) -> tuple[FloatArray, FloatArray]:
+        """Return features and probabilities of images.
+
+        Args:
+            images: Raw pixels, shape (batch, height, width, channels), 0..255.
+
+        Returns:
+            Shapes (batch, n_features), of the images as they are, and (batch, n_classes), as the
+                classifier predicts them.
+        """
+        features = np.asarray(self._lower.predict_on_batch(images), np.float32)
+        spec = self.classifier.spec
+        if spec.views != Views():
+            return _flat(features), self.classifier.predict_on_batch(images)
+        probs = np.asarray(self._head.predict_on_batch(features), np.float32)
+        return _flat(features), at_temperature(probs, spec.temperature)
+
+    def features_of(self, split: Split, label: str, progress: Progress) -> FloatArray:
+        """Return features of shape (n_images, n_features), computed or from the cache.
+
+        Args:
+            split: Images.
+            label: Name of the work in progress output.
+            progress: Called with each batch.
+        """
+        found = pooled_features(self._lower, self._config, self._spec, split, label, progress)
+        return _flat(found.array)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Table of features.
+
+    Attributes:
+        path: Parquet file.
+        n_images: Number of its rows.
+        n_features: Number of features of an image.
+        skipped: Files that could not be read.
+    """
+
+    path: Path
+    n_images: int
+    n_features: int
+    skipped: tuple[UnreadableImage, ...]
+
+
+def write_embedding(
+    embedder: Embedder,
+    files: Sequence[Path],
+    path: Path,
+    *,
+    progress: Progress,
+) -> Embedding:
+    """Write the features of image files as a Parquet table, a row per image, in row groups.
+
+    Columns: `image` (path), `answer` (predicted class), `prob` (its probability), and `features`
+    (list of float32). Its metadata name run, weights and classes. Memory does not grow with the
+    number of images.
+
+    Args:
+        embedder: Network.
+        files: Paths of the images.
+        path: File to replace as a whole.
+        progress: Called with each batch.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    classifier = embedder.classifier
+    columns = {
+        "image": pa.string(),
+        "answer": pa.string(),
+        "prob": pa.float32(),
+        "features": pa.list_(pa.float32()),
+    }
+    spec = classifier.spec
+    about = {"weights": embedder.weights, "weights_sha256": spec.weights_sha256}
+    about |= {"run": spec.run_id, "classes": "\n".join(spec.class_names)}
+    schema = pa.schema(columns.items(), metadata=about)
+    n_images = n_features = 0
+    skipped: list[UnreadableImage] = []
+    waiting: list[pa.Table] = []
+
+    def write(least: int) -> None:
+        # Batches are smaller than row groups should be.
+        if sum(map(len, waiting)) >= least:
+            writer.write_table(pa.concat_tables(waiting).combine_chunks())
+            waiting.clear()
+
+    with (
+        progress.task("Embedding", len(files), "images") as step,
+        atomic_path(path) as temporary,
+        pq.ParquetWriter(temporary, schema, use_dictionary=["answer"]) as writer,
+    ):
+        for batch in classifier.read_files(files, embedder.batch_size):
+            pixels: list[UInt8Array] = []
+            files_read: list[Path] = []
+            for file, read in batch:
+                if isinstance(read, UnreadableImage):
+                    skipped.append(read)
+                else:
+                    pixels.append(read)
+                    files_read.append(file)
+            if pixels:
+                features, probs = embedder.embed(np.stack(pixels))
+                answers = map(classifier.answer, files_read, probs)
+                ends = np.arange(len(pixels) + 1, dtype=np.int32) * features.shape[1]
+                rows = {
+                    "image": [_spelt(file) for file in files_read],
+                    "answer": [answer.class_name for answer in answers],
+                    "prob": probs.max(axis=1),
+                    "features": pa.ListArray.from_arrays(ends, features.ravel()),
+                }
+                waiting.append(pa.table(rows, schema))
+                n_images, n_features = n_images + len(pixels), features.shape[1]
+                write(_ROWS)
+            step(len(batch))
+        write(1)
+    return Embedding(path, n_images, n_features, tuple(skipped))
+
+
+def _flat(features: FloatArray) -> FloatArray:
+    return features.reshape(len(features), -1)
+
+
+def _spelt(path: Path) -> str:
+    # A name in another encoding than UTF-8 is written as in messages and in JSON.
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
