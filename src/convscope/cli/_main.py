@@ -29,6 +29,7 @@ from convscope.cli import (
     similar,
     train,
 )
+from convscope.cli._closed_output import let_readers_leave
 from convscope.errors import ConvscopeError, MissingExtraError, StorageError
 from convscope.progress import dropped_if_broken
 from convscope.wording import printable
@@ -123,6 +124,7 @@ def main() -> None:
         # As Python does for standard error: a file name in another encoding must not crash.
         # It is printed as \udcXX, which JSON reads back as the very same name.
         sys.stdout.reconfigure(errors="backslashreplace")
+    let_readers_leave()
     try:
         try:
             app(standalone_mode=True)
@@ -133,10 +135,6 @@ def main() -> None:
     except KeyboardInterrupt:
         # Typer turns Ctrl-C inside a command into an exit; this is one outside of it.
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader (head, less) has closed the pipe.
-        _drop_output()
-        sys.exit(0)
     except Exception as error:
         # `storage_errors` reports files that cannot be written; this error has no file name.
         if isinstance(error, OSError) and error.errno in _NO_SPACE and error.filename is None:

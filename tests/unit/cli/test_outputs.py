@@ -1,11 +1,13 @@
 """Where output goes: closed, full, in an encoding without the letters of a class name."""
 
+import contextlib
 import csv
 import io
 import json
+import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +153,48 @@ def test_output_that_is_closed_is_no_error(ended, command):
     err = text_stream()
     assert ended(command, None, err) == 0
     assert "error" not in written(err)
+
+
+@contextlib.contextmanager
+def left_pipe() -> Iterator[io.TextIOWrapper]:
+    """A pipe whose reader has left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as stream:
+        yield stream
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            command
+            for name, command in COMMANDS.items()
+            if name not in ("doctor", "explain", "robustness")
+        ),
+        "predict RUN IMAGE --format csv",
+        *(f"{COMMANDS[command]} --json" for command in ("evaluate", "models", "cache")),
+        *("--help", "--version", "train --help", "recipes show fast"),
+    ],
+)
+def test_output_whose_reader_has_left_is_no_error(ended, command):
+    err = text_stream()
+    with left_pipe() as out:
+        assert ended(command, out, err) == 0
+    assert "rror" not in written(err)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("data check --data photos", 1), ("runs --frob", 2), ("evaluate nowhere", 2)],
+)
+def test_a_reader_that_has_left_changes_no_exit_code(ended, world, tmp_path, command, code):
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        shutil.copy(world["IMAGE"], tmp_path / "photos" / name / "1.png")
+    assert ended(command, text_stream(), text_stream()) == code
+    with left_pipe() as out, left_pipe() as err:
+        assert ended(command, out, err) == code
 
 
 @full
