@@ -101,6 +101,10 @@ class StorageError(FailureError):
     """A file could not be written."""
 
 
+class ReadOnlyError(StorageError):
+    """A place cannot be written to, by this user or by anybody."""
+
+
 class TrainingError(FailureError):
     """Training cannot continue."""
 

@@ -9,8 +9,10 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
+from convscope.errors import ReadOnlyError
 from convscope.wording import printable
 
 
@@ -69,6 +71,20 @@ def dropped_if_broken() -> Iterator[None]:
         # Python would try what is left in its buffer again at its end, and fail then.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+@contextlib.contextmanager
+def kept_if_writable(progress: Progress, place: Path) -> Iterator[None]:
+    """Let results be shown and not kept, with a line, if their folder is read-only.
+
+    Args:
+        progress: Called with the line.
+        place: Folder that the body writes to.
+    """
+    try:
+        yield
+    except ReadOnlyError:
+        progress.say(f"{place} cannot be written to, so these results are shown and not kept.")
 
 
 class ConsoleProgress(Progress):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convscope.errors import DataError, StorageError
+from convscope.errors import DataError, ReadOnlyError, StorageError
 from convscope.paths import short_name, user_path
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def storage_errors(path: Path) -> Iterator[None]:
                 "(what was written before is intact)"
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise StorageError(
+            raise ReadOnlyError(
                 f"cannot write {path} ({error.strerror}); choose a place that you can write to"
             ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):

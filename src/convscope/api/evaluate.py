@@ -9,7 +9,7 @@ from convscope.api.models import input_spec, run_config
 from convscope.datasets.splits import require_classes, verify_split
 from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
-from convscope.progress import Progress, console_progress
+from convscope.progress import Progress, console_progress, kept_if_writable
 from convscope.recipe import TtaSettings
 from convscope.run import Run
 from convscope.types import Dataset, Predictions
@@ -36,9 +36,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a run on its validation and test images.
 
-    Predictions are made once and saved; metrics, tables and pictures are derived from them. Each
-    time that a model is run on the test images, the run's `run.json` logs it, and the number of
-    evaluations of these images on this machine is reported.
+    Predictions are made once and saved, unless the run's folder is read-only; metrics, tables and
+    pictures are derived from them. Each time that a model is run on the test images, `run.json`
+    logs it, and the number of evaluations of these images on this machine is reported.
 
     Args:
         run: Run or its folder.
@@ -61,6 +61,7 @@ def evaluate(
     Raises:
         RunError: If there is no such run or no such weights.
         DataError: If the images are not those that the run was split into.
+        StorageError: If the opening of the test images cannot be logged.
     """
     from convscope.classifier.keras_model import which_weights, write_spec
     from convscope.evaluation.calibration import calibration_errors, fit_temperature
@@ -90,21 +91,22 @@ def evaluate(
             dataset = load_of_run(config, data, data_dir, progress)
         require_classes(dataset, run.class_names)
         by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, look, progress)
-        save_predictions(by_split, run.class_names, kept, about=about)
 
     names = run.class_names
     metrics: dict[str, Any] = {"weights": which}
-    temperature = fit_temperature(by_split["val"].probs, by_split["val"].labels)
-    temperature = write_spec(run, which, temperature=temperature).temperature
+    temperature = round(fit_temperature(by_split["val"].probs, by_split["val"].labels), 4)
     for name, said in by_split.items():
         metrics[name] = compute_metrics(said, names) | calibration_errors(said, temperature)
-    run.write_json(place(run.metrics_file), metrics)
-    if "test" not in by_split:
-        return metrics
-    matrix = confusion_matrix(by_split["test"])
-    write_confusion(matrix, names, place(run.confusion_table))
-    title = f"{run.name}: {metrics['test']['accuracy']:.1%} test accuracy"
-    draw_confusion(matrix, names, place(run.confusion_picture), title=title)
+    with kept_if_writable(progress, run.path):
+        if missing:
+            save_predictions(by_split, names, kept, about=about)
+        write_spec(run, which, temperature=temperature)
+        run.write_json(place(run.metrics_file), metrics)
+        if "test" in by_split:
+            matrix = confusion_matrix(by_split["test"])
+            write_confusion(matrix, names, place(run.confusion_table))
+            title = f"{run.name}: {metrics['test']['accuracy']:.1%} test accuracy"
+            draw_confusion(matrix, names, place(run.confusion_picture), title=title)
     return metrics
 
 

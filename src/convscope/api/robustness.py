@@ -1,7 +1,6 @@
 """Accuracy of a run on images that are noisy, blurred or badly compressed."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +11,7 @@ from convscope.api.models import run_config
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.evaluation.opening import open_test
-from convscope.progress import Progress, console_progress
+from convscope.progress import Progress, console_progress, kept_if_writable
 from convscope.run import Run
 
 if TYPE_CHECKING:
@@ -78,8 +77,8 @@ def robustness(
     places = np.linspace(0, len(part) - 1, min(n_images, len(part))).astype(int)
     chosen = part.select(np.unique(places))
     result = accuracy_under_all(classifier, chosen, split, names, levels, progress)
-    content = {**asdict(result), "mean": result.mean, "conclusion": result.conclusion}
-    run.write_json(run.robustness_file, content)
     title = f"{run.name}: {result.conclusion}"
-    draw_robustness(result.accuracy, levels, result.clean, run.robustness_picture, title=title)
+    with kept_if_writable(progress, run.path):
+        run.write_json(run.robustness_file, result.content)
+        draw_robustness(result.accuracy, levels, result.clean, run.robustness_picture, title=title)
     return result

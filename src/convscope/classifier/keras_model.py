@@ -110,7 +110,7 @@ def write_spec(run: Run, which: str, *, temperature: float) -> ClassifierSpec:
         RunError: If that model was not saved, or a file of the run is damaged.
         StorageError: If the file cannot be written.
     """
-    spec = _new_spec(run, run.weights_sha256(which), round(temperature, 4))
+    spec = _new_spec(run, run.weights_sha256(which), temperature)
     spec.write(run.classifier_file(which))
     return spec
 

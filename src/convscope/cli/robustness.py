@@ -52,7 +52,7 @@ def robustness(
     if json:
         from convscope.cli._json import print_json
 
-        print_json(Run.read_json(opened.robustness_file))
+        print_json(found.content)
         return
     print_table(
         [("corruption", TEXT), *((str(level), NUMBER) for level in found.severities)],
@@ -61,4 +61,5 @@ def robustness(
     screen = console()
     screen.print()
     screen.print(f"{found.conclusion} {found.n_images:,} {found.split} images.", soft_wrap=True)
-    screen.print(f"picture  {opened.robustness_picture}", markup=False, soft_wrap=True)
+    if opened.robustness_picture.exists():
+        screen.print(f"picture  {opened.robustness_picture}", markup=False, soft_wrap=True)

@@ -1,8 +1,9 @@
 """Accuracy under all corruptions and severities together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,11 @@ class Robustness:
             f"Accuracy {self.clean:.1%} without corruption, {self.mean:.1%} on average with it; "
             f"{worst.replace('-', ' ')} hurts most ({mean:.1%})."
         )
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Everything above, as `robustness.json` has it."""
+        return {**asdict(self), "mean": self.mean, "conclusion": self.conclusion}
 
 
 def accuracy_under_all(

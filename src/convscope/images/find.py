@@ -100,6 +100,22 @@ def walk_images(
 ) -> list[Path]:
     """Return the image files in a folder and below, sorted by path.
 
+    Args:
+        folder: Folder to search.
+        skipped: Object that records everything that is skipped.
+        above: Folders that links must not lead back into.
+
+    Raises:
+        DataError: If a folder cannot be listed.
+    """
+    return sorted(iter_images(folder, skipped=skipped, above=above), key=lambda path: path.parts)
+
+
+def iter_images(
+    folder: Path, *, skipped: Skipped | None = None, above: Iterable[Path] = ()
+) -> Iterator[Path]:
+    """Yield the image files in a folder and below as they are found, for callers that stop early.
+
     Links are followed, but no folder is entered twice, so a loop of links ends. Pipes and devices
     count as not images. A dangling link counts by its suffix, so that its image is reported missing
     rather than forgotten.
@@ -113,7 +129,6 @@ def walk_images(
         DataError: If a folder cannot be listed.
     """
     skipped = skipped if skipped is not None else Skipped()
-    found: list[Path] = []
     entered = {_identity(place) for place in above}
     waiting = [folder]
     while waiting:
@@ -130,10 +145,9 @@ def walk_images(
             if kind == "folder":
                 waiting.append(path)
             elif kind != "other" and is_image(path.name):
-                found.append(path)
+                yield path
             else:
                 skipped.others.append(path)
-    return sorted(found, key=lambda path: path.parts)
 
 
 def list_folder(place: Path) -> list[Path]:

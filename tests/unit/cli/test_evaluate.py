@@ -1,7 +1,10 @@
 """`convscope evaluate`: derives where it can, opens the test set where it must, and logs that."""
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 
 import keras
 import numpy as np
@@ -123,3 +126,30 @@ def test_a_folder_called_like_the_dataset_does_not_take_its_place(cli, run, tmp_
     done = cli("evaluate", "digits", "--fresh")
     assert done.code == 0, done.err
     assert cli("data", "show", "digits").code == 0
+
+
+def test_figures_of_a_run_that_cannot_be_written_to_are_shown(cli, run, monkeypatch):
+    make = tempfile.mkstemp
+
+    def refused(*args, **kwargs):
+        if run.path in (place := kwargs["dir"], *place.parents):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return make(*args, **kwargs)
+
+    saved = run.metrics
+    monkeypatch.setattr("convscope.storage.tempfile.mkstemp", refused)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    done = cli("evaluate", run.path, "--json")
+    assert (done.code, json.loads(done.out)) == (0, saved)
+    (line,) = done.err.splitlines()
+    assert line == f"{run.path} cannot be written to, so these results are shown and not kept."
+    done = cli("robustness", run.path, "--severities", "1", "-n", "9", "--json")
+    assert (done.code, json.loads(done.out)["n_images"]) == (0, 9)
+    assert line in done.err
+    # Here the test images would have to be opened, which could not be logged.
+    done = cli("evaluate", run.path, "--fresh")
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith(f"error: cannot write {run.state_file} (Read-only")
+    after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    assert {key: after[key] for key in before} == before
+    assert {path.name for path in after.keys() - before.keys()} <= {".state.lock"}

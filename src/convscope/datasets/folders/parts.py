@@ -6,12 +6,12 @@ them (`photos/photos/cat`, `seg_train/seg_train/forest`).
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from convscope.errors import DataError
-from convscope.images.find import Skipped, is_image, kind_of, list_folder, pass_over
+from convscope.images.find import Skipped, is_image, iter_images, kind_of, list_folder, pass_over
 
 _PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -258,31 +258,15 @@ def _is_no_class(name: str) -> bool:
 
 def _has_images(place: Path) -> bool:
     return any(
-        is_image(path.name) and kind_of(path) == "file" and not pass_over(path, "file", Skipped())
+        is_image(path.name)
+        and kind_of(path) not in ("folder", "other")
+        and not pass_over(path, "file", Skipped())
         for path in list_folder(place)
     )
 
 
 def _any_image(place: Path) -> bool:
-    return next(_images_below(place, set()), None) is not None
-
-
-def _images_below(place: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
-    status = place.stat()
-    if (status.st_dev, status.st_ino) in entered:
-        return
-    entered.add((status.st_dev, status.st_ino))
-    folders = []
-    for path in list_folder(place):
-        kind = kind_of(path)
-        if pass_over(path, kind, Skipped()):
-            continue
-        if kind == "folder":
-            folders.append(path)
-        elif kind == "file" and is_image(path.name):
-            yield path
-    for folder in folders:
-        yield from _images_below(folder, entered)
+    return next(iter_images(place), None) is not None
 
 
 def shared_folders(subfolders: Mapping[str, set[str]]) -> set[str]:
