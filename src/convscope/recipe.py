@@ -427,6 +427,19 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 
 
+def differences_in_kind(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Return `differences`, except another place of the images or of a backbone's weights.
+
+    Both may have moved; the caller checks whether they are the same ones.
+    """
+    changed = differences(old, new)
+    if None not in changed.get("data_path", (None,)):
+        changed.pop("data_path")
+    if RANDOM_WEIGHTS not in changed.get("weights", ()):
+        changed.pop("weights", None)
+    return changed
+
+
 def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
     """Return the configuration of a resumed run: its own, with at most more `epochs` or a refit.
 
@@ -442,7 +455,7 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
             run.
     """
     wanted = resolve(saved, saved.model_dump(), *layers)
-    changed = differences(saved, wanted)
+    changed = differences_in_kind(saved, wanted)
     if wanted.epochs < saved.epochs:
         raise ConfigError(
             f"the run has {saved.epochs} epochs; --resume can increase --epochs, not reduce them "
@@ -451,10 +464,6 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
     changed.pop("epochs", None)
     if changed.get("refit") == (False, True):  # one more training at the end
         changed.pop("refit")
-    if None not in changed.get("data_path", (None,)):
-        changed.pop("data_path")
-    if RANDOM_WEIGHTS not in changed.get("weights", ()):
-        changed.pop("weights", None)
     for key, (before, after) in changed.items():
         raise ConfigError(
             f"the run has {key} {before!r}, not {after!r}; on --resume only --epochs may change, "

@@ -13,8 +13,10 @@ from convscope.ledger import Ledger
 from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
+from convscope.studies import compare
 from convscope.studies.arms import names_of, plan_arms
 from convscope.studies.comparison import Comparison
+from convscope.studies.executor import Outcome, execute_here
 
 # With this decay Adam's small steps set weights to zero, and those of the recipe fast, which are
 # larger, blow them up until the loss is not finite.
@@ -146,6 +148,36 @@ def test_other_settings_in_the_same_folder_are_refused(continued):
         RunError, match="a comparison of tutorial, fast, not of cnn-functional, cnn"
     ):
         convscope.compare(out=out, progress=quiet, **{**STUDY, **two})
+
+
+@pytest.mark.slow
+def test_a_comparison_whose_images_moved_goes_on_where_they_are(tmp_path, monkeypatch):
+    from PIL import Image
+
+    digits = convscope.load("digits", progress=Progress()).train
+    here, there = tmp_path / "here" / "photos", tmp_path / "there" / "photos"
+    for index in range(60):
+        place = here / str(digits.labels[index] % 2)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.images[index].squeeze()).save(place / f"{index}.png")
+    # In this process: a process for each would take longer than the training.
+    monkeypatch.setattr(
+        compare, "execute", lambda job, progress: Outcome(execute_here(job, progress))
+    )
+    study = {
+        **{"models": ["cnn-sequential"], "epochs": 1, "out": tmp_path / "study"},
+        **{"vary": {"batch_size": [30, 20]}, "settings": {"precision": "float32"}},
+    }
+    convscope.compare(data=here, seeds=1, progress=Progress(), **study)
+    there.parent.mkdir()
+    here.rename(there)
+    final = convscope.compare(data=there, seeds=1, final=True, progress=Progress(), **study)
+    assert [trial.test_accuracy is None for arm in final.arms for trial in arm.trials] == [
+        False
+    ] * 2
+    (there / "0" / "new.png").write_bytes(next((there / "1").iterdir()).read_bytes())
+    with pytest.raises(RunError, match="holds a comparison on other images"):
+        convscope.compare(data=there, seeds=1, progress=Progress(), **study)
 
 
 @pytest.fixture(scope="module")

@@ -187,9 +187,7 @@ def _go_on(work: Search, progress: Progress) -> Run:
             [replace(row, chosen=row.candidate == state["winner"]) for row in rows], run.tried_file
         )
         _adopt(run, winner, refit=work.refits)
-    done = single.resume(
-        run, Request(run_config(run).model_dump()), progress=progress, test=state["test"]
-    )
+    done = single.resume(run, work.settings_of(run), progress=progress, test=state["test"])
     with storage_errors(run.path):
         shutil.rmtree(run.search_dir, ignore_errors=True)
         # Last: until then the search is unfinished.

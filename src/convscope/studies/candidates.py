@@ -325,14 +325,18 @@ class Search:
             + (f"; it can be used from now on: {run.path}" if len(self._tried) == 1 else "")
         )
 
+    def settings_of(self, run: Run) -> Request:
+        """Return the settings of a run of the search, with the current places of its files."""
+        now = {key: getattr(self._plan.config, key) for key in ("data_path", "weights")}
+        return Request({**run_config(run).model_dump(), **now})
+
     def _train(self, candidate: Candidate, run: Run, fold: int) -> None:
         """Train a candidate on all folds but one, from where it stands."""
         from convscope.training.budget import Deadline, Pace
 
         progress = _Indented(self._progress)
         if run.state_file.exists():
-            request = Request(run_config(run).model_dump())
-            single.resume(run, request, progress=progress, test=False)
+            single.resume(run, self.settings_of(run), progress=progress, test=False)
             return
         settings = dict(candidate.settings)
         if self._plan.config.split.folds is not None:

@@ -18,7 +18,7 @@ from convscope.errors import DataError, RunError, TrainingError
 from convscope.evaluation.opening import log_seen_again
 from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
-from convscope.recipe import Recipe, RunConfig, differences, dump_config, resolve
+from convscope.recipe import Recipe, RunConfig, differences_in_kind, dump_config, resolve
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_text
 from convscope.studies.arms import file_name, folder_name, names_of, plan_arms, seeds_of
@@ -122,7 +122,8 @@ def compare(
         comparison, looks = _take_up(comparison, asked)
         for name, config in configs.items():
             write_text(path / "arms" / f"{file_name(name)}.yaml", dump_config(config))
-        study = _Study(comparison, asked, looks, data_dir, progress, configs=configs)
+        place = configs[arms[0].name].data_path
+        study = _Study(comparison, asked, looks, data_dir, progress, place, configs)
         study.write()
         study.train(after_run)
         study.evaluate()
@@ -410,8 +411,8 @@ def _require_same_arms(path: Path, before: dict[str, Any], asked: dict[str, Any]
             f"{path} holds a comparison of {', '.join(theirs)}, not of {', '.join(ours)}; {advice}"
         )
     for name in ours:
-        changed = differences(resolve(Recipe(), theirs[name]), resolve(Recipe(), ours[name]))
-        for key, (then, now) in changed.items():
+        then_and_now = (resolve(Recipe(), ways[name]) for ways in (theirs, ours))
+        for key, (then, now) in differences_in_kind(*then_and_now).items():
             raise RunError(
                 f"{path} holds a comparison in which {name} has {key} {then!r}, not {now!r}; "
                 f"repeat its settings to continue it, or {advice}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from convscope.errors import RunError
 from convscope.locks import exclusive
+from convscope.recipe import RANDOM_WEIGHTS
 from convscope.run import Run
 
 
@@ -92,6 +93,8 @@ def require_same(
 ) -> None:
     """Refuse to resume a study with other settings.
 
+    The images and a backbone's weights may have moved: the settings have hashes of both.
+
     Args:
         path: Folder of the study.
         before: Settings that it was begun with.
@@ -102,11 +105,23 @@ def require_same(
         RunError: If they differ; the message names the first setting that does.
     """
     for key, value in asked.items():
-        if before.get(key) != value:
+        if _in_kind({key: before.get(key)}) != _in_kind({key: value}):
             raise RunError(
                 f"{path} holds a {kind} with {key} {before.get(key)!r}, not {value!r}; "
                 "repeat its settings to continue it, or choose another --out"
             )
+
+
+def _in_kind(settings: Any) -> Any:
+    """Return settings without the places of images and weights, only whether they are files."""
+    if not isinstance(settings, Mapping):
+        return settings
+    kept = {key: _in_kind(value) for key, value in settings.items()}
+    if "data_path" in kept:
+        kept["data_path"] = kept["data_path"] is not None
+    if "weights" in kept:
+        kept["weights"] = kept["weights"] == RANDOM_WEIGHTS
+    return kept
 
 
 def damaged(state_file: Path) -> RunError:

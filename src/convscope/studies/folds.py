@@ -154,7 +154,14 @@ def cross_validate(
                     raise TrainingError(f"fold {fold + 1} of {folds}: {outcome.failure}")
                 step(1)
         for run in runs:
-            evaluate(run, data_dir=data_dir, by="folds", look=state["look"], progress=progress)
+            evaluate(
+                run,
+                data=config.data_path,
+                data_dir=data_dir,
+                by="folds",
+                look=state["look"],
+                progress=progress,
+            )
         return _gathered(path, runs)
 
 

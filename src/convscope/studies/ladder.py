@@ -169,7 +169,12 @@ def ladder(
             metrics = run.metrics
             if "test" not in metrics:
                 metrics = evaluate(
-                    run, by="ladder", look=look, data_dir=data_dir, progress=progress
+                    run,
+                    by="ladder",
+                    look=look,
+                    data=place["data_path"],
+                    data_dir=data_dir,
+                    progress=progress,
                 )
             judged = dataclasses.replace(rung, test_accuracy=metrics["test"]["accuracy"])
             climb = _with_rung(climb, judged)

@@ -143,8 +143,9 @@ def train(
         ):
             if hinders:
                 raise ConfigError(f"--folds and {option} cannot be combined: {why}")
-        if begun is not None and not given and not config:
-            asked = asked_before(begun)
+        moved = named and given.keys() <= {"data", "data_path", "weights"}
+        if begun is not None and not config and (moved or not given):
+            asked = asked_before(begun).model_copy(update=given)
             if folds not in (None, asked.split.folds):
                 raise ConfigError(f"{begun} has {asked.split.folds} folds, not {folds}")
             return cross_validate(asked, out=begun, data_dir=data_dir, progress=progress)
