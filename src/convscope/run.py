@@ -100,6 +100,11 @@ class Run:
         return self.path / "predictions.parquet"
 
     @property
+    def out_of_fold_file(self) -> Path:
+        """Predictions for images that were learnt in the refit, each by a network without it."""
+        return self.path / "out_of_fold.parquet"
+
+    @property
     def calibration_file(self) -> Path:
         """Temperature of older runs; newer ones have it in `classifier_file`."""
         return self.path / "calibration.json"

@@ -12,7 +12,10 @@ from PIL import Image, ImageDraw
 
 import convscope
 from convscope.api.models import run_config
+from convscope.classifier.keras_model import spec_of
 from convscope.errors import RunError
+from convscope.evaluation.calibration import fit_temperature
+from convscope.evaluation.predictions import read_predictions
 from convscope.housekeeping.runs import runs_without_result
 from convscope.progress import Progress
 from convscope.run import Run
@@ -64,6 +67,20 @@ def test_with_little_time_it_ends_in_a_run_on_the_frozen_backbone(quick, arrows)
     assert quick.metrics["weights"] == "refit"
     assert quick.metrics["val"]["accuracy"] == float(row["accuracy"])
     assert len(quick.test_openings) == 1
+
+
+def test_the_temperature_is_that_of_heads_of_the_folds(quick):
+    found = read_predictions(quick.out_of_fold_file)[0]["out_of_fold"]
+    with quick.split_file.open(newline="", encoding="utf-8") as file:
+        learnt = {row["id"].removeprefix("./"): row for row in csv.DictReader(file)}
+    learnt = {name: row for name, row in learnt.items() if row["split"] != "test"}
+    # Each image that the refit learnt, once, with its own label.
+    assert sorted(found.ids) == sorted(learnt)
+    assert [int(learnt[name]["label"]) for name in found.ids] == found.labels.tolist()
+    expected = fit_temperature(found.probs, found.labels)
+    assert spec_of(quick, "refit").temperature == pytest.approx(expected, abs=1e-4)
+    of_val = read_predictions(quick.predictions_file)[0]["val"]
+    assert fit_temperature(of_val.probs, of_val.labels) != pytest.approx(expected, abs=1e-3)
 
 
 def test_nothing_of_the_search_is_left_but_its_table(quick):

@@ -66,7 +66,11 @@ def evaluate(
     from convscope.classifier.keras_model import which_weights, write_spec
     from convscope.evaluation.calibration import calibration_errors, fit_temperature
     from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
-    from convscope.evaluation.predictions import read_predictions, save_predictions
+    from convscope.evaluation.predictions import (
+        read_predictions,
+        save_predictions,
+        unseen_predictions,
+    )
     from convscope.report.figures import draw_confusion
 
     progress = progress or console_progress()
@@ -94,7 +98,8 @@ def evaluate(
 
     names = run.class_names
     metrics: dict[str, Any] = {"weights": which}
-    temperature = round(fit_temperature(by_split["val"].probs, by_split["val"].labels), 4)
+    unseen = unseen_predictions(run, which, by_split["val"])
+    temperature = round(fit_temperature(unseen.probs, unseen.labels), 4)
     for name, said in by_split.items():
         metrics[name] = compute_metrics(said, names) | calibration_errors(said, temperature)
     with kept_if_writable(progress, run.path):

@@ -45,7 +45,7 @@ def report(
         StorageError: If a file cannot be written.
     """
     from convscope.classifier.keras_model import spec_of
-    from convscope.evaluation.predictions import read_predictions
+    from convscope.evaluation.predictions import read_predictions, unseen_predictions
     from convscope.report.markdown import write_markdown
     from convscope.report.page import write_page
     from convscope.report.run_page import RunFacts, run_card, run_page
@@ -56,6 +56,7 @@ def report(
     config, metrics, state = run_config(run), run.metrics, run.state
     parts = [row["split"] for row in read_split(run.split_file)]
     sheet = sheet_of(run)
+    predictions = read_predictions(run.predictions_file)[0]
     facts = RunFacts(
         name=run.name,
         config=flat(config.model_dump()),
@@ -63,7 +64,8 @@ def report(
         class_names=run.class_names,
         metrics=metrics,
         history=read_results(run.results_file),
-        predictions=read_predictions(run.predictions_file)[0],
+        predictions=predictions,
+        unseen=unseen_predictions(run, str(metrics["weights"]), predictions["val"]),
         temperature=spec_of(run, str(metrics["weights"])).temperature,
         n_images={part: parts.count(part) for part in ("train", "val", "test")},
         provenance=state.get("provenance", {}),

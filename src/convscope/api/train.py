@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,7 @@ def _learn(
     assert dataset.val is not None
     spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
     if is_backbone(config.model):
+        from convscope.evaluation.predictions import save_out_of_fold
         from convscope.training.transfer import train_transfer
 
         return train_transfer(
@@ -196,6 +198,7 @@ def _learn(
             progress=progress,
             pace=plan.pace,
             refit=refit,
+            keep_out_of_fold=partial(save_out_of_fold, run, dataset.class_names) if refit else None,
         )
     from convscope.models.saving import PortableModel
     from convscope.training.augment import augmented

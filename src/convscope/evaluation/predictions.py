@@ -1,6 +1,6 @@
 """Predictions of a model, and their file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from convscope.classifier.views import Network
 from convscope.errors import RunError
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
+from convscope.run import Run
 from convscope.storage import atomic_path
 from convscope.types import (
     FloatArray,
@@ -139,6 +140,48 @@ def save_predictions(
     table = pa.table(columns).replace_schema_metadata(about | {"classes": "\n".join(class_names)})
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
+
+
+def save_out_of_fold(run: Run, class_names: Sequence[str], predictions: Predictions) -> None:
+    """Keep predictions for images that a refit learns, each by a network without that image.
+
+    Args:
+        run: Run of the refit, or the trained run before that.
+        class_names: Names in the order of the labels.
+        predictions: Predictions of the split "out_of_fold".
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    after = run.state.get("refit_after") or run.weights_sha256("last")
+    about = {"refit_after": str(after)}
+    save_predictions(
+        {predictions.split: predictions}, list(class_names), run.out_of_fold_file, about=about
+    )
+
+
+def unseen_predictions(run: Run, which: str, val: Predictions) -> Predictions:
+    """Return predictions for images that the network behind each had not learnt.
+
+    For what is fitted to predictions, such as the temperature.
+
+    Args:
+        run: Evaluated run.
+        which: Weights that are evaluated.
+        val: Predictions for the validation images, by weights that did not learn them.
+
+    Returns:
+        After a refit those of the folds, if there are any; otherwise `val`.
+
+    Raises:
+        RunError: If the file is damaged.
+    """
+    if which != "refit" or not run.out_of_fold_file.exists():
+        return val
+    found, about = read_predictions(run.out_of_fold_file)
+    if about.get("refit_after") != run.state.get("refit_after"):
+        return val
+    return found.get("out_of_fold", val)
 
 
 def read_predictions(path: Path) -> tuple[dict[str, Predictions], dict[str, str]]:

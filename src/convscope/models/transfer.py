@@ -279,6 +279,9 @@ def build_head(
 
 _STANDARDISE = "standardise"
 
+_ROWS = 4096
+"""Images that are read at once: features may be memory-mapped and larger than memory."""
+
 _SMALLEST_SHARE = 1e-4
 """Share of the mean variance: features that hardly vary are not blown up into noise."""
 
@@ -294,12 +297,11 @@ def feature_statistics(features: FloatArray) -> tuple[FloatArray, FloatArray]:
     """
     import numpy as np
 
-    # In parts: features may be memory-mapped and larger than memory. In double precision, since the
-    # variance is a small difference.
+    # In double precision, since the variance is a small difference.
     total = np.zeros(features.shape[1])
     squares = np.zeros(features.shape[1])
-    for start in range(0, len(features), 4096):
-        part = np.asarray(features[start : start + 4096], dtype=np.float64)
+    for start in range(0, len(features), _ROWS):
+        part = np.asarray(features[start : start + _ROWS], dtype=np.float64)
         total += part.sum(axis=0)
         squares += (part**2).sum(axis=0)
     mean = total / len(features)
@@ -308,15 +310,29 @@ def feature_statistics(features: FloatArray) -> tuple[FloatArray, FloatArray]:
     return mean.astype(np.float32), variance.astype(np.float32)
 
 
-def standardised(features: FloatArray, statistics: tuple[FloatArray, FloatArray]) -> FloatArray:
+def standardised(
+    features: FloatArray,
+    statistics: tuple[FloatArray, FloatArray],
+    out: FloatArray | None = None,
+) -> FloatArray:
     """Return features, (n_images, n_features), with mean 0 and standard deviation 1, float32.
 
     As the layer of a head with `head.standardise` does.
+
+    Args:
+        features: Features, any float type; may be memory-mapped.
+        statistics: Mean and variance, from `feature_statistics`.
+        out: Array for the result; None makes one.
     """
     import numpy as np
 
-    mean, variance = statistics
-    return ((np.asarray(features) - mean) / np.sqrt(variance)).astype(np.float32)
+    mean, deviation = statistics[0], np.sqrt(statistics[1])
+    out = np.empty(features.shape, np.float32) if out is None else out
+    for start in range(0, len(features), _ROWS):
+        part = out[start : start + _ROWS]
+        np.subtract(features[start : start + _ROWS], mean, out=part)
+        part /= deviation
+    return out
 
 
 def _check(backbone: Backbone, spec: InputSpec, n_classes: int) -> None:

@@ -59,6 +59,7 @@ class RunFacts:
         metrics: Contents of `metrics.json`.
         history: Rows of `results.csv`.
         predictions: Predictions by split.
+        unseen: Predictions to which thresholds are fitted: for images that were not learnt.
         temperature: Temperature of its probabilities.
         n_images: Number of images by part.
         provenance: Origin of the data.
@@ -83,6 +84,7 @@ class RunFacts:
     metrics: Mapping[str, Any]
     history: Sequence[dict[str, Any]]
     predictions: Mapping[str, Predictions]
+    unseen: Predictions
     temperature: float
     n_images: Mapping[str, int]
     provenance: Mapping[str, str]
@@ -311,23 +313,26 @@ def _calibrated(facts: RunFacts) -> str:
     after = 100 * judged["calibration_error_at_temperature"]
     if facts.temperature == 1:
         return f"Confidence and accuracy differ by {before:.1f} points on average."
+    where = "validation images" if facts.unseen.split == "val" else "images of folds"
     return (
         f"Confidence and accuracy differ by {after:.1f} points on average; as trained, without the "
-        f"temperature {facts.temperature:.2f} that was fitted on validation images, {before:.1f}."
+        f"temperature {facts.temperature:.2f} that was fitted on {where}, {before:.1f}."
     )
 
 
 def _abstaining(facts: RunFacts) -> list[Block]:
-    """Return the gain from answering only when sure, with thresholds from validation images."""
-    val = facts.predictions["val"]
-    val_curve = coverage_curve(at_temperature(val.probs, facts.temperature), val.labels)
+    """Return the gain from answering only when sure, with thresholds from unseen images."""
+    unseen, where = facts.unseen, "validation images"
+    if unseen.split != "val":
+        where = "images of folds, each predicted by a network that was not trained on it"
+    unseen_curve = coverage_curve(at_temperature(unseen.probs, facts.temperature), unseen.labels)
     said = facts.predictions[facts.judged]
     probs = at_temperature(said.probs, facts.temperature)
     curve = coverage_curve(probs, said.labels)
     confidence, right = probs.max(axis=1), said.right
     points = []
     for asked in _ASKED:
-        chosen = threshold_for(val_curve, asked)
+        chosen = threshold_for(unseen_curve, asked)
         if chosen is None or curve[0].accuracy >= asked:
             continue
         answered = confidence >= chosen.threshold
@@ -337,7 +342,7 @@ def _abstaining(facts: RunFacts) -> list[Block]:
                     f"Answering only from {chosen.threshold:.0%} confidence, it answers "
                     f"{answered.mean():.0%} of the images, and {right[answered].mean():.1%} of "
                     "those answers are correct.",
-                    f"The threshold was chosen on validation images, for {asked:.0%} accuracy.",
+                    f"The threshold was chosen on {where}, for {asked:.0%} accuracy.",
                 )
             )
     figure = new_figure(6.4, 3.4)

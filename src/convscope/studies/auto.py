@@ -187,6 +187,8 @@ def _go_on(work: Search, progress: Progress) -> Run:
             [replace(row, chosen=row.candidate == state["winner"]) for row in rows], run.tried_file
         )
         _adopt(run, winner, refit=work.refits)
+        if work.refits:
+            work.keep_out_of_fold(state["winner"])
     done = single.resume(run, work.settings_of(run), progress=progress, test=state["test"])
     with storage_errors(run.path):
         shutil.rmtree(run.search_dir, ignore_errors=True)

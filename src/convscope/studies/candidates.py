@@ -18,7 +18,7 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.recipes.finetune_photos import finetune_photos
 from convscope.run import Run
-from convscope.types import BoolArray, Dataset, FloatArray
+from convscope.types import BoolArray, Dataset, FloatArray, Predictions
 from convscope.wording import counted
 
 FROZEN: Mapping[str, Any] = {"recipe": "logistic"}
@@ -145,6 +145,20 @@ class Search:
         assert best is not None
         self._progress.say(f"Best of {counted(len(standing), 'candidate')}: {best.words}")
         return standing[0]
+
+    def keep_out_of_fold(self, name: str) -> None:
+        """Keep the winner's predictions on the folds that it was tried on, if there are several."""
+        from convscope.evaluation.predictions import read_predictions, save_out_of_fold
+
+        runs = [folder_of(self.run, name, fold) for fold in sorted(self._folds_of(name))[1:]]
+        if runs:
+            said = [read_predictions(each.predictions_file)[0]["val"] for each in (self.run, *runs)]
+            probs, labels, ids = (
+                np.concatenate([getattr(each, field) for each in said])
+                for field in ("probs", "labels", "ids")
+            )
+            together = Predictions(probs, labels, ids, "out_of_fold")
+            save_out_of_fold(self.run, self.run.class_names, together)
 
     def _candidates(self) -> Iterator[Candidate]:
         model, size = self._plan.config.model, self._plan.config.image_size
@@ -274,18 +288,18 @@ class Search:
         return seconds / (self._n_train + self._n_val)
 
     def _affordable(self, views: int) -> int:
-        """Return the epochs of fine-tuning that fit, with its refit."""
+        """Return the epochs of fine-tuning that fit, with its refit if there is one."""
         each = self._per_image
         n_all = self._n_train + self._n_val
         fixed = 2 * _START_S + each * (views * n_all + self._n_test)
         first = self._n_train * each * _EPOCH_COST
-        again = n_all * each * _EPOCH_COST if self._n_val < FEW else 0
+        again = n_all * each * _EPOCH_COST if self.refits else 0
         return math.floor(min(_MOST_EPOCHS, (self._left() - fixed) / (first + again)))
 
     def _finishing(self, name: str) -> float:
         """Return the seconds to finish with a candidate: its refit and the test images."""
         again = 0.0
-        if name in ("fine-tuned", "larger") and self._n_val < FEW:
+        if name in ("fine-tuned", "larger") and self.refits:
             again = self._mean_seconds(name) * (1 + self._n_val / self._n_train)
         return _START_S + self._per_image * self._n_test + again
 
@@ -345,7 +359,7 @@ class Search:
         pace = None
         if candidate.pace:
             # The refit takes as long again.
-            share = 0.5 if self._n_val < FEW else 1.0
+            share = 0.5 if self.refits else 1.0
             left = (self._left() - self._finishing("frozen")) * share
             pace = Pace(Deadline(left), plan.config.epochs)
         plan = replace(plan, pace=pace)

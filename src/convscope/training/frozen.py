@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from convscope.models.backbones import BACKBONES
 from convscope.models.folding import fold_batch_norm
@@ -33,6 +34,7 @@ class FrozenOutput:
         maps: Activations at the cut for the training images, for the layers behind it; pixels if
             nothing is frozen. At "end", the features.
         maps_val: The same for the validation images.
+        ids: Shape (n_images,), names of the training images in this order.
         seconds: Time that computing them took, including those found in the cache.
     """
 
@@ -40,6 +42,7 @@ class FrozenOutput:
     features_val: Examples
     maps: Examples
     maps_val: Examples
+    ids: npt.NDArray[np.str_]
     seconds: float
 
 
@@ -118,6 +121,7 @@ def run_frozen(
         Examples.alternating([features_val.array], val.labels),
         maps,
         maps_val,
+        np.concatenate([part.ids for part in train]),
         round(extract.seconds, 1),
     )
 

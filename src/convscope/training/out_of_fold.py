@@ -57,7 +57,12 @@ def out_of_fold(
     for fold in np.unique(folds):
         held_out = folds == fold
         head = fit_logistic(
-            features[~held_out], labels[~held_out], n_classes, penalty, balance=config.balance
+            features,
+            labels,
+            n_classes,
+            penalty,
+            balance=config.balance,
+            learnt=np.flatnonzero(~held_out),
         )
-        probs[held_out] = head.probs(features[held_out])
+        probs[held_out] = head.probs(features, np.flatnonzero(held_out))
     return probs

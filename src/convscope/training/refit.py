@@ -39,6 +39,8 @@ def refit(run: Run, learn: Callable[[Run], Any], progress: Progress) -> None:
         again.record(refit_after=trained, **choices)
     learn(again)
     with storage_errors(run.weights("refit")):
+        if again.out_of_fold_file.exists():
+            again.out_of_fold_file.replace(run.out_of_fold_file)
         again.weights("last").replace(run.weights("refit"))
     run.record(refit_after=trained)
     with storage_errors(again.path):

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from convscope.backend import precision_policy
 from convscope.classifier.classify import at_temperature
@@ -31,11 +32,16 @@ from convscope.training.budget import Pace
 from convscope.training.fit import Phase, averages_swapped_in, compile_at, fit
 from convscope.training.frozen import FrozenOutput, has_views, run_frozen
 from convscope.training.heads import choose_head
-from convscope.training.logistic import choose_penalty, fit_logistic, write_candidates
+from convscope.training.logistic import (
+    choose_penalty,
+    fit_logistic,
+    held_out_probs,
+    write_candidates,
+)
 from convscope.training.passes import evaluate_epoch
 from convscope.training.results import write_results
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
-from convscope.types import Dataset, FloatArray, InputSpec, Split
+from convscope.types import Dataset, FloatArray, InputSpec, Predictions, Split
 
 HEAD = "head"
 """Name of the phase that trains the head alone."""
@@ -55,6 +61,7 @@ def train_transfer(
     progress: Progress,
     pace: Pace | None = None,
     refit: bool = False,
+    keep_out_of_fold: Callable[[Predictions], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Train a head on a backbone, then the layers behind the cut, from where the run stands.
 
@@ -68,6 +75,8 @@ def train_transfer(
         progress: Called with features and epochs.
         pace: Limit that keeps the epochs behind the cut to their time, if there is one.
         refit: Whether to learn from the validation images too; rows on these then say nothing.
+        keep_out_of_fold: Function that keeps predictions for the images that a logistic head on a
+            frozen backbone learns, each by a head without it; None makes none.
 
     Returns:
         The history, as from `fit`.
@@ -120,6 +129,8 @@ def train_transfer(
             alone = build_head(output.features.inputs(0).shape[1:], head, n_classes, statistics)
         phase = Phase(alone, *on_features, config, save_as(twin.head), HEAD)
         if head.logistic:
+            if keep_out_of_fold is not None and not run.snapshot_file.exists():
+                keep_out_of_fold(_out_of_fold(phase, output.ids, statistics, run))
             return _fit_at_once(phase, statistics, run, log_row=log_row, progress=progress)
         return fit(phase, run, log_row=log_row, progress=progress)
 
@@ -213,10 +224,7 @@ def _fit_at_once(
         write_results(history, run.results_file)
         phase.save_weights(model.get_weights(), run.weights("last"))
         return history
-    views = config.backbone.views if has_views(config) else 1
-    features = np.concatenate(
-        [standardised(phase.train.inputs(view), statistics) for view in range(views)]
-    )
+    features, views = _standardised_views(phase, statistics)
     labels, n_classes = np.tile(phase.train.labels, views), int(model.output_shape[-1])
     penalty = config.head.penalty or run.state.get("penalty")
     if penalty is None:
@@ -261,6 +269,37 @@ def _fit_at_once(
     log_row(row)
     phase.save_weights(model.get_weights(), run.weights("last"))
     return [row]
+
+
+def _standardised_views(
+    phase: Phase, statistics: tuple[FloatArray, FloatArray]
+) -> tuple[FloatArray, int]:
+    """Return the features of all views, one view after another, and the number of views."""
+    views = phase.config.backbone.views if has_views(phase.config) else 1
+    n_images = len(phase.train)
+    features = np.empty((views * n_images, len(statistics[0])), np.float32)
+    for view in range(views):
+        part = features[view * n_images : (view + 1) * n_images]
+        standardised(phase.train.inputs(view), statistics, out=part)
+    return features, views
+
+
+def _out_of_fold(
+    phase: Phase, ids: npt.NDArray[np.str_], statistics: tuple[FloatArray, FloatArray], run: Run
+) -> Predictions:
+    """Return predictions for the images that a head learns, each by a head without it."""
+    config = phase.config
+    features, views = _standardised_views(phase, statistics)
+    rows, probs = held_out_probs(
+        features,
+        phase.train.labels,
+        int(phase.model.output_shape[-1]),
+        config.head.penalty or run.state["penalty"],
+        seed=config.seed,
+        views=views,
+        balance=config.balance,
+    )
+    return Predictions(probs, phase.train.labels[rows], ids[rows], "out_of_fold")
 
 
 def _run_frozen(

@@ -7,11 +7,13 @@ import pytest
 
 from convscope.progress import Progress
 from convscope.run import Run
+from convscope.training import logistic as module
 from convscope.training.logistic import (
     PENALTIES,
     Candidate,
     choose_penalty,
     fit_logistic,
+    held_out_probs,
     write_candidates,
 )
 
@@ -94,6 +96,50 @@ def test_the_penalty_is_the_one_of_the_lowest_loss_on_images_that_were_held_out(
 
     assert loss(tried[0].penalty) < loss(0.001) - 0.1
     assert tried[0].loss == pytest.approx(loss(tried[0].penalty), abs=0.2)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_each_image_is_held_out_once_from_the_head_that_says_what_it_is(views):
+    # Labels without a pattern, and a feature that gives each image away: a head that has learnt an
+    # image in any view knows its class.
+    n_images = 40
+    labels = np.random.default_rng(0).integers(0, 2, n_images)
+    features = np.tile(np.eye(n_images, dtype=np.float32), (views, 1))
+    rows, probs = held_out_probs(features, labels, 2, 1e-3, seed=0, views=views)
+    assert sorted(rows) == list(range(n_images))
+    assert np.abs(probs - probs.mean(axis=0)).max() < 0.1
+    known = fit_logistic(features[:n_images], labels, 2, 1e-3).probs(features[:n_images])
+    assert known[np.arange(n_images), labels].min() > 0.8
+
+
+def test_of_more_features_than_images_the_penalty_is_found_in_fewer_columns(monkeypatch):
+    # With copies of one image, as there are in folders, and features of very different sizes.
+    features, labels = images_of(3, 90, n_features=300, apart=0.3)
+    features[40:50], labels[40:50] = features[40], labels[40]
+    features = features * np.geomspace(0.01, 3, 300, dtype=np.float32)
+    features -= features.mean(axis=0)
+    quick = choose_penalty(features, labels, 3, seed=1, progress=Progress())
+    probs = held_out_probs(features, labels, 3, 0.1, seed=1)[1]
+    monkeypatch.setattr(module, "_LEAST_GAIN", 1000)
+    plain = choose_penalty(features, labels, 3, seed=1, progress=Progress())
+    assert [c.penalty for c in quick] == [c.penalty for c in plain]
+    assert [c.loss for c in quick] == pytest.approx([c.loss for c in plain], abs=2e-3)
+    as_they_are = held_out_probs(features, labels, 3, 0.1, seed=1)[1]
+    np.testing.assert_allclose(probs, as_they_are, atol=2e-3)
+
+
+def test_of_very_many_features_none_are_copied_and_the_head_is_the_same(monkeypatch):
+    features, labels = images_of(4, 300)
+    learnt = np.flatnonzero((labels != 3) & (np.arange(300) % 5 > 0))
+    copied = fit_logistic(features, labels, 4, 0.03, learnt=learnt)
+    monkeypatch.setattr(module, "_MOST_COPIED", 0)
+    weighed = fit_logistic(features, labels, 4, 0.03, learnt=learnt)
+    np.testing.assert_allclose(copied.probs(features), weighed.probs(features), atol=1e-3)
+    # The class that none of them has is never the answer.
+    assert weighed.probs(features)[:, 3].max() < 1e-6
+    np.testing.assert_allclose(
+        copied.kernel, fit_logistic(features[learnt], labels[learnt], 4, 0.03).kernel, atol=1e-3
+    )
 
 
 def test_the_same_seed_chooses_alike_to_the_last_digit():
