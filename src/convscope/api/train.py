@@ -151,7 +151,7 @@ def _fit(
     trackers: Sequence[str],
     progress: Progress,
 ) -> None:
-    from convscope.report.figures import draw_curves
+    from convscope.report.curves import draw_curves
     from convscope.training.refit import refit
     from convscope.training.tracking import tracking
 

@@ -4,7 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from convscope.types import IntArray, UInt8Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Colour-blind safe (Okabe and Ito, 2008).
@@ -37,69 +38,6 @@ FONTS = (
 INK = "#222222"
 FAINT = "#777777"
 """Colours of content, and of reading aids."""
-
-
-def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
-    """Draw training and validation loss and accuracy by epoch, side by side.
-
-    Args:
-        history: Rows of `results.csv`.
-        path: PNG file to replace as a whole.
-        title: Title, which names the run.
-
-    Raises:
-        StorageError: If the file cannot be written.
-    """
-    figure = curves_figure(history)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
-    save_figure(figure, path)
-
-
-def curves_figure(history: Sequence[dict[str, Any]], *, stacked: bool = False) -> "Figure":
-    """Return training and validation loss and accuracy by epoch.
-
-    Args:
-        history: Rows of `results.csv`.
-        stacked: Whether to put one below the other, for narrow pages.
-    """
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    epochs = [int(row["epoch"]) for row in history]
-    figure = new_figure(6.4, 6.4) if stacked else new_figure(10, 4)
-    panes: Any = figure.subplots(2, 1) if stacked else figure.subplots(1, 2)
-    loss, accuracy = panes
-    for axes, key, name in ((loss, "loss", "Loss (nats)"), (accuracy, "accuracy", "Accuracy")):
-        for prefix, label, colour in (("", "train", TRAIN_COLOUR), ("val_", "val", VAL_COLOUR)):
-            values = [float(row[prefix + key]) for row in history]
-            axes.plot(epochs, values, color=colour, linewidth=2, marker="o", markersize=3)
-            axes.annotate(
-                label,
-                (epochs[-1], values[-1]),
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center",
-                color=colour,
-                fontsize=10,
-            )
-        axes.set_title(name, loc="left", fontsize=11, color=INK)
-        axes.set_xlabel("epoch", color=FAINT)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.margins(x=0.08)
-        plain_axes(axes)
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    vals = [float(row["val_accuracy"]) for row in history]
-    best = int(np.argmax(vals))
-    accuracy.plot(epochs[best], vals[best], "o", color=VAL_COLOUR, markersize=8, fillstyle="none")
-    accuracy.annotate(
-        f"best {vals[best]:.1%}, epoch {epochs[best]}",
-        (epochs[best], vals[best]),
-        xytext=(0, -16),
-        textcoords="offset points",
-        ha="center",
-        fontsize=9,
-        color=VAL_COLOUR,
-    )
-    return figure
 
 
 def draw_confusion(matrix: IntArray, class_names: Sequence[str], path: Path, *, title: str) -> None:
@@ -182,7 +120,7 @@ def draw_robustness(
     """
     import textwrap
 
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(9, 4.6)
     axes = figure.subplots()
@@ -191,8 +129,8 @@ def draw_robustness(
         style = ("-", "--")[index // len(PALETTE) % 2]
         colour = PALETTE[index % len(PALETTE)]
         axes.plot(severities, values, style, color=colour, marker="o", markersize=4, label=name)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label_in_percent(axes.yaxis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("severity (dashed: uncorrupted)", color=FAINT)
     axes.set_title(textwrap.fill(title, 100), loc="left", fontsize=11, color=INK)
     plain_axes(axes)
@@ -267,6 +205,24 @@ def plain_axes(axes: "Axes") -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0, colors=FAINT)
+
+
+def label_in_percent(axis: "Axis") -> None:
+    """Label the ticks of an axis of fractions in per cent, with as many decimals as they need."""
+    from matplotlib.ticker import Formatter
+
+    class Percent(Formatter):
+        def __call__(self, value: float, pos: int | None = None) -> str:
+            del pos
+            return f"{value:.1%}"
+
+        def format_ticks(self, values: Sequence[float]) -> list[str]:
+            ticks = 100 * np.asarray(values)
+            exact = (n for n in range(6) if np.allclose(ticks, ticks.round(n), rtol=0, atol=1e-7))
+            decimals = next(exact, 6)
+            return [f"{value:.{decimals}%}" for value in values]
+
+    axis.set_major_formatter(Percent())
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

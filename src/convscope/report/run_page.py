@@ -14,12 +14,12 @@ from convscope.evaluation.calibration import reliability
 from convscope.evaluation.metrics import confusion_matrix, n_images_of_each, weakest_first
 from convscope.evaluation.selective import Selection, coverage_curve, threshold_for
 from convscope.evaluation.tried import Tried
+from convscope.report.curves import curves_figure
 from convscope.report.figures import (
     FAINT,
     TRAIN_COLOUR,
     VAL_COLOUR,
     confusion_figure,
-    curves_figure,
     new_figure,
     plain_axes,
 )

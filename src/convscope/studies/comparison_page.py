@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from convscope.report.figures import FAINT, INK, PALETTE, new_figure, plain_axes
+from convscope.report.figures import FAINT, INK, PALETTE, label_in_percent, new_figure, plain_axes
 from convscope.report.page import Block, Page, Picture, Points, Section, Table, Text, svg_picture
 from convscope.studies.comparison import Arm, Comparison, Pair
 from convscope.studies.verdicts import PART_NAMES
@@ -83,7 +83,7 @@ def accuracy_picture(arms: Sequence[Arm]) -> Picture:
         spoken.append(f"{arm.name} {_spread(arm)}")
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms], fontsize=10, color=INK)
     axes.set_ylim(len(arms) - 0.5, -0.6)
-    _per_cent(axes.xaxis, [value for arm in arms for value in _reach(arm)])
+    label_in_percent(axes.xaxis)
     axes.set_xlabel(f"{_part(arms)} accuracy", color=FAINT)
     plain_axes(axes)
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
@@ -101,7 +101,7 @@ def accuracy_picture(arms: Sequence[Arm]) -> Picture:
 
 def curves_picture(arms: Sequence[Arm], curves: Curves) -> Picture:
     """Return validation accuracy by epoch: thin lines for runs, thick ones for their mean."""
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(_WIDTH, 4.4)
     axes = figure.subplots()
@@ -132,8 +132,8 @@ def curves_picture(arms: Sequence[Arm], curves: Curves) -> Picture:
             f"{arm.name} is best after epoch {best + 1} of {longest} with {mean[best]:.1%}"
         )
         reached.append((mean[best], best + 1, arm.name))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    label_in_percent(axes.yaxis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch", color=FAINT)
     axes.set_ylabel("validation accuracy", color=FAINT)
     plain_axes(axes)
@@ -185,7 +185,7 @@ def cost_picture(arms: Sequence[Arm], pairs: Sequence[Pair]) -> Picture:
         axes.set_xlabel(name, color=FAINT)
         plain_axes(axes)
         _decades(axes, [cost for cost in costs if cost], time=name.endswith("time"))
-        _per_cent(axes.yaxis, [value for arm in arms for value in _reach(arm)])
+        label_in_percent(axes.yaxis)
         axes.set_ylabel(f"{_part(arms)} accuracy", color=FAINT)
     handles, labels = panes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
@@ -384,13 +384,6 @@ def _reach(arm: Arm) -> tuple[float, float]:
     if accuracy.low is None or accuracy.high is None:
         return accuracy.mean, accuracy.mean
     return accuracy.low, accuracy.high
-
-
-def _per_cent(axis: Any, values: Sequence[float]) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    decimals = 0 if max(values) - min(values) > 0.04 else 1
-    axis.set_major_formatter(PercentFormatter(1.0, decimals=decimals))
 
 
 def _decades(axes: "Axes", values: Sequence[float], *, time: bool) -> None:

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convscope.report.figures import FAINT, INK, TRAIN_COLOUR, VAL_COLOUR, new_figure, save_figure
+from convscope.report.figures import (
+    FAINT,
+    INK,
+    TRAIN_COLOUR,
+    VAL_COLOUR,
+    label_in_percent,
+    new_figure,
+    save_figure,
+)
 from convscope.report.page import Page, Points, Section, Table, svg_picture
 from convscope.studies.rungs import Ladder, Rung, accuracy_of, chance, conclude
 from convscope.wording import duration
@@ -143,7 +151,7 @@ def _figure(rungs: Sequence[Rung], n_val: int, about: str, *, title: str) -> "Fi
 
 def _plot(figure: "Figure", rungs: Sequence[Rung], height: float, top: float) -> "Axes":
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator
 
     axes = figure.add_axes(
         (
@@ -161,7 +169,7 @@ def _plot(figure: "Figure", rungs: Sequence[Rung], height: float, top: float) ->
     axes.set_yticks([])
     axes.xaxis.tick_top()
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if high - low > 0.04 else 1))
+    label_in_percent(axes.xaxis)
     axes.tick_params(length=0, colors=FAINT, labelsize=9, pad=3)
     axes.grid(axis="x", color="#eeeeee", linewidth=0.8)
     axes.set_axisbelow(True)

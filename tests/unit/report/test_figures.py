@@ -10,11 +10,11 @@ from PIL import Image
 
 from convscope.errors import StorageError
 from convscope.report import figures
+from convscope.report.curves import curves_figure, draw_curves
 from convscope.report.figures import (
     TRAIN_COLOUR,
     VAL_COLOUR,
     draw_confusion,
-    draw_curves,
     draw_samples,
 )
 
@@ -61,6 +61,36 @@ def test_curves_show_both_parts(tmp_path, n_epochs):
         assert share_of(half, TRAIN_COLOUR) > 1e-4
         assert share_of(half, VAL_COLOUR) > 1e-4
     assert os.listdir(tmp_path) == ["curves.png"]
+
+
+def drawn(figure) -> list[list[str]]:
+    """The labels of the ticks of each axis that are seen, x and y of each pane."""
+    figure.canvas.draw()
+    seen = []
+    for axes in figure.axes:
+        for axis in filter(lambda axis: axis.get_visible(), (axes.xaxis, axes.yaxis)):
+            low, high = sorted(axis.get_view_interval())
+            labels = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+            seen.append([label.get_text() for place, label in labels if low <= place <= high])
+    return seen
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 3, 5, 200])
+@pytest.mark.parametrize("spread", [0.0, 1e-4, 0.002, 0.4])
+def test_ticks_of_curves_are_whole_epochs_and_no_two_have_one_label(n_epochs, spread):
+    rows = [
+        {"epoch": epoch + 1, "loss": 0.5, "val_loss": 0.5 + spread * epoch / n_epochs}
+        | {"accuracy": 0.55, "val_accuracy": 0.55 + spread * epoch / n_epochs}
+        for epoch in range(n_epochs)
+    ]
+    for stacked in (False, True):
+        labels = drawn(curves_figure(rows, stacked=stacked))
+        assert all(len(set(of_axis)) == len(of_axis) for of_axis in labels)
+        if n_epochs == 1:
+            assert labels == [["train", "val"]] * 2
+        else:
+            assert all(label.isdigit() for of_x in labels[::2] for label in of_x)
+            assert all(label.endswith("%") for label in labels[3])
 
 
 def test_curves_differ_with_their_numbers(tmp_path):

@@ -1,0 +1,110 @@
+"""Picture of the loss and accuracy by epoch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convscope.report.figures import (
+    FAINT,
+    INK,
+    TRAIN_COLOUR,
+    VAL_COLOUR,
+    label_in_percent,
+    new_figure,
+    plain_axes,
+    save_figure,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LINES = (("", "train", TRAIN_COLOUR), ("val_", "val", VAL_COLOUR))
+
+
+def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
+    """Draw training and validation loss and accuracy by epoch, side by side.
+
+    Args:
+        history: Rows of `results.csv`.
+        path: PNG file to replace as a whole.
+        title: Title, which names the run.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    figure = curves_figure(history)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+    save_figure(figure, path)
+
+
+def curves_figure(history: Sequence[dict[str, Any]], *, stacked: bool = False) -> "Figure":
+    """Return training and validation loss and accuracy by epoch; of a single one, as bars.
+
+    Args:
+        history: Rows of `results.csv`.
+        stacked: Whether to put one below the other, for narrow pages.
+    """
+    figure = new_figure(*((6.4, 6.4) if stacked else (10, 4)))
+    panes: Any = figure.subplots(2, 1) if stacked else figure.subplots(1, 2)
+    for axes, key, name in zip(
+        panes, ("loss", "accuracy"), ("Loss (nats)", "Accuracy"), strict=True
+    ):
+        axes.set_title(name, loc="left", fontsize=11, color=INK)
+        plain_axes(axes)
+        values = [[float(row[prefix + key]) for row in history] for prefix, _, _ in _LINES]
+        if len(history) == 1:
+            _draw_bars(axes, [value for (value,) in values], percent=key == "accuracy")
+        else:
+            _draw_lines(axes, [int(row["epoch"]) for row in history], values)
+    if len(history) > 1:
+        _mark_best(panes[1], history)
+        label_in_percent(panes[1].yaxis)
+    return figure
+
+
+def _draw_bars(axes: "Axes", values: Sequence[float], *, percent: bool) -> None:
+    """Draw the only value of training and of validation, with its number."""
+    names, colours = [name for _, name, _ in _LINES], [colour for _, _, colour in _LINES]
+    bars = axes.barh(names, values, height=0.5, color=colours)
+    numbers = [f"{value:.1%}" if percent else f"{value:.3f}" for value in values]
+    axes.bar_label(bars, numbers, padding=4, color=INK)
+    axes.invert_yaxis()
+    axes.margins(x=0.15, y=0.3)
+    # The numbers say it all.
+    axes.grid(visible=False)
+    axes.xaxis.set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+
+
+def _draw_lines(axes: "Axes", epochs: Sequence[int], values: Sequence[Sequence[float]]) -> None:
+    """Draw the values of training and of validation by epoch."""
+    from matplotlib.ticker import MaxNLocator
+
+    for (_, name, colour), line in zip(_LINES, values, strict=True):
+        axes.plot(epochs, line, color=colour, linewidth=2, marker="o", markersize=3)
+        # Above or below, where the other line ends close by.
+        apart = line[-1] - sum(other[-1] for other in values) / len(values)
+        axes.annotate(
+            name,
+            (epochs[-1], line[-1]),
+            xytext=(6, 5 if apart > 0 else -5),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontsize=10,
+        )
+    axes.set_xlabel("epoch", color=FAINT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.margins(x=0.08)
+
+
+def _mark_best(axes: "Axes", history: Sequence[dict[str, Any]]) -> None:
+    """Ring the best validation accuracy, and say it in the title, where nothing is in its way."""
+    epoch, best = max(
+        ((int(row["epoch"]), float(row["val_accuracy"])) for row in history),
+        key=lambda each: each[1],
+    )
+    axes.plot(epoch, best, "o", color=VAL_COLOUR, markersize=8, fillstyle="none")
+    text = f"best val {best:.1%}, epoch {epoch}"
+    axes.set_title(text, loc="right", fontsize=9, color=VAL_COLOUR)
