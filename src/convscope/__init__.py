@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "Classifier",
     "Comparison",
     "ConvscopeError",
     "CrossValidation",
@@ -32,6 +33,7 @@ __all__ = [
     "embed",
     "evaluate",
     "explain",
+    "export",
     "gallery",
     "ladder",
     "load",
@@ -49,12 +51,14 @@ if TYPE_CHECKING:
     from convscope.api.embed import embed
     from convscope.api.evaluate import evaluate
     from convscope.api.explain import explain
+    from convscope.api.export import export
     from convscope.api.gallery import gallery
     from convscope.api.models import describe
     from convscope.api.predict import predict
     from convscope.api.report import report
     from convscope.api.robustness import robustness
     from convscope.api.similar import similar
+    from convscope.classifier.exported import Classifier
     from convscope.errors import ConvscopeError
     from convscope.progress import Progress
     from convscope.run import Run
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from convscope.types import Dataset
 
 _HOMES = {
+    "Classifier": "classifier.exported",
     "Comparison": "studies.comparison",
     "ConvscopeError": "errors",
     "CrossValidation": "studies.folds",
@@ -83,6 +88,7 @@ _HOMES = {
     "embed": "api.embed",
     "evaluate": "api.evaluate",
     "explain": "api.explain",
+    "export": "api.export",
     "gallery": "api.gallery",
     "ladder": "studies.ladder",
     "load": "api.data",

@@ -311,12 +311,12 @@ class ImagePrediction:
     """Prediction of a model for one image file.
 
     Attributes:
-        path: Path of the file.
+        path: Path of the file; None for an image that was no file.
         probs: Probability of each class by name, in the order of the classes; the sum is 1.
         rejected: Whether the classifier is too unsure to answer; see `ClassifierSpec`.
     """
 
-    path: Path
+    path: Path | None
     probs: dict[str, float]
     rejected: bool = False
 
@@ -335,11 +335,11 @@ class UnreadableImage:
     """An image file that could not be read.
 
     Attributes:
-        path: Path of the file.
+        path: Path of the file; None for an image that was no file.
         reason: One line that names the file and the problem.
     """
 
-    path: Path
+    path: Path | None
     reason: str
 
 

@@ -1,17 +1,31 @@
 """From pixels or files to predictions: batches, views, temperature, rejection. NumPy only."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 import numpy as np
+import numpy.typing as npt
+import PIL.Image
+from PIL.Image import Image as Picture
 
 from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.classifier.views import MeanOverViews, Network
-from convscope.errors import ImageError
-from convscope.images.decode import decode_image
+from convscope.errors import ImageError, ShapeError
+from convscope.images.decode import decode_image, pixels_of
 from convscope.images.fit import to_aspect
+from convscope.paths import user_path
 from convscope.progress import Progress
 from convscope.types import FloatArray, ImagePrediction, UInt8Array, UnreadableImage
+
+Image = Path | str | bytes | Picture | UInt8Array
+"""Path of an image file, its bytes, a picture of Pillow, or an array of shape (height, width,
+channels) or (height, width), uint8."""
+
+AnImage = TypeVar("AnImage", bound=Image)
+
+_DEPTHS = (1, 3, 4)
 
 
 class Classifier:
@@ -27,8 +41,9 @@ class Classifier:
     def __init__(self, network: Network, spec: ClassifierSpec) -> None:
         self.network = network
         self.spec = spec
-        views = spec.views
+        views = Views() if "views" in spec.in_graph else spec.views
         self.averaged: Network = network if views == Views() else MeanOverViews(network, views)
+        self._temperature = 1.0 if "temperature" in spec.in_graph else spec.temperature
 
     def predict_on_batch(self, images: UInt8Array, /) -> FloatArray:
         """Return the probabilities of a batch of images.
@@ -42,28 +57,96 @@ class Classifier:
             Shape (batch, n_classes), float32, rows sum to 1.
         """
         spec = self.spec
-        images = to_aspect(images, (spec.height, spec.width), spec.fit)
+        if "resizing" not in spec.in_graph:
+            images = to_aspect(images, (spec.height, spec.width), spec.fit)
         said = np.asarray(self.averaged.predict_on_batch(images), np.float32)
-        return at_temperature(said, spec.temperature)
+        return at_temperature(said, self._temperature)
 
-    def decode(self, file: Path) -> UInt8Array:
-        """Return the pixels of an image file, shape (height, width, channels).
+    def decode(self, image: Image) -> UInt8Array:
+        """Return the pixels of an image, shape (height, width, channels), of the model's size.
 
         The decoder is that of training, so that both see the same pixels.
 
         Raises:
-            ImageError: If the file cannot be read as an image.
+            ImageError: If a file cannot be read as an image.
+            ShapeError: If an array is no image of 8 bits.
         """
         spec = self.spec
-        return decode_image(
-            file,
-            channels=spec.channels,
-            size=(spec.height, spec.width),
-            fit=spec.fit,
-            white=spec.white,
-        )
+        wanted: dict[str, Any] = {
+            "channels": spec.channels,
+            "size": (spec.height, spec.width),
+            "fit": spec.fit,
+            "white": spec.white,
+        }
+        if isinstance(image, np.ndarray):
+            if image.shape == (*wanted["size"], spec.channels) and image.dtype == np.uint8:
+                return image
+            image = _picture(image)
+        if isinstance(image, Picture):
+            return pixels_of(image, **wanted)
+        if isinstance(image, str):
+            image = user_path(image, "the path of the image")
+        return decode_image(image, **wanted)
 
-    def answer(self, file: Path, probs: FloatArray) -> ImagePrediction:
+    @overload  # a path or bytes are one image, though they can be iterated over
+    def predict(self, images: Image) -> ImagePrediction: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(
+        self, images: Iterable[Image], *, batch_size: int = ...
+    ) -> Iterator[ImagePrediction | UnreadableImage]: ...
+    def predict(
+        self, images: Image | Iterable[Image], *, batch_size: int = 64
+    ) -> ImagePrediction | Iterator[ImagePrediction | UnreadableImage]:
+        """Classify an image, or many.
+
+        Args:
+            images: An image, or any iterable of images: the path of a file, its bytes, a picture of
+                Pillow, or an array of shape (height, width, channels) or (height, width), uint8,
+                of any size. An array of shape (n_images, height, width, channels) is many images.
+            batch_size: Images per batch, if there are many.
+
+        Returns:
+            For one image its prediction. For many an iterator over the predictions, in order and as
+                the images come, with the reason in the place of each that could not be read.
+
+        Raises:
+            ImageError: If one image was given, and it cannot be read.
+            ShapeError: If an array is no image of 8 bits.
+        """
+        if isinstance(images, str | Path | bytes | Picture) or (
+            isinstance(images, np.ndarray) and images.ndim < 4
+        ):
+            pixels = self.decode(images)[np.newaxis]
+            return self.answer(_path_of(images), self.predict_on_batch(pixels)[0])
+        return self._predict_many(images, batch_size)
+
+    def _predict_many(
+        self, images: Iterable[Image], batch_size: int
+    ) -> Iterator[ImagePrediction | UnreadableImage]:
+        for batch in self.read(images, batch_size):
+            pixels = [read for _, read in batch if not isinstance(read, UnreadableImage)]
+            rows = iter(self.predict_on_batch(np.stack(pixels)) if pixels else ())
+            for image, read in batch:
+                if isinstance(read, UnreadableImage):
+                    yield read
+                else:
+                    yield self.answer(_path_of(image), next(rows))
+
+    def read(
+        self, images: Iterable[AnImage], batch_size: int
+    ) -> Iterator[list[tuple[AnImage, UInt8Array | UnreadableImage]]]:
+        """Yield batches of images, each with its pixels or the reason why it cannot be read."""
+        waiting = iter(images)
+        while batch := list(itertools.islice(waiting, batch_size)):
+            found: list[tuple[AnImage, UInt8Array | UnreadableImage]] = []
+            for image in batch:
+                try:
+                    found.append((image, self.decode(image)))
+                except ImageError as error:
+                    found.append((image, UnreadableImage(_path_of(image), str(error))))
+            yield found
+
+    def answer(self, file: Path | None, probs: FloatArray) -> ImagePrediction:
         """Return the prediction for a file from its row of probabilities, shape (n_classes,)."""
         by_name = dict(zip(self.spec.class_names, map(float, probs), strict=True))
         return ImagePrediction(file, by_name, rejected=bool(probs.max() < self.spec.reject_below))
@@ -82,28 +165,32 @@ class Classifier:
             Prediction for each file in order, or the reason why it could not be read.
         """
         with progress.task("Predicting", len(files), "images") as step:
-            for batch in self.read_files(files, batch_size):
-                images = [pixels for _, pixels in batch if not isinstance(pixels, UnreadableImage)]
-                rows = iter(self.predict_on_batch(np.stack(images)) if images else ())
-                for file, read in batch:
-                    if isinstance(read, UnreadableImage):
-                        yield read
-                    else:
-                        yield self.answer(file, next(rows))
-                step(len(batch))
+            for result in self.predict(iter(files), batch_size=batch_size):
+                yield result
+                step(1)
 
-    def read_files(
-        self, files: Sequence[Path], batch_size: int
-    ) -> Iterator[list[tuple[Path, UInt8Array | UnreadableImage]]]:
-        """Yield batches of files, each with its pixels or the reason why it cannot be read."""
-        for start in range(0, len(files), batch_size):
-            batch: list[tuple[Path, UInt8Array | UnreadableImage]] = []
-            for file in files[start : start + batch_size]:
-                try:
-                    batch.append((file, self.decode(file)))
-                except ImageError as error:
-                    batch.append((file, UnreadableImage(file, str(error))))
-            yield batch
+
+def _path_of(image: Image) -> Path | None:
+    return Path(image) if isinstance(image, str | Path) else None
+
+
+def _picture(pixels: npt.NDArray[Any]) -> Picture:
+    """Return an array of pixels as a picture of Pillow.
+
+    Raises:
+        ShapeError: If it is no image of 8 bits.
+    """
+    shape = pixels.shape
+    if pixels.dtype != np.uint8 or not (
+        len(shape) == 2 or (len(shape) == 3 and shape[2] in _DEPTHS)
+    ):
+        raise ShapeError(
+            "an image is an array of shape (height, width, channels) with whole numbers 0..255, "
+            f"uint8, and 1, 3 or 4 channels; this one has shape {shape} and type {pixels.dtype}"
+        )
+    if 0 in shape:
+        raise ShapeError(f"an image has at least one pixel; this one has shape {shape}")
+    return PIL.Image.fromarray(pixels[:, :, 0] if shape[2:] == (1,) else pixels)
 
 
 def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:

@@ -17,6 +17,9 @@ FORMAT = 2
 TEMPERATURES = (0.05, 20.0)
 """Lowest and highest temperature that is fitted or accepted."""
 
+STEPS = ("resizing", "views", "temperature")
+"""Steps around a network that an exported model may do itself."""
+
 _MAX_BYTES = 10_000_000
 _MAX_SIDE = 16_384
 
@@ -59,6 +62,8 @@ class ClassifierSpec:
         run_id: Name of the run that trained it.
         licence: Licence of the training data, if known.
         weights_sha256: Digest of the weights that this spec belongs to.
+        in_graph: Names of the steps that the model's own file does, of `STEPS`, which nobody must
+            do again; none in a run.
     """
 
     class_names: tuple[str, ...]
@@ -75,6 +80,7 @@ class ClassifierSpec:
     run_id: str = ""
     licence: str | None = None
     weights_sha256: str = ""
+    in_graph: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks = {
@@ -94,6 +100,7 @@ class ClassifierSpec:
             "run_id": isinstance(self.run_id, str),
             "licence": self.licence is None or isinstance(self.licence, str),
             "weights_sha256": isinstance(self.weights_sha256, str),
+            "in_graph": set(self.in_graph) <= set(STEPS),
         }
         for name, holds in checks.items():
             if not holds:
@@ -105,8 +112,12 @@ class ClassifierSpec:
         Raises:
             StorageError: If it cannot be written.
         """
+        write_text(path, self.to_json())
+
+    def to_json(self) -> str:
+        """Return the text of the file."""
         content = {"format": FORMAT, **asdict(self)}
-        write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> "ClassifierSpec":
@@ -118,16 +129,34 @@ class ClassifierSpec:
         try:
             if path.stat().st_size > _MAX_BYTES:
                 raise ValueError("it is too large")
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
-            found = content.pop("format")
-            if _is_int(found) and found > FORMAT:
-                raise RunError(f"{path} was written by a newer convscope; upgrade convscope")
-            views = Views(**content.pop("views"))
-            return cls(tuple(content.pop("class_names")), views=views, **content)
+            text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise RunError(f"{path} is missing") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise RunError(f"{path} is damaged: {error}") from None
+        return cls.from_json(text, str(path))
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> "ClassifierSpec":
+        """Return the spec in a text of `to_json`; everything in it is checked before use.
+
+        Args:
+            text: Text of the file.
+            source: Name of its source, for messages.
+
+        Raises:
+            RunError: If it is damaged, or a newer convscope wrote it.
+        """
+        try:
+            content: Any = json.loads(text)
+            found = content.pop("format")
+            if _is_int(found) and found > FORMAT:
+                raise RunError(f"{source} was written by a newer convscope; upgrade convscope")
+            for name in ("class_names", "in_graph"):
+                content[name] = tuple(content.get(name, ()))
+            return cls(views=Views(**content.pop("views")), **content)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise RunError(f"{source} is damaged: {error}") from None
 
 
 def _is_int(value: object) -> bool:

@@ -1,13 +1,15 @@
 """Test-time augmentation: predictions averaged over views of an image."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from convscope.classifier.spec import Views
 from convscope.types import FloatArray, UInt8Array
 
-_DOUBT = 0.2
+DOUBT = 0.2
 """Shifted views are used for an image if its two likeliest classes are closer than this."""
 
 
@@ -40,11 +42,11 @@ class MeanOverViews:
             images: Shape (batch, height, width, channels).
         """
         probs = self._both_ways(images)
-        reach = [round(self._settings.shift * side) for side in images.shape[1:3]]
+        reach = reach_of(self._settings, images.shape[1:3])
         if not any(reach):
             return probs
         second, first = np.sort(probs, axis=1)[:, -2:].T
-        doubtful = np.flatnonzero(first - second < _DOUBT)
+        doubtful = np.flatnonzero(first - second < DOUBT)
         if len(doubtful):
             # Some backends compile again for each batch size: few sizes are used, with padding.
             padded = np.resize(doubtful, 1 << (len(doubtful) - 1).bit_length())
@@ -63,12 +65,25 @@ class MeanOverViews:
         return mean
 
 
+def reach_of(views: Views, size: Sequence[int]) -> list[int]:
+    """Return by how many rows and columns shifted versions of images of a size are moved."""
+    return [round(views.shift * side) for side in size]
+
+
 def shifted(images: UInt8Array, rows: int, columns: int) -> UInt8Array:
     """Return images of shape (batch, height, width, channels) moved; mirrored at the edges."""
     for axis, by in ((1, rows), (2, columns)):
-        side = images.shape[axis]
-        source = np.arange(side) + by
-        source = np.where(source < 0, -1 - source, source)
-        source = np.where(source >= side, 2 * side - 1 - source, source)
-        images = np.take(images, source, axis=axis)
+        images = np.take(images, moved_indices(images.shape[axis], by), axis=axis)
     return images
+
+
+def moved_indices(side: int, by: int) -> npt.NDArray[np.intp]:
+    """Return the source of each pixel of a line that is moved; mirrored at its ends.
+
+    Args:
+        side: Number of pixels of the line.
+        by: Number of pixels to move by, in either direction.
+    """
+    source = np.arange(side) + by
+    source = np.where(source < 0, -1 - source, source)
+    return np.where(source >= side, 2 * side - 1 - source, source)

@@ -19,6 +19,7 @@ from convscope.cli import (
     embed,
     evaluate,
     explain,
+    export,
     gallery,
     ladder,
     models,
@@ -49,6 +50,7 @@ app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
+app.command("export")(export.export)
 app.command("gallery")(gallery.gallery)
 app.command("predict")(predict.predict)
 app.command("similar")(similar.similar)
@@ -76,6 +78,8 @@ EXTRA_OF = {
     "jinja2": "train",
     "keras": "train",
     "matplotlib": "train",
+    "onnx": "export",
+    "openvino": "openvino",
     "pillow_heif": "heic",
     "pooch": "train",
     "pyarrow": "train",
@@ -83,6 +87,7 @@ EXTRA_OF = {
     "scipy": "train",
     "sklearn": "train",
     "tensorflow": "train",
+    "tf2onnx": "export",
     "threadpoolctl": "train",
     "torch": "torch",
 }

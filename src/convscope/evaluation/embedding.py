@@ -154,7 +154,7 @@ def write_embedding(
         atomic_path(path) as temporary,
         pq.ParquetWriter(temporary, schema, use_dictionary=["answer"]) as writer,
     ):
-        for batch in classifier.read_files(files, embedder.batch_size):
+        for batch in classifier.read(files, embedder.batch_size):
             pixels: list[UInt8Array] = []
             files_read: list[Path] = []
             for file, read in batch:

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convscope.errors import ShapeError, UnknownNameError
-from convscope.models.structure import as_functional, inner_model, run_graph
+from convscope.models.structure import (
+    as_functional,
+    ends_in_softmax,
+    inner_model,
+    logits_of_softmax,
+    run_graph,
+)
 from convscope.types import FloatArray, UInt8Array
 
 if TYPE_CHECKING:
@@ -84,7 +90,7 @@ def score_and_gradient(
     if layer not in held:
         raise UnknownNameError("layer", layer, names)
     values = keras.ops.stop_gradient(keras.ops.cast(held[layer], "float32"))
-    takes_logs = not _ends_in_softmax(last) and _are_probs(outputs)
+    takes_logs = not ends_in_softmax(last) and _are_probs(outputs)
 
     def score(replaced: Tensor) -> Tensor:
         def swap(name: str, operation: Any, output: Tensor) -> Tensor:
@@ -138,35 +144,13 @@ def run_layers(
             if inner is not None:
                 tensors = [x for x in keras.tree.flatten(args) if keras.ops.is_tensor(x)]
                 return walk(inner, tensors, f"{name}/")
-            if name == logits_of and _ends_in_softmax(operation):
-                return after(name, operation, _logits(operation, args[0]))
+            if name == logits_of and ends_in_softmax(operation):
+                return after(name, operation, logits_of_softmax(operation, args[0]))
             return after(name, operation, operation(*args, **kwargs))
 
         return run_graph(graph, inputs, visit)
 
     return walk(as_functional(network), [keras.ops.convert_to_tensor(pixels)], "")
-
-
-def _ends_in_softmax(operation: Any) -> bool:
-    """Return whether a layer or operation is a softmax over the classes, or ends in one."""
-    import keras
-
-    if type(operation).__name__ == "Softmax":  # the layer, and the operation of `keras.ops`
-        return operation.axis in (-1, 1)
-    return (
-        isinstance(operation, keras.layers.Dense | keras.layers.Activation)
-        and operation.activation is keras.activations.softmax
-    )
-
-
-def _logits(operation: Any, inputs: Tensor) -> Tensor:
-    """Return the logits: the input of the softmax that ends a layer."""
-    import keras
-
-    if not isinstance(operation, keras.layers.Dense):
-        return inputs
-    output = keras.ops.matmul(inputs, operation.kernel)
-    return output + operation.bias if operation.use_bias else output
 
 
 def _are_probs(outputs: Tensor) -> bool:

@@ -61,14 +61,26 @@ def decode_image(
     if channels not in (1, 3):
         raise ShapeError(f"an image is decoded to 1 or 3 channels, not {channels}")
     with opened(source, name=name, max_pixels=max_pixels) as image:
-        turn = TURNS.get(orientation_of(image))
-        flat = _flatten(image, "L" if channels == 1 else "RGB", white)
-        if turn is not None:
-            flat = flat.transpose(turn)
-        if size is not None:
-            flat = resize(flat, size, fit)
-        pixels: UInt8Array = np.array(flat, dtype=np.uint8)
-        return pixels.reshape(flat.height, flat.width, channels)
+        return pixels_of(image, channels=channels, size=size, fit=fit, white=white)
+
+
+def pixels_of(
+    image: Image.Image,
+    *,
+    channels: int,
+    size: tuple[int, int] | None = None,
+    fit: Fit = "squash",
+    white: int | None = None,
+) -> UInt8Array:
+    """Return the pixels of an open image of Pillow; see `decode_image`."""
+    turn = TURNS.get(orientation_of(image))
+    flat = _flatten(image, "L" if channels == 1 else "RGB", white)
+    if turn is not None:
+        flat = flat.transpose(turn)
+    if size is not None:
+        flat = resize(flat, size, fit)
+    pixels: UInt8Array = np.array(flat, dtype=np.uint8)
+    return pixels.reshape(flat.height, flat.width, channels)
 
 
 def _flatten(image: Image.Image, mode: str, white: int | None) -> Image.Image:

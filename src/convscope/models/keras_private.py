@@ -59,3 +59,13 @@ class DecayStep:
     def decay_weights(self, variables: Any) -> None:
         """Take the step of weight decay: by `weight_decay` times the learning rate."""
         super()._apply_weight_decay(variables)  # type: ignore[misc]
+
+
+def prepare_tf2onnx() -> None:
+    """Make tf2onnx work with NumPy 2, as Keras' own export does before it converts.
+
+    It also folds constants that TensorFlow's graph leaves to the converter.
+    """
+    from keras.src.export.tf2onnx_lib import patch_tf2onnx
+
+    patch_tf2onnx()

@@ -146,6 +146,28 @@ def is_resizing(operation: Any) -> bool:
     return named and not operation.weights
 
 
+def ends_in_softmax(operation: Any) -> bool:
+    """Return whether a layer or operation is a softmax over the classes, or ends in one."""
+    import keras
+
+    if type(operation).__name__ == "Softmax":  # the layer, and the operation of `keras.ops`
+        return operation.axis in (-1, 1)
+    return (
+        isinstance(operation, keras.layers.Dense | keras.layers.Activation)
+        and operation.activation is keras.activations.softmax
+    )
+
+
+def logits_of_softmax(operation: Any, inputs: Any) -> Any:
+    """Return the logits: the input of the softmax that ends a layer."""
+    import keras
+
+    if not isinstance(operation, keras.layers.Dense):
+        return inputs
+    output = keras.ops.matmul(inputs, operation.kernel)
+    return output + operation.bias if operation.use_bias else output
+
+
 def kind_of(operation: Any) -> str:
     """Return the name of a layer or operation in tables: its class ("Conv2D")."""
     return "Resizing" if is_resizing(operation) else type(operation).__name__

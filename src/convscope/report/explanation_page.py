@@ -123,8 +123,9 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
                 "Each filter stretched to its own range; middle grey is a weight of zero.",
             )
         )
+    name = said.path.name if said.path else "An image"
     return Page(
-        title=f"{said.path.name}, explained by {run}",
+        title=f"{name}, explained by {run}",
         about="The answer, the evidence for it, and the output of each layer",
         verdict=f"Classified as {said.class_name} with {sure:.0%} confidence.",
         sections=[

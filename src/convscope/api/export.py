@@ -1,0 +1,81 @@
+"""Export of a run's model."""
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convscope import backend as backends
+from convscope.api.data import load_of_run
+from convscope.api.models import run_config
+from convscope.errors import ConfigError, MissingExtraError
+from convscope.paths import path_or_none
+from convscope.progress import Progress, console_progress
+from convscope.run import Run
+
+if TYPE_CHECKING:
+    from convscope.export.parity import Parity
+
+
+def export(
+    run: Run | Path | str,
+    *,
+    format: str = "onnx",
+    int8: bool = False,
+    weights: str | None = None,
+    out: Path | str | None = None,
+    data: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> "tuple[Path, Parity]":
+    """Write a run's classifier in a format for use elsewhere, if it gives the same answers there.
+
+    The exported model takes raw pixels and gives final probabilities: resizing, views and
+    temperature are inside. It is opened in its own engine and compared with the trained model on
+    validation images; one that differs is not kept.
+
+    Args:
+        run: Run or its folder.
+        format: Registered format ("onnx", "openvino", "litert", "savedmodel").
+        int8: Whether to calculate in 8-bit whole numbers (ONNX); kept only if that is faster on
+            this machine and costs at most half a point of validation accuracy.
+        weights: "best", "last" or "refit"; None takes the recipe's choice.
+        out: File or folder to write; None takes a name in the run's folder `export/`.
+        data: Current place of the folder of images, if it moved.
+        data_dir: Further folder to look for the files of a registered dataset.
+        progress: Called with the comparison; None draws on standard error.
+
+    Returns:
+        Path of the exported model, and its comparison with the trained one.
+
+    Raises:
+        RunError: If there is no such run or no such weights.
+        UnknownNameError: If there is no such format.
+        MissingExtraError: If a package is missing; TensorFlow is needed for every format, on
+            whichever backend the run was trained.
+        DataError: If the validation images are missing or not those of the run.
+        FailureError: If the network cannot be converted, or answers differently.
+    """
+    from convscope.classifier.keras_model import open_classifier
+    from convscope.datasets.splits import verify_split
+    from convscope.export import FORMATS
+    from convscope.export.writing import write_float32, write_int8
+
+    progress = progress or console_progress()
+    run = Run.open(run)
+    form = FORMATS.get(format)()
+    if int8 and format != "onnx":
+        raise ConfigError(f"--int8 is for the format onnx, not {format}")
+    for package, extra in (*form.packages, ("tensorflow", "train")):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, extra)
+    name = f"{run.name}-int8{form.suffix}" if int8 else f"{run.name}{form.suffix}"
+    path = path_or_none(out, "--out") or run.path / "export" / name
+    backends.configure("tensorflow")
+    config = run_config(run)
+    dataset = load_of_run(config, data, data_dir, progress)
+    verify_split(dataset, run.split_file, "val")
+    folder = path_or_none(data, "--data") or path_or_none(config.data_path, "data_path")
+    classifier = open_classifier(run, weights)
+    if int8:
+        return path, write_int8(classifier, path, dataset, folder, progress)
+    return path, write_float32(classifier, form, path, dataset, folder, progress)

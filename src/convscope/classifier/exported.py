@@ -1,0 +1,77 @@
+"""The classifier in an exported file: NumPy, Pillow and an engine, but no framework."""
+
+import os
+from pathlib import Path
+
+from convscope.classifier import classify
+from convscope.classifier.spec import ClassifierSpec
+from convscope.engines import ENGINES
+from convscope.engines.seal import fact_in, require_whole
+from convscope.errors import RunError
+from convscope.paths import user_path
+
+SPEC = "convscope.spec"
+"""Key of the spec in the metadata of an exported file."""
+
+SUFFIX = ".onnx"
+
+_MAX_BYTES = 1 << 31
+
+
+class Classifier(classify.Classifier):
+    """A classifier that `convscope export` wrote, ready for use.
+
+    For example:
+
+        classifier = convscope.Classifier("cats.onnx")
+        classifier.predict("cat.png").class_name
+
+    Args:
+        path: ONNX file.
+        engine: Registered engine ("onnxruntime", "openvino").
+        threads: Number of threads; None takes all usable cores.
+
+    Attributes:
+        path: File that it was read from.
+        sha256: Checksum of the file.
+
+    Raises:
+        RunError: If there is no such file, or a newer convscope wrote it.
+        IntegrityError: If the file is damaged.
+        UnknownNameError: If there is no such engine.
+        MissingExtraError: If the engine is not installed.
+    """
+
+    def __init__(
+        self, path: Path | str, *, engine: str = "onnxruntime", threads: int | None = None
+    ) -> None:
+        self.path = user_path(path, "the path of the model")
+        content, spec = read_sealed(self.path)
+        super().__init__(ENGINES.get(engine)(content, threads), spec)
+        self.sha256 = content[-64:].decode()
+        self.engine = engine
+
+
+def is_exported(path: Path | str) -> bool:
+    """Return whether a path names an exported file, and not the folder of a run."""
+    return os.fspath(path).endswith(SUFFIX)
+
+
+def read_sealed(path: Path) -> tuple[bytes, ClassifierSpec]:
+    """Return the bytes of an exported file, and the spec in it.
+
+    Raises:
+        RunError: If it cannot be read, or a newer convscope wrote it.
+        IntegrityError: If it is damaged.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise RunError(f"{path} is over 2 GB, which no exported model is")
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}") from None
+    require_whole(content, path)
+    try:
+        return content, ClassifierSpec.from_json(fact_in(content, SPEC), str(path))
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}") from None

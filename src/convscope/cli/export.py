@@ -1,0 +1,80 @@
+"""`convscope export`."""
+
+from typing import Annotated
+
+import typer
+
+from convscope.cli._options import DataDir, Json, MovedData, RunArgument, SavedWeights
+
+
+def export(
+    run: RunArgument,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="onnx, openvino, litert (phones) or savedmodel (TensorFlow).",
+        ),
+    ] = "onnx",
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Calculate in 8-bit whole numbers (onnx); kept only if that is faster here and "
+            "costs at most half a point of validation accuracy.",
+        ),
+    ] = False,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="File or folder to write. Default: in RUN/export/."),
+    ] = None,
+    weights: SavedWeights = None,
+    data: MovedData = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Export a trained model, for use without Keras, and check that it gives the same answers.
+
+    The exported model takes raw pixels and gives final probabilities. It is opened in its own
+    engine and compared with the trained model on validation images; one that differs is not kept.
+
+    For example:
+
+        convscope train --data digits --epochs 3 --out runs/digits
+        convscope export runs/digits --out digits.onnx
+        convscope predict digits.onnx photo.png
+    """
+    import dataclasses
+
+    import convscope
+    from convscope.cli._tables import NUMBER, TEXT, console, print_table
+
+    path, parity = convscope.export(
+        run, format=form, int8=int8, out=out, weights=weights, data=data, data_dir=data_dir
+    )
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json({"path": str(path), **dataclasses.asdict(parity)})
+        return
+    before = "float32" if int8 else "trained"
+    rows = [
+        ["validation accuracy", *(f"{value:.4f}" for value in parity.accuracy), ""],
+        *(
+            [f"ms for a batch of {n}", f"{a:.2f}", f"{b:.2f}", f"{parity.speedup(n):.1f} x"]
+            for n, (a, b) in parity.latency_ms.items()
+        ),
+    ]
+    print_table([("", TEXT), (before, NUMBER), ("exported", NUMBER), ("faster", NUMBER)], rows)
+    screen = console()
+    screen.print()
+    screen.print(
+        f"Same class for {parity.agreement:.2%} of {parity.n_images:,} validation images, largest "
+        f"difference of a probability {parity.largest_difference:.1g}; for "
+        f"{parity.file_agreement:.1%} of {parity.n_files} image files of their own size.",
+        soft_wrap=True,
+    )
+    screen.print(
+        f"exported  {path} ({parity.size_mb:.1f} MB)", markup=False, highlight=False, soft_wrap=True
+    )

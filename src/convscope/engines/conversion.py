@@ -1,0 +1,68 @@
+"""Conversion of a function of TensorFlow to ONNX."""
+
+import importlib.util
+import logging
+import warnings
+from typing import Any
+
+from convscope.errors import FailureError, MissingExtraError
+
+OPSET = 18
+"""Version of ONNX's operators: the newest that tf2onnx 1.17 writes."""
+
+_LARGEST = 2**31 - 1
+"""Largest protocol buffer, in bytes."""
+
+
+def to_onnx(function: Any) -> bytes:
+    """Return a function as an ONNX file.
+
+    Args:
+        function: `tf.function` with an input signature, which returns a dictionary of tensors.
+
+    Raises:
+        MissingExtraError: If tf2onnx is not installed.
+        FailureError: If an operation has no counterpart in ONNX, or the file would be over 2 GB.
+    """
+    for package in ("onnx", "tf2onnx"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "export")
+    from convscope.models.keras_private import prepare_tf2onnx
+
+    # It also logs what it cannot convert, and returns a file that no engine loads.
+    heard = _Heard()
+    loggers = [logging.getLogger(name) for name in ("tf2onnx", "tf2onnx.tfonnx")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        prepare_tf2onnx()
+        import tf2onnx
+
+        for logger in loggers:
+            logger.addHandler(heard)
+        try:
+            model, _ = tf2onnx.convert.from_function(
+                function, input_signature=function.input_signature, opset=OPSET
+            )
+        except Exception as error:  # any exception of its rewriters
+            reason = heard.reason or str(error).strip().split("\n")[0][:200]
+            raise FailureError(f"this network cannot be converted to ONNX: {reason}") from error
+        finally:
+            for logger in loggers:
+                logger.removeHandler(heard)
+    if heard.reason:
+        raise FailureError(f"this network cannot be converted to ONNX: {heard.reason}")
+    if model.ByteSize() > _LARGEST:
+        raise FailureError("this network is over 2 GB, which is more than one ONNX file can hold")
+    content: bytes = model.SerializeToString()
+    return content
+
+
+class _Heard(logging.Handler):
+    """The first line that tf2onnx logged as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.reason = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.reason = self.reason or record.getMessage().strip().split("\n")[0][:300]

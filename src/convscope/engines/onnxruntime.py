@@ -1,0 +1,59 @@
+"""ONNX Runtime: the engine of the base installation."""
+
+from typing import Any
+
+import numpy as np
+
+from convscope.backend import usable_cores
+from convscope.engines import ENGINES, INPUT
+from convscope.errors import FailureError
+from convscope.types import FloatArray, UInt8Array
+
+
+@ENGINES.register("onnxruntime", package="onnxruntime")
+def open_onnxruntime(model: bytes, threads: int | None = None) -> "OnnxRuntimeSession":
+    """ONNX Runtime on the CPU, in float32."""
+    return OnnxRuntimeSession(model, threads)
+
+
+class OnnxRuntimeSession:
+    """A model in ONNX Runtime.
+
+    Args:
+        model: Bytes of the ONNX file.
+        threads: Number of threads; None takes all usable cores.
+
+    Raises:
+        FailureError: If it cannot load the model.
+    """
+
+    def __init__(self, model: bytes, threads: int | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or usable_cores()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its own kinds of exception, which share no base
+            reason = str(error).strip().split("\n")[0][:200]
+            raise FailureError(f"ONNX Runtime cannot load the model: {reason}") from None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Metadata of the file by key."""
+        facts: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        return facts
+
+    def predict_on_batch(self, images: UInt8Array, /) -> FloatArray:
+        """Return the probabilities, shape (batch, n_classes), float32."""
+        probs: FloatArray = self._session.run(["probs"], {INPUT: images})[0]
+        return probs
+
+    def outputs(self, images: UInt8Array, names: list[str], /) -> dict[str, FloatArray]:
+        """Return outputs of the model by name; see `engines.OUTPUTS`."""
+        values: list[Any] = self._session.run(names, {INPUT: np.ascontiguousarray(images)})
+        return dict(zip(names, values, strict=True))

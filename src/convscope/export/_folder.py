@@ -1,0 +1,44 @@
+"""Exported models that are folders: spec and checksums beside the model's files."""
+
+import hashlib
+from pathlib import Path
+
+from convscope.classifier.spec import ClassifierSpec
+from convscope.errors import IntegrityError
+
+SPEC_FILE = "spec.json"
+SUMS_FILE = "SHA256SUMS"
+
+
+def write_sums(folder: Path, spec: ClassifierSpec) -> None:
+    """Write the spec, and the checksums of all files in the format of `sha256sum`."""
+    (folder / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+    (folder / SUMS_FILE).write_text(_sums(folder), encoding="utf-8")
+
+
+def open_folder(folder: Path) -> ClassifierSpec:
+    """Return the spec of an exported folder after checking all of its files.
+
+    Raises:
+        IntegrityError: If a file was changed, is missing or was added.
+        RunError: If the spec cannot be used.
+    """
+    try:
+        written = (folder / SUMS_FILE).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        written = ""
+    if written != _sums(folder):
+        raise IntegrityError(
+            f"{folder} is damaged, or not a model that convscope exported: its files do not match "
+            f"{SUMS_FILE}; copy or export it again"
+        )
+    return ClassifierSpec.read(folder / SPEC_FILE)
+
+
+def _sums(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS_FILE)
+    lines = (
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n"
+        for path in files
+    )
+    return "".join(lines)

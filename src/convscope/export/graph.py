@@ -1,0 +1,259 @@
+"""Graph of an exported classifier: raw pixels of any size in, final probabilities out.
+
+Resizing, views and temperature, which in convscope are steps around the network, are inside. There
+is no conditional in it around the resizing: OpenVINO 2026.4 gives wrong answers for one.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convscope.classifier.spec import ClassifierSpec, Views
+from convscope.classifier.views import DOUBT, moved_indices, reach_of
+from convscope.engines import INPUT
+from convscope.images.fit import PADDING
+from convscope.models.structure import (
+    as_functional,
+    ends_in_softmax,
+    inner_model,
+    is_resizing,
+    logits_of_softmax,
+    run_graph,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+Tensor = Any
+"""Tensor of TensorFlow."""
+
+_TINY = np.finfo(np.float32).tiny
+
+
+def build_function(network: "keras.Model", spec: ClassifierSpec, *, any_size: bool = True) -> Any:
+    """Return a classifier as one function of TensorFlow.
+
+    It takes uint8 images of shape (batch, height, width, channels) and returns a dictionary with
+    the tensors of `engines.OUTPUTS`, all of float32.
+
+    Args:
+        network: Network from pixels to probabilities, on TensorFlow.
+        spec: Spec of the classifier.
+        any_size: Whether it takes images of any size, not only that of the spec.
+    """
+    import tensorflow as tf
+
+    size = (None, None) if any_size else (spec.height, spec.width)
+    signature = [tf.TensorSpec((None, *size, spec.channels), tf.uint8, name=INPUT)]
+
+    def classify(pixels: Tensor) -> dict[str, Tensor]:
+        images = tf.cast(pixels, tf.float32)
+        if any_size:
+            # By this name, quantisation leaves it alone.
+            with tf.name_scope("resizing"):
+                images = _resized(images, spec)
+        outputs = _outputs(network, images, spec)
+        probs = outputs["probs"]
+        if spec.temperature != 1:
+            logits = tf.math.log(tf.maximum(probs, _TINY)) / spec.temperature
+            probs = tf.nn.softmax(logits)
+        # Each with a name of its own, which converters keep.
+        return {
+            "probs": tf.identity(probs, name="probs"),
+            "logits": tf.identity(outputs["logits"], name="logits"),
+            "features": tf.identity(outputs["features"], name="features"),
+        }
+
+    return tf.function(classify, input_signature=signature)
+
+
+def _resized(images: Tensor, spec: ClassifierSpec) -> Tensor:
+    """Return images of the size of the spec, (batch, height, width, channels), float32.
+
+    As Pillow's BILINEAR, which averages when it shrinks, but without rounding to whole numbers.
+    """
+    import tensorflow as tf
+
+    height, width = spec.height, spec.width
+    batch, rows, columns = (tf.shape(images)[axis] for axis in range(3))
+    fits = tf.logical_and(tf.equal(rows, height), tf.equal(columns, width))
+    # One of the two ways gets all images and the other an empty batch, whose arithmetic costs
+    # nothing. Only the batch is empty: in ONNX, a length of 0 in a shape may mean another one.
+    other = tf.cast(tf.logical_not(fits), tf.int32)
+    some = images[: batch * other, : tf.maximum(rows * other, 1), : tf.maximum(columns * other, 1)]
+    same = images[batch * other :]
+    # Without images it may have another size.
+    same = tf.reshape(same, (batch - batch * other, height, width, spec.channels))
+    return tf.concat([_fitted(some, spec), same], axis=0)
+
+
+def _fitted(images: Tensor, spec: ClassifierSpec) -> Tensor:
+    """Return images of any size fitted to that of the spec, as `images.fit.resize` does."""
+    import tensorflow as tf
+
+    size = (spec.height, spec.width)
+    lengths = [tf.cast(tf.shape(images)[axis], tf.float32) for axis in (1, 2)]
+    scales = [n_in / n_out for n_in, n_out in zip(lengths, size, strict=True)]
+    if spec.fit == "squash":
+        return _resized_by(images, *map(_weights, lengths, size))
+    if spec.fit == "crop":
+        scale = tf.minimum(*scales)
+        starts = [
+            tf.maximum(0.0, (n_in - scale * n_out) / 2)
+            for n_in, n_out in zip(lengths, size, strict=True)
+        ]
+        weights = [
+            _weights(n_in, n_out, scale, start)
+            for n_in, n_out, start in zip(lengths, size, starts, strict=True)
+        ]
+        return _resized_by(images, *weights)
+    scale = tf.maximum(*scales)
+    weights, within = [], []
+    for n_in, n_out in zip(lengths, size, strict=True):
+        inner = tf.maximum(1.0, tf.round(n_in / scale))
+        bar = tf.floor((n_out - inner) / 2)
+        positions = tf.constant(np.arange(n_out, dtype=np.float32))
+        inside = tf.cast((positions >= bar) & (positions < bar + inner), tf.float32)
+        step = n_in / inner
+        weights.append(_weights(n_in, n_out, step, -bar * step) * inside)
+        within.append(inside)
+    covered = within[0][:, tf.newaxis] * within[1]  # (height, width)
+    return _resized_by(images, *weights) + PADDING * (1 - covered)[:, :, tf.newaxis]
+
+
+def _squashed(images: Tensor, height: int, width: int) -> Tensor:
+    """Return images resized by a step inside the network, (batch, height, width, channels)."""
+    import tensorflow as tf
+
+    rows, columns = images.shape[1:3]
+    if (rows, columns) == (height, width):
+        return images
+    lengths = (tf.constant(float(rows)), tf.constant(float(columns)))
+    return _resized_by(images, *map(_weights, lengths, (height, width)))
+
+
+def _resized_by(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return images resized by the weights of their rows and columns, in plain operations."""
+    import tensorflow as tf
+
+    lines = tf.transpose(images, (0, 3, 2, 1))  # (batch, channels, columns, rows)
+    lines = _product(lines, rows)  # (batch, channels, columns, height)
+    lines = tf.transpose(lines, (0, 1, 3, 2))  # (batch, channels, height, columns)
+    planes = _product(lines, columns)  # (batch, channels, height, width)
+    return tf.transpose(planes, (0, 2, 3, 1))
+
+
+def _product(lines: Tensor, weights: Tensor) -> Tensor:
+    """Return lines of shape (batch, channels, n_lines, n_in) times weights (n_in, n_out).
+
+    As one matrix: TensorFlow's product of a stack and a matrix is wrong on CPUs; see
+    `models._resizing`.
+    """
+    import tensorflow as tf
+
+    batch, n_lines, n_in = (tf.shape(lines)[axis] for axis in (0, 2, 3))
+    channels, n_out = lines.shape[1], weights.shape[1]
+    flat = tf.matmul(tf.reshape(lines, (batch * channels * n_lines, n_in)), weights)
+    return tf.reshape(flat, (batch, channels, n_lines, n_out))
+
+
+def _weights(n_in: Tensor, n_out: int, step: Tensor = None, start: Tensor = 0.0) -> Tensor:
+    """Return the weight of each input pixel of a line in each output pixel.
+
+    Args:
+        n_in: Number of input pixels, at least 1, as a float.
+        n_out: Number of output pixels.
+        step: Input pixels per output pixel; None for the whole line.
+        start: Place in the input, in pixels, at which the output begins.
+
+    Returns:
+        Shape (n_in, n_out), columns sum to 1; see `models._resizing`, which does the same.
+    """
+    import tensorflow as tf
+
+    if step is None:
+        step = 1.0 / (n_out / n_in)
+    centres = tf.constant(np.arange(n_out, dtype=np.float32) + 0.5) * step - 0.5 + start
+    places = tf.range(n_in)[:, tf.newaxis]
+    weights = tf.nn.relu(1.0 - tf.abs(centres - places) / tf.maximum(step, 1.0))
+    # Where an output pixel lies outside of the input, its weights are all 0.
+    return weights / tf.maximum(tf.reduce_sum(weights, axis=0, keepdims=True), _TINY)
+
+
+def _outputs(network: "keras.Model", images: Tensor, spec: ClassifierSpec) -> dict[str, Tensor]:
+    """Return the outputs of a network, averaged over views as `classifier.views` does."""
+    import tensorflow as tf
+
+    views = spec.views
+    if views == Views():
+        return _run(network, images)
+
+    def both_ways(frames: Tensor) -> tuple[Tensor, Tensor]:
+        if not views.mirror:
+            found = _run(network, frames)
+            return found["probs"], found["features"]
+        n_frames = tf.shape(frames)[0]
+        found = _run(network, tf.concat([frames, tf.reverse(frames, [2])], axis=0))
+        mean = (found["probs"][:n_frames] + found["probs"][n_frames:]) / 2
+        return mean, found["features"][:n_frames]
+
+    probs, features = both_ways(images)
+    reach = reach_of(views, (spec.height, spec.width))
+    if any(reach):
+        second_and_first = tf.math.top_k(probs, 2).values
+        doubtful = second_and_first[:, 0] - second_and_first[:, 1] < DOUBT
+
+        def with_shifts() -> Tensor:
+            rows = tf.where(doubtful)  # (n_doubtful, 1)
+            some = tf.gather_nd(images, rows)
+            some = tf.ensure_shape(some, (None, spec.height, spec.width, spec.channels))
+            frames = [_moved(some, -reach[0], -reach[1]), _moved(some, *reach)]
+            moved, _ = both_ways(tf.concat(frames, axis=0))
+            n_doubtful = tf.shape(rows)[0]
+            there, back = moved[:n_doubtful], moved[n_doubtful:]
+            mean = tf.gather_nd(probs, rows) / 2 + (there + back) / 4
+            return tf.tensor_scatter_nd_update(probs, rows, mean)
+
+        probs = tf.cond(tf.reduce_any(doubtful), with_shifts, lambda: probs)
+    return {
+        "probs": probs,
+        "logits": tf.math.log(tf.maximum(probs, _TINY)),
+        "features": features,
+    }
+
+
+def _moved(images: Tensor, rows: int, columns: int) -> Tensor:
+    """Return images moved by whole pixels; mirrored at the edges."""
+    import tensorflow as tf
+
+    height, width = images.shape[1:3]
+    images = tf.gather(images, moved_indices(height, rows), axis=1)
+    return tf.gather(images, moved_indices(width, columns), axis=2)
+
+
+def _run(network: "keras.Model", images: Tensor) -> dict[str, Tensor]:
+    """Run a network in inference; return the outputs of `engines.OUTPUTS` for the images."""
+    import keras
+    import tensorflow as tf
+
+    found: dict[str, Tensor] = {}
+
+    def walk(graph: "keras.Model", inputs: list[Tensor]) -> Tensor:
+        def visit(operation: Any, args: Any, kwargs: Any) -> Tensor:
+            inner = inner_model(operation)
+            if inner is not None:
+                return walk(inner, [x for x in keras.tree.flatten(args) if tf.is_tensor(x)])
+            if is_resizing(operation):
+                return _squashed(tf.cast(args[0], tf.float32), *operation.output.shape[1:3])
+            if isinstance(operation, keras.layers.Dense):
+                found["features"] = args[0]
+            if ends_in_softmax(operation):
+                found["logits"] = tf.cast(logits_of_softmax(operation, args[0]), tf.float32)
+                return tf.nn.softmax(found["logits"])
+            return operation(*args, **kwargs)
+
+        return run_graph(graph, inputs, visit)
+
+    probs = walk(as_functional(network), [images])
+    found.setdefault("logits", tf.math.log(tf.maximum(probs, _TINY)))
+    return {"features": found["logits"], **found, "probs": probs}

@@ -1,0 +1,101 @@
+"""Static quantisation of an ONNX file to 8-bit whole numbers, by ONNX Runtime's own tools."""
+
+import contextlib
+import importlib.util
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convscope.engines import INPUT
+from convscope.errors import FailureError, MissingExtraError
+from convscope.progress import Progress
+from convscope.types import Images
+
+_BATCH = 16
+_KINDS = ["Conv", "Gemm", "MatMul"]
+"""Kinds of node whose arithmetic becomes int8: nearly all of a convolutional network's."""
+
+
+def quantized(model: bytes, images: Images, n_images: int, progress: Progress) -> bytes:
+    """Return an ONNX file with int8 arithmetic: activations unsigned, weights signed, by channel.
+
+    Nodes that resize images stay as they are. (With signed activations the same networks were
+    slower than float32 on two AMX cores, and 1.4 to 2.1 times as fast as it with unsigned ones.)
+
+    Args:
+        model: ONNX file in float32, without metadata.
+        images: Training images, of the model's size, which show the ranges of its values.
+        n_images: Number of images to calibrate on, evenly spread.
+        progress: Called with each batch.
+
+    Raises:
+        MissingExtraError: If the package onnx is not installed.
+        FailureError: If the tools cannot quantise it.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise MissingExtraError("onnx", "export")
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    rows = np.unique(np.linspace(0, len(images) - 1, min(len(images), n_images)).astype(int))
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        """Batches of training images."""
+
+        def __init__(self, step: Any) -> None:
+            self._starts: Iterator[int] = iter(range(0, len(rows), _BATCH))
+            self._step = step
+
+        def get_next(self) -> dict[str, Any] | None:
+            """Return the next batch; None at the end."""
+            start = next(self._starts, None)
+            if start is None:
+                return None
+            batch = images[rows[start : start + _BATCH]]
+            self._step(len(batch))
+            return {INPUT: np.ascontiguousarray(batch)}
+
+    parsed = onnx.load_from_string(model)
+    resizing = [node.name for node in parsed.graph.node if "resizing" in node.name]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        progress.task("Calibrating int8", len(rows), "images") as step,
+        _quiet(),
+    ):
+        target = Path(folder) / "int8.onnx"
+        try:
+            quantize_static(
+                parsed,
+                target,
+                Reader(step),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                op_types_to_quantize=_KINDS,
+                nodes_to_exclude=resizing,
+            )
+        except Exception as error:  # any exception of the tools
+            reason = str(error).strip().split("\n")[0][:200]
+            raise FailureError(f"this network cannot be quantised to int8: {reason}") from error
+        return target.read_bytes()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out the tools' advice to prepare the file first, which shapes of any size preclude."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

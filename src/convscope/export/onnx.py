@@ -1,0 +1,27 @@
+"""ONNX: one file, for ONNX Runtime, OpenVINO and most other engines."""
+
+from pathlib import Path
+from typing import Any
+
+from convscope.classifier.exported import SPEC, Classifier
+from convscope.classifier.spec import ClassifierSpec
+from convscope.engines.conversion import to_onnx
+from convscope.engines.seal import sealed
+from convscope.export import FORMATS, Format
+
+
+@FORMATS.register("onnx")
+def onnx() -> Format:
+    """ONNX: for ONNX Runtime, OpenVINO, and `convscope predict` without a framework."""
+    return Format(
+        write_onnx, Classifier, ".onnx", True, (("onnx", "export"), ("tf2onnx", "export"))
+    )
+
+
+def write_onnx(function: Any, spec: ClassifierSpec, path: Path) -> None:
+    """Write a classifier as an ONNX file with spec and checksum.
+
+    Raises:
+        FailureError: If the network cannot be converted.
+    """
+    path.write_bytes(sealed(to_onnx(function), {SPEC: spec.to_json()}))

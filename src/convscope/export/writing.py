@@ -1,0 +1,179 @@
+"""Writing an exported model: converted, opened in its own engine, compared, and only then kept."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from convscope.classifier.classify import Classifier
+from convscope.classifier.exported import SPEC
+from convscope.classifier.exported import Classifier as Exported
+from convscope.classifier.spec import STEPS
+from convscope.engines.conversion import to_onnx
+from convscope.engines.seal import sealed
+from convscope.errors import FailureError, RunError
+from convscope.export import Format
+from convscope.export.graph import build_function
+from convscope.export.int8 import quantized
+from convscope.export.parity import (
+    MOST_ACCURACY_LOST,
+    Parity,
+    compare_models,
+    files_of,
+    require_parity,
+)
+from convscope.progress import Progress
+from convscope.storage import atomic_path, size_on_disk, storage_errors, write_text
+from convscope.types import Dataset, Split
+
+if TYPE_CHECKING:
+    import keras
+
+_MEGABYTE = 1e6
+_N_CALIBRATION = 128
+_FASTER = 1.1
+"""Least speed-up of int8: within it, two measurements of one model differ too."""
+
+
+def write_float32(
+    classifier: Classifier,
+    form: Format,
+    path: Path,
+    dataset: Dataset,
+    folder: Path | None,
+    progress: Progress,
+) -> Parity:
+    """Write a trained classifier in a format, if it gives the same answers there.
+
+    Args:
+        classifier: Classifier of a run, on TensorFlow.
+        form: Format to write.
+        path: File or folder to write; beside a file, its spec is written as "<name>.json".
+        dataset: Data of the run; only its validation images are used.
+        folder: Folder of the image files, if the data is one.
+        progress: Called with the comparison.
+
+    Returns:
+        Comparison with the trained model.
+
+    Raises:
+        FailureError: If it cannot be converted, or gives other answers; then nothing was written.
+        RunError: If the format is a folder and there is one already.
+        StorageError: If it cannot be written.
+    """
+    network = cast("keras.Model", classifier.network)
+    function = build_function(network, classifier.spec, any_size=form.any_size)
+    steps = STEPS if form.any_size else tuple(step for step in STEPS if step != "resizing")
+    spec = dataclasses.replace(classifier.spec, in_graph=steps)
+    part = _validation(dataset)
+    with _new_place(path) as temporary:
+        form.write(function, spec, temporary)
+        parity = compare_models(
+            classifier,
+            form.open(temporary),
+            part,
+            files_of(part, folder),
+            size_mb=size_on_disk(temporary) / _MEGABYTE,
+            progress=progress,
+        )
+        require_parity(parity)
+    if not path.is_dir():
+        write_text(spec_beside(path), spec.to_json())
+    return parity
+
+
+def write_int8(
+    classifier: Classifier, path: Path, dataset: Dataset, folder: Path | None, progress: Progress
+) -> Parity:
+    """Write a trained classifier as an ONNX file whose arithmetic is in 8-bit whole numbers.
+
+    It is calibrated on training images. It is kept only if it is faster here than in float32, at a
+    batch of 1 or of 64, and loses at most half a point of accuracy on validation images.
+
+    Args:
+        classifier: As for `write_float32`.
+        path: As for `write_float32`.
+        dataset: Data of the run; its training and validation images are used.
+        folder: As for `write_float32`.
+        progress: Called with the comparison.
+
+    Returns:
+        Comparison with the trained model; its latencies are those of the float32 file and of the
+            int8 file.
+
+    Raises:
+        FailureError: If it is not worth it, or cannot be converted; then nothing was written.
+        StorageError: If it cannot be written.
+    """
+    function = build_function(cast("keras.Model", classifier.network), classifier.spec)
+    spec = dataclasses.replace(classifier.spec, in_graph=STEPS)
+    part = _validation(dataset)
+    whole = to_onnx(function)
+    small = quantized(whole, dataset.train.images, _N_CALIBRATION, progress)
+    with atomic_path(path) as temporary, tempfile.TemporaryDirectory() as work:
+        temporary.write_bytes(sealed(small, {SPEC: spec.to_json()}))
+        float32 = Path(work) / "float32.onnx"
+        float32.write_bytes(sealed(whole, {SPEC: spec.to_json()}))
+        parity = compare_models(
+            Exported(float32),
+            Exported(temporary),
+            part,
+            files_of(part, folder),
+            size_mb=size_on_disk(temporary) / _MEGABYTE,
+            progress=progress,
+        )
+        _require_worth(parity)
+    write_text(spec_beside(path), spec.to_json())
+    return parity
+
+
+def spec_beside(path: Path) -> Path:
+    """Return the path of the spec beside an exported file."""
+    return path.with_name(f"{path.name}.json")
+
+
+def _require_worth(parity: Parity) -> None:
+    before, after = parity.accuracy
+    if before - after > MOST_ACCURACY_LOST:
+        raise FailureError(
+            f"int8 takes accuracy on {parity.n_images} validation images from {before:.4f} to "
+            f"{after:.4f}, more than half a point; nothing was written, export without --int8"
+        )
+    gains = {batch: parity.speedup(batch) for batch in parity.latency_ms}
+    if max(gains.values()) < _FASTER:
+        measured = ", ".join(f"{gain:.2f} times at batch {batch}" for batch, gain in gains.items())
+        raise FailureError(
+            f"int8 is not faster than float32 on this machine ({measured}); nothing was written, "
+            "export without --int8"
+        )
+
+
+def _validation(dataset: Dataset) -> Split:
+    assert dataset.val is not None  # a dataset of a run is divided
+    return dataset.val
+
+
+@contextlib.contextmanager
+def _new_place(path: Path) -> Iterator[Path]:
+    """Yield a path for a new file or folder, which takes its place at a clean exit only."""
+    if path.suffix:
+        with atomic_path(path) as temporary:
+            yield temporary
+        return
+    if path.exists():
+        raise RunError(f"{path} exists already; remove it, or choose another folder with --out")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent))
+    try:
+        with storage_errors(path):
+            yield work / path.name
+            os.chmod(work / path.name, 0o755)
+            # Fails, as it should, if another process has made one in the meantime.
+            (work / path.name).rename(path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

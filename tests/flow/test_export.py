@@ -1,0 +1,150 @@
+"""A trained model leaves convscope, and answers elsewhere as it did here."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convscope
+from convscope.classifier.exported import Classifier
+from convscope.classifier.keras_model import open_classifier
+from convscope.errors import FailureError, IntegrityError, RunError
+from convscope.export import FORMATS, parity
+from convscope.progress import Progress
+from convscope.run import Run
+
+
+@pytest.fixture(scope="module")
+def exported(digits_run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "digits.onnx"
+    _, found = convscope.export(digits_run, out=path, progress=Progress())
+    return path, found
+
+
+def files(folder, n=3):
+    val = convscope.load("digits", progress=Progress()).val
+    paths = [folder / f"{index}.png" for index in range(n)]
+    for image, path in zip(val.images, paths, strict=False):
+        Image.fromarray(image.squeeze()).resize((19, 23)).save(path)
+    return paths
+
+
+def test_an_exported_file_answers_as_the_run(digits_run, exported, tmp_path):
+    path, found = exported
+    assert found.n_images == 288
+    assert found.largest_difference < 1e-5
+    assert found.agreement == found.file_agreement == 1
+    assert found.accuracy[0] == found.accuracy[1]
+    assert found.size_mb == pytest.approx(path.stat().st_size / 1e6)
+    images = files(tmp_path)
+    wanted = list(convscope.predict(digits_run, images, progress=Progress()))
+    for said, expected in zip(
+        convscope.predict(path, images, progress=Progress()), wanted, strict=True
+    ):
+        assert said.path == expected.path
+        assert said.probs == pytest.approx(expected.probs, abs=1e-5)
+    beside = json.loads(path.with_name("digits.onnx.json").read_text())
+    assert beside["class_names"] == [str(digit) for digit in range(10)]
+    assert beside["in_graph"] == ["resizing", "views", "temperature"]
+
+
+def test_every_kind_of_image_gets_one_answer(exported, tmp_path):
+    classifier = Classifier(exported[0])
+    (file,) = files(tmp_path, 1)
+    expected = classifier.predict(file)
+    with Image.open(file) as picture:
+        kinds = [str(file), file.read_bytes(), picture, np.asarray(picture), picture.convert("RGB")]
+        for kind in kinds:
+            assert classifier.predict(kind).probs == pytest.approx(expected.probs, abs=1e-5)
+        many = list(classifier.predict((kind for kind in kinds), batch_size=2))
+    assert [said.class_name for said in many] == [expected.class_name] * len(kinds)
+    damaged = list(classifier.predict([file, b"no image", file]))
+    assert [hasattr(item, "reason") for item in damaged] == [False, True, False]
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS.names() if name != "onnx"])
+def test_every_format_passes_its_check_and_refuses_changed_files(name, digits_run, tmp_path):
+    path, found = convscope.export(
+        digits_run,
+        format=name,
+        out=tmp_path / f"m{FORMATS.get(name)().suffix}",
+        progress=Progress(),
+    )
+    assert found.largest_difference < 1e-5
+    assert found.file_agreement == 1
+    victim = path if path.is_file() else max(path.rglob("*"), key=lambda p: p.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    with pytest.raises(IntegrityError, match="damaged"):
+        FORMATS.get(name)().open(path)
+    if path.is_dir():
+        with pytest.raises(RunError, match="exists already"):
+            convscope.export(digits_run, format=name, out=path, progress=Progress())
+
+
+def test_a_model_that_answers_otherwise_is_not_kept(digits_run, tmp_path, monkeypatch):
+    from convscope.export import graph
+
+    right = graph._resized_by
+    monkeypatch.setattr(graph, "_resized_by", lambda images, *w: right(images, *w)[:, ::-1])
+    with pytest.raises(FailureError, match="does not resize"):
+        convscope.export(digits_run, out=tmp_path / "x.onnx", progress=Progress())
+    monkeypatch.undo()
+    monkeypatch.setattr(graph, "_TINY", 0.2)
+    with pytest.raises(FailureError, match="does not give the answers"):
+        convscope.export(digits_run, out=tmp_path / "x.onnx", progress=Progress())
+    assert not list(tmp_path.iterdir())
+
+
+def test_int8_is_kept_only_if_it_pays(digits_run, tmp_path, monkeypatch):
+    from convscope.export import writing
+
+    monkeypatch.setattr(parity, "_SECONDS", 0.05)
+    monkeypatch.setattr(writing, "_FASTER", 1e9)
+    out = tmp_path / "small.onnx"
+    with pytest.raises(FailureError, match="not faster"):
+        convscope.export(digits_run, int8=True, out=out, progress=Progress())
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(writing, "_FASTER", 0.0)
+    monkeypatch.setattr(writing, "MOST_ACCURACY_LOST", 1.0)
+    _, found = convscope.export(digits_run, int8=True, out=out, progress=Progress())
+    assert found.size_mb < 0.6 * open_classifier(Run.open(digits_run)).network.count_params() * 4e-6
+    assert 0 < found.largest_difference < 0.2
+
+
+HEAVY = "{'keras', 'tensorflow', 'scipy', 'sklearn', 'matplotlib', 'yaml', 'onnx'}"
+COMMAND = f"""
+import sys
+from convscope.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+assert not {HEAVY} & set(sys.modules), {HEAVY} & set(sys.modules)
+"""
+PYTHON = f"""
+import sys
+import convscope
+print(next(convscope.predict(sys.argv[2], sys.argv[3:])).top(1))
+heavy = {HEAVY} | {{'pydantic'}}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize("code", [COMMAND, PYTHON], ids=["command", "Python"])
+def test_predict_on_an_export_needs_no_framework(code, exported, tmp_path):
+    (image,) = files(tmp_path, 1)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", str(exported[0]), str(image)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CONVSCOPE_DEBUG": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    expected = Classifier(exported[0]).predict(image)
+    assert expected.class_name in done.stdout

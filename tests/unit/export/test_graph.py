@@ -1,0 +1,113 @@
+"""The graph of an exported classifier gives the answers of the classifier that it stands for."""
+
+import io
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from convscope.classifier.classify import Classifier
+from convscope.classifier.spec import STEPS, ClassifierSpec, Views
+from convscope.export.graph import build_function
+from convscope.images.decode import decode_image
+
+HEIGHT, WIDTH = 24, 32
+NAMES = ("a", "b", "c")
+
+
+def spec(**settings):
+    return ClassifierSpec(NAMES, HEIGHT, WIDTH, 3, **settings)
+
+
+def photo(height, width, seed=0):
+    """Return a smooth picture: in noise every pixel would depend on the rounding."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    picture = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(picture)
+
+
+def as_png(pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A small network with BatchNorm, whose answers differ from image to image."""
+    keras.utils.set_random_seed(5)
+    layers = keras.layers
+    pixels = keras.Input((HEIGHT, WIDTH, 3))
+    x = layers.Rescaling(1 / 127.5, offset=-1.0)(pixels)
+    x = layers.BatchNormalization()(layers.Conv2D(8, 3, strides=2, activation="relu")(x))
+    x = layers.Dense(6, activation="relu", name="hidden")(layers.Flatten()(x))
+    return keras.Model(pixels, layers.Dense(len(NAMES), activation="softmax")(x))
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_images_of_any_size_are_resized_as_the_decoder_does(fit):
+    import tensorflow as tf
+
+    from convscope.export.graph import _resized
+
+    resize = tf.function(
+        lambda images: _resized(images, spec(fit=fit)),
+        input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)],
+    )
+    # Shrunk, enlarged, of another aspect ratio either way, as they are, a single pixel.
+    for size in ((48, 64), (31, 77), (90, 33), (11, 13), (200, 7), (HEIGHT, WIDTH), (1, 1)):
+        pixels = photo(*size)
+        expected = decode_image(as_png(pixels), channels=3, size=(HEIGHT, WIDTH), fit=fit)
+        found = resize(pixels[np.newaxis].astype(np.float32))[0].numpy()
+        # Pillow rounds to whole numbers, once in each direction.
+        np.testing.assert_allclose(found, expected.astype(float), atol=1.01, err_msg=str(size))
+        assert np.abs(found - expected).mean() < 0.4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 0.4},
+        {"views": Views(mirror=True)},
+        {"views": Views(mirror=True, shift=0.125), "temperature": 2.0},
+        {"views": Views(shift=0.1)},
+    ],
+    ids=str,
+)
+def test_views_and_temperature_are_inside(settings, network):
+    classifier = Classifier(network, spec(**settings))
+    images = np.stack([photo(HEIGHT, WIDTH, seed) for seed in range(9)])
+    outputs = build_function(network, classifier.spec)(images)
+    np.testing.assert_allclose(
+        outputs["probs"].numpy(), classifier.predict_on_batch(images), atol=1e-5
+    )
+    # They are not applied twice by whoever reads the spec.
+    assert outputs["logits"].shape == outputs["probs"].shape
+    assert len(outputs["features"]) == len(images)
+
+
+def test_logits_are_those_of_the_network_and_features_the_input_of_its_last_layer(network):
+    images = np.stack([photo(HEIGHT, WIDTH, seed) for seed in range(3)])
+    outputs = build_function(network, spec(temperature=3.0), any_size=False)(images)
+    last = network.layers[-1]
+    before = keras.Model(network.inputs[0], last.input)(images).numpy()
+    np.testing.assert_allclose(outputs["features"].numpy(), before, atol=1e-5)
+    logits = before @ last.kernel.numpy() + last.bias.numpy()
+    np.testing.assert_allclose(outputs["logits"].numpy(), logits, atol=1e-5)
+
+
+def test_steps_in_the_graph_are_not_done_again():
+    class Fixed:
+        calls = 0
+
+        def predict_on_batch(self, images):
+            self.calls += 1
+            return np.tile(np.float32([0.5, 0.3, 0.2]), (len(images), 1))
+
+    network = Fixed()
+    inside = spec(views=Views(mirror=True), temperature=2.0, fit="crop", in_graph=STEPS)
+    probs = Classifier(network, inside).predict_on_batch(np.zeros((2, 90, 20, 3), np.uint8))
+    np.testing.assert_array_equal(probs[0], np.float32([0.5, 0.3, 0.2]))
+    assert network.calls == 1
