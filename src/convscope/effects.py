@@ -127,7 +127,7 @@ _CONDITIONS = (
         "other weights than random",
     ),
     _Condition(
-        ("data_path",),
+        ("data_path", "labels"),
         lambda config, backbone: config.data == "folder",
         "data folder",
     ),

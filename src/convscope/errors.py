@@ -5,6 +5,7 @@
     │   ├── UnknownNameError       no such model, dataset, recipe, key: suggests the nearest
     │   ├── ConfigError            a setting that is not allowed, a config that cannot be read
     │   ├── DataError              a data folder or dataset that cannot be used as it is
+    │   │   └── NoClassesError     a folder whose images have no labels
     │   ├── ImageError             one image that cannot be read
     │   │   └── UnreadFormatError  it is of a format that is not read here
     │   ├── RunError               a run folder that is missing, taken, or in the wrong state
@@ -59,6 +60,10 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """A data folder or dataset that cannot be used as it is."""
+
+
+class NoClassesError(DataError):
+    """A folder whose images have no labels: neither class folders nor a table."""
 
 
 class ImageError(UserError):

@@ -296,6 +296,11 @@ class RunConfig(Recipe):
     format: int = FORMAT
     data: str = "cifar10"
     data_path: str | None = Field(None, description="folder of images, if data is 'folder'")
+    labels: str | None = Field(
+        None,
+        description="table of its labels, in place of class folders; relative to the folder: "
+        "labels.csv, or labels.csv:file=COLUMN,label=COLUMN,split=COLUMN",
+    )
     model: str = "cnn-sequential"
     recipe: str = "tutorial"
     weights: str | None = Field(
@@ -428,13 +433,14 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 
 def differences_in_kind(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Return `differences`, except another place of the images or of a backbone's weights.
+    """Return `differences`, except another place of images, their table or weights.
 
-    Both may have moved; the caller checks whether they are the same ones.
+    All may have moved; the caller checks whether they are the same ones.
     """
     changed = differences(old, new)
-    if None not in changed.get("data_path", (None,)):
-        changed.pop("data_path")
+    for place in ("data_path", "labels"):
+        if None not in changed.get(place, (None,)):
+            changed.pop(place)
     if RANDOM_WEIGHTS not in changed.get("weights", ()):
         changed.pop("weights", None)
     return changed

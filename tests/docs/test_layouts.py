@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from convscope.datasets.folder import ignored
-from convscope.datasets.folders.layout import read_layout
+from convscope.datasets.folders.contents import read_contents
 from convscope.errors import DataError
 
 PAGE = Path(__file__).parents[2] / "docs" / "layouts.md"
@@ -24,7 +24,7 @@ HEAD = """\
 
 A test builds each folder and writes this table: the folder (`*` stands for images), where it is \
 met, and what convscope makes of it. A folder that can be read in two ways is refused, with a \
-question.
+question. Tables name the three images of their folder, or of the one below.
 
 | the folder holds | met in | convscope |
 |---|---|---|
@@ -42,6 +42,7 @@ class Case:
         classes: What has to come out; () if the folder is refused.
         parts: Images in train, val and test; -1 for a part that is not given.
         refusal: Words of the refusal.
+        labels: Value of `--labels`.
     """
 
     met_in: str
@@ -49,6 +50,20 @@ class Case:
     classes: str = ""
     parts: tuple[int, int, int] = (-1, -1, -1)
     refusal: str = ""
+    labels: str = ""
+
+
+TABLES = {
+    "metadata.csv": "file_name,label\n0.jpg,cat\n1.jpg,dog\n2.jpg,dog\n",
+    "metadata.jsonl": "".join(
+        f'{{"file_name": "photos/{n}.jpg", "label": {n % 2}}}\n' for n in range(3)
+    ),
+    "train.csv": "id,breed\n0,cat\n1,dog\n2,dog\n",
+    "HAM10000.csv": "image,MEL,NV\n0,1.0,0.0\n1,0.0,1.0\n2,0.0,1.0\n",
+    "_classes.csv": "filename, cat, dog\n0.jpg, 1, 0\n1.jpg, 0, 1\n2.jpg, 0, 1\n",
+    "labels.csv": "image_id,label,split\n0,10,train\n1,9,train\n2,9,test\n",
+}
+"""Contents of the tables in the trees, by name."""
 
 
 CASES = [
@@ -111,6 +126,17 @@ CASES = [
     Case("no classes (dogs against cats)", "train/*", refusal="no class folders"),
     Case("a class that is missing in test", "train/{cat,dog,owl}/* test/{cat,dog}/*",
          refusal="test lacks 'owl'"),
+    Case("Hugging Face's imagefolder", "{train,test}/{metadata.csv,*}", "cat dog", (3, -1, 3)),
+    Case("the same with one table", "photos/* metadata.jsonl", "0 1", (3, -1, -1)),
+    Case("a table and no class folders (Kaggle)", "train/* train.csv",
+         refusal="train.csv has labels of 3 images: --labels"),
+    Case("the same, named", "train/* train.csv", "cat dog", (3, -1, -1), labels="train.csv"),
+    Case("a column for each class (ISIC)", "images/* HAM10000.csv", "MEL NV", (3, -1, -1),
+         labels="HAM10000.csv"),
+    Case("Roboflow's multi-class exports", "{train,valid}/{_classes.csv,*}", "cat dog", (3, 3, -1),
+         labels="_classes.csv"),
+    Case("a column of parts, numbers as classes", "labels.csv *", "9 10", (2, -1, 1),
+         labels="labels.csv"),
 ]  # fmt: skip
 
 
@@ -125,7 +151,7 @@ def build(root: Path, tree: str) -> None:
             for name in names:
                 file = (root / path).parent / name
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.touch()
+                file.write_text(TABLES.get(name, ""))
                 if name == "RUN":
                     file.rename(file.with_name("run.json")).write_text('{"format": 1}')
 
@@ -143,10 +169,10 @@ def spelled(word: str) -> str:
     return unicodedata.normalize("NFD", word[4:]) if word.startswith("NFD:") else word
 
 
-def found_in(root: Path) -> tuple[tuple[str, ...], tuple[int, int, int], str]:
+def found_in(root: Path, labels: str = "") -> tuple[tuple[str, ...], tuple[int, int, int], str]:
     """Return the classes, the images of train, val and test, and what is said of a folder."""
     try:
-        layout = read_layout(root)
+        layout = read_contents(root, labels or None)
     except DataError as error:
         return (), (-1, -1, -1), str(error)
     if layout.problems:
@@ -163,7 +189,7 @@ def row(case: Case) -> str:
     with TemporaryDirectory() as folder:
         root = Path(folder) / "photos"
         build(root, case.tree)
-        classes, counts, said = found_in(root)
+        classes, counts, said = found_in(root, case.labels)
         said = said.replace(f"{root.parent}{os.sep}", "")
     if classes:
         parts = zip(("train", "val", "test"), counts, strict=True)
@@ -173,14 +199,15 @@ def row(case: Case) -> str:
     else:
         outcome = f"refused: {said}"
     tree = case.tree.replace("NFD:", "").replace("RUN,*", "run.json,*")
-    return f"| `{tree}` | {case.met_in} | {outcome} |\n"
+    option = f" and `--labels {case.labels}`" if case.labels else ""
+    return f"| `{tree}`{option} | {case.met_in} | {outcome} |\n"
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.met_in for case in CASES])
 def test_each_layout_is_understood_or_refused(case: Case, tmp_path: Path) -> None:
     root = tmp_path / "photos"
     build(root, case.tree)
-    classes, counts, said = found_in(root)
+    classes, counts, said = found_in(root, case.labels)
     assert classes == tuple(case.classes.split())
     assert counts == case.parts
     assert case.refusal in said

@@ -29,6 +29,7 @@ def doctor(
     *,
     try_rates: bool = False,
     data: Path | str | None = None,
+    labels: Path | str | None = None,
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
@@ -42,6 +43,7 @@ def doctor(
         try_rates: Whether to train for some 120 steps with rising learning rates, to see which of
             them train; for networks that are trained from scratch.
         data: Current place of the run's folder of images, if it moved.
+        labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
         progress: Called with all events; None draws on standard error.
 
@@ -83,7 +85,7 @@ def doctor(
 
     @functools.cache
     def load() -> Dataset:
-        return load_of_run(config, data, data_dir, progress)
+        return load_of_run(config, data, labels, data_dir, progress)
 
     if run is None:
         config = settle_batches(request, config, len(load().train), progress)

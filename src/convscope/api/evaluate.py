@@ -28,6 +28,7 @@ def evaluate(
     fresh: bool = False,
     batch_size: int = 256,
     data: Path | str | None = None,
+    labels: Path | str | None = None,
     data_dir: Path | str | None = None,
     dataset: Dataset | None = None,
     by: str = "evaluate",
@@ -47,6 +48,7 @@ def evaluate(
         fresh: Whether to predict again even if predictions of these weights are saved.
         batch_size: Images per batch.
         data: Current place of the folder of images, if it moved.
+        labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
         dataset: Dataset of the run, if it is loaded already.
         by: Name of the command, for the log.
@@ -92,7 +94,7 @@ def evaluate(
     missing = [name for name in wanted if name not in by_split]
     if missing:
         if dataset is None:
-            dataset = load_of_run(config, data, data_dir, progress)
+            dataset = load_of_run(config, data, labels, data_dir, progress)
         require_classes(dataset, run.class_names)
         by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, look, progress)
 

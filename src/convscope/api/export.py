@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from convscope import backend as backends
 from convscope.api.data import load_of_run
 from convscope.api.models import run_config
+from convscope.datasets.source import moved
 from convscope.errors import ConfigError, MissingExtraError
 from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
@@ -24,6 +25,7 @@ def export(
     weights: str | None = None,
     out: Path | str | None = None,
     data: Path | str | None = None,
+    labels: Path | str | None = None,
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> "tuple[Path, Parity]":
@@ -41,6 +43,7 @@ def export(
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         out: File or folder to write; None takes a name in the run's folder `export/`.
         data: Current place of the folder of images, if it moved.
+        labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
         progress: Called with the comparison; None draws on standard error.
 
@@ -72,9 +75,9 @@ def export(
     path = path_or_none(out, "--out") or run.path / "export" / name
     backends.configure("tensorflow")
     config = run_config(run)
-    dataset = load_of_run(config, data, data_dir, progress)
+    dataset = load_of_run(config, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, "val")
-    folder = path_or_none(data, "--data") or path_or_none(config.data_path, "data_path")
+    folder = path_or_none(moved(config, data, labels).data_path, "data_path")
     classifier = open_classifier(run, weights)
     if int8:
         return path, write_int8(classifier, path, dataset, folder, progress)

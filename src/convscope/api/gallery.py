@@ -8,6 +8,7 @@ import numpy as np
 
 from convscope.api.data import load_of_run
 from convscope.api.models import run_config
+from convscope.datasets.source import moved
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, RunError
 from convscope.evaluation.opening import open_test
@@ -31,6 +32,7 @@ def gallery(
     similar: int = 0,
     picture: Path | str | None = None,
     data: Path | str | None = None,
+    labels: Path | str | None = None,
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> list[Seen]:
@@ -47,6 +49,7 @@ def gallery(
         similar: Number of training images, the most similar ones, beside each image.
         picture: Picture file; None takes `gallery.png` in the run's folder.
         data: Current place of the run's folder of images, if it moved.
+        labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
         progress: Called with all events; None draws on standard error.
 
@@ -71,11 +74,12 @@ def gallery(
         n=n,
         similar=similar,
         data=data,
+        labels=labels,
         data_dir=data_dir,
         progress=progress,
     )
     place = path_or_none(picture, "--picture") or run.gallery_picture
-    require_outside(place, path_or_none(data, "--data") or run_config(run).data_path)
+    require_outside(place, moved(run_config(run), data, labels).data_path)
     captions = [text for each in seen for text in each.captions]
     columns = len(captions) // len(seen) if similar else 5
     title = f"{run.name}: beside each image the most similar training images" if similar else None
@@ -93,6 +97,7 @@ def chosen_images(
     n: int,
     similar: int = 0,
     data: Path | str | None = None,
+    labels: Path | str | None = None,
     data_dir: Path | str | None,
     by: str = "gallery",
     progress: Progress,
@@ -132,7 +137,7 @@ def chosen_images(
         )
         for i in order
     ]
-    dataset = load_of_run(run_config(run), data, data_dir, progress)
+    dataset = load_of_run(run_config(run), data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, split)
     assert dataset.val is not None
     part = dataset.val

@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from convscope.api.costs import file_mb, seconds_with_features, sheet_of
 from convscope.api.doctor import doctor
@@ -24,6 +24,7 @@ def report(
     run: Run | Path | str,
     *,
     data: Path | str | None = None,
+    labels: Path | str | None = None,
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -34,6 +35,7 @@ def report(
     Args:
         run: Run or its folder.
         data: Current place of the run's folder of images, if it moved.
+        labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
         progress: Called with all events; None draws on standard error.
 
@@ -51,7 +53,8 @@ def report(
     from convscope.report.run_page import RunFacts, run_card, run_page
     from convscope.training.results import read_results
 
-    progress = progress or console_progress()
+    where: dict[str, Any] = {"data": data, "labels": labels, "data_dir": data_dir}
+    where["progress"] = progress or console_progress()
     run = Run.open(run)
     config, metrics, state = run_config(run), run.metrics, run.state
     parts = [row["split"] for row in read_split(run.split_file)]
@@ -75,9 +78,9 @@ def report(
         file_mb=file_mb(run),
         train_seconds=seconds_with_features(run),
         peak_memory_mb=state.get("peak_memory_mb"),
-        diagnosis=doctor(run, data=data, data_dir=data_dir, progress=progress),
+        diagnosis=doctor(run, **where),
         looks=_looks(run),
-        hardest=_hardest(run, metrics, data, data_dir, progress),
+        hardest=_hardest(run, metrics, where),
         tried=read_tried(run.tried_file),
     )
     write_page(run_page(facts), run.report_page)
@@ -103,28 +106,14 @@ def _looks(run: Run) -> str:
     )
 
 
-def _hardest(
-    run: Run,
-    metrics: dict[str, object],
-    data: Path | str | None,
-    data_dir: Path | str | None,
-    progress: Progress,
-) -> "Picture | None":
+def _hardest(run: Run, metrics: dict[str, object], where: dict[str, Any]) -> "Picture | None":
     """Return a picture of the hardest images; None if the data is not available."""
     from convscope.report.figures import samples_figure
     from convscope.report.page import svg_picture
 
     with contextlib.suppress(ConvscopeError):
         split: Literal["val", "test"] = "test" if "test" in metrics else "val"
-        seen, images = chosen_images(
-            run,
-            split=split,
-            n=12,
-            data=data,
-            data_dir=data_dir,
-            by="report",
-            progress=progress,
-        )
+        seen, images = chosen_images(run, split=split, n=12, by="report", **where)
         worst = seen[0]
         return svg_picture(
             samples_figure(images, [each.caption for each in seen], columns=4),

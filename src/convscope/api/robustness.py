@@ -26,6 +26,7 @@ def robustness(
     split: Literal["val", "test"] = "val",
     n_images: int = 2_000,
     data: Path | str | None = None,
+    labels: Path | str | None = None,
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> "Robustness":
@@ -38,6 +39,7 @@ def robustness(
         split: Part to use: "val" or "test"; the opening of the test images is logged.
         n_images: Largest number of images; they are evenly spaced.
         data: Current place of the run's folder of images, if it moved.
+        labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
         progress: Called with each step; None draws on standard error.
 
@@ -66,7 +68,7 @@ def robustness(
     if n_images < 1:
         raise ConfigError(f"n_images must be at least 1, not {n_images}")
     config = run_config(run)
-    dataset = load_of_run(config, data, data_dir, progress)
+    dataset = load_of_run(config, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, split)
     which = weights_for(run, which_weights(run, None), split)
     classifier = open_classifier(run, which)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
 from convscope.api.budget import Budget, choose
-from convscope.api.data import data_settings, load_of_run
+from convscope.api.data import load_of_run
 from convscope.api.models import build_model, input_spec
 from convscope.api.plan import Plan
 from convscope.datasets import DATASETS, settings_of
+from convscope.datasets.source import data_settings, settled_labels
 from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
@@ -118,7 +119,7 @@ def prepare(config: RunConfig, progress: Progress, data_dir: Path | str | None =
         DataError: If the data cannot be loaded.
         RunError: If a backbone's weights are not those that the settings name.
     """
-    dataset = load_of_run(config, None, data_dir, progress)
+    dataset = load_of_run(config, None, None, data_dir, progress)
     resolved, weights = _locate_weights(config, progress)
     return Plan(resolved, dataset, weights)
 
@@ -168,7 +169,9 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     update: dict[str, Any] = {"backend": backends.configure(config.backend)}
     # Absolute, as options are: a file of settings may have ~ and variables in them.
     if config.data_path is not None:
-        update["data_path"] = data_settings(Path(config.data_path))["data_path"]
+        update |= data_settings(Path(config.data_path))
+    if config.labels is not None:
+        update.setdefault("labels", settled_labels(config.labels))
     if config.weights is not None:
         update["weights"] = weights_setting(config.weights)
     if config.precision == "auto":

@@ -7,6 +7,7 @@ import numpy as np
 
 from convscope.api.data import load_of_run
 from convscope.api.models import run_config
+from convscope.datasets.source import moved
 from convscope.errors import ConfigError
 from convscope.paths import path_or_none, user_path
 from convscope.progress import Progress, console_progress
@@ -25,6 +26,7 @@ def similar(
     weights: str | None = None,
     picture: Path | str | None = None,
     data: Path | str | None = None,
+    labels: Path | str | None = None,
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> "Similar":
@@ -39,6 +41,7 @@ def similar(
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         picture: Picture file; None takes `similar.png` in the run's folder.
         data: Current place of the run's folder of images, if it moved.
+        labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
         progress: Called with all events; None draws on standard error.
 
@@ -56,11 +59,11 @@ def similar(
     if top < 1:
         raise ConfigError(f"top must be at least 1, not {top}")
     config, place = run_config(run), path_or_none(picture, "--picture") or run.similar_picture
-    require_outside(place, path_or_none(data, "--data") or config.data_path)
+    require_outside(place, moved(config, data, labels).data_path)
     embedder = Embedder(run, weights)
     pixels = embedder.classifier.decode(file)[None]
     said = embedder.classifier.answer(file, embedder.embed(pixels)[1][0])
-    dataset = load_of_run(config, data, data_dir, progress)
+    dataset = load_of_run(config, data, labels, data_dir, progress)
     ((near, images),) = Neighbourhood(embedder, dataset, progress).nearest(pixels, top)
     captions = [f"this image:\n{said.class_name} {said.probs[said.class_name]:.0%}"]
     captions += [each.caption for each in near]

@@ -8,7 +8,9 @@ import typer
 from convscope.errors import ConfigError
 from convscope.paths import user_path
 
-DATA_HELP = "Dataset (see 'convscope datasets') or folder of images."
+DATA_HELP = (
+    "Dataset (see 'convscope datasets'), folder of images, or list of images and labels (.csv ...)."
+)
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="Run folder, or its name below runs/.")
@@ -19,6 +21,16 @@ DataWord = Annotated[
     typer.Argument(metavar="[DATA]", help=f"{DATA_HELP} The same as --data.", show_default=False),
 ]
 Data = Annotated[str | None, typer.Option("--data", help=DATA_HELP)]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        metavar="TABLE",
+        help="Labels of the folder's images in place of class folders: a CSV, TSV, JSON lines or "
+        "Parquet file with columns for file and label, perhaps split. Columns by name: "
+        "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN.",
+    ),
+]
 DataDir = Annotated[
     str | None,
     typer.Option(
@@ -30,6 +42,12 @@ MovedData = Annotated[
     str | None,
     typer.Option(
         "--data", metavar="PATH", help="Current place of the run's folder of images, if it moved."
+    ),
+]
+MovedLabels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels", metavar="TABLE", help="Current place of the run's table of labels, if it moved."
     ),
 ]
 SavedWeights = Annotated[

@@ -10,6 +10,7 @@ from convscope.cli._options import (
     DataDir,
     Epochs,
     Json,
+    Labels,
     Settings,
     one_data,
     read_alternatives,
@@ -35,6 +36,7 @@ def compare(
         ),
     ] = None,
     data: Data = None,
+    labels: Labels = None,
     models: Annotated[
         str | None,
         typer.Option(
@@ -123,7 +125,9 @@ def compare(
             raise ConfigError(
                 "name what to compare: --models A,B, --recipes A,B, --vary KEY=A,B, or runs"
             )
-        done = convscope.compare_runs(what, data=data, out=out, data_dir=data_dir, final=final)
+        done = convscope.compare_runs(
+            what, data=data, labels=labels, out=out, data_dir=data_dir, final=final
+        )
     else:
         if len(what) > 1:
             raise ConfigError(
@@ -138,6 +142,7 @@ def compare(
             done = convscope.compare(
                 read_names(models) if models else ["cnn-sequential"],
                 data="cifar10" if named is None else named,
+                labels=labels,
                 recipes=read_names(recipes) if recipes else None,
                 seeds=numbers if "," in seeds else numbers[0],
                 epochs=epochs,

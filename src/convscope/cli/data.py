@@ -10,6 +10,7 @@ from convscope.cli._options import (
     DataWord,
     Fit,
     Json,
+    Labels,
     Settings,
     one_data,
     picture_option,
@@ -18,6 +19,7 @@ from convscope.cli._options import (
 from convscope.cli._stopping import repeatable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from convscope.types import Dataset
@@ -29,6 +31,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at data before training on it
 def show(
     data_word: DataWord = None,
     data: Data = None,
+    labels: Labels = None,
     out: Annotated[
         str | None, picture_option("Picture of a grid of training images with their class names.")
     ] = None,
@@ -52,11 +55,15 @@ def show(
     """
     import convscope
     from convscope.datasets.samples import sample_images
+    from convscope.datasets.source import data_settings
 
     named = one_data(data_word, data)
     data = "cifar10" if named is None else named
-    picture = _outside(data, out)
-    dataset = convscope.load(data, data_dir=data_dir, image_size=image_size, fit=fit or "squash")
+    place = data_settings(data, labels)
+    picture = _outside(place, out)
+    dataset = convscope.load(
+        data, labels=labels, data_dir=data_dir, image_size=image_size, fit=fit or "squash"
+    )
     if picture is not None:
         from convscope.report.figures import draw_samples
 
@@ -67,21 +74,20 @@ def show(
         print_json({**_facts(dataset), "picture": picture})
         return
     _print_counts(dataset)
-    _print_facts(dataset, None if picture is None else str(picture), data)
+    _print_facts(dataset, None if picture is None else str(picture), place)
 
 
-def _outside(data: str, out: str | None) -> "Path | None":
+def _outside(place: "Mapping[str, Any]", out: str | None) -> "Path | None":
     """Return the path of a result.
 
     Raises:
         DataError: If it is inside the data folder, which is never written to.
     """
-    from convscope.paths import path_or_none, user_path
+    from convscope.paths import path_or_none
     from convscope.storage import require_outside
 
-    place = path_or_none(out, "--out")
-    folder = user_path(data, "--data")
-    return require_outside(place, folder) if place is not None and folder.is_dir() else place
+    target = path_or_none(out, "--out")
+    return target if target is None else require_outside(target, place["data_path"])
 
 
 def _counts(dataset: "Dataset") -> dict[str, Any]:
@@ -126,8 +132,9 @@ def _print_counts(dataset: "Dataset") -> None:
     )
 
 
-def _print_facts(dataset: "Dataset", picture: str | None, data: str) -> None:
+def _print_facts(dataset: "Dataset", picture: str | None, place: "Mapping[str, Any]") -> None:
     from convscope.cli._tables import console
+    from convscope.datasets.source import words_of
     from convscope.wording import command_line
 
     height, width, channels = dataset.image_shape
@@ -140,7 +147,7 @@ def _print_facts(dataset: "Dataset", picture: str | None, data: str) -> None:
     for key, value in facts.items():
         out_console.print(f"{key:<13}{value}", markup=False, soft_wrap=True)
     if picture is None and out_console.is_terminal:
-        again = command_line("data", "show", "--data", data, "--out", "samples.png")
+        again = command_line("data", "show", *words_of(place), "--out", "samples.png")
         typer.echo(f"\nTo see some of them: {again}", err=True)
 
 
@@ -148,6 +155,7 @@ def _print_facts(dataset: "Dataset", picture: str | None, data: str) -> None:
 def check(
     data_word: DataWord = None,
     data: Data = None,
+    labels: Labels = None,
     out: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="File for all findings, as JSON."),
@@ -167,11 +175,12 @@ def check(
     """
     import convscope
     from convscope.cli._tables import TEXT, console, print_table
+    from convscope.datasets.source import data_settings
     from convscope.storage import write_text
 
     data = _required(data_word, data)
-    target = _outside(data, out)
-    report = convscope.check(data, data_dir=data_dir)
+    target = _outside(data_settings(data, labels), out)
+    report = convscope.check(data, labels=labels, data_dir=data_dir)
     if target is not None:
         write_text(target, report.to_json())
     if json:
@@ -203,6 +212,7 @@ def _required(word: str | None, option: str | None) -> str:
 def suspects(
     data_word: DataWord = None,
     data: Data = None,
+    labels: Labels = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -249,6 +259,7 @@ def suspects(
     with repeatable():
         found = convscope.suspects(
             data,
+            labels=labels,
             model=model,
             recipe=recipe,
             folds=folds,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, Json, MovedData
+from convscope.cli._options import DataDir, Json, MovedData, MovedLabels
 
 if TYPE_CHECKING:
     from convscope.diagnosis import Diagnosis
@@ -27,6 +27,7 @@ def doctor(
         ),
     ] = False,
     data: MovedData = None,
+    labels: MovedLabels = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -46,7 +47,9 @@ def doctor(
     import convscope
     from convscope.cli._json import print_json
 
-    found = convscope.doctor(what, try_rates=range_test, data=data, data_dir=data_dir)
+    found = convscope.doctor(
+        what, try_rates=range_test, data=data, labels=labels, data_dir=data_dir
+    )
     if json:
         print_json(dataclasses.asdict(found))
         return

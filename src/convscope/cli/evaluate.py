@@ -4,7 +4,15 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import BatchSize, DataDir, Json, MovedData, RunArgument, SavedWeights
+from convscope.cli._options import (
+    BatchSize,
+    DataDir,
+    Json,
+    MovedData,
+    MovedLabels,
+    RunArgument,
+    SavedWeights,
+)
 
 
 def evaluate(
@@ -15,6 +23,7 @@ def evaluate(
     ] = False,
     batch_size: BatchSize = 256,
     data: MovedData = None,
+    labels: MovedLabels = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -36,7 +45,13 @@ def evaluate(
 
     opened = Run.open(run)
     metrics = convscope.evaluate(
-        opened, weights=weights, fresh=fresh, batch_size=batch_size, data=data, data_dir=data_dir
+        opened,
+        weights=weights,
+        fresh=fresh,
+        batch_size=batch_size,
+        data=data,
+        labels=labels,
+        data_dir=data_dir,
     )
     if json:
         print_json(metrics)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, Json, MovedData, RunArgument, SavedWeights
+from convscope.cli._options import DataDir, Json, MovedData, MovedLabels, RunArgument, SavedWeights
 
 
 def export(
@@ -31,6 +31,7 @@ def export(
     ] = None,
     weights: SavedWeights = None,
     data: MovedData = None,
+    labels: MovedLabels = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -51,7 +52,14 @@ def export(
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
 
     path, parity = convscope.export(
-        run, format=form, int8=int8, out=out, weights=weights, data=data, data_dir=data_dir
+        run,
+        format=form,
+        int8=int8,
+        out=out,
+        weights=weights,
+        data=data,
+        labels=labels,
+        data_dir=data_dir,
     )
     if json:
         from convscope.cli._json import print_json

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, Json, MovedData, RunArgument, picture_option
+from convscope.cli._options import (
+    DataDir,
+    Json,
+    MovedData,
+    MovedLabels,
+    RunArgument,
+    picture_option,
+)
 
 
 class Of(StrEnum):
@@ -46,6 +53,7 @@ def gallery(
         str | None, picture_option("File of the picture. Default: gallery.png in the run.")
     ] = None,
     data: MovedData = None,
+    labels: MovedLabels = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -80,6 +88,7 @@ def gallery(
         similar=similar,
         picture=picture,
         data=data,
+        labels=labels,
         data_dir=data_dir,
     )
     place = path_or_none(picture, "--picture") or opened.gallery_picture

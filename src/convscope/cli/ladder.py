@@ -10,6 +10,7 @@ from convscope.cli._options import (
     DataDir,
     Epochs,
     Json,
+    Labels,
     Settings,
     read_numbers,
     read_settings,
@@ -28,6 +29,7 @@ def ladder(
         str, typer.Argument(metavar="MODEL", help="Pretrained backbone, see 'convscope models'.")
     ],
     data: Annotated[str, typer.Option(help=DATA_HELP)] = "cifar10",
+    labels: Labels = None,
     seed: Annotated[int, typer.Option(help="Seed of initial weights and image order.")] = 83,
     sizes: Annotated[
         str, typer.Option(metavar="PX,PX", help="Image sides in pixels to go through.")
@@ -66,6 +68,7 @@ def ladder(
         done = convscope.ladder(
             model,
             data=data,
+            labels=labels,
             seed=seed,
             sizes=read_numbers(
                 sizes, "--sizes", "numbers of pixels separated by commas, such as 64,96"

@@ -2,10 +2,12 @@
 
 import typer
 
-from convscope.cli._options import DataDir, MovedData, RunArgument
+from convscope.cli._options import DataDir, MovedData, MovedLabels, RunArgument
 
 
-def report(run: RunArgument, data: MovedData = None, data_dir: DataDir = None) -> None:
+def report(
+    run: RunArgument, data: MovedData = None, labels: MovedLabels = None, data_dir: DataDir = None
+) -> None:
     """Write a page and a model card of a run: its accuracy, its errors, its limits.
 
     `report.html` is one self-contained file for phone, screen and paper. `MODEL_CARD.md` has
@@ -21,6 +23,6 @@ def report(run: RunArgument, data: MovedData = None, data_dir: DataDir = None) -
     from convscope.run import Run
 
     opened = Run.open(run)
-    page = convscope.report(opened, data=data, data_dir=data_dir)
+    page = convscope.report(opened, data=data, labels=labels, data_dir=data_dir)
     typer.echo(f"page  {page}")
     typer.echo(f"card  {opened.card_file}")

@@ -4,7 +4,15 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import DataDir, Json, MovedData, RunArgument, read_names, read_numbers
+from convscope.cli._options import (
+    DataDir,
+    Json,
+    MovedData,
+    MovedLabels,
+    RunArgument,
+    read_names,
+    read_numbers,
+)
 from convscope.cli.gallery import Part
 
 
@@ -21,6 +29,7 @@ def robustness(
     ] = Part.VAL,
     n: Annotated[int, typer.Option("-n", min=1, help="Largest number of images.")] = 2_000,
     data: MovedData = None,
+    labels: MovedLabels = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -47,6 +56,7 @@ def robustness(
         split=split.value,
         n_images=n,
         data=data,
+        labels=labels,
         data_dir=data_dir,
     )
     if json:

@@ -8,6 +8,7 @@ from convscope.cli._options import (
     DataDir,
     Json,
     MovedData,
+    MovedLabels,
     RunArgument,
     SavedWeights,
     picture_option,
@@ -23,6 +24,7 @@ def similar(
         str | None, picture_option("File of the picture. Default: similar.png in the run.")
     ] = None,
     data: MovedData = None,
+    labels: MovedLabels = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -40,7 +42,14 @@ def similar(
     from convscope.cli._tables import NUMBER, TEXT, print_table
 
     found = convscope.similar(
-        run, image, top=top, weights=weights, picture=picture, data=data, data_dir=data_dir
+        run,
+        image,
+        top=top,
+        weights=weights,
+        picture=picture,
+        data=data,
+        labels=labels,
+        data_dir=data_dir,
     )
     said = found.prediction
     if json:

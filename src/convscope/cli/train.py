@@ -12,6 +12,7 @@ from convscope.cli._options import (
     Fit,
     ImageSize,
     Json,
+    Labels,
     RecipeName,
     Settings,
     read_settings,
@@ -24,6 +25,7 @@ def train(
         str | None, typer.Argument(metavar="RUN", help="Run to resume, with --resume.")
     ] = None,
     data: Annotated[str | None, typer.Option(help=f"{DATA_HELP} Default: cifar10.")] = None,
+    labels: Labels = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -130,6 +132,8 @@ def train(
         # your own images, a sub-folder for each class: the best classifier in 5, in 20 minutes
         convscope train --data photos/
         convscope train --data photos/ --minutes 20
+        # images in one folder, their labels in a table
+        convscope train --data images/ --labels labels.csv
         # the best network from scratch in 10 minutes on this machine; or 92 % on CIFAR-10
         convscope train --minutes 10
         convscope train --target 92
@@ -158,6 +162,7 @@ def train(
         done = convscope.train(
             model,
             data=data,
+            labels=labels,
             recipe=recipe,
             seed=seed,
             epochs=epochs,

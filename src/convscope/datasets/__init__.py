@@ -21,6 +21,8 @@ class DataRequest:
         image_size: Side in pixels to which the images of a folder are resized; None lets the
             loader choose. Datasets with a fixed size ignore it: models resize by themselves.
         fit: Method of fitting the images of a folder to that size.
+        labels: Table of the labels of a folder, absolute or relative to it, perhaps with its
+            columns, as the setting `labels`; None for class folders.
         progress: Progress, called with downloads and other long work.
     """
 
@@ -28,6 +30,7 @@ class DataRequest:
     data_dir: Path | None = None
     image_size: int | None = None
     fit: Fit = "squash"
+    labels: str | None = None
     progress: Progress = field(default_factory=Progress)
 
 

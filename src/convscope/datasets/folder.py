@@ -3,12 +3,12 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from convscope.datasets import DATASETS, DataRequest
-from convscope.datasets.folders.layout import Layout, read_layout
+from convscope.datasets.folders.contents import read_contents
+from convscope.datasets.folders.layout import TOLERATED, Layout
 from convscope.datasets.folders.pack import Pack, pack_images
 from convscope.datasets.folders.scan import FileFacts, scan_files
 from convscope.errors import DataError
@@ -23,19 +23,17 @@ DEFAULT_SIZE = 64
 KEPT_SIZE = 96
 """Largest side in pixels up to which images of equal size are kept as they are."""
 
-TOLERATED = 0.1
-"""Share of a class's files that may be unreadable."""
-
 
 @DATASETS.register("folder", recipe="logistic")
 def load_folder(request: DataRequest) -> Dataset:
-    """Your own folder of images, with a folder inside for each class.
+    """Your own folder of images, with a folder inside for each class or a table of labels.
 
     The class folders lie in the folder itself, or in `train/` and perhaps `val/` and `test/` in it,
     which may have other names (`Training/`, `seg_train/`, `test_set/`) and lie in a folder around
     them; docs/layouts.md lists what is understood. Images in folders inside a class folder count
     for that class. The classes are those of `train`, sorted by code point: capitals before small
-    letters, "10" before "9".
+    letters, "10" before "9". With a table of labels, `labels`, or one of Hugging Face's standard,
+    the folders do not count, and classes that are numbers are sorted by value.
 
     Hidden files and folders, what other programs leave behind, convscope's own runs, and files that
     are not images by their suffix, are ignored. Images that cannot be read are left out. The notes
@@ -51,7 +49,7 @@ def load_folder(request: DataRequest) -> Dataset:
     The folder is never written to: decoded images are kept in convscope's own cache.
 
     Args:
-        request: Request whose `path` is the folder.
+        request: Request whose `path` is the folder, and `labels` the table if there is one.
 
     Raises:
         DataError: If the folder is missing or not laid out like that, the parts have different
@@ -61,7 +59,7 @@ def load_folder(request: DataRequest) -> Dataset:
     if request.path is None:
         raise DataError("the dataset 'folder' needs the path of your folder: --data PATH")
     root = request.path
-    layout = read_layout(root)
+    layout = read_contents(root, request.labels)
     if layout.problems:
         raise DataError(layout.problems[0].message)
     files = scan_files(root, layout.names, progress=request.progress)
@@ -88,14 +86,15 @@ def load_folder(request: DataRequest) -> Dataset:
         test=SealedSplit(test) if test is not None else None,
         provenance={
             "source": str(root.resolve()),
+            **({"labels": layout.labels} if layout.labels else {}),
             "n_images": str(len(pack.kept)),
-            "fingerprint": _fingerprint(files, pack, white),
+            "fingerprint": _fingerprint(layout, files, pack, white),
         },
         notes=(
             choice,
             *_scale_note(peaks, white),
             *ignored(layout),
-            *_left_out(root, pack.faults),
+            *_left_out(layout, pack.faults),
             *pack.notes,
         ),
         white=white,
@@ -149,7 +148,7 @@ def _check_faults(layout: Layout, faults: dict[str, str]) -> None:
                 raise DataError(
                     f"{len(broken)} of {counted(len(files), 'image')} in class {where} cannot be "
                     f"read (first: {faults[broken[0]]}), more than {TOLERATED:.0%}; "
-                    f"{_see(layout.root)}"
+                    f"{_see(layout)}"
                 )
 
 
@@ -183,12 +182,18 @@ def _scale_note(peaks: Sequence[float], white: int | None) -> list[str]:
     return [f"white is assumed to be {white} in {count}, which do not state it"]
 
 
-def _fingerprint(files: Sequence[FileFacts], pack: Pack, white: int | None) -> str:
+def _fingerprint(layout: Layout, files: Sequence[FileFacts], pack: Pack, white: int | None) -> str:
     digest = hashlib.sha256()
     if white is not None:
         digest.update(f"white {white}\n".encode())
     for place in pack.kept:
         digest.update(f"{files[place].name}\0{files[place].digest}\n".encode())
+    if layout.order:  # from a table: the paths do not say the labels
+        for part, classes in layout.parts.items():
+            for name, names in classes.items():
+                digest.update(
+                    f"{part}\0{name}\0{chr(0).join(names)}\n".encode("utf-8", "surrogateescape")
+                )
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -233,13 +238,13 @@ def ignored(layout: Layout) -> list[str]:
     return lines
 
 
-def _left_out(root: Path, faults: dict[str, str]) -> list[str]:
+def _left_out(layout: Layout, faults: dict[str, str]) -> list[str]:
     if not faults:
         return []
     count, first = counted(len(faults), "image"), "; ".join(list(faults.values())[:3])
     more = f"; and {len(faults) - 3:,} more" if len(faults) > 3 else ""
-    return [f"left out {count} that cannot be read: {first}{more}; {_see(root)}"]
+    return [f"left out {count} that cannot be read: {first}{more}; {_see(layout)}"]
 
 
-def _see(root: Path) -> str:
-    return f"to see all: {command_line('data', 'check', root)}"
+def _see(layout: Layout) -> str:
+    return f"to see all: {command_line('data', 'check', *layout.words)}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from convscope.datasets.source import words_of
 from convscope.diagnosis import Remedy, Unknown
 from convscope.evaluation.predictions import read_predictions
 from convscope.models import is_backbone
@@ -123,9 +124,9 @@ class Case:
         return {"train": self.dataset.train, "val": self.dataset.val, "test": self.dataset.test}
 
     @property
-    def data(self) -> str:
-        """Name of the data, as for `--data`."""
-        return self.config.data_path or self.config.data
+    def data_words(self) -> tuple[str, ...]:
+        """Options of a command line that name the data."""
+        return words_of(self.config.model_dump())
 
     @property
     def val_images(self) -> Split:

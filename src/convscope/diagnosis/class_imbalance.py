@@ -46,7 +46,7 @@ def class_imbalance(case: Case) -> Finding | None:
             *fixes,
             Remedy(
                 "add images of the rare classes; count them with",
-                command_line("data", "show", "--data", case.data),
+                command_line("data", "show", *case.data_words),
             ),
             *(
                 [Remedy("look at each class, not at accuracy alone", case.command("evaluate"))]

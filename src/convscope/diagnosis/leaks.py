@@ -35,7 +35,7 @@ def leaks(case: Case) -> Finding | None:
         if mask.any()
     ]
     remedy = Remedy(
-        "list them, and keep one of each", command_line("data", "check", "--data", case.data)
+        "list them, and keep one of each", command_line("data", "check", *case.data_words)
     )
     if listed:
         return Finding(

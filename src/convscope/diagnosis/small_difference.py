@@ -80,7 +80,7 @@ def _arms(case: Case) -> tuple[_Arm, list[_Arm]]:
     for beside in Run.find_all(run.path.resolve().parent)[-_MOST_OTHERS:]:
         with contextlib.suppress(ConvscopeError):
             config = resolve(Recipe(), read_config(beside.config_file))
-            if differences(case.config, config).keys() & {"data", "data_path"}:
+            if differences(case.config, config).keys() & {"data", "data_path", "labels"}:
                 continue
             theirs = read_predictions(beside.predictions_file)[0].get("test")
             if theirs is None or set(theirs.ids) != set(test.ids):

@@ -40,7 +40,7 @@ def val_unlike_test(case: Case) -> Finding | None:
         remedies=(
             Remedy(
                 "check how the parts were divided",
-                command_line("data", "show", "--data", case.data),
+                command_line("data", "show", *case.data_words),
             ),
         ),
         sure="likely",

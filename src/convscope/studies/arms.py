@@ -6,9 +6,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from convscope.api.data import data_settings
 from convscope.api.settle import Request, weights_setting
 from convscope.datasets import settings_of
+from convscope.datasets.source import data_settings
 from convscope.effects import idle_settings, require_effect_somewhere
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
@@ -18,7 +18,7 @@ from convscope.recipes import RECIPES, default_recipe
 
 FIRST_SEED = 83
 
-_NOT_TO_SET = ("data", "data_path", "epochs", "model", "recipe", "seed", "weights")
+_NOT_TO_SET = ("data", "data_path", "labels", "epochs", "model", "recipe", "seed", "weights")
 
 
 def plan_arms(
@@ -30,6 +30,7 @@ def plan_arms(
     weights: Path | str | None,
     settings: Mapping[str, Any],
     vary: Mapping[str, Sequence[Any]],
+    labels: str | Path | None = None,
 ) -> dict[str, Request]:
     """Return the requested configuration of each arm, by its name.
 
@@ -43,6 +44,7 @@ def plan_arms(
         settings: Settings of every run by dotted name.
         vary: Values by dotted name that each model and recipe is trained with, one by one; with
             several names, all combinations.
+        labels: Table with the labels of the folder's images.
 
     Raises:
         UserError: If a name or a setting is wrong, or there are not two arms to compare.
@@ -70,7 +72,7 @@ def plan_arms(
         raise ConfigError(
             "a comparison needs at least two configurations; name two models, recipes or values"
         )
-    given = {**data_settings(data), "seed": seed}
+    given = {**data_settings(data, labels), "seed": seed}
     if epochs is not None:
         given["epochs"] = epochs
     requests: dict[str, Request] = {}
@@ -138,7 +140,7 @@ def names_of(configs: Sequence[RunConfig]) -> list[str]:
             settings_of(config.data),
         )
         own = {key: after for key, (_, after) in differences(defaults, config).items()}
-        for key in ("seed", "format", "backend", "data", "data_path", "weights"):
+        for key in ("seed", "format", "backend", "data", "data_path", "labels", "weights"):
             own.pop(key, None)
         facts.append({"model": config.model, "recipe": config.recipe, **own})
     # Each backbone has its own weights; they are part of the name if one has several.

@@ -341,7 +341,7 @@ class Search:
 
     def settings_of(self, run: Run) -> Request:
         """Return the settings of a run of the search, with the current places of its files."""
-        now = {key: getattr(self._plan.config, key) for key in ("data_path", "weights")}
+        now = {key: getattr(self._plan.config, key) for key in ("data_path", "labels", "weights")}
         return Request({**run_config(run).model_dump(), **now})
 
     def _train(self, candidate: Candidate, run: Run, fold: int) -> None:

@@ -13,6 +13,7 @@ from convscope.api.evaluate import evaluate
 from convscope.api.models import run_config
 from convscope.api.settle import settle
 from convscope.backend import forget_networks
+from convscope.datasets.source import table_of
 from convscope.datasets.splits import read_split
 from convscope.errors import DataError, RunError, TrainingError
 from convscope.evaluation.opening import log_seen_again
@@ -44,6 +45,7 @@ def compare(
     models: Sequence[str],
     *,
     data: str | Path = "cifar10",
+    labels: str | Path | None = None,
     recipes: Sequence[str] | None = None,
     seeds: int | Sequence[int] = 5,
     epochs: int | None = None,
@@ -67,6 +69,7 @@ def compare(
     Args:
         models: Registered models; "model:recipe" for one with its own recipe.
         data: A registered dataset, or a folder of images.
+        labels: Table with the labels of the folder's images, as for `load`.
         recipes: Registered recipes; None takes each model's default.
         seeds: Number of seeds, counted from 83, or a list of seeds.
         epochs: Epochs of each run; None takes the recipe's.
@@ -88,7 +91,15 @@ def compare(
     progress = progress or console_progress()
     seeds = seeds_of(seeds)
     requests = plan_arms(
-        models, recipes, seeds[0], data, epochs, weights, settings or {}, vary or {}
+        models,
+        recipes,
+        seeds[0],
+        data,
+        epochs,
+        weights,
+        settings or {},
+        vary or {},
+        labels,
     )
     load = load_once(data_dir, progress)
     configs = {}
@@ -122,8 +133,9 @@ def compare(
         comparison, looks = _take_up(comparison, asked)
         for name, config in configs.items():
             write_text(path / "arms" / f"{file_name(name)}.yaml", dump_config(config))
-        place = configs[arms[0].name].data_path
-        study = _Study(comparison, asked, looks, data_dir, progress, place, configs)
+        place = configs[arms[0].name].model_dump()
+        data, labels = place["data_path"], table_of(place)
+        study = _Study(comparison, asked, looks, data_dir, progress, data, labels, configs)
         study.write()
         study.train(after_run)
         study.evaluate()
@@ -134,6 +146,7 @@ def compare_runs(
     runs: Sequence[Run | Path | str],
     *,
     data: str | Path | None = None,
+    labels: str | Path | None = None,
     out: Path | str | None = None,
     data_dir: Path | str | None = None,
     final: bool = False,
@@ -147,6 +160,7 @@ def compare_runs(
     Args:
         runs: Runs or their folders, at least two, evaluated on the same images.
         data: Current place of the runs' folder of images, if it moved.
+        labels: Current place of the table of their labels, if that moved.
         out: Folder of the comparison; None takes `runs/compare-` and the names of the arms.
         data_dir: Further folder to look for the files of a registered dataset.
         final: Whether to use the test images, when all choices are made.
@@ -189,7 +203,7 @@ def compare_runs(
     with study_folder(path, comparison.state_file, "comparison"):
         state = read_state(comparison.state_file, FORMAT)
         require_same(path, (state or {"asked": asked})["asked"], asked, "comparison")
-        study = _Study(comparison, asked, {}, data_dir, progress, data)
+        study = _Study(comparison, asked, {}, data_dir, progress, data, labels)
         for arm in comparison.arms:
             for trial in arm.trials:
                 study.measure(trial)
@@ -207,6 +221,7 @@ class _Study:
     data_dir: Path | str | None
     progress: Progress
     data: Path | str | None = None
+    labels: Path | str | None = None
     configs: Mapping[str, RunConfig] = dataclasses.field(default_factory=dict)
 
     def train(self, after_run: Callable[[Comparison], None] | None) -> None:
@@ -348,6 +363,7 @@ class _Study:
             by="compare",
             look=look,
             data=self.data,
+            labels=self.labels,
             data_dir=self.data_dir,
             progress=self.progress,
         )

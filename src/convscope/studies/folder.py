@@ -113,12 +113,15 @@ def require_same(
 
 
 def _in_kind(settings: Any) -> Any:
-    """Return settings without the places of images and weights, only whether they are files."""
+    """Return settings without the places of images, tables and weights, only whether there are."""
     if not isinstance(settings, Mapping):
         return settings
     kept = {key: _in_kind(value) for key, value in settings.items()}
     if "data_path" in kept:
         kept["data_path"] = kept["data_path"] is not None
+    # Studies that began when there were no tables have no such key.
+    if kept.pop("labels", None) is not None:
+        kept["labels"] = True
     if "weights" in kept:
         kept["weights"] = kept["weights"] == RANDOM_WEIGHTS
     return kept

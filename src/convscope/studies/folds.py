@@ -11,6 +11,7 @@ import numpy as np
 
 from convscope.api.data import load_for
 from convscope.api.evaluate import evaluate
+from convscope.datasets.source import table_of
 from convscope.errors import ConvscopeError, RunError, TrainingError
 from convscope.evaluation.folds import FoldedAccuracy
 from convscope.paths import short_name
@@ -157,6 +158,7 @@ def cross_validate(
             evaluate(
                 run,
                 data=config.data_path,
+                labels=table_of(config.model_dump()),
                 data_dir=data_dir,
                 by="folds",
                 look=state["look"],

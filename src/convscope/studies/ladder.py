@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from convscope.api.costs import sheet_of, train_seconds
-from convscope.api.data import data_settings, load_once
+from convscope.api.data import load_once
 from convscope.api.evaluate import evaluate
 from convscope.api.settle import Request, settle, weights_setting
 from convscope.backend import forget_networks
 from convscope.datasets import settings_of
+from convscope.datasets.source import data_settings, table_of
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
@@ -40,6 +41,7 @@ FORMAT = 1
 _NOT_TO_SET = (
     "data",
     "data_path",
+    "labels",
     "epochs",
     "image_size",
     "model",
@@ -54,6 +56,7 @@ def ladder(
     model: str,
     *,
     data: str | Path = "cifar10",
+    labels: str | Path | None = None,
     seed: int = 83,
     sizes: Sequence[int] = SIZES,
     epochs: int | None = None,
@@ -73,6 +76,7 @@ def ladder(
     Args:
         model: Registered backbone.
         data: Registered dataset, or a folder of images.
+        labels: Table with the labels of the folder's images, as for `load`.
         seed: Seed of each rung.
         sizes: Image sides in pixels to go through; those of the first rung are left out.
         epochs: Epochs of each rung; None takes the recipe's.
@@ -104,7 +108,7 @@ def ladder(
     of_weights = {} if weights is None else {"weights": weights}
     every = {} if epochs is None else {"epochs": epochs}
     backbone = BACKBONES.get(model)
-    place = data_settings(data)
+    place = data_settings(data, labels)
     steps = plan_ladder(
         backbone,
         seed=seed,
@@ -173,6 +177,7 @@ def ladder(
                     by="ladder",
                     look=look,
                     data=place["data_path"],
+                    labels=table_of(place),
                     data_dir=data_dir,
                     progress=progress,
                 )

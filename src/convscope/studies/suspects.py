@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from convscope.api.data import data_settings, load_once
+from convscope.api.data import load_once
 from convscope.api.plan import Plan
 from convscope.api.settle import Request, settle, usual_recipe
+from convscope.datasets.source import data_settings
 from convscope.effects import trains_at_once
 from convscope.errors import ConfigError, TrainingError
 from convscope.evaluation.telling import Seen
@@ -32,7 +33,7 @@ FORMAT = 1
 _KIND = "search for wrong labels"
 _N_PICTURED = 40
 
-_NOT_TO_SET = ("data", "data_path", "model", "recipe", "split.folds", "split.fold")
+_NOT_TO_SET = ("data", "data_path", "labels", "model", "recipe", "split.folds", "split.fold")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Suspicions:
 def suspects(
     data: str | Path,
     *,
+    labels: str | Path | None = None,
     model: str | None = None,
     recipe: str | None = None,
     folds: int = 4,
@@ -89,6 +91,7 @@ def suspects(
 
     Args:
         data: Registered dataset, or a folder of images.
+        labels: Table with the labels of the folder's images, as for `load`.
         model: Registered model; the better it is, the fewer hard images are taken for wrong ones.
             None takes the pretrained network that is usual for a folder of photos, if its weights
             are at hand and the images are larger than 64 pixels; otherwise `fast-small`.
@@ -114,7 +117,7 @@ def suspects(
     for key in settings:
         if key in _NOT_TO_SET:
             raise ConfigError(f"'{key}' cannot be given with --set here: there is an option for it")
-    given = {**data_settings(data), "seed": seed, "split.folds": folds, **settings}
+    given = {**data_settings(data, labels), "seed": seed, "split.folds": folds, **settings}
     load = load_once(data_dir, progress)
     plan = None
     free = model is None and recipe is None and not settings.keys() & {"epochs", "image_size"}

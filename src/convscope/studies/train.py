@@ -6,8 +6,9 @@ from typing import Any
 
 from convscope.api import train as single
 from convscope.api.budget import Budget
-from convscope.api.data import data_settings, load_once
+from convscope.api.data import load_once
 from convscope.api.settle import Request, settle, usual_recipe, weights_setting
+from convscope.datasets.source import data_settings, labels_setting
 from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.models import is_backbone
 from convscope.paths import path_or_none, user_path
@@ -25,6 +26,7 @@ def train(
     model: str | None = None,
     *,
     data: str | Path | None = None,
+    labels: str | Path | None = None,
     recipe: str | None = None,
     seed: int | None = None,
     epochs: int | None = None,
@@ -58,6 +60,8 @@ def train(
     Args:
         model: Registered model.
         data: Registered dataset, or a folder of images.
+        labels: Table with the labels of the folder's images, in place of class folders: CSV, TSV,
+            JSON lines, Parquet, or "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN".
         recipe: Registered recipe; "auto" searches for the best classifier on a backbone.
         seed: Seed of initial weights and the order of images.
         epochs: Passes over the training images.
@@ -86,8 +90,8 @@ def train(
         out: Run folder, created here; None creates one below `runs/`.
         resume: Run to continue after its last finished epoch, by folder or name; True continues
             `out` if it was begun, otherwise starts it. Only `epochs` may change, to more, and
-            `refit` be added; `data` and `weights` give their current places; `minutes` and
-            `target` are ignored, except for the time limit of a search.
+            `refit` be added; `data`, `labels` and `weights` give their current places; `minutes`
+            and `target` are ignored, except for the time limit of a search.
         test: Whether to open the test images; if not, `evaluate` does when all choices are made.
         data_dir: Further folder to look for the files of a registered dataset.
         trackers: Any of "tensorboard" and "mlflow".
@@ -120,7 +124,9 @@ def train(
     }
     given = {**(settings or {}), **{k: v for k, v in options.items() if v is not None}}
     if data is not None:
-        given |= data_settings(data)
+        given |= data_settings(data, labels)
+    elif labels is not None:
+        given["labels"] = labels_setting(None, labels)
     from_file = read_config(user_path(config, "--config")) if config is not None else {}
     for name in trackers:
         if name not in TRACKERS:
@@ -143,7 +149,7 @@ def train(
         ):
             if hinders:
                 raise ConfigError(f"--folds and {option} cannot be combined: {why}")
-        moved = named and given.keys() <= {"data", "data_path", "weights"}
+        moved = named and given.keys() <= {"data", "data_path", "labels", "weights"}
         if begun is not None and not config and (moved or not given):
             asked = asked_before(begun).model_copy(update=given)
             if folds not in (None, asked.split.folds):

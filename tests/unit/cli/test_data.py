@@ -208,3 +208,56 @@ def test_a_picture_needs_an_ending_that_says_its_kind(cli, command, tmp_path):
     assert done.code == 2
     assert ".png" in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.fixture
+def tabled(folder) -> Path:
+    """The same images in one folder, their classes in the table beside it."""
+    rows = ["image_id,kind"]
+    for path in sorted(folder.rglob("*.png")):
+        name = f"{path.parent.name[-1]}-{path.name}"
+        rows.append(f"{name.removesuffix('.png')},{path.parent.name}")
+        path.rename(folder / name)
+    for place in [path for path in folder.iterdir() if path.is_dir()]:
+        place.rmdir()
+    folder.with_name("labels.csv").write_text("\n".join(rows))
+    return folder
+
+
+def test_labels_in_a_table(cli, fails, tabled):
+    facts = json.loads(cli("data", "show", tabled, "--labels", "labels.csv", "--json").out)
+    assert facts["class_names"] == ["class 3", "class 7"]
+    assert sum(sum(counts.values()) for counts in facts["counts"].values()) == 16
+    assert facts["provenance"]["labels"] == str(tabled.parent / "labels.csv")
+    alone = json.loads(cli("data", "show", "--data", "labels.csv", "--json").out)
+    assert alone["counts"] == facts["counts"]
+    assert alone["provenance"]["source"] == str(tabled.parent)
+    said = fails(2, "data", "show", "--data", tabled)
+    assert f"labels.csv has labels of 16 images: --labels {tabled.parent / 'labels.csv'}" in said
+
+
+def test_other_labels_are_other_data(cli, tabled):
+    def fingerprint() -> str:
+        done = cli("data", "show", tabled, "--labels", "labels.csv", "--json")
+        return json.loads(done.out)["provenance"]["fingerprint"]
+
+    before = fingerprint()
+    table = tabled.with_name("labels.csv")
+    table.write_text(table.read_text().replace("3-0,class 3", "3-0,class 7"))
+    assert fingerprint() != before
+
+
+def test_check_of_labels_in_a_table(cli, tabled):
+    report = json.loads(cli("data", "check", tabled, "--labels", "labels.csv", "--json").out)
+    assert report["counts"] == {"train": {"class 3": 8, "class 7": 8}}
+    table = tabled.with_name("labels.csv")
+    table.write_text(f"{table.read_text()}\n3-0,class 7\n")
+    done = cli("data", "check", tabled, "--labels", "labels.csv", "--json")
+    assert done.code == 1
+    kinds = {finding["kind"]: finding["severity"] for finding in json.loads(done.out)["findings"]}
+    assert kinds["labels-contradict"] == "error"
+
+
+def test_no_result_is_written_beside_images_of_a_list(fails, tabled):
+    said = fails(2, "data", "show", "--data", "labels.csv", "--out", tabled / "grid.png")
+    assert "which is never written to" in said

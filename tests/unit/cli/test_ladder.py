@@ -47,7 +47,14 @@ def test_options_reach_the_verb_and_the_table_is_printed(cli, monkeypatch):
     assert done.code == 0, done.err
     given.pop("after_rung")
     assert given == {
-        **{"model": "mobilenet_v2", "data": "digits", "seed": 2, "sizes": [64, 128], "epochs": 3},
+        **{
+            "model": "mobilenet_v2",
+            "data": "digits",
+            "labels": None,
+            "seed": 2,
+            "sizes": [64, 128],
+            "epochs": 3,
+        },
         **{"weights": None, "settings": {"optimizer.momentum": 0.5}, "out": None, "data_dir": None},
     }
     for text in (done.out, done.err):

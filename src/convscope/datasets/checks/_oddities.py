@@ -5,8 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from convscope.datasets.checks.findings import DataFinding, Severity
-from convscope.datasets.folder import TOLERATED
-from convscope.datasets.folders.layout import Layout
+from convscope.datasets.folders.layout import TOLERATED, Layout
 from convscope.images.formats import ImageHeader
 from convscope.wording import counted, printable, quoted, spell_size
 

@@ -20,7 +20,7 @@ from convscope.datasets.checks._white import on_white
 from convscope.datasets.checks.findings import CheckReport, DataFinding, report_of
 from convscope.datasets.checks.fingerprints import Int8Array, fingerprint, gather
 from convscope.datasets.draw import Pool
-from convscope.datasets.folders.layout import read_layout
+from convscope.datasets.folders.contents import read_contents
 from convscope.datasets.folders.parallel import map_ordered, n_workers
 from convscope.datasets.folders.scan import read_bytes
 from convscope.datasets.part_notes import classes_missing
@@ -53,20 +53,21 @@ class _Look:
     peak: float | None = None
 
 
-def check_folder(path: Path, *, progress: Progress) -> CheckReport:
+def check_folder(path: Path, labels: str | None = None, *, progress: Progress) -> CheckReport:
     """Check every image of a folder and return the findings.
 
     Each image is decoded as it would be for training. Nothing is written.
 
     Args:
         path: Folder, as for `load_folder`.
+        labels: Table of its labels, as for `load_folder`.
         progress: Called with each image.
 
     Raises:
-        DataError: If there is no such folder, or it has no class folders.
+        DataError: If there is no such folder, or it has no classes.
     """
     root = path
-    layout = read_layout(root)
+    layout = read_contents(root, labels)
     places = [
         (part, class_name, name)
         for part, classes in layout.parts.items()

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convscope.datasets.folders.parts import Listing, arrange, read_part, shared_folders
-from convscope.errors import DataError
+from convscope.errors import DataError, NoClassesError
 from convscope.images.find import Skipped, kind_of, list_folder, pass_over, walk_images
 from convscope.wording import composed, counted, has_controls, printable, quoted
+
+TOLERATED = 0.1
+"""Share of a class's files that may be unreadable, and of a table's that may be missing."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,10 @@ class Problem:
 
     Attributes:
         kind: Name of the problem: "empty-class", "single-class", "classes-differ", "odd-name",
-            "same-name", "same-folders" or "nested-copy".
+            "same-name", "same-folders" or "nested-copy"; with a table of labels also
+            "several-labels", "labels-contradict", "unclear-file" or "files-missing".
         message: One line that says what is wrong, where, and what to do.
-        places: Folders in question, relative to the root.
+        places: Folders in question, relative to the root; or images, as the table names them.
     """
 
     kind: str
@@ -50,6 +54,8 @@ class Layout:
         look_alikes: Classes whose names differ only in capitals, spaces or dashes.
         remarks: Lines on how the folder was read, where names alone do not say it.
         problems: Reasons why it cannot be used as it is; empty if it can.
+        labels: Table of the labels, as for `--labels`; "" if the folders are the classes.
+        order: Classes in the order of a table of labels; empty for plain order.
     """
 
     root: Path
@@ -63,11 +69,18 @@ class Layout:
     look_alikes: list[list[str]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    labels: str = ""
+    order: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Classes of `train`, sorted plainly: capitals before small letters, 10 before 9."""
-        return tuple(sorted(self.parts["train"]))
+        return self.order or tuple(sorted(self.parts["train"]))
+
+    @property
+    def words(self) -> tuple[object, ...]:
+        """Words of a command line that name the data."""
+        return (self.root, "--labels", self.labels) if self.labels else (self.root,)
 
     @property
     def names(self) -> list[str]:
@@ -92,9 +105,10 @@ def read_layout(root: Path) -> Layout:
             perhaps `val/` and `test/`, under any usual name.
 
     Raises:
-        DataError: If there is no such folder, or it has no classes in it.
+        NoClassesError: If it has no classes in it.
+        DataError: If there is no such folder, or it cannot be listed.
     """
-    _check_is_folder(root)
+    require_folder(root)
     found = arrange(root)
     layout = Layout(root, {}, found.divided, remarks=found.remarks(root))
     layout.unused = [layout.below(path) for path in found.unused]
@@ -108,7 +122,7 @@ def read_layout(root: Path) -> Layout:
     if not layout.parts["train"]:
         raise _no_classes(layout, layout.places["train"])
     _note_classes_missing(layout)
-    _note_odd_names(layout)
+    note_odd_names(layout, "class folder", "rename it")
     _note_odd_folders(layout)
     return layout
 
@@ -171,8 +185,14 @@ def _note_classes_missing(layout: Layout) -> None:
             )
 
 
-def _note_odd_names(layout: Layout) -> None:
-    """Record class names that cannot be shown, or that people confuse."""
+def note_odd_names(layout: Layout, noun: str, remedy: str) -> None:
+    """Record class names that cannot be shown, or that people confuse.
+
+    Args:
+        layout: Layout whose classes are known.
+        noun: What has the name.
+        remedy: What to do about control characters.
+    """
     place = layout.places["train"]
     by_look: dict[str, list[str]] = {}
     for name in layout.class_names:
@@ -181,8 +201,8 @@ def _note_odd_names(layout: Layout) -> None:
             layout.problems.append(
                 Problem(
                     "odd-name",
-                    f"the class folder '{printable(name)}' in {place} has control characters in "
-                    "its name; rename it",
+                    f"the {noun} '{printable(name)}' in {place} has control characters in its "
+                    f"name; {remedy}",
                     (layout.below(place / name),),
                 )
             )
@@ -255,7 +275,7 @@ def _at(file: str, depth: int) -> bool:
     return file.count("/") == depth
 
 
-def _no_classes(layout: Layout, place: Path) -> DataError:
+def _no_classes(layout: Layout, place: Path) -> NoClassesError:
     skipped = layout.skipped
     if layout.strays:
         said = f"has {counted(len(layout.strays), 'image')} but no class folders"
@@ -263,10 +283,18 @@ def _no_classes(layout: Layout, place: Path) -> DataError:
         said = "has no class folders"
     else:
         said = "is empty"
-    return DataError(f"{place} {said}; put the images of each class into a folder of its own there")
+    return NoClassesError(
+        f"{place} {said}; put the images of each class into a folder of its own there, or name a "
+        "table of their labels with --labels TABLE"
+    )
 
 
-def _check_is_folder(root: Path) -> None:
+def require_folder(root: Path) -> None:
+    """Reject a path that is no folder, with the folders that may be meant.
+
+    Raises:
+        DataError: If it is none.
+    """
     kind = kind_of(root)
     if kind == "folder":
         return

@@ -1,0 +1,206 @@
+"""Columns of a table of labels: which holds the files, which the classes, which the parts."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from convscope.datasets.folders.tables import Table, open_table
+from convscope.errors import DataError
+from convscope.images.find import is_image
+from convscope.wording import printable, quoted
+
+# Usual names without blanks, dashes and capitals; the earlier ones first.
+_FILE = (
+    *("filename", "file", "filepath", "path", "image", "imagename", "imagefile", "imagepath"),
+    *("img", "imgname", "imgpath", "imageid", "imgid", "id", "idcode"),
+)
+_LABEL = ("label", "labels", "labelname", "class", "classname", "classes", "category", "target")
+_SPLIT = ("split", "subset", "partition")
+_NO_NAME = ("", "unnamed0", "index")
+"""Names of the row numbers that pandas writes."""
+
+_FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+
+_SPELLED = re.compile(r"(.+?):((?:file|label|split)=[^,]+(?:,(?:file|label|split)=[^,]+)*)", re.S)
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """What `--labels` names: a table, and its columns where their names are not the usual ones.
+
+    Attributes:
+        path: Path as given.
+        file: Column of the files; None to look for it.
+        label: Column of the classes; None to look for it.
+        split: Column of the parts; None to look for it.
+    """
+
+    path: str
+    file: str | None = None
+    label: str | None = None
+    split: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "LabelTable":
+        """Read "TABLE" or "TABLE:file=COLUMN,label=COLUMN,split=COLUMN".
+
+        Examples:
+            >>> LabelTable.parse("labels.csv:file=img,label=kind")
+            LabelTable(path='labels.csv', file='img', label='kind', split=None)
+        """
+        found = _SPELLED.fullmatch(text)
+        if found is None:
+            return cls(text)
+        columns = dict(each.split("=", 1) for each in found[2].split(","))
+        return cls(found[1], **{key: name.strip() for key, name in columns.items()})
+
+    def at(self, path: str) -> "LabelTable":
+        """Return the same columns of a table at another path."""
+        return replace(self, path=path)
+
+    def __str__(self) -> str:
+        named = [f"{key}={getattr(self, key)}" for key in ("file", "label", "split")]
+        named = [each for each in named if not each.endswith("=None")]
+        return f"{self.path}:{','.join(named)}" if named else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """A row of a table of labels.
+
+    Attributes:
+        table: File of the table.
+        number: Number of the row, as a spreadsheet counts.
+        file: Image, as written in the table.
+        labels: Classes of the image: one; none where the cell is empty. Several, of which one
+            column for each class can have the flag set, are refused by the reader of the images.
+        split: Part, as written in the table; "" without such a column.
+    """
+
+    table: Path
+    number: int
+    file: str
+    labels: tuple[str, ...]
+    split: str
+
+    @property
+    def place(self) -> str:
+        """Table and row, for messages."""
+        return f"{self.table.name}, row {self.number:,}"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The rows of a table of labels, and what was read from where.
+
+    Attributes:
+        rows: Rows, in order.
+        said: Line that names the columns.
+        has_split: Whether there is a column of parts.
+    """
+
+    rows: list[LabelRow] = field(repr=False)
+    said: str
+    has_split: bool
+
+
+def read_labels(path: Path, named: LabelTable) -> Labels:
+    """Read a table of labels.
+
+    Args:
+        path: File.
+        named: Columns that the user named.
+
+    Raises:
+        DataError: If the file cannot be read, or its columns are not clear.
+    """
+    table = open_table(path)
+    file = _column_of_files(table, named)
+    split = named.split or _usual(table.names, _SPLIT, but=(file, named.label))
+    label = named.label or _column_of_labels(table, file, split)
+    flags = [] if label else _columns_of_classes(table, file, split)
+    if not label and not flags:
+        others = [name for name in table.names if name != file]
+        raise DataError(
+            f"{path} has no column called label, class, category or target; name the one with the "
+            f"classes: --labels {path.name}:label=COLUMN (it has {quoted(others, most=12)})"
+        )
+    wanted = [file, *([split] if split else []), *([label] if label else flags)]
+    rows = []
+    for number, cells in table.rows(wanted):
+        rest = cells[2:] if split else cells[1:]
+        labels = _flagged(table, number, flags, rest) if flags else tuple(filter(None, rest))
+        rows.append(LabelRow(path, number, cells[0], labels, cells[1] if split else ""))
+    classes = (
+        f"classes in '{printable(label)}'"
+        if label
+        else f"a column for each of {len(flags)} classes"
+    )
+    said = f"labels from {path.name}: files in '{printable(file)}', {classes}"
+    said += f", parts in '{printable(split)}'" if split else ""
+    return Labels(rows, said, bool(split))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def _usual(
+    names: Sequence[str], usual: Sequence[str], but: Sequence[str | None] = ()
+) -> str | None:
+    """Return the first column with a usual name; None if there is none."""
+    by_name = {_plain(name): name for name in reversed(names) if name not in but}
+    return next((by_name[each] for each in usual if each in by_name), None)
+
+
+def _column_of_files(table: Table, named: LabelTable) -> str:
+    if named.file:
+        return named.file
+    pictures = [name for name, cell in zip(table.names, table.first, strict=True) if is_image(cell)]
+    # "Image" and "id" may both be there, and "id" be the class: what ends in .jpg decides.
+    found = _usual(pictures, _FILE) or (pictures[0] if len(pictures) == 1 else None)
+    found = found or _usual(table.names, _FILE, but=(named.label, named.split))
+    if found is None:
+        raise DataError(
+            f"{table.path} has no column called file, image, path or id; name the one with the "
+            f"images: --labels {table.path.name}:file=COLUMN (it has "
+            f"{quoted(table.names, most=12)})"
+        )
+    return found
+
+
+def _column_of_labels(table: Table, file: str, split: str | None) -> str | None:
+    """Return the column of the classes: the one of a usual name, or the only one that is left."""
+    found = _usual(table.names, _LABEL, but=(file, split))
+    if found is not None:
+        return found
+    left = [
+        name for name in table.names if name not in (file, split) and _plain(name) not in _NO_NAME
+    ]
+    return left[0] if len(left) == 1 else None
+
+
+def _columns_of_classes(table: Table, file: str, split: str | None) -> list[str]:
+    """Return the columns with a 0 or 1 for each class; empty if the others are not all such."""
+    left = [
+        name for name in table.names if name not in (file, split) and _plain(name) not in _NO_NAME
+    ]
+    first = dict(zip(table.names, table.first, strict=True))
+    if len(left) < 2 or any(first[name].casefold() not in _FLAGS for name in left):
+        return []
+    return left
+
+
+def _flagged(
+    table: Table, number: int, names: Sequence[str], cells: Sequence[str]
+) -> tuple[str, ...]:
+    for name, cell in zip(names, cells, strict=True):
+        if cell.casefold() not in _FLAGS:
+            raise DataError(
+                f"{table.path}, row {number:,}: '{printable(cell)}' in the column "
+                f"'{printable(name)}' is neither 0 nor 1; if one column holds the classes, name "
+                f"it: --labels {table.path.name}:label=COLUMN"
+            )
+    flags = zip(names, cells, strict=True)
+    return tuple(name for name, cell in flags if _FLAGS[cell.casefold()])

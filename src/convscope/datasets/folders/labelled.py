@@ -1,0 +1,381 @@
+"""A folder of images whose classes are in a table: the same layout as of one with class folders.
+
+A row counts only if its image was found by walking the folder, so nothing outside of it is opened,
+whatever the table says.
+"""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from convscope.datasets.folders.columns import LabelRow, LabelTable, read_labels
+from convscope.datasets.folders.layout import TOLERATED, Layout, Problem, note_odd_names
+from convscope.datasets.folders.parts import read_part
+from convscope.errors import DataError
+from convscope.images.find import IMAGE_SUFFIXES, kind_of, list_folder, walk_images
+from convscope.wording import composed, counted, printable, quoted
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
+_PARTS = ("train", "val", "test")
+
+
+@dataclass
+class _Found:
+    """Images that rows of tables name, and rows that cannot be used.
+
+    Attributes:
+        rows: Row of each image, by its path below the root.
+        unlabelled: Rows without a class.
+        several: Rows with several classes.
+        missing: Rows whose image is not there.
+        unclear: Rows whose name fits several images, with two of them.
+        contrary: Pairs of rows that give one image different classes or parts.
+        repeated: Number of rows that repeat another.
+    """
+
+    rows: dict[str, LabelRow] = field(default_factory=dict)
+    unlabelled: list[LabelRow] = field(default_factory=list)
+    several: list[LabelRow] = field(default_factory=list)
+    missing: list[LabelRow] = field(default_factory=list)
+    unclear: list[tuple[LabelRow, list[str]]] = field(default_factory=list)
+    contrary: list[tuple[LabelRow, LabelRow]] = field(default_factory=list)
+    repeated: int = 0
+
+
+def tables_of(root: Path, path: str) -> list[Path]:
+    """Return the files of a table of labels: one, or one of that name in the folder of each part.
+
+    Args:
+        root: Folder of images.
+        path: Path of the table, absolute or relative to the root.
+
+    Raises:
+        DataError: If there is none.
+    """
+    whole = Path(os.path.normpath(root / path))
+    if kind_of(whole) != "dangling":
+        return [whole]
+    if PurePosixPath(path).name == path:
+        places = _folders_in(root)
+        for parts in (places, [inner for place in places for inner in _folders_in(place)]):
+            found = [part / path for part in parts if read_part(part.name)]
+            found = [file for file in found if kind_of(file) == "file"]
+            if found:
+                return found
+    raise DataError(
+        f"there is no table {printable(path)}"
+        f"{'' if Path(path).is_absolute() else f' in {root}'}; name the table of the labels with "
+        "--labels TABLE"
+    )
+
+
+def _folders_in(place: Path) -> list[Path]:
+    return [path for path in list_folder(place) if kind_of(path) == "folder"]
+
+
+def read_labelled(root: Path, named: LabelTable, tables: Sequence[Path] | None = None) -> Layout:
+    """Return the layout of a folder of images by a table of their labels.
+
+    Args:
+        root: Folder of images.
+        named: Table, with a path that is absolute or relative to the root, and its columns.
+        tables: Files of the table; None looks for them.
+
+    Raises:
+        DataError: If a table cannot be read, a row names a file outside the folder, or no row fits
+            an image.
+    """
+    tables = tables_of(root, named.path) if tables is None else tables
+    # Tables in the parts are named by their name alone, as they were given.
+    layout = Layout(root, {}, False)
+    layout.labels = str(named if len(tables) > 1 else named.at(str(tables[0])))
+    images = [
+        layout.below(path)
+        for path in walk_images(root, skipped=layout.skipped, above=root.resolve().parents)
+    ]
+    ours = set(tables)
+    layout.skipped.others = [path for path in layout.skipped.others if path not in ours]
+    index = _Index(root, images)
+    found, saids, has_split = _Found(), [], False
+    for table in tables:
+        labels = read_labels(table, named)
+        _match(labels.rows, index, found)
+        saids.append(labels.said)
+        has_split = has_split or labels.has_split
+    layout.remarks.append(
+        saids[0] + (f" (a table in each part: {len(saids)})" if saids[1:] else "")
+    )
+    _require_some(root, tables[0], found, len(images))
+    _arrange(layout, found, has_split)
+    _note_rows(layout, tables[0], found)
+    fitting = {name for _, names in found.unclear for name in names}
+    if unused := [image for image in images if image not in found.rows and image not in fitting]:
+        first = quoted(unused, most=3)
+        layout.remarks.append(
+            f"ignored {counted(len(unused), 'image')} without a label in {tables[0].name}: {first}"
+        )
+    return layout
+
+
+class _Index:
+    """Images below a root, found by the ways in which tables write their paths."""
+
+    def __init__(self, root: Path, images: Iterable[str]) -> None:
+        self._root = root
+        self._by_path: dict[str, list[str]] = {}
+        self._by_name: dict[str, list[str]] = {}
+        for image in images:
+            for name in (_normal(image), _stem(image)):
+                self._by_path.setdefault(name, []).append(image)
+                base = posixpath.basename(name)
+                if base != name:
+                    self._by_name.setdefault(base, []).append(image)
+
+    def find(self, row: LabelRow) -> list[str]:
+        """Return the image of a row; none if it is not there, several if it is not clear.
+
+        Raises:
+            DataError: If its path is absolute, or leads out of the folder.
+        """
+        written = row.file.replace("\\", "/")
+        if _ABSOLUTE.match(written):
+            raise DataError(
+                f"{row.place}: '{printable(row.file)}' is an absolute path; write paths relative "
+                "to the folder of the images"
+            )
+        ways = [
+            way
+            for start in (row.table.parent, self._root)
+            if (way := self._inside(start, written)) is not None
+        ]
+        if not ways:
+            raise DataError(
+                f"{row.place}: '{printable(row.file)}' leads out of the folder {self._root}, which "
+                "no row may"
+            )
+        steps = written.split("/")
+        # "train_images/1.jpg", where the folder that was named is train_images.
+        for depth in range(1, min(len(steps), len(self._root.parts))):
+            if list(self._root.parts[-depth:]) == steps[:depth]:
+                ways.append("/".join(steps[depth:]))
+        for way in ways:
+            if hits := self._by_path.get(_normal(way)):
+                exact = [image for image in hits if composed(image) == way]
+                return exact or hits
+        return self._by_name.get(_normal(written), []) if len(steps) == 1 else []
+
+    def _inside(self, start: Path, written: str) -> str | None:
+        """Return a path relative to the root; None if it leads out of it."""
+        whole = os.path.normpath(f"{start}/{written}")
+        top = os.path.normpath(self._root)
+        if not whole.startswith(os.path.join(top, "")):  # noqa: PTH118 - "/" stays "/"
+            return None
+        return composed(whole[len(os.path.join(top, "")) :].replace(os.sep, "/"))  # noqa: PTH118
+
+
+def _normal(path: str) -> str:
+    """Return a path whose ending is in small letters: A.JPG is called A.jpg in many tables."""
+    path = composed(path)
+    stem, suffix = posixpath.splitext(path)
+    return f"{stem}{suffix.lower()}" if suffix.lower() in IMAGE_SUFFIXES else path
+
+
+def _stem(image: str) -> str:
+    return posixpath.splitext(composed(image))[0]
+
+
+def _match(rows: Iterable[LabelRow], index: _Index, found: _Found) -> None:
+    for row in rows:
+        images = index.find(row) if row.file else []
+        if not row.labels:
+            found.unlabelled.append(row)
+        elif len(row.labels) > 1:
+            found.several.append(row)
+        elif not images:
+            found.missing.append(row)
+        elif len(images) > 1:
+            found.unclear.append((row, images))
+        else:
+            before = found.rows.setdefault(images[0], row)
+            if before is not row and (before.labels, before.split) != (row.labels, row.split):
+                found.contrary.append((before, row))
+            elif before is not row:
+                found.repeated += 1
+
+
+def _require_some(root: Path, table: Path, found: _Found, n_images: int) -> None:
+    if found.rows or found.unclear or found.several:
+        return
+    if not found.missing:
+        said = "no row with a label" if found.unlabelled else "no row"
+        raise DataError(f"{table} has {said}; a row for each image is needed")
+    row = found.missing[0]
+    raise DataError(
+        f"none of {counted(len(found.missing), 'image')} that {table.name} names is in {root}, "
+        f"which has {counted(n_images, 'image')} (first: '{printable(row.file)}'); name the folder "
+        "of the images with --data, or their column with --labels TABLE:file=COLUMN"
+    )
+
+
+def _arrange(layout: Layout, found: _Found, has_split: bool) -> None:
+    """Fill the parts and classes of a layout."""
+    part_of = _parts_by_column(found) if has_split else _parts_by_folder(layout, found)
+    names = {image: row.labels[0] for image, row in found.rows.items()}
+    spelled = _spelled(set(names.values()))
+    used = [part for part in _PARTS if part in set(part_of.values())]
+    layout.divided = used != ["train"]
+    layout.order = tuple(spelled.values())
+    layout.parts = {part: {name: [] for name in layout.order} for part in used or ["train"]}
+    layout.places = dict.fromkeys(layout.parts, layout.root)
+    for image in sorted(names, key=lambda name: name.split("/")):
+        layout.parts[part_of[image]][spelled[names[image]]].append(image)
+    if "train" not in layout.parts:
+        raise DataError(
+            f"no row of the table of {layout.root} is of the part train; rows to learn from are "
+            "needed"
+        )
+    _note_classes(layout)
+
+
+def _spelled(names: Iterable[str]) -> dict[str, str]:
+    """Return the class of each label, in plain order; numbers by their value: 10 after 9."""
+    names = sorted(names)
+    if not all(map(_NUMBER.fullmatch, names)):
+        return {name: name for name in names}
+    names = sorted(names, key=float)
+    # "3.0" is 3 where a program made fractions of all of them.
+    whole = all(name.endswith(".0") for name in names)
+    return {name: name.removesuffix(".0") if whole else name for name in names}
+
+
+def _parts_by_column(found: _Found) -> dict[str, str]:
+    """Return the part of each image as its row says.
+
+    Raises:
+        DataError: If a row names no part: it could be a test image.
+    """
+    part_of = {}
+    for image, row in found.rows.items():
+        read = read_part(row.split)
+        if read is None or read[1]:
+            raise DataError(
+                f"{row.place}: the part of '{printable(row.file)}' is '{printable(row.split)}'; "
+                "write train, val or test"
+            )
+        part_of[image] = read[0]
+    return part_of
+
+
+def _parts_by_folder(layout: Layout, found: _Found) -> dict[str, str]:
+    """Return the part of each image: by the folders train, val and test if all are in such."""
+    steps = {image: image.split("/")[:-1] for image in found.rows}
+    levels = enumerate(zip(*steps.values(), strict=False))
+    least = min(map(len, steps.values()), default=0)
+    shared = next((depth for depth, names in levels if len(set(names)) > 1), least)
+    folders = {image: "/".join(path[: shared + 1]) for image, path in steps.items()}
+    parts = {folder: read_part(PurePosixPath(folder).name) for folder in set(folders.values())}
+    read = {folder: part[0] for folder, part in parts.items() if part is not None}
+    if len(read) < max(2, len(parts)) or "train" not in read.values():
+        return dict.fromkeys(found.rows, "train")
+    if any(folder.lower() != part for folder, part in read.items()):
+        said = ", ".join(f"{folder}/ is {read[folder]}" for folder in sorted(read))
+        layout.remarks.append(f"parts: {said}")
+    return {image: read[folder] for image, folder in folders.items()}
+
+
+def _note_classes(layout: Layout) -> None:
+    train = layout.parts["train"]
+    only = [name for name in layout.order if not train[name]]
+    if only:
+        part, where = next(
+            (part, files[0])
+            for part, classes in layout.parts.items()
+            if (files := classes[only[0]])
+        )
+        layout.problems.append(
+            Problem(
+                "classes-differ",
+                f"no image to learn from of {quoted(only)} (first: {part} has "
+                f"'{printable(where)}'); give train some of each class",
+                (where,),
+            )
+        )
+    if len(layout.order) == 1:
+        layout.problems.append(
+            Problem(
+                "single-class",
+                f"all labels of {layout.root} are '{printable(layout.order[0])}'; a classifier "
+                "needs at least two classes",
+                (),
+            )
+        )
+    note_odd_names(layout, "label", "correct it in the table")
+
+
+def _note_rows(layout: Layout, table: Path, found: _Found) -> None:
+    """Record the rows that are not used, and those because of which the table is refused."""
+
+    def refuse(kind: str, message: str, places: Iterable[LabelRow]) -> None:
+        names = tuple(dict.fromkeys(row.file for row in places))
+        layout.problems.append(Problem(kind, message, names))
+
+    if found.several:
+        row = found.several[0]
+        refuse(
+            "several-labels",
+            f"{counted(len(found.several), 'row')} of {table.name} with several classes (first: "
+            f"{row.place}, '{printable(row.file)}' is {quoted(row.labels, most=3)}); each image "
+            "needs one class",
+            found.several,
+        )
+    if found.contrary:
+        first, second = found.contrary[0]
+        differ = [
+            f"{' '.join(filter(None, (*row.labels, row.split)))!r} in row {row.number:,}"
+            for row in (first, second)
+        ]
+        refuse(
+            "labels-contradict",
+            f"{counted(len(found.contrary), 'row')} of {table.name} "
+            f"{'contradicts' if len(found.contrary) == 1 else 'contradict'} another on the same "
+            f"image (first: '{printable(second.file)}' is {printable(' and '.join(differ))}); keep "
+            "one row for each image",
+            [row for _, row in found.contrary],
+        )
+    if found.unclear:
+        row, images = found.unclear[0]
+        refuse(
+            "unclear-file",
+            f"{counted(len(found.unclear), 'row')} of {table.name} "
+            f"{'fits' if len(found.unclear) == 1 else 'fit'} several images (first: {row.place}, "
+            f"'{printable(row.file)}' may be {quoted(images, most=2)}); write their paths in full",
+            [row for row, _ in found.unclear],
+        )
+    if found.missing:
+        row = found.missing[0]
+        count = counted(len(found.missing), "image")
+        said = f"{count} that {table.name} names not found (first: {row.place}, "
+        said += f"'{printable(row.file)}')"
+        if len(found.missing) > TOLERATED * (len(found.missing) + len(found.rows)):
+            refuse(
+                "files-missing",
+                f"{said}, more than {TOLERATED:.0%}; add them, or remove their rows",
+                found.missing,
+            )
+        else:
+            layout.remarks.append(f"left out {said}")
+    if found.unlabelled:
+        row = found.unlabelled[0]
+        layout.remarks.append(
+            f"left out {counted(len(found.unlabelled), 'row')} of {table.name} without a label "
+            f"(first: {row.place}, '{printable(row.file)}')"
+        )
+    if found.repeated:
+        layout.remarks.append(
+            f"{counted(found.repeated, 'row')} of {table.name} "
+            f"{'repeats' if found.repeated == 1 else 'repeat'} another"
+        )

@@ -1,0 +1,277 @@
+"""Tables from files: CSV, TSV, lists of files, JSON lines and Parquet, read as rows of text.
+
+Such files come from strangers like images do: their size is limited, nothing in them is run, and
+only regular files are opened.
+"""
+
+import codecs
+import contextlib
+import csv
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from convscope.errors import DataError, MissingExtraError
+from convscope.images.find import is_image, kind_of
+from convscope.wording import composed, printable, quoted
+
+SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".txt", ".lst", ".jsonl", ".ndjson", ".parquet"})
+"""Endings of files that can be a table of labels, in small letters."""
+
+MAX_BYTES = 2**28
+"""Largest file that is read."""
+
+MAX_ROWS = 2**24
+"""Largest number of rows: a small Parquet file can state any number."""
+
+_DELIMITERS = ",;\t|"
+
+# What JSON and Arrow raise for contents that they cannot read.
+_DAMAGED = (ValueError, KeyError, NotImplementedError, RecursionError, MemoryError)
+
+Row = tuple[int, list[str]]
+"""Number of a row, as a spreadsheet counts them, and its cells."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that was opened; its rows are read when they are asked for.
+
+    Attributes:
+        path: File.
+        names: Names of the columns; "1", "2" ... where the file has no row of names.
+        first: Cells of the first row after the names; empty if there is none.
+        read: Function from indices of columns to the rows, with the cells of those columns.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    first: tuple[str, ...]
+    read: Callable[[Sequence[int]], Iterator[Row]]
+
+    def rows(self, names: Sequence[str]) -> Iterator[Row]:
+        """Yield the number of each row and its cells in some columns, without blanks around them.
+
+        Args:
+            names: Names of columns.
+
+        Raises:
+            DataError: If there is no such column, or two, or the file is damaged.
+        """
+        for name in names:
+            if self.names.count(name) != 1:
+                many = "two columns" if name in self.names else "no column"
+                raise DataError(
+                    f"{self.path} has {many} called '{printable(name)}'; its columns: "
+                    f"{quoted(self.names, most=12)}"
+                )
+        with _faults_of(self.path):
+            for count, row in enumerate(self.read([self.names.index(name) for name in names])):
+                if count >= MAX_ROWS:
+                    raise DataError(f"{self.path} has more than {MAX_ROWS:,} rows")
+                yield row
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a path ends like a table of labels."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def open_table(path: Path) -> Table:
+    """Open a table by the ending of its name.
+
+    Args:
+        path: File.
+
+    Raises:
+        DataError: If it is missing, not a regular file, too large, of another kind, empty or
+            damaged.
+        MissingExtraError: If it is a Parquet file and pyarrow is not installed.
+    """
+    kind = kind_of(path)
+    if kind != "file":
+        raise DataError(f"there is no table {path}" if kind == "dangling" else f"{path} is no file")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataError(
+            f"{path} is no table of labels by its ending; save it as .csv, .tsv, .jsonl, .parquet "
+            "or .txt"
+        )
+    with _faults_of(path):
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path} is larger than {MAX_BYTES:,} bytes")
+        if suffix == ".parquet":
+            return _open_parquet(path)
+        if suffix in (".jsonl", ".ndjson"):
+            return _open_json_lines(path)
+        first = next(_lines(path), "")
+        if suffix in (".txt", ".lst") and "\t" not in first and not _has_image_cell(first, ","):
+            return _open_list(path)
+        return _open_delimited(path, first, "\t" if suffix in (".tsv", ".tab") else None)
+
+
+@contextlib.contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """Turn what damaged files cause into one line."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8; save it as 'CSV UTF-8'") from None
+    except (csv.Error, *_DAMAGED) as error:
+        raise DataError(f"{path} cannot be read as a table ({_one_line(error)})") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or _one_line(error)})") from None
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return printable(lines[0][:200]) if lines else type(error).__name__
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file that are not blank."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    wide = start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # Excel's "Unicode text"
+    with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as file:
+        yield from (line for line in file if line.strip())
+
+
+def _open_delimited(path: Path, first: str, delimiter: str | None) -> Table:
+    mark = delimiter or max(_DELIMITERS, key=first.count)
+    head = next(csv.reader([first], delimiter=mark), [])
+    headed = not any(is_image(cell.strip()) for cell in head)
+    names = [_text(cell) for cell in head] if headed else [f"{n + 1}" for n in range(len(head))]
+    if not head:
+        raise DataError(f"{path} is empty")
+
+    def read(columns: Sequence[int]) -> Iterator[Row]:
+        reader = csv.reader(_lines(path), delimiter=mark, skipinitialspace=True)
+        for number, cells in enumerate(reader, 1):
+            if headed and number == 1:
+                continue
+            if len(cells) > len(names) and any(cell.strip() for cell in cells[len(names) :]):
+                raise DataError(
+                    f"{path}, row {number:,} has {len(cells)} cells in {len(names)} columns; put "
+                    f"cells that contain '{mark}' into quotes"
+                )
+            cells += [""] * (len(names) - len(cells))
+            yield number, [_text(cells[index]) for index in columns]
+
+    return _opened(path, names, read, range(len(names)))
+
+
+def _open_list(path: Path) -> Table:
+    """Open a list of files: a path in each line, perhaps with its label after a blank.
+
+    Without labels the class of a file is the folder that it is in.
+    """
+    first = next(_lines(path), "").strip()
+    if not first:
+        raise DataError(f"{path} is empty")
+    words = first.rsplit(None, 1)
+    labelled = len(words) == 2 and not is_image(words[1])
+
+    def read(columns: Sequence[int]) -> Iterator[Row]:
+        for number, line in enumerate(_lines(path), 1):
+            words = line.rsplit(None, 1) if labelled else [line.strip()]
+            file = _text(words[0])
+            label = PurePosixPath(file).parent.name
+            if labelled:
+                label = _text(words[1]) if len(words) > 1 else ""
+            yield number, [(file, label)[index] for index in columns]
+
+    return _opened(path, ["file", "label"], read, range(2))
+
+
+def _open_json_lines(path: Path) -> Table:
+    first = json.loads(next(_lines(path), "null"))
+    if not isinstance(first, dict):
+        raise DataError(f'{path} must have an object in each line, such as {{"file_name": ...}}')
+    names = list(first)
+
+    def read(columns: Sequence[int]) -> Iterator[Row]:
+        for number, line in enumerate(_lines(path), 1):
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise DataError(f"{path}, line {number:,} holds no object")
+            yield number, [_cell(path, names[index], row.get(names[index])) for index in columns]
+
+    simple = (index for index, name in enumerate(names) if not isinstance(first[name], list | dict))
+    return _opened(path, names, read, list(simple))
+
+
+def _open_parquet(path: Path) -> Table:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtraError("pyarrow", "train") from None
+    with contextlib.closing(parquet.ParquetFile(path)) as file:
+        n_rows, schema = file.metadata.num_rows, file.schema_arrow
+    names = list(schema.names)
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    simple = [place for place, field in enumerate(schema) if not pa.types.is_nested(field.type)]
+    if n_rows > MAX_ROWS:
+        raise DataError(f"{path} has more than {MAX_ROWS:,} rows")
+
+    def read(columns: Sequence[int]) -> Iterator[Row]:
+        number = 1
+        # As dictionaries, so that a text that is repeated a million times is in memory once.
+        with contextlib.closing(parquet.ParquetFile(path, read_dictionary=texts)) as file:
+            wanted = [names[index] for index in columns]
+            for batch in file.iter_batches(columns=list(dict.fromkeys(wanted))):
+                cells = [_column(path, name, batch.column(name)) for name in wanted]
+                for row in zip(*cells, strict=True):
+                    number += 1
+                    yield number, list(row)
+
+    return _opened(path, names, read, simple)
+
+
+def _column(path: Path, name: str, array: Any) -> Iterable[str]:
+    if hasattr(array, "dictionary"):
+        known = [_cell(path, name, value) for value in array.dictionary.to_pylist()]
+        return ["" if index is None else known[index] for index in array.indices.to_pylist()]
+    return [_cell(path, name, value) for value in array.to_pylist()]
+
+
+def _opened(
+    path: Path,
+    names: Sequence[str],
+    read: Callable[[Sequence[int]], Iterator[Row]],
+    simple: Sequence[int],
+) -> Table:
+    """Return a table with its first row; columns that hold no text, not in `simple`, are empty."""
+    _, cells = next(read(simple), (0, [""] * len(simple)))
+    first = dict(zip(simple, cells, strict=True))
+    cells = [first.get(index, "") for index in range(len(names))]
+    return Table(path, tuple(map(composed, names)), tuple(cells), read)
+
+
+def _cell(path: Path, name: str, value: Any) -> str:
+    """Return a value of a table as text; an integer that became a fraction is an integer again.
+
+    Raises:
+        DataError: If it is a list or the like. Labels as lists, for images of several classes,
+            would be read here.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, str | int | float):
+        return _text(str(value))
+    kind = "lists" if isinstance(value, list | tuple) else "neither text nor numbers"
+    raise DataError(f"the column '{printable(name)}' of {path} holds {kind}; one text is needed")
+
+
+def _text(cell: str) -> str:
+    return composed(cell.strip())
+
+
+def _has_image_cell(line: str, mark: str) -> bool:
+    return mark in line and any(is_image(cell.strip()) for cell in line.split(mark)[:-1])

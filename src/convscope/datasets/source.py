@@ -1,0 +1,214 @@
+"""What `--data` and `--labels` name: a registered dataset, a folder of images, a list of them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from convscope.datasets import DATASETS, DataRequest
+from convscope.datasets.folders.columns import LabelTable, read_labels
+from convscope.datasets.folders.labelled import tables_of
+from convscope.datasets.folders.tables import is_table
+from convscope.datasets.splits import divide
+from convscope.errors import ConfigError, DataError, UnknownNameError
+from convscope.images.find import kind_of
+from convscope.paths import path_or_none, user_path
+from convscope.progress import Progress
+from convscope.recipe import Recipe, RunConfig, resolve
+from convscope.types import Dataset
+
+_MOST_ABOVE = 3
+"""Number of folders up to which a table above the images is found again where both have moved."""
+
+
+_OWN_SPLIT: Mapping[str, Any] = {}
+
+
+def data_settings(data: str | Path, labels: str | Path | None = None) -> dict[str, Any]:
+    """Return the settings that `--data` and `--labels` stand for.
+
+    A list of files in place of a folder is a table of labels of the folder that holds its files.
+
+    Args:
+        data: Registered name, folder of images, or table of images and labels.
+        labels: Table of the labels of the folder, perhaps with its columns, as `LabelTable` spells
+            it: a path, or a name in the folder or in those of its parts; None leaves the setting
+            out.
+
+    Returns:
+        `data`, `data_path` and, if there is a table, `labels`: its path relative to the folder, so
+        that it is found again where both have moved, or absolute if it is elsewhere.
+
+    Raises:
+        UnknownNameError: If `data` is neither a registered name nor a path.
+        ConfigError: If there is a table of labels, but no folder.
+        DataError: If there is no such table, or a list cannot be read.
+    """
+    table = LabelTable(str(data)) if os.path.lexists(data) else LabelTable.parse(str(data))
+    name, path = _name_data(data if table.path == str(data) else table.path)
+    if path is None:
+        if labels is not None:
+            raise ConfigError(f"--labels is for a folder of images; {name} has its own labels")
+        return {"data": name, "data_path": None, "labels": None}
+    if is_table(path) and kind_of(path) != "folder":
+        if labels is not None:
+            raise ConfigError(
+                f"{path} is a list of images with their labels; with --labels, --data is the "
+                "folder of the images"
+            )
+        root = _folder_of_list(path, table)
+        return {"data": name, "data_path": str(root), "labels": str(table.at(_below(root, path)))}
+    settings = {"data": name, "data_path": str(path)}
+    if labels is not None:
+        settings["labels"] = labels_setting(path, labels)
+    return settings
+
+
+def load_source(
+    place: Mapping[str, Any],
+    data_dir: Path | str | None,
+    progress: Progress,
+    *,
+    image_size: int | None = None,
+    fit: str = "squash",
+    split: Mapping[str, Any] = _OWN_SPLIT,
+) -> Dataset:
+    """Load and divide the data of settings.
+
+    Args:
+        place: Settings `data`, `data_path` and perhaps `labels`.
+        data_dir: Further folder to look for the files of a registered dataset.
+        progress: Called with downloads, packing and notes.
+        image_size: Side in pixels to which the images of a folder are resized.
+        fit: Method for images of another aspect ratio.
+        split: Settings of `split` that replace the dataset's own.
+
+    Raises:
+        UnknownNameError: If there is no such dataset or setting.
+        ConfigError: If a setting's value is not allowed.
+        DataError: If the folder or the table cannot be used as it is.
+        DownloadError: If the files are not on this machine and cannot be downloaded.
+    """
+    entry = DATASETS.entry(place["data"])
+    chosen = {**entry.info.get("split", {}), **split}
+    settings = resolve(Recipe(), {"fit": fit, "split": chosen})
+    folder = path_or_none(place["data_path"], "data_path")
+    further, labels = path_or_none(data_dir, "--data-dir"), place.get("labels")
+    request = DataRequest(folder, further, image_size, settings.fit, labels, progress)
+    dataset = entry.value(request)
+    for note in dataset.notes:
+        progress.say(f"{dataset.name}: {note}")
+    divided = divide(dataset, **settings.split.model_dump())
+    for note in divided.notes[len(dataset.notes) :]:
+        progress.say(f"{dataset.name}: {note}")
+    return divided
+
+
+def labels_setting(root: Path | None, labels: str | Path) -> str:
+    """Return the setting that `--labels` stands for, as `data_settings` does.
+
+    Args:
+        root: Folder of the images; None if it is not known, for an absolute path.
+        labels: Table, perhaps with its columns.
+
+    Raises:
+        DataError: If there is no such table.
+    """
+    # A colon may be part of its name.
+    table = LabelTable(str(labels)) if os.path.lexists(labels) else LabelTable.parse(str(labels))
+    path = user_path(table.path, "--labels")
+    if kind_of(path) != "dangling":
+        whole = _resolved(path)
+        return str(table.at(str(whole) if root is None else _below(root, whole)))
+    if root is not None and not path.is_absolute() and kind_of(root) == "folder":
+        found = tables_of(root, path.as_posix())
+        return str(table.at(path.as_posix() if len(found) > 1 else _below(root, found[0])))
+    raise DataError(f"there is no table {path}; name the table of the labels with --labels TABLE")
+
+
+def settled_labels(labels: str) -> str:
+    """Return the setting `labels` of a file of settings, with `~` and variables expanded."""
+    table = LabelTable.parse(labels)
+    return str(table.at(str(user_path(table.path, "labels"))))
+
+
+def moved(config: RunConfig, data: str | Path | None, labels: str | Path | None) -> RunConfig:
+    """Return the settings of a run whose images or table are elsewhere now.
+
+    Args:
+        config: Settings of the run.
+        data: Current place of the images; None if they have not moved.
+        labels: Current place of the table of their labels; None if it has not moved, or with the
+            images.
+
+    Raises:
+        DataError: If there is no such table.
+    """
+    if data is None and labels is None:
+        return config
+    place = data_settings(data or config.data_path or config.data, labels)
+    return config.model_copy(update=place)
+
+
+def table_of(place: Mapping[str, Any]) -> str | None:
+    """Return the table of labels of settings as `--labels` takes it, in any folder; or None."""
+    if place.get("labels") is None:
+        return None
+    table = LabelTable.parse(place["labels"])
+    whole = os.path.normpath(Path(place["data_path"]) / table.path)
+    # A table in the folder of each part has a name alone.
+    return str(table.at(whole) if os.path.lexists(whole) else table)
+
+
+def words_of(place: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the options of a command line that name the data of settings."""
+    words = ("--data", place["data_path"] or place["data"])
+    labels = table_of(place)
+    return words if labels is None else (*words, "--labels", labels)
+
+
+def _below(root: Path, table: Path) -> str:
+    """Return the path of a table relative to the folder if it is in it or not far above."""
+    way = os.path.relpath(table, root)
+    steps = Path(way).parts
+    above = steps.count("..")
+    near = above <= _MOST_ABOVE and (above == 0 or above == len(steps) - 1)
+    return Path(way).as_posix() if near else str(table)
+
+
+def _folder_of_list(path: Path, table: LabelTable) -> Path:
+    """Return the deepest folder that holds all files of a list."""
+    top = os.path.normpath(path.parent)
+    folders = set()
+    for row in read_labels(path, table).rows:
+        if row.file:
+            whole = os.path.normpath(f"{top}/{row.file.replace(chr(92), '/')}")
+            folders.add(os.path.dirname(whole))  # noqa: PTH120
+    inside = [each for each in folders if (each + os.sep).startswith(top.rstrip(os.sep) + os.sep)]
+    # One that leads out of the folder is refused by name where the list is read.
+    shared = os.path.commonpath(inside) if inside else top
+    return Path(shared) if kind_of(Path(shared)) == "folder" else Path(top)
+
+
+def _name_data(data: str | Path) -> tuple[str, Path | None]:
+    """Distinguish a registered name from a path: ("cifar10", None) or ("folder", its path)."""
+    text = str(data)
+    if isinstance(data, str) and text != "folder" and text in DATASETS.names():
+        # A name wins over a folder here: `--data digits --out digits` must keep its meaning.
+        return text, None
+    path = user_path(data, "--data")
+    there = kind_of(path) in ("folder", "file")
+    if isinstance(data, Path) or "/" in text + str(path) or "\\" in text or there:
+        return "folder", _resolved(path)
+    if text == "folder":
+        raise UnknownNameError("dataset", text, (), "; give the folder itself: --data PATH")
+    DATASETS.entry(text)
+    return text, None
+
+
+def _resolved(path: Path) -> Path:
+    """Return a path without links; a table that is one keeps its own folder and name."""
+    # Where pathlib raises for links that lead round in a circle, os.path does not.
+    if is_table(path) and kind_of(path) != "folder":
+        return Path(os.path.realpath(path.parent)) / path.name
+    return Path(os.path.realpath(path))

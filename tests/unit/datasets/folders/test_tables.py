@@ -1,0 +1,130 @@
+"""Tables from files of each kind, and from damaged ones."""
+
+import builtins
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from convscope.datasets.folders import tables
+from convscope.datasets.folders.columns import LabelTable, read_labels
+from convscope.datasets.folders.tables import open_table
+from convscope.errors import DataError, MissingExtraError
+
+
+def rows_of(path: Path, columns: str = "") -> list[tuple[str, str]]:
+    labels = read_labels(path, LabelTable.parse(f"{path}{columns}"))
+    return [(row.file, " ".join(row.labels)) for row in labels.rows]
+
+
+def test_a_list_has_a_label_after_a_blank_or_in_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("my cat/1 b.jpg 0\n\n  dog/2.jpg 1 \r\ndog/3.jpg  10\n")
+    assert rows_of(path) == [("my cat/1 b.jpg", "0"), ("dog/2.jpg", "1"), ("dog/3.jpg", "10")]
+    path.write_text("apple pie/1005649.jpg\napple pie/22.JPG\n")
+    files = ["apple pie/1005649.jpg", "apple pie/22.JPG"]
+    assert rows_of(path) == [(file, "apple pie") for file in files]
+    path.write_text("pie/1005649\nsoup/22\n")
+    assert rows_of(path) == [("pie/1005649", "pie"), ("soup/22", "soup")]
+    path.write_text("a.jpg\tbig cat\nb.jpg\tdog\n")
+    assert rows_of(path) == [("a.jpg", "big cat"), ("b.jpg", "dog")]
+    path.write_text("a.jpg,big cat\nb.jpg,dog\n")
+    assert rows_of(path) == [("a.jpg", "big cat"), ("b.jpg", "dog")]
+
+
+def test_parquet_columns_of_text_and_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    columns = {
+        "image": ["a.jpg", "b.jpg", "c.jpg"],
+        "label": pa.array([2.0, None, 10.0]),
+        "pixels": [[1, 2], [3], []],
+        "kind": pa.array(["x", "y", "x"]).dictionary_encode(),
+    }
+    parquet.write_table(pa.table(columns), path)
+    assert rows_of(path) == [("a.jpg", "2"), ("b.jpg", ""), ("c.jpg", "10")]
+    assert rows_of(path, ":label=kind") == [("a.jpg", "x"), ("b.jpg", "y"), ("c.jpg", "x")]
+    with pytest.raises(DataError, match="the column 'pixels' of .* holds lists"):
+        rows_of(path, ":label=pixels")
+    read = [number for number, _ in open_table(path).rows(["kind"])]
+    assert read == [2, 3, 4], "as a spreadsheet counts them"
+
+
+def test_parquet_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "labels.parquet"
+    path.touch()
+    whole = builtins.__import__
+
+    def without(name: str, *args: object, **options: object) -> object:
+        if name.partition(".")[0] == "pyarrow":
+            raise ImportError(name)
+        return whole(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtraError, match=r"convscope\[train\]"):
+        open_table(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_text_as_excel_saves_it(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("file\tlabel\r\né.jpg\tThé\r\n", encoding=encoding)
+    assert rows_of(path) == [("é.jpg", "Thé")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("t.csv", "file,label\na,caf\xe9\n".encode("latin-1"), "is not UTF-8; save it as"),
+        ("t.csv", b'file,label\n"' + b"a" * 200_000, "cannot be read as a table"),
+        ("t.parquet", b"PAR1 no", "cannot be read as a table"),
+        ("t.jsonl", b'{"file": "a", "label": 1}\n[1]\n', "line 2 holds no object"),
+        ("t.jsonl", b'{"file": "a", "label": 1}\n{"file"\n', "cannot be read as a table"),
+        ("t.jsonl", b"[" * 100_000, "cannot be read as a table"),
+        ("t.txt", b"\n", "is empty"),
+    ],
+)
+def test_damaged_tables_are_refused_in_one_line(
+    tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=says) as error:
+        rows_of(path)
+    assert "\n" not in str(error.value)
+
+
+def test_large_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("file,label\na,x\nb,y\n")
+    monkeypatch.setattr(tables, "MAX_ROWS", 1)
+    with pytest.raises(DataError, match="more than 1 rows"):
+        rows_of(path)
+    parquet.write_table(pa.table({"file": ["a", "b"], "label": [1, 2]}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="more than 1 rows"):
+        rows_of(tmp_path / "t.parquet")
+    monkeypatch.setattr(tables, "MAX_BYTES", 10)
+    with pytest.raises(DataError, match="larger than 10 bytes"):
+        rows_of(path)
+
+
+def test_tables_with_flipped_bytes_give_rows_or_one_line(tmp_path: Path) -> None:
+    rng, lines = random.Random(0), []
+    table = pa.table({"file": [f"{n}.jpg" for n in range(50)], "label": ["x", "y"] * 25})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text("file,label\n" + "a.jpg,x\n" * 20)
+    (tmp_path / "t.jsonl").write_text('{"file": "a.jpg", "label": [1, 2]}\n' * 20)
+    for name in ("t.parquet", "t.csv", "t.jsonl"):
+        whole = (tmp_path / name).read_bytes()
+        for _ in range(60):
+            spoilt = bytearray(whole)
+            for _ in range(rng.randrange(1, 6)):
+                spoilt[rng.randrange(len(spoilt))] = rng.randrange(256)
+            (tmp_path / name).write_bytes(spoilt[: rng.randrange(1, len(spoilt) + 1)])
+            try:
+                rows_of(tmp_path / name)
+            except DataError as error:
+                lines.append(str(error))
+    assert len(lines) > 30
+    assert not any("\n" in line for line in lines)
