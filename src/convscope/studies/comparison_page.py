@@ -391,6 +391,9 @@ def _decades(axes: "Axes", values: Sequence[float], *, time: bool) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     if not values:
+        # Nothing is measured yet; powers of ten would stand here as raw text.
+        axes.xaxis.set_major_locator(NullLocator())
+        axes.xaxis.set_minor_locator(NullLocator())
         return
     low, high = min(values) / 1.6, max(values) * 1.6
     axes.set_xlim(low, high)

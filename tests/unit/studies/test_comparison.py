@@ -350,7 +350,10 @@ def test_the_number_at_the_end_is_that_of_the_way_that_validation_images_choose(
     assert chosen(twins) == ""
 
 
-def test_a_page_in_progress_ranks_nothing():
+def test_a_page_in_progress_ranks_nothing(tmp_path):
     arms = (judged_by_val("a", 0.7), judged_by_val("b", 0.8))
     said = Comparison(Path("x"), "digits", N_IMAGES, arms)
     assert said.conclusion == "Not every run has been trained yet."
+    # Costs that are not measured yet have no ticks, and none as raw text.
+    write_page(comparison_page(said, {}), tmp_path / "page.html")
+    assert "mathdefault" not in (tmp_path / "page.html").read_text()
