@@ -49,9 +49,7 @@ def build_function(network: "keras.Model", spec: ClassifierSpec, *, any_size: bo
     def classify(pixels: Tensor) -> dict[str, Tensor]:
         images = tf.cast(pixels, tf.float32)
         if any_size:
-            # By this name, quantisation leaves it alone.
-            with tf.name_scope("resizing"):
-                images = _resized(images, spec)
+            images = _resized(images, spec)
         outputs = _outputs(network, images, spec)
         probs = outputs["probs"]
         if spec.temperature != 1:
