@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convscope.classifier import classify
+from convscope.classifier.answers import AnswersFile
 from convscope.classifier.exported import Classifier, is_exported
+from convscope.classifier.sources import is_stream, iter_images_of
 from convscope.errors import ConfigError
 from convscope.images.find import find_images
+from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
 from convscope.types import ImagePrediction, UnreadableImage
 
@@ -21,18 +24,23 @@ def predict(
     *,
     weights: str | None = None,
     batch_size: int = 256,
+    out: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Iterator[ImagePrediction | UnreadableImage]:
-    """Classify image files, in batches, as they are read.
+    """Classify image files, in batches, as they are read; memory does not grow with their number.
 
     Probabilities are at the temperature that `evaluate` fitted on validation images, so that they
     are calibrated; the answers do not depend on it.
 
     Args:
         run: Run, its folder, or an exported ONNX file, for which no framework is needed.
-        images: Files, folders (searched for images) and glob patterns.
+        images: Files, folders (searched for images), glob patterns, lists of files (.txt, .csv,
+            .jsonl, .parquet), and "-" for a list on standard input.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         batch_size: Images per batch.
+        out: File to write while the iterator is consumed: .csv, .jsonl or .parquet, a row per
+            image. After a kill the same call goes on where it was (not in a .parquet file), and
+            yields only the images that were left.
         progress: Called with each batch; None draws on standard error.
 
     Returns:
@@ -43,16 +51,37 @@ def predict(
         DataError: If a path does not exist, or nothing matches.
     """
     progress = progress or console_progress()
+    sources = [str(image) for image in images]
+    place = path_or_none(out, "--out")
+    opened = None
     if isinstance(run, Path | str) and is_exported(run):
         if weights is not None:
             raise ConfigError(f"{run} holds one set of weights; leave out --weights")
-        classifier: classify.Classifier = Classifier(run)
-        files = find_images(images)
     else:
-        from convscope.classifier.keras_model import open_classifier
         from convscope.run import Run
 
         opened = Run.open(run)
-        files = find_images(images)
+    # Before the model is loaded, which may take seconds.
+    total, files = None, iter_images_of(sources)
+    if not any(map(is_stream, sources)):
+        found = find_images(sources)
+        total, files = len(found), iter(found)
+    if opened is None:
+        exported = Classifier(str(run))
+        classifier: classify.Classifier = exported
+        model = exported.sha256
+    else:
+        from convscope.classifier.keras_model import open_classifier
+
         classifier = open_classifier(opened, weights)
-    return classifier.predict_files(files, batch_size=batch_size, progress=progress)
+        model = f"{classifier.spec.weights_sha256} at {classifier.spec.temperature}"
+    if place is None:
+        return classifier.predict_files(files, total, batch_size=batch_size, progress=progress)
+    answers = AnswersFile(place, classifier.spec.class_names, {"model": model, "images": sources})
+    if answers.n_done:
+        progress.say(f"{answers.n_done:,} images were done before; going on after them")
+    left = total if total is None else total - answers.n_done
+    results = classifier.predict_files(
+        answers.left(files), left, batch_size=batch_size, progress=progress
+    )
+    return answers.write(results)

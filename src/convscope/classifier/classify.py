@@ -1,7 +1,10 @@
 """From pixels or files to predictions: batches, views, temperature, rejection. NumPy only."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -26,6 +29,9 @@ channels) or (height, width), uint8."""
 AnImage = TypeVar("AnImage", bound=Image)
 
 _DEPTHS = (1, 3, 4)
+
+_DECODERS = min(8, os.cpu_count() or 1)
+"""Threads that decode: more than the engine leaves idle, fewer than would fill the memory."""
 
 
 class Classifier:
@@ -136,15 +142,28 @@ class Classifier:
         self, images: Iterable[AnImage], batch_size: int
     ) -> Iterator[list[tuple[AnImage, UInt8Array | UnreadableImage]]]:
         """Yield batches of images, each with its pixels or the reason why it cannot be read."""
+
+        def one(image: AnImage) -> UInt8Array | UnreadableImage:
+            try:
+                return self.decode(image)
+            except ImageError as error:
+                return UnreadableImage(_path_of(image), str(error))
+
         waiting = iter(images)
-        while batch := list(itertools.islice(waiting, batch_size)):
-            found: list[tuple[AnImage, UInt8Array | UnreadableImage]] = []
-            for image in batch:
-                try:
-                    found.append((image, self.decode(image)))
-                except ImageError as error:
-                    found.append((image, UnreadableImage(_path_of(image), str(error))))
-            yield found
+        # Some are decoded while the engine works; Pillow leaves Python free meanwhile.
+        with ThreadPoolExecutor(max_workers=_DECODERS) as pool:
+            ahead: deque[tuple[AnImage, Future[UInt8Array | UnreadableImage]]] = deque()
+            try:
+                while True:
+                    for image in itertools.islice(waiting, 2 * batch_size - len(ahead)):
+                        ahead.append((image, pool.submit(one, image)))
+                    if not ahead:
+                        return
+                    batch = [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
+                    yield [(image, read.result()) for image, read in batch]
+            finally:
+                # Whoever stops early does not wait for what nobody will see.
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def answer(self, file: Path | None, probs: FloatArray) -> ImagePrediction:
         """Return the prediction for a file from its row of probabilities, shape (n_classes,)."""
@@ -152,19 +171,25 @@ class Classifier:
         return ImagePrediction(file, by_name, rejected=bool(probs.max() < self.spec.reject_below))
 
     def predict_files(
-        self, files: Sequence[Path], *, batch_size: int, progress: Progress
+        self,
+        files: Iterable[Path],
+        total: int | None = None,
+        *,
+        batch_size: int,
+        progress: Progress,
     ) -> Iterator[ImagePrediction | UnreadableImage]:
         """Classify image files, in batches, as they are read.
 
         Args:
             files: Paths of the images.
+            total: Number of images; None if it is not known.
             batch_size: Images per batch.
-            progress: Called with each batch.
+            progress: Called with each image.
 
         Yields:
             Prediction for each file in order, or the reason why it could not be read.
         """
-        with progress.task("Predicting", len(files), "images") as step:
+        with progress.task("Predicting", total, "images") as step:
             for result in self.predict(iter(files), batch_size=batch_size):
                 yield result
                 step(1)

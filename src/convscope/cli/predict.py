@@ -2,15 +2,16 @@
 
 import csv
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convscope.cli._json import print_json
-from convscope.cli._options import BatchSize, Json, RunArgument, SavedWeights
+from convscope.cli._options import BatchSize, Json, SavedWeights
 from convscope.cli._unreadable import report_unreadable
-from convscope.wording import spreadsheet_path, spreadsheet_text
+from convscope.wording import printable
 
 if TYPE_CHECKING:
     from convscope.types import ImagePrediction, UnreadableImage
@@ -22,23 +23,43 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+    JSONL = "jsonl"
 
 
 def predict(
-    run: RunArgument,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Run folder, its name below runs/, or an exported ONNX file."
+        ),
+    ],
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders, glob patterns.")
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Image files, folders, glob patterns; lists of files (.txt, .csv, .jsonl, "
+            ".parquet); '-' for a list on standard input.",
+        ),
     ],
     output: Annotated[
         Format,
         typer.Option(
             "--format",
-            help="Format of the output; CSV and JSON hold the probability of every class.",
+            help="Format of the output; all but the table hold the probability of every class. "
+            "jsonl: a line of JSON per image.",
         ),
     ] = Format.TABLE,
     top: Annotated[int, typer.Option(min=1, help="Classes per image (table).")] = 3,
     batch_size: BatchSize = 256,
     weights: SavedWeights = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="File to write instead: .csv, .jsonl or .parquet, a row per image. After a kill "
+            "the same command goes on where it was (not with .parquet).",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Classify images: class names and probabilities.
@@ -49,8 +70,10 @@ def predict(
 
         convscope predict runs/NAME photo.jpg folder/ '*.png'
         convscope predict runs/NAME folder/ --format csv > answers.csv
+        convscope predict model.onnx million.txt --out answers.jsonl
     """
     import convscope
+    from convscope.classifier.answers import csv_header, csv_row, json_line
     from convscope.errors import ConfigError
     from convscope.types import UnreadableImage
 
@@ -58,28 +81,45 @@ def predict(
         if output is Format.CSV:
             raise ConfigError("--json and --format csv: choose one")
         output = Format.JSON
-    results = convscope.predict(run, images, weights=weights, batch_size=batch_size)
+    results = convscope.predict(run, images, weights=weights, batch_size=batch_size, out=out)
     read: list[ImagePrediction] = []
     unreadable: list[UnreadableImage] = []
+    if out is not None:
+        _consume(results)
+        return
     table = None
     for result in results:
+        # Row by row: there may be millions.
+        if output is Format.JSONL:
+            typer.echo(json_line(result))
         if isinstance(result, UnreadableImage):
             unreadable.append(result)
         elif output is Format.CSV:
-            # Row by row: there may be millions.
             if table is None:
                 # Python itself turns it into the system's line end.
                 table = csv.writer(sys.stdout or _Nowhere(), lineterminator="\n")
-                table.writerow(["image", "class", *map(spreadsheet_text, result.probs)])
-            image, answer = spreadsheet_path(str(result.path)), spreadsheet_text(result.class_name)
-            table.writerow([image, answer, *result.probs.values()])
-        else:
+                table.writerow(csv_header(result.probs))
+            table.writerow(csv_row(result))
+        elif output is not Format.JSONL:
             read.append(result)
     if output is Format.JSON:
         _print_json(read, unreadable)
     elif output is Format.TABLE:
         _print_table(read, top)
     report_unreadable(unreadable)
+
+
+def _consume(results: "Iterator[ImagePrediction | UnreadableImage]") -> None:
+    """Take all results, which are in a file; name those that could not be read."""
+    from convscope.types import UnreadableImage
+
+    n_unreadable = 0
+    for result in results:
+        if isinstance(result, UnreadableImage):
+            n_unreadable += 1
+            typer.echo(f"skipped: {printable(result.reason)}", err=True)
+    if n_unreadable:
+        raise typer.Exit(1)
 
 
 class _Nowhere:

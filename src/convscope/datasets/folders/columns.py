@@ -155,12 +155,7 @@ def _usual(
 
 
 def _column_of_files(table: Table, named: LabelTable) -> str:
-    if named.file:
-        return named.file
-    pictures = [name for name, cell in zip(table.names, table.first, strict=True) if is_image(cell)]
-    # "Image" and "id" may both be there, and "id" be the class: what ends in .jpg decides.
-    found = _usual(pictures, _FILE) or (pictures[0] if len(pictures) == 1 else None)
-    found = found or _usual(table.names, _FILE, but=(named.label, named.split))
+    found = named.file or file_column(table, but=(named.label, named.split))
     if found is None:
         raise DataError(
             f"{table.path} has no column called file, image, path or id; name the one with the "
@@ -168,6 +163,19 @@ def _column_of_files(table: Table, named: LabelTable) -> str:
             f"{quoted(table.names, most=12)})"
         )
     return found
+
+
+def file_column(table: Table, but: Sequence[str | None] = ()) -> str | None:
+    """Return the column of the files, by its cells or its name; None if it is not clear.
+
+    Args:
+        table: Table.
+        but: Columns that are known to be something else.
+    """
+    pictures = [name for name, cell in zip(table.names, table.first, strict=True) if is_image(cell)]
+    # "Image" and "id" may both be there, and "id" be the class: what ends in .jpg decides.
+    found = _usual(pictures, _FILE) or (pictures[0] if len(pictures) == 1 else None)
+    return found or _usual(table.names, _FILE, but=but)
 
 
 def _column_of_labels(table: Table, file: str, split: str | None) -> str | None:

@@ -1,0 +1,180 @@
+"""Predictions of many images as a file that grows, and goes on after a kill."""
+
+import csv
+import io
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from convscope.errors import ConfigError
+from convscope.locks import exclusive
+from convscope.storage import atomic_path, storage_errors, write_text
+from convscope.types import ImagePrediction, UnreadableImage
+from convscope.wording import printable, spreadsheet_path, spreadsheet_text
+
+Result = ImagePrediction | UnreadableImage
+
+KINDS = (".csv", ".jsonl", ".parquet")
+"""Endings of files of predictions."""
+
+_ROWS = 1024
+
+
+def csv_header(class_names: Iterable[str]) -> list[str]:
+    """Return the names of the columns of a table of predictions."""
+    return ["image", "class", *map(spreadsheet_text, class_names)]
+
+
+def csv_row(result: ImagePrediction) -> list[str | float]:
+    """Return a row of a table of predictions: image, class, probability of each class."""
+    answer = spreadsheet_text(result.class_name)
+    return [spreadsheet_path(str(result.path)), answer, *result.probs.values()]
+
+
+def json_line(result: Result) -> str:
+    """Return a prediction, or the reason why there is none, as a line of JSON."""
+    if isinstance(result, UnreadableImage):
+        return json.dumps({"image": str(result.path), "error": result.reason})
+    content = {"image": str(result.path), "class": result.class_name, "probs": result.probs}
+    return json.dumps(content)
+
+
+class AnswersFile:
+    """A file of predictions, a row per image, in the order of the images.
+
+    It is written as "<name>.part", with what has been done in "<name>.part.json", and takes its
+    place when all images are done. After a kill, the same command goes on where it was: rows that
+    were not recorded as done are cut off and made again, so that no image has two rows or none. A
+    Parquet file cannot grow, and is begun again.
+
+    Args:
+        path: File to write; its ending decides the format.
+        class_names: Names in the order of the probabilities.
+        job: Everything by which two jobs differ, such as the checksum of the model and the images.
+
+    Attributes:
+        n_done: Number of images that an earlier process did.
+
+    Raises:
+        ConfigError: If the ending is not one of `KINDS`.
+    """
+
+    def __init__(self, path: Path, class_names: Iterable[str], job: Mapping[str, Any]) -> None:
+        if path.suffix.lower() not in KINDS:
+            raise ConfigError(f"--out {path} must end in {', '.join(KINDS)}")
+        self.path = path
+        self._class_names = list(class_names)
+        self._part = path.with_name(f"{path.name}.part")
+        self._state = path.with_name(f"{path.name}.part.json")
+        self._job = dict(job)
+        self._last = ""
+        self.n_done, self._n_bytes = self._done_before()
+
+    def left(self, images: Iterable[Path]) -> Iterator[Path]:
+        """Yield the images that are still to be done.
+
+        Args:
+            images: All images of the job, in their order.
+
+        Raises:
+            ConfigError: If they are not those that an earlier process began with.
+        """
+        waiting = iter(images)
+        n_before = self.n_done
+        if n_before and str(next(itertools.islice(waiting, n_before - 1, None), "")) != self._last:
+            raise ConfigError(
+                f"the images are not those with which {self._part} was begun: number {n_before:,} "
+                f"was {printable(self._last)}; remove that file to begin again"
+            )
+        return waiting
+
+    def write(self, results: Iterator[Result], *, batch: int = _ROWS) -> Iterator[Result]:
+        """Write results as they come, and yield each after it.
+
+        Args:
+            results: Results of the images after the first `n_done`.
+            batch: Number of images between two records of what has been done.
+
+        Raises:
+            StorageError: If the file cannot be written.
+        """
+        if self.path.suffix.lower() == ".parquet":
+            yield from self._write_parquet(results)
+            return
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            busy = f"{self.path} is being written by another process"
+            with (
+                exclusive(self._part, wait=False, busy=busy),
+                self._part.open("r+b") as file,
+            ):
+                file.truncate(self._n_bytes)
+                file.seek(self._n_bytes)
+                if not self.n_done and self.path.suffix.lower() == ".csv":
+                    file.write(self._csv_text([csv_header(self._class_names)]))
+                for result in results:
+                    file.write(self._bytes_of(result))
+                    self.n_done += 1
+                    self._last = str(result.path)
+                    if self.n_done % batch == 0:
+                        self._record(file)
+                    yield result
+                self._record(file)
+            os.replace(self._part, self.path)
+            self._state.unlink(missing_ok=True)
+
+    def _bytes_of(self, result: Result) -> bytes:
+        if self.path.suffix.lower() == ".jsonl":
+            return f"{json_line(result)}\n".encode()
+        if isinstance(result, UnreadableImage):
+            row: list[str | float] = [spreadsheet_path(str(result.path)), ""]
+            return self._csv_text([row + [""] * len(self._class_names)])
+        return self._csv_text([csv_row(result)])
+
+    def _csv_text(self, rows: list[Any]) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, lineterminator=os.linesep).writerows(rows)
+        return text.getvalue().encode("utf-8", "backslashreplace")
+
+    def _record(self, file: BinaryIO) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+        content = {"job": self._job, "n_done": self.n_done, "n_bytes": file.tell()}
+        write_text(self._state, json.dumps({**content, "last": self._last}))
+
+    def _done_before(self) -> tuple[int, int]:
+        try:
+            content = json.loads(self._state.read_text(encoding="utf-8"))
+            n_done, n_bytes = int(content["n_done"]), int(content["n_bytes"])
+            if content["job"] == self._job and 0 <= n_bytes <= self._part.stat().st_size:
+                self._last = str(content["last"])
+                return max(0, n_done), n_bytes
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        return 0, 0
+
+    def _write_parquet(self, results: Iterator[Result]) -> Iterator[Result]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = self._class_names
+        probs = pa.struct([(name, pa.float32()) for name in names])
+        texts = [(name, pa.string()) for name in ("image", "class", "error")]
+        schema = pa.schema([*texts, ("probs", probs)])
+        with atomic_path(self.path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+            waiting: list[dict[str, Any]] = []
+            for result in results:
+                row: dict[str, Any] = {"image": str(result.path)}
+                if isinstance(result, UnreadableImage):
+                    row["error"] = result.reason
+                else:
+                    row |= {"class": result.class_name, "probs": result.probs}
+                waiting.append(row)
+                if len(waiting) == _ROWS:
+                    writer.write_table(pa.Table.from_pylist(waiting, schema))
+                    waiting.clear()
+                yield result
+            writer.write_table(pa.Table.from_pylist(waiting, schema))

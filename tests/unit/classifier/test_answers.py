@@ -1,0 +1,118 @@
+"""Files of predictions: a row per image, also after a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convscope.classifier.answers import AnswersFile
+from convscope.errors import ConfigError, LockTakenError
+from convscope.types import ImagePrediction, UnreadableImage
+
+NAMES = ("=cat", "dog")
+JOB = {"model": "abc"}
+
+
+def result(index):
+    path = Path(f"{index}.png")
+    if index % 5 == 3:
+        return UnreadableImage(path, f"{path} is damaged")
+    return ImagePrediction(path, {"=cat": index / 100, "dog": 1 - index / 100})
+
+
+def paths(n):
+    return (Path(f"{index}.png") for index in range(n))
+
+
+def results_of(images):
+    return (result(int(path.stem)) for path in images)
+
+
+def rows_of(path):
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            return [row[0] for row in csv.reader(file)][1:]
+    if path.suffix == ".jsonl":
+        return [json.loads(line)["image"] for line in path.read_text().splitlines()]
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path).column("image").to_pylist()
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_each_image_has_one_row(kind, tmp_path):
+    path = tmp_path / "new" / f"a.{kind}"
+    answers = AnswersFile(path, NAMES, JOB)
+    done = list(answers.write(results_of(answers.left(paths(12))), batch=5))
+    assert len(done) == 12
+    assert rows_of(path) == [str(each) for each in paths(12)]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_after_a_stop_it_goes_on_with_the_image_after_the_last_recorded(kind, tmp_path):
+    path = tmp_path / f"a.{kind}"
+    whole = tmp_path / f"whole.{kind}"
+    list(AnswersFile(whole, NAMES, JOB).write(results_of(paths(23))))
+    first = AnswersFile(path, NAMES, JOB)
+    begun = first.write(results_of(first.left(paths(23))), batch=5)
+    for _ in range(13):  # three rows more than were recorded
+        next(begun)
+    begun.close()
+    assert not path.exists()
+    second = AnswersFile(path, NAMES, JOB)
+    assert second.n_done == 10
+    assert len(list(second.write(results_of(second.left(paths(23))), batch=5))) == 13
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_another_job_or_other_images_do_not_go_on(tmp_path):
+    path = tmp_path / "a.csv"
+    begun = AnswersFile(path, NAMES, JOB).write(results_of(paths(9)), batch=2)
+    for _ in range(5):
+        next(begun)
+    begun.close()
+    assert AnswersFile(path, NAMES, {"model": "def"}).n_done == 0
+    second = AnswersFile(path, NAMES, JOB)
+    assert second.n_done == 4
+    with pytest.raises(ConfigError, match=r"number 4 was 3\.png; remove that file"):
+        second.left(Path(f"{index}.png") for index in range(5, 14))
+    other, third = (AnswersFile(path, NAMES, JOB).write(results_of(paths(9))) for _ in "ab")
+    next(other)
+    with pytest.raises(LockTakenError, match="another process"):
+        next(third)
+    with pytest.raises(ConfigError, match="must end in"):
+        AnswersFile(tmp_path / "a.xlsx", NAMES, JOB)
+
+
+CODE = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from test_answers import *
+answers = AnswersFile(Path(sys.argv[2]), NAMES, JOB)
+print("begun", flush=True)
+for _ in answers.write(results_of(answers.left(paths(90))), batch=7):
+    time.sleep(0.002)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_time_leaves_no_row_twice_and_none_out(tmp_path):
+    path = tmp_path / "a.jsonl"
+    kills = 0
+    while not path.exists():
+        command = [sys.executable, "-c", CODE, str(Path(__file__).parent), str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=dict(os.environ)) as process:
+            process.stdout.readline()
+            try:
+                process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+    assert kills
+    assert rows_of(path) == [str(each) for each in paths(90)]
