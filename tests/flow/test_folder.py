@@ -199,7 +199,7 @@ def test_a_folder_that_is_gone_is_named_and_nothing_is_logged(trained, tmp_path)
     run.config_file.write_text(text)
     before = run.state
     with pytest.raises(
-        DataError, match="Fotos of.* give their current folder with --data$"
+        DataError, match="Fotos of.* give their current place with --data$"
     ) as caught:
         convscope.evaluate(run, fresh=True, progress=Progress())
     assert "\n" not in str(caught.value)

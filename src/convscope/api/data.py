@@ -29,7 +29,7 @@ def load(
 
     Args:
         data: Registered name ("cifar10"), or folder of images; a folder with the name of a dataset
-            is given as "./cifar10". Also a table of images and labels in place of a folder.
+            is given as "./cifar10". Also an archive of a folder, or a table of images and labels.
         labels: Table with the labels of the folder's images, in place of class folders: CSV, TSV,
             JSON lines, Parquet, or "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN".
         data_dir: Further folder to look for the files of a registered dataset.
@@ -108,10 +108,10 @@ def load_of_run(
         DownloadError: If the files are not on this machine and cannot be downloaded.
     """
     config = moved(config, data, labels)
-    if data is None and config.data_path and not user_path(config.data_path, "data_path").is_dir():
+    if data is None and config.data_path and not user_path(config.data_path, "data_path").exists():
         raise DataError(
             f"the images of the run are no longer in {config.data_path}; "
-            "give their current folder with --data"
+            "give their current place with --data"
         )
     return load_for(config, data_dir, progress)
 

@@ -9,7 +9,8 @@ from convscope.errors import ConfigError
 from convscope.paths import user_path
 
 DATA_HELP = (
-    "Dataset (see 'convscope datasets'), folder of images, or list of images and labels (.csv ...)."
+    "Dataset (see 'convscope datasets'), folder of images, archive of one (.zip, .tar ...), or "
+    "list of images and labels (.csv ...)."
 )
 
 RunArgument = Annotated[

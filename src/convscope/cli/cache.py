@@ -43,7 +43,7 @@ def clear(
         list[str] | None,
         typer.Argument(
             metavar="[KIND]...",
-            help="Kinds to empty: datasets, packs, features, weights.",
+            help="Kinds to empty: datasets, packs, archives, features, weights.",
             show_default=False,
         ),
     ] = None,

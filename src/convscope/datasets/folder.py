@@ -3,10 +3,12 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from convscope.datasets import DATASETS, DataRequest
+from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.contents import read_contents
 from convscope.datasets.folders.layout import TOLERATED, Layout
 from convscope.datasets.folders.pack import Pack, pack_images
@@ -46,10 +48,13 @@ def load_folder(request: DataRequest) -> Dataset:
     Floating-point and 32-bit images do not say which value is white: it is 1, 255 or 65535, the
     least that fits all of them, and a tenth above it still counts as white.
 
+    An archive is unpacked into convscope's own cache and read as the folder that it holds.
+
     The folder is never written to: decoded images are kept in convscope's own cache.
 
     Args:
-        request: Request whose `path` is the folder, and `labels` the table if there is one.
+        request: Request whose `path` is the folder or archive, and `labels` the table if there is
+            one.
 
     Raises:
         DataError: If the folder is missing or not laid out like that, the parts have different
@@ -58,8 +63,12 @@ def load_folder(request: DataRequest) -> Dataset:
     """
     if request.path is None:
         raise DataError("the dataset 'folder' needs the path of your folder: --data PATH")
-    root = request.path
-    layout = read_contents(root, request.labels)
+    with unpacked(request.path, request.progress) as root:
+        return _load(root, None if root == request.path else request.path, request)
+
+
+def _load(root: Path, archive: Path | None, request: DataRequest) -> Dataset:
+    layout = read_contents(root, request.labels, archive)
     if layout.problems:
         raise DataError(layout.problems[0].message)
     files = scan_files(root, layout.names, progress=request.progress)
@@ -85,7 +94,7 @@ def load_folder(request: DataRequest) -> Dataset:
         val=splits.get("val"),
         test=SealedSplit(test) if test is not None else None,
         provenance={
-            "source": str(root.resolve()),
+            "source": str((archive or root).resolve()),
             **({"labels": layout.labels} if layout.labels else {}),
             "n_images": str(len(pack.kept)),
             "fingerprint": _fingerprint(layout, files, pack, white),

@@ -1,4 +1,4 @@
-"""What `--data` and `--labels` name: a registered dataset, a folder of images, a list of them."""
+"""What `--data` and `--labels` name: a registered dataset, a folder, an archive, a list."""
 
 import os
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.datasets import DATASETS, DataRequest
+from convscope.datasets.folders.archives import is_archive
 from convscope.datasets.folders.columns import LabelTable, read_labels
 from convscope.datasets.folders.labelled import tables_of
 from convscope.datasets.folders.tables import is_table
@@ -30,7 +31,7 @@ def data_settings(data: str | Path, labels: str | Path | None = None) -> dict[st
     A list of files in place of a folder is a table of labels of the folder that holds its files.
 
     Args:
-        data: Registered name, folder of images, or table of images and labels.
+        data: Registered name, folder or archive of images, or table of images and labels.
         labels: Table of the labels of the folder, perhaps with its columns, as `LabelTable` spells
             it: a path, or a name in the folder or in those of its parts; None leaves the setting
             out.
@@ -120,6 +121,8 @@ def labels_setting(root: Path | None, labels: str | Path) -> str:
     if kind_of(path) != "dangling":
         whole = _resolved(path)
         return str(table.at(str(whole) if root is None else _below(root, whole)))
+    if root is not None and is_archive(root) and not path.is_absolute():
+        return str(table.at(path.as_posix()))  # a table in the archive
     if root is not None and not path.is_absolute() and kind_of(root) == "folder":
         found = tables_of(root, path.as_posix())
         return str(table.at(path.as_posix() if len(found) > 1 else _below(root, found[0])))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convscope.datasets import DATASETS
+from convscope.datasets.folders import archives
 from convscope.datasets.published.array_cache import MANIFEST
 from convscope.datasets.published.collection import PART_NAMES
 from convscope.errors import LockTakenError, StorageError, UnknownNameError
@@ -90,6 +91,12 @@ def _locks_of_pack(path: Path) -> list[Path]:
     return [path.parent / "locks" / f"{path.name.removeprefix('.').partition('-')[0]}.lock"]
 
 
+def _locks_of_archive(path: Path) -> list[Path]:
+    return (
+        [] if path.suffix == ".json" else [archives.writer_lock(path), archives.readers_lock(path)]
+    )
+
+
 KINDS = {
     "datasets": _Kind(
         "published datasets; downloaded again when needed",
@@ -99,6 +106,12 @@ KINDS = {
     ),
     "packs": _Kind(
         "decoded images of your folders; decoded again", "packed", _packs, _locks_of_pack
+    ),
+    "archives": _Kind(
+        "contents of your archives of images; unpacked again",
+        archives.FOLDER,
+        _packs,
+        _locks_of_archive,
     ),
     "features": _Kind(
         "outputs of frozen networks; computed again",

@@ -19,6 +19,7 @@ def filled():
     files = {
         "datasets": ["datasets/cifar10/source.json", "datasets/mnist/downloads/a.gz.partial"],
         "packs": [f"packed/{KEY}/images.npy", f"packed/.{OTHER}-x.part/images.npy"],
+        "archives": [f"archives/{KEY}/photos/0.png", f"archives/.{OTHER}-x.part/photos/0.png"],
         "features": [f"features/{KEY}/features.npy", f"features/{OTHER}/features.npy"],
         "weights": ["weights/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5.partial"],
         "precision": ["precision.json"],
@@ -44,7 +45,7 @@ def sizes() -> dict[str, int]:
 def test_an_empty_cache_is_listed(cli):
     done = cli("cache")
     assert done.code == 0
-    rows = {line.split()[0]: line.split()[1:3] for line in done.out.splitlines()[1:8]}
+    rows = {line.split()[0]: line.split()[1:3] for line in done.out.splitlines()[1:9]}
     assert rows == {part.kind: ["0", "B"] for part in cache_parts()}
     assert done.out.splitlines()[-1] == f"0 B in {cache_dir()}"
 
@@ -52,10 +53,10 @@ def test_an_empty_cache_is_listed(cli):
 def test_each_kind_is_listed_with_its_size(cli, filled):
     assert sizes() == {kind: 1000 * len(names) for kind, names in filled.items()}
     out = cli("cache").out
-    rows = {line.split()[0]: line.split()[1:3] for line in out.splitlines()[1:8]}
+    rows = {line.split()[0]: line.split()[1:3] for line in out.splitlines()[1:9]}
     assert rows["features"] == ["2.0", "kB"]
     assert rows["ledger"] == ["1.0", "kB"]
-    assert out.splitlines()[-1] == f"12.0 kB in {cache_dir()}"
+    assert out.splitlines()[-1] == f"14.0 kB in {cache_dir()}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,7 +79,7 @@ def test_all_of_it_is_all_but_the_ledger_and_what_is_not_convscopes(cli, filled)
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "name the kinds to empty: datasets, packs, features, weights, or --all of them"),
+        ([], "name the kinds to empty: datasets, packs, archives, features, weights, or --all"),
         (["features", "--all"], "name the kinds to empty"),
         (["ledger"], "unknown kind 'ledger'"),
         (["feature"], "did you mean 'features'?"),

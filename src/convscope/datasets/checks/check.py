@@ -20,6 +20,7 @@ from convscope.datasets.checks._white import on_white
 from convscope.datasets.checks.findings import CheckReport, DataFinding, report_of
 from convscope.datasets.checks.fingerprints import Int8Array, fingerprint, gather
 from convscope.datasets.draw import Pool
+from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.contents import read_contents
 from convscope.datasets.folders.parallel import map_ordered, n_workers
 from convscope.datasets.folders.scan import read_bytes
@@ -59,15 +60,19 @@ def check_folder(path: Path, labels: str | None = None, *, progress: Progress) -
     Each image is decoded as it would be for training. Nothing is written.
 
     Args:
-        path: Folder, as for `load_folder`.
+        path: Folder or archive, as for `load_folder`.
         labels: Table of its labels, as for `load_folder`.
         progress: Called with each image.
 
     Raises:
         DataError: If there is no such folder, or it has no classes.
     """
-    root = path
-    layout = read_contents(root, labels)
+    with unpacked(path, progress) as root:
+        return _check(root, path, labels, progress)
+
+
+def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> CheckReport:
+    layout = read_contents(root, labels, None if root == path else path)
     places = [
         (part, class_name, name)
         for part, classes in layout.parts.items()
@@ -113,7 +118,7 @@ def check_folder(path: Path, labels: str | None = None, *, progress: Progress) -
         *_on_division(layout.class_names, layout.parts, readable),
         *twins,
     ]
-    return report_of(str(root), len(looks), counts, findings)
+    return report_of(str(path), len(looks), counts, findings)
 
 
 def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:

@@ -5,8 +5,10 @@ Hugging Face's `imagefolder` puts the labels into `metadata.csv` (or .jsonl, .pa
 """
 
 import contextlib
+import os
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from convscope.datasets.folders.columns import LabelTable
@@ -25,22 +27,38 @@ _LOOKED_AT_BYTES = 2**25
 """Largest table that is opened without having been named."""
 
 
-def read_contents(root: Path, labels: str | None = None) -> Layout:
+def read_contents(root: Path, labels: str | None = None, named: Path | None = None) -> Layout:
     """Return the images of a folder by part and class.
 
     Args:
         root: Folder.
         labels: Table of the labels, absolute or relative to the folder, as `LabelTable` spells it;
             None for class folders, or a table of Hugging Face's standard in place of them.
+        named: Archive that was unpacked to the folder; None for a folder of the user's own.
 
     Raises:
         NoClassesError: If there are neither class folders nor such a table.
         DataError: If the folder or a table cannot be used, or class folders and a standard table
             contradict each other.
     """
+    layout = _read(root, None if labels is None else LabelTable.parse(labels), named or root)
+    if named is not None:
+        # People know the archive, not the cache.
+        layout.named = named
+        layout.labels = layout.labels.replace(f"{root}{os.sep}", "")
+        layout.problems = [
+            replace(each, message=each.message.replace(str(root), str(named)))
+            for each in layout.problems
+        ]
+    return layout
+
+
+def _read(root: Path, labels: LabelTable | None, named: Path) -> Layout:
     require_folder(root)
     if labels is not None:
-        return read_labelled(root, LabelTable.parse(labels))
+        if labels.path.startswith("../"):  # a table beside an archive
+            labels = labels.at(os.path.normpath(named / labels.path))
+        return read_labelled(root, labels)
     tables = _standard_tables(root)
     try:
         layout = read_layout(root)

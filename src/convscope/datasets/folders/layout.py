@@ -56,6 +56,7 @@ class Layout:
         problems: Reasons why it cannot be used as it is; empty if it can.
         labels: Table of the labels, as for `--labels`; "" if the folders are the classes.
         order: Classes in the order of a table of labels; empty for plain order.
+        named: Archive that was unpacked to the root; None for a folder of the user's own.
     """
 
     root: Path
@@ -71,6 +72,7 @@ class Layout:
     problems: list[Problem] = field(default_factory=list)
     labels: str = ""
     order: tuple[str, ...] = ()
+    named: Path | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -80,7 +82,8 @@ class Layout:
     @property
     def words(self) -> tuple[object, ...]:
         """Words of a command line that name the data."""
-        return (self.root, "--labels", self.labels) if self.labels else (self.root,)
+        place = self.named or self.root
+        return (place, "--labels", self.labels) if self.labels else (place,)
 
     @property
     def names(self) -> list[str]:
@@ -300,8 +303,8 @@ def require_folder(root: Path) -> None:
         return
     if kind != "dangling":
         raise DataError(
-            f"{root} is a file, not a folder; name a folder with a folder of images for each class "
-            "(an archive has to be unpacked first)"
+            f"{root} is a file, not a folder; name a folder with a folder of images for each "
+            "class, an archive of one (.zip, .tar, .tar.gz ...), or a table of images and labels"
         )
     # Correct the first missing step of the path, and see whether the rest exists then.
     steps = [*reversed(root.absolute().parents), root.absolute()]

@@ -28,9 +28,9 @@ from convscope.wording import printable
 MAX_FILE_BYTES = 2**30
 """Files are read whole, so that the hashed bytes are the decoded bytes."""
 
-# A file that changed this recently may change again without a new time stamp: file systems have a
-# resolution of up to two seconds.
-_SETTLED_NS = 2_000_000_000
+SETTLED_NS = 2_000_000_000
+"""A file that changed this recently may change again without a new time stamp: file systems have a
+resolution of up to two seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class _Index:
         try:
             with contextlib.suppress(OSError):
                 stamp = _stamp(self._root / name)
-                if max(stamp[2:]) < now - _SETTLED_NS:
+                if max(stamp[2:]) < now - SETTLED_NS:
                     self._stamps[name] = stamp
             content = read_bytes(self._root, name)
         except ImageError as error:

@@ -81,7 +81,7 @@ def test_what_cannot_be_read_at_all_is_to_be_converted(photos):
 
 
 def test_once_the_reader_is_installed_the_pictures_are_there(photos, monkeypatch):
-    monkeypatch.setattr(scan, "_SETTLED_NS", -(10**12))  # so that each look is remembered
+    monkeypatch.setattr(scan, "SETTLED_NS", -(10**12))  # so that each look is remembered
     for name in ("cat", "dog"):
         for place in sorted((photos / name).glob("IMG_[1-9]*")):
             place.unlink()

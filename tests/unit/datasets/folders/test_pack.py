@@ -247,7 +247,7 @@ def test_the_second_time_nothing_is_decoded(photos: Path, monkeypatch: pytest.Mo
 def test_files_that_had_settled_are_not_even_read_again(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanning, "_SETTLED_NS", 0)
+    monkeypatch.setattr(scanning, "SETTLED_NS", 0)
     time.sleep(0.02)
     first = scan(photos)
     monkeypatch.setattr(scanning, "read_bytes", None)
@@ -270,7 +270,7 @@ def test_other_content_under_the_same_name_size_and_time_is_seen(
     photos: Path, monkeypatch: pytest.MonkeyPatch, settled: bool, how: str
 ) -> None:
     if settled:  # so that the index vouches for the file
-        monkeypatch.setattr(scanning, "_SETTLED_NS", 0)
+        monkeypatch.setattr(scanning, "SETTLED_NS", 0)
         time.sleep(0.02)
     old = np.array(make_pack(photos).images)
     if settled:
