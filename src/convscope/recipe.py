@@ -124,8 +124,8 @@ class HeadSettings(Settings):
 
     pooling: Literal["avg", "flatten", "stages"] = Field(
         "avg",
-        description="of the last feature map: mean or all values; stages: means of the maps that "
-        "end each stage, side by side",
+        description="of the last feature map: mean or all values; stages: its means, and means and "
+        "standard deviations of earlier maps",
     )
     standardise: bool = Field(
         False,

@@ -72,11 +72,11 @@ class TransferModel:
         pooling = {
             "avg": keras.layers.GlobalAveragePooling2D,
             "flatten": keras.layers.Flatten,
-            # The means are taken inside the trunk, where the maps are.
+            # Features are taken inside the trunk, where the maps are.
             "stages": keras.layers.Identity,
         }
         self._pool = pooling[head.pooling](name=POOL)
-        self._means = self._means_of_stages() if head.pooling == "stages" else None
+        self._of_maps = self._pooled_maps() if head.pooling == "stages" else None
         self._preprocessing = _preprocessing(spec)
         self._head_layers = _head_layers(head, n_classes)
 
@@ -85,6 +85,11 @@ class TransferModel:
         self.whole = keras.Model(pixels, _chain(self._head_layers, features), name=name)
         self.head = _head_model(features.shape[1:], self._head_layers)
         self._freeze()
+
+    @property
+    def n_last(self) -> int:
+        """Number of features at the end that are of the last map, where others come before them."""
+        return 0 if self._of_maps is None else int(self.map_shape[2])
 
     @property
     def map_shape(self) -> tuple[int, int, int]:
@@ -161,8 +166,8 @@ class TransferModel:
 
         return keras.Input((None, None, self._spec.channels), name="pixels")
 
-    def _means_of_stages(self) -> Any:
-        """Return the means of the maps that end each stage, side by side.
+    def _pooled_maps(self) -> Any:
+        """Return means and standard deviations of the earlier maps, and means of the last one.
 
         Of a classifier that is cut inside the trunk, only maps at or behind the cut are used:
         the part behind the cut is trained on nothing but the activations there.
@@ -174,21 +179,36 @@ class TransferModel:
             behind = {layer.name for layer in self._rest(self.cut).layers}
             behind.add(self._layer(self.cut).name)
             names = [name for name in names if name in behind]
-        maps = [self.trunk.get_layer(name).output for name in names]
-        means = [
-            keras.layers.GlobalAveragePooling2D(name=f"mean_{name}")(each)
-            for name, each in zip(names, maps, strict=True)
+
+        def mean(of: Any, name: str) -> Any:
+            return keras.layers.GlobalAveragePooling2D(name=name)(of)
+
+        maps = {name: self.trunk.get_layer(name).output for name in names}
+        *earlier, last = (mean(each, f"mean_{name}") for name, each in maps.items())
+        if not earlier:
+            return last
+        squares = [
+            mean(keras.ops.square(maps[name]), f"mean_square_{name}") for name in list(maps)[:-1]
         ]
-        return keras.layers.Concatenate(name="stages")(means) if len(means) > 1 else means[0]
+        means, squares = (
+            keras.layers.Concatenate(name=name)(each) if len(each) > 1 else each[0]
+            for name, each in (("means", earlier), ("mean_squares", squares))
+        )
+        variances = keras.ops.relu(squares - keras.ops.square(means))
+        # A root of zero has no derivative.
+        deviations = keras.ops.sqrt(variances + _LEAST_VARIANCE)
+        return keras.layers.Concatenate(name="stages")([means, deviations, last])
 
     def _pooled_trunk(self, cut: str | None = None) -> "keras.Model":
         """Return the trunk, or what of it follows a cut, up to what the pooling gets."""
         import keras
 
-        if self._means is None:
+        if self._of_maps is None:
             return self.trunk if cut is None else self._rest(cut)
         start = self.trunk.input if cut is None else self._layer(cut).output
-        return keras.Model(start, self._means, name=self.trunk.name if cut is None else "after_cut")
+        return keras.Model(
+            start, self._of_maps, name=self.trunk.name if cut is None else "after_cut"
+        )
 
     def _layer(self, where: str) -> Any:
         name = self.backbone.stages.get(where, where)
@@ -278,6 +298,7 @@ def build_head(
 
 
 _STANDARDISE = "standardise"
+_LEAST_VARIANCE = 1e-6
 
 _ROWS = 4096
 """Images that are read at once: features may be memory-mapped and larger than memory."""
@@ -308,6 +329,29 @@ def feature_statistics(features: FloatArray) -> tuple[FloatArray, FloatArray]:
     variance = np.maximum(squares / len(features) - mean**2, 0)
     variance = np.maximum(variance, _SMALLEST_SHARE * variance.mean() + 1e-12)
     return mean.astype(np.float32), variance.astype(np.float32)
+
+
+def weighed(
+    statistics: tuple[FloatArray, FloatArray], n_last: int, factor: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return statistics by which the last features become that many times as large as the others.
+
+    So that they count for more in a head with a penalty, or for less.
+
+    Args:
+        statistics: Mean and variance, from `feature_statistics`.
+        n_last: Number of features at the end, as in `TransferModel.n_last`.
+        factor: Standard deviation of these after standardising, above 0.
+    """
+    mean, variance = statistics
+    variance = variance.copy()
+    variance[len(variance) - n_last :] /= factor**2
+    return mean, variance
+
+
+def set_statistics(head: "keras.Model", statistics: tuple[FloatArray, FloatArray]) -> None:
+    """Set the statistics by which a head with `head.standardise` standardises its features."""
+    head.get_layer(_STANDARDISE).set_weights(list(statistics))
 
 
 def standardised(

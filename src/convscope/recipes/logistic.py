@@ -8,9 +8,10 @@ from convscope.recipes import RECIPES
 def logistic() -> Recipe:
     """A frozen backbone at 224 px, standardised features, logistic regression with its penalty.
 
-    The features are the means of the maps that end each stage. The penalty is chosen by five-fold
-    cross-validation over the training images. The first candidate on a folder of photos, with
-    EfficientNet-Lite0, whose weights are always available.
+    The features are the means of the last map, and means and standard deviations of the maps that
+    end each earlier block or stage. The penalty, and how much the last map counts, are chosen by
+    five-fold cross-validation over the training images. The first candidate on a folder of photos,
+    with EfficientNet-Lite0, whose weights are always available.
 
     Command: `convscope train --data photos/ --model efficientnet_lite0 --recipe logistic`
     Cost: about 20 seconds for 1,200 photos on two cores.

@@ -5,10 +5,13 @@ well calibrated. The penalty is chosen by cross-validation over the training ima
 validation images still say what to expect.
 """
 
+import contextlib
 import csv
 import functools
+import math
 import time
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,7 +26,15 @@ from convscope.types import BoolArray, FloatArray, IntArray
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003, 0.00001)
 """Candidates for the L2 penalty, the strongest first; see `fit_logistic`."""
 
-_COLUMNS = ("penalty", "accuracy", "loss", "seconds")
+LAST_MAP = (1.0, 2.0, 0.5)
+"""Candidates for the size of the features of the last map, relative to those of the others. What
+separates the classes lies in the last map where there are many of them, earlier where they differ
+in texture or detail."""
+
+_HOPELESS = 1.1
+"""Loss, relative to the best so far, from which another penalty would not help either."""
+
+_COLUMNS = ("penalty", "accuracy", "loss", "seconds", "last_map")
 _FOLDS = 5
 _MANY = 5_000
 """Number of images from which one fold of the five says enough."""
@@ -89,12 +100,14 @@ class Candidate(NamedTuple):
         accuracy: Fraction of correct answers on images that were held out, in [0, 1].
         loss: Mean cross-entropy on these, in nats.
         seconds: Time that it took.
+        last_map: Size of the features of the last map, of `LAST_MAP`.
     """
 
     penalty: float
     accuracy: float
     loss: float
     seconds: float
+    last_map: float = 1.0
 
 
 def fit_logistic(
@@ -207,9 +220,13 @@ def choose_penalty(
     seed: int,
     views: int = 1,
     balance: bool = False,
+    n_last: int = 0,
     progress: Progress,
 ) -> list[Candidate]:
     """Return the penalties that were tried, the best first: the lowest loss on held-out images.
+
+    First the features are taken as they are, then those of the last map larger, or smaller; the
+    search for each begins at the penalty of the one before.
 
     Args:
         features: Shape (views * n_images, n_features), standardised; of the training images only,
@@ -219,18 +236,20 @@ def choose_penalty(
         seed: Seed of the folds.
         views: Number of views; all those of an image are learnt from, or all are held out.
         balance: Whether each class counts equally, as in `fit_logistic`.
+        n_last: Number of features at the end that are of the last map; 0 leaves their size.
         progress: Called with each penalty.
     """
     from threadpoolctl import threadpool_limits
 
-    features = _in_fewer_columns(features)
     folds = [
         [_in_views(part, len(labels), views) for part in fold]
         for fold in _folds(labels, seed, _n_folds(features, n_classes))
     ]
     labels = np.tile(labels, views)
 
-    def held_out_by(penalty: float, fold: list[IntArray]) -> tuple[BoolArray, FloatArray]:
+    def held_out_by(
+        penalty: float, features: FloatArray, fold: list[IntArray]
+    ) -> tuple[BoolArray, FloatArray]:
         learnt, held_out = fold
         head = fit_logistic(features, labels, n_classes, penalty, balance=balance, learnt=learnt)
         probs = head.probs(features, held_out)
@@ -238,7 +257,7 @@ def choose_penalty(
         hits = np.asarray(probs.argmax(axis=1) == labels[held_out])
         return hits, -np.log(np.maximum(right, _LEAST_PROB))
 
-    tried: dict[int, Candidate] = {}
+    tried: dict[tuple[float, int], Candidate] = {}
     with (
         progress.task("Choosing the penalty", None, "penalties") as step,
         # Folds at the same time, each in one thread of BLAS; see `fit_logistic`.
@@ -246,24 +265,50 @@ def choose_penalty(
         ThreadPoolExecutor(usable_cores()) as pool,
     ):
 
-        def loss_at(index: int) -> float:
-            if index not in tried:
+        def loss_at(last_map: float, index: int, features: FloatArray) -> float:
+            if (last_map, index) not in tried:
                 start, penalty = time.monotonic(), PENALTIES[index]
-                found = list(pool.map(functools.partial(held_out_by, penalty), folds))
+                found = list(pool.map(functools.partial(held_out_by, penalty, features), folds))
                 accuracy, loss = (
                     float(np.concatenate(each).mean()) for each in zip(*found, strict=True)
                 )
-                tried[index] = Candidate(penalty, accuracy, loss, time.monotonic() - start)
+                seconds = time.monotonic() - start
+                tried[last_map, index] = Candidate(penalty, accuracy, loss, seconds, last_map)
                 step(1, f"{penalty:g}: held-out loss {loss:.4f}, accuracy {accuracy:.4f}")
-            return tried[index].loss
+            return tried[last_map, index].loss
 
         best = _START
-        for direction in (1, -1):
-            while 0 <= best + direction < len(PENALTIES):
-                if loss_at(best + direction) >= loss_at(best):
-                    break
-                best += direction
+        for last_map in LAST_MAP if n_last else LAST_MAP[:1]:
+            as_it_is = min((each.loss for each in tried.values()), default=math.inf)
+            with _resized(features, n_last, last_map):
+                fewer = _in_fewer_columns(features)
+                if loss_at(last_map, best, fewer) > _HOPELESS * as_it_is:
+                    continue
+                place = best
+                for direction in (1, -1):
+                    while 0 <= place + direction < len(PENALTIES):
+                        if loss_at(last_map, place + direction, fewer) >= loss_at(
+                            last_map, place, fewer
+                        ):
+                            break
+                        place += direction
+            if last_map == LAST_MAP[0]:
+                best = place
+            elif tried[last_map, place].loss < as_it_is:
+                # The other way is worse, then.
+                break
     return sorted(tried.values(), key=lambda candidate: candidate.loss)
+
+
+@contextlib.contextmanager
+def _resized(features: FloatArray, n_last: int, factor: float) -> Iterator[None]:
+    """Multiply the last features for a while, in place: a copy may not fit into memory."""
+    last = features[:, features.shape[1] - n_last :]
+    last *= factor
+    try:
+        yield
+    finally:
+        last /= factor  # a power of two, so they become what they were
 
 
 def write_candidates(tried: list[Candidate], run: Run) -> None:

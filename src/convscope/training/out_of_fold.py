@@ -50,9 +50,11 @@ def out_of_fold(
             n_classes,
             seed=config.seed,
             balance=config.balance,
+            n_last=network.n_last,
             progress=progress,
         )
         penalty = tried[0].penalty
+        features[:, features.shape[1] - network.n_last :] *= tried[0].last_map
     probs = np.zeros((len(labels), n_classes), np.float32)
     for fold in np.unique(folds):
         held_out = folds == fold

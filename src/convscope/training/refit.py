@@ -8,7 +8,7 @@ from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import storage_errors
 
-_CHOICES = ("head", "penalty", "rolled_back")
+_CHOICES = ("head", "penalty", "last_map", "rolled_back")
 """Entries of `run.json` that the first training decided by images which the second one learns."""
 
 

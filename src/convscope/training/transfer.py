@@ -20,7 +20,9 @@ from convscope.models.transfer import (
     build_head,
     build_transfer,
     feature_statistics,
+    set_statistics,
     standardised,
+    weighed,
 )
 from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
@@ -130,8 +132,10 @@ def train_transfer(
         phase = Phase(alone, *on_features, config, save_as(twin.head), HEAD)
         if head.logistic:
             if keep_out_of_fold is not None and not run.snapshot_file.exists():
-                keep_out_of_fold(_out_of_fold(phase, output.ids, statistics, run))
-            return _fit_at_once(phase, statistics, run, log_row=log_row, progress=progress)
+                keep_out_of_fold(_out_of_fold(phase, output.ids, statistics, twin.n_last, run))
+            return _fit_at_once(
+                phase, statistics, twin.n_last, run, log_row=log_row, progress=progress
+            )
         return fit(phase, run, log_row=log_row, progress=progress)
 
     network = build(head, config.precision)
@@ -140,7 +144,9 @@ def train_transfer(
     if not history or history[-1]["phase"] == HEAD:
         if head.logistic:
             phase = Phase(network.head, *on_features, config, save_as(twin.head), HEAD)
-            history = _fit_at_once(phase, statistics, run, log_row=log_row, progress=progress)
+            history = _fit_at_once(
+                phase, statistics, twin.n_last, run, log_row=log_row, progress=progress
+            )
         elif config.backbone.head_epochs > 0:
             phase = Phase(network.head, *on_features, _head_alone(config), save_as(twin.head), HEAD)
             history = fit(phase, run, log_row=log_row, progress=progress)
@@ -201,6 +207,7 @@ def _calibrated_loss(model: keras.Model, val: Examples) -> float:
 def _fit_at_once(
     phase: Phase,
     statistics: tuple[FloatArray, FloatArray],
+    n_last: int,
     run: Run,
     *,
     log_row: Callable[[dict[str, Any]], None],
@@ -211,6 +218,7 @@ def _fit_at_once(
     Args:
         phase: Head, and the features of training and validation images.
         statistics: Mean and variance of the features.
+        n_last: Number of features at the end that are of the last map.
         run: Run folder.
         log_row: Called with the row of results.
         progress: Called with each penalty that is tried.
@@ -224,6 +232,7 @@ def _fit_at_once(
         write_results(history, run.results_file)
         phase.save_weights(model.get_weights(), run.weights("last"))
         return history
+    statistics = weighed(statistics, n_last, run.state.get("last_map", 1.0))
     features, views = _standardised_views(phase, statistics)
     labels, n_classes = np.tile(phase.train.labels, views), int(model.output_shape[-1])
     penalty = config.head.penalty or run.state.get("penalty")
@@ -235,18 +244,22 @@ def _fit_at_once(
             seed=config.seed,
             views=views,
             balance=config.balance,
+            n_last=n_last,
             progress=progress,
         )
-        penalty = tried[0].penalty
+        penalty, factor = tried[0].penalty, tried[0].last_map
+        features[:, features.shape[1] - n_last :] *= factor
+        statistics = weighed(statistics, n_last, factor)
         write_candidates(tried, run)
         held_out = {"accuracy": tried[0].accuracy, "loss": tried[0].loss}
-        run.record(penalty=penalty, held_out=held_out)
+        run.record(penalty=penalty, last_map=factor, held_out=held_out)
         progress.say(
             f"Head: logistic regression with penalty {penalty:g}; on held-out training images "
             f"accuracy {tried[0].accuracy:.4f}, loss {tried[0].loss:.4f}"
         )
     start = time.monotonic()
     head = fit_logistic(features, labels, n_classes, penalty, balance=config.balance)
+    set_statistics(model, statistics)
     model.layers[-1].set_weights(list(head))
     seconds = time.monotonic() - start
     learnt = evaluate_epoch(model, validation_batches(phase.train))
@@ -285,10 +298,15 @@ def _standardised_views(
 
 
 def _out_of_fold(
-    phase: Phase, ids: npt.NDArray[np.str_], statistics: tuple[FloatArray, FloatArray], run: Run
+    phase: Phase,
+    ids: npt.NDArray[np.str_],
+    statistics: tuple[FloatArray, FloatArray],
+    n_last: int,
+    run: Run,
 ) -> Predictions:
     """Return predictions for the images that a head learns, each by a head without it."""
     config = phase.config
+    statistics = weighed(statistics, n_last, run.state.get("last_map", 1.0))
     features, views = _standardised_views(phase, statistics)
     rows, probs = held_out_probs(
         features,

@@ -16,6 +16,9 @@ from convscope.models.transfer import (
     build_head,
     build_transfer,
     feature_statistics,
+    set_statistics,
+    standardised,
+    weighed,
 )
 from convscope.recipe import HeadSettings
 from convscope.recipes import RECIPES
@@ -442,3 +445,49 @@ def test_pieces_that_were_made_before_do_not_get_into_the_file(tmp_path):
 
 def test_backbones_of_these_tests_are_registered():
     assert {"mobilenet_v2", "vgg16", "resnet50_v2"} <= set(BACKBONES.names())
+
+
+STAGES = HeadSettings(pooling="stages", standardise=True)
+
+
+@pytest.mark.parametrize(("cut", "n_maps"), [(END, 7), ("before-last", 4)])
+def test_of_all_stages_there_are_means_and_deviations_and_of_the_last_map_means(cut, n_maps):
+    network = untrained(cut=cut, head=STAGES)
+    names = list(network.backbone.pooled)[-n_maps:]
+    maps = keras.Model(network.trunk.input, [network.trunk.get_layer(n).output for n in names])
+    scaled = IMAGES.astype(np.float32) / 127.5 - 1
+    *earlier, last = (np.asarray(each) for each in maps(scaled))
+    expected = [each.mean(axis=(1, 2)) for each in earlier]
+    expected += [np.sqrt(each.var(axis=(1, 2)) + 1e-6) for each in earlier]
+    expected.append(last.mean(axis=(1, 2)))
+    features = network.lower()(IMAGES)
+    if cut != END:
+        features = network.between(network.cut)(features)
+    np.testing.assert_allclose(features, np.concatenate(expected, axis=1), rtol=2e-3, atol=2e-4)
+    assert network.n_last == last.shape[-1]
+    assert untrained().n_last == 0
+
+
+def test_maps_without_variation_do_not_break_training():
+    network = untrained(cut="before-last", head=STAGES)
+    upper = network.upper()
+    upper.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+    flat = np.zeros((6, *upper.input_shape[1:]), np.float32)
+    upper.train_on_batch(flat, LABELS)
+    assert all(np.isfinite(weight).all() for weight in upper.get_weights())
+
+
+def test_features_that_are_weighed_keep_their_mean_and_become_that_many_times_as_large():
+    features = RNG.normal(3, 2, (50, 8)).astype(np.float32)
+    statistics = feature_statistics(features)
+    plain = standardised(features, statistics)
+    double = standardised(features, weighed(statistics, 3, 2.0))
+    np.testing.assert_array_equal(double[:, :5], plain[:, :5])
+    np.testing.assert_allclose(double[:, 5:], 2 * plain[:, 5:], rtol=1e-6)
+    # A head is given the same.
+    head = build_head((8,), STAGES, N_CLASSES, statistics)
+    set_statistics(head, weighed(statistics, 3, 2.0))
+    inside = head.get_layer("standardise")(features, training=False)
+    np.testing.assert_allclose(inside, double, rtol=1e-5, atol=1e-6)
+    # Nothing to weigh: as they were.
+    np.testing.assert_array_equal(weighed(statistics, 0, 2.0)[1], statistics[1])

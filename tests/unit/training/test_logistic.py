@@ -142,6 +142,25 @@ def test_of_very_many_features_none_are_copied_and_the_head_is_the_same(monkeypa
     )
 
 
+@pytest.mark.parametrize(("telling", "factor"), [("last", 2), ("first", 0.5)])
+def test_the_last_map_counts_for_more_where_it_tells_the_classes_apart(telling, factor):
+    known, labels = images_of(3, 120, n_features=40, apart=0.35)
+    noise = np.random.default_rng(7).normal(0, 1, (120, 200)).astype(np.float32)
+    parts = (noise, known) if telling == "last" else (known, noise)
+    features = np.concatenate(parts, axis=1)
+    before = features.copy()
+    tried = choose_penalty(
+        features, labels, 3, seed=1, n_last=parts[1].shape[1], progress=Progress()
+    )
+    assert tried[0].last_map == factor
+    assert tried[0].loss < min(c.loss for c in tried if c.last_map == 1)
+    np.testing.assert_array_equal(features, before)
+    # Without earlier maps there is nothing to weigh.
+    assert {c.last_map for c in choose_penalty(known, labels, 3, seed=1, progress=Progress())} == {
+        1
+    }
+
+
 def test_the_same_seed_chooses_alike_to_the_last_digit():
     features, labels = images_of(5, 100)
     first, second = (
@@ -161,8 +180,14 @@ def test_classes_of_one_image_are_no_obstacle(counts):
 
 def test_what_was_tried_is_written_the_strongest_first(tmp_path):
     run = Run.create(tmp_path / "run", "run")
-    write_candidates([Candidate(0.1, 0.9, 0.3, 1.0), Candidate(1.0, 0.8, 0.5, 1.2)], run)
+    write_candidates([Candidate(0.1, 0.9, 0.3, 1.0, 2.0), Candidate(1.0, 0.8, 0.5, 1.2)], run)
     with run.heads_file.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["penalty"] for row in rows] == ["1.0", "0.1"]
-    assert rows[1] == {"penalty": "0.1", "accuracy": "0.9", "loss": "0.3", "seconds": "1.0"}
+    assert rows[1] == {
+        "penalty": "0.1",
+        "accuracy": "0.9",
+        "loss": "0.3",
+        "seconds": "1.0",
+        "last_map": "2.0",
+    }

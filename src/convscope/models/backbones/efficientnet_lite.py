@@ -166,13 +166,16 @@ def _ends(stages: list[tuple[int, int, int, int, int]]) -> Mapping[str, str]:
 
 
 def _pooled(stages: list[tuple[int, int, int, int, int]]) -> list[str]:
-    """Return the last block of each stage of the paper from the second on, and the top."""
-    last = {
-        stage: f"{name}_add" if repeat else f"{name}_project_bn"
+    """Return the blocks from the third stage of the paper on, and the top.
+
+    Earlier ones add nothing, and their maps are so large that pooling them takes time.
+    """
+    blocks = [
+        f"{name}_add" if repeat else f"{name}_project_bn"
         for stage, repeat, name in _block_names(stages)
-        if stage
-    }
-    return [*last.values(), "top_activation"]
+        if stage > 1
+    ]
+    return [*blocks, "top_activation"]
 
 
 # Number: (width, depth, size, parameters, top-1, file, sha256).
