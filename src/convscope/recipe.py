@@ -283,6 +283,13 @@ class Recipe(Settings):
         "best",
         description="evaluated weights: of the best validation accuracy, or of the last epoch",
     )
+    accepted: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="share of validation images that predict --reject accepts; decides its "
+        "threshold",
+    )
     refit: bool = Field(
         False,
         description="train once more at the end, on training and validation images together; the "

@@ -185,6 +185,10 @@ class Run:
         """Everything but the weights that using one of `WEIGHTS` needs, if evaluated."""
         return self.weights_dir / f"{which}.json"
 
+    def familiarity_file(self, which: str) -> Path:
+        """What a frozen backbone's features of the training images have in common, if evaluated."""
+        return self.weights_dir / f"{which}.npz"
+
     def of_other_weights(self, file: Path, which: str) -> Path:
         """Name of a result of `evaluate` for other weights than those that the recipe evaluates.
 

@@ -306,6 +306,10 @@ class Predictions:
         return self.right[np.argsort(self.ids, kind="stable")]
 
 
+NO_CLASS = "none of these"
+"""Answer for an image that looks like no class."""
+
+
 @dataclass(frozen=True)
 class ImagePrediction:
     """Prediction of a model for one image file.
@@ -313,7 +317,7 @@ class ImagePrediction:
     Attributes:
         path: Path of the file; None for an image that was no file.
         probs: Probability of each class by name, in the order of the classes; the sum is 1.
-        rejected: Whether the classifier is too unsure to answer; see `ClassifierSpec`.
+        rejected: Whether it looks like no class; always False where nobody asked.
     """
 
     path: Path | None
@@ -322,8 +326,13 @@ class ImagePrediction:
 
     @property
     def class_name(self) -> str:
-        """The most probable class."""
+        """The most probable class, even if the image was rejected."""
         return max(self.probs, key=self.probs.__getitem__)
+
+    @property
+    def answer(self) -> str:
+        """The most probable class, or `NO_CLASS`."""
+        return NO_CLASS if self.rejected else self.class_name
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """Return the `k` most probable classes and their probabilities, the best first."""

@@ -65,6 +65,7 @@ def evaluate(
         DataError: If the images are not those that the run was split into.
         StorageError: If the opening of the test images cannot be logged.
     """
+    from convscope.classifier.classify import at_temperature
     from convscope.classifier.keras_model import which_weights, write_spec
     from convscope.evaluation.calibration import calibration_errors, fit_temperature
     from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
@@ -73,6 +74,7 @@ def evaluate(
         save_predictions,
         unseen_predictions,
     )
+    from convscope.evaluation.rejection import rejection_of
     from convscope.report.figures import draw_confusion
 
     progress = progress or console_progress()
@@ -102,12 +104,16 @@ def evaluate(
     metrics: dict[str, Any] = {"weights": which}
     unseen = unseen_predictions(run, which, by_split["val"])
     temperature = round(fit_temperature(unseen.probs, unseen.labels), 4)
+    at_it = {n: at_temperature(said.probs, temperature) for n, said in by_split.items()}
+    at_it["val"] = at_temperature(unseen.probs, temperature)
+    metrics["rejection"] = rejection_of(run, which, at_it, config.accepted)
     for name, said in by_split.items():
         metrics[name] = compute_metrics(said, names) | calibration_errors(said, temperature)
     with kept_if_writable(progress, run.path):
         if missing:
             save_predictions(by_split, names, kept, about=about)
-        write_spec(run, which, temperature=temperature)
+        least = metrics["rejection"]["least_energy"]
+        write_spec(run, which, temperature=temperature, reject_below=least)
         run.write_json(place(run.metrics_file), metrics)
         if "test" in by_split:
             matrix = confusion_matrix(by_split["test"])
@@ -130,6 +136,7 @@ def _predict_splits(
     """Run a model on the parts called `names`; the opening of the test images is logged."""
     from convscope.classifier.keras_model import open_classifier, weights_for
     from convscope.evaluation.predictions import predict_from_features, predict_split
+    from convscope.evaluation.rejection import judge_familiarity
 
     for name in names:
         verify_split(dataset, run.split_file, name)
@@ -148,15 +155,11 @@ def _predict_splits(
             assert dataset.val is not None
             part = dataset.val
         if by_features:
+            model, spec = cast("keras.Model", classifier.network), input_spec(dataset, config)
             predictions[name] = predict_from_features(
-                cast("keras.Model", classifier.network),
-                config,
-                input_spec(dataset, config),
-                part,
-                name,
-                batch_size=batch_size,
-                progress=progress,
+                model, config, spec, part, name, batch_size=batch_size, progress=progress
             )
+            judge_familiarity(run, which, model, config, spec, dataset, part, name)
         else:
             predictions[name] = predict_split(
                 classifier.averaged, part, name, batch_size=batch_size, progress=progress

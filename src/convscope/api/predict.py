@@ -24,6 +24,7 @@ def predict(
     *,
     weights: str | None = None,
     batch_size: int = 256,
+    reject: bool = False,
     out: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Iterator[ImagePrediction | UnreadableImage]:
@@ -38,6 +39,8 @@ def predict(
             .jsonl, .parquet), and "-" for a list on standard input.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         batch_size: Images per batch.
+        reject: Whether images that look like no class are `rejected`, by the threshold that
+            `evaluate` chose on validation images.
         out: File to write while the iterator is consumed: .csv, .jsonl or .parquet, a row per
             image. After a kill the same call goes on where it was (not in a .parquet file), and
             yields only the images that were left.
@@ -73,15 +76,18 @@ def predict(
     else:
         from convscope.classifier.keras_model import open_classifier
 
-        classifier = open_classifier(opened, weights)
+        classifier = open_classifier(opened, weights, reject=reject)
         model = f"{classifier.spec.weights_sha256} at {classifier.spec.temperature}"
     if place is None:
-        return classifier.predict_files(files, total, batch_size=batch_size, progress=progress)
-    answers = AnswersFile(place, classifier.spec.class_names, {"model": model, "images": sources})
+        return classifier.predict_files(
+            files, total, batch_size=batch_size, progress=progress, reject=reject
+        )
+    job = {"model": model, "images": sources, "reject": reject}
+    answers = AnswersFile(place, classifier.spec.class_names, job)
     if answers.n_done:
         progress.say(f"{answers.n_done:,} images were done before; going on after them")
     left = total if total is None else total - answers.n_done
     results = classifier.predict_files(
-        answers.left(files), left, batch_size=batch_size, progress=progress
+        answers.left(files), left, batch_size=batch_size, progress=progress, reject=reject
     )
     return answers.write(results)

@@ -29,8 +29,8 @@ def csv_header(class_names: Iterable[str]) -> list[str]:
 
 
 def csv_row(result: ImagePrediction) -> list[str | float]:
-    """Return a row of a table of predictions: image, class, probability of each class."""
-    answer = spreadsheet_text(result.class_name)
+    """Return a row of a table of predictions: image, answer, probability of each class."""
+    answer = spreadsheet_text(result.answer)
     return [spreadsheet_path(str(result.path)), answer, *result.probs.values()]
 
 
@@ -38,8 +38,14 @@ def json_line(result: Result) -> str:
     """Return a prediction, or the reason why there is none, as a line of JSON."""
     if isinstance(result, UnreadableImage):
         return json.dumps({"image": str(result.path), "error": result.reason})
-    content = {"image": str(result.path), "class": result.class_name, "probs": result.probs}
-    return json.dumps(content)
+    return json.dumps(json_object(result))
+
+
+def json_object(result: ImagePrediction) -> dict[str, Any]:
+    """Return a prediction as an object of JSON; the class of a rejected image is null."""
+    # Not the answer in words, which may be the name of a class.
+    answer = None if result.rejected else result.class_name
+    return {"image": str(result.path), "class": answer, "probs": result.probs}
 
 
 class AnswersFile:
@@ -167,12 +173,10 @@ class AnswersFile:
         with atomic_path(self.path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             waiting: list[dict[str, Any]] = []
             for result in results:
-                row: dict[str, Any] = {"image": str(result.path)}
                 if isinstance(result, UnreadableImage):
-                    row["error"] = result.reason
+                    waiting.append({"image": str(result.path), "error": result.reason})
                 else:
-                    row |= {"class": result.class_name, "probs": result.probs}
-                waiting.append(row)
+                    waiting.append(json_object(result))
                 if len(waiting) == _ROWS:
                     writer.write_table(pa.Table.from_pylist(waiting, schema))
                     waiting.clear()

@@ -13,14 +13,16 @@ import numpy.typing as npt
 import PIL.Image
 from PIL.Image import Image as Picture
 
+from convscope.classifier.familiarity import Familiarity
+from convscope.classifier.rejection import energy
 from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.classifier.views import MeanOverViews, Network
-from convscope.errors import ImageError, ShapeError
+from convscope.errors import ImageError, RunError, ShapeError
 from convscope.images.decode import decode_image, pixels_of
 from convscope.images.fit import to_aspect
 from convscope.paths import user_path
 from convscope.progress import Progress
-from convscope.types import FloatArray, ImagePrediction, UInt8Array, UnreadableImage
+from convscope.types import BoolArray, FloatArray, ImagePrediction, UInt8Array, UnreadableImage
 
 Image = Path | str | bytes | Picture | UInt8Array
 """Path of an image file, its bytes, a picture of Pillow, or an array of shape (height, width,
@@ -42,11 +44,25 @@ class Classifier:
         averaged: The same, averaged over the views of the spec; no temperature. Evaluation fits the
             temperature to its output.
         spec: Class names, input, temperature, views.
+
+    Args:
+        network: Network.
+        spec: Spec.
+        familiarity: What the features of the training images have in common, if known.
+        lower: Network from pixels to those features.
     """
 
-    def __init__(self, network: Network, spec: ClassifierSpec) -> None:
+    def __init__(
+        self,
+        network: Network,
+        spec: ClassifierSpec,
+        familiarity: Familiarity | None = None,
+        lower: Network | None = None,
+    ) -> None:
         self.network = network
         self.spec = spec
+        self._familiarity = familiarity
+        self._lower = lower
         views = Views() if "views" in spec.in_graph else spec.views
         self.averaged: Network = network if views == Views() else MeanOverViews(network, views)
         self._temperature = 1.0 if "temperature" in spec.in_graph else spec.temperature
@@ -95,13 +111,15 @@ class Classifier:
         return decode_image(image, **wanted)
 
     @overload  # a path or bytes are one image, though they can be iterated over
-    def predict(self, images: Image) -> ImagePrediction: ...  # type: ignore[overload-overlap]
+    def predict(  # type: ignore[overload-overlap]
+        self, images: Image, *, reject: bool = ...
+    ) -> ImagePrediction: ...
     @overload
     def predict(
-        self, images: Iterable[Image], *, batch_size: int = ...
+        self, images: Iterable[Image], *, batch_size: int = ..., reject: bool = ...
     ) -> Iterator[ImagePrediction | UnreadableImage]: ...
     def predict(
-        self, images: Image | Iterable[Image], *, batch_size: int = 64
+        self, images: Image | Iterable[Image], *, batch_size: int = 64, reject: bool = False
     ) -> ImagePrediction | Iterator[ImagePrediction | UnreadableImage]:
         """Classify an image, or many.
 
@@ -110,6 +128,7 @@ class Classifier:
                 Pillow, or an array of shape (height, width, channels) or (height, width), uint8,
                 of any size. An array of shape (n_images, height, width, channels) is many images.
             batch_size: Images per batch, if there are many.
+            reject: Whether images that look like no class are rejected.
 
         Returns:
             For one image its prediction. For many an iterator over the predictions, in order and as
@@ -118,25 +137,28 @@ class Classifier:
         Raises:
             ImageError: If one image was given, and it cannot be read.
             ShapeError: If an array is no image of 8 bits.
+            RunError: If `reject` is True and the classifier has no threshold.
         """
         if isinstance(images, str | Path | bytes | Picture) or (
             isinstance(images, np.ndarray) and images.ndim < 4
         ):
             pixels = self.decode(images)[np.newaxis]
-            return self.answer(_path_of(images), self.predict_on_batch(pixels)[0])
-        return self._predict_many(images, batch_size)
+            ((probs, rejected),) = self._answers(pixels, reject)
+            return self.answer(_path_of(images), probs, rejected=rejected)
+        return self._predict_many(images, batch_size, reject)
 
     def _predict_many(
-        self, images: Iterable[Image], batch_size: int
+        self, images: Iterable[Image], batch_size: int, reject: bool
     ) -> Iterator[ImagePrediction | UnreadableImage]:
         for batch in self.read(images, batch_size):
             pixels = [read for _, read in batch if not isinstance(read, UnreadableImage)]
-            rows = iter(self.predict_on_batch(np.stack(pixels)) if pixels else ())
+            rows = iter(self._answers(np.stack(pixels), reject) if pixels else ())
             for image, read in batch:
                 if isinstance(read, UnreadableImage):
                     yield read
                 else:
-                    yield self.answer(_path_of(image), next(rows))
+                    probs, rejected = next(rows)
+                    yield self.answer(_path_of(image), probs, rejected=rejected)
 
     def read(
         self, images: Iterable[AnImage], batch_size: int
@@ -165,10 +187,41 @@ class Classifier:
                 # Whoever stops early does not wait for what nobody will see.
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def answer(self, file: Path | None, probs: FloatArray) -> ImagePrediction:
+    def answer(
+        self, file: Path | None, probs: FloatArray, *, rejected: bool = False
+    ) -> ImagePrediction:
         """Return the prediction for a file from its row of probabilities, shape (n_classes,)."""
         by_name = dict(zip(self.spec.class_names, map(float, probs), strict=True))
-        return ImagePrediction(file, by_name, rejected=bool(probs.max() < self.spec.reject_below))
+        return ImagePrediction(file, by_name, rejected=rejected)
+
+    def rejects(self, images: UInt8Array, probs: FloatArray) -> BoolArray:
+        """Return whether images look like no class, shape (n_images,).
+
+        On a frozen backbone that is decided by the features of the images, otherwise, and less
+        well, by the energy of the probabilities.
+
+        Args:
+            images: Raw pixels, as for `predict_on_batch`.
+            probs: Their probabilities from `predict_on_batch`.
+
+        Raises:
+            RunError: If the classifier has no threshold.
+        """
+        if self._familiarity is not None and self._lower is not None:
+            spec = self.spec
+            images = to_aspect(images, (spec.height, spec.width), spec.fit)
+            return self._familiarity.rejects(np.asarray(self._lower.predict_on_batch(images)))
+        if self.spec.reject_below == 0:
+            raise RunError(
+                "this classifier has no threshold for images of no class; evaluate its run once "
+                "more, and export it again"
+            )
+        return np.asarray(energy(probs) < self.spec.reject_below)
+
+    def _answers(self, images: UInt8Array, reject: bool) -> list[tuple[FloatArray, bool]]:
+        probs = self.predict_on_batch(images)
+        rejected = self.rejects(images, probs).tolist() if reject else [False] * len(probs)
+        return list(zip(probs, rejected, strict=True))
 
     def predict_files(
         self,
@@ -177,6 +230,7 @@ class Classifier:
         *,
         batch_size: int,
         progress: Progress,
+        reject: bool = False,
     ) -> Iterator[ImagePrediction | UnreadableImage]:
         """Classify image files, in batches, as they are read.
 
@@ -185,12 +239,13 @@ class Classifier:
             total: Number of images; None if it is not known.
             batch_size: Images per batch.
             progress: Called with each image.
+            reject: Whether images that look like no class are rejected.
 
         Yields:
             Prediction for each file in order, or the reason why it could not be read.
         """
         with progress.task("Predicting", total, "images") as step:
-            for result in self.predict(iter(files), batch_size=batch_size):
+            for result in self.predict(iter(files), batch_size=batch_size, reject=reject):
                 yield result
                 step(1)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from convscope import backend as backends
 from convscope.classifier.classify import Classifier
+from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.spec import TEMPERATURES, ClassifierSpec, Views
 from convscope.errors import RunError, UnknownNameError
 from convscope.images.decode import DECODER_VERSION
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def open_classifier(run: Run, weights: str | None = None) -> Classifier:
+def open_classifier(run: Run, weights: str | None = None, *, reject: bool = False) -> Classifier:
     """Return the classifier that a run trained, on the current backend.
 
     All predictions of a run's model come from here, so that they agree.
@@ -28,6 +29,7 @@ def open_classifier(run: Run, weights: str | None = None) -> Classifier:
     Args:
         run: Trained run.
         weights: One of `run.WEIGHTS`; None takes the recipe's choice.
+        reject: Whether it will be asked to reject images.
 
     Raises:
         RunError: If there is no such saved model, or a file of the run is damaged.
@@ -35,7 +37,36 @@ def open_classifier(run: Run, weights: str | None = None) -> Classifier:
     """
     which = which_weights(run, weights)
     backends.configure_for_use(read_run_config(run.config_file).backend)
-    return Classifier(load_model(run.weights(which)), spec_of(run, which))
+    model = load_model(run.weights(which))
+    known = familiarity_of(run, which) if reject else None
+    lower = None if known is None else lower_network(model)
+    return Classifier(model, spec_of(run, which), known, lower)
+
+
+def lower_network(model: "keras.Model") -> "keras.Model":
+    """Return the part of a classifier on a backbone from pixels to the features of its head."""
+    import keras
+
+    from convscope.models.transfer import POOL
+
+    return keras.Model(model.inputs, model.get_layer(POOL).output)
+
+
+def familiarity_of(run: Run, which: str) -> Familiarity | None:
+    """Return what is known about the features of the training images, if it fits the weights.
+
+    Raises:
+        RunError: If the file is damaged.
+    """
+    file = run.familiarity_file(which)
+    if not file.exists():
+        return None
+    try:
+        found = Familiarity.read(file)
+    except ValueError as error:
+        again = command_line("evaluate", run.path, "--fresh")
+        raise RunError(f"{file} is damaged ({error}); write it again: {again}") from None
+    return found if found.weights_sha256 == run.weights_sha256(which) else None
 
 
 def which_weights(run: Run, weights: str | None) -> str:
@@ -85,7 +116,7 @@ def spec_of(run: Run, which: str) -> ClassifierSpec:
     """Return the spec of a run's weights, one of `run.WEIGHTS`.
 
     Values that were fitted to other weights do not count: after further training, until the next
-        evaluation, the temperature is 1.
+        evaluation, the temperature is 1 and there is no threshold.
 
     Raises:
         RunError: If that model was not saved, or a file of the run is damaged.
@@ -103,7 +134,9 @@ def spec_of(run: Run, which: str) -> ClassifierSpec:
         raise RunError(f"{run.path} is damaged: {error}") from None
 
 
-def write_spec(run: Run, which: str, *, temperature: float) -> ClassifierSpec:
+def write_spec(
+    run: Run, which: str, *, temperature: float, reject_below: float = 0.0
+) -> ClassifierSpec:
     """Write the spec of evaluated weights next to them, and return it.
 
     Raises:
@@ -111,6 +144,7 @@ def write_spec(run: Run, which: str, *, temperature: float) -> ClassifierSpec:
         StorageError: If the file cannot be written.
     """
     spec = _new_spec(run, run.weights_sha256(which), temperature)
+    spec = dataclasses.replace(spec, reject_below=reject_below)
     spec.write(run.classifier_file(which))
     return spec
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from convscope.classifier.rejection import LARGEST_ENERGY
 from convscope.errors import RunError
 from convscope.images.deep import WHITES
 from convscope.images.fit import FITS, Fit
@@ -58,7 +59,8 @@ class ClassifierSpec:
         scaling: Name of the scaling inside the model, for the reader.
         temperature: Divisor of the logits, in `TEMPERATURES`; 1 for none.
         views: Views over which predictions are averaged.
-        reject_below: Least probability of an answer, in [0, 1]; below it the image is rejected.
+        reject_below: Least energy of an answer, see `rejection.energy`; an image below it is
+            rejected where that is asked for. 0 if it is unknown: no image is.
         run_id: Name of the run that trained it.
         licence: Licence of the training data, if known.
         weights_sha256: Digest of the weights that this spec belongs to.
@@ -96,7 +98,7 @@ class ClassifierSpec:
             "temperature": _within(self.temperature, *TEMPERATURES),
             "views.mirror": isinstance(self.views.mirror, bool),
             "views.shift": _within(self.views.shift, 0, 1) and self.views.shift < 1,
-            "reject_below": _within(self.reject_below, 0, 1),
+            "reject_below": _within(self.reject_below, 0, LARGEST_ENERGY),
             "run_id": isinstance(self.run_id, str),
             "licence": self.licence is None or isinstance(self.licence, str),
             "weights_sha256": isinstance(self.weights_sha256, str),

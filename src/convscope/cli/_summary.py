@@ -9,6 +9,7 @@ from convscope.datasets.part_notes import classes_missing
 from convscope.evaluation.metrics import n_images_of_each, weakest_first
 from convscope.ledger import Ledger
 from convscope.run import Run
+from convscope.types import NO_CLASS
 from convscope.wording import counted
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ def print_summary(run: Run, metrics: dict[str, Any]) -> None:
     if metrics["weights"] == "refit":
         out.print("validation images were evaluated before the last training, which learnt them")
     _print_class_extremes(metrics, out)
+    if "rejection" in metrics:
+        rejected = metrics["rejection"]["rejected"]
+        shares = " and ".join(f"{share:.1%} of the {name}" for name, share in rejected.items())
+        out.print(f"predict --reject answers '{NO_CLASS}' for {shares} images")
     openings = run.test_openings
     tally = Ledger().tally_of(openings)
     here = "" if tally is None else f"; on this machine {tally.so_far}"

@@ -52,6 +52,15 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes per image (table).")] = 3,
     batch_size: BatchSize = 256,
     weights: SavedWeights = None,
+    reject: Annotated[
+        bool,
+        typer.Option(
+            "--reject",
+            help="Answer 'none of these' for an image that looks like no class. The threshold "
+            "accepts 95 % of the validation images (setting accepted). It is no guarantee: how "
+            "many strange images still get a class is measured in docs/results.md.",
+        ),
+    ] = False,
     out: Annotated[
         str | None,
         typer.Option(
@@ -81,7 +90,9 @@ def predict(
         if output is Format.CSV:
             raise ConfigError("--json and --format csv: choose one")
         output = Format.JSON
-    results = convscope.predict(run, images, weights=weights, batch_size=batch_size, out=out)
+    results = convscope.predict(
+        run, images, weights=weights, batch_size=batch_size, out=out, reject=reject
+    )
     read: list[ImagePrediction] = []
     unreadable: list[UnreadableImage] = []
     if out is not None:
@@ -130,11 +141,10 @@ class _Nowhere:
 
 
 def _print_json(read: "list[ImagePrediction]", unreadable: "list[UnreadableImage]") -> None:
+    from convscope.classifier.answers import json_object
+
     content: dict[str, Any] = {
-        "predictions": [
-            {"image": str(item.path), "class": item.class_name, "probs": item.probs}
-            for item in read
-        ],
+        "predictions": [json_object(item) for item in read],
         "skipped": [{"image": str(item.path), "reason": item.reason} for item in unreadable],
     }
     print_json(content)
@@ -143,7 +153,12 @@ def _print_json(read: "list[ImagePrediction]", unreadable: "list[UnreadableImage
 def _print_table(read: "list[ImagePrediction]", top: int) -> None:
     from convscope.cli._tables import TEXT, print_table
 
-    rows = ([item.path, *(f"{name} {prob:.1%}" for name, prob in item.top(top))] for item in read)
+    rows = ([item.path, *_ranked(item, top)] for item in read)
     n_columns = min(top, len(read[0].probs)) if read else 0
     names = ["prediction", *(f"{rank}." for rank in range(2, n_columns + 1))]
     print_table([("image", TEXT), *((name, TEXT) for name in names)], rows)
+
+
+def _ranked(item: "ImagePrediction", top: int) -> list[str]:
+    first, *others = (f"{name} {prob:.1%}" for name, prob in item.top(top))
+    return [f"{item.answer} ({first})" if item.rejected else first, *others]

@@ -34,7 +34,7 @@ from convscope.report.page import (
     Text,
     svg_picture,
 )
-from convscope.types import Predictions
+from convscope.types import NO_CLASS, Predictions
 from convscope.wording import command_line, counted, duration
 
 _ASKED = (0.95, 0.99)
@@ -138,7 +138,7 @@ def run_card(facts: RunFacts) -> Page:
     limits = [
         (
             "It knows these classes only, and assigns one of them to any image.",
-            "",
+            _rejecting(facts),
         ),
         (
             f"It is weakest at {', '.join(weakest)}.",
@@ -377,6 +377,26 @@ def _doctor(facts: RunFacts) -> list[Block]:
         skipped = "; ".join(f"{name} ({reason})" for name, reason in found.unknown.items())
         blocks.append(Text(f"Not checked: {skipped}.", small=True))
     return blocks
+
+
+def _rejecting(facts: RunFacts) -> str:
+    """Return what `predict --reject` does; "" for a run that was evaluated before there was it."""
+    told = facts.metrics.get("rejection")
+    if told is None:
+        return ""
+    shares = [
+        f"{told['rejected'][part]:.1%} of the {name} images"
+        for part, name in (("val", "validation"), ("test", "test"))
+        if part in told["rejected"]
+    ]
+    by = {
+        "distance": "its features are farther from those of the training images than",
+        "energy": "the energy of its answer is below",
+    }[told["by"]]
+    return (
+        f"With --reject, the answer is '{NO_CLASS}' for an image if {by} {told['threshold']:.2f}: "
+        f"for {' and '.join(shares)}. Images of other things may still get a class; try yours."
+    )
 
 
 def _facts(facts: RunFacts) -> list[Block]:

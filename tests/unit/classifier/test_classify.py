@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from convscope.classifier.classify import Classifier, at_temperature
+from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.spec import ClassifierSpec, Views
+from convscope.errors import RunError
 from convscope.progress import Progress
-from convscope.types import ImagePrediction, UnreadableImage
+from convscope.types import NO_CLASS, ImagePrediction, UnreadableImage
 
 SPEC = ClassifierSpec(("dark", "bright"), 6, 6, 1)
 
@@ -68,15 +70,31 @@ def test_the_answer_is_the_mean_over_views_at_the_temperature():
     np.testing.assert_allclose(classifier.predict_on_batch(images), wanted, atol=1e-6)
 
 
-def test_what_is_too_unsure_is_rejected(tmp_path):
+def test_what_looks_like_no_class_is_rejected_if_asked(tmp_path):
     for value in (10, 120, 250):
         Image.new("L", (6, 6), value).save(tmp_path / f"{value}.png")
     files = [tmp_path / f"{value}.png" for value in (10, 120, 250)]
-    spec = dataclasses.replace(SPEC, reject_below=0.9)
-    found = Classifier(Brightness(), spec).predict_files(files, batch_size=2, progress=Progress())
-    assert [(said.class_name, said.rejected) for said in found] == [
-        *(("dark", False), ("dark", True), ("bright", False)),
+    spec = dataclasses.replace(SPEC, reject_below=1.0)
+    classifier = Classifier(Brightness(), spec)
+    found = list(classifier.predict_files(files, batch_size=2, progress=Progress(), reject=True))
+    assert [(said.class_name, said.answer) for said in found] == [
+        *(("dark", "dark"), ("dark", NO_CLASS), ("bright", "bright")),
     ]
+    assert [said.rejected for said in classifier.predict(files)] == [False] * 3
+    assert classifier.predict(files[1], reject=True).rejected
+    assert not classifier.predict(files[0], reject=True).rejected
+    with pytest.raises(RunError, match="no threshold"):
+        Classifier(Brightness(), SPEC).predict(files[1], reject=True)
+
+
+def test_features_decide_before_probabilities_do():
+    images = np.stack([np.full((6, 6, 1), value, np.uint8) for value in (10, 120, 250)])
+    features = Brightness().predict_on_batch(images[1:])
+    known = dataclasses.replace(Familiarity.of(features), farthest=1.0)
+    classifier = Classifier(Brightness(), SPEC, known, Brightness())
+    probs = classifier.predict_on_batch(images)
+    # The brightest and the middle one are known, the dark one lies beyond them.
+    assert classifier.rejects(images, probs).tolist() == [True, False, False]
 
 
 def test_a_temperature_of_one_changes_nothing_and_zeros_stay_finite():

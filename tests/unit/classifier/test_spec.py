@@ -37,7 +37,7 @@ def test_what_is_written_is_read(tmp_path):
         *(("height", 0), ("height", 1e9), ("width", "32"), ("channels", 4), ("channels", True)),
         *(("fit", "stretch"), ("temperature", 0), ("temperature", float("nan"))),
         *(("temperature", True), ("views", {"mirror": 1, "shift": 0}), ("views", [])),
-        *(("views", {"mirror": True, "shift": 1}), ("reject_below", 1.5), ("run_id", None)),
+        *(("views", {"mirror": True, "shift": 1}), ("reject_below", 101), ("run_id", None)),
         *(
             ("white", 2),
             ("white", True),

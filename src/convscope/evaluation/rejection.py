@@ -1,0 +1,96 @@
+"""The threshold below which `predict --reject` answers that an image is of no class."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convscope.classifier.familiarity import MOST_FEATURES, Familiarity
+from convscope.classifier.keras_model import familiarity_of, lower_network
+from convscope.classifier.rejection import energy, least_familiarity
+from convscope.errors import ReadOnlyError
+from convscope.progress import Progress
+from convscope.recipe import RunConfig
+from convscope.run import Run
+from convscope.types import Dataset, FloatArray, InputSpec, Split
+
+if TYPE_CHECKING:
+    import keras
+
+
+def judge_familiarity(
+    run: Run,
+    which: str,
+    model: "keras.Model",
+    config: RunConfig,
+    spec: InputSpec,
+    dataset: Dataset,
+    part: Split,
+    name: str,
+) -> None:
+    """Write, next to the weights, how unlike the training images an image may be.
+
+    The features are those that training and evaluation have just put into the cache.
+
+    Args:
+        run: Trained run.
+        which: One of `run.WEIGHTS`.
+        model: Classifier on a frozen backbone.
+        config: Settings of the run.
+        spec: Input of the backbone.
+        dataset: Dataset of the run.
+        part: Validation images, which decide the threshold, or test images.
+        name: "val" or "test".
+    """
+    from convscope.training.frozen import pooled_features
+
+    lower = lower_network(model)
+    if len(lower.output.shape) != 2 or lower.output.shape[1] > MOST_FEATURES:
+        return
+
+    def features(split: Split, words: str) -> FloatArray:
+        label = f"Features of {words} images"
+        return pooled_features(lower, config, spec, split, label, Progress()).array
+
+    seen = features(part, "validation" if name == "val" else name)
+    known: Familiarity | None
+    if name == "val":
+        known = Familiarity.of(features(dataset.train, "training"))
+        farthest = -least_familiarity(-known.distances(seen), config.accepted)
+        known = dataclasses.replace(
+            known, farthest=farthest, weights_sha256=run.weights_sha256(which)
+        )
+    elif (known := familiarity_of(run, which)) is None:
+        return
+    shares = {**known.rejected, name: float(known.rejects(seen).mean())}
+    # A run that cannot be written to is judged all the same, by energy.
+    with contextlib.suppress(ReadOnlyError):
+        dataclasses.replace(known, rejected=shares).write(run.familiarity_file(which))
+
+
+def rejection_of(
+    run: Run, which: str, probs: Mapping[str, FloatArray], accepted: float
+) -> dict[str, Any]:
+    """Return how images of no class are told, for `metrics.json`.
+
+    Args:
+        run: Evaluated run.
+        which: One of `run.WEIGHTS`.
+        probs: Probabilities by part, "val" at least, as the classifier gives them.
+        accepted: Share of validation images to accept.
+
+    Returns:
+        "by": "distance" or "energy"; "threshold" of that; "least_energy", for who has no features;
+            the share "rejected" by part.
+    """
+    least = least_familiarity(energy(probs["val"]), accepted)
+    known = familiarity_of(run, which)
+    if known is not None:
+        shares = {name: known.rejected[name] for name in probs if name in known.rejected}
+        found: dict[str, Any] = {"by": "distance", "threshold": known.farthest}
+    else:
+        shares = {name: float(np.mean(energy(each) < least)) for name, each in probs.items()}
+        found = {"by": "energy", "threshold": least}
+    return {**found, "least_energy": least, "rejected": shares}
