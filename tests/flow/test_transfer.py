@@ -1,8 +1,10 @@
 """Training on a backbone from end to end: probes, fine-tuning, kills, and what is refused."""
 
 import csv
+import dataclasses
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -10,9 +12,11 @@ import keras
 import numpy as np
 import pytest
 from killing import assert_same, train_until_killed, weights
+from PIL import Image
 
 import convscope
 from convscope.api.models import run_config
+from convscope.classifier import keras_model
 from convscope.errors import ConfigError, RunError
 from convscope.models.backbones import BACKBONES
 from convscope.progress import Progress
@@ -20,6 +24,7 @@ from convscope.run import Run
 from convscope.storage import cache_dir
 from convscope.training import heads
 from convscope.training.results import read_results
+from convscope.types import NO_CLASS
 
 PROBE = {
     "model": "mobilenet_v2",
@@ -453,3 +458,32 @@ def test_random_weights_are_those_of_the_seed_and_of_the_saved_model(tmp_path, s
     frozen = len(drawn.weights) if settings is PROBE else 100
     for mine, theirs in zip(trunk_of(run)[:frozen], drawn.get_weights()[:frozen], strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_on_a_frozen_backbone_features_tell_what_is_of_no_class(probe, tmp_path):
+    told = probe.metrics["rejection"]
+    assert told["by"] == "distance"
+    assert told["rejected"].keys() == {"val", "test"}
+    assert 0 < told["rejected"]["val"] <= 0.05
+    dataset = convscope.load("digits", progress=Progress())
+    files = []
+    for index in range(40):
+        files.append(tmp_path / f"{index}.png")
+        Image.fromarray(dataset.val.images[index, :, :, 0]).save(files[-1])
+    stripes = np.zeros((8, 8), np.uint8)
+    stripes[::2] = 255
+    files += [tmp_path / "stripes.png"]
+    Image.fromarray(stripes).save(files[-1])
+    *digits, strange = convscope.predict(probe, files, reject=True, progress=Progress())
+    assert np.mean([each.rejected for each in digits]) <= 0.15
+    assert strange.answer == NO_CLASS
+    # Judged by other weights, it says nothing about these.
+    known = keras_model.familiarity_of(probe, "last")
+    stale = dataclasses.replace(known, weights_sha256="0" * 64)
+    run = Run(shutil.copytree(probe.path, tmp_path / "run"))
+    stale.write(run.familiarity_file("last"))
+    assert keras_model.familiarity_of(run, "last") is None
+    run.familiarity_file("last").write_bytes(b"PK")
+    with pytest.raises(RunError, match=r"last\.npz is damaged .*evaluate .* --fresh"):
+        convscope.predict(run, files[:1], reject=True, progress=Progress())
+    next(convscope.predict(run, files[:1], progress=Progress()))

@@ -29,9 +29,10 @@ def print_summary(run: Run, metrics: dict[str, Any]) -> None:
         out.print("validation images were evaluated before the last training, which learnt them")
     _print_class_extremes(metrics, out)
     if "rejection" in metrics:
-        rejected = metrics["rejection"]["rejected"]
-        shares = " and ".join(f"{share:.1%} of the {name}" for name, share in rejected.items())
-        out.print(f"predict --reject answers '{NO_CLASS}' for {shares} images")
+        told = metrics["rejection"]
+        shares = " and ".join(f"{s:.1%} of the {name}" for name, s in told["rejected"].items())
+        limit = f"threshold {told['threshold']:.2f} of the {told['by']}"
+        out.print(f"predict --reject answers '{NO_CLASS}' for {shares} images ({limit})")
     openings = run.test_openings
     tally = Ledger().tally_of(openings)
     here = "" if tally is None else f"; on this machine {tally.so_far}"

@@ -57,8 +57,8 @@ def predict(
         typer.Option(
             "--reject",
             help="Answer 'none of these' for an image that looks like no class. The threshold "
-            "accepts 95 % of the validation images (setting accepted). It is no guarantee: how "
-            "many strange images still get a class is measured in docs/results.md.",
+            "accepts 95 % of the validation images (setting accepted). Works best with a frozen "
+            "backbone; what resembles a class may still get its name (docs/results.md).",
         ),
     ] = False,
     out: Annotated[
@@ -80,6 +80,7 @@ def predict(
         convscope predict runs/NAME photo.jpg folder/ '*.png'
         convscope predict runs/NAME folder/ --format csv > answers.csv
         convscope predict model.onnx million.txt --out answers.jsonl
+        convscope predict runs/NAME folder/ --reject
     """
     import convscope
     from convscope.classifier.answers import csv_header, csv_row, json_line

@@ -1,16 +1,23 @@
 """`convscope predict`: files, folders and patterns in, table, CSV or JSON out."""
 
 import csv
+import dataclasses
 import io
 import json
+import math
 import os
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import convscope
+from convscope.classifier.rejection import LARGEST_ENERGY, energy
+from convscope.classifier.spec import ClassifierSpec
 from convscope.progress import Progress
+from convscope.types import NO_CLASS
 
 
 @pytest.fixture(scope="session")
@@ -166,3 +173,30 @@ def test_a_row_stays_one_line_in_a_pipe_and_names_are_no_markup(cli, digits_run,
     assert row.startswith(f"{name}  ")
     assert row.count("%") == 3
     assert heading.split() == ["image", "prediction", "2.", "3."]
+
+
+def test_an_image_of_no_class_gets_no_class_if_asked(cli, digits_run, digit_files, tmp_path):
+    run = shutil.copytree(digits_run, tmp_path / "run")
+    spec = ClassifierSpec.read(run / "weights/last.json")
+    assert math.log(10) < spec.reject_below < LARGEST_ENERGY
+    files = images_of(digit_files)
+    plain = json.loads(cli("predict", run, *files, "--format", "json").out)["predictions"]
+    probs = np.array([list(item["probs"].values()) for item in plain], np.float32)
+    # So that a third of the images is refused.
+    least = float(np.sort(energy(probs))[4] - 1e-6)
+    dataclasses.replace(spec, reject_below=least).write(run / "weights/last.json")
+    refused = (energy(probs) < least).tolist()
+    assert sum(refused) == 4
+    found = json.loads(cli("predict", run, *files, "--reject", "--json").out)["predictions"]
+    for before, now, gone in zip(plain, found, refused, strict=True):
+        assert now == (before | {"class": None} if gone else before)
+    as_lines = cli("predict", run, *files, "--reject", "--format", "jsonl").out.splitlines()
+    assert [json.loads(line) for line in as_lines] == found
+    table = list(
+        csv.DictReader(io.StringIO(cli("predict", run, *files, "--reject", "--format", "csv").out))
+    )
+    assert [row["class"] == NO_CLASS for row in table] == refused
+    lines = cli("predict", run, *files, "--reject").out.splitlines()[1:]
+    assert [f"{NO_CLASS} (" in line for line in lines] == refused
+    # Without the option, as ever.
+    assert json.loads(cli("predict", run, *files, "--json").out)["predictions"] == plain
