@@ -250,6 +250,11 @@ class Recipe(Settings):
     balance: bool = Field(
         False, description="show each class equally often, whatever its number of images"
     )
+    class_weights: Literal["none", "sqrt", "balanced"] = Field(
+        "none",
+        description="weights of the classes in the loss, inverse to their numbers of images "
+        "(balanced) or to the square roots of these",
+    )
     batch_size: int = Field(128, ge=1)
     least_steps: int = Field(
         1,
@@ -295,6 +300,14 @@ class Recipe(Settings):
         description="train once more at the end, on training and validation images together; the "
         "validation images are still evaluated by the network that did not learn them",
     )
+
+    @model_validator(mode="after")
+    def _classes_count_in_one_way(self) -> Self:
+        if self.balance and self.class_weights != "none":
+            raise ValueError(
+                "balance and class_weights both make up for unequal classes; set one of them"
+            )
+        return self
 
 
 class RunConfig(Recipe):

@@ -165,6 +165,12 @@ def test_what_a_search_would_replace_cannot_be_set_beside_it():
         resolve(searched, {**own, "head.search": False})
 
 
+def test_unequal_classes_are_made_up_for_in_one_way():
+    with pytest.raises(ConfigError, match=r"^balance and class_weights both make up for unequal"):
+        resolve(Recipe(), {"balance": True, "class_weights": "sqrt"})
+    assert resolve(Recipe(), {"class_weights": "sqrt"}).class_weights == "sqrt"
+
+
 def test_set_values_are_yaml():
     assert parse_setting("a.b=1e-3") == ("a.b", "1e-3")
     assert resolve(Recipe(), dict([parse_setting("optimizer.learning_rate=1e-3")]))

@@ -4,6 +4,7 @@ import numpy as np
 
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
+from convscope.effects import trains_at_once
 from convscope.wording import command_line
 
 _RATIO = 5
@@ -35,8 +36,16 @@ def class_imbalance(case: Case) -> Finding | None:
             suffers = high - low > _LOSS
             evidence += f"; recall {low:.0%} on the rare classes' validation images, {high:.0%} on "
             evidence += "the others'"
-    balanced = case.again("show each class equally often", {"balance": True})
-    fixes = [] if case.config.balance else [balanced]
+    config = case.config
+    fixes = []
+    if not config.balance and config.class_weights == "none":
+        # A head at its optimum is better with weights between none and full ones.
+        fix = (
+            case.again("weigh rare classes more", {"class_weights": "sqrt"})
+            if trains_at_once(config)
+            else case.again("show each class equally often", {"balance": True})
+        )
+        fixes = [fix]
     return Finding(
         symptom="Class sizes differ widely."
         if not suffers

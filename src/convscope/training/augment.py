@@ -97,7 +97,12 @@ def augmented(split: Split, settings: AugmentSettings, seed: int) -> Examples:
 
 
 def soft_targets(
-    settings: AugmentSettings, label_smoothing: float, n_classes: int, seed: int, epoch: int
+    settings: AugmentSettings,
+    label_smoothing: float,
+    n_classes: int,
+    seed: int,
+    epoch: int,
+    weights: FloatArray | None = None,
 ) -> Finish | None:
     """Return a function that one-hot encodes labels of a batch, smooths them, and mixes images.
 
@@ -110,16 +115,20 @@ def soft_targets(
         n_classes: Number of classes.
         seed: Seed of the run.
         epoch: Index of the epoch, from 0.
+        weights: Weight of each class in the loss, shape (n_classes,); None weighs all alike.
+            Cross-entropy is linear in the target, so a target times a weight has its loss times it.
 
     Returns:
         None if labels stay plain indices.
     """
-    if not (label_smoothing or settings.mixup or settings.cutmix):
+    if not (label_smoothing or settings.mixup or settings.cutmix or weights is not None):
         return None
     identity = np.eye(n_classes, dtype=np.float32)
 
     def finish(inputs: Any, labels: IntArray, index: int) -> tuple[Any, Any]:
         soft = identity[labels] * (1 - label_smoothing) + label_smoothing / n_classes
+        if weights is not None:
+            soft *= weights[labels, None]
         # Patches can be cut out of maps only, not out of pooled features.
         alphas = [(_mixup, settings.mixup), (_cutmix, settings.cutmix if inputs.ndim == 4 else 0)]
         chosen = [(mix, alpha) for mix, alpha in alphas if alpha]

@@ -34,6 +34,7 @@ from convscope.training.snapshot import (
     read_history,
     save_snapshot,
 )
+from convscope.training.weighting import class_weights
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,15 @@ def training_batches(
     hardest: Hardest | None = None,
 ) -> Batches:
     """Return the batches of one epoch, counted from 0."""
+    weights = class_weights(config.class_weights, train.labels, n_classes)
     return Batches(
         train.inputs(epoch),
         train.labels,
         config.batch_size,
         order_of(config, train.labels, epoch, None if hardest is None else hardest.places),
-        soft_targets(config.augment, config.label_smoothing, n_classes, config.seed, epoch),
+        soft_targets(
+            config.augment, config.label_smoothing, n_classes, config.seed, epoch, weights
+        ),
     )
 
 
@@ -252,7 +256,9 @@ def _n_classes(model: keras.Model) -> int:
 
 
 def _softens(config: RunConfig) -> bool:
-    return soft_targets(config.augment, config.label_smoothing, 2, config.seed, 0) is not None
+    weighted = config.class_weights != "none"
+    soft = soft_targets(config.augment, config.label_smoothing, 2, config.seed, 0)
+    return weighted or soft is not None
 
 
 @contextmanager

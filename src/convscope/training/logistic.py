@@ -21,6 +21,7 @@ from convscope.backend import usable_cores
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import atomic_path
+from convscope.training.weighting import Weighting, class_weights
 from convscope.types import BoolArray, FloatArray, IntArray
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003, 0.00001)
@@ -64,6 +65,9 @@ _MOST_STEPS = 300
 _TOLERANCE = 1e-5
 """Largest derivative at which a fit ends. At ten times that, weak penalties end far from their
 optimum, with a higher loss on held-out images."""
+
+COARSE = 1e-3
+"""The same for heads whose probabilities only rank images: a third of the steps and fewer."""
 
 
 class LogisticHead(NamedTuple):
@@ -116,8 +120,9 @@ def fit_logistic(
     n_classes: int,
     penalty: float,
     *,
-    balance: bool = False,
+    weighting: Weighting = "none",
     learnt: IntArray | None = None,
+    tolerance: float = _TOLERANCE,
 ) -> LogisticHead:
     """Return the head that minimises mean cross-entropy plus `penalty / 2` times its squared norm.
 
@@ -126,10 +131,10 @@ def fit_logistic(
         labels: Shape (n_images,), class indices; a class may be absent.
         n_classes: Number of classes.
         penalty: L2 penalty on the kernel, above 0; the bias has none.
-        balance: Whether each class counts equally, whatever its number of images.
+        weighting: Weights of the classes, see `class_weights`.
         learnt: Indices of the images to learn from; None takes all.
+        tolerance: Largest derivative at which the fit ends.
     """
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
@@ -139,24 +144,24 @@ def fit_logistic(
     if learnt is not None and features.nbytes > _MOST_COPIED:
         weights = np.zeros(len(labels), np.float32)
         weights[learnt] = 1
-        n_learnt, present = len(learnt), np.unique(labels[learnt])
+        labels_learnt = labels[learnt]
     else:
         if learnt is not None:
             features, labels = features[learnt], labels[learnt]
-        n_learnt, present = len(labels), np.unique(labels)
+        labels_learnt = labels
+    n_learnt, present = len(labels_learnt), np.unique(labels_learnt)
     if len(present) == 1:
         bias[present] = 0
         return LogisticHead(kernel, bias)
+    of_classes = class_weights(weighting, labels_learnt, n_classes)
     model = LogisticRegression(
         C=1 / (penalty * n_learnt),
         max_iter=_MOST_STEPS,
-        tol=_TOLERANCE,
-        class_weight="balanced" if balance else None,
+        tol=tolerance,
+        class_weight=None if of_classes is None else dict(enumerate(of_classes)),
     )
     # In one thread: the products of a step are so small that two threads take ten times as long.
-    with threadpool_limits(1), warnings.catch_warnings():
-        # A weak penalty takes many steps to the last digit; what they still change is noise.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with threadpool_limits(1), _unconverged():
         model.fit(features, labels, sample_weight=weights)
     if len(model.classes_) == 2:
         # One row stands for the odds of the second class.
@@ -178,7 +183,7 @@ def held_out_probs(
     *,
     seed: int,
     views: int = 1,
-    balance: bool = False,
+    weighting: Weighting = "none",
 ) -> tuple[IntArray, FloatArray]:
     """Return probabilities by heads that were not trained on the image, at one penalty.
 
@@ -189,25 +194,23 @@ def held_out_probs(
         penalty: L2 penalty.
         seed: Seed of the folds.
         views: Number of views; the probabilities are for the first.
-        balance: Whether each class counts equally, as in `fit_logistic`.
+        weighting: Weights of the classes, as in `fit_logistic`.
 
     Returns:
         Indices of the images that were held out, shape (n_held_out,): all of them, or of very many
         those of one fold; and their probabilities, shape (n_held_out, n_classes).
     """
-    from threadpoolctl import threadpool_limits
-
     features = _in_fewer_columns(features)
     folds = _folds(labels, seed, _n_folds(features, n_classes))
 
     def of_fold(fold: tuple[IntArray, IntArray]) -> FloatArray:
         learnt = _in_views(fold[0], len(labels), views)
         head = fit_logistic(
-            features, np.tile(labels, views), n_classes, penalty, balance=balance, learnt=learnt
+            features, np.tile(labels, views), n_classes, penalty, weighting=weighting, learnt=learnt
         )
         return head.probs(features, fold[1])
 
-    with threadpool_limits(1), ThreadPoolExecutor(usable_cores()) as pool:
+    with one_thread_each() as pool:
         probs = list(pool.map(of_fold, folds))
     return np.concatenate([held_out for _, held_out in folds]), np.concatenate(probs)
 
@@ -219,7 +222,8 @@ def choose_penalty(
     *,
     seed: int,
     views: int = 1,
-    balance: bool = False,
+    weighting: Weighting = "none",
+    tolerance: float = _TOLERANCE,
     n_last: int = 0,
     progress: Progress,
 ) -> list[Candidate]:
@@ -235,12 +239,11 @@ def choose_penalty(
         n_classes: Number of classes.
         seed: Seed of the folds.
         views: Number of views; all those of an image are learnt from, or all are held out.
-        balance: Whether each class counts equally, as in `fit_logistic`.
+        weighting: Weights of the classes, as in `fit_logistic`; the held-out images count alike.
+        tolerance: Largest derivative at which a fit ends.
         n_last: Number of features at the end that are of the last map; 0 leaves their size.
         progress: Called with each penalty.
     """
-    from threadpoolctl import threadpool_limits
-
     folds = [
         [_in_views(part, len(labels), views) for part in fold]
         for fold in _folds(labels, seed, _n_folds(features, n_classes))
@@ -251,7 +254,15 @@ def choose_penalty(
         penalty: float, features: FloatArray, fold: list[IntArray]
     ) -> tuple[BoolArray, FloatArray]:
         learnt, held_out = fold
-        head = fit_logistic(features, labels, n_classes, penalty, balance=balance, learnt=learnt)
+        head = fit_logistic(
+            features,
+            labels,
+            n_classes,
+            penalty,
+            weighting=weighting,
+            learnt=learnt,
+            tolerance=tolerance,
+        )
         probs = head.probs(features, held_out)
         right = probs[np.arange(len(held_out)), labels[held_out]]
         hits = np.asarray(probs.argmax(axis=1) == labels[held_out])
@@ -260,9 +271,7 @@ def choose_penalty(
     tried: dict[tuple[float, int], Candidate] = {}
     with (
         progress.task("Choosing the penalty", None, "penalties") as step,
-        # Folds at the same time, each in one thread of BLAS; see `fit_logistic`.
-        threadpool_limits(1),
-        ThreadPoolExecutor(usable_cores()) as pool,
+        one_thread_each() as pool,
     ):
 
         def loss_at(last_map: float, index: int, features: FloatArray) -> float:
@@ -309,6 +318,26 @@ def _resized(features: FloatArray, n_last: int, factor: float) -> Iterator[None]
         yield
     finally:
         last /= factor  # a power of two, so they become what they were
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool for several `fit_logistic` at the same time, each in one thread of BLAS."""
+    from threadpoolctl import threadpool_limits
+
+    # Filters of warnings belong to the process: those that a thread sets, another one resets.
+    with threadpool_limits(1), _unconverged(), ThreadPoolExecutor(usable_cores()) as pool:
+        yield pool
+
+
+@contextlib.contextmanager
+def _unconverged() -> Iterator[None]:
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        # A weak penalty takes many steps to the last digit; what they still change is noise.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
 
 
 def write_candidates(tried: list[Candidate], run: Run) -> None:

@@ -10,7 +10,8 @@ from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.training.frozen import run_frozen
-from convscope.training.logistic import choose_penalty, fit_logistic
+from convscope.training.logistic import COARSE, choose_penalty, fit_logistic, one_thread_each
+from convscope.training.weighting import weighting_of_logistic
 from convscope.types import FloatArray, InputSpec, IntArray, Split
 
 
@@ -42,29 +43,35 @@ def out_of_fold(
     features = output.features.inputs(0)
     features = standardised(features, feature_statistics(features))
     labels = output.features.labels
-    penalty = config.head.penalty
+    penalty, weighting = config.head.penalty, weighting_of_logistic(config)
     if penalty is None:
         tried = choose_penalty(
             features,
             labels,
             n_classes,
             seed=config.seed,
-            balance=config.balance,
+            weighting=weighting,
+            tolerance=COARSE,
             n_last=network.n_last,
             progress=progress,
         )
         penalty = tried[0].penalty
         features[:, features.shape[1] - network.n_last :] *= tried[0].last_map
     probs = np.zeros((len(labels), n_classes), np.float32)
-    for fold in np.unique(folds):
+
+    def learn_others(fold: int) -> None:
         held_out = folds == fold
         head = fit_logistic(
             features,
             labels,
             n_classes,
             penalty,
-            balance=config.balance,
+            weighting=weighting,
             learnt=np.flatnonzero(~held_out),
+            tolerance=COARSE,
         )
         probs[held_out] = head.probs(features, np.flatnonzero(held_out))
+
+    with one_thread_each() as pool:
+        list(pool.map(learn_others, np.unique(folds)))
     return probs

@@ -43,6 +43,7 @@ from convscope.training.logistic import (
 from convscope.training.passes import evaluate_epoch
 from convscope.training.results import write_results
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
+from convscope.training.weighting import weighting_of_logistic
 from convscope.types import Dataset, FloatArray, InputSpec, Predictions, Split
 
 HEAD = "head"
@@ -224,7 +225,7 @@ def _fit_at_once(
         progress: Called with each penalty that is tried.
     """
     config, model = phase.config, phase.model
-    plain = {"label_smoothing": 0.0, "augment": AugmentSettings()}
+    plain = {"label_smoothing": 0.0, "augment": AugmentSettings(), "class_weights": "none"}
     compile_at(model, config.model_copy(update=plain), 0.0)
     if run.snapshot_file.exists():
         history = load_snapshot(model, run.snapshot_file)
@@ -243,7 +244,7 @@ def _fit_at_once(
             n_classes,
             seed=config.seed,
             views=views,
-            balance=config.balance,
+            weighting=weighting_of_logistic(config),
             n_last=n_last,
             progress=progress,
         )
@@ -258,7 +259,9 @@ def _fit_at_once(
             f"accuracy {tried[0].accuracy:.4f}, loss {tried[0].loss:.4f}"
         )
     start = time.monotonic()
-    head = fit_logistic(features, labels, n_classes, penalty, balance=config.balance)
+    head = fit_logistic(
+        features, labels, n_classes, penalty, weighting=weighting_of_logistic(config)
+    )
     set_statistics(model, statistics)
     model.layers[-1].set_weights(list(head))
     seconds = time.monotonic() - start
@@ -315,7 +318,7 @@ def _out_of_fold(
         config.head.penalty or run.state["penalty"],
         seed=config.seed,
         views=views,
-        balance=config.balance,
+        weighting=weighting_of_logistic(config),
     )
     return Predictions(probs, phase.train.labels[rows], ids[rows], "out_of_fold")
 

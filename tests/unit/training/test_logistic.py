@@ -59,12 +59,14 @@ def test_with_two_classes_the_answer_is_that_of_the_odds():
     assert (head.probs(features).argmax(axis=1) == labels).mean() > 0.75
 
 
-def test_balanced_classes_count_alike_whatever_their_size():
+@pytest.mark.parametrize(("weighting", "power"), [("balanced", 1), ("sqrt", 0.5)])
+def test_weighted_classes_count_by_their_size(weighting, power):
     features, labels = images_of(3, 600)
     few = np.r_[np.flatnonzero(labels != 2), np.flatnonzero(labels == 2)[:20]]
     features, labels = features[few], labels[few]
-    head = fit_logistic(features, labels, 3, 0.1, balance=True)
-    weights = 1 / (3 * np.bincount(labels)[labels])
+    head = fit_logistic(features, labels, 3, 0.1, weighting=weighting)
+    weights = (1 / np.bincount(labels)[labels]) ** power
+    weights /= weights.sum()
     for part in gradient(head, features, labels, 0.1, weights):
         assert np.abs(part).max() < 2e-3
 
