@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from convscope.backend import precision_policy
 from convscope.errors import ConfigError
 from convscope.models import MODELS
+from convscope.models._checksum import add_checksum, require_whole
 from convscope.models.structure import as_functional, is_resizing
 from convscope.storage import atomic_path
 from convscope.types import InputSpec
@@ -86,6 +87,7 @@ class PortableModel:
         self.set_weights(weights)
         with atomic_path(path) as temporary:
             self.model.save(temporary)
+            add_checksum(temporary)
 
 
 def load_portable(path: Path) -> "keras.Model":
@@ -96,12 +98,14 @@ def load_portable(path: Path) -> "keras.Model":
     `predict`; see `resave`.
 
     Raises:
+        IntegrityError: If the file does not match the checksum in it.
         Exception: Any kind of exception, if the file is damaged.
     """
     import keras
 
     from convscope.models._resizing import with_shortcuts
 
+    require_whole(path)
     # Safe mode is Keras' default: a file from elsewhere cannot run code here.
     model = keras.saving.load_model(path, compile=False)
     if any(isinstance(layer, keras.layers.Resizing) for layer in model.layers):
@@ -130,6 +134,7 @@ def resave(old: Path, new: Path) -> None:
     model = load_portable(old)
     with atomic_path(new) as temporary:
         model.save(temporary)
+        add_checksum(temporary)
 
 
 def _without_resizing_layer(model: "keras.Model") -> "keras.Model":

@@ -10,8 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-from convscope.errors import ConfigError, UnknownNameError
+from convscope.classifier.keras_model import load_model
+from convscope.errors import ConfigError, IntegrityError, RunError, UnknownNameError
 from convscope.models import MODELS
+from convscope.models._checksum import require_whole
 from convscope.models.saving import PortableModel, load_portable, resave
 from convscope.types import InputSpec
 
@@ -261,3 +263,37 @@ def test_an_unknown_name_is_refused():
     with pytest.raises(UnknownNameError, match="cnn-sequential"):
         PortableModel.of("cnn-sequental", SPEC, 4)
     assert keras.config.dtype_policy().name == "float32"
+
+
+def changed_bytes(path, places):
+    """Yield the damage of one byte at each place, with the file as it is in between."""
+    content = path.read_bytes()
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        yield place
+    path.write_bytes(content)
+
+
+def test_a_file_in_which_a_byte_changed_is_refused(tmp_path):
+    path = tmp_path / "last.keras"
+    model = MODELS.get("cnn-sequential")(SPEC, 4)
+    PortableModel.of("cnn-sequential", SPEC, 4).save(model.get_weights(), path)
+    require_whole(path)
+    size = path.stat().st_size
+    # 1,000 at random, and all of the archive's last headers.
+    places = {*random.Random(4).sample(range(size), 1_000), *range(size - 700, size)}
+    for _ in changed_bytes(path, sorted(places)):
+        with pytest.raises((IntegrityError, zipfile.BadZipFile, ValueError, NotImplementedError)):
+            require_whole(path)
+    require_whole(path)
+    for _ in changed_bytes(path, [size // 3, size - 3]):
+        with pytest.raises(RunError, match=r"last\.keras is damaged"):
+            load_model(path)
+
+
+def test_files_of_earlier_versions_have_no_checksum_and_open(tmp_path):
+    path = tmp_path / "last.keras"
+    MODELS.get("cnn-functional")(SPEC, 4).save(path)
+    assert load_portable(path).output_shape == (None, 4)
