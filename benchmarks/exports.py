@@ -36,6 +36,7 @@ from convscope.api.models import run_config
 from convscope.classifier.keras_model import open_classifier
 from convscope.engines.openvino import OpenVinoSession
 from convscope.export import FORMATS
+from convscope.machine import cpu_name, usable_cores
 from convscope.progress import Progress
 from convscope.run import Run
 
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write.")
     args = parser.parse_args()
     backend.configure("tensorflow")
-    content: dict[str, Any] = {"cpu": backend.cpu_name(), "cores": backend.usable_cores()}
+    content: dict[str, Any] = {"cpu": cpu_name(), "cores": usable_cores()}
     for path in args.runs:
         with tempfile.TemporaryDirectory() as folder:
             content[Path(path).name] = measure(Run.open(path), Path(folder), args.seconds)
@@ -102,7 +103,7 @@ def lanes_of(run: Run, paths: dict[str, Path]) -> dict[str, Callable[[Any], Any]
 
     onnx = paths["onnx"]
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = backend.usable_cores()
+    options.intra_op_num_threads = usable_cores()
     raw = onnxruntime.InferenceSession(str(onnx), options)
     lanes: dict[str, Callable[[Any], Any]] = {
         "predict": lambda images: model.predict(images, verbose=0),

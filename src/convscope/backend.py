@@ -1,9 +1,8 @@
-"""Choice of Keras' backend, made before Keras is imported; facts about this machine."""
+"""Choice of Keras' backend, made before Keras is imported; the versions that a run records."""
 
 import contextlib
 import importlib.metadata
 import importlib.util
-import math
 import os
 import platform
 import shutil
@@ -13,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from convscope.errors import ConfigError, MissingExtraError
+from convscope.machine import cpu_name, usable_cores, visible_cores
 
 BACKENDS = {"tensorflow": "train", "jax": "jax", "torch": "torch"}
 """Backends and the extra that installs each."""
@@ -58,7 +58,7 @@ def configure(backend: str = "auto") -> str:
     os.environ["KERAS_BACKEND"] = backend
     # By default they start a thread for each visible core, however little time of them a container
     # may have, and then obstruct each other. Settings of the user are kept.
-    if usable_cores() < _visible_cores():
+    if usable_cores() < visible_cores():
         for name in THREADS[backend]:
             os.environ.setdefault(name, str(usable_cores()))
     if backend == "tensorflow":
@@ -188,91 +188,6 @@ def _preferred() -> str:
     if "jax" in installed and shutil.which("nvidia-smi"):
         return "jax"
     return installed[0] if installed else "tensorflow"
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process can keep busy, at least 1.
-
-    They are the cores that it may run on, or fewer if its container is given less time than they
-    have, or if `$LOKY_MAX_CPU_COUNT` (which scikit-learn follows too) says so.
-    """
-    limits = [_visible_cores(), os.cpu_count() or 1]
-    granted = _container_cores()
-    if granted is not None:
-        limits.append(granted)
-    with contextlib.suppress(KeyError, ValueError):
-        limits.append(int(os.environ["LOKY_MAX_CPU_COUNT"]))
-    return max(1, min(limits))
-
-
-def _visible_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _container_cores() -> int | None:
-    """Return the number of cores that a container is given time of, rounded up; None for all.
-
-    References:
-        The Linux kernel's "Control Group v2" (cpu.max) and "CFS Bandwidth Control".
-    """
-    root = Path("/sys/fs/cgroup")
-    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        # Microseconds of work per period of microseconds: "max" or -1 is no limit.
-        with contextlib.suppress(OSError, ValueError):
-            texts = [(root / file).read_text(encoding="ascii") for file in files]
-            quota, period = map(int, " ".join(texts).split())
-            if quota > 0 and period > 0:
-                return math.ceil(quota / period)
-    return None
-
-
-def cpu_name() -> str:
-    """Return the processor's model, for people and for keys of measurements."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                # Virtual machines hide the model's name; family and model number still identify it.
-                return f"{name} (family {_cpuinfo('cpu family')}, model {_cpuinfo('model')})"
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def cpu_has_bfloat16() -> bool | None:
-    """Return whether the CPU has bfloat16 arithmetic; None if that cannot be seen."""
-    flags = _cpuinfo("flags") or _cpuinfo("Features")
-    if not flags:
-        return None
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.split()))
-
-
-def _cpuinfo(key: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip() == key:
-            return value.strip()
-    return ""
-
-
-def peak_memory_mb() -> float | None:
-    """Return the peak memory of this process so far, in megabytes; None if unknown."""
-    try:
-        # Linux' own count for this program; getrusage starts with the peak of its parent.
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) * 1024 / 1e6, 1)
-        import resource
-    except (OSError, ImportError):
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
 
 
 def environment(backend: str, plugins: Iterable[str] = ()) -> dict[str, object]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from convscope import backend
+from convscope import backend, machine
 from convscope.errors import ConfigError, MissingExtraError
 
 RUNNING = keras.config.backend()
@@ -104,7 +104,7 @@ OTHER = next(
 def test_the_environment_decides_what_auto_means():
     code = """
 import sys
-from convscope import backend
+from convscope import backend, machine
 before = "keras" in sys.modules
 chosen = backend.configure()
 import keras
@@ -118,7 +118,7 @@ print(before, chosen, keras.config.backend())
 def test_tensorflow_starts_quietly_and_deterministic_over_the_environment():
     # A choice beats $KERAS_BACKEND.
     code = """
-from convscope import backend
+from convscope import backend, machine
 print(backend.configure("tensorflow"))
 import tensorflow as tf
 import keras
@@ -135,7 +135,7 @@ print(config.is_op_determinism_enabled())
 THREADS = """
 import os, re
 from pathlib import Path
-from convscope import backend
+from convscope import backend, machine
 backend.configure()
 import keras
 import numpy as np
@@ -160,9 +160,9 @@ def test_no_more_threads_than_the_process_may_keep_busy():
     assert set(set_to) == {"1"}
     # Where nothing holds it back, nothing is set.
     counted, *set_to = run_python(THREADS).stdout.split()
-    held_back = backend.usable_cores() < len(os.sched_getaffinity(0))
-    assert counted in (str(backend.usable_cores()), "unnamed")
-    assert set(set_to) == {str(backend.usable_cores()) if held_back else "None"}
+    held_back = machine.usable_cores() < len(os.sched_getaffinity(0))
+    assert counted in (str(machine.usable_cores()), "unnamed")
+    assert set(set_to) == {str(machine.usable_cores()) if held_back else "None"}
     # What the user says counts.
     own = dict.fromkeys(backend.THREADS[RUNNING], "3")
     counted, *set_to = run_python(THREADS, LOKY_MAX_CPU_COUNT="1", **own).stdout.split()
@@ -201,105 +201,6 @@ print("out")
     assert done.stdout.split() == ["in", "out"]
 
 
-CPUINFO = """processor : 0
-cpu family : 6
-model : 143
-model name : Some CPU @ 2.00GHz
-flags : fpu {flags} sse
-
-"""
-
-
-@pytest.fixture
-def cpuinfo(monkeypatch):
-    def pretend(text):
-        real = Path.read_text
-
-        def read_text(self, *args, **kwargs):
-            if str(self) != "/proc/cpuinfo":
-                return real(self, *args, **kwargs)
-            if text is None:
-                raise FileNotFoundError
-            return text
-
-        monkeypatch.setattr(Path, "read_text", read_text)
-
-    return pretend
-
-
-@pytest.fixture
-def cgroup(tmp_path, monkeypatch):
-    """Return a function that lets the kernel's files of a container's limits be others."""
-    real = Path.read_text
-
-    def pretend(**files):
-        def read_text(self, *args, **kwargs):
-            if self.is_relative_to("/sys/fs/cgroup"):
-                if self.name not in files:
-                    raise FileNotFoundError(self)
-                return files[self.name]
-            return real(self, *args, **kwargs)
-
-        monkeypatch.setattr(Path, "read_text", read_text)
-
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    if hasattr(os, "sched_getaffinity"):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
-    else:
-        monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
-    return pretend
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({}, 6),
-        ({"cpu.max": "max 100000\n"}, 6),
-        ({"cpu.max": "200000 100000\n"}, 2),
-        ({"cpu.max": "150000 100000\n"}, 2),
-        ({"cpu.max": "5000 100000\n"}, 1),
-        ({"cpu.max": "1600000 100000\n"}, 6),
-        ({"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n"}, 6),
-        ({"cpu.cfs_quota_us": "300000\n", "cpu.cfs_period_us": "100000\n"}, 3),
-        ({"cpu.cfs_quota_us": "300000\n"}, 6),
-        ({"cpu.max": "something new\n"}, 6),
-    ],
-)
-def test_a_container_has_no_more_cores_than_it_is_given_time_of(cgroup, files, cores):
-    cgroup(**files)
-    assert backend.usable_cores() == cores
-
-
-@pytest.mark.parametrize(("said", "cores"), [("1", 1), ("4", 4), ("99", 6), ("0", 1), ("two", 6)])
-def test_the_user_may_ask_for_fewer_cores(cgroup, monkeypatch, said, cores):
-    cgroup()
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", said)
-    assert backend.usable_cores() == cores
-
-
-def test_scikit_learn_counts_the_same_cores():
-    joblib = pytest.importorskip("joblib")
-    assert backend.usable_cores() == joblib.cpu_count()
-
-
-@pytest.mark.parametrize(
-    ("flags", "found"), [("avx512_bf16", True), ("amx_bf16", True), ("avx512f", False)]
-)
-def test_bfloat16_is_seen_in_the_processors_flags(cpuinfo, flags, found):
-    cpuinfo(CPUINFO.format(flags=flags))
-    assert backend.cpu_has_bfloat16() is found
-    assert backend.cpu_name() == "Some CPU @ 2.00GHz (family 6, model 143)"
-
-
-def test_where_the_processor_cannot_be_seen_nothing_is_claimed(cpuinfo):
-    cpuinfo(None)
-    assert backend.cpu_has_bfloat16() is None
-    assert isinstance(backend.cpu_name(), str)
-    cpuinfo("")
-    assert backend.cpu_has_bfloat16() is None
-
-
 def test_the_environment_says_what_ran_where():
     found = backend.environment(RUNNING)
     assert json.loads(json.dumps(found)) == found
@@ -307,11 +208,11 @@ def test_the_environment_says_what_ran_where():
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["packages"]["keras"] == keras.__version__
     assert found["packages"].keys() >= {"convscope", "numpy"}
-    assert found["cpu_cores"] == backend.usable_cores() >= 1
+    assert found["cpu_cores"] == machine.usable_cores() >= 1
 
 
 SETTINGS = """
-from convscope import backend
+from convscope import backend, machine
 print(backend.configure())
 import keras
 print(keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())

@@ -8,6 +8,7 @@ from convscope.classifier import classify
 from convscope.classifier.answers import AnswersFile
 from convscope.classifier.exported import Classifier, is_exported
 from convscope.classifier.sources import is_stream, iter_images_of
+from convscope.engines.choice import REFERENCE
 from convscope.errors import ConfigError
 from convscope.images.find import find_images
 from convscope.paths import path_or_none
@@ -25,6 +26,7 @@ def predict(
     weights: str | None = None,
     batch_size: int = 256,
     reject: bool = False,
+    engine: str | None = None,
     out: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Iterator[ImagePrediction | UnreadableImage]:
@@ -41,6 +43,8 @@ def predict(
         batch_size: Images per batch.
         reject: Whether images that look like no class are `rejected`, by the threshold that
             `evaluate` chose on validation images.
+        engine: Engine of an exported file: "onnxruntime" (None), "openvino", or "auto" for the
+            fastest one here, which is measured once.
         out: File to write while the iterator is consumed: .csv, .jsonl or .parquet, a row per
             image. After a kill the same call goes on where it was (not in a .parquet file), and
             yields only the images that were left.
@@ -64,13 +68,15 @@ def predict(
         from convscope.run import Run
 
         opened = Run.open(run)
+        if engine is not None:
+            raise ConfigError("--engine is for exported files; a run is opened with Keras")
     # Before the model is loaded, which may take seconds.
     total, files = None, iter_images_of(sources)
     if not any(map(is_stream, sources)):
         found = find_images(sources)
         total, files = len(found), iter(found)
     if opened is None:
-        exported = Classifier(str(run))
+        exported = Classifier(str(run), engine=engine or REFERENCE)
         classifier: classify.Classifier = exported
         model = exported.sha256
     else:

@@ -13,6 +13,7 @@ from convscope.api.plan import Plan
 from convscope.api.settle import Request, settle_resumed
 from convscope.datasets.splits import verify_split, write_split
 from convscope.errors import RunError
+from convscope.machine import peak_memory_mb
 from convscope.models import is_backbone
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
@@ -119,7 +120,7 @@ def _judge(run: Run, dataset: Dataset, progress: Progress, *, test: bool) -> Run
     # A process knows its peak memory only: after another run, that of this one is unknown.
     _trained_here.add(run.path.resolve())
     alone = len(_trained_here) == 1
-    run.record(status="finished", peak_memory_mb=backends.peak_memory_mb() if alone else None)
+    run.record(status="finished", peak_memory_mb=peak_memory_mb() if alone else None)
     return run
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from convscope.classifier import classify
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines import ENGINES
+from convscope.engines.choice import AUTO, fastest_engine
 from convscope.engines.seal import fact_in, require_whole
 from convscope.errors import RunError
 from convscope.paths import user_path
+from convscope.progress import console_progress
 
 SPEC = "convscope.spec"
 """Key of the spec in the metadata of an exported file."""
@@ -28,12 +30,14 @@ class Classifier(classify.Classifier):
 
     Args:
         path: ONNX file.
-        engine: Registered engine ("onnxruntime", "openvino").
+        engine: Registered engine ("onnxruntime", "openvino"), or "auto" for the installed one that
+            is fastest here, which is measured once.
         threads: Number of threads; None takes all usable cores.
 
     Attributes:
         path: File that it was read from.
         sha256: Checksum of the file.
+        engine: Name of the engine.
 
     Raises:
         RunError: If there is no such file, or a newer convscope wrote it.
@@ -47,6 +51,9 @@ class Classifier(classify.Classifier):
     ) -> None:
         self.path = user_path(path, "the path of the model")
         content, spec = read_sealed(self.path)
+        if engine == AUTO:
+            shape = (spec.height, spec.width, spec.channels)
+            engine = fastest_engine(content, shape, threads, console_progress())
         super().__init__(ENGINES.get(engine)(content, threads), spec)
         self.sha256 = content[-64:].decode()
         self.engine = engine

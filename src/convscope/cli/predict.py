@@ -61,6 +61,13 @@ def predict(
             "backbone; what resembles a class may still get its name (docs/results.md).",
         ),
     ] = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Engine of an exported file: onnxruntime (default), openvino, or auto: the "
+            "fastest here, measured once."
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -92,7 +99,13 @@ def predict(
             raise ConfigError("--json and --format csv: choose one")
         output = Format.JSON
     results = convscope.predict(
-        run, images, weights=weights, batch_size=batch_size, out=out, reject=reject
+        run,
+        images,
+        weights=weights,
+        batch_size=batch_size,
+        reject=reject,
+        engine=engine,
+        out=out,
     )
     read: list[ImagePrediction] = []
     unreadable: list[UnreadableImage] = []

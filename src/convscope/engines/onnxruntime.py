@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from convscope.backend import usable_cores
 from convscope.engines import ENGINES, INPUT
 from convscope.errors import FailureError
+from convscope.machine import usable_cores
 from convscope.types import FloatArray, UInt8Array
 
 

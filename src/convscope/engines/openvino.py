@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from convscope.backend import usable_cores
 from convscope.engines import ENGINES, INPUT
 from convscope.errors import FailureError, MissingExtraError
+from convscope.machine import usable_cores
 from convscope.types import FloatArray, UInt8Array
 
 

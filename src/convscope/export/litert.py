@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from convscope.backend import usable_cores
 from convscope.classifier.classify import Classifier
 from convscope.classifier.exported import SPEC, read_sealed
 from convscope.classifier.spec import ClassifierSpec
@@ -16,6 +15,7 @@ from convscope.engines.seal import sealed
 from convscope.errors import FailureError
 from convscope.export import FORMATS, Format
 from convscope.export.savedmodel import save_function
+from convscope.machine import usable_cores
 from convscope.types import FloatArray, UInt8Array
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convscope.backend import usable_cores
+from convscope.machine import usable_cores
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import atomic_path

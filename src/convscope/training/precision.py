@@ -13,6 +13,7 @@ from typing import Any
 
 from convscope import backend
 from convscope.errors import StorageError
+from convscope.machine import cpu_has_bfloat16
 from convscope.progress import Progress
 from convscope.storage import cache_dir, write_text
 
@@ -28,7 +29,7 @@ def choose_precision(progress: Progress) -> str:
 
     The answer is cached by processor, backend and its version. Keras must be configured.
     """
-    if backend.cpu_has_bfloat16() is False and _accelerator() is None:
+    if cpu_has_bfloat16() is False and _accelerator() is None:
         return "float32"
     known = cache_dir() / "precision.json"
     key = machine()

@@ -7,6 +7,7 @@ import pytest
 import convscope
 from convscope import backend
 from convscope.api.models import build_model, input_spec, run_config
+from convscope.machine import cpu_name
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import cache_dir
@@ -28,7 +29,7 @@ class Measured:
 @pytest.fixture
 def measured(monkeypatch):
     backend.configure()
-    monkeypatch.setattr(backend, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
     stand_in = Measured(1.5)
     monkeypatch.setattr(precision, "measure_speedup", stand_in)
     return stand_in
@@ -62,7 +63,7 @@ def test_another_machine_is_measured_anew_and_the_first_remembered(measured, mon
 def test_a_machine_is_named_by_the_device_that_computes(monkeypatch):
     backend.configure()
     monkeypatch.setattr(precision, "_accelerator", lambda: None)
-    assert machine().startswith(f"{backend.cpu_name()}, ")
+    assert machine().startswith(f"{cpu_name()}, ")
     names = set()
     for device in ("NVIDIA L4", "NVIDIA H100 80GB HBM3"):
         monkeypatch.setattr(precision, "_accelerator", lambda device=device: device)
@@ -102,7 +103,7 @@ def test_bfloat16_has_to_win_clearly(measured, speedup, chosen):
 
 
 def test_a_processor_without_bfloat16_is_not_measured(measured, monkeypatch):
-    monkeypatch.setattr(backend, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
     monkeypatch.setattr(precision, "_accelerator", lambda: None)
     assert choose_precision(Progress()) == "float32"
     monkeypatch.setattr(precision, "_accelerator", lambda: "NVIDIA L4")

@@ -10,11 +10,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from convscope.backend import usable_cores
 from convscope.datasets.checks.alignment import align, correlate, halve, move
 from convscope.datasets.checks.fingerprints import COARSE_SIDE, Fingerprints
 from convscope.datasets.checks.orientation import turn
 from convscope.datasets.folders.parallel import map_ordered
+from convscope.machine import usable_cores
 from convscope.progress import Advance
 from convscope.types import FloatArray
 

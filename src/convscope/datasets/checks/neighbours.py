@@ -11,10 +11,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from convscope.backend import usable_cores
 from convscope.datasets.checks.fingerprints import COLOUR_SIDE, Fingerprints
 from convscope.datasets.checks.orientation import AS_IT_IS, turn
 from convscope.datasets.folders.parallel import map_ordered
+from convscope.machine import usable_cores
 from convscope.progress import Advance
 from convscope.types import FloatArray
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from convscope.backend import usable_cores
+from convscope.machine import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -1,0 +1,113 @@
+"""Choice of the engine that is fastest for a model on this machine: measured once, then kept."""
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convscope.engines import ENGINES
+from convscope.errors import FailureError, StorageError
+from convscope.machine import cpu_name, usable_cores
+from convscope.progress import Progress
+from convscope.storage import cache_dir, write_text
+from convscope.types import FloatArray, UInt8Array
+
+AUTO = "auto"
+"""Name that stands for the fastest engine."""
+
+REFERENCE = "onnxruntime"
+
+BATCHES = (1, 64)
+
+_SECONDS = 0.5
+_SAME = 1e-3
+"""Largest difference of a probability between engines; one that differs more is not chosen."""
+
+
+def fastest_engine(
+    model: bytes, shape: tuple[int, int, int], threads: int | None, progress: Progress
+) -> str:
+    """Return the name of the installed engine that classifies fastest here.
+
+    Engines are measured in turn at batches of 1 and 64; the lower product of both times wins. The
+    answer is kept by model, processor, threads and versions of the engines.
+
+    Args:
+        model: Bytes of an exported ONNX file.
+        shape: (height, width, channels) of its images.
+        threads: Number of threads; None for all cores.
+        progress: Called with the result.
+    """
+    installed = {
+        entry.name: importlib.metadata.version(entry.info["package"])
+        for entry in ENGINES.entries()
+        if importlib.util.find_spec(entry.info["package"]) is not None
+    }
+    if set(installed) == {REFERENCE}:
+        return REFERENCE
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(installed.items()))
+    threads = threads or usable_cores()
+    key = f"{model[-64:].decode()} on {cpu_name()}, {threads} threads, {versions}"
+    file = cache_dir() / "engines.json"
+    known = _read(file)
+    if known.get(key) not in installed:
+        times = measure_engines(model, shape, sorted(installed), threads)
+        known[key] = min(times, key=lambda name: float(np.prod(times[name])))
+        said = "; ".join(
+            f"{name} "
+            + ", ".join(f"{ms:.3g} ms for {n}" for n, ms in zip(BATCHES, each, strict=True))
+            for name, each in times.items()
+        )
+        progress.say(f"Engine {known[key]}, the fastest here: {said}")
+        with contextlib.suppress(StorageError, OSError):
+            write_text(file, json.dumps(known, indent=2) + "\n")
+    return known[key]
+
+
+def measure_engines(
+    model: bytes, shape: tuple[int, int, int], names: list[str], threads: int
+) -> dict[str, list[float]]:
+    """Return median milliseconds at each of `BATCHES`, by engine.
+
+    Engines that cannot load the model, or give other answers than ONNX Runtime, are left out.
+    """
+    images = np.random.default_rng(0).integers(0, 256, (max(BATCHES), *shape), dtype=np.uint8)
+    sessions: dict[str, Any] = {}
+    expected: FloatArray = ENGINES.get(REFERENCE)(model, threads).predict_on_batch(images)
+    for name in names:
+        with contextlib.suppress(FailureError):
+            session = ENGINES.get(name)(model, threads)
+            if np.abs(session.predict_on_batch(images) - expected).max() <= _SAME:
+                sessions[name] = session
+    found: dict[str, list[float]] = {name: [] for name in sessions}
+    for n in BATCHES:
+        for name, ms in _medians(sessions, images[:n]).items():
+            found[name].append(ms)
+    return found
+
+
+def _medians(sessions: dict[str, Any], images: UInt8Array) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for session in sessions.values():
+        session.predict_on_batch(images)  # the first call prepares
+    end = time.perf_counter() + _SECONDS * len(sessions)
+    while time.perf_counter() < end or any(len(each) < 3 for each in times.values()):
+        for name, session in sessions.items():
+            start = time.perf_counter()
+            session.predict_on_batch(images)
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def _read(file: Path) -> dict[str, str]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {str(key): str(value) for key, value in content.items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
