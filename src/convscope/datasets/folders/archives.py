@@ -21,7 +21,7 @@ from convscope.datasets.folders._pack_store import sweep
 from convscope.datasets.folders.members import DAMAGED, Member, open_members
 from convscope.datasets.folders.scan import MAX_FILE_BYTES, SETTLED_NS
 from convscope.datasets.folders.tables import MAX_BYTES, is_table
-from convscope.errors import DataError, LockTakenError, StorageError
+from convscope.errors import DataError, LockTakenError, ReadOnlyError, StorageError
 from convscope.images.find import RESULTS, is_image
 from convscope.locks import exclusive, share_while_alive
 from convscope.progress import Progress
@@ -67,7 +67,13 @@ def unpacked(path: Path, progress: Progress) -> Iterator[Path]:
         yield path
         return
     holder = _Holder()
-    root = _unpack(path, holder, progress)
+    try:
+        root = _unpack(path, holder, progress)
+    except ReadOnlyError as error:
+        raise ReadOnlyError(
+            f"{path} is unpacked into the cache, and {cache_dir()} cannot be written to; set "
+            "CONVSCOPE_CACHE, or unpack it yourself and name the folder"
+        ) from error
     try:
         yield root
     except DataError as error:

@@ -142,6 +142,11 @@ def read_labels(path: Path, named: LabelTable) -> Labels:
     return Labels(rows, said, bool(split))
 
 
+def has_labels(table: Table, file: str) -> bool:
+    """Return whether a table has a column `file` and one of labels by a usual name."""
+    return file in table.names and _usual(table.names, _LABEL, but=(file,)) is not None
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from convscope.datasets.folders.columns import LabelTable
+from convscope.datasets.folders.columns import LabelTable, has_labels
 from convscope.datasets.folders.labelled import read_labelled
 from convscope.datasets.folders.layout import Layout, read_layout, require_folder
 from convscope.datasets.folders.parts import arrange
@@ -115,8 +115,8 @@ def _standard_tables(root: Path) -> list[Path]:
         usable = []
         for path in found:
             with contextlib.suppress(ConvscopeError):
-                table = open_table(path)
-                if _FILE_NAME in table.names and len(table.names) > 1:
+                # Without a usual name it may be captions, beside class folders too.
+                if has_labels(open_table(path), _FILE_NAME):
                     usable.append(path)
         if usable:
             top = min(len(path.parts) for path in usable)

@@ -5,21 +5,20 @@ whatever the table says.
 """
 
 import os
-import posixpath
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from convscope.datasets.folders.columns import LabelRow, LabelTable, read_labels
+from convscope.datasets.folders.image_index import ImageIndex
 from convscope.datasets.folders.layout import TOLERATED, Layout, Problem, note_odd_names
 from convscope.datasets.folders.parts import read_part
 from convscope.errors import DataError
-from convscope.images.find import IMAGE_SUFFIXES, kind_of, list_folder, walk_images
-from convscope.wording import composed, counted, printable, quoted
+from convscope.images.find import kind_of, list_folder, walk_images
+from convscope.wording import counted, printable, quoted
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-_ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
 _PARTS = ("train", "val", "test")
 
 
@@ -99,7 +98,7 @@ def read_labelled(root: Path, named: LabelTable, tables: Sequence[Path] | None =
     ]
     ours = set(tables)
     layout.skipped.others = [path for path in layout.skipped.others if path not in ours]
-    index = _Index(root, images)
+    index = ImageIndex(root, images)
     found, saids, has_split = _Found(), [], False
     for table in tables:
         labels = read_labels(table, named)
@@ -110,6 +109,9 @@ def read_labelled(root: Path, named: LabelTable, tables: Sequence[Path] | None =
         saids[0] + (f" (a table in each part: {len(saids)})" if saids[1:] else "")
     )
     _require_some(root, tables[0], found, len(images))
+    if has_split and named.split is None and (odd := _no_part(found)):
+        layout.remarks.append(odd)
+        has_split = False
     _arrange(layout, found, has_split)
     _note_rows(layout, tables[0], found)
     fitting = {name for _, names in found.unclear for name in names}
@@ -121,74 +123,7 @@ def read_labelled(root: Path, named: LabelTable, tables: Sequence[Path] | None =
     return layout
 
 
-class _Index:
-    """Images below a root, found by the ways in which tables write their paths."""
-
-    def __init__(self, root: Path, images: Iterable[str]) -> None:
-        self._root = root
-        self._by_path: dict[str, list[str]] = {}
-        self._by_name: dict[str, list[str]] = {}
-        for image in images:
-            for name in (_normal(image), _stem(image)):
-                self._by_path.setdefault(name, []).append(image)
-                base = posixpath.basename(name)
-                if base != name:
-                    self._by_name.setdefault(base, []).append(image)
-
-    def find(self, row: LabelRow) -> list[str]:
-        """Return the image of a row; none if it is not there, several if it is not clear.
-
-        Raises:
-            DataError: If its path is absolute, or leads out of the folder.
-        """
-        written = row.file.replace("\\", "/")
-        if _ABSOLUTE.match(written):
-            raise DataError(
-                f"{row.place}: '{printable(row.file)}' is an absolute path; write paths relative "
-                "to the folder of the images"
-            )
-        ways = [
-            way
-            for start in (row.table.parent, self._root)
-            if (way := self._inside(start, written)) is not None
-        ]
-        if not ways:
-            raise DataError(
-                f"{row.place}: '{printable(row.file)}' leads out of the folder {self._root}, which "
-                "no row may"
-            )
-        steps = written.split("/")
-        # "train_images/1.jpg", where the folder that was named is train_images.
-        for depth in range(1, min(len(steps), len(self._root.parts))):
-            if list(self._root.parts[-depth:]) == steps[:depth]:
-                ways.append("/".join(steps[depth:]))
-        for way in ways:
-            if hits := self._by_path.get(_normal(way)):
-                exact = [image for image in hits if composed(image) == way]
-                return exact or hits
-        return self._by_name.get(_normal(written), []) if len(steps) == 1 else []
-
-    def _inside(self, start: Path, written: str) -> str | None:
-        """Return a path relative to the root; None if it leads out of it."""
-        whole = os.path.normpath(f"{start}/{written}")
-        top = os.path.normpath(self._root)
-        if not whole.startswith(os.path.join(top, "")):  # noqa: PTH118 - "/" stays "/"
-            return None
-        return composed(whole[len(os.path.join(top, "")) :].replace(os.sep, "/"))  # noqa: PTH118
-
-
-def _normal(path: str) -> str:
-    """Return a path whose ending is in small letters: A.JPG is called A.jpg in many tables."""
-    path = composed(path)
-    stem, suffix = posixpath.splitext(path)
-    return f"{stem}{suffix.lower()}" if suffix.lower() in IMAGE_SUFFIXES else path
-
-
-def _stem(image: str) -> str:
-    return posixpath.splitext(composed(image))[0]
-
-
-def _match(rows: Iterable[LabelRow], index: _Index, found: _Found) -> None:
+def _match(rows: Iterable[LabelRow], index: ImageIndex, found: _Found) -> None:
     for row in rows:
         images = index.find(row) if row.file else []
         if not row.labels:
@@ -250,6 +185,17 @@ def _spelled(names: Iterable[str]) -> dict[str, str]:
     # "3.0" is 3 where a program made fractions of all of them.
     whole = all(name.endswith(".0") for name in names)
     return {name: name.removesuffix(".0") if whole else name for name in names}
+
+
+def _no_part(found: _Found) -> str:
+    """Return a line on a column of parts that names none, such as the number of a fold; or ""."""
+    rows = list(found.rows.values())
+    if not rows or any(read_part(row.split) for row in rows):
+        return ""
+    return (
+        f"the column of parts is not used: '{printable(rows[0].split)}' and the like are none of "
+        "train, val and test"
+    )
 
 
 def _parts_by_column(found: _Found) -> dict[str, str]:

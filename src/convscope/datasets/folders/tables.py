@@ -142,6 +142,8 @@ def _lines(path: Path) -> Iterator[str]:
 
 def _open_delimited(path: Path, first: str, delimiter: str | None) -> Table:
     mark = delimiter or max(_DELIMITERS, key=first.count)
+    if mark not in first and _has_image_cell(first, " "):
+        mark = " "  # columns of equal width
     head = next(csv.reader([first], delimiter=mark), [])
     headed = not any(is_image(cell.strip()) for cell in head)
     names = [_text(cell) for cell in head] if headed else [f"{n + 1}" for n in range(len(head))]

@@ -19,7 +19,7 @@ from convscope.datasets.folder import load_folder
 from convscope.datasets.folders import archives, members
 from convscope.datasets.folders.archives import is_archive, unpacked
 from convscope.datasets.source import data_settings, load_source, words_of
-from convscope.errors import DataError, StorageError
+from convscope.errors import DataError, ReadOnlyError, StorageError
 from convscope.housekeeping.cache import cache_parts, empty_cache
 from convscope.progress import Progress
 from convscope.storage import cache_dir
@@ -286,3 +286,17 @@ def test_a_full_cache_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(StorageError, match="no space left on disk"):
         archives._write(path, members.Member("a.png", "file", 1, lambda: None), tmp_path / "a.png")
+
+
+def test_a_cache_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch) -> None:
+    path = pack(tmp_path / "photos.zip", PHOTOS)
+
+    def refused(*_: object, **__: object) -> None:
+        raise ReadOnlyError("cannot write it")
+
+    monkeypatch.setattr(archives, "exclusive", refused)
+    with (
+        pytest.raises(StorageError, match="set CONVSCOPE_CACHE, or unpack it yourself"),
+        unpacked(path, Progress()),
+    ):
+        pass

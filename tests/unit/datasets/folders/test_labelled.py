@@ -108,6 +108,15 @@ def test_the_column_of_parts_is_honoured(tmp_path: Path) -> None:
         read_contents(tmp_path, "t.csv")
 
 
+def test_a_column_that_names_no_part_is_not_used_unless_it_is_named(tmp_path: Path) -> None:
+    build(tmp_path, "a.jpg b.jpg", t_csv="file,label,split / a,x,0 / b,y,1")
+    layout = read_contents(tmp_path, "t.csv")
+    assert not layout.divided
+    assert "the column of parts is not used: '0' and the like" in layout.remarks[1]
+    with pytest.raises(DataError, match="the part of 'a' is '0'; write train, val or test"):
+        read_contents(tmp_path, "t.csv:split=split")
+
+
 def test_a_class_that_only_other_parts_have_cannot_be_learnt(tmp_path: Path) -> None:
     table = "file,label,split / a,x,train / b,y,train / c,z,test"
     build(tmp_path, "a.jpg b.jpg c.jpg", t_csv=table)
@@ -293,6 +302,12 @@ def test_the_standard_table_may_be_in_each_part(tmp_path: Path) -> None:
     layout = read_contents(tmp_path)
     assert classes_of(layout) == {"x": ["data/train/1.jpg"], "y": ["data/train/2.jpg"]}
     assert classes_of(layout, "test") == {"y": ["data/test/1.jpg"]}
+
+
+def test_captions_beside_class_folders_are_no_labels(tmp_path: Path) -> None:
+    table = "file_name,text / cat/1.jpg,a cat / dog/2.jpg,a dog / dog/3.jpg,another"
+    build(tmp_path, "cat/1.jpg dog/2.jpg dog/3.jpg", metadata_csv=table)
+    assert read_contents(tmp_path).class_names == ("cat", "dog")
 
 
 def test_class_folders_and_a_standard_table_have_to_agree(tmp_path: Path) -> None:

@@ -34,6 +34,17 @@ def test_a_list_has_a_label_after_a_blank_or_in_the_path(tmp_path: Path) -> None
     assert rows_of(path) == [("a.jpg", "big cat"), ("b.jpg", "dog")]
 
 
+def test_columns_between_blanks(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("images/1.png  1.0   mono\nimages/2.png  0.3333   poly\n")
+    assert rows_of(path, ":label=2") == [("images/1.png", "1.0"), ("images/2.png", "0.3333")]
+    assert rows_of(path, ":label=3") == [("images/1.png", "mono"), ("images/2.png", "poly")]
+    with pytest.raises(
+        DataError, match=r"the classes: --labels labels.csv:label=COLUMN .it has '2', '3'"
+    ):
+        rows_of(path)
+
+
 def test_parquet_columns_of_text_and_numbers(tmp_path: Path) -> None:
     path = tmp_path / "labels.parquet"
     columns = {
