@@ -18,6 +18,14 @@ from convscope.progress import Progress
 from convscope.run import Run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_timing():
+    """Time each export for a moment only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "_SECONDS", 0.02)
+        yield
+
+
 @pytest.fixture(scope="module")
 def exported(digits_run, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "digits.onnx"
@@ -104,7 +112,6 @@ def test_a_model_that_answers_otherwise_is_not_kept(digits_run, tmp_path, monkey
 def test_int8_is_kept_only_if_it_pays(digits_run, tmp_path, monkeypatch):
     from convscope.export import writing
 
-    monkeypatch.setattr(parity, "_SECONDS", 0.05)
     monkeypatch.setattr(writing, "_FASTER", 1e9)
     out = tmp_path / "small.onnx"
     with pytest.raises(FailureError, match="not faster"):

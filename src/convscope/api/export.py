@@ -37,7 +37,8 @@ def export(
 
     Args:
         run: Run or its folder.
-        format: Registered format ("onnx", "openvino", "litert", "savedmodel").
+        format: Registered format ("onnx", "openvino", "litert", "savedmodel", "triton",
+            "ovms").
         int8: Whether to calculate in 8-bit whole numbers (ONNX); kept only if that is faster on
             this machine and costs at most half a point of validation accuracy.
         weights: "best", "last" or "refit"; None takes the recipe's choice.

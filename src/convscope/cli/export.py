@@ -14,7 +14,8 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="onnx, openvino, litert (phones) or savedmodel (TensorFlow).",
+            help="onnx, openvino, litert (phones), savedmodel (TensorFlow), or a model repository: "
+            "triton, ovms.",
         ),
     ] = "onnx",
     int8: Annotated[

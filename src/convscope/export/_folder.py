@@ -1,6 +1,7 @@
 """Exported models that are folders: spec and checksums beside the model's files."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from convscope.classifier.spec import ClassifierSpec
@@ -8,6 +9,11 @@ from convscope.errors import IntegrityError
 
 SPEC_FILE = "spec.json"
 SUMS_FILE = "SHA256SUMS"
+
+
+def model_name(spec: ClassifierSpec) -> str:
+    """Return the name of a model on a server: that of its run, in letters that addresses have."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", spec.run_id).strip("-") or "classifier"
 
 
 def write_sums(folder: Path, spec: ClassifierSpec) -> None:

@@ -9,6 +9,9 @@ from convscope.engines.conversion import to_onnx
 from convscope.engines.seal import sealed
 from convscope.export import FORMATS, Format
 
+PACKAGES = (("onnx", "export"), ("tf2onnx", "export"))
+"""Packages for the conversion, by the extra that installs each."""
+
 
 @FORMATS.register("onnx")
 def onnx() -> Format:

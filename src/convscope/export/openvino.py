@@ -8,8 +8,11 @@ from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines.conversion import to_onnx
 from convscope.engines.openvino import OpenVinoSession
-from convscope.export import FORMATS, Format
+from convscope.export import FORMATS, Format, onnx
 from convscope.export._folder import open_folder, write_sums
+
+PACKAGES = (*onnx.PACKAGES, ("openvino", "openvino"))
+"""Packages for the conversion, by the extra that installs each."""
 
 _MODEL = "model.xml"
 
@@ -17,18 +20,22 @@ _MODEL = "model.xml"
 @FORMATS.register("openvino")
 def openvino() -> Format:
     """OpenVINO: a folder for OpenVINO and its model server, on Intel's processors."""
-    packages = (("onnx", "export"), ("tf2onnx", "export"), ("openvino", "openvino"))
-    return Format(_write, _open, "_openvino", True, packages)
+    return Format(_write, _open, "_openvino", True, PACKAGES)
 
 
 def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
+    path.mkdir()
+    save_model(function, path / _MODEL)
+    write_sums(path, spec)
+
+
+def save_model(function: Any, path: Path) -> None:
+    """Write a function of TensorFlow as OpenVINO's `path` (.xml) and a .bin file beside it."""
     import openvino
 
     model = openvino.Core().read_model(io.BytesIO(to_onnx(function)))
-    path.mkdir()
     # In float32: by default it writes weights of half the precision.
-    openvino.save_model(model, path / _MODEL, compress_to_fp16=False)
-    write_sums(path, spec)
+    openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def _open(path: Path) -> Classifier:

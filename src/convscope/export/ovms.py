@@ -1,0 +1,43 @@
+"""Model repository of the OpenVINO Model Server, which loads it as it is.
+
+References:
+    OpenVINO Model Server's "Preparing a Model Repository" and "Parameters".
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from convscope.classifier.classify import Classifier
+from convscope.classifier.spec import ClassifierSpec
+from convscope.engines.openvino import OpenVinoSession
+from convscope.export import FORMATS, Format
+from convscope.export._folder import model_name, open_folder, write_sums
+from convscope.export.openvino import PACKAGES, save_model
+
+_PLACE = "/models"
+"""Where the server's container usually has the repository."""
+
+
+@FORMATS.register("ovms")
+def ovms() -> Format:
+    """OVMS: a model repository for the OpenVINO Model Server."""
+    return Format(_write, _open, "_ovms", True, PACKAGES)
+
+
+def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
+    name = model_name(spec)
+    version = path / name / "1"
+    version.mkdir(parents=True)
+    save_model(function, version / "model.xml")
+    # By itself the server would take bfloat16 on some CPUs, which changes answers.
+    plugin = {"INFERENCE_PRECISION_HINT": "f32"}
+    config = {"name": name, "base_path": f"{_PLACE}/{name}", "plugin_config": plugin}
+    text = json.dumps({"model_config_list": [{"config": config}]}, indent=2)
+    (path / "config.json").write_text(text + "\n", encoding="utf-8")
+    write_sums(path, spec)
+
+
+def _open(path: Path) -> Classifier:
+    spec = open_folder(path)
+    return Classifier(OpenVinoSession(path / model_name(spec) / "1" / "model.xml"), spec)
