@@ -77,6 +77,9 @@ def test_the_temperature_is_that_of_heads_of_the_folds(quick):
     # Each image that the refit learnt, once, with its own label.
     assert sorted(found.ids) == sorted(learnt)
     assert [int(learnt[name]["label"]) for name in found.ids] == found.labels.tolist()
+    # What to expect is told from all of them.
+    assert quick.metrics["folds"]["n_images"] == len(found.ids)
+    assert quick.metrics["folds"]["accuracy"] == pytest.approx(found.right.mean())
     expected = fit_temperature(found.probs, found.labels)
     assert spec_of(quick, "refit").temperature == pytest.approx(expected, abs=1e-4)
     of_val = read_predictions(quick.predictions_file)[0]["val"]

@@ -58,7 +58,8 @@ def evaluate(
 
     Returns:
         The contents of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}};
-        "test" is missing if it was left sealed.
+        "test" is missing if it was left sealed; "folds" is there after a refit with out-of-fold
+            predictions.
 
     Raises:
         RunError: If there is no such run or no such weights.
@@ -107,7 +108,9 @@ def evaluate(
     at_it = {n: at_temperature(said.probs, temperature) for n, said in by_split.items()}
     at_it["val"] = at_temperature(unseen.probs, temperature)
     metrics["rejection"] = rejection_of(run, which, at_it, config.accepted)
-    for name, said in by_split.items():
+    # What to expect, from more images than there are validation images.
+    folds = {} if unseen is by_split["val"] else {"folds": unseen}
+    for name, said in (by_split | folds).items():
         metrics[name] = compute_metrics(said, names) | calibration_errors(said, temperature)
     with kept_if_writable(progress, run.path):
         if missing:

@@ -22,7 +22,7 @@ def print_summary(run: Run, metrics: dict[str, Any]) -> None:
     """Print accuracy, the weakest classes, and the paths of the pictures."""
     out = console()
     out.print()
-    judged = [name for name in ("val", "test") if name in metrics]
+    judged = [name for name in ("val", "folds", "test") if name in metrics]
     for name in judged:
         out.print(_line(name, metrics[name]))
     if metrics["weights"] == "refit":
@@ -116,7 +116,7 @@ def _line(name: str, split: dict[str, Any]) -> str:
     low, high = split["accuracy_interval_95"]
     top = "".join(f", top-{k} {value:.4f}" for k, value in split["top_k_accuracy"].items())
     return (
-        f"{name:<5}accuracy {split['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
+        f"{name:<4} accuracy {split['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
         f"loss {split['loss']:.4f}{top}, {split['n_images']:,} images"
     )
 
