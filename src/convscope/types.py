@@ -295,6 +295,16 @@ class Predictions:
                 f"not {tuple(self.probs.shape)}"
             )
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Predictions]", split: str) -> "Predictions":
+        """Return the predictions for several splits, one after another, as those for one."""
+        return cls(
+            np.concatenate([part.probs for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+            split,
+        )
+
     @cached_property
     def right(self) -> BoolArray:
         """Shape (n_images,): whether the most probable class is the true one."""

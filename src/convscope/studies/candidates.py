@@ -151,13 +151,9 @@ class Search:
         from convscope.evaluation.predictions import read_predictions, save_out_of_fold
 
         runs = [folder_of(self.run, name, fold) for fold in sorted(self._folds_of(name))[1:]]
-        if runs:
+        if runs and not self.run.out_of_fold_file.exists():
             said = [read_predictions(each.predictions_file)[0]["val"] for each in (self.run, *runs)]
-            probs, labels, ids = (
-                np.concatenate([getattr(each, field) for each in said])
-                for field in ("probs", "labels", "ids")
-            )
-            together = Predictions(probs, labels, ids, "out_of_fold")
+            together = Predictions.joined(said, "out_of_fold")
             save_out_of_fold(self.run, self.run.class_names, together)
 
     def _candidates(self) -> Iterator[Candidate]:

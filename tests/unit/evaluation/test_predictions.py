@@ -11,9 +11,12 @@ from convscope.evaluation.predictions import (
     predict_images,
     predict_split,
     read_predictions,
+    save_out_of_fold,
     save_predictions,
+    unseen_predictions,
 )
 from convscope.progress import Progress
+from convscope.run import Run
 from convscope.types import Predictions, Split
 
 NAMES = ["cat", "dog", "eel, wet"]
@@ -112,3 +115,28 @@ def test_batches_of_any_size_give_the_same_probabilities():
         np.testing.assert_allclose(part, whole.probs, atol=1e-6)
     bright = images.mean(axis=(1, 2, 3)) > 127.5
     assert (whole.probs.argmax(axis=1) == bright).all()
+
+
+def test_after_a_refit_what_is_fitted_sees_the_predictions_of_the_folds(tmp_path):
+    run = Run.create(tmp_path / "run", "run")
+    run.record(refit_after="first")
+    folds = [some_predictions("train", 9), some_predictions("val", 4, seed=1)]
+    together = Predictions.joined(folds, "out_of_fold")
+    save_out_of_fold(run, NAMES, together)
+    val = some_predictions(seed=2)
+    found = unseen_predictions(run, "refit", val)
+    assert found.split == "out_of_fold"
+    for field in ("probs", "labels", "ids"):
+        expected = np.concatenate([getattr(each, field) for each in folds])
+        np.testing.assert_array_equal(getattr(found, field), expected)
+    # Other weights did not learn the validation images.
+    assert unseen_predictions(run, "last", val) is val
+    # After further training, and a refit after that, the folds are those of another network.
+    run.record(refit_after="second")
+    assert unseen_predictions(run, "refit", val) is val
+
+
+def test_without_folds_what_is_fitted_sees_the_validation_images(tmp_path):
+    run, val = Run.create(tmp_path / "run", "run"), some_predictions()
+    run.record(refit_after="first")
+    assert unseen_predictions(run, "refit", val) is val
