@@ -45,6 +45,7 @@ def out_of_fold(
     labels = output.features.labels
     penalty, weighting = config.head.penalty, weighting_of_logistic(config)
     if penalty is None:
+        # The features of the last map keep their size: to search for it takes twice as many fits.
         tried = choose_penalty(
             features,
             labels,
@@ -52,11 +53,9 @@ def out_of_fold(
             seed=config.seed,
             weighting=weighting,
             tolerance=COARSE,
-            n_last=network.n_last,
             progress=progress,
         )
         penalty = tried[0].penalty
-        features[:, features.shape[1] - network.n_last :] *= tried[0].last_map
     probs = np.zeros((len(labels), n_classes), np.float32)
 
     def learn_others(fold: int) -> None:
