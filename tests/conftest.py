@@ -18,7 +18,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need Keras, for `make quick` to leave out."""
     for item in items:
         module = vars(item.module) if hasattr(item, "module") else {}
-        if "keras" in module or "digits_run" in getattr(item, "fixturenames", ()):
+        if "keras" in module or {"digits_run", "digits_export"} & set(
+            getattr(item, "fixturenames", ())
+        ):
             item.add_marker("engine")
 
 
@@ -89,3 +91,17 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         progress=Progress(),
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits_export(digits_run: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The ONNX file of `digits_run`, and how it was checked; exported once for all tests."""
+    import convscope
+    from convscope.export import parity
+    from convscope.progress import Progress
+
+    path = tmp_path_factory.mktemp("export") / "digits.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "_SECONDS", 0.02)  # its timing
+        _, found = convscope.export(digits_run, out=path, progress=Progress())
+    return path, found

@@ -40,6 +40,7 @@ __all__ = [
     "predict",
     "report",
     "robustness",
+    "serve",
     "similar",
     "suspects",
     "train",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from convscope.errors import ConvscopeError
     from convscope.progress import Progress
     from convscope.run import Run
+    from convscope.serving.server import serve
     from convscope.studies.compare import compare, compare_runs
     from convscope.studies.comparison import Comparison
     from convscope.studies.folds import CrossValidation
@@ -95,6 +97,7 @@ _HOMES = {
     "predict": "api.predict",
     "report": "api.report",
     "robustness": "api.robustness",
+    "serve": "serving.server",
     "similar": "api.similar",
     "suspects": "studies.suspects",
     "train": "studies.train",

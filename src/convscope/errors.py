@@ -7,7 +7,8 @@
     │   ├── DataError              a data folder or dataset that cannot be used as it is
     │   │   └── NoClassesError     a folder whose images have no labels
     │   ├── ImageError             one image that cannot be read
-    │   │   └── UnreadFormatError  it is of a format that is not read here
+    │   │   ├── UnreadFormatError  it is of a format that is not read here
+    │   │   └── ImageTooLargeError it has more pixels than are decoded
     │   ├── RunError               a run folder that is missing, taken, or in the wrong state
     │   │   └── LockTakenError     another process is at work there
     │   └── ShapeError             an array of the wrong shape or range
@@ -72,6 +73,10 @@ class ImageError(UserError):
 
 class UnreadFormatError(ImageError):
     """One image of a format that this installation does not read; the message says what does."""
+
+
+class ImageTooLargeError(ImageError):
+    """One image of more pixels than are decoded."""
 
 
 class PathError(UserError):

@@ -26,11 +26,9 @@ def short_timing():
         yield
 
 
-@pytest.fixture(scope="module")
-def exported(digits_run, tmp_path_factory):
-    path = tmp_path_factory.mktemp("export") / "digits.onnx"
-    _, found = convscope.export(digits_run, out=path, progress=Progress())
-    return path, found
+@pytest.fixture
+def exported(digits_export):
+    return digits_export
 
 
 def files(folder, n=3):

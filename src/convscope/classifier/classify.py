@@ -20,6 +20,7 @@ from convscope.classifier.views import MeanOverViews, Network
 from convscope.errors import ImageError, RunError, ShapeError
 from convscope.images.decode import decode_image, pixels_of
 from convscope.images.fit import to_aspect
+from convscope.images.formats import MAX_PIXELS
 from convscope.paths import user_path
 from convscope.progress import Progress
 from convscope.types import BoolArray, FloatArray, ImagePrediction, UInt8Array, UnreadableImage
@@ -84,10 +85,14 @@ class Classifier:
         said = np.asarray(self.averaged.predict_on_batch(images), np.float32)
         return at_temperature(said, self._temperature)
 
-    def decode(self, image: Image) -> UInt8Array:
+    def decode(self, image: Image, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         """Return the pixels of an image, shape (height, width, channels), of the model's size.
 
         The decoder is that of training, so that both see the same pixels.
+
+        Args:
+            image: Image of any size.
+            max_pixels: Largest number of pixels of a file; larger ones are refused by their header.
 
         Raises:
             ImageError: If a file cannot be read as an image.
@@ -108,7 +113,7 @@ class Classifier:
             return pixels_of(image, **wanted)
         if isinstance(image, str):
             image = user_path(image, "the path of the image")
-        return decode_image(image, **wanted)
+        return decode_image(image, **wanted, max_pixels=max_pixels)
 
     @overload  # a path or bytes are one image, though they can be iterated over
     def predict(  # type: ignore[overload-overlap]

@@ -27,6 +27,7 @@ from convscope.cli import (
     report,
     robustness,
     runs,
+    serve,
     similar,
     train,
 )
@@ -53,6 +54,7 @@ app.command("explain")(explain.explain)
 app.command("export")(export.export)
 app.command("gallery")(gallery.gallery)
 app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
 app.command("similar")(similar.similar)
 app.command("embed")(embed.embed)
 app.add_typer(data.app, name="data")

@@ -1,5 +1,6 @@
 """ONNX Runtime: the engine of the base installation."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,10 @@ from convscope.engines import ENGINES, INPUT
 from convscope.errors import FailureError
 from convscope.machine import usable_cores
 from convscope.types import FloatArray, UInt8Array
+
+# It would send facts about the machine and the model to its maker, and keep a file for that among
+# the temporary ones; it looks once, when it is imported. Who wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 @ENGINES.register("onnxruntime", package="onnxruntime")

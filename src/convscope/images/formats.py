@@ -24,7 +24,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from convscope.errors import ImageError, UnreadFormatError
+from convscope.errors import ImageError, ImageTooLargeError, UnreadFormatError
 from convscope.images.containers import HEAD_BYTES, container_of, largest_area, prepare
 from convscope.images.deep import is_deep, stated_white
 from convscope.images.metadata import orientation_of, without_metadata
@@ -143,8 +143,8 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise _too_large(f"{image.width:,} x {image.height:,} pixels", max_pixels)
 
 
-def _too_large(stated: str, max_pixels: int) -> ImageError:
-    return ImageError(
+def _too_large(stated: str, max_pixels: int) -> ImageTooLargeError:
+    return ImageTooLargeError(
         f"is too large ({stated}; at most {max_pixels:,} pixels are decoded); make it smaller"
     )
 
@@ -244,17 +244,16 @@ def _refuse(label: str, error: Exception, max_pixels: int) -> NoReturn:
     """Raise a one-line ImageError for any exception of Pillow or the system."""
     # Pillow may quote bytes of the file.
     text = "".join(each if each.isprintable() else "?" for each in " ".join(str(error).split()))
-    if isinstance(error, UnreadFormatError):
-        raise UnreadFormatError(f"{label} {text}") from None
+    if isinstance(error, UnreadFormatError | ImageTooLargeError):
+        raise type(error)(f"{label} {text}") from None
     if isinstance(error, ImageError):
         reason = text
     elif isinstance(error, UnidentifiedImageError):
         reason = f"is not a whole image of a known kind ({', '.join(FORMATS)})"
     elif isinstance(error, Image.DecompressionBombError):
         stated = re.search(r"\d+", text)
-        reason = str(
-            _too_large(f"{int(stated[0]):,} pixels" if stated else "by its header", max_pixels)
-        )
+        size = f"{int(stated[0]):,} pixels" if stated else "by its header"
+        raise ImageTooLargeError(f"{label} {_too_large(size, max_pixels)}") from None
     elif isinstance(error, MemoryError):
         reason = "needs more memory than there is"
     elif isinstance(error, OSError) and error.errno is not None:

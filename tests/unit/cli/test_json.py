@@ -33,6 +33,7 @@ WITHOUT_A_TABLE = {
     "cache clear": "a line: what was freed",
     "recipes show": "settings, which are YAML to be saved and changed",
     "report": "two lines: where the pages are",
+    "serve": "a line: the address; the log is JSON",
     "runs rm": "a line for each run that was removed",
 }
 

@@ -1,0 +1,110 @@
+"""`convscope serve`."""
+
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Exported files (.onnx), or folders of versions (1/x.onnx, 2/x.onnx); "
+            "NAME=PATH gives a name. The first one answers /predict by default.",
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")
+    ] = 8000,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes, each with all models. One is enough unless the network is faster than "
+            "HTTP: the engine uses all cores.",
+        ),
+    ] = 1,
+    max_batch: Annotated[int, typer.Option(min=1, help="Most images in a batch.")] = 32,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Most images that wait, per model; then 503.")
+    ] = 512,
+    deadline_ms: Annotated[
+        float, typer.Option(min=1, help="Milliseconds from a request to its answer; then 504.")
+    ] = 10_000.0,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CONVSCOPE_API_KEY",
+            help="Key that clients have to send; better in the variable than in the command, which "
+            "other users of the machine can see.",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Host name that a proxy in front of it passes on."),
+    ] = None,
+    max_body_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in MB.")] = 32.0,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, help="Largest image, in millions of pixels.")
+    ] = 50.0,
+    reject: Annotated[
+        bool, typer.Option("--reject", help="Reject images that look like none of the classes.")
+    ] = False,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Classes in an answer of /predict. Default: all.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="onnxruntime, openvino, or auto: the fastest here.")
+    ] = "onnxruntime",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the engine. Default: one per core.")
+    ] = None,
+    drain_s: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Seconds between SIGTERM and the end in which requests are still taken."
+        ),
+    ] = 0.0,
+    log_requests: Annotated[bool, typer.Option(help="Log each request, as a line of JSON.")] = True,
+) -> None:
+    """Answer over HTTP with exported models: a page, /predict, the Open Inference Protocol.
+
+    For this machine only, unless --host says otherwise. Ctrl-C or SIGTERM ends it after the
+    requests in progress, a second one at once; SIGHUP reads changed files again.
+
+    For example:
+
+        convscope export runs/NAME --out cats.onnx
+        convscope serve cats.onnx
+        curl --data-binary @photo.jpg localhost:8000/predict
+        curl -F file=@a.jpg -F file=@b.jpg 'localhost:8000/predict?top_k=3'
+
+    Addresses: /predict, /v2/... (Open Inference Protocol), /metrics (Prometheus), /healthz,
+    /openapi.json.
+    """
+    import convscope
+
+    convscope.serve(
+        models,
+        host=host,
+        port=port,
+        workers=workers,
+        max_batch=max_batch,
+        queue=queue,
+        deadline_ms=deadline_ms,
+        api_key=api_key,
+        allow_host=allow_host or (),
+        max_body_mb=max_body_mb,
+        max_megapixels=max_megapixels,
+        reject=reject,
+        top_k=top_k,
+        engine=engine,
+        threads=threads,
+        drain_s=drain_s,
+        log_requests=log_requests,
+        on_ready=lambda address: typer.echo(f"Ready at {address} (Ctrl-C ends)"),
+    )

@@ -1,0 +1,213 @@
+"""Addresses of a server: `/predict`, health, metrics, and the protocol's."""
+
+import importlib.metadata
+from collections.abc import Collection
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from convscope.errors import ImageError, ImageTooLargeError
+from convscope.serving.door import App, Door
+from convscope.serving.limits import Limits, RefusedError, decode_base64, parse_json, within
+from convscope.serving.metrics import Metrics
+from convscope.serving.models import Models, Served
+from convscope.serving.multipart import files_in
+from convscope.serving.protocol import add_protocol
+from convscope.types import FloatArray
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": _BINARY,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                    },
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "images": {
+                            "type": "array",
+                            "items": {"type": "string", "contentEncoding": "base64"},
+                        }
+                    },
+                    "required": ["images"],
+                }
+            },
+        },
+    }
+}
+
+
+def build_app(
+    models: Models,
+    limits: Limits,
+    metrics: Metrics,
+    *,
+    api_key: str | None = None,
+    hosts: Collection[str] | None = None,
+    top_k: int | None = None,
+    log_requests: bool = True,
+) -> App:
+    """Return the ASGI application of a server.
+
+    Args:
+        models: Models, loaded or about to be.
+        limits: Limits of requests.
+        metrics: Metrics of the server.
+        api_key: Key that clients have to send; None lets everybody in.
+        hosts: Names under which the server may be addressed; None allows all.
+        top_k: Number of classes in an answer of `/predict`; None for all.
+        log_requests: Whether each request is a line in the log.
+    """
+    # FastAPI's own pages load scripts from another host.
+    app = FastAPI(
+        title="convscope",
+        version=importlib.metadata.version("convscope"),
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(HTTPException, _refused_by_starlette)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _failed)
+
+    @app.post("/predict", openapi_extra=_BODY, summary="Classify an image, or several")
+    async def predict(
+        request: Request,
+        k: Annotated[int | None, Query(alias="top_k", ge=1, le=100_000)] = None,
+        model: Annotated[str | None, Query(max_length=200)] = None,
+        version: Annotated[str | None, Query(max_length=200)] = None,
+    ) -> Response:
+        served = models.get(model, version)
+        images = images_in(await request.body(), request.headers.get("content-type", ""))
+        request.state.facts = {"model": served.name, "images": len(images)}
+        return await _classify(served, images, k or top_k, limits)
+
+    @app.get("/healthz", summary="Whether every model can answer")
+    async def healthz() -> Response:
+        states = {name: models.ready(name) for name in models.names}
+        ready = models.ready()
+        return JSONResponse({"ready": ready, "models": states}, 200 if ready else 503)
+
+    @app.get("/metrics", summary="Figures for Prometheus")
+    async def figures() -> Response:
+        for name in models.names:
+            metrics.ready.labels(name).set(models.ready(name))
+            waiting = sum(each.batcher.in_flight for each in models.versions(name).values())
+            metrics.queue.labels(name).set(waiting)
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    add_protocol(app, models, limits)
+    return Door(
+        app,
+        limits=limits,
+        metrics=metrics,
+        api_key=api_key,
+        hosts=hosts,
+        log_requests=log_requests,
+    )
+
+
+def images_in(body: bytes, content_type: str) -> list[tuple[str | None, bytes]]:
+    """Return the images in a request, each with the name of its file if it has one.
+
+    Args:
+        body: A form with files, JSON with base64, or the bytes of one image.
+        content_type: Header "content-type".
+
+    Raises:
+        RefusedError: If there is none.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if not body:
+        raise RefusedError(400, "the body is empty; send the bytes of an image")
+    if kind == "multipart/form-data":
+        return list(files_in(body, content_type))
+    if kind == "application/json":
+        return [(None, image) for image in _from_json(body)]
+    return [(None, body)]
+
+
+def _from_json(body: bytes) -> list[bytes]:
+    content = parse_json(body)
+    images = content.get("images", [content["image"]] if "image" in content else None)
+    if not isinstance(images, list) or not images:
+        raise RefusedError(400, 'the JSON needs "images": [...], each an image file in base64')
+    return [decode_base64(each, f"image {number}") for number, each in enumerate(images, 1)]
+
+
+async def _classify(
+    served: Served, images: list[tuple[str | None, bytes]], top_k: int | None, limits: Limits
+) -> Response:
+    with served.batcher.admitted(len(images)):
+        async with within(limits):
+            decoded = await served.decode([content for _, content in images])
+            pixels = [each for each in decoded if not isinstance(each, ImageError)]
+            probs, rejected = await served.predict(pixels) if pixels else ((), [])
+    served.metrics.unreadable(len(decoded) - len(pixels))
+    rows = zip(probs, rejected, strict=True)
+    said = [
+        {"image": name, "error": str(each)}
+        if isinstance(each, ImageError)
+        else {"image": name, **answer(served, *next(rows), top_k)}
+        for (name, _), each in zip(images, decoded, strict=True)
+    ]
+    if not pixels:
+        too_large = all(isinstance(each, ImageTooLargeError) for each in decoded)
+        raise RefusedError(413 if too_large else 400, str(said[0]["error"]))
+    return JSONResponse({"model": served.name, "version": served.version, "predictions": said})
+
+
+def answer(
+    served: Served, probs: FloatArray, rejected: bool, top_k: int | None
+) -> dict[str, object]:
+    """Return the answer for an image from its row of probabilities, shape (n_classes,).
+
+    Args:
+        served: Model.
+        probs: Shape (n_classes,).
+        rejected: Whether the image looks like no class.
+        top_k: Number of classes, the most probable first; None for all.
+    """
+    names = served.spec.class_names
+    best = probs.argsort(kind="stable")[::-1][:top_k].tolist()
+    # float32 has seven digits that mean something.
+    by_name = {names[index]: float(f"{probs[index]:.7g}") for index in best}
+    return {"class": names[best[0]], "rejected": rejected, "probs": by_name}
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    return JSONResponse({"error": error.text}, error.status, headers)
+
+
+async def _refused_by_starlette(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    text = {404: "there is nothing at this address", 405: "this address takes another method"}
+    said = text.get(error.status_code, "the request cannot be answered")
+    return JSONResponse({"error": said}, error.status_code, dict(error.headers or {}))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = str(first["loc"][-1])[:40]
+    return JSONResponse({"error": f"{place}: {first['msg']}"}, 422)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    # The door writes the traceback into the log.
+    text = f"the server failed; its log says why, at request {request.state.request_id}"
+    return JSONResponse({"error": text}, 500)

@@ -1,0 +1,192 @@
+"""Batches of images from many requests at once, for an engine that does one batch at a time.
+
+Nobody waits on purpose: an idle engine takes what is there, and while it works, images gather. A
+batch holds at most `max_batch` images, not requests; a larger request is split, and its answers are
+joined. A request that is cancelled (its client hung up, or its time is over) leaves the queue.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from convscope.serving.limits import RefusedError
+from convscope.types import FloatArray, UInt8Array
+
+_ENGINES = ThreadPoolExecutor(64, thread_name_prefix="engine")
+"""Threads of all models; a model uses one at a time, and the engine releases Python's lock."""
+
+RETRY_AFTER_S = 1
+"""Seconds after which a client that met a full queue may try again."""
+
+
+@dataclass(eq=False)
+class _Job:
+    """Images of a request.
+
+    Attributes:
+        images: Shape (n_images, height, width, channels), uint8.
+        answers: Future of the probabilities, shape (n_images, n_classes).
+        taken: Number of images that the engine has or had.
+        rows: Probabilities of the first images, batch by batch.
+    """
+
+    images: UInt8Array
+    answers: "asyncio.Future[FloatArray]"
+    taken: int = 0
+    rows: list[FloatArray] = field(default_factory=list)
+
+
+_Piece = tuple[_Job, UInt8Array]
+"""A request, and those of its images that are in a batch."""
+
+
+class Batcher:
+    """A queue of images before an engine.
+
+    All methods but the engine itself run in the thread of the event loop.
+
+    Args:
+        predict: Function from images of shape (n_images, height, width, channels), uint8, to
+            probabilities of shape (n_images, n_classes); called in another thread.
+        max_batch: Largest number of images in a batch.
+        queue: Largest number of images that are admitted and not yet answered.
+        on_batch: Called with the number of images of each batch and the seconds that it took.
+
+    Attributes:
+        in_flight: Number of images that are admitted and not yet answered.
+        failing: Whether the last batch failed with every request in it alone, too.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[UInt8Array], FloatArray],
+        *,
+        max_batch: int = 32,
+        queue: int = 512,
+        on_batch: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self._predict = predict
+        self.max_batch = max_batch
+        self.queue = queue
+        self._on_batch = on_batch
+        self._waiting: deque[_Job] = deque()
+        self._busy = False
+        self.in_flight = 0
+        self.failing = False
+
+    @contextmanager
+    def admitted(self, n_images: int) -> Iterator[None]:
+        """Hold places in the queue, from before the images are decoded until they are answered.
+
+        Raises:
+            RefusedError: If there is no room (503), or never would be (413).
+        """
+        if n_images > self.queue:
+            raise RefusedError(
+                413, f"{n_images} images in one request; the server takes at most {self.queue}"
+            )
+        if self.in_flight + n_images > self.queue:
+            raise RefusedError(
+                503, "the queue is full; try again in a second", retry_after=RETRY_AFTER_S
+            )
+        self.in_flight += n_images
+        try:
+            yield
+        finally:
+            self.in_flight -= n_images
+
+    async def predict(self, images: UInt8Array) -> FloatArray:
+        """Return the probabilities of images, in order.
+
+        Args:
+            images: Shape (n_images, height, width, channels), uint8, at least one.
+
+        Raises:
+            Exception: What the engine raised for these images alone.
+        """
+        job = _Job(images, asyncio.get_running_loop().create_future())
+        self._waiting.append(job)
+        self._next()
+        try:
+            return await job.answers
+        finally:
+            if not job.answers.done() or job.answers.cancelled():
+                self._leave(job)
+
+    def _leave(self, job: _Job) -> None:
+        """Take a request out of the queue whose client is gone."""
+        job.answers.cancel()
+        if job in self._waiting:
+            self._waiting.remove(job)
+
+    def _next(self) -> None:
+        """Give the engine its next batch, if it is idle and there is one."""
+        if self._busy or not self._waiting:
+            return
+        pieces = self._take()
+        self._busy = True
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(_ENGINES, self._run, [images for _, images in pieces])
+        work.add_done_callback(lambda done: self._done(pieces, done))
+
+    def _take(self) -> list[_Piece]:
+        """Return the next batch: whole requests in the order of arrival, the last one in part."""
+        pieces: list[_Piece] = []
+        room = self.max_batch
+        while room and self._waiting:
+            job = self._waiting.popleft()
+            images = job.images[job.taken : job.taken + room]
+            pieces.append((job, images))
+            job.taken += len(images)
+            room -= len(images)
+            if job.taken < len(job.images):
+                # Behind the others, so that nobody waits for the whole of a large request.
+                self._waiting.append(job)
+        return pieces
+
+    def _run(self, parts: Sequence[UInt8Array]) -> "tuple[list[FloatArray | Exception], float]":
+        """Return the probabilities of each part, or its failure; in a thread of the engine."""
+        from time import perf_counter
+
+        start = perf_counter()
+        try:
+            probs = self._predict(parts[0] if len(parts) == 1 else np.concatenate(parts))
+            ends = np.cumsum([len(part) for part in parts])[:-1]
+            found: list[FloatArray | Exception] = list(np.split(probs, ends))
+        except Exception as error:
+            # One request must not fail its neighbours.
+            found = [error] if len(parts) == 1 else [self._run([part])[0][0] for part in parts]
+        return found, perf_counter() - start
+
+    def _done(
+        self,
+        pieces: list[_Piece],
+        work: "asyncio.Future[tuple[list[FloatArray | Exception], float]]",
+    ) -> None:
+        """Hand out the answers of a batch, and start the next."""
+        self._busy = False
+        if work.cancelled():
+            return  # the loop is closing
+        found, seconds = work.result()
+        self.failing = all(isinstance(each, Exception) for each in found)
+        for (job, _), answer in zip(pieces, found, strict=True):
+            if job.answers.done():
+                continue
+            if isinstance(answer, Exception):
+                job.answers.set_exception(answer)
+                if job in self._waiting:
+                    self._waiting.remove(job)
+                continue
+            job.rows.append(answer)
+            if sum(map(len, job.rows)) == len(job.images):
+                job.answers.set_result(
+                    job.rows[0] if len(job.rows) == 1 else np.concatenate(job.rows)
+                )
+        self._next()
+        if self._on_batch is not None:
+            self._on_batch(sum(len(images) for _, images in pieces), seconds)

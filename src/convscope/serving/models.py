@@ -1,0 +1,420 @@
+"""Models that a server answers with: names, versions, loading beside, swapping."""
+
+import asyncio
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from convscope.classifier import classify, exported
+from convscope.errors import (
+    ConfigError,
+    ConvscopeError,
+    FailureError,
+    ImageError,
+    ImageTooLargeError,
+    RunError,
+)
+from convscope.machine import usable_cores
+from convscope.paths import user_path
+from convscope.serving.batcher import Batcher
+from convscope.serving.limits import Limits, RefusedError
+from convscope.serving.metrics import Metrics
+from convscope.types import FloatArray, UInt8Array
+
+_N_DECODERS = max(2, usable_cores())
+_DECODERS = ThreadPoolExecutor(_N_DECODERS, thread_name_prefix="decoder")
+"""Threads that decode images; Pillow releases Python's lock while it does."""
+
+_SMALL_BYTES, _SMALL_PIXELS = 1 << 14, 1 << 14
+"""Size of an image that is decoded in the thread of the event loop: a fraction of a millisecond."""
+
+_MOST_AT_ONCE = 8
+"""Largest number of images of one request that a thread decodes before others have their turn."""
+
+_NAME = "-_.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of all models of a server.
+
+    Attributes:
+        engine: Registered engine.
+        threads: Threads of the engine for a batch; None takes all usable cores.
+        max_batch: Largest number of images in a batch.
+        queue: Largest number of images that wait or are being answered, for each model.
+        reject: Whether images that look like no class are rejected.
+        limits: Limits of requests.
+    """
+
+    engine: str = "onnxruntime"
+    threads: int | None = None
+    max_batch: int = 32
+    queue: int = 512
+    reject: bool = False
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+
+class Served:
+    """One version of a model, ready to answer.
+
+    Args:
+        name: Name of the model.
+        version: Version, a number as text.
+        classifier: The classifier.
+        settings: Settings of the server.
+        metrics: Metrics of the server.
+
+    Attributes:
+        batcher: Queue before the engine.
+        digest: SHA-256 of the file; empty for a classifier that was given as an object.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        classifier: classify.Classifier,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.classifier = classifier
+        self.spec = classifier.spec
+        self._reject = settings.reject
+        self.digest: str = getattr(classifier, "sha256", "")
+        self.metrics = metrics.of_model(name, self.spec.class_names)
+        self._limits = settings.limits
+        self.batcher = Batcher(
+            self._probabilities,
+            max_batch=settings.max_batch,
+            queue=settings.queue,
+            on_batch=self.metrics.batch,
+        )
+
+    def warm_up(self) -> None:
+        """Run the engine once for one image and for a whole batch, so that no client waits for it.
+
+        Raises:
+            FailureError: If it does not answer with a probability for each class.
+            RunError: If images are to be rejected, and it has no threshold for that.
+        """
+        spec = self.spec
+        for n_images in {1, self.batcher.max_batch}:
+            images = np.zeros((n_images, spec.height, spec.width, spec.channels), np.uint8)
+            probs = self._probabilities(images)
+            if probs.shape != (n_images, len(spec.class_names)):
+                raise FailureError(
+                    f"the model gives outputs of shape {probs.shape} for {n_images} images and "
+                    f"{len(spec.class_names)} classes"
+                )
+            if self._reject:
+                self.classifier.rejects(images, probs)
+
+    def _probabilities(self, images: UInt8Array) -> FloatArray:
+        probs = self.classifier.predict_on_batch(images)
+        if not np.isfinite(probs).all():
+            raise FailureError("the model's probabilities are not finite")
+        return probs
+
+    async def decode(self, images: Sequence[bytes | UInt8Array]) -> "list[UInt8Array | ImageError]":
+        """Return the pixels of images, of the model's size, or the reason why one cannot be read.
+
+        Args:
+            images: Encoded images, or pixels of shape (height, width, channels), uint8.
+        """
+        if len(images) == 1 and self._is_small(images[0]):
+            # Quicker than a thread would begin.
+            (found,) = self._decode_all(images, _SMALL_PIXELS)
+            if not isinstance(found, ImageTooLargeError):
+                return [found]
+        loop = asyncio.get_running_loop()
+        most = self._limits.max_pixels
+        share = min(_MOST_AT_ONCE, -(-len(images) // _N_DECODERS))
+        parts = [images[start : start + share] for start in range(0, len(images), share)]
+        decoded: list[UInt8Array | ImageError] = []
+        # A few at a time: other requests get in between, and nothing goes on after a hang-up.
+        for first in range(0, len(parts), _N_DECODERS):
+            jobs = [
+                loop.run_in_executor(_DECODERS, self._decode_all, part, most)
+                for part in parts[first : first + _N_DECODERS]
+            ]
+            for job in jobs:
+                decoded += await job
+        return decoded
+
+    def _is_small(self, image: bytes | UInt8Array) -> bool:
+        spec = self.spec
+        if isinstance(image, bytes):
+            return len(image) <= _SMALL_BYTES
+        return image.shape[:2] == (spec.height, spec.width) or image.size <= _SMALL_PIXELS
+
+    def _decode_all(
+        self, images: Sequence[bytes | UInt8Array], max_pixels: int
+    ) -> "list[UInt8Array | ImageError]":
+        found: list[UInt8Array | ImageError] = []
+        for image in images:
+            try:
+                limit = min(max_pixels, self._limits.max_pixels)
+                found.append(self.classifier.decode(image, max_pixels=limit))
+            except ImageError as error:
+                found.append(error)
+        return found
+
+    async def predict(self, pixels: Sequence[UInt8Array]) -> tuple[FloatArray, list[bool]]:
+        """Return the probabilities of images that `decode` returned, and count the answers.
+
+        Returns:
+            Shape (n_images, n_classes), and whether each image is rejected.
+        """
+        batch = pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
+        probs = await self.batcher.predict(batch)
+        rejected = [False] * len(probs)
+        if self._reject:
+            rejected = self.classifier.rejects(batch, probs).tolist()
+        self.metrics.answers(probs, rejected)
+        return probs, rejected
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from.
+
+    Attributes:
+        name: Name of the model.
+        path: ONNX file, or folder with a sub-folder for each version; None for an object.
+        classifier: Classifier that was given as an object.
+    """
+
+    name: str
+    path: Path | None
+    classifier: classify.Classifier | None = None
+
+    def versions(self) -> dict[str, Path]:
+        """Return the file of each version, the newest last.
+
+        Raises:
+            RunError: If there is none.
+        """
+        assert self.path is not None
+        if not self.path.is_dir():
+            return {"1": self.path}
+        try:
+            numbers = sorted(
+                (int(each.name), each) for each in self.path.iterdir() if each.name.isdecimal()
+            )
+            found = {
+                str(number): file
+                for number, folder in numbers
+                for file in sorted(folder.glob(f"*{exported.SUFFIX}"))[:1]
+            }
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be read: {error.strerror}") from None
+        if not found:
+            raise RunError(
+                f"{self.path} has no folder '1', '2', ... with an {exported.SUFFIX} file in it; "
+                "give the path of an exported file, or such a folder"
+            )
+        return found
+
+
+Given = str | Path | classify.Classifier
+"""Path of an exported file or of a folder of versions, "NAME=PATH", or a classifier."""
+
+
+def sources_of(models: "Given | Sequence[Given] | Mapping[str, Given]") -> list[Source]:
+    """Return the sources that a user named.
+
+    Raises:
+        ConfigError: If two models have one name, or a name has other characters than letters,
+            digits, '-', '_' and '.'.
+        PathError: If a path is empty or has an unset variable.
+    """
+    if isinstance(models, Mapping):
+        found = [_source(each, name) for name, each in models.items()]
+    elif isinstance(models, str | Path | classify.Classifier):
+        found = [_source(models)]
+    else:
+        found = [_source(each) for each in models]
+    if not found:
+        raise ConfigError("no model was given; name an exported file, such as cats.onnx")
+    names = [source.name for source in found]
+    for name in names:
+        if not name or set(name) - set(_NAME):
+            raise ConfigError(
+                f"'{name}' cannot be the name of a model in an address; give it one of letters, "
+                "digits, '-', '_' and '.': NAME=PATH"
+            )
+        if names.count(name) > 1:
+            raise ConfigError(f"two models are called '{name}'; name one of them: NAME=PATH")
+    return found
+
+
+def _source(given: Given, name: str | None = None) -> Source:
+    if isinstance(given, classify.Classifier):
+        path = getattr(given, "path", None)
+        return Source(name or (path.stem if path else "model"), None, given)
+    text = os.fspath(given)
+    if name is None and "=" in text and not Path(text).exists():
+        name, _, text = text.partition("=")
+    path = user_path(text, "the path of the model")
+    return Source(path.stem if name is None else name, path)
+
+
+class Models:
+    """All models of a server.
+
+    Args:
+        sources: Where they come from; the first is the default of `/predict`.
+        settings: Settings of the server.
+        metrics: Metrics of the server.
+
+    Attributes:
+        draining: Whether the server is about to end.
+    """
+
+    def __init__(self, sources: Sequence[Source], settings: Settings, metrics: Metrics) -> None:
+        self.sources = {source.name: source for source in sources}
+        self._settings = settings
+        self._metrics = metrics
+        self._loaded: dict[str, dict[str, Served]] = {}
+        self._lock = threading.Lock()
+        self.draining = False
+        self.started = time.time()
+
+    @property
+    def names(self) -> list[str]:
+        """Names in the order of the command line."""
+        return list(self.sources)
+
+    def versions(self, name: str) -> dict[str, Served]:
+        """Return the loaded versions of a model, the newest last.
+
+        Raises:
+            RefusedError: If there is no such model.
+        """
+        if name not in self.sources:
+            raise RefusedError(
+                404, f"there is no model '{name[:64]}'; there are: {', '.join(self.names)}"
+            )
+        return self._loaded.get(name, {})
+
+    def get(self, name: str | None = None, version: str | None = None) -> Served:
+        """Return a model; the first by default, and its newest version.
+
+        Raises:
+            RefusedError: If there is none (404), or it is not loaded (503).
+        """
+        name = self.names[0] if name is None else name
+        versions = self.versions(name)
+        if not versions:
+            raise RefusedError(503, f"model '{name}' is not loaded", retry_after=1)
+        if version is None:
+            return next(reversed(versions.values()))
+        if version not in versions:
+            there = ", ".join(versions)
+            raise RefusedError(
+                404, f"model '{name}' has no version '{version[:64]}'; it has: {there}"
+            )
+        return versions[version]
+
+    def ready(self, name: str | None = None) -> bool:
+        """Return whether a model, or every model, can answer now."""
+        if self.draining:
+            return False
+        names = self.names if name is None else [name]
+        return all(
+            versions and not any(each.batcher.failing for each in versions.values())
+            for versions in map(self.versions, names)
+        )
+
+    def load_all(self) -> None:
+        """Load every model.
+
+        Raises:
+            ConvscopeError: If one cannot be loaded.
+        """
+        for name in self.names:
+            self.load(name)
+
+    def load(self, name: str) -> list[str]:
+        """Read a model's files again, beside what answers now, warm them up, and swap.
+
+        Requests in progress finish with the version that they began with. A file that has not
+        changed is not read again. Called in any thread.
+
+        Args:
+            name: Name of the model.
+
+        Returns:
+            Versions that are new or changed.
+
+        Raises:
+            ConvscopeError: If a version cannot be loaded; what answered before still does.
+        """
+        source = self.sources[name]
+        with self._lock:
+            before = self._loaded.get(name, {})
+            found: dict[str, Served] = {}
+            new = []
+            if source.classifier is not None:
+                served = before.get("1") or self._served(name, "1", source.classifier)
+                self._loaded[name] = {"1": served}
+                return [] if before else ["1"]
+            for version, path in source.versions().items():
+                known = before.get(version)
+                if known is not None and known.digest and known.digest == _digest(path):
+                    found[version] = known
+                    continue
+                classifier = exported.Classifier(
+                    path, engine=self._settings.engine, threads=self._settings.threads
+                )
+                found[version] = self._served(name, version, classifier)
+                new.append(version)
+            # In one step: a request sees the old versions or the new ones.
+            self._loaded[name] = found
+        return new
+
+    def unload(self, name: str) -> None:
+        """Stop answering with a model; requests in progress finish."""
+        with self._lock:
+            self._loaded.pop(name, None)
+
+    def _served(self, name: str, version: str, classifier: classify.Classifier) -> Served:
+        served = Served(name, version, classifier, self._settings, self._metrics)
+        try:
+            served.warm_up()
+        except ConvscopeError:
+            raise
+        except Exception as error:  # any exception of an engine
+            reason = str(error).strip().split("\n")[0][:200]
+            raise FailureError(f"the model loads but does not run: {reason}") from error
+        return served
+
+
+def _digest(path: Path) -> str:
+    """Return the checksum that ends an exported file, without reading the rest of it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-64, os.SEEK_END)
+            return file.read().decode("ascii", "replace")
+    except OSError:
+        return ""
+
+
+def without_folder(error: ConvscopeError, source: Source) -> str:
+    """Return the message of an error of loading without the folders on this machine."""
+    text = str(error)
+    if source.path is not None:
+        files = [source.path, *source.path.glob("*/*"), *source.path.glob("*")]
+        for path in sorted(files, key=lambda each: -len(str(each))):
+            text = text.replace(str(path), path.name)
+    return text

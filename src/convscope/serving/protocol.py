@@ -1,0 +1,208 @@
+"""The Open Inference Protocol, version 2, with the extensions for binary tensors and repositories.
+
+Images come as pixels (UINT8) or as files (BYTES: JPEG, PNG, ...). Extensions are those of Triton:
+binary tensors, classification ("0.98:3:cat"), and loading of models.
+
+References:
+    github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`.
+"""
+
+import asyncio
+import importlib.metadata
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request
+from starlette.responses import JSONResponse, Response
+
+from convscope.engines import INPUT
+from convscope.errors import ConvscopeError, ImageError, ImageTooLargeError
+from convscope.serving.limits import Limits, RefusedError, within
+from convscope.serving.log import LOG, facts
+from convscope.serving.models import Models, Served, without_folder
+from convscope.serving.tensors import (
+    LENGTH_HEADER,
+    Output,
+    parameters_of,
+    read_request,
+    write_answer,
+)
+from convscope.types import FloatArray
+
+PROBS, CLASS_NAME = "probs", "class_name"
+"""Outputs: probabilities, shape (n_images, n_classes); the most probable class, shape
+(n_images,)."""
+
+_PLATFORM = "onnx_onnxv1"
+
+
+def add_protocol(app: FastAPI, models: Models, limits: Limits) -> None:
+    """Add the addresses below `/v2` to an application."""
+
+    @app.get("/v2", summary="The server")
+    async def server() -> Response:
+        extensions = ["binary_tensor_data", "classification", "model_repository"]
+        return JSONResponse(
+            {
+                "name": "convscope",
+                "version": importlib.metadata.version("convscope"),
+                "extensions": extensions,
+            }
+        )
+
+    @app.get("/v2/health/live", summary="Whether the process answers")
+    async def live() -> Response:
+        return JSONResponse({"live": True})
+
+    @app.get("/v2/health/ready", summary="Whether every model can answer")
+    async def ready() -> Response:
+        is_ready = models.ready()
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    @app.get("/v2/models/{name}", summary="Inputs and outputs of a model")
+    @app.get("/v2/models/{name}/versions/{version}", summary="The same, of a version")
+    async def metadata(name: str, version: str | None = None) -> Response:
+        served = models.get(name, version)
+        return JSONResponse(_metadata(served, list(models.versions(name))))
+
+    @app.get("/v2/models/{name}/ready", summary="Whether a model can answer")
+    @app.get("/v2/models/{name}/versions/{version}/ready", summary="The same, of a version")
+    async def model_ready(name: str, version: str | None = None) -> Response:
+        is_ready = models.ready(name)
+        if is_ready:
+            models.get(name, version)
+        return JSONResponse({"name": name, "ready": is_ready}, 200 if is_ready else 503)
+
+    @app.post("/v2/models/{name}/infer", summary="Classify a tensor of images")
+    @app.post("/v2/models/{name}/versions/{version}/infer", summary="The same, by a version")
+    async def infer(request: Request, name: str, version: str | None = None) -> Response:
+        served = models.get(name, version)
+        length = request.headers.get(LENGTH_HEADER)
+        asked = read_request(await request.body(), length, served.spec.channels)
+        request.state.facts = {"model": name, "images": len(asked.images)}
+        outputs, binary = _wanted(asked.content, served, raw=length == "0")
+        probs = await _infer(served, asked.images, limits)
+        head: dict[str, Any] = {"model_name": served.name, "model_version": served.version}
+        if "id" in asked.content:
+            head["id"] = str(asked.content["id"])
+        tensors = [_output(served, probs, each, k) for each, k in outputs]
+        body, json_length = write_answer(head, tensors, binary)
+        if json_length is None:
+            return Response(body, media_type="application/json")
+        headers = {LENGTH_HEADER: str(json_length)}
+        return Response(body, headers=headers, media_type="application/octet-stream")
+
+    @app.get("/v2/repository/index", summary="All models and versions")
+    @app.post("/v2/repository/index", summary="The same")
+    async def index() -> Response:
+        return JSONResponse([each for name in models.names for each in _states(models, name)])
+
+    @app.post("/v2/repository/models/{name}/load", summary="Read a model's files again")
+    async def load(name: str) -> Response:
+        models.versions(name)
+        try:
+            new = await asyncio.to_thread(models.load, name)
+        except ConvscopeError as error:
+            LOG.error("load failed", extra=facts(model=name, error=str(error)))
+            text = without_folder(error, models.sources[name])
+            raise RefusedError(
+                400, f"'{name}' was not loaded, nothing has changed: {text}"
+            ) from None
+        LOG.info("loaded", extra=facts(model=name, new_versions=new))
+        return JSONResponse({"name": name, "new_versions": new})
+
+    @app.post("/v2/repository/models/{name}/unload", summary="Stop answering with a model")
+    async def unload(name: str) -> Response:
+        models.versions(name)
+        models.unload(name)
+        LOG.info("unloaded", extra=facts(model=name))
+        return JSONResponse({"name": name})
+
+
+def _metadata(served: Served, versions: list[str]) -> dict[str, Any]:
+    spec = served.spec
+    return {
+        "name": served.name,
+        "versions": versions,
+        "platform": _PLATFORM,
+        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, -1, -1, spec.channels]}],
+        "outputs": [
+            {"name": PROBS, "datatype": "FP32", "shape": [-1, len(spec.class_names)]},
+            {"name": CLASS_NAME, "datatype": "BYTES", "shape": [-1]},
+        ],
+        "parameters": {
+            "class_names": list(spec.class_names),
+            "height": spec.height,
+            "width": spec.width,
+            "sha256": served.digest,
+        },
+    }
+
+
+def _states(models: Models, name: str) -> list[dict[str, str]]:
+    versions = models.versions(name)
+    if not versions:
+        return [{"name": name, "version": "", "state": "UNAVAILABLE", "reason": "not loaded"}]
+    state = "READY" if models.ready(name) else "UNAVAILABLE"
+    return [{"name": name, "version": each, "state": state, "reason": ""} for each in versions]
+
+
+def _wanted(
+    content: dict[str, Any], served: Served, *, raw: bool
+) -> tuple[list[tuple[str, int]], list[bool]]:
+    """Return the outputs that a request asks for, each with its number of classes (0: all).
+
+    Returns:
+        Name and number of classes of each output, and whether each is to be binary.
+
+    Raises:
+        RefusedError: If it asks for one that there is not.
+    """
+    by_default = parameters_of(content).get("binary_data_output", raw)
+    listed = content.get("outputs")
+    if listed is None or listed == []:
+        return [(PROBS, 0), (CLASS_NAME, 0)], [by_default is True] * 2
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise RefusedError(400, '"outputs" has to be a list of {"name": ...}')
+    found, binary = [], []
+    for each in listed:
+        name = each.get("name")
+        if name not in (PROBS, CLASS_NAME):
+            raise RefusedError(
+                400, f"the model has no output '{str(name)[:40]}'; it has {PROBS}, {CLASS_NAME}"
+            )
+        parameters = parameters_of(each)
+        k = parameters.get("classification", 0)
+        if not isinstance(k, int) or isinstance(k, bool) or k < 0 or (k and name != PROBS):
+            raise RefusedError(400, f"classification has to be a number of classes, of '{PROBS}'")
+        found.append((name, k))
+        binary.append(parameters.get("binary_data", by_default) is True)
+    return found, binary
+
+
+async def _infer(served: Served, images: list[Any], limits: Limits) -> FloatArray:
+    with served.batcher.admitted(len(images)):
+        async with within(limits):
+            pixels = await served.decode(images)
+            for index, each in enumerate(pixels):
+                if isinstance(each, ImageError):
+                    served.metrics.unreadable(1)
+                    status = 413 if isinstance(each, ImageTooLargeError) else 400
+                    raise RefusedError(status, f"element {index} of '{INPUT}': {each}")
+            probs, _ = await served.predict(pixels)  # type: ignore[arg-type]
+            return probs
+
+
+def _output(served: Served, probs: FloatArray, name: str, k: int) -> Output:
+    names = served.spec.class_names
+    if name == CLASS_NAME:
+        values = [names[index].encode() for index in probs.argmax(axis=1)]
+        return Output(CLASS_NAME, np.array(values, dtype=object))
+    if not k:
+        return Output(PROBS, probs)
+    best = probs.argsort(axis=1, kind="stable")[:, ::-1][:, :k]
+    texts = np.empty(best.shape, dtype=object)
+    for row, indices in enumerate(best):
+        for rank, index in enumerate(indices):
+            texts[row, rank] = f"{probs[row, index]:f}:{index}:{names[index]}".encode()
+    return Output(PROBS, texts)

@@ -1,0 +1,283 @@
+"""The server's process: settings, signals, loading, and an orderly end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from convscope.errors import ConfigError, ConvscopeError
+from convscope.serving.application import build_app
+from convscope.serving.limits import MEGABYTE, Limits
+from convscope.serving.log import LOG, facts, log_as_json
+from convscope.serving.metrics import Metrics
+from convscope.serving.models import Models, Settings, sources_of
+from convscope.serving.workers import run_workers
+
+if TYPE_CHECKING:
+    from convscope.serving.door import App
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_CONNECTIONS = 1000
+_KEEP_ALIVE_S = 30
+_HEAD_S = 20.0
+"""Seconds in which a client has to send the head of a request."""
+
+
+def serve(
+    models: str | Path | Sequence[str | Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int = 1,
+    max_batch: int = 32,
+    queue: int = 512,
+    deadline_ms: float = 10_000.0,
+    api_key: str | None = None,
+    allow_host: Sequence[str] = (),
+    max_body_mb: float = 32.0,
+    max_megapixels: float = 50.0,
+    reject: bool = False,
+    top_k: int | None = None,
+    engine: str = "onnxruntime",
+    threads: int | None = None,
+    drain_s: float = 0.0,
+    log_requests: bool = True,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Answer over HTTP with exported models until SIGTERM or Ctrl-C.
+
+    The first signal ends the server once the requests in progress are answered, a second one at
+    once. SIGHUP reads the files of all models again; one that cannot be loaded leaves the old one.
+
+    Args:
+        models: Paths of exported files, or of folders of versions ("1/x.onnx", "2/x.onnx"), or
+            "NAME=PATH". The first one answers `/predict` by default.
+        host: Address to listen at.
+        port: Port to listen at; 0 takes a free one.
+        workers: Number of processes, each with all models.
+        max_batch: Largest number of images in a batch.
+        queue: Largest number of images that wait or are being answered, for each model.
+        deadline_ms: Milliseconds from the arrival of a request to its answer.
+        api_key: Key that clients have to send; None lets everybody in.
+        allow_host: Names under which a server at a loopback address may be addressed, besides
+            "localhost", such as the one that a proxy in front of it passes on.
+        max_body_mb: Largest body of a request, in MB.
+        max_megapixels: Largest image, in millions of pixels.
+        reject: Whether images that look like no class are rejected.
+        top_k: Number of classes in an answer of `/predict`; None for all.
+        engine: Registered engine ("onnxruntime", "openvino"), or "auto": the fastest here.
+        threads: Threads of the engine for a batch; None takes all usable cores.
+        drain_s: Seconds after the first signal in which the server still takes requests, and says
+            that it is not ready, so that a load balancer turns away from it.
+        log_requests: Whether each request is a line in the log.
+        on_ready: Called with the server's address once it can answer.
+
+    Raises:
+        ConfigError: If the address is taken, or a setting is not allowed.
+        ConvscopeError: If a model cannot be loaded.
+    """
+    if api_key is not None and not api_key.strip():
+        raise ConfigError("the API key is empty; set one, or leave it out")
+    settings = Settings(
+        engine=engine,
+        threads=threads,
+        max_batch=max_batch,
+        queue=queue,
+        reject=reject,
+        limits=Limits(
+            max_body=int(max_body_mb * MEGABYTE),
+            max_pixels=int(max_megapixels * 1e6),
+            deadline_ms=deadline_ms,
+        ),
+    )
+    sources = sources_of([models] if isinstance(models, str | Path) else models)
+    listening = _listen(host, port)
+    address = f"http://{_written(host)}:{listening.getsockname()[1]}"
+    log_as_json()
+    if host not in _LOOPBACK and api_key is None:
+        LOG.warning("everybody who can reach this machine can use the server; see --api-key")
+
+    def work() -> None:
+        metrics = Metrics()
+        loaded = Models(sources, settings, metrics)
+        app = build_app(
+            loaded,
+            settings.limits,
+            metrics,
+            api_key=api_key,
+            hosts={name.lower() for name in allow_host} if host in _LOOPBACK else None,
+            top_k=top_k,
+            log_requests=log_requests,
+        )
+        say = on_ready or (lambda address: None)
+        _Server(app, loaded, drain_s, lambda: say(address)).serve_at(listening)
+
+    if workers == 1:
+        work()
+    else:
+        run_workers(workers, work)
+
+
+class _Server(uvicorn.Server):
+    """A server that loads its models while it is alive but not ready, and drains at the end.
+
+    Args:
+        app: ASGI application.
+        models: Its models.
+        drain_s: Seconds between the first signal and the closing of the socket.
+        on_ready: Called once all models are loaded.
+    """
+
+    def __init__(
+        self, app: "App", models: Models, drain_s: float, on_ready: Callable[[], None]
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=_Connection,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                limit_concurrency=_CONNECTIONS,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+            )
+        )
+        self._models = models
+        self._drain_s = drain_s
+        self._on_ready = on_ready
+        self._failure: ConvscopeError | None = None
+        self._parent = os.getppid()
+
+    def serve_at(self, listening: socket.socket) -> None:
+        """Serve until a signal.
+
+        Raises:
+            ConvscopeError: If a model cannot be loaded.
+        """
+        threading.Thread(target=self._load, daemon=True).start()
+        self.run([listening])
+        if self._failure is not None:
+            raise self._failure
+        LOG.info("stopped")
+
+    def _load(self) -> None:
+        try:
+            self._models.load_all()
+        except ConvscopeError as error:
+            self._failure = error
+            self.should_exit = True
+            return
+        LOG.info("ready", extra=facts(models=self._models.names))
+        self._on_ready()
+
+    def _reload(self) -> None:
+        for name in self._models.names:
+            try:
+                new = self._models.load(name)
+                LOG.info("loaded", extra=facts(model=name, new_versions=new))
+            except ConvscopeError as error:
+                LOG.error("load failed", extra=facts(model=name, error=str(error)))
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle the signals of the end, and SIGHUP."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handlers: dict[int, Any] = {
+            signal.SIGINT: self.handle_exit,
+            signal.SIGTERM: self.handle_exit,
+        }
+        if hasattr(signal, "SIGHUP"):
+            handlers[signal.SIGHUP] = lambda *_: threading.Thread(
+                target=self._reload, daemon=True
+            ).start()
+        before = {number: signal.signal(number, each) for number, each in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain at the first signal, end at the second."""
+        if self._models.draining:
+            os._exit(128 + sig)
+        self._models.draining = True
+        if not self._drain_s:
+            self.should_exit = True
+            return
+        # In a thread: a signal may come while the loop is anywhere.
+        timer = threading.Timer(self._drain_s, lambda: setattr(self, "should_exit", True))
+        timer.daemon = True
+        timer.start()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to end: a worker does so without its parent, too."""
+        return await super().on_tick(counter) or os.getppid() != self._parent
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed if no whole head of a request comes for too long."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to watch it."""
+        super().connection_made(transport)
+        self._was_late = True  # nothing has come yet
+        self._watch = self.loop.call_later(_HEAD_S, self._look)
+
+    def _look(self) -> None:
+        waiting = self.conn.their_state is h11.IDLE
+        late = waiting and (self.cycle is None or bool(self.conn.trailing_data[0]))
+        if self.transport.is_closing():
+            return
+        if late and self._was_late:
+            self.transport.close()
+            return
+        self._was_late = late
+        self._watch = self.loop.call_later(_HEAD_S, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop watching it."""
+        self._watch.cancel()
+        super().connection_lost(exc)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address.
+
+    Raises:
+        ConfigError: If there is no such address, or it is taken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        if os.name != "nt":  # there it would let two servers have one port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"cannot listen at {host}, port {port} ({reason}); choose others with --host and --port"
+        ) from None
+    listening.set_inheritable(True)
+    return listening
+
+
+def _written(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,238 @@
+"""Tensors of the Open Inference Protocol: in JSON, and in its binary extension.
+
+References:
+    Open Inference Protocol, version 2, "REST"; Triton, "Binary Tensor Data Extension".
+"""
+
+import json
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convscope.engines import INPUT
+from convscope.serving.limits import RefusedError, decode_base64, parse_json
+from convscope.types import UInt8Array
+
+LENGTH_HEADER = "inference-header-content-length"
+"""Header with the number of bytes of JSON before the binary tensors."""
+
+_TYPES = (
+    *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+    *("FP16", "FP32", "FP64", "BYTES"),
+)
+_MOST_DIMENSIONS = 8
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request for an inference.
+
+    Attributes:
+        content: JSON of the request.
+        images: Encoded images, or pixels of shape (height, width, channels), uint8.
+    """
+
+    content: dict[str, Any]
+    images: "list[bytes | UInt8Array]"
+
+
+def read_request(body: bytes, header_length: str | None, channels: int) -> Asked:
+    """Return the images in a request for an inference.
+
+    Args:
+        body: JSON, or JSON and binary tensors, or one encoded image alone (length 0).
+        header_length: `LENGTH_HEADER` of the request.
+        channels: Channels of the model.
+
+    Raises:
+        RefusedError: If it does not follow the protocol, or has another input than the model.
+    """
+    if header_length is None:
+        content, rest = parse_json(body), memoryview(b"")
+    else:
+        if not header_length.isdecimal() or int(header_length[:20]) > len(body):
+            raise RefusedError(400, f"{LENGTH_HEADER} is not a length within the body")
+        length = int(header_length)
+        if length == 0:
+            if not body:
+                raise RefusedError(400, "the body is empty; send the bytes of an image")
+            return Asked({}, [body])
+        content, rest = parse_json(body[:length]), memoryview(body)[length:]
+    inputs = content.get("inputs")
+    if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
+        raise RefusedError(
+            400, 'the request needs "inputs": [{"name", "shape", "datatype", "data"}]'
+        )
+    names = [each.get("name") for each in inputs]
+    if names != [INPUT]:
+        raise RefusedError(400, f"the model has one input, '{INPUT}', not {_quoted(names)}")
+    (given,) = inputs
+    shape = _shape(given)
+    size = parameters_of(given).get("binary_data_size")
+    data: Any = given.get("data")
+    if size is not None:
+        if not _is_count(size) or size > len(rest):
+            raise RefusedError(
+                400, f"binary_data_size of '{INPUT}' is not a length within the body"
+            )
+        data, rest = rest[:size], rest[size:]
+    elif data is None:
+        raise RefusedError(400, f"'{INPUT}' has no data")
+    if len(rest):
+        raise RefusedError(400, f"the body has {len(rest)} bytes more than the tensors need")
+    datatype = given.get("datatype")
+    if datatype == "BYTES":
+        return Asked(content, _encoded(data, shape, binary=size is not None))
+    if datatype != "UINT8":
+        raise RefusedError(
+            400,
+            f"'{INPUT}' is UINT8 (pixels, 0..255) or BYTES (image files), not "
+            f"{datatype if datatype in _TYPES else 'a datatype of the protocol'}",
+        )
+    pixels = _pixels(data, shape, channels, binary=size is not None)
+    return Asked(content, list(pixels))
+
+
+def _shape(given: dict[str, Any]) -> list[int]:
+    shape = given.get("shape")
+    if (
+        not isinstance(shape, list)
+        or not 1 <= len(shape) <= _MOST_DIMENSIONS
+        or not all(_is_count(length) for length in shape)
+    ):
+        raise RefusedError(
+            400, f"the shape of '{INPUT}' has to be a list of numbers, at least 1 each"
+        )
+    return shape
+
+
+def _encoded(data: Any, shape: list[int], *, binary: bool) -> "list[bytes | UInt8Array]":
+    """Return the elements of a tensor of image files."""
+    if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
+        raise RefusedError(400, f"image files come as shape [N] or [N, 1], not {shape}")
+    images: list[bytes | UInt8Array] = []
+    if binary:
+        while len(data):
+            if len(data) < 4 or len(data) - 4 < (length := struct.unpack("<I", data[:4])[0]):
+                raise RefusedError(400, f"an element of '{INPUT}' is longer than its data")
+            images.append(bytes(data[4 : 4 + length]))
+            data = data[4 + length :]
+    else:
+        elements = data if isinstance(data, list) else [data]
+        if len(shape) == 2:
+            elements = [each[0] if isinstance(each, list) and each else each for each in elements]
+        images += [
+            decode_base64(each, f"element {i} of '{INPUT}'") for i, each in enumerate(elements)
+        ]
+    if len(images) != shape[0]:
+        raise RefusedError(
+            400, f"'{INPUT}' has {len(images)} elements, but its shape says {shape[0]}"
+        )
+    return images
+
+
+def _pixels(data: Any, shape: list[int], channels: int, *, binary: bool) -> UInt8Array:
+    """Return a tensor of pixels, shape (n_images, height, width, channels)."""
+    if len(shape) != 4 or shape[3] != channels:
+        raise RefusedError(
+            400, f"'{INPUT}' has the shape [N, height, width, {channels}], not {shape}"
+        )
+    if binary:
+        values: npt.NDArray[Any] = np.frombuffer(data, np.uint8)
+    else:
+        try:
+            values = np.asarray(data).reshape(-1)
+        except (ValueError, OverflowError):
+            raise RefusedError(400, f"the data of '{INPUT}' is no tensor") from None
+        whole = values.dtype.kind in "iu" or (
+            values.dtype.kind == "f" and bool((values == np.rint(values)).all())
+        )
+        if not whole or (values.size and not 0 <= values.min() <= values.max() <= 255):
+            raise RefusedError(400, f"the data of '{INPUT}' has to be whole numbers, 0..255")
+    if values.size != math.prod(shape):
+        raise RefusedError(
+            400, f"'{INPUT}' has {values.size} values, but its shape {shape} needs another number"
+        )
+    return values.astype(np.uint8, copy=False).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A tensor of an answer.
+
+    Attributes:
+        name: Name.
+        values: Array of float32, or of bytes (dtype object).
+    """
+
+    name: str
+    values: npt.NDArray[Any]
+
+    @property
+    def datatype(self) -> str:
+        """Datatype of the protocol."""
+        return "BYTES" if self.values.dtype == object else "FP32"
+
+    def binary(self) -> bytes:
+        """Return the values in the binary extension: little-endian, row by row."""
+        if self.values.dtype != object:
+            return self.values.astype("<f4").tobytes()
+        return b"".join(struct.pack("<I", len(each)) + each for each in self.values.ravel())
+
+    def listed(self) -> list[Any]:
+        """Return the values for JSON, flat."""
+        if self.values.dtype == object:
+            return [each.decode() for each in self.values.ravel()]
+        return [float(f"{value:.9g}") for value in self.values.ravel().tolist()]
+
+
+def write_answer(
+    head: dict[str, Any], outputs: Sequence[Output], binary: Sequence[bool]
+) -> tuple[bytes, int | None]:
+    """Return the body of an answer, and the length of its JSON if tensors follow it.
+
+    Args:
+        head: Model, version, and id.
+        outputs: Tensors.
+        binary: Whether each is binary.
+    """
+    listed, tail = [], []
+    for output, as_binary in zip(outputs, binary, strict=True):
+        entry: dict[str, Any] = {
+            "name": output.name,
+            "datatype": output.datatype,
+            "shape": list(output.values.shape),
+        }
+        if as_binary:
+            tail.append(output.binary())
+            entry["parameters"] = {"binary_data_size": len(tail[-1])}
+        else:
+            entry["data"] = output.listed()
+        listed.append(entry)
+    text = json.dumps({**head, "outputs": listed}).encode()
+    return text + b"".join(tail), len(text) if any(binary) else None
+
+
+def parameters_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a request, an input or an output.
+
+    Raises:
+        RefusedError: If they are no object.
+    """
+    found = given.get("parameters") or {}
+    if not isinstance(found, dict):
+        raise RefusedError(400, "parameters have to be an object, {...}")
+    return found
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _quoted(names: list[Any]) -> str:
+    return ", ".join(f"'{str(name)[:40]}'" for name in names[:4]) or "none"

@@ -1,0 +1,345 @@
+"""What a server answers, and what it refuses."""
+
+import asyncio
+import base64
+import gzip
+import json
+import threading
+import zlib
+
+import httpx
+import numpy as np
+import pytest
+from serving_server import Server, png
+
+from convscope.serving.limits import Limits
+
+
+def test_one_image_comes_as_a_body_as_a_form_and_as_json(server):
+    text = base64.b64encode(png(7)).decode()
+    for options in (
+        {"content": png(7)},
+        {"content": png(7), "headers": {"content-type": "application/x-www-form-urlencoded"}},
+        {"files": {"anything": ("a.png", png(7))}},
+        {"json": {"image": text}},
+        {"json": {"images": [f"data:image/png;base64,{text}"]}},
+    ):
+        said = server.predict(**options)
+        assert said.status_code == 200, said.text
+        (answer,) = said.json()["predictions"]
+        assert answer["class"] == "grey 7"
+        assert answer["image"] == ("a.png" if "files" in options else None)
+        assert len(answer["probs"]) == 256
+        assert next(iter(answer["probs"].items())) == ("grey 7", 0.5)
+
+
+def test_many_images_are_answered_in_order_with_the_classes_that_one_asks_for(server):
+    files = [("f", (f"{value}.png", png(value))) for value in range(40)]
+    answers = server.predict(files=files, params={"top_k": 2}).json()["predictions"]
+    assert [each["class"] for each in answers] == [f"grey {value}" for value in range(40)]
+    assert {len(each["probs"]) for each in answers} == {2}
+    assert max(server.network.batches) <= server.settings.max_batch
+
+
+def test_a_damaged_image_has_its_own_error_beside_the_answers_of_the_others(server):
+    files = [("f", ("a", png(1))), ("f", ("b", b"no image")), ("f", ("c", png(3)))]
+    said = server.predict(files=files)
+    first, bad, third = said.json()["predictions"]
+    assert said.status_code == 200
+    assert (first["class"], third["class"]) == ("grey 1", "grey 3")
+    assert bad["image"] == "b"
+    assert "not a whole image" in bad["error"]
+    alone = server.predict(b"no image")
+    assert alone.status_code == 400
+    assert "not a whole image" in alone.json()["error"]
+
+
+def test_answers_never_swap_among_many_clients():
+    server = Server(max_batch=8)
+    generator = np.random.default_rng(0)
+
+    async def client(client, number):
+        for round_ in range(4):
+            values = generator.integers(0, 256, generator.integers(1, 12)).tolist()
+            ids = ["same", f"{number}-{round_}", None][number % 3]
+            headers = {} if ids is None else {"x-request-id": ids}
+            files = [("f", (str(value), png(value))) for value in values]
+            said = await client.post("/predict?top_k=1", files=files, headers=headers)
+            found = [each["class"] for each in said.json()["predictions"]]
+            assert found == [f"grey {value}" for value in values]
+            assert ids in (None, said.headers["x-request-id"])
+
+    async def run():
+        async with server.client() as shared:
+            await asyncio.gather(*(client(shared, number) for number in range(20)))
+
+    asyncio.run(run())
+    assert max(server.network.batches) <= 8
+    assert max(server.network.batches) > 1
+
+
+def test_an_image_of_no_class_is_rejected_where_that_is_asked_for():
+    # The energy of every answer of this network: one class at a half, 255 share the rest.
+    energy = -(np.log(0.5) + 255 * np.log(0.5 / 255)) / 256
+    for reject, below, expected in (
+        *((False, energy + 0.1, False), (True, energy + 0.1, True)),
+        (True, energy - 0.1, False),
+    ):
+        server = Server(reject=reject, reject_below=below)
+        assert server.predict(png(1)).json()["predictions"][0]["rejected"] is expected
+        text = server.ask("GET", "/metrics").text
+        assert f'convscope_rejected_total{{model="grey"}} {float(expected)}' in text
+
+
+def test_a_full_queue_is_503_with_a_time_and_a_late_answer_is_504():
+    server = Server(Limits(deadline_ms=300), queue=2)
+    free = threading.Event()
+    server.network.wait = lambda: free.wait(5)
+
+    async def run():
+        async with server.client() as client:
+            late = [asyncio.create_task(client.post("/predict", content=png(n))) for n in (1, 2)]
+            await asyncio.sleep(0.1)
+            full = await client.post("/predict", content=png(3))
+            found = await asyncio.gather(*late)
+            free.set()
+            after = await client.post("/predict", content=png(4))
+            return full, found, after
+
+    full, late, after = asyncio.run(run())
+    assert full.status_code == 503
+    assert full.headers["retry-after"] == "1"
+    assert [each.status_code for each in late] == [504, 504]
+    assert "300 ms" in late[0].json()["error"]
+    assert after.status_code == 200
+
+
+def test_a_client_that_hangs_up_leaves_the_queue():
+    server = Server(max_batch=4)
+    free, began = threading.Event(), threading.Event()
+
+    def wait():
+        began.set()
+        free.wait(5)
+
+    server.network.wait = wait
+
+    async def run():
+        sent = []
+
+        async def ask(value, gone):
+            messages = [{"type": "http.request", "body": png(value)}]
+
+            async def receive():
+                if messages:
+                    return messages.pop()
+                await gone.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message):
+                sent.append(message)
+
+            scope = {
+                **{"type": "http", "method": "POST", "path": "/predict", "query_string": b""},
+                **{"headers": [], "client": ("c", 1), "root_path": "", "scheme": "http"},
+            }
+            await server.app(scope, receive, send)
+
+        never, soon = asyncio.Event(), asyncio.Event()
+        first = asyncio.create_task(ask(1, never))
+        await asyncio.to_thread(began.wait, 5)
+        leaving = asyncio.create_task(ask(2, soon))
+        staying = asyncio.create_task(ask(3, never))
+        await asyncio.sleep(0.05)
+        soon.set()
+        await leaving
+        assert not sent
+        assert server.models.get().batcher.in_flight == 2
+        free.set()
+        await asyncio.gather(first, staying)
+        assert [each["status"] for each in sent if "status" in each] == [200, 200]
+
+    asyncio.run(run())
+    assert server.network.batches == [1, 1]
+    assert 'status="499"' in server.ask("GET", "/metrics").text
+
+
+def test_what_the_engine_says_stays_in_the_log(server, caplog):
+    server.network.fails_at = 9
+    caplog.set_level("INFO", "convscope.serving")
+    said = server.predict(png(9))
+    assert said.status_code == 500
+    assert said.json().keys() == {"error"}
+    assert "secret" not in said.text
+    assert said.headers["x-request-id"] in said.json()["error"]
+    assert "secret" in caplog.text
+    assert server.ask("GET", "/healthz").status_code == 503
+    assert server.ask("GET", "/v2/health/live").json() == {"live": True}
+    assert server.predict(png(8)).status_code == 200
+    assert server.ask("GET", "/healthz").status_code == 200
+
+
+GZIP = {"content-encoding": "gzip"}
+FORM = {"content-type": "multipart/form-data; boundary=b"}
+JSON = {"content-type": "application/json"}
+MEGABYTES = bytes(3_000_000)
+CUT_FORM = b'--b\r\ncontent-disposition: form-data; filename="a"\r\n\r\nx'
+NO_FILE = b'--b\r\ncontent-disposition: form-data; name="a"\r\n\r\nx\r\n--b--\r\n'
+
+
+@pytest.fixture(scope="module")
+def small_server():
+    return Server(Limits(max_body=1_000_000, max_pixels=1_000_000))
+
+
+@pytest.mark.parametrize(
+    ("status", "options"),
+    [
+        (413, {"content": bytes(2_000_000)}),
+        (413, {"content": gzip.compress(MEGABYTES), "headers": GZIP}),
+        (413, {"content": zlib.compress(MEGABYTES), "headers": {"content-encoding": "deflate"}}),
+        (413, {"content": png(1, size=2000)}),
+        (413, {"json": {"images": [""] * 600}}),
+        (400, {"content": gzip.compress(bytes(99))[:-9], "headers": GZIP}),
+        (400, {"content": b"x", "headers": GZIP}),
+        (415, {"content": b"x", "headers": {"content-encoding": "br"}}),
+        (400, {"content": b""}),
+        (400, {"json": {}}),
+        (400, {"json": []}),
+        (400, {"json": {"images": []}}),
+        (400, {"json": {"images": [3]}}),
+        (400, {"json": {"images": "x"}}),
+        (400, {"json": {"image": "no base 64!"}}),
+        (400, {"json": {"image": "ä"}}),
+        (400, {"content": b'{"image": NaN}', "headers": JSON}),
+        (400, {"content": b"\xff", "headers": JSON}),
+        (400, {"content": b"[" * 100_000, "headers": JSON}),
+        (400, {"content": b'{"a":' * 100_000, "headers": JSON}),
+        (400, {"content": b"x", "headers": {"content-type": "multipart/form-data"}}),
+        (400, {"content": b"x", "headers": FORM}),
+        (400, {"content": NO_FILE, "headers": FORM}),
+        (400, {"content": CUT_FORM, "headers": FORM}),
+        (422, {"content": png(1), "params": {"top_k": "0"}}),
+        (422, {"content": png(1), "params": {"top_k": "x"}}),
+        (404, {"content": png(1), "params": {"model": "../../etc/passwd"}}),
+        (404, {"content": png(1), "params": {"version": "2"}}),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_in_one_line(small_server, status, options):
+    server = small_server
+    said = server.predict(**options)
+    assert said.status_code == status, said.text
+    assert said.json().keys() == {"error"}
+    assert 5 < len(said.json()["error"]) < 200
+    assert "\n" not in said.json()["error"]
+    assert server.predict(png(5)).json()["predictions"][0]["class"] == "grey 5"
+    assert server.models.get().batcher.in_flight == 0
+
+
+def test_a_compressed_request_is_read(server):
+    said = server.predict(gzip.compress(png(3)), headers={"content-encoding": "gzip"})
+    assert said.json()["predictions"][0]["class"] == "grey 3"
+
+
+def test_a_body_that_does_not_arrive_is_408_and_all_bodies_together_have_a_limit():
+    async def slow():
+        yield b"x"
+        await asyncio.sleep(5)
+
+    async def ask(server, content):
+        async with server.client() as client:
+            return await client.post("/predict", content=content)
+
+    server = Server(Limits(body_s=0.1))
+    assert asyncio.run(ask(server, slow())).status_code == 408
+    server = Server(Limits(max_held=1000))
+    assert server.predict(bytes(2000)).status_code == 503
+    assert server.predict(png(1)).status_code == 200
+
+
+def test_nobody_without_the_key_is_answered_but_by_the_probes_of_health():
+    server = Server(api_key="schlüssel")
+    key = "schlüssel".encode()
+    assert server.predict(png(1)).status_code == 401
+    for header in ({"authorization": b"Bearer " + key}, {"x-api-key": key}):
+        assert server.predict(png(1), headers=header).status_code == 200
+    for header in ({"authorization": b"Basic " + key}, {"x-api-key": key[:-1]}, {"x-api-key": ""}):
+        refused = server.predict(png(1), headers=header)
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"] == "Bearer"
+    for path in ("/metrics", "/openapi.json", "/v2/models/grey"):
+        assert server.ask("GET", path).status_code == 401
+    for path in ("/healthz", "/v2/health/live", "/v2/health/ready"):
+        assert server.ask("GET", path).status_code == 200
+
+
+def test_pages_of_other_sites_cannot_use_a_server_on_this_machine():
+    server = Server(hosts={"photos.example"})
+    for host, status in (
+        *(("localhost:8000", 200), ("127.0.0.1", 200), ("[::1]:8000", 200)),
+        *(("photos.example", 200), ("evil.example", 403), ("127.0.0.1.evil.example", 403)),
+    ):
+        assert server.predict(png(1), headers={"host": host}).status_code == status, host
+    for origin, status in (
+        *(("http://localhost", 200), ("https://evil.example", 403), ("null", 403)),
+        ("http://localhost:9999", 403),
+    ):
+        said = server.predict(png(1), headers={"origin": origin})
+        assert said.status_code == status, origin
+        assert "access-control-allow-origin" not in said.headers
+
+
+def test_every_answer_has_an_id_and_the_headers_of_safety(server):
+    for said in (
+        server.predict(png(1)),
+        server.predict(b"x"),
+        server.ask("GET", "/nothing"),
+        server.ask("DELETE", "/predict"),
+        server.ask("GET", "/metrics"),
+    ):
+        assert len(said.headers["x-request-id"]) == 16
+        assert said.headers["x-content-type-options"] == "nosniff"
+        assert said.headers["content-security-policy"].startswith("default-src 'none'")
+        assert said.headers["cache-control"] == "no-store"
+    assert server.predict(png(1), headers={"x-request-id": "a-1"}).headers["x-request-id"] == "a-1"
+    evil = server.predict(png(1), headers={"x-request-id": "a b<script>"})
+    assert len(evil.headers["x-request-id"]) == 16
+
+
+def test_metrics_count_requests_images_classes_and_confidence():
+    server = Server()
+    server.predict(files=[("f", ("a", png(1))), ("f", ("b", png(1))), ("f", ("c", b"x"))])
+    server.predict(b"x")
+    text = server.ask("GET", "/metrics").text
+    for line in (
+        'convscope_requests_total{route="/predict",status="200"} 1.0',
+        'convscope_requests_total{route="/predict",status="400"} 1.0',
+        'convscope_images_total{model="grey"} 2.0',
+        'convscope_unreadable_total{model="grey"} 2.0',
+        'convscope_answers_total{class="grey 1",model="grey"} 2.0',
+        'convscope_confidence_bucket{le="0.4",model="grey"} 0.0',
+        'convscope_confidence_bucket{le="0.5",model="grey"} 2.0',
+        'convscope_ready{model="grey"} 1.0',
+        'convscope_queue_images{model="grey"} 0.0',
+    ):
+        assert line in text.splitlines(), line
+
+
+def test_the_description_of_the_addresses_needs_no_other_host(server):
+    said = server.ask("GET", "/openapi.json")
+    assert {"/predict", "/v2/models/{name}/infer"} < json.loads(said.text)["paths"].keys()
+    assert server.ask("GET", "/docs").status_code == 404
+
+
+def test_it_can_be_mounted_in_another_application(server):
+    from fastapi import FastAPI
+
+    other = FastAPI()
+    other.mount("/vision", server.app)
+
+    async def run():
+        transport = httpx.ASGITransport(other)
+        async with httpx.AsyncClient(transport=transport, base_url="http://other") as client:
+            return await client.post("/vision/predict", content=png(5))
+
+    assert asyncio.run(run()).json()["predictions"][0]["class"] == "grey 5"

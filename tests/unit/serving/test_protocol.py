@@ -1,0 +1,248 @@
+"""The Open Inference Protocol, field by field."""
+
+import base64
+import json
+import struct
+
+import numpy as np
+import pytest
+from serving_server import Server, png
+
+LENGTH = "inference-header-content-length"
+
+
+def pixels(*values, size=4):
+    return np.repeat(np.array(values, np.uint8), size * size).reshape(-1, size, size, 1)
+
+
+def tensor(array, **more):
+    entry = {"name": "pixels", "shape": list(array.shape), "datatype": "UINT8"}
+    return {**entry, "data": array.tolist(), **more}
+
+
+def encoded(*images):
+    texts = [base64.b64encode(each).decode() for each in images]
+    return {"name": "pixels", "shape": [len(images)], "datatype": "BYTES", "data": texts}
+
+
+def infer(server, content, path="/v2/models/grey/infer", **options):
+    return server.ask("POST", path, json=content, **options)
+
+
+def binary(content, *tails, length=None):
+    head = json.dumps(content).encode()
+    headers = {LENGTH: str(len(head) if length is None else length)}
+    return {"content": head + b"".join(tails), "headers": headers}
+
+
+def test_server_and_models_describe_themselves(server):
+    said = server.ask("GET", "/v2").json()
+    assert said["name"] == "convscope"
+    assert "binary_tensor_data" in said["extensions"]
+    for path in ("/v2/models/grey", "/v2/models/grey/versions/1"):
+        said = server.ask("GET", path).json()
+        assert (said["name"], said["versions"]) == ("grey", ["1"])
+        assert said["inputs"] == [{"name": "pixels", "datatype": "UINT8", "shape": [-1, -1, -1, 1]}]
+        assert said["outputs"][0] == {"name": "probs", "datatype": "FP32", "shape": [-1, 256]}
+    for path in ("/v2/models/grey/ready", "/v2/models/grey/versions/1/ready"):
+        assert server.ask("GET", path).json() == {"name": "grey", "ready": True}
+    for path in ("/v2/models/none", "/v2/models/grey/versions/9", "/v2/models/none/ready"):
+        said = server.ask("GET", path)
+        assert said.status_code == 404
+        assert said.json().keys() == {"error"}
+    assert server.ask("GET", "/v2/health/ready").json() == {"ready": True}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        tensor(pixels(7, 8)),
+        tensor(pixels(7, 8), data=pixels(7, 8).ravel().tolist()),
+        tensor(pixels(7, 8), data=pixels(7, 8).astype(float).tolist()),
+        tensor(pixels(7, 8, size=9)),
+        encoded(png(7), png(8, size=9)),
+        {**encoded(png(7), png(8)), "shape": [2, 1]},
+    ],
+)
+def test_pixels_and_image_files_are_classified(server, given):
+    for path in ("/v2/models/grey/infer", "/v2/models/grey/versions/1/infer"):
+        said = infer(server, {"id": "4711", "inputs": [given]}, path).json()
+        assert (said["id"], said["model_name"], said["model_version"]) == ("4711", "grey", "1")
+        probs, names = said["outputs"]
+        assert (probs["name"], probs["datatype"], probs["shape"]) == ("probs", "FP32", [2, 256])
+        found = np.array(probs["data"]).reshape(2, 256)
+        assert found.argmax(axis=1).tolist() == [7, 8]
+        assert found.sum(axis=1) == pytest.approx(1)
+        assert names == {
+            **{"name": "class_name", "datatype": "BYTES", "shape": [2]},
+            "data": ["grey 7", "grey 8"],
+        }
+    assert "id" not in infer(server, {"inputs": [given]}).json()
+
+
+def test_only_the_outputs_that_are_asked_for_come_in_that_order(server):
+    asked = {"inputs": [tensor(pixels(3))], "outputs": [{"name": "class_name"}]}
+    assert [each["name"] for each in infer(server, asked).json()["outputs"]] == ["class_name"]
+    asked["outputs"] = [
+        {"name": "class_name"},
+        {"name": "probs", "parameters": {"classification": 2}},
+    ]
+    names, best = infer(server, asked).json()["outputs"]
+    assert names["data"] == ["grey 3"]
+    assert (best["datatype"], best["shape"]) == ("BYTES", [1, 2])
+    assert best["data"][0] == "0.500000:3:grey 3"
+
+
+def test_tensors_travel_binary_both_ways(server):
+    given = {"name": "pixels", "shape": [2, 4, 4, 1], "datatype": "UINT8"}
+    given["parameters"] = {"binary_data_size": 32}
+    content = {
+        "inputs": [given],
+        "outputs": [
+            {"name": "class_name", "parameters": {"binary_data": True}},
+            {"name": "probs", "parameters": {"binary_data": True}},
+        ],
+    }
+    said = server.ask("POST", "/v2/models/grey/infer", **binary(content, pixels(5, 6).tobytes()))
+    assert said.headers["content-type"] == "application/octet-stream"
+    length = int(said.headers[LENGTH])
+    head, tail = json.loads(said.content[:length]), said.content[length:]
+    sizes = [each["parameters"]["binary_data_size"] for each in head["outputs"]]
+    assert sizes == [2 * (4 + 6), 2 * 256 * 4]
+    assert tail[: sizes[0]] == b"\6\0\0\0grey 5\6\0\0\0grey 6"
+    probs = np.frombuffer(tail[sizes[0] :], "<f4").reshape(2, 256)
+    assert probs.argmax(axis=1).tolist() == [5, 6]
+    assert not any("data" in each for each in head["outputs"])
+
+
+def test_image_files_travel_binary_and_one_alone_without_json(server):
+    files = [png(5), png(6, size=30)]
+    tail = b"".join(struct.pack("<I", len(each)) + each for each in files)
+    given = {"name": "pixels", "shape": [2], "datatype": "BYTES"}
+    given["parameters"] = {"binary_data_size": len(tail)}
+    content = {"inputs": [given], "outputs": [{"name": "class_name"}]}
+    said = server.ask("POST", "/v2/models/grey/infer", **binary(content, tail)).json()
+    assert said["outputs"][0]["data"] == ["grey 5", "grey 6"]
+    content["parameters"] = {"binary_data_output": True}
+    said = server.ask("POST", "/v2/models/grey/infer", **binary(content, tail))
+    assert said.content.endswith(b"\6\0\0\0grey 5\6\0\0\0grey 6")
+    alone = server.ask("POST", "/v2/models/grey/infer", content=png(9), headers={LENGTH: "0"})
+    assert b"grey 9" in alone.content
+
+
+BAD = {
+    "no inputs": ({}, '"inputs"'),
+    "inputs of another kind": ({"inputs": [3]}, '"inputs"'),
+    "an unknown input": ({"inputs": [{"name": "x"}]}, "'pixels', not 'x'"),
+    "two inputs": ({"inputs": [tensor(pixels(1))] * 2}, "one input"),
+    "an unknown output": (
+        {"inputs": [tensor(pixels(1))], "outputs": [{"name": "logits"}]},
+        "no output 'logits'",
+    ),
+    "floats": ({"inputs": [tensor(pixels(1), datatype="FP32")]}, "not FP32"),
+    "BF16": ({"inputs": [tensor(pixels(1), datatype="BF16")]}, "not a datatype"),
+    "no datatype": ({"inputs": [{"name": "pixels", "shape": [1], "data": []}]}, "UINT8"),
+    "no data": ({"inputs": [{"name": "pixels", "shape": [1], "datatype": "BYTES"}]}, "no data"),
+    "a negative shape": ({"inputs": [tensor(pixels(1), shape=[-1, 4, 4, 1])]}, "shape"),
+    "a shape that overflows": (
+        {"inputs": [tensor(pixels(1), shape=[2**62, 2**62, 4, 1])]},
+        "16 values",
+    ),
+    "a shape of many": ({"inputs": [tensor(pixels(1), shape=[1] * 1000)]}, "shape"),
+    "a shape of text": ({"inputs": [tensor(pixels(1), shape="4")]}, "shape"),
+    "three channels": ({"inputs": [tensor(pixels(1), shape=[1, 4, 4, 3])]}, "height, width, 1]"),
+    "too few values": ({"inputs": [tensor(pixels(1), data=[1])]}, "1 values"),
+    "ragged data": ({"inputs": [tensor(pixels(1), data=[[1], [1, 2]])]}, "no tensor"),
+    "deep data": ({"inputs": [tensor(pixels(1), data=json.loads("[" * 80 + "]" * 80))]}, "tensor"),
+    "texts": ({"inputs": [tensor(pixels(1), data=["1"] * 16)]}, "whole numbers"),
+    "too large values": ({"inputs": [tensor(pixels(1), data=[256] * 16)]}, "0..255"),
+    "huge values": ({"inputs": [tensor(pixels(1), data=[10**30] * 16)]}, "whole numbers"),
+    "scaled values": ({"inputs": [tensor(pixels(1), data=[0.5] * 16)]}, "whole numbers"),
+    "nothing": ({"inputs": [tensor(pixels(1), data={})]}, "whole numbers"),
+    "a damaged file": ({"inputs": [encoded(png(1), b"x")]}, "element 1 of 'pixels'"),
+    "no base64": ({"inputs": [{**encoded(png(1)), "data": ["ä"]}]}, "base64"),
+    "another number of files": ({"inputs": [{**encoded(png(1)), "shape": [2]}]}, "shape says 2"),
+    "files of many dimensions": (
+        {"inputs": [{**encoded(png(1)), "shape": [1, 1, 1]}]},
+        "shape [N]",
+    ),
+    "parameters of another kind": ({"inputs": [tensor(pixels(1), parameters=[1])]}, "parameters"),
+    "a size beyond the body": (
+        {"inputs": [tensor(pixels(1), parameters={"binary_data_size": 99})]},
+        "binary_data_size",
+    ),
+    "a size that is no number": (
+        {"inputs": [tensor(pixels(1), parameters={"binary_data_size": "9"})]},
+        "binary_data_size",
+    ),
+    "outputs of another kind": ({"inputs": [tensor(pixels(1))], "outputs": {"a": 1}}, "outputs"),
+    "classes that are no number": (
+        {
+            "inputs": [tensor(pixels(1))],
+            "outputs": [{"name": "probs", "parameters": {"classification": "a"}}],
+        },
+        "classification",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_wrong_request_is_refused_with_its_reason(server, name):
+    content, words = BAD[name]
+    said = infer(server, content)
+    assert said.status_code == 400, said.text
+    assert said.json().keys() == {"error"}
+    assert words in said.json()["error"]
+    assert len(said.json()["error"]) < 250
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (binary({"inputs": []}, length=999), "within the body"),
+        (binary({"inputs": []}, length="-1"), "within the body"),
+        (binary({"inputs": []}, length="9" * 5000), "within the body"),
+        (binary({"inputs": [tensor(pixels(1))]}, b"more"), "4 bytes more"),
+        ({"content": b"", "headers": {LENGTH: "0"}}, "empty"),
+        (
+            binary(
+                {
+                    "inputs": [
+                        {
+                            **{"name": "pixels", "shape": [1], "datatype": "BYTES"},
+                            "parameters": {"binary_data_size": 8},
+                        }
+                    ]
+                },
+                b"\xff\xff\xff\xff1234",
+            ),
+            "longer than its data",
+        ),
+    ],
+)
+def test_wrong_lengths_are_refused(server, options, words):
+    said = server.ask("POST", "/v2/models/grey/infer", **options)
+    assert said.status_code == 400
+    assert words in said.json()["error"]
+
+
+def test_models_are_listed_taken_away_and_loaded_again(server):
+    index = [{"name": "grey", "version": "1", "state": "READY", "reason": ""}]
+    assert server.ask("POST", "/v2/repository/index").json() == index
+    assert server.ask("POST", "/v2/repository/models/grey/unload").status_code == 200
+    assert server.ask("GET", "/v2/models/grey/ready").json() == {"name": "grey", "ready": False}
+    assert server.ask("GET", "/v2/health/ready").status_code == 503
+    assert server.predict(png(1)).status_code == 503
+    assert server.ask("POST", "/v2/repository/index").json()[0]["state"] == "UNAVAILABLE"
+    assert server.ask("POST", "/v2/repository/models/grey/load").status_code == 200
+    assert server.predict(png(1)).status_code == 200
+    assert server.ask("POST", "/v2/repository/models/none/load").status_code == 404
+
+
+def test_a_server_that_is_about_to_end_is_live_but_not_ready():
+    server = Server()
+    server.models.draining = True
+    assert server.ask("GET", "/v2/health/ready").status_code == 503
+    assert server.ask("GET", "/healthz").status_code == 503
+    assert server.ask("GET", "/v2/health/live").status_code == 200
+    assert server.predict(png(1)).status_code == 200
