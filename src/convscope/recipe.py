@@ -315,7 +315,9 @@ class RunConfig(Recipe):
 
     format: int = FORMAT
     data: str = "cifar10"
-    data_path: str | None = Field(None, description="folder of images, if data is 'folder'")
+    data_path: str | None = Field(
+        None, description="folder or archive of images, if data is 'folder'"
+    )
     labels: str | None = Field(
         None,
         description="table of its labels, in place of class folders; relative to the folder: "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 _CHUNK = 2**20
+_MOST_CHUNKS_AFTER = 64
 _HEADER_BYTES = 2**26
 """Largest part of a tar file read at once; only headers are, and long ones are an attack."""
 
@@ -75,6 +76,10 @@ def _tar_members(packed: tarfile.TarFile, stream: "_Forward") -> Iterator[Member
         cast(Any, packed).members.clear()  # it would keep all of them
     if stream.ended:  # tarfile takes it for the end
         raise tarfile.ReadError("it is cut off")
+    # The checksum of a compressed stream is at its very end, after zeros of any number.
+    for _ in range(_MOST_CHUNKS_AFTER):
+        if not stream.read(_CHUNK):
+            break
 
 
 def _of_tar(packed: tarfile.TarFile, info: tarfile.TarInfo) -> Member:

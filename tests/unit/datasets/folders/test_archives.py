@@ -234,6 +234,14 @@ def test_damaged_archives_are_refused_in_one_line(tmp_path: Path, name: str) -> 
     assert "cannot be unpacked" in fails(path)
 
 
+def test_a_compressed_tar_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
+    path = pack(tmp_path / "sum.tar.gz", PHOTOS)
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    assert "cannot be unpacked (CRC check failed" in fails(path)
+
+
 def test_faults_name_the_archive_and_not_the_cache(tmp_path: Path) -> None:
     flat = {f"{number}.png": picture(number) for number in range(4)}
     path = pack(tmp_path / "flat.zip", flat)
