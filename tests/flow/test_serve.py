@@ -264,6 +264,21 @@ def test_workers_share_the_port_and_one_that_dies_is_replaced(digits_export, pho
         assert children() == set()
 
 
+def test_it_goes_on_without_the_shell_that_started_it(digits_export, tmp_path):
+    command = f"{sys.executable} -m convscope serve {digits_export[0]} --port 0 & echo $!"
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run(["sh", "-c", command], stdout=out, stderr=subprocess.DEVNULL, check=True)
+    end = time.monotonic() + START_S
+    while not (found := re.search(r"http://\S+", (tmp_path / "out").read_text())):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    try:
+        time.sleep(0.5)
+        assert httpx.get(f"{found[0]}/healthz").status_code == 200
+    finally:
+        os.kill(int((tmp_path / "out").read_text().split()[0]), signal.SIGTERM)
+
+
 def test_what_cannot_be_served_is_one_line(digits_export, tmp_path):
     (tmp_path / "damaged.onnx").write_bytes(digits_export[0].read_bytes()[:-1])
     for file, code, words in (("missing", 2, "cannot be read"), ("damaged", 1, "is damaged")):

@@ -120,7 +120,8 @@ def serve(
             log_requests=log_requests,
         )
         say = on_ready or (lambda address: None)
-        _Server(app, loaded, drain_s, lambda: say(address)).serve_at(listening)
+        parent = None if workers == 1 else os.getppid()
+        _Server(app, loaded, drain_s, lambda: say(address), parent).serve_at(listening)
 
     if workers == 1:
         work()
@@ -136,10 +137,16 @@ class _Server(uvicorn.Server):
         models: Its models.
         drain_s: Seconds between the first signal and the closing of the socket.
         on_ready: Called once all models are loaded.
+        parent: Process without which this one ends, too; None for none.
     """
 
     def __init__(
-        self, app: "App", models: Models, drain_s: float, on_ready: Callable[[], None]
+        self,
+        app: "App",
+        models: Models,
+        drain_s: float,
+        on_ready: Callable[[], None],
+        parent: int | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -158,7 +165,7 @@ class _Server(uvicorn.Server):
         self._drain_s = drain_s
         self._on_ready = on_ready
         self._failure: ConvscopeError | None = None
-        self._parent = os.getppid()
+        self._parent = parent
 
     def serve_at(self, listening: socket.socket) -> None:
         """Serve until a signal.
@@ -226,7 +233,8 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to end: a worker does so without its parent, too."""
-        return await super().on_tick(counter) or os.getppid() != self._parent
+        orphaned = self._parent is not None and os.getppid() != self._parent
+        return await super().on_tick(counter) or orphaned
 
 
 class _Connection(H11Protocol):
