@@ -228,7 +228,7 @@ def test_a_second_signal_ends_it_at_once_and_kill_leaves_nothing(digits_export, 
             start = time.monotonic()
             for number in numbers:
                 process.popen.send_signal(number)
-                time.sleep(0.3)
+                time.sleep(0.1)
             assert process.popen.wait(5) != 0
             assert time.monotonic() - start < 5
         assert list(place.iterdir()) == []

@@ -15,6 +15,7 @@ from convscope.serving.limits import Limits, RefusedError, decode_base64, parse_
 from convscope.serving.metrics import Metrics
 from convscope.serving.models import Models, Served
 from convscope.serving.multipart import files_in
+from convscope.serving.page import add_page
 from convscope.serving.protocol import add_protocol
 from convscope.types import FloatArray
 
@@ -109,6 +110,7 @@ def build_app(
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     add_protocol(app, models, limits)
+    add_page(app, models, limits)
     return Door(
         app,
         limits=limits,

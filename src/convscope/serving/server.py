@@ -173,8 +173,13 @@ class _Server(uvicorn.Server):
         Raises:
             ConvscopeError: If a model cannot be loaded.
         """
-        threading.Thread(target=self._load, daemon=True).start()
-        self.run([listening])
+        if self._parent is None:
+            threading.Thread(target=self._load, daemon=True).start()
+        else:
+            # Other workers answer in the meantime.
+            self._load()
+        if self._failure is None:
+            self.run([listening])
         if self._failure is not None:
             raise self._failure
         LOG.info("stopped")
@@ -269,6 +274,7 @@ def _listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: If there is no such address, or it is taken.
     """
+    listening = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -279,6 +285,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
         listening.listen(2048)
     except (OSError, OverflowError) as error:
+        if listening is not None:
+            listening.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
             f"cannot listen at {host}, port {port} ({reason}); choose others with --host and --port"

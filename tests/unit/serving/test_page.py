@@ -1,0 +1,135 @@
+"""The page: what the server gives it, and the page in a browser."""
+
+import asyncio
+import base64
+import hashlib
+import io
+import re
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+from serving_server import Server, png
+
+from convscope.serving.page import covered
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def test_its_policy_allows_its_own_script_and_nothing_of_another_host(server):
+    said = server.ask("GET", "/")
+    policy = said.headers["content-security-policy"]
+    for tag in ("script", "style"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", said.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}';" in policy
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self'" in policy
+    assert not re.search(r"https?:|src=|@import|url[(]", said.text)
+
+
+def test_covered_images_have_a_grey_square_at_each_place():
+    image = np.zeros((8, 16, 1), np.uint8)
+    image[:, 8:] = 200
+    images = covered(image, 2)
+    assert images.shape == (5, 8, 16, 1)
+    assert (images[0] == image).all()
+    for index, (row, column) in enumerate([(0, 0), (0, 15), (7, 0), (7, 15)], 1):
+        assert images[index, row, column] == 100
+        assert (images[index] != image).sum() == 4
+        assert images[index, 4, 7] == image[4, 7]
+
+
+def test_why_says_what_the_best_class_loses_where():
+    server = Server()
+    file = io.BytesIO()
+    # The first pixel decides.
+    Image.fromarray(np.array([[7, 0], [0, 0]], np.uint8).repeat(2, 0).repeat(2, 1)).save(
+        file, "PNG"
+    )
+    said = server.ask("POST", "/explain", content=file.getvalue()).json()
+    assert said["class"] == "grey 7"
+    losses = np.array(said["losses"])
+    assert losses.shape == (10, 10)
+    assert losses[0, 0] > 0.49
+    assert not losses[-1].any()
+    assert server.ask("POST", "/explain", content=b"x").status_code == 400
+
+
+def test_shares_of_the_answers_are_counted():
+    server = Server()
+    server.predict(files=[("f", (str(n), png(n))) for n in (1, 1, 1, 2)])
+    said = server.ask("GET", "/shares").json()
+    assert said["images"] == said["recent_images"] == 4
+    assert said["classes"][1] == {"class": "grey 1", "share": 0.75, "recent_share": 0.75}
+    assert {each["at_most"] for each in said["confidence"] if each["share"]} == {0.5}
+
+
+@pytest.mark.skipif(browser_path is None, reason="no browser is installed")
+def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    server = Server(api_key="secret")
+    config = uvicorn.Config(server.app, port=0, log_config=None, lifespan="off", ws="none")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(running.serve()))
+    thread.start()
+    try:
+        while not running.started:
+            time.sleep(0.01)
+        port = running.servers[0].sockets[0].getsockname()[1]
+        with sync_api.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=browser_path,
+                args=[
+                    *("--no-sandbox", "--disable-gpu", "--use-fake-ui-for-media-stream"),
+                    "--use-fake-device-for-media-stream",
+                ],
+            )
+            page = browser.new_page(viewport={"width": 360, "height": 700}, color_scheme="dark")
+            complaints, asked = [], []
+            page.on("console", lambda message: complaints.append(message.text))
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(f"http://127.0.0.1:{port}/")
+            page.get_by_label("Key of the server").fill("secret")
+            page.keyboard.press("Enter")
+            sync_api.expect(page.get_by_label("Key of the server")).to_be_hidden()
+            complaints = [each for each in complaints if "401" not in each]
+
+            (tmp_path / "seven.png").write_bytes(png(7))
+            (tmp_path / "no image.png").write_bytes(b"rubbish")
+            with page.expect_file_chooser() as chooser:
+                page.get_by_role("button", name="Choose files").focus()
+                page.keyboard.press("Enter")
+            chooser.value.set_files([tmp_path / "seven.png"])
+            sync_api.expect(page.locator("#said")).to_have_text("seven.png: grey 7")
+            answer = page.locator("article").first
+            sync_api.expect(answer.locator(".bar").first).to_contain_text("50.0 %")
+            answer.get_by_role("button", name="Why?").click()
+            sync_api.expect(answer).to_contain_text("Red: covering it")
+
+            page.locator("#files").set_input_files(tmp_path / "no image.png")
+            sync_api.expect(page.locator("#said")).to_contain_text("not a whole image")
+            complaints = [each for each in complaints if "400" not in each]
+
+            page.get_by_role("button", name="Camera").click()
+            page.get_by_role("button", name="Take the photo").click()
+            sync_api.expect(page.locator("#said")).to_contain_text("photo: grey")
+            page.get_by_text("What it answered so far").click()
+            sync_api.expect(page.locator("#share")).to_contain_text("2 images")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360
+            dark = page.evaluate("getComputedStyle(document.documentElement).colorScheme")
+            assert "dark" in dark
+            assert complaints == []
+            assert {url.split("/")[2] for url in asked if url.startswith("http")} == {
+                f"127.0.0.1:{port}"
+            }
+            browser.close()
+    finally:
+        running.should_exit = True
+        thread.join()
