@@ -83,8 +83,8 @@ def serve(
         curl --data-binary @photo.jpg localhost:8000/predict
         curl -F file=@a.jpg -F file=@b.jpg 'localhost:8000/predict?top_k=3'
 
-    Addresses: / (the page), /predict, /v2/... (Open Inference Protocol), /metrics (Prometheus), /healthz,
-    /openapi.json.
+    Addresses: / (the page), /predict, /v2/... (Open Inference Protocol), /metrics (Prometheus),
+    /healthz, /openapi.json.
     """
     import convscope
 

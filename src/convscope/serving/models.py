@@ -383,11 +383,6 @@ class Models:
             self._loaded[name] = found
         return new
 
-    def unload(self, name: str) -> None:
-        """Stop answering with a model; requests in progress finish."""
-        with self._lock:
-            self._loaded.pop(name, None)
-
     def _served(self, name: str, version: str, classifier: classify.Classifier) -> Served:
         served = Served(name, version, classifier, self._settings, self._metrics)
         try:

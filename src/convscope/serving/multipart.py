@@ -1,5 +1,6 @@
 """Files in a body of multipart/form-data, in memory: photos are not written to a disk."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import MultipartParseError
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _MOST_PARTS = 10_000
+
+# It warns of each damaged form; without a handler Python prints that on standard error.
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 
 def files_in(body: bytes, content_type: str) -> list[tuple[str, bytes]]:

@@ -1,7 +1,8 @@
 """The Open Inference Protocol, version 2, with the extensions for binary tensors and repositories.
 
 Images come as pixels (UINT8) or as files (BYTES: JPEG, PNG, ...). Extensions are those of Triton:
-binary tensors, classification ("0.98:3:cat"), and loading of models.
+binary tensors, classification ("0.98:3:cat"), and reading a model's files again. There is no
+unloading, by which any client could stop the server.
 
 References:
     github.com/kserve/open-inference-protocol, `specification/protocol/inference_rest.md`.
@@ -110,13 +111,6 @@ def add_protocol(app: FastAPI, models: Models, limits: Limits) -> None:
             ) from None
         LOG.info("loaded", extra=facts(model=name, new_versions=new))
         return JSONResponse({"name": name, "new_versions": new})
-
-    @app.post("/v2/repository/models/{name}/unload", summary="Stop answering with a model")
-    async def unload(name: str) -> Response:
-        models.versions(name)
-        models.unload(name)
-        LOG.info("unloaded", extra=facts(model=name))
-        return JSONResponse({"name": name})
 
 
 def _metadata(served: Served, versions: list[str]) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def test_shares_of_the_answers_are_counted():
 @pytest.mark.skipif(browser_path is None, reason="no browser is installed")
 def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api.expect.set_options(timeout=60_000)
     server = Server(api_key="secret")
     config = uvicorn.Config(server.app, port=0, log_config=None, lifespan="off", ws="none")
     running = uvicorn.Server(config)
@@ -99,8 +100,6 @@ def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(tmp_path):
             page.get_by_label("Key of the server").fill("secret")
             page.keyboard.press("Enter")
             sync_api.expect(page.get_by_label("Key of the server")).to_be_hidden()
-            complaints = [each for each in complaints if "401" not in each]
-
             (tmp_path / "seven.png").write_bytes(png(7))
             (tmp_path / "no image.png").write_bytes(b"rubbish")
             with page.expect_file_chooser() as chooser:
@@ -115,8 +114,6 @@ def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(tmp_path):
 
             page.locator("#files").set_input_files(tmp_path / "no image.png")
             sync_api.expect(page.locator("#said")).to_contain_text("not a whole image")
-            complaints = [each for each in complaints if "400" not in each]
-
             page.get_by_role("button", name="Camera").click()
             page.get_by_role("button", name="Take the photo").click()
             sync_api.expect(page.locator("#said")).to_contain_text("photo: grey")
@@ -125,7 +122,8 @@ def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(tmp_path):
             assert page.evaluate("document.documentElement.scrollWidth") <= 360
             dark = page.evaluate("getComputedStyle(document.documentElement).colorScheme")
             assert "dark" in dark
-            assert complaints == []
+            # Of the missing key and the damaged image.
+            assert [each for each in complaints if not re.search("status of 40[01]", each)] == []
             assert {url.split("/")[2] for url in asked if url.startswith("http")} == {
                 f"127.0.0.1:{port}"
             }

@@ -226,17 +226,22 @@ def test_wrong_lengths_are_refused(server, options, words):
     assert words in said.json()["error"]
 
 
-def test_models_are_listed_taken_away_and_loaded_again(server):
+def test_models_are_listed_and_loaded_again_but_not_taken_away(server):
     index = [{"name": "grey", "version": "1", "state": "READY", "reason": ""}]
     assert server.ask("POST", "/v2/repository/index").json() == index
-    assert server.ask("POST", "/v2/repository/models/grey/unload").status_code == 200
+    assert server.ask("POST", "/v2/repository/models/grey/load").status_code == 200
+    assert server.ask("POST", "/v2/repository/models/none/load").status_code == 404
+    assert server.ask("POST", "/v2/repository/models/grey/unload").status_code == 404
+
+
+def test_a_model_that_is_not_loaded_yet_is_not_ready():
+    server = Server()
+    server.models._loaded.clear()
     assert server.ask("GET", "/v2/models/grey/ready").json() == {"name": "grey", "ready": False}
     assert server.ask("GET", "/v2/health/ready").status_code == 503
+    assert server.ask("GET", "/v2/health/live").status_code == 200
     assert server.predict(png(1)).status_code == 503
     assert server.ask("POST", "/v2/repository/index").json()[0]["state"] == "UNAVAILABLE"
-    assert server.ask("POST", "/v2/repository/models/grey/load").status_code == 200
-    assert server.predict(png(1)).status_code == 200
-    assert server.ask("POST", "/v2/repository/models/none/load").status_code == 404
 
 
 def test_a_server_that_is_about_to_end_is_live_but_not_ready():
