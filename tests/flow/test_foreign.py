@@ -20,6 +20,7 @@ from PIL import Image
 import convscope
 from convscope.datasets.splits import read_split, verify_split, write_split
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError
+from convscope.models._checksum import add_checksum
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.training.snapshot import load_snapshot
@@ -92,6 +93,9 @@ def test_a_models_archive_writes_nothing_outside(foreign, tmp_path):
     with zipfile.ZipFile(foreign.weights("last"), "a") as archive:
         for path in ("../mark", "../../mark", "assets/../../mark", f"{tmp_path}/mark"):
             archive.writestr(path, b"x")
+    with pytest.raises(RunError, match="do not match its own checksum"):
+        predict(foreign)
+    add_checksum(foreign.weights("last"))
     assert len(predict(foreign)) == 1
     assert not mark_was_left(tmp_path)
 

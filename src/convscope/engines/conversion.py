@@ -5,6 +5,7 @@ import logging
 import warnings
 from typing import Any
 
+from convscope.engines import INPUT
 from convscope.errors import FailureError, MissingExtraError
 
 OPSET = 18
@@ -51,6 +52,12 @@ def to_onnx(function: Any) -> bytes:
                 logger.removeHandler(heard)
     if heard.reason:
         raise FailureError(f"this network cannot be converted to ONNX: {heard.reason}")
+    others = [each.name for each in model.graph.input if each.name != INPUT]
+    if others:
+        raise FailureError(
+            "this network cannot be converted to ONNX: its layers hold values that are no weights: "
+            f"{', '.join(sorted({name.split('/')[0] for name in others}))}"
+        )
     if model.ByteSize() > _LARGEST:
         raise FailureError("this network is over 2 GB, which is more than one ONNX file can hold")
     content: bytes = model.SerializeToString()

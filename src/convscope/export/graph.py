@@ -11,6 +11,7 @@ import numpy as np
 from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.classifier.views import DOUBT, moved_indices, reach_of
 from convscope.engines import INPUT
+from convscope.export._operations import plain_operation
 from convscope.images.fit import PADDING
 from convscope.models.structure import (
     as_functional,
@@ -243,6 +244,9 @@ def _run(network: "keras.Model", images: Tensor) -> dict[str, Tensor]:
                 return walk(inner, [x for x in keras.tree.flatten(args) if tf.is_tensor(x)])
             if is_resizing(operation):
                 return _squashed(tf.cast(args[0], tf.float32), *operation.output.shape[1:3])
+            plain = plain_operation(operation)
+            if plain is not None:
+                return plain(operation, args[0])
             if isinstance(operation, keras.layers.Dense):
                 found["features"] = args[0]
             if ends_in_softmax(operation):

@@ -111,3 +111,25 @@ def test_steps_in_the_graph_are_not_done_again():
     probs = Classifier(network, inside).predict_on_batch(np.zeros((2, 90, 20, 3), np.uint8))
     np.testing.assert_array_equal(probs[0], np.float32([0.5, 0.3, 0.2]))
     assert network.calls == 1
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Normalization(mean=[3.0, 4, 5, 6], variance=[4.0, 9, 1, 0]),
+        keras.layers.Normalization(mean=[3.0, 4, 5, 6], variance=[4.0, 9, 1, 2], invert=True),
+        keras.layers.Conv2D(4, 3, groups=4, padding="same", bias_initializer="ones"),
+        keras.layers.Conv2D(8, 3, groups=2, strides=2, use_bias=False, activation="relu"),
+        keras.layers.Activation("gelu"),
+    ],
+    ids=["normalization", "inverse", "depthwise", "grouped", "gelu"],
+)
+def test_layers_in_plain_operations_are_those_of_keras(layer):
+    from convscope.export._operations import plain_operation
+
+    values = np.random.default_rng(3).normal(size=(2, 9, 8, 4)).astype(np.float32)
+    expected = keras.ops.convert_to_numpy(layer(values))
+    plain = plain_operation(layer)
+    assert plain is not None
+    np.testing.assert_allclose(plain(layer, values), expected, rtol=1e-5, atol=1e-5)
+    assert plain_operation(keras.layers.Activation("relu")) is None
