@@ -24,7 +24,7 @@ from typing import Any
 
 CALLS = ("openat", "write", "pwrite64", "fsync", "rename", "ftruncate", "chmod", "unlink", "mkdir")
 ERRORS = ("ENOSPC", "EIO", "EACCES")
-PATIENCE_S = 60
+PATIENCE_S = 600
 
 
 def worker(work: str, folder: Path) -> None:
