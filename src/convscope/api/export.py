@@ -79,7 +79,7 @@ def export(
     dataset = load_of_run(config, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, "val")
     folder = path_or_none(moved(config, data, labels).data_path, "data_path")
-    classifier = open_classifier(run, weights)
+    classifier = open_classifier(run, weights, reject=True)
     if int8:
         return path, write_int8(classifier, path, dataset, folder, progress)
     return path, write_float32(classifier, form, path, dataset, folder, progress)

@@ -45,6 +45,7 @@ class Classifier:
         averaged: The same, averaged over the views of the spec; no temperature. Evaluation fits the
             temperature to its output.
         spec: Class names, input, temperature, views.
+        familiarity: What the features of the training images have in common, if known.
 
     Args:
         network: Network.
@@ -62,7 +63,7 @@ class Classifier:
     ) -> None:
         self.network = network
         self.spec = spec
-        self._familiarity = familiarity
+        self.familiarity = familiarity
         self._lower = lower
         views = Views() if "views" in spec.in_graph else spec.views
         self.averaged: Network = network if views == Views() else MeanOverViews(network, views)
@@ -212,10 +213,14 @@ class Classifier:
         Raises:
             RunError: If the classifier has no threshold.
         """
-        if self._familiarity is not None and self._lower is not None:
+        if self.familiarity is not None and self._lower is not None:
             spec = self.spec
             images = to_aspect(images, (spec.height, spec.width), spec.fit)
-            return self._familiarity.rejects(np.asarray(self._lower.predict_on_batch(images)))
+            return self.familiarity.rejects(np.asarray(self._lower.predict_on_batch(images)))
+        if self.spec.reject_above > 0:
+            exported: Any = self.network
+            distances = exported.outputs(images, ["distance"])["distance"]
+            return np.asarray(distances > self.spec.reject_above)
         if self.spec.reject_below == 0:
             raise RunError(
                 "this classifier has no threshold for images of no class; evaluate its run once "

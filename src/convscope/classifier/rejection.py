@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 from convscope.types import FloatArray
 
+LARGEST_DISTANCE = 1e9
+"""No image is farther from the training images: one of noise is some thousands away."""
+
 LARGEST_ENERGY = 100.0
 """No energy is larger: the least probability that counts is float32's smallest normal number."""
 

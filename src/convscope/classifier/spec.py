@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convscope.classifier.rejection import LARGEST_ENERGY
+from convscope.classifier.rejection import LARGEST_DISTANCE, LARGEST_ENERGY
 from convscope.errors import RunError
 from convscope.images.deep import WHITES
 from convscope.images.fit import FITS, Fit
@@ -61,6 +61,8 @@ class ClassifierSpec:
         views: Views over which predictions are averaged.
         reject_below: Least energy of an answer, see `rejection.energy`; an image below it is
             rejected where that is asked for. 0 if it is unknown: no image is.
+        reject_above: Largest "distance" of an answer, an output of an exported model (see
+            `familiarity.Familiarity`), which decides instead of the energy; 0 if it has none.
         run_id: Name of the run that trained it.
         licence: Licence of the training data, if known.
         weights_sha256: Digest of the weights that this spec belongs to.
@@ -79,6 +81,7 @@ class ClassifierSpec:
     temperature: float = 1.0
     views: Views = field(default_factory=Views)
     reject_below: float = 0.0
+    reject_above: float = 0.0
     run_id: str = ""
     licence: str | None = None
     weights_sha256: str = ""
@@ -98,6 +101,7 @@ class ClassifierSpec:
             "temperature": _within(self.temperature, *TEMPERATURES),
             "views.mirror": isinstance(self.views.mirror, bool),
             "views.shift": _within(self.views.shift, 0, 1) and self.views.shift < 1,
+            "reject_above": _within(self.reject_above, 0, LARGEST_DISTANCE),
             "reject_below": _within(self.reject_below, 0, LARGEST_ENERGY),
             "run_id": isinstance(self.run_id, str),
             "licence": self.licence is None or isinstance(self.licence, str),

@@ -21,9 +21,10 @@ class Session(Protocol):
         """Return outputs by name, of `OUTPUTS`."""
 
 
-OUTPUTS = ("probs", "logits", "features")
+OUTPUTS = ("probs", "logits", "features", "distance")
 """Outputs of an exported model: final probabilities; inputs of the last softmax (with views, the
-logarithm of the mean probabilities); input of the last dense layer, of the image as it is."""
+logarithm of the mean probabilities); input of the last dense layer, of the image as it is; and, of
+a frozen backbone, the distance from the training images by which images of no class are told."""
 
 INPUT = "pixels"
 """Input of an exported model: raw pixels, shape (batch, height, width, channels), uint8."""

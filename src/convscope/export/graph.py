@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.classifier.views import DOUBT, moved_indices, reach_of
 from convscope.engines import INPUT
@@ -21,6 +22,7 @@ from convscope.models.structure import (
     logits_of_softmax,
     run_graph,
 )
+from convscope.models.transfer import POOL
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +33,13 @@ Tensor = Any
 _TINY = np.finfo(np.float32).tiny
 
 
-def build_function(network: "keras.Model", spec: ClassifierSpec, *, any_size: bool = True) -> Any:
+def build_function(
+    network: "keras.Model",
+    spec: ClassifierSpec,
+    *,
+    any_size: bool = True,
+    familiarity: Familiarity | None = None,
+) -> Any:
     """Return a classifier as one function of TensorFlow.
 
     It takes uint8 images of shape (batch, height, width, channels) and returns a dictionary with
@@ -41,6 +49,8 @@ def build_function(network: "keras.Model", spec: ClassifierSpec, *, any_size: bo
         network: Network from pixels to probabilities, on TensorFlow.
         spec: Spec of the classifier.
         any_size: Whether it takes images of any size, not only that of the spec.
+        familiarity: What the features of the training images have in common, for the output
+            "distance"; None for a graph without it.
     """
     import tensorflow as tf
 
@@ -57,11 +67,10 @@ def build_function(network: "keras.Model", spec: ClassifierSpec, *, any_size: bo
             logits = tf.math.log(tf.maximum(probs, _TINY)) / spec.temperature
             probs = tf.nn.softmax(logits)
         # Each with a name of its own, which converters keep.
-        return {
-            "probs": tf.identity(probs, name="probs"),
-            "logits": tf.identity(outputs["logits"], name="logits"),
-            "features": tf.identity(outputs["features"], name="features"),
-        }
+        found = {"probs": probs, "logits": outputs["logits"], "features": outputs["features"]}
+        if familiarity is not None:
+            found["distance"] = _distance(outputs["pooled"], familiarity)
+        return {name: tf.identity(value, name=name) for name, value in found.items()}
 
     return tf.function(classify, input_signature=signature)
 
@@ -221,6 +230,17 @@ def _outputs(network: "keras.Model", images: Tensor, spec: ClassifierSpec) -> di
     }
 
 
+def _distance(pooled: Tensor, known: Familiarity) -> Tensor:
+    """Return what `Familiarity.distances` does, shape (batch,), float32."""
+    import tensorflow as tf
+
+    away = (pooled - tf.constant(known.centre)) * tf.constant(known.scale)
+    along = tf.square(tf.matmul(away, tf.constant(known.axes)))
+    others = tf.reduce_sum(tf.square(away), axis=1) - tf.reduce_sum(along, axis=1)
+    total = tf.reduce_sum(along / tf.constant(known.variances), axis=1)
+    return (total + tf.maximum(others, 0.0) / known.rest) / len(known.centre)
+
+
 def _moved(images: Tensor, rows: int, columns: int) -> Tensor:
     """Return images moved by whole pixels; mirrored at the edges."""
     import tensorflow as tf
@@ -252,7 +272,10 @@ def _run(network: "keras.Model", images: Tensor) -> dict[str, Tensor]:
             if ends_in_softmax(operation):
                 found["logits"] = tf.cast(logits_of_softmax(operation, args[0]), tf.float32)
                 return tf.nn.softmax(found["logits"])
-            return operation(*args, **kwargs)
+            output = operation(*args, **kwargs)
+            if operation.name == POOL:
+                found["pooled"] = output
+            return output
 
         return run_graph(graph, inputs, visit)
 

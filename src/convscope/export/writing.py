@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from convscope.classifier.classify import Classifier
 from convscope.classifier.exported import SPEC
 from convscope.classifier.exported import Classifier as Exported
-from convscope.classifier.spec import STEPS
+from convscope.classifier.spec import STEPS, ClassifierSpec
 from convscope.engines.conversion import to_onnx
 from convscope.engines.seal import sealed
 from convscope.errors import FailureError, RunError
@@ -66,9 +66,9 @@ def write_float32(
         StorageError: If it cannot be written.
     """
     network = cast("keras.Model", classifier.network)
-    function = build_function(network, classifier.spec, any_size=form.any_size)
-    steps = STEPS if form.any_size else tuple(step for step in STEPS if step != "resizing")
-    spec = dataclasses.replace(classifier.spec, in_graph=steps)
+    known = classifier.familiarity
+    function = build_function(network, classifier.spec, any_size=form.any_size, familiarity=known)
+    spec = _exported_spec(classifier, any_size=form.any_size)
     part = _validation(dataset)
     with _new_place(path) as temporary:
         form.write(function, spec, temporary)
@@ -109,8 +109,9 @@ def write_int8(
         FailureError: If it is not worth it, or cannot be converted; then nothing was written.
         StorageError: If it cannot be written.
     """
-    function = build_function(cast("keras.Model", classifier.network), classifier.spec)
-    spec = dataclasses.replace(classifier.spec, in_graph=STEPS)
+    network = cast("keras.Model", classifier.network)
+    function = build_function(network, classifier.spec, familiarity=classifier.familiarity)
+    spec = _exported_spec(classifier, any_size=True)
     part = _validation(dataset)
     whole = to_onnx(function)
     small = quantized(whole, dataset.train.images, _N_CALIBRATION, progress)
@@ -134,6 +135,13 @@ def write_int8(
 def spec_beside(path: Path) -> Path:
     """Return the path of the spec beside an exported file."""
     return path.with_name(f"{path.name}.json")
+
+
+def _exported_spec(classifier: Classifier, *, any_size: bool) -> ClassifierSpec:
+    steps = STEPS if any_size else tuple(step for step in STEPS if step != "resizing")
+    known = classifier.familiarity
+    farthest = 0.0 if known is None else known.farthest
+    return dataclasses.replace(classifier.spec, in_graph=steps, reject_above=farthest)
 
 
 def _require_worth(parity: Parity) -> None:

@@ -133,3 +133,22 @@ def test_layers_in_plain_operations_are_those_of_keras(layer):
     assert plain is not None
     np.testing.assert_allclose(plain(layer, values), expected, rtol=1e-5, atol=1e-5)
     assert plain_operation(keras.layers.Activation("relu")) is None
+
+
+def test_the_distance_from_the_training_images_is_that_of_the_run():
+    from convscope.classifier.familiarity import Familiarity
+    from convscope.models.transfer import POOL
+
+    keras.utils.set_random_seed(5)
+    pixels = keras.Input((HEIGHT, WIDTH, 3))
+    maps = keras.layers.Conv2D(24, 5, strides=3, activation="relu")(pixels / 255)
+    pooled = keras.layers.GlobalAveragePooling2D(name=POOL)(maps)
+    network = keras.Model(pixels, keras.layers.Dense(len(NAMES), activation="softmax")(pooled))
+    images = np.stack([photo(HEIGHT, WIDTH, seed) for seed in range(60)])
+    features = np.asarray(keras.Model(pixels, pooled)(images))
+    known = Familiarity.of(features[:50])
+    function = build_function(network, spec(), familiarity=known)
+    found = function(images)["distance"].numpy()
+    np.testing.assert_allclose(found, known.distances(features), rtol=1e-3)
+    assert found.std() > 0.1
+    assert "distance" not in build_function(network, spec())(images[:1])
