@@ -108,7 +108,7 @@ def main() -> None:
         bodies, kind = [_form(many[: given.per_request])], "multipart/form-data; boundary=b"
     command = [sys.executable, "-m", "convscope", "serve", str(given.model), "--port", "0"]
     server = subprocess.Popen(
-        [*command, "--no-log-requests"],
+        [*command, "--no-log-requests", "--queue", str(128 * given.per_request + 512)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
