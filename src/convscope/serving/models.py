@@ -94,7 +94,7 @@ class Served:
         self.metrics = metrics.of_model(name, self.spec.class_names)
         self._limits = settings.limits
         self.batcher = Batcher(
-            self._probabilities,
+            self._answers,
             max_batch=settings.max_batch,
             queue=settings.queue,
             on_batch=self.metrics.batch,
@@ -110,20 +110,23 @@ class Served:
         spec = self.spec
         for n_images in {1, self.batcher.max_batch}:
             images = np.zeros((n_images, spec.height, spec.width, spec.channels), np.uint8)
-            probs = self._probabilities(images)
+            probs = self._answers(images)[:, :-1]
             if probs.shape != (n_images, len(spec.class_names)):
                 raise FailureError(
                     f"the model gives outputs of shape {probs.shape} for {n_images} images and "
                     f"{len(spec.class_names)} classes"
                 )
-            if self._reject:
-                self.classifier.rejects(images, probs)
 
-    def _probabilities(self, images: UInt8Array) -> FloatArray:
+    def _answers(self, images: UInt8Array) -> FloatArray:
+        """Return probabilities, and in a last column 1 for images that are rejected, else 0."""
         probs = self.classifier.predict_on_batch(images)
         if not np.isfinite(probs).all():
             raise FailureError("the model's probabilities are not finite")
-        return probs
+        rejected = np.zeros(len(probs), np.float32)
+        if self._reject:
+            # By an output of the model, so in the engine's thread, too.
+            rejected[self.classifier.rejects(images, probs)] = 1
+        return np.column_stack([probs, rejected])
 
     async def decode(self, images: Sequence[bytes | UInt8Array]) -> "list[UInt8Array | ImageError]":
         """Return the pixels of images, of the model's size, or the reason why one cannot be read.
@@ -176,10 +179,8 @@ class Served:
             Shape (n_images, n_classes), and whether each image is rejected.
         """
         batch = pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
-        probs = await self.batcher.predict(batch)
-        rejected = [False] * len(probs)
-        if self._reject:
-            rejected = self.classifier.rejects(batch, probs).tolist()
+        answers = await self.batcher.predict(batch)
+        probs, rejected = answers[:, :-1], (answers[:, -1] > 0).tolist()
         self.metrics.answers(probs, rejected)
         return probs, rejected
 

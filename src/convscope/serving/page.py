@@ -45,7 +45,8 @@ def add_page(app: FastAPI, models: Models, limits: Limits) -> None:
                 if isinstance(pixels, ImageError):
                     status = 413 if isinstance(pixels, ImageTooLargeError) else 400
                     raise RefusedError(status, str(pixels))
-                probs = await served.batcher.predict(covered(pixels, _N_ACROSS))
+                answers = await served.batcher.predict(covered(pixels, _N_ACROSS))
+        probs = answers[:, :-1]
         best = int(probs[0].argmax())
         losses = (probs[0, best] - probs[1:, best]).reshape(_N_ACROSS, _N_ACROSS)
         name = served.spec.class_names[best]
