@@ -4,13 +4,15 @@
 
 The engine: the same decoder and ONNX Runtime in a loop of one process, for one image at a time and
 for batches. The server: a process of its own at a loopback address, asked by processes that keep
-their connections, 1, 8 and 64 at once. The two take turns, so that both have the same machine.
+their connections: 1, 8 and 64 at once, and 64 at half the rate of 8. The two take turns, so that
+both have the same machine.
 """
 
 import argparse
 import asyncio
 import json
 import multiprocessing
+import random
 import re
 import statistics
 import subprocess
@@ -39,13 +41,17 @@ def engine_rate(classifier, files, batch, seconds):
     return batch / statistics.mean(times), 1000 * statistics.median(times)
 
 
-async def _client(port, bodies, kind, end, times, offset):
+async def _client(port, bodies, kind, end, times, offset, pause):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     number = offset
+    due = time.perf_counter() + pause * random.random()
     while time.perf_counter() < end:
         body = bodies[number % len(bodies)]
         number += 1
-        start = time.perf_counter()
+        # At a fixed rate a late answer does not put off the next request: its wait counts.
+        start = due if pause else time.perf_counter()
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        due += pause
         head = (
             f"POST /predict?top_k=1 HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n"
             f"content-length: {len(body)}\r\n\r\n"
@@ -59,22 +65,22 @@ async def _client(port, bodies, kind, end, times, offset):
     writer.close()
 
 
-def _ask(port, bodies, kind, n_clients, seconds, results):
+def _ask(port, bodies, kind, n_clients, seconds, results, pause):
     async def run():
         times = []
         end = time.perf_counter() + seconds
-        clients = [_client(port, bodies, kind, end, times, 7 * n) for n in range(n_clients)]
+        clients = [_client(port, bodies, kind, end, times, 7 * n, pause) for n in range(n_clients)]
         await asyncio.gather(*clients)
         return times
 
     results.put(asyncio.run(run()))
 
 
-def server_rate(port, bodies, kind, n_clients, seconds):
+def server_rate(port, bodies, kind, n_clients, seconds, pause=0.0):
     """Return requests per second, p50 and p99 in ms, and the number of answers that are not 200."""
     results = multiprocessing.Queue()
     process = multiprocessing.Process(
-        target=_ask, args=(port, bodies, kind, n_clients, seconds, results)
+        target=_ask, args=(port, bodies, kind, n_clients, seconds, results, pause)
     )
     process.start()
     times = results.get()
@@ -125,6 +131,10 @@ def main() -> None:
                 rate, *rest = server_rate(port, bodies, kind, n_clients, given.seconds)
                 name = f"server, {n_clients} clients"
                 rows.setdefault(name, []).append((rate * given.per_request, *rest))
+                if n_clients == 8:
+                    half = server_rate(port, bodies, kind, 64, given.seconds, 64 / (rate / 2))
+                    found = (half[0] * given.per_request, *half[1:])
+                    rows.setdefault("server, half of that", []).append(found)
     finally:
         server.terminate()
         server.wait()

@@ -114,6 +114,9 @@ def test_a_folder_without_versions_and_outputs_of_another_shape_are_refused(tmp_
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="has no folder '1'"):
         loaded(tmp_path / "empty")
+    write(tmp_path / "mine" / "run.json", "{}")
+    with pytest.raises(RunError, match=r"is a run; .*: convscope export \S*mine --out mine.onnx"):
+        loaded(tmp_path / "mine")
     wrong = Classifier(GreyValues(), ClassifierSpec(("a", "b"), 4, 4, 1))
     with pytest.raises(FailureError, match="2 classes"):
         loaded(wrong)
