@@ -274,6 +274,9 @@ def _listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: If there is no such address, or it is taken.
     """
+    if not 0 <= port <= 65535:
+        # The system would take the remainder.
+        raise ConfigError(f"port {port} is not in 0..65535; choose another with --port")
     listening = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -284,12 +287,12 @@ def _listen(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(2048)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         if listening is not None:
             listening.close()
-        reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
-            f"cannot listen at {host}, port {port} ({reason}); choose others with --host and --port"
+            f"cannot listen at {host}, port {port} ({error.strerror}); choose others with "
+            "--host and --port"
         ) from None
     listening.set_inheritable(True)
     return listening
