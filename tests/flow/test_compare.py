@@ -95,7 +95,7 @@ def test_ways_are_compared_on_validation_images_and_the_test_images_stay_sealed(
     for trial in trials(done, "tutorial"):
         run = Run(done.path / trial.run)
         assert "test_openings" not in run.state
-        assert run.metrics.keys() == {"weights", "val"}
+        assert run.metrics.keys() == {"weights", "rejection", "val"}
         assert trial.val_accuracy == run.metrics["val"]["accuracy"]
     first, second = (trial.val_accuracy for trial in trials(done, "tutorial"))
     mean = (first + second) / 2

@@ -114,7 +114,7 @@ def test_a_kill_leaves_finished_rungs_and_nothing_half_written(climbed):
     assert before["names"] == ["01-as-the-tutorial", "02-own-scaling"]
     assert before["status"] == ["finished", "killed"]
     assert before["openings"] == [[], []]
-    assert before["metrics"] == [["val", "weights"]]
+    assert before["metrics"] == [["rejection", "val", "weights"]]
     first, second = before["table"][:2]
     assert float(first["val_accuracy"]) > 0
     assert (first["test_accuracy"], second["val_accuracy"]) == ("", "")

@@ -200,38 +200,43 @@ class Classifier:
         by_name = dict(zip(self.spec.class_names, map(float, probs), strict=True))
         return ImagePrediction(file, by_name, rejected=rejected)
 
-    def rejects(self, images: UInt8Array, probs: FloatArray) -> BoolArray:
-        """Return whether images look like no class, shape (n_images,).
+    def predict_and_reject(self, images: UInt8Array) -> tuple[FloatArray, BoolArray]:
+        """Return the probabilities of images, and which of them look like no class.
 
         On a frozen backbone that is decided by the features of the images, otherwise, and less
         well, by the energy of the probabilities.
 
         Args:
             images: Raw pixels, as for `predict_on_batch`.
-            probs: Their probabilities from `predict_on_batch`.
+
+        Returns:
+            Shapes (batch, n_classes) and (batch,).
 
         Raises:
             RunError: If the classifier has no threshold.
         """
-        if self.familiarity is not None and self._lower is not None:
-            spec = self.spec
-            images = to_aspect(images, (spec.height, spec.width), spec.fit)
-            return self.familiarity.rejects(np.asarray(self._lower.predict_on_batch(images)))
-        if self.spec.reject_above > 0:
+        spec = self.spec
+        if spec.reject_above > 0:  # of an exported model
             exported: Any = self.network
-            distances = exported.outputs(images, ["distance"])["distance"]
-            return np.asarray(distances > self.spec.reject_above)
-        if self.spec.reject_below == 0:
+            found = exported.outputs(images, ["probs", "distance"])
+            return found["probs"], np.asarray(found["distance"] > spec.reject_above)
+        probs = self.predict_on_batch(images)
+        if self.familiarity is not None and self._lower is not None:
+            images = to_aspect(images, (spec.height, spec.width), spec.fit)
+            features = np.asarray(self._lower.predict_on_batch(images))
+            return probs, self.familiarity.rejects(features)
+        if spec.reject_below == 0:
             raise RunError(
                 "this classifier has no threshold for images of no class; evaluate its run once "
                 "more, and export it again"
             )
-        return np.asarray(energy(probs) < self.spec.reject_below)
+        return probs, np.asarray(energy(probs) < spec.reject_below)
 
     def _answers(self, images: UInt8Array, reject: bool) -> list[tuple[FloatArray, bool]]:
-        probs = self.predict_on_batch(images)
-        rejected = self.rejects(images, probs).tolist() if reject else [False] * len(probs)
-        return list(zip(probs, rejected, strict=True))
+        if not reject:
+            return [(probs, False) for probs in self.predict_on_batch(images)]
+        probs, rejected = self.predict_and_reject(images)
+        return list(zip(probs, rejected.tolist(), strict=True))
 
     def predict_files(
         self,

@@ -120,14 +120,15 @@ class Served:
 
     def _answers(self, images: UInt8Array) -> FloatArray:
         """Return probabilities, and in a last column 1 for images that are rejected, else 0."""
-        probs = self.classifier.predict_on_batch(images)
-        if not np.isfinite(probs).all():
-            raise FailureError("the model's probabilities are not finite")
-        rejected = np.zeros(len(probs), np.float32)
         if self._reject:
             # By an output of the model, so in the engine's thread, too.
-            rejected[self.classifier.rejects(images, probs)] = 1
-        return np.column_stack([probs, rejected])
+            probs, rejected = self.classifier.predict_and_reject(images)
+        else:
+            probs = self.classifier.predict_on_batch(images)
+            rejected = np.zeros(len(probs), bool)
+        if not np.isfinite(probs).all():
+            raise FailureError("the model's probabilities are not finite")
+        return np.column_stack([probs, rejected.astype(np.float32)])
 
     async def decode(self, images: Sequence[bytes | UInt8Array]) -> "list[UInt8Array | ImageError]":
         """Return the pixels of images, of the model's size, or the reason why one cannot be read.

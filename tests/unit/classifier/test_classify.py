@@ -92,9 +92,29 @@ def test_features_decide_before_probabilities_do():
     features = Brightness().predict_on_batch(images[1:])
     known = dataclasses.replace(Familiarity.of(features), farthest=1.0)
     classifier = Classifier(Brightness(), SPEC, known, Brightness())
-    probs = classifier.predict_on_batch(images)
+    probs, rejected = classifier.predict_and_reject(images)
     # The brightest and the middle one are known, the dark one lies beyond them.
-    assert classifier.rejects(images, probs).tolist() == [True, False, False]
+    assert rejected.tolist() == [True, False, False]
+    np.testing.assert_array_equal(probs, classifier.predict_on_batch(images))
+
+
+def test_an_exported_model_decides_by_its_distance_in_the_same_pass():
+    class Exported(Brightness):
+        passes = 0
+
+        def outputs(self, images, names):
+            self.passes += 1
+            probs = self.predict_on_batch(images)
+            found = {"probs": probs, "distance": 10 * probs[:, 1]}
+            return {name: found[name] for name in names}
+
+    images = np.stack([np.full((6, 6, 1), value, np.uint8) for value in (10, 120, 250)])
+    network = Exported()
+    spec = dataclasses.replace(SPEC, reject_above=8.0, reject_below=99.0)
+    probs, rejected = Classifier(network, spec).predict_and_reject(images)
+    assert rejected.tolist() == [False, False, True]
+    np.testing.assert_array_equal(probs, network.predict_on_batch(images))
+    assert network.passes == 1
 
 
 def test_a_temperature_of_one_changes_nothing_and_zeros_stay_finite():
