@@ -17,7 +17,7 @@ from convscope.serving.log import facts, log_as_json
 
 @pytest.fixture
 def port(monkeypatch):
-    monkeypatch.setattr(module, "_HEAD_S", 0.2)
+    monkeypatch.setattr(module, "_HEAD_S", 0.8)  # a busy machine takes tenths of a second
     application = Server().app
     config = uvicorn.Config(
         application, port=0, http=module._Connection, log_config=None, lifespan="off", ws="none"
@@ -41,17 +41,27 @@ def test_a_connection_without_a_whole_head_is_closed(port, sent):
         connection.sendall(sent)
         start = time.monotonic()
         assert connection.recv(100) == b""
-        assert time.monotonic() - start > 0.1
+        assert time.monotonic() - start > 0.4
+
+
+def whole_answer(connection):
+    """Head and body may come apart."""
+    answer = b""
+    while not answer.endswith(b"}]}"):
+        some = connection.recv(100_000)
+        assert some, "the connection was closed"
+        answer += some
+    return answer
 
 
 def test_a_connection_that_asks_slowly_but_steadily_stays(port):
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        for _ in range(3):
+        for _ in range(2):
             connection.sendall(HEAD)
-            time.sleep(0.3)
+            time.sleep(1)
             connection.sendall(png(1))
-            assert b" 200 OK" in connection.recv(100_000)
-            time.sleep(0.3)
+            assert b" 200 OK" in whole_answer(connection)
+            time.sleep(1)
         connection.sendall(b"POST")
         while connection.recv(100_000):  # the head of a further request does not come
             pass
