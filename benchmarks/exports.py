@@ -76,7 +76,7 @@ def measure(run: Run, folder: Path, seconds: float) -> dict[str, Any]:
             "size_mb": round(found.size_mb, 3),
         }
     config = run_config(run)
-    val = load_of_run(config, None, None, Progress()).val
+    val = load_of_run(config, None, None, None, Progress()).val
     assert val is not None
     images = np.resize(val.images[: max(BATCHES)], (max(BATCHES), *val.images.shape[1:]))
     lanes = lanes_of(run, paths)
