@@ -43,6 +43,16 @@ class InputSpec:
         return (self.height, self.width, self.channels)
 
 
+def evenly_spread(n_images: int, most: int) -> npt.NDArray[np.intp]:
+    """Return indices of at most so many images, in order and evenly spread from first to last.
+
+    Examples:
+        >>> evenly_spread(10, 4).tolist(), evenly_spread(2, 4).tolist()
+        ([0, 3, 6, 9], [0, 1])
+    """
+    return np.unique(np.linspace(0, n_images - 1, min(n_images, most)).astype(np.intp))
+
+
 class ImageView:
     """Some images of a larger array, in some order, read from it only on access.
 

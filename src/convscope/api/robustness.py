@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from convscope.api.data import load_of_run
 from convscope.api.models import run_config
 from convscope.datasets.splits import verify_split
@@ -13,6 +11,7 @@ from convscope.errors import ConfigError, UnknownNameError
 from convscope.evaluation.opening import open_test
 from convscope.progress import Progress, console_progress, kept_if_writable
 from convscope.run import Run
+from convscope.types import evenly_spread
 
 if TYPE_CHECKING:
     from convscope.evaluation.robustness import Robustness
@@ -76,8 +75,7 @@ def robustness(
     part = dataset.val
     if split == "test":
         part = open_test(dataset, run, by="robustness", weights=which, progress=progress)
-    places = np.linspace(0, len(part) - 1, min(n_images, len(part))).astype(int)
-    chosen = part.select(np.unique(places))
+    chosen = part.select(evenly_spread(len(part), n_images))
     result = accuracy_under_all(classifier, chosen, split, names, levels, progress)
     title = f"{run.name}: {result.conclusion}"
     with kept_if_writable(progress, run.path):

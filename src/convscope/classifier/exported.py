@@ -7,7 +7,7 @@ from convscope.classifier import classify
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines import ENGINES
 from convscope.engines.choice import AUTO, fastest_engine
-from convscope.engines.seal import fact_in, require_whole
+from convscope.engines.seal import checksum_of, fact_in, require_whole, sealed
 from convscope.errors import RunError
 from convscope.paths import user_path
 from convscope.progress import console_progress
@@ -55,13 +55,18 @@ class Classifier(classify.Classifier):
             shape = (spec.height, spec.width, spec.channels)
             engine = fastest_engine(content, shape, threads, console_progress())
         super().__init__(ENGINES.get(engine)(content, threads), spec)
-        self.sha256 = content[-64:].decode()
+        self.sha256 = checksum_of(content)
         self.engine = engine
 
 
 def is_exported(path: Path | str) -> bool:
     """Return whether a path names an exported file, and not the folder of a run."""
     return os.fspath(path).endswith(SUFFIX)
+
+
+def with_spec(model: bytes, spec: ClassifierSpec) -> bytes:
+    """Return the bytes of an exported file: a model with its spec and a checksum."""
+    return sealed(model, {SPEC: spec.to_json()})
 
 
 def read_sealed(path: Path) -> tuple[bytes, ClassifierSpec]:

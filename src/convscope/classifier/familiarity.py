@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.storage import atomic_path
-from convscope.types import BoolArray, FloatArray
+from convscope.types import BoolArray, FloatArray, evenly_spread
 
 N_AXES = 200
 """Directions in which the training images differ most, at most; more than 64 or 16 of them reject
@@ -62,8 +62,7 @@ class Familiarity:
     @classmethod
     def of(cls, features: FloatArray) -> "Familiarity":
         """Return it from features of training images, shape (n_images, n_features)."""
-        rows = np.linspace(0, len(features) - 1, min(len(features), _MOST_IMAGES)).astype(int)
-        known = np.asarray(features[np.unique(rows)], np.float64)
+        known = np.asarray(features[evenly_spread(len(features), _MOST_IMAGES)], np.float64)
         centre, spread = known.mean(axis=0), known.std(axis=0)
         # What never varied is not made large by the first image in which it does.
         scale = 1 / np.maximum(spread, 0.01 * spread.mean() + 1e-12)

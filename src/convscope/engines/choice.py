@@ -6,12 +6,14 @@ import importlib.util
 import json
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convscope.engines import ENGINES
+from convscope.engines.seal import checksum_of
 from convscope.errors import FailureError, StorageError
 from convscope.machine import cpu_name, usable_cores
 from convscope.progress import Progress
@@ -53,7 +55,7 @@ def fastest_engine(
         return REFERENCE
     versions = ", ".join(f"{name} {version}" for name, version in sorted(installed.items()))
     threads = threads or usable_cores()
-    key = f"{model[-64:].decode()} on {cpu_name()}, {threads} threads, {versions}"
+    key = f"{checksum_of(model)} on {cpu_name()}, {threads} threads, {versions}"
     file = cache_dir() / "engines.json"
     known = _read(file)
     if known.get(key) not in installed:
@@ -87,20 +89,27 @@ def measure_engines(
                 sessions[name] = session
     found: dict[str, list[float]] = {name: [] for name in sessions}
     for n in BATCHES:
-        for name, ms in _medians(sessions, images[:n]).items():
+        for name, ms in median_ms(sessions, images[:n], _SECONDS * len(sessions)).items():
             found[name].append(ms)
     return found
 
 
-def _medians(sessions: dict[str, Any], images: UInt8Array) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for session in sessions.values():
-        session.predict_on_batch(images)  # the first call prepares
-    end = time.perf_counter() + _SECONDS * len(sessions)
+def median_ms(models: Mapping[str, Any], images: UInt8Array, seconds: float) -> dict[str, float]:
+    """Return the median time of each model for a batch, in milliseconds, taken in turn.
+
+    Args:
+        models: Objects with `predict_on_batch`, by name.
+        images: Shape (batch, height, width, channels).
+        seconds: Time for all together; each is timed three times at least.
+    """
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for model in models.values():
+        model.predict_on_batch(images)  # the first call prepares
+    end = time.perf_counter() + seconds
     while time.perf_counter() < end or any(len(each) < 3 for each in times.values()):
-        for name, session in sessions.items():
+        for name, model in models.items():
             start = time.perf_counter()
-            session.predict_on_batch(images)
+            model.predict_on_batch(images)
             times[name].append(1e3 * (time.perf_counter() - start))
     return {name: statistics.median(each) for name, each in times.items()}
 

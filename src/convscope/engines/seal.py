@@ -10,6 +10,7 @@ References:
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def require_whole(content: bytes, path: Path) -> None:
         raise IntegrityError(
             f"{path} is damaged: its bytes do not match its own checksum; copy or export it again"
         )
+
+
+def checksum_of(content: bytes) -> str:
+    """Return the checksum that ends a file that `sealed` made."""
+    return content[-_N_DIGITS:].decode("ascii", "replace")
+
+
+def read_checksum(path: Path) -> str:
+    """Return the checksum that ends a file that `sealed` made, without reading the rest of it.
+
+    Raises:
+        OSError: If the file cannot be read, or is shorter than that.
+    """
+    with path.open("rb") as file:
+        file.seek(-_N_DIGITS, os.SEEK_END)
+        return checksum_of(file.read())
 
 
 def fact_in(content: bytes, key: str) -> str:

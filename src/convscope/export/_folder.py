@@ -16,6 +16,11 @@ def model_name(spec: ClassifierSpec) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", spec.run_id).strip("-") or "classifier"
 
 
+def version_in(repository: Path, spec: ClassifierSpec) -> Path:
+    """Return the folder of a model's first version in a model repository."""
+    return repository / model_name(spec) / "1"
+
+
 def write_sums(folder: Path, spec: ClassifierSpec) -> None:
     """Write the spec, and the checksums of all files in the format of `sha256sum`."""
     (folder / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")

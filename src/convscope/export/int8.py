@@ -13,7 +13,7 @@ import numpy as np
 from convscope.engines import INPUT
 from convscope.errors import FailureError, MissingExtraError
 from convscope.progress import Progress
-from convscope.types import Images
+from convscope.types import Images, evenly_spread
 
 _BATCH = 16
 _KINDS = ["Conv"]
@@ -49,7 +49,7 @@ def quantized(model: bytes, images: Images, n_images: int, progress: Progress) -
         quantize_static,
     )
 
-    rows = np.unique(np.linspace(0, len(images) - 1, min(len(images), n_images)).astype(int))
+    rows = evenly_spread(len(images), n_images)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         """Batches of training images."""

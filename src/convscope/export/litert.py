@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from convscope.classifier.classify import Classifier
-from convscope.classifier.exported import SPEC, read_sealed
+from convscope.classifier.exported import read_sealed, with_spec
 from convscope.classifier.spec import ClassifierSpec
-from convscope.engines.seal import sealed
 from convscope.errors import FailureError
 from convscope.export import FORMATS, Format
 from convscope.export.savedmodel import save_function
@@ -40,7 +39,7 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
             reason = str(error).strip().split("\n")[0][:300]
             raise FailureError(f"this network cannot be converted to LiteRT: {reason}") from None
     # What follows the model in the file is not read by LiteRT, whose own metadata lie there too.
-    path.write_bytes(sealed(content, {SPEC: spec.to_json()}))
+    path.write_bytes(with_spec(content, spec))
 
 
 def _open(path: Path) -> Classifier:

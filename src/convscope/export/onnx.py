@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from convscope.classifier.exported import SPEC, Classifier
+from convscope.classifier.exported import Classifier, with_spec
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines.conversion import to_onnx
-from convscope.engines.seal import sealed
 from convscope.export import FORMATS, Format
 
 PACKAGES = (("onnx", "export"), ("tf2onnx", "export"))
@@ -27,4 +26,4 @@ def write_onnx(function: Any, spec: ClassifierSpec, path: Path) -> None:
     Raises:
         FailureError: If the network cannot be converted.
     """
-    path.write_bytes(sealed(to_onnx(function), {SPEC: spec.to_json()}))
+    path.write_bytes(with_spec(to_onnx(function), spec))

@@ -12,7 +12,7 @@ from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines.openvino import OpenVinoSession
 from convscope.export import FORMATS, Format
-from convscope.export._folder import model_name, open_folder, write_sums
+from convscope.export._folder import model_name, open_folder, version_in, write_sums
 from convscope.export.openvino import PACKAGES, save_model
 
 _PLACE = "/models"
@@ -27,7 +27,7 @@ def ovms() -> Format:
 
 def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
     name = model_name(spec)
-    version = path / name / "1"
+    version = version_in(path, spec)
     version.mkdir(parents=True)
     save_model(function, version / "model.xml")
     # By itself the server would take bfloat16 on some CPUs, which changes answers.
@@ -40,4 +40,4 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
 
 def _open(path: Path) -> Classifier:
     spec = open_folder(path)
-    return Classifier(OpenVinoSession(path / model_name(spec) / "1" / "model.xml"), spec)
+    return Classifier(OpenVinoSession(version_in(path, spec) / "model.xml"), spec)

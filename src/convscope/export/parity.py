@@ -1,8 +1,6 @@
 """Check of an exported model against the trained one, on real images, before it is kept."""
 
 import io
-import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +9,11 @@ import numpy as np
 from PIL import Image
 
 from convscope.classifier.classify import Classifier
+from convscope.engines.choice import median_ms
 from convscope.errors import FailureError
 from convscope.images.decode import decode_image
 from convscope.progress import Progress
-from convscope.types import FloatArray, Split, UInt8Array
+from convscope.types import FloatArray, Split, UInt8Array, evenly_spread
 
 LARGEST_DIFFERENCE = 1e-4
 """Allowed difference of a probability in float32, for the same pixels."""
@@ -84,7 +83,7 @@ def compare_models(
         size_mb: Size of the exported file.
         progress: Called with each batch.
     """
-    rows = np.unique(np.linspace(0, len(part) - 1, min(len(part), _MOST_IMAGES)).astype(int))
+    rows = evenly_spread(len(part), _MOST_IMAGES)
     answers: list[tuple[FloatArray, FloatArray]] = []
     with progress.task("Comparing on validation images", len(rows), "images") as step:
         for start in range(0, len(rows), _BATCH):
@@ -141,7 +140,7 @@ def files_of(part: Split, folder: Path | None) -> list[Path | bytes]:
         folder: Folder of their files; None if there is none: then they are enlarged pictures of the
             images, as bytes of PNG files.
     """
-    rows = np.unique(np.linspace(0, len(part) - 1, min(len(part), _MOST_FILES)).astype(int))
+    rows = evenly_spread(len(part), _MOST_FILES)
     if folder is not None:
         files = [folder / str(part.ids[row]) for row in rows]
         found: list[Path | bytes] = [file for file in files if file.is_file()]
@@ -176,14 +175,6 @@ def _both_sizes(
 def _latencies(
     trained: Classifier, exported: Classifier, images: UInt8Array
 ) -> tuple[float, float]:
-    """Return the median times of both for a batch, in milliseconds, taken in turn."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for classifier in (trained, exported):
-        classifier.predict_on_batch(images)  # the first call prepares
-    end = time.perf_counter() + _SECONDS
-    while time.perf_counter() < end or len(times[0]) < 3:
-        for classifier, found in zip((trained, exported), times, strict=True):
-            start = time.perf_counter()
-            classifier.predict_on_batch(images)
-            found.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[0]), statistics.median(times[1])
+    """Return the median times of both for a batch, in milliseconds."""
+    found = median_ms({"trained": trained, "exported": exported}, images, _SECONDS)
+    return found["trained"], found["exported"]

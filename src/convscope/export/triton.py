@@ -13,7 +13,7 @@ from convscope.classifier.exported import Classifier as Exported
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines import INPUT
 from convscope.export import FORMATS, Format
-from convscope.export._folder import model_name, open_folder, write_sums
+from convscope.export._folder import model_name, open_folder, version_in, write_sums
 from convscope.export.onnx import PACKAGES, write_onnx
 
 _LARGEST_BATCH = 64
@@ -38,7 +38,7 @@ def triton() -> Format:
 
 def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
     name = model_name(spec)
-    version = path / name / "1"
+    version = version_in(path, spec)
     version.mkdir(parents=True)
     write_onnx(function, spec, version / "model.onnx")
     config = _CONFIG.format(
@@ -56,4 +56,4 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
 
 def _open(path: Path) -> Classifier:
     spec = open_folder(path)
-    return Exported(path / model_name(spec) / "1" / "model.onnx")
+    return Exported(version_in(path, spec) / "model.onnx")

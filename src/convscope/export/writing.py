@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from convscope.classifier.classify import Classifier
-from convscope.classifier.exported import SPEC
 from convscope.classifier.exported import Classifier as Exported
+from convscope.classifier.exported import with_spec
 from convscope.classifier.spec import STEPS, ClassifierSpec
 from convscope.engines.conversion import to_onnx
-from convscope.engines.seal import sealed
 from convscope.errors import FailureError, RunError
 from convscope.export import Format
 from convscope.export.graph import build_function
@@ -116,9 +115,9 @@ def write_int8(
     whole = to_onnx(function)
     small = quantized(whole, dataset.train.images, _N_CALIBRATION, progress)
     with atomic_path(path) as temporary, tempfile.TemporaryDirectory() as work:
-        temporary.write_bytes(sealed(small, {SPEC: spec.to_json()}))
+        temporary.write_bytes(with_spec(small, spec))
         float32 = Path(work) / "float32.onnx"
-        float32.write_bytes(sealed(whole, {SPEC: spec.to_json()}))
+        float32.write_bytes(with_spec(whole, spec))
         parity = compare_models(
             Exported(float32),
             Exported(temporary),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from convscope.classifier import classify, exported
+from convscope.engines.seal import read_checksum
 from convscope.errors import (
     ConfigError,
     ConvscopeError,
@@ -403,11 +404,8 @@ class Models:
 
 
 def _digest(path: Path) -> str:
-    """Return the checksum that ends an exported file, without reading the rest of it."""
     try:
-        with path.open("rb") as file:
-            file.seek(-64, os.SEEK_END)
-            return file.read().decode("ascii", "replace")
+        return read_checksum(path)
     except OSError:
         return ""
 

@@ -7,7 +7,7 @@ import numpy as np
 from convscope.errors import ConfigError
 from convscope.models.cnn.fast import WHITEN
 from convscope.recipe import StartSettings
-from convscope.types import FloatArray, Split
+from convscope.types import FloatArray, Split, evenly_spread
 
 if TYPE_CHECKING:
     import keras
@@ -65,7 +65,7 @@ def _whiten(model: "keras.Model", layer: Any, train: Split) -> None:
 
     seen = keras.Model(model.input, layer.input)
     n_images = max(1, _N_PATCHES // (layer.input.shape[1] * layer.input.shape[2]))
-    place = np.linspace(0, len(train) - 1, min(n_images, len(train))).astype(int)
+    place = evenly_spread(len(train), n_images)
     images = np.asarray(seen.predict_on_batch(np.ascontiguousarray(train.images[place])))
     kernel, bias = whitening(images.astype(np.float32), layer.kernel_size[0])
     layer.set_weights([kernel, bias])
