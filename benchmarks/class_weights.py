@@ -14,12 +14,13 @@ import numpy as np
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import StratifiedKFold
 
-from convscope.api.data import data_settings, load_once
-from convscope.api.models import input_spec
-from convscope.api.settle import Request, settle
+from convscope.api.data import data_settings
 from convscope.classifier.classify import at_temperature
 from convscope.evaluation.calibration import expected_calibration_error, fit_temperature
 from convscope.models.transfer import build_transfer, feature_statistics, standardised
+from convscope.planning.data import load_once
+from convscope.planning.networks import input_spec
+from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
 from convscope.training.frozen import run_frozen
 from convscope.training.logistic import choose_penalty, fit_logistic

@@ -122,7 +122,7 @@ def tutorial(epochs: int) -> dict[str, float | None]:
 def timed(data: str, **choices: Any) -> dict[str, object]:
     """Return what `convscope.train` reached and took, once packages and data are loaded."""
     import convscope
-    from convscope.api.models import run_config
+    from convscope.planning.plan import run_config
     from convscope.progress import console_progress
 
     convscope.load(data, progress=console_progress())

@@ -31,12 +31,12 @@ import numpy as np
 
 import convscope
 from convscope import backend
-from convscope.api.data import load_of_run
-from convscope.api.models import run_config
 from convscope.classifier.keras_model import open_classifier
 from convscope.engines.openvino import OpenVinoSession
 from convscope.export import FORMATS
 from convscope.machine import cpu_name, usable_cores
+from convscope.planning.data import load_of_run
+from convscope.planning.plan import run_config
 from convscope.progress import Progress
 from convscope.run import Run
 

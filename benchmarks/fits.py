@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from convscope.api.data import data_settings, load_once
-from convscope.api.models import input_spec
-from convscope.api.settle import Request, settle
+from convscope.api.data import data_settings
 from convscope.images.fit import FITS
+from convscope.planning.data import load_once
+from convscope.planning.networks import input_spec
+from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
 from convscope.training.out_of_fold import out_of_fold
 from convscope.types import Split

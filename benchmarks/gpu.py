@@ -119,7 +119,7 @@ class Trainer:
         import jax
         import jax.numpy as jnp
 
-        from convscope.api.models import build_model, input_spec
+        from convscope.planning.networks import build_model, input_spec
         from convscope.training.optimizers import build_optimizer
         from convscope.training.schedules import build_schedule
         from convscope.training.start import start_weights

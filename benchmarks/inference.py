@@ -63,10 +63,10 @@ def tutorial(turn: Turn, times: int) -> None:
 def convscope_lane(turn: Turn, times: int) -> None:
     import convscope
     from convscope import backend
-    from convscope.api.models import build_model, input_spec
     from convscope.classifier.keras_model import load_model
     from convscope.evaluation.predictions import predict_images
     from convscope.models.saving import PortableModel
+    from convscope.planning.networks import build_model, input_spec
     from convscope.progress import ConsoleProgress
     from convscope.recipe import resolve
     from convscope.recipes import RECIPES

@@ -113,8 +113,8 @@ def torch_lane(turn: Turn, epochs: int, precision: str) -> None:
 def convscope_lane(turn: Turn, epochs: int, precision: str) -> None:
     import convscope
     from convscope import backend
-    from convscope.api.models import build_model, input_spec
     from convscope.models.saving import PortableModel
+    from convscope.planning.networks import build_model, input_spec
     from convscope.progress import ConsoleProgress, Progress
     from convscope.recipe import resolve
     from convscope.recipes import RECIPES

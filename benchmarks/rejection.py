@@ -15,14 +15,15 @@ import numpy as np
 from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import roc_auc_score
 
-from convscope.api.data import data_settings, load, load_once
-from convscope.api.models import input_spec
-from convscope.api.plan import Plan
-from convscope.api.settle import Request, settle
+from convscope.api.data import data_settings, load
 from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.rejection import least_familiarity
 from convscope.models.folding import fold_batch_norm
 from convscope.models.transfer import build_transfer, feature_statistics, standardised
+from convscope.planning.data import load_once
+from convscope.planning.networks import input_spec
+from convscope.planning.plan import Plan
+from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
 from convscope.training.frozen import pooled_features
 from convscope.training.logistic import choose_penalty, fit_logistic

@@ -24,9 +24,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from convscope.api import models as api_models
 from convscope.backend import precision_policy
 from convscope.models.geometry import geometry
+from convscope.planning import networks
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES
 from convscope.training.fused import with_fused_layers
@@ -53,7 +53,7 @@ def main() -> None:
         RECIPES.get(options.recipe)(), {"model": options.model, "precision": options.precision}
     )
     spec = InputSpec(options.size, options.size, 3)
-    model = api_models.build_model(config, spec, 10)
+    model = networks.build_model(config, spec, 10)
     if not options.keras_layers:
         model = with_fused_layers(model)
     batch = config.batch_size

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 import convscope
-from convscope.api.models import build_model, input_spec
 from convscope.api.train import describe
 from convscope.classifier.classify import at_temperature
 from convscope.classifier.keras_model import open_classifier
@@ -16,6 +15,7 @@ from convscope.evaluation.predictions import read_predictions
 from convscope.models import MODELS, is_backbone
 from convscope.models.backbones import BACKBONES
 from convscope.models.saving import PortableModel
+from convscope.planning.networks import build_model, input_spec
 from convscope.progress import Progress
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES

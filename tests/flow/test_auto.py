@@ -11,12 +11,12 @@ from killing import at_rename, train_until_killed
 from PIL import Image, ImageDraw
 
 import convscope
-from convscope.api.models import run_config
 from convscope.classifier.keras_model import spec_of
 from convscope.errors import RunError
 from convscope.evaluation.calibration import fit_temperature
 from convscope.evaluation.predictions import read_predictions
 from convscope.housekeeping.runs import runs_without_result
+from convscope.planning.plan import run_config
 from convscope.progress import Progress
 from convscope.run import Run
 

@@ -7,9 +7,9 @@ import pytest
 from killing import at_rename, train_until_killed
 
 import convscope
-from convscope.api.settle import Request, settle_names
 from convscope.errors import ConfigError, DataError, RunError, UnknownNameError
 from convscope.ledger import Ledger
+from convscope.planning.settle import Request, settle_names
 from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run

@@ -7,11 +7,10 @@ import pytest
 from killing import assert_same, at_rename, train_until_killed, weights
 
 import convscope
-from convscope.api import budget as budgets
-from convscope.api.models import run_config
-from convscope.api.plan import Plan
 from convscope.classifier.keras_model import open_classifier
 from convscope.errors import ConfigError
+from convscope.planning import budget as budgets
+from convscope.planning.plan import Plan, run_config
 from convscope.progress import Progress
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES

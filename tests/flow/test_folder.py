@@ -12,12 +12,12 @@ from sklearn.datasets import load_digits
 
 import convscope
 from convscope import Progress, Run
-from convscope.api.models import run_config
 from convscope.classifier.classify import at_temperature
 from convscope.classifier.keras_model import spec_of
 from convscope.cli import main
 from convscope.errors import DataError
 from convscope.evaluation.predictions import read_predictions
+from convscope.planning.plan import run_config
 
 # Names as people give them: markup, mathematics, commas and spaces must come through unharmed.
 CLASSES = {0: "[red] :cat: null", 1: "a $1_{ note", 4: "vier, é"}

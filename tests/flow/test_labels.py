@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 
 import convscope
 from convscope import Progress
-from convscope.api.models import run_config
 from convscope.errors import ConfigError, DataError
+from convscope.planning.plan import run_config
 
 
 def test_a_run_finds_its_table_again_where_both_have_moved(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from killing import at_rename, train_until_killed
 from PIL import Image
 
 import convscope
-from convscope.api.models import run_config
 from convscope.errors import ConfigError, DataError, RunError, TrainingError, UnknownNameError
 from convscope.models.backbones import BACKBONES
+from convscope.planning.plan import run_config
 from convscope.progress import Progress
 from convscope.recipe import Recipe, resolve
 from convscope.recipes import RECIPES

@@ -11,8 +11,8 @@ import pytest
 from killing import assert_same, at_rename, start, train_until_killed, weights
 
 import convscope
-from convscope.api.models import run_config
 from convscope.errors import ConfigError, DataError, RunError
+from convscope.planning.plan import run_config
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.training.results import read_results

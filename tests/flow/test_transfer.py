@@ -15,10 +15,10 @@ from killing import assert_same, train_until_killed, weights
 from PIL import Image
 
 import convscope
-from convscope.api.models import run_config
 from convscope.classifier import keras_model
 from convscope.errors import ConfigError, RunError
 from convscope.models.backbones import BACKBONES
+from convscope.planning.plan import run_config
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import cache_dir

@@ -4,7 +4,8 @@ import csv
 from typing import TYPE_CHECKING
 
 from convscope import backend as backends
-from convscope.api.models import build_model, run_config
+from convscope.planning.networks import build_model
+from convscope.planning.plan import run_config
 from convscope.recipe import HeadSettings
 from convscope.run import Run
 from convscope.types import InputSpec

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convscope import backend as backends
-from convscope.api.data import load_of_run
-from convscope.api.models import build_model, input_spec, run_config
-from convscope.api.settle import Request, settle_batches, settle_names
 from convscope.diagnosis import Diagnosis, Unknown, diagnose
 from convscope.diagnosis.case import Case
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
 from convscope.paths import user_path
+from convscope.planning.data import load_of_run
+from convscope.planning.networks import build_model, input_spec
+from convscope.planning.plan import run_config
+from convscope.planning.settle import Request, settle_batches, settle_names
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
 from convscope.run import Run

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convscope.api.models import run_config
 from convscope.paths import path_or_none
+from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 from convscope.storage import require_outside

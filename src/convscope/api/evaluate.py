@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from convscope.api.data import load_of_run
-from convscope.api.models import input_spec, run_config
 from convscope.datasets.splits import require_classes, verify_split
 from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
+from convscope.planning.data import load_of_run
+from convscope.planning.networks import input_spec
+from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress, kept_if_writable
 from convscope.recipe import TtaSettings
 from convscope.run import Run

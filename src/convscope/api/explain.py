@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from convscope.api.models import run_config
 from convscope.errors import ImageError
 from convscope.paths import path_or_none, short_name
+from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.report.explanation_page import Explanation, LayerOutput
 from convscope.run import Run

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convscope import backend as backends
-from convscope.api.data import load_of_run
-from convscope.api.models import run_config
 from convscope.datasets.source import moved
 from convscope.errors import ConfigError, MissingExtraError
 from convscope.paths import path_or_none
+from convscope.planning.data import load_of_run
+from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 

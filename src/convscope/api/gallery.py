@@ -6,14 +6,14 @@ from typing import Literal
 
 import numpy as np
 
-from convscope.api.data import load_of_run
-from convscope.api.models import run_config
 from convscope.datasets.source import moved
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, RunError
 from convscope.evaluation.opening import open_test
 from convscope.evaluation.telling import Kind, Seen, most_telling
 from convscope.paths import path_or_none
+from convscope.planning.data import load_of_run
+from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 from convscope.storage import require_outside

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from convscope.api.costs import file_mb, seconds_with_features, sheet_of
 from convscope.api.doctor import doctor
 from convscope.api.gallery import chosen_images
-from convscope.api.models import run_config
 from convscope.datasets.splits import read_split
 from convscope.errors import ConvscopeError
 from convscope.evaluation.tried import read_tried
 from convscope.ledger import Ledger
+from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.recipe import flat
 from convscope.run import Run

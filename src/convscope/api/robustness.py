@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from convscope.api.data import load_of_run
-from convscope.api.models import run_config
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.evaluation.opening import open_test
+from convscope.planning.data import load_of_run
+from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress, kept_if_writable
 from convscope.run import Run
 from convscope.types import evenly_spread

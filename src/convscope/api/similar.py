@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convscope.api.data import load_of_run
-from convscope.api.models import run_config
 from convscope.datasets.source import moved
 from convscope.errors import ConfigError
 from convscope.paths import path_or_none, user_path
+from convscope.planning.data import load_of_run
+from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
 from convscope.storage import require_outside

@@ -8,13 +8,13 @@ from typing import Any
 
 from convscope import backend as backends
 from convscope.api.evaluate import evaluate
-from convscope.api.models import input_spec, new_network, plugins_of, run_config
-from convscope.api.plan import Plan
-from convscope.api.settle import Request, settle_resumed
 from convscope.datasets.splits import verify_split, write_split
 from convscope.errors import RunError
 from convscope.machine import peak_memory_mb
 from convscope.models import is_backbone
+from convscope.planning.networks import input_spec, new_network, plugins_of
+from convscope.planning.plan import Plan, run_config
+from convscope.planning.settle import Request, settle_resumed
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.run import ROOT, Run

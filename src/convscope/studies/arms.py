@@ -6,13 +6,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from convscope.api.settle import Request, weights_setting
 from convscope.datasets import settings_of
 from convscope.datasets.source import data_settings
 from convscope.effects import idle_settings, require_effect_somewhere
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
 from convscope.paths import short_name
+from convscope.planning.settle import Request, weights_setting
 from convscope.recipe import RunConfig, differences, resolve
 from convscope.recipes import RECIPES, default_recipe
 

@@ -16,12 +16,11 @@ from typing import Any
 
 from convscope import heartbeat
 from convscope.api import train as single
-from convscope.api.budget import Budget
-from convscope.api.models import run_config
-from convscope.api.plan import Plan
-from convscope.api.settle import Request, settle
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
 from convscope.evaluation.tried import Tried, write_tried
+from convscope.planning.budget import Budget
+from convscope.planning.plan import Plan, run_config
+from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.run import ROOT, Run

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from convscope.api import train as single
-from convscope.api.models import run_config
-from convscope.api.plan import Plan
-from convscope.api.settle import Request, settle
 from convscope.errors import ConvscopeError, StorageError, TrainingError
 from convscope.evaluation.tried import Tried
+from convscope.planning.plan import Plan, run_config
+from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.recipes.finetune_photos import finetune_photos
@@ -80,9 +79,9 @@ def _larger_cost(size: int) -> float:
 
 def seconds_per_image(plan: Plan) -> float:
     """Return the time in which the frozen backbone of a plan runs on an image, measured."""
-    from convscope.api.models import input_spec
     from convscope.models.folding import fold_batch_norm
     from convscope.models.transfer import build_transfer
+    from convscope.planning.networks import input_spec
     from convscope.training.features import batch_size_for
 
     config, data = plan.config, plan.dataset

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from convscope.api.costs import file_mb, seconds_with_features, sheet_of
-from convscope.api.data import load_once
 from convscope.api.evaluate import evaluate
-from convscope.api.models import run_config
-from convscope.api.settle import settle
 from convscope.backend import forget_networks
 from convscope.datasets.source import table_of
 from convscope.datasets.splits import read_split
 from convscope.errors import DataError, RunError, TrainingError
 from convscope.evaluation.opening import log_seen_again
 from convscope.paths import path_or_none
+from convscope.planning.data import load_once
+from convscope.planning.plan import run_config
+from convscope.planning.settle import settle
 from convscope.progress import Progress, console_progress
 from convscope.recipe import Recipe, RunConfig, differences_in_kind, dump_config, resolve
 from convscope.run import ROOT, Run

@@ -140,8 +140,8 @@ def execute_here(job: Job, progress: Progress) -> Run:
         TrainingError: If it cannot be trained.
         FailureError: If weights or data cannot be obtained, or a file cannot be written.
     """
-    from convscope.api.settle import Request, prepare
     from convscope.api.train import resume, train
+    from convscope.planning.settle import Request, prepare
 
     run = Run(job.folder)
     if not run.state_file.exists():

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from convscope.api.data import load_for
 from convscope.api.evaluate import evaluate
 from convscope.datasets.source import table_of
 from convscope.errors import ConvscopeError, RunError, TrainingError
 from convscope.evaluation.folds import FoldedAccuracy
 from convscope.paths import short_name
+from convscope.planning.data import load_for
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, flat, resolve, setting_names
 from convscope.run import ROOT, Run

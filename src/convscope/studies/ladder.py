@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.api.costs import sheet_of, train_seconds
-from convscope.api.data import load_once
 from convscope.api.evaluate import evaluate
-from convscope.api.settle import Request, settle, weights_setting
 from convscope.backend import forget_networks
 from convscope.datasets import settings_of
 from convscope.datasets.source import data_settings, table_of
@@ -16,6 +14,8 @@ from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
 from convscope.paths import path_or_none, short_name
+from convscope.planning.data import load_once
+from convscope.planning.settle import Request, settle, weights_setting
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.run import ROOT, Run

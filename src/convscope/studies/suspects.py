@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from convscope.api.data import load_once
-from convscope.api.plan import Plan
-from convscope.api.settle import Request, settle, usual_recipe
 from convscope.datasets.source import data_settings
 from convscope.effects import trains_at_once
 from convscope.errors import ConfigError, TrainingError
 from convscope.evaluation.telling import Seen
 from convscope.models import is_backbone
 from convscope.paths import path_or_none, short_name
+from convscope.planning.data import load_once
+from convscope.planning.plan import Plan
+from convscope.planning.settle import Request, settle, usual_recipe
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig
 from convscope.run import ROOT, Run
@@ -203,7 +203,7 @@ def _by_networks(
 
 def _by_heads(plan: Plan, load: Callable[[RunConfig], Dataset], progress: Progress) -> Predictions:
     """Train a head for each fold on a frozen backbone; return all their predictions."""
-    from convscope.api.models import input_spec
+    from convscope.planning.networks import input_spec
     from convscope.training.out_of_fold import out_of_fold
 
     config, dataset = plan.config, plan.dataset

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from convscope.api import train as single
-from convscope.api.budget import Budget
-from convscope.api.data import load_once
-from convscope.api.settle import Request, settle, usual_recipe, weights_setting
 from convscope.datasets.source import data_settings, labels_setting
 from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.models import is_backbone
 from convscope.paths import path_or_none, user_path
+from convscope.planning.budget import Budget
+from convscope.planning.data import load_once
+from convscope.planning.settle import Request, settle, usual_recipe, weights_setting
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
 from convscope.run import Run

@@ -2,7 +2,7 @@
 
 import pytest
 
-from convscope.api.settle import settle_names
+from convscope.planning.settle import settle_names
 from convscope.progress import Progress
 from convscope.studies.arms import folder_name, plan_arms
 

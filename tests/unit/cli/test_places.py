@@ -10,11 +10,11 @@ import typer
 from PIL import Image
 
 import convscope
-from convscope.api.settle import Request, settle_names
 from convscope.cli._main import app
 from convscope.datasets.published import acquire
 from convscope.errors import PathError
 from convscope.models.weights import WEIGHTS_VARIABLE, weights_folders
+from convscope.planning.settle import Request, settle_names
 from convscope.progress import Progress
 from convscope.run import Run
 

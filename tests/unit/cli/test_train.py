@@ -150,7 +150,7 @@ def test_ctrl_c_before_there_is_a_run_promises_nothing(cli, monkeypatch, tmp_pat
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convscope.api.data.load_source", interrupted)
+    monkeypatch.setattr("convscope.planning.data.load_source", interrupted)
     done = cli("train", "--data", "digits", "--precision", "float32", "--out", "run")
     assert done.code == 130
     assert "--resume" not in done.err

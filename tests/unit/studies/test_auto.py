@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from convscope.api.settle import Request
 from convscope.errors import ConfigError, TrainingError
+from convscope.planning.settle import Request
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.studies import auto, candidates

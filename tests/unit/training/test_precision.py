@@ -6,8 +6,9 @@ import pytest
 
 import convscope
 from convscope import backend
-from convscope.api.models import build_model, input_spec, run_config
 from convscope.machine import cpu_name
+from convscope.planning.networks import build_model, input_spec
+from convscope.planning.plan import run_config
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import cache_dir

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscope.api.models import new_network
-from convscope.api.plan import Plan
 from convscope.backend import forget_networks
 from convscope.errors import ConfigError
+from convscope.planning.networks import new_network
+from convscope.planning.plan import Plan
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.recipes import RECIPES

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 import convscope
-from convscope.api.settle import Request, prepare, settle, settle_batches, settle_names
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
+from convscope.planning.settle import Request, prepare, settle, settle_batches, settle_names
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config, resolve_resumed
 from convscope.recipes import RECIPES

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convscope.recipe import RunConfig
+from convscope.recipe import RunConfig, read_run_config
+from convscope.run import Run
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
@@ -30,3 +31,8 @@ class Plan:
     weights: "FoundWeights | None" = None
     network: "keras.Model | None" = None
     pace: "Pace | None" = None
+
+
+def run_config(run: Run) -> RunConfig:
+    """Return the resolved settings of a run."""
+    return read_run_config(run.config_file)

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
-from convscope.api.budget import Budget, choose
-from convscope.api.data import load_of_run
-from convscope.api.models import build_model, input_spec
-from convscope.api.plan import Plan
 from convscope.datasets import DATASETS, settings_of
 from convscope.datasets.source import data_settings, settled_labels
 from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
 from convscope.paths import user_path
+from convscope.planning.budget import Budget, choose
+from convscope.planning.data import load_of_run
+from convscope.planning.networks import build_model, input_spec
+from convscope.planning.plan import Plan
 from convscope.progress import Progress
 from convscope.recipe import (
     RANDOM_WEIGHTS,
