@@ -95,6 +95,8 @@ def test_links_between_pages_lead_somewhere():
                 goal = page.parent / target if target else page
                 assert goal.exists(), f"{page.name} links to {target}"
                 assert not anchor or anchor in anchors(goal), f"{page.name}: {target}#{anchor}"
+        for source in re.findall(r'<img src="([^"]+)"', page.read_text()):
+            assert (page.parent / source).exists(), f"{page.name} shows {source}"
 
 
 def test_no_flag_is_misspelt():
