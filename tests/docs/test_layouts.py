@@ -22,8 +22,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "layouts.md"
 HEAD = """\
 # Folders of images, as people have them
 
-A test builds each folder and writes this table: the folder (`*` stands for images), where it is \
-met, and what convscope makes of it. A folder that can be read in two ways is refused, with a \
+Each folder (`*` stands for images), where it is met, and what convscope makes of it; a test \
+builds it and writes this table. A folder that can be read in two ways is refused, with a \
 question. Tables name the three images of their folder, or of the one below.
 
 | the folder holds | met in | convscope |
@@ -68,8 +68,6 @@ TABLES = {
 
 CASES = [
     Case("Keras' flower photos", "{daisy,rose}/*", "daisy rose", (6, -1, -1)),
-    Case("its archive, unpacked", "flower_photos/{daisy,rose}/* flower_photos/LICENSE.txt",
-         "daisy rose", (6, -1, -1)),
     Case("imagenette, YOLO", "{train,val}/{cat,dog}/*", "cat dog", (6, 6, -1)),
     Case("Roboflow exports", "{train,valid,test}/{cat,dog}/* README.txt", "cat dog", (6, 6, 6)),
     Case("brain tumour MRI (Kaggle)", "{Training,Testing}/{glioma,meningioma,pituitary}/*",
@@ -79,10 +77,6 @@ CASES = [
          "forest sea", (6, -1, 6)),
     Case("cats and dogs (SuperDataScience)", "{training_set,test_set}/{cats,dogs}/*",
          "cats dogs", (6, -1, 6)),
-    Case("the same from Kaggle",
-         "training_set/training_set/{cats,dogs}/* test_set/test_set/{cats,dogs}/*",
-         "cats dogs", (6, -1, 6)),
-    Case("half renamed", "{train,testing}/{cats,dogs}/*", "cats dogs", (6, -1, 6)),
     Case("ASL alphabet (Kaggle)",
          "asl_alphabet_train/asl_alphabet_train/{A,B,C}/* asl_alphabet_test/asl_alphabet_test/*",
          "A B C", (9, -1, -1)),
@@ -93,8 +87,6 @@ CASES = [
          "cat dog", (6, -1, -1)),
     Case("the same for Keras' generator", "train/{cat,dog}/* test/unknown/*",
          "cat dog", (6, -1, -1)),
-    Case("a test folder still to be filled", "train/{cat,dog}/* test/", "cat dog", (6, -1, -1)),
-    Case("CamelCase", "{TrainSet,ValidationSet,TestSet}/{cat,dog}/*", "cat dog", (6, 6, 6)),
     Case("prefixes", "flowers_{train,test}/{daisy,rose}/*", "daisy rose", (6, -1, 6)),
     Case("Tiny ImageNet", "train/{n01443537,n01629819}/images/* val/{n01443537,n01629819}/*",
          "n01443537 n01629819", (6, 6, -1)),
@@ -102,21 +94,14 @@ CASES = [
          "agricultural beach", (6, -1, -1)),
     Case("Caltech 101", "101_ObjectCategories/{ant,bass}/* Annotations/{ant,bass}/a.mat",
          "ant bass", (6, -1, -1)),
-    Case("PetImages (Microsoft)", "PetImages/{Cat,Dog}/* PetImages/Cat/Thumbs.db readme.docx",
-         "Cat Dog", (6, -1, -1)),
     Case("images in folders of each day", "{cat,dog}/2024-05-01/* cat/2024-05-02/* dog/x/*",
          "cat dog", (12, -1, -1)),
     Case("of all vehicles", "{bus,train}/*", "bus train", (6, -1, -1)),
     Case("Synology and Windows shares",
          "{cat,dog}/* @eaDir/cat/* $RECYCLE.BIN/* #recycle/* dog/@eaDir/* lost+found/ .thumbs/*",
          "cat dog", (6, -1, -1)),
-    Case("trained in the folder by an older convscope", "{cat,dog,zebra}/* runs/first/{RUN,*}",
-         "cat dog zebra", (9, -1, -1)),
-    Case("unpacked on a Mac", "train/{café,tea}/* val/{NFD:café,tea}/*", "café tea", (6, 6, -1)),
     Case("a Mac and a PC", "{café,NFD:café,tea}/*", refusal="in two spellings of Unicode"),
     Case("case matters here, not there", "{Tea,tea,coffee}/*", "Tea coffee tea", (9, -1, -1)),
-    Case("parts by other names", "{first,second}/{glioma,pituitary}/*",
-         refusal="which are the classes?"),
     Case("domains (Office-31)", "{amazon,dslr,webcam}/{bike,mug}/*",
          refusal="which are the classes?"),
     Case("parts inside the classes", "{cat,dog}/{train,test}/*", refusal="which are the classes?"),
@@ -127,7 +112,6 @@ CASES = [
     Case("a class that is missing in test", "train/{cat,dog,owl}/* test/{cat,dog}/*",
          refusal="test lacks 'owl'"),
     Case("Hugging Face's imagefolder", "{train,test}/{metadata.csv,*}", "cat dog", (3, -1, 3)),
-    Case("the same with one table", "photos/* metadata.jsonl", "0 1", (3, -1, -1)),
     Case("a table and no class folders (Kaggle)", "train/* train.csv",
          refusal="train.csv has labels of 3 images: --labels"),
     Case("the same, named", "train/* train.csv", "cat dog", (3, -1, -1), labels="train.csv"),
@@ -138,6 +122,27 @@ CASES = [
     Case("a column of parts, numbers as classes", "labels.csv *", "9 10", (2, -1, 1),
          labels="labels.csv"),
 ]  # fmt: skip
+
+VARIANTS = [
+    Case("Keras' flower photos, the archive unpacked",
+         "flower_photos/{daisy,rose}/* flower_photos/LICENSE.txt", "daisy rose", (6, -1, -1)),
+    Case("cats and dogs from Kaggle",
+         "training_set/training_set/{cats,dogs}/* test_set/test_set/{cats,dogs}/*",
+         "cats dogs", (6, -1, 6)),
+    Case("half renamed", "{train,testing}/{cats,dogs}/*", "cats dogs", (6, -1, 6)),
+    Case("a test folder still to be filled", "train/{cat,dog}/* test/", "cat dog", (6, -1, -1)),
+    Case("CamelCase", "{TrainSet,ValidationSet,TestSet}/{cat,dog}/*", "cat dog", (6, 6, 6)),
+    Case("PetImages (Microsoft)", "PetImages/{Cat,Dog}/* PetImages/Cat/Thumbs.db readme.docx",
+         "Cat Dog", (6, -1, -1)),
+    Case("trained in the folder by an older convscope", "{cat,dog,zebra}/* runs/first/{RUN,*}",
+         "cat dog zebra", (9, -1, -1)),
+    Case("unpacked on a Mac", "train/{café,tea}/* val/{NFD:café,tea}/*", "café tea", (6, 6, -1)),
+    Case("parts by other names", "{first,second}/{glioma,pituitary}/*",
+         refusal="which are the classes?"),
+    Case("Hugging Face's imagefolder with one table", "photos/* metadata.jsonl", "0 1",
+         (3, -1, -1)),
+]  # fmt: skip
+"""Cases that differ from those of the page in names only, or nearly."""
 
 
 def build(root: Path, tree: str) -> None:
@@ -203,7 +208,7 @@ def row(case: Case) -> str:
     return f"| `{tree}`{option} | {case.met_in} | {outcome} |\n"
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.met_in for case in CASES])
+@pytest.mark.parametrize("case", CASES + VARIANTS, ids=lambda case: case.met_in)
 def test_each_layout_is_understood_or_refused(case: Case, tmp_path: Path) -> None:
     root = tmp_path / "photos"
     build(root, case.tree)

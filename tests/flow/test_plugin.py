@@ -1,8 +1,9 @@
-"""The package of docs/plugins.md, installed: the command line and the contract tests see it."""
+"""The package in docs/plugin, installed: the command line and the contract tests see it."""
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,8 @@ def installed(tmp_path_factory) -> dict[str, str]:
     """Install the package into a folder of its own; return the environment that sees it."""
     pytest.importorskip("hatchling", reason="it builds the package: pip install -e '.[dev]'")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
-    page = (ROOT / "docs" / "plugins.md").read_text()
-    for name, language in (("pyproject.toml", "toml"), ("tiny_nets.py", "python")):
-        code = re.search(rf"`{name}`:\n\n```{language}[^\n]*\n(.*?)^```$", page, re.M | re.S)
-        (source / name).write_text(code[1])
+    # A copy, since the build may leave files beside its sources.
+    shutil.copytree(ROOT / "docs" / "plugin", source, dirs_exist_ok=True)
     install = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps"]
     subprocess.run(
         [*install, "--no-build-isolation", "--target", target, source],
