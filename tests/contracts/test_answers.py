@@ -36,7 +36,9 @@ CASES = [
         for recipe in RECIPES_OF["backbone"]
     ),
     # Views under a frozen backbone, whose features are in a cache where there are none.
-    ("mobilenet_v2", "probe", {"tta.mirror": True, "tta.shift": 0.125}),
+    pytest.param(
+        *("mobilenet_v2", "probe", {"tta.mirror": True, "tta.shift": 0.125}), marks=pytest.mark.slow
+    ),
     *(
         pytest.param(name, "probe", {}, marks=pytest.mark.slow)
         for name in BACKBONES.names()

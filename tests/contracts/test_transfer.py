@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from convscope.models.backbones import BACKBONES, Backbone
+from convscope.models.preprocessing import preprocessing_layers
 from convscope.models.transfer import END, TransferModel, build_transfer
 from convscope.recipe import HeadSettings
 from convscope.types import InputSpec
@@ -33,6 +34,10 @@ def lightest() -> list[object]:
     ]
 
 
+def random_images(side: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (N_IMAGES, side, side, 3), dtype=np.uint8)
+
+
 @pytest.fixture(scope="module", params=lightest())
 def network(request) -> TransferModel:
     """A classifier whose random trunk lets images through: its statistics fit them."""
@@ -46,8 +51,10 @@ def network(request) -> TransferModel:
         if isinstance(layer, keras.layers.BatchNormalization):
             before[layer.name] = (layer.momentum, layer.trainable)
             layer.momentum, layer.trainable = 0.0, True
-    trunk_input = np.random.default_rng(0).uniform(-1, 1, (N_IMAGES, side, side, 3))
-    network.trunk(trunk_input.astype("float32"), training=True)
+    scaled = random_images(side)
+    for layer in preprocessing_layers(spec):
+        scaled = layer(scaled)
+    network.trunk(scaled, training=True)
     for layer in network.trunk.layers:
         if layer.name in before:
             layer.momentum, layer.trainable = before[layer.name]
@@ -56,8 +63,7 @@ def network(request) -> TransferModel:
 
 @pytest.fixture(scope="module")
 def images(network) -> np.ndarray:
-    side = network.backbone.smallest_size
-    return np.random.default_rng(1).integers(0, 256, (N_IMAGES, side, side, 3), dtype=np.uint8)
+    return random_images(network.backbone.smallest_size)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from killing import at_rename, train_until_killed
 
 import convscope
-from convscope.errors import ConfigError, DataError, RunError, UnknownNameError
+from convscope.errors import ConfigError, DataError, RunError, TrainingError, UnknownNameError
 from convscope.ledger import Ledger
 from convscope.planning.settle import Request, settle_names
 from convscope.progress import Progress
@@ -16,7 +16,7 @@ from convscope.run import Run
 from convscope.studies import compare
 from convscope.studies.arms import names_of, plan_arms
 from convscope.studies.comparison import Comparison
-from convscope.studies.executor import Outcome, execute_here
+from convscope.studies.executor import Job, Outcome, execute_here
 
 # With this decay Adam's small steps set weights to zero, and those of the recipe fast, which are
 # larger, blow them up until the loss is not finite.
@@ -38,6 +38,13 @@ class Listening(Progress):
         self.lines.append(text)
 
 
+def in_this_process(job: Job, progress: Progress) -> Outcome:
+    try:
+        return Outcome(execute_here(job, progress))
+    except TrainingError as error:
+        return Outcome(Run(job.folder), str(error), permanent=True)
+
+
 @pytest.fixture(scope="module")
 def continued(tmp_path_factory) -> dict:
     """A comparison that was killed when its second run was about to be written down, continued."""
@@ -53,7 +60,10 @@ def continued(tmp_path_factory) -> dict:
         "weights": (out / "runs/tutorial-seed83/weights/last.keras").stat().st_mtime_ns,
     }
     listening = Listening()
-    done = convscope.compare(out=out, progress=listening, **STUDY)
+    with pytest.MonkeyPatch.context() as patched:
+        # In this process: a process for each would take longer than the training.
+        patched.setattr(compare, "execute", in_this_process)
+        done = convscope.compare(out=out, progress=listening, **STUDY)
     return {"before": before, "done": done, "said": listening.lines, "out": out}
 
 
@@ -161,9 +171,7 @@ def test_a_comparison_whose_images_moved_goes_on_where_they_are(tmp_path, monkey
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(digits.images[index].squeeze()).save(place / f"{index}.png")
     # In this process: a process for each would take longer than the training.
-    monkeypatch.setattr(
-        compare, "execute", lambda job, progress: Outcome(execute_here(job, progress))
-    )
+    monkeypatch.setattr(compare, "execute", in_this_process)
     study = {
         **{"models": ["cnn-sequential"], "epochs": 1, "out": tmp_path / "study"},
         **{"vary": {"batch_size": [30, 20]}, "settings": {"precision": "float32"}},
@@ -230,6 +238,7 @@ def test_what_differs_names_the_ways(existing, tmp_path):
     assert "not for the configurations" in done.caution
 
 
+@pytest.mark.slow
 def test_what_was_judged_before_is_logged_when_it_is_compared(tmp_path):
     runs = [
         convscope.train(

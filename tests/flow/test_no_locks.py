@@ -38,7 +38,10 @@ def convscope(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("number", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+@pytest.mark.parametrize(
+    "number",
+    ["ENOSYS", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ENOLCK", "EOPNOTSUPP"))],
+)
 def test_a_folder_of_images_is_packed_without_a_word_of_another_process(
     convscope, tmp_path, number
 ):

@@ -63,11 +63,15 @@ MID_WRITE = """
         pytest.param(
             at_rename("best.keras", nth=2, when="after"), id="best", marks=pytest.mark.slow
         ),
-        pytest.param(at_rename("results.csv", nth=2, when="before"), id="table"),
+        pytest.param(
+            at_rename("results.csv", nth=2, when="before"), id="table", marks=pytest.mark.slow
+        ),
         pytest.param(
             at_rename("last.keras", nth=1, when="before"), id="last", marks=pytest.mark.slow
         ),
-        pytest.param(at_rename("classes.json", nth=1, when="before"), id="unborn"),
+        pytest.param(
+            at_rename("classes.json", nth=1, when="before"), id="unborn", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_killed_around_a_write(tmp_path, uninterrupted, patch):
@@ -77,7 +81,8 @@ def test_killed_around_a_write(tmp_path, uninterrupted, patch):
     assert_same(train(out, resume=True), uninterrupted)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_killed_at_random_moments(tmp_path, uninterrupted, seed):
     out = tmp_path / "run"
     chance = random.Random(seed)

@@ -317,7 +317,7 @@ def test_fine_tuning_that_hurts_is_undone_and_stays_undone_in_the_refit(tmp_path
     [
         pytest.param(IN_SEARCH, False, id="search", marks=pytest.mark.slow),
         pytest.param(BEFORE_CHOICE, False, id="choice", marks=pytest.mark.slow),
-        pytest.param(AFTER_EPOCH.format(nth=1), True, id="epoch"),
+        pytest.param(AFTER_EPOCH.format(nth=1), True, id="epoch", marks=pytest.mark.slow),
     ],
 )
 def test_a_probe_that_is_killed_ends_with_the_same_bits(

@@ -142,7 +142,14 @@ def changed(network, before) -> set[str]:
 
 @pytest.mark.parametrize(
     ("cut", "what"),
-    [(END, "upper"), (END, "whole"), ("stage4", "upper"), ("stage2", "whole"), (START, "upper")],
+    [
+        (END, "upper"),
+        ("stage2", "whole"),
+        *(
+            pytest.param(cut, what, marks=pytest.mark.slow)
+            for cut, what in ((END, "whole"), ("stage4", "upper"), (START, "upper"))
+        ),
+    ],
 )
 def test_only_what_lies_behind_the_cut_learns_and_statistics_stay(cut, what):
     network = untrained(cut)

@@ -253,7 +253,9 @@ def start(*, batches=-1, sync_s=0.0, more="", **options) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code], **options)
 
 
-@pytest.mark.parametrize(("batches", "sync_s", "left"), [(3, 0.0, 1), (3, 1e9, 4)])
+@pytest.mark.parametrize(
+    ("batches", "sync_s", "left"), [(3, 0.0, 1), pytest.param(3, 1e9, 4, marks=pytest.mark.slow)]
+)
 def test_killed_in_the_middle_it_ends_with_the_same_bytes(net, batches, sync_s, left):
     straight = content(compute(net))
     shutil.rmtree(root())

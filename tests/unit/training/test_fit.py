@@ -344,7 +344,7 @@ def test_later_epochs_learn_from_the_hardest_images_and_the_rate_still_falls_to_
     assert 0 <= rates[-1] < 1e-4
 
 
-@pytest.mark.parametrize("stop", [2, 3])
+@pytest.mark.parametrize("stop", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_going_on_learns_from_the_same_hardest_images(data, run, tmp_path, stop):
     config = settings(epochs=5, **FILTER)
     _, _, straight = start(data, run, config)
@@ -412,7 +412,10 @@ def test_a_phase_goes_on_with_the_weights_and_the_count_of_the_one_before(data, 
     assert [row["learning_rate"] for row in history] == pytest.approx([1e-3, 1e-3, 0, 0])
 
 
-@pytest.mark.parametrize(("stopped_after", "ema"), [(1, None), (2, 0.9), (3, 0.9)])
+@pytest.mark.parametrize(
+    ("stopped_after", "ema"),
+    [(2, 0.9), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1, None), (3, 0.9)))],
+)
 def test_phases_are_gone_on_with_to_the_bit(data, run, tmp_path, stopped_after, ema):
     soft = {"label_smoothing": 0.1, "optimizer.name": "adamw", "optimizer.ema": ema}
     whole, _, straight = in_phases(data, run, **soft)

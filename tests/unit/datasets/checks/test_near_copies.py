@@ -361,6 +361,7 @@ def like_images(n_images: int) -> Fingerprints:
     )
 
 
+@pytest.mark.slow
 def test_memory_of_like_images_grows_no_faster_than_their_number() -> None:
     few, many = like_images(400), like_images(1600)
     work = peak_mb(lambda: find_near_copies(few))
