@@ -4,7 +4,7 @@ PYTHON ?= python3
 PYTHONS ?= python3.11 python3.13
 BIN := .venv/bin
 # What needs no framework.
-QUICK := tests/*.py tests/unit/*.py $(addprefix tests/unit/,datasets diagnosis evaluation images report serving studies)
+QUICK := tests/*.py tests/unit/*.py $(addprefix tests/unit/,datasets diagnosis evaluation images planning report serving studies)
 
 .PHONY: train test docs quick check backends lowest pythons bench release clean
 

@@ -8,6 +8,7 @@ saved graph resized by itself.
 
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
@@ -46,6 +47,7 @@ def test_it_is_judged_again_to_the_same_numbers(run):
     assert run.classifier_file("last").exists()
 
 
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="it was trained on TensorFlow")
 def test_it_goes_on(run):
     before = read_results(run.results_file)
     longer = convscope.train(resume=run.path, epochs=7, test=False, progress=Progress())

@@ -57,6 +57,7 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
     known: dict[str, Dataset] = {}
     # Looked at before there is work in vain.
     place = path_or_none(data_dir, "--data-dir")
+    progress = _SaidOnce(progress)
 
     def load_known(config: RunConfig) -> Dataset:
         of_data = (config.data, config.data_path, config.labels)
@@ -67,3 +68,18 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
         return known[key]
 
     return load_known
+
+
+class _SaidOnce(Progress):
+    """Progress of several loads of the same images: what was said of them is not repeated."""
+
+    def __init__(self, outer: Progress) -> None:
+        self.task = outer.task  # type: ignore[method-assign]
+        self._outer = outer
+        self._said: set[str] = set()
+
+    def say(self, text: str) -> None:
+        """Print one line, unless it was printed before."""
+        if text not in self._said:
+            self._said.add(text)
+            self._outer.say(text)

@@ -1,0 +1,38 @@
+"""The data of settings, loaded once for many runs."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from convscope.planning.data import load_once
+from convscope.progress import Progress
+from convscope.recipe import RunConfig
+
+
+class Listening(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_what_is_said_of_images_is_said_once_for_all_folds(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 10, 8, 8, 3), dtype=np.uint8)
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(pixels[label]):
+            Image.fromarray(image).save(tmp_path / name / f"{number}.png")
+        Image.fromarray(pixels[label, 0]).save(tmp_path / name / "copy.png")
+    config = RunConfig(data="folder", data_path=str(tmp_path), image_size=8)
+    listening = Listening()
+    load = load_once(None, listening)
+    parts = []
+    for fold in (0, 1):
+        split = config.split.model_copy(update={"folds": 2, "fold": fold})
+        val = load(config.model_copy(update={"split": split})).val
+        assert val is not None
+        parts.append(set(val.ids))
+    assert parts[0] & parts[1] == set()
+    assert len([line for line in listening.lines if "cop" in line]) == 1, listening.lines
