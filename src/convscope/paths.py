@@ -46,7 +46,7 @@ def user_path(given: Path | str, option: str) -> Path:
         if error.errno == errno.ENAMETOOLONG:
             raise PathError(f"{option}: {path} is too long for a path or a name") from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP):
-            raise PathError(f"{option}: {path} cannot be looked at ({error.strerror})") from None
+            raise PathError(f"{option}: {path} cannot be accessed ({error.strerror})") from None
     # pathlib drops the "./" that keeps a name from being read as a home folder.
     return path.absolute() if str(path).startswith("~") else path
 

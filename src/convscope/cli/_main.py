@@ -110,7 +110,7 @@ def convscope(
     debug: bool = typer.Option(
         False,
         "--debug",
-        help="Traceback instead of the one line of an error. Also: CONVSCOPE_DEBUG=1.",
+        help="Show the traceback of an error, not only one line. Also: CONVSCOPE_DEBUG=1.",
     ),
 ) -> None:
     """Train, compare and explain convolutional image classifiers.

@@ -13,6 +13,11 @@ DATA_HELP = (
     "list of images and labels (.csv ...)."
 )
 
+ENGINE_HELP = (
+    "Engine of an exported file: onnxruntime (default), openvino, or auto: the fastest here, "
+    "measured once."
+)
+
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="Run folder, or its name below runs/.")
 ]
@@ -27,8 +32,8 @@ Labels = Annotated[
     typer.Option(
         "--labels",
         metavar="TABLE",
-        help="Labels of the folder's images in place of class folders: a CSV, TSV, JSON lines or "
-        "Parquet file with columns for file and label, perhaps split. Columns by name: "
+        help="Table of labels in place of class folders: a CSV, TSV, JSON lines or Parquet file "
+        "with columns for file, label and, optionally, split. With named columns: "
         "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN.",
     ),
 ]
@@ -36,7 +41,7 @@ DataDir = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
-        help="Further folder to look for dataset files before downloading. Also: $CONVSCOPE_DATA.",
+        help="Folder in which to look for dataset files before downloading. Also: $CONVSCOPE_DATA.",
     ),
 ]
 MovedData = Annotated[
@@ -82,8 +87,8 @@ Fit = Annotated[
     str | None,
     typer.Option(
         metavar="squash|crop|pad",
-        help="How an image of another aspect ratio becomes the input: squash, crop to the centre, "
-        "or pad with grey. Default: squash.",
+        help="Treatment of an image of another aspect ratio: squash, crop to the centre, or pad "
+        "with grey. Default: squash.",
     ),
 ]
 BackboneWeights = Annotated[

@@ -29,9 +29,9 @@ def print_summary(run: Run, metrics: dict[str, Any]) -> None:
         out.print("validation images were evaluated before the last training, which learnt them")
     _print_class_extremes(metrics, out)
     if "rejection" in metrics:
-        told = metrics["rejection"]
-        shares = " and ".join(f"{s:.1%} of the {name}" for name, s in told["rejected"].items())
-        limit = f"threshold {told['threshold']:.2f} of the {told['by']}"
+        rejection = metrics["rejection"]
+        shares = " and ".join(f"{s:.1%} of the {name}" for name, s in rejection["rejected"].items())
+        limit = f"threshold {rejection['threshold']:.2f} of the {rejection['by']}"
         out.print(f"predict --reject answers '{NO_CLASS}' for {shares} images ({limit})")
     openings = run.test_openings
     tally = Ledger().tally_of(openings)

@@ -14,7 +14,7 @@ app = typer.Typer(invoke_without_command=True)
 def cache(context: typer.Context, json: Json = False) -> None:
     """Show the contents of the cache: downloads, decoded images, features.
 
-    It is in the operating system's user cache; $CONVSCOPE_CACHE moves it. 'convscope cache
+    The cache is the operating system's user cache, or $CONVSCOPE_CACHE. 'convscope cache
     clear' empties it.
     """
     if context.invoked_subcommand is not None:
@@ -52,8 +52,8 @@ def clear(
     """Empty the cache: the named kinds, or --all of them.
 
     Only time is lost: contents are downloaded, decoded or computed again when needed. Entries in
-        use by another process stay. Runs are elsewhere ('convscope runs'); the ledger of test-set
-        uses is never emptied.
+    use by another process stay. Runs are elsewhere ('convscope runs'); the ledger of test-set
+    uses is never emptied.
 
     For example:
 

@@ -64,8 +64,8 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="KEY=A,B",
-            help="Values of a setting to compare, each may be a list: head.hidden=[128],[256]; "
-            "repeated: each combination.",
+            help="Setting with the values to compare, which may be lists: head.hidden=[128],[256]. "
+            "If repeated: every combination.",
         ),
     ] = None,
     out: Annotated[
@@ -80,7 +80,7 @@ def compare(
         bool,
         typer.Option(
             "--final",
-            help="Use the test images, opened once for all runs, when all choices are made.",
+            help="Compare on the test images, opened once for all runs, when all choices are made.",
         ),
     ] = False,
     json: Json = False,

@@ -225,9 +225,9 @@ def suspects(
         typer.Option(help="Recipe, see 'convscope recipes'. Default: that of the model."),
     ] = None,
     folds: Annotated[
-        int, typer.Option(min=2, help="Number of parts, with a network for each.")
+        int, typer.Option(min=2, help="Number of folds, with a network for each.")
     ] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the networks.")] = 83,
+    seed: Annotated[int, typer.Option(help="Seed of initial weights and image order.")] = 83,
     settings: Settings = None,
     out: Annotated[
         str | None,

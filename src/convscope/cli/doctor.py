@@ -34,8 +34,8 @@ def doctor(
     """Find out why a number is bad: check for known traps, with evidence and remedy.
 
     Each finding states its certainty: certain, likely, possible (worth a look), or note (nothing is
-        wrong). The test images stay sealed, and nothing is trained except with --range-test. A file
-        of settings can be checked before it costs a run.
+    wrong). The test images stay sealed, and nothing is trained except with --range-test. A file
+    of settings can be checked before it costs a run.
 
     The exit code is 0, whatever is found.
 

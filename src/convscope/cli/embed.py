@@ -22,11 +22,11 @@ def embed(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write features of images to a Parquet table: what the run's head gets, and its answer.
+    """Write features of images, the input of the run's head, to a Parquet table.
 
     A row per image: image, answer, prob (of the answer) and features, a list of float32. For a
-        pretrained backbone they are its pooled features, for other networks the input of the last
-        dense layer.
+    pretrained backbone they are its pooled features, for other networks the input of the last
+    dense layer.
 
     A file that cannot be read is reported and skipped; the exit code is then 1.
 

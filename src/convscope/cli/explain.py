@@ -34,8 +34,8 @@ def explain(
     """Explain a run's answer for your images: what the network looks at.
 
     A page for each image: the answer; the evidence for it (Grad-CAM, and the loss when a part is
-        covered); the first filters; and the output of each layer with the arithmetic of its size.
-        One self-contained file each.
+    covered); the first filters; and the output of each layer with the arithmetic of its size.
+    One self-contained file each.
 
     A file that cannot be read is reported and skipped; the exit code is then 1.
 

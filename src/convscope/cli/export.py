@@ -14,16 +14,16 @@ def export(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="onnx, openvino, litert (phones), savedmodel (TensorFlow), or a model repository: "
-            "triton, ovms.",
+            help="Format: onnx, openvino, litert (phones), savedmodel (TensorFlow), or a model "
+            "repository: triton, ovms.",
         ),
     ] = "onnx",
     int8: Annotated[
         bool,
         typer.Option(
             "--int8",
-            help="Calculate in 8-bit whole numbers (onnx); kept only if that is faster here and "
-            "costs at most half a point of validation accuracy.",
+            help="Compute in 8-bit integers (onnx); kept only if that is faster here and costs at "
+            "most half a point of validation accuracy.",
         ),
     ] = False,
     out: Annotated[

@@ -39,15 +39,19 @@ def gallery(
             "right (the most confident correct ones)."
         ),
     ] = Of.LOSSES,
-    split: Annotated[Part, typer.Option(help="Part to take images from.")] = Part.VAL,
-    true: Annotated[str | None, typer.Option(metavar="CLASS", help="Class of the label.")] = None,
-    predicted: Annotated[str | None, typer.Option(metavar="CLASS", help="Predicted class.")] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Largest number of images.")] = 20,
+    split: Annotated[
+        Part, typer.Option(help="Part of the data; test images are logged as opened.")
+    ] = Part.VAL,
+    true: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Only images with this label.")
+    ] = None,
+    predicted: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Only images with this prediction.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="Maximum number of images.")] = 20,
     similar: Annotated[
         int,
-        typer.Option(
-            min=0, help="Number of training images, those most similar to it, beside each image."
-        ),
+        typer.Option(min=0, help="Number of similar training images to show beside each image."),
     ] = 0,
     picture: Annotated[
         str | None, picture_option("File of the picture. Default: gallery.png in the run.")
@@ -60,16 +64,16 @@ def gallery(
     """Show the images behind a number: the hardest, the mislabelled, one confusion.
 
     It uses saved predictions; no model runs, except for --similar, which computes the features of
-        the training images once. A look at test images is logged. Suspects come from confident
-        learning: the run was not trained on these images, and gives another class a probability
-        that is typical for images of that class.
+    the training images once. A look at test images is logged. Suspects come from confident
+    learning: the run was not trained on these images, and gives another class a probability
+    that is typical for images of that class.
 
     For example:
 
         convscope train --data digits --epochs 3 --out runs/seen
         convscope gallery runs/seen
         convscope gallery runs/seen --split test --true 8
-        # what in the training images misleads it?
+        # which training images mislead it?
         convscope gallery runs/seen -n 5 --similar 4
     """
     import convscope

@@ -32,7 +32,7 @@ def ladder(
     labels: Labels = None,
     seed: Annotated[int, typer.Option(help="Seed of initial weights and image order.")] = 83,
     sizes: Annotated[
-        str, typer.Option(metavar="PX,PX", help="Image sides in pixels to go through.")
+        str, typer.Option(metavar="PX,PX", help="Image sides in pixels, one rung each.")
     ] = "64,96,160",
     epochs: Epochs = None,
     weights: BackboneWeights = None,
@@ -46,7 +46,7 @@ def ladder(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Find out what makes transfer learning work: fix the tutorial's, one change at a time.
+    """Find out what makes transfer learning work: improve the tutorial's, change by change.
 
     The first rung freezes the backbone at 32 px with pixels in [0, 1], as the tutorial did. Each
     rung after it makes one change and keeps the earlier ones: the scaling, larger images,

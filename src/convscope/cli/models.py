@@ -21,9 +21,10 @@ def models(context: typer.Context, json: Json = False) -> None:
     """List the models: networks that are trained from scratch, and pretrained backbones.
 
     A backbone was trained on a million photographs (ImageNet). Its last feature map goes into a new
-    head for your classes, which takes less time and fewer images than training from scratch. More
-    multiply-adds are mostly more accurate, and slower; twice the image size takes four times as
-    many. Small images are enlarged, since far below its native size a backbone sees little.
+    head for your classes, which takes less time and fewer images than training from scratch. A
+    backbone with more multiply-adds is usually more accurate and slower; twice the image size takes
+    four times as many. Small images are enlarged, since a backbone does badly far below its native
+    size.
 
     For example:
 
@@ -58,26 +59,25 @@ def show(
         str | None,
         typer.Option(
             metavar="STAGE",
-            help="Last frozen place of a backbone: end (all of it), before-last (all but the last "
-            "stage), a stage, or start (nothing); shows what is trained then. "
-            "Default: the recipe's.",
+            help="Last frozen stage of a backbone: its name, end (all is frozen), before-last (all "
+            "but the last stage), or start (nothing). Default: the recipe's.",
         ),
     ] = None,
     settings: Settings = None,
     layers: Annotated[
         bool,
-        typer.Option("--layers", help="Show each layer inside a backbone, not its stages: long."),
+        typer.Option("--layers", help="Show each layer of a backbone instead of its stages."),
     ] = False,
     out: Annotated[str | None, picture_option("Picture of the network.")] = None,
     json: Json = False,
 ) -> None:
     """Show a model: its layers and the arithmetic of each size; with --out draw it.
 
-    The default data are CIFAR-10's: 32 px, RGB, ten classes. The recipe decides the size of the
+    The default is CIFAR-10's input: 32 px, RGB, ten classes. The recipe decides the size of the
     input, the head of a backbone, and its trainable part.
 
     The geometry sheet writes out N_out = floor((N_in + 2p - k)/s) + 1 with the numbers of each
-    layer, its receptive field, and its cost. For a backbone it is by stage; --layers opens them. No
+    layer, its receptive field, and its cost; for a backbone by stage, unless --layers is given. No
     weights are needed.
 
     For example:

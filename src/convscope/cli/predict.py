@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convscope.cli._json import print_json
-from convscope.cli._options import BatchSize, Json, SavedWeights
+from convscope.cli._options import ENGINE_HELP, BatchSize, Json, SavedWeights
 from convscope.cli._unreadable import report_unreadable
 from convscope.wording import printable
 
@@ -49,7 +49,7 @@ def predict(
             "jsonl: a line of JSON per image.",
         ),
     ] = Format.TABLE,
-    top: Annotated[int, typer.Option(min=1, help="Classes per image (table).")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes per image (table).")] = 3,
     batch_size: BatchSize = 256,
     weights: SavedWeights = None,
     reject: Annotated[
@@ -63,17 +63,14 @@ def predict(
     ] = False,
     engine: Annotated[
         str | None,
-        typer.Option(
-            help="Engine of an exported file: onnxruntime (default), openvino, or auto: the "
-            "fastest here, measured once."
-        ),
+        typer.Option(help=ENGINE_HELP),
     ] = None,
     out: Annotated[
         str | None,
         typer.Option(
             metavar="PATH",
-            help="File to write instead: .csv, .jsonl or .parquet, a row per image. After a kill "
-            "the same command goes on where it was (not with .parquet).",
+            help="File of the answers: .csv, .jsonl or .parquet, a row per image. After a kill the "
+            "same command continues where it stopped (not with .parquet).",
         ),
     ] = None,
     json: Json = False,

@@ -25,9 +25,9 @@ def robustness(
         str, typer.Option(metavar="1,2,...", help="Severities, from 1 (mild) to 5 (strong).")
     ] = "1,2,3,4,5",
     split: Annotated[
-        Part, typer.Option(help="Part to use; test images are logged as opened.")
+        Part, typer.Option(help="Part of the data; test images are logged as opened.")
     ] = Part.VAL,
-    n: Annotated[int, typer.Option("-n", min=1, help="Largest number of images.")] = 2_000,
+    n: Annotated[int, typer.Option("-n", min=1, help="Maximum number of images.")] = 2_000,
     data: MovedData = None,
     labels: MovedLabels = None,
     data_dir: DataDir = None,

@@ -111,7 +111,7 @@ def remove(
         typer.Argument(metavar="RUN...", help="Run folders, or names below runs/."),
     ],
     force: Annotated[
-        bool, typer.Option("--force", help="Remove also files that convscope did not write.")
+        bool, typer.Option("--force", help="Also remove files that convscope did not write.")
     ] = False,
 ) -> None:
     """Remove runs with all their results, permanently.

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from convscope.cli._options import ENGINE_HELP
+
 
 def serve(
     models: Annotated[
@@ -15,10 +17,10 @@ def serve(
         ),
     ],
     host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")
     ] = 8000,
     workers: Annotated[
         int,
@@ -28,53 +30,54 @@ def serve(
             "HTTP: the engine uses all cores.",
         ),
     ] = 1,
-    max_batch: Annotated[int, typer.Option(min=1, help="Most images in a batch.")] = 32,
+    max_batch: Annotated[
+        int, typer.Option(min=1, help="Maximum number of images in a batch.")
+    ] = 32,
     queue: Annotated[
-        int, typer.Option(min=1, help="Most images that wait, per model; then 503.")
+        int, typer.Option(min=1, help="Maximum number of waiting images per model; then 503.")
     ] = 512,
     deadline_ms: Annotated[
-        float, typer.Option(min=1, help="Milliseconds from a request to its answer; then 504.")
+        float, typer.Option(min=1, help="Deadline of an answer in milliseconds; then 504.")
     ] = 10_000.0,
     api_key: Annotated[
         str | None,
         typer.Option(
             envvar="CONVSCOPE_API_KEY",
-            help="Key that clients have to send; better in the variable than in the command, which "
-            "other users of the machine can see.",
+            help="Key that clients must send. Prefer the variable: other users of the machine can "
+            "see the command line.",
         ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Host name that a proxy in front of it passes on."),
+        typer.Option(metavar="NAME", help="Further host name to accept, as a proxy passes it on."),
     ] = None,
-    max_body_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in MB.")] = 32.0,
+    max_body_mb: Annotated[
+        float, typer.Option(min=0.001, help="Maximum size of a request in MB.")
+    ] = 32.0,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.001, help="Largest image, in millions of pixels.")
+        float, typer.Option(min=0.001, help="Maximum size of an image in millions of pixels.")
     ] = 50.0,
     reject: Annotated[
         bool, typer.Option("--reject", help="Reject images that look like none of the classes.")
     ] = False,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Classes in an answer of /predict. Default: all.")
+        int | None,
+        typer.Option(min=1, help="Number of classes in an answer of /predict. Default: all."),
     ] = None,
-    engine: Annotated[
-        str, typer.Option(help="onnxruntime, openvino, or auto: the fastest here.")
-    ] = "onnxruntime",
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "onnxruntime",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of the engine. Default: one per core.")
     ] = None,
     drain_s: Annotated[
         float,
-        typer.Option(
-            min=0, help="Seconds between SIGTERM and the end in which requests are still taken."
-        ),
+        typer.Option(min=0, help="Seconds after SIGTERM in which new requests are still answered."),
     ] = 0.0,
-    log_requests: Annotated[bool, typer.Option(help="Log each request, as a line of JSON.")] = True,
+    log_requests: Annotated[bool, typer.Option(help="Log each request as a line of JSON.")] = True,
 ) -> None:
     """Answer over HTTP with exported models: a page, /predict, the Open Inference Protocol.
 
-    For this machine only, unless --host says otherwise. Ctrl-C or SIGTERM ends it after the
-    requests in progress, a second one at once; SIGHUP reads changed files again.
+    It listens on this machine only, unless --host says otherwise. Ctrl-C or SIGTERM ends it after
+    the requests in progress, a second one at once; SIGHUP reloads changed files.
 
     For example:
 

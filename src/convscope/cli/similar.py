@@ -28,11 +28,11 @@ def similar(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Find the training images that are most similar to an image, as the run's network sees it.
+    """Find the training images that are most similar to an image, in the eyes of the network.
 
-    Similarity is the cosine between features, those that the head gets: 1 for equal images. The
-        features of the training images are computed once and kept in the cache; those of a frozen
-        backbone are there already.
+    Similarity is the cosine between features, the input of the run's head: 1 for equal images. The
+    features of the training images are computed once and kept in the cache; those of a frozen
+    backbone are there already.
 
     For example:
 

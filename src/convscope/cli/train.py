@@ -30,7 +30,7 @@ def train(
         str | None,
         typer.Option(
             help="Model, see 'convscope models'. Default: cnn-sequential; "
-            "for a folder: the best that is found in --minutes."
+            "for a folder: the best one found within --minutes."
         ),
     ] = None,
     recipe: RecipeName = None,
@@ -45,16 +45,16 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="Time limit in minutes, evaluation included. For a folder: of the search for the "
-            "best classifier (default: 5). Otherwise the number of epochs, and the network unless "
-            "--model is given, are chosen to fit, by the speed measured here (recipe fast)."
+            help="Time limit in minutes, evaluation included. For a folder: time of the search for "
+            "the best classifier (default: 5). Otherwise network (unless --model is given) and "
+            "number of epochs are chosen by the speed measured here (recipe fast)."
         ),
     ] = None,
     target: Annotated[
         float | None,
         typer.Option(
-            help="Wanted accuracy on CIFAR-10, in per cent: takes the quickest network and epochs "
-            "known to reach it."
+            help="Target accuracy on CIFAR-10 in percent; the fastest network and epochs known to "
+            "reach it are used."
         ),
     ] = None,
     precision: Annotated[
@@ -72,7 +72,7 @@ def train(
         bool | None,
         typer.Option(
             "--refit/--no-refit",
-            help="Train once more at the end, on training and validation images together.",
+            help="Finally retrain on training and validation images together.",
         ),
     ] = None,
     config: Annotated[
@@ -104,24 +104,23 @@ def train(
         bool,
         typer.Option(
             "--test/--no-test",
-            help="Evaluate on the test images at the end, and count that on this "
-            "machine. --no-test leaves them sealed until "
-            "'convscope evaluate', when all choices are made.",
+            help="Evaluate on the test images at the end, which is counted on this machine. "
+            "--no-test leaves them sealed until 'convscope evaluate', when all choices are made.",
         ),
     ] = True,
     data_dir: DataDir = None,
     tracker: Annotated[
         list[str] | None,
-        typer.Option(help="Trackers in addition to results.csv: tensorboard or mlflow."),
+        typer.Option(help="Tracker in addition to results.csv: tensorboard or mlflow."),
     ] = None,
     json: Json = False,
 ) -> None:
     """Train a model, evaluate it once on the test images, and keep everything in a run folder.
 
     The defaults are the tutorial's: CIFAR-10, its small CNN, its settings. For a folder of your own
-    images the best classifier is searched for in five minutes, on a pretrained network. After
+    images, it searches for five minutes for the best classifier on a pretrained network. After
     Ctrl-C, a crash or a reboot, --resume continues a run; on the same machine, on a CPU, its final
-    weights are those of an uninterrupted one (a search goes on with what is left to try).
+    weights are those of an uninterrupted one (a search tries the remaining candidates).
 
     For example:
 

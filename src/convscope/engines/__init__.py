@@ -24,7 +24,7 @@ class Session(Protocol):
 OUTPUTS = ("probs", "logits", "features", "distance")
 """Outputs of an exported model: final probabilities; inputs of the last softmax (with views, the
 logarithm of the mean probabilities); input of the last dense layer, of the image as it is; and, of
-a frozen backbone, the distance from the training images by which images of no class are told."""
+a frozen backbone, the distance from the training images, which tells images of no class."""
 
 INPUT = "pixels"
 """Input of an exported model: raw pixels, shape (batch, height, width, channels), uint8."""

@@ -73,7 +73,7 @@ def judge_familiarity(
 def rejection_of(
     run: Run, which: str, probs: Mapping[str, FloatArray], accepted: float
 ) -> dict[str, Any]:
-    """Return how images of no class are told, for `metrics.json`.
+    """Return the rule that rejects images of no class, for `metrics.json`.
 
     Args:
         run: Evaluated run.

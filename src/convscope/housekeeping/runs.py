@@ -94,7 +94,7 @@ def _require_removable(run: Run, *, force: bool) -> None:
 
 def _has_result(run: Run) -> bool:
     saved = [run.weights("best"), run.weights("last"), run.snapshot_file, run.metrics_file]
-    # A search that was stopped goes on with what it tried.
+    # A stopped search continues after what it tried.
     saved.append(run.search_dir)
     return any(path.exists() for path in saved)
 

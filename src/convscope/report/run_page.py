@@ -381,21 +381,21 @@ def _doctor(facts: RunFacts) -> list[Block]:
 
 def _rejecting(facts: RunFacts) -> str:
     """Return what `predict --reject` does; "" for a run that was evaluated before there was it."""
-    told = facts.metrics.get("rejection")
-    if told is None:
+    rejection = facts.metrics.get("rejection")
+    if rejection is None:
         return ""
     shares = [
-        f"{told['rejected'][part]:.1%} of the {name} images"
+        f"{rejection['rejected'][part]:.1%} of the {name} images"
         for part, name in (("val", "validation"), ("test", "test"))
-        if part in told["rejected"]
+        if part in rejection["rejected"]
     ]
     by = {
         "distance": "its features are farther from those of the training images than",
         "energy": "the energy of its answer is below",
-    }[told["by"]]
+    }[rejection["by"]]
     return (
-        f"With --reject, the answer is '{NO_CLASS}' for an image if {by} {told['threshold']:.2f}: "
-        f"for {' and '.join(shares)}. Images of other things may still get a class; try yours."
+        f"With --reject, the answer is '{NO_CLASS}' for an image if {by} "
+        f"{rejection['threshold']:.2f}: for {' and '.join(shares)}. Images of other things may still get a class; try yours."
     )
 
 

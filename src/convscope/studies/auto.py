@@ -56,7 +56,7 @@ _SLOW_S = 0.02
 """Seconds for an image at 224 pixels on a slow machine; below it nothing needs to be measured."""
 
 _MANY = 1_000
-"""Training images from which, if they are small, a network that learns from nothing is better than
+"""Training images from which, if they are small, a network trained from scratch is better than
 one that was pretrained on photos."""
 
 

@@ -117,8 +117,8 @@ def _decompressed(raw: BinaryIO) -> contextlib.AbstractContextManager[Any]:
 class _Forward:
     """A stream that is only read forward, but for its last byte, and never much at once.
 
-    `tarfile` goes back one byte before each member, for which a compressed stream would begin anew,
-    and reads headers of any stated size into memory.
+    `tarfile` goes back one byte before each member, for which a compressed stream would start again
+    from its beginning, and reads headers of any stated size into memory.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:

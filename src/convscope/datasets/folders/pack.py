@@ -249,7 +249,9 @@ def _write(file: BinaryIO, work: _Work, progress: Progress) -> dict[str, str]:
     # numpy leaves room in the header for the first axis to change.
     final = npy_header((n_kept, *work.shape[1:]), np.uint8)
     if len(final) != len(header):
-        raise StorageError(f"the header of {work.key} changed its length; this is a fault here")
+        raise StorageError(
+            f"the header of {work.key} changed its length; this is a bug in convscope"
+        )
     file.seek(0)
     file.write(final)
     file.flush()
