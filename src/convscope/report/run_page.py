@@ -395,7 +395,8 @@ def _rejecting(facts: RunFacts) -> str:
     }[rejection["by"]]
     return (
         f"With --reject, the answer is '{NO_CLASS}' for an image if {by} "
-        f"{rejection['threshold']:.2f}: for {' and '.join(shares)}. Images of other things may still get a class; try yours."
+        f"{rejection['threshold']:.2f}: for {' and '.join(shares)}. Images of other things may "
+        "still get a class; try yours."
     )
 
 
