@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,13 @@ from convscope.errors import FailureError, IntegrityError, RunError
 from convscope.export import FORMATS, parity
 from convscope.progress import Progress
 from convscope.run import Run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tensorflow():
+    """Skip all on other backends: a graph leaves from TensorFlow."""
+    if keras.config.backend() != "tensorflow":
+        pytest.skip("exports are made with TensorFlow")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -33,7 +33,7 @@ settings = {
     "batch_size": 431,
     "precision": "float32",
 }
-own = {"split.val_fraction": 0.4}
+own = {"split.val_fraction": 0.4, "least_steps": 1}
 run = convscope.train(
     recipe="fast",
     seed=84,

@@ -70,10 +70,12 @@ class Muon(keras.optimizers.SGD):
             ahead = gradient + moved * self.momentum if self.nesterov else moved
         matrix = ops.reshape(ahead, (-1, variable.shape[-1]))
         rank = min(matrix.shape)
-        kept = variable * (rank**0.5 / (ops.norm(ops.reshape(variable, (-1,))) + _TINY))
+        # As an array: JAX's `where` takes no variable.
+        kernel = ops.convert_to_tensor(variable)
+        kept = kernel * (rank**0.5 / (ops.norm(ops.reshape(kernel, (-1,))) + _TINY))
         step = ops.reshape(orthogonalised(matrix), variable.shape)
         moves = ops.any(ops.not_equal(ahead, 0))
-        self.assign(variable, ops.where(moves, kept - rate * step, variable))
+        self.assign(variable, ops.where(moves, kept - rate * step, kernel))
 
 
 def orthogonalised(matrix: Any) -> Any:
