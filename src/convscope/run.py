@@ -314,6 +314,12 @@ class Run:
                     raise RunError(f"{place} was made by a newer convscope; upgrade convscope")
                 return run
         what = "is not a run folder (it holds no run.json)" if path.exists() else "does not exist"
+        # Runs of a comparison, a ladder and a cross-validation.
+        inner = [
+            file for name in ("runs", "rungs", "folds") for file in path.glob(f"{name}/*/run.json")
+        ]
+        if inner:
+            raise RunError(f"{path} {what}; name a run in it, such as {min(inner).parent}")
         raise RunError(f"{path} {what}; 'convscope runs' lists the runs below {ROOT}/")
 
     @classmethod

@@ -148,6 +148,12 @@ def test_a_browser_shows_it_whole_on_a_phone_and_on_a_desk(kind, width, pages):
         assert complaints == []
         assert [url for url in asked if not url.startswith("data:")] == [pages[kind].as_uri()]
         assert page.pdf().startswith(b"%PDF")
+        # On A4 nothing is cut off, and what is folded on a screen is printed.
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": 700, "height": 1000})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 700
+        rows = "[...document.querySelectorAll('tr')]"
+        assert page.evaluate(f"{rows}.every(row => row.checkVisibility())")
         browser.close()
 
 

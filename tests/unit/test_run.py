@@ -45,6 +45,10 @@ def test_open_finds_by_path_and_by_name(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="is not a run folder"):
         Run.open("empty")
+    Run.create(tmp_path / "study" / "rungs" / "02", "a")
+    Run.create(tmp_path / "study" / "rungs" / "01", "a").record(status="created")
+    with pytest.raises(RunError, match="name a run in it, such as study/rungs/01$"):
+        Run.open("study")
 
 
 def test_a_run_of_a_newer_version_is_refused(tmp_path):

@@ -106,7 +106,7 @@ def print_geometry(sheet: "ModelSheet") -> None:
             ("stride s", NUMBER),
             ("padding 2p", NUMBER),
             ("size N_out = floor((N_in + 2p - k)/s) + 1", TEXT),
-            ("sees, pixels", NUMBER),
+            ("receptive field", NUMBER),
             ("parameters", NUMBER),
             ("multiply-adds", NUMBER),
         ],

@@ -163,7 +163,7 @@ def _print(done: "Comparison", screen: "Console") -> None:
     from convscope.cli._tables import NUMBER, TEXT, print_table
 
     columns = [
-        ("way", TEXT),
+        ("configuration", TEXT),
         (done.part_name, NUMBER),
         ("95 % interval", NUMBER),
         ("each seed", TEXT),

@@ -282,7 +282,7 @@ def suspects(
         )
         return
     print_table(
-        [("image", TEXT), ("labelled", TEXT), ("rather", TEXT), ("sure", NUMBER)],
+        [("image", TEXT), ("label", TEXT), ("predicted", TEXT), ("prob", NUMBER)],
         ([s.image_id, s.class_name, s.answer, f"{s.prob:.0%}"] for s in found.suspects[:20]),
     )
     screen = console()

@@ -76,7 +76,7 @@ def explain(
         report_unreadable(unreadable)
         return
     print_table(
-        [("image", TEXT), ("answer", TEXT), ("sure", NUMBER), ("page", TEXT)],
+        [("image", TEXT), ("predicted", TEXT), ("prob", NUMBER), ("page", TEXT)],
         (
             [
                 each.prediction.path,

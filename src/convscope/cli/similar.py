@@ -67,7 +67,7 @@ def similar(
         return
     typer.echo(f"{said.path}: {said.class_name} {said.probs[said.class_name]:.1%}\n")
     print_table(
-        [("training image", TEXT), ("labelled", TEXT), ("similarity", NUMBER)],
+        [("training image", TEXT), ("label", TEXT), ("similarity", NUMBER)],
         ([each.image_id, each.class_name, f"{each.similarity:.3f}"] for each in found.neighbours),
     )
     typer.echo(f"\npicture  {found.picture}")

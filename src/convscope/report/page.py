@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 
+_LONGEST_NUMBER = 20
+"""Characters; an interval such as "+11.17 to +29.02" has fewer."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -64,6 +67,15 @@ class Table:
     caption: str
     best: dict[int, int] = field(default_factory=dict)
     kind: ClassVar[str] = "table"
+
+    @property
+    def text_columns(self) -> set[int]:
+        """Indices of the columns of words, which wrap; all others are aligned at the right."""
+        return {
+            place
+            for place in range(1, len(self.columns))
+            if any(len(row[place]) > _LONGEST_NUMBER for row in self.rows)
+        }
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,7 @@ class _Study:
         n_trials = sum(
             trial.failure is None for arm in self.comparison.arms for trial in arm.trials
         )
-        with self.progress.task("Judging", n_trials, "runs") as step:
+        with self.progress.task("Evaluating", n_trials, "runs") as step:
             for arm in self.comparison.arms:
                 right = {}
                 for trial in arm.trials:

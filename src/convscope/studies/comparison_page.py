@@ -244,10 +244,9 @@ def _costs(arms: Sequence[Arm], judged: Sequence[Arm], pairs: Sequence[Pair]) ->
         blocks.append(cost_picture(judged, pairs))
     blocks.append(
         Text(
-            "Training: the epochs of a run, with features and the search for a head, without "
-            "validation; the median over seeds. Memory: the peak of the process of a run. "
-            "One image: from its pixels in memory to the prediction, in Keras on the machine that "
-            "made this page.",
+            "Training: epochs, features and search for a head, without validation; median over "
+            "seeds. Memory: peak of the process of a run. One image: from its pixels in memory to "
+            "the prediction, in Keras on the machine that made this page.",
             small=True,
         )
     )
@@ -288,9 +287,9 @@ def _tests(comparison: Comparison) -> list[Block]:
             + ". p: the probability of a difference as large if there is none, over seeds and "
             "images together; over seeds alone it is Student's t-test, over images alone McNemar's "
             "exact test for single runs and a normal test for the mean of several; p values are "
-            "not corrected for the number of comparisons. Spread of seeds: the standard "
-            "deviation of the difference from one seed to the next, for an arm with a single "
-            "seed that of the other; of images: what other images would change, once.",
+            "not corrected for the number of comparisons. Spread of seeds: standard deviation of "
+            "the difference over seeds; a configuration with a single seed gets that of the other. "
+            "Spread of images: standard error of the difference over other images.",
             small=True,
         ),
     ]

@@ -60,14 +60,14 @@ def ladder_page(ladder: Ladder) -> Page:
     rows = [
         [
             rung.name,
-            rung.change,
             *("" if value is None else f"{value:.4f}" for value in _accuracies(rung)),
             "" if rung.seconds is None else duration(rung.seconds),
             "" if rung.multiply_adds is None else f"{rung.multiply_adds:,}",
+            rung.change,
         ]
         for rung in rungs
     ]
-    columns = ("rung", "change", "validation", "test", "time", "multiply-adds")
+    columns = ("rung", "validation", "test", "time", "multiply-adds", "change")
     sections = [
         Section("The rungs", [stairs]),
         Section("Changes and costs", [Table(columns, rows, "All rungs, lowest first")]),
