@@ -128,14 +128,14 @@ def _choose(
     else:
         size = (DEFAULT_SIZE, DEFAULT_SIZE)
     grows = wanted is not None and size != (wanted, wanted)
-    advice = "as you chose" if wanted is not None else "choose another with --image-size"
-    advice = f"the model enlarges them to {wanted}" if grows else advice
+    enlarged = f"; the model enlarges them to {wanted}" if grows else ""
+    advice = "; choose another with --image-size" if wanted is None else enlarged
     if size == common:
-        kept = ", and keep their size" if wanted is None else f"; {advice}" if grows else ""
+        kept = ", and keep their size" if wanted is None else enlarged
         return size, channels, f"images are {spell_size(size)}, {colour}{kept}"
     how = {"squash": "", "crop": ", cropped", "pad": ", padded"}[fit]
     theirs = f"all are {spell_size(common)}" if common else f"they have {len(sizes):,} sizes"
-    return size, channels, f"images become {spell_size(size)}, {colour}{how} ({theirs}; {advice})"
+    return size, channels, f"images become {spell_size(size)}, {colour}{how} ({theirs}{advice})"
 
 
 def _within(common: tuple[int, int] | None, wanted: int, fit: Fit) -> tuple[int, int]:

@@ -200,8 +200,8 @@ def held_out_probs(
         Indices of the images that were held out, shape (n_held_out,): all of them, or of very many
         those of one fold; and their probabilities, shape (n_held_out, n_classes).
     """
+    folds = _folds(labels, seed, _n_folds(len(labels) * features.shape[1], n_classes))
     features = _in_fewer_columns(features)
-    folds = _folds(labels, seed, _n_folds(features, n_classes))
 
     def of_fold(fold: tuple[IntArray, IntArray]) -> FloatArray:
         learnt = _in_views(fold[0], len(labels), views)
@@ -246,7 +246,7 @@ def choose_penalty(
     """
     folds = [
         [_in_views(part, len(labels), views) for part in fold]
-        for fold in _folds(labels, seed, _n_folds(features, n_classes))
+        for fold in _folds(labels, seed, _n_folds(len(labels) * features.shape[1], n_classes))
     ]
     labels = np.tile(labels, views)
 
@@ -372,8 +372,9 @@ def _in_fewer_columns(features: FloatArray) -> FloatArray:
     return np.linalg.cholesky(products).astype(np.float32)
 
 
-def _n_folds(features: FloatArray, n_classes: int) -> int:
-    return _FEWER_FOLDS if features.size * n_classes >= _LARGE else _FOLDS
+def _n_folds(n_values: int, n_classes: int) -> int:
+    """Return the number of folds by the values of one view: the same with mirrored images."""
+    return _FEWER_FOLDS if n_values * n_classes >= _LARGE else _FOLDS
 
 
 def _in_views(rows: IntArray, n_images: int, views: int) -> IntArray:

@@ -93,7 +93,7 @@ def test_show_takes_a_folder_and_says_what_it_does_to_the_images(cli, folder, tm
     assert done.code == 0
     assert out.read_bytes().startswith(b"\x89PNG")
     assert "12 x 12 pixels, grey" in done.out
-    assert "images become 12 x 12 pixels, grey (all are 32 x 32 pixels; as you chose)" in " ".join(
+    assert "images become 12 x 12 pixels, grey (all are 32 x 32 pixels)" in " ".join(
         done.err.split()
     )
     assert state_of(folder) == before

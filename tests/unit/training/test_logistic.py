@@ -163,6 +163,20 @@ def test_the_last_map_counts_for_more_where_it_tells_the_classes_apart(telling, 
     }
 
 
+def test_further_views_are_compared_on_the_same_folds_as_one(monkeypatch):
+    features, labels = images_of(3, 60, n_features=20, apart=0.4)
+    # One view is not large by this, two would be.
+    monkeypatch.setattr(module, "_LARGE", 60 * 20 * 3 + 1)
+    monkeypatch.setattr(module, "PENALTIES", (0.1,))
+    monkeypatch.setattr(module, "_START", 0)
+    (one,) = choose_penalty(features, labels, 3, seed=1, progress=Progress())
+    twice = np.concatenate([features, features])
+    (two,) = choose_penalty(twice, labels, 3, seed=1, views=2, progress=Progress())
+    # The same images twice have the same optimum.
+    assert two.loss == pytest.approx(one.loss, rel=1e-3)
+    assert two.accuracy == one.accuracy
+
+
 def test_the_same_seed_chooses_alike_to_the_last_digit():
     features, labels = images_of(5, 100)
     first, second = (
