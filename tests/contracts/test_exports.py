@@ -27,7 +27,7 @@ CASES = [
         pytest.param(name, form, marks=pytest.mark.slow)
         for name in ("fast-small", "mobilenet_v2", "vgg16", "efficientnet_lite0", "resnet50")
         for form in FORMATS.names()
-        if form not in ("onnx", "triton", "ovms")  # those hold other formats
+        if form not in ("onnx", "triton", "ovms", "web")  # those hold other formats
     ),
 ]
 

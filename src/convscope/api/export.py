@@ -38,7 +38,7 @@ def export(
     Args:
         run: Run or its folder.
         format: Registered format ("onnx", "openvino", "litert", "savedmodel", "triton",
-            "ovms").
+            "ovms", "web").
         int8: Whether to calculate in 8-bit whole numbers (ONNX); kept only if that is faster on
             this machine and costs at most half a point of validation accuracy.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
@@ -82,4 +82,7 @@ def export(
     classifier = open_classifier(run, weights, reject=True)
     if int8:
         return path, write_int8(classifier, path, dataset, folder, progress)
-    return path, write_float32(classifier, form, path, dataset, folder, progress)
+    parity = write_float32(classifier, form, path, dataset, folder, progress)
+    if form.note is not None:
+        progress.say(form.note(path))
+    return path, parity

@@ -13,9 +13,10 @@ def export(
         str,
         typer.Option(
             "--format",
+            "--target",
             metavar="FORMAT",
-            help="Format: onnx, openvino, litert (phones), savedmodel (TensorFlow), or a model "
-            "repository: triton, ovms.",
+            help="Format: onnx, openvino, litert (phones), savedmodel (TensorFlow), a model "
+            "repository: triton, ovms; or web: a page that classifies in the browser.",
         ),
     ] = "onnx",
     int8: Annotated[

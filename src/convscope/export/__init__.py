@@ -23,6 +23,7 @@ class Format:
         suffix: Ending of the file's name (".onnx"), or of the folder's.
         any_size: Whether a model of this format resizes images itself.
         packages: Packages that writing and opening need, by the extra that installs them.
+        note: Function that returns a line for the user about what was written.
     """
 
     write: "Callable[[Any, ClassifierSpec, Path], None]"
@@ -30,6 +31,7 @@ class Format:
     suffix: str
     any_size: bool
     packages: tuple[tuple[str, str], ...] = ()
+    note: "Callable[[Path], str] | None" = None
 
 
 FORMATS: Registry[Callable[[], Format]] = Registry(

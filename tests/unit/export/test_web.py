@@ -1,0 +1,138 @@
+"""The page that classifies in a browser: it sees the pixels that `predict` sees."""
+
+import base64
+import functools
+import http.server
+import io
+import shutil
+import threading
+
+import numpy as np
+import PIL
+import pytest
+from packaging.version import Version
+from PIL import Image
+
+from convscope.classifier.spec import ClassifierSpec
+from convscope.export import web
+from convscope.images.decode import decode_image
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+SIZE = (24, 32)
+# Before Pillow 13, lines were always resized before columns, and rounded in between.
+TOLERANCE = 0 if Version(PIL.__version__) >= Version("13") else 1
+PIXELS_OF = """([text, spec]) => {
+    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    return pixelsOf(new Blob([bytes]), spec).then((found) => Array.from(found));
+}"""
+
+
+def encoded(pixels, kind="PNG", **settings):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **settings)
+    return file.getvalue()
+
+
+def noise(*shape):
+    return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("page")
+    web.write_page(place, ClassifierSpec(("a", "b"), *SIZE, 3))
+    return place
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    if browser_path is None:
+        pytest.skip("no browser is installed")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    handler.func.log_message = lambda *args: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        opened = browser.new_page()
+        opened.goto(f"http://127.0.0.1:{server.server_port}/")
+        yield opened
+        browser.close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def seen_by(page, file, channels, fit):
+    spec = {"height": SIZE[0], "width": SIZE[1], "channels": channels, "fit": fit}
+    found = page.evaluate(PIXELS_OF, [base64.b64encode(file).decode(), spec])
+    return np.array(found).reshape(*SIZE, channels)
+
+
+def assert_seen(page, file, channels, fit, tolerance=TOLERANCE):
+    expected = decode_image(file, channels=channels, size=SIZE, fit=fit).astype(int)
+    off = np.abs(seen_by(page, file, channels, fit) - expected)
+    assert off.max() <= tolerance, f"{(off > tolerance).mean():.1%} of the pixels"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_pixels_of_the_page_are_those_of_the_decoder(page, fit, channels):
+    # Shrunk by odd factors, enlarged, of another aspect ratio either way, as they are, a line.
+    sizes = ((301, 457), (11, 13), (90, 33), (31, 77), SIZE, (24, 64), (1, 40), (13, 40), (200, 90))
+    for size in sizes:
+        assert_seen(page, encoded(noise(*size, 3)), channels, fit)
+
+
+def test_grey_turned_and_transparent_files_are_read_as_the_decoder_does(page):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    assert_seen(page, encoded(noise(70, 90)), 3, "pad")
+    smooth = np.linspace(0, 255, 90 * 70 * 3).reshape(70, 90, 3).astype(np.uint8)
+    # The browser decodes JPEG and composites by its own arithmetic.
+    assert_seen(page, encoded(smooth, "JPEG", quality=95, exif=turned), 3, "crop", 1)
+    assert_seen(page, encoded(noise(70, 90, 4)), 3, "crop", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(1100, 4099), (4099, 1100)])
+def test_a_photo_larger_than_a_strip_is_read_whole(size, page):
+    assert_seen(page, encoded(noise(*size), compress_level=1), 1, "squash")
+
+
+def test_without_the_runtime_the_page_says_what_is_missing(page):
+    from playwright.sync_api import expect
+
+    expect(page.locator("#said")).to_contain_text(f"missing: put {web.RUNTIME[0]}")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose files").press("Enter")
+    chooser.value.set_files({"name": "a.png", "mimeType": "image/png", "buffer": b"x"})
+    expect(page.locator("article")).to_contain_text(f"missing: put {web.RUNTIME[0]}")
+
+
+def test_the_runtime_is_copied_from_node_modules_or_the_user_reads_how_to_get_it(
+    tmp_path, monkeypatch
+):
+    spec, note = ClassifierSpec(("a", "b"), *SIZE, 3), web.web().note
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    first, second = tmp_path / "my page", tmp_path / "second"
+    for place in (first, second):
+        place.mkdir()
+    web.write_page(first, spec)
+    assert f"tar xzf onnxruntime-web-*.tgz -C '{first}/ort' --strip-components 2" in note(first)
+    installed = tmp_path / "node_modules/onnxruntime-web/dist"
+    installed.mkdir(parents=True)
+    for name in web.RUNTIME:
+        (installed / name).write_text(name)
+    web.write_page(second, spec)
+    assert [(second / "ort" / name).read_text() for name in web.RUNTIME] == list(web.RUNTIME)
+    assert note(second) == f"To open the page: python -m http.server --directory {second}"
+    assert "ort" not in (second / "SHA256SUMS").read_text()
