@@ -373,6 +373,21 @@ class UnreadableImage:
 
 
 @dataclass(frozen=True)
+class PackedImage:
+    """An image file in an archive.
+
+    Attributes:
+        path: Path of the archive, and below it the name in the archive.
+        content: Bytes of the file.
+        reason: Reason why it cannot be read, in words that follow its name; "" if there is none.
+    """
+
+    path: Path
+    content: bytes = b""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Neighbour:
     """Training image near another image.
 

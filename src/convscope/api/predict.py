@@ -38,7 +38,8 @@ def predict(
     Args:
         run: Run, its folder, or an exported ONNX file, for which no framework is needed.
         images: Files, folders (searched for images), glob patterns, lists of files (.txt, .csv,
-            .jsonl, .parquet), and "-" for a list on standard input.
+            .jsonl, .parquet), archives (.zip, .tar, .tar.gz and the like), and "-" for a list on
+            standard input.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         batch_size: Images per batch.
         reject: Whether images that look like no class are `rejected`, by the threshold that
@@ -71,7 +72,8 @@ def predict(
         if engine is not None:
             raise ConfigError("--engine is for exported files; a run is opened with Keras")
     # Before the model is loaded, which may take seconds.
-    total, files = None, iter_images_of(sources)
+    total: int | None = None
+    files = iter_images_of(sources)
     if not any(map(is_stream, sources)):
         found = find_images(sources)
         total, files = len(found), iter(found)

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from convscope.errors import ConfigError
 from convscope.locks import exclusive
 from convscope.storage import atomic_path, storage_errors, write_text
-from convscope.types import ImagePrediction, UnreadableImage
+from convscope.types import ImagePrediction, PackedImage, UnreadableImage
 from convscope.wording import printable, spreadsheet_path, spreadsheet_text
 
 Result = ImagePrediction | UnreadableImage
@@ -79,7 +79,7 @@ class AnswersFile:
         self._last = ""
         self.n_done, self._n_bytes = self._done_before()
 
-    def left(self, images: Iterable[Path]) -> Iterator[Path]:
+    def left(self, images: Iterable[Path | PackedImage]) -> Iterator[Path | PackedImage]:
         """Yield the images that are still to be done.
 
         Args:
@@ -90,7 +90,8 @@ class AnswersFile:
         """
         waiting = iter(images)
         n_before = self.n_done
-        if n_before and str(next(itertools.islice(waiting, n_before - 1, None), "")) != self._last:
+        last = next(itertools.islice(waiting, n_before - 1, None), "") if n_before else ""
+        if n_before and str(last.path if isinstance(last, PackedImage) else last) != self._last:
             raise ConfigError(
                 f"the images are not those with which {self._part} was begun: number {n_before:,} "
                 f"was {printable(self._last)}; remove that file to begin again"

@@ -1,12 +1,14 @@
 """From pixels or files to predictions: batches, views, temperature, rejection. NumPy only."""
 
+import dataclasses
 import itertools
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +25,18 @@ from convscope.images.fit import to_aspect
 from convscope.images.formats import MAX_PIXELS
 from convscope.paths import user_path
 from convscope.progress import Progress
-from convscope.types import BoolArray, FloatArray, ImagePrediction, UInt8Array, UnreadableImage
+from convscope.types import (
+    BoolArray,
+    FloatArray,
+    ImagePrediction,
+    PackedImage,
+    UInt8Array,
+    UnreadableImage,
+)
 
-Image = Path | str | bytes | Picture | UInt8Array
-"""Path of an image file, its bytes, a picture of Pillow, or an array of shape (height, width,
-channels) or (height, width), uint8."""
+Image = Path | str | bytes | Picture | UInt8Array | PackedImage
+"""Path of an image file, its bytes, a picture of Pillow, an array of shape (height, width,
+channels) or (height, width), uint8, or an image file in an archive."""
 
 AnImage = TypeVar("AnImage", bound=Image)
 
@@ -112,9 +121,14 @@ class Classifier:
             image = _picture(image)
         if isinstance(image, Picture):
             return pixels_of(image, **wanted)
+        name = ""
         if isinstance(image, str):
             image = user_path(image, "the path of the image")
-        return decode_image(image, **wanted, max_pixels=max_pixels)
+        elif isinstance(image, PackedImage):
+            if image.reason:
+                raise ImageError(f"{image.path} {image.reason}")
+            name, image = str(image.path), image.content
+        return decode_image(image, **wanted, name=name, max_pixels=max_pixels)
 
     @overload  # a path or bytes are one image, though they can be iterated over
     def predict(  # type: ignore[overload-overlap]
@@ -145,7 +159,7 @@ class Classifier:
             ShapeError: If an array is no image of 8 bits.
             RunError: If `reject` is True and the classifier has no threshold.
         """
-        if isinstance(images, str | Path | bytes | Picture) or (
+        if isinstance(images, str | Path | bytes | Picture | PackedImage) or (
             isinstance(images, np.ndarray) and images.ndim < 4
         ):
             pixels = self.decode(images)[np.newaxis]
@@ -170,12 +184,17 @@ class Classifier:
         self, images: Iterable[AnImage], batch_size: int
     ) -> Iterator[list[tuple[AnImage, UInt8Array | UnreadableImage]]]:
         """Yield batches of images, each with its pixels or the reason why it cannot be read."""
+        # Files out of an archive wait in memory for a decoder, so only some of them may.
+        room = threading.Semaphore(2 * _DECODERS)
 
         def one(image: AnImage) -> UInt8Array | UnreadableImage:
             try:
                 return self.decode(image)
             except ImageError as error:
                 return UnreadableImage(_path_of(image), str(error))
+            finally:
+                if isinstance(image, PackedImage):
+                    room.release()
 
         waiting = iter(images)
         # Some are decoded while the engine works; Pillow leaves Python free meanwhile.
@@ -184,7 +203,9 @@ class Classifier:
             try:
                 while True:
                     for image in itertools.islice(waiting, 2 * batch_size - len(ahead)):
-                        ahead.append((image, pool.submit(one, image)))
+                        if isinstance(image, PackedImage):
+                            room.acquire()
+                        ahead.append((_emptied(image), pool.submit(one, image)))
                     if not ahead:
                         return
                     batch = [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
@@ -240,7 +261,7 @@ class Classifier:
 
     def predict_files(
         self,
-        files: Iterable[Path],
+        files: Iterable[Path | PackedImage],
         total: int | None = None,
         *,
         batch_size: int,
@@ -250,7 +271,7 @@ class Classifier:
         """Classify image files, in batches, as they are read.
 
         Args:
-            files: Paths of the images.
+            files: Paths of the images, or image files in archives.
             total: Number of images; None if it is not known.
             batch_size: Images per batch.
             progress: Called with each image.
@@ -265,7 +286,16 @@ class Classifier:
                 step(1)
 
 
+def _emptied(image: AnImage) -> AnImage:
+    """Return an image without the content of its file, if that was in an archive."""
+    if isinstance(image, PackedImage):
+        return cast(AnImage, dataclasses.replace(image, content=b""))
+    return image
+
+
 def _path_of(image: Image) -> Path | None:
+    if isinstance(image, PackedImage):
+        return image.path
     return Path(image) if isinstance(image, str | Path) else None
 
 

@@ -1,39 +1,51 @@
-"""What a user names for prediction, as a stream of images: files, folders, patterns, lists."""
+"""What a user names for prediction, as a stream of images: files, folders, lists, archives."""
 
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from convscope.datasets.folders.archives import complaint, is_archive, within_limits
 from convscope.datasets.folders.columns import file_column
+from convscope.datasets.folders.members import DAMAGED, Member, open_members
 from convscope.datasets.folders.tables import is_table, open_table
 from convscope.errors import DataError
-from convscope.images.find import find_images
+from convscope.images.find import LEFTOVERS, find_images, is_image
 from convscope.paths import user_path
+from convscope.types import PackedImage
+from convscope.wording import counted, file_size
 
 STDIN = "-"
 """Name of standard input, which is a list of files: a path in each line."""
 
+_MAX_BYTES = 2**28
+"""Largest image file in an archive, which is read into memory, in bytes."""
+
+_CHUNK = 2**20
+
 
 def is_stream(source: Path | str) -> bool:
-    """Return whether a source is read while its images are classified: a list, or STDIN."""
-    return source == STDIN or is_table(Path(source))
+    """Return whether a source is read while its images are classified: a list, archive, STDIN."""
+    return source == STDIN or is_table(Path(source)) or is_archive(Path(source))
 
 
-def iter_images_of(sources: Iterable[Path | str]) -> Iterator[Path]:
+def iter_images_of(sources: Iterable[Path | str]) -> Iterator[Path | PackedImage]:
     """Yield the image files that sources name, in order.
 
     Args:
         sources: Files, folders, patterns (see `images.find.find_images`); lists of files (.txt,
-            .csv, .jsonl, .parquet; paths are relative to the list); and `STDIN`.
+            .csv, .jsonl, .parquet; paths are relative to the list); archives (.zip, .tar, .tar.gz,
+            ...), which are not unpacked; and `STDIN`.
 
     Raises:
-        DataError: If a source does not exist, has no image, or is a table without a column of
-            files.
+        DataError: If a source does not exist, has no image, is a table without a column of files,
+            or an archive that unpacks to absurd sizes.
     """
     for source in sources:
         if source == STDIN:
             yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
-        elif is_stream(source):
+        elif is_archive(path := user_path(source, "IMAGE")) and path.is_file():
+            yield from _packed_images(path)
+        elif is_table(Path(source)):
             table = open_table(user_path(source, "IMAGE"))
             column = file_column(table)
             if column is None:
@@ -44,3 +56,49 @@ def iter_images_of(sources: Iterable[Path | str]) -> Iterator[Path]:
             yield from (table.path.parent / cells[0] for _, cells in table.rows([column]))
         else:
             yield from find_images([source])
+
+
+def _packed_images(archive: Path) -> Iterator[PackedImage]:
+    """Yield the images in an archive in their order; those that cannot be read, with the reason.
+
+    Names decide, as in a folder. If the archive is damaged, what comes before is yielded, and the
+    archive itself, as an image that cannot be read.
+    """
+    count = 0
+    try:
+        with open_members(archive) as members:
+            for member in within_limits(archive, members):
+                if member.kind != "folder" and _is_wanted(member.name):
+                    yield _read(archive, member)
+                    count += 1
+    except (*DAMAGED, OSError) as error:
+        if not count:
+            raise DataError(
+                f"{archive} cannot be read as an archive ({complaint(error)})"
+            ) from None
+        after = f"is damaged after {counted(count, 'image')} ({complaint(error)}); copy it again"
+        yield PackedImage(archive, reason=after)
+    if not count:
+        raise DataError(f"no image in {archive}, by the endings of the names in it")
+
+
+def _is_wanted(name: str) -> bool:
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    hidden = any(part.startswith(".") and part != ".." for part in parts)
+    return is_image(name) and not hidden and not any(part.casefold() in LEFTOVERS for part in parts)
+
+
+def _read(archive: Path, member: Member) -> PackedImage:
+    path = Path(f"{archive}/{member.name}")
+    if member.kind != "file":
+        return PackedImage(path, reason=f"is {member.kind}, not an image")
+    if member.n_bytes > _MAX_BYTES:
+        return PackedImage(path, reason=f"is larger than {file_size(_MAX_BYTES)}")
+    try:
+        opened = member.open()
+        if opened is None:
+            return PackedImage(path, reason="has no content")
+        with opened:
+            return PackedImage(path, b"".join(iter(lambda: opened.read(_CHUNK), b"")))
+    except (*DAMAGED, OSError) as error:
+        return PackedImage(path, reason=f"is damaged in the archive ({complaint(error)})")

@@ -38,7 +38,7 @@ def predict(
         typer.Argument(
             metavar="IMAGE...",
             help="Image files, folders, glob patterns; lists of files (.txt, .csv, .jsonl, "
-            ".parquet); '-' for a list on standard input.",
+            ".parquet); archives (.zip, .tar, .tar.gz); '-' for a list on standard input.",
         ),
     ],
     output: Annotated[

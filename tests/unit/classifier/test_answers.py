@@ -12,7 +12,7 @@ import pytest
 
 from convscope.classifier.answers import AnswersFile
 from convscope.errors import ConfigError, LockTakenError
-from convscope.types import ImagePrediction, UnreadableImage
+from convscope.types import ImagePrediction, PackedImage, UnreadableImage
 
 NAMES = ("=cat", "dog")
 JOB = {"model": "abc"}
@@ -30,7 +30,7 @@ def paths(n):
 
 
 def results_of(images):
-    return (result(int(path.stem)) for path in images)
+    return (result(int(getattr(image, "path", image).stem)) for image in images)
 
 
 def rows_of(path):
@@ -54,20 +54,24 @@ def test_each_image_has_one_row(kind, tmp_path):
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_after_a_stop_it_goes_on_with_the_image_after_the_last_recorded(kind, tmp_path):
+def packed(n):
+    return (PackedImage(path) for path in paths(n))
+
+
+@pytest.mark.parametrize(("kind", "images"), [("csv", paths), ("jsonl", paths), ("csv", packed)])
+def test_after_a_stop_it_goes_on_with_the_image_after_the_last_recorded(kind, images, tmp_path):
     path = tmp_path / f"a.{kind}"
     whole = tmp_path / f"whole.{kind}"
     list(AnswersFile(whole, NAMES, JOB).write(results_of(paths(23))))
     first = AnswersFile(path, NAMES, JOB)
-    begun = first.write(results_of(first.left(paths(23))), batch=5)
+    begun = first.write(results_of(first.left(images(23))), batch=5)
     for _ in range(13):  # three rows more than were recorded
         next(begun)
     begun.close()
     assert not path.exists()
     second = AnswersFile(path, NAMES, JOB)
     assert second.n_done == 10
-    assert len(list(second.write(results_of(second.left(paths(23))), batch=5))) == 13
+    assert len(list(second.write(results_of(second.left(images(23))), batch=5))) == 13
     assert path.read_bytes() == whole.read_bytes()
 
 

@@ -1,17 +1,19 @@
 """From files and pixels to answers, with a network that knows only how bright an image is."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from convscope.classifier import classify
 from convscope.classifier.classify import Classifier, at_temperature
 from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.errors import RunError
 from convscope.progress import Progress
-from convscope.types import NO_CLASS, ImagePrediction, UnreadableImage
+from convscope.types import NO_CLASS, ImagePrediction, PackedImage, UnreadableImage
 
 SPEC = ClassifierSpec(("dark", "bright"), 6, 6, 1)
 
@@ -53,6 +55,33 @@ def test_files_come_back_in_their_order_with_bad_ones_in_their_place(tmp_path):
                 assert item.class_name == name
                 assert sum(item.probs.values()) == pytest.approx(1.0, abs=1e-5)
                 assert item.top(1)[0][0] == name
+
+
+def test_images_of_an_archive_are_answered_with_few_of_them_in_memory(tmp_path):
+    file = tmp_path / "bright.png"
+    Image.new("L", (9, 5), 255).save(file)
+    content, waiting, most = file.read_bytes(), [], 0
+
+    class Counted(PackedImage):
+        def __del__(self):
+            if self.content:
+                waiting.pop()
+
+    def images():
+        nonlocal most
+        for index in range(200):
+            yield PackedImage(Path(f"x.zip/{index}.jpg"), reason="is a link, not an image")
+            waiting.append(index)
+            most = max(most, len(waiting))
+            yield Counted(Path(f"x.zip/{index}.png"), content)
+
+    found = list(
+        Classifier(Brightness(), SPEC).predict_files(images(), batch_size=150, progress=Progress())
+    )
+    assert [item.path for item in found[:2]] == [Path("x.zip/0.jpg"), Path("x.zip/0.png")]
+    assert {item.reason.partition(" ")[2] for item in found[::2]} == {"is a link, not an image"}
+    assert [item.class_name for item in found[1::2]] == ["bright"] * 200
+    assert most <= 3 * classify._DECODERS + 2
 
 
 def test_the_answer_is_the_mean_over_views_at_the_temperature():

@@ -1,11 +1,15 @@
 """What a user names for prediction: files, folders and lists."""
 
 import io
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from convscope.classifier import sources
 from convscope.classifier.sources import is_stream, iter_images_of
+from convscope.datasets.folders import archives
 from convscope.errors import DataError
 
 
@@ -47,3 +51,78 @@ def test_a_table_without_a_column_of_files_is_refused(photos):
     (photos / "list.csv").write_text("colour,weight\nred,1\n")
     with pytest.raises(DataError, match="no column called file"):
         list(iter_images_of([photos / "list.csv"]))
+
+
+def pack(path, files):
+    """Write an archive of the kind that its ending says."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            for name, content in files.items():
+                packed.writestr(name, content)
+    else:
+        with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as packed:
+            for name, content in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                packed.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
+def test_the_images_of_an_archive_come_in_its_order_and_nothing_else_does(name, tmp_path):
+    files = {"b/2.PNG": b"two", "__MACOSX/b/2.png": b"", "b/.hidden.png": b"", "notes.txt": b"n"}
+    path = pack(tmp_path / name, {**files, "a/1.jpg": b"one", "/../e.png": b"", "b/2.png": b""})
+    assert is_stream(path)
+    found = list(iter_images_of([path]))
+    assert [(str(each.path.relative_to(path)), each.content) for each in found] == [
+        ("b/2.PNG", b"two"),
+        ("a/1.jpg", b"one"),
+        ("../e.png", b""),
+        ("b/2.png", b""),
+    ]
+    assert not any(each.reason for each in found)
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_members_that_cannot_be_read_are_listed_and_the_others_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_MAX_BYTES", 10)
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("wrong.png", b"checksum")
+        packed.writestr("large.png", bytes(11))
+        link = zipfile.ZipInfo("link.png")
+        link.external_attr = 0o120777 << 16
+        packed.writestr(link, "/etc/passwd")
+        packed.writestr("right.png", b"pixels")
+    path.write_bytes(path.read_bytes().replace(b"checksum", b"Checksum", 1))
+    wrong, large, link, right = iter_images_of([path])
+    assert wrong.reason.startswith("is damaged in the archive (Bad CRC-32")
+    assert large.reason == "is larger than 10 B"
+    assert link.reason == "is a link, not an image"
+    assert (right.content, right.reason) == (b"pixels", "")
+    assert not wrong.content + large.content + link.content
+
+
+def test_of_a_damaged_archive_the_images_before_the_damage_are_read(tmp_path):
+    path = pack(tmp_path / "x.tar", {f"{n}.png": bytes(1000) for n in range(4)})
+    path.write_bytes(path.read_bytes()[: 2 * 1536 + 700])
+    *whole, last = iter_images_of([path])
+    assert [each.reason for each in whole][:2] == ["", ""]
+    assert last.path == path
+    assert last.reason.startswith("is damaged after ")
+    path.write_bytes(b"no archive at all, but long enough" * 50)
+    with pytest.raises(DataError, match=f"^{path} cannot be read as an archive"):
+        list(iter_images_of([path]))
+
+
+def test_archives_of_absurd_size_or_without_an_image_are_refused(tmp_path, monkeypatch):
+    path = pack(tmp_path / "x.zip", {"a.png": bytes(10_000), "b.txt": b""})
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
+    with pytest.raises(DataError, match="more than 1 files"):
+        list(iter_images_of([path]))
+    monkeypatch.setattr(archives, "FREE_BYTES", 100)
+    monkeypatch.setattr(archives, "MAX_RATIO", 0)
+    with pytest.raises(DataError, match="which no photos do"):
+        list(iter_images_of([path]))
+    with pytest.raises(DataError, match="no image in .*y.zip"):
+        list(iter_images_of([pack(tmp_path / "y.zip", {"b.txt": b""})]))

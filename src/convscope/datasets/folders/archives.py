@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from convscope.datasets.folders._pack_store import sweep
@@ -168,8 +168,6 @@ def _unpack_into(path: Path, root: Path, progress: Progress) -> None:
         DataError: If it is damaged, or a member is refused.
         StorageError: If the folder cannot be written to.
     """
-    n_packed = path.stat().st_size
-    total, count = 0, 0
     with storage_errors(root):
         root.mkdir()
     try:
@@ -177,25 +175,41 @@ def _unpack_into(path: Path, root: Path, progress: Progress) -> None:
             open_members(path) as members,
             progress.task(f"Unpacking {path.name}", None, "files") as step,
         ):
-            for member in members:
+            for member in within_limits(path, members):
                 inside = _inside(path, member)
-                total, count = total + member.n_bytes, count + 1
-                if count > MAX_MEMBERS:
-                    raise DataError(f"{path} holds more than {MAX_MEMBERS:,} files")
-                if total > max(FREE_BYTES, MAX_RATIO * n_packed):
-                    raise DataError(
-                        f"{path} would unpack {file_size(n_packed)} to more than "
-                        f"{file_size(total)} (at '{printable(member.name)}'), which no photos do; "
-                        "if you trust it, unpack it yourself and name the folder"
-                    )
                 if inside is not None:
                     _write(path, member, root / inside)
                     step(1)
-    except DAMAGED as error:
-        said = printable(str(error).splitlines()[0][:200]) if str(error) else type(error).__name__
-        raise DataError(f"{path} cannot be unpacked ({said})") from None
-    except OSError as error:  # what gzip and bz2 raise for damaged data has no number
-        raise DataError(f"{path} cannot be unpacked ({error.strerror or error})") from None
+    except (*DAMAGED, OSError) as error:
+        raise DataError(f"{path} cannot be unpacked ({complaint(error)})") from None
+
+
+def within_limits(path: Path, members: Iterable[Member]) -> Iterator[Member]:
+    """Yield the members of an archive as long as they are no more, and no larger, than photos.
+
+    Raises:
+        DataError: If they are.
+    """
+    n_packed = path.stat().st_size
+    total = 0
+    for count, member in enumerate(members, 1):
+        total += member.n_bytes
+        if count > MAX_MEMBERS:
+            raise DataError(f"{path} holds more than {MAX_MEMBERS:,} files")
+        if total > max(FREE_BYTES, MAX_RATIO * n_packed):
+            raise DataError(
+                f"{path} would unpack {file_size(n_packed)} to more than "
+                f"{file_size(total)} (at '{printable(member.name)}'), which no photos do; "
+                "if you trust it, unpack it yourself and name the folder"
+            )
+        yield member
+
+
+def complaint(error: Exception) -> str:
+    """Return what a reader of archives said of a damaged one, as one line."""
+    if isinstance(error, OSError):  # what gzip and bz2 raise for damaged data has no number
+        return error.strerror or str(error)
+    return printable(str(error).splitlines()[0][:200]) if str(error) else type(error).__name__
 
 
 def _inside(archive: Path, member: Member) -> PurePosixPath | None:
