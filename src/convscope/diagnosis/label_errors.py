@@ -29,7 +29,8 @@ def label_errors(case: Case) -> Finding | None:
         return None
     names = case.class_names
     listed = ", ".join(
-        f"{s.image_id} ({names[s.label]}, rather {names[s.likelier]})" for s in suspects[:3]
+        f"{s.image_id} (labelled {names[s.label]}, probably {names[s.likelier]})"
+        for s in suspects[:3]
     )
     look = case.command("gallery")
     return Finding(
