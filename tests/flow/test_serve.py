@@ -87,7 +87,7 @@ def photos(digits_run):
     return files
 
 
-def test_it_answers_as_the_trained_run(server, digits_run, photos, tmp_path):
+def test_it_answers_as_the_trained_run(server, digits_run, digits_export, photos, tmp_path):
     for index, photo in enumerate(photos):
         (tmp_path / f"{index}.png").write_bytes(photo)
     expected = list(convscope.predict(digits_run, sorted(tmp_path.iterdir()), progress=Progress()))
@@ -105,6 +105,13 @@ def test_it_answers_as_the_trained_run(server, digits_run, photos, tmp_path):
     assert np.reshape(said["outputs"][0]["data"], (8, 10)) == pytest.approx(
         np.array(wanted), abs=1e-5
     )
+    content = {"inputs": [tensor], "outputs": [{"name": "logits"}, {"name": "features"}]}
+    said = httpx.post(f"{server.url}/v2/models/digits/infer", json=content).json()
+    logits, features = (np.reshape(each["data"], each["shape"]) for each in said["outputs"])
+    warmed = np.exp(logits / convscope.Classifier(digits_export[0]).spec.temperature)
+    probs = warmed / warmed.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probs, wanted, atol=1e-5)
+    assert features.shape[0] == 8
 
 
 def test_its_process_has_no_framework(server):

@@ -5,7 +5,7 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
@@ -240,7 +240,7 @@ class Classifier:
         if spec.reject_above > 0:  # of an exported model
             exported: Any = self.network
             found = exported.outputs(images, ["probs", "distance"])
-            return found["probs"], np.asarray(found["distance"] > spec.reject_above)
+            return found["probs"], self.rejects(found)
         probs = self.predict_on_batch(images)
         if self.familiarity is not None and self._lower is not None:
             images = to_aspect(images, (spec.height, spec.width), spec.fit)
@@ -251,7 +251,17 @@ class Classifier:
                 "this classifier has no threshold for images of no class; evaluate its run once "
                 "more, and export it again"
             )
-        return probs, np.asarray(energy(probs) < spec.reject_below)
+        return probs, self.rejects({"probs": probs})
+
+    def rejects(self, outputs: Mapping[str, FloatArray]) -> BoolArray:
+        """Return which images look like no class, shape (batch,), by what a model said of them.
+
+        Args:
+            outputs: "probs", and "distance" of an exported model that has one to compare.
+        """
+        if self.spec.reject_above > 0:
+            return np.asarray(outputs["distance"] > self.spec.reject_above)
+        return np.asarray(energy(outputs["probs"]) < self.spec.reject_below)
 
     def _answers(self, images: UInt8Array, reject: bool) -> list[tuple[FloatArray, bool]]:
         if not reject:

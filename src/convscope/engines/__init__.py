@@ -14,6 +14,10 @@ from convscope.types import FloatArray, UInt8Array
 class Session(Protocol):
     """A model that is loaded in an engine."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its outputs, of `OUTPUTS`."""
+
     def predict_on_batch(self, images: UInt8Array, /) -> FloatArray:
         """Return the probabilities, shape (batch, n_classes), of raw pixels."""
 

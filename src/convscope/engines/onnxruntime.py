@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from convscope.engines import ENGINES, INPUT
+from convscope.engines import ENGINES, INPUT, OUTPUTS
 from convscope.errors import FailureError
 from convscope.machine import usable_cores
 from convscope.types import FloatArray, UInt8Array
@@ -52,6 +52,12 @@ class OnnxRuntimeSession:
         """Metadata of the file by key."""
         facts: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         return facts
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its outputs, of `engines.OUTPUTS`."""
+        present = {each.name for each in self._session.get_outputs()}
+        return tuple(name for name in OUTPUTS if name in present)
 
     def predict_on_batch(self, images: UInt8Array, /) -> FloatArray:
         """Return the probabilities, shape (batch, n_classes), float32."""

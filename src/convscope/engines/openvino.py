@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convscope.engines import ENGINES, INPUT
+from convscope.engines import ENGINES, INPUT, OUTPUTS
 from convscope.errors import FailureError, MissingExtraError
 from convscope.machine import usable_cores
 from convscope.types import FloatArray, UInt8Array
@@ -51,6 +51,12 @@ class OpenVinoSession:
         except Exception as error:  # any RuntimeError of its readers and compilers
             reason = str(error).strip().split("\n")[0][:200]
             raise FailureError(f"OpenVINO cannot load the model: {reason}") from None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its outputs, of `engines.OUTPUTS`."""
+        present = {name for each in self._model.outputs for name in each.get_names()}
+        return tuple(name for name in OUTPUTS if name in present)
 
     def predict_on_batch(self, images: UInt8Array, /) -> FloatArray:
         """Return the probabilities, shape (batch, n_classes), float32."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import math
 import os
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +41,9 @@ _SMALL_BYTES, _SMALL_PIXELS = 1 << 14, 1 << 14
 
 _MOST_AT_ONCE = 8
 """Largest number of images of one request that a thread decodes before others have their turn."""
+
+PROBS = "probs"
+"""Name of the output with the probabilities."""
 
 _NAME = "-_.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -76,6 +81,8 @@ class Served:
 
     Attributes:
         batcher: Queue before the engine.
+        further: Shape of a row of each output besides the probabilities, by its name; known once it
+            is warmed up.
         digest: SHA-256 of the file; empty for a classifier that was given as an object.
     """
 
@@ -101,6 +108,16 @@ class Served:
             queue=settings.queue,
             on_batch=self.metrics.batch,
         )
+        self.further: dict[str, tuple[int, ...]] = {}
+        # Of few requests: the others need not wait for what only these ask for.
+        self._further_batcher = Batcher(
+            self._all_outputs, max_batch=settings.max_batch, on_batch=self.metrics.batch
+        )
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last batch failed with every request in it alone, too."""
+        return self.batcher.failing or self._further_batcher.failing
 
     def warm_up(self) -> None:
         """Run the engine once for one image and for a whole batch, so that no client waits for it.
@@ -118,6 +135,11 @@ class Served:
                     f"the model gives outputs of shape {probs.shape} for {n_images} images and "
                     f"{len(spec.class_names)} classes"
                 )
+        network: Any = self.classifier.network
+        names = [name for name in getattr(network, "names", ()) if name != PROBS]
+        if names:
+            found = network.outputs(images[:1], names)
+            self.further = {name: values.shape[1:] for name, values in found.items()}
 
     def _answers(self, images: UInt8Array) -> FloatArray:
         """Return probabilities, and in a last column 1 for images that are rejected, else 0."""
@@ -130,6 +152,16 @@ class Served:
         if not np.isfinite(probs).all():
             raise FailureError("the model's probabilities are not finite")
         return np.column_stack([probs, rejected.astype(np.float32)])
+
+    def _all_outputs(self, images: UInt8Array) -> FloatArray:
+        """Return what `_answers` does, and in further columns the outputs of `further`."""
+        network: Any = self.classifier.network
+        found: dict[str, FloatArray] = network.outputs(images, [PROBS, *self.further])
+        if not all(np.isfinite(values).all() for values in found.values()):
+            raise FailureError("the model's outputs are not finite")
+        rejects = self.classifier.rejects(found) if self._reject else np.zeros(len(images))
+        rows = [found[name].reshape(len(images), -1) for name in self.further]
+        return np.column_stack([found[PROBS], rejects.astype(np.float32), *rows])
 
     async def decode(self, images: Sequence[bytes | UInt8Array]) -> "list[UInt8Array | ImageError]":
         """Return the pixels of images, of the model's size, or the reason why one cannot be read.
@@ -181,11 +213,27 @@ class Served:
         Returns:
             Shape (n_images, n_classes), and whether each image is rejected.
         """
-        batch = pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
-        answers = await self.batcher.predict(batch)
+        answers = await self.batcher.predict(_joined(pixels))
         probs, rejected = answers[:, :-1], (answers[:, -1] > 0).tolist()
         self.metrics.answers(probs, rejected)
         return probs, rejected
+
+    async def outputs(self, pixels: Sequence[UInt8Array]) -> dict[str, FloatArray]:
+        """Return all outputs of images that `decode` returned, by name, and count the answers."""
+        answers = await self._further_batcher.predict(_joined(pixels))
+        n_classes = len(self.spec.class_names)
+        found = {PROBS: answers[:, :n_classes]}
+        self.metrics.answers(found[PROBS], (answers[:, n_classes] > 0).tolist())
+        start = n_classes + 1
+        for name, shape in self.further.items():
+            end = start + math.prod(shape)
+            found[name] = answers[:, start:end].reshape(-1, *shape)
+            start = end
+        return found
+
+
+def _joined(pixels: Sequence[UInt8Array]) -> UInt8Array:
+    return pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
 
 
 @dataclass(frozen=True)
@@ -340,7 +388,7 @@ class Models:
             return False
         names = self.names if name is None else [name]
         return all(
-            versions and not any(each.batcher.failing for each in versions.values())
+            versions and not any(each.failing for each in versions.values())
             for versions in map(self.versions, names)
         )
 

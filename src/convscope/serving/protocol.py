@@ -1,6 +1,8 @@
 """The Open Inference Protocol, version 2, with the extensions for binary tensors and repositories.
 
-Images come as pixels (UINT8) or as files (BYTES: JPEG, PNG, ...). Extensions are those of Triton:
+Images come as pixels (UINT8) or as files (BYTES: JPEG, PNG, ...). Answers are probabilities and
+class names, and what else the model computes (logits, features) where it is asked for by name.
+Extensions are those of Triton:
 binary tensors, classification ("0.98:3:cat"), and reading a model's files again. There is no
 unloading, by which any client could stop the server.
 
@@ -20,7 +22,7 @@ from convscope.engines import INPUT
 from convscope.errors import ConvscopeError, ImageError, ImageTooLargeError
 from convscope.serving.limits import Limits, RefusedError, within
 from convscope.serving.log import LOG, facts
-from convscope.serving.models import Models, Served, without_folder
+from convscope.serving.models import PROBS, Models, Served, without_folder
 from convscope.serving.tensors import (
     LENGTH_HEADER,
     Output,
@@ -30,9 +32,8 @@ from convscope.serving.tensors import (
 )
 from convscope.types import FloatArray
 
-PROBS, CLASS_NAME = "probs", "class_name"
-"""Outputs: probabilities, shape (n_images, n_classes); the most probable class, shape
-(n_images,)."""
+CLASS_NAME = "class_name"
+"""Name of the output with the most probable class, shape (n_images,)."""
 
 _PLATFORM = "onnx_onnxv1"
 
@@ -82,11 +83,12 @@ def add_protocol(app: FastAPI, models: Models, limits: Limits) -> None:
         asked = read_request(await request.body(), length, served.spec.channels)
         request.state.facts = {"model": name, "images": len(asked.images)}
         outputs, binary = _wanted(asked.content, served, raw=length == "0")
-        probs = await _infer(served, asked.images, limits)
+        further = any(name in served.further for name, _ in outputs)
+        found = await _infer(served, asked.images, limits, further=further)
         head: dict[str, Any] = {"model_name": served.name, "model_version": served.version}
         if "id" in asked.content:
             head["id"] = str(asked.content["id"])
-        tensors = [_output(served, probs, each, k) for each, k in outputs]
+        tensors = [_output(served, found, each, k) for each, k in outputs]
         body, json_length = write_answer(head, tensors, binary)
         if json_length is None:
             return Response(body, media_type="application/json")
@@ -123,6 +125,10 @@ def _metadata(served: Served, versions: list[str]) -> dict[str, Any]:
         "outputs": [
             {"name": PROBS, "datatype": "FP32", "shape": [-1, len(spec.class_names)]},
             {"name": CLASS_NAME, "datatype": "BYTES", "shape": [-1]},
+            *(
+                {"name": name, "datatype": "FP32", "shape": [-1, *shape]}
+                for name, shape in served.further.items()
+            ),
         ],
         "parameters": {
             "class_names": list(spec.class_names),
@@ -159,11 +165,12 @@ def _wanted(
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         raise RefusedError(400, '"outputs" has to be a list of {"name": ...}')
     found, binary = [], []
+    known = (PROBS, CLASS_NAME, *served.further)
     for each in listed:
         name = each.get("name")
-        if name not in (PROBS, CLASS_NAME):
+        if name not in known:
             raise RefusedError(
-                400, f"the model has no output '{str(name)[:40]}'; it has {PROBS}, {CLASS_NAME}"
+                400, f"the model has no output '{str(name)[:40]}'; it has {', '.join(known)}"
             )
         parameters = parameters_of(each)
         k = parameters.get("classification", 0)
@@ -174,7 +181,10 @@ def _wanted(
     return found, binary
 
 
-async def _infer(served: Served, images: list[Any], limits: Limits) -> FloatArray:
+async def _infer(
+    served: Served, images: list[Any], limits: Limits, *, further: bool
+) -> dict[str, FloatArray]:
+    """Return outputs by name: the probabilities, and on request all that the model has."""
     with served.batcher.admitted(len(images)):
         async with within(limits):
             pixels = await served.decode(images)
@@ -183,12 +193,16 @@ async def _infer(served: Served, images: list[Any], limits: Limits) -> FloatArra
                     served.metrics.unreadable(1)
                     status = 413 if isinstance(each, ImageTooLargeError) else 400
                     raise RefusedError(status, f"element {index} of '{INPUT}': {each}")
+            if further:
+                return await served.outputs(pixels)  # type: ignore[arg-type]
             probs, _ = await served.predict(pixels)  # type: ignore[arg-type]
-            return probs
+            return {PROBS: probs}
 
 
-def _output(served: Served, probs: FloatArray, name: str, k: int) -> Output:
-    names = served.spec.class_names
+def _output(served: Served, found: dict[str, FloatArray], name: str, k: int) -> Output:
+    names, probs = served.spec.class_names, found[PROBS]
+    if name in served.further:
+        return Output(name, found[name])
     if name == CLASS_NAME:
         values = [names[index].encode() for index in probs.argmax(axis=1)]
         return Output(CLASS_NAME, np.array(values, dtype=object))

@@ -42,6 +42,18 @@ class GreyValues:
         return probs
 
 
+class Exported(GreyValues):
+    """The same with further outputs: logits are the logarithm; features, the corner."""
+
+    names = ("probs", "logits", "features")
+
+    def outputs(self, images, names):
+        probs = self.predict_on_batch(images)
+        corner = images[:, :2, :2].astype(np.float32)
+        found = {"probs": probs, "logits": np.log(probs), "features": corner}
+        return {name: found[name] for name in names}
+
+
 def png(value, size=SIZE):
     file = io.BytesIO()
     Image.new("L", (size, size), value).save(file, "PNG")
@@ -53,7 +65,7 @@ class Server:
 
     def __init__(self, limits=None, **options):
         door = {key: options.pop(key) for key in ("api_key", "hosts") if key in options}
-        self.network = GreyValues()
+        self.network = options.pop("network", None) or GreyValues()
         names = tuple(f"grey {value}" for value in range(N_CLASSES))
         below = options.pop("reject_below", 0.0)
         self.spec = ClassifierSpec(names, SIZE, SIZE, 1, reject_below=below)

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from serving_server import Server, png
+from serving_server import Exported, Server, png
 
 LENGTH = "inference-header-content-length"
 
@@ -91,6 +91,37 @@ def test_only_the_outputs_that_are_asked_for_come_in_that_order(server):
     assert names["data"] == ["grey 3"]
     assert (best["datatype"], best["shape"]) == ("BYTES", [1, 2])
     assert best["data"][0] == "0.500000:3:grey 3"
+
+
+def test_what_else_the_model_computes_comes_when_it_is_asked_for_by_name():
+    server = Server(network=Exported(), max_batch=2)
+    listed = server.ask("GET", "/v2/models/grey").json()["outputs"]
+    assert [each["name"] for each in listed] == ["probs", "class_name", "logits", "features"]
+    assert listed[2] == {"name": "logits", "datatype": "FP32", "shape": [-1, 256]}
+    assert listed[3]["shape"] == [-1, 2, 2, 1]
+    content = {"inputs": [tensor(pixels(7, 8, 9))]}
+    by_default = infer(server, content).json()["outputs"]
+    assert [each["name"] for each in by_default] == ["probs", "class_name"]
+    content["outputs"] = [{"name": name} for name in ("features", "logits", "class_name", "probs")]
+    features, logits, names, probs = infer(server, content).json()["outputs"]
+    assert features["shape"] == [3, 2, 2, 1]
+    assert features["data"] == [7.0] * 4 + [8.0] * 4 + [9.0] * 4
+    assert logits["shape"] == probs["shape"] == [3, 256]
+    assert logits["data"] == pytest.approx(np.log(probs["data"]).tolist(), abs=1e-6)
+    assert probs["data"] == by_default[0]["data"]
+    assert names["data"] == ["grey 7", "grey 8", "grey 9"]
+    # In batches of at most two, as all others, and counted.
+    assert max(server.network.batches) == 2
+    assert server.ask("GET", "/shares").json()["images"] == 6
+    content["outputs"] = [{"name": "logit"}]
+    said = infer(server, content)
+    assert said.status_code == 400
+    assert said.json() == {
+        "error": "the model has no output 'logit'; it has probs, class_name, logits, features"
+    }
+    server.network.fails_at = 9
+    content["outputs"] = [{"name": "logits"}]
+    assert infer(server, content).status_code == 500
 
 
 def test_tensors_travel_binary_both_ways(server):
