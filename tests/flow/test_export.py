@@ -63,6 +63,9 @@ def test_an_exported_file_answers_as_the_run(digits_run, exported, tmp_path):
         assert said.probs == pytest.approx(expected.probs, abs=1e-5)
     beside = json.loads(path.with_name("digits.onnx.json").read_text())
     assert beside["class_names"] == [str(digit) for digit in range(10)]
+    # Stored when the run was evaluated, for a server to compare its answers with.
+    assert beside["val_shares"]["n_images"] == 288
+    assert sum(beside["val_shares"]["classes"]) == pytest.approx(1, abs=1e-4)
     assert beside["in_graph"] == ["resizing", "views", "temperature"]
 
 

@@ -69,6 +69,7 @@ def evaluate(
     """
     from convscope.classifier.classify import at_temperature
     from convscope.classifier.keras_model import which_weights, write_spec
+    from convscope.classifier.shares import shares_of
     from convscope.evaluation.calibration import calibration_errors, fit_temperature
     from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
     from convscope.evaluation.predictions import (
@@ -117,7 +118,8 @@ def evaluate(
         if missing:
             save_predictions(by_split, names, kept, about=about)
         least = metrics["rejection"]["least_energy"]
-        write_spec(run, which, temperature=temperature, reject_below=least)
+        shares = shares_of(at_it["val"])
+        write_spec(run, which, temperature=temperature, reject_below=least, val_shares=shares)
         run.write_json(place(run.metrics_file), metrics)
         if "test" in by_split:
             matrix = confusion_matrix(by_split["test"])

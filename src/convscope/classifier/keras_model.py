@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from convscope import backend as backends
 from convscope.classifier.classify import Classifier
 from convscope.classifier.familiarity import Familiarity
+from convscope.classifier.shares import Shares
 from convscope.classifier.spec import TEMPERATURES, ClassifierSpec, Views
 from convscope.errors import RunError, UnknownNameError
 from convscope.images.decode import DECODER_VERSION
@@ -135,16 +136,29 @@ def spec_of(run: Run, which: str) -> ClassifierSpec:
 
 
 def write_spec(
-    run: Run, which: str, *, temperature: float, reject_below: float = 0.0
+    run: Run,
+    which: str,
+    *,
+    temperature: float,
+    reject_below: float = 0.0,
+    val_shares: Shares | None = None,
 ) -> ClassifierSpec:
     """Write the spec of evaluated weights next to them, and return it.
+
+    Args:
+        run: Evaluated run.
+        which: One of `run.WEIGHTS`.
+        temperature: Divisor of the logits.
+        reject_below: Least energy of an answer.
+        val_shares: Shares of the answers on validation images, if known.
 
     Raises:
         RunError: If that model was not saved, or a file of the run is damaged.
         StorageError: If the file cannot be written.
     """
     spec = _new_spec(run, run.weights_sha256(which), temperature)
-    spec = dataclasses.replace(spec, reject_below=reject_below)
+    shares = val_shares or Shares()
+    spec = dataclasses.replace(spec, reject_below=reject_below, val_shares=shares)
     spec.write(run.classifier_file(which))
     return spec
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.classifier.rejection import LARGEST_DISTANCE, LARGEST_ENERGY
+from convscope.classifier.shares import CONFIDENCES, Shares
 from convscope.errors import RunError
 from convscope.images.deep import WHITES
 from convscope.images.fit import FITS, Fit
@@ -63,6 +64,7 @@ class ClassifierSpec:
             rejected where that is asked for. 0 if it is unknown: no image is.
         reject_above: Largest "distance" of an answer, an output of an exported model (see
             `familiarity.Familiarity`), which decides instead of the energy; 0 if it has none.
+        val_shares: Shares of its answers on validation images.
         run_id: Name of the run that trained it.
         licence: Licence of the training data, if known.
         weights_sha256: Digest of the weights that this spec belongs to.
@@ -82,6 +84,7 @@ class ClassifierSpec:
     views: Views = field(default_factory=Views)
     reject_below: float = 0.0
     reject_above: float = 0.0
+    val_shares: Shares = field(default_factory=Shares)
     run_id: str = ""
     licence: str | None = None
     weights_sha256: str = ""
@@ -103,6 +106,7 @@ class ClassifierSpec:
             "views.shift": _within(self.views.shift, 0, 1) and self.views.shift < 1,
             "reject_above": _within(self.reject_above, 0, LARGEST_DISTANCE),
             "reject_below": _within(self.reject_below, 0, LARGEST_ENERGY),
+            "val_shares": _are_shares(self.val_shares, len(self.class_names)),
             "run_id": isinstance(self.run_id, str),
             "licence": self.licence is None or isinstance(self.licence, str),
             "weights_sha256": isinstance(self.weights_sha256, str),
@@ -160,9 +164,24 @@ class ClassifierSpec:
                 raise RunError(f"{source} was written by a newer convscope; upgrade convscope")
             for name in ("class_names", "in_graph"):
                 content[name] = tuple(content.get(name, ()))
-            return cls(views=Views(**content.pop("views")), **content)
+            shares = content.pop("val_shares", {})
+            for name in ("classes", "confidences"):
+                shares[name] = tuple(shares.get(name, ()))
+            views = Views(**content.pop("views"))
+            return cls(views=views, val_shares=Shares(**shares), **content)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RunError(f"{source} is damaged: {error}") from None
+
+
+def _are_shares(shares: Shares, n_classes: int) -> bool:
+    if not _is_int(shares.n_images) or shares.n_images < 0:
+        return False
+    if not shares.n_images:
+        return not shares.classes and not shares.confidences
+    return all(
+        len(found) == n and all(_within(each, 0, 1) for each in found) and abs(sum(found) - 1) < 0.1
+        for found, n in ((shares.classes, n_classes), (shares.confidences, len(CONFIDENCES)))
+    )
 
 
 def _is_int(value: object) -> bool:

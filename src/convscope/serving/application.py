@@ -105,8 +105,10 @@ def build_app(
     async def figures() -> Response:
         for name in models.names:
             metrics.ready.labels(name).set(models.ready(name))
-            waiting = sum(each.batcher.in_flight for each in models.versions(name).values())
-            metrics.queue.labels(name).set(waiting)
+            versions = list(models.versions(name).values())
+            metrics.queue.labels(name).set(sum(each.batcher.in_flight for each in versions))
+            for newest in versions[-1:]:
+                metrics.compare(name, newest.metrics, newest.spec.val_shares)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     add_protocol(app, models, limits)

@@ -7,15 +7,14 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from convscope.classifier.shares import CONFIDENCES, Shares, drift, interval_of
 from convscope.types import FloatArray
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-CONFIDENCES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
-"""Upper ends of the intervals of the probability of the answer."""
 
 RECENT = 1000
-"""Number of answers that the share of each class of late is taken over."""
+"""Number of answers that the shares of late are taken over."""
 
 
 class Metrics:
@@ -52,6 +51,25 @@ class Metrics:
             buckets=CONFIDENCES,
             **labels,
         )
+        self._val_classes = Gauge(
+            "convscope_val_answers",
+            "Share of the validation images by the most probable class.",
+            ["model", "class"],
+            **labels,
+        )
+        self._val_confidence = Gauge(
+            "convscope_val_confidence",
+            "Share of the validation images with at most this probability of that class.",
+            ["model", "le"],
+            **labels,
+        )
+        self._drift = Gauge(
+            "convscope_drift",
+            f"Part of the last {RECENT} answers that would have to be others, 0 to 1, for their "
+            "shares to be those on validation images; large by chance if they are few.",
+            ["model", "of"],
+            **labels,
+        )
         self.batch_images = Histogram(
             "convscope_batch_images", "Images in a batch.", model, buckets=_SIZES, **labels
         )
@@ -86,6 +104,25 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
+    def compare(self, name: str, found: "ModelMetrics", usual: Shares) -> None:
+        """Set what compares a model's answers of late with those on validation images.
+
+        Args:
+            name: Name of the model.
+            found: Its metrics.
+            usual: Shares on validation images; nothing is compared if they are unknown.
+        """
+        if not usual.n_images:
+            return
+        for each, share in zip(found.class_names, usual.classes, strict=True):
+            self._val_classes.labels(name, each).set(share)
+        total = 0.0
+        for end, share in zip(CONFIDENCES, usual.confidences, strict=True):
+            total += share
+            self._val_confidence.labels(name, str(float(end))).set(total)
+        for of, value in found.drift(usual).items():
+            self._drift.labels(name, of).set(value)
+
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)
@@ -97,7 +134,7 @@ class ModelMetrics:
     Attributes:
         counts: Number of answers by class, since the start.
         confidences: Number of answers by confidence, in the intervals that `CONFIDENCES` end.
-        recent: Class indices of the last `RECENT` answers.
+        recent: Index of the class and of the interval of confidence of the last `RECENT` answers.
     """
 
     def __init__(self, metrics: Metrics, name: str, class_names: tuple[str, ...]) -> None:
@@ -105,7 +142,7 @@ class ModelMetrics:
         self.since = time.time()
         self.counts = [0] * len(class_names)
         self.confidences = [0] * len(CONFIDENCES)
-        self.recent: deque[int] = deque(maxlen=RECENT)
+        self.recent: deque[tuple[int, int]] = deque(maxlen=RECENT)
         self._images = metrics.images.labels(name)
         self._rejected = metrics.rejected.labels(name)
         self._unreadable = metrics.unreadable.labels(name)
@@ -135,28 +172,69 @@ class ModelMetrics:
         for index, confidence in zip(
             probs.argmax(axis=1).tolist(), probs.max(axis=1).tolist(), strict=True
         ):
+            place = interval_of(confidence)
             self.counts[index] += 1
-            self.recent.append(index)
+            self.confidences[place] += 1
+            self.recent.append((index, place))
             self._classes[index].inc()
             self._confidence.observe(confidence)
-            place = next((i for i, end in enumerate(CONFIDENCES) if confidence <= end), -1)
-            self.confidences[place] += 1
 
-    def shares(self) -> dict[str, object]:
-        """Return the share of each class since the start and of late, and the confidences."""
-        total, late = sum(self.counts), len(self.recent)
-        recent = [0] * len(self.counts)
-        for index in self.recent:
-            recent[index] += 1
+    def drift(self, usual: Shares) -> dict[str, float]:
+        """Return by how much the answers of late differ from others, by "classes", "confidence".
+
+        Args:
+            usual: Shares on validation images.
+
+        Returns:
+            Empty if they are unknown, or there are no answers yet; see `classifier.shares.drift`.
+        """
+        if not usual.n_images or not self.recent:
+            return {}
+        classes, confidences = self._recent_shares()
+        return {
+            "classes": drift(classes, usual.classes),
+            "confidence": drift(confidences, usual.confidences),
+        }
+
+    def shares(self, usual: Shares) -> dict[str, object]:
+        """Return the shares of classes and confidences: since the start, of late, and usual ones.
+
+        Args:
+            usual: Shares on validation images.
+        """
+        total = sum(self.counts)
+        recent_classes, recent_confidences = self._recent_shares()
+        # Null if they are unknown.
+        val_classes = usual.classes or (None,) * len(self.counts)
+        val_confidences = usual.confidences or (None,) * len(CONFIDENCES)
+        classes = zip(self.class_names, self.counts, recent_classes, val_classes, strict=True)
+        confidences = zip(
+            CONFIDENCES, self.confidences, recent_confidences, val_confidences, strict=True
+        )
         return {
             "images": total,
-            "recent_images": late,
+            "recent_images": len(self.recent),
+            "val_images": usual.n_images,
+            "drift": self.drift(usual),
             "classes": [
-                {"class": name, "share": n / max(1, total), "recent_share": m / max(1, late)}
-                for name, n, m in zip(self.class_names, self.counts, recent, strict=True)
+                {"class": name, "share": n / max(1, total), "recent_share": m, "val_share": usually}
+                for name, n, m, usually in classes
             ],
             "confidence": [
-                {"at_most": end, "share": n / max(1, total)}
-                for end, n in zip(CONFIDENCES, self.confidences, strict=True)
+                {
+                    "at_most": end,
+                    "share": n / max(1, total),
+                    "recent_share": m,
+                    "val_share": usually,
+                }
+                for end, n, m, usually in confidences
             ],
         }
+
+    def _recent_shares(self) -> tuple[list[float], list[float]]:
+        classes, confidences = [0] * len(self.counts), [0] * len(CONFIDENCES)
+        for index, place in self.recent:
+            classes[index] += 1
+            confidences[place] += 1
+        late = max(1, len(self.recent))
+        return [n / late for n in classes], [n / late for n in confidences]

@@ -32,7 +32,8 @@ def add_page(app: FastAPI, models: Models, limits: Limits) -> None:
     async def shares(
         model: Annotated[str | None, Query(max_length=200)] = None,
     ) -> Response:
-        return JSONResponse(models.get(model or None).metrics.shares())
+        served = models.get(model or None)
+        return JSONResponse(served.metrics.shares(served.spec.val_shares))
 
     @app.post("/explain", summary="What the most probable class loses when a part is covered")
     async def explain(

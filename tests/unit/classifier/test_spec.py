@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from convscope.classifier.shares import Shares
 from convscope.classifier.spec import FORMAT, ClassifierSpec, Views
 from convscope.errors import RunError
 
@@ -16,6 +17,7 @@ SPEC = ClassifierSpec(
     temperature=1.25,
     views=Views(mirror=True, shift=0.1),
     reject_below=0.4,
+    val_shares=Shares(8, (0.25, 0.75), (0.5, 0.5) + (0.0,) * 9),
     white=65535,
     run_id="mine",
     licence="CC0",
@@ -37,6 +39,9 @@ def test_what_is_written_is_read(tmp_path):
         *(("height", 0), ("height", 1e9), ("width", "32"), ("channels", 4), ("channels", True)),
         *(("fit", "stretch"), ("temperature", 0), ("temperature", float("nan"))),
         *(("temperature", True), ("views", {"mirror": 1, "shift": 0}), ("views", [])),
+        *(("val_shares", []), ("val_shares", {"n_images": 9})),
+        ("val_shares", {"n_images": 9, "classes": [2, -1], "confidences": [1] + [0] * 10}),
+        ("val_shares", {"n_images": 9, "classes": [1], "confidences": [1] + [0] * 10}),
         *(("views", {"mirror": True, "shift": 1}), ("reject_below", 101), ("run_id", None)),
         *(
             ("white", 2),

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from convscope.classifier.classify import Classifier
+from convscope.classifier.shares import Shares
 from convscope.classifier.spec import ClassifierSpec
 from convscope.serving.application import build_app
 from convscope.serving.limits import Limits
@@ -68,7 +69,8 @@ class Server:
         self.network = options.pop("network", None) or GreyValues()
         names = tuple(f"grey {value}" for value in range(N_CLASSES))
         below = options.pop("reject_below", 0.0)
-        self.spec = ClassifierSpec(names, SIZE, SIZE, 1, reject_below=below)
+        shares = options.pop("val_shares", Shares())
+        self.spec = ClassifierSpec(names, SIZE, SIZE, 1, reject_below=below, val_shares=shares)
         self.settings = Settings(limits=limits or Limits(), **options)
         metrics = Metrics()
         self.models = Models(

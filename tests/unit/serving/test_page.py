@@ -15,6 +15,7 @@ import uvicorn
 from PIL import Image
 from serving_server import Server, png
 
+from convscope.classifier.shares import CONFIDENCES, Shares
 from convscope.serving.page import covered
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -66,15 +67,45 @@ def test_shares_of_the_answers_are_counted():
     server.predict(files=[("f", (str(n), png(n))) for n in (1, 1, 1, 2)])
     said = server.ask("GET", "/shares").json()
     assert said["images"] == said["recent_images"] == 4
-    assert said["classes"][1] == {"class": "grey 1", "share": 0.75, "recent_share": 0.75}
+    assert said["classes"][1] == {
+        **{"class": "grey 1", "share": 0.75, "recent_share": 0.75, "val_share": None},
+    }
     assert {each["at_most"] for each in said["confidence"] if each["share"]} == {0.5}
+    assert (said["val_images"], said["drift"]) == (0, {})
+    assert "convscope_drift{" not in server.ask("GET", "/metrics").text
+
+
+USUAL = Shares(
+    40,
+    (0.25, 0.5, 0.25) + (0.0,) * 253,
+    tuple(float(end in (0.5, 0.6)) / 2 for end in CONFIDENCES),
+)
+
+
+def test_shares_of_late_are_compared_with_those_on_validation_images():
+    server = Server(val_shares=USUAL)
+    assert "convscope_drift{" not in server.ask("GET", "/metrics").text
+    server.predict(files=[("f", (str(n), png(n))) for n in (1, 1, 1, 2)])
+    said = server.ask("GET", "/shares").json()
+    assert said["val_images"] == 40
+    grey = said["classes"][1]
+    assert (grey["recent_share"], grey["val_share"]) == (0.75, 0.5)
+    (usual,) = (each for each in said["confidence"] if each["at_most"] == 0.6)
+    assert (usual["recent_share"], usual["val_share"]) == (0, 0.5)
+    # A quarter should be grey 0 and is grey 1; half should be more confident.
+    assert said["drift"] == {"classes": 0.25, "confidence": 0.5}
+    lines = server.ask("GET", "/metrics").text.splitlines()
+    assert 'convscope_drift{model="grey",of="classes"} 0.25' in lines
+    assert 'convscope_val_answers{class="grey 1",model="grey"} 0.5' in lines
+    assert 'convscope_val_confidence{le="0.5",model="grey"} 0.5' in lines
+    assert 'convscope_val_confidence{le="0.6",model="grey"} 1.0' in lines
 
 
 @pytest.mark.skipif(browser_path is None, reason="no browser is installed")
 def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api")
     sync_api.expect.set_options(timeout=60_000)
-    server = Server(api_key="secret")
+    server = Server(api_key="secret", val_shares=USUAL)
     config = uvicorn.Config(server.app, port=0, log_config=None, lifespan="off", ws="none")
     running = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(running.serve()))
@@ -119,6 +150,9 @@ def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(tmp_path):
             sync_api.expect(page.locator("#said")).to_contain_text("photo: grey")
             page.get_by_text("What it answered so far").click()
             sync_api.expect(page.locator("#share")).to_contain_text("2 images")
+            seven = page.locator("#share .bar", has_text="grey 7")
+            sync_api.expect(seven).to_contain_text("50.0 % (0.0 %)")
+            sync_api.expect(page.locator("#share")).to_contain_text("100.0 % of the answers would")
             assert page.evaluate("document.documentElement.scrollWidth") <= 360
             dark = page.evaluate("getComputedStyle(document.documentElement).colorScheme")
             assert "dark" in dark
