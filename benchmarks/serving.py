@@ -10,6 +10,7 @@ both have the same machine.
 
 import argparse
 import asyncio
+import functools
 import json
 import multiprocessing
 import random
@@ -41,7 +42,7 @@ def engine_rate(classifier, files, batch, seconds):
     return batch / statistics.mean(times), 1000 * statistics.median(times)
 
 
-async def _client(port, bodies, kind, end, times, offset, pause):
+async def _client(port, path, bodies, kind, end, times, offset, *, pause):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     number = offset
     due = time.perf_counter() + pause * random.random()
@@ -53,7 +54,7 @@ async def _client(port, bodies, kind, end, times, offset, pause):
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         due += pause
         head = (
-            f"POST /predict?top_k=1 HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n"
             f"content-length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode() + body)
@@ -65,22 +66,22 @@ async def _client(port, bodies, kind, end, times, offset, pause):
     writer.close()
 
 
-def _ask(port, bodies, kind, n_clients, seconds, results, pause):
+def _ask(port, path, bodies, kind, n_clients, seconds, results, pause):
     async def run():
         times = []
         end = time.perf_counter() + seconds
-        clients = [_client(port, bodies, kind, end, times, 7 * n, pause) for n in range(n_clients)]
-        await asyncio.gather(*clients)
+        ask = functools.partial(_client, port, path, bodies, kind, end, times, pause=pause)
+        await asyncio.gather(*(ask(7 * n) for n in range(n_clients)))
         return times
 
     results.put(asyncio.run(run()))
 
 
-def server_rate(port, bodies, kind, n_clients, seconds, pause=0.0):
+def server_rate(port, bodies, kind, n_clients, seconds, pause=0.0, path="/predict?top_k=1"):
     """Return requests per second, p50 and p99 in ms, and the number of answers that are not 200."""
     results = multiprocessing.Queue()
     process = multiprocessing.Process(
-        target=_ask, args=(port, bodies, kind, n_clients, seconds, results, pause)
+        target=_ask, args=(port, path, bodies, kind, n_clients, seconds, results, pause)
     )
     process.start()
     times = results.get()

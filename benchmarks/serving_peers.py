@@ -1,0 +1,128 @@
+"""Speed of `convscope serve` beside LitServe and MLServer with the same file, in one run.
+
+    python -m venv lit && lit/bin/pip install litserve onnxruntime pillow
+    python -m venv mls && mls/bin/pip install mlserver onnxruntime pillow   # Python below 3.13
+    python benchmarks/serving_peers.py cats.onnx photo.jpg ... \
+        --litserve lit/bin/python --mlserver mls/bin/python
+
+Each server is a process with one worker at a loopback address, with the same decoder, engine and
+batches of at most 32. Requests are the same bytes for both of a pair: an image in base64 for
+LitServe and convscope's `/predict`, the Open Inference Protocol for MLServer and convscope's. The
+servers take turns. For models that squash images.
+"""
+
+import argparse
+import base64
+import contextlib
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from serving import BATCH, server_rate
+
+HERE = Path(__file__).resolve().parent
+
+
+def free_port():
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(command, port):
+    """Run a server until it is no longer needed, from when it takes connections."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while True:
+            if process.poll() is not None or time.monotonic() > end:
+                raise SystemExit(f"it does not start: {' '.join(command)}")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def litserve(python, model, port):
+    return [python, str(HERE / "serving_litserve.py"), str(model), str(port)]
+
+
+def mlserver(python, model, port, folder):
+    settings = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
+    # In its own process, as the others; a pool of workers would be one more.
+    settings |= {"host": "127.0.0.1", "parallel_workers": 0, "debug": False}
+    of_model = {"name": "model", "implementation": "serving_mlserver.Model"}
+    of_model |= {"max_batch_size": BATCH, "max_batch_time": 0.001}
+    of_model["parameters"] = {"uri": str(model)}
+    (folder / "settings.json").write_text(json.dumps(settings))
+    (folder / "model-settings.json").write_text(json.dumps(of_model))
+    (folder / "serving_mlserver.py").write_text((HERE / "serving_mlserver.py").read_text())
+    return [str(Path(python).with_name("mlserver")), "start", str(folder)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("photos", nargs="+", type=Path)
+    parser.add_argument("--litserve", metavar="PYTHON")
+    parser.add_argument("--mlserver", metavar="PYTHON")
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    model = given.model.resolve()
+    texts = [base64.b64encode(path.read_bytes()).decode() for path in given.photos]
+    plain = [json.dumps({"image": text}).encode() for text in texts]
+    tensor = {"name": "pixels", "shape": [1], "datatype": "BYTES"}
+    outputs = [{"name": "probs"}]
+    protocol = [
+        json.dumps({"inputs": [{**tensor, "data": [text]}], "outputs": outputs}).encode()
+        for text in texts
+    ]
+    infer = "/v2/models/model/infer"
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        own = free_port()
+        command = [sys.executable, "-m", "convscope", "serve", f"model={model}", "--port", str(own)]
+        stack.enter_context(running([*command, "--no-log-requests"], own))
+        pairs = {}
+        if given.litserve:
+            port = free_port()
+            stack.enter_context(running(litserve(given.litserve, model, port), port))
+            pairs["LitServe"] = (port, plain, "/predict")
+        if given.mlserver:
+            port = free_port()
+            stack.enter_context(running(mlserver(given.mlserver, model, port, folder), port))
+            pairs["MLServer"] = (port, protocol, infer)
+        rows = {}
+        for _ in range(given.rounds):
+            for name, (port, bodies, path) in pairs.items():
+                for n_clients in (1, 8, 64):
+                    for who, where in ((f"convscope, {path}", own), (name, port)):
+                        found = server_rate(
+                            where, bodies, "application/json", n_clients, given.seconds, path=path
+                        )
+                        rows.setdefault((name, n_clients, who), []).append(found)
+    table = []
+    print(f"{'':38}{'clients':>8}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'failed':>8}")
+    for (name, n_clients, who), found in rows.items():
+        rate, p50, p99, failed = (statistics.median(each) for each in zip(*found, strict=True))
+        table.append([name, n_clients, who, rate, p50, p99, failed])
+        print(f"{who:38}{n_clients:8}{rate:12.0f}{p50:10.2f}{p99:10.2f}{failed:8.0f}")
+    for ours, theirs in zip(table[::2], table[1::2], strict=True):
+        print(f"{theirs[0]}, {theirs[1]} clients: {ours[3] / theirs[3]:.2f} times as many requests")
+    if given.out:
+        given.out.write_text(json.dumps(table, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
