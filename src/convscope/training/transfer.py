@@ -238,12 +238,14 @@ def _fit_at_once(
     labels, n_classes = np.tile(phase.train.labels, views), int(model.output_shape[-1])
     penalty = config.head.penalty or run.state.get("penalty")
     if penalty is None:
+        # One view is enough for the start of fine-tuning, and up to ten times as quick.
+        compared = views if config.backbone.cut == END else 1
         tried = choose_penalty(
-            features,
+            features[: compared * len(phase.train)],
             phase.train.labels,
             n_classes,
             seed=config.seed,
-            views=views,
+            views=compared,
             weighting=weighting_of_logistic(config),
             n_last=n_last,
             progress=progress,

@@ -12,6 +12,10 @@ from convscope.classifier.spec import STEPS, ClassifierSpec, Views
 from convscope.export.graph import build_function
 from convscope.images.decode import decode_image
 
+pytestmark = pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="exports are made with TensorFlow"
+)
+
 HEIGHT, WIDTH = 24, 32
 NAMES = ("a", "b", "c")
 
