@@ -15,6 +15,8 @@ import argparse
 import base64
 import contextlib
 import json
+import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -37,7 +39,12 @@ def free_port():
 @contextlib.contextmanager
 def running(command, port):
     """Run a server until it is no longer needed, from when it takes connections."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         end = time.monotonic() + 60
         while True:
@@ -48,7 +55,9 @@ def running(command, port):
             time.sleep(0.1)
         yield
     finally:
-        process.terminate()
+        # With its workers, some of which live on, waiting busily, where only their parent ends.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
