@@ -8,7 +8,8 @@
 Each server is a process with one worker at a loopback address, with the same decoder, engine and
 batches of at most 32. Requests are the same bytes for both of a pair: an image in base64 for
 LitServe and convscope's `/predict`, the Open Inference Protocol for MLServer and convscope's. The
-servers take turns. For models that squash images.
+servers take turns. The processor time for a request ("CPU ms") depends less on what else the
+machine does. For models that squash images.
 """
 
 import argparse
@@ -53,12 +54,23 @@ def running(command, port):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break
             time.sleep(0.1)
-        yield
+        yield process.pid
     finally:
         # With its workers, some of which live on, waiting busily, where only their parent ends.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def cpu_seconds(pid):
+    """Return the processor time of a process and its children so far (Linux); else nan."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return float("nan")
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(map(cpu_seconds, children))
 
 
 def litserve(python, model, port):
@@ -102,33 +114,43 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         own = free_port()
         command = [sys.executable, "-m", "convscope", "serve", f"model={model}", "--port", str(own)]
-        stack.enter_context(running([*command, "--no-log-requests"], own))
+        pids = {own: stack.enter_context(running([*command, "--no-log-requests"], own))}
         pairs = {}
         if given.litserve:
             port = free_port()
-            stack.enter_context(running(litserve(given.litserve, model, port), port))
+            pids[port] = stack.enter_context(running(litserve(given.litserve, model, port), port))
             pairs["LitServe"] = (port, plain, "/predict")
         if given.mlserver:
             port = free_port()
-            stack.enter_context(running(mlserver(given.mlserver, model, port, folder), port))
+            pids[port] = stack.enter_context(
+                running(mlserver(given.mlserver, model, port, folder), port)
+            )
             pairs["MLServer"] = (port, protocol, infer)
         rows = {}
         for _ in range(given.rounds):
             for name, (port, bodies, path) in pairs.items():
                 for n_clients in (1, 8, 64):
                     for who, where in ((f"convscope, {path}", own), (name, port)):
-                        found = server_rate(
+                        before = cpu_seconds(pids[where])
+                        rate, *rest = server_rate(
                             where, bodies, "application/json", n_clients, given.seconds, path=path
                         )
+                        spent = cpu_seconds(pids[where]) - before
+                        each = 1000 * spent / (rate * given.seconds)
+                        found = (rate, *rest[:2], each, rest[2])
                         rows.setdefault((name, n_clients, who), []).append(found)
     table = []
-    print(f"{'':38}{'clients':>8}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'failed':>8}")
+    heads = ("requests/s", "p50 ms", "p99 ms", "CPU ms", "failed")
+    print(f"{'':36}{'clients':>8}" + "".join(f"{head:>11}" for head in heads))
     for (name, n_clients, who), found in rows.items():
-        rate, p50, p99, failed = (statistics.median(each) for each in zip(*found, strict=True))
-        table.append([name, n_clients, who, rate, p50, p99, failed])
-        print(f"{who:38}{n_clients:8}{rate:12.0f}{p50:10.2f}{p99:10.2f}{failed:8.0f}")
+        values = [statistics.median(each) for each in zip(*found, strict=True)]
+        table.append([name, n_clients, who, *values])
+        print(f"{who:36}{n_clients:8}" + "".join(f"{value:11.2f}" for value in values))
     for ours, theirs in zip(table[::2], table[1::2], strict=True):
-        print(f"{theirs[0]}, {theirs[1]} clients: {ours[3] / theirs[3]:.2f} times as many requests")
+        print(
+            f"{theirs[0]}, {theirs[1]} clients: {ours[3] / theirs[3]:.2f} times as many requests, "
+            f"{theirs[6] / ours[6]:.2f} times as many for the same processor time"
+        )
     if given.out:
         given.out.write_text(json.dumps(table, indent=2) + "\n")
 

@@ -114,6 +114,16 @@ def test_it_answers_as_the_trained_run(server, digits_run, digits_export, photos
     assert features.shape[0] == 8
 
 
+def test_the_threads_of_a_server_sleep_between_batches(digits_export):
+    from convscope.serving.metrics import Metrics
+    from convscope.serving.models import Models, Settings, sources_of
+
+    models = Models(sources_of(digits_export[0]), Settings(), Metrics())
+    models.load_all()
+    options = models.get().classifier.network._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_its_process_has_no_framework(server):
     maps = f"/proc/{server.popen.pid}/maps"
     if not os.path.exists(maps):  # noqa: PTH110

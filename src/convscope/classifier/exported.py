@@ -33,6 +33,7 @@ class Classifier(classify.Classifier):
         engine: Registered engine ("onnxruntime", "openvino"), or "auto" for the installed one that
             is fastest here, which is measured once.
         threads: Number of threads; None takes all usable cores.
+        shared: Whether others need the cores between batches, as in a server.
 
     Attributes:
         path: File that it was read from.
@@ -47,14 +48,21 @@ class Classifier(classify.Classifier):
     """
 
     def __init__(
-        self, path: Path | str, *, engine: str = "onnxruntime", threads: int | None = None
+        self,
+        path: Path | str,
+        *,
+        engine: str = "onnxruntime",
+        threads: int | None = None,
+        shared: bool = False,
     ) -> None:
         self.path = user_path(path, "the path of the model")
         content, spec = read_sealed(self.path)
         if engine == AUTO:
             shape = (spec.height, spec.width, spec.channels)
             engine = fastest_engine(content, shape, threads, console_progress())
-        super().__init__(ENGINES.get(engine)(content, threads), spec)
+        # Not as False: an engine need not know it until somebody serves with it.
+        setting = {"shared": True} if shared else {}
+        super().__init__(ENGINES.get(engine)(content, threads, **setting), spec)
         self.sha256 = checksum_of(content)
         self.engine = engine
 

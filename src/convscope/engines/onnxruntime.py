@@ -16,9 +16,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 @ENGINES.register("onnxruntime", package="onnxruntime")
-def open_onnxruntime(model: bytes, threads: int | None = None) -> "OnnxRuntimeSession":
+def open_onnxruntime(
+    model: bytes, threads: int | None = None, *, shared: bool = False
+) -> "OnnxRuntimeSession":
     """ONNX Runtime on the CPU, in float32."""
-    return OnnxRuntimeSession(model, threads)
+    return OnnxRuntimeSession(model, threads, shared=shared)
 
 
 class OnnxRuntimeSession:
@@ -27,18 +29,23 @@ class OnnxRuntimeSession:
     Args:
         model: Bytes of the ONNX file.
         threads: Number of threads; None takes all usable cores.
+        shared: Whether others need the cores between batches. The threads then sleep until the next
+            one; otherwise they look for it in a loop for about a millisecond, which takes as much
+            from decoders and event loop as a small model itself.
 
     Raises:
         FailureError: If it cannot load the model.
     """
 
-    def __init__(self, model: bytes, threads: int | None = None) -> None:
+    def __init__(self, model: bytes, threads: int | None = None, *, shared: bool = False) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if shared:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]

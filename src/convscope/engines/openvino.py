@@ -13,8 +13,11 @@ from convscope.types import FloatArray, UInt8Array
 
 
 @ENGINES.register("openvino", package="openvino")
-def open_openvino(model: bytes, threads: int | None = None) -> "OpenVinoSession":
+def open_openvino(
+    model: bytes, threads: int | None = None, *, shared: bool = False
+) -> "OpenVinoSession":
     """OpenVINO on the CPU, in float32."""
+    del shared  # it has no such setting
     return OpenVinoSession(model, threads)
 
 

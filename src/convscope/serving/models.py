@@ -431,7 +431,10 @@ class Models:
                     found[version] = known
                     continue
                 classifier = exported.Classifier(
-                    path, engine=self._settings.engine, threads=self._settings.threads
+                    path,
+                    engine=self._settings.engine,
+                    threads=self._settings.threads,
+                    shared=True,
                 )
                 found[version] = self._served(name, version, classifier)
                 new.append(version)
