@@ -323,6 +323,10 @@ class RunConfig(Recipe):
         description="table of its labels, in place of class folders; relative to the folder: "
         "labels.csv, or labels.csv:file=COLUMN,label=COLUMN,split=COLUMN",
     )
+    multi_label: bool = Field(
+        False,
+        description="whether an image may have any number of classes; the data decides it",
+    )
     model: str = "cnn-sequential"
     recipe: str = "tutorial"
     weights: str | None = Field(
@@ -334,6 +338,11 @@ class RunConfig(Recipe):
     seed: int = Field(83, ge=0, lt=2**32)
     backend: Literal["auto", "tensorflow", "jax", "torch"] = "auto"
     split: SplitSettings = SplitSettings()
+
+    @property
+    def activation(self) -> str:
+        """Activation that turns the network's logits into probabilities."""
+        return "sigmoid" if self.multi_label else "softmax"
 
     @property
     def data_name(self) -> str:

@@ -135,6 +135,16 @@ class Run:
         return self.path / "confusion_matrix.csv"
 
     @property
+    def mistakes_table(self) -> Path:
+        """Classes that were wrongly named or missed, where an image may have any number."""
+        return self.path / "mistakes.csv"
+
+    @property
+    def mistakes_picture(self) -> Path:
+        """Picture of `mistakes_table`, on the test images."""
+        return self.path / "mistakes.png"
+
+    @property
     def samples_picture(self) -> Path:
         """Some training images with their class names."""
         return self.path / "samples.png"
@@ -287,7 +297,9 @@ class Run:
         paths = [name for name, p in members.items() if p.fget.__annotations__["return"] is Path]
         own = {getattr(self, name).name for name in paths} | set(more) | _OF_FILE_MANAGERS
         judged = (self.metrics_file, self.predictions_file)
-        for file in (*judged, self.confusion_table, self.confusion_picture):
+        confused = (self.confusion_table, self.confusion_picture)
+        mistaken = (self.mistakes_table, self.mistakes_picture)
+        for file in (*judged, *confused, *mistaken):
             own |= {self.of_other_weights(file, which).name for which in WEIGHTS}
         with storage_errors(self.path):
             return {

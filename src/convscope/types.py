@@ -118,6 +118,60 @@ class Stacked:
 Images = UInt8Array | ImageView | Stacked
 """Shape (n_images, height, width, channels), uint8."""
 
+Labels = npt.NDArray[Any]
+"""Labels of images: one class each, shape (n_images,), int64, class indices in [0, n_classes); or
+any number of classes each, shape (n_images, n_classes), uint8, 1 for each class of an image."""
+
+
+def is_multi_label(labels: Labels) -> bool:
+    """Return whether labels give each image any number of classes, not exactly one."""
+    return labels.ndim == 2
+
+
+def n_of_each(labels: Labels, n_classes: int) -> IntArray:
+    """Return the number of images of each class, shape (n_classes,).
+
+    Examples:
+        >>> n_of_each(np.array([0, 2, 2]), 3).tolist()
+        [1, 0, 2]
+        >>> n_of_each(np.array([[1, 1], [0, 1]], np.uint8), 2).tolist()
+        [1, 2]
+    """
+    if is_multi_label(labels):
+        return np.asarray(labels.sum(axis=0), np.int64)
+    return np.bincount(labels, minlength=n_classes).astype(np.int64)
+
+
+def classes_of(label: Any) -> tuple[int, ...]:
+    """Return the class indices of one image, from its entry in `Labels`.
+
+    Examples:
+        >>> classes_of(np.int64(2)), classes_of(np.array([1, 0, 1], np.uint8))
+        ((2,), (0, 2))
+    """
+    if np.ndim(label):
+        return tuple(np.flatnonzero(label).tolist())
+    return (int(label),)
+
+
+def names_of(label: Any, class_names: Sequence[str]) -> str:
+    """Return the classes of one image in words.
+
+    Examples:
+        >>> names_of(np.array([1, 0, 1], np.uint8), ["cat", "dog", "owl"])
+        'cat + owl'
+    """
+    return said_of([class_names[index] for index in classes_of(label)])
+
+
+def said_of(names: Sequence[str]) -> str:
+    """Return the names of an image's classes in words; `NO_LABEL` for none."""
+    return " + ".join(names) or NO_LABEL
+
+
+NO_LABEL = "no class"
+"""Words for an image that has none of the classes, where images may have any number of them."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -126,7 +180,7 @@ class Split:
     Attributes:
         images: Shape (n_images, height, width, channels), uint8, channels 1 or 3. It may be a
             memory-mapped array larger than memory: take batches from it, not the whole.
-        labels: Shape (n_images,), int64, class indices in [0, n_classes).
+        labels: Classes of the images, see `Labels`.
         ids: Shape (n_images,), a name for each image that is the same at every load: its index in
             the official file ("train/00190") or its path below the data folder.
         files: Shape (n_images,), sixteen hex digits of the SHA-256 of the file that each image was
@@ -134,7 +188,7 @@ class Split:
     """
 
     images: Images
-    labels: IntArray
+    labels: Labels
     ids: npt.NDArray[np.str_]
     files: npt.NDArray[np.str_] | None = None
 
@@ -225,8 +279,8 @@ class SealedSplit:
         return self._split.ids
 
     @property
-    def labels(self) -> IntArray:
-        """Shape (n_images,), as in `Split`."""
+    def labels(self) -> Labels:
+        """As in `Split`."""
         return self._split.labels
 
     @property
@@ -272,6 +326,11 @@ class Dataset:
     white: int | None = None
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image has any number of classes, not exactly one."""
+        return is_multi_label(self.train.labels)
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of its images."""
         height, width, channels = self.train.images.shape[1:]
@@ -287,14 +346,15 @@ class Predictions:
     """Predictions of a model for a split: all that evaluation needs.
 
     Attributes:
-        probs: Shape (n_images, n_classes), float32, rows sum to 1.
-        labels: Shape (n_images,), int64, true class indices.
+        probs: Shape (n_images, n_classes), float32, rows sum to 1; where images have any number of
+            classes, each is for itself.
+        labels: True classes, see `Labels`.
         ids: Shape (n_images,), names of the images.
         split: Name of the split: "val" or "test".
     """
 
     probs: FloatArray
-    labels: IntArray
+    labels: Labels
     ids: npt.NDArray[np.str_]
     split: str
 
@@ -315,9 +375,18 @@ class Predictions:
             split,
         )
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image has any number of classes, not exactly one."""
+        return is_multi_label(self.labels)
+
     @cached_property
     def right(self) -> BoolArray:
-        """Shape (n_images,): whether the most probable class is the true one."""
+        """Shape (n_images,): whether the most probable class is the true one.
+
+        Of images with any number of classes there is no such thing.
+        """
+        assert not self.multi_label
         return np.asarray(self.probs.argmax(axis=1) == self.labels)
 
     @property
@@ -336,13 +405,32 @@ class ImagePrediction:
 
     Attributes:
         path: Path of the file; None for an image that was no file.
-        probs: Probability of each class by name, in the order of the classes; the sum is 1.
+        probs: Probability of each class by name, in the order of the classes; the sum is 1, unless
+            an image may have any number of classes.
         rejected: Whether it looks like no class; always False where nobody asked.
+        thresholds: Least probability of each class that is part of the answer, where an image may
+            have any number of classes; None where it has exactly one.
     """
 
     path: Path | None
     probs: dict[str, float]
     rejected: bool = False
+    thresholds: dict[str, float] | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the answer, the most probable first; none if the image was rejected.
+
+        Where an image may have any number of classes, all that reach their thresholds, which may be
+        none.
+        """
+        if self.rejected:
+            return ()
+        if self.thresholds is None:
+            return (self.class_name,)
+        least = self.thresholds
+        said = [name for name, prob in self.probs.items() if prob >= least[name]]
+        return tuple(sorted(said, key=lambda name: -self.probs[name]))
 
     @property
     def class_name(self) -> str:
@@ -351,8 +439,8 @@ class ImagePrediction:
 
     @property
     def answer(self) -> str:
-        """The most probable class, or `NO_CLASS`."""
-        return NO_CLASS if self.rejected else self.class_name
+        """The most probable class, or `NO_CLASS`; of several, all in words."""
+        return NO_CLASS if self.rejected else said_of(self.class_names)
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """Return the `k` most probable classes and their probabilities, the best first."""

@@ -13,7 +13,7 @@ from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress, kept_if_writable
 from convscope.recipe import TtaSettings
 from convscope.run import Run
-from convscope.types import Dataset, Predictions
+from convscope.types import Dataset, FloatArray, Predictions
 
 if TYPE_CHECKING:
     import keras
@@ -58,8 +58,10 @@ def evaluate(
         progress: Called with all events; None draws on standard error.
 
     Returns:
-        The contents of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}};
-        "test" is missing if it was left sealed; "folds" is there after a refit with out-of-fold
+        The contents of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}}; with
+        any number of classes for an image {"mean_average_precision": ..., "macro_f1": ...} in place
+        of the accuracy. "test" is missing if it was left sealed; "folds" is there after a refit
+        with out-of-fold
             predictions.
 
     Raises:
@@ -68,8 +70,10 @@ def evaluate(
         StorageError: If the opening of the test images cannot be logged.
     """
     from convscope.classifier.classify import at_temperature
+    from convscope.classifier.decisions import decided
     from convscope.classifier.keras_model import which_weights, write_spec
     from convscope.classifier.shares import shares_of
+    from convscope.evaluation import multi_label
     from convscope.evaluation.calibration import calibration_errors, fit_temperature
     from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
     from convscope.evaluation.predictions import (
@@ -78,7 +82,7 @@ def evaluate(
         unseen_predictions,
     )
     from convscope.evaluation.rejection import rejection_of
-    from convscope.report.figures import draw_confusion
+    from convscope.report.figures import draw_confusion, draw_mistakes
 
     progress = progress or console_progress()
     run = Run.open(run)
@@ -104,28 +108,53 @@ def evaluate(
         by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, look, progress)
 
     names = run.class_names
+    several = config.multi_label
     metrics: dict[str, Any] = {"weights": which}
     unseen = unseen_predictions(run, which, by_split["val"])
     temperature = round(fit_temperature(unseen.probs, unseen.labels), 4)
-    at_it = {n: at_temperature(said.probs, temperature) for n, said in by_split.items()}
-    at_it["val"] = at_temperature(unseen.probs, temperature)
-    metrics["rejection"] = rejection_of(run, which, at_it, config.accepted)
+
+    def final(said: Predictions) -> FloatArray:
+        return at_temperature(said.probs, temperature, multi_label=several)
+
+    at_it = {n: final(said) for n, said in by_split.items()} | {"val": final(unseen)}
+    told = rejection_of(run, which, at_it, config.accepted, multi_label=several)
+    if told is not None:
+        metrics["rejection"] = told
+    thresholds = multi_label.choose_thresholds(at_it["val"], unseen.labels) if several else None
     # What to expect, from more images than there are validation images.
     folds = {} if unseen is by_split["val"] else {"folds": unseen}
     for name, said in (by_split | folds).items():
-        metrics[name] = compute_metrics(said, names) | calibration_errors(said, temperature)
+        if thresholds is None:
+            found = compute_metrics(said, names)
+        else:
+            found = multi_label.compute_metrics(said, final(said), names, thresholds)
+        metrics[name] = found | calibration_errors(said, temperature)
     with kept_if_writable(progress, run.path):
         if missing:
             save_predictions(by_split, names, kept, about=about)
-        least = metrics["rejection"]["least_energy"]
-        shares = shares_of(at_it["val"])
-        write_spec(run, which, temperature=temperature, reject_below=least, val_shares=shares)
+        least = 0.0 if told is None else told["least_energy"]
+        write_spec(
+            run,
+            which,
+            temperature=temperature,
+            reject_below=least,
+            val_shares=None if several else shares_of(at_it["val"]),
+            thresholds=thresholds,
+        )
         run.write_json(place(run.metrics_file), metrics)
-        if "test" in by_split:
-            matrix = confusion_matrix(by_split["test"])
+        opened = by_split.get("test")
+        if opened is not None and thresholds is None:
+            matrix = confusion_matrix(opened)
             write_confusion(matrix, names, place(run.confusion_table))
             title = f"{run.name}: {metrics['test']['accuracy']:.1%} test accuracy"
             draw_confusion(matrix, names, place(run.confusion_picture), title=title)
+        elif opened is not None and thresholds is not None:
+            matrix = multi_label.wrongly_named(opened.labels, decided(at_it["test"], thresholds))
+            multi_label.write_wrongly_named(matrix, names, place(run.mistakes_table))
+            of_each = opened.labels.sum(axis=0)
+            area = metrics["test"]["mean_average_precision"]
+            title = f"{run.name}: mAP {area:.3f} on test images"
+            draw_mistakes(matrix, of_each, names, place(run.mistakes_picture), title=title)
     return metrics
 
 

@@ -10,7 +10,7 @@ from convscope.datasets.source import moved
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, RunError
 from convscope.evaluation.opening import open_test
-from convscope.evaluation.telling import Kind, Seen, most_telling
+from convscope.evaluation.telling import Kind, Seen, most_telling, seen_at
 from convscope.paths import path_or_none
 from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
@@ -107,6 +107,8 @@ def chosen_images(
     A look at test images is logged under the name of the command `by`. Each image is followed by
     those that are similar to it.
     """
+    from convscope.classifier.classify import at_temperature
+    from convscope.classifier.keras_model import spec_of
     from convscope.evaluation.predictions import read_predictions
 
     names = run.class_names
@@ -123,20 +125,15 @@ def chosen_images(
     said = by_split.get(split)
     if said is None:
         raise RunError(f"{run.path} has not been evaluated on {split} images")
-    order = most_telling(said, of, names, true, predicted)[:n]
+    thresholds: tuple[float, ...] = ()
+    if said.multi_label:
+        spec = spec_of(run, about.get("weights", "last"))
+        thresholds = spec.thresholds
+        said = replace(said, probs=at_temperature(said.probs, spec.temperature, multi_label=True))
+    order = most_telling(said, of, names, true, predicted, thresholds)[:n]
     if not order:
         raise RunError(f"no {split} image of {run.path} matches")
-    answers = said.probs.argmax(axis=1)
-    seen = [
-        Seen(
-            str(said.ids[i]),
-            names[said.labels[i]],
-            names[answers[i]],
-            float(said.probs[i, answers[i]]),
-            float(said.probs[i, said.labels[i]]),
-        )
-        for i in order
-    ]
+    seen = [seen_at(said, i, names, thresholds) for i in order]
     dataset = load_of_run(run_config(run), data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, split)
     assert dataset.val is not None

@@ -33,7 +33,8 @@ def predict(
     """Classify image files, in batches, as they are read; memory does not grow with their number.
 
     Probabilities are at the temperature that `evaluate` fitted on validation images, so that they
-    are calibrated; the answers do not depend on it.
+    are calibrated; the answers do not depend on it. Where an image may have any number of classes,
+    the answer is all classes that reach the thresholds of that evaluation, which may be none.
 
     Args:
         run: Run, its folder, or an exported ONNX file, for which no framework is needed.
@@ -86,12 +87,15 @@ def predict(
 
         classifier = open_classifier(opened, weights, reject=reject)
         model = f"{classifier.spec.weights_sha256} at {classifier.spec.temperature}"
+        if classifier.spec.multi_label:
+            model += f", thresholds {classifier.spec.thresholds}"
     if place is None:
         return classifier.predict_files(
             files, total, batch_size=batch_size, progress=progress, reject=reject
         )
     job = {"model": model, "images": sources, "reject": reject}
-    answers = AnswersFile(place, classifier.spec.class_names, job)
+    spec = classifier.spec
+    answers = AnswersFile(place, spec.class_names, job, multi_label=spec.multi_label)
     if answers.n_done:
         progress.say(f"{answers.n_done:,} images were done before; going on after them")
     left = total if total is None else total - answers.n_done

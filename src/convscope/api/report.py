@@ -60,6 +60,7 @@ def report(
     parts = [row["split"] for row in read_split(run.split_file)]
     sheet = sheet_of(run)
     predictions = read_predictions(run.predictions_file)[0]
+    spec = spec_of(run, str(metrics["weights"]))
     facts = RunFacts(
         name=run.name,
         config=flat(config.model_dump()),
@@ -69,7 +70,8 @@ def report(
         history=read_results(run.results_file),
         predictions=predictions,
         unseen=unseen_predictions(run, str(metrics["weights"]), predictions["val"]),
-        temperature=spec_of(run, str(metrics["weights"])).temperature,
+        temperature=spec.temperature,
+        thresholds=spec.thresholds,
         n_images={part: parts.count(part) for part in ("train", "val", "test")},
         provenance=state.get("provenance", {}),
         environment=run.environment,
@@ -115,11 +117,18 @@ def _hardest(run: Run, metrics: dict[str, object], where: dict[str, Any]) -> "Pi
         split: Literal["val", "test"] = "test" if "test" in metrics else "val"
         seen, images = chosen_images(run, split=split, n=12, by="report", **where)
         worst = seen[0]
+        taken = "answered by" if worst.several else "taken for"
+        said = (
+            f"The worst error is a {worst.class_name}, classified as "
+            f"{worst.answer} with {worst.prob:.0%} confidence."
+        )
+        if worst.several:
+            said = f"The worst answer: {worst.answer}, for an image of {worst.class_name}."
         return svg_picture(
             samples_figure(images, [each.caption for each in seen], columns=4),
-            alt="; ".join(f"{each.class_name} taken for {each.answer}" for each in seen) + ".",
-            caption=f"The worst error is a {worst.class_name}, classified as "
-            f"{worst.answer} with {worst.prob:.0%} confidence.",
-            legend="The hardest images: the label, then the answer and its probability.",
+            alt="; ".join(f"{each.class_name} {taken} {each.answer}" for each in seen) + ".",
+            caption=said,
+            legend="The hardest images: the label, then the answer"
+            + ("." if worst.several else " and its probability."),
         )
     return None

@@ -65,7 +65,8 @@ def similar(
     said = embedder.classifier.answer(file, embedder.embed(pixels)[1][0])
     dataset = load_of_run(config, data, labels, data_dir, progress)
     ((near, images),) = Neighbourhood(embedder, dataset, progress).nearest(pixels, top)
-    captions = [f"this image:\n{said.class_name} {said.probs[said.class_name]:.0%}"]
+    named = "\n".join(f"{name} {said.probs[name]:.0%}" for name in said.class_names)
+    captions = [f"this image:\n{named or said.answer}"]
     captions += [each.caption for each in near]
     title = f"{run.name}: the training images most similar to {file.name}"
     draw_samples(np.concatenate([pixels, images]), captions, place, title=title)

@@ -163,7 +163,7 @@ def _fit(
         if plan.weights is not None:
             run.record(weights={**dataclasses.asdict(plan.weights), "path": str(plan.weights.path)})
         history = _learn(run, plan, log_row, progress)
-        draw_curves(history, run.curves_picture, title=run.name)
+        draw_curves(history, run.curves_picture, title=run.name, several=config.multi_label)
         if config.refit:
             # What a search or a time limit decided is kept: settings as they ended up.
             fixed = dataclasses.replace(plan, config=run_config(run), network=None, pace=None)
@@ -207,7 +207,9 @@ def _learn(
     from convscope.training.fit import Phase, fit
 
     network = plan.network or new_network(config, dataset)
-    save_weights = PortableModel.of(config.model, spec, n_classes).save
+    save_weights = PortableModel.of(
+        config.model, spec, n_classes, multi_label=config.multi_label
+    ).save
     whole = Split.joined(dataset.parts_to_learn(refit=refit))
     train = augmented(whole, config.augment, config.seed)
     val = Examples.of(dataset.val)

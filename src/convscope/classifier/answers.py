@@ -5,7 +5,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,15 +23,34 @@ KINDS = (".csv", ".jsonl", ".parquet")
 _ROWS = 1024
 
 
-def csv_header(class_names: Iterable[str]) -> list[str]:
-    """Return the names of the columns of a table of predictions."""
-    return ["image", "class", *map(spreadsheet_text, class_names)]
+def csv_header(class_names: Iterable[str], *, multi_label: bool = False) -> list[str]:
+    """Return the names of the columns of a table of predictions.
+
+    Args:
+        class_names: Names in the order of the probabilities.
+        multi_label: Whether an image may have any number of classes.
+    """
+    answer = "classes" if multi_label else "class"
+    return ["image", answer, *map(spreadsheet_text, class_names)]
 
 
 def csv_row(result: ImagePrediction) -> list[str | float]:
-    """Return a row of a table of predictions: image, answer, probability of each class."""
-    answer = spreadsheet_text(result.answer)
+    """Return a row of a table of predictions: image, answer, probability of each class.
+
+    Several classes are in one cell with "|" between them, as a table of labels may have them.
+    """
+    answer = result.answer
+    if result.thresholds is not None and not result.rejected:
+        answer = in_one_cell(result.class_names)
+    answer = spreadsheet_text(answer)
     return [spreadsheet_path(str(result.path)), answer, *result.probs.values()]
+
+
+def in_one_cell(names: Sequence[str]) -> str:
+    """Return several names as one text, which a table of labels reads as several again."""
+    if any("|" in name or name.startswith("[") for name in names):
+        return json.dumps(list(names), ensure_ascii=False)
+    return "|".join(names)
 
 
 def json_line(result: Result) -> str:
@@ -42,7 +61,14 @@ def json_line(result: Result) -> str:
 
 
 def json_object(result: ImagePrediction) -> dict[str, Any]:
-    """Return a prediction as an object of JSON; the class of a rejected image is null."""
+    """Return a prediction as an object of JSON; the class of a rejected image is null.
+
+    Where an image may have any number of classes it is a list, "classes", the most probable first,
+    and "rejected" says whether the image looks like none.
+    """
+    if result.thresholds is not None:
+        several = {"classes": list(result.class_names), "rejected": result.rejected}
+        return {"image": str(result.path), **several, "probs": result.probs}
     # Not the answer in words, which may be the name of a class.
     answer = None if result.rejected else result.class_name
     return {"image": str(result.path), "class": answer, "probs": result.probs}
@@ -60,6 +86,7 @@ class AnswersFile:
         path: File to write; its ending decides the format.
         class_names: Names in the order of the probabilities.
         job: Everything by which two jobs differ, such as the checksum of the model and the images.
+        multi_label: Whether an image may have any number of classes.
 
     Attributes:
         n_done: Number of images that an earlier process did.
@@ -68,11 +95,19 @@ class AnswersFile:
         ConfigError: If the ending is not one of `KINDS`.
     """
 
-    def __init__(self, path: Path, class_names: Iterable[str], job: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        class_names: Iterable[str],
+        job: Mapping[str, Any],
+        *,
+        multi_label: bool = False,
+    ) -> None:
         if path.suffix.lower() not in KINDS:
             raise ConfigError(f"--out {path} must end in {', '.join(KINDS)}")
         self.path = path
         self._class_names = list(class_names)
+        self._multi_label = multi_label
         self._part = path.with_name(f"{path.name}.part")
         self._state = path.with_name(f"{path.name}.part.json")
         self._job = dict(job)
@@ -121,7 +156,8 @@ class AnswersFile:
                 file.truncate(self._n_bytes)
                 file.seek(self._n_bytes)
                 if not self.n_done and self.path.suffix.lower() == ".csv":
-                    file.write(self._csv_text([csv_header(self._class_names)]))
+                    header = csv_header(self._class_names, multi_label=self._multi_label)
+                    file.write(self._csv_text([header]))
                 for result in results:
                     file.write(self._bytes_of(result))
                     self.n_done += 1
@@ -170,6 +206,9 @@ class AnswersFile:
         names = self._class_names
         probs = pa.struct([(name, pa.float32()) for name in names])
         texts = [(name, pa.string()) for name in ("image", "class", "error")]
+        if self._multi_label:
+            texts[1] = ("classes", pa.list_(pa.string()))
+            texts.append(("rejected", pa.bool_()))
         schema = pa.schema([*texts, ("probs", probs)])
         with atomic_path(self.path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             waiting: list[dict[str, Any]] = []

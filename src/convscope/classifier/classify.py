@@ -15,6 +15,7 @@ import numpy.typing as npt
 import PIL.Image
 from PIL.Image import Image as Picture
 
+from convscope.classifier.decisions import logits_of, sigmoid
 from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.rejection import energy
 from convscope.classifier.spec import ClassifierSpec, Views
@@ -75,7 +76,9 @@ class Classifier:
         self.familiarity = familiarity
         self._lower = lower
         views = Views() if "views" in spec.in_graph else spec.views
-        self.averaged: Network = network if views == Views() else MeanOverViews(network, views)
+        self.averaged: Network = network
+        if views != Views():
+            self.averaged = MeanOverViews(network, views, multi_label=spec.multi_label)
         self._temperature = 1.0 if "temperature" in spec.in_graph else spec.temperature
 
     def predict_on_batch(self, images: UInt8Array, /) -> FloatArray:
@@ -87,13 +90,14 @@ class Classifier:
                 `fit` says so.
 
         Returns:
-            Shape (batch, n_classes), float32, rows sum to 1.
+            Shape (batch, n_classes), float32, rows sum to 1 unless an image may have any number of
+                classes.
         """
         spec = self.spec
         if "resizing" not in spec.in_graph:
             images = to_aspect(images, (spec.height, spec.width), spec.fit)
         said = np.asarray(self.averaged.predict_on_batch(images), np.float32)
-        return at_temperature(said, self._temperature)
+        return at_temperature(said, self._temperature, multi_label=spec.multi_label)
 
     def decode(self, image: Image, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         """Return the pixels of an image, shape (height, width, channels), of the model's size.
@@ -218,8 +222,10 @@ class Classifier:
         self, file: Path | None, probs: FloatArray, *, rejected: bool = False
     ) -> ImagePrediction:
         """Return the prediction for a file from its row of probabilities, shape (n_classes,)."""
-        by_name = dict(zip(self.spec.class_names, map(float, probs), strict=True))
-        return ImagePrediction(file, by_name, rejected=rejected)
+        names, least = self.spec.class_names, self.spec.thresholds
+        by_name = dict(zip(names, map(float, probs), strict=True))
+        thresholds = dict(zip(names, least, strict=True)) if self.spec.multi_label else None
+        return ImagePrediction(file, by_name, rejected=rejected, thresholds=thresholds)
 
     def predict_and_reject(self, images: UInt8Array) -> tuple[FloatArray, BoolArray]:
         """Return the probabilities of images, and which of them look like no class.
@@ -246,6 +252,11 @@ class Classifier:
             images = to_aspect(images, (spec.height, spec.width), spec.fit)
             features = np.asarray(self._lower.predict_on_batch(images))
             return probs, self.familiarity.rejects(features)
+        if spec.multi_label:
+            raise RunError(
+                "where an image may have several classes, one that looks like no training image is "
+                "told by the features of a frozen backbone only, which this classifier has not"
+            )
         if spec.reject_below == 0:
             raise RunError(
                 "this classifier has no threshold for images of no class; evaluate its run once "
@@ -328,7 +339,9 @@ def _picture(pixels: npt.NDArray[Any]) -> Picture:
     return PIL.Image.fromarray(pixels[:, :, 0] if shape[2:] == (1,) else pixels)
 
 
-def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:
+def at_temperature(
+    probs: FloatArray, temperature: float, *, multi_label: bool = False
+) -> FloatArray:
     """Return probabilities as if the logits had been divided by a temperature.
 
     The order of the classes does not change, so no answer does. A probability that float32 rounded
@@ -337,12 +350,15 @@ def at_temperature(probs: FloatArray, temperature: float) -> FloatArray:
     Args:
         probs: Shape (n_images, n_classes), rows sum to 1.
         temperature: Above 1 lowers confidence, below 1 raises it; 1 changes nothing.
+        multi_label: Whether each class has a probability of its own, by a sigmoid.
 
     Returns:
-        Shape (n_images, n_classes), float32, rows sum to 1.
+        Shape (n_images, n_classes), float32, rows sum to 1 unless `multi_label`.
     """
     if temperature == 1:
         return probs
+    if multi_label:
+        return sigmoid(logits_of(probs) / temperature)
     logits = np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float32).tiny)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     scaled = np.exp(logits)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,6 +143,7 @@ def write_spec(
     temperature: float,
     reject_below: float = 0.0,
     val_shares: Shares | None = None,
+    thresholds: Sequence[float] | None = None,
 ) -> ClassifierSpec:
     """Write the spec of evaluated weights next to them, and return it.
 
@@ -151,6 +153,7 @@ def write_spec(
         temperature: Divisor of the logits.
         reject_below: Least energy of an answer.
         val_shares: Shares of the answers on validation images, if known.
+        thresholds: Threshold of each class, where an image may have any number of classes.
 
     Raises:
         RunError: If that model was not saved, or a file of the run is damaged.
@@ -159,6 +162,8 @@ def write_spec(
     spec = _new_spec(run, run.weights_sha256(which), temperature)
     shares = val_shares or Shares()
     spec = dataclasses.replace(spec, reject_below=reject_below, val_shares=shares)
+    if thresholds is not None:
+        spec = dataclasses.replace(spec, thresholds=tuple(thresholds))
     spec.write(run.classifier_file(which))
     return spec
 
@@ -179,6 +184,9 @@ def _new_spec(run: Run, digest: str, temperature: float) -> ClassifierSpec:
         scaling=seen.scaling,
         temperature=temperature,
         views=Views(config.tta.mirror, config.tta.shift),
+        multi_label=config.multi_label,
+        # Until they are chosen, by an evaluation.
+        thresholds=(0.5,) * len(run.class_names) if config.multi_label else (),
         run_id=run.name,
         licence=state.get("provenance", {}).get("licence"),
         weights_sha256=digest,

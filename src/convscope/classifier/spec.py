@@ -64,7 +64,12 @@ class ClassifierSpec:
             rejected where that is asked for. 0 if it is unknown: no image is.
         reject_above: Largest "distance" of an answer, an output of an exported model (see
             `familiarity.Familiarity`), which decides instead of the energy; 0 if it has none.
-        val_shares: Shares of its answers on validation images.
+        val_shares: Shares of its answers on validation images; unknown where an image may have any
+            number of classes.
+        multi_label: Whether an image may have any number of classes: each class has a probability
+            of its own, and a threshold.
+        thresholds: Least probability of each class that is part of an answer, in the order of the
+            names; empty where an image has exactly one class.
         run_id: Name of the run that trained it.
         licence: Licence of the training data, if known.
         weights_sha256: Digest of the weights that this spec belongs to.
@@ -85,6 +90,8 @@ class ClassifierSpec:
     reject_below: float = 0.0
     reject_above: float = 0.0
     val_shares: Shares = field(default_factory=Shares)
+    multi_label: bool = False
+    thresholds: tuple[float, ...] = ()
     run_id: str = ""
     licence: str | None = None
     weights_sha256: str = ""
@@ -107,6 +114,9 @@ class ClassifierSpec:
             "reject_above": _within(self.reject_above, 0, LARGEST_DISTANCE),
             "reject_below": _within(self.reject_below, 0, LARGEST_ENERGY),
             "val_shares": _are_shares(self.val_shares, len(self.class_names)),
+            "multi_label": isinstance(self.multi_label, bool),
+            "thresholds": len(self.thresholds) == self.multi_label * len(self.class_names)
+            and all(_within(each, 0, 1) for each in self.thresholds),
             "run_id": isinstance(self.run_id, str),
             "licence": self.licence is None or isinstance(self.licence, str),
             "weights_sha256": isinstance(self.weights_sha256, str),
@@ -162,7 +172,7 @@ class ClassifierSpec:
             found = content.pop("format")
             if _is_int(found) and found > FORMAT:
                 raise RunError(f"{source} was written by a newer convscope; upgrade convscope")
-            for name in ("class_names", "in_graph"):
+            for name in ("class_names", "in_graph", "thresholds"):
                 content[name] = tuple(content.get(name, ()))
             shares = content.pop("val_shares", {})
             for name in ("classes", "confidences"):

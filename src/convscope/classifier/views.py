@@ -10,7 +10,8 @@ from convscope.classifier.spec import Views
 from convscope.types import FloatArray, UInt8Array
 
 DOUBT = 0.2
-"""Shifted views are used for an image if its two likeliest classes are closer than this."""
+"""Shifted views are used for an image if its two likeliest classes are closer than this; where each
+class is decided for itself, if a class is as close to its opposite."""
 
 
 class Network(Protocol):
@@ -29,14 +30,16 @@ class MeanOverViews:
     Args:
         network: Network from pixels to probabilities.
         settings: Views to average over.
+        multi_label: Whether each class is decided for itself.
     """
 
-    def __init__(self, network: Network, settings: Views) -> None:
+    def __init__(self, network: Network, settings: Views, *, multi_label: bool = False) -> None:
         self._network = network
         self._settings = settings
+        self._multi_label = multi_label
 
     def predict_on_batch(self, images: UInt8Array, /) -> FloatArray:
-        """Return probabilities of shape (batch, n_classes), rows sum to 1.
+        """Return probabilities of shape (batch, n_classes).
 
         Args:
             images: Shape (batch, height, width, channels).
@@ -45,8 +48,11 @@ class MeanOverViews:
         reach = reach_of(self._settings, images.shape[1:3])
         if not any(reach):
             return probs
-        second, first = np.sort(probs, axis=1)[:, -2:].T
-        doubtful = np.flatnonzero(first - second < DOUBT)
+        if self._multi_label:
+            doubtful = np.flatnonzero(np.abs(2 * probs - 1).min(axis=1) < DOUBT)
+        else:
+            second, first = np.sort(probs, axis=1)[:, -2:].T
+            doubtful = np.flatnonzero(first - second < DOUBT)
         if len(doubtful):
             # Some backends compile again for each batch size: few sizes are used, with padding.
             padded = np.resize(doubtful, 1 << (len(doubtful) - 1).bit_length())

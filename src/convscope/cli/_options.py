@@ -34,7 +34,9 @@ Labels = Annotated[
         metavar="TABLE",
         help="Table of labels in place of class folders: a CSV, TSV, JSON lines or Parquet file "
         "with columns for file, label and, optionally, split. With named columns: "
-        "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN.",
+        "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN. An image may have any number of "
+        "classes: a list, 'cat|dog', or a column of 0 and 1 for each (classes=COLUMN+COLUMN); "
+        "separator=comma and several=yes where the table does not show it.",
     ),
 ]
 DataDir = Annotated[
@@ -59,7 +61,7 @@ MovedLabels = Annotated[
 SavedWeights = Annotated[
     str | None,
     typer.Option(
-        help="Weights: 'best' (validation accuracy), 'last', or 'refit' (on training and "
+        help="Weights: 'best' (on validation images), 'last', or 'refit' (on training and "
         "validation images). Default: the recipe's."
     ),
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope.cli._tables import NUMBER, TEXT, console, print_table
 from convscope.datasets.part_notes import classes_missing
-from convscope.evaluation.metrics import n_images_of_each, weakest_first
+from convscope.evaluation.metrics import columns_of, n_images_of_each, weakest_first
 from convscope.ledger import Ledger
 from convscope.run import Run
 from convscope.types import NO_CLASS
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def print_summary(run: Run, metrics: dict[str, Any]) -> None:
-    """Print accuracy, the weakest classes, and the paths of the pictures."""
+    """Print accuracy or mAP, the weakest classes, and the paths of the pictures."""
     out = console()
     out.print()
     judged = [name for name in ("val", "folds", "test") if name in metrics]
@@ -40,11 +40,19 @@ def print_summary(run: Run, metrics: dict[str, Any]) -> None:
     out.print()
     for label, path in (
         ("curves", run.curves_picture),
-        *([("confusions", run.confusion_picture)] if "test" in metrics else []),
+        *_errors(run, metrics),
         ("model", run.weights(str(metrics["weights"]))),
         ("run", run.path),
     ):
         out.print(f"{label:<11}{_short(path)}", markup=False, soft_wrap=True)
+
+
+def _errors(run: Run, metrics: Mapping[str, Any]) -> list[tuple[str, Path]]:
+    if "test" not in metrics:
+        return []
+    if "macro_f1" in metrics["test"] and "mean_average_precision" in metrics["test"]:
+        return [("mistakes", run.mistakes_picture)]
+    return [("confusions", run.confusion_picture)]
 
 
 def print_folds(done: "CrossValidation") -> None:
@@ -95,16 +103,14 @@ def _print_class_extremes(metrics: Mapping[str, Any], out: "Console") -> None:
 
 
 def print_classes(metrics: dict[str, Any]) -> None:
-    """Print precision, recall and F1 of each class on the test images."""
+    """Print precision, recall and F1 of each class on the test images, and what else is known."""
+    columns = columns_of(metrics["test"])
     print_table(
-        [("class", TEXT), *((name, NUMBER) for name in ("precision", "recall", "F1", "images"))],
+        [("class", TEXT), *((name, NUMBER) for name in columns.values()), ("images", NUMBER)],
         (
             [
                 name,
-                *(
-                    f"{row[key]:.3f}" if row["n_images"] else "unknown"
-                    for key in ("precision", "recall", "f1")
-                ),
+                *(f"{row[key]:.3f}" if row["n_images"] else "unknown" for key in columns),
                 f"{row['n_images']:,}",
             ]
             for name, row in metrics["test"]["per_class"].items()
@@ -113,11 +119,23 @@ def print_classes(metrics: dict[str, Any]) -> None:
 
 
 def _line(name: str, split: dict[str, Any]) -> str:
+    if "mean_average_precision" in split:
+        return _line_of_several(name, split)
     low, high = split["accuracy_interval_95"]
     top = "".join(f", top-{k} {value:.4f}" for k, value in split["top_k_accuracy"].items())
     return (
         f"{name:<4} accuracy {split['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
         f"loss {split['loss']:.4f}{top}, {split['n_images']:,} images"
+    )
+
+
+def _line_of_several(name: str, split: dict[str, Any]) -> str:
+    low, high = split["mean_average_precision_interval_95"]
+    return (
+        f"{name:<4} mAP {split['mean_average_precision']:.4f} (95 % interval {low:.4f} to "
+        f"{high:.4f}), F1 macro {split['macro_f1']:.4f}, micro {split['micro_f1']:.4f}; "
+        f"{split['hamming_loss']:.1%} of the decisions wrong, {split['exact_match']:.1%} of the "
+        f"images without a wrong one, loss {split['loss']:.4f}, {split['n_images']:,} images"
     )
 
 

@@ -92,15 +92,18 @@ def _outside(place: "Mapping[str, Any]", out: str | None) -> "Path | None":
 
 def _counts(dataset: "Dataset") -> dict[str, Any]:
     """Return the number of images of each class, by part."""
-    import numpy as np
+    from convscope.types import n_of_each
 
     parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     n_classes = len(dataset.class_names)
     return {
-        name: np.bincount(part.labels, minlength=n_classes)
-        for name, part in parts.items()
-        if part is not None
+        name: n_of_each(part.labels, n_classes) for name, part in parts.items() if part is not None
     }
+
+
+def _n_images(dataset: "Dataset") -> dict[str, int]:
+    parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    return {name: len(part) for name, part in parts.items() if part is not None}
 
 
 def _facts(dataset: "Dataset") -> dict[str, Any]:
@@ -108,6 +111,7 @@ def _facts(dataset: "Dataset") -> dict[str, Any]:
         "name": dataset.name,
         "image_shape": dataset.image_shape,
         "class_names": dataset.class_names,
+        "multi_label": dataset.multi_label,
         "counts": {
             part: dict(zip(dataset.class_names, count.tolist(), strict=True))
             for part, count in _counts(dataset).items()
@@ -127,7 +131,7 @@ def _print_counts(dataset: "Dataset") -> None:
                 [name, *(f"{count[index]:,}" for count in counts.values())]
                 for index, name in enumerate(dataset.class_names)
             ),
-            ["all", *(f"{count.sum():,}" for count in counts.values())],
+            ["all", *(f"{n:,}" for n in _n_images(dataset).values())],
         ],
     )
 

@@ -29,6 +29,8 @@ def evaluate(
 ) -> None:
     """Evaluate a run: accuracy with its interval, top-k, loss, each class, confusions.
 
+    Of images with any number of classes: mAP with its interval, F1, and a threshold for each class.
+
     Predictions are made once and saved as predictions.parquet; metrics.json and the pictures are
     derived from them. Each run of the model on the test images is logged in run.json, and the
     number of evaluations of these images on this machine is reported.

@@ -63,6 +63,7 @@ def explain(
                     {
                         "image": each.prediction.path,
                         "class": each.prediction.class_name,
+                        "classes": each.prediction.class_names,
                         "probs": each.prediction.probs,
                         "about": each.class_name,
                         "layer": each.layer,
@@ -80,7 +81,7 @@ def explain(
         (
             [
                 each.prediction.path,
-                each.prediction.class_name,
+                each.prediction.answer,
                 f"{each.prediction.probs[each.prediction.class_name]:.0%}",
                 each.page,
             ]

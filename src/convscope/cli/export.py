@@ -70,7 +70,7 @@ def export(
         return
     before = "float32" if int8 else "trained"
     rows = [
-        ["validation accuracy", *(f"{value:.4f}" for value in parity.accuracy), ""],
+        [f"validation {parity.measure}", *(f"{value:.4f}" for value in parity.accuracy), ""],
         *(
             [f"ms for a batch of {n}", f"{a:.2f}", f"{b:.2f}", f"{parity.speedup(n):.1f} x"]
             for n, (a, b) in parity.latency_ms.items()
@@ -80,7 +80,8 @@ def export(
     screen = console()
     screen.print()
     screen.print(
-        f"Same class for {parity.agreement:.2%} of {parity.n_images:,} validation images, largest "
+        f"Same {'class' if parity.measure == 'accuracy' else 'decisions'} for "
+        f"{parity.agreement:.2%} of {parity.n_images:,} validation images, largest "
         f"difference of a probability {parity.largest_difference:.1g}; for "
         f"{parity.file_agreement:.1%} of {parity.n_files} image files of their own size.",
         soft_wrap=True,

@@ -77,7 +77,9 @@ def predict(
 ) -> None:
     """Classify images: class names and probabilities.
 
-    A file that cannot be read is reported and skipped; the exit code is then 1.
+    A file that cannot be read is reported and skipped; the exit code is then 1. Where an image may
+    have any number of classes, the answer is all that reach their thresholds, or none; --top lists
+    the most probable ones beside it.
 
     For example:
 
@@ -120,7 +122,8 @@ def predict(
             if table is None:
                 # Python itself turns it into the system's line end.
                 table = csv.writer(sys.stdout or _Nowhere(), lineterminator="\n")
-                table.writerow(csv_header(result.probs))
+                several = result.thresholds is not None
+                table.writerow(csv_header(result.probs, multi_label=several))
             table.writerow(csv_row(result))
         elif output is not Format.JSONL:
             read.append(result)
@@ -164,12 +167,24 @@ def _print_json(read: "list[ImagePrediction]", unreadable: "list[UnreadableImage
 def _print_table(read: "list[ImagePrediction]", top: int) -> None:
     from convscope.cli._tables import TEXT, print_table
 
+    if read and read[0].thresholds is not None:
+        several = ([item.path, _said(item), ", ".join(_probs(item, top))] for item in read)
+        print_table([("image", TEXT), ("classes", TEXT), ("most probable", TEXT)], several)
+        return
     rows = ([item.path, *_ranked(item, top)] for item in read)
     n_columns = min(top, len(read[0].probs)) if read else 0
     names = ["prediction", *(f"{rank}." for rank in range(2, n_columns + 1))]
     print_table([("image", TEXT), *((name, TEXT) for name in names)], rows)
 
 
+def _said(item: "ImagePrediction") -> str:
+    return item.answer if item.rejected else " + ".join(item.class_names) or item.answer
+
+
+def _probs(item: "ImagePrediction", top: int) -> list[str]:
+    return [f"{name} {prob:.1%}" for name, prob in item.top(top)]
+
+
 def _ranked(item: "ImagePrediction", top: int) -> list[str]:
-    first, *others = (f"{name} {prob:.1%}" for name, prob in item.top(top))
+    first, *others = _probs(item, top)
     return [f"{item.answer} ({first})" if item.rejected else first, *others]

@@ -55,7 +55,11 @@ def runs(
 def _row(facts: dict[str, Any]) -> list[Any]:
     started = str(facts["created"] or "")[:16].replace("T", " ") or None
     accuracies = [
-        None if (value := facts[f"{part}_accuracy"]) is None else f"{value:.4f}"
+        f"{facts[f'{part}_accuracy']:.4f}"
+        if facts[f"{part}_accuracy"] is not None
+        else f"mAP {facts[f'{part}_map']:.4f}"
+        if facts[f"{part}_map"] is not None
+        else None
         for part in ("val", "test")
     ]
     counts = [facts["test_openings"], facts["openings_on_this_machine"]]
@@ -77,6 +81,8 @@ def _facts(run: Run, ledger: "Ledger") -> dict[str, Any]:
         "created": state.get("created"),
         "val_accuracy": metrics.get("val", {}).get("accuracy"),
         "test_accuracy": metrics.get("test", {}).get("accuracy"),
+        "val_map": metrics.get("val", {}).get("mean_average_precision"),
+        "test_map": metrics.get("test", {}).get("mean_average_precision"),
         "test_openings": None if openings is None else len(openings),
         "openings_on_this_machine": None if tally is None else tally.times,
     }

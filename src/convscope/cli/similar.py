@@ -59,13 +59,15 @@ def similar(
             {
                 "image": said.path,
                 "class": said.class_name,
+                "classes": said.class_names,
                 "probs": said.probs,
                 "similar": found.neighbours,
                 "picture": found.picture,
             }
         )
         return
-    typer.echo(f"{said.path}: {said.class_name} {said.probs[said.class_name]:.1%}\n")
+    named = " + ".join(f"{name} {said.probs[name]:.1%}" for name in said.class_names)
+    typer.echo(f"{said.path}: {named or said.answer}\n")
     print_table(
         [("training image", TEXT), ("label", TEXT), ("similarity", NUMBER)],
         ([each.image_id, each.class_name, f"{each.similarity:.3f}"] for each in found.neighbours),

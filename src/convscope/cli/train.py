@@ -133,6 +133,8 @@ def train(
         convscope train --data photos/ --minutes 20
         # images in one folder, their labels in a table
         convscope train --data images/ --labels labels.csv
+        # any number of classes for each image: a cell 'cat|dog', a list, or a column for each
+        convscope train --data images/ --labels tags.csv
         # the best network from scratch in 10 minutes on this machine; or 92 % on CIFAR-10
         convscope train --minutes 10
         convscope train --target 92

@@ -12,7 +12,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from convscope.types import IntArray
+from convscope.datasets.draw_several import (
+    give_each_part_its_least,
+    iterative_stratification,
+)
+from convscope.types import IntArray, Labels, is_multi_label, n_of_each
 
 Places = npt.NDArray[np.intp]
 
@@ -22,12 +26,12 @@ class Pool:
     """Images to be divided.
 
     Attributes:
-        labels: Shape (n_images,), class indices.
+        labels: Classes of the images, see `types.Labels`.
         keys: Shape (n_images,), equal for copies of one image; None lets copies go anywhere.
         n_classes: Number of classes; some may have no image here.
     """
 
-    labels: IntArray
+    labels: Labels
     keys: Sequence[str] | None
     n_classes: int
 
@@ -42,7 +46,7 @@ class Pool:
     @cached_property
     def counts(self) -> IntArray:
         """Shape (n_classes,): images of each class."""
-        return np.bincount(self.labels, minlength=self.n_classes).astype(np.int64)
+        return n_of_each(self.labels, self.n_classes)
 
     @cached_property
     def unit_of(self) -> Places:
@@ -58,7 +62,10 @@ class Pool:
 
         Both of shape (n_pairs,).
         """
-        pairs = np.unique(self.unit_of * self.n_classes + self.labels)
+        images, labels = np.arange(len(self)), self.labels
+        if is_multi_label(labels):
+            images, labels = np.nonzero(labels)
+        pairs = np.unique(self.unit_of[images] * self.n_classes + labels)
         return pairs // self.n_classes, pairs % self.n_classes
 
     @cached_property
@@ -97,6 +104,10 @@ def hold_out(
         The indices of the kept and of the held-out images, in the order drawn. One of them is empty
         if there are too few images.
     """
+    if is_multi_label(pool.labels):
+        least = np.stack([least_kept, least_held])
+        part_of = _drawn_several(pool, (1 - fraction, fraction), least, seed, stratify=stratify)
+        return np.flatnonzero(part_of == 0), np.flatnonzero(part_of == 1)
     from sklearn.model_selection import train_test_split
 
     places: Places = np.arange(len(pool))
@@ -144,6 +155,10 @@ def fold(pool: Pool, folds: int, which: int, seed: int, *, stratify: bool) -> tu
     Returns:
         The indices of the kept and of the held-out images.
     """
+    if is_multi_label(pool.labels):
+        least = np.ones((folds, pool.n_classes), np.int64)
+        part_of = _drawn_several(pool, [1 / folds] * folds, least, seed, stratify=stratify)
+        return np.flatnonzero(part_of != which), np.flatnonzero(part_of == which)
     from sklearn.model_selection import KFold, StratifiedKFold
 
     kind = StratifiedKFold if stratify else KFold
@@ -155,6 +170,30 @@ def fold(pool: Pool, folds: int, which: int, seed: int, *, stratify: bool) -> tu
     division.join_copies()
     division.balance()
     return np.flatnonzero(division.part_of != which), np.flatnonzero(division.part_of == which)
+
+
+def _drawn_several(
+    pool: Pool, shares: Sequence[float], least: IntArray, seed: int, *, stratify: bool
+) -> Places:
+    """Return the part of each image, of images with any number of classes; copies go together.
+
+    Args:
+        pool: Images to draw from.
+        shares: Share of each part.
+        least: Shape (n_parts, n_classes), least number of different images of each class.
+        seed: Seed of the draw.
+        stratify: Whether each class has its share in each part; if not, only all images do.
+    """
+    n_units = int(pool.unit_of.max()) + 1
+    labels = np.zeros((n_units, pool.n_classes if stratify else 0), np.uint8)
+    if stratify:
+        # Copies may have different labels; the unit then counts for all of them.
+        np.maximum.at(labels, pool.unit_of, pool.labels)
+    weights = np.bincount(pool.unit_of).astype(np.int64)
+    part_of = iterative_stratification(labels, weights, shares, seed)
+    if stratify:
+        give_each_part_its_least(labels, part_of, least, seed)
+    return part_of[pool.unit_of]
 
 
 def _refilled(drawn: Places, members: Places, labels: IntArray) -> Places:

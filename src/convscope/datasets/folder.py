@@ -10,13 +10,13 @@ import numpy as np
 from convscope.datasets import DATASETS, DataRequest
 from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.contents import read_contents
-from convscope.datasets.folders.layout import TOLERATED, Layout
+from convscope.datasets.folders.layout import EVERY, TOLERATED, Layout
 from convscope.datasets.folders.pack import Pack, pack_images
 from convscope.datasets.folders.scan import FileFacts, scan_files
 from convscope.errors import DataError
 from convscope.images.deep import choose_white
 from convscope.images.fit import Fit
-from convscope.types import Dataset, SealedSplit, Split
+from convscope.types import Dataset, Labels, SealedSplit, Split
 from convscope.wording import command_line, counted, printable, quoted, spell_size
 
 DEFAULT_SIZE = 64
@@ -35,7 +35,8 @@ def load_folder(request: DataRequest) -> Dataset:
     them; docs/layouts.md lists what is understood. Images in folders inside a class folder count
     for that class. The classes are those of `train`, sorted by code point: capitals before small
     letters, "10" before "9". With a table of labels, `labels`, or one of Hugging Face's standard,
-    the folders do not count, and classes that are numbers are sorted by value.
+    the folders do not count, and classes that are numbers are sorted by value. A table may give an
+    image any number of classes, or none.
 
     Hidden files and folders, what other programs leave behind, convscope's own runs, and files that
     are not images by their suffix, are ignored. Images that cannot be read are left out. The notes
@@ -152,10 +153,10 @@ def _check_faults(layout: Layout, faults: dict[str, str]) -> None:
         for name, files in classes.items():
             broken = [file for file in files if file in faults]
             if len(broken) > TOLERATED * len(files):
-                said = f"'{printable(name)}'"
+                said = f" in class '{printable(name)}'" if name != EVERY else ""
                 where = f"{said} of {part}" if layout.divided else said
                 raise DataError(
-                    f"{len(broken)} of {counted(len(files), 'image')} in class {where} cannot be "
+                    f"{len(broken)} of {counted(len(files), 'image')}{where} cannot be "
                     f"read (first: {faults[broken[0]]}), more than {TOLERATED:.0%}; "
                     f"{_see(layout)}"
                 )
@@ -163,17 +164,17 @@ def _check_faults(layout: Layout, faults: dict[str, str]) -> None:
 
 def _splits(layout: Layout, files: Sequence[FileFacts], pack: Pack) -> dict[str, Split]:
     """Return the parts: consecutive ranges of the pack, which stay mapped from disk."""
-    label_of = {name: label for label, name in enumerate(layout.class_names)}
     names = layout.names
-    labels, part_of = [], []
-    for part, classes in layout.parts.items():
-        for name, of_class in sorted(classes.items()):
-            labels += [label_of[name]] * len(of_class)
-            part_of += [part] * len(of_class)
+    part_of = [
+        part
+        for part, classes in layout.parts.items()
+        for of_class in classes.values()
+        for _ in of_class
+    ]
     splits = {}
     ids = np.array(names)[pack.kept]
     digests = np.array([file.digest[:16] for file in files])[pack.kept]
-    kept_labels = np.array(labels, dtype=np.int64)[pack.kept]
+    kept_labels = labels_of(layout)[pack.kept]
     kept_parts = np.array(part_of)[pack.kept]
     for part in layout.parts:
         rows = np.flatnonzero(kept_parts == part)
@@ -182,6 +183,23 @@ def _splits(layout: Layout, files: Sequence[FileFacts], pack: Pack) -> dict[str,
             pack.images[stretch], kept_labels[stretch], ids[stretch], digests[stretch]
         )
     return splits
+
+
+def labels_of(layout: Layout) -> Labels:
+    """Return the classes of all images of a layout, in the order of `Layout.names`."""
+    label_of = {name: label for label, name in enumerate(layout.class_names)}
+    if layout.labels_of is None:
+        labels = [
+            label_of[name]
+            for classes in layout.parts.values()
+            for name, of_class in sorted(classes.items())
+            for _ in of_class
+        ]
+        return np.array(labels, dtype=np.int64)
+    matrix = np.zeros((len(layout.names), len(label_of)), np.uint8)
+    for row, name in enumerate(layout.names):
+        matrix[row, [label_of[each] for each in layout.labels_of[name]]] = 1
+    return matrix
 
 
 def _scale_note(peaks: Sequence[float], white: int | None) -> list[str]:
@@ -203,6 +221,9 @@ def _fingerprint(layout: Layout, files: Sequence[FileFacts], pack: Pack, white: 
                 digest.update(
                     f"{part}\0{name}\0{chr(0).join(names)}\n".encode("utf-8", "surrogateescape")
                 )
+        for file, of_file in (layout.labels_of or {}).items():
+            text = chr(0).join((file, *sorted(of_file)))
+            digest.update(f"{text}\n".encode("utf-8", "surrogateescape"))
     return f"sha256:{digest.hexdigest()}"
 
 

@@ -3,9 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from convscope.types import Dataset, SealedSplit, Split
+from convscope.types import Dataset, SealedSplit, Split, classes_of, n_of_each, names_of
 from convscope.wording import counted, printable, quoted
 
 _PLACES = {"train": "training", "val": "validation", "test": "test"}
@@ -25,9 +23,7 @@ def part_notes(dataset: Dataset) -> list[str]:
     if dataset.test is not None:
         parts["test"] = dataset.test
     n_classes = len(dataset.class_names)
-    counts = {
-        name: np.bincount(part.labels, minlength=n_classes).tolist() for name, part in parts.items()
-    }
+    counts = {name: n_of_each(part.labels, n_classes).tolist() for name, part in parts.items()}
     missing = [said for _, said in classes_missing(dataset.class_names, counts)]
     return [*missing, *_copies(dataset.class_names, parts)]
 
@@ -92,16 +88,20 @@ def _copies(class_names: Sequence[str], parts: dict[str, Split | SealedSplit]) -
         notes.append(f"{extra}; {', and '.join(across)}: scores on those are too high")
     else:
         notes.append(f"{extra}; copies are kept together in one part")
-    labels_of: dict[str, set[int]] = {}
+    labels_of: dict[str, dict[tuple[int, ...], str]] = {}
     for place, part in parts.items():
         for key, label in zip(hashes[place], part.labels, strict=True):
             if counts[key] > 1:
-                labels_of.setdefault(key, set()).add(int(label))
-    torn = [sorted(labels) for labels in labels_of.values() if len(labels) > 1]
+                said = printable(names_of(label, class_names))
+                labels_of.setdefault(key, {})[classes_of(label)] = said
+    torn = [labels for labels in labels_of.values() if len(labels) > 1]
     if torn:
-        first, second = (printable(class_names[label]) for label in torn[0][:2])
+        first, second = (torn[0][label] for label in sorted(torn[0])[:2])
+        where = "labelled in more than one way"
+        if parts["train"].labels.ndim == 1:
+            where = "in more than one class"
         notes.append(
-            f"{counted(len(torn), 'image')} {'is' if len(torn) == 1 else 'are'} in more than one "
-            f"class (such as '{first}' and '{second}'); to list them: convscope data check"
+            f"{counted(len(torn), 'image')} {'is' if len(torn) == 1 else 'are'} {where} "
+            f"(such as '{first}' and '{second}'); to list them: convscope data check"
         )
     return notes

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convscope.types import Dataset, UInt8Array
+from convscope.types import Dataset, UInt8Array, names_of
 
 FIRST = 190
 """Index of the first: the tutorial shows training images 190 to 209, on CIFAR-10 the same."""
@@ -21,4 +21,4 @@ def sample_images(dataset: Dataset) -> tuple[UInt8Array, list[str]]:
     train = dataset.train
     start = FIRST if len(train) >= FIRST + N_IMAGES else 0
     part = train.take(np.arange(start, min(start + N_IMAGES, len(train))))
-    return np.asarray(part.images), [dataset.class_names[label] for label in part.labels]
+    return np.asarray(part.images), [names_of(label, dataset.class_names) for label in part.labels]

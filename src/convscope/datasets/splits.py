@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from convscope.datasets.part_notes import part_notes
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
-from convscope.types import Dataset, SealedSplit, Split
+from convscope.types import Dataset, SealedSplit, Split, classes_of
 from convscope.wording import composed, counted, printable, spreadsheet_path, spreadsheet_text
 
 COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
@@ -174,8 +176,20 @@ def write_split(dataset: Dataset, path: Path) -> None:
         writer.writerow(COLUMNS)
         for name, split in _parts(dataset).items():
             for image_id, label, digest in zip(split.ids, split.labels, split.hashes, strict=True):
-                class_name = spreadsheet_text(dataset.class_names[label])
-                writer.writerow([spreadsheet_path(image_id), label, class_name, name, digest])
+                class_name = _class_cell(label, dataset.class_names)
+                row = [spreadsheet_path(image_id), _label_cell(label), class_name, name, digest]
+                writer.writerow(row)
+
+
+def _label_cell(label: Any) -> str:
+    """Return the class index of an image; where it may have any number, a list of them."""
+    return json.dumps(classes_of(label)) if np.ndim(label) else str(label)
+
+
+def _class_cell(label: Any, class_names: Sequence[str]) -> str:
+    if not np.ndim(label):
+        return spreadsheet_text(class_names[label])
+    return json.dumps([class_names[index] for index in classes_of(label)], ensure_ascii=False)
 
 
 def read_split(path: Path) -> list[dict[str, str]]:
@@ -206,7 +220,7 @@ def verify_split(dataset: Dataset, path: Path, part: str) -> None:
     """
     split = _parts(dataset)[part]
     now = {
-        (composed(str(image_id)), str(label), digest)
+        (composed(str(image_id)), _label_cell(label), digest)
         for image_id, label, digest in zip(split.ids, split.labels, split.hashes, strict=True)
     }
     before = {

@@ -22,6 +22,7 @@ def best_of_many(case: Case) -> Finding | None:
     Among equally good networks, the best on some images is better there than on all others. Runs
     are found in this machine's ledger of test-set uses, and next to this one.
     """
+    case.require_one_class()
     run, mine = case.trained, len(case.test.labels)
     images = _images_of(run)
     if not images:

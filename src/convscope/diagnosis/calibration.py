@@ -15,17 +15,21 @@ def calibration(case: Case) -> Finding | None:
 
     val = case.val
     temperature = spec_of(case.trained, case.judged).temperature
-    probs = at_temperature(val.probs, temperature)
+    probs = at_temperature(val.probs, temperature, multi_label=val.multi_label)
     error = expected_calibration_error(probs, val.labels)
     if error < _OFF:
         return None
-    sure = float(probs.max(axis=1).mean())
-    right = float(val.right.mean())
+    if val.multi_label:
+        # Of each decision the probability that an image has a class, and whether it has it.
+        sure, right = float(probs.mean()), float(val.labels.mean())
+    else:
+        sure, right = float(probs.max(axis=1).mean()), float(val.right.mean())
     fitted = "" if temperature == 1 else f" at the best-fitting temperature {temperature:.2f}"
     return Finding(
         symptom="The probabilities are not calibrated: "
         + ("over-confident." if sure > right else "under-confident."),
-        evidence=f"On validation images mean confidence is {sure:.0%} and accuracy "
+        evidence=f"On validation images mean {'probability' if val.multi_label else 'confidence'} "
+        f"is {sure:.0%} and {'share of classes' if val.multi_label else 'accuracy'} "
         f"{right:.0%}; expected calibration error {error:.3f}{fitted}.",
         remedies=(Remedy("fit the temperature on validation images", case.command("evaluate")),),
         sure="certain",

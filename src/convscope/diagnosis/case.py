@@ -70,6 +70,20 @@ class Case:
         """The images, divided into parts; loaded when a trap looks at them."""
         return self.load_dataset()
 
+    def require_one_class(self) -> None:
+        """Leave the trap unchecked where an image may have any number of classes.
+
+        Raises:
+            Unknown: If it may.
+        """
+        if self.config.multi_label:
+            raise Unknown("it looks at images of exactly one class, and these may have several")
+
+    @property
+    def decisions(self) -> str:
+        """What the column "accuracy" of `results.csv` is, in words."""
+        return "right decisions" if self.config.multi_label else "accuracy"
+
     @property
     def judged(self) -> str:
         """Name of the weights behind its predictions, one of `run.WEIGHTS`."""

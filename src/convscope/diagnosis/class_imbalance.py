@@ -15,6 +15,7 @@ _LOSS = 0.10
 @TRAPS.register("class-imbalance")
 def class_imbalance(case: Case) -> Finding | None:
     """Class imbalance, and its cost for the rare classes."""
+    case.require_one_class()
     names = case.class_names
     counts = np.bincount(case.parts["train"].labels, minlength=len(names))
     rarest, commonest = int(counts.argmin()), int(counts.argmax())

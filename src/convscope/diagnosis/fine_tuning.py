@@ -32,7 +32,7 @@ def fine_tuning(case: Case) -> Finding | None:
     return Finding(
         symptom="Fine-tuning began with a jump: the backbone lost what it knew.",
         evidence=f"When layers of the backbone joined in, the validation loss went from "
-        f"{before['val_loss']:.3f} to {first['val_loss']:.3f}; accuracy "
+        f"{before['val_loss']:.3f} to {first['val_loss']:.3f}; {case.decisions} "
         f"{before['val_accuracy']:.1%} with the frozen backbone, {last['val_accuracy']:.1%} at "
         "the end.",
         remedies=tuple(remedies),

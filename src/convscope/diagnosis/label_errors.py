@@ -15,6 +15,7 @@ _FIRST_GUESSES = 3
 @TRAPS.register("label-errors")
 def label_errors(case: Case) -> Finding | None:
     """Label errors: validation images that the network is sure belong to another class."""
+    case.require_one_class()
     val = case.val
     accuracy = float(val.right.mean())
     if accuracy < _GOOD:

@@ -73,6 +73,8 @@ def _without(case: Case, leaked: dict[str, BoolArray]) -> str:
         said = case.predictions
     except Unknown:
         return ""
+    if case.config.multi_label:
+        return ""
     for name in ("test", "val"):
         mask = leaked[name]
         if name in said and mask.any() and not mask.all():

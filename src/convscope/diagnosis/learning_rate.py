@@ -4,6 +4,8 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from convscope.diagnosis import TRAPS, Finding, Unknown
 from convscope.diagnosis.case import Case
 
@@ -37,6 +39,9 @@ def learning_rate(case: Case) -> Finding | None:
         )
     rows = case.history
     guessing = math.log(len(case.class_names))
+    if case.config.multi_label:
+        rates = np.clip(case.val.labels.mean(axis=0), 1e-6, 1 - 1e-6)
+        guessing = float(-(rates * np.log(rates) + (1 - rates) * np.log(1 - rates)).mean())
     if case.config.label_smoothing:
         raise Unknown("with softened labels the loss does not distinguish guessing from learning")
     losses = [row["loss"] for row in rows]

@@ -27,7 +27,9 @@ def overfitting(case: Case) -> Finding | None:
     begun = min(range(len(rows)), key=losses.__getitem__)
     last = rows[-1]
     gap = last["accuracy"] - last["val_accuracy"]
-    if losses[-1] < _RISE * losses[begun] or gap < _GAP or last["loss"] >= rows[begun]["loss"]:
+    # Most classes are absent from most images, so that share hardly differs.
+    agree = gap < _GAP and not case.config.multi_label
+    if losses[-1] < _RISE * losses[begun] or agree or last["loss"] >= rows[begun]["loss"]:
         return None
     epoch, config = int(rows[begun]["epoch"]), case.config
     remedies = []
@@ -45,8 +47,9 @@ def overfitting(case: Case) -> Finding | None:
         symptom=f"Overfitting since epoch {epoch}: it memorises the training images.",
         evidence=f"Validation loss was lowest after epoch {epoch} ({losses[begun]:.3f}) and is "
         f"{losses[-1]:.3f} after epoch {int(last['epoch'])}, while the training loss fell from "
-        f"{rows[begun]['loss']:.3f} to {last['loss']:.3f}; accuracy {last['accuracy']:.1%} on "
-        f"training images, {last['val_accuracy']:.1%} on validation images.",
+        f"{rows[begun]['loss']:.3f} to {last['loss']:.3f}; {case.decisions} "
+        f"{last['accuracy']:.1%} on training images, {last['val_accuracy']:.1%} on validation "
+        "images.",
         remedies=tuple(remedies),
         sure="certain" if losses[-1] > 1.25 * losses[begun] else "likely",
     )

@@ -43,6 +43,7 @@ class _Arm:
 @TRAPS.register("small-difference")
 def small_difference(case: Case) -> Finding | None:
     """A difference within the noise, to the nearest other run next to this one."""
+    case.require_one_class()
     own, others = _arms(case)
     if not others:
         return None

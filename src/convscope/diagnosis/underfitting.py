@@ -36,7 +36,7 @@ def underfitting(case: Case) -> Finding | None:
         symptom="Underfitting: validation was still improving when training ended.",
         evidence=f"Over the last {quarter} of {len(rows)} epochs the validation loss was "
         f"{loss_last:.3f}, {1 - loss_last / loss_before:.0%} lower than over the {quarter} before; "
-        f"accuracy on validation images rose by {100 * gained:.1f} points.",
+        f"{case.decisions} on validation images rose by {100 * gained:.1f} points.",
         remedies=(Remedy(f"continue to {more} epochs", longer),),
         sure="likely",
     )

@@ -18,6 +18,7 @@ def val_unlike_test(case: Case) -> Finding | None:
     """
     from scipy.stats import chi2_contingency
 
+    case.require_one_class()
     val, test = case.val, case.test
     right = [part.right for part in (val, test)]
     accuracies = [float(each.mean()) for each in right]

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from convscope.classifier.classify import at_temperature
+from convscope.classifier.decisions import logits_of
 from convscope.classifier.spec import TEMPERATURES
 from convscope.errors import ShapeError
 from convscope.evaluation.metrics import check_probs
-from convscope.types import FloatArray, IntArray, Predictions
+from convscope.evaluation.multi_label import check_flags
+from convscope.types import FloatArray, Labels, Predictions, is_multi_label
 
 N_BINS = 15
 
@@ -20,7 +22,8 @@ class ReliabilityBin:
     Attributes:
         low: Lowest confidence in the bin, a fraction.
         high: Highest confidence in the bin.
-        n_images: Number of answers; 0 leaves the rest undefined (nan).
+        n_images: Number of answers, one for each image unless it may have several; 0 leaves the
+            rest undefined (nan).
         confidence: Mean probability of the answers.
         accuracy: Share of the answers that are correct, a fraction.
     """
@@ -32,24 +35,28 @@ class ReliabilityBin:
     accuracy: float
 
 
-def reliability(
-    probs: FloatArray, labels: IntArray, *, n_bins: int = N_BINS
-) -> list[ReliabilityBin]:
+def reliability(probs: FloatArray, labels: Labels, *, n_bins: int = N_BINS) -> list[ReliabilityBin]:
     """Return the share of correct answers by confidence (a reliability diagram).
 
+    Where an image may have any number of classes, each class of each image is an answer of its own:
+    its probability, and whether the image has it.
+
     Args:
-        probs: Shape (n_images, n_classes), rows sum to 1.
-        labels: Shape (n_images,), class indices in [0, n_classes).
+        probs: Shape (n_images, n_classes), rows sum to 1 unless images have any number of classes.
+        labels: True classes, see `types.Labels`.
         n_bins: Equal-width confidence bins over (0, 1], at least 1.
 
     Raises:
         ShapeError: If `probs` are not probabilities, or the lengths differ.
     """
-    check_probs(probs, labels)
+    _check(probs, labels)
     if n_bins < 1:
         raise ShapeError(f"n_bins must be at least 1, not {n_bins}")
-    confidence = probs.max(axis=1).astype(np.float64)
-    right = probs.argmax(axis=1) == labels
+    if is_multi_label(labels):
+        confidence, right = probs.ravel().astype(np.float64), labels.ravel() > 0
+    else:
+        confidence = probs.max(axis=1).astype(np.float64)
+        right = probs.argmax(axis=1) == labels
     edges = np.linspace(0, 1, n_bins + 1)
     # A confidence of exactly an edge belongs to the bin below it.
     place = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
@@ -63,14 +70,12 @@ def reliability(
     return bins
 
 
-def expected_calibration_error(
-    probs: FloatArray, labels: IntArray, *, n_bins: int = N_BINS
-) -> float:
+def expected_calibration_error(probs: FloatArray, labels: Labels, *, n_bins: int = N_BINS) -> float:
     """Return the mean gap between confidence and accuracy.
 
     Args:
-        probs: Shape (n_images, n_classes), rows sum to 1. Logits are refused, not converted.
-        labels: Shape (n_images,), class indices in [0, n_classes).
+        probs: Shape (n_images, n_classes), as for `reliability`. Logits are refused, not converted.
+        labels: True classes, as for `reliability`.
         n_bins: Equal-width confidence bins over (0, 1], at least 1.
 
     Returns:
@@ -90,10 +95,10 @@ def expected_calibration_error(
         0.4
     """
     found = [each for each in reliability(probs, labels, n_bins=n_bins) if each.n_images]
-    return sum(b.n_images * abs(b.confidence - b.accuracy) for b in found) / len(labels)
+    return sum(b.n_images * abs(b.confidence - b.accuracy) for b in found) / labels.size
 
 
-def fit_temperature(probs: FloatArray, labels: IntArray) -> float:
+def fit_temperature(probs: FloatArray, labels: Labels) -> float:
     """Return the temperature with the least cross-entropy.
 
     Targets are softened as in Platt's scaling, as if one of n_images + 2 answers were wrong:
@@ -101,7 +106,7 @@ def fit_temperature(probs: FloatArray, labels: IntArray) -> float:
 
     Args:
         probs: Shape (n_images, n_classes), of validation images: images that were not trained on.
-        labels: Shape (n_images,).
+        labels: True classes, see `types.Labels`.
 
     Returns:
         A number in [0.05, 20].
@@ -115,11 +120,18 @@ def fit_temperature(probs: FloatArray, labels: IntArray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    check_probs(probs, labels)
+    _check(probs, labels)
     n_images, n_classes = probs.shape
+    several = is_multi_label(labels)
+    whole = logits_of(probs) if several else np.zeros(0)
     rows = np.arange(n_images)
     logs = np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float32).tiny))
     wrong = 1 / (n_images + 2)
+
+    def loss_of_several(log_temperature: float) -> float:
+        margins = np.where(labels > 0, whole, -whole) / np.exp(log_temperature)
+        right, against = np.logaddexp(0, -margins).mean(), np.logaddexp(0, margins).mean()
+        return float((1 - wrong) * right + wrong * against)
 
     def loss(log_temperature: float) -> float:
         logits = logs / np.exp(log_temperature)
@@ -130,8 +142,13 @@ def fit_temperature(probs: FloatArray, labels: IntArray) -> float:
         return -float((1 - wrong) * right.mean() + wrong * others.mean())
 
     low, high = np.log(TEMPERATURES)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    function = loss_of_several if several else loss
+    found = minimize_scalar(function, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
+
+
+def _check(probs: FloatArray, labels: Labels) -> None:
+    (check_flags if is_multi_label(labels) else check_probs)(probs, labels)
 
 
 def calibration_errors(predictions: Predictions, temperature: float) -> dict[str, float]:
@@ -140,6 +157,6 @@ def calibration_errors(predictions: Predictions, temperature: float) -> dict[str
     return {
         "calibration_error": expected_calibration_error(probs, labels),
         "calibration_error_at_temperature": expected_calibration_error(
-            at_temperature(probs, temperature), labels
+            at_temperature(probs, temperature, multi_label=predictions.multi_label), labels
         ),
     }

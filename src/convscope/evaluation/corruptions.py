@@ -18,7 +18,8 @@ import numpy as np
 
 from convscope.classifier.views import Network
 from convscope.errors import ConfigError
-from convscope.types import FloatArray, Images, Split, UInt8Array
+from convscope.evaluation.multi_label import mean_average_precision
+from convscope.types import FloatArray, Images, Split, UInt8Array, is_multi_label
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -148,7 +149,7 @@ def accuracy_under(
     seed: int = 83,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> float:
-    """Return the accuracy on corrupted images.
+    """Return the accuracy on corrupted images; where an image may have several classes, the mAP.
 
     Memory does not grow with the number of images: they are read, corrupted and classified in
     batches.
@@ -167,15 +168,17 @@ def accuracy_under(
     Raises:
         ConfigError: If there is no such severity.
     """
-    n_correct = 0
+    answers = []
     for start in range(0, len(split), _BATCH):
         images: UInt8Array = np.ascontiguousarray(split.images[start : start + _BATCH])
         if name is not None:
             images = corrupt(images, name, severity, seed=seed, first=start)
-        probs = np.asarray(classifier.predict_on_batch(images))
-        n_correct += int((probs.argmax(axis=1) == split.labels[start : start + _BATCH]).sum())
+        answers.append(np.asarray(classifier.predict_on_batch(images), np.float32))
         on_batch(len(images))
-    return n_correct / len(split)
+    probs = np.concatenate(answers)
+    if is_multi_label(split.labels):
+        return mean_average_precision(probs, split.labels)
+    return float((probs.argmax(axis=1) == split.labels).mean())
 
 
 def _bytes(image: FloatArray) -> UInt8Array:

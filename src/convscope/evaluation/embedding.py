@@ -72,7 +72,9 @@ class Embedder:
         if spec.views != Views():
             return _flat(features), self.classifier.predict_on_batch(images)
         probs = np.asarray(self._head.predict_on_batch(features), np.float32)
-        return _flat(features), at_temperature(probs, spec.temperature)
+        return _flat(features), at_temperature(
+            probs, spec.temperature, multi_label=spec.multi_label
+        )
 
     def features_of(self, split: Split, label: str, progress: Progress) -> FloatArray:
         """Return features of shape (n_images, n_features), computed or from the cache.
@@ -112,9 +114,9 @@ def write_embedding(
 ) -> Embedding:
     """Write the features of image files as a Parquet table, a row per image, in row groups.
 
-    Columns: `image` (path), `answer` (predicted class), `prob` (its probability), and `features`
-    (list of float32). Its metadata name run, weights and classes. Memory does not grow with the
-    number of images.
+    Columns: `image` (path), `answer` (predicted class, or all classes that the image is said to
+    have), `prob` (probability of the most probable class), and `features` (list of float32). Its
+    metadata name run, weights and classes. Memory does not grow with the number of images.
 
     Args:
         embedder: Network.
@@ -169,7 +171,7 @@ def write_embedding(
                 ends = np.arange(len(pixels) + 1, dtype=np.int32) * features.shape[1]
                 rows = {
                     "image": [_spelt(file) for file in files_read],
-                    "answer": [answer.class_name for answer in answers],
+                    "answer": [answer.answer for answer in answers],
                     "prob": probs.max(axis=1),
                     "features": pa.ListArray.from_arrays(ends, features.ravel()),
                 }

@@ -88,6 +88,13 @@ def weakest_first(per_class: Mapping[str, Mapping[str, Any]]) -> list[tuple[str,
     return sorted(known, key=lambda item: item[1])
 
 
+def columns_of(part: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metrics of each class that a part of `metrics.json` has, with their names."""
+    of_several = {"average_precision": "AP"} if "mean_average_precision" in part else {}
+    columns = {"precision": "precision", "recall": "recall", "f1": "F1"}
+    return {**of_several, **columns, **({"threshold": "threshold"} if of_several else {})}
+
+
 def n_images_of_each(metrics: Mapping[str, Any]) -> dict[str, list[int]]:
     """Return the number of images of each class that were evaluated, by part.
 

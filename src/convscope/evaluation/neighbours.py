@@ -17,6 +17,7 @@ from convscope.types import (
     Neighbour,
     Split,
     UInt8Array,
+    names_of,
 )
 
 _ROWS = 4096
@@ -85,7 +86,7 @@ class Neighbourhood:
         for rows, values in zip(places, cosines, strict=True):
             split = self._learnt.take(rows)
             near = tuple(
-                Neighbour(str(image_id), self._names[label], float(value))
+                Neighbour(str(image_id), names_of(label, self._names), float(value))
                 for image_id, label, value in zip(split.ids, split.labels, values, strict=True)
             )
             found.append((near, np.asarray(split.images)))

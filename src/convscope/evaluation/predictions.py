@@ -16,8 +16,11 @@ from convscope.types import (
     FloatArray,
     Images,
     InputSpec,
+    Labels,
     Predictions,
     Split,
+    classes_of,
+    is_multi_label,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ def predict_images(
         label: Name of the work in progress output.
 
     Returns:
-        Shape (n_images, n_classes), float32, rows sum to 1.
+        Shape (n_images, n_classes), float32.
     """
     parts: list[FloatArray] = []
     with progress.task(label, len(images), "images") as step:
@@ -115,7 +118,8 @@ def save_predictions(
 ) -> None:
     """Write predictions as a Parquet table, a row per image.
 
-    Columns: `split`, `id`, `label` (class index), then `prob_<class index>`.
+    Columns: `split`, `id`, `label` (class index) or, where an image may have any number of classes,
+    `labels` (list of class indices), then `prob_<class index>`.
 
     Args:
         predictions: Predictions by split.
@@ -133,8 +137,14 @@ def save_predictions(
     columns: dict[str, Any] = {
         "split": np.concatenate([np.full(len(part.labels), part.split) for part in parts]),
         "id": np.concatenate([part.ids for part in parts]),
-        "label": np.concatenate([part.labels for part in parts]),
     }
+    labels = np.concatenate([part.labels for part in parts])
+    if is_multi_label(labels):
+        columns["labels"] = pa.array(
+            [list(classes_of(row)) for row in labels], pa.list_(pa.int64())
+        )
+    else:
+        columns["label"] = labels
     probs = np.concatenate([part.probs for part in parts])
     columns |= {f"prob_{index}": probs[:, index] for index in range(len(class_names))}
     table = pa.table(columns).replace_schema_metadata(about | {"classes": "\n".join(class_names)})
@@ -203,12 +213,18 @@ def read_predictions(path: Path) -> tuple[dict[str, Predictions], dict[str, str]
         }
         names = np.asarray(table["split"].to_pylist())
         ids = np.asarray(table["id"].to_pylist())
-        labels = table["label"].to_numpy().astype(np.int64)
         n_classes = sum(name.startswith("prob_") for name in table.column_names)
         probs = np.stack(
             [table[f"prob_{index}"].to_numpy() for index in range(n_classes)], axis=1
         ).astype(np.float32)
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        labels: Labels
+        if "labels" in table.column_names:
+            labels = np.zeros(probs.shape, np.uint8)
+            for row, indices in enumerate(table["labels"].to_pylist()):
+                labels[row, indices] = 1
+        else:
+            labels = table["label"].to_numpy().astype(np.int64)
+    except (OSError, KeyError, ValueError, IndexError, pa.ArrowException) as error:
         raise RunError(f"{path} is damaged ({error}); run evaluate again with --fresh") from None
     found = {
         str(name): Predictions(

@@ -71,8 +71,13 @@ def judge_familiarity(
 
 
 def rejection_of(
-    run: Run, which: str, probs: Mapping[str, FloatArray], accepted: float
-) -> dict[str, Any]:
+    run: Run,
+    which: str,
+    probs: Mapping[str, FloatArray],
+    accepted: float,
+    *,
+    multi_label: bool = False,
+) -> dict[str, Any] | None:
     """Return the rule that rejects images of no class, for `metrics.json`.
 
     Args:
@@ -80,13 +85,17 @@ def rejection_of(
         which: One of `run.WEIGHTS`.
         probs: Probabilities by part, "val" at least, as the classifier gives them.
         accepted: Share of validation images to accept.
+        multi_label: Whether an image may have any number of classes: the probabilities of none of
+            them say that it is a strange one, so there is no energy.
 
     Returns:
         "by": "distance" or "energy"; "threshold" of that; "least_energy", for who has no features;
-            the share "rejected" by part.
+            the share "rejected" by part. None if they cannot be told.
     """
-    least = least_familiarity(energy(probs["val"]), accepted)
     known = familiarity_of(run, which)
+    if multi_label and known is None:
+        return None
+    least = 0.0 if multi_label else least_familiarity(energy(probs["val"]), accepted)
     if known is not None:
         shares = {name: known.rejected[name] for name in probs if name in known.rejected}
         found: dict[str, Any] = {"by": "distance", "threshold": known.farthest}

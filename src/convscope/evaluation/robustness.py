@@ -10,7 +10,7 @@ import numpy as np
 from convscope.classifier.views import Network
 from convscope.evaluation.corruptions import accuracy_under
 from convscope.progress import Progress
-from convscope.types import Split
+from convscope.types import Split, is_multi_label
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,11 @@ class Robustness:
     Attributes:
         split: Name of the part: "val" or "test".
         n_images: Number of images that were corrupted.
-        clean: Accuracy on the uncorrupted images, a fraction.
+        clean: Accuracy on the uncorrupted images, a fraction; mAP where an image may have several
+            classes.
         severities: Severities that were used.
-        accuracy: Accuracy for each severity, a fraction, by corruption.
+        accuracy: Accuracy for each severity, a fraction, by corruption; or mAP.
+        measure: Which of the two: "accuracy" or "mAP".
     """
 
     split: str
@@ -30,6 +32,7 @@ class Robustness:
     clean: float
     severities: tuple[int, ...]
     accuracy: dict[str, tuple[float, ...]]
+    measure: str = "accuracy"
 
     @property
     def mean(self) -> float:
@@ -39,10 +42,11 @@ class Robustness:
     @property
     def conclusion(self) -> str:
         """The most harmful corruption, in one sentence."""
+        words = "Accuracy" if self.measure == "accuracy" else self.measure
         worst = min(self.accuracy, key=lambda name: float(np.mean(self.accuracy[name])))
         mean = float(np.mean(self.accuracy[worst]))
         return (
-            f"Accuracy {self.clean:.1%} without corruption, {self.mean:.1%} on average with it; "
+            f"{words} {self.clean:.1%} without corruption, {self.mean:.1%} on average with it; "
             f"{worst.replace('-', ' ')} hurts most ({mean:.1%})."
         )
 
@@ -85,4 +89,5 @@ def accuracy_under_all(
                 note = f"{corruption} {severity}: {row[-1]:.3f}"
             step(0, note)
             found[corruption] = tuple(row)
-    return Robustness(name, len(chosen), clean, tuple(severities), found)
+    measure = "mAP" if is_multi_label(chosen.labels) else "accuracy"
+    return Robustness(name, len(chosen), clean, tuple(severities), found, measure)

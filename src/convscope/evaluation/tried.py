@@ -18,7 +18,8 @@ class Tried:
         fold: Index of the fold that it was not trained on.
         words: What it is, for people.
         seconds: Time that it took.
-        accuracy: Fraction of correct answers; None if it failed.
+        accuracy: Fraction of correct answers, or mean average precision where an image may have any
+            number of classes; None if it failed.
         loss: Mean cross-entropy in nats, after the temperature; None if it failed.
         note: Reason why it was not considered, or empty.
         chosen: Whether the run was trained like that.

@@ -8,6 +8,7 @@ import numpy as np
 from convscope.errors import ShapeError, UnknownNameError
 from convscope.models.structure import (
     as_functional,
+    ends_in_sigmoid,
     ends_in_softmax,
     inner_model,
     logits_of_softmax,
@@ -55,7 +56,8 @@ def score_and_gradient(
     """Return a layer's output for images, and the gradient of a class's score with respect to it.
 
     The score is the logit: a probability near 1 hardly depends on anything. The logits are the
-        input of the last softmax, be it a layer, an operation or the activation of a dense layer.
+        input of the last softmax (or sigmoid, where each class has a probability of its own), be it
+        a layer, an operation or the activation of a dense layer.
         If the network computes its probabilities in another way, the score is the logarithm of the
         probability minus the mean over the classes; under a softmax that is the logit minus the
         mean logit. If its outputs are not probabilities, they are taken as logits.
@@ -90,7 +92,7 @@ def score_and_gradient(
     if layer not in held:
         raise UnknownNameError("layer", layer, names)
     values = keras.ops.stop_gradient(keras.ops.cast(held[layer], "float32"))
-    takes_logs = not ends_in_softmax(last) and _are_probs(outputs)
+    takes_logs = not _ends_in_either(last) and _are_probs(outputs)
 
     def score(replaced: Tensor) -> Tensor:
         def swap(name: str, operation: Any, output: Tensor) -> Tensor:
@@ -124,7 +126,8 @@ def run_layers(
         network: Network, as for `activations`.
         pixels: Shape (n_images, height, width, channels), uint8.
         after: Function of a layer's name, the layer and its output, whose result is passed on.
-        logits_of: Name of the last layer, which is run without its softmax if it has one.
+        logits_of: Name of the last layer, which is run without its softmax or sigmoid if it has
+            one.
 
     Returns:
         Output of the last layer.
@@ -144,13 +147,17 @@ def run_layers(
             if inner is not None:
                 tensors = [x for x in keras.tree.flatten(args) if keras.ops.is_tensor(x)]
                 return walk(inner, tensors, f"{name}/")
-            if name == logits_of and ends_in_softmax(operation):
+            if name == logits_of and _ends_in_either(operation):
                 return after(name, operation, logits_of_softmax(operation, args[0]))
             return after(name, operation, operation(*args, **kwargs))
 
         return run_graph(graph, inputs, visit)
 
     return walk(as_functional(network), [keras.ops.convert_to_tensor(pixels)], "")
+
+
+def _ends_in_either(operation: Any) -> bool:
+    return ends_in_softmax(operation) or ends_in_sigmoid(operation)
 
 
 def _are_probs(outputs: Tensor) -> bool:

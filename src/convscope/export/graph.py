@@ -16,6 +16,7 @@ from convscope.export._operations import plain_operation
 from convscope.images.fit import PADDING
 from convscope.models.structure import (
     as_functional,
+    ends_in_sigmoid,
     ends_in_softmax,
     inner_model,
     is_resizing,
@@ -31,6 +32,7 @@ Tensor = Any
 """Tensor of TensorFlow."""
 
 _TINY = np.finfo(np.float32).tiny
+_MOST = np.float32(1) - np.finfo(np.float32).epsneg
 
 
 def build_function(
@@ -63,9 +65,10 @@ def build_function(
             images = _resized(images, spec)
         outputs = _outputs(network, images, spec)
         probs = outputs["probs"]
-        if spec.temperature != 1:
-            logits = tf.math.log(tf.maximum(probs, _TINY)) / spec.temperature
-            probs = tf.nn.softmax(logits)
+        if spec.temperature != 1 and spec.multi_label:
+            probs = tf.math.sigmoid(_logits(probs, spec) / spec.temperature)
+        elif spec.temperature != 1:
+            probs = tf.nn.softmax(_logits(probs, spec) / spec.temperature)
         # Each with a name of its own, which converters keep.
         found = {"probs": probs, "logits": outputs["logits"], "features": outputs["features"]}
         if familiarity is not None:
@@ -73,6 +76,16 @@ def build_function(
         return {name: tf.identity(value, name=name) for name, value in found.items()}
 
     return tf.function(classify, input_signature=signature)
+
+
+def _logits(probs: Tensor, spec: ClassifierSpec) -> Tensor:
+    """Return logits of probabilities; those of a softmax up to a number for each image."""
+    import tensorflow as tf
+
+    if spec.multi_label:
+        probs = tf.clip_by_value(probs, _TINY, _MOST)
+        return tf.math.log(probs) - tf.math.log(1 - probs)
+    return tf.math.log(tf.maximum(probs, _TINY))
 
 
 def _resized(images: Tensor, spec: ClassifierSpec) -> Tensor:
@@ -194,22 +207,25 @@ def _outputs(network: "keras.Model", images: Tensor, spec: ClassifierSpec) -> di
 
     views = spec.views
     if views == Views():
-        return _run(network, images)
+        return _run(network, images, spec)
 
     def both_ways(frames: Tensor) -> tuple[Tensor, Tensor]:
         if not views.mirror:
-            found = _run(network, frames)
+            found = _run(network, frames, spec)
             return found["probs"], found["features"]
         n_frames = tf.shape(frames)[0]
-        found = _run(network, tf.concat([frames, tf.reverse(frames, [2])], axis=0))
+        found = _run(network, tf.concat([frames, tf.reverse(frames, [2])], axis=0), spec)
         mean = (found["probs"][:n_frames] + found["probs"][n_frames:]) / 2
         return mean, found["features"][:n_frames]
 
     probs, features = both_ways(images)
     reach = reach_of(views, (spec.height, spec.width))
     if any(reach):
-        second_and_first = tf.math.top_k(probs, 2).values
-        doubtful = second_and_first[:, 0] - second_and_first[:, 1] < DOUBT
+        if spec.multi_label:
+            doubtful = tf.reduce_min(tf.abs(2 * probs - 1), axis=1) < DOUBT
+        else:
+            second_and_first = tf.math.top_k(probs, 2).values
+            doubtful = second_and_first[:, 0] - second_and_first[:, 1] < DOUBT
 
         def with_shifts() -> Tensor:
             rows = tf.where(doubtful)  # (n_doubtful, 1)
@@ -225,7 +241,7 @@ def _outputs(network: "keras.Model", images: Tensor, spec: ClassifierSpec) -> di
         probs = tf.cond(tf.reduce_any(doubtful), with_shifts, lambda: probs)
     return {
         "probs": probs,
-        "logits": tf.math.log(tf.maximum(probs, _TINY)),
+        "logits": _logits(probs, spec),
         "features": features,
     }
 
@@ -250,7 +266,7 @@ def _moved(images: Tensor, rows: int, columns: int) -> Tensor:
     return tf.gather(images, moved_indices(width, columns), axis=2)
 
 
-def _run(network: "keras.Model", images: Tensor) -> dict[str, Tensor]:
+def _run(network: "keras.Model", images: Tensor, spec: ClassifierSpec) -> dict[str, Tensor]:
     """Run a network in inference; return the outputs of `engines.OUTPUTS` for the images."""
     import keras
     import tensorflow as tf
@@ -272,6 +288,9 @@ def _run(network: "keras.Model", images: Tensor) -> dict[str, Tensor]:
             if ends_in_softmax(operation):
                 found["logits"] = tf.cast(logits_of_softmax(operation, args[0]), tf.float32)
                 return tf.nn.softmax(found["logits"])
+            if spec.multi_label and ends_in_sigmoid(operation):
+                # Of several, the last one is that of the classes.
+                found["logits"] = tf.cast(logits_of_softmax(operation, args[0]), tf.float32)
             output = operation(*args, **kwargs)
             if operation.name == POOL:
                 found["pooled"] = output
@@ -280,5 +299,5 @@ def _run(network: "keras.Model", images: Tensor) -> dict[str, Tensor]:
         return run_graph(graph, inputs, visit)
 
     probs = walk(as_functional(network), [images])
-    found.setdefault("logits", tf.math.log(tf.maximum(probs, _TINY)))
+    found.setdefault("logits", _logits(probs, spec))
     return {"features": found["logits"], **found, "probs": probs}

@@ -9,8 +9,10 @@ import numpy as np
 from PIL import Image
 
 from convscope.classifier.classify import Classifier
+from convscope.classifier.decisions import decided
 from convscope.engines.choice import median_ms
 from convscope.errors import FailureError
+from convscope.evaluation.multi_label import mean_average_precision
 from convscope.images.decode import decode_image
 from convscope.progress import Progress
 from convscope.types import FloatArray, Split, UInt8Array, evenly_spread
@@ -40,13 +42,15 @@ class Parity:
     Attributes:
         n_images: Number of validation images that both classified, as arrays of pixels.
         largest_difference: Largest difference of a probability.
-        agreement: Share of images with the same class.
-        accuracy: Accuracy of the trained and of the exported model, fractions.
+        agreement: Share of images with the same class; where an image may have any number of
+            classes, of decisions that are the same.
+        accuracy: Accuracy of the trained and of the exported model, fractions; or mAP.
         n_files: Number of image files that the graph resized itself.
-        file_agreement: Share of files with the same class.
+        file_agreement: Share of files with the same class, or of decisions.
         latency_ms: Median time for a batch of the trained and of the exported model, by size of the
             batch.
         size_mb: Size of the exported file or folder, in megabytes of 1,000,000 bytes.
+        measure: What `accuracy` is: "accuracy" or "mAP".
     """
 
     n_images: int
@@ -57,6 +61,7 @@ class Parity:
     file_agreement: float
     latency_ms: dict[int, tuple[float, float]]
     size_mb: float
+    measure: str = "accuracy"
 
     def speedup(self, batch: int) -> float:
         """Return how many times as fast as the trained model it classifies a batch."""
@@ -92,21 +97,33 @@ def compare_models(
             step(len(batch))
     before, after = (np.concatenate(each) for each in zip(*answers, strict=True))
     labels = part.labels[rows]
-    accuracy = tuple(float(np.mean(probs.argmax(1) == labels)) for probs in (before, after))
+    several = trained.spec.multi_label
+    if several:
+        accuracy = [mean_average_precision(probs, labels) for probs in (before, after)]
+    else:
+        accuracy = [float(np.mean(probs.argmax(1) == labels)) for probs in (before, after)]
+
+    def agreement(one: FloatArray, other: FloatArray) -> float:
+        if several:
+            least = trained.spec.thresholds
+            return float(np.mean(decided(one, least) == decided(other, least)))
+        return float(np.mean(one.argmax(1) == other.argmax(1)))
+
     same = [
-        trained.predict_on_batch(shrunk).argmax() == exported.predict_on_batch(whole).argmax()
+        agreement(trained.predict_on_batch(shrunk), exported.predict_on_batch(whole))
         for shrunk, whole in _both_sizes(trained, exported, sources)
     ]
     images = np.resize(part.images[rows[:_BATCH]], (max(LATENCY_BATCHES), *part.images.shape[1:]))
     return Parity(
         n_images=len(rows),
         largest_difference=float(np.abs(before - after).max()),
-        agreement=float(np.mean(before.argmax(1) == after.argmax(1))),
+        agreement=agreement(before, after),
         accuracy=(accuracy[0], accuracy[1]),
         n_files=len(same),
         file_agreement=float(np.mean(same)),
         latency_ms={n: _latencies(trained, exported, images[:n]) for n in LATENCY_BATCHES},
         size_mb=size_mb,
+        measure="mAP" if several else "accuracy",
     )
 
 
@@ -127,7 +144,7 @@ def require_parity(parity: Parity) -> None:
     if round((1 - parity.file_agreement) * parity.n_files) > allowed:
         raise FailureError(
             "the exported model does not resize images as the trained one sees them: only "
-            f"{parity.file_agreement:.1%} of {parity.n_files} files get the same class; "
+            f"{parity.file_agreement:.1%} of {parity.n_files} files get the same answer; "
             "nothing was written"
         )
 

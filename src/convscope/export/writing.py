@@ -147,8 +147,9 @@ def _require_worth(parity: Parity) -> None:
     before, after = parity.accuracy
     if before - after > MOST_ACCURACY_LOST:
         raise FailureError(
-            f"int8 takes accuracy on {parity.n_images} validation images from {before:.4f} to "
-            f"{after:.4f}, more than half a point; nothing was written, export without --int8"
+            f"int8 takes {parity.measure} on {parity.n_images} validation images from "
+            f"{before:.4f} to {after:.4f}, more than half a point; nothing was written, export "
+            "without --int8"
         )
     gains = {batch: parity.speedup(batch) for batch in parity.latency_ms}
     if max(gains.values()) < _FASTER:

@@ -10,6 +10,7 @@ from convscope.backend import precision_policy
 from convscope.errors import ConfigError
 from convscope.models import MODELS
 from convscope.models._checksum import add_checksum, require_whole
+from convscope.models.sigmoid import with_sigmoid
 from convscope.models.structure import as_functional, is_resizing
 from convscope.storage import atomic_path
 from convscope.types import InputSpec
@@ -43,8 +44,16 @@ class PortableModel:
             self.model = as_functional(whole)
 
     @classmethod
-    def of(cls, name: str, spec: InputSpec, n_classes: int) -> "PortableModel":
+    def of(
+        cls, name: str, spec: InputSpec, n_classes: int, *, multi_label: bool = False
+    ) -> "PortableModel":
         """Return the twin of a registered network that is trained as a whole.
+
+        Args:
+            name: Registered name.
+            spec: Input of the network.
+            n_classes: Number of classes.
+            multi_label: Whether each class has a probability of its own.
 
         Raises:
             UnknownNameError: If no model has that name.
@@ -54,6 +63,7 @@ class PortableModel:
 
         def build() -> "tuple[keras.Model, keras.Model]":
             network = builder(spec, n_classes)
+            network = with_sigmoid(network) if multi_label else network
             return network, network
 
         return cls(build)

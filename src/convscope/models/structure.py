@@ -158,8 +158,18 @@ def ends_in_softmax(operation: Any) -> bool:
     )
 
 
+def ends_in_sigmoid(operation: Any) -> bool:
+    """Return whether a layer is a sigmoid, or a dense layer that ends in one."""
+    import keras
+
+    return (
+        isinstance(operation, keras.layers.Dense | keras.layers.Activation)
+        and operation.activation is keras.activations.sigmoid
+    )
+
+
 def logits_of_softmax(operation: Any, inputs: Any) -> Any:
-    """Return the logits: the input of the softmax that ends a layer."""
+    """Return the logits: the input of the softmax or sigmoid that ends a layer."""
     import keras
 
     if not isinstance(operation, keras.layers.Dense):

@@ -47,6 +47,7 @@ class TransferModel:
             the last stage), a stage or layer of the backbone, or "start" (nothing). BatchNorm
             inside the trunk is frozen even behind the cut: the statistics of a small batch would
             destroy what the trunk has learnt.
+        activation: "softmax", or "sigmoid" for a probability of its own for each class.
 
     Attributes:
         whole: Model from pixels (batch, any height, any width, channels) in 0..255 to probabilities
@@ -60,7 +61,13 @@ class TransferModel:
     """
 
     def __init__(
-        self, name: str, spec: InputSpec, n_classes: int, head: HeadSettings, cut: str = END
+        self,
+        name: str,
+        spec: InputSpec,
+        n_classes: int,
+        head: HeadSettings,
+        cut: str = END,
+        activation: str = "softmax",
     ) -> None:
         import keras
 
@@ -78,7 +85,7 @@ class TransferModel:
         self._pool = pooling[head.pooling](name=POOL)
         self._of_maps = self._pooled_maps() if head.pooling == "stages" else None
         self._preprocessing = _preprocessing(spec)
-        self._head_layers = _head_layers(head, n_classes)
+        self._head_layers = _head_layers(head, n_classes, activation)
 
         pixels = self._pixels()
         features = self._pool(self._pooled_trunk()(_chain(self._preprocessing, pixels)))
@@ -253,6 +260,7 @@ def build_transfer(
     cut: str = END,
     weights: FoundWeights | None = None,
     precision: str = "float32",
+    activation: str = "softmax",
 ) -> TransferModel:
     """Build a classifier in a precision and load the backbone's weights.
 
@@ -264,6 +272,7 @@ def build_transfer(
         cut: Place up to which layers are frozen.
         weights: Weights of the backbone; None keeps random ones.
         precision: "float32" or "bfloat16"; weights are stored in float32 in either case.
+        activation: "softmax" or "sigmoid", as in `TransferModel`.
 
     Raises:
         UnknownNameError: If there is no such backbone.
@@ -271,7 +280,7 @@ def build_transfer(
         DataError: If the weights belong to another network.
     """
     with precision_policy(precision):
-        network = TransferModel(name, spec, n_classes, head, cut)
+        network = TransferModel(name, spec, n_classes, head, cut, activation)
     if weights is not None:
         load_weights(network.trunk, network.backbone, weights)
     return network
@@ -282,6 +291,7 @@ def build_head(
     settings: HeadSettings,
     n_classes: int,
     statistics: tuple[FloatArray, FloatArray],
+    activation: str = "softmax",
 ) -> "keras.Model":
     """Return a standalone head, from pooled features to probabilities.
 
@@ -290,8 +300,9 @@ def build_head(
         settings: Settings of the head.
         n_classes: Number of classes, at least 2.
         statistics: Mean and variance of the features, from `feature_statistics`.
+        activation: "softmax" or "sigmoid", as in `TransferModel`.
     """
-    layers = _head_layers(settings, n_classes)
+    layers = _head_layers(settings, n_classes, activation)
     head = _head_model(shape, layers)
     _standardise(layers, *statistics)
     return head
@@ -408,7 +419,7 @@ def _preprocessing(spec: InputSpec) -> list[Any]:
     return [resizing_layer(spec), lambda grey: colour([grey] * 3), *scaling]
 
 
-def _head_layers(settings: HeadSettings, n_classes: int) -> list[Any]:
+def _head_layers(settings: HeadSettings, n_classes: int, activation: str) -> list[Any]:
     from keras import layers
 
     head: list[Any] = []
@@ -430,7 +441,7 @@ def _head_layers(settings: HeadSettings, n_classes: int) -> list[Any]:
         if index < len(settings.hidden):
             head.append(layers.Dense(width, activation="relu", name=f"dense{index + 1}"))
     # Probabilities need float32 even where the rest computes in bfloat16.
-    head.append(layers.Dense(n_classes, activation="softmax", dtype="float32", name="probs"))
+    head.append(layers.Dense(n_classes, activation=activation, dtype="float32", name="probs"))
     return head
 
 

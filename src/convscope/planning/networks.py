@@ -6,6 +6,7 @@ from convscope import backend as backends
 from convscope.datasets import DATASETS
 from convscope.models import MODELS, is_backbone
 from convscope.models.backbones import BACKBONES
+from convscope.models.sigmoid import with_sigmoid
 from convscope.recipe import RunConfig
 from convscope.recipes import RECIPES
 from convscope.types import Dataset, InputSpec
@@ -33,9 +34,10 @@ def build_model(config: RunConfig, spec: InputSpec, n_classes: int) -> "keras.Mo
         if is_backbone(config.model):
             from convscope.models.transfer import TransferModel
 
-            cut = config.backbone.cut
-            return TransferModel(config.model, spec, n_classes, config.head, cut).whole
-        return MODELS.get(config.model)(spec, n_classes)
+            cut, activation = config.backbone.cut, config.activation
+            return TransferModel(config.model, spec, n_classes, config.head, cut, activation).whole
+        network: keras.Model = MODELS.get(config.model)(spec, n_classes)
+        return with_sigmoid(network) if config.multi_label else network
 
 
 def plugins_of(config: RunConfig) -> list[str]:

@@ -81,6 +81,7 @@ def settle(
     """
     config = settle_names(request, progress)
     dataset = load(config)
+    config = settle_labels(request, config, dataset)
     config = settle_batches(request, config, len(dataset.train), progress)
     config, weights = _locate_weights(config, progress)
     plan = Plan(config, dataset, weights)
@@ -181,6 +182,31 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     return config.model_copy(update=update)
 
 
+def settle_labels(request: Request, config: RunConfig, dataset: Dataset) -> RunConfig:
+    """Return the settings with what the data decides: whether an image has any number of classes.
+
+    Raises:
+        ConfigError: If a setting that the user named does not suit such images.
+    """
+    asked = request.given.get("multi_label")
+    if asked is not None and asked != dataset.multi_label:
+        raise ConfigError(
+            f"the data decides multi_label, and it is {str(dataset.multi_label).lower()} for "
+            f"{dataset.name}; to read a table otherwise: --labels TABLE:several=yes (or no)"
+        )
+    if dataset.multi_label:
+        for key, holds in (
+            ("balance", config.balance),
+            ("class_weights", config.class_weights != "none"),
+        ):
+            if holds:
+                raise ConfigError(
+                    f"{key} is for images of exactly one class, and those of {dataset.name} may "
+                    f"have several; leave it out (thresholds are chosen for each class instead)"
+                )
+    return config.model_copy(update={"multi_label": dataset.multi_label})
+
+
 def settle_batches(
     request: Request, config: RunConfig, n_images: int, progress: Progress
 ) -> RunConfig:
@@ -275,6 +301,12 @@ def _try_building(plan: Plan) -> None:
 
     cut = config.backbone.cut
     transfer = build_transfer(
-        config.model, spec, n_classes, config.head, cut=cut, weights=plan.weights
+        config.model,
+        spec,
+        n_classes,
+        config.head,
+        cut=cut,
+        weights=plan.weights,
+        activation=config.activation,
     )
     transfer.upper()  # raises if the backbone cannot be cut there

@@ -22,33 +22,43 @@ if TYPE_CHECKING:
 _LINES = (("", "train", TRAIN_COLOUR), ("val_", "val", VAL_COLOUR))
 
 
-def draw_curves(history: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
+def draw_curves(
+    history: Sequence[dict[str, Any]], path: Path, *, title: str, several: bool = False
+) -> None:
     """Draw training and validation loss and accuracy by epoch, side by side.
 
     Args:
         history: Rows of `results.csv`.
         path: PNG file to replace as a whole.
         title: Title, which names the run.
+        several: Whether an image may have any number of classes.
 
     Raises:
         StorageError: If the file cannot be written.
     """
-    figure = curves_figure(history)
+    figure = curves_figure(history, several=several)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     save_figure(figure, path)
 
 
-def curves_figure(history: Sequence[dict[str, Any]], *, stacked: bool = False) -> "Figure":
+def curves_figure(
+    history: Sequence[dict[str, Any]], *, stacked: bool = False, several: bool = False
+) -> "Figure":
     """Return training and validation loss and accuracy by epoch; of a single one, as bars.
 
     Args:
         history: Rows of `results.csv`.
         stacked: Whether to put one below the other, for narrow pages.
+        several: Whether an image may have any number of classes: the share of right decisions takes
+            the place of accuracy, and the best epoch is that of the lowest loss.
     """
     figure = new_figure(*((6.4, 6.4) if stacked else (10, 4)))
     panes: Any = figure.subplots(2, 1) if stacked else figure.subplots(1, 2)
     for axes, key, name in zip(
-        panes, ("loss", "accuracy"), ("Loss (nats)", "Accuracy"), strict=True
+        panes,
+        ("loss", "accuracy"),
+        ("Loss (nats)", "Right decisions, from 0.5 on" if several else "Accuracy"),
+        strict=True,
     ):
         axes.set_title(name, loc="left", fontsize=11, color=INK)
         plain_axes(axes)
@@ -58,7 +68,10 @@ def curves_figure(history: Sequence[dict[str, Any]], *, stacked: bool = False) -
         else:
             _draw_lines(axes, [int(row["epoch"]) for row in history], values)
     if len(history) > 1:
-        _mark_best(panes[1], history)
+        if several:
+            _mark_lowest(panes[0], history)
+        else:
+            _mark_best(panes[1], history)
         label_in_percent(panes[1].yaxis)
     return figure
 
@@ -105,6 +118,16 @@ def _mark_best(axes: "Axes", history: Sequence[dict[str, Any]]) -> None:
         ((int(row["epoch"]), float(row["val_accuracy"])) for row in history),
         key=lambda each: each[1],
     )
-    axes.plot(epoch, best, "o", color=VAL_COLOUR, markersize=8, fillstyle="none")
-    text = f"best val {best:.1%}, epoch {epoch}"
+    _mark(axes, epoch, best, f"best val {best:.1%}, epoch {epoch}")
+
+
+def _mark_lowest(axes: "Axes", history: Sequence[dict[str, Any]]) -> None:
+    """Ring the lowest validation loss, and say it in the title."""
+    best = min(history, key=lambda row: float(row["val_loss"]))
+    epoch, loss = int(best["epoch"]), float(best["val_loss"])
+    _mark(axes, epoch, loss, f"lowest val {loss:.3f}, epoch {epoch}")
+
+
+def _mark(axes: "Axes", epoch: int, value: float, text: str) -> None:
+    axes.plot(epoch, value, "o", color=VAL_COLOUR, markersize=8, fillstyle="none")
     axes.set_title(text, loc="right", fontsize=9, color=VAL_COLOUR)

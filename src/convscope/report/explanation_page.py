@@ -127,7 +127,7 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
     return Page(
         title=f"{name}, explained by {run}",
         about="The answer, the evidence for it, and the output of each layer",
-        verdict=f"Classified as {said.class_name} with {sure:.0%} confidence.",
+        verdict=_verdict(said, sure),
         sections=[
             Section("The answer", seen),
             Section(f"Evidence for {name}", why),
@@ -135,6 +135,13 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
             Section("Layer by layer", [_explained(step) for step in it.steps] or [_nothing()]),
         ],
     )
+
+
+def _verdict(said: ImagePrediction, sure: float) -> str:
+    if said.thresholds is None:
+        return f"Classified as {said.class_name} with {sure:.0%} confidence."
+    named = ", ".join(f"{name} ({said.probs[name]:.0%})" for name in said.class_names)
+    return f"Said to have: {named or said.answer}."
 
 
 def place(heat: FloatArray) -> str:

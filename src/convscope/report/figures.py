@@ -57,15 +57,20 @@ def draw_confusion(matrix: IntArray, class_names: Sequence[str], path: Path, *, 
     save_figure(figure, path)
 
 
-def confusion_figure(matrix: IntArray, class_names: Sequence[str]) -> "Figure":
+def confusion_figure(
+    matrix: IntArray, class_names: Sequence[str], *, of_each: IntArray | None = None
+) -> "Figure":
     """Return a confusion matrix, each row coloured by shares of its true class.
 
     Args:
         matrix: Shape (n_classes, n_classes), rows are true classes.
         class_names: Names in the order of rows and columns.
+        of_each: Shape (n_classes,), number of images of each true class; None for the sum of its
+            row.
     """
     n_classes = len(class_names)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    totals = matrix.sum(axis=1) if of_each is None else of_each
+    shares = matrix / np.maximum(totals, 1)[:, None]
     side = min(max(4.5, 0.55 * n_classes + 2), 24)
     figure = new_figure(side + 0.5, side)
     axes = figure.subplots()
@@ -95,6 +100,34 @@ def confusion_figure(matrix: IntArray, class_names: Sequence[str]) -> "Figure":
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
+    return figure
+
+
+def draw_mistakes(
+    matrix: IntArray, of_each: IntArray, class_names: Sequence[str], path: Path, *, title: str
+) -> None:
+    """Draw which classes are wrongly named beside each true class, and which are missed.
+
+    Args:
+        matrix: Shape (n_classes, n_classes), from `evaluation.multi_label.wrongly_named`.
+        of_each: Shape (n_classes,), number of images of each class.
+        class_names: Names in the order of rows and columns.
+        path: PNG file to replace as a whole.
+        title: Title, which names the evaluated model and images.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    figure = mistakes_figure(matrix, of_each, class_names)
+    figure.axes[0].set_title(title, loc="left", fontsize=11, color=INK)
+    save_figure(figure, path)
+
+
+def mistakes_figure(matrix: IntArray, of_each: IntArray, class_names: Sequence[str]) -> "Figure":
+    """Return the picture that `draw_mistakes` writes, coloured by shares of the images of a row."""
+    figure = confusion_figure(matrix, class_names, of_each=of_each)
+    figure.axes[0].set_xlabel("wrongly named (diagonal: missed)", color=FAINT)
+    figure.axes[0].set_ylabel("true, among others", color=FAINT)
     return figure
 
 

@@ -11,9 +11,15 @@ from convscope.classifier.classify import at_temperature
 from convscope.datasets.part_notes import classes_missing
 from convscope.diagnosis import Diagnosis
 from convscope.evaluation.calibration import reliability
-from convscope.evaluation.metrics import confusion_matrix, n_images_of_each, weakest_first
+from convscope.evaluation.metrics import (
+    columns_of,
+    confusion_matrix,
+    n_images_of_each,
+    weakest_first,
+)
 from convscope.evaluation.selective import Selection, coverage_curve, threshold_for
 from convscope.evaluation.tried import Tried
+from convscope.report import several
 from convscope.report.curves import curves_figure
 from convscope.report.figures import (
     FAINT,
@@ -34,7 +40,7 @@ from convscope.report.page import (
     Text,
     svg_picture,
 )
-from convscope.types import NO_CLASS, Predictions
+from convscope.types import NO_CLASS, FloatArray, Predictions
 from convscope.wording import command_line, counted, duration
 
 _ASKED = (0.95, 0.99)
@@ -75,6 +81,7 @@ class RunFacts:
         hardest: Picture of the hardest images of the evaluated part; None if the data is not
             available.
         tried: What was tried, if the way of training was searched for.
+        thresholds: Threshold of each class, where an image may have any number of classes.
     """
 
     name: str
@@ -98,11 +105,21 @@ class RunFacts:
     looks: str
     hardest: Picture | None
     tried: Sequence[Tried] = ()
+    thresholds: Sequence[float] = ()
 
     @property
     def judged(self) -> str:
         """Part behind the headline: "test" if it was opened."""
         return "test" if "test" in self.metrics else "val"
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have any number of classes."""
+        return self.unseen.multi_label
+
+    def final(self, said: Predictions) -> FloatArray:
+        """Return probabilities at the temperature."""
+        return at_temperature(said.probs, self.temperature, multi_label=self.several)
 
 
 def run_page(facts: RunFacts) -> Page:
@@ -115,7 +132,7 @@ def run_page(facts: RunFacts) -> Page:
         Section("Diagnosis", _doctor(facts)),
         Section("Model and training", _facts(facts)),
         *([Section("What was tried", [_tried(facts)])] if facts.tried else []),
-        Section("All classes", [_classes(facts)], folded=True),
+        Section("All classes", _scores(facts), folded=not facts.several),
         Section("All settings", [_settings(facts)], folded=True),
     ]
     return Page(
@@ -123,9 +140,9 @@ def run_page(facts: RunFacts) -> Page:
         about=_about(facts),
         verdict=_headline(facts),
         caution=(
-            f"The interval, {_interval(judged)}, is for this very network on other images of the "
-            "same kind; another seed gives another network, so one run does not show that one "
-            "configuration is better than another." + (f" {facts.looks}" if facts.looks else "")
+            f"The interval, {_interval(facts, judged)}, is for this very network on other images "
+            "of the same kind; another seed gives another network, so one run does not show that "
+            "one configuration is better than another." + (f" {facts.looks}" if facts.looks else "")
         ),
         sections=sections,
     )
@@ -137,7 +154,9 @@ def run_card(facts: RunFacts) -> Page:
     weakest = [f"{name} (F1 {f1:.2f})" for name, f1 in weakest_first(judged["per_class"])[:3]]
     limits = [
         (
-            "It knows these classes only, and assigns one of them to any image.",
+            "It knows these classes only, and assigns one of them to any image."
+            if not facts.several
+            else "It knows these classes only, and says nothing of anything else.",
             _rejecting(facts),
         ),
         (
@@ -163,7 +182,7 @@ def run_card(facts: RunFacts) -> Page:
                 "Intended use",
                 [
                     Text(
-                        f"To classify images into {len(facts.class_names)} classes: "
+                        f"{_use(facts)} {len(facts.class_names)} classes: "
                         f"{', '.join(facts.class_names)}. It takes raw pixels, 0 to 255, of any "
                         f"size; resizing and scaling are part of the model.{_FITTED[config['fit']]}"
                     ),
@@ -182,12 +201,13 @@ def run_card(facts: RunFacts) -> Page:
                 ],
             ),
             Section(
-                "Accuracy",
+                "Scores" if facts.several else "Accuracy",
                 [
                     *([Text(facts.looks)] if facts.looks else []),
+                    *([several.score_points(judged)] if facts.several else []),
                     _classes(facts),
                     Text(_calibrated(facts)),
-                    *_abstaining(facts),
+                    *([] if facts.several else _abstaining(facts)),
                 ],
             ),
             Section("Limits", [Points(limits)]),
@@ -195,6 +215,12 @@ def run_card(facts: RunFacts) -> Page:
             Section("Settings", [_settings(facts)]),
         ],
     )
+
+
+def _use(facts: RunFacts) -> str:
+    if facts.several:
+        return "To say which of these an image shows, any number of them, of"
+    return "To classify images into"
 
 
 def _about(facts: RunFacts) -> str:
@@ -211,7 +237,10 @@ def _about(facts: RunFacts) -> str:
 def _headline(facts: RunFacts) -> str:
     judged = facts.metrics[facts.judged]
     part = "test" if facts.judged == "test" else "validation"
-    said = f"{judged['accuracy']:.1%} accuracy on {judged['n_images']:,} {part} images."
+    if facts.several:
+        said = several.headline(judged, part)
+    else:
+        said = f"{judged['accuracy']:.1%} accuracy on {judged['n_images']:,} {part} images."
     said = " ".join([said, *(f"{line}." for line in _not_judged(facts))])
     return said if part == "test" else f"{said} The test images are still sealed."
 
@@ -222,13 +251,17 @@ def _not_judged(facts: RunFacts) -> list[str]:
     return [line[0].upper() + line[1:] for line in lines]
 
 
-def _interval(judged: Mapping[str, Any]) -> str:
+def _interval(facts: RunFacts, judged: Mapping[str, Any]) -> str:
+    if facts.several:
+        return several.interval(judged)
     low, high = judged["accuracy_interval_95"]
     return f"{low:.1%} to {high:.1%}"
 
 
 def _learning(facts: RunFacts) -> list[Block]:
     rows = facts.history
+    if facts.several:
+        return [_learning_of_several(rows)]
     best = max(rows, key=lambda row: float(row["val_accuracy"]))
     last = rows[-1]
     caption = f"Validation accuracy is highest after epoch {int(best['epoch'])}: "
@@ -244,8 +277,26 @@ def _learning(facts: RunFacts) -> list[Block]:
     return [picture]
 
 
+def _learning_of_several(rows: Sequence[dict[str, Any]]) -> Picture:
+    best, last = min(rows, key=lambda row: float(row["val_loss"])), rows[-1]
+    caption = f"Validation loss is lowest after epoch {int(best['epoch'])}: {best['val_loss']:.3f}"
+    if best["epoch"] != last["epoch"]:
+        caption += f"; {last['val_loss']:.3f} at the end"
+    return svg_picture(
+        curves_figure(rows, stacked=True, several=True),
+        alt=f"Loss and right decisions by epoch: validation loss {last['val_loss']:.3f} after "
+        f"{counted(len(rows), 'epoch')}.",
+        caption=f"{caption}.",
+        legend="A decision is whether an image has a class, here from a probability of 0.5 on.",
+    )
+
+
 def _errors(facts: RunFacts) -> list[Block]:
     said = facts.predictions[facts.judged]
+    if facts.several:
+        probs, names = facts.final(said), facts.class_names
+        shown = several.error_blocks(probs, said.labels, names, facts.thresholds)
+        return [*shown, *([facts.hardest] if facts.hardest is not None else [])]
     matrix = confusion_matrix(said)
     off = matrix.copy()
     np.fill_diagonal(off, 0)
@@ -273,7 +324,7 @@ def _errors(facts: RunFacts) -> list[Block]:
 
 def _calibration(facts: RunFacts) -> list[Block]:
     said = facts.predictions[facts.judged]
-    probs = at_temperature(said.probs, facts.temperature)
+    probs = facts.final(said)
     figure = new_figure(6.4, 4.6)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, linestyle="--")
@@ -289,11 +340,11 @@ def _calibration(facts: RunFacts) -> list[Block]:
             linewidth=1.2,
             label=label,
         )
-        sizes = [120 * math.sqrt(each.n_images / len(said.labels)) + 8 for each in bins]
+        sizes = [120 * math.sqrt(each.n_images / said.labels.size) + 8 for each in bins]
         places = [each.confidence for each in bins], [each.accuracy for each in bins]
         axes.scatter(*places, s=sizes, color=colour, linewidths=0)
-    axes.set_xlabel("confidence", color=FAINT)
-    axes.set_ylabel("accuracy", color=FAINT)
+    axes.set_xlabel("probability" if facts.several else "confidence", color=FAINT)
+    axes.set_ylabel("share that has the class" if facts.several else "accuracy", color=FAINT)
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     plain_axes(axes)
@@ -302,20 +353,22 @@ def _calibration(facts: RunFacts) -> list[Block]:
         figure,
         alt=f"Reliability: accuracy by confidence. {_calibrated(facts)}",
         caption=_calibrated(facts),
-        legend="On the dashed line the two agree. The larger a dot, the more images.",
+        legend="On the dashed line the two agree. The larger a dot, the more "
+        + ("decisions." if facts.several else "images."),
     )
-    return [picture, *_abstaining(facts)]
+    return [picture, *([] if facts.several else _abstaining(facts))]
 
 
 def _calibrated(facts: RunFacts) -> str:
     judged = facts.metrics[facts.judged]
     before = 100 * judged["calibration_error"]
     after = 100 * judged["calibration_error_at_temperature"]
+    both = "Probabilities and shares" if facts.several else "Confidence and accuracy"
     if facts.temperature == 1:
-        return f"Confidence and accuracy differ by {before:.1f} points on average."
+        return f"{both} differ by {before:.1f} points on average."
     where = "validation images" if facts.unseen.split == "val" else "images of folds"
     return (
-        f"Confidence and accuracy differ by {after:.1f} points on average; as trained, without the "
+        f"{both} differ by {after:.1f} points on average; as trained, without the "
         f"temperature {facts.temperature:.2f} that was fitted on {where}, {before:.1f}."
     )
 
@@ -429,25 +482,29 @@ def _tried(facts: RunFacts) -> Table:
         ]
         for row in facts.tried
     ]
-    columns = ("candidate", "fold", "accuracy", "loss", "time", "")
+    score = "mAP" if facts.several else "accuracy"
+    columns = ("candidate", "fold", score, "loss", "time", "")
     return Table(columns, rows, "On the validation images of each fold, before the last training")
 
 
+def _scores(facts: RunFacts) -> list[Block]:
+    of_all = [several.score_points(facts.metrics[facts.judged])] if facts.several else []
+    return [*of_all, _classes(facts)]
+
+
 def _classes(facts: RunFacts) -> Table:
+    judged = facts.metrics[facts.judged]
+    columns = columns_of(judged)
     rows = [
         [
             name,
-            *(
-                f"{row[key]:.3f}" if row["n_images"] else "unknown"
-                for key in ("precision", "recall", "f1")
-            ),
+            *(f"{row[key]:.3f}" if row["n_images"] else "unknown" for key in columns),
             f"{row['n_images']:,}",
         ]
-        for name, row in facts.metrics[facts.judged]["per_class"].items()
+        for name, row in judged["per_class"].items()
     ]
     part = "test" if facts.judged == "test" else "validation"
-    columns = ("class", "precision", "recall", "F1", "images")
-    return Table(columns, rows, f"All classes on {part} images")
+    return Table(("class", *columns.values(), "images"), rows, f"All classes on {part} images")
 
 
 def _settings(facts: RunFacts) -> Table:

@@ -178,16 +178,21 @@ def answer(
 ) -> dict[str, object]:
     """Return the answer for an image from its row of probabilities, shape (n_classes,).
 
+    Its "class"; where an image may have any number of classes, a list of "classes".
+
     Args:
         served: Model.
         probs: Shape (n_classes,).
         rejected: Whether the image looks like no class.
         top_k: Number of classes, the most probable first; None for all.
     """
-    names = served.spec.class_names
+    names, spec = served.spec.class_names, served.spec
     best = probs.argsort(kind="stable")[::-1][:top_k].tolist()
     # float32 has seven digits that mean something.
     by_name = {names[index]: float(f"{probs[index]:.7g}") for index in best}
+    if spec.multi_label:
+        said = served.classifier.answer(None, probs, rejected=rejected)
+        return {"classes": list(said.class_names), "rejected": rejected, "probs": by_name}
     return {"class": names[best[0]], "rejected": rejected, "probs": by_name}
 
 

@@ -5,8 +5,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from convscope.classifier.decisions import decided
 from convscope.classifier.shares import CONFIDENCES, Shares, drift, interval_of
 from convscope.types import FloatArray
 
@@ -86,11 +88,20 @@ class Metrics:
         self.ready = Gauge("convscope_ready", "1 if the model can answer.", model, **labels)
         self._models: dict[str, ModelMetrics] = {}
 
-    def of_model(self, name: str, class_names: Sequence[str]) -> "ModelMetrics":
-        """Return the metrics of a model; a new version with the same classes continues them."""
+    def of_model(
+        self, name: str, class_names: Sequence[str], thresholds: Sequence[float] = ()
+    ) -> "ModelMetrics":
+        """Return the metrics of a model; a new version with the same classes continues them.
+
+        Args:
+            name: Name of the model.
+            class_names: Names in the order of the probabilities.
+            thresholds: Threshold of each class, where an image may have any number of classes.
+        """
         known = self._models.get(name)
         if known is None or known.class_names != tuple(class_names):
             known = self._models[name] = ModelMetrics(self, name, tuple(class_names))
+        known.thresholds = tuple(thresholds)
         return known
 
     def request(self, route: str, status: int, seconds: float) -> None:
@@ -132,17 +143,22 @@ class ModelMetrics:
     """Metrics of one model.
 
     Attributes:
+        thresholds: Threshold of each class, where an image may have any number of classes.
+        n_images: Number of images that were answered, since the start.
         counts: Number of answers by class, since the start.
         confidences: Number of answers by confidence, in the intervals that `CONFIDENCES` end.
-        recent: Index of the class and of the interval of confidence of the last `RECENT` answers.
+        recent: Indices of the classes and of the interval of confidence of the last `RECENT`
+            answers.
     """
 
     def __init__(self, metrics: Metrics, name: str, class_names: tuple[str, ...]) -> None:
         self.class_names = class_names
         self.since = time.time()
+        self.thresholds: tuple[float, ...] = ()
+        self.n_images = 0
         self.counts = [0] * len(class_names)
         self.confidences = [0] * len(CONFIDENCES)
-        self.recent: deque[tuple[int, int]] = deque(maxlen=RECENT)
+        self.recent: deque[tuple[list[int], int]] = deque(maxlen=RECENT)
         self._images = metrics.images.labels(name)
         self._rejected = metrics.rejected.labels(name)
         self._unreadable = metrics.unreadable.labels(name)
@@ -169,14 +185,18 @@ class ModelMetrics:
         """
         self._images.inc(len(probs))
         self._rejected.inc(sum(rejected))
-        for index, confidence in zip(
-            probs.argmax(axis=1).tolist(), probs.max(axis=1).tolist(), strict=True
-        ):
+        self.n_images += len(probs)
+        if self.thresholds:
+            said = [np.flatnonzero(row).tolist() for row in decided(probs, self.thresholds)]
+        else:
+            said = probs.argmax(axis=1)[:, np.newaxis].tolist()
+        for indices, confidence in zip(said, probs.max(axis=1).tolist(), strict=True):
             place = interval_of(confidence)
-            self.counts[index] += 1
             self.confidences[place] += 1
-            self.recent.append((index, place))
-            self._classes[index].inc()
+            self.recent.append((indices, place))
+            for index in indices:
+                self.counts[index] += 1
+                self._classes[index].inc()
             self._confidence.observe(confidence)
 
     def drift(self, usual: Shares) -> dict[str, float]:
@@ -202,7 +222,7 @@ class ModelMetrics:
         Args:
             usual: Shares on validation images.
         """
-        total = sum(self.counts)
+        total = self.n_images
         recent_classes, recent_confidences = self._recent_shares()
         # Null if they are unknown.
         val_classes = usual.classes or (None,) * len(self.counts)
@@ -233,8 +253,9 @@ class ModelMetrics:
 
     def _recent_shares(self) -> tuple[list[float], list[float]]:
         classes, confidences = [0] * len(self.counts), [0] * len(CONFIDENCES)
-        for index, place in self.recent:
-            classes[index] += 1
+        for indices, place in self.recent:
             confidences[place] += 1
+            for index in indices:
+                classes[index] += 1
         late = max(1, len(self.recent))
         return [n / late for n in classes], [n / late for n in confidences]

@@ -100,7 +100,7 @@ class Served:
         self.spec = classifier.spec
         self._reject = settings.reject
         self.digest: str = getattr(classifier, "sha256", "")
-        self.metrics = metrics.of_model(name, self.spec.class_names)
+        self.metrics = metrics.of_model(name, self.spec.class_names, self.spec.thresholds)
         self._limits = settings.limits
         self.batcher = Batcher(
             self._answers,

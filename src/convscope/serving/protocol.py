@@ -12,6 +12,7 @@ References:
 
 import asyncio
 import importlib.metadata
+import json
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ from convscope.serving.tensors import (
 from convscope.types import FloatArray
 
 CLASS_NAME = "class_name"
-"""Name of the output with the most probable class, shape (n_images,)."""
+"""Name of the output with the most probable class, shape (n_images,); where an image may have any
+number of classes, a list of them as JSON."""
 
 _PLATFORM = "onnx_onnxv1"
 
@@ -132,6 +134,7 @@ def _metadata(served: Served, versions: list[str]) -> dict[str, Any]:
         ],
         "parameters": {
             "class_names": list(spec.class_names),
+            **({"thresholds": list(spec.thresholds)} if spec.multi_label else {}),
             "height": spec.height,
             "width": spec.width,
             "sha256": served.digest,
@@ -203,6 +206,10 @@ def _output(served: Served, found: dict[str, FloatArray], name: str, k: int) -> 
     names, probs = served.spec.class_names, found[PROBS]
     if name in served.further:
         return Output(name, found[name])
+    if name == CLASS_NAME and served.spec.multi_label:
+        said = (served.classifier.answer(None, row).class_names for row in probs)
+        lists = [json.dumps(each, ensure_ascii=False).encode() for each in said]
+        return Output(CLASS_NAME, np.array(lists, dtype=object))
     if name == CLASS_NAME:
         values = [names[index].encode() for index in probs.argmax(axis=1)]
         return Output(CLASS_NAME, np.array(values, dtype=object))

@@ -10,6 +10,7 @@ import numpy as np
 
 from convscope.api import train as single
 from convscope.errors import ConvscopeError, StorageError, TrainingError
+from convscope.evaluation.multi_label import score_of
 from convscope.evaluation.tried import Tried
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
@@ -17,7 +18,7 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.recipes.finetune_photos import finetune_photos
 from convscope.run import Run
-from convscope.types import BoolArray, Dataset, FloatArray, Predictions
+from convscope.types import Dataset, FloatArray, Predictions, n_of_each
 from convscope.wording import counted
 
 FROZEN: Mapping[str, Any] = {"recipe": "logistic"}
@@ -312,8 +313,8 @@ class Search:
         run = folder_of(self.run, candidate.name, fold)
         try:
             self._train(candidate, run, fold)
-            losses, right = _losses(run)
-            result: tuple[float | None, float | None] = float(right.mean()), float(losses.mean())
+            losses, score = _losses(run)
+            result: tuple[float | None, float | None] = score, float(losses.mean())
             note = ""
         except StorageError:
             raise
@@ -328,9 +329,10 @@ class Search:
         if note:
             self._progress.say(f"  failed: {note}")
             return
+        measure = "mAP" if self._plan.config.multi_label else "accuracy"
         self._progress.say(
-            f"  accuracy {result[0]:.4f}, loss {result[1]:.4f} on {len(losses):,} validation "
-            f"images after {seconds:.0f} s"
+            f"  {measure} {result[0]:.4f}, loss {result[1]:.4f} on "
+            f"{len(losses):,} validation images after {seconds:.0f} s"
             + (f"; it can be used from now on: {run.path}" if len(self._tried) == 1 else "")
         )
 
@@ -366,7 +368,7 @@ class Search:
 
     def _describe(self) -> None:
         data = self._plan.dataset
-        labels = np.bincount(data.train.labels, minlength=len(data.class_names))
+        labels = n_of_each(data.train.labels, len(data.class_names))
         colour = "grey" if data.image_shape[2] == 1 else "colour"
         self._progress.say(
             f"{self._n_train + self._n_val:,} {colour} images to learn from, "
@@ -397,18 +399,19 @@ def folder_of(run: Run, name: str, fold: int) -> Run:
     return Run(run.search_dir / (name if fold == 0 else f"{name}-fold{fold + 1}"))
 
 
-def _losses(run: Run) -> tuple[FloatArray, BoolArray]:
-    """Return the loss on each validation image, after the temperature, and whether it is right.
+def _losses(run: Run) -> tuple[FloatArray, float]:
+    """Return the loss on each validation image, after the temperature, and accuracy or mAP.
 
     In the order of the images' names, which is the same for all runs with these images.
     """
     from convscope.classifier.classify import at_temperature
+    from convscope.classifier.decisions import LEAST_PROB, image_losses
     from convscope.classifier.keras_model import spec_of, which_weights
     from convscope.evaluation.predictions import read_predictions
 
     said = read_predictions(run.predictions_file)[0]["val"]
     temperature = spec_of(run, which_weights(run, None)).temperature
-    probs = at_temperature(said.probs, temperature)
-    right = probs[np.arange(len(said.labels)), said.labels]
+    probs = at_temperature(said.probs, temperature, multi_label=said.multi_label)
     order = np.argsort(said.ids, kind="stable")
-    return -np.log(np.maximum(right, 1e-6))[order].astype(np.float32), said.right[order]
+    losses = image_losses(probs, said.labels, LEAST_PROB)[order].astype(np.float32)
+    return losses, score_of(run.metrics["val"])

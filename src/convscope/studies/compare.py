@@ -12,7 +12,7 @@ from convscope.api.evaluate import evaluate
 from convscope.backend import forget_networks
 from convscope.datasets.source import table_of
 from convscope.datasets.splits import read_split
-from convscope.errors import DataError, RunError, TrainingError
+from convscope.errors import ConfigError, DataError, RunError, TrainingError
 from convscope.evaluation.opening import log_seen_again
 from convscope.paths import path_or_none
 from convscope.planning.data import load_once
@@ -107,6 +107,7 @@ def compare(
         # An error up to here leaves no folder behind.
         plan = settle(request, progress, load)
         configs[name], dataset = plan.config, plan.dataset
+        require_accuracy(plan.config)
     path = path_or_none(out, "--out") or ROOT / folder_name(dataset.name, configs)
     require_outside(path, next(iter(configs.values())).data_path)
     arms = tuple(
@@ -142,6 +143,19 @@ def compare(
     return study.comparison
 
 
+def require_accuracy(config: RunConfig) -> None:
+    """Reject settings of runs that have no accuracy.
+
+    Raises:
+        ConfigError: If an image may have any number of classes.
+    """
+    if config.multi_label:
+        raise ConfigError(
+            "configurations are compared by accuracy, and these images may have several classes; "
+            "the mAP of each run, with its interval: convscope evaluate RUN"
+        )
+
+
 def compare_runs(
     runs: Sequence[Run | Path | str],
     *,
@@ -173,6 +187,8 @@ def compare_runs(
     progress = progress or console_progress()
     opened = [Run.open(run) for run in runs]
     configs = [run_config(run) for run in opened]
+    for config in configs:
+        require_accuracy(config)
     if len({run.path.resolve() for run in opened}) < len(opened):
         raise RunError("a run is named twice; name each once")
     part = "test" if final else "val"

@@ -121,6 +121,11 @@ def ladder(
     load = load_once(data_dir, progress)
     dataset = load(steps[0].config.model_copy(update=place))
     assert dataset.val is not None
+    if dataset.multi_label:
+        raise ConfigError(
+            f"a ladder is climbed by accuracy, and images of {dataset.name} may have several "
+            "classes; compare recipes instead: convscope compare MODEL:RECIPE MODEL:RECIPE"
+        )
     path = path_or_none(out, "--out") or ROOT / short_name(
         f"ladder-{dataset.name}-{model}-seed{seed}", 200
     )

@@ -132,6 +132,11 @@ def suspects(
         given |= {"model": model} | ({} if recipe is None else {"recipe": recipe})
         plan = settle(Request(given), progress, load)
     config, dataset = plan.config, plan.dataset
+    if dataset.multi_label:
+        raise ConfigError(
+            f"wrong labels are found where each image has one class, and those of {dataset.name} "
+            "may have several; train, and look at the hardest images: convscope gallery RUN"
+        )
     path = path_or_none(out, "--out") or ROOT / short_name(f"suspects-{dataset.name}-{model}", 200)
     require_outside(path, config.data_path)
     found = Suspicions(path, 0, 0.0, ())

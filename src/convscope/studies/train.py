@@ -229,6 +229,11 @@ def _train_folds(
     request = Request({**given, **of_folds}, from_file)
     # Before there is a folder: an error up to here leaves none behind.
     plan = settle(request, progress, load_once(data_dir, progress))
+    if plan.config.multi_label:
+        raise ConfigError(
+            "--folds gives an accuracy over all images, and these may have several classes; train "
+            "without it: the mAP on the test images comes with its interval"
+        )
     return cross_validate(
         plan.config, dataset=plan.dataset, out=out, data_dir=data_dir, progress=progress
     )

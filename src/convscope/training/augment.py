@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from convscope.recipe import AugmentSettings
 from convscope.training.batches import Examples, Finish
-from convscope.types import FloatArray, Images, IntArray, Split, UInt8Array
+from convscope.types import (
+    FloatArray,
+    Images,
+    IntArray,
+    Labels,
+    Split,
+    UInt8Array,
+    is_multi_label,
+)
 
 
 class AugmentedView:
@@ -112,7 +120,8 @@ def soft_targets(
             With both, each batch draws one of them. Each image keeps its own share, drawn from
             Beta(alpha, alpha), and takes the rest from another image of its batch.
         label_smoothing: Share of each label that is spread over all classes.
-        n_classes: Number of classes.
+        n_classes: Number of classes; labels that are flags already are taken as they are, and
+            smoothed towards a half.
         seed: Seed of the run.
         epoch: Index of the epoch, from 0.
         weights: Weight of each class in the loss, shape (n_classes,); None weighs all alike.
@@ -125,8 +134,10 @@ def soft_targets(
         return None
     identity = np.eye(n_classes, dtype=np.float32)
 
-    def finish(inputs: Any, labels: IntArray, index: int) -> tuple[Any, Any]:
-        soft = identity[labels] * (1 - label_smoothing) + label_smoothing / n_classes
+    def finish(inputs: Any, labels: Labels, index: int) -> tuple[Any, Any]:
+        several = is_multi_label(labels)
+        hard = labels.astype(np.float32) if several else identity[labels]
+        soft = hard * (1 - label_smoothing) + label_smoothing / (2 if several else n_classes)
         if weights is not None:
             soft *= weights[labels, None]
         # Patches can be cut out of maps only, not out of pooled features.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.recipe import RunConfig
-from convscope.types import IntArray, Split
+from convscope.types import IntArray, Labels, Split
 
 _VALIDATION_BATCH = 512
 """Largest validation batch: no gradients are kept, so it is as large as is fast."""
@@ -25,11 +25,11 @@ class Examples:
     Attributes:
         inputs: Function from the index of an epoch, from 0, to its inputs: an array of shape
             (n_images, ...), or an object that is indexed like one. Equal for equal epochs.
-        labels: Shape (n_images,), class indices.
+        labels: Classes of the images, see `types.Labels`.
     """
 
     inputs: Callable[[int], Any]
-    labels: IntArray
+    labels: Labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,7 +40,7 @@ class Examples:
         return cls(lambda epoch: split.images, split.labels)
 
     @classmethod
-    def alternating(cls, views: list[Any], labels: IntArray) -> "Examples":
+    def alternating(cls, views: list[Any], labels: Labels) -> "Examples":
         """Return versions of the same images that take turns, one per epoch."""
         return cls(lambda epoch: views[epoch % len(views)], labels)
 
@@ -50,7 +50,7 @@ class Batches:
 
     Args:
         inputs: Shape (n_images, ...); any object that is indexed like an array.
-        labels: Shape (n_images,).
+        labels: Classes of the images, see `types.Labels`.
         batch_size: Images per batch; the last may be smaller.
         order: Indices of the images in the order of the pass; None keeps the order of the inputs.
         finish: Operation on each whole batch, see `Finish`.
@@ -62,7 +62,7 @@ class Batches:
     def __init__(
         self,
         inputs: Any,
-        labels: IntArray,
+        labels: Labels,
         batch_size: int,
         order: npt.NDArray[np.intp] | None = None,
         finish: Finish | None = None,
@@ -101,13 +101,13 @@ def n_batches(n_images: int, batch_size: int) -> int:
 
 
 def order_of(
-    config: RunConfig, labels: IntArray, epoch: int, among: IntArray | None = None
+    config: RunConfig, labels: Labels, epoch: int, among: IntArray | None = None
 ) -> npt.NDArray[np.intp]:
     """Return the order in which a run shows the images in one epoch.
 
     Args:
         config: Settings of the run.
-        labels: Shape (n_images,), class indices.
+        labels: Classes of the images, see `types.Labels`.
         epoch: Index of the epoch, from 0.
         among: Indices of the images to show, if not all are shown.
 

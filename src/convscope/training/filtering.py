@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from convscope.classifier.decisions import image_losses
 from convscope.errors import RunError
 from convscope.progress import Progress
 from convscope.recipe import FilterSettings
@@ -90,7 +91,7 @@ def choose_hardest(
             labels = train.labels[start : start + _BATCH]
             batch = np.ascontiguousarray(inputs[start : start + _BATCH])
             probs = np.asarray(model.predict_on_batch(batch), np.float32)
-            losses.append(-np.log(np.maximum(probs[np.arange(len(probs)), labels], 1e-30)))
+            losses.append(image_losses(probs, labels, 1e-30))
             step(len(labels))
     loss = np.concatenate(losses)
     # Stable sort: ties among equally hard images are always resolved alike.

@@ -24,6 +24,7 @@ from convscope.training.batches import Batches, Examples, n_batches, order_of, v
 from convscope.training.budget import Pace
 from convscope.training.filtering import Hardest, choose_hardest, epoch_lengths
 from convscope.training.muon import separate_kernels
+from convscope.training.objective import loss_of, merit, metrics_of
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.passes import EpochMetrics, evaluate_epoch, train_epoch
 from convscope.training.results import ONLY_PHASE, write_results
@@ -99,14 +100,15 @@ def compile_at(
     model: keras.Model, config: RunConfig, rate: Any, shares: Mapping[str, float] | None = None
 ) -> None:
     """Compile a model with loss and optimiser at a learning rate: a number or a Keras schedule."""
-    loss = "categorical_crossentropy" if _softens(config) else config.loss
+    flags = config.multi_label or _softens(config)
+    loss = loss_of(config, soft=flags)
     separate = separate_kernels(model) if config.optimizer.name == "muon" else ()
     optimizer = build_optimizer(config.optimizer, rate, shares, separate)
-    model.compile(optimizer, loss, metrics=["accuracy"])
+    model.compile(optimizer, loss, metrics=metrics_of(config))
     # TensorFlow traces a step a second time if the first created variables: 0.3 s.
     model.optimizer.build(model.trainable_variables)
     n_classes = _n_classes(model)
-    labels = np.zeros((1, n_classes) if _softens(config) else 1)
+    labels = np.zeros((1, n_classes) if flags else 1)
     model.compute_metrics(None, labels, np.zeros((1, n_classes)))
     model.reset_metrics()
 
@@ -142,8 +144,9 @@ def fit(
     """Train a model from where its run stands to the end of the phase's last epoch.
 
     After each epoch the run folder holds, in this order: `weights/best.keras` if validation
-    accuracy rose, the snapshot, `results.csv`. A later call resumes from the snapshot. A
-    process killed between two of these repeats the epoch, to the same bits.
+    accuracy rose (with any number of classes: if validation loss fell), the snapshot,
+    `results.csv`. A later call resumes from the snapshot. A process killed between two of these
+    repeats the epoch, to the same bits.
 
     Args:
         phase: Model, data and settings of the training.
@@ -179,7 +182,7 @@ def fit(
     own = [row for row in history if row["phase"] == phase.name]
     earlier = len(history) - len(own)
 
-    finish = hard_targets(n_classes) if _softens(config) else None
+    finish = hard_targets(n_classes) if _softens(config) and not config.multi_label else None
     validation = validation_batches(phase.val, finish)
     began, first = time.monotonic(), len(own)
     while len(own) < config.epochs and not _stopped_early(own, config.early_stop_patience):
@@ -220,8 +223,8 @@ def fit(
             left = each * sum(lengths[epoch + 1 :])
             step(0, f"{_sum_up(row)}  {_clock(left)} left")
 
-        best = max((past["val_accuracy"] for past in history), default=-1.0)
-        if row["val_accuracy"] > best:
+        best = max((merit(past, config) for past in history), default=-math.inf)
+        if merit(row, config) > best:
             phase.save_weights(weights, run.weights("best"))
         own.append(row)
         history.append(row)

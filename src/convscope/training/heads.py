@@ -1,4 +1,4 @@
-"""Choosing a head: several are tried for a few epochs; the best validation accuracy wins.
+"""Choosing a head: several are tried for a few epochs; the best on validation images wins.
 
 Once features are cached, a try costs seconds.
 """
@@ -16,6 +16,7 @@ from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
 from convscope.storage import atomic_path
 from convscope.training.batches import Batches, Examples, n_batches, order_of, validation_batches
+from convscope.training.objective import loss_of, merit, metrics_of
 from convscope.training.optimizers import build_optimizer
 from convscope.training.passes import evaluate_epoch, train_epoch
 from convscope.training.schedules import build_schedule
@@ -76,7 +77,7 @@ def choose_head(
                 }
             )
             step(1, f"{rows[-1]['hidden']}: val accuracy {accuracy:.4f}")
-    best = int(np.argmax([row["val_accuracy"] for row in rows]))
+    best = int(np.argmax([merit(row, config) for row in rows]))
     progress.say(
         f"Head: {rows[best]['hidden']}, the best of {len(rows)} on the validation images after "
         f"{_EPOCHS} epochs"
@@ -102,14 +103,16 @@ def _try(
     n_classes: int,
 ) -> tuple[float, float]:
     keras.utils.set_random_seed(config.seed)
-    head = build_head(train.inputs(0).shape[1:], settings, n_classes, statistics)
+    shape, activation = train.inputs(0).shape[1:], config.activation
+    head = build_head(shape, settings, n_classes, statistics, activation)
     schedule = build_schedule(
         config.schedule,
         config.optimizer.learning_rate,
         epochs=_EPOCHS,
         steps_per_epoch=n_batches(len(train), config.batch_size),
     )
-    head.compile(build_optimizer(config.optimizer, schedule), config.loss, metrics=["accuracy"])
+    optimizer = build_optimizer(config.optimizer, schedule)
+    head.compile(optimizer, loss_of(config, soft=False), metrics=metrics_of(config))
     for epoch in range(_EPOCHS):
         order = order_of(config, train.labels, epoch)
         batches = Batches(train.inputs(epoch), train.labels, config.batch_size, order)

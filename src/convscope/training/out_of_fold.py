@@ -38,7 +38,9 @@ def out_of_fold(
         progress: Called with features and penalties.
     """
     keras.utils.set_random_seed(config.seed)
-    network = build_transfer(config.model, spec, n_classes, config.head, weights=weights)
+    network = build_transfer(
+        config.model, spec, n_classes, config.head, weights=weights, activation=config.activation
+    )
     output = run_frozen(network, config, spec, parts, parts[-1], progress)
     features = output.features.inputs(0)
     features = standardised(features, feature_statistics(features))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from convscope.backend import precision_policy
 from convscope.classifier.classify import at_temperature
+from convscope.classifier.decisions import LEAST_PROB, image_losses
 from convscope.models.saving import PortableModel
 from convscope.models.transfer import (
     END,
@@ -38,19 +39,27 @@ from convscope.training.logistic import (
     choose_penalty,
     fit_logistic,
     held_out_probs,
+    hits_in_words,
+    labels_in_views,
     write_candidates,
 )
 from convscope.training.passes import evaluate_epoch
 from convscope.training.results import write_results
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
 from convscope.training.weighting import weighting_of_logistic
-from convscope.types import Dataset, FloatArray, InputSpec, Predictions, Split
+from convscope.types import (
+    Dataset,
+    FloatArray,
+    InputSpec,
+    Predictions,
+    Split,
+    is_multi_label,
+)
 
 HEAD = "head"
 """Name of the phase that trains the head alone."""
 
 _TEMPERATURES = np.geomspace(0.25, 4, 33)
-_LEAST_PROB = 1e-6
 
 
 def train_transfer(
@@ -103,6 +112,7 @@ def train_transfer(
             cut=config.backbone.cut,
             weights=weights,
             precision=precision,
+            activation=config.activation,
         )
 
     # The network that computes features is freed before the one that trains is built.
@@ -129,7 +139,8 @@ def train_transfer(
     if twin.cut == END:
         keras.utils.set_random_seed(config.seed)
         with precision_policy(config.precision):
-            alone = build_head(output.features.inputs(0).shape[1:], head, n_classes, statistics)
+            shape, activation = output.features.inputs(0).shape[1:], config.activation
+            alone = build_head(shape, head, n_classes, statistics, activation)
         phase = Phase(alone, *on_features, config, save_as(twin.head), HEAD)
         if head.logistic:
             if keep_out_of_fold is not None and not run.snapshot_file.exists():
@@ -197,9 +208,11 @@ def _calibrated_loss(model: keras.Model, val: Examples) -> float:
     probs = np.concatenate(
         [np.asarray(model.predict_on_batch(batches[i][0])) for i in range(len(batches))]
     )
-    rows = np.arange(len(val))
+    several = is_multi_label(val.labels)
     losses = [
-        -np.log(np.maximum(at_temperature(probs, each)[rows, val.labels], _LEAST_PROB)).mean()
+        image_losses(
+            at_temperature(probs, each, multi_label=several), val.labels, LEAST_PROB
+        ).mean()
         for each in _TEMPERATURES
     ]
     return float(min(losses))
@@ -235,7 +248,8 @@ def _fit_at_once(
         return history
     statistics = weighed(statistics, n_last, run.state.get("last_map", 1.0))
     features, views = _standardised_views(phase, statistics)
-    labels, n_classes = np.tile(phase.train.labels, views), int(model.output_shape[-1])
+    labels = labels_in_views(phase.train.labels, views)
+    n_classes = int(model.output_shape[-1])
     penalty = config.head.penalty or run.state.get("penalty")
     if penalty is None:
         # One view is enough for the start of fine-tuning, and up to ten times as quick.
@@ -258,7 +272,8 @@ def _fit_at_once(
         run.record(penalty=penalty, last_map=factor, held_out=held_out)
         progress.say(
             f"Head: logistic regression with penalty {penalty:g}; on held-out training images "
-            f"accuracy {tried[0].accuracy:.4f}, loss {tried[0].loss:.4f}"
+            f"{hits_in_words(phase.train.labels)} {tried[0].accuracy:.4f}, loss "
+            f"{tried[0].loss:.4f}"
         )
     start = time.monotonic()
     head = fit_logistic(

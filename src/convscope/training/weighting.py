@@ -5,18 +5,18 @@ from typing import Literal
 import numpy as np
 
 from convscope.recipe import RunConfig
-from convscope.types import FloatArray, IntArray
+from convscope.types import FloatArray, Labels
 
 Weighting = Literal["none", "sqrt", "balanced"]
 
 
-def class_weights(weighting: Weighting, labels: IntArray, n_classes: int) -> FloatArray | None:
+def class_weights(weighting: Weighting, labels: Labels, n_classes: int) -> FloatArray | None:
     """Return a weight for each class, with mean 1 over the images.
 
     Args:
         weighting: "balanced" for weights inverse to the number of images of a class, as
             scikit-learn's; "sqrt" for those inverse to its square root; "none".
-        labels: Shape (n_images,), class indices in [0, n_classes).
+        labels: Shape (n_images,), class indices in [0, n_classes); any other labels for "none".
         n_classes: Number of classes.
 
     Returns:

@@ -92,6 +92,36 @@ def test_views_and_temperature_are_inside(settings, network):
     assert len(outputs["features"]) == len(images)
 
 
+@pytest.fixture(scope="module")
+def several(network):
+    """The same network with a probability of its own for each class."""
+    from convscope.models.sigmoid import with_sigmoid
+
+    twin = keras.models.clone_model(network)
+    twin.set_weights(network.get_weights())
+    return with_sigmoid(twin)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"temperature": 0.4},
+        {"views": Views(mirror=True, shift=0.125), "temperature": 2.0},
+    ],
+    ids=str,
+)
+def test_a_probability_of_its_own_for_each_class_is_inside(settings, several):
+    made = spec(multi_label=True, thresholds=(0.5, 0.5, 0.5), **settings)
+    classifier = Classifier(several, made)
+    images = np.stack([photo(HEIGHT, WIDTH, seed) for seed in range(9)])
+    outputs = build_function(several, made)(images)
+    probs, temperature = outputs["probs"].numpy(), settings.get("temperature", 1.0)
+    np.testing.assert_allclose(probs, classifier.predict_on_batch(images), atol=1e-5)
+    logits = outputs["logits"].numpy().astype(np.float64)
+    np.testing.assert_allclose(probs, 1 / (1 + np.exp(-logits / temperature)), atol=1e-5)
+
+
 def test_logits_are_those_of_the_network_and_features_the_input_of_its_last_layer(network):
     images = np.stack([photo(HEIGHT, WIDTH, seed) for seed in range(3)])
     outputs = build_function(network, spec(temperature=3.0), any_size=False)(images)

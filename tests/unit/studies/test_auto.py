@@ -98,7 +98,7 @@ def searched(monkeypatch, tmp_path):
             name, _, fold = run.name.partition("-fold")
             noise = np.random.default_rng(len(run.name)).normal(0, 0.3, n_val)
             values = losses[name][int(fold or 1) - 1] + noise
-            return values.astype(np.float32), values < 1
+            return values.astype(np.float32), float((values < 1).mean())
 
         monkeypatch.setattr(candidates.Search, "_train", train)
         monkeypatch.setattr(candidates, "_losses", losses_of)
@@ -107,7 +107,7 @@ def searched(monkeypatch, tmp_path):
             class_names=("a", "b"), image_shape=(224, 224, 3), train=Labelled(4 * n_val)
         )
         data.val, data.test = range(n_val), None
-        config = SimpleNamespace(model="efficientnet_lite0", image_size=224)
+        config = SimpleNamespace(model="efficientnet_lite0", image_size=224, multi_label=False)
         config.split = SimpleNamespace(folds=folds)
         plan = SimpleNamespace(config=config, dataset=data)
         told = Listening()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from convscope.datasets.checks.findings import DataFinding, Severity
-from convscope.datasets.folders.layout import TOLERATED, Layout
+from convscope.datasets.folders.layout import EVERY, TOLERATED, Layout
 from convscope.images.formats import ImageHeader
 from convscope.wording import counted, printable, quoted, spell_size
 
@@ -167,12 +167,13 @@ def on_faults(
             broken = [name for name in names if name in faults]
             if len(broken) > TOLERATED * len(names):
                 where = f" of {part}" if layout.divided else ""
+                of_class = f" in class '{printable(class_name)}'" if class_name != EVERY else ""
                 findings.append(
                     DataFinding(
                         "error",
                         "mostly-unreadable",
-                        f"{len(broken)} of {counted(len(names), 'image')} in class "
-                        f"'{printable(class_name)}'{where} cannot be read",
+                        f"{len(broken)} of {counted(len(names), 'image')}{of_class}{where} "
+                        "cannot be read",
                         f"Training refuses a folder where more than {TOLERATED:.0%} of a class "
                         "is broken.",
                         tuple(map(printable, broken)),

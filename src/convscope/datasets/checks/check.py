@@ -1,7 +1,7 @@
 """Check of images before training: broken, unusual, unbalanced or duplicate ones."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from convscope.datasets.checks.fingerprints import Int8Array, fingerprint, gathe
 from convscope.datasets.draw import Pool
 from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.contents import read_contents
+from convscope.datasets.folders.layout import Layout
 from convscope.datasets.folders.parallel import map_ordered, n_workers
 from convscope.datasets.folders.scan import read_bytes
 from convscope.datasets.part_notes import classes_missing
@@ -32,7 +33,15 @@ from convscope.images.deep import choose_white
 from convscope.images.formats import ImageHeader, read_header
 from convscope.progress import Progress
 from convscope.recipe import SplitSettings
-from convscope.types import Dataset, Split, UInt8Array
+from convscope.types import (
+    Dataset,
+    Labels,
+    Split,
+    UInt8Array,
+    n_of_each,
+    names_of,
+    said_of,
+)
 from convscope.wording import printable
 
 
@@ -92,14 +101,19 @@ def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> Ch
     if white is not None:
         looks = [_look_again(root, look, white) for look in looks]
     readable = [look for look in looks if not look.fault]
-    counts = {part: dict.fromkeys(sorted(classes), 0) for part, classes in layout.parts.items()}
+    labels_of = _labels_of(layout, readable)
+    known = layout.class_names if layout.labels_of is not None else ()
+    counts = {
+        part: dict.fromkeys(known or sorted(classes), 0) for part, classes in layout.parts.items()
+    }
     for look in readable:
-        counts[look.part][look.class_name] += 1
+        for name in labels_of[look.name]:
+            counts[look.part][name] += 1
     twins = find_twins(
         Images(
             [look.name for look in readable],
             [look.part for look in readable],
-            [look.class_name for look in readable],
+            [said_of(labels_of[look.name]) for look in readable],
             [look.key for look in readable],
             gather(look.print for look in readable if look.print is not None),
         ),
@@ -115,7 +129,7 @@ def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> Ch
         *on_white(peaks, white),
         *on_headers({look.name: look.header for look in readable if look.header is not None}),
         *on_counts(counts, divided=layout.divided),
-        *_on_division(layout.class_names, layout.parts, readable),
+        *_on_division(layout, readable, labels_of),
         *twins,
     ]
     return report_of(str(path), len(looks), counts, findings)
@@ -147,7 +161,7 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
         part: dict(
             zip(
                 dataset.class_names,
-                np.bincount(split.labels, minlength=len(dataset.class_names)).tolist(),
+                n_of_each(split.labels, len(dataset.class_names)).tolist(),
                 strict=True,
             )
         )
@@ -156,7 +170,11 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
     images = Images(
         [str(image_id) for split in parts.values() for image_id in split.ids],
         [part for part, split in parts.items() for _ in range(len(split))],
-        [dataset.class_names[label] for split in parts.values() for label in split.labels],
+        [
+            names_of(label, dataset.class_names)
+            for split in parts.values()
+            for label in split.labels
+        ],
         [key for split in parts.values() for key in split.hashes],
         gather(prints),
     )
@@ -164,13 +182,27 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
     return report_of(dataset.name, n_images, counts, findings)
 
 
+def _labels_of(layout: Layout, looks: Sequence[_Look]) -> Mapping[str, Sequence[str]]:
+    """Return the classes of each image, by its name."""
+    if layout.labels_of is not None:
+        return layout.labels_of
+    return {look.name: (look.class_name,) for look in looks}
+
+
 def _on_division(
-    class_names: tuple[str, ...], given: Collection[str], readable: Sequence[_Look]
+    layout: Layout, readable: Sequence[_Look], labels_of: Mapping[str, Sequence[str]]
 ) -> list[DataFinding]:
     """Return findings on the parts into which training would divide a folder, by doing so."""
+    class_names, given = layout.class_names, layout.parts
     label_of = {name: label for label, name in enumerate(class_names)}
     training = [look for look in readable if look.part == "train"]
-    labels = np.array([label_of[look.class_name] for look in training], dtype=np.int64)
+    labels: Labels
+    if layout.labels_of is None:
+        labels = np.array([label_of[look.class_name] for look in training], dtype=np.int64)
+    else:
+        labels = np.zeros((len(training), len(class_names)), np.uint8)
+        for row, look in enumerate(training):
+            labels[row, [label_of[name] for name in labels_of[look.name]]] = 1
     pool = Pool(labels, [look.key for look in training], len(class_names))
     if {"val", "test"} <= set(given) or not pool.counts.all():
         return []
@@ -188,8 +220,7 @@ def _on_division(
         remedy = "Training refuses the folder until then."
         return [DataFinding("error", "too-few-images", str(error), remedy)]
     counts = {
-        part: np.bincount(labels[rows], minlength=len(class_names)).tolist()
-        for part, rows in places.items()
+        part: n_of_each(labels[rows], len(class_names)).tolist() for part, rows in places.items()
     }
     return [
         DataFinding(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convscope.datasets.folders.tables import Table, open_table
-from convscope.errors import DataError
+from convscope.errors import ConfigError, DataError
 from convscope.images.find import is_image
 from convscope.wording import printable, quoted
 
@@ -22,7 +22,14 @@ _NO_NAME = ("", "unnamed0", "index")
 
 _FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 
-_SPELLED = re.compile(r"(.+?):((?:file|label|split)=[^,]+(?:,(?:file|label|split)=[^,]+)*)", re.S)
+SEPARATORS = {"|": "|", ";": ";", "comma": ",", "space": " ", "none": ""}
+"""Separators of several classes in one cell, by the name that a user gives them."""
+
+_SEVERAL = ("yes", "no")
+
+_KEYS = ("file", "label", "split", "classes", "separator", "several")
+_ONE = rf"(?:{'|'.join(_KEYS)})=[^,]+"
+_SPELLED = re.compile(rf"(.+?):({_ONE}(?:,{_ONE})*)", re.S)
 
 
 @dataclass(frozen=True)
@@ -34,34 +41,52 @@ class LabelTable:
         file: Column of the files; None to look for it.
         label: Column of the classes; None to look for it.
         split: Column of the parts; None to look for it.
+        classes: Columns of a class each, which hold 0 or 1, with "+" between them; None to look for
+            them.
+        separator: Name in `SEPARATORS` of what is between the classes in a cell; None to find out.
+        several: Whether an image may have any number of classes, "yes" or "no"; None if the table
+            decides it.
     """
 
     path: str
     file: str | None = None
     label: str | None = None
     split: str | None = None
+    classes: str | None = None
+    separator: str | None = None
+    several: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "LabelTable":
-        """Read "TABLE" or "TABLE:file=COLUMN,label=COLUMN,split=COLUMN".
+        """Read "TABLE" or "TABLE:file=COLUMN,label=COLUMN,split=COLUMN" and the like.
+
+        Raises:
+            ConfigError: If there is no such separator, or `several` is neither "yes" nor "no".
 
         Examples:
-            >>> LabelTable.parse("labels.csv:file=img,label=kind")
-            LabelTable(path='labels.csv', file='img', label='kind', split=None)
+            >>> str(LabelTable.parse("labels.csv:label=kind,file=img"))
+            'labels.csv:file=img,label=kind'
         """
         found = _SPELLED.fullmatch(text)
         if found is None:
             return cls(text)
-        columns = dict(each.split("=", 1) for each in found[2].split(","))
-        return cls(found[1], **{key: name.strip() for key, name in columns.items()})
+        named = dict(each.split("=", 1) for each in found[2].split(","))
+        named = {key: name.strip() for key, name in named.items()}
+        for key, allowed in (("separator", tuple(SEPARATORS)), ("several", _SEVERAL)):
+            if key in named and named[key] not in allowed:
+                raise ConfigError(
+                    f"--labels: {key}={printable(named[key])} is none of {', '.join(allowed)}"
+                )
+        if "label" in named and "classes" in named:
+            raise ConfigError("--labels: name label=COLUMN or classes=COLUMN+COLUMN, not both")
+        return cls(found[1], **named)
 
     def at(self, path: str) -> "LabelTable":
         """Return the same columns of a table at another path."""
         return replace(self, path=path)
 
     def __str__(self) -> str:
-        named = [f"{key}={getattr(self, key)}" for key in ("file", "label", "split")]
-        named = [each for each in named if not each.endswith("=None")]
+        named = [f"{key}={value}" for key in _KEYS if (value := getattr(self, key)) is not None]
         return f"{self.path}:{','.join(named)}" if named else self.path
 
 
@@ -73,8 +98,8 @@ class LabelRow:
         table: File of the table.
         number: Number of the row, as a spreadsheet counts.
         file: Image, as written in the table.
-        labels: Classes of the image: one; none where the cell is empty. Several, of which one
-            column for each class can have the flag set, are refused by the reader of the images.
+        labels: Classes of the image; none where the cell is empty. Until `several.divided` has
+            run, a cell counts as one.
         split: Part, as written in the table; "" without such a column.
     """
 
@@ -98,11 +123,13 @@ class Labels:
         rows: Rows, in order.
         said: Line that names the columns.
         has_split: Whether there is a column of parts.
+        classes: Columns with a 0 or 1 for each class; empty if one column holds the classes.
     """
 
     rows: list[LabelRow] = field(repr=False)
     said: str
     has_split: bool
+    classes: tuple[str, ...] = ()
 
 
 def read_labels(path: Path, named: LabelTable) -> Labels:
@@ -118,8 +145,12 @@ def read_labels(path: Path, named: LabelTable) -> Labels:
     table = open_table(path)
     file = _column_of_files(table, named)
     split = named.split or _usual(table.names, _SPLIT, but=(file, named.label))
-    label = named.label or _column_of_labels(table, file, split)
-    flags = [] if label else _columns_of_classes(table, file, split)
+    label, flags = named.label, []
+    if named.classes is not None:
+        flags = [name.strip() for name in named.classes.split("+")]
+    elif label is None:
+        label = _column_of_labels(table, file, split)
+        flags = [] if label else _columns_of_classes(table, file, split)
     if not label and not flags:
         others = [name for name in table.names if name != file]
         raise DataError(
@@ -128,7 +159,7 @@ def read_labels(path: Path, named: LabelTable) -> Labels:
         )
     wanted = [file, *([split] if split else []), *([label] if label else flags)]
     rows = []
-    for number, cells in table.rows(wanted):
+    for number, cells in table.rows(wanted, lists=label):
         rest = cells[2:] if split else cells[1:]
         labels = _flagged(table, number, flags, rest) if flags else tuple(filter(None, rest))
         rows.append(LabelRow(path, number, cells[0], labels, cells[1] if split else ""))
@@ -139,7 +170,7 @@ def read_labels(path: Path, named: LabelTable) -> Labels:
     )
     said = f"labels from {path.name}: files in '{printable(file)}', {classes}"
     said += f", parts in '{printable(split)}'" if split else ""
-    return Labels(rows, said, bool(split))
+    return Labels(rows, said, bool(split), tuple(flags))
 
 
 def has_labels(table: Table, file: str) -> bool:

@@ -5,20 +5,20 @@ whatever the table says.
 """
 
 import os
-import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from convscope.datasets.folders.columns import LabelRow, LabelTable, read_labels
+from convscope.datasets.folders.columns import LabelRow, Labels, LabelTable, read_labels
 from convscope.datasets.folders.image_index import ImageIndex
-from convscope.datasets.folders.layout import TOLERATED, Layout, Problem, note_odd_names
+from convscope.datasets.folders.layout import EVERY, TOLERATED, Layout, Problem, note_odd_names
 from convscope.datasets.folders.parts import read_part
+from convscope.datasets.folders.several import FEW, NUMBER, divided, require_one_kind
 from convscope.errors import DataError
 from convscope.images.find import kind_of, list_folder, walk_images
 from convscope.wording import counted, printable, quoted
 
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _PARTS = ("train", "val", "test")
 
 
@@ -28,8 +28,10 @@ class _Found:
 
     Attributes:
         rows: Row of each image, by its path below the root.
-        unlabelled: Rows without a class.
-        several: Rows with several classes.
+        multi_label: Whether images may have any number of classes.
+        merge: Whether the rows of an image are put together, and do not contradict each other.
+        unlabelled: Rows without a class, which is a label where images may have any number.
+        several: Rows with several classes, where that is not wanted or may be a mistake.
         missing: Rows whose image is not there.
         unclear: Rows whose name fits several images, with two of them.
         contrary: Pairs of rows that give one image different classes or parts.
@@ -37,6 +39,8 @@ class _Found:
     """
 
     rows: dict[str, LabelRow] = field(default_factory=dict)
+    multi_label: bool = False
+    merge: bool = False
     unlabelled: list[LabelRow] = field(default_factory=list)
     several: list[LabelRow] = field(default_factory=list)
     missing: list[LabelRow] = field(default_factory=list)
@@ -99,20 +103,25 @@ def read_labelled(root: Path, named: LabelTable, tables: Sequence[Path] | None =
     ours = set(tables)
     layout.skipped.others = [path for path in layout.skipped.others if path not in ours]
     index = ImageIndex(root, images)
-    found, saids, has_split = _Found(), [], False
-    for table in tables:
-        labels = read_labels(table, named)
-        _match(labels.rows, index, found)
-        saids.append(labels.said)
-        has_split = has_split or labels.has_split
+    read = [read_labels(table, named) for table in tables]
+    rows, how = [row for labels in read for row in labels.rows], ""
+    if not _columns_of(read):
+        rows, how = divided(rows, named)
+    n_several = sum(len(row.labels) > 1 for row in rows)
+    found = _Found(merge=named.several == "yes")
+    found.multi_label = found.merge or (named.several != "no" and n_several > FEW * len(rows))
+    _match(rows, index, found)
+    has_split = any(labels.has_split for labels in read)
     layout.remarks.append(
-        saids[0] + (f" (a table in each part: {len(saids)})" if saids[1:] else "")
+        read[0].said
+        + (f", {how}" if how else "")
+        + (f" (a table in each part: {len(read)})" if read[1:] else "")
     )
     _require_some(root, tables[0], found, len(images))
     if has_split and named.split is None and (odd := _no_part(found)):
         layout.remarks.append(odd)
         has_split = False
-    _arrange(layout, found, has_split)
+    _arrange(layout, found, has_split, _columns_of(read))
     _note_rows(layout, tables[0], found)
     fitting = {name for _, names in found.unclear for name in names}
     if unused := [image for image in images if image not in found.rows and image not in fitting]:
@@ -128,7 +137,9 @@ def _match(rows: Iterable[LabelRow], index: ImageIndex, found: _Found) -> None:
         images = index.find(row) if row.file else []
         if not row.labels:
             found.unlabelled.append(row)
-        elif len(row.labels) > 1:
+        if not row.labels and not found.multi_label:
+            continue
+        if len(row.labels) > 1 and not found.multi_label:
             found.several.append(row)
         elif not images:
             found.missing.append(row)
@@ -136,7 +147,11 @@ def _match(rows: Iterable[LabelRow], index: ImageIndex, found: _Found) -> None:
             found.unclear.append((row, images))
         else:
             before = found.rows.setdefault(images[0], row)
-            if before is not row and (before.labels, before.split) != (row.labels, row.split):
+            same = set(before.labels) == set(row.labels)
+            if found.merge and before.split == row.split and not same:
+                both = tuple(dict.fromkeys(before.labels + row.labels))
+                found.rows[images[0]] = replace(before, labels=both)
+            elif before is not row and not (same and before.split == row.split):
                 found.contrary.append((before, row))
             elif before is not row:
                 found.repeated += 1
@@ -156,30 +171,97 @@ def _require_some(root: Path, table: Path, found: _Found, n_images: int) -> None
     )
 
 
-def _arrange(layout: Layout, found: _Found, has_split: bool) -> None:
+def _columns_of(read: Iterable[Labels]) -> list[str]:
+    return list(dict.fromkeys(name for labels in read for name in labels.classes))
+
+
+def _arrange(layout: Layout, found: _Found, has_split: bool, columns: Sequence[str]) -> None:
     """Fill the parts and classes of a layout."""
     part_of = _parts_by_column(found) if has_split else _parts_by_folder(layout, found)
-    names = {image: row.labels[0] for image, row in found.rows.items()}
-    spelled = _spelled(set(names.values()))
     used = [part for part in _PARTS if part in set(part_of.values())]
     layout.divided = used != ["train"]
+    if found.multi_label:
+        _arrange_multi_label(layout, found, part_of, columns, used or ["train"])
+        return
+    names = {image: row.labels[0] for image, row in found.rows.items()}
+    spelled = _spelled(set(names.values()))
     layout.order = tuple(spelled.values())
     layout.parts = {part: {name: [] for name in layout.order} for part in used or ["train"]}
     layout.places = dict.fromkeys(layout.parts, layout.root)
     for image in sorted(names, key=lambda name: name.split("/")):
         layout.parts[part_of[image]][spelled[names[image]]].append(image)
+    _require_train(layout)
+    _note_classes(layout)
+
+
+def _require_train(layout: Layout) -> None:
     if "train" not in layout.parts:
         raise DataError(
             f"no row of the table of {layout.root} is of the part train; rows to learn from are "
             "needed"
         )
-    _note_classes(layout)
+
+
+def _arrange_multi_label(
+    layout: Layout,
+    found: _Found,
+    part_of: dict[str, str],
+    columns: Sequence[str],
+    used: Sequence[str],
+) -> None:
+    """Fill the parts of a layout whose images have any number of classes."""
+    present = {name for row in found.rows.values() for name in row.labels} | set(columns)
+    require_one_kind(present)
+    spelled = _spelled(present)
+    layout.order = tuple(spelled.values())
+    layout.labels_of = {
+        image: tuple(spelled[name] for name in row.labels) for image, row in found.rows.items()
+    }
+    layout.parts = {part: {EVERY: []} for part in used}
+    layout.places = dict.fromkeys(layout.parts, layout.root)
+    for image in sorted(found.rows, key=lambda name: name.split("/")):
+        layout.parts[part_of[image]][EVERY].append(image)
+    _require_train(layout)
+    numbers = Counter(map(len, layout.labels_of.values()))
+    several = sum(n for length, n in numbers.items() if length > 1)
+    layout.remarks.append(
+        f"an image may have any number of {len(layout.order)} classes: {several:,} of "
+        f"{counted(len(found.rows), 'image')} have several, {numbers[0]:,} none"
+    )
+    _note_constant(layout)
+    if len(layout.order) < 2:
+        _note_single(layout)
+    note_odd_names(layout, "label", "correct it in the table")
+
+
+def _note_constant(layout: Layout) -> None:
+    """Record classes that no training image has, or every one: there is nothing to learn."""
+    assert layout.labels_of is not None
+    train = layout.parts["train"][EVERY]
+    counts = Counter(name for image in train for name in layout.labels_of[image])
+    for which, names, remedy in (
+        ("no", [name for name in layout.order if not counts[name]], "add images that have it"),
+        (
+            "every",
+            [name for name in layout.order if train and counts[name] == len(train)],
+            "add images without it",
+        ),
+    ):
+        if names:
+            layout.problems.append(
+                Problem(
+                    "constant-class",
+                    f"{which} training image of {layout.root} has {quoted(names, most=5)}, so "
+                    f"there is nothing to learn about that; {remedy}, or leave it out of the table",
+                    (),
+                )
+            )
 
 
 def _spelled(names: Iterable[str]) -> dict[str, str]:
     """Return the class of each label, in plain order; numbers by their value: 10 after 9."""
     names = sorted(names)
-    if not all(map(_NUMBER.fullmatch, names)):
+    if not all(map(NUMBER.fullmatch, names)):
         return {name: name for name in names}
     names = sorted(names, key=float)
     # "3.0" is 3 where a program made fractions of all of them.
@@ -251,15 +333,19 @@ def _note_classes(layout: Layout) -> None:
             )
         )
     if len(layout.order) == 1:
-        layout.problems.append(
-            Problem(
-                "single-class",
-                f"all labels of {layout.root} are '{printable(layout.order[0])}'; a classifier "
-                "needs at least two classes",
-                (),
-            )
-        )
+        _note_single(layout)
     note_odd_names(layout, "label", "correct it in the table")
+
+
+def _note_single(layout: Layout) -> None:
+    said = f"are '{printable(layout.order[0])}'" if layout.order else "are empty"
+    layout.problems.append(
+        Problem(
+            "single-class",
+            f"all labels of {layout.root} {said}; a classifier needs at least two classes",
+            (),
+        )
+    )
 
 
 def _note_rows(layout: Layout, table: Path, found: _Found) -> None:
@@ -274,8 +360,8 @@ def _note_rows(layout: Layout, table: Path, found: _Found) -> None:
         refuse(
             "several-labels",
             f"{counted(len(found.several), 'row')} of {table.name} with several classes (first: "
-            f"{row.place}, '{printable(row.file)}' is {quoted(row.labels, most=3)}); each image "
-            "needs one class",
+            f"{row.place}, '{printable(row.file)}' is {quoted(row.labels, most=3)}); give each "
+            f"image one class, or, if it may have any number: --labels {table.name}:several=yes",
             found.several,
         )
     if found.contrary:
@@ -289,7 +375,8 @@ def _note_rows(layout: Layout, table: Path, found: _Found) -> None:
             f"{counted(len(found.contrary), 'row')} of {table.name} "
             f"{'contradicts' if len(found.contrary) == 1 else 'contradict'} another on the same "
             f"image (first: '{printable(second.file)}' is {printable(' and '.join(differ))}); keep "
-            "one row for each image",
+            f"one row for each image, or, if it has the classes of all its rows: "
+            f"--labels {table.name}:several=yes",
             [row for _, row in found.contrary],
         )
     if found.unclear:
@@ -314,7 +401,7 @@ def _note_rows(layout: Layout, table: Path, found: _Found) -> None:
             )
         else:
             layout.remarks.append(f"left out {said}")
-    if found.unlabelled:
+    if found.unlabelled and not found.multi_label:
         row = found.unlabelled[0]
         layout.remarks.append(
             f"left out {counted(len(found.unlabelled), 'row')} of {table.name} without a label "

@@ -12,6 +12,9 @@ from convscope.errors import DataError, NoClassesError
 from convscope.images.find import Skipped, kind_of, list_folder, pass_over, walk_images
 from convscope.wording import composed, counted, has_controls, printable, quoted
 
+EVERY = ""
+"""In place of a class: all images of a part, where an image may have any number of classes."""
+
 TOLERATED = 0.1
 """Share of a class's files that may be unreadable, and of a table's that may be missing."""
 
@@ -23,7 +26,8 @@ class Problem:
     Attributes:
         kind: Name of the problem: "empty-class", "single-class", "classes-differ", "odd-name",
             "same-name", "same-folders" or "nested-copy"; with a table of labels also
-            "several-labels", "labels-contradict", "unclear-file" or "files-missing".
+            "several-labels", "constant-class", "labels-contradict", "unclear-file" or
+            "files-missing".
         message: One line that says what is wrong, where, and what to do.
         places: Folders in question, relative to the root; or images, as the table names them.
     """
@@ -56,6 +60,8 @@ class Layout:
         problems: Reasons why it cannot be used as it is; empty if it can.
         labels: Table of the labels, as for `--labels`; "" if the folders are the classes.
         order: Classes in the order of a table of labels; empty for plain order.
+        labels_of: Classes of each image, where a table gives images any number of them; None where
+            each has one. `parts` then holds all images of a part under `EVERY`.
         named: Archive that was unpacked to the root; None for a folder of the user's own.
     """
 
@@ -72,6 +78,7 @@ class Layout:
     problems: list[Problem] = field(default_factory=list)
     labels: str = ""
     order: tuple[str, ...] = ()
+    labels_of: dict[str, tuple[str, ...]] | None = None
     named: Path | None = None
 
     @property

@@ -36,6 +36,10 @@ Row = tuple[int, list[str]]
 """Number of a row, as a spreadsheet counts them, and its cells."""
 
 
+class ListCell(str):
+    """A cell that holds a list, as JSON."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table that was opened; its rows are read when they are asked for.
@@ -52,11 +56,12 @@ class Table:
     first: tuple[str, ...]
     read: Callable[[Sequence[int]], Iterator[Row]]
 
-    def rows(self, names: Sequence[str]) -> Iterator[Row]:
+    def rows(self, names: Sequence[str], lists: str | None = None) -> Iterator[Row]:
         """Yield the number of each row and its cells in some columns, without blanks around them.
 
         Args:
             names: Names of columns.
+            lists: Name of the column whose cells may be lists, which come as JSON.
 
         Raises:
             DataError: If there is no such column, or two, or the file is damaged.
@@ -72,6 +77,12 @@ class Table:
             for count, row in enumerate(self.read([self.names.index(name) for name in names])):
                 if count >= MAX_ROWS:
                     raise DataError(f"{self.path} has more than {MAX_ROWS:,} rows")
+                for name, cell in zip(names, row[1], strict=True):
+                    if isinstance(cell, ListCell) and name != lists:
+                        raise DataError(
+                            f"the column '{printable(name)}' of {self.path} holds lists; one text "
+                            "is needed"
+                        )
                 yield row
 
 
@@ -258,8 +269,7 @@ def _cell(path: Path, name: str, value: Any) -> str:
     """Return a value of a table as text; an integer that became a fraction is an integer again.
 
     Raises:
-        DataError: If it is a list or the like. Labels as lists, for images of several classes,
-            would be read here.
+        DataError: If it is no text, number or list of such.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -267,8 +277,12 @@ def _cell(path: Path, name: str, value: Any) -> str:
         return str(int(value))
     if isinstance(value, str | int | float):
         return _text(str(value))
-    kind = "lists" if isinstance(value, list | tuple) else "neither text nor numbers"
-    raise DataError(f"the column '{printable(name)}' of {path} holds {kind}; one text is needed")
+    if isinstance(value, list | tuple):
+        return ListCell(json.dumps(value, ensure_ascii=False, default=str))
+    raise DataError(
+        f"the column '{printable(name)}' of {path} holds neither text nor numbers; one text is "
+        "needed"
+    )
 
 
 def _text(cell: str) -> str:

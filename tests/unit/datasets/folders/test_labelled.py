@@ -210,13 +210,18 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     assert "(first: 'a' is 'x train' in row 2 and 'x test' in row 4)" in problem.message
 
 
-def test_several_classes_of_one_image_are_refused(tmp_path: Path) -> None:
-    build(tmp_path, "a.jpg b.jpg c.jpg", t_csv="file,x,y / a,1,0 / b,1,1 / c,0,1")
+def test_several_classes_of_few_images_may_be_mistakes(tmp_path: Path) -> None:
+    rows = [f"f{n},1,0" for n in range(60)] + ["b,1,1", "c,0,1"]
+    files = " ".join(f"{row.split(',')[0]}.jpg" for row in rows)
+    build(tmp_path, files, t_csv=" / ".join(["file,x,y", *rows]))
     (problem,) = read_contents(tmp_path, "t.csv").problems
     assert problem.kind == "several-labels"
-    assert "1 row of t.csv with several classes (first: t.csv, row 3, 'b' is 'x', 'y')" in (
+    assert "1 row of t.csv with several classes (first: t.csv, row 62, 'b' is 'x', 'y')" in (
         problem.message
     )
+    assert problem.message.endswith("--labels t.csv:several=yes")
+    assert read_contents(tmp_path, "t.csv:several=yes").labels_of["b.jpg"] == ("x", "y")
+    assert read_contents(tmp_path, "t.csv:several=no").problems
 
 
 def test_a_single_class_and_odd_names_are_refused(tmp_path: Path) -> None:

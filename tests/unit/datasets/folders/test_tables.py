@@ -57,7 +57,7 @@ def test_parquet_columns_of_text_and_numbers(tmp_path: Path) -> None:
     assert rows_of(path) == [("a.jpg", "2"), ("b.jpg", ""), ("c.jpg", "10")]
     assert rows_of(path, ":label=kind") == [("a.jpg", "x"), ("b.jpg", "y"), ("c.jpg", "x")]
     with pytest.raises(DataError, match="the column 'pixels' of .* holds lists"):
-        rows_of(path, ":label=pixels")
+        rows_of(path, ":file=pixels,label=kind")
     read = [number for number, _ in open_table(path).rows(["kind"])]
     assert read == [2, 3, 4], "as a spreadsheet counts them"
 

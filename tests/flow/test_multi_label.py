@@ -1,0 +1,233 @@
+"""Images of any number of classes: every verb on one run works, or refuses in one line."""
+
+import asyncio
+import base64
+import json
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import convscope
+from convscope.cli import main
+from convscope.errors import ConfigError, ConvscopeError
+from convscope.evaluation.predictions import read_predictions
+from convscope.planning.plan import run_config
+from convscope.progress import Progress
+from convscope.serving import app as serve
+from convscope.types import UnreadableImage
+
+NAMES = ("bar", "dot", "frame")
+
+
+def draw(path, classes, random):
+    """Draw the classes at random places onto a dark square of 16 pixels."""
+    canvas = random.integers(0, 60, (16, 16), np.uint8)
+    row, column = random.integers(3, 12, 2)
+    if "bar" in classes:
+        canvas[row, 2:14] = 200
+    if "dot" in classes:
+        canvas[column : column + 2, row : row + 2] = 255
+    if "frame" in classes:
+        canvas[[0, 15], :] = canvas[:, [0, 15]] = 180
+    Image.fromarray(canvas).save(path)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("several") / "shapes"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    rows = ["file,label"]
+    for number in range(160):
+        classes = [name for name in NAMES if random.random() < 0.45]
+        draw(folder / f"{number}.png", classes, random)
+        rows.append(f"{number}.png,{'|'.join(classes)}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(images):
+    settings = {"augment.mixup": 0.2, "label_smoothing": 0.05, "tta.mirror": True}
+    return convscope.train(
+        "fast-small",
+        data=images,
+        labels=images / "labels.csv",
+        epochs=10,
+        batch_size=32,
+        lr=0.01,
+        settings={**settings, "judge": "best"},
+        precision="float32",
+        out=images.parent / "run",
+        progress=Progress(),
+    )
+
+
+def test_the_run_learns_each_class_for_itself(run):
+    assert run_config(run).multi_label
+    assert "multi_label: true" in run.config_file.read_text()
+    metrics = run.metrics
+    assert metrics["test"]["mean_average_precision"] > 0.8
+    assert metrics["test"]["macro_f1"] > 0.7
+    assert tuple(metrics["test"]["per_class"]) == NAMES
+    for part in ("val", "test"):
+        assert not {"accuracy", "top_k_accuracy", "balanced_accuracy"} & metrics[part].keys()
+    assert not run.confusion_picture.exists()
+    assert run.mistakes_picture.exists()
+    assert run.mistakes_table.read_text().startswith("true \\ wrongly named,missed,bar,dot,frame")
+
+
+def test_the_thresholds_are_those_of_the_validation_images(run):
+    from convscope.classifier.classify import at_temperature
+    from convscope.classifier.keras_model import spec_of
+    from convscope.evaluation.multi_label import choose_thresholds
+
+    spec = spec_of(run, "best")
+    val = read_predictions(run.predictions_file)[0]["val"]
+    probs = at_temperature(val.probs, spec.temperature, multi_label=True)
+    assert list(spec.thresholds) == choose_thresholds(probs, val.labels)
+    by_class = run.metrics["test"]["per_class"]
+    assert [row["threshold"] for row in by_class.values()] == list(spec.thresholds)
+
+
+def test_predictions_name_all_classes_above_their_thresholds(run, images):
+    from convscope.classifier.keras_model import spec_of
+
+    least = dict(zip(NAMES, spec_of(run, "best").thresholds, strict=True))
+    files = [images / f"{number}.png" for number in range(12)]
+    said = list(convscope.predict(run, files, progress=Progress()))
+    for each in said:
+        above = {name for name in NAMES if each.probs[name] >= least[name]}
+        assert set(each.class_names) == above
+        assert sum(each.probs.values()) != pytest.approx(1, abs=1e-3)
+    assert len({each.class_names for each in said}) > 2
+
+
+def test_settings_for_one_class_are_refused_before_there_is_a_run(images, tmp_path):
+    common = {
+        "data": images,
+        "labels": images / "labels.csv",
+        "out": tmp_path / "no",
+        "precision": "float32",
+        "progress": Progress(),
+    }
+    for options, says in (
+        ({"settings": {"balance": True}}, "balance is for images of exactly one class"),
+        ({"settings": {"class_weights": "sqrt"}}, "class_weights is for images of exactly"),
+        ({"settings": {"multi_label": False}}, "the data decides multi_label, and it is true"),
+        ({"folds": 3}, "--folds gives an accuracy over all images"),
+    ):
+        with pytest.raises(ConfigError, match=says) as error:
+            convscope.train("cnn-sequential", **options, **common)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "no").exists()
+
+
+def test_every_verb_works_or_refuses_in_one_line(run, images, tmp_path):
+    photo, quiet = images / "0.png", {"progress": Progress()}
+    data = {"data": images, "labels": images / "labels.csv"}
+    works = {
+        "evaluate": lambda: convscope.evaluate(run, **quiet),
+        "report": lambda: convscope.report(run, **quiet),
+        "doctor": lambda: convscope.doctor(run, **quiet),
+        "explain": lambda: convscope.explain(run, [photo], out=tmp_path / "why", **quiet),
+        "embed": lambda: convscope.embed(run, [photo], out=tmp_path / "e.parquet", **quiet),
+        "similar": lambda: convscope.similar(
+            run, photo, top=2, picture=tmp_path / "s.png", **quiet
+        ),
+        "gallery": lambda: convscope.gallery(
+            run, true="bar", n=3, similar=1, picture=tmp_path / "g.png", **quiet
+        ),
+        "robustness": lambda: convscope.robustness(
+            run, corruptions=["contrast"], severities=[1], n_images=20, **quiet
+        ),
+        "check": lambda: convscope.check(**data, **quiet),
+    }
+    found = {name: verb() for name, verb in works.items()}
+    skipped = found["doctor"].unknown
+    assert set(skipped) >= {"class-imbalance", "label-errors", "val-unlike-test"}
+    assert all("may have several" in skipped[name] for name in ("class-imbalance", "label-errors"))
+    (explained,) = found["explain"]
+    assert not isinstance(explained, UnreadableImage)
+    assert explained.gradcam.any()
+    assert all("bar" in each.class_name for each in found["gallery"])
+    assert found["robustness"].measure == "mAP"
+    assert found["robustness"].conclusion.startswith("mAP ")
+    assert found["check"].counts["train"].keys() == set(NAMES)
+    page = run.report_page.read_text()
+    for words in ("mAP", "macro", "wrongly named", "threshold"):
+        assert words in page
+    for words in ("Confusion matrix", "taken for", "top-1", "correct."):
+        assert words not in page
+    assert "any number of them" in run.card_file.read_text()
+    refuses = {
+        "suspects": lambda: convscope.suspects(**data, model="fast-small", **quiet),
+        "gallery of suspects": lambda: convscope.gallery(run, "suspects", **quiet),
+        "compare": lambda: convscope.compare_runs([run, run.path.parent / "run"], **quiet),
+        "ladder": lambda: convscope.ladder("mobilenet_v2", weights="random", **data, **quiet),
+        "reject": lambda: list(convscope.predict(run, [photo], reject=True, **quiet)),
+    }
+    for name, verb in refuses.items():
+        with pytest.raises(ConvscopeError) as error:
+            verb()
+        assert "\n" not in str(error.value), name
+
+
+def test_a_second_run_of_the_evaluation_changes_nothing(run):
+    before = json.loads(run.metrics_file.read_text())
+    assert convscope.evaluate(run, progress=Progress()) == before
+
+
+@pytest.mark.slow
+def test_an_exported_model_answers_alike_and_a_server_with_lists(run, images, tmp_path):
+    path, parity = convscope.export(run, out=tmp_path / "shapes.onnx", progress=Progress())
+    assert parity.measure == "mAP"
+    assert parity.largest_difference < 1e-4
+    assert parity.agreement > 0.99
+    files = [images / f"{number}.png" for number in range(20)]
+    trained = list(convscope.predict(run, files, progress=Progress()))
+    exported = list(convscope.predict(path, files, progress=Progress()))
+    for one, other in zip(trained, exported, strict=True):
+        assert one.class_names == other.class_names
+        assert one.probs == pytest.approx(other.probs, abs=1e-4)
+
+    async def ask():
+        transport = httpx.ASGITransport(serve(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            photo = files[0].read_bytes()
+            plain = await client.post("/predict", content=photo)
+            tensor = {"name": "pixels", "shape": [1], "datatype": "BYTES"}
+            tensor["data"] = [base64.b64encode(photo).decode()]
+            infer = await client.post("/v2/models/shapes/infer", json={"inputs": [tensor]})
+            return plain.json(), infer.json(), (await client.get("/shares")).json()
+
+    plain, infer, shares = asyncio.run(ask())
+    (answer,) = plain["predictions"]
+    assert "class" not in answer
+    assert tuple(answer["classes"]) == exported[0].class_names
+    assert answer["probs"] == pytest.approx(exported[0].probs, abs=1e-5)
+    (said,) = (each for each in infer["outputs"] if each["name"] == "class_name")
+    assert json.loads(said["data"][0]) == list(exported[0].class_names)
+    assert shares["images"] == 2
+    of_class = {each["class"]: each["share"] for each in shares["classes"]}
+    assert of_class == {name: float(name in exported[0].class_names) for name in NAMES}
+
+
+def test_the_table_shows_classes_and_probabilities(run, images, monkeypatch, capsys):
+    def printed(*arguments):
+        monkeypatch.setenv("COLUMNS", "160")
+        monkeypatch.setattr("sys.argv", ["convscope", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert not stopped.value.code
+        return capsys.readouterr().out
+
+    head, row = printed("predict", run.path, images / "1.png", "--top", "2").splitlines()[:2]
+    assert head.split() == ["image", "classes", "most", "probable"]
+    assert row.count("%") == 2
+    text = printed("evaluate", run.path)
+    assert "mAP" in text
+    assert "accuracy" not in text
+    assert "mAP" in printed("runs", run.path.parent)
