@@ -165,7 +165,6 @@ def test_every_verb_works_or_refuses_in_one_line(run, images, tmp_path):
     refuses = {
         "suspects": lambda: convscope.suspects(**data, model="fast-small", **quiet),
         "gallery of suspects": lambda: convscope.gallery(run, "suspects", **quiet),
-        "compare": lambda: convscope.compare_runs([run, run.path.parent / "run"], **quiet),
         "ladder": lambda: convscope.ladder("mobilenet_v2", weights="random", **data, **quiet),
         "reject": lambda: list(convscope.predict(run, [photo], reject=True, **quiet)),
     }
@@ -178,6 +177,31 @@ def test_every_verb_works_or_refuses_in_one_line(run, images, tmp_path):
 def test_a_second_run_of_the_evaluation_changes_nothing(run):
     before = json.loads(run.metrics_file.read_text())
     assert convscope.evaluate(run, progress=Progress()) == before
+
+
+@pytest.mark.slow
+def test_configurations_are_compared_by_their_mean_average_precision(run, images, tmp_path):
+    found = convscope.compare(
+        ["cnn-functional"],
+        data=images,
+        labels=images / "labels.csv",
+        seeds=2,
+        epochs=2,
+        vary={"optimizer.learning_rate": [1e-5, 3e-3]},
+        settings={"precision": "float32"},
+        out=tmp_path / "compared",
+        progress=Progress(),
+    )
+    (pair,) = found.pairs
+    means = [np.mean(arm.accuracies) for arm in found.arms]
+    assert pair.found.mean == pytest.approx(means[1] - means[0])
+    for arm in found.arms:
+        for trial in arm.trials:
+            metrics = convscope.Run.open(found.path / trial.run).metrics
+            assert trial.val_accuracy == metrics["val"]["mean_average_precision"]
+    page = found.page.read_text()
+    assert "validation mAP" in page
+    assert "correct on the same" not in page + found.conclusion
 
 
 @pytest.mark.slow

@@ -190,7 +190,7 @@ def difference(
     known = next(each for each in variances if each is not None)
     parts = [(*(each or known), len(rows)) for each, rows in zip(variances, rows_of, strict=True)]
     pure = max(0.0, of_images - sum(rest / n for _, rest, _, n in parts))
-    margins = _Margins(
+    margins = Margins(
         [(of_part / n, n_behind) for of_part, _, n_behind, n in parts],
         pure / n_images,
         of_images / n_images,
@@ -203,8 +203,8 @@ def difference(
         low=max(-1.0, mean - half_width),
         high=min(1.0, mean + half_width),
         p=margins.p(mean),
-        p_seeds=_Margins(margins.seeds, 0.0, 0.0).p(mean),
-        p_images=_Margins([], 0.0, margins.floor).p(mean),
+        p_seeds=Margins(margins.seeds, 0.0, 0.0).p(mean),
+        p_images=Margins([], 0.0, margins.floor).p(mean),
         of_ways=True,
         paired=paired,
         identical=paired and bool((right_a == right_b).all()),
@@ -225,7 +225,7 @@ def _residual_variance(rows: npt.NDArray[np.generic]) -> float:
 
 
 @dataclass(frozen=True)
-class _Margins:
+class Margins:
     """Uncertainty of a difference, part by part.
 
     Each part has Student's margin for its number of seeds, and the margins add up as squares: with

@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convscope.api.costs import file_mb, seconds_with_features, sheet_of
 from convscope.api.evaluate import evaluate
 from convscope.backend import forget_networks
 from convscope.datasets.source import table_of
 from convscope.datasets.splits import read_split
-from convscope.errors import ConfigError, DataError, RunError, TrainingError
+from convscope.errors import DataError, RunError, TrainingError
+from convscope.evaluation.map_difference import Scored
+from convscope.evaluation.multi_label import score_of
 from convscope.evaluation.opening import log_seen_again
 from convscope.paths import path_or_none
 from convscope.planning.data import load_once
@@ -107,7 +111,6 @@ def compare(
         # An error up to here leaves no folder behind.
         plan = settle(request, progress, load)
         configs[name], dataset = plan.config, plan.dataset
-        require_accuracy(plan.config)
     path = path_or_none(out, "--out") or ROOT / folder_name(dataset.name, configs)
     require_outside(path, next(iter(configs.values())).data_path)
     arms = tuple(
@@ -117,6 +120,7 @@ def compare(
             config.recipe,
             tuple(Trial(f"runs/{file_name(name)}-seed{seed}", seed) for seed in seeds),
             part="test" if final else "val",
+            measure=_measure(config),
         )
         for name, config in configs.items()
     )
@@ -141,19 +145,6 @@ def compare(
         study.train(after_run)
         study.evaluate()
     return study.comparison
-
-
-def require_accuracy(config: RunConfig) -> None:
-    """Reject settings of runs that have no accuracy.
-
-    Raises:
-        ConfigError: If an image may have any number of classes.
-    """
-    if config.multi_label:
-        raise ConfigError(
-            "configurations are compared by accuracy, and these images may have several classes; "
-            "the mAP of each run, with its interval: convscope evaluate RUN"
-        )
 
 
 def compare_runs(
@@ -187,8 +178,6 @@ def compare_runs(
     progress = progress or console_progress()
     opened = [Run.open(run) for run in runs]
     configs = [run_config(run) for run in opened]
-    for config in configs:
-        require_accuracy(config)
     if len({run.path.resolve() for run in opened}) < len(opened):
         raise RunError("a run is named twice; name each once")
     part = "test" if final else "val"
@@ -210,7 +199,7 @@ def compare_runs(
             )
         trials = tuple(Trial(str(opened[i].path.resolve()), configs[i].seed) for i in found)
         first = configs[found[0]]
-        arms.append(Arm(name, first.model, first.recipe, trials, part))
+        arms.append(Arm(name, first.model, first.recipe, trials, part, _measure(first)))
     by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
     path = path_or_none(out, "--out") or ROOT / folder_name(configs[0].data_name, by_name)
     require_outside(path, configs[0].data_path)
@@ -270,7 +259,7 @@ class _Study:
             metrics = run.metrics
             self._replace(
                 trial,
-                val_accuracy=metrics["val"]["accuracy"],
+                val_accuracy=score_of(metrics["val"]),
                 train_seconds=seconds_with_features(run),
                 peak_memory_mb=run.state.get("peak_memory_mb"),
                 failure=None,
@@ -288,14 +277,15 @@ class _Study:
         )
         with self.progress.task("Evaluating", n_trials, "runs") as step:
             for arm in self.comparison.arms:
-                right = {}
+                right: dict[int, BoolArray | Scored] = {}
                 for trial in arm.trials:
                     if trial.failure is not None:
                         continue
                     run = Run.open(self._path(trial))
-                    right[trial.seed] = self._right(run, part)
+                    found = right[trial.seed] = self._right(run, part)
                     first.setdefault(arm.name, run)
-                    self._replace(trial, **{f"{part}_accuracy": float(right[trial.seed].mean())})
+                    score = found.score if isinstance(found, Scored) else float(found.mean())
+                    self._replace(trial, **{f"{part}_accuracy": score})
                     forget_networks()
                     step(1, arm.name)
                 answers.append((arm.name, right))
@@ -346,7 +336,8 @@ class _Study:
         for arm in it.arms:
             for trial in arm.trials:
                 file = Run(self._path(trial)).results_file
-                if file.exists():
+                # The table of epochs has no mAP.
+                if file.exists() and arm.measure == "accuracy":
                     curves[arm.name].append([row["val_accuracy"] for row in read_results(file)])
         page = comparison_page(it, curves)
         write_page(page, it.page)
@@ -363,8 +354,11 @@ class _Study:
             return
         self.measure(trial)
 
-    def _right(self, run: Run, part: str) -> BoolArray:
-        """Return whether a run classifies each image of a part correctly, sorted by image name."""
+    def _right(self, run: Run, part: str) -> "BoolArray | Scored":
+        """Return whether a run classifies each image of a part correctly, sorted by image name.
+
+        Where an image may have any number of classes, its mean average precision.
+        """
         from convscope.evaluation.predictions import read_predictions
 
         look = None
@@ -385,7 +379,11 @@ class _Study:
         )
         if look is not None:
             log_seen_again(run, by="compare", look=look, progress=self.progress)
-        return read_predictions(run.predictions_file)[0][part].right_by_id
+        said = read_predictions(run.predictions_file)[0][part]
+        if said.multi_label:
+            order = np.argsort(said.ids, kind="stable")
+            return Scored.of(said.probs[order], said.labels[order])
+        return said.right_by_id
 
     def _path(self, trial: Trial) -> Path:
         return self.comparison.path / trial.run
@@ -407,6 +405,10 @@ class _Study:
             dataclasses.replace(t, **changes) if t.run == trial.run else t for t in arm.trials
         )
         self._put(dataclasses.replace(arm, trials=trials))
+
+
+def _measure(config: RunConfig) -> str:
+    return "mAP" if config.multi_label else "accuracy"
 
 
 def _take_up(

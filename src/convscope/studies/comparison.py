@@ -1,10 +1,11 @@
 """A comparison of training configurations: its runs, and the difference of each two arms."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from convscope.evaluation.map_difference import Scored, map_difference, runs_by_seed
 from convscope.evaluation.statistics import (
     Difference,
     Spread,
@@ -52,6 +53,8 @@ class Arm:
         trials: Run for each seed.
         n_params: Number of parameters of the model.
         part: Images of the accuracy: "val", or at the end "test".
+        measure: What the accuracies are: "accuracy", or "mAP" where an image may have any number of
+            classes.
         multiply_adds: Multiply-adds of the whole model for one image.
         latency_ms: Median time from one image in memory to its prediction, in milliseconds.
         file_mb: Size of the saved model, in megabytes.
@@ -62,6 +65,7 @@ class Arm:
     recipe: str
     trials: tuple[Trial, ...]
     part: str = "test"
+    measure: str = "accuracy"
     n_params: int | None = None
     multiply_adds: int | None = None
     latency_ms: float | None = None
@@ -104,6 +108,7 @@ class Pair:
         seeds: Number of seeds of each that took part: those of both arms, if paired.
         found: Difference, second minus first.
         part: Images of the accuracy: "val" or "test".
+        measure: What is compared, as for an arm.
     """
 
     first: str
@@ -111,6 +116,7 @@ class Pair:
     seeds: tuple[int, int]
     found: Difference
     part: str = "test"
+    measure: str = "accuracy"
 
     @property
     def verdict(self) -> str:
@@ -191,16 +197,18 @@ class Comparison:
 
 
 def pairs_of(
-    answers: Sequence[tuple[str, dict[int, BoolArray]]], part: str = "test"
+    answers: Sequence[tuple[str, Mapping[int, BoolArray | Scored]]], part: str = "test"
 ) -> tuple[Pair, ...]:
     """Compare each two arms by the images that each of their runs classifies correctly.
+
+    Where an image may have any number of classes, by mean average precision.
 
     Runs of the same seeds are compared seed by seed. If a seed is missing on one side, the common
     ones are used; two arms without a common seed are compared unpaired.
 
     Args:
-        answers: Name of each arm, and by seed an array of shape (n_images,); arms without any are
-            skipped.
+        answers: Name of each arm, and by seed an array of shape (n_images,), or the mean average
+            precision; arms without any are skipped.
         part: Images of the answers: "val" or "test".
 
     Raises:
@@ -209,11 +217,22 @@ def pairs_of(
     known = [(name, by_seed) for name, by_seed in answers if by_seed]
     combinations = list(itertools.combinations(known, 2))
     pairs = []
+    n = len(combinations)
     for (first, right_a), (second, right_b) in combinations:
-        rows_a, rows_b, paired = rows_by_seed(right_a, right_b)
-        found = difference(rows_a, rows_b, paired=paired, n_comparisons=len(combinations))
-        pairs.append(Pair(first, second, (len(rows_a), len(rows_b)), found, part))
+        if any(isinstance(each, Scored) for each in right_a.values()):
+            runs_a, runs_b, paired = runs_by_seed(right_a, right_b)
+            found, measure = map_difference(runs_a, runs_b, paired=paired, n_comparisons=n), "mAP"
+            seeds = (len(runs_a), len(runs_b))
+        else:
+            rows_a, rows_b, paired = rows_by_seed(_plain(right_a), _plain(right_b))
+            found, measure = difference(rows_a, rows_b, paired=paired, n_comparisons=n), "accuracy"
+            seeds = (len(rows_a), len(rows_b))
+        pairs.append(Pair(first, second, seeds, found, part, measure))
     return tuple(pairs)
+
+
+def _plain(right: Mapping[int, BoolArray | Scored]) -> dict[int, BoolArray]:
+    return {seed: row for seed, row in right.items() if not isinstance(row, Scored)}
 
 
 def _median(values: Sequence[float | None]) -> float | None:

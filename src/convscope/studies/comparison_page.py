@@ -84,14 +84,14 @@ def accuracy_picture(arms: Sequence[Arm]) -> Picture:
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms], fontsize=10, color=INK)
     axes.set_ylim(len(arms) - 0.5, -0.6)
     label_in_percent(axes.xaxis)
-    axes.set_xlabel(f"{_part(arms)} accuracy", color=FAINT)
+    axes.set_xlabel(f"{_part(arms)} {_measure(arms)}", color=FAINT)
     plain_axes(axes)
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
     axes.tick_params(axis="y", colors=INK)
     several = any(len(arm.accuracies) > 1 for arm in arms)
     return svg_picture(
         figure,
-        alt=f"{_part(arms).capitalize()} accuracy: {'; '.join(spoken)}.",
+        alt=f"{_part(arms).capitalize()} {_measure(arms)}: {'; '.join(spoken)}.",
         caption=f"{_ranking(arms)}.",
         legend="Diamonds are means, lines their 95 % intervals over seeds, dots runs."
         if several
@@ -186,7 +186,7 @@ def cost_picture(arms: Sequence[Arm], pairs: Sequence[Pair]) -> Picture:
         plain_axes(axes)
         _decades(axes, [cost for cost in costs if cost], time=name.endswith("time"))
         label_in_percent(axes.yaxis)
-        axes.set_ylabel(f"{_part(arms)} accuracy", color=FAINT)
+        axes.set_ylabel(f"{_part(arms)} {_measure(arms)}", color=FAINT)
     handles, labels = panes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     spoken = [
@@ -196,7 +196,7 @@ def cost_picture(arms: Sequence[Arm], pairs: Sequence[Pair]) -> Picture:
     ]
     return svg_picture(
         figure,
-        alt=f"{_part(arms).capitalize()} accuracy against cost: {'; '.join(spoken)}.",
+        alt=f"{_part(arms).capitalize()} {_measure(arms)} against cost: {'; '.join(spoken)}.",
         caption=_price(arms, pairs),
         legend="Up is better, left is cheaper. Lines are 95 % intervals over seeds.",
     )
@@ -204,7 +204,7 @@ def cost_picture(arms: Sequence[Arm], pairs: Sequence[Pair]) -> Picture:
 
 def _costs(arms: Sequence[Arm], judged: Sequence[Arm], pairs: Sequence[Pair]) -> list[Block]:
     columns = (
-        *("", f"{_part(arms)} accuracy", "training", "memory", "one image", "parameters"),
+        *("", f"{_part(arms)} {_measure(arms)}", "training", "memory", "one image", "parameters"),
         *("multiply-adds", "file"),
     )
     rows = [
@@ -277,19 +277,28 @@ def _tests(comparison: Comparison) -> list[Block]:
                 f"{100 * of_images:.2f}",
             ]
         )
-    n = len(comparison.pairs)
+    n, arms = len(comparison.pairs), comparison.arms
     level = f"{100 * comparison.pairs[0].found.confidence:.2f}".rstrip("0").rstrip(".")
     return [
-        Table(columns, rows, f"Differences in points of {_part(comparison.arms)} accuracy"),
+        Table(
+            columns,
+            rows,
+            f"Differences in points of {_part(comparison.arms)} {_measure(comparison.arms)}",
+        ),
         Text(
             f"Intervals hold with {level} % confidence each"
             + (f", so that all {n} hold jointly in 95 of 100 studies" if n > 1 else "")
             + ". p: the probability of a difference as large if there is none, over seeds and "
-            "images together; over seeds alone it is Student's t-test, over images alone McNemar's "
-            "exact test for single runs and a normal test for the mean of several; p values are "
-            "not corrected for the number of comparisons. Spread of seeds: standard deviation of "
-            "the difference over seeds; a configuration with a single seed gets that of the other. "
-            "Spread of images: standard error of the difference over other images.",
+            "images together; over seeds alone it is Student's t-test, over images alone "
+            + (
+                "McNemar's exact test for single runs and a normal test for the mean of several"
+                if _measure(arms) == "accuracy"
+                else "a normal test with the spread of bootstrap samples"
+            )
+            + "; p values are not corrected for the number of comparisons. Spread of seeds: "
+            "standard deviation of the difference over seeds; a configuration with a single seed "
+            "gets that of the other. Spread of images: standard error of the difference over "
+            "other images.",
             small=True,
         ),
     ]
@@ -310,6 +319,10 @@ def _runs(arms: Sequence[Arm]) -> Table:
     ]
     columns = ("", "validation", "test", "training", "memory", "folder")
     return Table(columns, rows, "Accuracy of every run, and its folder")
+
+
+def _measure(arms: Sequence[Arm]) -> str:
+    return arms[0].measure
 
 
 def _part(arms: Sequence[Arm]) -> str:
@@ -340,8 +353,8 @@ def _ranking(arms: Sequence[Arm]) -> str:
     )
     (best, name), (least, last) = ranked[0], ranked[-1]
     if f"{best:.1%}" == f"{least:.1%}":
-        return f"All have {best:.1%} {_part(arms)} accuracy" if len(ranked) > 1 else name
-    return f"{name} has {best:.1%} {_part(arms)} accuracy, {last} {least:.1%}"
+        return f"All have {best:.1%} {_part(arms)} {_measure(arms)}" if len(ranked) > 1 else name
+    return f"{name} has {best:.1%} {_part(arms)} {_measure(arms)}, {last} {least:.1%}"
 
 
 def _price(arms: Sequence[Arm], pairs: Sequence[Pair]) -> str:

@@ -23,9 +23,10 @@ def verdict(pair: "Pair") -> str:
     first, second = (_spoken(name, pair) for name in (pair.first, pair.second))
     if found.identical:
         each = f" with each of {pair.seeds[0]} seeds" if found.of_ways else ""
-        return _sentence(
-            f"{first} and {second} are correct on the same images{each}: no difference."
-        )
+        same = "are correct on the same images"
+        if pair.measure != "accuracy":
+            same = "give the same answers"
+        return _sentence(f"{first} and {second} {same}{each}: no difference.")
     if not found.shown:
         return f"No difference shown between {first} and {second}: {_at_most([found])} either way."
     better, worse, low, high = second, first, found.low, found.high
@@ -36,6 +37,8 @@ def verdict(pair: "Pair") -> str:
     if found.of_ways:
         return f"{better} is better than {worse} {by}."
     images = f"{PART_NAMES[pair.part]} images"
+    if pair.measure != "accuracy":
+        return _sentence(f"{better} has a higher {pair.measure} on {images} than {worse}, {by}.")
     return _sentence(f"{better} classifies more {images} correctly than {worse}, {by}.")
 
 
@@ -98,16 +101,17 @@ def conclude(arms: Sequence["Arm"], pairs: Sequence["Pair"]) -> str:
     )
     if not ranked:
         return "None has been evaluated yet."
-    part = PART_NAMES[arms[0].part]
+    part, measure = PART_NAMES[arms[0].part], arms[0].measure
     mean, best = ranked[0]
     if not pairs and len(ranked) > 1:
         return "Not every run has been trained yet."
     if not pairs:
-        return f"Only {best} has been evaluated: {mean:.1%} {part} accuracy."
+        return f"Only {best} has been evaluated: {mean:.1%} {part} {measure}."
     runs = "" if any(pair.found.of_ways for pair in pairs) else " runs"
     if all(pair.found.identical for pair in pairs):
         both = "Both" if len(ranked) == 2 else f"All {len(ranked)}"
-        return f"{both}{runs} are correct on the same images: {mean:.1%} accuracy."
+        same = "are correct on the same images" if measure == "accuracy" else "answer alike"
+        return f"{both}{runs} {same}: {mean:.1%} {measure}."
     if not any(pair.found.shown for pair in pairs):
         whose = {2: "the two", 3: "the three"}.get(len(ranked), f"the {len(ranked)}")
         most = _at_most([pair.found for pair in pairs])
@@ -122,12 +126,12 @@ def conclude(arms: Sequence["Arm"], pairs: Sequence["Pair"]) -> str:
         lead = f"at least {100 * min(lead for lead, _ in leads.values()):.1f} points"
         others = "the other" if len(ranked) == 2 else "every other"
         if not runs:
-            return f"{best} is best with {mean:.1%} {part} accuracy, {lead} above {others}."
+            return f"{best} is best with {mean:.1%} {part} {measure}, {lead} above {others}."
         return (
-            f"This run of {best} has the highest {part} accuracy ({mean:.1%}), {lead} above "
+            f"This run of {best} has the highest {part} {measure} ({mean:.1%}), {lead} above "
             f"{others}; only several seeds can show which configuration is best."
         )
-    said = f"{'This run of ' if runs else ''}{best} has the highest {part} accuracy ({mean:.1%})"
+    said = f"{'This run of ' if runs else ''}{best} has the highest {part} {measure} ({mean:.1%})"
     if level:
         said += f"; no difference to {_joined(level)} is shown"
     if by_luck and not runs:
@@ -152,7 +156,8 @@ def chosen(arms: Sequence["Arm"]) -> str:
     val, name, arm = ranked[0]
     assert arm.accuracy is not None
     return (
-        f"Validation accuracy selects {name} ({val:.1%}); its accuracy on the test images, which "
+        f"Validation {arm.measure} selects {name} ({val:.1%}); its {arm.measure} on the test "
+        "images, which "
         f"had no part in that choice, is {arm.accuracy.mean:.1%}."
     )
 
