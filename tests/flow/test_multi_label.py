@@ -174,6 +174,14 @@ def test_every_verb_works_or_refuses_in_one_line(run, images, tmp_path):
         assert "\n" not in str(error.value), name
 
 
+def test_settings_are_diagnosed_before_there_is_a_run(run, tmp_path):
+    settings = tmp_path / "settings.yaml"
+    text = run.config_file.read_text()
+    settings.write_text(text.replace("multi_label: true", "multi_label: false"))
+    found = convscope.doctor(settings, progress=Progress())
+    assert "may have several" in found.unknown["class-imbalance"]
+
+
 def test_a_second_run_of_the_evaluation_changes_nothing(run):
     before = json.loads(run.metrics_file.read_text())
     assert convscope.evaluate(run, progress=Progress()) == before

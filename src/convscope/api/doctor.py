@@ -13,7 +13,7 @@ from convscope.paths import user_path
 from convscope.planning.data import load_of_run
 from convscope.planning.networks import build_model, input_spec
 from convscope.planning.plan import run_config
-from convscope.planning.settle import Request, settle_batches, settle_names
+from convscope.planning.settle import Request, settle_batches, settle_labels, settle_names
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
 from convscope.run import Run
@@ -89,6 +89,7 @@ def doctor(
         return load_of_run(config, data, labels, data_dir, progress)
 
     if run is None:
+        config = settle_labels(request, config, load())
         config = settle_batches(request, config, len(load().train), progress)
 
     def rates() -> "RangeTest":
