@@ -15,6 +15,7 @@ machine does. For models that squash images.
 import argparse
 import base64
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -29,6 +30,8 @@ from pathlib import Path
 from serving import BATCH, server_rate
 
 HERE = Path(__file__).resolve().parent
+KIND = "application/json"
+CLIENTS = (1, 8, 64)
 
 
 def free_port():
@@ -73,11 +76,16 @@ def cpu_seconds(pid):
     return own + sum(map(cpu_seconds, children))
 
 
+def convscope(model, port):
+    command = [sys.executable, "-m", "convscope", "serve", f"model={model}", "--port", str(port)]
+    return [*command, "--no-log-requests"]
+
+
 def litserve(python, model, port):
     return [python, str(HERE / "serving_litserve.py"), str(model), str(port)]
 
 
-def mlserver(python, model, port, folder):
+def mlserver(python, model, folder, port):
     settings = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
     # In its own process, as the others; a pool of workers would be one more.
     settings |= {"host": "127.0.0.1", "parallel_workers": 0, "debug": False}
@@ -109,36 +117,33 @@ def main() -> None:
         json.dumps({"inputs": [{**tensor, "data": [text]}], "outputs": outputs}).encode()
         for text in texts
     ]
-    infer = "/v2/models/model/infer"
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        own = free_port()
-        command = [sys.executable, "-m", "convscope", "serve", f"model={model}", "--port", str(own)]
-        pids = {own: stack.enter_context(running([*command, "--no-log-requests"], own))}
+    with tempfile.TemporaryDirectory() as folder:
+        own = functools.partial(convscope, model)
         pairs = {}
         if given.litserve:
-            port = free_port()
-            pids[port] = stack.enter_context(running(litserve(given.litserve, model, port), port))
-            pairs["LitServe"] = (port, plain, "/predict")
+            peer = functools.partial(litserve, given.litserve, model)
+            pairs["LitServe"] = (own, peer, plain, "/predict")
         if given.mlserver:
-            port = free_port()
-            pids[port] = stack.enter_context(
-                running(mlserver(given.mlserver, model, port, folder), port)
-            )
-            pairs["MLServer"] = (port, protocol, infer)
+            peer = functools.partial(mlserver, given.mlserver, model, Path(folder))
+            pairs["MLServer"] = (own, peer, protocol, "/v2/models/model/infer")
         rows = {}
         for _ in range(given.rounds):
-            for name, (port, bodies, path) in pairs.items():
-                for n_clients in (1, 8, 64):
-                    for who, where in ((f"convscope, {path}", own), (name, port)):
-                        before = cpu_seconds(pids[where])
-                        rate, *rest = server_rate(
-                            where, bodies, "application/json", n_clients, given.seconds, path=path
-                        )
-                        spent = cpu_seconds(pids[where]) - before
-                        each = 1000 * spent / (rate * given.seconds)
-                        found = (rate, *rest[:2], each, rest[2])
-                        rows.setdefault((name, n_clients, who), []).append(found)
+            for name, (ours, theirs, bodies, path) in pairs.items():
+                # One at a time: a server may take processor time without requests.
+                for who, command in ((f"convscope, {path}", ours), (name, theirs)):
+                    port = free_port()
+                    with running(command(port), port) as pid:
+                        server_rate(port, bodies, KIND, 8, 1.0, path=path)  # they prepare
+                        for n_clients in CLIENTS:
+                            before = cpu_seconds(pid)
+                            rate, *rest = server_rate(
+                                port, bodies, KIND, n_clients, given.seconds, path=path
+                            )
+                            each = 1000 * (cpu_seconds(pid) - before) / (rate * given.seconds)
+                            found = (rate, *rest[:2], each, rest[2])
+                            rows.setdefault((name, n_clients, who), []).append(found)
+    # Each of ours before its peer.
+    rows = dict(sorted(rows.items(), key=lambda row: row[0][:2]))
     table = []
     heads = ("requests/s", "p50 ms", "p99 ms", "CPU ms", "failed")
     print(f"{'':36}{'clients':>8}" + "".join(f"{head:>11}" for head in heads))
