@@ -103,6 +103,10 @@ def make_pairs(out: Path, seed: int) -> None:
     write(out, rows)
 
 
+def name_of(photos: Path) -> str:
+    return photos.parent.name if photos.name == "train" else photos.name
+
+
 def figures(val: np.ndarray, test: np.ndarray, parts: dict[str, Split]) -> dict[str, float]:
     """Return the scores of probabilities, with thresholds from validation images."""
     from sklearn.metrics import f1_score
@@ -146,7 +150,7 @@ def scores(run: Any) -> dict[str, float]:
 
 def one_seed(options: argparse.Namespace, photos: Path | None, seed: int) -> dict[str, Any]:
     """Return the scores of each way on images of one seed."""
-    name = "digits" if photos is None else photos.name
+    name = "digits" if photos is None else name_of(photos)
     data, runs = options.out / f"{name}-{seed}", options.out / "runs" / f"{name}-{seed}"
     if not (data / "labels.csv").exists():
         make_pairs(data, seed) if photos is None else make_mosaics(photos, data, seed)
@@ -200,7 +204,7 @@ def main() -> None:
                 values = [each[way][metric] for each in of_seeds]
                 spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
                 cells.append(f"{np.mean(values):.3f} ± {spread:.3f}")
-            name = "pairs of digits" if photos is None else f"mosaics of {photos.name}"
+            name = "pairs of digits" if photos is None else f"mosaics of {name_of(photos)}"
             print(f"| {name} | {way} | {' | '.join(cells)} |", flush=True)
 
 

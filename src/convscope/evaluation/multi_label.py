@@ -68,17 +68,19 @@ def average_precisions(
     for index in range(probs.shape[1]):
         order = np.argsort(-probs[:, index], kind="stable")
         values, true = probs[order, index], labels[order, index]
+        rows = np.flatnonzero(true)
         # Images of equal probability are named together: the last of each counts.
-        ends = np.flatnonzero(np.r_[values[1:] != values[:-1], True])
+        last = np.r_[values[1:] != values[:-1], True]
+        ends = np.flatnonzero(last)[np.cumsum(last) - last][rows]
         in_order = weights[:, order]
-        n_right = np.cumsum(in_order * true, axis=1)[:, ends]
         n_named = np.cumsum(in_order, axis=1)[:, ends]
-        total = n_right[:, -1:]
-        steps = np.diff(n_right, axis=1, prepend=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.where(n_named > 0, n_right / n_named, 0)
-            found[:, index] = np.where(total[:, 0] > 0, (steps * precision).sum(axis=1), np.nan)
-            found[:, index] /= total[:, 0]
+        # The sums are over images of the class alone, which are few.
+        of_class = in_order[:, rows].astype(np.float64)
+        n_right = np.cumsum(of_class, axis=1)[:, np.cumsum(true)[ends].astype(np.intp) - 1]
+        precision = np.divide(n_right, n_named, out=np.zeros_like(n_right), where=n_named > 0)
+        total = of_class.sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            found[:, index] = (of_class * precision).sum(axis=1) / total
     return found
 
 
@@ -87,11 +89,12 @@ def mean_average_precision(probs: FloatArray, labels: Flags) -> float:
     return float(np.nanmean(average_precisions(probs, labels)[0]))
 
 
-def resamples(n_images: int, n_samples: int = N_RESAMPLES) -> npt.NDArray[np.float64]:
+def resamples(n_images: int, n_samples: int = N_RESAMPLES) -> FloatArray:
     """Return how often each bootstrap sample has each image, shape (n_samples, n_images)."""
     random = np.random.default_rng(_SEED)
     shares = np.full(n_images, 1 / n_images)
-    return random.multinomial(n_images, shares, n_samples).astype(np.float64)
+    # Whole numbers, of which sums are exact.
+    return random.multinomial(n_images, shares, n_samples).astype(np.float32)
 
 
 def resampled_map(probs: FloatArray, labels: Flags) -> npt.NDArray[np.float64]:
