@@ -245,7 +245,10 @@ class Recipe(Settings):
     tta: TtaSettings = TtaSettings()
     head: HeadSettings = HeadSettings()
     backbone: BackboneSettings = BackboneSettings()
-    loss: Literal["sparse_categorical_crossentropy"] = "sparse_categorical_crossentropy"
+    loss: Literal["sparse_categorical_crossentropy", "binary_crossentropy"] = Field(
+        "sparse_categorical_crossentropy",
+        description="the data decides it: binary where an image may have any number of classes",
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     balance: bool = Field(
         False, description="show each class equally often, whatever its number of images"

@@ -67,6 +67,7 @@ def run(images):
 
 def test_the_run_learns_each_class_for_itself(run):
     assert run_config(run).multi_label
+    assert run_config(run).loss == "binary_crossentropy"
     assert "multi_label: true" in run.config_file.read_text()
     metrics = run.metrics
     assert metrics["test"]["mean_average_precision"] > 0.8
@@ -117,6 +118,10 @@ def test_settings_for_one_class_are_refused_before_there_is_a_run(images, tmp_pa
         ({"settings": {"balance": True}}, "balance is for images of exactly one class"),
         ({"settings": {"class_weights": "sqrt"}}, "class_weights is for images of exactly"),
         ({"settings": {"multi_label": False}}, "the data decides multi_label, and it is true"),
+        (
+            {"settings": {"loss": "sparse_categorical_crossentropy"}},
+            "the data decides the loss, and it is binary_crossentropy for shapes",
+        ),
         ({"folds": 3}, "--folds gives an accuracy over all images"),
     ):
         with pytest.raises(ConfigError, match=says) as error:

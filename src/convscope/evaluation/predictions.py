@@ -221,10 +221,10 @@ def read_predictions(path: Path) -> tuple[dict[str, Predictions], dict[str, str]
         if "labels" in table.column_names:
             labels = np.zeros(probs.shape, np.uint8)
             for row, indices in enumerate(table["labels"].to_pylist()):
-                labels[row, indices] = 1
+                labels[row, list(indices)] = 1
         else:
             labels = table["label"].to_numpy().astype(np.int64)
-    except (OSError, KeyError, ValueError, IndexError, pa.ArrowException) as error:
+    except (OSError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
         raise RunError(f"{path} is damaged ({error}); run evaluate again with --fresh") from None
     found = {
         str(name): Predictions(

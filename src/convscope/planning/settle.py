@@ -204,7 +204,11 @@ def settle_labels(request: Request, config: RunConfig, dataset: Dataset) -> RunC
                     f"{key} is for images of exactly one class, and those of {dataset.name} may "
                     f"have several; leave it out (thresholds are chosen for each class instead)"
                 )
-    return config.model_copy(update={"multi_label": dataset.multi_label})
+    fields = RunConfig.model_fields
+    loss = "binary_crossentropy" if dataset.multi_label else fields["loss"].default
+    if request.given.get("loss", loss) != loss:
+        raise ConfigError(f"the data decides the loss, and it is {loss} for {dataset.name}")
+    return config.model_copy(update={"multi_label": dataset.multi_label, "loss": loss})
 
 
 def settle_batches(

@@ -38,18 +38,18 @@ def score_points(judged: Mapping[str, Any]) -> Points:
     return Points(
         [
             (
-                f"mAP {judged['mean_average_precision']:.1%}",
+                f"mAP {judged['mean_average_precision']:.1%}.",
                 "Mean over the classes of the average precision, the area below precision by "
                 "recall; it depends on no threshold.",
             ),
             (
-                f"F1 {judged['macro_f1']:.1%} (macro), {judged['micro_f1']:.1%} (micro)",
+                f"F1 {judged['macro_f1']:.1%} (macro), {judged['micro_f1']:.1%} (micro).",
                 "At a threshold for each class, chosen on validation images: mean over the "
                 "classes, and over all decisions together.",
             ),
             (
                 f"{judged['hamming_loss']:.1%} of all decisions are wrong, "
-                f"{judged['exact_match']:.1%} of the images have no wrong one",
+                f"{judged['exact_match']:.1%} of the images have no wrong one.",
                 "A decision is whether an image has a class.",
             ),
         ]

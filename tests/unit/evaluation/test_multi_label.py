@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, f1_score, hamming_loss
 
 from convscope.classifier.classify import at_temperature
 from convscope.classifier.decisions import decided, image_losses, logits_of, sigmoid
-from convscope.errors import ShapeError
+from convscope.errors import RunError, ShapeError
 from convscope.evaluation.calibration import (
     calibration_errors,
     expected_calibration_error,
@@ -190,6 +190,18 @@ def test_predictions_are_read_as_they_were_written(tmp_path):
     assert about["a"] == "b"
     np.testing.assert_array_equal(found["val"].labels, labels)
     np.testing.assert_array_equal(found["val"].probs, probs)
+
+
+def test_a_damaged_file_of_predictions_is_refused_in_one_line(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for labels in ([[0], [9]], [[0], None]):
+        columns = {"split": ["val"] * 2, "id": ["a", "b"], "labels": labels}
+        columns |= {"prob_0": [0.5, 0.5], "prob_1": [0.5, 0.5]}
+        pq.write_table(pa.table(columns), tmp_path / "p.parquet")
+        with pytest.raises(RunError, match="is damaged"):
+            read_predictions(tmp_path / "p.parquet")
 
 
 def test_values_that_are_no_probabilities_are_refused():
