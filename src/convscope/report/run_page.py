@@ -19,7 +19,7 @@ from convscope.evaluation.metrics import (
 )
 from convscope.evaluation.selective import Selection, coverage_curve, threshold_for
 from convscope.evaluation.tried import Tried
-from convscope.report import several
+from convscope.report import multi_label
 from convscope.report.curves import curves_figure
 from convscope.report.figures import (
     FAINT,
@@ -204,7 +204,7 @@ def run_card(facts: RunFacts) -> Page:
                 "Scores" if facts.several else "Accuracy",
                 [
                     *([Text(facts.looks)] if facts.looks else []),
-                    *([several.score_points(judged)] if facts.several else []),
+                    *([multi_label.score_points(judged)] if facts.several else []),
                     _classes(facts),
                     Text(_calibrated(facts)),
                     *([] if facts.several else _abstaining(facts)),
@@ -238,7 +238,7 @@ def _headline(facts: RunFacts) -> str:
     judged = facts.metrics[facts.judged]
     part = "test" if facts.judged == "test" else "validation"
     if facts.several:
-        said = several.headline(judged, part)
+        said = multi_label.headline(judged, part)
     else:
         said = f"{judged['accuracy']:.1%} accuracy on {judged['n_images']:,} {part} images."
     said = " ".join([said, *(f"{line}." for line in _not_judged(facts))])
@@ -253,7 +253,7 @@ def _not_judged(facts: RunFacts) -> list[str]:
 
 def _interval(facts: RunFacts, judged: Mapping[str, Any]) -> str:
     if facts.several:
-        return several.interval(judged)
+        return multi_label.interval(judged)
     low, high = judged["accuracy_interval_95"]
     return f"{low:.1%} to {high:.1%}"
 
@@ -295,7 +295,7 @@ def _errors(facts: RunFacts) -> list[Block]:
     said = facts.predictions[facts.judged]
     if facts.several:
         probs, names = facts.final(said), facts.class_names
-        shown = several.error_blocks(probs, said.labels, names, facts.thresholds)
+        shown = multi_label.error_blocks(probs, said.labels, names, facts.thresholds)
         return [*shown, *([facts.hardest] if facts.hardest is not None else [])]
     matrix = confusion_matrix(said)
     off = matrix.copy()
@@ -488,7 +488,7 @@ def _tried(facts: RunFacts) -> Table:
 
 
 def _scores(facts: RunFacts) -> list[Block]:
-    of_all = [several.score_points(facts.metrics[facts.judged])] if facts.several else []
+    of_all = [multi_label.score_points(facts.metrics[facts.judged])] if facts.several else []
     return [*of_all, _classes(facts)]
 
 

@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.classifier.decisions import LEAST_PROB, image_losses, sigmoid
-from convscope.datasets.draw_several import iterative_stratification
+from convscope.datasets.iterative_stratification import iterative_stratification
 from convscope.machine import usable_cores
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import atomic_path
-from convscope.training.logistic_several import fit_several
+from convscope.training.logistic_multi_label import fit_several
 from convscope.training.weighting import Weighting, class_weights
 from convscope.types import FloatArray, IntArray, Labels, is_multi_label
 

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from convscope.datasets.folders.columns import LabelRow, Labels, LabelTable, read_labels
 from convscope.datasets.folders.image_index import ImageIndex
 from convscope.datasets.folders.layout import EVERY, TOLERATED, Layout, Problem, note_odd_names
+from convscope.datasets.folders.multi_label import FEW, NUMBER, divided, require_one_kind
 from convscope.datasets.folders.parts import read_part
-from convscope.datasets.folders.several import FEW, NUMBER, divided, require_one_kind
 from convscope.errors import DataError
 from convscope.images.find import kind_of, list_folder, walk_images
 from convscope.wording import counted, printable, quoted

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from convscope.datasets.draw import Pool, fold, hold_out
-from convscope.datasets.draw_several import iterative_stratification
+from convscope.datasets.iterative_stratification import iterative_stratification
 from convscope.datasets.splits import draw_parts
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
