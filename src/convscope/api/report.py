@@ -117,18 +117,18 @@ def _hardest(run: Run, metrics: dict[str, object], where: dict[str, Any]) -> "Pi
         split: Literal["val", "test"] = "test" if "test" in metrics else "val"
         seen, images = chosen_images(run, split=split, n=12, by="report", **where)
         worst = seen[0]
-        taken = "answered by" if worst.several else "taken for"
+        taken = "answered by" if worst.multi_label else "taken for"
         said = (
             f"The worst error is a {worst.class_name}, classified as "
             f"{worst.answer} with {worst.prob:.0%} confidence."
         )
-        if worst.several:
+        if worst.multi_label:
             said = f"The worst answer: {worst.answer}, for an image of {worst.class_name}."
         return svg_picture(
             samples_figure(images, [each.caption for each in seen], columns=4),
             alt="; ".join(f"{each.class_name} {taken} {each.answer}" for each in seen) + ".",
             caption=said,
             legend="The hardest images: the label, then the answer"
-            + ("." if worst.several else " and its probability."),
+            + ("." if worst.multi_label else " and its probability."),
         )
     return None

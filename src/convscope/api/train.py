@@ -163,7 +163,7 @@ def _fit(
         if plan.weights is not None:
             run.record(weights={**dataclasses.asdict(plan.weights), "path": str(plan.weights.path)})
         history = _learn(run, plan, log_row, progress)
-        draw_curves(history, run.curves_picture, title=run.name, several=config.multi_label)
+        draw_curves(history, run.curves_picture, title=run.name, multi_label=config.multi_label)
         if config.refit:
             # What a search or a time limit decided is kept: settings as they ended up.
             fixed = dataclasses.replace(plan, config=run_config(run), network=None, pace=None)

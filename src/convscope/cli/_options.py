@@ -36,7 +36,7 @@ Labels = Annotated[
         "with columns for file, label and, optionally, split. With named columns: "
         "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN. An image may have any number of "
         "classes: a list, 'cat|dog', or a column of 0 and 1 for each (classes=COLUMN+COLUMN); "
-        "separator=comma and several=yes where the table does not show it.",
+        "separator=comma and multi_label=yes where the table does not show it.",
     ),
 ]
 DataDir = Annotated[

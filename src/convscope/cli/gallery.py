@@ -101,7 +101,7 @@ def gallery(
 
         print_json({"images": seen, "picture": place})
         return
-    prob = "worst mistake" if seen[0].several else "prob"
+    prob = "worst mistake" if seen[0].multi_label else "prob"
     columns = [("image", TEXT), ("label", TEXT), ("predicted", TEXT), (prob, NUMBER)]
     rows = [[s.image_id, s.class_name, s.answer, f"{s.prob:.0%}"] for s in seen]
     if similar:

@@ -128,7 +128,7 @@ def fit_temperature(probs: FloatArray, labels: Labels) -> float:
     logs = np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float32).tiny))
     wrong = 1 / (n_images + 2)
 
-    def loss_of_several(log_temperature: float) -> float:
+    def multi_label_loss(log_temperature: float) -> float:
         margins = np.where(labels > 0, whole, -whole) / np.exp(log_temperature)
         right, against = np.logaddexp(0, -margins).mean(), np.logaddexp(0, margins).mean()
         return float((1 - wrong) * right + wrong * against)
@@ -142,7 +142,7 @@ def fit_temperature(probs: FloatArray, labels: Labels) -> float:
         return -float((1 - wrong) * right.mean() + wrong * others.mean())
 
     low, high = np.log(TEMPERATURES)
-    function = loss_of_several if several else loss
+    function = multi_label_loss if several else loss
     found = minimize_scalar(function, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(found.x))
 

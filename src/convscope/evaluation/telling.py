@@ -26,7 +26,7 @@ class Seen:
         prob: Probability of the predicted class, a fraction.
         prob_label: Probability of the class of its label.
         similar: Training images most similar to it, the most similar first, if they were searched.
-        several: Whether an image may have any number of classes. `class_name` and `answer` then
+        multi_label: Whether an image may have any number of classes. `class_name` and `answer` then
             name all of them, `prob` is the probability of the worst mistake, and `prob_label` that
             of its opposite.
     """
@@ -37,12 +37,12 @@ class Seen:
     prob: float
     prob_label: float
     similar: tuple[Neighbour, ...] = ()
-    several: bool = False
+    multi_label: bool = False
 
     @property
     def caption(self) -> str:
         """Two lines for below the image."""
-        if self.several:
+        if self.multi_label:
             said = "" if self.answer == self.class_name else f"said: {self.answer}"
             return f"{self.class_name}\n{said}"
         if self.answer == self.class_name:
@@ -113,7 +113,7 @@ def seen_at(
         right = np.where(label > 0, probs, 1 - probs)
         worst = float(right.min())
         answer = names_of(named, names)
-        return Seen(image_id, names_of(label, names), answer, 1 - worst, worst, several=True)
+        return Seen(image_id, names_of(label, names), answer, 1 - worst, worst, multi_label=True)
     best = int(probs.argmax())
     return Seen(image_id, names[label], names[best], float(probs[best]), float(probs[label]))
 

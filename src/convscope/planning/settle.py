@@ -192,7 +192,7 @@ def settle_labels(request: Request, config: RunConfig, dataset: Dataset) -> RunC
     if asked is not None and asked != dataset.multi_label:
         raise ConfigError(
             f"the data decides multi_label, and it is {str(dataset.multi_label).lower()} for "
-            f"{dataset.name}; to read a table otherwise: --labels TABLE:several=yes (or no)"
+            f"{dataset.name}; to read a table otherwise: --labels TABLE:multi_label=yes (or no)"
         )
     if dataset.multi_label:
         for key, holds in (

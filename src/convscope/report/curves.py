@@ -23,7 +23,7 @@ _LINES = (("", "train", TRAIN_COLOUR), ("val_", "val", VAL_COLOUR))
 
 
 def draw_curves(
-    history: Sequence[dict[str, Any]], path: Path, *, title: str, several: bool = False
+    history: Sequence[dict[str, Any]], path: Path, *, title: str, multi_label: bool = False
 ) -> None:
     """Draw training and validation loss and accuracy by epoch, side by side.
 
@@ -31,33 +31,33 @@ def draw_curves(
         history: Rows of `results.csv`.
         path: PNG file to replace as a whole.
         title: Title, which names the run.
-        several: Whether an image may have any number of classes.
+        multi_label: Whether an image may have any number of classes.
 
     Raises:
         StorageError: If the file cannot be written.
     """
-    figure = curves_figure(history, several=several)
+    figure = curves_figure(history, multi_label=multi_label)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     save_figure(figure, path)
 
 
 def curves_figure(
-    history: Sequence[dict[str, Any]], *, stacked: bool = False, several: bool = False
+    history: Sequence[dict[str, Any]], *, stacked: bool = False, multi_label: bool = False
 ) -> "Figure":
     """Return training and validation loss and accuracy by epoch; of a single one, as bars.
 
     Args:
         history: Rows of `results.csv`.
         stacked: Whether to put one below the other, for narrow pages.
-        several: Whether an image may have any number of classes: the share of right decisions takes
-            the place of accuracy, and the best epoch is that of the lowest loss.
+        multi_label: Whether an image may have any number of classes: the share of right decisions
+            takes the place of accuracy, and the best epoch is that of the lowest loss.
     """
     figure = new_figure(*((6.4, 6.4) if stacked else (10, 4)))
     panes: Any = figure.subplots(2, 1) if stacked else figure.subplots(1, 2)
     for axes, key, name in zip(
         panes,
         ("loss", "accuracy"),
-        ("Loss (nats)", "Right decisions, from 0.5 on" if several else "Accuracy"),
+        ("Loss (nats)", "Right decisions, from 0.5 on" if multi_label else "Accuracy"),
         strict=True,
     ):
         axes.set_title(name, loc="left", fontsize=11, color=INK)
@@ -68,7 +68,7 @@ def curves_figure(
         else:
             _draw_lines(axes, [int(row["epoch"]) for row in history], values)
     if len(history) > 1:
-        if several:
+        if multi_label:
             _mark_lowest(panes[0], history)
         else:
             _mark_best(panes[1], history)

@@ -113,13 +113,13 @@ class RunFacts:
         return "test" if "test" in self.metrics else "val"
 
     @property
-    def several(self) -> bool:
+    def multi_label(self) -> bool:
         """Whether an image may have any number of classes."""
         return self.unseen.multi_label
 
     def final(self, said: Predictions) -> FloatArray:
         """Return probabilities at the temperature."""
-        return at_temperature(said.probs, self.temperature, multi_label=self.several)
+        return at_temperature(said.probs, self.temperature, multi_label=self.multi_label)
 
 
 def run_page(facts: RunFacts) -> Page:
@@ -132,7 +132,7 @@ def run_page(facts: RunFacts) -> Page:
         Section("Diagnosis", _doctor(facts)),
         Section("Model and training", _facts(facts)),
         *([Section("What was tried", [_tried(facts)])] if facts.tried else []),
-        Section("All classes", _scores(facts), folded=not facts.several),
+        Section("All classes", _scores(facts), folded=not facts.multi_label),
         Section("All settings", [_settings(facts)], folded=True),
     ]
     return Page(
@@ -155,7 +155,7 @@ def run_card(facts: RunFacts) -> Page:
     limits = [
         (
             "It knows these classes only, and assigns one of them to any image."
-            if not facts.several
+            if not facts.multi_label
             else "It knows these classes only, and says nothing of anything else.",
             _rejecting(facts),
         ),
@@ -201,13 +201,13 @@ def run_card(facts: RunFacts) -> Page:
                 ],
             ),
             Section(
-                "Scores" if facts.several else "Accuracy",
+                "Scores" if facts.multi_label else "Accuracy",
                 [
                     *([Text(facts.looks)] if facts.looks else []),
-                    *([multi_label.score_points(judged)] if facts.several else []),
+                    *([multi_label.score_points(judged)] if facts.multi_label else []),
                     _classes(facts),
                     Text(_calibrated(facts)),
-                    *([] if facts.several else _abstaining(facts)),
+                    *([] if facts.multi_label else _abstaining(facts)),
                 ],
             ),
             Section("Limits", [Points(limits)]),
@@ -218,7 +218,7 @@ def run_card(facts: RunFacts) -> Page:
 
 
 def _use(facts: RunFacts) -> str:
-    if facts.several:
+    if facts.multi_label:
         return "To say which of these an image shows, any number of them, of"
     return "To classify images into"
 
@@ -237,7 +237,7 @@ def _about(facts: RunFacts) -> str:
 def _headline(facts: RunFacts) -> str:
     judged = facts.metrics[facts.judged]
     part = "test" if facts.judged == "test" else "validation"
-    if facts.several:
+    if facts.multi_label:
         said = multi_label.headline(judged, part)
     else:
         said = f"{judged['accuracy']:.1%} accuracy on {judged['n_images']:,} {part} images."
@@ -252,7 +252,7 @@ def _not_judged(facts: RunFacts) -> list[str]:
 
 
 def _interval(facts: RunFacts, judged: Mapping[str, Any]) -> str:
-    if facts.several:
+    if facts.multi_label:
         return multi_label.interval(judged)
     low, high = judged["accuracy_interval_95"]
     return f"{low:.1%} to {high:.1%}"
@@ -260,7 +260,7 @@ def _interval(facts: RunFacts, judged: Mapping[str, Any]) -> str:
 
 def _learning(facts: RunFacts) -> list[Block]:
     rows = facts.history
-    if facts.several:
+    if facts.multi_label:
         return [_learning_of_several(rows)]
     best = max(rows, key=lambda row: float(row["val_accuracy"]))
     last = rows[-1]
@@ -283,7 +283,7 @@ def _learning_of_several(rows: Sequence[dict[str, Any]]) -> Picture:
     if best["epoch"] != last["epoch"]:
         caption += f"; {last['val_loss']:.3f} at the end"
     return svg_picture(
-        curves_figure(rows, stacked=True, several=True),
+        curves_figure(rows, stacked=True, multi_label=True),
         alt=f"Loss and right decisions by epoch: validation loss {last['val_loss']:.3f} after "
         f"{counted(len(rows), 'epoch')}.",
         caption=f"{caption}.",
@@ -293,7 +293,7 @@ def _learning_of_several(rows: Sequence[dict[str, Any]]) -> Picture:
 
 def _errors(facts: RunFacts) -> list[Block]:
     said = facts.predictions[facts.judged]
-    if facts.several:
+    if facts.multi_label:
         probs, names = facts.final(said), facts.class_names
         shown = multi_label.error_blocks(probs, said.labels, names, facts.thresholds)
         return [*shown, *([facts.hardest] if facts.hardest is not None else [])]
@@ -343,8 +343,8 @@ def _calibration(facts: RunFacts) -> list[Block]:
         sizes = [120 * math.sqrt(each.n_images / said.labels.size) + 8 for each in bins]
         places = [each.confidence for each in bins], [each.accuracy for each in bins]
         axes.scatter(*places, s=sizes, color=colour, linewidths=0)
-    axes.set_xlabel("probability" if facts.several else "confidence", color=FAINT)
-    axes.set_ylabel("share that has the class" if facts.several else "accuracy", color=FAINT)
+    axes.set_xlabel("probability" if facts.multi_label else "confidence", color=FAINT)
+    axes.set_ylabel("share that has the class" if facts.multi_label else "accuracy", color=FAINT)
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
     plain_axes(axes)
@@ -354,16 +354,16 @@ def _calibration(facts: RunFacts) -> list[Block]:
         alt=f"Reliability: accuracy by confidence. {_calibrated(facts)}",
         caption=_calibrated(facts),
         legend="On the dashed line the two agree. The larger a dot, the more "
-        + ("decisions." if facts.several else "images."),
+        + ("decisions." if facts.multi_label else "images."),
     )
-    return [picture, *([] if facts.several else _abstaining(facts))]
+    return [picture, *([] if facts.multi_label else _abstaining(facts))]
 
 
 def _calibrated(facts: RunFacts) -> str:
     judged = facts.metrics[facts.judged]
     before = 100 * judged["calibration_error"]
     after = 100 * judged["calibration_error_at_temperature"]
-    both = "Probabilities and shares" if facts.several else "Confidence and accuracy"
+    both = "Probabilities and shares" if facts.multi_label else "Confidence and accuracy"
     if facts.temperature == 1:
         return f"{both} differ by {before:.1f} points on average."
     where = "validation images" if facts.unseen.split == "val" else "images of folds"
@@ -482,13 +482,13 @@ def _tried(facts: RunFacts) -> Table:
         ]
         for row in facts.tried
     ]
-    score = "mAP" if facts.several else "accuracy"
+    score = "mAP" if facts.multi_label else "accuracy"
     columns = ("candidate", "fold", score, "loss", "time", "")
     return Table(columns, rows, "On the validation images of each fold, before the last training")
 
 
 def _scores(facts: RunFacts) -> list[Block]:
-    of_all = [multi_label.score_points(facts.metrics[facts.judged])] if facts.several else []
+    of_all = [multi_label.score_points(facts.metrics[facts.judged])] if facts.multi_label else []
     return [*of_all, _classes(facts)]
 
 

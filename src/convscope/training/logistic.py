@@ -26,7 +26,7 @@ from convscope.machine import usable_cores
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import atomic_path
-from convscope.training.logistic_multi_label import fit_several
+from convscope.training.logistic_multi_label import fit_multi_label
 from convscope.training.weighting import Weighting, class_weights
 from convscope.types import FloatArray, IntArray, Labels, is_multi_label
 
@@ -167,7 +167,7 @@ def fit_logistic(
             features, labels = features[learnt], labels[learnt]
         with threadpool_limits(1):
             return SeveralHead(
-                *fit_several(
+                *fit_multi_label(
                     features,
                     labels,
                     penalty,

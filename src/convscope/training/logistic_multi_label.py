@@ -13,7 +13,7 @@ _MEMORY = 10
 """Steps from which L-BFGS estimates the curvature."""
 
 
-def fit_several(
+def fit_multi_label(
     features: FloatArray,
     labels: npt.NDArray[np.uint8],
     penalty: float,

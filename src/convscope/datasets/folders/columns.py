@@ -25,9 +25,9 @@ _FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "tru
 SEPARATORS = {"|": "|", ";": ";", "comma": ",", "space": " ", "none": ""}
 """Separators of several classes in one cell, by the name that a user gives them."""
 
-_SEVERAL = ("yes", "no")
+_YES_NO = ("yes", "no")
 
-_KEYS = ("file", "label", "split", "classes", "separator", "several")
+_KEYS = ("file", "label", "split", "classes", "separator", "multi_label")
 _ONE = rf"(?:{'|'.join(_KEYS)})=[^,]+"
 _SPELLED = re.compile(rf"(.+?):({_ONE}(?:,{_ONE})*)", re.S)
 
@@ -44,8 +44,8 @@ class LabelTable:
         classes: Columns of a class each, which hold 0 or 1, with "+" between them; None to look for
             them.
         separator: Name in `SEPARATORS` of what is between the classes in a cell; None to find out.
-        several: Whether an image may have any number of classes, "yes" or "no"; None if the table
-            decides it.
+        multi_label: Whether an image may have any number of classes, "yes" or "no"; None if the
+            table decides it.
     """
 
     path: str
@@ -54,14 +54,14 @@ class LabelTable:
     split: str | None = None
     classes: str | None = None
     separator: str | None = None
-    several: str | None = None
+    multi_label: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "LabelTable":
         """Read "TABLE" or "TABLE:file=COLUMN,label=COLUMN,split=COLUMN" and the like.
 
         Raises:
-            ConfigError: If there is no such separator, or `several` is neither "yes" nor "no".
+            ConfigError: If there is no such separator, or `multi_label` is neither "yes" nor "no".
 
         Examples:
             >>> str(LabelTable.parse("labels.csv:label=kind,file=img"))
@@ -72,7 +72,7 @@ class LabelTable:
             return cls(text)
         named = dict(each.split("=", 1) for each in found[2].split(","))
         named = {key: name.strip() for key, name in named.items()}
-        for key, allowed in (("separator", tuple(SEPARATORS)), ("several", _SEVERAL)):
+        for key, allowed in (("separator", tuple(SEPARATORS)), ("multi_label", _YES_NO)):
             if key in named and named[key] not in allowed:
                 raise ConfigError(
                     f"--labels: {key}={printable(named[key])} is none of {', '.join(allowed)}"
@@ -98,7 +98,7 @@ class LabelRow:
         table: File of the table.
         number: Number of the row, as a spreadsheet counts.
         file: Image, as written in the table.
-        labels: Classes of the image; none where the cell is empty. Until `several.divided` has
+        labels: Classes of the image; none where the cell is empty. Until `multi_label.divided` has
             run, a cell counts as one.
         split: Part, as written in the table; "" without such a column.
     """

@@ -108,8 +108,8 @@ def read_labelled(root: Path, named: LabelTable, tables: Sequence[Path] | None =
     if not _columns_of(read):
         rows, how = divided(rows, named)
     n_several = sum(len(row.labels) > 1 for row in rows)
-    found = _Found(merge=named.several == "yes")
-    found.multi_label = found.merge or (named.several != "no" and n_several > FEW * len(rows))
+    found = _Found(merge=named.multi_label == "yes")
+    found.multi_label = found.merge or (named.multi_label != "no" and n_several > FEW * len(rows))
     _match(rows, index, found)
     has_split = any(labels.has_split for labels in read)
     layout.remarks.append(
@@ -361,7 +361,8 @@ def _note_rows(layout: Layout, table: Path, found: _Found) -> None:
             "several-labels",
             f"{counted(len(found.several), 'row')} of {table.name} with several classes (first: "
             f"{row.place}, '{printable(row.file)}' is {quoted(row.labels, most=3)}); give each "
-            f"image one class, or, if it may have any number: --labels {table.name}:several=yes",
+            "image one class, or, if it may have any number: "
+            f"--labels {table.name}:multi_label=yes",
             found.several,
         )
     if found.contrary:
@@ -376,7 +377,7 @@ def _note_rows(layout: Layout, table: Path, found: _Found) -> None:
             f"{'contradicts' if len(found.contrary) == 1 else 'contradict'} another on the same "
             f"image (first: '{printable(second.file)}' is {printable(' and '.join(differ))}); keep "
             f"one row for each image, or, if it has the classes of all its rows: "
-            f"--labels {table.name}:several=yes",
+            f"--labels {table.name}:multi_label=yes",
             [row for _, row in found.contrary],
         )
     if found.unclear:

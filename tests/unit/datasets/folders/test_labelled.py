@@ -157,7 +157,7 @@ def test_paths_that_leave_the_folder_are_refused_by_name(tmp_path: Path, path: s
         read_contents(root, "t.csv")
 
 
-def test_names_that_fit_several_images_are_refused(tmp_path: Path) -> None:
+def test_names_that_fit_multi_label_images_are_refused(tmp_path: Path) -> None:
     build(tmp_path, "x/a.jpg y/a.jpg b.jpg b.png c.jpg d.jpg c.JPG", t_csv="file,label / d,x / c,y")
     kinds = {problem.kind for problem in read_contents(tmp_path, "t.csv").problems}
     assert kinds == {"unclear-file", "single-class"}
@@ -219,9 +219,9 @@ def test_several_classes_of_few_images_may_be_mistakes(tmp_path: Path) -> None:
     assert "1 row of t.csv with several classes (first: t.csv, row 62, 'b' is 'x', 'y')" in (
         problem.message
     )
-    assert problem.message.endswith("--labels t.csv:several=yes")
-    assert read_contents(tmp_path, "t.csv:several=yes").labels_of["b.jpg"] == ("x", "y")
-    assert read_contents(tmp_path, "t.csv:several=no").problems
+    assert problem.message.endswith("--labels t.csv:multi_label=yes")
+    assert read_contents(tmp_path, "t.csv:multi_label=yes").labels_of["b.jpg"] == ("x", "y")
+    assert read_contents(tmp_path, "t.csv:multi_label=no").problems
 
 
 def test_a_single_class_and_odd_names_are_refused(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_several_classes_are_read_from_a_table(tmp_path: Path, table: str) -> No
     more = {
         "file,tags": ":classes=cat+dog",
         "file,label / a,cat / b,cat dog": ":separator=space",
-        "file,label / a,cat / b,cat / b": ":several=yes",
+        "file,label / a,cat / b,cat / b": ":multi_label=yes",
     }
     named = next((option for start, option in more.items() if table.startswith(start)), "")
     layout = read_contents(tmp_path, f"t.csv{named}")
@@ -154,7 +154,7 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
     build(tmp_path, "file,label / a,x / b,y")
     for option, says in (
         ("separator=-", "separator=- is none of |, ;, comma, space, none"),
-        ("several=maybe", "several=maybe is none of yes, no"),
+        ("multi_label=maybe", "multi_label=maybe is none of yes, no"),
         ("label=label,classes=x+y", "name label=COLUMN or classes=COLUMN+COLUMN, not both"),
     ):
         with pytest.raises(ConfigError) as error:
