@@ -92,7 +92,8 @@ def test_a_run_that_diverges_is_told_and_the_others_stand(continued):
         assert trial.val_accuracy > 0
         assert trial.test_accuracy is None
         assert trial.train_seconds > 0
-        assert trial.peak_memory_mb > 100
+    # Known of a process that trained one network alone.
+    assert trials(done, "tutorial")[0].peak_memory_mb > 100
     assert done.pairs == ()
     page = done.page.read_text(encoding="utf-8")
     assert "Failed runs" in page

@@ -270,6 +270,7 @@ def test_the_saved_model_answers_as_its_head_on_cached_features(probe):
     assert row["val_loss"] == pytest.approx(own, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_saved_model_of_a_finetuned_run_is_what_was_judged(finetuned):
     rows = read_results(finetuned.results_file)
     assert [row["phase"] for row in rows] == ["head"] * 2 + ["after block_16_project_BN"] * 2

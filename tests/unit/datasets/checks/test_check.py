@@ -533,6 +533,7 @@ def test_names_that_are_not_utf8_can_be_printed(pets: Path) -> None:
 # Datasets in memory
 
 
+@pytest.mark.slow
 def test_digits_are_balanced_and_have_no_equal_images_across_parts() -> None:
     dataset = convscope.load("digits", progress=Progress())
     report = check_dataset(dataset, progress=Progress())
