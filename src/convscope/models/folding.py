@@ -73,7 +73,9 @@ def fold_batch_norm(model: "keras.Model") -> "keras.Model":
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name.split(":")[0])
         for tensor in model.inputs
     ]
-    return keras.Model(inputs, run_graph(model, inputs, rebuild), name=model.name)
+    outputs = run_graph(model, inputs, rebuild)
+    # A list of one is another structure, of which Keras warns on torch at each call with an array.
+    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=model.name)
 
 
 class _Token:

@@ -21,7 +21,7 @@ def numbers(x) -> np.ndarray:
 def test_all_directions_come_out_about_equally_strong(shape):
     matrix = np.random.default_rng(0).normal(size=shape).astype("float32")
     u, _, v = np.linalg.svd(matrix, full_matrices=False)
-    result = numbers(orthogonalised(matrix))
+    result = numbers(orthogonalised(keras.ops.convert_to_tensor(matrix)))
     assert result.shape == shape
     # In the frame of the matrix's own singular vectors it is nearly the identity.
     inside = u.T @ result @ v.T
