@@ -48,4 +48,6 @@ def split_at_features(model: "keras.Model", *, backbone: bool) -> "tuple[keras.M
     inputs = [keras.Input(batch_shape=each.shape, dtype=each.dtype) for each in graph.inputs]
     outputs = run_graph(graph, inputs, visit)
     features = (dense or weighted)[-1]
-    return keras.Model(inputs, features), keras.Model(features, outputs)
+    # A list of one is another structure, of which Keras warns on torch at each call with an array.
+    first = keras.Model(inputs[0] if len(inputs) == 1 else inputs, features)
+    return first, keras.Model(features, outputs)
