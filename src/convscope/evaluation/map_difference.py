@@ -4,9 +4,8 @@ As `statistics.difference` does for accuracy. A mean average precision is no mea
 what the choice of images makes of it comes from the bootstrap: the same samples for every run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,19 +94,6 @@ def map_difference(
         variation=Variation(seeds, pure * n_images, rest * n_images, n_images),
         confidence=confidence,
     )
-
-
-def runs_by_seed(
-    runs_a: Mapping[int, Any], runs_b: Mapping[int, Any]
-) -> tuple[list[Any], list[Any], bool]:
-    """Return the runs to be compared, and whether they are paired by seed.
-
-    As `statistics.rows_by_seed` chooses them.
-    """
-    common = sorted(runs_a.keys() & runs_b.keys())
-    paired = len(common) > 1 or runs_a.keys() == runs_b.keys()
-    seeds_a, seeds_b = (common, common) if paired else (sorted(runs_a), sorted(runs_b))
-    return [runs_a[seed] for seed in seeds_a], [runs_b[seed] for seed in seeds_b], paired
 
 
 @dataclass(frozen=True)

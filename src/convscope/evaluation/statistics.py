@@ -16,12 +16,15 @@ References:
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from convscope.errors import ShapeError
 from convscope.types import BoolArray
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -137,15 +140,22 @@ def rows_by_seed(
         Shape (n_seeds of A, n_images), shape (n_seeds of B, n_images), and whether they are paired,
         as `difference` takes them.
     """
-    common = sorted(right_a.keys() & right_b.keys())
+    rows_a, rows_b, paired = runs_by_seed(right_a, right_b)
+    return np.stack(rows_a), np.stack(rows_b), paired
+
+
+def runs_by_seed(
+    runs_a: Mapping[int, Result], runs_b: Mapping[int, Result]
+) -> tuple[list[Result], list[Result], bool]:
+    """Return the runs of two configurations to be compared, and whether they are paired by seed.
+
+    If both have several seeds in common, those are taken; otherwise all of them.
+    """
+    common = sorted(runs_a.keys() & runs_b.keys())
     # A single seed in common, of several, would discard all the others.
-    paired = len(common) > 1 or right_a.keys() == right_b.keys()
-    seeds_a, seeds_b = (common, common) if paired else (sorted(right_a), sorted(right_b))
-    return (
-        np.stack([right_a[seed] for seed in seeds_a]),
-        np.stack([right_b[seed] for seed in seeds_b]),
-        paired,
-    )
+    paired = len(common) > 1 or runs_a.keys() == runs_b.keys()
+    seeds_a, seeds_b = (common, common) if paired else (sorted(runs_a), sorted(runs_b))
+    return [runs_a[seed] for seed in seeds_a], [runs_b[seed] for seed in seeds_b], paired
 
 
 def difference(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from convscope.models.structure import as_functional, inner_model, run_graph
+from convscope.models.structure import as_functional, inner_model, model_of, run_graph
 from convscope.models.transfer import POOL
 
 if TYPE_CHECKING:
@@ -48,6 +48,4 @@ def split_at_features(model: "keras.Model", *, backbone: bool) -> "tuple[keras.M
     inputs = [keras.Input(batch_shape=each.shape, dtype=each.dtype) for each in graph.inputs]
     outputs = run_graph(graph, inputs, visit)
     features = (dense or weighted)[-1]
-    # A list of one is another structure, of which Keras warns on torch at each call with an array.
-    first = keras.Model(inputs[0] if len(inputs) == 1 else inputs, features)
-    return first, keras.Model(features, outputs)
+    return model_of(inputs, features), keras.Model(features, outputs)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscope.models.structure import inner_model, run_graph
+from convscope.models.structure import inner_model, model_of, run_graph
 
 if TYPE_CHECKING:
     import keras
@@ -73,9 +73,7 @@ def fold_batch_norm(model: "keras.Model") -> "keras.Model":
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name.split(":")[0])
         for tensor in model.inputs
     ]
-    outputs = run_graph(model, inputs, rebuild)
-    # A list of one is another structure, of which Keras warns on torch at each call with an array.
-    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=model.name)
+    return model_of(inputs, run_graph(model, inputs, rebuild), model.name)
 
 
 class _Token:

@@ -183,6 +183,16 @@ def kind_of(operation: Any) -> str:
     return "Resizing" if is_resizing(operation) else type(operation).__name__
 
 
+def model_of(inputs: list[Any], outputs: Any, name: str | None = None) -> "keras.Model":
+    """Return the functional model between tensors, one that takes an array if it has one input.
+
+    A list of one is another structure, of which Keras warns on torch at each call with an array.
+    """
+    import keras
+
+    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name)
+
+
 def run_graph(
     graph: "keras.Model", inputs: list[Any], visit: Callable[[Any, Any, Any], Any]
 ) -> Any:

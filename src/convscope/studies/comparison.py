@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convscope.evaluation.map_difference import Scored, map_difference, runs_by_seed
+from convscope.evaluation.map_difference import Scored, map_difference
 from convscope.evaluation.statistics import (
     Difference,
     Spread,
     difference,
     rows_by_seed,
+    runs_by_seed,
     spread_over_seeds,
 )
 from convscope.studies.verdicts import PART_NAMES, caution, chosen, conclude, outlook, verdict
@@ -219,8 +220,9 @@ def pairs_of(
     pairs = []
     n = len(combinations)
     for (first, right_a), (second, right_b) in combinations:
-        if any(isinstance(each, Scored) for each in right_a.values()):
-            runs_a, runs_b, paired = runs_by_seed(right_a, right_b)
+        scores_a, scores_b = _scored(right_a), _scored(right_b)
+        if scores_a:
+            runs_a, runs_b, paired = runs_by_seed(scores_a, scores_b)
             found, measure = map_difference(runs_a, runs_b, paired=paired, n_comparisons=n), "mAP"
             seeds = (len(runs_a), len(runs_b))
         else:
@@ -229,6 +231,10 @@ def pairs_of(
             seeds = (len(rows_a), len(rows_b))
         pairs.append(Pair(first, second, seeds, found, part, measure))
     return tuple(pairs)
+
+
+def _scored(results: Mapping[int, BoolArray | Scored]) -> dict[int, Scored]:
+    return {seed: each for seed, each in results.items() if isinstance(each, Scored)}
 
 
 def _plain(right: Mapping[int, BoolArray | Scored]) -> dict[int, BoolArray]:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from convscope.evaluation.map_difference import Scored, map_difference, runs_by_seed
+from convscope.evaluation.map_difference import Scored, map_difference
+from convscope.evaluation.statistics import runs_by_seed
 from convscope.studies.comparison import pairs_of
 
 N_CLASSES = 5
