@@ -77,7 +77,10 @@ def main() -> None:
     tensor.set_data_from_numpy(encoded)
     best = http.InferRequestedOutput("probs", class_count=1)
     label = client.infer(given.model, [tensor], outputs=[best]).as_numpy("probs")[0, 0]
-    names = client.infer(given.model, [tensor]).as_numpy("class_name")
+    whole = client.infer(given.model, [tensor])
+    listed = [each["name"] for each in facts["outputs"]]
+    assert [each["name"] for each in whole.get_response()["outputs"]] == listed
+    names = whole.as_numpy("class_name")
     assert label.split(b":")[2] == names[0]
     for compression in ("gzip", "deflate"):
         client.infer(given.model, [tensor], request_compression_algorithm=compression)

@@ -89,6 +89,9 @@ def test_the_thresholds_are_those_of_the_validation_images(run):
     val = read_predictions(run.predictions_file)[0]["val"]
     probs = at_temperature(val.probs, spec.temperature, multi_label=True)
     assert list(spec.thresholds) == choose_thresholds(probs, val.labels)
+    assert spec.val_shares.n_images == len(val.labels)
+    named = (probs >= np.array(spec.thresholds)).mean(axis=0)
+    assert spec.val_shares.classes == pytest.approx(named, abs=1e-6)
     by_class = run.metrics["test"]["per_class"]
     assert [row["threshold"] for row in by_class.values()] == list(spec.thresholds)
 

@@ -138,7 +138,7 @@ def evaluate(
             which,
             temperature=temperature,
             reject_below=least,
-            val_shares=None if several else shares_of(at_it["val"]),
+            val_shares=shares_of(at_it["val"], thresholds or ()),
             thresholds=thresholds,
         )
         run.write_json(place(run.metrics_file), metrics)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from convscope.classifier.decisions import decided
 from convscope.types import FloatArray
 
 CONFIDENCES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
-"""Upper ends of the intervals of the probability of the answer."""
+"""Upper ends of the intervals of the largest probability of an answer."""
 
 _DIGITS = 6
 
@@ -22,9 +23,10 @@ class Shares:
 
     Attributes:
         n_images: Number of images.
-        classes: Share of the images by the most probable class, in the order of the classes.
-        confidences: Share of the images by the probability of that class, in the intervals that
-            `CONFIDENCES` end.
+        classes: Share of the images whose answer names each class, in the order of the classes;
+            they sum to 1 unless an image may have any number of classes.
+        confidences: Share of the images by their largest probability, in the intervals that
+            `CONFIDENCES` end; they sum to 1.
     """
 
     n_images: int = 0
@@ -32,19 +34,25 @@ class Shares:
     confidences: tuple[float, ...] = ()
 
 
-def shares_of(probs: FloatArray) -> Shares:
+def shares_of(probs: FloatArray, thresholds: Sequence[float] = ()) -> Shares:
     """Return the shares of answers.
 
     Args:
-        probs: Shape (n_images, n_classes), rows sum to 1.
+        probs: Shape (n_images, n_classes).
+        thresholds: Threshold of each class, where an image may have any number of classes.
 
     Examples:
-        >>> shares_of(np.array([[0.75, 0.25], [0.5, 0.5]], np.float32)).classes
+        >>> probs = np.array([[0.75, 0.25], [0.5, 0.5]], np.float32)
+        >>> shares_of(probs).classes
         (1.0, 0.0)
+        >>> shares_of(probs, [0.4, 0.4]).classes
+        (1.0, 0.5)
     """
     if not len(probs):
         return Shares()
-    counts = np.bincount(probs.argmax(axis=1), minlength=probs.shape[1])
+    counts = np.zeros(probs.shape[1], int)
+    for indices in named(probs, thresholds):
+        counts[indices] += 1
     ends = [interval_of(confidence) for confidence in probs.max(axis=1).tolist()]
     confident = np.bincount(ends, minlength=len(CONFIDENCES))
 
@@ -54,20 +62,41 @@ def shares_of(probs: FloatArray) -> Shares:
     return Shares(len(probs), shares(counts.tolist()), shares(confident.tolist()))
 
 
+def named(probs: FloatArray, thresholds: Sequence[float] = ()) -> list[list[int]]:
+    """Return the indices of the classes that each answer names: the most probable one, or several.
+
+    Args:
+        probs: Shape (n_images, n_classes).
+        thresholds: Threshold of each class, where an image may have any number of classes.
+    """
+    if len(thresholds):
+        return [np.flatnonzero(row).tolist() for row in decided(probs, thresholds)]
+    found: list[list[int]] = probs.argmax(axis=1)[:, np.newaxis].tolist()
+    return found
+
+
 def interval_of(confidence: float) -> int:
     """Return the index of the interval of `CONFIDENCES` that holds a confidence."""
     last = len(CONFIDENCES) - 1  # rounding may put a probability above 1
     return next((i for i, end in enumerate(CONFIDENCES) if confidence <= end), last)
 
 
-def drift(now: Sequence[float], before: Sequence[float]) -> float:
-    """Return by how much two lists of shares differ: 0 for none, 1 if they have nothing in common.
+def drift(now: Sequence[float], before: Sequence[float], *, exclusive: bool = True) -> float:
+    """Return the least share of answers that would have to be others for equal shares, 0 to 1.
 
-    It is the total variation distance: the share of answers that would have to be others. Of few
-    answers it is large by chance.
+    Of few answers it is large by chance.
+
+    Args:
+        now: Shares now.
+        before: Shares with which they are compared.
+        exclusive: Whether each answer counts for exactly one share. If so it is the total variation
+            distance; otherwise the largest difference of a share, which fewer answers cannot cover.
 
     Examples:
         >>> drift([0.5, 0.5, 0.0], [0.5, 0.25, 0.25])
         0.25
+        >>> drift([0.5, 0.75], [0.25, 0.25], exclusive=False)
+        0.5
     """
-    return sum(abs(a - b) for a, b in zip(now, before, strict=True)) / 2
+    gaps = [abs(a - b) for a, b in zip(now, before, strict=True)]
+    return sum(gaps) / 2 if exclusive else max(gaps)

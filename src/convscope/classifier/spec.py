@@ -64,8 +64,7 @@ class ClassifierSpec:
             rejected where that is asked for. 0 if it is unknown: no image is.
         reject_above: Largest "distance" of an answer, an output of an exported model (see
             `familiarity.Familiarity`), which decides instead of the energy; 0 if it has none.
-        val_shares: Shares of its answers on validation images; unknown where an image may have any
-            number of classes.
+        val_shares: Shares of its answers on validation images, if known.
         multi_label: Whether an image may have any number of classes: each class has a probability
             of its own, and a threshold.
         thresholds: Least probability of each class that is part of an answer, in the order of the
@@ -113,7 +112,9 @@ class ClassifierSpec:
             "views.shift": _within(self.views.shift, 0, 1) and self.views.shift < 1,
             "reject_above": _within(self.reject_above, 0, LARGEST_DISTANCE),
             "reject_below": _within(self.reject_below, 0, LARGEST_ENERGY),
-            "val_shares": _are_shares(self.val_shares, len(self.class_names)),
+            "val_shares": _are_shares(
+                self.val_shares, len(self.class_names), exclusive=not self.multi_label
+            ),
             "multi_label": isinstance(self.multi_label, bool),
             "thresholds": len(self.thresholds) == self.multi_label * len(self.class_names)
             and all(_within(each, 0, 1) for each in self.thresholds),
@@ -183,14 +184,19 @@ class ClassifierSpec:
             raise RunError(f"{source} is damaged: {error}") from None
 
 
-def _are_shares(shares: Shares, n_classes: int) -> bool:
+def _are_shares(shares: Shares, n_classes: int, *, exclusive: bool) -> bool:
     if not _is_int(shares.n_images) or shares.n_images < 0:
         return False
     if not shares.n_images:
         return not shares.classes and not shares.confidences
     return all(
-        len(found) == n and all(_within(each, 0, 1) for each in found) and abs(sum(found) - 1) < 0.1
-        for found, n in ((shares.classes, n_classes), (shares.confidences, len(CONFIDENCES)))
+        len(found) == n
+        and all(_within(each, 0, 1) for each in found)
+        and (not sum_is_1 or abs(sum(found) - 1) < 0.1)
+        for found, n, sum_is_1 in (
+            (shares.classes, n_classes, exclusive),
+            (shares.confidences, len(CONFIDENCES), True),
+        )
     )
 
 

@@ -5,11 +5,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from convscope.classifier.decisions import decided
-from convscope.classifier.shares import CONFIDENCES, Shares, drift, interval_of
+from convscope.classifier.shares import CONFIDENCES, Shares, drift, interval_of, named
 from convscope.types import FloatArray
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -44,7 +42,7 @@ class Metrics:
             "convscope_unreadable", "Images that could not be read.", model, **labels
         )
         self.classes = Counter(
-            "convscope_answers", "Images by the most probable class.", ["model", "class"], **labels
+            "convscope_answers", "Images whose answer names the class.", ["model", "class"], **labels
         )
         self.confidence = Histogram(
             "convscope_confidence",
@@ -55,19 +53,19 @@ class Metrics:
         )
         self._val_classes = Gauge(
             "convscope_val_answers",
-            "Share of the validation images by the most probable class.",
+            "Share of the validation images whose answer names the class.",
             ["model", "class"],
             **labels,
         )
         self._val_confidence = Gauge(
             "convscope_val_confidence",
-            "Share of the validation images with at most this probability of that class.",
+            "Share of the validation images whose largest probability is at most this.",
             ["model", "le"],
             **labels,
         )
         self._drift = Gauge(
             "convscope_drift",
-            f"Part of the last {RECENT} answers that would have to be others, 0 to 1, for their "
+            f"Least part of the last {RECENT} answers that would have to be others, 0 to 1, for their "
             "shares to be those on validation images; large by chance if they are few.",
             ["model", "of"],
             **labels,
@@ -186,10 +184,7 @@ class ModelMetrics:
         self._images.inc(len(probs))
         self._rejected.inc(sum(rejected))
         self.n_images += len(probs)
-        if self.thresholds:
-            said = [np.flatnonzero(row).tolist() for row in decided(probs, self.thresholds)]
-        else:
-            said = probs.argmax(axis=1)[:, np.newaxis].tolist()
+        said = named(probs, self.thresholds)
         for indices, confidence in zip(said, probs.max(axis=1).tolist(), strict=True):
             place = interval_of(confidence)
             self.confidences[place] += 1
@@ -212,7 +207,7 @@ class ModelMetrics:
             return {}
         classes, confidences = self._recent_shares()
         return {
-            "classes": drift(classes, usual.classes),
+            "classes": drift(classes, usual.classes, exclusive=not self.thresholds),
             "confidence": drift(confidences, usual.confidences),
         }
 

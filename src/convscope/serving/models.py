@@ -109,7 +109,7 @@ class Served:
             on_batch=self.metrics.batch,
         )
         self.further: dict[str, tuple[int, ...]] = {}
-        # Of few requests: the others need not wait for what only these ask for.
+        # Of its own: other requests need not wait for what only the protocol's ask for.
         self._further_batcher = Batcher(
             self._all_outputs, max_batch=settings.max_batch, on_batch=self.metrics.batch
         )

@@ -1,8 +1,8 @@
 """The Open Inference Protocol, version 2, with the extensions for binary tensors and repositories.
 
-Images come as pixels (UINT8) or as files (BYTES: JPEG, PNG, ...). Answers are probabilities and
-class names, and what else the model computes (logits, features) where it is asked for by name.
-Extensions are those of Triton:
+Images come as pixels (UINT8) or as files (BYTES: JPEG, PNG, ...). Answers are
+probabilities, class names, and what else the model computes (logits, features): all of them, as the
+protocol says, unless the request names those that it wants. Extensions are those of Triton:
 binary tensors, classification ("0.98:3:cat"), and reading a model's files again. There is no
 unloading, by which any client could stop the server.
 
@@ -155,6 +155,8 @@ def _wanted(
 ) -> tuple[list[tuple[str, int]], list[bool]]:
     """Return the outputs that a request asks for, each with its number of classes (0: all).
 
+    Without a list of them, those that the model's metadata lists.
+
     Returns:
         Name and number of classes of each output, and whether each is to be binary.
 
@@ -163,12 +165,12 @@ def _wanted(
     """
     by_default = parameters_of(content).get("binary_data_output", raw)
     listed = content.get("outputs")
+    known = (PROBS, CLASS_NAME, *served.further)
     if listed is None or listed == []:
-        return [(PROBS, 0), (CLASS_NAME, 0)], [by_default is True] * 2
+        return [(name, 0) for name in known], [by_default is True] * len(known)
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         raise RefusedError(400, '"outputs" has to be a list of {"name": ...}')
     found, binary = [], []
-    known = (PROBS, CLASS_NAME, *served.further)
     for each in listed:
         name = each.get("name")
         if name not in known:

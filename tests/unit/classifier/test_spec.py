@@ -25,6 +25,14 @@ SPEC = ClassifierSpec(
 )
 
 
+def test_shares_of_classes_need_not_sum_to_1_where_an_image_may_have_several():
+    shares = Shares(8, (0.75, 0.75), SPEC.val_shares.confidences)
+    several = dataclasses.replace(SPEC, multi_label=True, thresholds=(0.5, 0.4), val_shares=shares)
+    assert ClassifierSpec.from_json(several.to_json(), "it") == several
+    with pytest.raises(ValueError, match="val_shares"):
+        dataclasses.replace(SPEC, val_shares=shares)
+
+
 def test_what_is_written_is_read(tmp_path):
     path = tmp_path / "last.json"
     SPEC.write(path)

@@ -69,8 +69,14 @@ class Server:
         self.network = options.pop("network", None) or GreyValues()
         names = tuple(f"grey {value}" for value in range(N_CLASSES))
         below = options.pop("reject_below", 0.0)
-        shares = options.pop("val_shares", Shares())
-        self.spec = ClassifierSpec(names, SIZE, SIZE, 1, reject_below=below, val_shares=shares)
+        thresholds = options.pop("thresholds", ())
+        self.spec = ClassifierSpec(
+            *(names, SIZE, SIZE, 1),
+            reject_below=below,
+            val_shares=options.pop("val_shares", Shares()),
+            multi_label=bool(thresholds),
+            thresholds=thresholds,
+        )
         self.settings = Settings(limits=limits or Limits(), **options)
         metrics = Metrics()
         self.models = Models(

@@ -101,6 +101,24 @@ def test_shares_of_late_are_compared_with_those_on_validation_images():
     assert 'convscope_val_confidence{le="0.6",model="grey"} 1.0' in lines
 
 
+def test_shares_are_compared_by_class_where_an_image_may_have_several():
+    # Grey 9 is part of every answer, grey 1 of those that show it.
+    thresholds = tuple(0.001 if n == 9 else 0.4 for n in range(256))
+    usual = Shares(40, tuple((0.5 if n == 1 else 0.25) for n in range(256)), USUAL.confidences)
+    server = Server(thresholds=thresholds, val_shares=usual)
+    server.predict(files=[("f", (str(n), png(n))) for n in (1, 1, 1, 2)])
+    said = server.ask("GET", "/shares").json()
+    assert [each["class"] for each in said["classes"] if each["share"] == 1] == ["grey 9"]
+    assert said["classes"][1] == {
+        **{"class": "grey 1", "share": 0.75, "recent_share": 0.75, "val_share": 0.5},
+    }
+    # Of grey 9, in all answers instead of a quarter.
+    assert said["drift"] == {"classes": 0.75, "confidence": 0.5}
+    lines = server.ask("GET", "/metrics").text.splitlines()
+    assert 'convscope_drift{model="grey",of="classes"} 0.75' in lines
+    assert 'convscope_val_answers{class="grey 1",model="grey"} 0.5' in lines
+
+
 @pytest.mark.skipif(browser_path is None, reason="no browser is installed")
 def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api")

@@ -93,7 +93,7 @@ def test_only_the_outputs_that_are_asked_for_come_in_that_order(server):
     assert best["data"][0] == "0.500000:3:grey 3"
 
 
-def test_what_else_the_model_computes_comes_when_it_is_asked_for_by_name():
+def test_outputs_of_the_metadata_come_by_default_and_others_by_name():
     server = Server(network=Exported(), max_batch=2)
     listed = server.ask("GET", "/v2/models/grey").json()["outputs"]
     assert [each["name"] for each in listed] == ["probs", "class_name", "logits", "features"]
@@ -101,18 +101,21 @@ def test_what_else_the_model_computes_comes_when_it_is_asked_for_by_name():
     assert listed[3]["shape"] == [-1, 2, 2, 1]
     content = {"inputs": [tensor(pixels(7, 8, 9))]}
     by_default = infer(server, content).json()["outputs"]
-    assert [each["name"] for each in by_default] == ["probs", "class_name"]
+    for found, known in zip(by_default, listed, strict=True):
+        assert (found["name"], found["datatype"]) == (known["name"], known["datatype"])
+        assert found["shape"] == [3, *known["shape"][1:]]
+    assert infer(server, {**content, "outputs": []}).json()["outputs"] == by_default
     content["outputs"] = [{"name": name} for name in ("features", "logits", "class_name", "probs")]
     features, logits, names, probs = infer(server, content).json()["outputs"]
     assert features["shape"] == [3, 2, 2, 1]
     assert features["data"] == [7.0] * 4 + [8.0] * 4 + [9.0] * 4
     assert logits["shape"] == probs["shape"] == [3, 256]
     assert logits["data"] == pytest.approx(np.log(probs["data"]).tolist(), abs=1e-6)
-    assert probs["data"] == by_default[0]["data"]
+    assert [probs, names, logits, features] == by_default
     assert names["data"] == ["grey 7", "grey 8", "grey 9"]
     # In batches of at most two, as all others, and counted.
     assert max(server.network.batches) == 2
-    assert server.ask("GET", "/shares").json()["images"] == 6
+    assert server.ask("GET", "/shares").json()["images"] == 9
     content["outputs"] = [{"name": "logit"}]
     said = infer(server, content)
     assert said.status_code == 400
