@@ -1,11 +1,14 @@
 """What all tests share: no test touches the user's cache or the current folder's runs."""
 
+import contextlib
 import errno
 import json
 import os
+import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +59,42 @@ def flock_fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def no_locks(flock_fails: Callable[[int], None]) -> None:
     """Let every file system be one without locks."""
     flock_fails(errno.ENOSYS)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def open_page() -> Callable[..., Any]:
+    """A function that opens an empty page in Chromium, with a stand-in for a camera.
+
+    It is a context manager with the page, what the browser complains of, and the addresses that
+    the page asks for; both lists grow. Not for a whole session: while a browser is open,
+    `asyncio.run` cannot be used.
+    """
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no browser is installed")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api.expect.set_options(timeout=60_000)
+    camera = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+
+    @contextlib.contextmanager
+    def opened(**settings: Any) -> Iterator[tuple[Any, list[str], list[str]]]:
+        complaints: list[str] = []
+        asked: list[str] = []
+        with sync_api.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=path, args=["--no-sandbox", "--disable-gpu", *camera]
+            )
+            page = browser.new_page(**settings)
+            page.on("console", lambda message: complaints.append(message.text))
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("request", lambda request: asked.append(request.url))
+            yield page, complaints, asked
+            browser.close()
+
+    return opened
 
 
 @pytest.fixture(scope="session")

@@ -365,6 +365,16 @@ class Predictions:
                 f"not {tuple(self.probs.shape)}"
             )
 
+    def require_names(self, class_names: Sequence[str]) -> None:
+        """Reject predictions that are not a probability for each class.
+
+        Raises:
+            ShapeError: If the number of classes is another one.
+        """
+        n_classes = self.probs.shape[1]
+        if n_classes != len(class_names):
+            raise ShapeError(f"{n_classes} probabilities per row for {len(class_names)} classes")
+
     @classmethod
     def joined(cls, parts: "Sequence[Predictions]", split: str) -> "Predictions":
         """Return the predictions for several splits, one after another, as those for one."""

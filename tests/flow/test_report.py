@@ -17,9 +17,6 @@ from convscope.studies.comparison_page import comparison_page
 from convscope.studies.ladder_page import ladder_page
 from convscope.studies.rungs import Ladder, Rung
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-
 
 @pytest.fixture(scope="module")
 def reported(digits_run, tmp_path_factory) -> Run:
@@ -124,19 +121,10 @@ def test_a_page_forbids_browsers_whatever_is_not_in_it(kind, pages):
     assert set(re.findall(r"<([a-z]+)", before)) == {"html", "head", "meta"}
 
 
-@pytest.mark.skipif(browser_path is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [390, 1100])
 @pytest.mark.parametrize("kind", ["run", "comparison", "ladder"])
-def test_a_browser_shows_it_whole_on_a_phone_and_on_a_desk(kind, width, pages):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": width, "height": 800})
-        complaints, asked = [], []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("request", lambda request: asked.append(request.url))
+def test_a_browser_shows_it_whole_on_a_phone_and_on_a_desk(kind, width, pages, open_page):
+    with open_page(viewport={"width": width, "height": 800}) as (page, complaints, asked):
         page.goto(pages[kind].as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
@@ -154,7 +142,6 @@ def test_a_browser_shows_it_whole_on_a_phone_and_on_a_desk(kind, width, pages):
         assert page.evaluate("document.documentElement.scrollWidth") <= 700
         rows = "[...document.querySelectorAll('tr')]"
         assert page.evaluate(f"{rows}.every(row => row.checkVisibility())")
-        browser.close()
 
 
 def test_its_colours_are_told_apart_by_everyone():

@@ -19,8 +19,6 @@ from convscope.classifier.rejection import energy
 from convscope.export import web
 from convscope.progress import Progress
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
 THRESHOLD = 6.0
 """Energy below which the page rejects: some of the digits are on either side."""
 
@@ -58,30 +56,22 @@ def site(digits_export, tmp_path, monkeypatch):
 
 
 @pytest.mark.network
-@pytest.mark.skipif(browser_path is None, reason="no browser is installed")
-def test_it_answers_as_predict_by_keyboard_and_camera_on_a_phone(site, digits_run, tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api")
+def test_it_answers_as_predict_by_keyboard_and_camera_on_a_phone(
+    site, digits_run, open_page, tmp_path
+):
+    from playwright.sync_api import expect
+
     val = convscope.load("digits", progress=Progress()).val
     files = [tmp_path / f"{index}.{kind}" for index in range(6) for kind in ("png", "jpg")]
     for index, file in enumerate(files):
         picture = Image.fromarray(val.images[index].squeeze()).resize((150 + index, 190))
         picture.convert("RGB").save(file)
     expected = list(convscope.predict(digits_run, files, progress=Progress()))
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=browser_path,
-            args=[
-                *("--no-sandbox", "--disable-gpu", "--use-fake-ui-for-media-stream"),
-                "--use-fake-device-for-media-stream",
-            ],
-        )
-        page = browser.new_page(viewport={"width": 360, "height": 700}, color_scheme="dark")
-        complaints, asked, rejected = [], [], set()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
+    rejected = set()
+    phone = {"viewport": {"width": 360, "height": 700}, "color_scheme": "dark"}
+    with open_page(**phone) as (page, complaints, asked):
         page.goto(f"http://{site}/")
-        sync_api.expect(page.locator("#said")).to_have_text("", timeout=60_000)
+        expect(page.locator("#said")).to_have_text("")
         for file, wanted in zip(files, expected, strict=True):
             found = page.evaluate(PROBS_OF, base64.b64encode(file.read_bytes()).decode())
             if file.suffix == ".png":
@@ -95,17 +85,16 @@ def test_it_answers_as_predict_by_keyboard_and_camera_on_a_phone(site, digits_ru
             page.get_by_role("button", name="Choose files").press("Enter")
         (tmp_path / "no image.png").write_bytes(b"rubbish")
         chooser.value.set_files([files[0], tmp_path / "no image.png"])
-        sync_api.expect(page.locator("article")).to_have_count(2)
-        sync_api.expect(page.locator("#said")).to_contain_text("cannot read it")
+        expect(page.locator("article")).to_have_count(2)
+        expect(page.locator("#said")).to_contain_text("cannot read it")
         first = page.locator("article").last
         share = f"{100 * expected[0].probs[expected[0].class_name]:.1f} %"
-        sync_api.expect(first.locator(".bar").first).to_contain_text(share)
+        expect(first.locator(".bar").first).to_contain_text(share)
         page.get_by_role("button", name="Camera").press("Enter")
-        sync_api.expect(page.get_by_role("button", name="Take the photo")).to_be_focused()
+        expect(page.get_by_role("button", name="Take the photo")).to_be_focused()
         page.keyboard.press("Enter")
-        sync_api.expect(page.locator("#said")).to_have_text(re.compile(r"photo: \d"))
+        expect(page.locator("#said")).to_have_text(re.compile(r"photo: \d"))
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert "dark" in page.evaluate("getComputedStyle(document.documentElement).colorScheme")
         assert complaints == []
         assert {url.split("/")[2] for url in asked if url.startswith("http")} == {site}
-        browser.close()

@@ -3,21 +3,19 @@
 import contextlib
 import importlib.metadata
 import importlib.util
-import json
 import statistics
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from convscope.engines import ENGINES
 from convscope.engines.seal import checksum_of
-from convscope.errors import FailureError, StorageError
+from convscope.errors import FailureError
 from convscope.machine import cpu_name, usable_cores
+from convscope.measurements import keep_results, read_results
 from convscope.progress import Progress
-from convscope.storage import cache_dir, write_text
 from convscope.types import FloatArray, UInt8Array
 
 AUTO = "auto"
@@ -56,8 +54,7 @@ def fastest_engine(
     versions = ", ".join(f"{name} {version}" for name, version in sorted(installed.items()))
     threads = threads or usable_cores()
     key = f"{checksum_of(model)} on {cpu_name()}, {threads} threads, {versions}"
-    file = cache_dir() / "engines.json"
-    known = _read(file)
+    known = read_results("engines", str)
     if known.get(key) not in installed:
         times = measure_engines(model, shape, sorted(installed), threads)
         known[key] = min(times, key=lambda name: float(np.prod(times[name])))
@@ -67,8 +64,7 @@ def fastest_engine(
             for name, each in times.items()
         )
         progress.say(f"Engine {known[key]}, the fastest here: {said}")
-        with contextlib.suppress(StorageError, OSError):
-            write_text(file, json.dumps(known, indent=2) + "\n")
+        keep_results("engines", known)
     return known[key]
 
 
@@ -112,11 +108,3 @@ def median_ms(models: Mapping[str, Any], images: UInt8Array, seconds: float) -> 
             model.predict_on_batch(images)
             times[name].append(1e3 * (time.perf_counter() - start))
     return {name: statistics.median(each) for name, each in times.items()}
-
-
-def _read(file: Path) -> dict[str, str]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return {str(key): str(value) for key, value in content.items()}
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return {}

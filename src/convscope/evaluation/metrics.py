@@ -33,8 +33,7 @@ def compute_metrics(predictions: Predictions, class_names: list[str]) -> dict[st
 
     probs, labels = predictions.probs, predictions.labels
     check_probs(probs, labels)
-    if probs.shape[1] != len(class_names):
-        raise ShapeError(f"{probs.shape[1]} probabilities per row for {len(class_names)} classes")
+    predictions.require_names(class_names)
     predicted = probs.argmax(axis=1)
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=np.arange(len(class_names)), zero_division=0.0

@@ -194,8 +194,7 @@ def compute_metrics(
 
     probs, labels = said.probs, said.labels
     check_flags(probs, labels)
-    if probs.shape[1] != len(names):
-        raise ShapeError(f"{probs.shape[1]} probabilities per row for {len(names)} classes")
+    said.require_names(names)
     named = decided(at_temperature, thresholds)
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, named, average=None, zero_division=0.0

@@ -14,6 +14,8 @@ from convscope.datasets.published.array_cache import MANIFEST
 from convscope.datasets.published.collection import PART_NAMES
 from convscope.errors import LockTakenError, StorageError, UnknownNameError
 from convscope.locks import exclusive
+from convscope.measurements import KINDS as MEASUREMENTS
+from convscope.measurements import file_of
 from convscope.models.backbones import BACKBONES
 from convscope.storage import cache_dir, size_on_disk
 from convscope.training.features_store import readers_lock, writer_lock
@@ -142,14 +144,11 @@ def cache_parts() -> list[CachePart]:
         )
         for name, kind in KINDS.items()
     ]
-    precision, ledger = root / "precision.json", root / "ledger"
+    ledger = root / "ledger"
     parts += [
-        CachePart(
-            "precision",
-            "which precision is faster on this machine",
-            precision,
-            size_on_disk(precision),
-            kept=True,
+        *(
+            CachePart(kind, about, file_of(kind), size_on_disk(file_of(kind)), kept=True)
+            for kind, about in MEASUREMENTS.items()
         ),
         CachePart(
             "ledger",

@@ -42,7 +42,10 @@ class Metrics:
             "convscope_unreadable", "Images that could not be read.", model, **labels
         )
         self.classes = Counter(
-            "convscope_answers", "Images whose answer names the class.", ["model", "class"], **labels
+            "convscope_answers",
+            "Images whose answer names the class.",
+            ["model", "class"],
+            **labels,
         )
         self.confidence = Histogram(
             "convscope_confidence",
@@ -65,8 +68,8 @@ class Metrics:
         )
         self._drift = Gauge(
             "convscope_drift",
-            f"Least part of the last {RECENT} answers that would have to be others, 0 to 1, for their "
-            "shares to be those on validation images; large by chance if they are few.",
+            f"Least part of the last {RECENT} answers that would have to be others, 0 to 1, for "
+            "their shares to be those on validation images; large by chance if they are few.",
             ["model", "of"],
             **labels,
         )

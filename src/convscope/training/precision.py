@@ -4,18 +4,14 @@ bfloat16 halves the time of an epoch on a CPU with units for it and can cost ten
 is neither assumed nor ruled out.
 """
 
-import contextlib
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 from convscope import backend
-from convscope.errors import StorageError
 from convscope.machine import cpu_has_bfloat16
+from convscope.measurements import keep_results, read_results
 from convscope.progress import Progress
-from convscope.storage import cache_dir, write_text
 
 _BATCH = 128
 _ROUNDS = 5
@@ -31,16 +27,13 @@ def choose_precision(progress: Progress) -> str:
     """
     if cpu_has_bfloat16() is False and _accelerator() is None:
         return "float32"
-    known = cache_dir() / "precision.json"
     key = machine()
-    answers = _read(known)
+    answers = read_results("precision", float)
     if key not in answers:
         with progress.task("Measuring which precision is faster here", _ROUNDS, "rounds") as step:
             answers[key] = measure_speedup(step)
-        # Without a cache it is measured again next time, which costs seconds, not the run.
-        with contextlib.suppress(StorageError, OSError):
-            write_text(known, json.dumps(answers, indent=2) + "\n")
-    speedup = float(answers[key])
+        keep_results("precision", answers)
+    speedup = answers[key]
     chosen = "bfloat16" if speedup >= _WORTH_IT else "float32"
     progress.say(f"Precision {chosen}: bfloat16 trains {speedup:.2f} times as fast as float32 here")
     return chosen
@@ -134,11 +127,3 @@ def _accelerator() -> str | None:
         return None
     details = tf.config.experimental.get_device_details(devices[0])
     return str(details.get("device_name", "GPU"))
-
-
-def _read(path: Path) -> dict[str, float]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): float(value) for key, value in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        return {}

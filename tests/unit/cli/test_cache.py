@@ -23,6 +23,7 @@ def filled():
         "features": [f"features/{KEY}/features.npy", f"features/{OTHER}/features.npy"],
         "weights": ["weights/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5.partial"],
         "precision": ["precision.json"],
+        "engines": ["engines.json"],
         "ledger": ["ledger/looks.jsonl"],
         # Not convscope's, though they lie where its things do.
         "other": ["letter.txt", "datasets/holidays/a.png", "datasets/digits/notes.txt"],
@@ -45,7 +46,7 @@ def sizes() -> dict[str, int]:
 def test_an_empty_cache_is_listed(cli):
     done = cli("cache")
     assert done.code == 0
-    rows = {line.split()[0]: line.split()[1:3] for line in done.out.splitlines()[1:9]}
+    rows = {line.split()[0]: line.split()[1:3] for line in done.out.splitlines()[1:10]}
     assert rows == {part.kind: ["0", "B"] for part in cache_parts()}
     assert done.out.splitlines()[-1] == f"0 B in {cache_dir()}"
 
@@ -53,10 +54,10 @@ def test_an_empty_cache_is_listed(cli):
 def test_each_kind_is_listed_with_its_size(cli, filled):
     assert sizes() == {kind: 1000 * len(names) for kind, names in filled.items()}
     out = cli("cache").out
-    rows = {line.split()[0]: line.split()[1:3] for line in out.splitlines()[1:9]}
+    rows = {line.split()[0]: line.split()[1:3] for line in out.splitlines()[1:10]}
     assert rows["features"] == ["2.0", "kB"]
     assert rows["ledger"] == ["1.0", "kB"]
-    assert out.splitlines()[-1] == f"14.0 kB in {cache_dir()}"
+    assert out.splitlines()[-1] == f"15.0 kB in {cache_dir()}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,7 +73,7 @@ def test_a_kind_is_emptied_and_no_other(cli, filled, kind):
 def test_all_of_it_is_all_but_the_ledger_and_what_is_not_convscopes(cli, filled):
     assert cli("cache", "clear", "--all").code == 0
     kept = {kind for kind, found in there(filled).items() if any(found)}
-    assert kept == {"precision", "ledger", "other"}
+    assert kept == {"precision", "engines", "ledger", "other"}
     assert all(there(filled)["other"])
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from convscope.engines import ENGINES, choice
 from convscope.engines.choice import fastest_engine, measure_engines
+from convscope.measurements import read_results
 from convscope.progress import Progress
 from convscope.registry import Entry
 
@@ -56,6 +57,7 @@ def test_the_fastest_is_measured_once_and_kept(engines, monkeypatch):
     monkeypatch.setattr(choice, "measure_engines", None)
     assert fastest_engine(MODEL, (4, 4, 3), None, progress) == "openvino"
     assert len(progress.lines) == 1
+    assert list(read_results("engines", str).values()) == ["openvino"]
 
 
 def test_an_engine_that_answers_otherwise_is_never_chosen(engines):

@@ -4,7 +4,6 @@ import base64
 import functools
 import http.server
 import io
-import shutil
 import threading
 
 import numpy as np
@@ -16,9 +15,6 @@ from PIL import Image
 from convscope.classifier.spec import ClassifierSpec
 from convscope.export import web
 from convscope.images.decode import decode_image
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 SIZE = (24, 32)
 # Before Pillow 13, lines were always resized before columns, and rounded in between.
@@ -47,23 +43,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(folder):
-    if browser_path is None:
-        pytest.skip("no browser is installed")
-    sync_api = pytest.importorskip("playwright.sync_api")
+def page(folder, open_page):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     handler.func.log_message = lambda *args: None
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        opened = browser.new_page()
+    with open_page() as (opened, _, _):
         opened.goto(f"http://127.0.0.1:{server.server_port}/")
         yield opened
-        browser.close()
     server.shutdown()
     thread.join()
     server.server_close()

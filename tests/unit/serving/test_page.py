@@ -5,21 +5,16 @@ import base64
 import hashlib
 import io
 import re
-import shutil
 import threading
 import time
 
 import numpy as np
-import pytest
 import uvicorn
 from PIL import Image
 from serving_server import Server, png
 
 from convscope.classifier.shares import CONFIDENCES, Shares
 from convscope.serving.page import covered
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 
 def test_its_policy_allows_its_own_script_and_nothing_of_another_host(server):
@@ -119,10 +114,9 @@ def test_shares_are_compared_by_class_where_an_image_may_have_several():
     assert 'convscope_val_answers{class="grey 1",model="grey"} 0.5' in lines
 
 
-@pytest.mark.skipif(browser_path is None, reason="no browser is installed")
-def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    sync_api.expect.set_options(timeout=60_000)
+def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(open_page, tmp_path):
+    from playwright.sync_api import expect
+
     server = Server(api_key="secret", val_shares=USUAL)
     config = uvicorn.Config(server.app, port=0, log_config=None, lifespan="off", ws="none")
     running = uvicorn.Server(config)
@@ -132,45 +126,34 @@ def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(tmp_path):
         while not running.started:
             time.sleep(0.01)
         port = running.servers[0].sockets[0].getsockname()[1]
-        with sync_api.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=browser_path,
-                args=[
-                    *("--no-sandbox", "--disable-gpu", "--use-fake-ui-for-media-stream"),
-                    "--use-fake-device-for-media-stream",
-                ],
-            )
-            page = browser.new_page(viewport={"width": 360, "height": 700}, color_scheme="dark")
-            complaints, asked = [], []
-            page.on("console", lambda message: complaints.append(message.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("request", lambda request: asked.append(request.url))
+        phone = {"viewport": {"width": 360, "height": 700}, "color_scheme": "dark"}
+        with open_page(**phone) as (page, complaints, asked):
             page.goto(f"http://127.0.0.1:{port}/")
             page.get_by_label("Key of the server").fill("secret")
             page.keyboard.press("Enter")
-            sync_api.expect(page.get_by_label("Key of the server")).to_be_hidden()
+            expect(page.get_by_label("Key of the server")).to_be_hidden()
             (tmp_path / "seven.png").write_bytes(png(7))
             (tmp_path / "no image.png").write_bytes(b"rubbish")
             with page.expect_file_chooser() as chooser:
                 page.get_by_role("button", name="Choose files").focus()
                 page.keyboard.press("Enter")
             chooser.value.set_files([tmp_path / "seven.png"])
-            sync_api.expect(page.locator("#said")).to_have_text("seven.png: grey 7")
+            expect(page.locator("#said")).to_have_text("seven.png: grey 7")
             answer = page.locator("article").first
-            sync_api.expect(answer.locator(".bar").first).to_contain_text("50.0 %")
+            expect(answer.locator(".bar").first).to_contain_text("50.0 %")
             answer.get_by_role("button", name="Why?").click()
-            sync_api.expect(answer).to_contain_text("Red: covering it")
+            expect(answer).to_contain_text("Red: covering it")
 
             page.locator("#files").set_input_files(tmp_path / "no image.png")
-            sync_api.expect(page.locator("#said")).to_contain_text("not a whole image")
+            expect(page.locator("#said")).to_contain_text("not a whole image")
             page.get_by_role("button", name="Camera").click()
             page.get_by_role("button", name="Take the photo").click()
-            sync_api.expect(page.locator("#said")).to_contain_text("photo: grey")
+            expect(page.locator("#said")).to_contain_text("photo: grey")
             page.get_by_text("What it answered so far").click()
-            sync_api.expect(page.locator("#share")).to_contain_text("2 images")
+            expect(page.locator("#share")).to_contain_text("2 images")
             seven = page.locator("#share .bar", has_text="grey 7")
-            sync_api.expect(seven).to_contain_text("50.0 % (0.0 %)")
-            sync_api.expect(page.locator("#share")).to_contain_text("100.0 % of the answers would")
+            expect(seven).to_contain_text("50.0 % (0.0 %)")
+            expect(page.locator("#share")).to_contain_text("100.0 % of the answers would")
             assert page.evaluate("document.documentElement.scrollWidth") <= 360
             dark = page.evaluate("getComputedStyle(document.documentElement).colorScheme")
             assert "dark" in dark
@@ -179,7 +162,6 @@ def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(tmp_path):
             assert {url.split("/")[2] for url in asked if url.startswith("http")} == {
                 f"127.0.0.1:{port}"
             }
-            browser.close()
     finally:
         running.should_exit = True
         thread.join()
