@@ -1,17 +1,20 @@
 """Speed of `convscope serve` beside the engine that it uses, in one run.
 
-    python benchmarks/serving.py cats.onnx photo.jpg ... [--seconds 5] [--per-request 1]
+    python benchmarks/serving.py cats.onnx photo.jpg ... [--seconds 5] [--per-request 1 64]
 
 The engine: the same decoder and ONNX Runtime in a loop of one process, for one image at a time and
-for batches. The server: a process of its own at a loopback address, asked by processes that keep
-their connections: 1, 8 and 64 at once, and 64 at half the rate of 8. The two take turns, so that
-both have the same machine.
+for batches. The server: a process of its own at a loopback address, asked over 1, 8 and 64
+connections, as fast as it answers, and then at half of that rate, whether it answers or not: a
+request that waits for an earlier answer counts its wait. Engine and server take turns, so that both
+have the same machine.
 """
 
 import argparse
 import asyncio
 import functools
+import itertools
 import json
+import math
 import multiprocessing
 import random
 import re
@@ -26,6 +29,7 @@ import numpy as np
 import convscope
 
 BATCH = 32
+CLIENTS = (1, 8, 64)
 
 
 def engine_rate(classifier, files, batch, seconds):
@@ -87,6 +91,8 @@ def server_rate(port, bodies, kind, n_clients, seconds, pause=0.0, path="/predic
     times = results.get()
     process.join()
     good = sorted(took for status, took in times if status == 200)
+    if not good:
+        return 0.0, math.nan, math.nan, len(times)
     p50, p99 = (1000 * good[min(len(good) - 1, int(share * len(good)))] for share in (0.5, 0.99))
     return len(good) / seconds, p50, p99, len(times) - len(good)
 
@@ -105,17 +111,13 @@ def main() -> None:
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--per-request", type=int, default=1)
+    parser.add_argument("--per-request", type=int, nargs="+", default=[1])
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     files = [path.read_bytes() for path in given.photos]
-    bodies, kind = files, "image/png"
-    if given.per_request > 1:
-        many = (files * given.per_request)[: max(len(files), given.per_request)]
-        bodies, kind = [_form(many[: given.per_request])], "multipart/form-data; boundary=b"
     command = [sys.executable, "-m", "convscope", "serve", str(given.model), "--port", "0"]
     server = subprocess.Popen(
-        [*command, "--no-log-requests", "--queue", str(128 * given.per_request + 512)],
+        [*command, "--no-log-requests", "--queue", str(128 * max(given.per_request) + 512)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -128,14 +130,17 @@ def main() -> None:
             for batch in (1, BATCH):
                 rate, ms = engine_rate(classifier, files, batch, given.seconds)
                 rows.setdefault(f"engine, batch {batch}", []).append((rate, ms, ms, 0))
-            for n_clients in (1, 8, 64):
-                rate, *rest = server_rate(port, bodies, kind, n_clients, given.seconds)
-                name = f"server, {n_clients} clients"
-                rows.setdefault(name, []).append((rate * given.per_request, *rest))
-                if n_clients == 8:
-                    half = server_rate(port, bodies, kind, 64, given.seconds, 64 / (rate / 2))
-                    found = (half[0] * given.per_request, *half[1:])
-                    rows.setdefault("server, half of that", []).append(found)
+            for n_images, n_clients in itertools.product(given.per_request, CLIENTS):
+                bodies, kind = files, "image/png"
+                if n_images > 1:
+                    many = (files * n_images)[:n_images]
+                    bodies, kind = [_form(many)], "multipart/form-data; boundary=b"
+                name = f"{n_clients} x {n_images}"
+                ask = functools.partial(server_rate, port, bodies, kind, n_clients, given.seconds)
+                rate, *rest = ask()
+                rows.setdefault(name, []).append((rate * n_images, *rest))
+                half, *rest = ask(n_clients / (rate / 2))
+                rows.setdefault(f"{name}, half of that", []).append((half * n_images, *rest))
     finally:
         server.terminate()
         server.wait()
@@ -143,9 +148,16 @@ def main() -> None:
         name: [round(statistics.median(column), 2) for column in zip(*found, strict=True)]
         for name, found in rows.items()
     }
-    print(f"{'':24}{'images/s':>10}{'p50 ms':>10}{'p99 ms':>10}{'failed':>8}")
+    heads = ("images/s", "p50 ms", "p99 ms", "p99/p50", "failed")
+    print(f"{'clients x images':24}" + "".join(f"{head:>10}" for head in heads))
     for name, (rate, p50, p99, failed) in table.items():
-        print(f"{name:24}{rate:10.0f}{p50:10.2f}{p99:10.2f}{failed:8.0f}")
+        print(f"{name:24}{rate:10.0f}{p50:10.2f}{p99:10.2f}{p99 / p50:10.2f}{failed:10.0f}")
+    engine = table[f"engine, batch {BATCH}"]
+    for n_images in given.per_request:
+        share = table[f"{CLIENTS[-1]} x {n_images}"][0] / engine[0]
+        print(f"{CLIENTS[-1]} clients of {n_images}: {share:.0%} of the engine's images/s")
+    if 1 in given.per_request:
+        print(f"1 client: {table['1 x 1'][1] - table['engine, batch 1'][1]:.2f} ms more")
     if given.out:
         given.out.write_text(json.dumps(table, indent=2) + "\n")
 

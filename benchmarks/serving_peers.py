@@ -9,7 +9,7 @@ Each server is a process with one worker at a loopback address, with the same de
 batches of at most 32. Requests are the same bytes for both of a pair: an image in base64 for
 LitServe and convscope's `/predict`, the Open Inference Protocol for MLServer and convscope's. The
 servers take turns. The processor time for a request ("CPU ms") depends less on what else the
-machine does. For models that squash images.
+machine does; "at half" is p99 by p50 at half of a server's own rate. For models that squash images.
 """
 
 import argparse
@@ -27,11 +27,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from serving import BATCH, server_rate
+from serving import BATCH, CLIENTS, server_rate
 
 HERE = Path(__file__).resolve().parent
 KIND = "application/json"
-CLIENTS = (1, 8, 64)
 
 
 def free_port():
@@ -140,12 +139,17 @@ def main() -> None:
                                 port, bodies, KIND, n_clients, given.seconds, path=path
                             )
                             each = 1000 * (cpu_seconds(pid) - before) / (rate * given.seconds)
-                            found = (rate, *rest[:2], each, rest[2])
+                            _, p50, p99, _ = server_rate(
+                                *(port, bodies, KIND, n_clients, given.seconds),
+                                n_clients / (rate / 2),
+                                path=path,
+                            )
+                            found = (rate, *rest[:2], each, rest[2], p99 / p50)
                             rows.setdefault((name, n_clients, who), []).append(found)
     # Each of ours before its peer.
     rows = dict(sorted(rows.items(), key=lambda row: row[0][:2]))
     table = []
-    heads = ("requests/s", "p50 ms", "p99 ms", "CPU ms", "failed")
+    heads = ("requests/s", "p50 ms", "p99 ms", "CPU ms", "failed", "at half")
     print(f"{'':36}{'clients':>8}" + "".join(f"{head:>11}" for head in heads))
     for (name, n_clients, who), found in rows.items():
         values = [statistics.median(each) for each in zip(*found, strict=True)]

@@ -30,6 +30,7 @@ class Process:
     """A server in a process of its own."""
 
     def __init__(self, folder, *arguments, env=None):
+        self.ending = False
         self.log = folder / "log"
         self.out = folder / "out"
         with self.log.open("wb") as log, self.out.open("wb") as out:
@@ -164,50 +165,87 @@ def test_rubbish_slow_senders_and_hang_ups_harm_nobody(server, photos):
     assert "defect" not in server.log.read_text()
 
 
-def test_nothing_is_lost_across_reloads_under_load(server, photos):
-    wrong, stop = [], threading.Event()
+@contextlib.contextmanager
+def under_load(server, photos):
+    """Let four clients ask all the time; yield a list with whether each answer is the right one.
+
+    Whoever finds the server gone after its SIGTERM stops asking.
+    """
+    url, answers, stop = f"{server.url}/predict", [], threading.Event()
 
     def ask(photo, expected):
-        with httpx.Client() as client:
+        with httpx.Client(timeout=START_S) as client:
             while not stop.is_set():
-                said = client.post(f"{server.url}/predict", content=photo)
-                if said.status_code != 200 or said.json()["predictions"][0]["class"] != expected:
-                    wrong.append(said.text)
+                try:
+                    said = client.post(url, content=photo)
+                except httpx.TransportError as error:
+                    if not server.ending:
+                        answers.append(repr(error))
+                    return
+                right = said.status_code == 200
+                right = right and said.json()["predictions"][0]["class"] == expected
+                answers.append(right or said.text)
 
-    expected = [
-        httpx.post(f"{server.url}/predict", content=photo).json()["predictions"][0]["class"]
-        for photo in photos
-    ]
-    threads = [
-        threading.Thread(target=ask, args=pair) for pair in zip(photos, expected, strict=True)
-    ]
-    for thread in threads[:4]:
+    threads = []
+    for photo in photos[:4]:
+        said = httpx.post(url, content=photo, timeout=START_S).json()["predictions"][0]["class"]
+        threads.append(threading.Thread(target=ask, args=(photo, said)))
+    for thread in threads:
         thread.start()
-    load = f"{server.url}/v2/repository/models/digits/load"
-    content = server.path.read_bytes()
     try:
-        for number in range(5):
-            server.path.write_bytes(content[:-1])
-            said = httpx.post(load)
-            assert said.status_code == 400
-            assert "digits.onnx is damaged" in said.json()["error"]
-            assert str(server.path.parent) not in said.text
-            # The same network in a file with another checksum.
-            server.path.write_bytes(sealed(content, {"test": str(number)}))
-            assert httpx.post(load).json()["new_versions"] == ["1"]
-        server.path.write_bytes(content)
-        server.popen.send_signal(signal.SIGHUP)
-        digest = content[-64:].decode()
-        end = time.monotonic() + START_S
-        while digest not in httpx.get(f"{server.url}/v2/models/digits").text:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        yield answers
     finally:
         stop.set()
-        for thread in threads[:4]:
+        for thread in threads:
             thread.join()
-    assert wrong == []
+
+
+def reload(server, n_times):
+    """Replace the model's file by a damaged one and by one with another checksum, in turn."""
+    load = f"{server.url}/v2/repository/models/digits/load"
+    content = server.path.read_bytes()
+    for number in range(n_times):
+        server.path.write_bytes(content[:-1])
+        said = httpx.post(load, timeout=START_S)
+        assert said.status_code == 400
+        assert "digits.onnx is damaged" in said.json()["error"]
+        assert str(server.path.parent) not in said.text
+        # The same network in a file with another checksum.
+        server.path.write_bytes(sealed(content, {"test": str(number)}))
+        assert httpx.post(load, timeout=START_S).json()["new_versions"] == ["1"]
+    server.path.write_bytes(content)
+    server.popen.send_signal(signal.SIGHUP)
+    digest = content[-64:].decode()
+    end = time.monotonic() + START_S
+    while digest not in httpx.get(f"{server.url}/v2/models/digits", timeout=START_S).text:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_nothing_is_lost_across_reloads_under_load(server, photos):
+    with under_load(server, photos) as answers:
+        reload(server, 5)
+    assert set(answers) == {True}
     assert server.popen.poll() is None
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_across_twenty_reloads_and_sigterm_under_load(
+    digits_export, photos, tmp_path
+):
+    path = shutil.copy(digits_export[0], tmp_path / "digits.onnx")
+    with serving(tmp_path, path, "--drain-s", "0.5") as process:
+        process.path = path
+        with under_load(process, photos) as answers:
+            reload(process, 20)
+            process.ending = True
+            assert process.end() == 0
+        assert set(answers) == {True}
+        # What the server answered has arrived, but for the four that say what is right.
+        sent = [line for line in process.lines() if line.get("path") == "/predict"]
+        assert {line["status"] for line in sent} == {200}
+        assert len(sent) == len(answers) + 4
+        print(len(answers), "requests")
 
 
 def test_sigterm_drains_and_what_was_asked_is_answered(digits_export, photos, tmp_path):

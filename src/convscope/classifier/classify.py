@@ -120,7 +120,7 @@ class Classifier:
             "white": spec.white,
         }
         if isinstance(image, np.ndarray):
-            if image.shape == (*wanted["size"], spec.channels) and image.dtype == np.uint8:
+            if self._fits(image[np.newaxis]):
                 return image
             image = _picture(image)
         if isinstance(image, Picture):
@@ -174,6 +174,12 @@ class Classifier:
     def _predict_many(
         self, images: Iterable[Image], batch_size: int, reject: bool
     ) -> Iterator[ImagePrediction | UnreadableImage]:
+        if isinstance(images, np.ndarray) and self._fits(images[:1]):
+            # Nothing to decode: no threads.
+            for first in range(0, len(images), batch_size):
+                for probs, rejected in self._answers(images[first : first + batch_size], reject):
+                    yield self.answer(None, probs, rejected=rejected)
+            return
         for batch in self.read(images, batch_size):
             pixels = [read for _, read in batch if not isinstance(read, UnreadableImage)]
             rows = iter(self._answers(np.stack(pixels), reject) if pixels else ())
@@ -218,12 +224,18 @@ class Classifier:
                 # Whoever stops early does not wait for what nobody will see.
                 pool.shutdown(wait=False, cancel_futures=True)
 
+    def _fits(self, images: npt.NDArray[Any]) -> bool:
+        """Return whether images are raw pixels of the model's size."""
+        spec = self.spec
+        size = (spec.height, spec.width, spec.channels)
+        return images.shape[1:] == size and images.dtype == np.uint8
+
     def answer(
         self, file: Path | None, probs: FloatArray, *, rejected: bool = False
     ) -> ImagePrediction:
         """Return the prediction for a file from its row of probabilities, shape (n_classes,)."""
         names, least = self.spec.class_names, self.spec.thresholds
-        by_name = dict(zip(names, map(float, probs), strict=True))
+        by_name = dict(zip(names, probs.tolist(), strict=True))
         thresholds = dict(zip(names, least, strict=True)) if self.spec.multi_label else None
         return ImagePrediction(file, by_name, rejected=rejected, thresholds=thresholds)
 

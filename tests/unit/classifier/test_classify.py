@@ -57,6 +57,18 @@ def test_files_come_back_in_their_order_with_bad_ones_in_their_place(tmp_path):
                 assert item.top(1)[0][0] == name
 
 
+def test_an_array_of_images_of_the_size_of_the_model_needs_no_decoder(monkeypatch):
+    images = np.repeat(np.array([0, 255, 250, 3, 200], np.uint8), 36).reshape(5, 6, 6, 1)
+    expected = [("dark" if value < 128 else "bright") for value in images[:, 0, 0, 0]]
+    classifier = Classifier(Brightness(), SPEC)
+    enlarged = list(classifier.predict(images.repeat(2, 1), batch_size=2))
+    monkeypatch.setattr(classify, "ThreadPoolExecutor", None)
+    found = list(classifier.predict(images, batch_size=2))
+    assert [answer.class_name for answer in found] == expected
+    assert [answer.class_name for answer in enlarged] == expected
+    assert {type(prob) for answer in found for prob in answer.probs.values()} == {float}
+
+
 def test_images_of_an_archive_are_answered_with_few_of_them_in_memory(tmp_path):
     file = tmp_path / "bright.png"
     Image.new("L", (9, 5), 255).save(file)
