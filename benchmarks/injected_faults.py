@@ -1,12 +1,13 @@
 """Fail, and cut, every system call of writing a saved model and an export, one after the other.
 
-    python benchmarks/injected_faults.py --out faults.json     # Linux, with strace; 20 minutes
+    python benchmarks/injected_faults.py --out faults.json     # Linux, with strace
 
 A process writes over an existing file while strace lets its N-th call of one kind fail (no room,
 input/output error, no permission), for every N that there is, or kills it there. After each the
 file must be the old one or the new one, whole by its own checksum, and after an error nothing else
-may have been left. Conversion and timing are done once, before: what is repeated is comparing and
-writing. Prints a line for each kind of call, and ends with exit code 1 if there was a third state.
+may have been left. Conversion is done once, before: what is repeated, each time in a fork of one
+prepared process, is opening the file in its engine, comparing, and writing. Prints a line for each
+kind of call, and ends with exit code 1 if there was a third state.
 """
 
 import argparse
@@ -15,126 +16,183 @@ import contextlib
 import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-CALLS = ("openat", "write", "pwrite64", "fsync", "rename", "ftruncate", "chmod", "unlink", "mkdir")
+CALLS = (
+    *("openat", "write", "pwrite64", "writev", "fsync", "rename", "ftruncate", "fallocate"),
+    *("chmod", "unlink", "mkdir", "copy_file_range", "sendfile", "lseek"),
+)
 ERRORS = ("ENOSPC", "EIO", "EACCES")
-PATIENCE_S = 600
+NAMES = {"model": "last.keras", "export": "digits.onnx"}
+PATIENCE_S = 120
 
 
-def worker(work: str, folder: Path) -> None:
-    """Prepare, and then write each time that SIGUSR1 comes; answer by SIGUSR2 when ready."""
-    import convscope
+def prepare(folder: Path) -> None:
+    """Train a small run, and another whose files are the old ones; export both."""
+    code = (
+        "import sys, convscope\n"
+        "for seed, name in ((1, 'new'), (2, 'old')):\n"
+        "    run = f'{sys.argv[1]}/{name}/run'\n"
+        "    convscope.train('cnn-functional', data='digits', epochs=1, seed=seed,\n"
+        "                    precision='float32', out=run)\n"
+        "    convscope.export(run, out=f'{sys.argv[1]}/{name}/digits.onnx')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True)
+
+
+def model_writer(folder: Path) -> Callable[[], None]:
+    """Return a function that writes a saved model as training does."""
     from convscope import backend
-    from convscope.progress import Progress
+    from convscope.classifier.keras_model import load_model
+    from convscope.models.saving import PortableModel
     from convscope.run import Run
+    from convscope.types import InputSpec
 
     backend.configure("tensorflow")
-    source = Run.open(folder / "run")
-    if work == "model":
-        from convscope.classifier.keras_model import load_model
-        from convscope.models.saving import PortableModel
-
-        network: Any = load_model(source.weights("last"))
-        spec = convscope.types.InputSpec(**source.state["input"])
-        model = PortableModel.of("cnn-functional", spec, 10)
-        weights = network.get_weights()
-
-        def write() -> None:
-            model.save(weights, folder / "target" / "last.keras")
-    else:
-        from convscope.export import onnx, parity, writing
-
-        whole = onnx.to_onnx(writing.build_function(open_network(source), spec_of(source)))
-        onnx.to_onnx = lambda function: whole
-        parity._SECONDS = 0.0
-        parity._MOST_FILES = parity._MOST_IMAGES = 4
-
-        def write() -> None:
-            target = folder / "target" / "digits.onnx"
-            convscope.export(source, out=target, progress=Progress())
-
-    write()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    while True:
-        os.kill(os.getppid(), signal.SIGUSR2)
-        signal.sigwait({signal.SIGUSR1})
-        with contextlib.suppress(Exception):
-            write()
+    run = Run.open(folder / "new" / "run")
+    weights = load_model(run.weights("last")).get_weights()
+    model = PortableModel.of("cnn-functional", InputSpec(**run.state["input"]), 10)
+    return lambda: model.save(weights, folder / "target" / NAMES["model"])
 
 
-def open_network(run: Any) -> Any:
-    from convscope.classifier.keras_model import open_classifier
+def export_writer(folder: Path) -> Callable[[], None]:
+    """Return a function that writes an export as `convscope export` does after converting.
 
-    return open_classifier(run).network
+    The answers of the trained network are recorded: a framework could not run in a fork.
+    """
+    import convscope
+    from convscope.classifier.classify import Classifier
+    from convscope.classifier.exported import read_sealed
+    from convscope.export import FORMATS, onnx, parity, writing
+    from convscope.progress import Progress
+
+    content, spec = read_sealed(folder / "new" / NAMES["export"])
+    writing.build_function = lambda *args, **settings: None
+    onnx.to_onnx = lambda function: content
+    parity._SECONDS = 0.0  # its timing
+    parity._MOST_FILES = parity._MOST_IMAGES = 4
+    dataset = convscope.load("digits", progress=Progress())
+    context = get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=lambda: queue.put(_recorded(folder, dataset.val)))
+    process.start()
+    known = queue.get()
+    process.join()
+
+    class Recorded:
+        def predict_on_batch(self, images: Any, /) -> Any:
+            return known.get(images.tobytes(), np.zeros((len(images), 10), np.float32))
+
+    trained = Classifier(Recorded(), spec)
+    target = folder / "target" / NAMES["export"]
+    form = FORMATS.get("onnx")()
+    return lambda: writing.write_float32(trained, form, target, dataset, None, Progress())  # type: ignore[func-returns-value]
 
 
-def spec_of(run: Any) -> Any:
-    from convscope.classifier.keras_model import open_classifier
+def _recorded(folder: Path, val: Any) -> dict[bytes, Any]:
+    """Return the answers of an exported model to what it will be compared on."""
+    import convscope
+    from convscope.export import parity
+    from convscope.types import evenly_spread
 
-    return open_classifier(run).spec
+    model = convscope.Classifier(folder / "new" / NAMES["export"])
+    rows = evenly_spread(len(val), parity._MOST_IMAGES)
+    batches = [val.images[rows]]
+    batches += [model.decode(each)[np.newaxis] for each in parity.files_of(val, None)]
+    return {batch.tobytes(): model.predict_on_batch(batch) for batch in batches}
+
+
+def work(kind: str, folder: Path) -> None:
+    """Prepare; then, for each line that comes, write in a fork that waits for SIGCONT."""
+    write = {"model": model_writer, "export": export_writer}[kind](folder)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            failed = 1
+            with contextlib.suppress(BaseException):
+                write()
+                failed = 0
+            os._exit(failed)
+        print(pid, flush=True)
+        print(os.waitpid(pid, 0)[1], flush=True)
 
 
 class Writer:
-    """A process that writes on demand, started again after a kill."""
+    """A prepared process that writes on demand."""
 
-    def __init__(self, work: str, folder: Path) -> None:
-        self._command = [sys.executable, __file__, "--worker", work, str(folder)]
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, kind: str, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--worker", kind, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
+        self._line(600)
 
-    def pid(self) -> int:
-        """Return the identity of a process that is ready."""
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
-            self.wait()
-        return self._process.pid
+    def _line(self, seconds: float) -> str | None:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            return None
+        return self._process.stdout.readline().decode().strip()
 
-    def wait(self) -> bool:
-        """Wait until it is ready; return whether it lives."""
-        assert self._process is not None
-        end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
-            if signal.sigtimedwait({signal.SIGUSR2}, 0.05) is not None:
-                return True
-            if self._process.poll() is not None:
-                return False
-        self._process.kill()
-        self._process.wait()
-        return False
+    def write(self, inject: str | None) -> tuple[str, collections.Counter[str]]:
+        """Write once under strace.
 
-    def write(self, inject: str | None) -> tuple[bool, collections.Counter[str]]:
-        """Write once under strace; return whether it lives, and its calls by kind."""
-        pid = self.pid()
+        Returns:
+            How it ended: "written", "error", "killed" or "hung"; and the calls by kind, of the
+                thread that makes most: strace counts those of each thread for itself.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        pid = int(self._line(60) or "")
+        status = Path(f"/proc/{pid}/status")
+        while "State:\tT" not in status.read_text():
+            time.sleep(0.002)
         with tempfile.NamedTemporaryFile() as log:
             command = ["strace", "-f", "-qq", "-o", log.name, "-e", f"trace={','.join(CALLS)}"]
             command += ["-e", f"inject={inject}"] if inject else []
             tracer = subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.DEVNULL)
-            status = Path(f"/proc/{pid}/status")
-            while status.exists() and f"TracerPid:\t{tracer.pid}" not in status.read_text():
-                time.sleep(0.005)
-            os.kill(pid, signal.SIGUSR1)
-            alive = self.wait()
-            tracer.terminate()
-            tracer.wait()
+            while f"TracerPid:\t{tracer.pid}" not in status.read_text():
+                time.sleep(0.002)
+            os.kill(pid, signal.SIGCONT)
+            ended = self._line(PATIENCE_S)
+            hung = ended is None
+            if hung:
+                os.kill(pid, signal.SIGKILL)
+                ended = self._line(60)
+            tracer.wait(60)
             lines = log.read().decode(errors="replace").splitlines()
-        kinds = [line.split(None, 1)[1].partition("(")[0] for line in lines if "(" in line]
-        return alive, collections.Counter(kind for kind in kinds if kind in CALLS)
+        by_thread: dict[str, collections.Counter[str]] = {}
+        for thread, _, rest in (line.partition(" ") for line in lines):
+            if (name := rest.strip().partition("(")[0]) in CALLS:
+                by_thread.setdefault(thread, collections.Counter())[name] += 1
+        most: collections.Counter[str] = collections.Counter()
+        for counts in by_thread.values():
+            most |= counts
+        code = int(ended or 0)
+        said = "killed" if os.WIFSIGNALED(code) else "error" if os.WEXITSTATUS(code) else "written"
+        return "hung" if hung else said, most
 
     def stop(self) -> None:
         """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
+        self._process.wait()
 
 
 def state_of(target: Path, old: bytes, new: bytes) -> str:
@@ -149,8 +207,8 @@ def state_of(target: Path, old: bytes, new: bytes) -> str:
     if not target.exists():
         return "missing"
     content = target.read_bytes()
-    if content == old:
-        return "old"
+    if content in (old, new):
+        return "old" if content == old else "new"
     try:
         if target.suffix == ".onnx":
             whole_export(content, target)
@@ -159,7 +217,7 @@ def state_of(target: Path, old: bytes, new: bytes) -> str:
     except Exception as error:
         return f"damaged: {error}"
     if target.suffix == ".onnx":
-        return "new" if content == new else "another file"
+        return "another file"
     found, expected = weights_in(content), weights_in(new)
     same = found.keys() == expected.keys() and all(
         np.array_equal(found[name], expected[name]) for name in expected
@@ -182,31 +240,37 @@ def weights_in(model: bytes) -> dict[str, Any]:
     return found
 
 
-def measure(work: str, folder: Path) -> dict[str, Any]:
-    name = {"model": "last.keras", "export": "digits.onnx"}[work]
+def measure(kind: str, folder: Path) -> dict[str, Any]:
+    name = NAMES[kind]
     target = folder / "target" / name
-    writer = Writer(work, folder)
-    writer.pid()
+    target.parent.mkdir(exist_ok=True)
+    writer = Writer(kind, folder)
+    source = Path("run/weights") if kind == "model" else Path()
+    old = (folder / "old" / source / name).read_bytes()
+    target.write_bytes(old)
+    ended, calls = writer.write(None)
+    assert ended == "written"
     new = target.read_bytes()
-    _, calls = writer.write(None)
-    old = (folder / "old" / name).read_bytes()
-    found: dict[str, Any] = {"calls": dict(calls), "cases": 0, "states": collections.Counter()}
-    found["third"] = []
-    for kind, count in sorted(calls.items()):
+    assert state_of(target, old, new) == "new"
+    found: dict[str, Any] = {"calls": dict(calls), "cases": 0, "third": []}
+    found |= {"states": collections.Counter(), "ended": collections.Counter()}
+    for call, count in sorted(calls.items()):
         for what in (*(f"error={error}" for error in ERRORS), "signal=SIGKILL"):
             for number in range(1, count + 1):
                 for left in (folder / "target").iterdir():
                     left.unlink()
                 target.write_bytes(old)
-                alive, _ = writer.write(f"{kind}:{what}:when={number}")
+                ended, _ = writer.write(f"{call}:{what}:when={number}")
                 state = state_of(target, old, new)
                 names = {path.name for path in target.parent.iterdir()}
                 extra = names - {name, f"{name}.json"}
                 found["cases"] += 1
                 found["states"][state] += 1
-                if state not in ("old", "new") or (alive and extra):
-                    found["third"].append([kind, what, number, state, sorted(extra)])
-        print(f"{work:8}{kind:10}{count:5} calls  {dict(found['states'])}", flush=True)
+                found["ended"][ended] += 1
+                left_over = extra and ended in ("written", "error")
+                if state not in ("old", "new") or left_over or ended == "hung":
+                    found["third"].append([call, what, number, ended, state, sorted(extra)])
+        print(f"{kind:8}{call:16}{count:5} calls  {dict(found['states'])}", flush=True)
     writer.stop()
     return found
 
@@ -216,36 +280,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, help="JSON file to write.")
+    parser.add_argument("--folder", type=Path, help="Folder of an earlier call: nothing is trained.")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        worker(args.worker[0], Path(args.worker[1]))
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        work(args.worker[0], Path(args.worker[1]))
+        return
     content = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        prepare(folder)
-        for work in ("model", "export"):
-            content[work] = measure(work, folder)
-            print(work, content[work]["cases"], "cases, third states:", content[work]["third"])
+        folder = args.folder or Path(temporary)
+        if not (folder / "old" / NAMES["export"]).exists():
+            prepare(folder)
+        for kind in NAMES:
+            content[kind] = measure(kind, folder)
+            ended = dict(content[kind]["ended"])
+            print(kind, content[kind]["cases"], "cases", ended, "third:", content[kind]["third"])
             if args.out:
                 args.out.write_text(json.dumps(content, indent=2))
     sys.exit(any(each["third"] for each in content.values()))
-
-
-def prepare(folder: Path) -> None:
-    """Train a small run, and another whose files are the old ones."""
-    code = (
-        "import sys, convscope\n"
-        "for seed, name in ((1, 'run'), (2, 'other')):\n"
-        "    convscope.train('cnn-functional', data='digits', epochs=1, seed=seed,\n"
-        "                    precision='float32', out=f'{sys.argv[1]}/{name}')\n"
-        "convscope.export(f'{sys.argv[1]}/other', out=f'{sys.argv[1]}/old/digits.onnx')\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True)
-    weights = folder / "other" / "weights" / "last.keras"
-    (folder / "old" / "last.keras").write_bytes(weights.read_bytes())
-    (folder / "target").mkdir()
 
 
 if __name__ == "__main__":
