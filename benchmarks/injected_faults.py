@@ -280,7 +280,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, help="JSON file to write.")
-    parser.add_argument("--folder", type=Path, help="Folder of an earlier call: nothing is trained.")
+    parser.add_argument(
+        "--folder", type=Path, help="Folder of an earlier call: nothing is trained."
+    )
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:

@@ -157,11 +157,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(
             prefix=f".{short_name(path.stem, 64)}-", suffix=f".part{suffix}", dir=path.parent
         )
-        os.close(handle)
-        os.chmod(name, FILE_MODE)
     temporary = Path(name)
     try:
         with storage_errors(path):
+            os.close(handle)
+            os.chmod(name, FILE_MODE)
             yield temporary
             _sync(temporary)
             os.replace(temporary, path)

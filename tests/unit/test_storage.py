@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convscope.errors import StorageError
+from convscope.errors import ReadOnlyError, StorageError
 from convscope.storage import atomic_path, npy_header, write_text
 
 
@@ -37,6 +38,16 @@ def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_mode_that_cannot_be_set_leaves_no_litter_either(tmp_path, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(errno.EPERM, "not allowed", path)
+
+    monkeypatch.setattr("convscope.storage.os.chmod", refuse)
+    with pytest.raises(ReadOnlyError, match="not allowed"):
+        write_text(tmp_path / "a", "new")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_killed_in_the_middle_of_a_write(tmp_path):

@@ -98,7 +98,8 @@ def _unpack(path: Path, holder: _Holder, progress: Progress) -> Path:
             with storage_errors(final):
                 part = Path(tempfile.mkdtemp(prefix=f".{key}-", suffix=".part", dir=folder))
             try:
-                os.chmod(part, FOLDER_MODE)
+                with storage_errors(final):
+                    os.chmod(part, FOLDER_MODE)
                 _unpack_into(path, part / name, progress)
                 write_text(part / MANIFEST, json.dumps({"path": str(path)}))
                 with storage_errors(final):
