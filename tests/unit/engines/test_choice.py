@@ -60,20 +60,27 @@ def test_the_fastest_is_measured_once_and_kept(engines, monkeypatch):
     assert list(read_results("engines", str).values()) == ["openvino"]
 
 
-def test_a_turn_of_a_fast_model_is_timed_when_the_model_before_no_longer_matters():
-    last = []
+def test_a_turn_of_a_fast_model_is_timed_when_the_model_before_no_longer_matters(monkeypatch):
+    now, last = [0.0], []
 
-    class Warming(Fake):
+    class Cold:
+        """A model whose first call after another one takes longer, on a clock of its own."""
+
+        def __init__(self, ms, cold_ms):
+            self.ms, self.cold_ms = ms, cold_ms
+
         def predict_on_batch(self, images):
-            cold = last != [self]
+            now[0] += 1e-3 * (self.ms if last == [self] else self.cold_ms)
             last[:] = [self]
-            return Fake(15 if cold else 1).predict_on_batch(images)
 
-    models = {"one": Warming(0), "other": Warming(0), "slow": Fake(25)}
-    found = median_ms(models, np.zeros((1, 4, 4, 3), np.uint8), 0.2)
-    assert found["one"] < 15
-    assert found["other"] < 15
-    assert found["slow"] > 24
+    monkeypatch.setattr(choice.time, "perf_counter", lambda: now[0])
+    models = {"one": Cold(1, 8), "other": Cold(0.25, 2), "slow": Cold(30, 31)}
+    found = median_ms(models, np.zeros((1, 4, 4, 3), np.uint8), 1)
+    assert found == {
+        "one": pytest.approx(1),
+        "other": pytest.approx(0.25),
+        "slow": pytest.approx(31),
+    }
 
 
 def test_an_engine_that_answers_otherwise_is_never_chosen(engines):
