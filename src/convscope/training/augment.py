@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convscope.backend import uncompiled
 from convscope.recipe import AugmentSettings
 from convscope.training.batches import Examples, Finish
 from convscope.types import (
@@ -190,7 +191,8 @@ def _randaugmented(images: UInt8Array, settings: AugmentSettings, seed: list[int
     layer = _reseeded(_LAYERS[key], seed)
     grey = images.shape[-1] == 1
     colour = np.repeat(images, 3, axis=-1) if grey else images
-    changed = keras.ops.convert_to_numpy(layer(colour.astype(np.float32), training=True))
+    with uncompiled():
+        changed = keras.ops.convert_to_numpy(layer(colour.astype(np.float32), training=True))
     pixels: UInt8Array = np.clip(np.rint(changed), 0, 255).astype(np.uint8)
     if grey:
         pixels = pixels.mean(axis=-1, keepdims=True).round().astype(np.uint8)
