@@ -13,7 +13,7 @@ import functools
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -278,6 +278,7 @@ def choose_penalty(
     weighting: Weighting = "none",
     tolerance: float = _TOLERANCE,
     n_last: int = 0,
+    folds: Sequence[tuple[IntArray, IntArray]] | None = None,
     progress: Progress,
 ) -> list[Candidate]:
     """Return the penalties that were tried, the best first: the lowest loss on held-out images.
@@ -295,12 +296,12 @@ def choose_penalty(
         weighting: Weights of the classes, as in `fit_logistic`; the held-out images count alike.
         tolerance: Largest derivative at which a fit ends.
         n_last: Number of features at the end that are of the last map; 0 leaves their size.
+        folds: Images to learn from and images to hold out, for each fold; None draws them.
         progress: Called with each penalty.
     """
-    folds = [
-        [_in_views(part, len(labels), views) for part in fold]
-        for fold in _folds(labels, seed, _n_folds(len(labels) * features.shape[1], n_classes))
-    ]
+    if folds is None:
+        folds = _folds(labels, seed, _n_folds(len(labels) * features.shape[1], n_classes))
+    in_views = [[_in_views(part, len(labels), views) for part in fold] for fold in folds]
     labels = labels_in_views(labels, views)
 
     def held_out_by(
@@ -335,7 +336,7 @@ def choose_penalty(
         def loss_at(last_map: float, index: int, features: FloatArray) -> float:
             if (last_map, index) not in tried:
                 start, penalty = time.monotonic(), penalties[index]
-                found = list(pool.map(functools.partial(held_out_by, penalty, features), folds))
+                found = list(pool.map(functools.partial(held_out_by, penalty, features), in_views))
                 accuracy, loss = (
                     float(np.concatenate(each).mean()) for each in zip(*found, strict=True)
                 )

@@ -14,6 +14,9 @@ from convscope.training.logistic import COARSE, choose_penalty, fit_logistic, on
 from convscope.training.weighting import weighting_of_logistic
 from convscope.types import FloatArray, InputSpec, IntArray, Split
 
+_MANY = 2_000
+"""Images from which two folds say enough to choose the penalty: their heads only rank images."""
+
 
 def out_of_fold(
     config: RunConfig,
@@ -45,6 +48,9 @@ def out_of_fold(
     features = output.features.inputs(0)
     features = standardised(features, feature_statistics(features))
     labels = output.features.labels
+    divided = [
+        (np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds)
+    ]
     penalty, weighting = config.head.penalty, weighting_of_logistic(config)
     if penalty is None:
         # The features of the last map keep their size: to search for it takes twice as many fits.
@@ -55,24 +61,25 @@ def out_of_fold(
             seed=config.seed,
             weighting=weighting,
             tolerance=COARSE,
+            folds=divided[: 2 if len(labels) >= _MANY else None],
             progress=progress,
         )
         penalty = tried[0].penalty
     probs = np.zeros((len(labels), n_classes), np.float32)
 
-    def learn_others(fold: int) -> None:
-        held_out = folds == fold
+    def learn(fold: tuple[IntArray, IntArray]) -> None:
+        learnt, held_out = fold
         head = fit_logistic(
             features,
             labels,
             n_classes,
             penalty,
             weighting=weighting,
-            learnt=np.flatnonzero(~held_out),
+            learnt=learnt,
             tolerance=COARSE,
         )
-        probs[held_out] = head.probs(features, np.flatnonzero(held_out))
+        probs[held_out] = head.probs(features, held_out)
 
     with one_thread_each() as pool:
-        list(pool.map(learn_others, np.unique(folds)))
+        list(pool.map(learn, divided))
     return probs
