@@ -14,6 +14,7 @@ from convscope.classifier.spec import TEMPERATURES, ClassifierSpec, Views
 from convscope.errors import RunError, UnknownNameError
 from convscope.images.decode import DECODER_VERSION
 from convscope.models.saving import load_portable
+from convscope.models.structure import model_of
 from convscope.recipe import read_run_config
 from convscope.run import WEIGHTS, Run
 from convscope.types import InputSpec
@@ -47,11 +48,9 @@ def open_classifier(run: Run, weights: str | None = None, *, reject: bool = Fals
 
 def lower_network(model: "keras.Model") -> "keras.Model":
     """Return the part of a classifier on a backbone from pixels to the features of its head."""
-    import keras
-
     from convscope.models.transfer import POOL
 
-    return keras.Model(model.inputs, model.get_layer(POOL).output)
+    return model_of(model.inputs, model.get_layer(POOL).output)
 
 
 def familiarity_of(run: Run, which: str) -> Familiarity | None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from convscope.diagnosis import TRAPS, Finding
 from convscope.diagnosis.case import Case
+from convscope.models.structure import model_of
 
 _N_IMAGES = 256
 _SHARE = 0.5
@@ -18,14 +19,12 @@ layer dead: 0.71 validation accuracy, and 0.66 with a tenth of the learning rate
 @TRAPS.register("dead-units")
 def dead_units(case: Case) -> Finding | None:
     """Dead units: ReLU outputs that are zero for every image and get no gradient."""
-    import keras
-
     network = case.network
     # Layers inside a backbone are left out: an idle frozen unit is no trap.
     layers = [layer for layer in network.layers if _is_relu(layer)]
     if not layers:
         return None
-    probe = keras.Model(network.inputs, [layer.output for layer in layers])
+    probe = model_of(network.inputs, [layer.output for layer in layers])
     images = np.ascontiguousarray(case.val_images.images[:_N_IMAGES])
     outputs: Any = probe.predict_on_batch(images)
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]

@@ -28,7 +28,7 @@ def split_at_features(model: "keras.Model", *, backbone: bool) -> "tuple[keras.M
     graph = as_functional(model)
     if backbone:
         features = graph.get_layer(POOL).output
-        return keras.Model(graph.inputs, features), keras.Model(features, graph.outputs[0])
+        return model_of(graph.inputs, features), keras.Model(features, graph.outputs[0])
     dense: list[Any] = []
     weighted: list[Any] = []
 

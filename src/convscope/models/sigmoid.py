@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from convscope.errors import ConfigError
-from convscope.models.structure import as_functional, ends_in_softmax
+from convscope.models.structure import as_functional, ends_in_softmax, model_of
 
 if TYPE_CHECKING:
     import keras
@@ -30,4 +30,4 @@ def with_sigmoid(model: "keras.Model") -> "keras.Model":
             "images of several classes; choose another --model"
         )
     outputs = keras.layers.Activation("sigmoid", dtype="float32", name=last.name)(last.input)
-    return keras.Model(model.inputs, outputs, name=model.name)
+    return model_of(model.inputs, outputs, model.name)
