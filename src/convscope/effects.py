@@ -80,6 +80,13 @@ _CONDITIONS = (
         "trainable layers of the backbone, such as backbone.cut before-last,",
     ),
     _Condition(
+        ("augment.cutmix",),
+        lambda config, backbone: (
+            not backbone or config.backbone.cut == "start" or config.head.pooling != "stages"
+        ),
+        "maps behind the cut alone, such as head.pooling avg,",
+    ),
+    _Condition(
         ("backbone.head_learning_rate",),
         lambda config, backbone: config.backbone.head_epochs > 0,
         "backbone.head_epochs above 0",

@@ -8,12 +8,15 @@ The frozen part need not be computed again in every epoch. So the classifier can
 """
 
 import dataclasses
+import itertools
+import math
 import random
 from typing import TYPE_CHECKING, Any
 
 from convscope.backend import precision_policy
 from convscope.errors import ConfigError
 from convscope.models.backbones import BACKBONES, Backbone
+from convscope.models.pooled_maps import pooled_maps
 from convscope.models.preprocessing import (
     preprocessing_layers,
     resizing_layer,
@@ -83,7 +86,10 @@ class TransferModel:
             "stages": keras.layers.Identity,
         }
         self._pool = pooling[head.pooling](name=POOL)
-        self._of_maps = self._pooled_maps() if head.pooling == "stages" else None
+        self._of_maps: Any = None
+        self._of_frozen_maps: list[Any] = []
+        if head.pooling == "stages":
+            self._of_maps, self._of_frozen_maps = self._pooled_maps()
         self._preprocessing = _preprocessing(spec)
         self._head_layers = _head_layers(head, n_classes, activation)
 
@@ -106,6 +112,9 @@ class TransferModel:
     def lower(self, cut: str | None = None) -> "keras.Model":
         """Return the model from pixels to activations at the cut: at "end", pooled features.
 
+        Where the head sees pooled maps that lie before the cut, they follow the activations, which
+        are flattened then: one array for each image.
+
         Args:
             cut: Stage, layer or "end"; None takes the classifier's own.
         """
@@ -116,15 +125,19 @@ class TransferModel:
         x = _chain(self._preprocessing, pixels)
         if where == END:
             return keras.Model(pixels, self._pool(self._pooled_trunk()(x)), name="lower")
-        until = keras.Model(self.trunk.input, self._layer(where).output, name="until_cut")
+        activations = self._layer(where).output
+        if where == self.cut and self._of_frozen_maps:
+            flat = keras.layers.Flatten(name="flat")(activations)
+            activations = keras.layers.Concatenate(name="packed")([flat, *self._of_frozen_maps])
+        until = keras.Model(self.trunk.input, activations, name="until_cut")
         return keras.Model(pixels, until(x), name="lower")
 
     def between(self, cut: str) -> "keras.Model":
         """Return the model from the activations at `cut` to pooled features."""
         import keras
 
-        activations = keras.Input(self._layer(cut).output.shape[1:], name="activations")
-        features = self._pool(self._pooled_trunk(cut)(activations))
+        activations, parts = self._activations(cut)
+        features = self._pool(self._pooled_trunk(cut)(parts))
         return keras.Model(activations, features, name="between")
 
     def upper(self) -> "keras.Model":
@@ -138,8 +151,8 @@ class TransferModel:
             return self.head
         if self.cut == START:
             return self.whole
-        activations = keras.Input(self._layer(self.cut).output.shape[1:], name="activations")
-        features = self._pool(self._pooled_trunk(self.cut)(activations))
+        activations, parts = self._activations(self.cut)
+        features = self._pool(self._pooled_trunk(self.cut)(parts))
         return keras.Model(activations, _chain(self._head_layers, features), name="upper")
 
     def standardise(self, mean: FloatArray, variance: FloatArray) -> None:
@@ -173,38 +186,28 @@ class TransferModel:
 
         return keras.Input((None, None, self._spec.channels), name="pixels")
 
-    def _pooled_maps(self) -> Any:
-        """Return means and standard deviations of the earlier maps, and means of the last one.
-
-        Of a classifier that is cut inside the trunk, only maps at or behind the cut are used:
-        the part behind the cut is trained on nothing but the activations there.
-        """
+    def _activations(self, cut: str) -> tuple[Any, Any]:
+        """Return an input for what `lower` gives, and what the trunk after the cut gets of it."""
         import keras
 
+        shape = self._layer(cut).output.shape[1:]
+        if cut != self.cut or not self._of_frozen_maps:
+            activations = keras.Input(shape, name="activations")
+            return activations, activations
+        sizes = [math.prod(shape), *(each.shape[1] for each in self._of_frozen_maps)]
+        packed = keras.Input((sum(sizes),), name="activations")
+        ends = list(itertools.accumulate(sizes))
+        flat, *pooled = (packed[:, end - size : end] for size, end in zip(sizes, ends, strict=True))
+        return packed, [keras.layers.Reshape(shape, name="unpacked")(flat), *pooled]
+
+    def _pooled_maps(self) -> tuple[Any, list[Any]]:
+        """Return the features of all maps; and of those before the cut, in the frozen part."""
         names = list(self.backbone.pooled or self.backbone.stages.values())
+        learning = set(names)
         if self.cut not in (START, END):
-            behind = {layer.name for layer in self._rest(self.cut).layers}
-            behind.add(self._layer(self.cut).name)
-            names = [name for name in names if name in behind]
-
-        def mean(of: Any, name: str) -> Any:
-            return keras.layers.GlobalAveragePooling2D(name=name)(of)
-
-        maps = {name: self.trunk.get_layer(name).output for name in names}
-        *earlier, last = (mean(each, f"mean_{name}") for name, each in maps.items())
-        if not earlier:
-            return last
-        squares = [
-            mean(keras.ops.square(maps[name]), f"mean_square_{name}") for name in list(maps)[:-1]
-        ]
-        means, squares = (
-            keras.layers.Concatenate(name=name)(each) if len(each) > 1 else each[0]
-            for name, each in (("means", earlier), ("mean_squares", squares))
-        )
-        variances = keras.ops.relu(squares - keras.ops.square(means))
-        # A root of zero has no derivative.
-        deviations = keras.ops.sqrt(variances + _LEAST_VARIANCE)
-        return keras.layers.Concatenate(name="stages")([means, deviations, last])
+            learning = {layer.name for layer in self._rest(self.cut).layers}
+            learning.add(self._layer(self.cut).name)
+        return pooled_maps(self.trunk, names, learning)
 
     def _pooled_trunk(self, cut: str | None = None) -> "keras.Model":
         """Return the trunk, or what of it follows a cut, up to what the pooling gets."""
@@ -213,6 +216,8 @@ class TransferModel:
         if self._of_maps is None:
             return self.trunk if cut is None else self._rest(cut)
         start = self.trunk.input if cut is None else self._layer(cut).output
+        if cut is not None and self._of_frozen_maps:
+            start = [start, *self._of_frozen_maps]
         return keras.Model(
             start, self._of_maps, name=self.trunk.name if cut is None else "after_cut"
         )
@@ -309,7 +314,6 @@ def build_head(
 
 
 _STANDARDISE = "standardise"
-_LEAST_VARIANCE = 1e-6
 
 _ROWS = 4096
 """Images that are read at once: features may be memory-mapped and larger than memory."""

@@ -20,18 +20,18 @@ def finetune_photos() -> Recipe:
 
     Command: `convscope train --data photos/ --model efficientnet_lite0 --recipe finetune-photos`
     Cost: two to three minutes for 1,200 photos on two cores.
-    Expected: with EfficientNet-Lite0 on validation images, one run each, when the head still saw
-    means of maps only: TrashNet 0.942 (0.917 with the frozen backbone), UC Merced 0.963 (0.931),
-    Caltech 101 0.917 (0.908); on solar cells (ELPV) the frozen backbone was kept, 0.762.
+    Expected: loss on validation images, one run each with EfficientNet-Lite0: TrashNet 0.234 (0.240
+    with the frozen backbone), solar cells (ELPV) 0.659 (0.686), UC Merced 0.153 (0.146); on Caltech
+    101 the frozen backbone was kept. With three times the rate and MixUp 0.243, 0.667, 0.236.
     """
     return Recipe(
-        optimizer=OptimizerSettings(name="adamw", learning_rate=3e-4, weight_decay=0.05, ema=0.97),
+        optimizer=OptimizerSettings(name="adamw", learning_rate=1e-4, weight_decay=0.05, ema=0.97),
         schedule=ScheduleSettings(name="cosine", warmup_epochs=1),
-        augment=AugmentSettings(flip=True, crop=0.08, mixup=0.2),
+        augment=AugmentSettings(flip=True, crop=0.08),
         head=HeadSettings(pooling="stages", standardise=True, logistic=True),
         backbone=BackboneSettings(scaling="own", cut="before-last", views=4, head_epochs=0),
         batch_size=32,
-        epochs=8,
+        epochs=6,
         image_size=224,
         precision="float32",
         judge="last",

@@ -8,6 +8,7 @@ import pytest
 
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.models.backbones import BACKBONES
+from convscope.models.folding import fold_batch_norm
 from convscope.models.saving import PortableModel
 from convscope.models.transfer import (
     END,
@@ -457,10 +458,10 @@ def test_backbones_of_these_tests_are_registered():
 STAGES = HeadSettings(pooling="stages", standardise=True)
 
 
-@pytest.mark.parametrize(("cut", "n_maps"), [(END, 7), ("before-last", 4)])
-def test_of_all_stages_there_are_means_and_deviations_and_of_the_last_map_means(cut, n_maps):
+@pytest.mark.parametrize("cut", [END, "before-last", "block_13_expand"])
+def test_of_all_stages_there_are_means_and_deviations_and_of_the_last_map_means(cut):
     network = untrained(cut=cut, head=STAGES)
-    names = list(network.backbone.pooled)[-n_maps:]
+    names = list(network.backbone.pooled)
     maps = keras.Model(network.trunk.input, [network.trunk.get_layer(n).output for n in names])
     scaled = IMAGES.astype(np.float32) / 127.5 - 1
     *earlier, last = (np.asarray(each) for each in maps(scaled))
@@ -469,7 +470,11 @@ def test_of_all_stages_there_are_means_and_deviations_and_of_the_last_map_means(
     expected.append(last.mean(axis=(1, 2)))
     features = network.lower()(IMAGES)
     if cut != END:
-        features = network.between(network.cut)(features)
+        # What lies before the cut is pooled there, and packed with the activations.
+        whole = answers(network.whole)
+        np.testing.assert_allclose(answers(network.upper(), features), whole, atol=1e-5)
+        features = fold_batch_norm(network.between(network.cut))(features)
+        np.testing.assert_allclose(answers(network.head, features), whole, atol=1e-5)
     np.testing.assert_allclose(features, np.concatenate(expected, axis=1), rtol=2e-3, atol=2e-4)
     assert network.n_last == last.shape[-1]
     assert untrained().n_last == 0
