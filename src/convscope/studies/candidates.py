@@ -35,14 +35,16 @@ _MIRROR_TOLERANCE = 1.02
 """Held-out loss with mirrored images, relative to that without, up to which mirroring is taken to
 keep the classes."""
 
-_MOST_EPOCHS, _LEAST_EPOCHS = 12, 4
+_MOST_EPOCHS, _LEAST_EPOCHS = 8, 4
 """Epochs of fine-tuning: more gained nothing, fewer lost against the frozen backbone."""
 
 _ENOUGH_EPOCHS = 6
 """Epochs from which more versions of each image are worth more than further epochs."""
 
 _LARGER = 288
-"""Side in pixels of the images if there is time for more than 224."""
+"""Side in pixels of the images if there is time for more than 224. With a frozen backbone the
+held-out loss was 0.309 instead of 0.319 on TrashNet, 0.462 instead of 0.467 on Caltech 101, the
+same on UC Merced, and 0.662 instead of 0.651 on solar cells."""
 
 _EPOCH_COST = 0.7
 """Time to train the last stage on an image, relative to running the frozen backbone on it."""
@@ -71,11 +73,6 @@ class Candidate:
 def with_settings(request: Request, settings: Mapping[str, Any]) -> Request:
     """Return a request with settings that hold where the user named none."""
     return Request({**settings, **request.given}, request.from_file)
-
-
-def _larger_cost(size: int) -> float:
-    """Return the time for the larger images, relative to that for images of a size."""
-    return (_LARGER / size) ** 2
 
 
 def seconds_per_image(plan: Plan) -> float:
@@ -171,32 +168,62 @@ class Search:
                 words = f"{where}, frozen, on mirrored images too"
                 yield Candidate("mirrored", words, _MIRRORED)
                 mirror = self._keeps_the_classes()
-        flip: Mapping[str, Any] = {"augment.flip": bool(mirror)}
+        mirrored = self._gains_by_mirroring()
+        if self._larger_fits(2 if mirrored else 1):
+            words = f"{model} at {_LARGER} px, frozen" + ", on mirrored images too" * mirrored
+            settings = {"image_size": _LARGER, **(_MIRRORED if mirrored else {})}
+            yield Candidate("larger", words, settings)
+        # At the size of the better frozen one: at the other it would start behind.
+        larger = self._best_frozen() == "larger"
         for views in (finetune_photos().backbone.views, 2):
-            epochs = self._affordable(views)
+            epochs = self._affordable(views, self._cost("larger" if larger else "frozen"))
             if epochs >= _ENOUGH_EPOCHS:
                 break
         if self._done("fine-tuned", 0) or epochs >= _LEAST_EPOCHS:
-            epochs = max(epochs, _LEAST_EPOCHS)
-            settings = {"recipe": "finetune-photos", "epochs": epochs, **flip}
-            settings |= {"backbone.views": views}
-            words = f"{where}, last stage fine-tuned"
-            yield Candidate("fine-tuned", words, settings, pace=True)
-            if self._larger_fits():
-                words = f"{model} at {_LARGER} px, last stage fine-tuned"
-                yield Candidate("larger", words, {**settings, "image_size": _LARGER}, pace=True)
+            settings = {
+                "recipe": "finetune-photos",
+                "epochs": max(epochs, _LEAST_EPOCHS),
+                "augment.flip": bool(mirror),
+                "backbone.views": views,
+                **({"image_size": _LARGER} if larger else {}),
+            }
+            where = f"{model} at {_LARGER if larger else size} px"
+            yield Candidate("fine-tuned", f"{where}, last stage fine-tuned", settings, pace=True)
 
-    def _larger_fits(self) -> bool:
-        """Return whether fine-tuning on larger images is promising, and can end in time."""
-        size, tuned = self._plan.config.image_size, self._done("fine-tuned", 0)
-        chosen = "image_size" in self._request.chosen
-        if chosen or size is None or size >= _LARGER or tuned is None or tuned.note:
+    def _gains_by_mirroring(self) -> bool:
+        """Return whether learning from mirrored images too lowered the held-out loss."""
+        tried = self._done("mirrored", 0)
+        if tried is None or tried.note:
+            return False
+        plain, both = self._held_out("frozen"), self._held_out("mirrored")
+        return both["loss"] < plain["loss"]
+
+    def _held_out(self, name: str) -> dict[str, float]:
+        """Return what heads reached on training images that they had not learnt."""
+        found: dict[str, float] = folder_of(self.run, name, 0).state["held_out"]
+        return found
+
+    def _larger_fits(self, views: int) -> bool:
+        """Return whether larger images may be tried, and their features end in time."""
+        size = self._plan.config.image_size
+        if "image_size" in self._request.chosen or size is None or size >= _LARGER:
             return False
         if self._done("larger", 0):
             return True
-        seconds = tuned.seconds * _larger_cost(size)
-        after = self._finishing("fine-tuned") * _larger_cost(size)
-        return self._standing()[0] == "fine-tuned" and self._fits(seconds, after)
+        cost = (_LARGER / size) ** 2
+        seconds = _START_S + (views * self._n_train + self._n_val) * self._per_image * cost
+        return self._fits(seconds, self._finishing("larger"))
+
+    def _best_frozen(self) -> str:
+        """Return the candidate with the lowest loss among those on a frozen backbone."""
+        names = [name for name in self._standing() if name in ("frozen", "mirrored", "larger")]
+        return min(names, key=lambda name: float(self._losses(name, 0).mean()))
+
+    def _cost(self, name: str) -> float:
+        """Return the time for an image of a candidate, relative to that of the first."""
+        size, known = self._plan.config.image_size, self._known.get(name)
+        larger = name == "larger" or (known is not None and "image_size" in known.settings)
+        return (_LARGER / size) ** 2 if larger and size is not None else 1.0
 
     def _race(self) -> None:
         """Try the two best on further folds until the better one is clear, or the time is over."""
@@ -260,9 +287,7 @@ class Search:
             return bool(self.state["mirror"])
         if tried is None or tried.note:
             return False
-        plain, both = (
-            folder_of(self.run, name, 0).state["held_out"] for name in ("frozen", "mirrored")
-        )
+        plain, both = self._held_out("frozen"), self._held_out("mirrored")
         keeps = bool(both["loss"] <= _MIRROR_TOLERANCE * plain["loss"])
         if not keeps:
             self._tried.remove(tried)
@@ -283,9 +308,9 @@ class Search:
         seconds = float(folder_of(self.run, "frozen", 0).state["feature_seconds"])
         return seconds / (self._n_train + self._n_val)
 
-    def _affordable(self, views: int) -> int:
+    def _affordable(self, views: int, cost: float) -> int:
         """Return the epochs of fine-tuning that fit, with its refit if there is one."""
-        each = self._per_image
+        each = self._per_image * cost
         n_all = self._n_train + self._n_val
         fixed = 2 * _START_S + each * (views * n_all + self._n_test)
         first = self._n_train * each * _EPOCH_COST
@@ -295,9 +320,9 @@ class Search:
     def _finishing(self, name: str) -> float:
         """Return the seconds to finish with a candidate: its refit and the test images."""
         again = 0.0
-        if name in ("fine-tuned", "larger") and self.refits:
+        if name == "fine-tuned" and self.refits:
             again = self._mean_seconds(name) * (1 + self._n_val / self._n_train)
-        return _START_S + self._per_image * self._n_test + again
+        return _START_S + self._per_image * self._cost(name) * self._n_test + again
 
     def _left(self) -> float:
         return self._ends - time.monotonic()
@@ -377,8 +402,8 @@ class Search:
         )
         self._progress.say(
             f"Plan for {self.state['minutes']:g} minutes: a frozen backbone, with and without "
-            "mirrored images; its last stage fine-tuned; the best of these once more on all but "
-            "the test images"
+            "mirrored images, and on larger ones; its last stage fine-tuned; the best of these "
+            "once more on all but the test images"
         )
 
 

@@ -87,7 +87,7 @@ def searched(monkeypatch, tmp_path):
 
         def train(self, candidate, run, fold):
             now[0] += 10.0
-            search.sizes.setdefault(candidate.name, set()).add(candidate.settings.get("image_size"))
+            search.settings[candidate.name] = candidate.settings
             if candidate.name not in losses:
                 raise TrainingError("it diverged")
             held_out = {"loss": losses[candidate.name][0]}
@@ -116,7 +116,7 @@ def searched(monkeypatch, tmp_path):
         work = candidates.Search(run, Request({}), state, plan, None, 0.0, told)
         return work.best(), [(row["candidate"], row["fold"]) for row in state["tried"]], told.lines
 
-    search.sizes = {}
+    search.settings = {}
     return search
 
 
@@ -126,26 +126,41 @@ CLEAR = {
     "fine-tuned": [0.3] * 5,
     "larger": [0.9] * 5,
 }
-FIRST = [("frozen", 0), ("mirrored", 0), ("fine-tuned", 0)]
+ALL = [("frozen", 0), ("mirrored", 0), ("larger", 0), ("fine-tuned", 0)]
 
 
 def test_a_clear_winner_is_taken_at_once(searched):
     best, tried, _ = searched(CLEAR)
-    assert (best, tried) == ("fine-tuned", [*FIRST, ("larger", 0)])
+    assert (best, tried) == ("fine-tuned", ALL)
+    assert searched({**CLEAR, "larger": [0.1] * 5}, minutes=61)[0] == "larger"
 
 
-def test_larger_images_are_tried_where_fine_tuning_was_best_and_there_is_time(searched):
-    assert searched({**CLEAR, "larger": [0.1] * 5})[0] == "larger"
-    assert searched(CLEAR, minutes=1)[1] == FIRST
-    assert ("larger", 0) not in searched({**CLEAR, "fine-tuned": [1.2] * 5}, minutes=61)[1]
+def test_fine_tuning_starts_from_the_better_of_the_sizes(searched):
+    searched(CLEAR)
+    assert searched.settings["fine-tuned"].get("image_size") is None
+    searched({**CLEAR, "larger": [0.5] * 5}, minutes=61)
+    assert searched.settings["fine-tuned"]["image_size"] == 288
+
+
+def test_larger_images_are_mirrored_where_that_lowered_the_loss(searched):
+    searched(CLEAR)
+    assert searched.settings["larger"] == {
+        "image_size": 288,
+        "augment.flip": True,
+        "backbone.views": 2,
+    }
+    searched({**CLEAR, "mirrored": [0.91] * 5}, minutes=61)
+    assert searched.settings["larger"] == {"image_size": 288}
+    # It kept the classes, though.
+    assert searched.settings["fine-tuned"]["augment.flip"]
 
 
 def test_close_ones_are_compared_on_further_folds_and_all_of_them_count(searched):
     close = {"frozen": [0.9] * 5, "mirrored": [0.50, 0.3, 0.3, 0.3, 0.3], "fine-tuned": [0.49] * 5}
     best, tried, told = searched(close)
     assert best == "mirrored"
-    assert tried[:3] == FIRST
-    assert {("mirrored", 1), ("fine-tuned", 1)} <= set(tried[3:6])
+    assert tried[:4] == ALL
+    assert {("mirrored", 1), ("fine-tuned", 1)} <= set(tried[4:7])
     # Another lost by a lot on the first fold, and is not tried again.
     assert ("frozen", 1) not in tried
     assert any("are close: fold 2 of 5" in line for line in told)
@@ -156,20 +171,20 @@ def test_on_further_folds_each_has_its_own_image_size(searched):
     # Of so few images nothing is clear.
     _, tried, _ = searched(close, n_val=8)
     assert {("fine-tuned", 1), ("larger", 1)} <= set(tried)
-    assert searched.sizes["fine-tuned"] == {None}
-    assert searched.sizes["larger"] == {288}
+    sizes = {name: settings.get("image_size") for name, settings in searched.settings.items()}
+    assert sizes == {"frozen": None, "mirrored": None, "larger": 288, "fine-tuned": 288}
 
 
 def test_where_the_data_decide_what_is_held_out_there_are_no_further_folds(searched):
     close = {"frozen": [0.5], "mirrored": [0.5], "fine-tuned": [0.49], "larger": [0.5]}
     best, tried, _ = searched(close, folds=None)
-    assert (best, tried) == ("fine-tuned", [*FIRST, ("larger", 0)])
+    assert (best, tried) == ("fine-tuned", ALL)
 
 
 def test_a_candidate_starts_only_if_it_can_end_in_time(searched):
     # After the first training ten seconds are over, and another would take two more.
-    assert searched(CLEAR, minutes=12 / 60)[1] == FIRST[:1]
-    assert len(searched(CLEAR, minutes=0.9)[1]) == 3
+    assert searched(CLEAR, minutes=12 / 60)[1] == ALL[:1]
+    assert searched(CLEAR, minutes=0.9)[1] == ALL[:3]
 
 
 def test_where_mirroring_does_not_keep_the_classes_no_image_is_mirrored(searched):
@@ -182,7 +197,7 @@ def test_where_mirroring_does_not_keep_the_classes_no_image_is_mirrored(searched
 def test_a_candidate_that_fails_is_told_and_the_others_count(searched):
     best, tried, told = searched({name: CLEAR[name] for name in ("frozen", "mirrored")})
     assert best == "mirrored"
-    assert tried[:3] == FIRST
+    assert tried[:4] == ALL
     assert "  failed: it diverged" in told
 
 
