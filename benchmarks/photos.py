@@ -17,8 +17,10 @@ opened once for each run, at its end; `--hashes` writes the list of them, which 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -225,7 +227,12 @@ def main() -> None:
                         command = [sys.executable, __file__, "--methods", method, "--data", data]
                         command += ["--minutes", str(minutes), "--seeds", str(seed)]
                         command += ["--out", str(given.out / name), "--worker", str(result)]
-                        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+                        # Each begins with nothing cached, as somebody's first run does.
+                        with tempfile.TemporaryDirectory() as cache:
+                            there = {**os.environ, "CONVSCOPE_CACHE": cache}
+                            subprocess.run(
+                                command, check=True, stderr=subprocess.DEVNULL, env=there
+                            )
                     said = json.loads(result.read_text())
                     print(
                         f"{Path(data).name} {method} {minutes:g} {seed} {said['accuracy']:.4f} "
