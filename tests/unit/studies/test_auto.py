@@ -90,9 +90,11 @@ def searched(monkeypatch, tmp_path):
             search.settings[candidate.name] = candidate.settings
             if candidate.name not in losses:
                 raise TrainingError("it diverged")
-            held_out = {"loss": losses[candidate.name][0]}
             run.path.mkdir(parents=True)
-            run.record(status="finished", feature_seconds=4.0, held_out=held_out)
+            held_out = {"loss": search.held_out.get(candidate.name, losses[candidate.name][0])}
+            run.record(status="finished", feature_seconds=4.0)
+            if not search.given_penalty:
+                run.record(held_out=held_out)
 
         def losses_of(run):
             name, _, fold = run.name.partition("-fold")
@@ -116,7 +118,7 @@ def searched(monkeypatch, tmp_path):
         work = candidates.Search(run, Request({}), state, plan, None, 0.0, told)
         return work.best(), [(row["candidate"], row["fold"]) for row in state["tried"]], told.lines
 
-    search.settings = {}
+    search.settings, search.held_out, search.given_penalty = {}, {}, False
     return search
 
 
@@ -140,6 +142,27 @@ def test_fine_tuning_starts_from_the_better_of_the_sizes(searched):
     assert searched.settings["fine-tuned"].get("image_size") is None
     searched({**CLEAR, "larger": [0.5] * 5}, minutes=61)
     assert searched.settings["fine-tuned"]["image_size"] == 288
+
+
+def test_heads_on_a_frozen_backbone_compare_on_training_images_that_they_had_not_learnt(searched):
+    heads = {"frozen": [0.8] * 5, "mirrored": [0.9] * 5, "larger": [0.7] * 5}
+    assert searched(heads)[0] == "larger"
+    searched.held_out = {"larger": 0.85}
+    assert searched(heads, minutes=61)[0] == "frozen"
+
+
+def test_larger_images_cost_time_and_have_to_gain_a_hundredth(searched):
+    heads = {"frozen": [0.8] * 5, "mirrored": [0.9] * 5, "larger": [0.8] * 5}
+    searched.held_out = {"larger": 0.795}
+    assert searched(heads)[0] == "frozen"
+    searched.held_out = {"larger": 0.78}
+    assert searched(heads, minutes=61)[0] == "larger"
+
+
+def test_with_a_penalty_of_the_user_heads_compare_on_validation_images_alone(searched):
+    searched.given_penalty = True
+    heads = {"frozen": [0.8] * 5, "mirrored": [0.95] * 5, "larger": [0.3] * 5}
+    assert searched(heads)[0] == "larger"
 
 
 def test_larger_images_are_mirrored_where_that_lowered_the_loss(searched):
