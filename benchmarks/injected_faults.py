@@ -218,7 +218,10 @@ def state_of(target: Path, old: bytes, new: bytes) -> str:
         return f"damaged: {error}"
     if target.suffix == ".onnx":
         return "another file"
-    found, expected = weights_in(content), weights_in(new)
+    try:
+        found, expected = weights_in(content), weights_in(new)
+    except (KeyError, OSError) as error:
+        return f"without weights: {error}"
     same = found.keys() == expected.keys() and all(
         np.array_equal(found[name], expected[name]) for name in expected
     )

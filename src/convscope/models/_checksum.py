@@ -8,7 +8,9 @@ References:
     PKWARE, "APPNOTE.TXT - .ZIP File Format Specification", 4.3.16, end of central directory record.
 """
 
+import errno
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -20,8 +22,15 @@ _CHUNK = 1 << 20
 
 
 def add_checksum(path: Path) -> None:
-    """Put the checksum into a zip archive, in place."""
+    """Put the checksum into a zip archive, in place.
+
+    Raises:
+        OSError: If it cannot be read or written.
+    """
     with zipfile.ZipFile(path, "a") as archive:
+        if not archive.namelist():
+            # Where its end could not be read, zipfile begins a new, empty archive behind it.
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         archive.comment = _MARK + b"0" * _N_DIGITS
     digest = _digest_before_comment(path)
     with path.open("r+b") as file:
