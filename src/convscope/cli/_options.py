@@ -73,7 +73,8 @@ RecipeName = Annotated[
     str | None,
     typer.Option(
         help="Recipe, see 'convscope recipes'. Default: tutorial; for a pretrained backbone: "
-        "probe. For a folder with no model named, 'train' searches for the best (auto)."
+        "logistic on a folder of images, probe otherwise and with --epochs. For a folder with no "
+        "model named, 'train' searches for the best (auto)."
     ),
 ]
 Epochs = Annotated[

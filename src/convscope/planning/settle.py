@@ -147,9 +147,11 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
         usual = RECIPES.entry(str(chosen["recipe"])).info.get("model", usual)
     model = str(chosen.get("model", usual))
     backbone = is_backbone(model)
-    recipe = str(chosen.get("recipe", default_recipe(backbone=backbone)))
-    require_fitting(recipe, model, backbone=backbone)
     data = str(chosen.get("data", "cifar10"))
+    # Who wants epochs does not want a head that is fitted at once.
+    for_photos = None if "epochs" in chosen else DATASETS.entry(data).info.get("recipe")
+    recipe = str(chosen.get("recipe", default_recipe(backbone=backbone, of_data=for_photos)))
+    require_fitting(recipe, model, backbone=backbone)
     of_data = settings_of(data)
     defaults = RECIPES.get(recipe)()
     if from_file.get("data") != data:

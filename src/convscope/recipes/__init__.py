@@ -16,9 +16,14 @@ RECIPES: Registry[Callable[[], Recipe]] = Registry(
 for one model also with that `model`, the default if none is named."""
 
 
-def default_recipe(*, backbone: bool) -> str:
-    """Return the default recipe of a model."""
-    return "probe" if backbone else "tutorial"
+def default_recipe(*, backbone: bool, of_data: str | None = None) -> str:
+    """Return the default recipe of a model.
+
+    Args:
+        backbone: Whether the model is a pretrained backbone.
+        of_data: Recipe for backbones with which the dataset is registered, if there is one.
+    """
+    return (of_data or "probe") if backbone else "tutorial"
 
 
 def require_fitting(recipe: str, model: str, *, backbone: bool) -> None:

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from convscope.datasets import settings_of
+from convscope.datasets import DATASETS, settings_of
 from convscope.datasets.source import data_settings
 from convscope.effects import idle_settings, require_effect_somewhere
 from convscope.errors import ConfigError
@@ -57,11 +57,13 @@ def plan_arms(
             )
     for key in vary.keys() & settings.keys():
         raise ConfigError(f"'{key}' is given with --set and with --vary; drop one of them")
+    about = data_settings(data, labels)
+    for_photos = None if epochs else DATASETS.entry(str(about["data"])).info.get("recipe")
     choices = []
     for each in models:
         # "mobilenet_v2:finetune" is one arm; a model alone is combined with every recipe.
         model, _, own_recipe = each.partition(":")
-        usual = default_recipe(backbone=is_backbone(model))
+        usual = default_recipe(backbone=is_backbone(model), of_data=for_photos)
         choices += [
             (model, recipe) for recipe in ([own_recipe] if own_recipe else recipes or [usual])
         ]
@@ -72,7 +74,7 @@ def plan_arms(
         raise ConfigError(
             "a comparison needs at least two configurations; name two models, recipes or values"
         )
-    given = {**data_settings(data, labels), "seed": seed}
+    given = {**about, "seed": seed}
     if epochs is not None:
         given["epochs"] = epochs
     requests: dict[str, Request] = {}

@@ -86,6 +86,25 @@ def test_a_folder_with_nothing_named_gets_a_pretrained_network(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(
+    ("data", "epochs", "recipe"),
+    [
+        ("folder", {}, "logistic"),
+        ("folder", {"epochs": 5}, "probe"),
+        ("digits", {}, "probe"),
+    ],
+)
+def test_a_backbone_gets_the_recipe_that_is_usual_for_the_data(tmp_path, data, epochs, recipe):
+    (tmp_path / "photos").mkdir()
+    given = {"data": data, "model": "mobilenet_v2", "precision": "float32", **epochs}
+    if data == "folder":
+        given["data_path"] = str(tmp_path / "photos")
+    assert settle_names(Request(given), Progress()).recipe == recipe
+    where = given.get("data_path", data)
+    of_data = plan_arms(["vgg16", "resnet50"], None, 83, where, epochs.get("epochs"), None, {}, {})
+    assert {request.given["recipe"] for request in of_data.values()} == {recipe}
+
+
 def test_batches_of_few_images_are_smaller_and_settle_once():
     config = settle_names(
         Request({"data": "digits", "recipe": "fast", "precision": "float32"}), Progress()
