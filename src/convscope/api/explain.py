@@ -28,12 +28,14 @@ def explain(
     layer: str | None = None,
     weights: str | None = None,
     out: Path | str | None = None,
+    explorer: bool | None = None,
     progress: Progress | None = None,
 ) -> list[Explanation | UnreadableImage]:
     """Look inside a run's network as it classifies images: a page for each.
 
     The page has the answer; the evidence for it, by Grad-CAM and by covering parts of the image;
-    and the output of each layer, with the arithmetic of its size.
+    and the output of each layer, with the arithmetic of its size. The explorer, a second page, is
+    the network to play with: each value of each feature map, number by number.
 
     Args:
         run: Run or its folder.
@@ -43,6 +45,8 @@ def explain(
             last one that is larger than a point.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         out: Folder for the pages; None takes `explanations` in the run's folder.
+        explorer: Whether to write the explorer too, up to 15 MB per image; None writes it if there
+            is one image.
         progress: Called with each image; None draws on standard error.
 
     Returns:
@@ -59,7 +63,11 @@ def explain(
     from convscope.explain.gradcam import gradcam, last_map
     from convscope.explain.layers import shown_layers
     from convscope.explain.occlusion import occlusion
+    from convscope.explorer.document import write_explorer
+    from convscope.explorer.payload import Subject, build_payload
     from convscope.images.find import find_images
+    from convscope.models import is_backbone
+    from convscope.models.backbones import BACKBONES
     from convscope.models.geometry import geometry
     from convscope.report.explanation_page import explanation_page, page_name
     from convscope.report.page import write_page
@@ -73,10 +81,12 @@ def explain(
     classifier = open_classifier(run, weights)
     # The network is explained on the image itself, which is one of the views of the answer.
     network = cast("keras.Model", classifier.network)
-    shown = shown_layers(geometry(network), run_config(run).model)
+    config = run_config(run)
+    shown = shown_layers(geometry(network), config.model)
     folder = run.explanations_dir
     if (place := path_or_none(out, "--out")) is not None:
-        folder = require_outside(place, run_config(run).data_path)
+        folder = require_outside(place, config.data_path)
+    with_explorer = len(files) == 1 if explorer is None else explorer
     explanations: list[Explanation | UnreadableImage] = []
     where, filters = layer, None
     with progress.task("Explaining", len(files), "images") as step:
@@ -93,6 +103,7 @@ def explain(
             # They depend on the network alone: any image serves.
             where = where or last_map(network, image[None])
             filters = filters or first_filters(network, image[None])
+            page = folder / f"{short_name(page_name(file, files), 200)}.html"
             explanation = Explanation(
                 prediction=said,
                 class_name=names[about],
@@ -102,8 +113,19 @@ def explain(
                 occlusion=occlusion(network, image, about),
                 steps=tuple(LayerOutput.of(row, values[row.name][0], _N_MAPS) for row in shown),
                 filters=filters,
-                page=folder / f"{short_name(page_name(file, files), 200)}.html",
+                page=page,
+                explorer=page.with_name(f"{page.stem}-explorer.html") if with_explorer else None,
             )
+            if explanation.explorer:
+                subject = Subject(
+                    run=run.name,
+                    model=config.model,
+                    file=file.name,
+                    class_names=names,
+                    multi_label=config.multi_label,
+                    stages=BACKBONES.get(config.model).stages if is_backbone(config.model) else {},
+                )
+                write_explorer(build_payload(network, image, subject), explanation.explorer)
             write_page(explanation_page(explanation, run.name), explanation.page)
             explanations.append(explanation)
             step(1)

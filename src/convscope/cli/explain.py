@@ -29,13 +29,24 @@ def explain(
         str | None,
         typer.Option(metavar="PATH", help="Folder of the pages. Default: explanations in the run."),
     ] = None,
+    explorer: Annotated[
+        bool | None,
+        typer.Option(
+            "--explorer/--no-explorer",
+            help="Also write the explorer, a page to play with the network. Default: for one "
+            "image; up to 15 MB each.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Explain a run's answer for your images: what the network looks at.
 
     A page for each image: the answer; the evidence for it (Grad-CAM, and the loss when a part is
     covered); the first filters; and the output of each layer with the arithmetic of its size.
-    One self-contained file each.
+    For a single image also the explorer: every layer's maps, kernels that slide, each value number
+    by number, and a workbench for kernel, stride, padding and dilation. One self-contained file
+    each.
 
     A file that cannot be read is reported and skipped; the exit code is then 1.
 
@@ -50,7 +61,7 @@ def explain(
     from convscope.types import UnreadableImage
 
     found = convscope.explain(
-        run, images, class_name=class_name, layer=layer, weights=weights, out=out
+        run, images, class_name=class_name, layer=layer, weights=weights, out=out, explorer=explorer
     )
     unreadable = [each for each in found if isinstance(each, UnreadableImage)]
     read = [each for each in found if not isinstance(each, UnreadableImage)]
@@ -68,6 +79,7 @@ def explain(
                         "about": each.class_name,
                         "layer": each.layer,
                         "page": each.page,
+                        "explorer": each.explorer,
                     }
                     for each in read
                 ],
@@ -76,14 +88,19 @@ def explain(
         )
         report_unreadable(unreadable)
         return
+    explorers = any(each.explorer for each in read)
     print_table(
-        [("image", TEXT), ("predicted", TEXT), ("prob", NUMBER), ("page", TEXT)],
+        [
+            *(("image", TEXT), ("predicted", TEXT), ("prob", NUMBER), ("page", TEXT)),
+            *([("explorer", TEXT)] if explorers else []),
+        ],
         (
             [
                 each.prediction.path,
                 each.prediction.answer,
                 f"{each.prediction.probs[each.prediction.class_name]:.0%}",
                 each.page,
+                *([each.explorer or ""] if explorers else []),
             ]
             for each in read
         ),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from convscope.models.geometry import LayerGeometry
-from convscope.report.page import Block, Page, Picture, Section, Table, Text
+from convscope.report.page import Block, Link, Page, Picture, Section, Table, Text
 from convscope.types import FloatArray, ImagePrediction, UInt8Array
 
 _SIDE = 320
@@ -62,6 +62,7 @@ class Explanation:
         steps: Output of each layer, in the order of the data.
         filters: Name of the first convolution, and its filters; see `explain.filters`.
         page: Path of the page.
+        explorer: Path of the explorer, beside the page; None without one.
     """
 
     prediction: ImagePrediction
@@ -73,6 +74,7 @@ class Explanation:
     steps: tuple[LayerOutput, ...]
     filters: tuple[str, FloatArray]
     page: Path
+    explorer: Path | None = None
 
 
 def explanation_page(explanation: Explanation, run: str) -> Page:
@@ -95,6 +97,9 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
         ),
         Table(("class", "probability"), best, "The most probable classes"),
     ]
+    if it.explorer:
+        words = "Open the explorer: each value of each layer, number by number, and a workbench."
+        seen.append(Link(it.explorer.name, words))
     why: list[Block] = [
         _picture(
             _overlaid(it.image, it.gradcam),

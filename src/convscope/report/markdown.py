@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from convscope.report.page import Block, Command, Page, Picture, Points, Table, Text
+from convscope.report.page import Block, Command, Link, Page, Picture, Points, Table, Text
 from convscope.storage import write_text
 
 
@@ -31,6 +31,8 @@ def _block(block: Block) -> str:
             )
         case Command():
             return f"```bash\n{block.text}\n```"
+        case Link():
+            return f"[{_plain(block.text)}](<{block.address}>)"
         case Picture():
             said = block.alt if block.caption in block.alt else f"{block.caption} {block.alt}"
             return _plain(said)

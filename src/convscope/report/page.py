@@ -9,6 +9,7 @@ import base64
 import datetime
 import importlib.metadata
 import io
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,26 @@ class Command:
     kind: ClassVar[str] = "command"
 
 
-Block = Text | Points | Table | Picture | Command
+@dataclass(frozen=True)
+class Link:
+    """A link to a file beside the page.
+
+    Attributes:
+        file: Name of the file.
+        text: Words of the link.
+    """
+
+    file: str
+    text: str
+    kind: ClassVar[str] = "link"
+
+    @property
+    def address(self) -> str:
+        """Address, in which any name is a file of this folder and no address of another kind."""
+        return f"./{urllib.parse.quote(self.file)}"
+
+
+Block = Text | Points | Table | Picture | Command | Link
 
 
 @dataclass(frozen=True)
