@@ -42,6 +42,7 @@ __all__ = [
     "robustness",
     "serve",
     "similar",
+    "studio",
     "suspects",
     "train",
 ]
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from convscope.studies.rungs import Ladder
     from convscope.studies.suspects import suspects
     from convscope.studies.train import train
+    from convscope.studio.server import studio
     from convscope.types import Dataset
 
 _HOMES = {
@@ -99,6 +101,7 @@ _HOMES = {
     "robustness": "api.robustness",
     "serve": "serving.server",
     "similar": "api.similar",
+    "studio": "studio.server",
     "suspects": "studies.suspects",
     "train": "studies.train",
 }

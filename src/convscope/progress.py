@@ -5,6 +5,7 @@ The stages call `Progress.task` and `Progress.say`; they never print. The base c
 """
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -174,6 +175,48 @@ class ConsoleProgress(Progress):
         yield step
 
 
+class FileProgress(ConsoleProgress):
+    """The same, and the task at hand in a file, for a program that watches the command.
+
+    Args:
+        path: File that is replaced twice a second at most, JSON: "label", "done", "total" (or
+            null), "unit", "seconds" since the task began, and "note".
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int | None, unit: str) -> Iterator[Advance]:
+        """Draw a bar, and keep how far it is."""
+        began = written = time.monotonic()
+        done, last_note = 0, ""
+
+        def write() -> None:
+            facts = {"label": label, "done": done, "total": total, "unit": unit}
+            facts |= {"seconds": round(time.monotonic() - began, 2), "note": last_note}
+            # Whoever watches goes without, if it cannot be written.
+            with contextlib.suppress(OSError):
+                beside = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
+                beside.write_text(json.dumps(facts), encoding="utf-8")
+                beside.replace(self._path)
+
+        with super().task(label, total, unit) as step:
+            write()
+
+            def count(n: int, note: str = "") -> None:
+                nonlocal done, last_note, written
+                done += n
+                last_note = note or last_note
+                step(n, note)
+                if time.monotonic() - written >= 0.5:
+                    written = time.monotonic()
+                    write()
+
+            yield count
+
+
 def _line(label: str, done: int, unit: str, seconds: float, note: str) -> str:
     """Return one line that sums up a task.
 
@@ -203,5 +246,10 @@ def _speed(rate: float, unit: str) -> str:
 
 
 def console_progress() -> Progress:
-    """Return progress for people: on standard error, unless that is closed."""
+    """Return progress for people: on standard error, unless that is closed.
+
+    With $CONVSCOPE_PROGRESS_FILE it is in that file too.
+    """
+    if sys.stderr is not None and (file := os.environ.get("CONVSCOPE_PROGRESS_FILE")):
+        return FileProgress(Path(file))
     return ConsoleProgress() if sys.stderr is not None else Progress()

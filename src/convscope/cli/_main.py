@@ -29,6 +29,7 @@ from convscope.cli import (
     runs,
     serve,
     similar,
+    studio,
     train,
 )
 from convscope.cli._closed_output import let_readers_leave
@@ -55,6 +56,7 @@ app.command("export")(export.export)
 app.command("gallery")(gallery.gallery)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
+app.command("studio")(studio.studio)
 app.command("similar")(similar.similar)
 app.command("embed")(embed.embed)
 app.add_typer(data.app, name="data")
@@ -80,6 +82,7 @@ EXTRA_OF = {
     "jinja2": "train",
     "keras": "train",
     "matplotlib": "train",
+    "nicegui": "studio",
     "onnx": "export",
     "openvino": "openvino",
     "pillow_heif": "heic",

@@ -151,7 +151,7 @@ class Door:
             RefusedError: If the request may not be answered (401, 403).
         """
         host = headers.get("host", b"").decode("latin-1")
-        if self._hosts is not None and not _is_local_name(host, self._hosts):
+        if self._hosts is not None and not is_local_name(host, self._hosts):
             raise RefusedError(
                 403, "this host name is not served; start the server with --allow-host"
             )
@@ -179,7 +179,8 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def _is_local_name(host: str, allowed: Collection[str]) -> bool:
+def is_local_name(host: str, allowed: Collection[str]) -> bool:
+    """Return whether a header "host" has an IP address, "localhost" or an allowed name."""
     name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
     name = name.strip("[]").lower()
     if name == "localhost" or name in allowed:

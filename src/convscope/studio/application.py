@@ -1,0 +1,115 @@
+"""Addresses of the studio: a page each, the files of runs, pictures, uploads."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.responses import FileResponse, PlainTextResponse, Response
+
+from convscope.errors import ConvscopeError
+from convscope.run import Run
+from convscope.studio.gate import App, Gate
+from convscope.studio.workplace import Workplace
+
+_OWN = Path(__file__).parent
+_SANDBOX = (
+    # A run may be another person's: its pages run alone, as if they came from nowhere.
+    "sandbox allow-scripts allow-popups; default-src 'none'; img-src data: blob:; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'; font-src data:"
+)
+
+
+def build_app(place: Workplace, token: str, port: int) -> App:
+    """Return the ASGI application of the studio.
+
+    Args:
+        place: Folder of runs.
+        token: Secret of its address.
+        port: Port at which it listens.
+
+    Raises:
+        ModuleNotFoundError: If NiceGUI is not installed.
+    """
+    # NiceGUI makes a folder for its own storage in the current one otherwise; it stays empty.
+    os.environ.setdefault("NICEGUI_STORAGE_PATH", str(place.own / "nicegui"))
+    from nicegui import ui
+
+    from convscope.studio import run, runs, train
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    _add_files(app, place)
+
+    def add(address: str, show: Any) -> None:
+        ui.page(address, response_timeout=30)(show)
+
+    add("/runs", lambda: runs.show(place))
+
+    def of_run(name: str) -> None:
+        run.show(place, name)
+
+    add("/run/{name}", of_run)
+
+    def of_training(data: str = "", labels: str = "") -> None:
+        train.show(place, data, labels)
+
+    add("/train", of_training)
+    add("/", lambda: runs.show(place) if place.runs() else train.show(place))
+    ui.run_with(
+        app,
+        title="convscope studio",
+        favicon=_OWN / "icon.svg",
+        dark=None,
+        tailwind=False,
+        language="en-US",
+        reconnect_timeout=30,
+        # Pages are for one person; a message that was lost is redrawn.
+        message_history_length=200,
+        show_welcome_message=False,
+    )
+    return Gate(app, token, port)
+
+
+def _add_files(app: FastAPI, place: Workplace) -> None:
+    @app.get("/studio.css")
+    async def styles() -> Response:
+        return FileResponse(_OWN / "studio.css", headers={"cache-control": "no-cache"})
+
+    @app.get("/files/{name}/{file:path}")
+    async def file_of_run(name: str, file: str) -> Response:
+        try:
+            found = shown_file(place.run(name), file)
+        except ConvscopeError as error:
+            return PlainTextResponse(f"{error}\n", 404)
+        if found is None:
+            return PlainTextResponse("there is no such file of a run\n", 404)
+        kind = "text/plain; charset=utf-8" if found.suffix == ".md" else None
+        return FileResponse(found, media_type=kind, headers={"content-security-policy": _SANDBOX})
+
+    @app.get("/picture/{name}.png")
+    async def picture(name: str) -> Response:
+        job = place.jobs.find(name)
+        words = () if job is None else job.words
+        if "--picture" in words:
+            path = Path(words[words.index("--picture") + 1])
+            if path.resolve().is_relative_to((place.own / "pictures").resolve()) and path.is_file():
+                return FileResponse(path, headers={"cache-control": "no-store"})
+        return PlainTextResponse("there is no such picture\n", 404)
+
+
+def shown_file(run: Run, name: str) -> Path | None:
+    """Return a file of a run that the studio shows; None for any other.
+
+    Links are not followed: the folder may be another person's.
+    """
+    shown = {
+        file.name: file
+        for file in (run.report_page, run.card_file, run.samples_picture, run.similar_picture)
+    }
+    path = shown.get(name)
+    folder, _, page = name.partition("/")
+    if folder == run.explanations_dir.name and page.endswith(".html") and "/" not in page:
+        path = run.explanations_dir / page
+    if path is None or path.is_symlink() or run.explanations_dir.is_symlink():
+        return None
+    return path if path.is_file() else None

@@ -1,0 +1,257 @@
+"""What all pages of the studio share: the frame, and small parts."""
+
+import base64
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from nicegui import ui
+
+from convscope.studio.drawing import N_COLOURS, Curve
+from convscope.studio.jobs import Job, seconds_since
+from convscope.studio.workplace import Workplace
+from convscope.types import UInt8Array
+from convscope.wording import duration, printable
+
+PAGES = (("Train", "/train"), ("Runs", "/runs"))
+"""Pages with their addresses, in the order of the work."""
+
+_KINDS = {
+    "finished": "cs-good",
+    "done": "cs-good",
+    "failed": "cs-bad",
+    "damaged": "cs-bad",
+    "killed": "cs-bad",
+    "training": "cs-warn",
+    "running": "cs-warn",
+}
+
+
+@contextmanager
+def frame(title: str, address: str, place: Workplace) -> Iterator[None]:
+    """Draw the head of a page; its body is the content.
+
+    Args:
+        title: Title of the page.
+        address: Address among `PAGES` to which it belongs.
+        place: Workplace, whose jobs are counted in the head.
+    """
+    ui.colors(primary="#0b6bcb")
+    ui.page_title(f"{title} · convscope studio")
+    ui.add_head_html('<link rel="stylesheet" href="/studio.css">')
+    with ui.element("header").classes("cs-head"):
+        ui.link("Skip to the content", "#content").classes("cs-skip")
+        ui.link("convscope studio", "/").classes("cs-brand")
+        with ui.element("nav").props('aria-label="Pages"').classes("cs-row"):
+            for name, target in PAGES:
+                link = ui.link(name, target)
+                if target == address:
+                    link.props('aria-current="page"')
+        busy = ui.link("", "/train").classes("cs-busy")
+
+        def count() -> None:
+            n = len(place.jobs.active())
+            busy.set_text(f"{n} at work" if n else "")
+
+        count()
+        ui.timer(3.0, count)
+    with ui.element("main").classes("cs-main").props("id=content"):
+        yield
+
+
+def heading(text: str, level: int = 2) -> Any:
+    """Draw a heading."""
+    return ui.html(escape(printable(text)), sanitize=False, tag=f"h{level}")
+
+
+def say(text: str, kind: str = "") -> Any:
+    """Draw a paragraph; nothing in it is markup."""
+    return ui.label(printable(text)).classes(f"cs-p {kind}")
+
+
+@contextmanager
+def card() -> Iterator[Any]:
+    """Draw a frame around the body."""
+    with ui.element("section").classes("cs-card") as drawn:
+        yield drawn
+
+
+@contextmanager
+def row() -> Iterator[Any]:
+    """Draw the body side by side."""
+    with ui.element("div").classes("cs-row") as drawn:
+        yield drawn
+
+
+def pill(status: str) -> Any:
+    """Draw a status."""
+    return ui.label(status).classes(f"cs-pill {_KINDS.get(status, '')}")
+
+
+def button(text: str, action: Callable[..., Any], *, strong: bool = False, icon: str = "") -> Any:
+    """Draw a button."""
+    drawn = ui.button(text, on_click=action, icon=icon or None, color=None)
+    drawn.props("unelevated no-caps").classes("cs-button" if strong else "cs-plain")
+    return drawn
+
+
+def command(text: str) -> None:
+    """Draw a command line that can be copied."""
+    with ui.element("div").classes("cs-command"):
+        ui.html(escape(text), sanitize=False, tag="code").props("tabindex=0")
+        copy = ui.button(icon="content_copy", color=None).props(
+            'flat dense size=sm aria-label="Copy the command"'
+        )
+        copy.classes("cs-small")
+
+        def take() -> None:
+            ui.clipboard.write(text)
+            ui.notify("Copied")
+
+        copy.on_click(take)
+
+
+def svg(drawing: str) -> Any:
+    """Draw a picture of `drawing.py`."""
+    return ui.html(drawing, sanitize=False).style("width:100%")
+
+
+def key_of(curves: Sequence[Curve]) -> None:
+    """Draw the names of curves in their colours."""
+    spans = "".join(
+        f'<span class="cs-c{curve.colour % N_COLOURS}">{escape(printable(curve.name))}</span>'
+        for curve in curves
+    )
+    ui.html(spans, sanitize=False).classes("cs-key")
+
+
+def run_address(name: str, page: str = "run") -> str:
+    """Return the address of a run's page."""
+    return f"/{page}/{quote(name, safe='')}"
+
+
+def picture(image: UInt8Array) -> str:
+    """Return an image as an address with the scheme `data:`.
+
+    Args:
+        image: Shape (height, width, 1 or 3).
+    """
+    from PIL import Image
+
+    small = max(image.shape[:2]) <= 64
+    drawn = Image.fromarray(np.squeeze(image) if image.shape[2] == 1 else image)
+    drawn.thumbnail((256, 256))
+    kept = io.BytesIO()
+    drawn.save(kept, "PNG" if small else "JPEG", **({} if small else {"quality": 85}))
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(kept.getvalue()).decode('ascii')}"
+
+
+def wall(sources: Sequence[str], captions: Sequence[str], *, pixels: bool = False) -> Any:
+    """Draw images with captions, in as many columns as there is room for.
+
+    Args:
+        sources: Addresses of the images.
+        captions: Caption of each, also read to people who cannot see it.
+        pixels: Whether the images are so small that their pixels shall be seen.
+    """
+    kind = ' class="cs-pixels"' if pixels else ""
+    figures = "".join(
+        f'<figure><img{kind} loading="lazy" src="{escape(source)}" '
+        f'alt="{escape(printable(text))}"><figcaption>{escape(printable(text))}</figcaption>'
+        "</figure>"
+        for source, text in zip(sources, captions, strict=True)
+    )
+    return ui.html(figures, sanitize=False).classes("cs-wall")
+
+
+def progress_of(job: Job) -> tuple[float | None, str]:
+    """Return how far the task at hand of a job is, a fraction or None, and a line about it."""
+    found = job.progress
+    total, done, seconds = (found.get(key) for key in ("total", "done", "seconds"))
+    label, note = str(found.get("label", "")), str(found.get("note", ""))
+    if not isinstance(done, int) or not isinstance(total, int) or total <= 0:
+        return None, label or job.last_line
+    share = min(1.0, done / total)
+    line = f"{label}: {done:,} of {total:,} {found.get('unit', '')}"
+    if isinstance(seconds, int | float) and done and share < 1:
+        line += f", {duration(seconds * (1 - share) / share)} left"
+    return share, f"{line}  {note}".strip()
+
+
+def job_view(job: Job, *, compact: bool = False) -> Any:
+    """Draw a job: how far it is, what it said last, and a button that stops it.
+
+    It redraws itself while the job is at work; `compact` leaves away the command.
+
+    Returns:
+        The refreshable part.
+    """
+
+    @ui.refreshable
+    def drawn() -> None:
+        status = job.status
+        with row():
+            ui.label(printable(job.title)).style("font-weight:600")
+            pill(status)
+            if status == "running":
+                ui.label(f"for {duration(seconds_since(job.started))}").classes("cs-quiet")
+            if status in ("waiting", "running"):
+
+                def stop() -> None:
+                    job.stop()
+                    ui.notify("Stopping; what is finished is kept")
+                    drawn.refresh()
+
+                if job.stop_file.exists():
+                    ui.label("stopping").classes("cs-quiet")
+                else:
+                    button("Stop", stop)
+        if status == "waiting":
+            say("It starts when the jobs before it have ended.", "cs-quiet")
+        if status == "running":
+            share, line = progress_of(job)
+            if share is not None:
+                with (
+                    ui.element("div")
+                    .classes("cs-bar")
+                    .props(
+                        f'role="progressbar" aria-valuenow="{100 * share:.0f}" aria-valuemin="0" '
+                        'aria-valuemax="100" aria-label="Progress of the task"'
+                    )
+                ):
+                    ui.element("div").style(f"width:{100 * share:.1f}%")
+            ui.label(printable(line)).classes("cs-log")
+        if status in ("failed", "killed"):
+            reason = job.last_line or "Its process is gone; was the machine restarted?"
+            say(reason, "cs-bad")
+
+    drawn()
+    if not compact:
+        command(job.command)
+
+    def look() -> None:
+        drawn.refresh()
+        if not job.is_active:
+            timer.deactivate()
+
+    timer = ui.timer(1.5, look, active=job.is_active)
+    return drawn
+
+
+def when_ended(job: Job, then: Callable[[], Any]) -> None:
+    """Call a function once, when a job has ended; at once if it has."""
+    if not job.is_active:
+        then()
+        return
+
+    def look() -> None:
+        if not job.is_active:
+            timer.deactivate()
+            then()
+
+    timer = ui.timer(1.0, look)

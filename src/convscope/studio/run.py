@@ -1,0 +1,432 @@
+"""The page of a run: what it can do, where it errs, how sure it is, and what is wrong with it."""
+
+import shlex
+from html import escape
+from typing import Any, Literal
+
+import numpy as np
+from nicegui import run as background
+from nicegui import ui
+
+from convscope.errors import ConvscopeError, RunError
+from convscope.evaluation.calibration import reliability
+from convscope.progress import Progress
+from convscope.run import Run
+from convscope.studio import facts
+from convscope.studio.drawing import Curve, chart
+from convscope.studio.facts import Evaluated
+from convscope.studio.looks import (
+    button,
+    card,
+    command,
+    frame,
+    heading,
+    job_view,
+    key_of,
+    picture,
+    pill,
+    row,
+    run_address,
+    say,
+    svg,
+    wall,
+    when_ended,
+)
+from convscope.studio.workplace import Workplace
+from convscope.wording import command_line, counted, printable
+
+_MOST_CLASSES = 40
+"""Number of classes up to which the whole matrix is drawn."""
+
+_N_SHOWN = 24
+
+Part = Literal["val", "test"]
+_PARTS: dict[Part, str] = {"val": "validation", "test": "test"}
+
+
+def show(place: Workplace, name: str) -> None:
+    """Draw the page."""
+    with frame(name, "/runs", place):
+        try:
+            run = place.run(name)
+            row_ = facts.row_of(run)
+        except RunError as error:
+            heading("No such run", 1)
+            say(str(error), "cs-bad")
+            return
+        heading(name, 1)
+        with row():
+            pill(row_.status)
+            ui.label(printable(f"{row_.model} on {row_.data}")).classes("cs-quiet")
+        _accuracy(place, run, row_)
+        _learning(run)
+        try:
+            found = facts.evaluated(run)
+        except ConvscopeError as error:
+            say(f"{error}.", "cs-quiet")
+            _files(place, run)
+            return
+        if found.multi_label:
+            say("Its images have any number of classes: see its report for the mistakes.")
+        else:
+            _errors(place, run, found)
+            with card(), ui.element("div").classes("cs-two"):
+                _calibration(found)
+                _threshold(found)
+        _doctor(place, run)
+        _files(place, run)
+
+
+def _accuracy(place: Workplace, run: Run, row_: facts.Row) -> None:
+    with card(), ui.element("div").classes("cs-two"):
+        metrics = run.metrics if run.metrics_file.exists() else {}
+        for part, words in _PARTS.items():
+            with ui.element("div"):
+                value = facts.score(metrics, part)
+                if value is None:
+                    sealed = "sealed until all choices are made" if part == "test" else "not yet"
+                    say(f"{words.capitalize()} images: {sealed}", "cs-quiet")
+                    continue
+                ui.label(f"{100 * value:.1f} %").classes("cs-figure")
+                noun = "accuracy" if "accuracy" in metrics[part] else "mean average precision"
+                text = f"{noun} on {counted(metrics[part]['n_images'], f'{words} image')}"
+                interval = metrics[part].get("accuracy_interval_95")
+                if interval:
+                    text += f"; between {100 * interval[0]:.1f} and {100 * interval[1]:.1f} %"
+                    text += " on other images of the kind, 19 times of 20"
+                say(text, "cs-quiet")
+    if row_.status in ("interrupted", "killed"):
+        words_ = ("train", "--resume", run.path)
+
+        def resume() -> None:
+            place.jobs.submit(words_, kind="train", title=f"Resuming {run.name}", run=run.path)
+            ui.navigate.to("/train")
+
+        with row():
+            button("Resume the training", resume, strong=True)
+        command(command_line(*words_))
+    reason = run.state.get("failure")
+    if row_.status == "failed" and isinstance(reason, dict):
+        say(str(reason.get("reason", "")), "cs-bad")
+
+
+def _learning(run: Run) -> None:
+    rows = facts.history(run)
+    if not rows:
+        return
+    with card():
+        heading("How it learnt")
+        with ui.element("div").classes("cs-two"):
+            for what, title in (("accuracy", "Accuracy"), ("loss", "Loss (nats)")):
+                found = facts.curves([run], what)
+                with ui.element("div"):
+                    heading(title, 3)
+                    about = f"{title} by epoch: {found[0].points[-1][1]:.3g} at the end"
+                    svg(chart(found, about=about, x="epoch", y=title, percent=what == "accuracy"))
+        key_of(found)
+
+
+def _errors(place: Workplace, run: Run, found: Evaluated) -> None:
+    with card():
+        heading("Where it errs")
+        parts = [part for part in _PARTS if part in found.parts]
+        chosen: dict[str, Any] = {"part": parts[0]}
+
+        def take(event: Any) -> None:
+            chosen["part"] = event.value
+            matrix.refresh()
+            shown.clear()
+
+        if len(parts) > 1:
+            names = {part: f"{_PARTS[part]} images".capitalize() for part in parts}
+            ui.toggle(names, value=parts[0], on_change=take).props("no-caps unelevated")
+        say(
+            "Rows are the true classes, columns the predicted ones. Choose a number to see its "
+            "images; a look at test images is logged.",
+            "cs-quiet",
+        )
+
+        @ui.refreshable
+        def matrix() -> None:
+            drawn = ui.html(
+                _matrix(found.confusion(chosen["part"]), found.class_names), sanitize=False
+            )
+            drawn.classes("cs-scroll")
+            drawn.on(
+                "click",
+                lambda event: look(*event.args),
+                js_handler="(e) => { const cell = e.target.closest('[data-cell]');"
+                "if (cell) emit(cell.dataset.cell.split(',').map(Number)); }",
+            )
+
+        matrix()
+        shown = ui.element("div")
+
+        async def look(true: int, predicted: int) -> None:
+            names = found.class_names
+            if not (0 <= true < len(names) and 0 <= predicted < len(names)):
+                return
+            shown.clear()
+            with shown:
+                ui.spinner()
+            await _images(place, run, chosen["part"], names[true], names[predicted], shown)
+
+
+def _matrix(matrix: Any, names: Any) -> str:
+    """Return the confusion matrix as a table whose numbers are buttons.
+
+    With many classes only those with the most errors are in it.
+    """
+    order = np.arange(len(names))
+    note = ""
+    if len(names) > _MOST_CLASSES:
+        errors = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
+        order = np.sort(np.argsort(-errors, kind="stable")[:_MOST_CLASSES])
+        said = f"The {_MOST_CLASSES} of {len(names)} classes with the most errors."
+        note = f'<p class="cs-quiet">{said}</p>'
+    of_row = np.maximum(matrix.sum(axis=1), 1)
+    head = "".join(
+        f'<th scope="col" title="{escape(names[j])}">{escape(names[j])}</th>' for j in order
+    )
+    lines = []
+    for i in order:
+        cells = []
+        for j in order:
+            n = int(matrix[i, j])
+            if not n:
+                cells.append('<td class="cs-zero">0</td>')
+                continue
+            colour = "var(--good)" if i == j else "var(--bad)"
+            strength = round(8 + 62 * float(np.sqrt(n / of_row[i])))
+            label = f"{n} images of {names[i]}, predicted {names[j]}"
+            cells.append(
+                f'<td><button data-cell="{i},{j}" aria-label="{escape(label)}" '
+                f'title="{escape(label)}" style="background:color-mix(in srgb, {colour} '
+                f'{strength}%, transparent)">{n}</button></td>'
+            )
+        name = escape(names[i])
+        lines.append(f'<tr><th scope="row" title="{name}">{name}</th>{"".join(cells)}</tr>')
+    return (
+        f'{note}<table class="cs-matrix"><thead><tr><td></td>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+
+
+async def _images(
+    place: Workplace, run: Run, part: Part, true: str, predicted: str, shown: Any
+) -> None:
+    from convscope.api.gallery import chosen_images
+
+    def load() -> tuple[list[Any], list[str], bool]:
+        seen, images = chosen_images(
+            run,
+            split=part,
+            true=true,
+            predicted=predicted,
+            n=_N_SHOWN,
+            data_dir=None,
+            by="studio",
+            progress=Progress(),
+        )
+        return seen, [picture(image) for image in images], max(images.shape[1:3]) <= 64
+
+    words = ("gallery", run.path, "--split", part, "--true", true, "--predicted", predicted)
+    try:
+        seen, sources, small = await background.io_bound(load)
+    except ConvscopeError as error:
+        shown.clear()
+        with shown:
+            say(str(error), "cs-bad")
+        return
+    shown.clear()
+    with shown:
+        right = true == predicted
+        heading(f"{true}, recognised" if right else f"{true}, taken for {predicted}", 3)
+        if len(seen) == _N_SHOWN:
+            say(f"The {_N_SHOWN} in which the network gives its label the least.", "cs-quiet")
+        captions = [f"{each.prob:.0%} {each.answer} · {each.image_id}" for each in seen]
+        wall(sources, captions, pixels=small)
+        beside = ui.element("div")
+        file = place.own / "pictures" / f"{run.name}.png"
+        similar = (*words, "--similar", "3", "-n", "8", "--picture", file)
+
+        def compared() -> None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            name.disable()
+            job = place.jobs.submit(
+                similar, kind="gallery", title="Looking for similar images", heavy=False
+            )
+            with beside:
+                job_view(job, compact=True)
+
+                def drawn() -> None:
+                    if job.status == "done":
+                        with beside:
+                            address = f"/picture/{job.name}.png"
+                            ui.html(
+                                f'<img src="{address}" style="max-width:100%" '
+                                'alt="Each image, and the training images most similar to it">',
+                                sanitize=False,
+                            )
+
+                when_ended(job, drawn)
+
+        with row():
+            name = button("Beside the most similar training images", compared)
+        command(command_line(*words))
+
+
+def _calibration(found: Evaluated) -> None:
+    part: Part = "test" if "test" in found.parts else "val"
+    with ui.element("div"):
+        heading("How sure it is")
+        kinds = [("as answered", found.parts[part], 0)]
+        if found.temperature != 1:
+            kinds.append(("as trained, before calibration", found.as_trained[part], 1))
+        curves = []
+        for name, said, colour in kinds:
+            bins = [each for each in reliability(said.probs, said.labels) if each.n_images]
+            points = [(each.confidence, each.accuracy) for each in bins]
+            sizes = [2 + 9 * float(np.sqrt(each.n_images / len(said.labels))) for each in bins]
+            curves.append(Curve(name, points, colour, dashed=colour == 1, sizes=sizes))
+        say(
+            "Of the answers that it gives with 80 % confidence, 80 % should be right: on the "
+            f"dashed line they are. The larger a dot, the more {_PARTS[part]} images.",
+            "cs-quiet",
+        )
+        about = f"Accuracy by confidence on {_PARTS[part]} images"
+        svg(chart(curves, about=about, x="confidence", y="accuracy", square=True))
+        key_of(curves)
+
+
+def _threshold(found: Evaluated) -> None:
+    with ui.element("div"):
+        heading("Answer only when sure")
+        say("Leave the images with less confidence than this to a person:", "cs-quiet")
+        slider = ui.slider(min=0, max=99, step=1, value=0).style("max-width:520px")
+        slider.props('label aria-label="Least confidence in per cent"')
+        lines = {part: say("") for part in _PARTS if part in found.parts}
+
+        def update() -> None:
+            at = int(slider.value)
+            for part, line in lines.items():
+                share, accuracy = found.selected(part, at / 100)
+                right = "none" if accuracy is None else f"{100 * accuracy:.1f} % right"
+                line.set_text(
+                    f"From {at} % on: {100 * share:.1f} % of the {_PARTS[part]} images answered, "
+                    f"{right}"
+                )
+
+        slider.on_value_change(update)
+        update()
+
+
+def _doctor(place: Workplace, run: Run) -> None:
+    words = ("doctor", run.path, "--json")
+    with card():
+        heading("What is wrong with it")
+        shown = ui.element("div")
+
+        def results(job: Any) -> None:
+            def draw() -> None:
+                with shown:
+                    _findings(place, run, job.result())
+
+            with shown:
+                if job.is_active or job.status != "done":
+                    job_view(job, compact=True)
+            when_ended(job, draw)
+
+        def start() -> None:
+            shown.clear()
+            about = {"run": run.name}
+            title = f"Examining {run.name}"
+            results(place.jobs.submit(words, kind="doctor", title=title, heavy=False, about=about))
+
+        before = place.jobs.newest("doctor", run=run.name)
+        if before is None:
+            say("Known traps are looked for in its curves, predictions and images.", "cs-quiet")
+        else:
+            results(before)
+        with row():
+            button("Examine it" if before is None else "Examine it again", start)
+        command(command_line(*words[:-1]))
+
+
+def _findings(place: Workplace, run: Run, found: Any) -> None:
+    """Draw what `doctor --json` printed, each remedy with a button that runs it."""
+    if not isinstance(found, dict):
+        return
+    findings = found.get("findings", {})
+    if not findings:
+        say(f"{counted(len(found.get('quiet', ())), 'trap')} checked, none found.", "cs-good")
+    for finding in findings.values():
+        with ui.element("div").style("margin:10px 0 16px"):
+            with row():
+                pill(str(finding["sure"]))
+                ui.label(printable(finding["symptom"])).style("font-weight:600")
+            say(finding["evidence"], "cs-quiet")
+            for remedy in finding["remedies"]:
+                with row():
+                    ui.label(printable(remedy["words"]))
+                    words = runnable(remedy["command"])
+                    if words:
+                        button("Do it", lambda words=words: _remedy(place, run, words))
+                command(remedy["command"])
+
+
+def runnable(text: str) -> list[str]:
+    """Return the words of a command that can be run as it is; empty if a person has to fill it in.
+
+    Examples:
+        >>> runnable("convscope train --config runs/a/config.yaml --epochs 9")
+        ['train', '--config', 'runs/a/config.yaml', '--epochs', '9']
+        >>> runnable("convscope predict RUN IMAGE"), runnable("rm -r photos")
+        ([], [])
+    """
+    try:
+        program, *words = shlex.split(text)
+    except ValueError:
+        return []
+    blank = any(word.isupper() and word.isalpha() and len(word) > 2 for word in words)
+    return words if program == "convscope" and words and not blank else []
+
+
+def _remedy(place: Workplace, run: Run, words: list[str]) -> None:
+    new = None
+    if words[0] == "train" and "--resume" not in words and "--out" not in words:
+        new = place.new_run(f"{run.name}-mended")
+        words = [*words, "--out", str(new)]
+    place.jobs.submit(words, kind=words[0], title=f"Remedy for {run.name}", run=new)
+    ui.navigate.to("/train")
+
+
+def _files(place: Workplace, run: Run) -> None:
+    with card():
+        heading("More")
+        with row():
+            for file, name in (
+                (run.report_page, "Whole report"),
+                (run.card_file, "Model card"),
+                (run.samples_picture, "Training images"),
+            ):
+                if file.exists():
+                    address = f"/files{run_address(run.name, '')[1:]}/{file.name}"
+                    ui.link(name, address, new_tab=True)
+        if not run.report_page.exists() and run.predictions_file.exists():
+            words = ("report", run.path)
+            shown = ui.element("div")
+
+            def start() -> None:
+                about = {"run": run.name}
+                job = place.jobs.submit(
+                    words, kind="report", title="Writing the report", heavy=False, about=about
+                )
+                with shown:
+                    job_view(job, compact=True)
+                when_ended(job, lambda: ui.navigate.reload() if job.status == "done" else None)
+
+            with row():
+                button("Write the whole report", start)
+            command(command_line(*words))
+        say(f"Folder: {run.path}", "cs-quiet")

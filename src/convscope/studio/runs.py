@@ -1,0 +1,128 @@
+"""The page of all runs: a table, curves over each other, a comparison."""
+
+from nicegui import ui
+
+from convscope.errors import ConvscopeError
+from convscope.studio import facts
+from convscope.studio.drawing import chart
+from convscope.studio.looks import (
+    button,
+    card,
+    command,
+    frame,
+    heading,
+    job_view,
+    key_of,
+    row,
+    run_address,
+    say,
+    svg,
+    when_ended,
+)
+from convscope.studio.workplace import Workplace
+from convscope.wording import command_line
+
+_COLUMNS = [
+    {"name": "name", "label": "Run", "field": "name", "sortable": True, "align": "left"},
+    {"name": "status", "label": "Status", "field": "status", "sortable": True, "align": "left"},
+    {"name": "data", "label": "Data", "field": "data", "sortable": True, "align": "left"},
+    {"name": "model", "label": "Model", "field": "model", "sortable": True, "align": "left"},
+    {"name": "val", "label": "Validation", "field": "val", "sortable": True},
+    {"name": "test", "label": "Test", "field": "test", "sortable": True},
+    {"name": "created", "label": "Started (UTC)", "field": "created", "sortable": True},
+]
+_LINKED = '<q-td :props="props"><a :href="props.row.address">{{ props.value }}</a></q-td>'
+_PERCENT = (
+    '<q-td :props="props">{{ props.value === null ? "-" : '
+    '(100 * props.value).toFixed(1) + " %" }}</q-td>'
+)
+
+
+def show(place: Workplace) -> None:
+    """Draw the page."""
+    with frame("Runs", "/runs", place):
+        heading("Runs", 1)
+        runs = place.runs()
+        if not runs:
+            say("There is no run yet. Choose your images, and train on them.")
+            ui.link("Train", "/train")
+            return
+        say(
+            "Select runs to lay their curves over each other, or two that learnt from the same "
+            "images to compare them. The highest of many test accuracies is partly luck.",
+            "cs-quiet",
+        )
+        rows = [{**vars(facts.row_of(run)), "address": run_address(run.name)} for run in runs]
+        search = ui.input("Filter").props("dense outlined clearable").style("max-width:260px")
+        with ui.element("div").classes("cs-scroll"):
+            table = ui.table(
+                rows=rows,
+                columns=_COLUMNS,
+                row_key="name",
+                selection="multiple",
+                pagination={"rowsPerPage": 20, "sortBy": "created", "descending": True},
+            ).props("flat bordered")
+        table.add_slot("body-cell-name", _LINKED)
+        for column in ("val", "test"):
+            table.add_slot(f"body-cell-{column}", _PERCENT)
+        table.bind_filter_from(search, "value")
+
+        @ui.refreshable
+        def chosen() -> None:
+            names = [each["name"] for each in table.selected]
+            if names:
+                _overlaid(place, names)
+
+        table.on_select(lambda: chosen.refresh())
+        chosen()
+        command(command_line("runs", place.root))
+
+
+def _overlaid(place: Workplace, names: list[str]) -> None:
+    runs = [place.run(name) for name in names]
+    with card():
+        heading("Curves on validation images")
+        with ui.element("div").classes("cs-two"):
+            for what, title in (("accuracy", "Accuracy"), ("loss", "Loss (nats)")):
+                found = facts.curves(runs, what)
+                with ui.element("div"):
+                    heading(title, 3)
+                    about = f"{title} by epoch of {', '.join(names)}"
+                    svg(chart(found, about=about, x="epoch", y=title, percent=what == "accuracy"))
+        key_of([curve for curve in facts.curves(runs, "accuracy") if not curve.dashed])
+        if len(runs) < 2:
+            return
+        with row():
+            compare = button("Compare: is one better?", lambda: started(), strong=True)
+        shown = ui.element("div")
+        words = ("compare", *(run.path for run in runs), "--json")
+        command(command_line(*words))
+
+        def started() -> None:
+            title = f"Comparing {' and '.join(names)}"
+            compare.disable()
+            job = place.jobs.submit(words, kind="compare", title=title, heavy=False)
+            with shown:
+                job_view(job, compact=True)
+
+                def verdicts() -> None:
+                    with shown:
+                        _verdicts(job.result())
+
+                when_ended(job, verdicts)
+
+
+def _verdicts(found: object) -> None:
+    """Draw what `compare --json` printed."""
+    pairs = found.get("pairs", []) if isinstance(found, dict) else []
+    for pair in pairs:
+        for key in ("verdict", "outlook"):
+            if pair.get(key):
+                say(str(pair[key]), "" if key == "verdict" else "cs-quiet")
+    if isinstance(found, dict) and found.get("conclusion"):
+        say(str(found["conclusion"]))
+
+
+def problem(error: ConvscopeError) -> None:
+    """Draw an error as a line."""
+    say(str(error), "cs-bad")

@@ -1,0 +1,308 @@
+"""The page of training: what is at work, with its curves, and a new training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+
+from convscope.datasets import DATASETS
+from convscope.errors import ConvscopeError
+from convscope.models import MODELS
+from convscope.paths import user_path
+from convscope.recipes import RECIPES
+from convscope.run import Run
+from convscope.studio import facts
+from convscope.studio.drawing import chart
+from convscope.studio.jobs import Job
+from convscope.studio.looks import (
+    button,
+    card,
+    command,
+    frame,
+    heading,
+    job_view,
+    key_of,
+    row,
+    run_address,
+    say,
+    svg,
+)
+from convscope.studio.workplace import Workplace
+from convscope.wording import command_line, printable
+
+_N_ENDED = 6
+"""Number of ended jobs that are listed."""
+
+AUTO = "auto"
+"""The search for the best classifier, in place of a recipe."""
+
+
+@dataclass
+class Wish:
+    """What is to be trained, as the form has it.
+
+    Attributes:
+        data: Folder, archive or name of a dataset.
+        labels: Table of labels; empty for the folder's own.
+        recipe: Registered recipe, or `AUTO`.
+        minutes: Time limit of a search.
+        model: Registered model; empty for the recipe's.
+        epochs: Number of epochs; None for the recipe's.
+        sealed: Whether the test images stay sealed.
+    """
+
+    data: str = ""
+    labels: str = ""
+    recipe: str = AUTO
+    minutes: float | None = 5
+    model: str = ""
+    epochs: float | None = None
+    sealed: bool = False
+
+    def words(self, out: Path) -> list[str]:
+        """Return the words of the command.
+
+        Args:
+            out: Run folder.
+
+        Examples:
+            >>> " ".join(Wish("photos", minutes=5).words(Path("runs/photos")))
+            'train --data photos --minutes 5 --out runs/photos'
+        """
+        words = ["train", "--data", self.data]
+        words += ["--labels", self.labels] if self.labels else []
+        if self.recipe == AUTO:
+            words += ["--minutes", f"{self.minutes or 5:g}"]
+        else:
+            words += ["--recipe", self.recipe]
+            words += ["--model", self.model] if self.model else []
+            words += ["--epochs", f"{self.epochs:.0f}"] if self.epochs else []
+        words += ["--no-test"] if self.sealed else []
+        return [*words, "--out", str(out)]
+
+    def stem(self) -> str:
+        """Return the beginning of the run's name."""
+        name = Path(self.data.rstrip("/\\")).name.partition(".")[0] or "run"
+        return f"{name}-{'auto' if self.recipe == AUTO else self.model or self.recipe}"
+
+    def problem(self) -> str:
+        """Return what is missing, in a line; empty if it can be trained."""
+        if not self.data.strip():
+            return "Name the data: a folder of images, or a dataset."
+        try:
+            if self.data not in DATASETS.names() and not user_path(self.data, "data").exists():
+                return f"There is no folder, archive or dataset {self.data}."
+        except ConvscopeError as error:
+            return str(error)
+        return ""
+
+
+def show(place: Workplace, data: str = "", labels: str = "") -> None:
+    """Draw the page.
+
+    Args:
+        place: Workplace.
+        data: Data that the form begins with.
+        labels: Table of labels that it begins with.
+    """
+    with frame("Train", "/train", place):
+        heading("Train", 1)
+        _at_work(place)
+        _form(place, Wish(data, labels))
+        _ended(place)
+
+
+def _at_work(place: Workplace) -> None:
+    """Draw the jobs at work; those that are asked for later appear by themselves."""
+    area = ui.element("div")
+    drawn: set[str] = set()
+
+    def look() -> None:
+        for job in place.jobs.active():
+            if job.name not in drawn:
+                drawn.add(job.name)
+                with area, card():
+                    job_view(job)
+                    if job.run is not None:
+                        _watched(job, job.run)
+
+    look()
+    ui.timer(2.0, look)
+
+
+def _watched(job: Job, path: Path) -> None:
+    """Draw how a run is going, for as long as its job is at work."""
+    run = Run(path)
+    said: dict[str, Any] = {}
+
+    @ui.refreshable
+    def going() -> None:
+        tried = _tried(run)
+        rows = facts.history(run)
+        if tried:
+            with ui.element("div").classes("cs-scroll"), ui.element("table").classes("cs-table"):
+                for each in tried:
+                    with ui.element("tr"):
+                        for text in each:
+                            with ui.element("td"):
+                                ui.label(printable(text))
+        if rows:
+            with ui.element("div").classes("cs-two"):
+                for what, title in (("accuracy", "Accuracy"), ("loss", "Loss (nats)")):
+                    found = facts.curves([run], what)
+                    with ui.element("div"):
+                        heading(title, 3)
+                        about = f"{title} by epoch, up to epoch {len(rows)}"
+                        svg(
+                            chart(
+                                found, about=about, x="epoch", y=title, percent=what == "accuracy"
+                            )
+                        )
+            key_of(found)
+        if run.samples_picture.is_file():
+            address = f"/files{run_address(run.name, '')[1:]}/{run.samples_picture.name}"
+            with ui.expansion("Training images"):
+                ui.html(
+                    f'<img src="{address}" alt="Some training images" style="max-width:100%">',
+                    sanitize=False,
+                )
+        if not job.is_active and run.state_file.exists():
+            ui.link("Open the run", run_address(run.name))
+
+    going()
+
+    def look() -> None:
+        now = (_stamp(run.results_file), _stamp(run.search_file), _stamp(run.samples_picture))
+        state = (*now, job.is_active)
+        if said.get("state") != state:
+            said["state"] = state
+            going.refresh()
+        if not job.is_active:
+            timer.deactivate()
+
+    timer = ui.timer(2.0, look)
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _tried(run: Run) -> list[tuple[str, str]]:
+    """Return the candidates of a search that is at work: words and result."""
+    try:
+        tried = Run.read_json(run.search_file).get("tried", [])
+        return [
+            (
+                str(row["words"]),
+                row["note"] or "failed"
+                if row["accuracy"] is None
+                else f"{100 * row['accuracy']:.1f} %",
+            )
+            for row in tried
+        ]
+    except (ConvscopeError, KeyError, TypeError):
+        return []
+
+
+def _form(place: Workplace, wish: Wish) -> None:
+    with card():
+        heading("A new training")
+        data = ui.input("Images: a folder, an archive, or a dataset", value=wish.data)
+        data.props("outlined dense").style("max-width:640px").bind_value(wish, "data")
+        with row():
+            for name in ("digits", "cifar10"):
+                ui.button(name, on_click=lambda name=name: data.set_value(name), color=None).props(
+                    'flat dense no-caps aria-label="Train on the dataset"'
+                ).classes("cs-small")
+        if wish.labels:
+            ui.input("Table of labels", value=wish.labels).props("outlined dense").style(
+                "max-width:640px"
+            ).bind_value(wish, "labels")
+        kinds = {AUTO: "Find the best in a given time", "one": "One recipe and model"}
+        with ui.element("div").style("margin:12px 0 4px"):
+            kind = ui.toggle(kinds, value=AUTO).props("no-caps unelevated")
+        with row() as searching:
+            minutes = ui.number("Minutes", value=wish.minutes, min=0.1, max=10_000, format="%g")
+            minutes.props("outlined dense").style("width:130px").bind_value(wish, "minutes")
+            ui.label("More time tries more; most photos need 5 to 20.").classes("cs-quiet")
+        with row() as single:
+            recipes = {entry.name: entry.name for entry in RECIPES.entries()}
+            recipe = ui.select(recipes, value="tutorial", label="Recipe").props("outlined dense")
+            recipe.style("min-width:190px")
+            models = {"": "usual for the recipe"} | {name: name for name in MODELS.names()}
+            model = ui.select(models, value="", label="Model", with_input=True)
+            model.props("outlined dense").style("min-width:230px").bind_value(wish, "model")
+            epochs = ui.number("Epochs", min=1, max=100_000, format="%d", placeholder="usual")
+            epochs.props("outlined dense").style("width:130px").bind_value(wish, "epochs")
+        ui.checkbox("Keep the test images sealed, if more choices follow").bind_value(
+            wish, "sealed"
+        )
+        problem = say("", "cs-bad").props('role="alert"')
+        again = ui.element("div")
+        shown: dict[str, str] = {}
+
+        def preview() -> None:
+            wish.recipe = AUTO if kind.value == AUTO else str(recipe.value)
+            searching.set_visibility(kind.value == AUTO)
+            single.set_visibility(kind.value != AUTO)
+            words = wish.words(place.new_run(wish.stem())) if wish.data else ()
+            text = command_line(*words) if words else ""
+            if shown.get("text") != text:
+                shown["text"] = text
+                again.clear()
+                if text:
+                    with again:
+                        command(text)
+
+        def start() -> None:
+            preview()
+            problem.set_text(wish.problem())
+            if problem.text:
+                return
+            out = place.new_run(wish.stem())
+            try:
+                place.jobs.submit(
+                    wish.words(out), kind="train", title=f"Training {out.name}", run=out
+                )
+            except ConvscopeError as error:
+                problem.set_text(str(error))
+                return
+            ui.notify(f"{out.name}: it also goes on if this page is closed")
+            preview()
+
+        button("Train", start, strong=True, icon="play_arrow")
+        for control in (data, kind, minutes, recipe, model, epochs):
+            control.on_value_change(preview)
+        preview()
+
+
+def _ended(place: Workplace) -> None:
+    ended = [job for job in place.jobs.all() if job.code is not None or not job.is_active]
+    if not ended:
+        return
+    heading("Before")
+    for job in ended[:_N_ENDED]:
+        with card():
+            job_view(job, compact=True)
+            with row():
+                if job.run is not None and Run(job.run).state_file.exists():
+                    ui.link("Open the run", run_address(job.run.name))
+                if job.status in ("stopped", "killed", "failed") and _can_resume(job):
+                    button("Resume", lambda job=job: _resume(place, job))
+            command(job.command)
+
+
+def _can_resume(job: Job) -> bool:
+    run = None if job.run is None else Run(job.run)
+    return run is not None and (run.state_file.exists() or run.search_file.exists())
+
+
+def _resume(place: Workplace, job: Job) -> None:
+    assert job.run is not None
+    words = ("train", "--resume", job.run)
+    place.jobs.submit(words, kind="train", title=f"Resuming {job.run.name}", run=job.run)
+    ui.navigate.reload()

@@ -1,0 +1,92 @@
+"""Folder of a studio, beside the runs: its jobs, uploads, corrected labels, and its token."""
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from convscope.errors import RunError
+from convscope.paths import short_name
+from convscope.run import Run
+from convscope.storage import storage_errors
+from convscope.studio.jobs import Jobs
+
+
+class Workplace:
+    """The folder of runs that a studio shows, and its own folder in it.
+
+    Attributes:
+        root: Folder of runs.
+        jobs: Commands that the studio runs.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.jobs = Jobs(self.own / "jobs")
+
+    @property
+    def own(self) -> Path:
+        """Folder of the studio itself."""
+        return self.root / ".studio"
+
+    @property
+    def uploads(self) -> Path:
+        """Folder of what was dropped into the browser."""
+        return self.own / "uploads"
+
+    @property
+    def labels(self) -> Path:
+        """Folder of corrected labels."""
+        return self.own / "labels"
+
+    def token(self) -> str:
+        """Return the secret of the address, the same after a restart, so that open pages go on.
+
+        Raises:
+            StorageError: If it cannot be kept.
+        """
+        file = self.own / "token"
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            known = file.read_text(encoding="ascii").strip()
+            private = os.name != "posix" or not stat.S_IMODE(file.stat().st_mode) & 0o077
+            own = os.name != "posix" or file.stat().st_uid == os.getuid()
+            if len(known) >= 32 and private and own and not file.is_symlink():
+                return known
+        token = secrets.token_urlsafe(32)
+        with storage_errors(file):
+            self.own.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+                stream.write(token + "\n")
+        return token
+
+    def runs(self) -> list[Run]:
+        """Return the runs, the newest first."""
+        return list(reversed(Run.find_all(self.root))) if self.root.is_dir() else []
+
+    def run(self, name: str) -> Run:
+        """Return the run of a name.
+
+        Raises:
+            RunError: If there is none below the folder of runs.
+        """
+        if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise RunError(f"there is no run '{name}' below {self.root}")
+        run = Run(self.root / name)
+        if not run.state_file.is_file():
+            raise RunError(f"there is no run '{name}' below {self.root}")
+        return Run.open(run)
+
+    def new_run(self, stem: str) -> Path:
+        """Return a folder for a new run that is neither there nor promised to a job."""
+        kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.") or "run"
+        stem = short_name(kept, 100)
+        promised = {job.run for job in self.jobs.all() if job.run is not None}
+        number = 1
+        while True:
+            path = self.root / (stem if number == 1 else f"{stem}-{number}")
+            if not path.exists() and path not in promised:
+                return path
+            number += 1

@@ -1,0 +1,127 @@
+"""Who may come into the studio: its own browser, with the token, and nobody else."""
+
+import asyncio
+
+import pytest
+
+from convscope.studio.gate import MAX_BODY, Gate
+
+TOKEN = "t" * 43
+COOKIE = f"convscope_studio_8100={TOKEN}"
+
+
+def ask(path="/", *, method="GET", query="", kind="http", body=b"", **headers):
+    """Return (status, headers, body, whether the studio itself was asked)."""
+    asked, sent = [], []
+
+    async def studio(scope, receive, send):
+        received = b""
+        while kind == "http":
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            received += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        asked.append(received)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    fields = {"host": "127.0.0.1:8100", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    scope = {
+        "type": kind,
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [(k.encode(), v.encode()) for k, v in fields.items()],
+    }
+    if kind == "http":
+        scope["method"] = method
+    asyncio.run(Gate(studio, TOKEN, 8100)(scope, receive, send))
+    if not sent:
+        return None, {}, b"", bool(asked)
+    found = {k.decode(): v.decode() for k, v in sent[0].get("headers", ())}
+    content = sent[1]["body"] if len(sent) > 1 else b""
+    return sent[0].get("status", sent[0].get("code")), found, content, bool(asked)
+
+
+def test_the_first_visit_gets_a_cookie_and_an_address_without_the_token():
+    status, headers, _, asked = ask("/runs", query=f"token={TOKEN}&a=1")
+    assert (status, headers["location"], asked) == (303, "/runs?a=1", False)
+    assert headers["set-cookie"].startswith(f"{COOKIE}; ")
+    assert "HttpOnly; SameSite=Strict" in headers["set-cookie"]
+    assert headers["referrer-policy"] == "no-referrer"
+    status, headers, body, asked = ask("/runs", cookie=f"other=1; {COOKIE}")
+    assert (status, body, asked) == (200, b"hello", True)
+    assert "frame-ancestors 'self'" in headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ["//evil.example/x", "/\\evil.example", "/\r\nx: y"])
+def test_the_first_visit_leads_to_no_other_host(path):
+    location = ask(path, query=f"token={TOKEN}")[1]["location"]
+    assert location[0] == "/"
+    assert location[1] not in "/\\"
+    assert "\r" not in location
+    assert "\n" not in location
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"query": "token=wrong"},
+        {"cookie": "convscope_studio_8100=wrong"},
+        {"cookie": f"convscope_studio_8101={TOKEN}"},
+        {"cookie": "\x01=;;="},
+        {"method": "POST", "query": f"token={TOKEN}"},
+    ],
+)
+def test_without_the_token_nobody_comes_in(given):
+    status, headers, body, asked = ask(accept="text/html", **given)
+    assert (status, asked) == (401, False)
+    assert b"convscope studio" in body
+    assert "set-cookie" not in headers
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"host": "evil.example:8100"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:3000"},
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site", "sec_fetch_mode": "no-cors"},
+        {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "method": "POST"},
+    ],
+)
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_pages_of_other_sites_are_refused_even_with_the_cookie(given, kind):
+    status, _, _, asked = ask(cookie=COOKIE, kind=kind, **given)
+    assert (status, asked) == (403 if kind == "http" else 1008, False)
+
+
+def test_its_own_pages_and_links_to_it_are_let_in():
+    own = {"cookie": COOKIE, "origin": "http://127.0.0.1:8100", "sec_fetch_site": "same-origin"}
+    assert ask(method="POST", **own)[3]
+    assert ask(kind="websocket", **own)[3]
+    assert ask(host="localhost:8100", cookie=COOKIE)[3]
+    assert ask(cookie=COOKIE, sec_fetch_site="cross-site", sec_fetch_mode="navigate")[3]
+
+
+def test_a_socket_without_the_cookie_is_closed():
+    assert ask(kind="websocket") == (1008, {}, b"", False)
+
+
+def test_large_bodies_are_refused_by_their_length_and_by_their_bytes():
+    assert ask(method="POST", cookie=COOKIE, content_length=str(MAX_BODY + 1))[0] == 413
+    assert ask(method="POST", cookie=COOKIE, content_length="x")[0] == 413
+    assert ask(method="POST", cookie=COOKIE, body=b"x" * (MAX_BODY + 1))[3] is False
+    assert ask(method="POST", cookie=COOKIE, body=b"x" * MAX_BODY)[3] is True
+    # Uploads have limits of their own.
+    assert ask("/upload/images", method="POST", cookie=COOKIE, body=b"x" * (MAX_BODY + 1))[3]

@@ -1,0 +1,128 @@
+"""Jobs of the studio: processes that outlive it, in a queue, with all that is known on disk."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from convscope.studio.jobs import Job, Jobs
+
+PROGRAM = [sys.executable, "-S", "-c"]
+
+
+def wait_for(job: Job, *statuses: str, seconds: float = 60) -> str:
+    end = time.monotonic() + seconds
+    while job.status not in statuses:
+        assert time.monotonic() < end, (job.status, job.last_line)
+        time.sleep(0.05)
+    return job.status
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    jobs = Jobs(tmp_path / "jobs", PROGRAM)
+    yield jobs
+    for job in jobs.active():
+        job.stop()
+        wait_for(job, "done", "failed", "stopped", "killed")
+
+
+def test_a_job_keeps_its_output_its_last_line_and_how_it_ended(jobs):
+    code = "import sys; print('{\"a\": 1}'); print('error: so it is', file=sys.stderr); sys.exit(3)"
+    job = jobs.submit([code], kind="check", title="A check", about={"data": "x"})
+    assert wait_for(job, "failed", "done") == "failed"
+    # Another studio, or the same after a restart, reads it from the disk.
+    (again,) = Jobs(jobs.folder).all()
+    assert (again.code, again.last_line, again.result()) == (3, "so it is", {"a": 1})
+    assert (again.title, again.kind) == ("A check", "check")
+    assert Jobs(jobs.folder).newest("check", data="x").name == job.name
+    assert Jobs(jobs.folder).newest("check", data="y") is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="groups of processes are POSIX")
+def test_heavy_jobs_wait_for_each_other_and_a_light_one_does_not(jobs):
+    slow = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved')"
+    first = jobs.submit([slow], kind="train", title="first")
+    wait_for(first, "running")
+    second = jobs.submit(["print(2)"], kind="train", title="second")
+    third = jobs.submit(["print(3)"], kind="train", title="third")
+    light = jobs.submit(["print(4)"], kind="predict", title="light", heavy=False)
+    assert wait_for(light, "done") == "done"
+    assert (second.status, third.status) == ("waiting", "waiting")
+    assert [job.title for job in jobs.active()] == ["first", "second", "third"]
+    # A job that waits is stopped before it began; one that runs saves what it has.
+    third.stop()
+    assert wait_for(third, "stopped") == "stopped"
+    assert third.started == ""
+    time.sleep(0.2)
+    first.stop()
+    assert wait_for(second, "done") == "done"
+    assert first.status == "done"
+    assert first.output_file.read_text() == "saved\n"
+    assert first.ended <= second.started
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_a_job_whose_process_was_killed_is_seen_as_killed_and_blocks_nobody(jobs):
+    job = jobs.submit(["import os, time; print(os.getppid()); time.sleep(60)"], kind="t", title="t")
+    end = time.monotonic() + 60
+    while not (job.output_file.exists() and job.output_file.read_text().endswith("\n")):
+        assert time.monotonic() < end
+        # The output of Python without a terminal comes at once: PYTHONUNBUFFERED.
+        time.sleep(0.05)
+    worker = int(job.output_file.read_text())
+    child = next(
+        int(name) for name in os.listdir("/proc") if name.isdigit() and _parent(name) == worker
+    )
+    os.kill(worker, signal.SIGKILL)
+    try:
+        assert wait_for(job, "killed") == "killed"
+        after = jobs.submit(["print(1)"], kind="t", title="after")
+        assert wait_for(after, "done") == "done"
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def _parent(pid: str) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def test_exit_codes_with_a_result_are_no_failure(jobs):
+    job = jobs.submit(["import sys; sys.exit(1)"], kind="check", title="c", success=[1])
+    assert wait_for(job, "done", "failed") == "done"
+
+
+def test_damaged_job_folders_are_no_jobs(jobs):
+    jobs.folder.mkdir(parents=True)
+    (jobs.folder / "x").mkdir()
+    broken = jobs.folder / "y"
+    broken.mkdir()
+    (broken / "job.json").write_text("{")
+    (job,) = jobs.all()
+    assert (job.words, job.status, job.progress) == ((), "killed", {})
+    assert jobs.active() == []
+
+
+def test_progress_of_a_command_is_in_the_file_that_it_was_told(tmp_path, monkeypatch, capsys):
+    from convscope.progress import console_progress
+
+    file = tmp_path / "progress.json"
+    monkeypatch.setenv("CONVSCOPE_PROGRESS_FILE", str(file))
+    with console_progress().task("Reading", 40, "images") as step:
+        assert json.loads(file.read_text())["done"] == 0
+        time.sleep(0.51)
+        step(10, "loss 1")
+        found = json.loads(file.read_text())
+    assert found | {"seconds": 0} == {
+        "label": "Reading", "done": 10, "total": 40, "unit": "images", "seconds": 0,
+        "note": "loss 1",
+    }  # fmt: skip
+    assert found["seconds"] > 0.5
+    assert "Reading: 10 images" in capsys.readouterr().err

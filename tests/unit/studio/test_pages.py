@@ -1,0 +1,166 @@
+"""The pages of the studio, asked for as a browser does; and what needs no NiceGUI."""
+
+import http.client
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convscope.errors import MissingExtraError, RunError
+from convscope.run import Run
+from convscope.studio.workplace import Workplace
+
+OLD_RUN = Path(__file__).parents[2] / "data" / "run-of-version-0.1"
+needs_nicegui = pytest.mark.skipif(
+    importlib.util.find_spec("nicegui") is None,
+    reason="needs NiceGUI: pip install 'convscope[studio]'",
+)
+
+
+def runs_in(folder: Path) -> Path:
+    shutil.copytree(OLD_RUN, folder / "runs" / "old")
+    (folder / "runs" / "old" / "MODEL_CARD.md").write_text("# Old\n")
+    return folder / "runs"
+
+
+class Browser:
+    """What a browser sends to the studio: the cookie, after the first visit."""
+
+    def __init__(self, address: str) -> None:
+        self.port = int(re.search(r":(\d+)/", address)[1])
+        self.cookie = ""
+        self.cookie = self.ask(address.partition(str(self.port))[2])[1]["set-cookie"].split(";")[0]
+
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        fields = {"cookie": self.cookie, **headers}
+        connection.request(method, path, body, {k: v for k, v in fields.items() if v})
+        answer = connection.getresponse()
+        text = answer.read().decode("utf-8", "replace")
+        connection.close()
+        return answer.status, dict(answer.getheaders()), text
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studio")
+    runs_in(folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "convscope", "studio", "--port", "0", "--no-open"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    line = process.stdout.readline()
+    try:
+        assert line.startswith("The studio is at http://127.0.0.1:"), process.communicate()[1]
+        yield Browser(line.split()[-1])
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert "Traceback" not in errors
+
+
+@needs_nicegui
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/", "Runs"),
+        ("/runs", "run-of-version|old"),
+        ("/run/old", "Where it errs"),
+        ("/train?data=digits", "A new training"),
+        ("/run/no-such-run", "there is no run"),
+        ("/run/..%2Fold", "."),
+    ],
+)
+def test_each_page_is_there_and_comes_from_this_machine_only(browser, path, shown):
+    status, headers, text = browser.ask(path)
+    assert status == (404 if "%2F" in path else 200)
+    assert re.search(shown, text)
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//[^"]*"', text)
+
+
+@needs_nicegui
+def test_without_the_cookie_there_is_no_page_and_no_socket(browser):
+    assert browser.ask("/runs", cookie="")[0] == 401
+    assert browser.ask("/_nicegui_ws/socket.io/?EIO=4&transport=polling", cookie="")[0] == 401
+    foreign = {"origin": "http://localhost:3000"}
+    assert browser.ask("/_nicegui_ws/socket.io/?EIO=4&transport=polling", **foreign)[0] == 403
+
+
+@needs_nicegui
+def test_files_of_a_run_are_shown_in_a_sandbox_and_no_others(browser):
+    status, headers, _ = browser.ask("/files/old/MODEL_CARD.md")
+    assert status == 200
+    assert headers["content-security-policy"].startswith("sandbox ")
+    for path in ("config.yaml", "weights/best.keras", "../old/report.html", "%2e%2e/token", "."):
+        assert browser.ask(f"/files/old/{path}")[0] == 404, path
+    assert browser.ask("/files/../.studio/token")[0] == 404
+    assert browser.ask("/picture/..png")[0] == 404
+
+
+def test_without_nicegui_a_line_names_the_extra(tmp_path, monkeypatch):
+    import convscope
+
+    monkeypatch.setitem(sys.modules, "nicegui", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'convscope\[studio\]'"):
+        convscope.studio(tmp_path / "runs", open_browser=False)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_the_token_stays_after_a_restart_and_is_for_its_owner_only(tmp_path):
+    place = Workplace(tmp_path / "runs")
+    token = place.token()
+    file = tmp_path / "runs" / ".studio" / "token"
+    assert len(token) >= 43
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert Workplace(tmp_path / "runs").token() == token
+    # Somebody else could have read it.
+    file.chmod(0o644)
+    other = Workplace(tmp_path / "runs").token()
+    assert other != token
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_folder_of_the_studio_is_no_run(tmp_path):
+    place = Workplace(runs_in(tmp_path))
+    place.token()
+    assert [run.name for run in place.runs()] == ["old"]
+    for name in (".studio", "..", "", "a/b", "none"):
+        with pytest.raises(RunError):
+            place.run(name)
+
+
+def test_new_runs_get_names_that_nobody_has(tmp_path):
+    place = Workplace(runs_in(tmp_path))
+    assert place.new_run("old") == place.root / "old-2"
+    assert place.new_run("../a b") == place.root / "a-b"
+    assert place.new_run("...") == place.root / "run"
+
+
+def test_the_confusion_of_a_run_counts_what_it_predicted(tmp_path):
+    pytest.importorskip("pyarrow")
+    from convscope.studio import facts
+
+    run = Run(runs_in(tmp_path) / "old")
+    found = facts.evaluated(run)
+    matrix = found.confusion("val")
+    assert matrix.sum() == len(found.parts["val"].labels)
+    assert matrix.diagonal().sum() / matrix.sum() == pytest.approx(run.metrics["val"]["accuracy"])
+    assert found.selected("val", 0.0) == (1.0, pytest.approx(run.metrics["val"]["accuracy"]))
+    assert found.selected("val", 1.01) == (0.0, None)
+    row = facts.row_of(run)
+    assert (row.name, row.val) == ("old", run.metrics["val"]["accuracy"])
+    run.state_file.write_text("{")
+    assert facts.row_of(run).status == "damaged"
