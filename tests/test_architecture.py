@@ -142,7 +142,7 @@ def test_what_keras_keeps_private_is_used_in_one_file():
     for file in SOURCE.rglob("*.py"):
         made, used = set(), set()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 made.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 made.add(node.id)

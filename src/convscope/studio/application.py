@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.responses import FileResponse, PlainTextResponse, Response
@@ -11,6 +11,9 @@ from convscope.errors import ConvscopeError
 from convscope.run import Run
 from convscope.studio.gate import App, Gate
 from convscope.studio.workplace import Workplace
+
+if TYPE_CHECKING:
+    from convscope.studio.sources import Sources
 
 _OWN = Path(__file__).parent
 _SANDBOX = (
@@ -35,10 +38,15 @@ def build_app(place: Workplace, token: str, port: int) -> App:
     os.environ.setdefault("NICEGUI_STORAGE_PATH", str(place.own / "nicegui"))
     from nicegui import ui
 
-    from convscope.studio import run, runs, train
+    from convscope.studio import data as data_page
+    from convscope.studio import inside, run, runs, train, use
+    from convscope.studio.sources import Sources
+    from convscope.studio.uploads import add_uploads
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    _add_files(app, place)
+    sources = Sources()
+    _add_files(app, place, sources)
+    add_uploads(app, place)
 
     def add(address: str, show: Any) -> None:
         ui.page(address, response_timeout=30)(show)
@@ -50,11 +58,28 @@ def build_app(place: Workplace, token: str, port: int) -> App:
 
     add("/run/{name}", of_run)
 
+    async def of_data(data: str = "", labels: str = "") -> None:
+        drawn = data_page.show(place, sources, data, labels)
+        if drawn is not None:
+            await drawn
+
+    add("/data", of_data)
+
+    def of_use(name: str = "") -> None:
+        use.show(place, sources, name)
+
+    def of_inside(name: str = "") -> None:
+        inside.show(place, name)
+
+    for address, shown in (("/use", of_use), ("/inside", of_inside)):
+        add(address, shown)
+        add(f"{address}/{{name}}", shown)
+
     def of_training(data: str = "", labels: str = "") -> None:
         train.show(place, data, labels)
 
     add("/train", of_training)
-    add("/", lambda: runs.show(place) if place.runs() else train.show(place))
+    add("/", lambda: runs.show(place) if place.runs() else data_page.show(place, sources))
     ui.run_with(
         app,
         title="convscope studio",
@@ -70,10 +95,19 @@ def build_app(place: Workplace, token: str, port: int) -> App:
     return Gate(app, token, port)
 
 
-def _add_files(app: FastAPI, place: Workplace) -> None:
-    @app.get("/studio.css")
-    async def styles() -> Response:
-        return FileResponse(_OWN / "studio.css", headers={"cache-control": "no-cache"})
+def _add_files(app: FastAPI, place: Workplace, sources: "Sources") -> None:
+    for own in ("studio.css", "drop.js"):
+        _add_own(app, own)
+
+    @app.get("/thumb/{key}")
+    def thumb(key: str, name: str) -> Response:
+        # Not a coroutine: it runs in a thread, since decoding takes a while.
+        try:
+            content = sources.picture(key, name)
+        except ConvscopeError as error:
+            return PlainTextResponse(f"{error}\n", 404)
+        kept = {"cache-control": "private, max-age=3600"}
+        return Response(content, media_type="image/jpeg", headers=kept)
 
     @app.get("/files/{name}/{file:path}")
     async def file_of_run(name: str, file: str) -> Response:
@@ -86,6 +120,18 @@ def _add_files(app: FastAPI, place: Workplace) -> None:
         kind = "text/plain; charset=utf-8" if found.suffix == ".md" else None
         return FileResponse(found, media_type=kind, headers={"content-security-policy": _SANDBOX})
 
+    @app.get("/download/{name}/{file}")
+    async def download(name: str, file: str) -> Response:
+        try:
+            folder = place.run(name).path / "export"
+        except ConvscopeError as error:
+            return PlainTextResponse(f"{error}\n", 404)
+        path = folder / file
+        own = path.name == file and not path.is_symlink() and not folder.is_symlink()
+        if not own or not path.is_file():
+            return PlainTextResponse("there is no such exported file\n", 404)
+        return FileResponse(path, filename=file, media_type="application/octet-stream")
+
     @app.get("/picture/{name}.png")
     async def picture(name: str) -> Response:
         job = place.jobs.find(name)
@@ -95,6 +141,12 @@ def _add_files(app: FastAPI, place: Workplace) -> None:
             if path.resolve().is_relative_to((place.own / "pictures").resolve()) and path.is_file():
                 return FileResponse(path, headers={"cache-control": "no-store"})
         return PlainTextResponse("there is no such picture\n", 404)
+
+
+def _add_own(app: FastAPI, name: str) -> None:
+    @app.get(f"/{name}")
+    async def own() -> Response:
+        return FileResponse(_OWN / name, headers={"cache-control": "no-cache"})
 
 
 def shown_file(run: Run, name: str) -> Path | None:

@@ -9,15 +9,21 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from nicegui import ui
 
 from convscope.studio.drawing import N_COLOURS, Curve
 from convscope.studio.jobs import Job, seconds_since
+from convscope.studio.nice import ui
 from convscope.studio.workplace import Workplace
 from convscope.types import UInt8Array
 from convscope.wording import duration, printable
 
-PAGES = (("Train", "/train"), ("Runs", "/runs"))
+PAGES = (
+    ("Data", "/data"),
+    ("Train", "/train"),
+    ("Runs", "/runs"),
+    ("Look inside", "/inside"),
+    ("Use", "/use"),
+)
 """Pages with their addresses, in the order of the work."""
 
 _KINDS = {
@@ -255,3 +261,33 @@ def when_ended(job: Job, then: Callable[[], Any]) -> None:
             then()
 
     timer = ui.timer(1.0, look)
+
+
+def drop_zone(text: str, *, event: str, folders: bool = False, kinds: str = "images") -> Any:
+    """Draw a place for files; `drop.js` sends them, and then the page the event.
+
+    Args:
+        text: What to do, for people.
+        event: Name of the event; its arguments are {"drop", "tops", "n", "paths"}.
+        folders: Whether a folder can be chosen too.
+        kinds: "images", or "data" for archives and tables too.
+    """
+    ui.add_head_html('<script src="/drop.js" defer></script>')
+    if folders:
+        choose = (
+            '<label class="cs-link" tabindex="0">choose a folder<input type="file" webkitdirectory '
+            'class="cs-hidden"></label> or <label class="cs-link" tabindex="0">a zip file'
+            '<input type="file" accept=".zip,.tar,.tgz,.gz" class="cs-hidden"></label>'
+        )
+    else:
+        choose = (
+            '<label class="cs-link">choose files<input type="file" multiple accept="image/*" '
+            'class="cs-hidden"></label>'
+        )
+    drawn = ui.html(
+        f'<div class="cs-drop" data-drop="{escape(event)}" data-kinds="{escape(kinds)}">'
+        f'<div style="font-size:18px">{escape(text)}</div><div>or {choose}</div>'
+        '<div data-said role="status"></div></div>',
+        sanitize=False,
+    )
+    return drawn.style("width:100%")

@@ -5,8 +5,6 @@ from html import escape
 from typing import Any, Literal
 
 import numpy as np
-from nicegui import run as background
-from nicegui import ui
 
 from convscope.errors import ConvscopeError, RunError
 from convscope.evaluation.calibration import reliability
@@ -32,6 +30,7 @@ from convscope.studio.looks import (
     wall,
     when_ended,
 )
+from convscope.studio.nice import background, ui
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, counted, printable
 
@@ -405,6 +404,8 @@ def _files(place: Workplace, run: Run) -> None:
     with card():
         heading("More")
         with row():
+            ui.link("Look inside", run_address(run.name, "inside"))
+            ui.link("Use it", run_address(run.name, "use"))
             for file, name in (
                 (run.report_page, "Whole report"),
                 (run.card_file, "Model card"),

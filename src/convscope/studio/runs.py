@@ -1,7 +1,5 @@
 """The page of all runs: a table, curves over each other, a comparison."""
 
-from nicegui import ui
-
 from convscope.errors import ConvscopeError
 from convscope.studio import facts
 from convscope.studio.drawing import chart
@@ -19,6 +17,7 @@ from convscope.studio.looks import (
     svg,
     when_ended,
 )
+from convscope.studio.nice import ui
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line
 
@@ -45,7 +44,7 @@ def show(place: Workplace) -> None:
         runs = place.runs()
         if not runs:
             say("There is no run yet. Choose your images, and train on them.")
-            ui.link("Train", "/train")
+            ui.link("Choose images", "/data")
             return
         say(
             "Select runs to lay their curves over each other, or two that learnt from the same "

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nicegui import ui
-
 from convscope.datasets import DATASETS
 from convscope.errors import ConvscopeError
 from convscope.models import MODELS
@@ -28,6 +26,7 @@ from convscope.studio.looks import (
     say,
     svg,
 )
+from convscope.studio.nice import ui
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, printable
 
@@ -214,6 +213,7 @@ def _form(place: Workplace, wish: Wish) -> None:
         data = ui.input("Images: a folder, an archive, or a dataset", value=wish.data)
         data.props("outlined dense").style("max-width:640px").bind_value(wish, "data")
         with row():
+            ui.link("Choose or drop a folder", "/data")
             for name in ("digits", "cifar10"):
                 ui.button(name, on_click=lambda name=name: data.set_value(name), color=None).props(
                     'flat dense no-caps aria-label="Train on the dataset"'

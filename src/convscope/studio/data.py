@@ -1,0 +1,384 @@
+"""The page of data: choose images, see them, check them, and correct their labels."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from convscope.errors import ConvscopeError
+from convscope.paths import user_path
+from convscope.studio.jobs import Job
+from convscope.studio.looks import (
+    button,
+    card,
+    command,
+    drop_zone,
+    frame,
+    heading,
+    job_view,
+    pill,
+    row,
+    say,
+    wall,
+    when_ended,
+)
+from convscope.studio.nice import background, ui
+from convscope.studio.sources import Corrections, Source, Sources
+from convscope.studio.workplace import Workplace
+from convscope.wording import command_line, counted, printable
+
+_N_OF_CLASS = 12
+_N_CLASSES = 30
+_N_OF_FINDING = 8
+_N_SUSPECTS = 60
+_SEVERITIES = {"error": "cs-bad", "warning": "cs-warn", "note": ""}
+
+
+def show(place: Workplace, sources: Sources, data: str = "", labels: str = "") -> Any:
+    """Draw the page.
+
+    Args:
+        place: Workplace.
+        sources: Folders whose pictures are shown.
+        data: Folder or archive; empty to choose one.
+        labels: Table of labels; empty for none.
+    """
+    if data:
+        return _shown(place, sources, data, labels)
+    with frame("Data", "/data", place):
+        heading("Your images", 1)
+        say(
+            "A folder with a sub-folder of images for each class. It is never written to.",
+            "cs-quiet",
+        )
+        _drop(place)
+        _browse()
+        _recent(place)
+    return None
+
+
+def address(data: str, labels: str = "") -> str:
+    """Return the address of the page of some data."""
+    return "/data?" + urlencode({"data": data} | ({"labels": labels} if labels else {}))
+
+
+def _drop(place: Workplace) -> None:
+    drop_zone("Drop a folder or a zip file here", event="data_dropped", folders=True, kinds="data")
+
+    def dropped(event: Any) -> None:
+        found = event.args
+        folder = place.uploads / Path(str(found["drop"])).name
+        tops = [str(top) for top in found["tops"]]
+        # A folder of class folders, or the class folders themselves.
+        chosen = folder / Path(tops[0]).name if len(tops) == 1 else folder
+        ui.navigate.to(address(str(chosen)))
+
+    ui.on("data_dropped", dropped)
+
+
+def _browse() -> None:
+    """Draw a way to a folder of this machine: typed, or folder by folder."""
+    with card():
+        heading("Or a folder of this computer")
+        typed = ui.input("Folder, zip file or list of images").props("outlined dense")
+        typed.style("max-width:640px")
+        problem = say("", "cs-bad").props('role="alert"')
+
+        def go() -> None:
+            try:
+                path = user_path(str(typed.value or ""), "The folder")
+            except ConvscopeError as error:
+                problem.set_text(str(error))
+                return
+            if not path.exists():
+                problem.set_text(f"There is no {path}.")
+                return
+            ui.navigate.to(address(str(path)))
+
+        typed.on("keydown.enter", go)
+        with row():
+            button("Look at it", go, strong=True)
+        at = {"folder": Path.cwd()}
+
+        @ui.refreshable
+        def folders() -> None:
+            here = at["folder"]
+            with row():
+                ui.label(printable(str(here))).classes("cs-quiet")
+                if here.parent != here:
+                    button("Up", lambda: enter(here.parent), icon="arrow_upward")
+                button("Choose this folder", lambda: ui.navigate.to(address(str(here))))
+            with ui.element("div").classes("cs-row").style("margin-top:8px"):
+                for each in subfolders(here)[:200]:
+                    ui.button(
+                        printable(each.name),
+                        on_click=lambda each=each: enter(each),
+                        icon="folder",
+                        color=None,
+                    ).props("flat dense no-caps").classes("cs-small")
+
+        def enter(folder: Path) -> None:
+            at["folder"] = folder
+            typed.set_value(str(folder))
+            folders.refresh()
+
+        with ui.expansion("Find it"):
+            folders()
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder that are not hidden, by name; empty if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [
+                Path(each) for each in entries if not each.name.startswith(".") and each.is_dir()
+            ]
+    except OSError:
+        return []
+    return sorted(found, key=lambda each: each.name.lower())
+
+
+def _recent(place: Workplace) -> None:
+    known: dict[str, None] = {}
+    for job in place.jobs.all():
+        data = job.about.get("data")
+        if isinstance(data, str) and Path(data).exists():
+            known.setdefault(data)
+    if known:
+        with card():
+            heading("Seen before")
+            for data in list(known)[:8]:
+                with row():
+                    ui.link(printable(data), address(data))
+
+
+async def _shown(place: Workplace, sources: Sources, data: str, labels: str) -> None:
+    name = Path(data).name or data
+    with frame(name, "/data", place):
+        heading(name, 1)
+        say(data, "cs-quiet")
+        waiting = ui.spinner()
+        try:
+            source = await background.io_bound(sources.open, data, labels)
+        except ConvscopeError as error:
+            waiting.delete()
+            say(str(error), "cs-bad")
+            ui.link("Choose other images", "/data")
+            return
+        waiting.delete()
+        options = ("--labels", labels) if labels else ()
+        words = ("--data", data, *options)
+        _summary(source, words)
+        _classes(source)
+        if source.layout.labels_of is None:
+            _check(place, source, words)
+            _suspects(place, source, words)
+
+
+def _summary(source: Source, words: tuple[str, ...]) -> None:
+    by_class = source.by_class
+    n = sum(map(len, by_class.values()))
+    with card():
+        parts = {part: sum(map(len, of.values())) for part, of in source.layout.parts.items()}
+        text = f"{counted(n, 'image')} of {counted(len(by_class), 'class', 'classes')}"
+        if len(parts) > 1:
+            text += ": " + ", ".join(f"{count:,} {part}" for part, count in parts.items())
+        ui.label(text).style("font-size:19px; font-weight:600")
+        for line in source.layout.remarks:
+            say(line, "cs-quiet")
+        for problem in source.layout.problems:
+            say(problem.message, "cs-bad")
+        with row():
+            target = "/train?" + urlencode(
+                {"data": source.data} | ({"labels": source.labels} if source.labels else {})
+            )
+            button("Train on them", lambda: ui.navigate.to(target), strong=True)
+            ui.link("Other images", "/data")
+        command(command_line("data", "show", *words))
+
+
+def _classes(source: Source) -> None:
+    by_class = source.by_class
+    with card():
+        heading("Classes")
+        most = max(map(len, by_class.values()), default=1)
+        for name, files in list(by_class.items())[:_N_CLASSES]:
+            with row():
+                heading(name, 3)
+                ui.label(f"{len(files):,}").classes("cs-quiet")
+                share = 100 * len(files) / most
+                ui.html(
+                    f'<div class="cs-bar"><div style="width:{share:.0f}%"></div></div>',
+                    sanitize=False,
+                ).props("aria-hidden=true").style("width:120px")
+            step = max(1, len(files) // _N_OF_CLASS)
+            chosen = files[::step][:_N_OF_CLASS]
+            wall([_picture(source, file) for file in chosen], [Path(f).name for f in chosen])
+        if len(by_class) > _N_CLASSES:
+            say(f"and {len(by_class) - _N_CLASSES:,} more classes", "cs-quiet")
+
+
+def _picture(source: Source, file: str) -> str:
+    return f"/thumb/{source.key}?name={quote(file, safe='', errors='surrogateescape')}"
+
+
+def _job_card(
+    place: Workplace,
+    kind: str,
+    title: str,
+    about: str,
+    words: tuple[object, ...],
+    of: dict[str, str],
+    draw: Any,
+    success: tuple[int, ...] = (),
+) -> None:
+    """Draw a card with a button that starts a job, the job, and what it found."""
+    with card():
+        heading(title)
+        say(about, "cs-quiet")
+        shown = ui.element("div")
+
+        def follow(job: Job) -> None:
+            shown.clear()
+            with shown:
+                if job.is_active or job.status != "done":
+                    job_view(job, compact=True)
+
+            def ended() -> None:
+                if job.status == "done":
+                    with shown:
+                        draw(job.result())
+
+            when_ended(job, ended)
+
+        def start() -> None:
+            follow(
+                place.jobs.submit(
+                    words, kind=kind, title=title, about=of, heavy=False, success=success
+                )
+            )
+
+        before = place.jobs.newest(kind, **of)
+        if before is not None:
+            follow(before)
+        with row():
+            button("Do it again" if before is not None else title, start)
+        command(command_line(*(word for word in words if word != "--json")))
+
+
+def _check(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
+    def draw(found: Any) -> None:
+        if not isinstance(found, dict):
+            return
+        if not found.get("findings"):
+            say(f"{counted(found.get('n_images', 0), 'image')}: nothing found.", "cs-good")
+        for finding in found.get("findings", ()):
+            with row():
+                pill(finding["severity"]).classes(_SEVERITIES.get(finding["severity"], ""))
+                ui.label(printable(finding["message"]))
+            say(finding["remedy"], "cs-quiet")
+            groups = [file for group in finding["groups"][:4] for file in group[:4]]
+            files = (groups or finding["files"])[:_N_OF_FINDING]
+            known = [file for file in files if _is_image(source, file)]
+            if known and finding["kind"] != "unreadable":
+                wall([_picture(source, file) for file in known], known)
+            for line in finding["details"][:_N_OF_FINDING]:
+                ui.label(printable(line)).classes("cs-log")
+
+    _job_card(
+        place,
+        "check",
+        "Check them",
+        "Broken files, duplicates, the same image in two parts, odd modes and sizes.",
+        ("data", "check", *words, "--json"),
+        {"data": source.data, "labels": source.labels},
+        draw,
+        success=(1,),
+    )
+
+
+def _is_image(source: Source, file: str) -> bool:
+    try:
+        return source.file(file).is_file()
+    except ConvscopeError:
+        return False
+
+
+def _suspects(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
+    out = place.root / f"suspects-{source.name}"
+    if source.labels:
+        out = out.with_name(f"{out.name}-{Path(source.labels).stem[-8:]}")
+
+    def draw(found: Any) -> None:
+        if not isinstance(found, dict):
+            return
+        suspects = found.get("suspects", [])
+        say(
+            f"{counted(len(suspects), 'label')} of {found.get('n_images', 0):,} in doubt, by "
+            f"networks that were right for {100 * found.get('accuracy', 0):.1f} % of images that "
+            "they had not learnt."
+        )
+        if suspects:
+            _decide(place, source, suspects[:_N_SUSPECTS])
+
+    _job_card(
+        place,
+        "suspects",
+        "Find wrong labels",
+        "Networks that did not learn an image say what it is; where they rule its label out, a "
+        "person decides. Takes a minute for a thousand photos.",
+        ("data", "suspects", *words, "--out", out, "--json"),
+        {"data": source.data, "labels": source.labels},
+        draw,
+    )
+
+
+def _decide(place: Workplace, source: Source, suspects: list[dict[str, Any]]) -> None:
+    """Draw suspect images, each with the decision of a person."""
+    kept = Corrections(source, place.labels)
+    classes = list(source.by_class)
+    with ui.element("div").classes("cs-suspects"):
+        for each in suspects:
+            image, label, answer = each["image_id"], each["class_name"], each["answer"]
+            with ui.element("figure"):
+                ui.html(
+                    f'<img loading="lazy" alt="" src="{_picture(source, image)}">', sanitize=False
+                )
+                ui.label(printable(f"Label: {label}"))
+                ui.label(printable(f"Looks like: {answer}, {each['prob']:.0%}")).classes("cs-quiet")
+                choice = ui.select(
+                    classes, value=kept.decided.get(image), label="It is", clearable=True
+                ).props("outlined dense options-dense")
+
+                def decided(event: Any, image: str = image) -> None:
+                    kept.decide(image, event.value)
+                    summary.refresh()
+
+                choice.on_value_change(decided)
+                with row():
+                    for word, value in ((answer, answer), (f"{label} is right", label)):
+                        ui.button(
+                            printable(word),
+                            on_click=lambda choice=choice, value=value: choice.set_value(value),
+                            color=None,
+                        ).props("flat dense no-caps size=sm").classes("cs-small")
+
+    @ui.refreshable
+    def summary() -> None:
+        label_of = {file: name for name, files in source.by_class.items() for file in files}
+        changed = {
+            i: name for i, name in kept.decided.items() if label_of.get(i) not in (name, None)
+        }
+        if not changed:
+            return
+
+        def use() -> None:
+            path = source.corrected(changed, place.labels)
+            ui.navigate.to("/train?" + urlencode({"data": source.data, "labels": str(path)}))
+
+        with row():
+            ui.label(f"{counted(len(changed), 'label')} corrected").style("font-weight:600")
+            button("Train with the corrected labels", use, strong=True)
+        say("They go into a new table of labels; your files stay as they are.", "cs-quiet")
+
+    summary()

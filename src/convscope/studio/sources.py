@@ -1,0 +1,202 @@
+"""Folders of images that pages show: their classes, small pictures of them, corrected labels."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from convscope.datasets.folders.archives import unpacked
+from convscope.datasets.folders.contents import read_contents
+from convscope.datasets.folders.layout import Layout
+from convscope.datasets.source import data_settings
+from convscope.errors import DataError
+from convscope.images.decode import decode_image
+from convscope.paths import short_name
+from convscope.progress import Progress
+from convscope.storage import atomic_path, write_text
+
+_SIDE = 192
+"""Side of a small picture in pixels; it is drawn at half of that on sharp screens."""
+
+_MOST = 40
+"""Number of folders of which pictures are shown at a time."""
+
+
+class Source:
+    """A folder or archive of images, as a page shows it.
+
+    Attributes:
+        data: Folder or archive, as the user named it.
+        labels: Table of labels, as the user named it; empty for none.
+        layout: Its images by part and class.
+        key: Secret in the addresses of its pictures.
+    """
+
+    def __init__(self, data: str, labels: str = "") -> None:
+        self.data, self.labels = data, labels
+        place = data_settings(data, labels or None)
+        if place["data_path"] is None:
+            raise DataError(f"{data} is a dataset, not a folder")
+        self._held = ExitStack()
+        named = Path(place["data_path"])
+        root = self._held.enter_context(unpacked(named, Progress()))
+        archive = named if root != named else None
+        self.layout: Layout = read_contents(root, place.get("labels"), archive)
+        self.key = secrets.token_urlsafe(12)
+
+    @property
+    def name(self) -> str:
+        """Name for people."""
+        return (self.layout.named or self.layout.root).name
+
+    @property
+    def by_class(self) -> dict[str, list[str]]:
+        """Image files by class, of all parts."""
+        found: dict[str, list[str]] = {}
+        for classes in self.layout.parts.values():
+            for name, files in classes.items():
+                found.setdefault(name, []).extend(files)
+        return dict(sorted(found.items()))
+
+    def file(self, name: str) -> Path:
+        """Return the path of an image by its name below the folder.
+
+        Raises:
+            DataError: If the name leads elsewhere.
+        """
+        return below(self.layout.root, name)
+
+    def corrected(self, corrections: Mapping[str, str], folder: Path) -> Path:
+        """Write a table of all images in which some labels are corrected; originals stay.
+
+        Args:
+            corrections: New class of images, by their name below the folder.
+            folder: Folder of such tables; the name of the file depends on its content.
+
+        Raises:
+            DataError: If the images have any number of classes.
+            StorageError: If it cannot be written.
+        """
+        if self.layout.labels_of is not None:
+            raise DataError("labels are corrected here where each image has one class")
+        kept = io.StringIO(newline="")
+        writer = csv.writer(kept, lineterminator="\n")
+        writer.writerow(["file", "label", *(["split"] if len(self.layout.parts) > 1 else [])])
+        for part, classes in self.layout.parts.items():
+            for name, files in sorted(classes.items()):
+                for file in files:
+                    row = [file, corrections.get(file, name)]
+                    writer.writerow([*row, *([part] if len(self.layout.parts) > 1 else [])])
+        text = kept.getvalue()
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        path = folder / f"{short_name(self.name, 100)}-{digest}.csv"
+        with (
+            atomic_path(path) as temporary,
+            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file_,
+        ):
+            file_.write(text)
+        return path
+
+
+class Corrections:
+    """Decisions on suspect labels, kept beside the tables of labels.
+
+    Args:
+        source: Images.
+        folder: Folder in which they are kept.
+    """
+
+    def __init__(self, source: Source, folder: Path) -> None:
+        place = f"{os.path.abspath(source.data)}\n{source.labels}"  # noqa: PTH100 - a name only
+        digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+        self._file = folder / f"{short_name(source.name, 100)}-{digest}.json"
+        self.decided: dict[str, str] = {}
+        try:
+            content: Any = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return
+        if isinstance(content, dict):
+            self.decided = {str(key): str(value) for key, value in content.items()}
+
+    def decide(self, image: str, class_name: str | None) -> None:
+        """Keep the class of an image as decided by a person; None takes a decision back."""
+        self.decided.pop(image, None)
+        if class_name is not None:
+            self.decided[image] = class_name
+        write_text(self._file, json.dumps(self.decided, indent=1) + "\n")
+
+
+class Sources:
+    """Folders whose pictures pages show at present; the oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Source | Path] = OrderedDict()
+
+    def open(self, data: str, labels: str = "") -> Source:
+        """Return the images of a folder or archive.
+
+        Raises:
+            ConvscopeError: If it cannot be read.
+        """
+        source = Source(data, labels)
+        self._keep(source.key, source)
+        return source
+
+    def add(self, folder: Path) -> str:
+        """Return the secret in the addresses of the pictures of a folder without classes."""
+        key = secrets.token_urlsafe(12)
+        self._keep(key, folder)
+        return key
+
+    def _keep(self, key: str, shown: Source | Path) -> None:
+        self._known[key] = shown
+        while len(self._known) > _MOST:
+            self._known.popitem(last=False)
+
+    def picture(self, key: str, name: str) -> bytes:
+        """Return a small picture of an image, as a JPEG file.
+
+        Raises:
+            DataError: If there is no such folder, or the name leads out of it.
+            ImageError: If it cannot be read.
+        """
+        if key not in self._known:
+            raise DataError("this folder is not shown any more; load the page again")
+        shown = self._known[key]
+        root = shown if isinstance(shown, Path) else shown.layout.root
+        return small(decode_image(below(root, name), channels=3))
+
+
+def below(root: Path, name: str) -> Path:
+    """Return the path of a file by its name below a folder.
+
+    Raises:
+        DataError: If the name leads elsewhere.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise DataError(f"{name!r} is no image of {root.name}")
+    return root / path
+
+
+def small(pixels: Any) -> bytes:
+    """Return a small picture as a JPEG file.
+
+    Args:
+        pixels: Shape (height, width, 3), uint8.
+    """
+    image = Image.fromarray(np.asarray(pixels))
+    image.thumbnail((_SIDE, _SIDE))
+    kept = io.BytesIO()
+    image.save(kept, "JPEG", quality=82)
+    return kept.getvalue()

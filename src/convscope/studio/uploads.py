@@ -1,0 +1,145 @@
+"""What is dropped into the browser: limited in size and kind, kept in the folder of the studio."""
+
+import datetime
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path, PurePosixPath
+
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from convscope.errors import ConvscopeError, DataError, StorageError
+from convscope.storage import atomic_path, size_on_disk, storage_errors
+from convscope.studio.workplace import Workplace
+from convscope.wording import file_size
+
+IMAGES = (
+    *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),
+    *(".avif", ".heic", ".heif"),
+)
+TABLES = (".csv", ".tsv", ".jsonl")
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")
+
+MAX_IMAGE = 256 * 1024**2
+"""Largest image or table, in bytes."""
+
+MAX_TOTAL = 16 * 1024**3
+"""Largest archive, and all files of one drop, in bytes."""
+
+MAX_FILES = 200_000
+"""Largest number of files of one drop."""
+
+_LEFT_FREE = 1024**3
+"""Bytes of the disk that stay free."""
+
+
+class Uploads:
+    """Drops, each a folder.
+
+    Args:
+        folder: Folder of the drops.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._taken: dict[str, tuple[int, int]] = {}
+
+    def begin(self) -> str:
+        """Return the name of a new drop."""
+        moment = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+        name = f"{moment}-{secrets.token_hex(4)}"
+        with storage_errors(self.folder):
+            (self.folder / name).mkdir(parents=True)
+        self._taken = {**dict(list(self._taken.items())[-100:]), name: (0, 0)}
+        return name
+
+    async def keep(self, drop: str, name: str, chunks: AsyncIterator[bytes]) -> Path:
+        """Write a file of a drop, and return its path.
+
+        Args:
+            drop: Name of the drop.
+            name: Path of the file in it, with forward slashes.
+            chunks: Bytes of the file.
+
+        Raises:
+            DataError: If the name, the kind or the size is not allowed.
+            StorageError: If it cannot be written.
+        """
+        if drop not in self._taken:
+            raise DataError("this drop is not known any more; drop the files again")
+        place = self.folder / drop / inside(name)
+        n_files, total = self._taken[drop]
+        if n_files >= MAX_FILES:
+            raise DataError(f"at most {MAX_FILES:,} files can be dropped at once")
+        largest = MAX_TOTAL if name.lower().endswith(ARCHIVES) else MAX_IMAGE
+        n_bytes = 0
+        with storage_errors(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(place.parent).free - _LEFT_FREE
+        with atomic_path(place) as temporary, temporary.open("wb") as file:
+            async for chunk in chunks:
+                n_bytes += len(chunk)
+                if n_bytes > largest or total + n_bytes > MAX_TOTAL:
+                    raise DataError(f"{name} is larger than {file_size(min(largest, MAX_TOTAL))}")
+                if n_bytes > free:
+                    raise StorageError("the disk is nearly full; free some space")
+                file.write(chunk)
+        self._taken[drop] = (n_files + 1, total + n_bytes)
+        return place
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all drops."""
+        return size_on_disk(self.folder)
+
+
+def inside(name: str) -> PurePosixPath:
+    """Return the path of a dropped file below the folder of its drop.
+
+    Raises:
+        DataError: If it would lie elsewhere, or is of a kind that is not taken.
+
+    Examples:
+        >>> inside("cats/1.jpg")
+        PurePosixPath('cats/1.jpg')
+    """
+    path = PurePosixPath(name)
+    odd = (
+        not path.parts
+        or path.is_absolute()
+        or len(path.parts) > 20
+        or len(name) > 2_000
+        or any(part.startswith(".") or part != part.strip() for part in path.parts)
+        or any(ord(each) < 32 or each in '\\:*?"<>|\x7f' for each in name)
+    )
+    if odd:
+        raise DataError(f"a file called {name[:200]!r} cannot be taken")
+    if not path.name.lower().endswith((*IMAGES, *TABLES, *ARCHIVES)):
+        raise DataError(
+            f"{path.name[:200]} is neither an image nor a table of labels nor an archive"
+        )
+    return path
+
+
+def add_uploads(app: FastAPI, place: Workplace) -> None:
+    """Add the addresses to which the browser sends what is dropped."""
+    uploads = Uploads(place.uploads)
+
+    @app.post("/upload/begin")
+    async def begin() -> Response:
+        try:
+            return JSONResponse({"drop": uploads.begin()})
+        except ConvscopeError as error:
+            return JSONResponse({"error": str(error)}, 507)
+
+    @app.put("/upload/{drop}")
+    async def keep(drop: str, path: str, request: Request) -> Response:
+        try:
+            kept = await uploads.keep(drop, path, request.stream())
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except ConvscopeError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        return JSONResponse({"path": str(kept)})

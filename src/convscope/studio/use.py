@@ -1,0 +1,235 @@
+"""The page of use: images in, answers out; the export, and the commands that do the same."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from convscope.errors import ConvscopeError
+from convscope.export import FORMATS
+from convscope.run import Run
+from convscope.studio import facts
+from convscope.studio.jobs import Job
+from convscope.studio.looks import (
+    button,
+    card,
+    command,
+    drop_zone,
+    frame,
+    heading,
+    job_view,
+    row,
+    run_address,
+    say,
+    when_ended,
+)
+from convscope.studio.nice import ui
+from convscope.studio.sources import Sources
+from convscope.studio.workplace import Workplace
+from convscope.wording import command_line, file_size, printable
+
+_N_CLASSES = 3
+"""Number of classes in an answer on the page."""
+
+
+def show(place: Workplace, sources: Sources, name: str = "") -> None:
+    """Draw the page.
+
+    Args:
+        place: Workplace.
+        sources: Folders whose pictures are shown.
+        name: Name of a run; empty to choose one.
+    """
+    if not name:
+        choose(place, "Use", "/use", "use", "Choose the run whose network answers:")
+        return
+    with frame(f"Use {name}", "/use", place):
+        try:
+            run = place.run(name)
+        except ConvscopeError as error:
+            heading("No such run", 1)
+            say(str(error), "cs-bad")
+            return
+        heading(f"Use {name}", 1)
+        _answers(place, sources, run)
+        _export(place, run)
+        _elsewhere(run)
+
+
+def choose(place: Workplace, title: str, address: str, page: str, text: str) -> None:
+    """Draw a page with links to the runs that have a trained network.
+
+    Args:
+        place: Workplace.
+        title: Title of the page.
+        address: Address of the page.
+        page: First part of the addresses of the links.
+        text: What to choose.
+    """
+    with frame(title, address, place):
+        heading(title, 1)
+        rows = [facts.row_of(run) for run in place.runs()]
+        trained = [each for each in rows if each.val is not None]
+        say(text if trained else "There is no trained network yet.")
+        if not trained:
+            ui.link("Choose images and train on them", "/data")
+        with ui.element("div"):
+            for each in trained:
+                with card(), row():
+                    ui.link(printable(each.name), run_address(each.name, page))
+                    said = f"{each.model} on {each.data}, {100 * (each.val or 0):.1f} %"
+                    ui.label(printable(said)).classes("cs-quiet")
+
+
+def model_of(run: Run) -> Path:
+    """Return what answers for a run: its exported file, which starts at once, or the run."""
+    exported = run.path / "export" / f"{run.name}.onnx"
+    try:
+        newer = exported.stat().st_mtime >= run.metrics_file.stat().st_mtime
+    except OSError:
+        newer = False
+    return exported if newer else run.path
+
+
+def _answers(place: Workplace, sources: Sources, run: Run) -> None:
+    drop_zone("Drop, paste or choose images", event="images_dropped", folders=False)
+    shown = ui.element("div")
+
+    def follow(job: Job, folder: Path) -> None:
+        shown.clear()
+        with shown, card():
+            area = ui.element("div")
+            with area:
+                job_view(job, compact=True)
+
+            def ended() -> None:
+                found = job.result()
+                if not isinstance(found, dict):
+                    return
+                area.clear()
+                with area:
+                    _draw(sources, folder, found)
+
+            when_ended(job, ended)
+            command(job.command)
+
+    def dropped(event: Any) -> None:
+        folder = place.uploads / Path(str(event.args["drop"])).name
+        job = place.jobs.submit(
+            ("predict", model_of(run), folder, "--format", "json"),
+            kind="predict",
+            title="Classifying",
+            heavy=False,
+            about={"run": run.name, "folder": str(folder)},
+            success=(1,),
+        )
+        follow(job, folder)
+
+    ui.on("images_dropped", dropped)
+    before = place.jobs.newest("predict", run=run.name)
+    if before is not None and Path(str(before.about.get("folder"))).is_dir():
+        follow(before, Path(str(before.about["folder"])))
+
+
+def _draw(sources: Sources, folder: Path, found: dict[str, Any]) -> None:
+    """Draw what `predict --format json` printed."""
+    key = sources.add(folder)
+    with ui.element("div").classes("cs-suspects"):
+        for each in found.get("predictions", ()):
+            with ui.element("figure"):
+                image = Path(str(each["image"]))
+                if image.resolve().is_relative_to(folder.resolve()):
+                    name = image.resolve().relative_to(folder.resolve()).as_posix()
+                    ui.html(
+                        f'<img alt="" src="/thumb/{key}?name={quote(name, safe="")}">',
+                        sanitize=False,
+                    )
+                classes = each.get("classes", [each.get("class")])
+                answer = " + ".join(filter(None, classes)) or "none of these"
+                ui.label(printable(answer)).style("font-weight:600; font-size:17px")
+                best = sorted(each["probs"].items(), key=lambda pair: -pair[1])[:_N_CLASSES]
+                for class_name, prob in best:
+                    ui.label(printable(f"{class_name} {prob:.1%}")).classes("cs-quiet")
+                    with ui.element("div").classes("cs-bar").style("margin:0 0 4px"):
+                        ui.element("div").style(f"width:{100 * prob:.1f}%")
+                ui.label(printable(image.name)).classes("cs-quiet")
+    for each in found.get("skipped", ()):
+        say(str(each["reason"]), "cs-bad")
+
+
+def _export(place: Workplace, run: Run) -> None:
+    with card():
+        heading("Take it elsewhere")
+        say(
+            "One file with everything in it, checked to answer as the trained network. It needs "
+            "neither Keras nor this studio.",
+            "cs-quiet",
+        )
+        names = FORMATS.names()
+        form = ui.select(names, value="onnx", label="Format").props("outlined dense")
+        form.style("max-width:220px")
+        shown, again = ui.element("div"), ui.element("div")
+
+        def words() -> tuple[object, ...]:
+            return ("export", run.path, "--format", form.value)
+
+        def preview() -> None:
+            again.clear()
+            with again:
+                command(command_line(*words()))
+
+        def follow(job: Job) -> None:
+            shown.clear()
+            with shown:
+                job_view(job, compact=True)
+
+                def ended() -> None:
+                    found = job.result()
+                    if isinstance(found, dict) and job.status == "done":
+                        with shown:
+                            _exported(run, found)
+
+                when_ended(job, ended)
+
+        def start() -> None:
+            follow(
+                place.jobs.submit(
+                    (*words(), "--json"),
+                    kind="export",
+                    title=f"Exporting as {form.value}",
+                    heavy=False,
+                    about={"run": run.name},
+                )
+            )
+
+        with row():
+            button("Export", start, strong=True)
+        form.on_value_change(preview)
+        preview()
+        before = place.jobs.newest("export", run=run.name)
+        if before is not None:
+            follow(before)
+
+
+def _exported(run: Run, found: dict[str, Any]) -> None:
+    path = Path(str(found["path"]))
+    size = f", {file_size(round(1e6 * found['size_mb']))}" if found.get("size_mb") else ""
+    say(f"{path}{size}")
+    agreement = found.get("agreement")
+    if isinstance(agreement, int | float):
+        say(f"The same answer for {100 * agreement:.1f} % of the validation images.", "cs-good")
+    if path.is_file():
+        address = f"/download{run_address(run.name, '')[1:]}/{quote(path.name, safe='')}"
+        ui.link("Download", address).props("download")
+
+
+def _elsewhere(run: Run) -> None:
+    exported = run.path / "export" / f"{run.name}.onnx"
+    with card():
+        heading("The same without the studio")
+        say("In a terminal; the second answers over HTTP, with a page:", "cs-quiet")
+        command(f"{command_line('predict', model_of(run))} photo.jpg")
+        command(command_line("serve", exported))
+        say("In Python:", "cs-quiet")
+        code = f"import convscope\n\nfor answer in convscope.predict({str(model_of(run))!r}, "
+        code += '["photo.jpg"]):\n    print(answer.class_name, answer.probs)'
+        ui.code(code, language="python").classes("w-full")

@@ -1,0 +1,136 @@
+"""What is dropped or chosen: kinds, sizes, places; pictures; corrected labels."""
+
+import asyncio
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convscope.datasets.folders.contents import read_contents
+from convscope.errors import ConvscopeError, DataError
+from convscope.studio import uploads
+from convscope.studio.sources import Corrections, Source, Sources
+from convscope.studio.uploads import Uploads
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("train/cats", "train/dogs", "test/cats", "test/dogs"):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for number in range(3):
+            pixels = np.full((30, 300, 3), 80 * number, np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number} ä.png")
+    (tmp_path / "secret.png").write_bytes((folder / "0 ä.png").read_bytes())
+    return tmp_path / "photos"
+
+
+def dropped(files: Uploads, drop: str, name: str, *chunks: bytes):
+    async def stream():
+        for chunk in chunks:
+            yield chunk
+
+    return asyncio.run(files.keep(drop, name, stream()))
+
+
+def test_a_dropped_file_lies_where_it_was_in_its_folder(tmp_path):
+    files = Uploads(tmp_path / "uploads")
+    drop = files.begin()
+    path = dropped(files, drop, "photos/cats/1.JPG", b"ab", b"c")
+    assert path == tmp_path / "uploads" / drop / "photos" / "cats" / "1.JPG"
+    assert path.read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "../1.jpg",
+            "/etc/1.jpg",
+            "a/../../1.jpg",
+            "a\\..\\1.jpg",
+            "C:/1.jpg",
+            "",
+            ".",
+            "a/b\0.jpg",
+        ),
+        *(
+            "cats/.hidden.jpg",
+            ".git/1.jpg",
+            "a/ /1.jpg",
+            "run.py",
+            "x.html",
+            "x.svg",
+            "weights.keras",
+        ),
+        *("a/" * 21 + "1.jpg", "x" * 2_000 + ".jpg"),
+    ],
+)
+def test_other_places_and_kinds_are_refused(tmp_path, name):
+    files = Uploads(tmp_path / "uploads")
+    with pytest.raises(DataError):
+        dropped(files, files.begin(), name, b"x")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_drop_has_limits_and_leaves_nothing_of_a_file_beyond_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "MAX_IMAGE", 10)
+    monkeypatch.setattr(uploads, "MAX_TOTAL", 25)
+    monkeypatch.setattr(uploads, "MAX_FILES", 3)
+    files = Uploads(tmp_path / "uploads")
+    drop = files.begin()
+    with pytest.raises(DataError, match="1.jpg is larger than 10 B"):
+        dropped(files, drop, "1.jpg", b"123456", b"78901")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    dropped(files, drop, "1.jpg", b"1" * 10)
+    dropped(files, drop, "a.zip", b"1" * 14)
+    with pytest.raises(DataError, match="larger"):
+        dropped(files, drop, "2.jpg", b"12")
+    dropped(files, drop, "2.jpg", b"1")
+    with pytest.raises(DataError, match="at most 3 files"):
+        dropped(files, drop, "3.jpg", b"")
+    with pytest.raises(DataError, match="not known"):
+        dropped(files, "../..", "3.jpg", b"")
+
+
+def test_pictures_are_small_and_of_images_in_the_shown_folder_only(photos):
+    sources = Sources()
+    source = sources.open(str(photos))
+    assert {name: len(files) for name, files in source.by_class.items()} == {"cats": 6, "dogs": 6}
+    import io
+
+    with Image.open(io.BytesIO(sources.picture(source.key, source.by_class["cats"][0]))) as small:
+        assert (small.format, small.size) == ("JPEG", (192, 19))
+    for name in ("../secret.png", str(photos.parent / "secret.png"), "none.png", "train", "\0"):
+        with pytest.raises((ConvscopeError, OSError)):
+            sources.picture(source.key, name)
+    with pytest.raises(DataError, match="not shown any more"):
+        sources.picture("other", source.by_class["cats"][0])
+
+
+def test_corrected_labels_are_a_new_table_that_keeps_all_else(photos, tmp_path):
+    before = {path: path.read_bytes() for path in photos.rglob("*.png")}
+    source = Source(str(photos))
+    wrong = "train/cats/1 ä.png"
+    kept = Corrections(source, tmp_path / "labels")
+    kept.decide(wrong, "dogs")
+    kept.decide("train/cats/0 ä.png", "dogs")
+    kept.decide("train/cats/0 ä.png", None)
+    # A page that is loaded again knows what was decided.
+    again = Corrections(Source(str(photos)), tmp_path / "labels")
+    assert again.decided == {wrong: "dogs"}
+    table = source.corrected(again.decided, tmp_path / "labels")
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = {row["file"]: (row["label"], row["split"]) for row in csv.DictReader(file)}
+    assert len(rows) == 12
+    assert rows[wrong] == ("dogs", "train")
+    assert rows["test/cats/1 ä.png"] == ("cats", "test")
+    layout = read_contents(photos, str(table))
+    assert {part: {c: len(f) for c, f in of.items()} for part, of in layout.parts.items()} == {
+        "train": {"cats": 2, "dogs": 4},
+        "test": {"cats": 3, "dogs": 3},
+    }
+    assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
+    # Other corrections are another file: runs that learnt from the first stay as they are.
+    assert source.corrected({}, tmp_path / "labels") != table
