@@ -141,6 +141,6 @@ def test_killed_it_goes_on_with_what_is_left(arrows, tmp_path, patch):
     # Arrows that are mirrored are of the other class.
     config = run_config(run)
     assert not config.augment.flip
-    assert {"mirroring does not keep the classes"} == {
+    assert {"mirrored images raise the held-out loss"} == {
         row["note"] for row in rows if row["candidate"] == "mirrored"
     }

@@ -3,7 +3,7 @@
 from convscope.classifier.classify import at_temperature
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
-from convscope.evaluation.calibration import expected_calibration_error
+from convscope.evaluation.calibration import error_by_chance, expected_calibration_error
 
 _OFF = 0.05
 
@@ -17,7 +17,8 @@ def calibration(case: Case) -> Finding | None:
     temperature = spec_of(case.trained, case.judged).temperature
     probs = at_temperature(val.probs, temperature, multi_label=val.multi_label)
     error = expected_calibration_error(probs, val.labels)
-    if error < _OFF:
+    # Of few images even a calibrated model has some error.
+    if error < _OFF or error <= error_by_chance(probs, multi_label=val.multi_label):
         return None
     if val.multi_label:
         # Of each decision the probability that an image has a class, and whether it has it.
@@ -31,6 +32,13 @@ def calibration(case: Case) -> Finding | None:
         evidence=f"On validation images mean {'probability' if val.multi_label else 'confidence'} "
         f"is {sure:.0%} and {'share of classes' if val.multi_label else 'accuracy'} "
         f"{right:.0%}; expected calibration error {error:.3f}{fitted}.",
-        remedies=(Remedy("fit the temperature on validation images", case.command("evaluate")),),
+        remedies=(
+            Remedy("fit the temperature on validation images", case.command("evaluate"))
+            if temperature == 1
+            else Remedy(
+                "see which confidences are off: one temperature cannot mend them",
+                case.command("report"),
+            ),
+        ),
         sure="certain",
     )

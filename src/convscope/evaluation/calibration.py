@@ -98,6 +98,32 @@ def expected_calibration_error(probs: FloatArray, labels: Labels, *, n_bins: int
     return sum(b.n_images * abs(b.confidence - b.accuracy) for b in found) / labels.size
 
 
+def error_by_chance(probs: FloatArray, *, multi_label: bool, n_draws: int = 200) -> float:
+    """Return the calibration error that 95 % of perfectly calibrated models stay below.
+
+    Of few images some error is chance: labels are drawn from the probabilities themselves.
+
+    Args:
+        probs: Shape (n_images, n_classes), as for `expected_calibration_error`.
+        multi_label: Whether an image may have any number of classes.
+        n_draws: Number of draws of all labels.
+    """
+    rng = np.random.default_rng(0)
+    bounds = probs.cumsum(axis=1)
+
+    def draw() -> Labels:
+        if multi_label:
+            flags: Labels = (rng.random(probs.shape) < probs).astype(np.uint8)
+            return flags
+        # Their sum may be below 1 by rounding.
+        drawn = rng.random((len(probs), 1)) * bounds[:, -1:]
+        labels: Labels = (drawn >= bounds).sum(axis=1).clip(max=probs.shape[1] - 1)
+        return labels
+
+    errors = [expected_calibration_error(probs, draw()) for _ in range(n_draws)]
+    return float(np.quantile(errors, 0.95))
+
+
 def fit_temperature(probs: FloatArray, labels: Labels) -> float:
     """Return the temperature with the least cross-entropy.
 

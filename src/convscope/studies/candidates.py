@@ -311,14 +311,17 @@ class Search:
         keeps = bool(both <= _MIRROR_TOLERANCE * plain)
         if not keeps:
             self._tried.remove(tried)
-            note = "mirroring does not keep the classes"
+            note = "mirrored images raise the held-out loss"
             self._tried.append(replace(tried, note=note))
         self.state["mirror"] = keeps
         self._save()
         self._progress.say(
-            f"Mirroring {'keeps' if keeps else 'does not keep'} the classes: loss on held-out "
-            f"images {both:.4f} with mirrored ones, {plain:.4f} without"
-            + ("" if keeps else "; no image is mirrored")
+            f"Loss on held-out images {both:.4f} with mirrored ones, {plain:.4f} without: "
+            + (
+                "mirroring keeps the classes"
+                if keeps
+                else "no image is mirrored; it may change the class, as of letters"
+            )
         )
         return keeps
 
@@ -415,15 +418,16 @@ class Search:
         data = self._plan.dataset
         labels = n_of_each(data.train.labels, len(data.class_names))
         colour = "grey" if data.image_shape[2] == 1 else "colour"
+        minutes = self.state["minutes"]
         self._progress.say(
             f"{self._n_train + self._n_val:,} {colour} images to learn from, "
             f"{len(data.class_names)} classes, {labels.min():,} to {labels.max():,} each in "
             "training"
         )
         self._progress.say(
-            f"Plan for {self.state['minutes']:g} minutes: a frozen backbone, with and without "
-            "mirrored images, and on larger ones; its last stage fine-tuned; the best of these "
-            "once more on all but the test images"
+            f"Plan for {minutes:g} minute{'s' * (minutes != 1)}: a frozen backbone, with and "
+            "without mirrored images, and on larger ones; its last stage fine-tuned; the best of "
+            "these once more on all but the test images"
         )
 
 

@@ -6,6 +6,7 @@ import pytest
 from convscope.classifier.classify import at_temperature
 from convscope.errors import ShapeError
 from convscope.evaluation.calibration import (
+    error_by_chance,
     expected_calibration_error,
     fit_temperature,
     reliability,
@@ -59,3 +60,14 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
 def test_logits_are_refused():
     with pytest.raises(ShapeError, match="must be probabilities"):
         expected_calibration_error(np.array([[2.0, -1.0]], np.float32), np.array([0]))
+
+
+def test_of_few_images_some_calibration_error_is_chance():
+    # Of five coins of 80 % four are right in 41 % of draws (error 0), three or five in 53 % (0.2),
+    # two in 5.1 % (0.4).
+    probs = np.array([[0.8, 0.2]] * 5, dtype=np.float32)
+    assert error_by_chance(probs, multi_label=False, n_draws=2000) == pytest.approx(0.4, abs=1e-6)
+    many = np.random.default_rng(1).dirichlet([1, 1, 1], 20_000).astype(np.float32)
+    assert error_by_chance(many, multi_label=False, n_draws=20) < 0.012
+    flags = np.full((5, 1), 0.8, np.float32)
+    assert error_by_chance(flags, multi_label=True, n_draws=2000) == pytest.approx(0.4, abs=1e-6)
