@@ -58,7 +58,7 @@ def test_the_source_archive_holds_no_runs_caches_or_environments(built):
         names = [name.partition("/")[2] for name in archive.getnames()]
     tops = {name.partition("/")[0] for name in names}
     assert tops == {
-        *(".ci", "benchmarks", "deploy", "docs", "src", "tests"),
+        *(".ci", "benchmarks", "deploy", "docs", "notebooks", "src", "tests"),
         *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "SECURITY.md"),
         *(".gitignore", "PKG-INFO", "constraints.txt", "pyproject.toml"),
     }

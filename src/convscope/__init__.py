@@ -25,6 +25,7 @@ __all__ = [
     "Ladder",
     "Progress",
     "Run",
+    "Tutorial",
     "check",
     "compare",
     "compare_runs",
@@ -45,6 +46,7 @@ __all__ = [
     "studio",
     "suspects",
     "train",
+    "tutorial",
 ]
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from convscope.studies.rungs import Ladder
     from convscope.studies.suspects import suspects
     from convscope.studies.train import train
+    from convscope.studies.tutorial.study import Tutorial, tutorial
     from convscope.studio.server import studio
     from convscope.types import Dataset
 
@@ -84,6 +87,7 @@ _HOMES = {
     "Ladder": "studies.rungs",
     "Progress": "progress",
     "Run": "run",
+    "Tutorial": "studies.tutorial.study",
     "check": "api.data",
     "compare": "studies.compare",
     "compare_runs": "studies.compare",
@@ -104,6 +108,7 @@ _HOMES = {
     "studio": "studio.server",
     "suspects": "studies.suspects",
     "train": "studies.train",
+    "tutorial": "studies.tutorial.study",
 }
 
 

@@ -204,6 +204,11 @@ class SplitSettings(Settings):
         83, ge=0, lt=2**32, description="seed of the split, not of the run: one split for all runs"
     )
     stratify: bool = Field(True, description="keep the share of each class equal in all parts")
+    images: int | None = Field(
+        None,
+        ge=1,
+        description="number of images to use, drawn from all parts in proportion; null: all",
+    )
     folds: int | None = Field(
         None, ge=2, description="number of equal parts of the training images, for cross-validation"
     )

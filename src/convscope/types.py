@@ -293,6 +293,10 @@ class SealedSplit:
         """Hashes of the sources, as in `Split`."""
         return self._split.source_hashes
 
+    def select(self, indices: npt.NDArray[np.intp]) -> "SealedSplit":
+        """Return the images at `indices`, sealed too."""
+        return SealedSplit(self._split.select(indices))
+
     def open(self, log: Callable[[int], None]) -> Split:
         """Return the test images, after calling `log` with their number."""
         log(len(self._split))

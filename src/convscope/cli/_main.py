@@ -31,6 +31,7 @@ from convscope.cli import (
     similar,
     studio,
     train,
+    tutorial,
 )
 from convscope.cli._closed_output import let_readers_leave
 from convscope.errors import ConvscopeError, MissingExtraError, StorageError
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("ladder")(ladder.ladder)
+app.command("tutorial")(tutorial.tutorial)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("evaluate")(evaluate.evaluate)

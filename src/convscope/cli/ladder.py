@@ -34,6 +34,10 @@ def ladder(
     sizes: Annotated[
         str, typer.Option(metavar="PX,PX", help="Image sides in pixels, one rung each.")
     ] = "64,96,160",
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="RUNG", help="Last rung to train, such as '64 px'. Default: all."),
+    ] = None,
     epochs: Epochs = None,
     weights: BackboneWeights = None,
     settings: Settings = None,
@@ -73,6 +77,7 @@ def ladder(
             sizes=read_numbers(
                 sizes, "--sizes", "numbers of pixels separated by commas, such as 64,96"
             ),
+            until=until,
             epochs=epochs,
             weights=weights,
             settings=read_settings(settings),

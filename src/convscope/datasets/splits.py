@@ -37,8 +37,11 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
             although there is a validation part already.
     """
     chosen = SplitSettings(**settings)
-    train, val, test = dataset.train, dataset.val, dataset.test
     notes: list[str] = []
+    if chosen.images is not None and chosen.images < (n_all := _n_images(dataset)):
+        dataset = _draw_images(dataset, chosen, chosen.images / n_all)
+        notes.append(f"{_n_images(dataset):,} of {n_all:,} images are used (split.images)")
+    train, val, test = dataset.train, dataset.val, dataset.test
     if chosen.folds is not None and chosen.fold_as == "test" and test is not None:
         notes.append("each fold is the test part in turn; the existing test images are not used")
         test = None
@@ -59,6 +62,41 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
     divided = dataclasses.replace(dataset, train=train, val=val, test=test)
     notes += part_notes(divided)
     return dataclasses.replace(divided, notes=(*dataset.notes, *notes))
+
+
+def _n_images(dataset: Dataset) -> int:
+    parts = (dataset.train, dataset.val, dataset.test)
+    return sum(len(part) for part in parts if part is not None)
+
+
+def _draw_images(dataset: Dataset, settings: SplitSettings, share: float) -> Dataset:
+    """Return the dataset with that share of the images of each part."""
+    n_classes = len(dataset.class_names)
+
+    def drawn(part: Split | SealedSplit, least: int) -> Places:
+        pool = Pool(part.labels, None, n_classes)
+        _, places = hold_out(
+            pool,
+            share,
+            settings.seed,
+            stratify=settings.stratify,
+            least_kept=np.zeros(n_classes, dtype=np.int64),
+            least_held=np.minimum(pool.counts, least),
+        )
+        if not len(places):
+            raise DataError(
+                f"split.images={settings.images} leaves a part without images; use more"
+            )
+        return np.sort(places)
+
+    # Parts that are still to be split off need an image of each class too.
+    least = 1 + (dataset.val is None) + (dataset.test is None)
+    parts: dict[str, Any] = {"train": dataset.train.select(drawn(dataset.train, least))}
+    for name in ("val", "test"):
+        part = getattr(dataset, name)
+        if part is not None:
+            parts[name] = part.select(drawn(part, 1))
+    return dataclasses.replace(dataset, **parts)
 
 
 def draw_parts(

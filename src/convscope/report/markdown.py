@@ -2,7 +2,21 @@
 
 from pathlib import Path
 
-from convscope.report.page import Block, Command, Link, Page, Picture, Points, Table, Text
+from convscope.report.page import (
+    Bars,
+    Beside,
+    Block,
+    Box,
+    Code,
+    Command,
+    Heading,
+    Link,
+    Page,
+    Picture,
+    Points,
+    Table,
+    Text,
+)
 from convscope.storage import write_text
 
 
@@ -16,11 +30,12 @@ def write_markdown(page: Page, path: Path) -> None:
     parts += [f"> {_plain(page.caution)}"] if page.caution else []
     for section in page.sections:
         parts.append(f"## {_plain(section.heading)}")
-        parts += [_block(block) for block in section.blocks]
+        parts += [block_as_markdown(block) for block in section.blocks]
     write_text(path, "\n\n".join(parts) + "\n")
 
 
-def _block(block: Block) -> str:
+def block_as_markdown(block: Block) -> str:
+    """Return a block as Markdown; pictures become their captions and descriptions."""
     match block:
         case Text():
             return _plain(block.text)
@@ -31,8 +46,20 @@ def _block(block: Block) -> str:
             )
         case Command():
             return f"```bash\n{block.text}\n```"
+        case Heading():
+            return f"### {_plain(block.text)}"
+        case Code():
+            return f"```{block.language}\n{block.text}\n```"
         case Link():
             return f"[{_plain(block.text)}](<{block.address}>)"
+        case Beside():
+            return "\n\n".join(map(block_as_markdown, block.blocks))
+        case Box():
+            inside = "\n\n".join(map(block_as_markdown, block.blocks))
+            return f"**{_plain(block.title)}**\n\n{inside}"
+        case Bars():
+            shown = "\n".join(f"- {_plain(bar.name)}: {_plain(bar.text)}" for bar in block.bars)
+            return f"{_plain(block.caption)}\n\n{shown}"
         case Picture():
             said = block.alt if block.caption in block.alt else f"{block.caption} {block.alt}"
             return _plain(said)

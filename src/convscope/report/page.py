@@ -130,7 +130,98 @@ class Link:
         return f"./{urllib.parse.quote(self.file)}"
 
 
-Block = Text | Points | Table | Picture | Command | Link
+@dataclass(frozen=True)
+class Heading:
+    """A heading inside a section.
+
+    Attributes:
+        text: Heading in a few words.
+    """
+
+    text: str
+    kind: ClassVar[str] = "heading"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines of a language of programming, or of mathematics.
+
+    Attributes:
+        text: Source text.
+        title: What it is written with, in a word or two.
+        language: Name of the language.
+    """
+
+    text: str
+    title: str
+    language: str = "python"
+    kind: ClassVar[str] = "code"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A fraction to be drawn as a bar.
+
+    Attributes:
+        name: Name of the bar.
+        value: Fraction in [0, 1]; None draws no bar.
+        text: The value as it is shown.
+        low: Lower end of its interval; None draws none.
+        high: Upper end of its interval.
+        foreign: Whether it is a figure of somebody else, in a paler colour.
+    """
+
+    name: str
+    value: float | None
+    text: str
+    low: float | None = None
+    high: float | None = None
+    foreign: bool = False
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Fractions as bars below each other, on a scale from 0 to 1.
+
+    Attributes:
+        bars: Bars from above.
+        caption: Sentence that they show.
+        legend: Reading aid; may be empty.
+    """
+
+    bars: Sequence[Bar]
+    caption: str
+    legend: str = ""
+    kind: ClassVar[str] = "bars"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Blocks side by side where there is room.
+
+    Attributes:
+        blocks: Two blocks.
+    """
+
+    blocks: Sequence["Block"]
+    kind: ClassVar[str] = "beside"
+
+
+@dataclass(frozen=True)
+class Box:
+    """Blocks in a frame, apart from the text.
+
+    Attributes:
+        title: Title of the frame.
+        blocks: Contents of the frame.
+    """
+
+    title: str
+    blocks: Sequence["Block"]
+    kind: ClassVar[str] = "box"
+
+
+Block = Text | Points | Table | Picture | Command | Heading | Code | Link | Bars | Beside | Box
 
 
 @dataclass(frozen=True)
@@ -158,6 +249,9 @@ class Page:
         verdict: Main message, one sentence.
         sections: Sections in order.
         caution: Caveat of the verdict; may be empty.
+        language: Code of its language.
+        contents: Title of a list of its sections; without one there is no list.
+        footer: Last line, with places for {version} and {date}.
     """
 
     title: str
@@ -165,6 +259,9 @@ class Page:
     verdict: str
     sections: Sequence[Section]
     caution: str = ""
+    language: str = "en"
+    contents: str = ""
+    footer: str = "Made by convscope {version} on {date}."
 
 
 def write_page(page: Page, path: Path) -> None:
@@ -184,13 +281,14 @@ def write_page(page: Page, path: Path) -> None:
         lstrip_blocks=True,
     )
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    text = environment.get_template("page.html").render(
-        page=page, version=importlib.metadata.version("convscope"), made=made
-    )
+    footer = page.footer.format(version=importlib.metadata.version("convscope"), date=made)
+    text = environment.get_template("page.html").render(page=page, footer=footer)
     write_text(path, text)
 
 
-def svg_picture(figure: "Figure", *, alt: str, caption: str, legend: str = "") -> Picture:
+def svg_picture(
+    figure: "Figure", *, alt: str, caption: str, legend: str = "", letters: bool = False
+) -> Picture:
     """Return a matplotlib figure as a picture that stays sharp at every size.
 
     Args:
@@ -198,6 +296,8 @@ def svg_picture(figure: "Figure", *, alt: str, caption: str, legend: str = "") -
         alt: Description, see `Picture`.
         caption: Caption, see `Picture`.
         legend: Reading aid, see `Picture`.
+        letters: Whether the reader's device draws the letters, in fonts of its own: for languages
+            for which there may be no font here.
     """
     from matplotlib import rc_context
 
@@ -206,7 +306,8 @@ def svg_picture(figure: "Figure", *, alt: str, caption: str, legend: str = "") -
     as_written(figure)
     held = io.BytesIO()
     # Outlines of letters: the reader's device need not have the font.
-    with drawing(), rc_context({"svg.fonttype": "path", "svg.hashsalt": "convscope"}):
+    how = {"svg.fonttype": "none" if letters else "path", "svg.hashsalt": "convscope"}
+    with drawing(), rc_context(how):
         figure.savefig(held, format="svg", metadata={"Date": None})
     source = "data:image/svg+xml;base64," + base64.b64encode(held.getvalue()).decode("ascii")
     return Picture(source, alt, caption, round(96 * figure.get_figwidth()), legend)

@@ -1,14 +1,18 @@
 """A comparison of training configurations: its runs, and the difference of each two arms."""
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from convscope.errors import RunError
 from convscope.evaluation.map_difference import Scored, map_difference
 from convscope.evaluation.statistics import (
     Difference,
     Spread,
+    Variation,
     difference,
     rows_by_seed,
     runs_by_seed,
@@ -150,6 +154,26 @@ class Comparison:
     pairs: tuple[Pair, ...] = ()
     looks: tuple[int, ...] = ()
 
+    @classmethod
+    def read(cls, path: Path) -> "Comparison":
+        """Return the comparison in a folder, as it was written last.
+
+        Raises:
+            RunError: If there is none, or its file is damaged.
+        """
+        try:
+            state = json.loads((path / "comparison.json").read_text(encoding="utf-8"))
+            part = state["part"]
+            arms = tuple(
+                Arm(**{**arm, "trials": tuple(Trial(**trial) for trial in arm["trials"])})
+                for arm in state["arms"]
+            )
+            pairs = tuple(_pair_of(pair) for pair in state["pairs"])
+            looks = tuple(state["looks" if part == "test" else "val_looks"])
+            return cls(path, state["data"], state["n_images"], arms, pairs, looks)
+        except (OSError, ValueError, KeyError, TypeError):
+            raise RunError(f"{path} holds no comparison that can be read") from None
+
     @property
     def state_file(self) -> Path:
         """File of settings, runs and verdicts, from which a stopped comparison resumes."""
@@ -195,6 +219,18 @@ class Comparison:
     def caution(self) -> str:
         """How to read the intervals."""
         return caution(self.pairs, self.looks, self.part)
+
+
+def _pair_of(entry: Mapping[str, Any]) -> Pair:
+    found = entry["found"]
+    return Pair(
+        entry["first"],
+        entry["second"],
+        tuple(entry["seeds"]),
+        Difference(**{**found, "variation": Variation(**found["variation"])}),
+        entry["part"],
+        entry["measure"],
+    )
 
 
 def pairs_of(

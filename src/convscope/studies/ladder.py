@@ -59,6 +59,7 @@ def ladder(
     labels: str | Path | None = None,
     seed: int = 83,
     sizes: Sequence[int] = SIZES,
+    until: str | None = None,
     epochs: int | None = None,
     weights: Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -79,6 +80,7 @@ def ladder(
         labels: Table with the labels of the folder's images, as for `load`.
         seed: Seed of each rung.
         sizes: Image sides in pixels to go through; those of the first rung are left out.
+        until: Name of the last rung to train ("64 px"); None takes all.
         epochs: Epochs of each rung; None takes the recipe's.
         weights: File of weights, a folder with it, or "random"; None looks for ImageNet's.
         settings: Other settings of every rung by dotted name; they override the rung's own.
@@ -113,6 +115,7 @@ def ladder(
         backbone,
         seed=seed,
         sizes=sizes,
+        until=until,
         of_data=settings_of(place["data"]),
         settings={**every, **settings},
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convscope.effects import idle_settings, require_effect, require_effect_somewhere
+from convscope.errors import UnknownNameError
 from convscope.models.backbones import Backbone
 from convscope.models.preprocessing import RANGES
 from convscope.recipe import RunConfig, resolve
@@ -38,6 +39,7 @@ def plan_ladder(
     sizes: Sequence[int],
     of_data: Mapping[str, Any],
     settings: Mapping[str, Any],
+    until: str | None = None,
 ) -> list[RungPlan]:
     """Return the rungs from the tutorial's transfer learning to fine-tuning, on registered recipes.
 
@@ -47,9 +49,10 @@ def plan_ladder(
         sizes: Image sides in pixels to go through; those of the first rung are left out.
         of_data: Default settings of the dataset; see `datasets.settings_of`.
         settings: Settings of every rung by dotted name; they override the rung's own.
+        until: Name of the last rung; None takes all.
 
     Raises:
-        UnknownNameError: If there is no such setting.
+        UnknownNameError: If there is no such setting or rung.
         ConfigError: If a value is not allowed, or has no effect in any rung.
     """
     base = max(_TUTORIAL_SIZE, backbone.smallest_size)
@@ -102,6 +105,12 @@ def plan_ladder(
         "finetune",
         {"image_size": last},
     )
+    if until is not None:
+        names = [step.rung.name for step in steps]
+        if until not in names:
+            raise UnknownNameError("rung", until, names)
+        n_rungs = names.index(until) + 1
+        steps, idle = steps[:n_rungs], idle[:n_rungs]
     require_effect_somewhere(settings, idle)
     return steps
 

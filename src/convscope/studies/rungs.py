@@ -1,11 +1,13 @@
 """The rungs of a ladder: the gain of each change, as a sentence and a table."""
 
 import csv
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from convscope.errors import RunError
 from convscope.storage import atomic_path
 
 COLUMNS = (
@@ -83,6 +85,25 @@ class Ladder:
     about: str
     n_val: int
     rungs: tuple[Rung, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "Ladder":
+        """Return the ladder in a folder, as far as it has been trained.
+
+        Raises:
+            RunError: If there is none, or its file is damaged.
+        """
+        try:
+            state = json.loads((path / "ladder.json").read_text(encoding="utf-8"))
+            rungs = tuple(Rung(**entry) for entry in state["rungs"])
+            return cls(path, state["about"], state["n_val"], rungs)
+        except (OSError, ValueError, KeyError, TypeError):
+            raise RunError(f"{path} holds no ladder that can be read") from None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether each rung has been trained and evaluated, or has failed."""
+        return all(rung.failure or rung.test_accuracy is not None for rung in self.rungs)
 
     @property
     def state_file(self) -> Path:

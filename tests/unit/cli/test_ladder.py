@@ -53,6 +53,7 @@ def test_options_reach_the_verb_and_the_table_is_printed(cli, monkeypatch):
             "labels": None,
             "seed": 2,
             "sizes": [64, 128],
+            "until": None,
             "epochs": 3,
         },
         **{"weights": None, "settings": {"optimizer.momentum": 0.5}, "out": None, "data_dir": None},

@@ -37,7 +37,7 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def test_all_commands_are_there():
     wanted = {"train", "evaluate", "predict", "data", "models", "datasets", "recipes", "runs"}
     wanted |= {"cache", "compare", "doctor", "explain", "gallery", "ladder", "report", "robustness"}
-    wanted |= {"embed", "export", "serve", "similar", "studio"}
+    wanted |= {"embed", "export", "serve", "similar", "studio", "tutorial"}
     assert {path[0] for path in COMMANDS if path} == wanted
     assert {("data", "show"), ("data", "check"), ("data", "suspects"), ("models", "show")} <= set(
         COMMANDS

@@ -110,6 +110,34 @@ def test_parts_that_are_there_stay_as_they_are():
     assert (len(only_test.train), len(only_test.val)) == (16, 4)
 
 
+def test_fewer_images_are_the_same_share_of_each_part_and_class():
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    test = SealedSplit(some_split(np.repeat([0, 1, 2], [60, 30, 10]), "test", seed=1))
+    dataset = dataclasses.replace(some_dataset(labels), test=test)
+    fewer = divide(dataset, **{**DEFAULTS, "images": 220})
+    parts = {"train": fewer.train, "val": fewer.val, "test": opened(fewer)}
+    counts = {name: np.bincount(part.labels).tolist() for name, part in parts.items()}
+    assert counts == {"train": [96, 48, 16], "val": [24, 12, 4], "test": [12, 6, 2]}
+    assert set(parts["test"].ids) <= set(opened(dataset).ids)
+    assert fewer.notes == ("220 of 1,100 images are used (split.images)",)
+    again = divide(dataset, **{**DEFAULTS, "images": 220})
+    assert again.train.ids.tolist() == fewer.train.ids.tolist()
+
+
+def test_more_images_than_there_are_means_all():
+    dataset = some_dataset(np.repeat([0, 1], 20))
+    whole = divide(dataset, **DEFAULTS)
+    asked = divide(dataset, **{**DEFAULTS, "images": 1000})
+    assert asked.train.ids.tolist() == whole.train.ids.tolist()
+    assert asked.notes == whole.notes
+
+
+def test_each_class_stays_in_each_part_however_few_images_are_wanted():
+    fewest = divide(some_dataset(np.repeat([0, 1, 2], 50)), **{**DEFAULTS, "images": 2})
+    for part in (fewest.train, fewest.val, opened(fewest)):
+        assert sorted(part.labels) == [0, 1, 2]
+
+
 def test_a_class_with_one_image_is_named():
     with pytest.raises(
         DataError, match=r"class 'b' has 1 image, too.*train/, val/ and test/"

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convscope.errors import RunError
 from convscope.report.page import Page, Points, Section, Table, Text, write_page
+from convscope.run import Run
 from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
 from convscope.studies.comparison_page import comparison_page
 from convscope.studies.verdicts import chosen, conclude
@@ -357,3 +359,20 @@ def test_a_page_in_progress_ranks_nothing(tmp_path):
     # Costs that are not measured yet have no ticks, and none as raw text.
     write_page(comparison_page(said, {}), tmp_path / "page.html")
     assert "mathdefault" not in (tmp_path / "page.html").read_text()
+
+
+def test_a_comparison_is_read_as_it_was_written(three, tmp_path):
+    arms = tuple(arm(name, right) for name, right in three)
+    found = Comparison(tmp_path, "some", N_IMAGES, arms, pairs_of(three), (5,))
+    state = {
+        **{"data": "some", "n_images": N_IMAGES, "part": "test", "looks": [5], "val_looks": []},
+        "arms": [dataclasses.asdict(each) for each in arms],
+        "pairs": [dataclasses.asdict(pair) for pair in found.pairs],
+    }
+    Run.write_json(found.state_file, state)
+    again = Comparison.read(tmp_path)
+    assert again == found
+    assert again.conclusion == found.conclusion
+    found.state_file.unlink()
+    with pytest.raises(RunError, match="holds no comparison that can be read"):
+        Comparison.read(tmp_path)

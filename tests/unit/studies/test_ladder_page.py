@@ -1,16 +1,18 @@
 """The picture of a ladder, and the sentence and the table that go with it."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.errors import StorageError
+from convscope.errors import RunError, StorageError
 from convscope.report.figures import FAINT, TRAIN_COLOUR, VAL_COLOUR
+from convscope.run import Run
 from convscope.studies.ladder_page import draw_ladder, duration
-from convscope.studies.rungs import COLUMNS, Rung, chance, conclude, write_table
+from convscope.studies.rungs import COLUMNS, Ladder, Rung, chance, conclude, write_table
 
 CAUSES = (
     *("the start", "own scaling", "64 px instead of 32", "160 px instead of 32"),
@@ -179,3 +181,18 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path):
 )
 def test_durations(seconds, told):
     assert duration(seconds) == told
+
+
+def test_a_ladder_is_read_as_it_was_written(tmp_path):
+    climbed = Ladder(tmp_path, "tiny on digits", 288, tuple(rungs(0.3, 0.7, 0.8)))
+    state = {"about": climbed.about, "n_val": climbed.n_val}
+    Run.write_json(
+        climbed.state_file, {**state, "rungs": [dataclasses.asdict(r) for r in climbed.rungs]}
+    )
+    assert Ladder.read(tmp_path) == climbed
+    assert climbed.is_finished
+    waiting = dataclasses.replace(climbed.rungs[-1], val_accuracy=None, test_accuracy=None)
+    assert not dataclasses.replace(climbed, rungs=(*climbed.rungs[:2], waiting)).is_finished
+    climbed.state_file.write_text("{}")
+    with pytest.raises(RunError, match="holds no ladder that can be read"):
+        Ladder.read(tmp_path)
