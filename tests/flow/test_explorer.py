@@ -46,6 +46,10 @@ def test_the_page_of_an_image_leads_to_its_explorer(explained):
     assert explained.explorer == explained.page.with_name("a digit-explorer.html")
     assert 'href="./a%20digit-explorer.html"' in explained.page.read_text("utf-8")
     assert explained.explorer.stat().st_size < 3_000_000
+    # The temperature is one of the run's own.
+    said = explained.prediction
+    words = f"predict says {said.answer} ({said.probs[said.class_name]:.1%})."
+    assert words in explained.explorer.read_text("utf-8")
 
 
 def test_its_numbers_are_those_of_keras_and_all_of_it_works_by_keyboard(

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.errors import ImageError
 from convscope.paths import path_or_none, short_name
 from convscope.planning.plan import run_config
@@ -11,7 +12,7 @@ from convscope.progress import Progress, console_progress
 from convscope.report.explanation_page import Explanation, LayerOutput
 from convscope.run import Run
 from convscope.storage import require_outside
-from convscope.types import UnreadableImage
+from convscope.types import ImagePrediction, UnreadableImage
 
 if TYPE_CHECKING:
     import keras
@@ -122,6 +123,7 @@ def explain(
                     model=config.model,
                     file=file.name,
                     class_names=names,
+                    answer=_of_predict(said, classifier.spec),
                     multi_label=config.multi_label,
                     stages=BACKBONES.get(config.model).stages if is_backbone(config.model) else {},
                 )
@@ -130,3 +132,14 @@ def explain(
             explanations.append(explanation)
             step(1)
     return explanations
+
+
+def _of_predict(said: ImagePrediction, spec: ClassifierSpec) -> str:
+    """Return a sentence where `predict` does more than run the network on the image."""
+    parts = ["the mean over several views of the image"] if spec.views != Views() else []
+    parts += [f"the temperature {spec.temperature:.3g}"] if spec.temperature != 1 else []
+    if not parts or not said.probs:
+        return ""
+    return (
+        f"With {' and '.join(parts)}, predict says {said.answer} ({max(said.probs.values()):.1%})."
+    )

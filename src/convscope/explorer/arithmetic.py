@@ -56,9 +56,20 @@ def arithmetic(operation: Any, input_shapes: list[tuple[int, ...]]) -> Arithmeti
             unknown = found.activation and found.activation["name"] not in _ACTIVATIONS
             return Arithmetic(OTHER) if unknown else found
     name = type(operation).__name__
-    if name in _MERGES and len(input_shapes) > 1 and len(set(input_shapes)) == 1:
+    if name in _MERGES and len(input_shapes) > 1 and _fit(input_shapes):
         return Arithmetic(_MERGES[name])
+    if name == "LayerScale" and hasattr(operation, "gamma"):  # of ConvNeXt
+        gamma = array_of(operation.gamma)
+        settings = {"scale": gamma.tolist(), "offset": np.zeros_like(gamma).tolist()}
+        return Arithmetic("rescale", settings)
     return Arithmetic(OTHER)
+
+
+def _fit(shapes: list[tuple[int, ...]]) -> bool:
+    """Return whether all are alike, or are one value for each map of the first."""
+    first = shapes[0]
+    alike = {first, (1, 1, first[2])} if len(first) == 3 else {first}
+    return set(shapes) <= alike
 
 
 _MERGES = {"Add": "add", "Multiply": "multiply"}
@@ -67,8 +78,13 @@ _MERGES = {"Add": "add", "Multiply": "multiply"}
 
 def _convolution(layer: Any, shapes: list[tuple[int, ...]]) -> Arithmetic:
     del shapes
-    settings = {**_window(layer, layer.kernel_size), "groups": layer.groups}
-    return Arithmetic("conv", settings, _kernel_and_bias(layer, layer.kernel), _activation(layer))
+    window, weights = _window(layer, layer.kernel_size), _kernel_and_bias(layer, layer.kernel)
+    if layer.groups > 1 and weights["kernel"].shape[2:] == (1, layer.groups):
+        # Each map has a kernel of its own: (rows, columns, maps, 1)
+        weights["kernel"] = np.moveaxis(weights["kernel"], 2, 3)
+        return Arithmetic("depthwise", window, weights, _activation(layer))
+    settings = {**window, "groups": layer.groups}
+    return Arithmetic("conv", settings, weights, _activation(layer))
 
 
 def _depthwise(layer: Any, shapes: list[tuple[int, ...]]) -> Arithmetic:
@@ -121,6 +137,15 @@ def _rescaling(layer: Any, shapes: list[tuple[int, ...]]) -> Arithmetic:
         for value in (layer.scale, layer.offset)
     )
     return Arithmetic("rescale", {"scale": scale, "offset": offset})
+
+
+def _normalization(layer: Any, shapes: list[tuple[int, ...]]) -> Arithmetic:
+    mean, variance = (array_of(value).reshape(-1) for value in (layer.mean, layer.variance))
+    if layer.invert or mean.size != shapes[0][-1]:
+        return Arithmetic(OTHER)
+    deviation = np.maximum(np.sqrt(variance), keras.config.epsilon())
+    scale, offset = 1 / deviation, -mean / deviation
+    return Arithmetic("rescale", {"scale": scale.tolist(), "offset": offset.tolist()})
 
 
 def _activation_layer(layer: Any, shapes: list[tuple[int, ...]]) -> Arithmetic:
@@ -185,7 +210,6 @@ def _activation(layer: Any) -> dict[str, Any] | None:
 
 
 _RULES: list[tuple[Any, Callable[[Any, list[tuple[int, ...]]], Arithmetic]]] = [
-    (layers.SeparableConv2D, _plain(OTHER)),
     (layers.DepthwiseConv2D, _depthwise),
     (layers.Conv2DTranspose, _plain(OTHER)),
     (layers.Conv2D, _convolution),
@@ -197,6 +221,7 @@ _RULES: list[tuple[Any, Callable[[Any, list[tuple[int, ...]]], Arithmetic]]] = [
     (layers.Flatten, _plain("flatten")),
     (layers.BatchNormalization, _batch_norm),
     (layers.Rescaling, _rescaling),
+    (layers.Normalization, _normalization),
     (layers.Softmax, _softmax),
     (layers.ReLU, _relu),
     (layers.Activation, _activation_layer),

@@ -43,7 +43,10 @@ DETAILS = (
 )
 """From the richest; the first one that fits is taken."""
 
-_OF_ONE_MAP = ("depthwise", "max_pool", "mean_pool", "batch_norm", "rescale", "activation", "add")
+_OF_ONE_MAP = (
+    *("depthwise", "max_pool", "mean_pool", "batch_norm", "rescale", "activation", "add"),
+    "multiply",
+)
 """Arithmetics in which an output map is computed from the map with the same number."""
 
 
@@ -235,10 +238,10 @@ def _pictures(
 ) -> dict[str, Any]:
     """Return small pictures of maps: bytes, with the values of 0 and 255."""
     rows, columns = (min(n, detail.side) for n in shown.shape[:2])
-    down, across = (
-        _nearest(n, size) for n, size in zip(shown.shape, (rows, columns), strict=False)
-    )
-    small = np.moveaxis(shown[down][:, across], -1, 0)  # (maps, rows, columns)
+    down, across = (_edges(n, size) for n, size in zip(shown.shape, (rows, columns), strict=False))
+    sums = np.add.reduceat(np.add.reduceat(shown, down[:-1], axis=0), across[:-1], axis=1)
+    areas = np.diff(down)[:, None, None] * np.diff(across)[None, :, None]
+    small = np.moveaxis(sums / areas, -1, 0)  # (maps, rows, columns)
     low, high = small.min(axis=(1, 2)), small.max(axis=(1, 2))
     scale = np.where(high > low, high - low, 1)[:, None, None]
     pixels = np.rint(255 * (small - low[:, None, None]) / scale).astype(np.uint8)
@@ -251,8 +254,9 @@ def _pictures(
     }
 
 
-def _nearest(n: int, size: int) -> "np.ndarray[Any, Any]":
-    return ((np.arange(size) + 0.5) * n / size).astype(int)
+def _edges(n: int, size: int) -> "np.ndarray[Any, Any]":
+    """Return where each of `size` parts of n values begins, and the end of the last."""
+    return np.arange(size + 1) * n // size
 
 
 def _strongest(shown: FloatArray, side: int) -> tuple[int, int]:
@@ -278,6 +282,8 @@ def _crop(
     """Return the part of an input that a window of outputs depends on."""
     if channels is not None:
         values = values[..., channels]
+    if values.shape[:2] == (1, 1):  # one value for each map
+        corner = (0, 0)
     slices = []
     for axis in (0, 1):
         stride = how.settings["stride"][axis] if "stride" in how.settings else 1

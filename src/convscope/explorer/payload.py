@@ -49,6 +49,8 @@ class Subject:
         model: Registered name of the model.
         file: Name of the image file.
         class_names: Name of each class.
+        answer: Sentence on the answer of `predict`, where it is computed from more than the image
+            as it is; may be empty.
         multi_label: Whether an image may have any number of classes.
         stages: Name of each stage of a backbone, and of the layer that ends it; empty for others.
     """
@@ -57,6 +59,7 @@ class Subject:
     model: str
     file: str
     class_names: Sequence[str]
+    answer: str = ""
     multi_label: bool = False
     stages: Mapping[str, str] = field(default_factory=dict)
 
@@ -98,6 +101,7 @@ def build_payload(network: "keras.Model", image: UInt8Array, subject: Subject) -
             "model": subject.model,
             "file": subject.file,
             "classes": list(subject.class_names),
+            "answer": subject.answer,
             "multiLabel": subject.multi_label,
             "probs": [float(p) for p in probs],
             "computed": computed,

@@ -59,8 +59,8 @@ class _Value:
 def trace(network: "keras.Model", image: UInt8Array, after: Callable[[Step], None]) -> FloatArray:
     """Run a network in inference on an image, step by step, and return its output.
 
-    Models inside the model are opened. Steps that change nothing are left out: dropout, and
-    resizing to the size that the image has.
+    Models inside the model are opened, and a separable convolution is the two that it consists of.
+    Steps that change nothing are left out: dropout, and resizing to the size that the image has.
 
     Args:
         network: Built network in any style, on raw pixels.
@@ -75,23 +75,33 @@ def trace(network: "keras.Model", image: UInt8Array, after: Callable[[Step], Non
 
     n_steps = 0
 
+    def ran(name: str, operation: Any, values: list[_Value], output: Any) -> Any:
+        nonlocal n_steps
+        first = keras.tree.flatten(output)[0]
+        sources = tuple(value.source for value in values)
+        after(Step(name, operation, sources, tuple(v.tensor for v in values), first))
+        n_steps += 1
+        return keras.tree.map_structure(lambda tensor: _Value(n_steps - 1, tensor), output)
+
+    def separable(name: str, operation: Any, value: _Value) -> Any:
+        depthwise, pointwise = _halves(operation, value.tensor.shape)
+        between = ran(f"{name}/depthwise", depthwise, [value], depthwise(value.tensor))
+        return ran(name, pointwise, [between], pointwise(between.tensor))
+
     def walk(graph: "keras.Model", inputs: list[Any], prefix: str) -> Any:
         def visit(operation: Any, args: Any, kwargs: Any) -> Any:
-            nonlocal n_steps
             values = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, _Value)]
             name = prefix + operation.name
             inner = inner_model(operation)
             if inner is not None:
                 return walk(inner, values, f"{name}/")
             args, kwargs = keras.tree.map_structure(_tensor, (args, kwargs))
+            if isinstance(operation, keras.layers.SeparableConv2D):
+                return separable(name, operation, values[0])
             output = operation(*args, **kwargs)
             if _changes_nothing(operation, values, output):
                 return _Value(values[0].source, output)
-            first = keras.tree.flatten(output)[0]
-            sources = tuple(value.source for value in values)
-            after(Step(name, operation, sources, tuple(v.tensor for v in values), first))
-            n_steps += 1
-            return keras.tree.map_structure(lambda tensor: _Value(n_steps - 1, tensor), output)
+            return ran(name, operation, values, output)
 
         return run_graph(graph, inputs, visit)
 
@@ -107,6 +117,34 @@ def array_of(tensor: Any) -> FloatArray:
     import keras
 
     return np.asarray(keras.ops.convert_to_numpy(tensor), dtype=np.float32)
+
+
+def _halves(layer: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """Return the two convolutions of a separable one, for inputs of a shape."""
+    import keras
+
+    depthwise = keras.layers.DepthwiseConv2D(
+        layer.kernel_size,
+        layer.strides,
+        layer.padding,
+        layer.depth_multiplier,
+        dilation_rate=layer.dilation_rate,
+        use_bias=False,
+        dtype=layer.dtype_policy,
+    )
+    pointwise = keras.layers.Conv2D(
+        layer.filters,
+        1,
+        activation=layer.activation,
+        use_bias=layer.use_bias,
+        dtype=layer.dtype_policy,
+    )
+    depthwise.build(shape)
+    pointwise.build((*shape[:3], shape[3] * layer.depth_multiplier))
+    depthwise.set_weights([array_of(layer.depthwise_kernel)])
+    bias = [array_of(layer.bias)] if layer.use_bias else []
+    pointwise.set_weights([array_of(layer.pointwise_kernel), *bias])
+    return depthwise, pointwise
 
 
 def _tensor(leaf: Any) -> Any:

@@ -91,6 +91,8 @@ test("dense, global pooling, BatchNorm, rescaling and merges", () => {
   close(result(forward([x], { ...plain, op: "rescale", settings: { scale: [2, 3], offset: [1, 0] } })).data, [5, -3]);
   close(result(forward([x, x], { ...plain, op: "add" })).data, [4, -2]);
   close(result(forward([x, x], { ...plain, op: "multiply" })).data, [4, 1]);
+  close(result(forward([y, x], { ...plain, op: "multiply" })).data, [2, -2, 6, -4, 10, -6, 14, -8]);
+  assert.deepEqual(termsOf({ ...plain, op: "multiply" }, [y, x], 1, 0, 1).parts, [6, -1]);
   close(result(forward([x, x], { ...plain, op: "concatenate" })).data, [2, -1, 2, -1]);
   const padded = result(forward([y], { ...plain, op: "pad", settings: { padding: [[0, 1], [1, 0]] } }));
   assert.deepEqual([padded.rows, padded.columns, padded.at(0, 1, 1), padded.at(0, 0, 1), padded.at(2, 2, 0)], [3, 3, 2, 0, 0]);

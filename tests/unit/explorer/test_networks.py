@@ -82,16 +82,57 @@ def check(name: str, tmp_path: Path) -> None:
     wanted, found = activations(model, pixels[None]), opened(text, tmp_path)
     explained = 0
     for step, output, can, n, worst in found:
-        values = wanted[step].reshape(-1)
-        if output is not None:
+        # The first half of a separable convolution is no layer of Keras'.
+        if output is not None and not step.endswith("/depthwise"):
+            values = wanted[step].reshape(-1)
             largest = max(float(np.abs(values).max()), 1e-9)
             np.testing.assert_allclose(output, values, rtol=0, atol=1e-5 * largest)
         assert worst <= 1e-5, step
         assert not can or n
         explained += can
-    assert explained >= 0.6 * len(found)
+    assert explained >= 0.5 * len(found)
     stages = {entry.get("stage", "") for entry in payload.document["steps"]} - {""}
     assert stages == set(subject(name).stages)
+
+
+def test_a_separable_convolution_is_two_steps_with_its_output(tmp_path):
+    keras.utils.set_random_seed(83)
+    inputs = keras.Input((8, 8, 3))
+    settings = {"strides": 2, "padding": "same", "depth_multiplier": 2, "activation": "silu"}
+    layer = keras.layers.SeparableConv2D(4, 3, bias_initializer="normal", name="both", **settings)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(layer(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(10, "softmax", name="probs")(pooled))
+    payload = build_payload(model, image(8), Subject("a run", "mine", "an image.png", CLASSES))
+    found = opened(explorer_text(payload), tmp_path)
+    assert [each[0] for each in found] == ["both/depthwise", "both", "pool", "probs"]
+    pixels = image(8)[None].astype(np.float32)
+    np.testing.assert_allclose(found[1][1], np.ravel(layer(pixels)), atol=1e-4)
+    assert all(worst <= 1e-5 for *_, worst in found)
+
+
+@pytest.mark.parametrize("largest", [0, 3_000_000])
+def test_a_kernel_for_each_map_and_a_factor_for_each_map(largest, tmp_path, monkeypatch):
+    keras.utils.set_random_seed(83)
+    monkeypatch.setattr(payloads, "LARGEST_COMPUTED", largest)
+    inputs = keras.Input((8, 8, 3))
+    scaled = keras.layers.Rescaling(1 / 255, name="scaled")(inputs)
+    conv = keras.layers.Conv2D(6, 3, 2, "same", activation="relu", name="conv")(scaled)
+    own = keras.layers.Conv2D(6, 3, padding="same", groups=6, name="own")(conv)
+    factors = keras.layers.GlobalAveragePooling2D(keepdims=True, name="factors")(own)
+    times = keras.layers.Multiply(name="times")([own, factors])
+    flat = keras.layers.Flatten(name="flat")(times)
+    model = keras.Model(inputs, keras.layers.Dense(10, "softmax", name="probs")(flat))
+    pixels = image(8)
+    payload = build_payload(model, pixels, Subject("a run", "mine", "an image.png", CLASSES))
+    assert payload.document["computed"] == (largest > 0)
+    wanted = activations(model, pixels[None])
+    for name, output, can, n, worst in opened(explorer_text(payload), tmp_path):
+        assert worst <= 1e-5, name
+        if name in ("conv", "own", "times", "probs"):
+            assert can
+            assert n
+        if output is not None:
+            np.testing.assert_allclose(output, wanted[name].reshape(-1), atol=1e-5)
 
 
 def test_steps_are_linked_as_the_data_goes():

@@ -110,7 +110,8 @@ export function scaleOf({ op, settings, weights }) {
 
 const merge = (add) => function* (inputs) {
   const [first, ...others] = inputs, y = new Maps(first.rows, first.columns, first.channels, Float32Array.from(first.data), first.vector);
-  for (const x of others) for (let i = 0; i < y.data.length; i++) y.data[i] = add(y.data[i], x.data[i]);
+  // An input may be one value for each map.
+  for (const x of others) for (let i = 0; i < y.data.length; i++) y.data[i] = add(y.data[i], x.data[i % x.data.length]);
   return y;
 };
 

@@ -239,7 +239,7 @@ export class LayerView {
     if (this.drawn === key) return;
     this.drawn = key;
     const source = unflattened ? network.steps[network.steps[step.sources[0]].sources[0]] : step.sources[index] < 0 ? null : network.steps[step.sources[index]];
-    const name = source ? source.name : "image";
+    const name = source ? shortName(source.name) : "image";
     if (x.vector) {
       const across = Math.ceil(Math.sqrt(x.channels)), rows = Math.ceil(x.channels / across), values = new Float32Array(rows * across).fill(NaN);
       values.set(x.data);

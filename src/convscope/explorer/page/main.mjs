@@ -1,4 +1,5 @@
 // The page: addresses, the image and its tools, colours.
+import { picture } from "./colour.mjs";
 import { announce, button, choice, labelled, make, percent } from "./dom.mjs";
 import { LayerView } from "./layer_view.mjs";
 import { Maps } from "./maps.mjs";
@@ -63,7 +64,13 @@ async function route(first = false) {
 function redraw() {
   for (const each of [overview, workbench]) if (each && each !== view) each.stale = true;
   view.refresh();
+  drawLegend();
   said();
+}
+
+function drawLegend() {
+  const values = Float32Array.from({ length: legend.width }, (_, i) => (2 * i) / (legend.width - 1) - 1);
+  legend.getContext("2d").putImageData(picture(values, 1, legend.width, { reach: 1 }), 0, 0);
 }
 
 function said() {
@@ -105,16 +112,19 @@ function paint(row, column) {
 
 const answer = make("strong", {}), about = make("span", { class: "about" }, payload.file);
 const scaleChoice = choice([["map", "for each map"], ["layer", "for each layer"]], scale, (value) => { scale = value; redraw(); });
-const bar = make("div", { class: "bar" }, make("p", {}, about, ": ", answer), labelled("Colour scale", scaleChoice));
+const legend = make("canvas", { width: 90, height: 1 });
+const bar = make("div", { class: "bar" }, make("p", {}, about, ": ", answer, payload.answer ? make("span", { class: "about" }, ` ${payload.answer}`) : null),
+  make("span", { class: "scale" }, "negative", legend, "positive"), labelled("Colour scale", scaleChoice));
 const brush = choice([["255", "white"], ["0", "black"]], "255", () => {});
 const files = make("input", { type: "file", accept: "image/*", hidden: true, onchange: () => { choose(files.files[0]); files.value = ""; } });
-const tools = payload.computed ? make("div", { class: "tools" }, files, button("Choose image", () => files.click()), labelled("Paint", brush), button("Original", () => { show(network.first, payload.file); about.textContent = payload.file; })) : make("p", { class: "tools kind" }, "A large network: its maps were computed for this image, and are shown in part.");
+const tools = payload.computed ? make("div", { class: "tools" }, files, button("Choose image", () => files.click()), labelled("Paint with", brush), button("Original", () => { show(network.first, payload.file); about.textContent = payload.file; })) : make("p", { class: "tools kind" }, "A large network: its maps were computed for this image, and are shown in part.");
 
 $("title").textContent = `Inside ${payload.run}`;
 try {
   network = await Network.open(payload, (blob) => $(`blob-${blob}`).textContent);
   overview = new Overview(network, { open: (step, channel) => go(step, { channel, opened: false }), byLayer, tools, paint: network.computed ? paint : null });
   said();
+  drawLegend();
   for (const step of network.steps) if (!network.computed && step.op === "conv" && network.inputDepth(step) === network.image.channels) await network.load(step);
   await route(true);
   addEventListener("hashchange", () => route());

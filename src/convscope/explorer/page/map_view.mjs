@@ -22,6 +22,7 @@ export class MapView {
     this.canvas.setAttribute("role", "application");
     this.canvas.setAttribute("aria-roledescription", "map of values");
     this.canvas.classList.add("pick");
+    this.canvas.classList.toggle("paint", Boolean(this.onDrag));
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     this.canvas.addEventListener("pointerdown", (event) => this.point(event, true));
     this.canvas.addEventListener("pointermove", (event) => { if (event.buttons) this.point(event, false); });

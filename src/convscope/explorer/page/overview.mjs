@@ -5,7 +5,7 @@ import { partOf, shapeOf, shortName } from "./describe.mjs";
 import { linksOf } from "./links.mjs";
 import { MapView } from "./map_view.mjs";
 
-const MOST_MAPS = 64;
+const mostMaps = () => (document.documentElement.clientWidth < 700 ? 24 : 64);
 const MOST_CLASSES = 10;
 
 const tileOf = (column, channel) => column?.tiles?.find((each) => each.channel === channel);
@@ -87,7 +87,8 @@ export class Overview {
         grid.append(tile);
       }
     };
-    add(0, Math.min(n, MOST_MAPS));
+    const most = mostMaps();
+    add(0, Math.min(n, most));
     grid.classList.toggle("few", n <= 4);
     const name = (event) => tileOf(column, Number(event.target.closest?.(".tile")?.dataset.channel));
     grid.addEventListener("pointerover", (event) => { const found = name(event); if (found) this.light(column, found.channel); });
@@ -97,8 +98,8 @@ export class Overview {
     grid.addEventListener("keydown", (event) => this.walk(event, column, grid));
     column.box.append(grid);
     if (n < step.shape[2]) column.box.append(make("p", { class: "kind" }, `${n} of ${step.shape[2]} maps`));
-    if (n > MOST_MAPS) {
-      const more = button(`All ${n} maps`, () => { add(MOST_MAPS, n); more.remove(); this.paint(column); });
+    if (n > most) {
+      const more = button(`All ${n} maps`, () => { add(most, n); more.remove(); this.paint(column); });
       column.box.append(more);
     }
   }

@@ -124,7 +124,7 @@ function scale(step, [x], row, column, channel) {
 }
 
 const merge = (kind) => (step, inputs, row, column, channel) => {
-  const parts = inputs.map((x) => x.at(row, column, channel));
+  const parts = inputs.map((x) => (x.rows * x.columns === 1 ? x.at(0, 0, channel) : x.at(row, column, channel)));
   const before = parts.reduce(kind === "add" ? (a, b) => a + b : (a, b) => a * b);
   return { kind: "merge", merge: kind, parts, ...single(row, column), inputs: [channel], patch: [[parts[0]]], before };
 };

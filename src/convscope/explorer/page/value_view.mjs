@@ -53,7 +53,7 @@ function products(terms, part, pick, nameOf) {
     kernel[part].forEach((weight, cell) => grid.append(product(patch[part][cell], weight, terms.cells[cell].inside, reach)));
     found.push(grid);
   } else found.push(largestProducts(terms, part));
-  found.push(make("p", { class: "equation" }, `sum of the ${plural(cells, "product")}: `, strong(terms.sums[part])));
+  if (cells > 1) found.push(make("p", { class: "equation" }, `sum of the ${plural(cells, "product")}: `, strong(terms.sums[part])));
   if (several) found.push(...sumsOf(terms, part, pick, nameOf));
   return found;
 }
@@ -83,7 +83,7 @@ function sumsOf(terms, part, pick, nameOf) {
   return [
     make("h3", {}, "The sum of each input map"),
     make("div", { class: "chips" }, ...chips, others.length ? make("span", { class: "chip rest" }, `${others.length} others: ${number(rest)}`) : null),
-    make("p", { class: "equation" }, "together ", number(total), terms.hasBias ? ` ${terms.bias < 0 ? "−" : "+"} bias ${number(Math.abs(terms.bias))} = ` : " = ", strong(terms.before)),
+    make("p", { class: "equation" }, "together ", ...(terms.hasBias ? [number(total), ` ${terms.bias < 0 ? "−" : "+"} bias ${number(Math.abs(terms.bias))} = `] : []), strong(terms.before)),
   ];
 }
 
