@@ -1,8 +1,10 @@
 """Conversion of a function of TensorFlow to ONNX."""
 
+import contextlib
 import importlib.util
 import logging
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from convscope.engines import INPUT
@@ -41,9 +43,10 @@ def to_onnx(function: Any) -> bytes:
         for logger in loggers:
             logger.addHandler(heard)
         try:
-            model, _ = tf2onnx.convert.from_function(
-                function, input_signature=function.input_signature, opset=OPSET
-            )
+            with _shapes_of_branches(tf2onnx.tf_loader):
+                model, _ = tf2onnx.convert.from_function(
+                    function, input_signature=function.input_signature, opset=OPSET
+                )
         except Exception as error:  # any exception of its rewriters
             reason = heard.reason or str(error).strip().split("\n")[0][:200]
             raise FailureError(f"this network cannot be converted to ONNX: {reason}") from error
@@ -62,6 +65,42 @@ def to_onnx(function: Any) -> bytes:
         raise FailureError("this network is over 2 GB, which is more than one ONNX file can hold")
     content: bytes = model.SerializeToString()
     return content
+
+
+@contextlib.contextmanager
+def _shapes_of_branches(loader: Any) -> Iterator[None]:
+    """Let tf2onnx know the shapes of what a branch of a condition takes from outside.
+
+    tf2onnx 1.17 counts the condition itself as the first of them, which shifts the shapes by one,
+    and TensorFlow prefers those that it notes in the branch, where a weight has none. Without them
+    no convolution in a branch can be converted.
+
+    Args:
+        loader: Module `tf2onnx.tf_loader`.
+    """
+    listed, as_graph = loader.tflist_to_onnx, loader.function_def_to_graph
+
+    def tflist_to_onnx(graph: Any, *args: Any, **settings: Any) -> Any:
+        found = listed(graph, *args, **settings)
+        shapes_by_function = found[-1]
+        for node in graph.get_operations():
+            if node.type in ("If", "StatelessIf"):
+                shapes = [each.get_shape() for each in node.inputs][1:]
+                for branch in ("then_branch", "else_branch"):
+                    shapes_by_function[node.get_attr(branch).name] = shapes
+        return found
+
+    def function_def_to_graph(definition: Any, input_shapes: Any = None) -> Any:
+        if input_shapes:
+            for each in definition.arg_attr.values():
+                each.attr.pop("_output_shapes", None)
+        return as_graph(definition, input_shapes=input_shapes)
+
+    loader.tflist_to_onnx, loader.function_def_to_graph = tflist_to_onnx, function_def_to_graph
+    try:
+        yield
+    finally:
+        loader.tflist_to_onnx, loader.function_def_to_graph = listed, as_graph
 
 
 class _Heard(logging.Handler):

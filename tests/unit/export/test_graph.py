@@ -9,6 +9,7 @@ from PIL import Image
 
 from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import STEPS, ClassifierSpec, Views
+from convscope.engines.conversion import to_onnx
 from convscope.export.graph import build_function
 from convscope.images.decode import decode_image
 
@@ -90,6 +91,17 @@ def test_views_and_temperature_are_inside(settings, network):
     # They are not applied twice by whoever reads the spec.
     assert outputs["logits"].shape == outputs["probs"].shape
     assert len(outputs["features"]) == len(images)
+
+
+def test_convolutions_for_images_in_doubt_are_converted_too(network):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    classifier = Classifier(network, spec(views=Views(mirror=True, shift=0.125)))
+    images = np.stack([photo(HEIGHT, WIDTH, seed) for seed in range(9)])
+    content = to_onnx(build_function(network, classifier.spec))
+    session = onnxruntime.InferenceSession(content)
+    for some in (images, images[:1]):
+        (probs,) = session.run(["probs"], {"pixels": some})
+        np.testing.assert_allclose(probs, classifier.predict_on_batch(some), atol=1e-5)
 
 
 @pytest.fixture(scope="module")
