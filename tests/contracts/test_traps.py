@@ -277,7 +277,19 @@ def folder_unbalanced(path: Path) -> Path:
     return path
 
 
-IN_A_FOLDER = {"class-imbalance": folder_unbalanced, "leaks": folder_with_leak}
+def folder_contradicting_itself(path: Path) -> Path:
+    folder_with_leak(path)
+    (path / "test/left/copy.png").unlink()
+    for index in range(3):
+        shutil.copy(path / f"train/left/{index}.png", path / f"train/right/again-{index}.png")
+    return path
+
+
+IN_A_FOLDER = {
+    "class-imbalance": folder_unbalanced,
+    "contradictions": folder_contradicting_itself,
+    "leaks": folder_with_leak,
+}
 
 
 def test_every_trap_is_laid_somewhere_here():
