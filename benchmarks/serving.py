@@ -55,6 +55,8 @@ async def _client(port, path, bodies, kind, end, times, offset, *, pause):
         number += 1
         # At a fixed rate a late answer does not put off the next request: its wait counts.
         start = due if pause else time.perf_counter()
+        if start >= end:
+            break
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         due += pause
         head = (
@@ -139,7 +141,7 @@ def main() -> None:
                 ask = functools.partial(server_rate, port, bodies, kind, n_clients, given.seconds)
                 rate, *rest = ask()
                 rows.setdefault(name, []).append((rate * n_images, *rest))
-                half, *rest = ask(n_clients / (rate / 2))
+                half, *rest = ask(2 * n_clients / max(rate, 1 / given.seconds))
                 rows.setdefault(f"{name}, half of that", []).append((half * n_images, *rest))
     finally:
         server.terminate()

@@ -138,10 +138,11 @@ def main() -> None:
                             rate, *rest = server_rate(
                                 port, bodies, KIND, n_clients, given.seconds, path=path
                             )
-                            each = 1000 * (cpu_seconds(pid) - before) / (rate * given.seconds)
+                            n_answers = max(1.0, rate * given.seconds)
+                            each = 1000 * (cpu_seconds(pid) - before) / n_answers
                             _, p50, p99, _ = server_rate(
                                 *(port, bodies, KIND, n_clients, given.seconds),
-                                n_clients / (rate / 2),
+                                2 * n_clients / max(rate, 1 / given.seconds),
                                 path=path,
                             )
                             found = (rate, *rest[:2], each, rest[2], p99 / p50)
