@@ -172,7 +172,7 @@ class Search:
             return
         mirror: bool | None = self._request.chosen.get("augment.flip")
         if mirror is None:
-            seconds = _START_S + 2 * self._n_train * self._per_image
+            seconds = self._frozen_seconds(2, 1.0)
             if self._done("mirrored", 0) or self._fits(seconds, self._finishing("frozen")):
                 words = f"{where}, frozen, on mirrored images too"
                 yield Candidate("mirrored", words, _MIRRORED)
@@ -221,9 +221,23 @@ class Search:
             return False
         if self._done("larger", 0):
             return True
-        cost = (_LARGER / size) ** 2
-        seconds = _START_S + (views * self._n_train + self._n_val) * self._per_image * cost
+        seconds = self._frozen_seconds(views, self._cost("larger"))
         return self._fits(seconds, self._finishing("larger"))
+
+    def _frozen_seconds(self, views: int, cost: float) -> float:
+        """Return the seconds of a candidate on a frozen backbone.
+
+        Args:
+            views: Number of versions of each training image.
+            cost: Time for an image, relative to that of the first candidate.
+        """
+        first = self._done("frozen", 0)
+        assert first is not None
+        known = self._per_image * (self._n_train + self._n_val)
+        head = max(0.0, first.seconds - known - _START_S)
+        # What the first has in the cache, a second on images of that size need not compute.
+        n_images = (views - (cost == 1)) * self._n_train + (cost != 1) * self._n_val
+        return _START_S + n_images * self._per_image * cost + views * head
 
     def _best_frozen(self) -> str:
         """Return the candidate on a frozen backbone with the lowest loss on images not learnt.

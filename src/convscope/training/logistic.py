@@ -50,6 +50,9 @@ _FOLDS = 5
 _MANY = 5_000
 """Number of images from which one fold of the five says enough."""
 
+_MOST_LEARNT, _MOST_HELD_OUT = 10_000, 5_000
+"""Number of images beyond which more do not change the choice of the penalty, in each fold."""
+
 _FEWER_FOLDS = 3
 _LARGE = 100_000_000
 """Images times features times classes from which there are fewer folds."""
@@ -179,7 +182,7 @@ def fit_logistic(
     kernel = np.zeros((features.shape[1], n_classes), np.float32)
     bias = np.full(n_classes, _ABSENT, np.float32)
     weights = None
-    if learnt is not None and features.nbytes > _MOST_COPIED:
+    if learnt is not None and len(learnt) * features[0].nbytes > _MOST_COPIED:
         weights = np.zeros(len(labels), np.float32)
         weights[learnt] = 1
         labels_learnt = labels[learnt]
@@ -301,6 +304,10 @@ def choose_penalty(
     """
     if folds is None:
         folds = _folds(labels, seed, _n_folds(len(labels) * features.shape[1], n_classes))
+    n_learnt = len(folds[0][0])
+    folds = [_thinned(fold, seed) for fold in folds]
+    # The penalty weighs against a mean over images: with more of them the same prior weighs less.
+    share = len(folds[0][0]) / n_learnt
     in_views = [[_in_views(part, len(labels), views) for part in fold] for fold in folds]
     labels = labels_in_views(labels, views)
 
@@ -341,8 +348,10 @@ def choose_penalty(
                     float(np.concatenate(each).mean()) for each in zip(*found, strict=True)
                 )
                 seconds = time.monotonic() - start
-                tried[last_map, index] = Candidate(penalty, accuracy, loss, seconds, last_map)
-                step(1, f"{penalty:g}: held-out loss {loss:.4f}, {words} {accuracy:.4f}")
+                tried[last_map, index] = Candidate(
+                    penalty * share, accuracy, loss, seconds, last_map
+                )
+                step(1, f"{penalty * share:.3g}: held-out loss {loss:.4f}, {words} {accuracy:.4f}")
             return tried[last_map, index].loss
 
         best = _START  # 0.3 of several
@@ -439,6 +448,16 @@ def _n_folds(n_values: int, n_classes: int) -> int:
 def _in_views(rows: IntArray, n_images: int, views: int) -> IntArray:
     """Return the rows of images in all their views, the first view first."""
     return (n_images * np.arange(views)[:, None] + rows).ravel()
+
+
+def _thinned(fold: tuple[IntArray, IntArray], seed: int) -> tuple[IntArray, IntArray]:
+    """Return a fold with a random part of its images, if they are very many."""
+    rng = np.random.default_rng(seed)
+    learnt, held_out = (
+        part if len(part) <= most else np.sort(rng.choice(part, most, replace=False))
+        for part, most in zip(fold, (_MOST_LEARNT, _MOST_HELD_OUT), strict=True)
+    )
+    return learnt, held_out
 
 
 def _folds(labels: Labels, seed: int, n_folds: int) -> list[tuple[IntArray, IntArray]]:

@@ -17,6 +17,8 @@ from convscope.training.logistic import (
     write_candidates,
 )
 
+SILENT = Progress()
+
 
 def images_of(
     n_classes: int, n_images: int, *, n_features: int = 6, apart: float = 1, seed: int = 0
@@ -175,6 +177,26 @@ def test_further_views_are_compared_on_the_same_folds_as_one(monkeypatch):
     # The same images twice have the same optimum.
     assert two.loss == pytest.approx(one.loss, rel=1e-3)
     assert two.accuracy == one.accuracy
+
+
+def test_of_very_many_images_a_part_chooses_the_penalty_for_all(monkeypatch):
+    features, labels = images_of(3, 600, apart=0.3)
+    n_learnt = []
+
+    def fit(*arguments, learnt, **options):
+        n_learnt.append(len(learnt))
+        return fit_logistic(*arguments, learnt=learnt, **options)
+
+    monkeypatch.setattr(module, "fit_logistic", fit)
+    of_all = {each.penalty for each in choose_penalty(features, labels, 3, seed=1, progress=SILENT)}
+    assert of_all <= set(PENALTIES)
+    assert set(n_learnt) == {480}
+    n_learnt.clear()
+    monkeypatch.setattr(module, "_MOST_LEARNT", 120)
+    tried = choose_penalty(features, labels, 3, seed=1, progress=SILENT)
+    assert set(n_learnt) == {120}
+    # The same prior weighs less against the mean over four times as many.
+    assert {round(each.penalty * 4, 9) for each in tried} <= set(PENALTIES)
 
 
 def test_the_same_seed_chooses_alike_to_the_last_digit():
