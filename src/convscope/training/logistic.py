@@ -50,7 +50,7 @@ _FOLDS = 5
 _MANY = 5_000
 """Number of images from which one fold of the five says enough."""
 
-_MOST_LEARNT, _MOST_HELD_OUT = 10_000, 5_000
+_MOST_LEARNT, _MOST_HELD_OUT = 5_000, 5_000
 """Number of images beyond which more do not change the choice of the penalty, in each fold."""
 
 _FEWER_FOLDS = 3
