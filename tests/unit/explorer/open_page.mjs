@@ -15,8 +15,8 @@ for (const step of network.steps) {
   const channels = network.channelsOf(step) ?? Array.from({ length: output.channels }, (_, i) => i);
   const largest = Math.max(...output.range().map(Math.abs)) || 1;
   let n = 0, worst = 0;
-  // Some of the values of large vectors, all channels of the others.
-  for (const channel of step.explained ? channels.slice(0, 40) : []) for (let row = top; row < top + rows; row++) for (let column = left; column < left + columns; column++) {
+  // Eight maps stand for the others: one arithmetic makes all of a step.
+  for (const channel of step.explained ? channels.slice(0, 8) : []) for (let row = top; row < top + rows; row++) for (let column = left; column < left + columns; column++) {
     const error = Math.abs(network.terms(step, row, column, channel).value - output.at(row, column, channel)) / largest;
     if (!(error <= worst)) worst = Number.isNaN(error) ? 9 : error;
     n++;
