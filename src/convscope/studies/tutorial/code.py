@@ -215,6 +215,24 @@ model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(as_colour(x_train, 32), y_train, batch_size=128, epochs={epochs}, verbose=2)
 print("loss, accuracy:", model.evaluate(as_colour(x_test, 32), y_test, verbose=0))"""
 
+_DONE_RIGHT = """
+
+# The same backbone with its own scaling, larger images, and the mean of its last map.
+scaled = keras.applications.{module}.preprocess_input
+model = keras.Sequential(
+    [
+        layers.Resizing({size}, {size}),
+        pretrained("{name}", {size}),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(n_classes, activation="softmax"),
+    ]
+)
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+model.fit(
+    scaled(255 * as_colour(x_train, 32)), y_train, batch_size=128, epochs={epochs}, verbose=2
+)
+print("loss, accuracy:", model.evaluate(scaled(255 * as_colour(x_test, 32)), y_test, verbose=0))"""
+
 _LADDER = """\
 climb = convscope.ladder(
     "{backbone}", data={data}, sizes={sizes}{until}{epochs}
@@ -223,15 +241,15 @@ for rung in climb.rungs:
     print(rung.name, rung.val_accuracy, rung.gain)
 print(climb.conclusion)"""
 
-_AT_HAND = "MobileNetV2"
+_USUAL = ("MobileNetV2", "mobilenet_v2")
 
 _KERAS_NAMES = {
-    "vgg16": "VGG16",
-    "mobilenet_v2": "MobileNetV2",
-    "resnet50_v2": "ResNet50V2",
-    "resnet50": "ResNet50",
-    "efficientnet_lite0": _AT_HAND,  # Keras has no EfficientNet-Lite
+    "vgg16": ("VGG16", "vgg16"),
+    "mobilenet_v2": _USUAL,
+    "resnet50_v2": ("ResNet50V2", "resnet_v2"),
+    "efficientnet_lite0": _USUAL,  # Keras has no EfficientNet-Lite
 }
+"""Function that builds a backbone, and its module in `keras.applications`."""
 
 
 def loading(data: DataFacts) -> str:
@@ -281,15 +299,18 @@ def comparing_ours(data: DataFacts, epochs: int, n_seeds: int) -> str:
     return _COMPARE.format(data=_named(data), epochs=epochs, seeds=n_seeds)
 
 
-def transfer(backbone: str, epochs: int, *, first: bool) -> str:
-    """Return plain code that trains a head on a frozen backbone, as the tutorial did.
+def transfer(backbone: str, size: int, epochs: int, *, first: bool) -> str:
+    """Return plain code that trains a head on a frozen backbone, as the tutorial did and better.
 
     Args:
         backbone: Registered backbone.
+        size: Side in pixels of the larger images.
         epochs: Number of epochs.
         first: Whether the functions that it uses are still to be defined.
     """
-    text = _TRANSFER.format(name=_KERAS_NAMES.get(backbone, _AT_HAND), epochs=epochs)
+    name, module = _KERAS_NAMES.get(backbone, _USUAL)
+    text = _TRANSFER.format(name=name, epochs=epochs)
+    text += _DONE_RIGHT.format(name=name, module=module, size=size, epochs=epochs)
     return _COLOUR + text if first else text
 
 

@@ -167,7 +167,10 @@ def _backbone(facts: Facts, planned: BackbonePlan, *, first: bool) -> list[Block
     blocks.append(
         Beside(
             (
-                Code(transfer(name, facts.epochs, first=first), _("Keras alone")),
+                Code(
+                    transfer(name, max(planned.sizes, default=64), facts.epochs, first=first),
+                    _("Keras alone"),
+                ),
                 Code(
                     transfer_ours(name, facts.data, planned.sizes, planned.until),
                     "convscope",
