@@ -1,5 +1,6 @@
 """Addresses of the studio: a page each, the files of runs, pictures, uploads."""
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,9 @@ def build_app(place: Workplace, token: str, port: int) -> App:
     # NiceGUI makes a folder for its own storage in the current one otherwise; it stays empty.
     os.environ.setdefault("NICEGUI_STORAGE_PATH", str(place.own / "nicegui"))
     from nicegui import ui
+
+    # It tells the terminal how long its own parts took.
+    logging.getLogger("nicegui").setLevel(logging.ERROR)
 
     from convscope.studio import data as data_page
     from convscope.studio import inside, run, runs, train, use

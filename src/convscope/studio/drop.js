@@ -91,6 +91,43 @@
     event.target.value = "";
     send(zone, found);
   });
+  // A photograph by the camera of the device; nothing is kept before it is taken.
+  async function photograph(zone) {
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    } catch {
+      zone.querySelector("[data-said]").textContent = "There is no camera, or it is not allowed.";
+      return;
+    }
+    const dialog = document.createElement("dialog");
+    dialog.className = "cs-camera";
+    dialog.innerHTML = '<video autoplay playsinline muted></video><div>' +
+      '<button data-take>Take the photo</button> <button data-close>Cancel</button></div>';
+    const video = dialog.querySelector("video");
+    video.srcObject = stream;
+    dialog.addEventListener("close", () => {
+      for (const track of stream.getTracks()) track.stop();
+      dialog.remove();
+    });
+    dialog.querySelector("[data-close]").onclick = () => dialog.close();
+    dialog.querySelector("[data-take]").onclick = () => {
+      const canvas = document.createElement("canvas");
+      canvas.width = video.videoWidth;
+      canvas.height = video.videoHeight;
+      canvas.getContext("2d").drawImage(video, 0, 0);
+      canvas.toBlob((file) => {
+        dialog.close();
+        if (file) send(zone, [{ name: `photo-${Date.now()}.jpg`, file }]);
+      }, "image/jpeg", 0.92);
+    };
+    document.body.append(dialog);
+    dialog.showModal();
+  }
+  addEventListener("click", (event) => {
+    const asked = event.target.closest && event.target.closest("[data-camera]");
+    if (asked) photograph(zoneOf(event));
+  });
   addEventListener("paste", (event) => {
     const zone = document.querySelector('[data-drop][data-kinds="images"]');
     const found = [...event.clipboardData.files].map((file) => ({ name: file.name, file }));

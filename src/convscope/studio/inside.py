@@ -87,7 +87,15 @@ def show(place: Workplace, name: str = "") -> None:
 def _pages(run: Run, found: dict[str, Any]) -> None:
     """Draw the pages that `explain --json` names."""
     for each in found.get("explanations", ()):
-        page(run, Path(str(each["page"])).name)
+        pages = {"Why this answer": each.get("page"), "Play with the network": each.get("explorer")}
+        known = {title: Path(str(path)).name for title, path in pages.items() if path}
+        with ui.tabs().props("no-caps align=left") as tabs:
+            for title in known:
+                ui.tab(title)
+        with ui.tab_panels(tabs, value=next(iter(known))).classes("cs-panels"):
+            for title, name in known.items():
+                with ui.tab_panel(title):
+                    page(run, name)
     for each in found.get("skipped", ()):
         say(str(each["reason"]), "cs-bad")
 

@@ -61,11 +61,13 @@ def frame(title: str, address: str, place: Workplace) -> Iterator[None]:
 
         def count() -> None:
             n = len(place.jobs.active())
-            busy.set_text(f"{n} at work" if n else "")
+            busy.set_text(f"{n} at work")
+            busy.set_visibility(n > 0)
 
         count()
         ui.timer(3.0, count)
-    with ui.element("main").classes("cs-main").props("id=content"):
+    # NiceGUI has made it the main part of the page already.
+    with ui.element("div").classes("cs-main").props("id=content tabindex=-1"):
         yield
 
 
@@ -282,7 +284,8 @@ def drop_zone(text: str, *, event: str, folders: bool = False, kinds: str = "ima
     else:
         choose = (
             '<label class="cs-link">choose files<input type="file" multiple accept="image/*" '
-            'class="cs-hidden"></label>'
+            'class="cs-hidden"></label> or '
+            '<button type="button" class="cs-link" data-camera>take a photo</button>'
         )
     drawn = ui.html(
         f'<div class="cs-drop" data-drop="{escape(event)}" data-kinds="{escape(kinds)}">'

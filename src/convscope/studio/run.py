@@ -34,8 +34,11 @@ from convscope.studio.nice import background, ui
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, counted, printable
 
-_MOST_CLASSES = 40
+_MOST_CLASSES = 25
 """Number of classes up to which the whole matrix is drawn."""
+
+_N_CONFUSIONS = 12
+"""Number of the most frequent confusions that are listed."""
 
 _N_SHOWN = 24
 
@@ -147,8 +150,10 @@ def _errors(place: Workplace, run: Run, found: Evaluated) -> None:
 
         @ui.refreshable
         def matrix() -> None:
+            counts = found.confusion(chosen["part"])
             drawn = ui.html(
-                _matrix(found.confusion(chosen["part"]), found.class_names), sanitize=False
+                _confusions(counts, found.class_names) + _matrix(counts, found.class_names),
+                sanitize=False,
             )
             drawn.classes("cs-scroll")
             drawn.on(
@@ -169,6 +174,21 @@ def _errors(place: Workplace, run: Run, found: Evaluated) -> None:
             with shown:
                 ui.spinner()
             await _images(place, run, chosen["part"], names[true], names[predicted], shown)
+
+
+def _confusions(matrix: Any, names: Any) -> str:
+    """Return the most frequent confusions as buttons."""
+    off = matrix.copy()
+    np.fill_diagonal(off, 0)
+    order = np.argsort(-off, axis=None, kind="stable")[:_N_CONFUSIONS]
+    pairs = [divmod(int(place), len(names)) for place in order]
+    buttons = "".join(
+        f'<button class="cs-confusion" data-cell="{i},{j}">{escape(printable(names[i]))}, taken '
+        f"for {escape(printable(names[j]))}: <b>{off[i, j]}</b></button>"
+        for i, j in pairs
+        if off[i, j]
+    )
+    return f'<div class="cs-row" style="margin:4px 0 10px">{buttons or "No mistake."}</div>'
 
 
 def _matrix(matrix: Any, names: Any) -> str:
@@ -196,7 +216,7 @@ def _matrix(matrix: Any, names: Any) -> str:
                 cells.append('<td class="cs-zero">0</td>')
                 continue
             colour = "var(--good)" if i == j else "var(--bad)"
-            strength = round(8 + 62 * float(np.sqrt(n / of_row[i])))
+            strength = round(8 + 37 * float(np.sqrt(n / of_row[i])))
             label = f"{n} images of {names[i]}, predicted {names[j]}"
             cells.append(
                 f'<td><button data-cell="{i},{j}" aria-label="{escape(label)}" '

@@ -31,6 +31,12 @@ _COLUMNS = [
     {"name": "created", "label": "Started (UTC)", "field": "created", "sortable": True},
 ]
 _LINKED = '<q-td :props="props"><a :href="props.row.address">{{ props.value }}</a></q-td>'
+_SELECT = (
+    '<q-checkbox :model-value="props.selected" :aria-label="props.row ? '
+    "'Select ' + props.row.name : 'Select all'\" "
+    '@update:model-value="(value, event) => '
+    "Object.getOwnPropertyDescriptor(props, 'selected').set(value, event)\" />"
+)
 _PERCENT = (
     '<q-td :props="props">{{ props.value === null ? "-" : '
     '(100 * props.value).toFixed(1) + " %" }}</q-td>'
@@ -62,6 +68,8 @@ def show(place: Workplace) -> None:
                 pagination={"rowsPerPage": 20, "sortBy": "created", "descending": True},
             ).props("flat bordered")
         table.add_slot("body-cell-name", _LINKED)
+        for part in ("header", "body"):
+            table.add_slot(f"{part}-selection", _SELECT)
         for column in ("val", "test"):
             table.add_slot(f"body-cell-{column}", _PERCENT)
         table.bind_filter_from(search, "value")

@@ -211,23 +211,23 @@ def _form(place: Workplace, wish: Wish) -> None:
     with card():
         heading("A new training")
         data = ui.input("Images: a folder, an archive, or a dataset", value=wish.data)
-        data.props("outlined dense").style("max-width:640px").bind_value(wish, "data")
+        data.props("outlined dense").style("max-width:640px").bind_value_to(wish, "data")
         with row():
             ui.link("Choose or drop a folder", "/data")
             for name in ("digits", "cifar10"):
                 ui.button(name, on_click=lambda name=name: data.set_value(name), color=None).props(
-                    'flat dense no-caps aria-label="Train on the dataset"'
+                    "flat dense no-caps"
                 ).classes("cs-small")
         if wish.labels:
             ui.input("Table of labels", value=wish.labels).props("outlined dense").style(
                 "max-width:640px"
-            ).bind_value(wish, "labels")
+            ).bind_value_to(wish, "labels")
         kinds = {AUTO: "Find the best in a given time", "one": "One recipe and model"}
         with ui.element("div").style("margin:12px 0 4px"):
             kind = ui.toggle(kinds, value=AUTO).props("no-caps unelevated")
         with row() as searching:
             minutes = ui.number("Minutes", value=wish.minutes, min=0.1, max=10_000, format="%g")
-            minutes.props("outlined dense").style("width:130px").bind_value(wish, "minutes")
+            minutes.props("outlined dense").style("width:130px").bind_value_to(wish, "minutes")
             ui.label("More time tries more; most photos need 5 to 20.").classes("cs-quiet")
         with row() as single:
             recipes = {entry.name: entry.name for entry in RECIPES.entries()}
@@ -235,10 +235,10 @@ def _form(place: Workplace, wish: Wish) -> None:
             recipe.style("min-width:190px")
             models = {"": "usual for the recipe"} | {name: name for name in MODELS.names()}
             model = ui.select(models, value="", label="Model", with_input=True)
-            model.props("outlined dense").style("min-width:230px").bind_value(wish, "model")
+            model.props("outlined dense").style("min-width:230px").bind_value_to(wish, "model")
             epochs = ui.number("Epochs", min=1, max=100_000, format="%d", placeholder="usual")
-            epochs.props("outlined dense").style("width:130px").bind_value(wish, "epochs")
-        ui.checkbox("Keep the test images sealed, if more choices follow").bind_value(
+            epochs.props("outlined dense").style("width:130px").bind_value_to(wish, "epochs")
+        ui.checkbox("Keep the test images sealed, if more choices follow").bind_value_to(
             wish, "sealed"
         )
         problem = say("", "cs-bad").props('role="alert"')

@@ -232,4 +232,4 @@ def _elsewhere(run: Run) -> None:
         say("In Python:", "cs-quiet")
         code = f"import convscope\n\nfor answer in convscope.predict({str(model_of(run))!r}, "
         code += '["photo.jpg"]):\n    print(answer.class_name, answer.probs)'
-        ui.code(code, language="python").classes("w-full")
+        command(code)
