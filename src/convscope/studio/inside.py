@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from convscope.errors import ConvscopeError
 from convscope.run import Run
 from convscope.studio.jobs import Job
 from convscope.studio.looks import (
     card,
     drop_zone,
+    found_run,
     frame,
     heading,
     job_view,
@@ -36,11 +36,8 @@ def show(place: Workplace, name: str = "") -> None:
         choose(place, "Look inside", "/inside", "inside", "Choose the run to look into:")
         return
     with frame(f"Inside {name}", "/inside", place):
-        try:
-            run = place.run(name)
-        except ConvscopeError as error:
-            heading("No such run", 1)
-            say(str(error), "cs-bad")
+        run = found_run(place, name)
+        if run is None:
             return
         heading(f"Inside {name}", 1)
         say(

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from convscope.errors import RunError
+from convscope.run import Run
 from convscope.studio.drawing import N_COLOURS, Curve
 from convscope.studio.jobs import Job, seconds_since
 from convscope.studio.nice import ui
@@ -79,6 +81,16 @@ def heading(text: str, level: int = 2) -> Any:
 def say(text: str, kind: str = "") -> Any:
     """Draw a paragraph; nothing in it is markup."""
     return ui.label(printable(text)).classes(f"cs-p {kind}")
+
+
+def found_run(place: Workplace, name: str) -> Run | None:
+    """Return the run of a name; or None, after saying on the page why there is none."""
+    try:
+        return place.run(name)
+    except RunError as error:
+        heading("No such run", 1)
+        say(str(error), "cs-bad")
+        return None
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from convscope.errors import ConvscopeError, RunError
+from convscope.errors import ConvscopeError
 from convscope.evaluation.calibration import reliability
 from convscope.progress import Progress
 from convscope.run import Run
@@ -17,6 +17,7 @@ from convscope.studio.looks import (
     button,
     card,
     command,
+    found_run,
     frame,
     heading,
     job_view,
@@ -49,13 +50,10 @@ _PARTS: dict[Part, str] = {"val": "validation", "test": "test"}
 def show(place: Workplace, name: str) -> None:
     """Draw the page."""
     with frame(name, "/runs", place):
-        try:
-            run = place.run(name)
-            row_ = facts.row_of(run)
-        except RunError as error:
-            heading("No such run", 1)
-            say(str(error), "cs-bad")
+        run = found_run(place, name)
+        if run is None:
             return
+        row_ = facts.row_of(run)
         heading(name, 1)
         with row():
             pill(row_.status)

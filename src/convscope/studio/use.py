@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from convscope.errors import ConvscopeError
 from convscope.export import FORMATS
 from convscope.run import Run
 from convscope.studio import facts
@@ -14,6 +13,7 @@ from convscope.studio.looks import (
     card,
     command,
     drop_zone,
+    found_run,
     frame,
     heading,
     job_view,
@@ -43,11 +43,8 @@ def show(place: Workplace, sources: Sources, name: str = "") -> None:
         choose(place, "Use", "/use", "use", "Choose the run whose network answers:")
         return
     with frame(f"Use {name}", "/use", place):
-        try:
-            run = place.run(name)
-        except ConvscopeError as error:
-            heading("No such run", 1)
-            say(str(error), "cs-bad")
+        run = found_run(place, name)
+        if run is None:
             return
         heading(f"Use {name}", 1)
         _answers(place, sources, run)

@@ -34,6 +34,7 @@ WITHOUT_A_TABLE = {
     "recipes show": "settings, which are YAML to be saved and changed",
     "report": "two lines: where the pages are",
     "serve": "a line: the address; the log is JSON",
+    "studio": "a line: the address",
     "runs rm": "a line for each run that was removed",
 }
 
