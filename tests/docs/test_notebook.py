@@ -18,7 +18,7 @@ def test_it_is_what_the_source_gives(language):
     assert said == notebook(language), "write it again: python notebooks/make.py"
 
 
-@pytest.mark.docs
+@pytest.mark.slow
 def test_it_is_valid_and_runs_in_jupyter(tmp_path):
     import nbclient
     import nbformat
