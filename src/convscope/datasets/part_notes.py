@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from convscope.types import Dataset, SealedSplit, Split, classes_of, n_of_each, names_of
+from convscope.types import Dataset, SealedSplit, Split, classes_of, n_of_each, said_of
 from convscope.wording import counted, printable, quoted
 
 _PLACES = {"train": "training", "val": "validation", "test": "test"}
@@ -64,6 +64,27 @@ def classes_missing(
     return notes
 
 
+def classes_of_copies(
+    parts: Mapping[str, Split | SealedSplit],
+) -> list[set[tuple[int, ...]]]:
+    """Return the ways in which each image that is there more than once is labelled.
+
+    Args:
+        parts: Parts of a dataset.
+
+    Returns:
+        For each such image its different classes, see `classes_of`: one entry if all its copies
+        agree.
+    """
+    counts = Counter(key for part in parts.values() for key in part.hashes)
+    found: dict[str, set[tuple[int, ...]]] = {}
+    for part in parts.values():
+        for key, label in zip(part.hashes, part.labels, strict=True):
+            if counts[key] > 1:
+                found.setdefault(key, set()).add(classes_of(label))
+    return list(found.values())
+
+
 def _copies(class_names: Sequence[str], parts: dict[str, Split | SealedSplit]) -> list[str]:
     notes = []
     hashes = {name: part.hashes for name, part in parts.items()}
@@ -88,15 +109,12 @@ def _copies(class_names: Sequence[str], parts: dict[str, Split | SealedSplit]) -
         notes.append(f"{extra}; {', and '.join(across)}: scores on those are too high")
     else:
         notes.append(f"{extra}; copies are kept together in one part")
-    labels_of: dict[str, dict[tuple[int, ...], str]] = {}
-    for place, part in parts.items():
-        for key, label in zip(hashes[place], part.labels, strict=True):
-            if counts[key] > 1:
-                said = printable(names_of(label, class_names))
-                labels_of.setdefault(key, {})[classes_of(label)] = said
-    torn = [labels for labels in labels_of.values() if len(labels) > 1]
+    torn = [classes for classes in classes_of_copies(parts) if len(classes) > 1]
     if torn:
-        first, second = (torn[0][label] for label in sorted(torn[0])[:2])
+        first, second = (
+            printable(said_of([class_names[index] for index in classes]))
+            for classes in sorted(torn[0])[:2]
+        )
         where = "labelled in more than one way"
         if parts["train"].labels.ndim == 1:
             where = "in more than one class"

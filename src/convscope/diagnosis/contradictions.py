@@ -1,10 +1,8 @@
 """Labels that contradict each other: the same image in more than one class."""
 
-from collections import Counter
-
+from convscope.datasets.part_notes import classes_of_copies
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
-from convscope.types import classes_of
 from convscope.wording import command_line
 
 _FEW = 3
@@ -21,20 +19,16 @@ def contradictions(case: Case) -> Finding | None:
     Copies are the only images of which it is certain that a label is wrong. If most of them
     disagree, so will the labels of images that are there once.
     """
-    copies: Counter[str] = Counter()
-    classes: dict[str, set[tuple[int, ...]]] = {}
-    for part in case.parts.values():
-        for digest, label in zip(part.hashes, part.labels, strict=True) if part else ():
-            copies[digest] += 1
-            classes.setdefault(digest, set()).add(classes_of(label))
-    torn = sum(len(each) > 1 for each in classes.values())
+    parts = {name: part for name, part in case.parts.items() if part is not None}
+    copied = classes_of_copies(parts)
+    torn = sum(len(classes) > 1 for classes in copied)
     if torn < _FEW:
         return None
-    n_copied = sum(n > 1 for n in copies.values())
+    n_images = sum(len(part) for part in parts.values())
     return Finding(
         symptom="Labels contradict each other: the same image is in more than one class.",
-        evidence=f"Of {n_copied:,} images with copies {torn:,} are labelled in more than one way, "
-        f"among {copies.total():,} images; a classifier cannot be right about both.",
+        evidence=f"Of {len(copied):,} images with copies {torn:,} are labelled in more than one "
+        f"way, among {n_images:,} images; a classifier cannot be right about both.",
         remedies=(
             Remedy(
                 "list them, and keep each in its class",
@@ -45,5 +39,5 @@ def contradictions(case: Case) -> Finding | None:
                 command_line("data", "suspects", *case.data_words),
             ),
         ),
-        sure="certain" if torn >= _SHARE * copies.total() else "note",
+        sure="certain" if torn >= _SHARE * n_images else "note",
     )

@@ -148,9 +148,7 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     model = str(chosen.get("model", usual))
     backbone = is_backbone(model)
     data = str(chosen.get("data", "cifar10"))
-    # Who wants epochs does not want a head that is fitted at once.
-    for_photos = None if "epochs" in chosen else DATASETS.entry(data).info.get("recipe")
-    recipe = str(chosen.get("recipe", default_recipe(backbone=backbone, of_data=for_photos)))
+    recipe = str(chosen.get("recipe", recipe_for(model, data, epochs="epochs" in chosen)))
     require_fitting(recipe, model, backbone=backbone)
     of_data = settings_of(data)
     defaults = RECIPES.get(recipe)()
@@ -241,6 +239,19 @@ def settle_batches(
             f"ones per epoch; least_steps=1 keeps your batch size"
         )
     return config.model_copy(update={"batch_size": batch_size})
+
+
+def recipe_for(model: str, data: str, *, epochs: bool) -> str:
+    """Return the recipe of a named model if no recipe is named.
+
+    Args:
+        model: Registered model.
+        data: Registered dataset, or "folder".
+        epochs: Whether a number of epochs was asked for.
+    """
+    # Who wants epochs does not want a head that is fitted at once.
+    of_data = None if epochs else DATASETS.entry(data).info.get("recipe")
+    return default_recipe(backbone=is_backbone(model), of_data=of_data)
 
 
 def usual_recipe(chosen: Mapping[str, Any], progress: Progress) -> str | None:

@@ -6,15 +6,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from convscope.datasets import DATASETS, settings_of
+from convscope.datasets import settings_of
 from convscope.datasets.source import data_settings
 from convscope.effects import idle_settings, require_effect_somewhere
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
 from convscope.paths import short_name
-from convscope.planning.settle import Request, weights_setting
+from convscope.planning.settle import Request, recipe_for, weights_setting
 from convscope.recipe import RunConfig, differences, resolve
-from convscope.recipes import RECIPES, default_recipe
+from convscope.recipes import RECIPES
 
 FIRST_SEED = 83
 
@@ -58,12 +58,11 @@ def plan_arms(
     for key in vary.keys() & settings.keys():
         raise ConfigError(f"'{key}' is given with --set and with --vary; drop one of them")
     about = data_settings(data, labels)
-    for_photos = None if epochs else DATASETS.entry(str(about["data"])).info.get("recipe")
     choices = []
     for each in models:
         # "mobilenet_v2:finetune" is one arm; a model alone is combined with every recipe.
         model, _, own_recipe = each.partition(":")
-        usual = default_recipe(backbone=is_backbone(model), of_data=for_photos)
+        usual = recipe_for(model, str(about["data"]), epochs=epochs is not None)
         choices += [
             (model, recipe) for recipe in ([own_recipe] if own_recipe else recipes or [usual])
         ]

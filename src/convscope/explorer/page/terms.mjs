@@ -46,12 +46,13 @@ function cellsOf(step, x, row, column) {
   return { top, left, cells, kernelSize: kernel, dilation, pads };
 }
 
-function summed(step, x, row, column, inputs, weightAt, biasIndex) {
-  const found = { kind: "sum", ...cellsOf(step, x, row, column), inputs, patch: [], kernel: [], products: [], sums: [] };
+// The sum of products over the cells of a window, and a bias.
+function weighted(step, window, inputs, valueAt, weightAt, biasIndex) {
+  const found = { kind: "sum", ...window, inputs, patch: [], kernel: [], products: [], sums: [] };
   found.bias = step.weights.bias ? step.weights.bias.data[biasIndex] : 0;
   found.hasBias = Boolean(step.weights.bias);
   for (const [index, input] of inputs.entries()) {
-    const patch = found.cells.map((cell) => x.padded(cell.row, cell.column, input));
+    const patch = found.cells.map((_, cell) => valueAt(cell, input));
     const kernel = found.cells.map((_, cell) => weightAt(cell, input, index));
     const products = patch.map((value, cell) => value * kernel[cell]);
     found.patch.push(patch);
@@ -61,6 +62,12 @@ function summed(step, x, row, column, inputs, weightAt, biasIndex) {
   }
   found.before = found.sums.reduce((a, b) => a + b, 0) + found.bias;
   return found;
+}
+
+function summed(step, x, row, column, inputs, weightAt, biasIndex) {
+  const window = cellsOf(step, x, row, column);
+  const valueAt = (cell, input) => x.padded(window.cells[cell].row, window.cells[cell].column, input);
+  return weighted(step, window, inputs, valueAt, weightAt, biasIndex);
 }
 
 function conv(step, [x], row, column, channel) {
@@ -81,19 +88,8 @@ function dense(step, [x], row, column, channel) {
     ? Array.from({ length: x.channels }, (_, i) => ({ row: Math.floor(i / across), column: i % across, inside: true }))
     : Array.from({ length: x.rows * x.columns }, (_, i) => ({ row: Math.floor(i / across), column: i % across, inside: true }));
   const depth = x.vector ? 1 : x.channels, kernelSize = [Math.ceil(cells.length / across), across];
-  const found = { kind: "sum", whole: true, vector: x.vector, cells, kernelSize, inputs: Array.from({ length: depth }, (_, i) => i), patch: [], kernel: [], products: [], sums: [] };
-  found.bias = step.weights.bias ? step.weights.bias.data[channel] : 0;
-  found.hasBias = Boolean(step.weights.bias);
-  for (let input = 0; input < depth; input++) {
-    const patch = cells.map((_, cell) => x.data[cell * depth + input]), kernel = cells.map((_, cell) => data[(cell * depth + input) * units + channel]);
-    const products = patch.map((value, cell) => value * kernel[cell]);
-    found.patch.push(patch);
-    found.kernel.push(kernel);
-    found.products.push(products);
-    found.sums.push(products.reduce((a, b) => a + b, 0));
-  }
-  found.before = found.sums.reduce((a, b) => a + b, 0) + found.bias;
-  return found;
+  const window = { whole: true, vector: x.vector, cells, kernelSize }, inputs = Array.from({ length: depth }, (_, i) => i);
+  return weighted(step, window, inputs, (cell, input) => x.data[cell * depth + input], (cell, input) => data[(cell * depth + input) * units + channel], channel);
 }
 
 function pooled(kind, step, x, row, column, channel, window) {
