@@ -6,7 +6,7 @@ BIN := .venv/bin
 # What needs no framework.
 QUICK := tests/*.py tests/unit/*.py $(addprefix tests/unit/,datasets diagnosis evaluation images planning report serving studies)
 
-.PHONY: train test docs quick check backends lowest pythons bench release clean
+.PHONY: train test docs site quick check backends lowest pythons bench release clean
 
 train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's settings
 	$(BIN)/convscope train
@@ -14,8 +14,11 @@ train: .venv/.train ## Train the tutorial's CNN on CIFAR-10, with the tutorial's
 test: .venv/.dev ## Run the tests, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-docs: .venv/.dev ## Run the commands of the pages in docs, two pages at a time
-	$(BIN)/python -m pytest -n 2 --dist load -m docs tests/docs
+docs: site ## Build the site of the documentation, open it, run the commands of its pages, two at a time
+	CONVSCOPE_SITE=site $(BIN)/python -m pytest -n 2 --dist load -m docs tests/docs
+
+site: .venv/.dev ## Build the site of the documentation into site/; in a terminal, open it
+	$(BIN)/python docs/site/build.py
 
 quick: .venv/.dev ## Lint, and the tests that need no framework: for every edit
 	$(BIN)/ruff format --check .

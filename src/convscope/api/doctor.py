@@ -37,7 +37,7 @@ def doctor(
     """Look for traps in a run, or in settings that would lead into them.
 
     Nothing is trained unless `try_rates` is set, and the test images stay sealed: only a run's
-        predictions on them are used, and they are compared with the other parts as images.
+    predictions on them are used, and they are compared with the other parts as images.
 
     Args:
         what: Run or its folder, finished or interrupted; or YAML file of settings.

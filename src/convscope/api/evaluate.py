@@ -61,8 +61,7 @@ def evaluate(
         The contents of `metrics.json`: {"val": {"accuracy": ..., "loss": ...}, "test": {...}}; with
         any number of classes for an image {"mean_average_precision": ..., "macro_f1": ...} in place
         of the accuracy. "test" is missing if it was left sealed; "folds" is there after a refit
-        with out-of-fold
-            predictions.
+        with out-of-fold predictions.
 
     Raises:
         RunError: If there is no such run or no such weights.

@@ -91,7 +91,7 @@ class Classifier:
 
         Returns:
             Shape (batch, n_classes), float32, rows sum to 1 unless an image may have any number of
-                classes.
+            classes.
         """
         spec = self.spec
         if "resizing" not in spec.in_graph:
@@ -156,7 +156,7 @@ class Classifier:
 
         Returns:
             For one image its prediction. For many an iterator over the predictions, in order and as
-                the images come, with the reason in the place of each that could not be read.
+            the images come, with the reason in the place of each that could not be read.
 
         Raises:
             ImageError: If one image was given, and it cannot be read.

@@ -117,7 +117,7 @@ def spec_of(run: Run, which: str) -> ClassifierSpec:
     """Return the spec of a run's weights, one of `run.WEIGHTS`.
 
     Values that were fitted to other weights do not count: after further training, until the next
-        evaluation, the temperature is 1 and there is no threshold.
+    evaluation, the temperature is 1 and there is no threshold.
 
     Raises:
         RunError: If that model was not saved, or a file of the run is damaged.

@@ -44,7 +44,7 @@ def settings_of(name: str) -> dict[str, Any]:
     """Return the default settings of a dataset, which override a recipe's.
 
     They come from its registration: `split` says how it is divided, and `mirrored=False` that
-        mirroring changes the meaning of its images, as for digits, so that nothing is flipped.
+    mirroring changes the meaning of its images, as for digits, so that nothing is flipped.
 
     Args:
         name: Registered dataset.

@@ -200,7 +200,7 @@ def _refilled(drawn: Places, members: Places, labels: IntArray) -> Places:
     """Return the members of a part, each at the position at which it was drawn.
 
     Newcomers take the positions of those that left, of their class if possible: the next draw from
-        these images, which depends on positions, then changes as little as possible.
+    these images, which depends on positions, then changes as little as possible.
     """
     stay = np.isin(drawn, members)
     if stay.all() and len(drawn) == len(members):

@@ -18,7 +18,7 @@ def overfitting(case: Case) -> Finding | None:
     """Overfitting, and its beginning.
 
     The training loss keeps falling while the validation loss rises: from then on the network learns
-        only what holds for the training images.
+    only what holds for the training images.
     """
     rows = case.history
     losses = [row["val_loss"] for row in rows]

@@ -10,7 +10,7 @@ def scaling(case: Case) -> Finding | None:
     """Input scaling that differs from the backbone's.
 
     Its first filters were fitted to one range of values. Other values shift every later activation,
-        and nothing fails: only the accuracy drops.
+    and nothing fails: only the accuracy drops.
     """
     backbone, chosen = case.backbone, case.config.backbone.scaling
     if backbone is None or chosen in ("own", backbone.scaling):

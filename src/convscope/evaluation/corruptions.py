@@ -110,7 +110,7 @@ def corrupt(
     """Return corrupted images.
 
     The noise on an image depends on the seed, the corruption, the severity and the index of the
-        image, not on the other images: batches of any size give the same as the whole set at once.
+    image, not on the other images: batches of any size give the same as the whole set at once.
 
     Args:
         images: Shape (n_images, height, width, 1 or 3), uint8. Only one of them at a time is held

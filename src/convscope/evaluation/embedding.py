@@ -65,7 +65,7 @@ class Embedder:
 
         Returns:
             Shapes (batch, n_features), of the images as they are, and (batch, n_classes), as the
-                classifier predicts them.
+            classifier predicts them.
         """
         features = np.asarray(self._lower.predict_on_batch(images), np.float32)
         spec = self.classifier.spec

@@ -90,7 +90,7 @@ def rejection_of(
 
     Returns:
         "by": "distance" or "energy"; "threshold" of that; "least_energy", for who has no features;
-            the share "rejected" by part. None if they cannot be told.
+        the share "rejected" by part. None if they cannot be told.
     """
     known = familiarity_of(run, which)
     if multi_label and known is None:

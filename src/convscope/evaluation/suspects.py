@@ -33,8 +33,8 @@ def suspect_labels(predictions: Predictions) -> list[Suspect]:
     """Return the images whose label is in doubt, the most suspect first.
 
     Confident learning: an image is a candidate if the probability of another class is as high as it
-        is on average for images of that class; as many candidates are returned as the estimated
-        joint distribution of given and true labels implies.
+    is on average for images of that class; as many candidates are returned as the estimated
+    joint distribution of given and true labels implies.
 
     Args:
         predictions: Out-of-sample predictions: the network must not have been trained on these

@@ -56,11 +56,11 @@ def score_and_gradient(
     """Return a layer's output for images, and the gradient of a class's score with respect to it.
 
     The score is the logit: a probability near 1 hardly depends on anything. The logits are the
-        input of the last softmax (or sigmoid, where each class has a probability of its own), be it
-        a layer, an operation or the activation of a dense layer.
-        If the network computes its probabilities in another way, the score is the logarithm of the
-        probability minus the mean over the classes; under a softmax that is the logit minus the
-        mean logit. If its outputs are not probabilities, they are taken as logits.
+    input of the last softmax (or sigmoid, where each class has a probability of its own), be it
+    a layer, an operation or the activation of a dense layer.
+    If the network computes its probabilities in another way, the score is the logarithm of the
+    probability minus the mean over the classes; under a softmax that is the logit minus the
+    mean logit. If its outputs are not probabilities, they are taken as logits.
 
     Args:
         network: Network, as for `activations`.

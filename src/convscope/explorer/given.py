@@ -158,7 +158,7 @@ def given_step(
 
     Returns:
         Entries of the step: "explained", whether the page can compute its values; "settings" and
-            "weights" for that, "given" for the values.
+        "weights" for that, "given" for the values.
     """
     values = array_of(step.output)[0]
     if values.ndim != 3:

@@ -102,7 +102,7 @@ def write_int8(
 
     Returns:
         Comparison with the trained model; its latencies are those of the float32 file and of the
-            int8 file.
+        int8 file.
 
     Raises:
         FailureError: If it is not worth it, or cannot be converted; then nothing was written.

@@ -92,7 +92,7 @@ def _weights(ones: Any, n_out: int) -> Any:
 
     Returns:
         Shape (n_in, n_out), columns sum to 1: a triangle around the position of each output pixel,
-            one input pixel wide on either side or, where the line shrinks, one output pixel.
+        one input pixel wide on either side or, where the line shrinks, one output pixel.
     """
     # In this order of divisions the positions are those of TensorFlow's antialiased resizing.
     step = 1.0 / (n_out / ops.sum(ones))

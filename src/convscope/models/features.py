@@ -13,7 +13,7 @@ def split_at_features(model: "keras.Model", *, backbone: bool) -> "tuple[keras.M
     """Return a classifier in two pieces: from pixels to features, from features to probabilities.
 
     The features of a pretrained backbone are its pooled ones. Those of any other network are the
-        input of its last dense layer or, if it has none, of its last layer with weights.
+    input of its last dense layer or, if it has none, of its last layer with weights.
 
     Args:
         model: Built classifier in any style.
@@ -21,7 +21,7 @@ def split_at_features(model: "keras.Model", *, backbone: bool) -> "tuple[keras.M
 
     Returns:
         Two functional models that share the layers of the classifier: from pixels (batch, height,
-            width, channels) to features (batch, ...), and from those to its outputs.
+        width, channels) to features (batch, ...), and from those to its outputs.
     """
     import keras
 

@@ -71,8 +71,8 @@ def preprocessing_layers(spec: InputSpec) -> list[Any]:
     answer for an image that was resized beforehand and one that was not.
 
     They compute in float32 under every precision policy: bfloat16 holds the whole numbers 0..255
-        exactly, but not the fractions between them that resizing produces. The layer after them
-        casts to its own precision.
+    exactly, but not the fractions between them that resizing produces. The layer after them
+    casts to its own precision.
 
     Args:
         spec: The size, channels and scaling that the network expects.

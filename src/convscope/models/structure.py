@@ -124,7 +124,7 @@ def inner_model(operation: Any) -> "keras.Model | None":
 
     Returns:
         None for a single step: layers, operations, and the resizing at the start, which is a model
-            of plain operations.
+        of plain operations.
     """
     import keras
 

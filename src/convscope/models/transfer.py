@@ -169,7 +169,7 @@ class TransferModel:
 
         Returns:
             By path of the variable: 1 for the last stage of the backbone, 2 for the one before it
-                and so on. Variables of the head are left out.
+            and so on. Variables of the head are left out.
         """
         depth: dict[str, int] = {}
         cuts = list(self.backbone.stages.values())[:-1]

@@ -65,10 +65,10 @@ def compare(
     """Train each model with each recipe over several seeds, and report reliable differences.
 
     All runs share one split and are compared on validation images, so that a choice leaves the test
-        images sealed. With `final`, once the last run is trained, the test images are opened, once
-        for all runs, and the verdicts are about them. Called again, it trains what is missing:
-        after a kill, or for more seeds. A run that cannot be trained is recorded with the reason,
-        and the others continue.
+    images sealed. With `final`, once the last run is trained, the test images are opened, once
+    for all runs, and the verdicts are about them. Called again, it trains what is missing:
+    after a kill, or for more seeds. A run that cannot be trained is recorded with the reason,
+    and the others continue.
 
     Args:
         models: Registered models; "model:recipe" for one with its own recipe.

@@ -112,8 +112,8 @@ def cross_validate(
     """Train a network for each fold on the others, and evaluate it on that fold.
 
     Validation images, by which epochs and heads are chosen, are split off the others: so nothing is
-        chosen by the images that a network is evaluated on. Those stay sealed until the last
-        network is trained. Called again, it resumes.
+    chosen by the images that a network is evaluated on. Those stay sealed until the last
+    network is trained. Called again, it resumes.
 
     Args:
         config: Resolved settings, with `split.folds` and `split.fold_as` "test".

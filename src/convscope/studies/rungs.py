@@ -151,7 +151,7 @@ def conclude(rungs: Sequence[Rung], n_val: int) -> str:
     """Return one or two sentences on the gains in accuracy, by validation images alone.
 
     They hold for the seed that the rungs were trained with: single runs show what these networks
-        do, not what the same change would gain on average.
+    do, not what the same change would gain on average.
 
     Args:
         rungs: Rungs from the lowest; those without validation accuracy are skipped.

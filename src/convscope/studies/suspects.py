@@ -84,10 +84,10 @@ def suspects(
     """Find training images that are probably labelled wrong.
 
     The training images are divided into folds, and for each fold a network is trained on the
-        others: so each image is checked by a network that was not trained on it. Confident learning
-        then finds the labels that those networks rule out. Called again, it resumes. Test images
-        are not used. With a frozen backbone and recipe `logistic`, the usual way on a folder of
-        photos, the backbone runs once on each image and only heads are trained.
+    others: so each image is checked by a network that was not trained on it. Confident learning
+    then finds the labels that those networks rule out. Called again, it resumes. Test images
+    are not used. With a frozen backbone and recipe `logistic`, the usual way on a folder of
+    photos, the backbone runs once on each image and only heads are trained.
 
     Args:
         data: Registered dataset, or a folder of images.

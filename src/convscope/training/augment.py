@@ -27,7 +27,7 @@ class AugmentedView:
     """One augmented version of each image: flipped, shifted, recoloured.
 
     Flips alternate: an image that is mirrored in one view is not mirrored in the next, so two views
-        hold each image both ways round equally often (Jordan, "94% on CIFAR-10 in
+    hold each image both ways round equally often (Jordan, "94% on CIFAR-10 in
     3.29 Seconds on a Single GPU", 2024).
 
     Flips and shifts of an image depend on its position alone. RandAugment transforms all images of

@@ -145,8 +145,8 @@ def balanced_order(labels: IntArray, seed: int, epoch: int) -> npt.NDArray[np.in
     """Return the order of an epoch that shows each class equally often.
 
     It is as long as any other epoch: common classes are shown in part, images of rare classes
-        several times, none more than once more often than another of its class. A pure function, as
-        `epoch_order`.
+    several times, none more than once more often than another of its class. A pure function, as
+    `epoch_order`.
 
     Args:
         labels: Shape (n_images,), class indices.

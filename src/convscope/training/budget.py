@@ -171,7 +171,7 @@ class Pace:
         """Return the total number of epochs that fits; `current` if a change is not worth it.
 
         To be called after every epoch. Even when the time is used up, one more epoch is left: the
-            learning rate has to come down, or much of what was learnt is lost.
+        learning rate has to come down, or much of what was learnt is lost.
 
         Args:
             done: Number of finished epochs.

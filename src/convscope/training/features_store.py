@@ -36,7 +36,7 @@ def make_room(folder: Path, n_bytes: int) -> None:
     """Evict the least recently used feature sets until the new one fits.
 
     Nothing is evicted if that would not be enough, nor is a set that a process has mapped: its
-        space would not be freed before the process closes it.
+    space would not be freed before the process closes it.
     """
     root = folder.parent
     others = [path for path in _others(folder) if _is_idle(path)]

@@ -158,7 +158,7 @@ def fit(
 
     Returns:
         The history: a row (`results.COLUMNS`) for each epoch, including those before a resume and
-            those of earlier phases.
+        those of earlier phases.
 
     Raises:
         TrainingError: If the loss is not finite; the snapshot of the epoch before is kept.

@@ -56,8 +56,8 @@ def averaged_weights(model: "keras.Model") -> list[Any] | None:
     """Return the moving averages of a model's weights, in the order of `model.get_weights()`.
 
     Weights that are not trained are returned as they are. So are the statistics of BatchNorm: they
-        are moving averages already, though of the newest weights and not of the averaged ones. None
-        if the optimiser keeps no averages.
+    are moving averages already, though of the newest weights and not of the averaged ones. None
+    if the optimiser keeps no averages.
     """
     import keras
 

@@ -97,8 +97,8 @@ def near_copies_across(
     """Return the number of images of a part that are nearly equal to one of another part.
 
     A quick search for a note: the three likeliest images of the other part, and the likeliest
-        mirrored one; no rotated ones, and none that are equal pixel for pixel. The three parts of
-        CIFAR-10 take 32 CPU seconds, 1,797 digits 2.
+    mirrored one; no rotated ones, and none that are equal pixel for pixel. The three parts of
+    CIFAR-10 take 32 CPU seconds, 1,797 digits 2.
 
     Args:
         parts: Parts by name: "train", "val" and "test". Images of each part are counted if they

@@ -58,7 +58,7 @@ def drop_superseded(packed: Path, newest: Path) -> None:
     """Remove older packs of the same folder, size and fit, whose content is outdated.
 
     Only those that nobody opened for a week: a process that has one mapped keeps it after its
-        removal, but not if the cache is shared over a network.
+    removal, but not if the cache is shared over a network.
 
     Args:
         packed: Folder of packs.

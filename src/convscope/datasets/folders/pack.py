@@ -228,7 +228,7 @@ def _write(file: BinaryIO, work: _Work, progress: Progress) -> dict[str, str]:
     """Write the decoded images as a .npy file and return the faults.
 
     Written, not mapped: on a full disk a write raises an error, but a mapped page kills the
-        process.
+    process.
     """
     header = npy_header(work.shape, np.uint8)
     file.write(header)

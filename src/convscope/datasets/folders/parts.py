@@ -226,7 +226,7 @@ def _inside_wrapping(listing: Listing) -> Path | None:
     """Return the one folder that holds all class folders or parts; None if there is none.
 
     Folders without any image next to it (annotations, documents) are ignored if they hold files: an
-        empty one may be a class that was forgotten.
+    empty one may be a class that was forgotten.
     """
     if any(_has_images(path) for path in listing.folders):
         return None
