@@ -1,10 +1,12 @@
 """The explorer in a browser: its numbers are Keras' own, and everything can be done by keyboard."""
 
+import itertools
 import re
 
 import keras
 import numpy as np
 import pytest
+from accessible import axe, require_accessible
 from PIL import Image
 
 import convscope
@@ -160,3 +162,99 @@ def plain(text: str) -> str:
     """Return a formula with the signs of a keyboard."""
     signs = {"\N{MINUS SIGN}": "-", "\N{MIDDLE DOT}": "*", "\N{MULTIPLICATION SIGN}": "x"}
     return text.translate(str.maketrans(signs))
+
+
+@pytest.mark.slow
+def test_its_views_have_no_serious_fault_on_any_screen(explained, open_page):
+    if axe() is None:
+        pytest.skip("axe-core is not there: CONVSCOPE_AXE")
+    with open_page() as (page, complaints, _):
+        for width, scheme in itertools.product((1280, 390), ("light", "dark")):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            for view in ("", "conv1/3", "conv2/1/1/1", "pool1/3/1/2", "probs/3/0/0", "workbench"):
+                page.goto(f"{explained.explorer.as_uri()}#/{view}")
+                page.wait_for_selector("html[data-ready]")
+                require_accessible(page, view, width, scheme)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert complaints == []
+
+
+PIXELS = "() => Array.from(network.image.data)"
+ANSWER = "() => Array.from(network.probs)"
+
+
+def tap(page, element, row: float, column: float, of: int) -> None:
+    """Touch a value of a square map."""
+    element.scroll_into_view_if_needed()
+    box = element.bounding_box()
+    x = box["x"] + (column + 0.5) / of * box["width"]
+    page.touchscreen.tap(x, box["y"] + (row + 0.5) / of * box["height"])
+
+
+@pytest.mark.slow
+def test_ones_own_image_painted_or_chosen_by_finger_is_answered_as_keras_does(
+    explained, digits_run, open_page, tmp_path
+):
+    model = keras.saving.load_model(digits_run / "weights/last.keras")
+    other = convscope.load("digits", progress=Progress()).val.images[23]
+    Image.fromarray(other.squeeze()).save(tmp_path / "other.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+    with open_page(reduced_motion="reduce", **phone) as (page, complaints, asked):
+        page.goto(explained.explorer.as_uri())
+        page.wait_for_selector("html[data-ready]")
+
+        def require_answer_to(pixels) -> None:
+            assert page.evaluate(PIXELS) == pixels.reshape(-1).tolist()
+            close(page.evaluate(ANSWER), activations(model, pixels[None])["probs"][0])
+
+        # A file of one's own; then one that is none.
+        page.set_input_files("input[type=file]", tmp_path / "other.png")
+        page.get_by_text("other.png, resized by this page").wait_for()
+        require_answer_to(other)
+        page.set_input_files("input[type=file]", tmp_path / "broken.png")
+        page.get_by_text("broken.png cannot be read as an image.").first.wait_for()
+        require_answer_to(other)
+        page.get_by_role("button", name="Original").tap()
+        page.get_by_text("a digit.png").first.wait_for()
+        require_answer_to(explained.image)
+
+        # Paint with a finger, and by keyboard.
+        image = page.get_by_label(re.compile("The image as the network receives it"))
+        painted = explained.image.copy()
+        tap(page, image, 1, 6, of=8)
+        painted[1, 6] = 255
+        page.get_by_text("painted").wait_for()
+        require_answer_to(painted)
+        page.get_by_label("Paint with").select_option("black")
+        image.focus()
+        for key in ("PageUp", "Home", "ArrowDown", "ArrowDown", "ArrowRight", "Enter"):
+            page.keyboard.press(key)
+        painted[2, 1] = 0
+        require_answer_to(painted)
+
+        # A finger opens a map, chooses a value, and opens it.
+        page.get_by_label("conv1, map 3", exact=True).tap()
+        page.wait_for_url("**#/conv1/3")
+        target = page.get_by_label("Output of conv1")
+        n = int(re.search(r"(\d+) \S \d+ values", target.get_attribute("aria-label"))[1])
+        tap(page, target, 2, 5, of=n)
+        assert "row 2, column 5" in target.get_attribute("aria-label")
+        assert not page.locator(".cell").count()
+        tap(page, target, 2, 5, of=n)
+        page.wait_for_url("**#/conv1/3/2/5")
+        assert page.locator(".cell").count() == 9
+        value = activations(model, painted[None])["conv1"][0, 2, 5, 3]
+        shown = page.locator(".layer-view > .equation strong").get_attribute("data-value")
+        assert float(shown) == pytest.approx(float(value), abs=1e-4)
+
+        # Less motion: the window slides slowly, and nothing glides.
+        assert page.get_by_label("Speed").input_value() == "2"
+        page.get_by_role("link", name="Network", exact=True).first.tap()
+        style = "(each) => getComputedStyle(each).transitionDuration"
+        assert page.locator(".share i").first.evaluate(style) == "0s"
+        page.emulate_media(reduced_motion="no-preference")
+        assert page.locator(".share i").first.evaluate(style) == "0.2s"
+        assert complaints == []
+        assert {re.split("[#,]", url)[0] for url in asked} <= {explained.explorer.as_uri(), "data:"}

@@ -58,14 +58,12 @@ def build_app(place: Workplace, token: str, port: int) -> App:
     add("/runs", lambda: runs.show(place))
 
     def of_run(name: str) -> None:
-        run.show(place, name)
+        run.show(place, sources, name)
 
     add("/run/{name}", of_run)
 
     async def of_data(data: str = "", labels: str = "") -> None:
-        drawn = data_page.show(place, sources, data, labels)
-        if drawn is not None:
-            await drawn
+        await data_page.show(place, sources, data, labels)
 
     add("/data", of_data)
 
@@ -83,7 +81,14 @@ def build_app(place: Workplace, token: str, port: int) -> App:
         train.show(place, data, labels)
 
     add("/train", of_training)
-    add("/", lambda: runs.show(place) if place.runs() else data_page.show(place, sources))
+
+    async def first() -> None:
+        if place.runs():
+            runs.show(place)
+        else:
+            await data_page.show(place, sources)
+
+    add("/", first)
     ui.run_with(
         app,
         title="convscope studio",
@@ -140,8 +145,9 @@ def _add_files(app: FastAPI, place: Workplace, sources: "Sources") -> None:
     async def picture(name: str) -> Response:
         job = place.jobs.find(name)
         words = () if job is None else job.words
-        if "--picture" in words:
-            path = Path(words[words.index("--picture") + 1])
+        option = next((each for each in ("--picture", "--out") if each in words[:-1]), None)
+        if option is not None:
+            path = Path(words[words.index(option) + 1])
             if path.resolve().is_relative_to((place.own / "pictures").resolve()) and path.is_file():
                 return FileResponse(path, headers={"cache-control": "no-store"})
         return PlainTextResponse("there is no such picture\n", 404)

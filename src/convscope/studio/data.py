@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from convscope.errors import ConvscopeError
 from convscope.paths import user_path
+from convscope.studio.correct import Doubt, decide, thumb
+from convscope.studio.dropped import show_uploads
 from convscope.studio.jobs import Job
 from convscope.studio.looks import (
     button,
@@ -23,7 +25,8 @@ from convscope.studio.looks import (
     when_ended,
 )
 from convscope.studio.nice import background, ui
-from convscope.studio.sources import Corrections, Source, Sources
+from convscope.studio.published import list_published, published, show_published
+from convscope.studio.sources import Source, Sources
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, counted, printable
 
@@ -34,17 +37,21 @@ _N_SUSPECTS = 60
 _SEVERITIES = {"error": "cs-bad", "warning": "cs-warn", "note": ""}
 
 
-def show(place: Workplace, sources: Sources, data: str = "", labels: str = "") -> Any:
+async def show(place: Workplace, sources: Sources, data: str = "", labels: str = "") -> None:
     """Draw the page.
 
     Args:
         place: Workplace.
         sources: Folders whose pictures are shown.
-        data: Folder or archive; empty to choose one.
+        data: Folder, archive or published dataset; empty to choose one.
         labels: Table of labels; empty for none.
     """
+    if data in {entry.name for entry in published()}:
+        show_published(place, data)
+        return
     if data:
-        return _shown(place, sources, data, labels)
+        await _shown(place, sources, data, labels)
+        return
     with frame("Data", "/data", place):
         heading("Your images", 1)
         say(
@@ -53,8 +60,9 @@ def show(place: Workplace, sources: Sources, data: str = "", labels: str = "") -
         )
         _drop(place)
         _browse()
+        list_published()
         _recent(place)
-    return None
+        await show_uploads(place)
 
 
 def address(data: str, labels: str = "") -> str:
@@ -97,7 +105,7 @@ def _browse() -> None:
 
         typed.on("keydown.enter", go)
         with row():
-            button("Look at it", go, strong=True)
+            button("Open", go, strong=True)
         at = {"folder": Path.cwd()}
 
         @ui.refreshable
@@ -122,7 +130,7 @@ def _browse() -> None:
             typed.set_value(str(folder))
             folders.refresh()
 
-        with ui.expansion("Find it"):
+        with ui.expansion("Browse folders"):
             folders()
 
 
@@ -148,7 +156,7 @@ def _recent(place: Workplace) -> None:
         with card():
             heading("Seen before")
             for data in list(known)[:8]:
-                with row():
+                with ui.element("div").classes("cs-item"):
                     ui.link(printable(data), address(data))
 
 
@@ -213,19 +221,16 @@ def _classes(source: Source) -> None:
                 ).props("aria-hidden=true").style("width:120px")
             step = max(1, len(files) // _N_OF_CLASS)
             chosen = files[::step][:_N_OF_CLASS]
-            wall([_picture(source, file) for file in chosen], [Path(f).name for f in chosen])
+            wall([thumb(source, file) for file in chosen], [Path(f).name for f in chosen])
         if len(by_class) > _N_CLASSES:
             say(f"and {len(by_class) - _N_CLASSES:,} more classes", "cs-quiet")
-
-
-def _picture(source: Source, file: str) -> str:
-    return f"/thumb/{source.key}?name={quote(file, safe='', errors='surrogateescape')}"
 
 
 def _job_card(
     place: Workplace,
     kind: str,
     title: str,
+    of_job: str,
     about: str,
     words: tuple[object, ...],
     of: dict[str, str],
@@ -240,11 +245,14 @@ def _job_card(
 
         def follow(job: Job) -> None:
             shown.clear()
+            again.set_text(f"{title} again")
+            again.set_enabled(not job.is_active)
             with shown:
                 if job.is_active or job.status != "done":
                     job_view(job, compact=True)
 
             def ended() -> None:
+                again.enable()
                 if job.status == "done":
                     with shown:
                         draw(job.result())
@@ -254,15 +262,15 @@ def _job_card(
         def start() -> None:
             follow(
                 place.jobs.submit(
-                    words, kind=kind, title=title, about=of, heavy=False, success=success
+                    words, kind=kind, title=of_job, about=of, heavy=False, success=success
                 )
             )
 
+        with row():
+            again = button(title, start)
         before = place.jobs.newest(kind, **of)
         if before is not None:
             follow(before)
-        with row():
-            button("Do it again" if before is not None else title, start)
         command(command_line(*(word for word in words if word != "--json")))
 
 
@@ -281,7 +289,7 @@ def _check(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
             files = (groups or finding["files"])[:_N_OF_FINDING]
             known = [file for file in files if _is_image(source, file)]
             if known and finding["kind"] != "unreadable":
-                wall([_picture(source, file) for file in known], known)
+                wall([thumb(source, file) for file in known], known)
             for line in finding["details"][:_N_OF_FINDING]:
                 ui.label(printable(line)).classes("cs-log")
 
@@ -289,6 +297,7 @@ def _check(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
         place,
         "check",
         "Check them",
+        f"Check of {source.name}",
         "Broken files, duplicates, the same image in two parts, odd modes and sizes.",
         ("data", "check", *words, "--json"),
         {"data": source.data, "labels": source.labels},
@@ -319,66 +328,20 @@ def _suspects(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
             "they had not learnt."
         )
         if suspects:
-            _decide(place, source, suspects[:_N_SUSPECTS])
+            doubts = [
+                Doubt(each["image_id"], each["class_name"], each["answer"], each["prob"])
+                for each in suspects[:_N_SUSPECTS]
+            ]
+            decide(place, source, doubts, says="Looks like")
 
     _job_card(
         place,
         "suspects",
         "Find wrong labels",
+        f"Search for wrong labels in {source.name}",
         "Networks that did not learn an image say what it is; where they rule its label out, a "
         "person decides. Takes a minute for a thousand photos.",
         ("data", "suspects", *words, "--out", out, "--json"),
         {"data": source.data, "labels": source.labels},
         draw,
     )
-
-
-def _decide(place: Workplace, source: Source, suspects: list[dict[str, Any]]) -> None:
-    """Draw suspect images, each with the decision of a person."""
-    kept = Corrections(source, place.labels)
-    classes = list(source.by_class)
-    with ui.element("div").classes("cs-suspects"):
-        for each in suspects:
-            image, label, answer = each["image_id"], each["class_name"], each["answer"]
-            with ui.element("figure"):
-                ui.html(
-                    f'<img loading="lazy" alt="" src="{_picture(source, image)}">', sanitize=False
-                )
-                ui.label(printable(f"Label: {label}"))
-                ui.label(printable(f"Looks like: {answer}, {each['prob']:.0%}")).classes("cs-quiet")
-                choice = ui.select(
-                    classes, value=kept.decided.get(image), label="It is", clearable=True
-                ).props("outlined dense options-dense")
-
-                def decided(event: Any, image: str = image) -> None:
-                    kept.decide(image, event.value)
-                    summary.refresh()
-
-                choice.on_value_change(decided)
-                with row():
-                    for word, value in ((answer, answer), (f"{label} is right", label)):
-                        ui.button(
-                            printable(word),
-                            on_click=lambda choice=choice, value=value: choice.set_value(value),
-                            color=None,
-                        ).props("flat dense no-caps size=sm").classes("cs-small")
-
-    @ui.refreshable
-    def summary() -> None:
-        label_of = {file: name for name, files in source.by_class.items() for file in files}
-        changed = {
-            i: name for i, name in kept.decided.items() if label_of.get(i) not in (name, None)
-        }
-        if not changed:
-            return
-
-        def use() -> None:
-            path = source.corrected(changed, place.labels)
-            ui.navigate.to("/train?" + urlencode({"data": source.data, "labels": str(path)}))
-
-        with row():
-            ui.label(f"{counted(len(changed), 'label')} corrected").style("font-weight:600")
-            button("Train with the corrected labels", use, strong=True)
-        say("They go into a new table of labels; your files stay as they are.", "cs-quiet")
-
-    summary()

@@ -10,6 +10,9 @@ from html import escape
 
 _WIDTH, _HEIGHT = 440, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 22, 12, 38
+_APART = 5.5
+"""Distance in pixels from which on each point of a curve gets a dot."""
+
 N_COLOURS = 8
 """Number of colours of curves; they repeat after it."""
 
@@ -112,7 +115,9 @@ def _drawn(
 ) -> str:
     line = " ".join(f"{x:.1f},{y:.1f}" for (x, y), _ in places)
     kind = f"cs-c{curve.colour % N_COLOURS}" + (" cs-dashed" if curve.dashed else "")
-    sizes = curve.sizes or [2.5 if len(places) <= 60 else 0] * len(places)
+    # Dots that would touch each other hide the line.
+    apart = (places[-1][0][0] - places[0][0][0]) / max(1, len(places) - 1) if places else 0
+    sizes = curve.sizes or [2.5 if len(places) == 1 or apart > _APART else 0] * len(places)
     dots = "".join(
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:.1f}"><title>{escape(curve.name)}, '
         f"{at:g}: {f'{100 * value:.1f} %' if percent else f'{value:.4g}'}</title></circle>"

@@ -81,6 +81,14 @@ def history(run: Run) -> list[dict[str, Any]]:
         return []
 
 
+def seconds_of_epochs(run: Run) -> list[float]:
+    """Return the duration of each epoch, in seconds; empty if there is none yet."""
+    try:
+        return [float(row["seconds"]) for row in history(run)]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
 def curves(runs: Sequence[Run], what: str) -> list[Curve]:
     """Return the validation curve of each run, and for a single one that of training too.
 

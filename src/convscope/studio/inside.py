@@ -67,7 +67,7 @@ def show(place: Workplace, name: str = "") -> None:
                 place.jobs.submit(
                     ("explain", run.path, folder, "--json"),
                     kind="explain",
-                    title="Looking inside",
+                    title=f"Explanation by {run.name}",
                     heavy=False,
                     about={"run": run.name},
                     success=(1,),

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -12,6 +13,7 @@ import numpy as np
 
 from convscope.errors import RunError
 from convscope.run import Run
+from convscope.studio import facts
 from convscope.studio.drawing import N_COLOURS, Curve
 from convscope.studio.jobs import Job, seconds_since
 from convscope.studio.nice import ui
@@ -190,7 +192,10 @@ def wall(sources: Sequence[str], captions: Sequence[str], *, pixels: bool = Fals
 
 
 def progress_of(job: Job) -> tuple[float | None, str]:
-    """Return how far the task at hand of a job is, a fraction or None, and a line about it."""
+    """Return how far a job is, a fraction or None, and a line about it.
+
+    In a training that is the share of its epochs, else that of the task at hand.
+    """
     found = job.progress
     total, done, seconds = (found.get(key) for key in ("total", "done", "seconds"))
     label, note = str(found.get("label", "")), str(found.get("note", ""))
@@ -198,15 +203,27 @@ def progress_of(job: Job) -> tuple[float | None, str]:
         return None, label or job.last_line
     share = min(1.0, done / total)
     line = f"{label}: {done:,} of {total:,} {found.get('unit', '')}"
-    if isinstance(seconds, int | float) and done and share < 1:
-        line += f", {duration(seconds * (1 - share) / share)} left"
+    left = None
+    if isinstance(seconds, int | float) and done:
+        left = seconds * (1 - share) / share
+    epochs = re.fullmatch(r"epoch (\d+)/(\d+)", label)
+    if epochs is not None:
+        epoch, n_epochs = map(int, epochs.groups())
+        per_epoch = [] if job.run is None else facts.seconds_of_epochs(Run(job.run))[-5:]
+        if per_epoch:
+            left = sum(per_epoch) / len(per_epoch) * (n_epochs - epoch + 1 - share)
+        elif left is not None:
+            left += (n_epochs - epoch) * left / max(1 - share, 1e-3)
+        share = (epoch - 1 + share) / n_epochs
+    if left and share < 1:
+        line += f", {'at most ' if epochs else ''}{duration(left)} left"
     return share, f"{line}  {note}".strip()
 
 
 def job_view(job: Job, *, compact: bool = False) -> Any:
     """Draw a job: how far it is, what it said last, and a button that stops it.
 
-    It redraws itself while the job is at work; `compact` leaves away the command.
+    It redraws itself while the job is at work; `compact` omits the command.
 
     Returns:
         The refreshable part.
@@ -241,7 +258,7 @@ def job_view(job: Job, *, compact: bool = False) -> Any:
                     .classes("cs-bar")
                     .props(
                         f'role="progressbar" aria-valuenow="{100 * share:.0f}" aria-valuemin="0" '
-                        'aria-valuemax="100" aria-label="Progress of the task"'
+                        'aria-valuemax="100" aria-label="Progress"'
                     )
                 ):
                     ui.element("div").style(f"width:{100 * share:.1f}%")

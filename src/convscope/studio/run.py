@@ -8,9 +8,9 @@ import numpy as np
 
 from convscope.errors import ConvscopeError
 from convscope.evaluation.calibration import reliability
-from convscope.progress import Progress
 from convscope.run import Run
 from convscope.studio import facts
+from convscope.studio.cell import Cell
 from convscope.studio.drawing import Curve, chart
 from convscope.studio.facts import Evaluated
 from convscope.studio.looks import (
@@ -22,16 +22,15 @@ from convscope.studio.looks import (
     heading,
     job_view,
     key_of,
-    picture,
     pill,
     row,
     run_address,
     say,
     svg,
-    wall,
     when_ended,
 )
-from convscope.studio.nice import background, ui
+from convscope.studio.nice import ui
+from convscope.studio.sources import Sources
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, counted, printable
 
@@ -41,14 +40,18 @@ _MOST_CLASSES = 25
 _N_CONFUSIONS = 12
 """Number of the most frequent confusions that are listed."""
 
-_N_SHOWN = 24
-
 Part = Literal["val", "test"]
 _PARTS: dict[Part, str] = {"val": "validation", "test": "test"}
 
 
-def show(place: Workplace, name: str) -> None:
-    """Draw the page."""
+def show(place: Workplace, sources: Sources, name: str) -> None:
+    """Draw the page.
+
+    Args:
+        place: Workplace.
+        sources: Folders whose pictures are shown.
+        name: Name of the run.
+    """
     with frame(name, "/runs", place):
         run = found_run(place, name)
         if run is None:
@@ -69,7 +72,7 @@ def show(place: Workplace, name: str) -> None:
         if found.multi_label:
             say("Its images have any number of classes: see its report for the mistakes.")
         else:
-            _errors(place, run, found)
+            _errors(place, sources, run, found)
             with card(), ui.element("div").classes("cs-two"):
                 _calibration(found)
                 _threshold(found)
@@ -92,14 +95,15 @@ def _accuracy(place: Workplace, run: Run, row_: facts.Row) -> None:
                 text = f"{noun} on {counted(metrics[part]['n_images'], f'{words} image')}"
                 interval = metrics[part].get("accuracy_interval_95")
                 if interval:
-                    text += f"; between {100 * interval[0]:.1f} and {100 * interval[1]:.1f} %"
-                    text += " on other images of the kind, 19 times of 20"
+                    text += f" (95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
                 say(text, "cs-quiet")
     if row_.status in ("interrupted", "killed"):
         words_ = ("train", "--resume", run.path)
 
         def resume() -> None:
-            place.jobs.submit(words_, kind="train", title=f"Resuming {run.name}", run=run.path)
+            place.jobs.submit(
+                words_, kind="train", title=f"Training of {run.name}, resumed", run=run.path
+            )
             ui.navigate.to("/train")
 
         with row():
@@ -115,7 +119,7 @@ def _learning(run: Run) -> None:
     if not rows:
         return
     with card():
-        heading("How it learnt")
+        heading("Learning curves")
         with ui.element("div").classes("cs-two"):
             for what, title in (("accuracy", "Accuracy"), ("loss", "Loss (nats)")):
                 found = facts.curves([run], what)
@@ -126,9 +130,9 @@ def _learning(run: Run) -> None:
         key_of(found)
 
 
-def _errors(place: Workplace, run: Run, found: Evaluated) -> None:
+def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> None:
     with card():
-        heading("Where it errs")
+        heading("Confusion matrix")
         parts = [part for part in _PARTS if part in found.parts]
         chosen: dict[str, Any] = {"part": parts[0]}
 
@@ -163,15 +167,13 @@ def _errors(place: Workplace, run: Run, found: Evaluated) -> None:
 
         matrix()
         shown = ui.element("div")
+        cell = Cell(place, sources, run)
 
         async def look(true: int, predicted: int) -> None:
             names = found.class_names
             if not (0 <= true < len(names) and 0 <= predicted < len(names)):
                 return
-            shown.clear()
-            with shown:
-                ui.spinner()
-            await _images(place, run, chosen["part"], names[true], names[predicted], shown)
+            await cell.draw(chosen["part"], names[true], names[predicted], shown)
 
 
 def _confusions(matrix: Any, names: Any) -> str:
@@ -229,74 +231,10 @@ def _matrix(matrix: Any, names: Any) -> str:
     )
 
 
-async def _images(
-    place: Workplace, run: Run, part: Part, true: str, predicted: str, shown: Any
-) -> None:
-    from convscope.api.gallery import chosen_images
-
-    def load() -> tuple[list[Any], list[str], bool]:
-        seen, images = chosen_images(
-            run,
-            split=part,
-            true=true,
-            predicted=predicted,
-            n=_N_SHOWN,
-            data_dir=None,
-            by="studio",
-            progress=Progress(),
-        )
-        return seen, [picture(image) for image in images], max(images.shape[1:3]) <= 64
-
-    words = ("gallery", run.path, "--split", part, "--true", true, "--predicted", predicted)
-    try:
-        seen, sources, small = await background.io_bound(load)
-    except ConvscopeError as error:
-        shown.clear()
-        with shown:
-            say(str(error), "cs-bad")
-        return
-    shown.clear()
-    with shown:
-        right = true == predicted
-        heading(f"{true}, recognised" if right else f"{true}, taken for {predicted}", 3)
-        if len(seen) == _N_SHOWN:
-            say(f"The {_N_SHOWN} in which the network gives its label the least.", "cs-quiet")
-        captions = [f"{each.prob:.0%} {each.answer} · {each.image_id}" for each in seen]
-        wall(sources, captions, pixels=small)
-        beside = ui.element("div")
-        file = place.own / "pictures" / f"{run.name}.png"
-        similar = (*words, "--similar", "3", "-n", "8", "--picture", file)
-
-        def compared() -> None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            name.disable()
-            job = place.jobs.submit(
-                similar, kind="gallery", title="Looking for similar images", heavy=False
-            )
-            with beside:
-                job_view(job, compact=True)
-
-                def drawn() -> None:
-                    if job.status == "done":
-                        with beside:
-                            address = f"/picture/{job.name}.png"
-                            ui.html(
-                                f'<img src="{address}" style="max-width:100%" '
-                                'alt="Each image, and the training images most similar to it">',
-                                sanitize=False,
-                            )
-
-                when_ended(job, drawn)
-
-        with row():
-            name = button("Beside the most similar training images", compared)
-        command(command_line(*words))
-
-
 def _calibration(found: Evaluated) -> None:
     part: Part = "test" if "test" in found.parts else "val"
     with ui.element("div"):
-        heading("How sure it is")
+        heading("Calibration")
         kinds = [("as answered", found.parts[part], 0)]
         if found.temperature != 1:
             kinds.append(("as trained, before calibration", found.as_trained[part], 1))
@@ -318,8 +256,8 @@ def _calibration(found: Evaluated) -> None:
 
 def _threshold(found: Evaluated) -> None:
     with ui.element("div"):
-        heading("Answer only when sure")
-        say("Leave the images with less confidence than this to a person:", "cs-quiet")
+        heading("Confidence threshold")
+        say("Images with less confidence than this are left to a person:", "cs-quiet")
         slider = ui.slider(min=0, max=99, step=1, value=0).style("max-width:520px")
         slider.props('label aria-label="Least confidence in per cent"')
         lines = {part: say("") for part in _PARTS if part in found.parts}
@@ -328,10 +266,12 @@ def _threshold(found: Evaluated) -> None:
             at = int(slider.value)
             for part, line in lines.items():
                 share, accuracy = found.selected(part, at / 100)
-                right = "none" if accuracy is None else f"{100 * accuracy:.1f} % right"
+                right = (
+                    "none of them" if accuracy is None else f"{100 * accuracy:.1f} % of them right"
+                )
                 line.set_text(
-                    f"From {at} % on: {100 * share:.1f} % of the {_PARTS[part]} images answered, "
-                    f"{right}"
+                    f"{_PARTS[part].capitalize()} images: {100 * share:.1f} % answered at {at} % "
+                    f"confidence or more, {right}"
                 )
 
         slider.on_value_change(update)
@@ -341,7 +281,7 @@ def _threshold(found: Evaluated) -> None:
 def _doctor(place: Workplace, run: Run) -> None:
     words = ("doctor", run.path, "--json")
     with card():
-        heading("What is wrong with it")
+        heading("Diagnosis")
         shown = ui.element("div")
 
         def results(job: Any) -> None:
@@ -357,7 +297,8 @@ def _doctor(place: Workplace, run: Run) -> None:
         def start() -> None:
             shown.clear()
             about = {"run": run.name}
-            title = f"Examining {run.name}"
+            title = f"Diagnosis of {run.name}"
+            examine.set_text("Examine it again")
             results(place.jobs.submit(words, kind="doctor", title=title, heavy=False, about=about))
 
         before = place.jobs.newest("doctor", run=run.name)
@@ -366,7 +307,7 @@ def _doctor(place: Workplace, run: Run) -> None:
         else:
             results(before)
         with row():
-            button("Examine it" if before is None else "Examine it again", start)
+            examine = button("Examine it" if before is None else "Examine it again", start)
         command(command_line(*words[:-1]))
 
 
@@ -439,7 +380,7 @@ def _files(place: Workplace, run: Run) -> None:
             def start() -> None:
                 about = {"run": run.name}
                 job = place.jobs.submit(
-                    words, kind="report", title="Writing the report", heavy=False, about=about
+                    words, kind="report", title=f"Report of {run.name}", heavy=False, about=about
                 )
                 with shown:
                     job_view(job, compact=True)

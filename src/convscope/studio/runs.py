@@ -1,5 +1,7 @@
 """The page of all runs: a table, curves over each other, a comparison."""
 
+from typing import Any
+
 from convscope.errors import ConvscopeError
 from convscope.studio import facts
 from convscope.studio.drawing import chart
@@ -37,10 +39,7 @@ _SELECT = (
     '@update:model-value="(value, event) => '
     "Object.getOwnPropertyDescriptor(props, 'selected').set(value, event)\" />"
 )
-_PERCENT = (
-    '<q-td :props="props">{{ props.value === null ? "-" : '
-    '(100 * props.value).toFixed(1) + " %" }}</q-td>'
-)
+_PERCENT = '<q-td :props="props">{{ props.row[props.col.name + "_text"] }}</q-td>'
 
 
 def show(place: Workplace) -> None:
@@ -57,7 +56,7 @@ def show(place: Workplace) -> None:
             "images to compare them. The highest of many test accuracies is partly luck.",
             "cs-quiet",
         )
-        rows = [{**vars(facts.row_of(run)), "address": run_address(run.name)} for run in runs]
+        rows = [_cells(facts.row_of(run)) for run in runs]
         search = ui.input("Filter").props("dense outlined clearable").style("max-width:260px")
         with ui.element("div").classes("cs-scroll"):
             table = ui.table(
@@ -85,6 +84,15 @@ def show(place: Workplace) -> None:
         command(command_line("runs", place.root))
 
 
+def _cells(row_: facts.Row) -> dict[str, Any]:
+    """Return a row of the table: values to sort by, and their text, rounded as on other pages."""
+    texts = {
+        f"{part}_text": "-" if value is None else f"{100 * value:.1f} %"
+        for part, value in (("val", row_.val), ("test", row_.test))
+    }
+    return {**vars(row_), **texts, "address": run_address(row_.name)}
+
+
 def _overlaid(place: Workplace, names: list[str]) -> None:
     runs = [place.run(name) for name in names]
     with card():
@@ -106,7 +114,7 @@ def _overlaid(place: Workplace, names: list[str]) -> None:
         command(command_line(*words))
 
         def started() -> None:
-            title = f"Comparing {' and '.join(names)}"
+            title = f"Comparison of {' and '.join(names)}"
             compare.disable()
             job = place.jobs.submit(words, kind="compare", title=title, heavy=False)
             with shown:

@@ -28,6 +28,9 @@ from convscope.storage import atomic_path, write_text
 _SIDE = 192
 """Side of a small picture in pixels; it is drawn at half of that on sharp screens."""
 
+_PIXELS_SEEN = 64
+"""Largest side of an image whose pixels shall be seen."""
+
 _MOST = 40
 """Number of folders of which pictures are shown at a time."""
 
@@ -117,7 +120,9 @@ class Corrections:
     """
 
     def __init__(self, source: Source, folder: Path) -> None:
-        place = f"{os.path.abspath(source.data)}\n{source.labels}"  # noqa: PTH100 - a name only
+        # A name only. A run may name its table by another path than the page of the data.
+        table = os.path.abspath(source.labels) if source.labels else ""  # noqa: PTH100
+        place = f"{os.path.abspath(source.data)}\n{table}"  # noqa: PTH100
         digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         self._file = folder / f"{short_name(source.name, 100)}-{digest}.json"
         self.decided: dict[str, str] = {}
@@ -197,6 +202,10 @@ def small(pixels: Any) -> bytes:
     """
     image = Image.fromarray(np.asarray(pixels))
     image.thumbnail((_SIDE, _SIDE))
+    if max(image.size) <= _PIXELS_SEEN:
+        # A browser would blur it.
+        times = _SIDE // max(image.size)
+        image = image.resize((times * image.width, times * image.height), Image.Resampling.NEAREST)
     kept = io.BytesIO()
     image.save(kept, "JPEG", quality=82)
     return kept.getvalue()

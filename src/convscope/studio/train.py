@@ -266,7 +266,7 @@ def _form(place: Workplace, wish: Wish) -> None:
             out = place.new_run(wish.stem())
             try:
                 place.jobs.submit(
-                    wish.words(out), kind="train", title=f"Training {out.name}", run=out
+                    wish.words(out), kind="train", title=f"Training of {out.name}", run=out
                 )
             except ConvscopeError as error:
                 problem.set_text(str(error))
@@ -284,7 +284,7 @@ def _ended(place: Workplace) -> None:
     ended = [job for job in place.jobs.all() if job.code is not None or not job.is_active]
     if not ended:
         return
-    heading("Before")
+    heading("Finished jobs")
     for job in ended[:_N_ENDED]:
         with card():
             job_view(job, compact=True)
@@ -304,5 +304,7 @@ def _can_resume(job: Job) -> bool:
 def _resume(place: Workplace, job: Job) -> None:
     assert job.run is not None
     words = ("train", "--resume", job.run)
-    place.jobs.submit(words, kind="train", title=f"Resuming {job.run.name}", run=job.run)
+    place.jobs.submit(
+        words, kind="train", title=f"Training of {job.run.name}, resumed", run=job.run
+    )
     ui.navigate.reload()

@@ -1,9 +1,11 @@
 """What is dropped into the browser: limited in size and kind, kept in the folder of the studio."""
 
 import datetime
+import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fastapi import FastAPI
@@ -89,10 +91,54 @@ class Uploads:
         self._taken[drop] = (n_files + 1, total + n_bytes)
         return place
 
+    def all(self) -> "list[Drop]":
+        """Return all drops, the newest first."""
+        try:
+            with os.scandir(self.folder) as entries:
+                found = [Drop(Path(each)) for each in entries if each.is_dir(follow_symlinks=False)]
+        except OSError:
+            return []
+        return sorted(found, key=lambda each: each.path.name, reverse=True)
+
+    def remove(self, drop: "Drop") -> None:
+        """Remove a drop.
+
+        Raises:
+            StorageError: If it cannot be removed.
+        """
+        if drop.path.parent != self.folder or drop.path.name in ("", ".", ".."):
+            raise StorageError(f"{drop.path} is no upload of this studio")
+        self._taken.pop(drop.path.name, None)
+        with storage_errors(drop.path):
+            shutil.rmtree(drop.path)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Files that were dropped at once.
+
+    Attributes:
+        path: Folder of the drop.
+    """
+
+    path: Path
+
+    @property
+    def tops(self) -> list[str]:
+        """Names of its folders and files, sorted."""
+        try:
+            return sorted(each.name for each in self.path.iterdir())
+        except OSError:
+            return []
+
     @property
     def n_bytes(self) -> int:
-        """Bytes of all drops."""
-        return size_on_disk(self.folder)
+        """Bytes of its files."""
+        return size_on_disk(self.path)
+
+    def holds(self, path: Path | str) -> bool:
+        """Return whether a path leads into it."""
+        return Path(path).resolve().is_relative_to(self.path.resolve())
 
 
 def inside(name: str) -> PurePosixPath:

@@ -114,7 +114,7 @@ def _answers(place: Workplace, sources: Sources, run: Run) -> None:
         job = place.jobs.submit(
             ("predict", model_of(run), folder, "--format", "json"),
             kind="predict",
-            title="Classifying",
+            title=f"Prediction with {run.name}",
             heavy=False,
             about={"run": run.name, "folder": str(folder)},
             success=(1,),
@@ -145,7 +145,7 @@ def _draw(sources: Sources, folder: Path, found: dict[str, Any]) -> None:
                 ui.label(printable(answer)).style("font-weight:600; font-size:17px")
                 best = sorted(each["probs"].items(), key=lambda pair: -pair[1])[:_N_CLASSES]
                 for class_name, prob in best:
-                    ui.label(printable(f"{class_name} {prob:.1%}")).classes("cs-quiet")
+                    ui.label(printable(f"{class_name} {100 * prob:.1f} %")).classes("cs-quiet")
                     with ui.element("div").classes("cs-bar").style("margin:0 0 4px"):
                         ui.element("div").style(f"width:{100 * prob:.1f}%")
                 ui.label(printable(image.name)).classes("cs-quiet")
@@ -192,7 +192,7 @@ def _export(place: Workplace, run: Run) -> None:
                 place.jobs.submit(
                     (*words(), "--json"),
                     kind="export",
-                    title=f"Exporting as {form.value}",
+                    title=f"Export of {run.name} as {form.value}",
                     heavy=False,
                     about={"run": run.name},
                 )

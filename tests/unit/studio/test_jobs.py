@@ -110,6 +110,19 @@ def test_damaged_job_folders_are_no_jobs(jobs):
     assert jobs.active() == []
 
 
+def test_progress_of_a_training_is_that_of_all_its_epochs(tmp_path):
+    from convscope.studio.looks import progress_of
+
+    job = Job(tmp_path)
+    (tmp_path / "job.json").write_text(json.dumps({"run": str(tmp_path / "run")}))
+    going = {"label": "epoch 3/10", "done": 50, "total": 100, "unit": "images", "seconds": 4.0}
+    job.progress_file.write_text(json.dumps(going))
+    # Of this epoch 4 s are left, and seven more take 8 s each.
+    assert progress_of(job) == (0.25, "epoch 3/10: 50 of 100 images, at most 60 s left")
+    job.progress_file.write_text(json.dumps({**going, "label": "Predicting"}))
+    assert progress_of(job) == (0.5, "Predicting: 50 of 100 images, 4 s left")
+
+
 def test_progress_of_a_command_is_in_the_file_that_it_was_told(tmp_path, monkeypatch, capsys):
     from convscope.progress import console_progress
 

@@ -76,8 +76,10 @@ def browser(tmp_path_factory):
     [
         ("/", "Runs"),
         ("/runs", "run-of-version|old"),
-        ("/run/old", "Where it errs"),
+        ("/run/old", "Confusion matrix"),
         ("/train?data=digits", "A new training"),
+        ("/data", "fashion_mnist"),
+        ("/data?data=digits", "1,797 images of 10 classes"),
         ("/run/no-such-run", "there is no run"),
         ("/run/..%2Fold", "."),
     ],

@@ -2,6 +2,9 @@
 
 import asyncio
 import csv
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +13,11 @@ from PIL import Image
 from convscope.datasets.folders.contents import read_contents
 from convscope.errors import ConvscopeError, DataError
 from convscope.studio import uploads
+from convscope.studio.dropped import kept_uploads
 from convscope.studio.sources import Corrections, Source, Sources
-from convscope.studio.uploads import Uploads
+from convscope.studio.sources import small as sources_small
+from convscope.studio.uploads import Drop, Uploads
+from convscope.studio.workplace import Workplace
 
 
 @pytest.fixture
@@ -94,6 +100,42 @@ def test_a_drop_has_limits_and_leaves_nothing_of_a_file_beyond_them(tmp_path, mo
         dropped(files, "../..", "3.jpg", b"")
 
 
+def test_an_upload_is_removed_with_its_files_and_nothing_else_is(tmp_path):
+    files = Uploads(tmp_path / "uploads")
+    first, second = files.begin(), files.begin()
+    dropped(files, first, "cats/1.jpg", b"abc")
+    dropped(files, second, "2.jpg", b"12345")
+    dropped(files, second, "3.jpg", b"6")
+    found = {each.path.name: each for each in files.all()}
+    assert {name: (each.tops, each.n_bytes) for name, each in found.items()} == {
+        first: (["cats"], 3),
+        second: (["2.jpg", "3.jpg"], 6),
+    }
+    assert found[first].holds(tmp_path / "uploads" / first / "cats")
+    assert not found[first].holds(tmp_path / "uploads" / second / ".." / second)
+    files.remove(found[first])
+    assert [each.path.name for each in files.all()] == [second]
+    for other in (tmp_path, tmp_path / "uploads", tmp_path / "uploads" / second / "2.jpg"):
+        with pytest.raises(ConvscopeError):
+            files.remove(Drop(other))
+    assert (tmp_path / "uploads" / second / "2.jpg").exists()
+
+
+def test_uploads_that_a_run_learnt_from_are_not_free_to_remove(tmp_path):
+    place = Workplace(tmp_path / "runs")
+    files = Uploads(place.uploads)
+    used, free = files.begin(), files.begin()
+    for drop in (used, free):
+        dropped(files, drop, "photos/cats/1.jpg", b"abc")
+    run = tmp_path / "runs" / "a"
+    shutil.copytree(Path(__file__).parents[2] / "data" / "run-of-version-0.1", run)
+    config = (run / "config.yaml").read_text("utf-8")
+    data = place.uploads / used / "photos"
+    (run / "config.yaml").write_text(re.sub(r"data_path: .*", f"data_path: {data}", config))
+    found = {each.drop.path.name: (each.runs, each.is_free) for each in kept_uploads(place)}
+    assert found == {used: (("a",), False), free: ((), True)}
+
+
 def test_pictures_are_small_and_of_images_in_the_shown_folder_only(photos):
     sources = Sources()
     source = sources.open(str(photos))
@@ -102,6 +144,8 @@ def test_pictures_are_small_and_of_images_in_the_shown_folder_only(photos):
 
     with Image.open(io.BytesIO(sources.picture(source.key, source.by_class["cats"][0]))) as small:
         assert (small.format, small.size) == ("JPEG", (192, 19))
+    with Image.open(io.BytesIO(sources_small(np.zeros((8, 6, 3), np.uint8)))) as pixels:
+        assert pixels.size == (144, 192)
     for name in ("../secret.png", str(photos.parent / "secret.png"), "none.png", "train", "\0"):
         with pytest.raises((ConvscopeError, OSError)):
             sources.picture(source.key, name)

@@ -223,8 +223,8 @@ export class Overview {
     bars.replaceChildren(...best.map(({ prob, index }, place) => {
       const line = make("span", { class: "share" }, make("i"));
       line.firstChild.style.width = percent(prob).replace(" ", "");
-      return make("button", { type: "button", class: place === 0 ? "class best" : "class", onclick: () => this.open(step, index), "aria-label": `${classes[index]}: ${percent(prob)}` },
-        make("span", { class: "name" }, classes[index]), line, make("span", { class: "value" }, percent(prob)));
+      return make("button", { type: "button", class: place === 0 ? "class best" : "class", onclick: () => this.open(step, index) },
+        make("span", { class: "name" }, classes[index]), " ", line, make("span", { class: "value" }, percent(prob)));
     }));
     if (classes.length > best.length) bars.append(make("p", { class: "kind" }, `${classes.length - best.length} more classes have less.`));
   }

@@ -1,0 +1,110 @@
+"""Labels that a person corrects: image by image, into a new table; the originals stay."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from convscope.studio.looks import button, row, say
+from convscope.studio.nice import ui
+from convscope.studio.sources import Corrections, Source
+from convscope.studio.workplace import Workplace
+from convscope.wording import counted, printable
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """An image whose label is in doubt.
+
+    Attributes:
+        image: Name of the image below its folder.
+        label: Class that it is labelled with.
+        answer: Class that a network gave.
+        prob: Probability of that answer.
+    """
+
+    image: str
+    label: str
+    answer: str
+    prob: float
+
+
+def thumb(source: Source, file: str) -> str:
+    """Return the address of a small picture of an image."""
+    return f"/thumb/{source.key}?name={quote(file, safe='', errors='surrogateescape')}"
+
+
+def decide(place: Workplace, source: Source, doubts: Sequence[Doubt], *, says: str) -> None:
+    """Draw images, each with the decision of a person, and what is done with the decisions.
+
+    Args:
+        place: Workplace, which keeps the decisions.
+        source: Folder or archive of the images.
+        doubts: Images in doubt.
+        says: Words before the answer of the network, as "Looks like".
+    """
+    kept = Corrections(source, place.labels)
+    label_of = {file: name for name, files in source.by_class.items() for file in files}
+    classes = list(source.by_class)
+    with ui.element("div").classes("cs-suspects"):
+        for doubt in doubts:
+            with ui.element("figure"):
+                _one(kept, source, doubt, classes, says, lambda: summary.refresh())
+
+    @ui.refreshable
+    def summary() -> None:
+        changed = {
+            image: name
+            for image, name in kept.decided.items()
+            if label_of.get(image) not in (name, None)
+        }
+        if not changed:
+            return
+
+        def use() -> None:
+            table = source.corrected(changed, place.labels)
+            ui.navigate.to("/train?" + urlencode({"data": source.data, "labels": str(table)}))
+
+        with row():
+            ui.label(f"{counted(len(changed), 'label')} corrected").style("font-weight:600")
+            button("Train with the corrected labels", use, strong=True)
+        say("They go into a new table of labels; your files stay as they are.", "cs-quiet")
+
+    with ui.element("div").props('role="status"'):
+        summary()
+
+
+def _one(
+    kept: Corrections, source: Source, doubt: Doubt, classes: list[str], says: str, then: Any
+) -> None:
+    ui.html(
+        f'<img loading="lazy" alt="" src="{thumb(source, doubt.image)}">',
+        sanitize=False,
+    )
+    ui.label(printable(f"Label: {doubt.label}"))
+    ui.label(printable(f"{says}: {doubt.answer}, {100 * doubt.prob:.0f} %")).classes("cs-quiet")
+    ui.label(printable(doubt.image)).classes("cs-quiet cs-name")
+    decided = kept.decided.get(doubt.image)
+    choice = ui.select(
+        {name: printable(name) for name in classes},
+        value=decided if decided in classes else None,
+        label="It is",
+        clearable=True,
+    ).props("outlined dense options-dense")
+
+    def keep(event: Any) -> None:
+        kept.decide(doubt.image, event.value)
+        then()
+
+    choice.on_value_change(keep)
+    with row():
+        for word, value in ((doubt.answer, doubt.answer), (f"{doubt.label} is right", doubt.label)):
+            about = f"{doubt.image}: {word}"
+            ui.button(
+                printable(word), on_click=lambda value=value: choice.set_value(value), color=None
+            ).props(f'flat dense no-caps size=sm aria-label="{_plain(about)}"').classes("cs-small")
+
+
+def _plain(text: str) -> str:
+    """Return a text that can stand between the quotes of a property."""
+    return printable(text).replace('"', "'").replace("\\", "/")

@@ -1,0 +1,137 @@
+"""The list of uploads: the size of each, the runs that learnt from it, a button to remove it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+from convscope.errors import ConvscopeError
+from convscope.recipe import read_run_config
+from convscope.studio.looks import button, card, heading, row, say
+from convscope.studio.nice import background, ui
+from convscope.studio.uploads import ARCHIVES, Drop, Uploads
+from convscope.studio.workplace import Workplace
+from convscope.wording import counted, file_size, printable
+
+_N_LISTED = 20
+"""Number of uploads that are listed; all of them are counted."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An upload in the list.
+
+    Attributes:
+        drop: Upload.
+        n_bytes: Bytes of its files.
+        runs: Names of the runs that learnt from it.
+        busy: Whether a job that waits or runs uses it.
+    """
+
+    drop: Drop
+    n_bytes: int
+    runs: tuple[str, ...]
+    busy: bool
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no run and no job needs it."""
+        return not self.runs and not self.busy
+
+
+def kept_uploads(place: Workplace) -> list[Kept]:
+    """Return all uploads, with what needs them, the newest first."""
+    learnt: dict[str, str] = {}
+    for run in place.runs():
+        try:
+            data = read_run_config(run.config_file).data_path
+        except ConvscopeError:
+            continue
+        if data is not None:
+            learnt[run.name] = data
+    words = [word for job in place.jobs.active() for word in job.words]
+    return [
+        Kept(
+            drop,
+            drop.n_bytes,
+            tuple(name for name, data in learnt.items() if drop.holds(data)),
+            any(drop.path.name in Path(word).parts for word in words),
+        )
+        for drop in Uploads(place.uploads).all()
+    ]
+
+
+async def show_uploads(place: Workplace) -> None:
+    """Draw the list; nothing if there is no upload."""
+    found = await background.io_bound(kept_uploads, place)
+    if not found:
+        return
+    with card():
+        heading("Uploads")
+        total = sum(each.n_bytes for each in found)
+        say(
+            f"{counted(len(found), 'upload')}, {file_size(total)}, in {place.uploads}. They stay "
+            "until you remove them.",
+            "cs-quiet",
+        )
+        free = [each for each in found if each.is_free]
+        if free:
+            size = file_size(sum(each.n_bytes for each in free))
+            about = f"Remove the {counted(len(free), 'upload')} without a run ({size})"
+            with row():
+                button(about, lambda: _ask(place, free))
+        for each in found[:_N_LISTED]:
+            _line(place, each)
+
+
+def _line(place: Workplace, kept: Kept) -> None:
+    tops = kept.drop.tops
+    name = ", ".join(tops[:3]) + (f" and {len(tops) - 3:,} more" if len(tops) > 3 else "")
+    date = kept.drop.path.name[:8]
+    about = f"{date[:4]}-{date[4:6]}-{date[6:]}, {file_size(kept.n_bytes)}"
+    if kept.busy:
+        about += ", in use"
+    elif kept.runs:
+        about += f", images of {', '.join(kept.runs[:3])}"
+        about += f" and {counted(len(kept.runs) - 3, 'more run')}" if len(kept.runs) > 3 else ""
+    with ui.element("div").classes("cs-item"):
+        if any("." not in top or top.lower().endswith(ARCHIVES) for top in tops):
+            chosen = kept.drop.path / tops[0] if len(tops) == 1 else kept.drop.path
+            ui.link(printable(name), "/data?" + urlencode({"data": str(chosen)}))
+        else:
+            ui.label(printable(name or "empty"))
+        ui.label(printable(about)).classes("cs-quiet")
+        if not kept.busy:
+            plain = printable(name).replace('"', "'").replace("\\", "/")
+            ui.button("Remove", on_click=lambda: _ask(place, [kept]), color=None).props(
+                f'flat dense no-caps aria-label="Remove {plain}"'
+            ).classes("cs-small")
+
+
+def _ask(place: Workplace, chosen: list[Kept]) -> None:
+    """Ask whether uploads shall be removed."""
+    runs = sorted({name for each in chosen for name in each.runs})
+    size = file_size(sum(each.n_bytes for each in chosen))
+    with ui.dialog(value=True) as dialog, ui.card():
+        heading(f"Remove {counted(len(chosen), 'upload')}, {size}?")
+        if runs:
+            some = ", ".join(runs[:5])
+            some += f" and {counted(len(runs) - 5, 'more run')}" if len(runs) > 5 else ""
+            say(
+                f"{some} learnt from these images. Without them these runs still predict and can "
+                "be exported, but not be evaluated again, and their mistakes cannot be shown."
+            )
+        say("The originals on your computer stay as they are.", "cs-quiet")
+
+        def remove() -> None:
+            uploads = Uploads(place.uploads)
+            try:
+                for each in chosen:
+                    uploads.remove(each.drop)
+            except ConvscopeError as error:
+                ui.notify(str(error))
+                return
+            ui.navigate.to("/data")
+
+        with row():
+            button("Remove", remove, strong=True)
+            button("Cancel", dialog.close)
