@@ -34,6 +34,7 @@ smartquotes_action = "De"  # Dashes; "best" in a docstring stays a string of Pyt
 default_role = "code"
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["keras", "tensorflow"]  # seconds, for names in signatures
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
@@ -59,6 +60,7 @@ CONTENTS = {
     "Python reference": [
         *(f"docs/site/reference/{page}" for page in ("data", "training", "evaluating")),
         *(f"docs/site/reference/{page}" for page in ("inside", "using", "objects")),
+        *(f"docs/site/reference/{page}" for page in ("results", "errors")),
     ],
     "More": [
         "docs/layouts",
@@ -74,7 +76,7 @@ CONTENTS = {
 _COLON = "\ue000"
 """Stands for a colon while Napoleon reads a docstring."""
 
-_ARRAY = r"~?numpy\.ndarray\[tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[~?numpy\.(\w+)\]\]"
+_ARRAY = r"~?numpy\.ndarray\[tuple\[[\w.~]*Any, \.\.\.\], ~?numpy\.dtype\[[\w.~]*?(\w+?)_?\]\]"
 
 
 def read_page(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -95,11 +97,16 @@ def read_docstring(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Say what our docstrings mean, before Napoleon reads their sections."""
+    code = ""
     for n, line in enumerate(lines[:-2]):
-        # A line with a colon, an empty one, an indented one: code, as in Markdown.
-        indented = re.match(" *", line)[0] + "    "
-        if re.search("[^:]:$", line) and not lines[n + 1] and lines[n + 2].startswith(indented):
-            lines[n] += ":"
+        if not line or (code and line.startswith(code)):
+            continue
+        # Words, an empty line, an indented one: code, as in Markdown.
+        code = re.match(" *", line)[0] + "    "
+        if not lines[n + 1] and lines[n + 2].startswith(code):
+            lines[n] += ":" if line.endswith(":") else " ::"
+        else:
+            code = ""
     # In these Napoleon would take the words before a colon for a type.
     answers = [n + 1 for n, line in enumerate(lines) if line.strip() in ("Returns:", "Yields:")]
     for n in answers + [0] * (what == "property"):
@@ -113,6 +120,7 @@ def write_docstring(
     for n, line in enumerate(lines):
         lines[n] = line.replace(_COLON, ":")
         if line.startswith(":vartype "):
+            line = re.sub(_ARRAY, r"NDArray[\1]", line)
             lines[n] = re.sub(r"((?:\w+\.)+\w+)", r"~\1", line)
 
 

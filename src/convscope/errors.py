@@ -9,13 +9,15 @@
     │   ├── ImageError             one image that cannot be read
     │   │   ├── UnreadFormatError  it is of a format that is not read here
     │   │   └── ImageTooLargeError it has more pixels than are decoded
+    │   ├── PathError              a path that is empty, or names a variable that is not set
     │   ├── RunError               a run folder that is missing, taken, or in the wrong state
     │   │   └── LockTakenError     another process is at work there
     │   └── ShapeError             an array of the wrong shape or range
     └── FailureError               the command was valid but failed: exit code 1
         ├── DownloadError          a file could not be downloaded from any of its sources
         ├── IntegrityError         a file does not match its checksum
-        ├── StorageError           a file could not be written (disk full, read-only)
+        ├── StorageError           a file could not be written (disk full)
+        │   └── ReadOnlyError      nobody, or not this user, may write there
         ├── TrainingError          training cannot continue (a loss that is not finite)
         ├── DuplicateNameError     two files, or a package and convscope, register one name
         └── MissingExtraError      a package of an optional extra is not installed

@@ -1,6 +1,7 @@
 """The documentation as a site: whole, searchable, and without a request to another host."""
 
 import inspect
+import json
 import os
 import re
 import runpy
@@ -109,6 +110,9 @@ def test_the_reference_shows_every_verb_with_its_arguments(site):
         if inspect.isfunction(verb := getattr(convscope, name)):
             for argument in inspect.signature(verb).parameters:
                 assert re.search(rf"\b{argument}\b", shown), f"{name}: {argument}"
+            returned = re.sub(r"<a .*?</a>|<[^>]+>", "", heads[0].partition("return-typehint")[2])
+            unexplained = set(re.findall(r"[A-Z]\w+", returned))
+            assert unexplained <= {"Any", "Iterator", "None", "Path"}, f"{name}: {returned}"
     text = "".join(Page(file).text for file in (site / "docs/site/reference").iterdir())
     # Marks of Markdown are read as such; an indented line of a paragraph would begin a list.
     assert "`" not in text
@@ -123,6 +127,17 @@ def test_no_page_loads_anything_from_another_host(site):
     for file in site.rglob("*.css"):
         loads = re.findall(r"(?:url\(|@import)\s*['\"]?([^'\")\s;]+)", file.read_text("utf-8"))
         assert not [address for address in loads if re.match(r"(\w+:)?//", address)], file.name
+
+
+@pytest.mark.docs
+def test_the_search_knows_the_words_of_pages_and_docstrings(site):
+    index = (site / "searchindex.js").read_text(encoding="utf-8")
+    found = json.loads(index.removeprefix("Search.setIndex(").removesuffix(")"))
+    for word, page in (("occlus", "docs/explaining"), ("temperatur", "docs/diagnosing")):
+        places = found["terms"][word]
+        names = [found["docnames"][n] for n in (places if isinstance(places, list) else [places])]
+        assert page in names, word
+    assert "train" in {name for *_, name in found["objects"]["convscope"]}
 
 
 @pytest.mark.docs
