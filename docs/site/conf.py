@@ -133,12 +133,28 @@ def write_signature(
     return tuple(part and re.sub(_ARRAY, r"NDArray[\1]", part) for part in signature)
 
 
+def mend_page(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Mend what axe-core finds serious: scrolling by keyboard, levels of headings, lists."""
+
+    def signature(found: re.Match[str]) -> str:
+        return re.sub("<(/?)(?:dl|dd)>", r"<\1div>", found[0])
+
+    body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+    body = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
+    context["body"] = re.sub(r'<dt class="sig .*?</dt>', signature, body, flags=re.S)
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace('"heading"', '"heading" aria-level="2"')
+
+
 def setup(app: Sphinx) -> None:
     """Register what is particular to this site."""
     app.connect("source-read", read_page)
     app.connect("autodoc-process-docstring", read_docstring, priority=400)
     app.connect("autodoc-process-docstring", write_docstring, priority=600)
     app.connect("autodoc-process-signature", write_signature)
+    app.connect("html-page-context", mend_page, priority=900)
     for field in PyObject.doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"

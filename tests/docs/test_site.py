@@ -22,6 +22,7 @@ PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY", "CHANGELOG")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+require_accessible = runpy.run_path(str(ROOT / "tests/flow/accessible.py"))["require_accessible"]
 EXPLORER = Path(runpy.run_path(str(BUILD))["EXPLORER"]).name
 
 
@@ -154,6 +155,7 @@ def test_in_a_browser_words_are_found_and_the_explorer_runs(site, open_page):
             page.goto((site / f"{name}.html").as_uri())
             wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, f"{name} is {wide} pixels wider than a phone"
+            require_accessible(page, name)
     assert complaints == []
     assert {address.partition(":")[0] for address in asked} <= {"file", "data", "blob"}
 
