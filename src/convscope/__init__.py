@@ -38,6 +38,7 @@ __all__ = [
     "gallery",
     "ladder",
     "load",
+    "on_ray",
     "predict",
     "report",
     "robustness",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from convscope.studies.comparison import Comparison
     from convscope.studies.folds import CrossValidation
     from convscope.studies.ladder import ladder
+    from convscope.studies.on_ray import on_ray
     from convscope.studies.rungs import Ladder
     from convscope.studies.suspects import suspects
     from convscope.studies.train import train
@@ -100,6 +102,7 @@ _HOMES = {
     "gallery": "api.gallery",
     "ladder": "studies.ladder",
     "load": "api.data",
+    "on_ray": "studies.on_ray",
     "predict": "api.predict",
     "report": "api.report",
     "robustness": "api.robustness",

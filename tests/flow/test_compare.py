@@ -7,16 +7,15 @@ import pytest
 from killing import at_rename, train_until_killed
 
 import convscope
-from convscope.errors import ConfigError, DataError, RunError, TrainingError, UnknownNameError
+from convscope.errors import ConfigError, DataError, RunError, UnknownNameError
 from convscope.ledger import Ledger
 from convscope.planning.settle import Request, settle_names
 from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
-from convscope.studies import compare
 from convscope.studies.arms import names_of, plan_arms
 from convscope.studies.comparison import Comparison
-from convscope.studies.executor import Job, Outcome, execute_here
+from convscope.studies.executor import LocalExecutor
 
 # With this decay Adam's small steps set weights to zero, and those of the recipe fast, which are
 # larger, blow them up until the loss is not finite.
@@ -38,11 +37,8 @@ class Listening(Progress):
         self.lines.append(text)
 
 
-def in_this_process(job: Job, progress: Progress) -> Outcome:
-    try:
-        return Outcome(execute_here(job, progress))
-    except TrainingError as error:
-        return Outcome(Run(job.folder), str(error), permanent=True)
+# In this process: a process for each would take longer than the training.
+HERE = LocalExecutor(own_process=False)
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +56,7 @@ def continued(tmp_path_factory) -> dict:
         "weights": (out / "runs/tutorial-seed83/weights/last.keras").stat().st_mtime_ns,
     }
     listening = Listening()
-    with pytest.MonkeyPatch.context() as patched:
-        # In this process: a process for each would take longer than the training.
-        patched.setattr(compare, "execute", in_this_process)
-        done = convscope.compare(out=out, progress=listening, **STUDY)
+    done = convscope.compare(out=out, executor=HERE, progress=listening, **STUDY)
     return {"before": before, "done": done, "said": listening.lines, "out": out}
 
 
@@ -171,9 +164,8 @@ def test_a_comparison_whose_images_moved_goes_on_where_they_are(tmp_path, monkey
         place = here / str(digits.labels[index] % 2)
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(digits.images[index].squeeze()).save(place / f"{index}.png")
-    # In this process: a process for each would take longer than the training.
-    monkeypatch.setattr(compare, "execute", in_this_process)
     study = {
+        "executor": HERE,
         **{"models": ["cnn-sequential"], "epochs": 1, "out": tmp_path / "study"},
         **{"vary": {"batch_size": [30, 20]}, "settings": {"precision": "float32"}},
     }

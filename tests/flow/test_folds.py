@@ -4,6 +4,7 @@ import csv
 import datetime
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,7 @@ from convscope.evaluation.predictions import read_predictions
 from convscope.ledger import Ledger
 from convscope.progress import Progress
 from convscope.run import Run
-from convscope.studies import folds as study
-from convscope.studies.executor import Job, Outcome, execute_here
+from convscope.studies.executor import Job, LocalExecutor, Outcome
 
 OPTIONS = {
     "model": "cnn-sequential",
@@ -71,19 +71,28 @@ def command(patch, *arguments: object) -> list[str]:
     return printed.getvalue().splitlines()
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """Train the folds in this process, which is quicker; the paths of those that were."""
-    trained: list[str] = []
+class Here:
+    """Executor in this process, which is quicker; `trained` names what it was left to train."""
 
-    def train(job: Job, progress: Progress) -> Outcome:
-        if Run(job.folder).state_file.exists() and Run(job.folder).status == "finished":
-            return Outcome(Run(job.folder))
-        trained.append(job.folder.name)
-        return Outcome(execute_here(job, Progress()))
+    def __init__(self, *, stop_before: str | None = None) -> None:
+        self.trained: list[str] = []
+        self._stop_before = stop_before
 
-    monkeypatch.setattr(study, "execute", train)
-    return trained
+    def outcomes(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Outcome]]:
+        for job in jobs:
+            if job.folder.name == self._stop_before:
+                raise KeyboardInterrupt
+            run = Run(job.folder)
+            if not run.state_file.exists() or run.status != "finished":
+                self.trained.append(job.folder.name)
+            yield from LocalExecutor(own_process=False).outcomes([job], progress)
+
+
+class Failing:
+    """Executor whose first job fails."""
+
+    def outcomes(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Outcome]]:
+        yield jobs[0], Outcome(Run(jobs[0].folder), "the loss is nan", permanent=True)
 
 
 def runs_of(path: Path) -> list[Run]:
@@ -168,32 +177,23 @@ def test_the_same_command_trains_and_opens_nothing_again(validated, monkeypatch)
 
 
 @pytest.mark.slow
-def test_after_a_stop_it_goes_on_with_what_is_trained_and_counts_as_one_look(
-    folder, tmp_path, here, monkeypatch
-):
-    out, trains = tmp_path / "out", study.execute
-
-    def stopped(job: Job, progress: Progress) -> Outcome:
-        if job.folder.name == "1":
-            raise KeyboardInterrupt
-        return trains(job, progress)
-
-    monkeypatch.setattr(study, "execute", stopped)
+def test_after_a_stop_it_goes_on_with_what_is_trained_and_counts_as_one_look(folder, tmp_path):
+    out, stopped = tmp_path / "out", Here(stop_before="1")
     with pytest.raises(KeyboardInterrupt):
-        convscope.train(data=folder, out=out, **OPTIONS)
-    assert here == ["0"]
+        convscope.train(data=folder, out=out, executor=stopped, **OPTIONS)
+    assert stopped.trained == ["0"]
     # Nothing was looked at before all are trained.
     assert "test_openings" not in runs_of(out)[0].state
     look = json.loads((out / "folds.json").read_text())["look"]
-    monkeypatch.setattr(study, "execute", trains)
-    done = convscope.train(out=out, resume=True, progress=Progress())
-    assert here == ["0", "1", "2"]
+    here = Here()
+    done = convscope.train(out=out, resume=True, executor=here, progress=Progress())
+    assert here.trained == ["1", "2"]
     assert isinstance(done, convscope.CrossValidation)
     assert done.accuracy.n_images == 42
     assert json.loads((out / "folds.json").read_text())["look"] == look
     assert [entry["look"] for entry in Ledger().looks] == [look] * 3
-    again = convscope.train(data=folder, out=out, **OPTIONS)
-    assert here == ["0", "1", "2"]
+    again = convscope.train(data=folder, out=out, executor=(idle := Here()), **OPTIONS)
+    assert idle.trained == []
     assert again.accuracy == done.accuracy
     with pytest.raises(RunError, match=r"holds a cross-validation with epochs 2, not 3;"):
         convscope.train(data=folder, out=out, **{**OPTIONS, "epochs": 3})
@@ -205,12 +205,9 @@ def test_after_a_stop_it_goes_on_with_what_is_trained_and_counts_as_one_look(
         convscope.train(out=out, epochs=3, resume=True, progress=Progress())
 
 
-def test_a_fold_that_cannot_be_trained_is_named(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        study, "execute", lambda job, _: Outcome(Run(job.folder), "the loss is nan", True)
-    )
+def test_a_fold_that_cannot_be_trained_is_named(folder, tmp_path):
     with pytest.raises(TrainingError, match="^fold 1 of 3: the loss is nan"):
-        convscope.train(data=folder, out=tmp_path / "out", **OPTIONS)
+        convscope.train(data=folder, out=tmp_path / "out", executor=Failing(), **OPTIONS)
 
 
 @pytest.mark.parametrize(

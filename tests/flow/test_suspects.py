@@ -11,8 +11,7 @@ from PIL import Image
 import convscope
 from convscope.errors import ConfigError, DataError, RunError
 from convscope.progress import Progress
-from convscope.studies import suspects as study
-from convscope.studies.executor import Outcome, execute_here
+from convscope.studies.executor import LocalExecutor
 from convscope.studies.suspects import Suspicions
 
 OPTIONS = {
@@ -45,10 +44,9 @@ def mislabelled(tmp_path_factory) -> tuple[Path, set[str]]:
 def searched(mislabelled, tmp_path_factory) -> tuple[Suspicions, set[str], Path]:
     folder, wrong = mislabelled
     out = tmp_path_factory.mktemp("search") / "suspects"
-    with pytest.MonkeyPatch.context() as patch:
-        # In this process: one for each fold would take longer than the training.
-        patch.setattr(study, "execute", lambda job, progress: Outcome(execute_here(job, progress)))
-        return convscope.suspects(folder, out=out, **OPTIONS), wrong, folder
+    # In this process: one for each fold would take longer than the training.
+    here = LocalExecutor(own_process=False)
+    return convscope.suspects(folder, out=out, executor=here, **OPTIONS), wrong, folder
 
 
 def test_most_wrong_labels_are_found_and_few_right_ones_doubted(searched):

@@ -1,12 +1,15 @@
 """Options shared by several commands, so that the same word means the same everywhere."""
 
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convscope.errors import ConfigError
 from convscope.paths import user_path
+
+if TYPE_CHECKING:
+    from convscope.studies.executor import Executor
 
 DATA_HELP = (
     "Dataset (see 'convscope datasets'), folder of images, archive of one (.zip, .tar ...), or "
@@ -111,6 +114,50 @@ Settings = Annotated[
         "lists them.",
     ),
 ]
+
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Train on a Ray cluster, several runs at once: HOST:PORT, or 'auto' for the one that "
+        "runs here. Extra: ray.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processor cores of each run. Default: all of this machine."),
+]
+Gpus = Annotated[
+    float, typer.Option(min=0, help="GPUs of each run, with --ray; a fraction shares one.")
+]
+Memory = Annotated[
+    float | None,
+    typer.Option(metavar="GB", help="Memory to reserve for each run, with --ray."),
+]
+
+
+def executor_of(
+    ray: str | None, threads: int | None, gpus: float, memory: float | None
+) -> "Executor | None":
+    """Return the executor that the options ask for; None for a study's own.
+
+    Raises:
+        ConfigError: If options do not go together, or the cluster cannot be used.
+        MissingExtraError: If Ray is not installed.
+    """
+    if ray is not None:
+        from convscope.studies.on_ray import on_ray
+
+        return on_ray(ray, threads=threads, gpus=gpus, memory_gb=memory)
+    if gpus or memory is not None:
+        raise ConfigError("--gpus and --memory reserve shares of a cluster; give --ray too")
+    if threads is None:
+        return None
+    from convscope.studies.executor import LocalExecutor
+
+    return LocalExecutor(threads)
+
 
 _PICTURES = (".png", ".svg", ".pdf")
 

@@ -9,9 +9,14 @@ from convscope.cli._options import (
     Data,
     DataDir,
     Epochs,
+    Gpus,
     Json,
     Labels,
+    Memory,
+    Ray,
     Settings,
+    Threads,
+    executor_of,
     one_data,
     read_alternatives,
     read_names,
@@ -83,6 +88,10 @@ def compare(
             help="Compare on the test images, opened once for all runs, when all choices are made.",
         ),
     ] = False,
+    ray: Ray = None,
+    threads: Threads = None,
+    gpus: Gpus = 0,
+    memory: Memory = None,
     json: Json = False,
 ) -> None:
     """Compare training configurations over seeds and images: is one better?
@@ -152,6 +161,7 @@ def compare(
                 out=out,
                 data_dir=data_dir,
                 final=final,
+                executor=executor_of(ray, threads, gpus, memory),
             )
     if json:
         print_json(json_format.loads(done.state_file.read_text(encoding="utf-8")))

@@ -9,9 +9,14 @@ from convscope.cli._options import (
     DataDir,
     DataWord,
     Fit,
+    Gpus,
     Json,
     Labels,
+    Memory,
+    Ray,
     Settings,
+    Threads,
+    executor_of,
     one_data,
     picture_option,
     read_settings,
@@ -240,6 +245,10 @@ def suspects(
         ),
     ] = None,
     data_dir: DataDir = None,
+    ray: Ray = None,
+    threads: Threads = None,
+    gpus: Gpus = 0,
+    memory: Memory = None,
     json: Json = False,
 ) -> None:
     """Find training images that are probably mislabelled.
@@ -271,6 +280,7 @@ def suspects(
             settings=read_settings(settings),
             out=out,
             data_dir=data_dir,
+            executor=executor_of(ray, threads, gpus, memory),
         )
     if json:
         from convscope.cli._json import print_json

@@ -9,9 +9,14 @@ from convscope.cli._options import (
     BackboneWeights,
     DataDir,
     Epochs,
+    Gpus,
     Json,
     Labels,
+    Memory,
+    Ray,
     Settings,
+    Threads,
+    executor_of,
     read_numbers,
     read_settings,
 )
@@ -48,6 +53,10 @@ def ladder(
         ),
     ] = None,
     data_dir: DataDir = None,
+    ray: Ray = None,
+    threads: Threads = None,
+    gpus: Gpus = 0,
+    memory: Memory = None,
     json: Json = False,
 ) -> None:
     """Find out what makes transfer learning work: improve the tutorial's, change by change.
@@ -83,6 +92,7 @@ def ladder(
             settings=read_settings(settings),
             out=out,
             data_dir=data_dir,
+            executor=executor_of(ray, threads, gpus, memory),
             after_rung=lambda so_far: _print_rungs(so_far, console(stderr=True)),
         )
     except KeyboardInterrupt:

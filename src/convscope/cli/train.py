@@ -10,11 +10,16 @@ from convscope.cli._options import (
     DataDir,
     Epochs,
     Fit,
+    Gpus,
     ImageSize,
     Json,
     Labels,
+    Memory,
+    Ray,
     RecipeName,
     Settings,
+    Threads,
+    executor_of,
     read_settings,
 )
 from convscope.wording import command_line
@@ -113,6 +118,10 @@ def train(
         list[str] | None,
         typer.Option(help="Tracker in addition to results.csv: tensorboard or mlflow."),
     ] = None,
+    ray: Ray = None,
+    threads: Threads = None,
+    gpus: Gpus = 0,
+    memory: Memory = None,
     json: Json = False,
 ) -> None:
     """Train a model, evaluate it once on the test images, and keep everything in a run folder.
@@ -185,6 +194,7 @@ def train(
             test=test,
             data_dir=data_dir,
             trackers=tracker or [],
+            executor=executor_of(ray, threads, gpus, memory),
         )
     except KeyboardInterrupt:
         if of_folds:

@@ -28,7 +28,7 @@ from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_text
 from convscope.studies.arms import file_name, folder_name, names_of, plan_arms, seeds_of
 from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
-from convscope.studies.executor import Job, execute
+from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import (
     as_read_back,
     damaged,
@@ -60,6 +60,7 @@ def compare(
     data_dir: Path | str | None = None,
     final: bool = False,
     after_run: Callable[[Comparison], None] | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Train each model with each recipe over several seeds, and report reliable differences.
@@ -85,6 +86,8 @@ def compare(
         data_dir: Further folder to look for the files of a registered dataset.
         final: Whether to use the test images, when all choices are made.
         after_run: Function called after each run with the comparison so far.
+        executor: Where to train; None trains one run after the other on this machine, `on_ray`
+            several at once on a cluster.
         progress: Called with all events; None draws on standard error.
 
     Raises:
@@ -142,7 +145,7 @@ def compare(
         data, labels = place["data_path"], table_of(place)
         study = _Study(comparison, asked, looks, data_dir, progress, data, labels, configs)
         study.write()
-        study.train(after_run)
+        study.train(executor or LocalExecutor(), after_run)
         study.evaluate()
     return study.comparison
 
@@ -229,7 +232,9 @@ class _Study:
     labels: Path | str | None = None
     configs: Mapping[str, RunConfig] = dataclasses.field(default_factory=dict)
 
-    def train(self, after_run: Callable[[Comparison], None] | None) -> None:
+    def train(
+        self, executor: Executor, after_run: Callable[[Comparison], None] | None = None
+    ) -> None:
         """Train missing runs, alternating between the arms, so that none runs ahead."""
         arms = self.comparison.arms
         planned = [(arm.name, trial.seed) for arm in arms for trial in arm.trials]
@@ -239,11 +244,18 @@ class _Study:
             if (trial := self._trial(name, seed)).val_accuracy is None
             and not (trial.failure and trial.final)
         ]
-        if missing:
+        jobs = {}
+        for number, (name, seed) in enumerate(missing, 1):
+            config = self.configs[name].model_copy(update={"seed": seed})
+            title = f"Run {number} of {len(missing)}: {name}, seed {seed}"
+            job = Job(config, self._path(self._trial(name, seed)), self.data_dir, title)
+            jobs[job.folder] = (job, name, seed)
+        if jobs:
             with self.progress.task("Training", len(missing), "runs") as step:
-                for number, (name, seed) in enumerate(missing, 1):
-                    self.progress.say(f"Run {number} of {len(missing)}: {name}, seed {seed}")
-                    self._train(name, self._trial(name, seed))
+                every = [job for job, _, _ in jobs.values()]
+                for done, outcome in executor.outcomes(every, self.progress):
+                    _, name, seed = jobs[done.folder]
+                    self._keep(name, self._trial(name, seed), outcome)
                     self.write()
                     step(1, f"{name}, seed {seed}")
                     if after_run is not None:
@@ -343,16 +355,13 @@ class _Study:
         write_page(page, it.page)
         write_markdown(page, it.card_file)
 
-    def _train(self, name: str, trial: Trial) -> None:
-        """Train one run in its own process, from where it stands."""
-        config = self.configs[name].model_copy(update={"seed": trial.seed})
-        job = Job(config, self._path(trial), self.data_dir)
-        outcome = execute(job, self.progress)
-        if outcome.failure is not None:
-            self.progress.say(f"{name}, seed {trial.seed} failed: {outcome.failure}")
-            self._replace(trial, failure=outcome.failure, final=outcome.permanent)
+    def _keep(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        """Write down how the training of a run ended."""
+        if outcome.failure is None:
+            self.measure(trial)
             return
-        self.measure(trial)
+        self.progress.say(f"{name}, seed {trial.seed} failed: {outcome.failure}")
+        self._replace(trial, failure=outcome.failure, final=outcome.permanent)
 
     def _right(self, run: Run, part: str) -> "BoolArray | Scored":
         """Return whether a run classifies each image of a part correctly, sorted by image name.

@@ -1,17 +1,25 @@
-"""Training in a separate process, so that one run cannot influence another.
+"""Executors of the jobs of a study: on this machine here, on a Ray cluster in `on_ray`.
 
-A job is a resolved configuration and a folder; the process that gets it decides nothing itself.
+A job is a resolved configuration and a folder; whoever executes it decides nothing, so that its
+result is the same wherever it is trained. Usually each job has a process of its own, so that one
+run cannot influence another.
 """
 
+import _thread
+import contextlib
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from convscope.errors import ConvscopeError, StorageError, TrainingError
+from convscope.backend import THREADS, forget_networks
+from convscope.errors import ConfigError, ConvscopeError, StorageError, TrainingError
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig
 from convscope.run import Run
@@ -28,11 +36,13 @@ class Job:
         config: Resolved settings; the run's `config.yaml`.
         folder: Run folder; one that was begun with this configuration is continued.
         data_dir: Further folder to look for the files of a registered dataset.
+        title: Line for the user when it begins, such as "Run 1 of 3: fast, seed 83".
     """
 
     config: RunConfig
     folder: Path
     data_dir: Path | str | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,26 +60,76 @@ class Outcome:
     permanent: bool = False
 
 
-def execute(job: Job, progress: Progress) -> Outcome:
+class Executor(Protocol):
+    """Way of doing the jobs of a study."""
+
+    def outcomes(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Outcome]]:
+        """Train each run to its end, from where it stands; test stays sealed.
+
+        Args:
+            jobs: Runs to train, none of which depends on another; a finished one is left as it is.
+            progress: Called with the title of each job, and with the lines of its training.
+
+        Yields:
+            Each job with its result when it ends, in the order in which they end.
+
+        Raises:
+            StorageError: If files cannot be written: other jobs would fail alike.
+            KeyboardInterrupt: On Ctrl-C, once the runs at work have saved their state.
+        """
+
+
+@dataclass(frozen=True)
+class LocalExecutor:
+    """One job after the other, on this machine.
+
+    Attributes:
+        threads: Processor cores that a job keeps busy; None takes all that are usable.
+        own_process: Whether each job gets a process of its own. Without it, the seconds that a
+            process takes to start are saved, and memory that one run leaves behind is passed on to
+            the next.
+    """
+
+    threads: int | None = None
+    own_process: bool = True
+
+    def outcomes(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Outcome]]:
+        """See `Executor`."""
+        for job in jobs:
+            if job.title:
+                progress.say(job.title)
+            if self.own_process:
+                yield job, execute(job, progress, self.threads)
+                continue
+            try:
+                outcome = Outcome(execute_here(job, progress))
+            except (ConfigError, TrainingError) as error:
+                outcome = Outcome(Run(job.folder), str(error), permanent=True)
+            forget_networks()
+            yield job, outcome
+
+
+def execute(job: Job, progress: Progress, threads: int | None = None) -> Outcome:
     """Train a run to its end in a separate process, from where it stands; test stays sealed.
 
     Args:
         job: Run to train; a finished run is left as it is.
         progress: Called with each line that the process prints.
+        threads: Processor cores that it keeps busy; None takes all that are usable.
 
     Raises:
         StorageError: If its files cannot be written: other jobs would fail alike.
     """
     run = Run(job.folder)
     begun = run.state_file.exists()
-    if begun and run.status == "training":
+    if begun and _is_busy(run):
         # Its parent was killed; the process lives on for a while.
         progress.say(f"{run.path} is still being trained; waiting for it")
-        while run.status == "training":
+        while _is_busy(run):
             time.sleep(1)
     if begun and run.status == "finished":
         return Outcome(run)
-    last = _follow(job, progress)
+    last = _follow(job, progress, threads)
     if last is None:
         return Outcome(run)
     failure = run.state.get("failure", {}) if run.state_file.exists() else {}
@@ -80,8 +140,16 @@ def execute(job: Job, progress: Progress) -> Outcome:
     return Outcome(run, reason, permanent=failure.get("kind") == TrainingError.__name__)
 
 
-def _follow(job: Job, progress: Progress) -> str | None:
+def _is_busy(run: Run) -> bool:
+    # The lock is held before the status says so, while data is loaded.
+    return run.status == "training" or run.is_locked
+
+
+def _follow(job: Job, progress: Progress, threads: int | None) -> str | None:
     """Run a job's process to its end and pass on its lines from standard error.
+
+    The process is told to stop by the closing of its standard input, which also happens when this
+    process is killed; Ctrl-C on a terminal does not reach it directly.
 
     Returns:
         None if it succeeded; otherwise its last line, which says what was wrong.
@@ -100,19 +168,21 @@ def _follow(job: Job, progress: Progress) -> str | None:
         text=True,
         encoding="utf-8",
         errors="replace",
+        env=_environment(threads),
+        start_new_session=True,
     ) as process:
         assert process.stdin is not None
         assert process.stderr is not None
         try:
-            with process.stdin:
-                process.stdin.write(json.dumps(order))
+            with contextlib.suppress(BrokenPipeError):  # it ended; its last line says why
+                process.stdin.write(f"{json.dumps(order)}\n")
+                process.stdin.flush()
             for line in process.stderr:
                 if line.strip() and not _is_chatter(line):
                     last = line.strip()
                     progress.say(f"  {last}")
-        except KeyboardInterrupt:
-            # The process received it too, and saves its state.
-            process.wait()
+        except BaseException:
+            _stop(process)
             raise
     if process.returncode == 0:
         return None
@@ -122,6 +192,32 @@ def _follow(job: Job, progress: Progress) -> str | None:
             f"{' (out of memory?)' if process.returncode == -9 else ''}"
         )
     return last.removeprefix("error: ") or f"its process ended with {process.returncode}"
+
+
+def _environment(threads: int | None) -> dict[str, str]:
+    """Return the environment of a job's process that keeps some cores busy."""
+    if threads is None:
+        return dict(os.environ)
+    # From this one follow the variables of each backend; an executor may have set them otherwise.
+    own = {name for names in THREADS.values() for name in names}
+    kept = {name: value for name, value in os.environ.items() if name not in own}
+    return kept | {"LOKY_MAX_CPU_COUNT": str(threads)}
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    """Let a process save its state and end; a second Ctrl-C ends it at once."""
+    assert process.stdin is not None
+    assert process.stderr is not None
+    try:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        # A full pipe would keep it from ending.
+        for _ in process.stderr:
+            pass
+        process.wait()
+    except BaseException:
+        process.kill()
+        raise
 
 
 def _is_chatter(line: str) -> bool:
@@ -158,9 +254,18 @@ def _job_of(order: dict[str, Any]) -> Job:
     return Job(config, Path(order["folder"]), order["data_dir"])
 
 
+def _stop_at_end_of(stream: Any) -> None:
+    """Interrupt the main thread, as Ctrl-C does, when the other end of a stream is closed."""
+    while stream.read(1024):
+        pass
+    _thread.interrupt_main()
+
+
 if __name__ == "__main__":
     try:
-        execute_here(_job_of(json.load(sys.stdin)), console_progress())
+        order = json.loads(sys.stdin.readline())
+        threading.Thread(target=_stop_at_end_of, args=(sys.stdin,), daemon=True).start()
+        execute_here(_job_of(order), console_progress())
     except KeyboardInterrupt:
         sys.exit(130)
     except ConvscopeError as error:

@@ -2,7 +2,7 @@
 
 import csv
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig, flat, resolve, setting_names
 from convscope.run import ROOT, Run
 from convscope.storage import atomic_path, require_outside
-from convscope.studies.executor import Job, execute
+from convscope.studies.executor import Executor, Job, LocalExecutor
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.types import Dataset, Predictions
 
@@ -108,6 +108,7 @@ def cross_validate(
     out: Path | None,
     data_dir: Path | str | None,
     progress: Progress,
+    executor: Executor | None = None,
 ) -> CrossValidation:
     """Train a network for each fold on the others, and evaluate it on that fold.
 
@@ -121,6 +122,7 @@ def cross_validate(
         out: Folder; None takes `runs/DATA-MODEL-RECIPE-seedN-foldsK`.
         data_dir: Further folder to look for the files of a registered dataset.
         progress: Called with all events.
+        executor: Where to train; None trains one fold after the other on this machine.
 
     Raises:
         RunError: If the folder holds something else.
@@ -144,16 +146,16 @@ def cross_validate(
         Run.write_json(state_file(path), state)
         progress.say(f"Folder of the folds: {path}")
         runs = [Run(path / "folds" / str(fold)) for fold in range(folds)]
-        with progress.task("Training", folds, "folds") as step:
-            for fold, run in enumerate(runs):
-                progress.say(f"Fold {fold + 1} of {folds}")
-                split = config.split.model_copy(update={"fold": fold})
-                resolved = config.model_copy(update={"split": split})
-                job = Job(resolved, run.path, data_dir)
-                outcome = execute(job, progress)
-                if outcome.failure is not None:
-                    raise TrainingError(f"fold {fold + 1} of {folds}: {outcome.failure}")
-                step(1)
+        jobs = [
+            Job(
+                config.model_copy(update={"split": config.split.model_copy(update={"fold": fold})}),
+                run.path,
+                data_dir,
+                f"Fold {fold + 1} of {folds}",
+            )
+            for fold, run in enumerate(runs)
+        ]
+        train_folds(jobs, executor or LocalExecutor(), progress)
         for run in runs:
             evaluate(
                 run,
@@ -165,6 +167,20 @@ def cross_validate(
                 progress=progress,
             )
         return _gathered(path, runs)
+
+
+def train_folds(jobs: Sequence[Job], executor: Executor, progress: Progress) -> None:
+    """Train a network for each fold.
+
+    Raises:
+        TrainingError: If one cannot be trained.
+        StorageError: If a file cannot be written.
+    """
+    with progress.task("Training", len(jobs), "folds") as step:
+        for job, outcome in executor.outcomes(jobs, progress):
+            if outcome.failure is not None:
+                raise TrainingError(f"{job.title.lower()}: {outcome.failure}")
+            step(1)
 
 
 def asked_before(path: Path) -> RunConfig:

@@ -20,7 +20,7 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside
-from convscope.studies.executor import Job, execute_here
+from convscope.studies.executor import Executor, Job, LocalExecutor
 from convscope.studies.folder import (
     as_read_back,
     damaged,
@@ -66,6 +66,7 @@ def ladder(
     out: Path | str | None = None,
     data_dir: Path | str | None = None,
     after_rung: Callable[[Ladder], None] | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Ladder:
     """Train a backbone as the tutorial did, then fix one problem at a time; each rung is a run.
@@ -87,6 +88,7 @@ def ladder(
         out: Folder of the ladder; None takes `runs/ladder-DATA-MODEL-seedN`.
         data_dir: Further folder to look for the files of a registered dataset.
         after_rung: Function called after each rung with the ladder so far.
+        executor: Where to train; None trains one rung after the other in this process.
         progress: Called with all events; None draws on standard error.
 
     Raises:
@@ -153,28 +155,39 @@ def ladder(
     asked = as_read_back(asked)
     with study_folder(path, climb.state_file, "ladder"):
         climb = _take_up(climb, asked)
-        for index, step in enumerate(steps):
-            rung = climb.rungs[index]
+        jobs: dict[Path, tuple[Job, Rung]] = {}
+        for rung, step in zip(climb.rungs, steps, strict=True):
             if rung.failure or (rung.val_accuracy is not None and (path / rung.run).is_dir()):
                 continue
-            progress.say(f"Rung {rung.number} of {len(steps)}: {rung.name} ({rung.change})")
             try:
                 own = {"model": model, "recipe": step.recipe, "seed": seed, **step.settings}
                 request = Request({**place, **of_weights, **own})
                 resolved = settle(request, Progress(), load).config
-                run = execute_here(Job(resolved, path / rung.run, data_dir), progress)
-                rung = _measure(rung, run)
-            except (ConfigError, TrainingError) as error:
+            except ConfigError as error:
                 progress.say(f"Rung {rung.number} failed: {error}")
-                rung = dataclasses.replace(rung, failure=str(error))
-            climb = _with_rung(climb, rung)
+                climb = _with_rung(climb, dataclasses.replace(rung, failure=str(error)))
+                continue
+            title = f"Rung {rung.number} of {len(steps)}: {rung.name} ({rung.change})"
+            job = Job(resolved, path / rung.run, data_dir, title)
+            jobs[job.folder] = (job, rung)
+        executor = executor or LocalExecutor(own_process=False)
+        for job, outcome in executor.outcomes([job for job, _ in jobs.values()], progress):
+            rung = jobs[job.folder][1]
+            if outcome.failure is None:
+                climb = _with_rung(climb, _measure(rung, outcome.run))
+            else:
+                progress.say(f"Rung {rung.number} failed: {outcome.failure}")
+                # A process or a node that was lost is no fault of the rung: it is tried again.
+                failure = outcome.failure if outcome.permanent else None
+                climb = _with_rung(climb, dataclasses.replace(rung, failure=failure))
             _write(climb, asked)
             forget_networks()
             if after_rung is not None:
                 after_rung(climb)
         trained = [rung for rung in climb.rungs if rung.val_accuracy is not None]
         if not trained:
-            raise TrainingError(f"no rung could be trained: {climb.rungs[0].failure}")
+            reason = climb.rungs[0].failure or "see above"
+            raise TrainingError(f"no rung could be trained: {reason}")
         look = look_of(path, Run.open(path / trained[0].run))
         for rung in trained:
             run = Run.open(path / rung.run)

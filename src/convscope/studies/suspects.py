@@ -1,7 +1,7 @@
 """Search for wrong labels among training images."""
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from convscope.datasets.source import data_settings
 from convscope.effects import trains_at_once
-from convscope.errors import ConfigError, TrainingError
+from convscope.errors import ConfigError
 from convscope.evaluation.telling import Seen
 from convscope.models import is_backbone
 from convscope.paths import path_or_none, short_name
@@ -22,8 +22,9 @@ from convscope.recipe import RunConfig
 from convscope.run import ROOT, Run
 from convscope.storage import atomic_path, require_outside
 from convscope.studies.candidates import SMALL
-from convscope.studies.executor import Job, execute
+from convscope.studies.executor import Executor, Job, LocalExecutor
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.studies.folds import train_folds
 from convscope.types import Dataset, Predictions, Split
 from convscope.wording import spreadsheet_path, spreadsheet_text
 
@@ -79,6 +80,7 @@ def suspects(
     settings: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
     data_dir: Path | str | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Suspicions:
     """Find training images that are probably labelled wrong.
@@ -102,6 +104,7 @@ def suspects(
         settings: Any other settings by dotted name.
         out: Folder; None takes `runs/suspects-DATA-MODEL`.
         data_dir: Further folder to look for the files of a registered dataset.
+        executor: Where to train networks; None trains one after the other on this machine.
         progress: Called with all events; None draws on standard error.
 
     Raises:
@@ -155,7 +158,8 @@ def suspects(
         if is_backbone(config.model) and trains_at_once(config) and not has_views(config):
             said = _by_heads(plan, load, progress)
         else:
-            said = _by_networks(path, given, folds, load, data_dir, progress)
+            jobs = _jobs(path, given, folds, load, data_dir)
+            said = _by_networks(jobs, executor or LocalExecutor(), progress)
         names = dataset.class_names
         doubted = tuple(
             Seen(s.image_id, names[s.label], names[s.likelier], s.prob_likelier, s.prob_label)
@@ -177,27 +181,31 @@ def suspects(
     return found
 
 
-def _by_networks(
+def _jobs(
     path: Path,
     given: Mapping[str, Any],
     folds: int,
     load: Callable[[RunConfig], Dataset],
     data_dir: Path | str | None,
-    progress: Progress,
-) -> Predictions:
-    """Train a network for each fold, in a process of its own; return all their predictions."""
+) -> list[Job]:
+    """Return the training of a network for each fold."""
+    return [
+        Job(
+            settle(Request({**given, "split.fold": fold}), Progress(), load).config,
+            path / "folds" / str(fold),
+            data_dir,
+            f"Fold {fold + 1} of {folds}",
+        )
+        for fold in range(folds)
+    ]
+
+
+def _by_networks(jobs: Sequence[Job], executor: Executor, progress: Progress) -> Predictions:
+    """Train a network for each fold; return the predictions of all for what they did not learn."""
     from convscope.evaluation.predictions import read_predictions
 
-    parts = []
-    with progress.task("Training", folds, "folds") as step:
-        for fold in range(folds):
-            progress.say(f"Fold {fold + 1} of {folds}")
-            resolved = settle(Request({**given, "split.fold": fold}), Progress(), load).config
-            outcome = execute(Job(resolved, path / "folds" / str(fold), data_dir), progress)
-            if outcome.failure is not None:
-                raise TrainingError(f"fold {fold + 1} of {folds}: {outcome.failure}")
-            parts.append(read_predictions(outcome.run.predictions_file)[0]["val"])
-            step(1)
+    train_folds(jobs, executor, progress)
+    parts = [read_predictions(Run(job.folder).predictions_file)[0]["val"] for job in jobs]
     return Predictions(
         np.concatenate([part.probs for part in parts]),
         np.concatenate([part.labels for part in parts]),

@@ -16,6 +16,7 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
 from convscope.run import Run
 from convscope.studies.auto import find_search, resume_search, search
+from convscope.studies.executor import Executor
 from convscope.studies.folds import CrossValidation, asked_before, cross_validate, find_begun
 
 AUTO = "auto"
@@ -48,6 +49,7 @@ def train(
     test: bool = True,
     data_dir: Path | str | None = None,
     trackers: Sequence[str] = (),
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Run | CrossValidation:
     """Train and evaluate a model, and return its run; or train one for each fold.
@@ -95,6 +97,8 @@ def train(
         test: Whether to open the test images; if not, `evaluate` does when all choices are made.
         data_dir: Further folder to look for the files of a registered dataset.
         trackers: Any of "tensorboard" and "mlflow".
+        executor: Where to train the networks of `folds`, such as `on_ray`; None trains one after
+            the other on this machine.
         progress: Called with all events; None draws on standard error.
 
     Returns:
@@ -154,13 +158,19 @@ def train(
             asked = asked_before(begun).model_copy(update=given)
             if folds not in (None, asked.split.folds):
                 raise ConfigError(f"{begun} has {asked.split.folds} folds, not {folds}")
-            return cross_validate(asked, out=begun, data_dir=data_dir, progress=progress)
+            return cross_validate(
+                asked, out=begun, data_dir=data_dir, progress=progress, executor=executor
+            )
         if folds is None:
             raise ConfigError(
                 f"{begun} is a cross-validation; to continue it, give --resume alone, or repeat "
                 "the command that started it"
             )
-        return _train_folds(folds, given, from_file, place, data_dir, progress)
+        return _train_folds(folds, given, from_file, place, data_dir, progress, executor)
+    if executor is not None:
+        raise ConfigError(
+            "--ray and --threads are for several trainings: give --folds, or use 'compare'"
+        )
     stopped = find_search(place) if resume and place is not None else None
     load = load_once(data_dir, progress)
     if stopped is not None:
@@ -221,6 +231,7 @@ def _train_folds(
     out: Path | None,
     data_dir: Path | str | None,
     progress: Progress,
+    executor: Executor | None,
 ) -> CrossValidation:
     for key in ("folds", "fold", "fold_as"):
         if f"split.{key}" in given:
@@ -235,5 +246,10 @@ def _train_folds(
             "without it: the mAP on the test images comes with its interval"
         )
     return cross_validate(
-        plan.config, dataset=plan.dataset, out=out, data_dir=data_dir, progress=progress
+        plan.config,
+        dataset=plan.dataset,
+        out=out,
+        data_dir=data_dir,
+        progress=progress,
+        executor=executor,
     )

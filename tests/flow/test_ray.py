@@ -1,0 +1,184 @@
+"""Studies on a real Ray cluster, whose nodes are processes of their own on this machine."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import convscope
+from convscope.errors import ConfigError
+from convscope.progress import Progress
+from convscope.run import Run
+from convscope.studies.executor import LocalExecutor
+
+ray = pytest.importorskip("ray")
+
+STUDY = {
+    "models": ["cnn-sequential", "cnn-functional"],
+    "data": "digits",
+    "epochs": 2,
+    "settings": {"precision": "float32"},
+}
+
+PROGRAM = """
+import sys
+import convscope
+study = {study!r}
+cluster = convscope.on_ray(sys.argv[1], threads=1)
+convscope.compare(**study, seeds=6, out=sys.argv[2], executor=cluster)
+"""
+
+
+class Cluster:
+    """A head that schedules, and workers with a core each; each a tree of processes."""
+
+    def __init__(self, folder: Path, *, head_cores: int) -> None:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        port = self.address.partition(":")[2]
+        self._folder = folder
+        self._nodes: list[subprocess.Popen[bytes]] = []
+        self._start("--head", f"--port={port}", f"--num-cpus={head_cores}")
+        deadline = time.monotonic() + 120
+        while not self._answers(int(port)):
+            assert time.monotonic() < deadline, (folder / "node0.log").read_text()
+            time.sleep(0.5)
+
+    def add_worker(self) -> subprocess.Popen[bytes]:
+        return self._start(f"--address={self.address}", "--num-cpus=1")
+
+    def stop(self) -> None:
+        for node in reversed(self._nodes):
+            kill(node)
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments]
+        quiet = ["--disable-usage-stats", "--node-ip-address=127.0.0.1"]
+        if "--head" in arguments:
+            # Short, because paths of sockets may have no more than 107 characters.
+            quiet += ["--include-dashboard=false", f"--temp-dir=/tmp/r{os.getpid()}"]
+        with (self._folder / f"node{len(self._nodes)}.log").open("wb") as log:
+            node = subprocess.Popen(
+                [*command, *quiet], stdout=log, stderr=log, start_new_session=True
+            )
+        self._nodes.append(node)
+        return node
+
+    @staticmethod
+    def _answers(port: int) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return False
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextlib.contextmanager
+def cluster_of(folder: Path, *, head_cores: int) -> Iterator[Cluster]:
+    cluster = Cluster(folder, head_cores=head_cores)
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.stop()
+
+
+def until(condition, seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} took longer than {seconds} s"
+        time.sleep(0.2)
+
+
+class Listening(Progress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_a_study_on_a_cluster_shows_its_progress_and_its_errors(tmp_path, monkeypatch):
+    with cluster_of(tmp_path, head_cores=2) as cluster:
+        with pytest.raises(ConfigError, match=r"no node of the Ray cluster has 99 cores"):
+            convscope.on_ray(cluster.address, threads=99)
+        executor = convscope.on_ray(cluster.address, threads=1)
+        said = Listening()
+        monkeypatch.chdir(tmp_path)
+        done = convscope.compare(
+            **{**STUDY, "epochs": 1}, seeds=1, out="study", executor=executor, progress=said
+        )
+    trials = [trial for arm in done.arms for trial in arm.trials]
+    assert [trial.failure for trial in trials] == [None, None]
+    # The styles are one network.
+    assert len({trial.val_accuracy for trial in trials}) == 1
+    for number, name in enumerate(("cnn-sequential", "cnn-functional"), 1):
+        assert any(line.startswith(f"Run {number} of 2: {name}, seed 83 [") for line in said.lines)
+        assert any(line.startswith(f"  [{number}] epoch 1/1: ") for line in said.lines)
+    assert all(Run(done.path / trial.run).status == "finished" for trial in trials)
+
+
+def test_without_a_cluster_it_says_how_to_start_one():
+    with pytest.raises(ConfigError, match=r"no Ray cluster answers at '127\.0\.0\.1:1' .* --head$"):
+        convscope.on_ray("127.0.0.1:1")
+
+
+@pytest.mark.slow
+def test_a_lost_worker_and_a_killed_program_lose_no_trial_and_change_no_number(tmp_path):
+    local = convscope.compare(
+        **STUDY, seeds=6, out=tmp_path / "local", executor=LocalExecutor(1), progress=Progress()
+    )
+    out = tmp_path / "study"
+    script = tmp_path / "study.py"
+    script.write_text(PROGRAM.format(study=STUDY))
+
+    def finished() -> list[Path]:
+        runs = sorted((out / "runs").glob("*/run.json"))
+        return [file.parent for file in runs if Run(file.parent).status == "finished"]
+
+    with cluster_of(tmp_path, head_cores=0) as cluster:
+        first, _ = cluster.add_worker(), cluster.add_worker()
+
+        def start() -> subprocess.Popen[bytes]:
+            command = [sys.executable, str(script), cluster.address, str(out)]
+            with (tmp_path / "program.log").open("ab") as log:
+                return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+        program = start()
+        until(lambda: len(finished()) >= 3, 300, "three trials")
+        kill(first)
+        until(lambda: len(finished()) >= 6, 300, "three trials more on the other worker")
+        kill(program)
+        kept = {run: (run / "weights/last.keras").stat().st_mtime_ns for run in finished()}
+        assert 6 <= len(kept) < 12
+        cluster.add_worker()
+        program = start()
+        assert program.wait(timeout=600) == 0, (tmp_path / "program.log").read_text()
+
+    assert len(finished()) == 12
+    # What was finished was not trained again.
+    assert kept == {run: (run / "weights/last.keras").stat().st_mtime_ns for run in kept}
+    remote = convscope.Comparison.read(out)
+    for ours, theirs in zip(local.arms, remote.arms, strict=True):
+        assert [trial.seed for trial in theirs.trials] == list(range(83, 89))
+        assert [trial.val_accuracy for trial in ours.trials] == [
+            trial.val_accuracy for trial in theirs.trials
+        ]
+        for mine, other in zip(ours.trials, theirs.trials, strict=True):
+            runs = [Run(tmp_path / "local" / mine.run), Run(out / other.run)]
+            assert len({run.weights_sha256("last") for run in runs}) == 1
+            table = (out / other.run / "results.csv").read_text().splitlines()
+            assert [row.split(",")[0] for row in table] == ["epoch", "1", "2"]
