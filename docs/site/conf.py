@@ -54,7 +54,8 @@ html_show_copyright = False
 CONTENTS = {
     "Guide": [
         *("docs/data", "docs/models", "docs/training", "docs/transfer", "docs/evaluation"),
-        *("docs/comparing", "docs/diagnosing", "docs/explaining", "docs/export", "docs/serving"),
+        *("docs/comparing", "docs/scaling", "docs/diagnosing", "docs/explaining"),
+        *("docs/export", "docs/serving"),
         *("docs/studio", "docs/tutorial", "docs/site/explorer", "docs/results"),
     ],
     "Python reference": [

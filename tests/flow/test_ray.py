@@ -66,8 +66,10 @@ class Cluster:
             # Short, because paths of sockets may have no more than 107 characters.
             quiet += ["--include-dashboard=false", f"--temp-dir=/tmp/r{os.getpid()}"]
         with (self._folder / f"node{len(self._nodes)}.log").open("wb") as log:
+            # Workers would have a lower priority than everything else on the machine.
+            environment = os.environ | {"RAY_worker_niceness": "0"}
             node = subprocess.Popen(
-                [*command, *quiet], stdout=log, stderr=log, start_new_session=True
+                [*command, *quiet], stdout=log, stderr=log, env=environment, start_new_session=True
             )
         self._nodes.append(node)
         return node

@@ -242,8 +242,7 @@ def _work(
     host = os.uname().nodename
     if (own := _version()) != version:
         raise ConfigError(
-            f"node {host} has convscope {own}, and the study needs {version}; install it "
-            "there"
+            f"node {host} has convscope {own}, and the study needs {version}; install it there"
         )
     study = job.folder.parent.parent
     if not study.is_dir():

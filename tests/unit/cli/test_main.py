@@ -81,6 +81,10 @@ def test_each_command_explains_itself_and_all_its_options(cli, path, option):
         ("--epochs", {"train", "ladder", "compare"}),
         ("--set", {"train", "ladder", "models show", "compare", "data suspects"}),
         ("--weights", {"train", "ladder", "compare"}),
+        *(
+            (option, {"train", "ladder", "compare", "data suspects"})
+            for option in ("--ray", "--threads", "--gpus", "--memory")
+        ),
         ("--weights", {"evaluate", "predict", "explain", "embed", "similar"}),
     ],
 )
