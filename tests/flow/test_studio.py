@@ -225,6 +225,24 @@ def test_from_dropped_images_to_answers_through_a_kill_and_a_corrected_label(
         page.set_input_files("input[accept='image/*']", image)
         page.locator("iframe").first.wait_for()
         looked_at(page, "inside", shots)
+        page.goto(f"{at}/data?data=digits")
+        page.get_by_role("button", name="Show some of them").click()
+        page.get_by_role("img", name=re.compile("Some training images of digits")).wait_for()
+        looked_at(page, "dataset", shots)
+        for address in ("use", "inside", "run/none"):
+            page.goto(f"{at}/{address}")
+            page.get_by_role("heading", level=1).wait_for()
+            looked_at(page, address.replace("/", "-"), shots)
+
+        # What was uploaded is listed with its size; what no run learnt from goes.
+        assert len(list(studio.place.uploads.iterdir())) == 3
+        page.goto(f"{at}/data")
+        page.get_by_text("digits-tutorial-2").wait_for()
+        looked_at(page, "uploads", shots)
+        page.get_by_role("button", name="Remove the 2 uploads without a run").click()
+        page.get_by_role("dialog").get_by_role("button", name="Remove", exact=True).click()
+        page.get_by_text("1 upload, ").wait_for()
+        assert list(studio.place.uploads.iterdir()) == [dropped.parent]
         assert complaints == []
         assert {url.partition("?")[0].split("/")[2] for url in asked if "//" in url} == {
             f"127.0.0.1:{studio.port}"

@@ -14,15 +14,14 @@ from convscope.studio.looks import (
     button,
     command,
     heading,
-    job_view,
     picture,
     row,
     say,
     wall,
-    when_ended,
 )
 from convscope.studio.nice import background, ui
 from convscope.studio.sources import Source, Sources
+from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line
 

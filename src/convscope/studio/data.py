@@ -17,16 +17,15 @@ from convscope.studio.looks import (
     drop_zone,
     frame,
     heading,
-    job_view,
     pill,
     row,
     say,
     wall,
-    when_ended,
 )
 from convscope.studio.nice import background, ui
 from convscope.studio.published import list_published, published, show_published
 from convscope.studio.sources import Source, Sources
+from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, counted, printable
 

@@ -12,13 +12,12 @@ from convscope.studio.looks import (
     found_run,
     frame,
     heading,
-    job_view,
     run_address,
     say,
-    when_ended,
 )
 from convscope.studio.nice import ui
 from convscope.studio.use import choose
+from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.wording import printable
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
@@ -13,13 +12,11 @@ import numpy as np
 
 from convscope.errors import RunError
 from convscope.run import Run
-from convscope.studio import facts
 from convscope.studio.drawing import N_COLOURS, Curve
-from convscope.studio.jobs import Job, seconds_since
 from convscope.studio.nice import ui
 from convscope.studio.workplace import Workplace
 from convscope.types import UInt8Array
-from convscope.wording import duration, printable
+from convscope.wording import printable
 
 PAGES = (
     ("Data", "/data"),
@@ -189,109 +186,6 @@ def wall(sources: Sequence[str], captions: Sequence[str], *, pixels: bool = Fals
         for source, text in zip(sources, captions, strict=True)
     )
     return ui.html(figures, sanitize=False).classes("cs-wall")
-
-
-def progress_of(job: Job) -> tuple[float | None, str]:
-    """Return how far a job is, a fraction or None, and a line about it.
-
-    In a training that is the share of its epochs, else that of the task at hand.
-    """
-    found = job.progress
-    total, done, seconds = (found.get(key) for key in ("total", "done", "seconds"))
-    label, note = str(found.get("label", "")), str(found.get("note", ""))
-    if not isinstance(done, int) or not isinstance(total, int) or total <= 0:
-        return None, label or job.last_line
-    share = min(1.0, done / total)
-    line = f"{label}: {done:,} of {total:,} {found.get('unit', '')}"
-    left = None
-    if isinstance(seconds, int | float) and done:
-        left = seconds * (1 - share) / share
-    epochs = re.fullmatch(r"epoch (\d+)/(\d+)", label)
-    if epochs is not None:
-        epoch, n_epochs = map(int, epochs.groups())
-        per_epoch = [] if job.run is None else facts.seconds_of_epochs(Run(job.run))[-5:]
-        if per_epoch:
-            left = sum(per_epoch) / len(per_epoch) * (n_epochs - epoch + 1 - share)
-        elif left is not None:
-            left += (n_epochs - epoch) * left / max(1 - share, 1e-3)
-        share = (epoch - 1 + share) / n_epochs
-    if left and share < 1:
-        line += f", {'at most ' if epochs else ''}{duration(left)} left"
-    return share, f"{line}  {note}".strip()
-
-
-def job_view(job: Job, *, compact: bool = False) -> Any:
-    """Draw a job: how far it is, what it said last, and a button that stops it.
-
-    It redraws itself while the job is at work; `compact` omits the command.
-
-    Returns:
-        The refreshable part.
-    """
-
-    @ui.refreshable
-    def drawn() -> None:
-        status = job.status
-        with row():
-            ui.label(printable(job.title)).style("font-weight:600")
-            pill(status)
-            if status == "running":
-                ui.label(f"for {duration(seconds_since(job.started))}").classes("cs-quiet")
-            if status in ("waiting", "running"):
-
-                def stop() -> None:
-                    job.stop()
-                    ui.notify("Stopping; what is finished is kept")
-                    drawn.refresh()
-
-                if job.stop_file.exists():
-                    ui.label("stopping").classes("cs-quiet")
-                else:
-                    button("Stop", stop)
-        if status == "waiting":
-            say("It starts when the jobs before it have ended.", "cs-quiet")
-        if status == "running":
-            share, line = progress_of(job)
-            if share is not None:
-                with (
-                    ui.element("div")
-                    .classes("cs-bar")
-                    .props(
-                        f'role="progressbar" aria-valuenow="{100 * share:.0f}" aria-valuemin="0" '
-                        'aria-valuemax="100" aria-label="Progress"'
-                    )
-                ):
-                    ui.element("div").style(f"width:{100 * share:.1f}%")
-            ui.label(printable(line)).classes("cs-log")
-        if status in ("failed", "killed"):
-            reason = job.last_line or "Its process is gone; was the machine restarted?"
-            say(reason, "cs-bad")
-
-    drawn()
-    if not compact:
-        command(job.command)
-
-    def look() -> None:
-        drawn.refresh()
-        if not job.is_active:
-            timer.deactivate()
-
-    timer = ui.timer(1.5, look, active=job.is_active)
-    return drawn
-
-
-def when_ended(job: Job, then: Callable[[], Any]) -> None:
-    """Call a function once, when a job has ended; at once if it has."""
-    if not job.is_active:
-        then()
-        return
-
-    def look() -> None:
-        if not job.is_active:
-            timer.deactivate()
-            then()
-
-    timer = ui.timer(1.0, look)
 
 
 def drop_zone(text: str, *, event: str, folders: bool = False, kinds: str = "images") -> Any:

@@ -12,12 +12,11 @@ from convscope.studio.looks import (
     command,
     frame,
     heading,
-    job_view,
     row,
     say,
-    when_ended,
 )
 from convscope.studio.nice import ui
+from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, printable
 

@@ -20,17 +20,16 @@ from convscope.studio.looks import (
     found_run,
     frame,
     heading,
-    job_view,
     key_of,
     pill,
     row,
     run_address,
     say,
     svg,
-    when_ended,
 )
 from convscope.studio.nice import ui
 from convscope.studio.sources import Sources
+from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, counted, printable
 
@@ -115,8 +114,8 @@ def _accuracy(place: Workplace, run: Run, row_: facts.Row) -> None:
 
 
 def _learning(run: Run) -> None:
-    rows = facts.history(run)
-    if not rows:
+    # Of a head that is fitted at once there is a single point.
+    if len(facts.history(run)) < 2:
         return
     with card():
         heading("Learning curves")

@@ -11,15 +11,14 @@ from convscope.studio.looks import (
     command,
     frame,
     heading,
-    job_view,
     key_of,
     row,
     run_address,
     say,
     svg,
-    when_ended,
 )
 from convscope.studio.nice import ui
+from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line
 

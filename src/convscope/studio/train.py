@@ -19,7 +19,6 @@ from convscope.studio.looks import (
     command,
     frame,
     heading,
-    job_view,
     key_of,
     row,
     run_address,
@@ -27,6 +26,7 @@ from convscope.studio.looks import (
     svg,
 )
 from convscope.studio.nice import ui
+from convscope.studio.watch import job_view
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, printable
 

@@ -16,14 +16,13 @@ from convscope.studio.looks import (
     found_run,
     frame,
     heading,
-    job_view,
     row,
     run_address,
     say,
-    when_ended,
 )
 from convscope.studio.nice import ui
 from convscope.studio.sources import Sources
+from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, file_size, printable
 
@@ -155,7 +154,7 @@ def _draw(sources: Sources, folder: Path, found: dict[str, Any]) -> None:
 
 def _export(place: Workplace, run: Run) -> None:
     with card():
-        heading("Take it elsewhere")
+        heading("Export")
         say(
             "One file with everything in it, checked to answer as the trained network. It needs "
             "neither Keras nor this studio.",

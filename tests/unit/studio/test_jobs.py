@@ -111,7 +111,7 @@ def test_damaged_job_folders_are_no_jobs(jobs):
 
 
 def test_progress_of_a_training_is_that_of_all_its_epochs(tmp_path):
-    from convscope.studio.looks import progress_of
+    from convscope.studio.watch import progress_of
 
     job = Job(tmp_path)
     (tmp_path / "job.json").write_text(json.dumps({"run": str(tmp_path / "run")}))
@@ -119,6 +119,16 @@ def test_progress_of_a_training_is_that_of_all_its_epochs(tmp_path):
     job.progress_file.write_text(json.dumps(going))
     # Of this epoch 4 s are left, and seven more take 8 s each.
     assert progress_of(job) == (0.25, "epoch 3/10: 50 of 100 images, at most 60 s left")
+    # Within a search it is the time that counts.
+    searching = Job(tmp_path / "search")
+    searching.path.mkdir()
+    words = ["train", "--data", "photos", "--minutes", "5", "--out", "runs/a"]
+    (searching.path / "job.json").write_text(json.dumps({"words": words}))
+    searching.write_start()
+    searching.progress_file.write_text(json.dumps(going))
+    share, line = progress_of(searching)
+    assert 0 <= share < 0.1
+    assert line == "epoch 3/10: 50 of 100 images"
     job.progress_file.write_text(json.dumps({**going, "label": "Predicting"}))
     assert progress_of(job) == (0.5, "Predicting: 50 of 100 images, 4 s left")
 
