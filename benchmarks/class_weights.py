@@ -17,7 +17,8 @@ from sklearn.model_selection import StratifiedKFold
 from convscope.api.data import data_settings
 from convscope.classifier.classify import at_temperature
 from convscope.evaluation.calibration import expected_calibration_error, fit_temperature
-from convscope.models.transfer import build_transfer, feature_statistics, standardised
+from convscope.models.head import feature_statistics, standardised
+from convscope.models.transfer import build_transfer
 from convscope.planning.data import load_once
 from convscope.planning.networks import input_spec
 from convscope.planning.settle import Request, settle

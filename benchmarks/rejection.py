@@ -19,7 +19,8 @@ from convscope.api.data import data_settings, load
 from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.rejection import least_familiarity
 from convscope.models.folding import fold_batch_norm
-from convscope.models.transfer import build_transfer, feature_statistics, standardised
+from convscope.models.head import feature_statistics, standardised
+from convscope.models.transfer import build_transfer
 from convscope.planning.data import load_once
 from convscope.planning.networks import input_spec
 from convscope.planning.plan import Plan

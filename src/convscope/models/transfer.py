@@ -10,12 +10,12 @@ The frozen part need not be computed again in every epoch. So the classifier can
 import dataclasses
 import itertools
 import math
-import random
 from typing import TYPE_CHECKING, Any
 
 from convscope.backend import precision_policy
 from convscope.errors import ConfigError
 from convscope.models.backbones import BACKBONES, Backbone
+from convscope.models.head import chain, head_layers, head_model, standardise
 from convscope.models.pooled_maps import pooled_maps
 from convscope.models.preprocessing import (
     preprocessing_layers,
@@ -91,12 +91,12 @@ class TransferModel:
         if head.pooling == "stages":
             self._of_maps, self._of_frozen_maps = self._pooled_maps()
         self._preprocessing = _preprocessing(spec)
-        self._head_layers = _head_layers(head, n_classes, activation)
+        self._head_layers = head_layers(head, n_classes, activation)
 
         pixels = self._pixels()
-        features = self._pool(self._pooled_trunk()(_chain(self._preprocessing, pixels)))
-        self.whole = keras.Model(pixels, _chain(self._head_layers, features), name=name)
-        self.head = _head_model(features.shape[1:], self._head_layers)
+        features = self._pool(self._pooled_trunk()(chain(self._preprocessing, pixels)))
+        self.whole = keras.Model(pixels, chain(self._head_layers, features), name=name)
+        self.head = head_model(features.shape[1:], self._head_layers)
         self._freeze()
 
     @property
@@ -122,7 +122,7 @@ class TransferModel:
 
         where = self.cut if cut is None else self.backbone.cut_at(cut)
         pixels = self._pixels()
-        x = _chain(self._preprocessing, pixels)
+        x = chain(self._preprocessing, pixels)
         if where == END:
             return keras.Model(pixels, self._pool(self._pooled_trunk()(x)), name="lower")
         activations = self._layer(where).output
@@ -153,7 +153,7 @@ class TransferModel:
             return self.whole
         activations, parts = self._activations(self.cut)
         features = self._pool(self._pooled_trunk(self.cut)(parts))
-        return keras.Model(activations, _chain(self._head_layers, features), name="upper")
+        return keras.Model(activations, chain(self._head_layers, features), name="upper")
 
     def standardise(self, mean: FloatArray, variance: FloatArray) -> None:
         """Set the statistics of the features for the head; no effect if it uses none.
@@ -162,7 +162,7 @@ class TransferModel:
             mean: Shape (n_features,), over the training images.
             variance: Shape (n_features,), over the training images.
         """
-        _standardise(self._head_layers, mean, variance)
+        standardise(self._head_layers, mean, variance)
 
     def stage_of(self) -> "dict[str, int]":
         """Return the distance from the head of each variable of the trunk.
@@ -291,109 +291,6 @@ def build_transfer(
     return network
 
 
-def build_head(
-    shape: tuple[int, ...],
-    settings: HeadSettings,
-    n_classes: int,
-    statistics: tuple[FloatArray, FloatArray],
-    activation: str = "softmax",
-) -> "keras.Model":
-    """Return a standalone head, from pooled features to probabilities.
-
-    Args:
-        shape: Shape of the features of one image.
-        settings: Settings of the head.
-        n_classes: Number of classes, at least 2.
-        statistics: Mean and variance of the features, from `feature_statistics`.
-        activation: "softmax" or "sigmoid", as in `TransferModel`.
-    """
-    layers = _head_layers(settings, n_classes, activation)
-    head = _head_model(shape, layers)
-    _standardise(layers, *statistics)
-    return head
-
-
-_STANDARDISE = "standardise"
-
-_ROWS = 4096
-"""Images that are read at once: features may be memory-mapped and larger than memory."""
-
-_SMALLEST_SHARE = 1e-4
-"""Share of the mean variance: features that hardly vary are not blown up into noise."""
-
-
-def feature_statistics(features: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return mean and variance of each feature, for `TransferModel.standardise`.
-
-    Args:
-        features: Shape (n_images, n_features), any float type.
-
-    Returns:
-        Two arrays of shape (n_features,), float32.
-    """
-    import numpy as np
-
-    # In double precision, since the variance is a small difference.
-    total = np.zeros(features.shape[1])
-    squares = np.zeros(features.shape[1])
-    for start in range(0, len(features), _ROWS):
-        part = np.asarray(features[start : start + _ROWS], dtype=np.float64)
-        total += part.sum(axis=0)
-        squares += (part**2).sum(axis=0)
-    mean = total / len(features)
-    variance = np.maximum(squares / len(features) - mean**2, 0)
-    variance = np.maximum(variance, _SMALLEST_SHARE * variance.mean() + 1e-12)
-    return mean.astype(np.float32), variance.astype(np.float32)
-
-
-def weighed(
-    statistics: tuple[FloatArray, FloatArray], n_last: int, factor: float
-) -> tuple[FloatArray, FloatArray]:
-    """Return statistics by which the last features become that many times as large as the others.
-
-    So that they count for more in a head with a penalty, or for less.
-
-    Args:
-        statistics: Mean and variance, from `feature_statistics`.
-        n_last: Number of features at the end, as in `TransferModel.n_last`.
-        factor: Standard deviation of these after standardising, above 0.
-    """
-    mean, variance = statistics
-    variance = variance.copy()
-    variance[len(variance) - n_last :] /= factor**2
-    return mean, variance
-
-
-def set_statistics(head: "keras.Model", statistics: tuple[FloatArray, FloatArray]) -> None:
-    """Set the statistics by which a head with `head.standardise` standardises its features."""
-    head.get_layer(_STANDARDISE).set_weights(list(statistics))
-
-
-def standardised(
-    features: FloatArray,
-    statistics: tuple[FloatArray, FloatArray],
-    out: FloatArray | None = None,
-) -> FloatArray:
-    """Return features, (n_images, n_features), with mean 0 and standard deviation 1, float32.
-
-    As the layer of a head with `head.standardise` does.
-
-    Args:
-        features: Features, any float type; may be memory-mapped.
-        statistics: Mean and variance, from `feature_statistics`.
-        out: Array for the result; None makes one.
-    """
-    import numpy as np
-
-    mean, deviation = statistics[0], np.sqrt(statistics[1])
-    out = np.empty(features.shape, np.float32) if out is None else out
-    for start in range(0, len(features), _ROWS):
-        part = out[start : start + _ROWS]
-        np.subtract(features[start : start + _ROWS], mean, out=part)
-        part /= deviation
-    return out
-
-
 def _check(backbone: Backbone, spec: InputSpec, n_classes: int) -> None:
     if n_classes < 2:
         raise ConfigError(f"a classifier needs at least 2 classes, not {n_classes}")
@@ -421,47 +318,3 @@ def _preprocessing(spec: InputSpec) -> list[Any]:
     colour = keras.layers.Concatenate(name="grey_to_rgb", dtype="float32")
     scaling = scaling_layers(dataclasses.replace(spec, channels=3))
     return [resizing_layer(spec), lambda grey: colour([grey] * 3), *scaling]
-
-
-def _head_layers(settings: HeadSettings, n_classes: int, activation: str) -> list[Any]:
-    from keras import layers
-
-    head: list[Any] = []
-    if settings.standardise:
-        # Inside the model, so that it is saved with it. As a BatchNorm that is never trained, since
-        # its statistics are weights like others.
-        head.append(
-            layers.BatchNormalization(
-                center=False, scale=False, epsilon=1e-12, trainable=False, name=_STANDARDISE
-            )
-        )
-    units = [*settings.hidden, n_classes]
-    for index, width in enumerate(units):
-        if settings.dropout:
-            # With a seed of its own (drawn from the run's), so that its state is a variable of the
-            # model on every backend and a resumed run drops what an uninterrupted one would.
-            seed = random.randrange(2**31)
-            head.append(layers.Dropout(settings.dropout, seed=seed, name=f"dropout{index + 1}"))
-        if index < len(settings.hidden):
-            head.append(layers.Dense(width, activation="relu", name=f"dense{index + 1}"))
-    # Probabilities need float32 even where the rest computes in bfloat16.
-    head.append(layers.Dense(n_classes, activation=activation, dtype="float32", name="probs"))
-    return head
-
-
-def _head_model(shape: tuple[int, ...], layers: list[Any]) -> "keras.Model":
-    import keras
-
-    pooled = keras.Input(shape, name="features")
-    return keras.Model(pooled, _chain(layers, pooled), name="head")
-
-
-def _standardise(layers: list[Any], mean: FloatArray, variance: FloatArray) -> None:
-    if layers[0].name == _STANDARDISE:
-        layers[0].set_weights([mean, variance])
-
-
-def _chain(steps: list[Any], x: Any) -> Any:
-    for step in steps:
-        x = step(x)
-    return x

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from convscope.models.transfer import build_head
+from convscope.models.head import build_head
 from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from convscope.models.transfer import build_transfer, feature_statistics, standardised
+from convscope.models.head import feature_statistics, standardised
+from convscope.models.transfer import build_transfer
 from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import RunConfig

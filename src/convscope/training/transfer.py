@@ -13,18 +13,15 @@ import numpy.typing as npt
 from convscope.backend import precision_policy
 from convscope.classifier.classify import at_temperature
 from convscope.classifier.decisions import LEAST_PROB, image_losses
-from convscope.models.saving import PortableModel
-from convscope.models.transfer import (
-    END,
-    START,
-    TransferModel,
+from convscope.models.head import (
     build_head,
-    build_transfer,
     feature_statistics,
     set_statistics,
     standardised,
     weighed,
 )
+from convscope.models.saving import PortableModel
+from convscope.models.transfer import END, START, TransferModel, build_transfer
 from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import AugmentSettings, HeadSettings, RunConfig, ScheduleSettings

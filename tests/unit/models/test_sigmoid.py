@@ -6,9 +6,10 @@ import pytest
 
 from convscope.errors import ConfigError
 from convscope.models import MODELS
+from convscope.models.head import build_head
 from convscope.models.saving import PortableModel, load_portable
 from convscope.models.sigmoid import with_sigmoid
-from convscope.models.transfer import TransferModel, build_head
+from convscope.models.transfer import TransferModel
 from convscope.recipe import HeadSettings
 from convscope.types import InputSpec
 

@@ -9,18 +9,15 @@ import pytest
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.models.backbones import BACKBONES
 from convscope.models.folding import fold_batch_norm
-from convscope.models.saving import PortableModel
-from convscope.models.transfer import (
-    END,
-    START,
-    TransferModel,
+from convscope.models.head import (
     build_head,
-    build_transfer,
     feature_statistics,
     set_statistics,
     standardised,
     weighed,
 )
+from convscope.models.saving import PortableModel
+from convscope.models.transfer import END, START, TransferModel, build_transfer
 from convscope.recipe import HeadSettings
 from convscope.recipes import RECIPES
 from convscope.types import InputSpec

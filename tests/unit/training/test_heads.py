@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from convscope import backend
-from convscope.models.transfer import feature_statistics
+from convscope.models.head import feature_statistics
 from convscope.progress import Progress
 from convscope.recipe import HeadSettings, Recipe, resolve
 from convscope.run import Run

@@ -5,7 +5,7 @@ import pytest
 
 import convscope
 from convscope import backend
-from convscope.models.transfer import feature_statistics
+from convscope.models.head import feature_statistics
 from convscope.progress import Progress
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES
