@@ -7,12 +7,18 @@ whatever the table says.
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from convscope.datasets.folders.columns import LabelRow, Labels, LabelTable, read_labels
+from convscope.datasets.folders.columns import Labels, LabelTable, read_labels
 from convscope.datasets.folders.image_index import ImageIndex
-from convscope.datasets.folders.layout import EVERY, TOLERATED, Layout, Problem, note_odd_names
+from convscope.datasets.folders.layout import EVERY, Layout, Problem, note_odd_names
+from convscope.datasets.folders.matched_rows import (
+    MatchedRows,
+    match_rows,
+    no_part,
+    note_rows,
+    require_some,
+)
 from convscope.datasets.folders.multi_label import FEW, NUMBER, divided, require_one_kind
 from convscope.datasets.folders.parts import read_part
 from convscope.errors import DataError
@@ -20,33 +26,6 @@ from convscope.images.find import kind_of, list_folder, walk_images
 from convscope.wording import counted, printable, quoted
 
 _PARTS = ("train", "val", "test")
-
-
-@dataclass
-class _Found:
-    """Images that rows of tables name, and rows that cannot be used.
-
-    Attributes:
-        rows: Row of each image, by its path below the root.
-        multi_label: Whether images may have any number of classes.
-        merge: Whether the rows of an image are put together, and do not contradict each other.
-        unlabelled: Rows without a class, which is a label where images may have any number.
-        several: Rows with several classes, where that is not wanted or may be a mistake.
-        missing: Rows whose image is not there.
-        unclear: Rows whose name fits several images, with two of them.
-        contrary: Pairs of rows that give one image different classes or parts.
-        repeated: Number of rows that repeat another.
-    """
-
-    rows: dict[str, LabelRow] = field(default_factory=dict)
-    multi_label: bool = False
-    merge: bool = False
-    unlabelled: list[LabelRow] = field(default_factory=list)
-    several: list[LabelRow] = field(default_factory=list)
-    missing: list[LabelRow] = field(default_factory=list)
-    unclear: list[tuple[LabelRow, list[str]]] = field(default_factory=list)
-    contrary: list[tuple[LabelRow, LabelRow]] = field(default_factory=list)
-    repeated: int = 0
 
 
 def tables_of(root: Path, path: str) -> list[Path]:
@@ -108,21 +87,21 @@ def read_labelled(root: Path, named: LabelTable, tables: Sequence[Path] | None =
     if not _columns_of(read):
         rows, how = divided(rows, named)
     n_several = sum(len(row.labels) > 1 for row in rows)
-    found = _Found(merge=named.multi_label == "yes")
+    found = MatchedRows(merge=named.multi_label == "yes")
     found.multi_label = found.merge or (named.multi_label != "no" and n_several > FEW * len(rows))
-    _match(rows, index, found)
+    match_rows(rows, index, found)
     has_split = any(labels.has_split for labels in read)
     layout.remarks.append(
         read[0].said
         + (f", {how}" if how else "")
         + (f" (a table in each part: {len(read)})" if read[1:] else "")
     )
-    _require_some(root, tables[0], found, len(images))
-    if has_split and named.split is None and (odd := _no_part(found)):
+    require_some(root, tables[0], found, len(images))
+    if has_split and named.split is None and (odd := no_part(found)):
         layout.remarks.append(odd)
         has_split = False
     _arrange(layout, found, has_split, _columns_of(read))
-    _note_rows(layout, tables[0], found)
+    note_rows(layout, tables[0], found)
     fitting = {name for _, names in found.unclear for name in names}
     if unused := [image for image in images if image not in found.rows and image not in fitting]:
         first = quoted(unused, most=3)
@@ -132,50 +111,11 @@ def read_labelled(root: Path, named: LabelTable, tables: Sequence[Path] | None =
     return layout
 
 
-def _match(rows: Iterable[LabelRow], index: ImageIndex, found: _Found) -> None:
-    for row in rows:
-        images = index.find(row) if row.file else []
-        if not row.labels:
-            found.unlabelled.append(row)
-        if not row.labels and not found.multi_label:
-            continue
-        if len(row.labels) > 1 and not found.multi_label:
-            found.several.append(row)
-        elif not images:
-            found.missing.append(row)
-        elif len(images) > 1:
-            found.unclear.append((row, images))
-        else:
-            before = found.rows.setdefault(images[0], row)
-            same = set(before.labels) == set(row.labels)
-            if found.merge and before.split == row.split and not same:
-                both = tuple(dict.fromkeys(before.labels + row.labels))
-                found.rows[images[0]] = replace(before, labels=both)
-            elif before is not row and not (same and before.split == row.split):
-                found.contrary.append((before, row))
-            elif before is not row:
-                found.repeated += 1
-
-
-def _require_some(root: Path, table: Path, found: _Found, n_images: int) -> None:
-    if found.rows or found.unclear or found.several:
-        return
-    if not found.missing:
-        said = "no row with a label" if found.unlabelled else "no row"
-        raise DataError(f"{table} has {said}; a row for each image is needed")
-    row = found.missing[0]
-    raise DataError(
-        f"none of {counted(len(found.missing), 'image')} that {table.name} names is in {root}, "
-        f"which has {counted(n_images, 'image')} (first: '{printable(row.file)}'); name the folder "
-        "of the images with --data, or their column with --labels TABLE:file=COLUMN"
-    )
-
-
 def _columns_of(read: Iterable[Labels]) -> list[str]:
     return list(dict.fromkeys(name for labels in read for name in labels.classes))
 
 
-def _arrange(layout: Layout, found: _Found, has_split: bool, columns: Sequence[str]) -> None:
+def _arrange(layout: Layout, found: MatchedRows, has_split: bool, columns: Sequence[str]) -> None:
     """Fill the parts and classes of a layout."""
     part_of = _parts_by_column(found) if has_split else _parts_by_folder(layout, found)
     used = [part for part in _PARTS if part in set(part_of.values())]
@@ -204,7 +144,7 @@ def _require_train(layout: Layout) -> None:
 
 def _arrange_multi_label(
     layout: Layout,
-    found: _Found,
+    found: MatchedRows,
     part_of: dict[str, str],
     columns: Sequence[str],
     used: Sequence[str],
@@ -269,18 +209,7 @@ def _spelled(names: Iterable[str]) -> dict[str, str]:
     return {name: name.removesuffix(".0") if whole else name for name in names}
 
 
-def _no_part(found: _Found) -> str:
-    """Return a line on a column of parts that names none, such as the number of a fold; or ""."""
-    rows = list(found.rows.values())
-    if not rows or any(read_part(row.split) for row in rows):
-        return ""
-    return (
-        f"the column of parts is not used: '{printable(rows[0].split)}' and the like are none of "
-        "train, val and test"
-    )
-
-
-def _parts_by_column(found: _Found) -> dict[str, str]:
+def _parts_by_column(found: MatchedRows) -> dict[str, str]:
     """Return the part of each image as its row says.
 
     Raises:
@@ -298,7 +227,7 @@ def _parts_by_column(found: _Found) -> dict[str, str]:
     return part_of
 
 
-def _parts_by_folder(layout: Layout, found: _Found) -> dict[str, str]:
+def _parts_by_folder(layout: Layout, found: MatchedRows) -> dict[str, str]:
     """Return the part of each image: by the folders train, val and test if all are in such."""
     steps = {image: image.split("/")[:-1] for image in found.rows}
     levels = enumerate(zip(*steps.values(), strict=False))
@@ -346,70 +275,3 @@ def _note_single(layout: Layout) -> None:
             (),
         )
     )
-
-
-def _note_rows(layout: Layout, table: Path, found: _Found) -> None:
-    """Record the rows that are not used, and those because of which the table is refused."""
-
-    def refuse(kind: str, message: str, places: Iterable[LabelRow]) -> None:
-        names = tuple(dict.fromkeys(row.file for row in places))
-        layout.problems.append(Problem(kind, message, names))
-
-    if found.several:
-        row = found.several[0]
-        refuse(
-            "several-labels",
-            f"{counted(len(found.several), 'row')} of {table.name} with several classes (first: "
-            f"{row.place}, '{printable(row.file)}' is {quoted(row.labels, most=3)}); give each "
-            "image one class, or, if it may have any number: "
-            f"--labels {table.name}:multi_label=yes",
-            found.several,
-        )
-    if found.contrary:
-        first, second = found.contrary[0]
-        differ = [
-            f"{' '.join(filter(None, (*row.labels, row.split)))!r} in row {row.number:,}"
-            for row in (first, second)
-        ]
-        refuse(
-            "labels-contradict",
-            f"{counted(len(found.contrary), 'row')} of {table.name} "
-            f"{'contradicts' if len(found.contrary) == 1 else 'contradict'} another on the same "
-            f"image (first: '{printable(second.file)}' is {printable(' and '.join(differ))}); keep "
-            f"one row for each image, or, if it has the classes of all its rows: "
-            f"--labels {table.name}:multi_label=yes",
-            [row for _, row in found.contrary],
-        )
-    if found.unclear:
-        row, images = found.unclear[0]
-        refuse(
-            "unclear-file",
-            f"{counted(len(found.unclear), 'row')} of {table.name} "
-            f"{'fits' if len(found.unclear) == 1 else 'fit'} several images (first: {row.place}, "
-            f"'{printable(row.file)}' may be {quoted(images, most=2)}); write their paths in full",
-            [row for row, _ in found.unclear],
-        )
-    if found.missing:
-        row = found.missing[0]
-        count = counted(len(found.missing), "image")
-        said = f"{count} that {table.name} names not found (first: {row.place}, "
-        said += f"'{printable(row.file)}')"
-        if len(found.missing) > TOLERATED * (len(found.missing) + len(found.rows)):
-            refuse(
-                "files-missing",
-                f"{said}, more than {TOLERATED:.0%}; add them, or remove their rows",
-                found.missing,
-            )
-        else:
-            layout.remarks.append(f"left out {said}")
-    if found.unlabelled and not found.multi_label:
-        row = found.unlabelled[0]
-        layout.remarks.append(
-            f"left out {counted(len(found.unlabelled), 'row')} of {table.name} without a label "
-            f"(first: {row.place}, '{printable(row.file)}')"
-        )
-    if found.repeated:
-        layout.remarks.append(
-            f"{counted(found.repeated, 'row')} of {table.name} "
-            f"{'repeats' if found.repeated == 1 else 'repeat'} another"
-        )
