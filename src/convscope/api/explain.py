@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.errors import ImageError
+from convscope.explain.explanation import Explanation, LayerOutput
 from convscope.paths import path_or_none, short_name
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
-from convscope.report.explanation_page import Explanation, LayerOutput
 from convscope.run import Run
 from convscope.storage import require_outside
 from convscope.types import ImagePrediction, UnreadableImage
