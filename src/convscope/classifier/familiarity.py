@@ -67,13 +67,14 @@ class Familiarity:
         # What never varied is not made large by the first image in which it does.
         scale = 1 / np.maximum(spread, 0.01 * spread.mean() + 1e-12)
         known = (known - centre) * scale
-        # The directions from the products of images, which are fewer than features.
-        values, vectors = np.linalg.eigh(known @ known.T)
+        # The directions from the products of images or of features, whichever are fewer.
+        by_feature = known.shape[1] < known.shape[0]
+        values, vectors = np.linalg.eigh(known.T @ known if by_feature else known @ known.T)
         n_axes = min(N_AXES, max(1, len(known) // _IMAGES_PER_AXIS))
         values, vectors = values[::-1][:n_axes], vectors[:, ::-1][:, :n_axes]
         there = values > max(0.0, 1e-9 * values[0])
         values, vectors = values[there], vectors[:, there]
-        axes = known.T @ vectors / np.sqrt(values)
+        axes = vectors if by_feature else known.T @ vectors / np.sqrt(values)
         n_others = max(1, known.shape[1] - len(values))
         rest = max((np.square(known).sum() - values.sum()) / n_others, 1e-6 * len(known))
         n_images = max(1, len(known) - 1)

@@ -96,6 +96,7 @@ def confusion_figure(
                         va="center",
                         fontsize=8 if n_classes <= 12 else 6,
                         color="white" if share > 0.5 else INK,
+                        in_layout=False,  # it lies inside; to measure each takes time
                     )
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -207,19 +208,30 @@ def samples_figure(images: UInt8Array, names: Sequence[str], *, columns: int = 5
     """
     rows = -(-len(images) // columns)
     figure = new_figure(1.7 * columns, 1.95 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, image, name in zip(grid.flat, images, names, strict=False):
-        axes.set_axis_on()
+    # One pair of axes, in widths of a cell: to lay out one for each image takes longer.
+    axes = figure.subplots()
+    axes.set_axis_off()
+    lines = [name.split("\n") for name in names]
+    # Twenty letters of this size are as wide as a cell.
+    letters = 200 / max(20, *(len(line) for each in lines for line in each))
+    height = 1.95 / 1.7
+    side = min(0.92, height - 0.08 - 0.1 * max(map(len, lines)))
+    for index, (image, name) in enumerate(zip(images, names, strict=True)):
+        high, wide = (side * size / max(image.shape[:2]) for size in image.shape[:2])
+        middle, below = index % columns + 0.5, index // columns * height + 0.02 + side
         axes.imshow(
-            image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255
+            image.squeeze(),
+            cmap="gray" if image.shape[-1] == 1 else None,
+            vmin=0,
+            vmax=255,
+            extent=(middle - wide / 2, middle + wide / 2, below, below - high),
         )
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_xlabel(name, fontsize=10, color=INK)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        text = axes.text(middle, below + 0.03, name, ha="center", va="top")
+        text.set(fontsize=max(6, letters), color=INK)
+    axes.set_xlim(0, columns)
+    axes.set_ylim(height * rows, 0)
+    for artist in axes.get_children():
+        artist.set_in_layout(False)
     return figure
 
 

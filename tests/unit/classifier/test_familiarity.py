@@ -24,6 +24,16 @@ def test_images_like_those_of_training_are_at_a_distance_of_about_one(known):
     np.testing.assert_allclose(np.linalg.norm(familiarity.axes, axis=0), 1, atol=1e-4)
 
 
+@pytest.mark.parametrize("n_features", [8, 150])
+def test_along_its_axes_the_images_vary_as_it_says(n_features):
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(60, n_features)) @ rng.normal(size=(n_features, n_features))
+    found = Familiarity.of(features)
+    along = (features - found.centre) * found.scale @ found.axes
+    np.testing.assert_allclose(along.var(axis=0, ddof=1), found.variances, rtol=1e-4)
+    np.testing.assert_allclose(found.axes.T @ found.axes, np.eye(len(found.variances)), atol=1e-5)
+
+
 def test_what_no_training_image_has_is_farther_than_more_of_what_they_have(known):
     features, familiarity = known
     middle = features.mean(axis=0)
