@@ -81,7 +81,7 @@ def evaluate(
         unseen_predictions,
     )
     from convscope.evaluation.rejection import rejection_of
-    from convscope.report.figures import draw_confusion, draw_mistakes
+    from convscope.report.figures import confusion_figure, mistakes_figure, save_figure
 
     progress = progress or console_progress()
     run = Run.open(run)
@@ -146,14 +146,16 @@ def evaluate(
             matrix = confusion_matrix(opened)
             write_confusion(matrix, names, place(run.confusion_table))
             title = f"{run.name}: {metrics['test']['accuracy']:.1%} test accuracy"
-            draw_confusion(matrix, names, place(run.confusion_picture), title=title)
+            save_figure(confusion_figure(matrix, names), place(run.confusion_picture), title=title)
         elif opened is not None and thresholds is not None:
             matrix = multi_label.wrongly_named(opened.labels, decided(at_it["test"], thresholds))
             multi_label.write_wrongly_named(matrix, names, place(run.mistakes_table))
             of_each = opened.labels.sum(axis=0)
             area = metrics["test"]["mean_average_precision"]
             title = f"{run.name}: mAP {area:.3f} on test images"
-            draw_mistakes(matrix, of_each, names, place(run.mistakes_picture), title=title)
+            save_figure(
+                mistakes_figure(matrix, of_each, names), place(run.mistakes_picture), title=title
+            )
     return metrics
 
 

@@ -61,7 +61,7 @@ def gallery(
         UnknownNameError: If there is no such class.
         DataError: If the images are not those of the run.
     """
-    from convscope.report.figures import draw_samples
+    from convscope.report.figures import samples_figure, save_figure
 
     progress = progress or console_progress()
     run = Run.open(run)
@@ -83,7 +83,7 @@ def gallery(
     captions = [text for each in seen for text in each.captions]
     columns = len(captions) // len(seen) if similar else 5
     title = f"{run.name}: beside each image the most similar training images" if similar else None
-    draw_samples(images, captions, place, columns=columns, title=title)
+    save_figure(samples_figure(images, captions, columns=columns), place, title=title)
     return seen
 
 

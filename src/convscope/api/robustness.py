@@ -51,7 +51,7 @@ def robustness(
     from convscope.classifier.keras_model import open_classifier, weights_for, which_weights
     from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES
     from convscope.evaluation.robustness import accuracy_under_all
-    from convscope.report.figures import draw_robustness
+    from convscope.report.figures import robustness_figure, save_figure
 
     progress = progress or console_progress()
     run = Run.open(run)
@@ -80,5 +80,6 @@ def robustness(
     title = f"{run.name}: {result.conclusion}"
     with kept_if_writable(progress, run.path):
         run.write_json(run.robustness_file, result.content)
-        draw_robustness(result.accuracy, levels, result.clean, run.robustness_picture, title=title)
+        figure = robustness_figure(result.accuracy, levels, result.clean)
+        save_figure(figure, run.robustness_picture, title=title)
     return result

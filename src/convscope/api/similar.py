@@ -52,7 +52,7 @@ def similar(
     """
     from convscope.evaluation.embedding import Embedder
     from convscope.evaluation.neighbours import Neighbourhood, Similar
-    from convscope.report.figures import draw_samples
+    from convscope.report.figures import samples_figure, save_figure
 
     progress = progress or console_progress()
     run, file = Run.open(run), user_path(image, "IMAGE")
@@ -69,5 +69,5 @@ def similar(
     captions = [f"this image:\n{named or said.answer}"]
     captions += [each.caption for each in near]
     title = f"{run.name}: the training images most similar to {file.name}"
-    draw_samples(np.concatenate([pixels, images]), captions, place, title=title)
+    save_figure(samples_figure(np.concatenate([pixels, images]), captions), place, title=title)
     return Similar(said, near, place)

@@ -127,7 +127,7 @@ def _judge(run: Run, dataset: Dataset, progress: Progress, *, test: bool) -> Run
 def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
     """Write down, before training, what the run starts from."""
     from convscope.datasets.samples import sample_images
-    from convscope.report.figures import draw_samples
+    from convscope.report.figures import samples_figure, save_figure
 
     write_text(run.config_file, dump_config(config))
     spec = dataclasses.asdict(input_spec(dataset, config))
@@ -142,7 +142,7 @@ def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
     run.write_json(run.classes_file, list(dataset.class_names))
     environment = backends.environment(config.backend, plugins_of(config))
     run.write_json(run.environment_file, environment)
-    draw_samples(*sample_images(dataset), run.samples_picture)
+    save_figure(samples_figure(*sample_images(dataset)), run.samples_picture)
     write_split(dataset, run.split_file)
 
 
@@ -152,7 +152,8 @@ def _fit(
     trackers: Sequence[str],
     progress: Progress,
 ) -> None:
-    from convscope.report.curves import draw_curves
+    from convscope.report.curves import curves_figure
+    from convscope.report.figures import save_figure
     from convscope.training.refit import refit
     from convscope.training.tracking import tracking
 
@@ -163,7 +164,8 @@ def _fit(
         if plan.weights is not None:
             run.record(weights={**dataclasses.asdict(plan.weights), "path": str(plan.weights.path)})
         history = _learn(run, plan, log_row, progress)
-        draw_curves(history, run.curves_picture, title=run.name, multi_label=config.multi_label)
+        curves = curves_figure(history, multi_label=config.multi_label)
+        save_figure(curves, run.curves_picture, title=run.name)
         if config.refit:
             # What a search or a time limit decided is kept: settings as they ended up.
             fixed = dataclasses.replace(plan, config=run_config(run), network=None, pace=None)

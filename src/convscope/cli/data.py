@@ -70,9 +70,9 @@ def show(
         data, labels=labels, data_dir=data_dir, image_size=image_size, fit=fit or "squash"
     )
     if picture is not None:
-        from convscope.report.figures import draw_samples
+        from convscope.report.figures import samples_figure, save_figure
 
-        draw_samples(*sample_images(dataset), picture)
+        save_figure(samples_figure(*sample_images(dataset)), picture)
     if json:
         from convscope.cli._json import print_json
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope.report.figures import (
@@ -13,7 +12,6 @@ from convscope.report.figures import (
     label_in_percent,
     new_figure,
     plain_axes,
-    save_figure,
 )
 
 if TYPE_CHECKING:
@@ -45,25 +43,6 @@ class CurveWords:
 
 
 ENGLISH = CurveWords()
-
-
-def draw_curves(
-    history: Sequence[dict[str, Any]], path: Path, *, title: str, multi_label: bool = False
-) -> None:
-    """Draw training and validation loss and accuracy by epoch, side by side.
-
-    Args:
-        history: Rows of `results.csv`.
-        path: PNG file to replace as a whole.
-        title: Title, which names the run.
-        multi_label: Whether an image may have any number of classes.
-
-    Raises:
-        StorageError: If the file cannot be written.
-    """
-    figure = curves_figure(history, multi_label=multi_label)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
-    save_figure(figure, path)
 
 
 def curves_figure(

@@ -1,6 +1,7 @@
 """Pictures, drawn with matplotlib into PNG files."""
 
 import contextlib
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,23 +39,6 @@ FONTS = (
 INK = "#222222"
 FAINT = "#777777"
 """Colours of content, and of reading aids."""
-
-
-def draw_confusion(matrix: IntArray, class_names: Sequence[str], path: Path, *, title: str) -> None:
-    """Draw a confusion matrix, each row as shares of its true class.
-
-    Args:
-        matrix: Shape (n_classes, n_classes), rows are true classes.
-        class_names: Names in the order of rows and columns.
-        path: PNG file to replace as a whole.
-        title: Title, which names the evaluated model and images.
-
-    Raises:
-        StorageError: If the file cannot be written.
-    """
-    figure = confusion_figure(matrix, class_names)
-    figure.axes[0].set_title(title, loc="left", fontsize=11, color=INK)
-    save_figure(figure, path)
 
 
 def confusion_figure(
@@ -104,56 +88,30 @@ def confusion_figure(
     return figure
 
 
-def draw_mistakes(
-    matrix: IntArray, of_each: IntArray, class_names: Sequence[str], path: Path, *, title: str
-) -> None:
-    """Draw which classes are wrongly named beside each true class, and which are missed.
+def mistakes_figure(matrix: IntArray, of_each: IntArray, class_names: Sequence[str]) -> "Figure":
+    """Return which classes are wrongly named beside each true class, and which are missed.
 
     Args:
         matrix: Shape (n_classes, n_classes), from `evaluation.multi_label.wrongly_named`.
-        of_each: Shape (n_classes,), number of images of each class.
+        of_each: Shape (n_classes,), number of images of each class: the colours are shares of it.
         class_names: Names in the order of rows and columns.
-        path: PNG file to replace as a whole.
-        title: Title, which names the evaluated model and images.
-
-    Raises:
-        StorageError: If the file cannot be written.
     """
-    figure = mistakes_figure(matrix, of_each, class_names)
-    figure.axes[0].set_title(title, loc="left", fontsize=11, color=INK)
-    save_figure(figure, path)
-
-
-def mistakes_figure(matrix: IntArray, of_each: IntArray, class_names: Sequence[str]) -> "Figure":
-    """Return the picture that `draw_mistakes` writes, coloured by shares of the images of a row."""
     figure = confusion_figure(matrix, class_names, of_each=of_each)
     figure.axes[0].set_xlabel("wrongly named (diagonal: missed)", color=FAINT)
     figure.axes[0].set_ylabel("true, among others", color=FAINT)
     return figure
 
 
-def draw_robustness(
-    accuracy: Mapping[str, Sequence[float]],
-    severities: Sequence[int],
-    clean: float,
-    path: Path,
-    *,
-    title: str,
-) -> None:
-    """Draw accuracy by severity, a line for each corruption.
+def robustness_figure(
+    accuracy: Mapping[str, Sequence[float]], severities: Sequence[int], clean: float
+) -> "Figure":
+    """Return accuracy by severity, a line for each corruption.
 
     Args:
         accuracy: Accuracy by corruption, a fraction for each severity.
         severities: Severities from 1 to 5.
         clean: Accuracy without corruption.
-        path: PNG file to replace as a whole.
-        title: Title of the picture.
-
-    Raises:
-        StorageError: If the file cannot be written.
     """
-    import textwrap
-
     from matplotlib.ticker import MaxNLocator
 
     figure = new_figure(9, 4.6)
@@ -166,36 +124,9 @@ def draw_robustness(
     label_in_percent(axes.yaxis)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("severity (dashed: uncorrupted)", color=FAINT)
-    axes.set_title(textwrap.fill(title, 100), loc="left", fontsize=11, color=INK)
     plain_axes(axes)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
-    save_figure(figure, path)
-
-
-def draw_samples(
-    images: UInt8Array,
-    names: Sequence[str],
-    path: Path,
-    *,
-    columns: int = 5,
-    title: str | None = None,
-) -> None:
-    """Draw a grid of images with their class names below.
-
-    Args:
-        images: Shape (n_images, height, width, 1 or 3), uint8.
-        names: Class name of each image.
-        path: PNG file to replace as a whole.
-        columns: Images per row.
-        title: Line above the grid.
-
-    Raises:
-        StorageError: If the file cannot be written.
-    """
-    figure = samples_figure(images, names, columns=columns)
-    if title is not None:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
-    save_figure(figure, path)
+    return figure
 
 
 def samples_figure(images: UInt8Array, names: Sequence[str], *, columns: int = 5) -> "Figure":
@@ -270,12 +201,21 @@ def label_in_percent(axis: "Axis") -> None:
     axis.set_major_formatter(Percent())
 
 
-def save_figure(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path, *, title: str | None = None) -> None:
     """Write a figure as a PNG, with texts shown literally and in fonts that have their characters.
+
+    Args:
+        figure: Figure.
+        path: PNG file to replace as a whole.
+        title: Line above the figure, wrapped where it is too long.
 
     Raises:
         StorageError: If the file cannot be written.
     """
+    if title is not None:
+        # Nine letters of this size take an inch.
+        lines = textwrap.fill(title, int(11 * figure.get_figwidth()))
+        figure.suptitle(lines, x=0.01, ha="left", fontsize=11, color=INK)
     as_written(figure)
     with atomic_path(path) as temporary, drawing():
         figure.savefig(temporary, dpi=120)

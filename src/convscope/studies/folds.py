@@ -202,7 +202,7 @@ def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
     from convscope.evaluation.folds import folded_accuracy
     from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
     from convscope.evaluation.predictions import read_predictions, save_predictions
-    from convscope.report.figures import draw_confusion
+    from convscope.report.figures import confusion_figure, save_figure
 
     parts = [read_predictions(run.predictions_file)[0]["test"] for run in runs]
     said = Predictions(
@@ -237,7 +237,7 @@ def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
     matrix = confusion_matrix(said)
     write_confusion(matrix, names, path / "confusion_matrix.csv")
     title = f"{path.name}: {found.mean:.1%} accuracy on {found.n_images:,} images"
-    draw_confusion(matrix, names, done.confusion_picture, title=title)
+    save_figure(confusion_figure(matrix, names), done.confusion_picture, title=title)
     with (
         atomic_path(done.table_file) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,

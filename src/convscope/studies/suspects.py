@@ -113,7 +113,7 @@ def suspects(
         FailureError: If data is not available, or a file cannot be written.
     """
     from convscope.evaluation.suspects import suspect_labels
-    from convscope.report.figures import draw_samples
+    from convscope.report.figures import samples_figure, save_figure
 
     progress = progress or console_progress()
     settings = dict(settings or {})
@@ -177,7 +177,8 @@ def suspects(
             }
             chosen = [(each, *place[each.image_id]) for each in doubted[:_N_PICTURED]]
             images = np.stack([split.images[index] for _, split, index in chosen])
-            draw_samples(images, [each.caption for each, _, _ in chosen], found.picture)
+            captions = [each.caption for each, _, _ in chosen]
+            save_figure(samples_figure(images, captions), found.picture)
     return found
 
 

@@ -10,13 +10,26 @@ from PIL import Image
 
 from convscope.errors import StorageError
 from convscope.report import figures
-from convscope.report.curves import curves_figure, draw_curves
+from convscope.report.curves import curves_figure
 from convscope.report.figures import (
     TRAIN_COLOUR,
     VAL_COLOUR,
-    draw_confusion,
-    draw_samples,
+    confusion_figure,
+    samples_figure,
+    save_figure,
 )
+
+
+def draw_confusion(matrix, names, path, *, title):
+    save_figure(confusion_figure(matrix, names), path, title=title)
+
+
+def draw_samples(images, names, path, **how):
+    save_figure(samples_figure(images, names, **how), path)
+
+
+def draw_curves(rows, path, *, title):
+    save_figure(curves_figure(rows), path, title=title)
 
 
 def history(n_epochs: int) -> list[dict[str, float]]:
@@ -195,10 +208,10 @@ def test_pyplot_is_not_imported(tmp_path):
         import sys
         from pathlib import Path
         import numpy as np
-        from convscope.report.figures import draw_confusion, draw_samples
+        from convscope.report.figures import confusion_figure, samples_figure, save_figure
         folder = Path({str(tmp_path)!r})
-        draw_confusion(np.eye(3, dtype=int), list("abc"), folder / "c.png", title="t")
-        draw_samples(np.zeros((2, 4, 4, 1), np.uint8), list("ab"), folder / "s.png")
+        save_figure(confusion_figure(np.eye(3, dtype=int), list("abc")), folder / "c.png")
+        save_figure(samples_figure(np.zeros((2, 4, 4, 1), np.uint8), list("ab")), folder / "s.png")
         assert "matplotlib.figure" in sys.modules
         assert "matplotlib.pyplot" not in sys.modules
     """
