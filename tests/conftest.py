@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ import pytest
 # Before Keras is imported anywhere: quiet start, and two workers do not fight for the cores.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+# Lets all files import `tiny`.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,6 +40,19 @@ def own_cache(
     if request.node.get_closest_marker("network") is None:
         monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.delenv("CONVSCOPE_DATA", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unmeasured_precision() -> Iterator[None]:
+    """Train in float32 wherever a test names no precision: to measure it takes seconds each time.
+
+    Every test has an empty cache, which remembers no measurement.
+    """
+    from convscope.training import precision
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "measure_speedup", lambda step: 1.0)
+        yield
 
 
 @pytest.fixture
@@ -59,6 +77,17 @@ def flock_fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def no_locks(flock_fails: Callable[[int], None]) -> None:
     """Let every file system be one without locks."""
     flock_fails(errno.ENOSYS)
+
+
+@pytest.fixture(scope="module")
+def tiny_backbone() -> Iterator[str]:
+    """The name of a backbone on which training is quick; see tests/tiny.py."""
+    import tiny
+    from convscope.models.backbones import BACKBONES
+
+    tiny.register()
+    yield "tiny"
+    del BACKBONES._entries["tiny"]
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

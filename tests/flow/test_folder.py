@@ -161,7 +161,7 @@ def test_a_folder_that_moved(mine):
     assert convscope.evaluate(run, progress=Progress()) == before
 
 
-def test_no_command_writes_into_the_folder(trained, monkeypatch):
+def test_no_command_writes_into_the_folder(trained, tiny_backbone, monkeypatch):
     folder, run = trained
     before = state_of(folder)
     image = next(folder.rglob("*.png"))
@@ -175,7 +175,7 @@ def test_no_command_writes_into_the_folder(trained, monkeypatch):
         ),
         "suspects": lambda place: convscope.suspects(folder, out=place, **quiet),
         "ladder": lambda place: convscope.ladder(
-            "mobilenet_v2", data=folder, weights="random", out=place, **quiet
+            tiny_backbone, data=folder, weights="random", out=place, **quiet
         ),
         "explain": lambda place: convscope.explain(run, [image], out=place or out, **quiet),
         "gallery": lambda place: convscope.gallery(run, picture=place or out, **quiet),

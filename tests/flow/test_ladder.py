@@ -12,6 +12,7 @@ from killing import at_rename, train_until_killed
 from PIL import Image
 
 import convscope
+import tiny
 from convscope.errors import ConfigError, DataError, RunError, TrainingError, UnknownNameError
 from convscope.models.backbones import BACKBONES
 from convscope.planning.plan import run_config
@@ -24,26 +25,6 @@ from convscope.studies.ladder_plan import RungPlan, plan_ladder
 from convscope.studies.rungs import Ladder
 from convscope.training import heads
 
-# A backbone of five convolutions: what a ladder does is the same, and a rung takes a second or two.
-TINY = """
-def build(shape):
-    import keras
-    x = image = keras.Input(shape)
-    for stage in range(1, 6):
-        convolution = keras.layers.Conv2D(
-            8, 3, strides=2, padding="same", activation="relu", name=f"conv{stage}"
-        )
-        x = convolution(x)
-    return keras.Model(image, x, name="tiny")
-
-def register():
-    import dataclasses
-    from convscope.models.backbones import BACKBONES
-    stages = {f"stage{n}": f"conv{n}" for n in range(1, 6)}
-    other = BACKBONES.get("mobilenet_v2")
-    tiny = dataclasses.replace(other, name="tiny", build=build, smallest_size=32, stages=stages)
-    BACKBONES.register("tiny")(tiny)
-"""
 CLIMB = {
     "model": "tiny",
     "data": "digits",
@@ -69,20 +50,14 @@ class Listening(Progress):
         self.lines.append(text)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def tiny():
-    names: dict = {}
-    exec(TINY, names)
-    names["register"]()
-    yield
-    del BACKBONES._entries["tiny"]
+pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory) -> Path:
+def killed(tmp_path_factory, tiny_backbone) -> Path:
     """A ladder whose process was killed in rung 2, when its last epoch was about to count."""
     out = tmp_path_factory.mktemp("ladders") / "ladder"
-    patch = f"{TINY}register()\n{at_rename('results.csv', when='before', below='02-')}"
+    patch = f"{tiny.IN_A_PROCESS}{at_rename('results.csv', when='before', below='02-')}"
     cache = tmp_path_factory.mktemp("cache")
     train_until_killed(out, CLIMB, patch, verb="ladder", CONVSCOPE_CACHE=str(cache))
     return out
@@ -230,9 +205,10 @@ def test_gains_costs_and_files_agree(climbed):
         assert rung.train_seconds == pytest.approx(spent, abs=1e-3)
         assert rung.feature_seconds == run.state["feature_seconds"]
         assert rung.seconds == pytest.approx(spent + rung.feature_seconds, abs=1e-3)
-    # The tutorial's head at 32 px: five convolutions from 16x16 on, then 8-128-64-10.
-    convolutions = 9 * 8 * (3 * 16**2 + 8 * (8**2 + 4**2 + 2**2 + 1))
-    assert trained[0].multiply_adds == convolutions + 8 * 128 + 128 * 64 + 64 * 10
+    # The tutorial's head at 32 px: five convolutions from 16x16 on, then three dense layers.
+    n = tiny.CHANNELS
+    convolutions = 9 * n * (3 * 16**2 + n * (8**2 + 4**2 + 2**2 + 1))
+    assert trained[0].multiply_adds == convolutions + n * 128 + 128 * 64 + 64 * 10
     assert trained[2].multiply_adds > 2 * trained[1].multiply_adds
     state = json.loads(ladder.state_file.read_text())
     assert [entry["test_accuracy"] for entry in state["rungs"]] == [

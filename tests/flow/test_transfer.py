@@ -5,16 +5,19 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import textwrap
 from pathlib import Path
 
 import h5py
 import keras
+import killing
 import numpy as np
 import pytest
-from killing import assert_same, train_until_killed, weights
+from killing import assert_same, weights
 from PIL import Image
 
 import convscope
+import tiny
 from convscope.classifier import keras_model
 from convscope.errors import ConfigError, RunError
 from convscope.models.backbones import BACKBONES
@@ -27,18 +30,19 @@ from convscope.training.results import read_results
 from convscope.types import NO_CLASS
 
 PROBE = {
-    "model": "mobilenet_v2",
+    "model": "tiny",
     "recipe": "probe",
     "data": "digits",
     "image_size": 32,
     "epochs": 2,
 }
+# Before its last stage, which alone is fine-tuned.
+CUT = "relu4"
 FINETUNE = {
     **PROBE,
     "recipe": "finetune",
     "settings": {
-        # The last block alone: quick to learn and to compile.
-        "backbone.cut": "block_16_project_BN",
+        "backbone.cut": CUT,
         "backbone.head_epochs": 2,
         "head.hidden": [32],
         "optimizer.ema": 0.9,
@@ -58,16 +62,16 @@ def one_cache(shared, monkeypatch):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def trained_weights(shared):
+def trained_weights(shared, tiny_backbone):
     """In place of ImageNet's: random ones, with statistics that let an image through."""
     keras.utils.set_random_seed(0)
-    trunk = BACKBONES.get("mobilenet_v2").build((32, 32, 3))
+    trunk = BACKBONES.get("tiny").build((32, 32, 3))
     for layer in trunk.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
     images = np.random.default_rng(0).uniform(-1, 1, (32, 32, 32, 3)).astype("float32")
     trunk(images, training=True)
-    trunk.save_weights(shared / "mobilenet_v2.weights.h5")
+    trunk.save_weights(shared / "tiny.weights.h5")
     before = {name: os.environ.get(name) for name in ("CONVSCOPE_CACHE", "CONVSCOPE_WEIGHTS")}
     os.environ["CONVSCOPE_CACHE"] = str(shared / "cache")
     os.environ["CONVSCOPE_WEIGHTS"] = str(shared)
@@ -80,6 +84,10 @@ def trained_weights(shared):
 
 def train(out: Path, settings=PROBE, **changes) -> Run:
     return convscope.train(out=out, progress=Progress(), **{**settings, **changes})
+
+
+def train_until_killed(out: Path, options: dict, patch: str) -> None:
+    killing.train_until_killed(out, options, tiny.IN_A_PROCESS + textwrap.dedent(patch))
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +173,7 @@ def test_a_probe_tries_heads_and_says_which_it_took(probe):
     assert probe.metrics["val"]["accuracy"] > 0.19
 
 
-LOGISTIC = {"model": "mobilenet_v2", "recipe": "logistic", "data": "digits", "image_size": 32}
+LOGISTIC = {"model": "tiny", "recipe": "logistic", "data": "digits", "image_size": 32}
 # Dies with the weights written and the snapshot not, or with the snapshot and not the table.
 BEFORE_SNAPSHOT = """
     import convscope.training.transfer as module
@@ -257,7 +265,7 @@ def test_the_saved_model_answers_as_its_head_on_cached_features(probe):
     val = convscope.load("digits", progress=Progress()).val
     whole = model.predict(val.images, verbose=0)
     head = head_of(model)
-    heads_say = [head.predict(array, verbose=0) for array in cached((len(val), 1280))]
+    heads_say = [head.predict(array, verbose=0) for array in cached((len(val), tiny.CHANNELS))]
     # The cache may hold the validation images of other tests too, with other weights.
     # The frozen trunk has its BatchNorm folded into convolutions, which rounds otherwise.
     assert min(np.abs(says - whole).max() for says in heads_say) < 1e-4
@@ -273,7 +281,7 @@ def test_the_saved_model_answers_as_its_head_on_cached_features(probe):
 @pytest.mark.slow
 def test_the_saved_model_of_a_finetuned_run_is_what_was_judged(finetuned):
     rows = read_results(finetuned.results_file)
-    assert [row["phase"] for row in rows] == ["head"] * 2 + ["after block_16_project_BN"] * 2
+    assert [row["phase"] for row in rows] == ["head"] * 2 + [f"after {CUT}"] * 2
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     val = convscope.load("digits", progress=Progress()).val
     model = keras.saving.load_model(finetuned.weights("last"))
@@ -286,14 +294,14 @@ def test_the_saved_model_of_a_finetuned_run_is_what_was_judged(finetuned):
 
 def test_fine_tuning_that_hurts_is_undone_and_stays_undone_in_the_refit(tmp_path):
     settings = {
-        "backbone.cut": "block_16_project_BN",
+        "backbone.cut": CUT,
         "head.penalty": 0.1,
         **{"optimizer.ema": None, "augment.crop": 0.0, "augment.mixup": 0.0},
     }
     hasty = {**PROBE, "recipe": "finetune-photos", "settings": settings}
     run = train(tmp_path / "run", hasty, epochs=1, lr=0.5, refit=True)
     rows = read_results(run.results_file)
-    assert rows[-1]["phase"] == "after block_16_project_BN"
+    assert rows[-1]["phase"] == f"after {CUT}"
     assert rows[-1]["val_loss"] > 2 * rows[-2]["val_loss"]
     assert run.state["rolled_back"]
     # The head alone, on the backbone as it was; the refit trained a head alone, too.
@@ -366,6 +374,9 @@ def test_features_that_went_are_computed_again_to_the_same_bits(tmp_path, finetu
 def test_the_whole_network_can_learn(tmp_path):
     settings = {
         **FINETUNE,
+        # A real one, once.
+        "model": "mobilenet_v2",
+        "weights": "random",
         "epochs": 1,
         "settings": {
             "backbone.cut": "start",
@@ -392,7 +403,7 @@ def test_the_whole_network_can_learn(tmp_path):
     ids=["recipe", "model", "cut", "size", "hidden"],
 )
 def test_what_does_not_fit_is_one_line_and_leaves_nothing_behind(tmp_path, changes, message):
-    settings = {**PROBE, **changes}
+    settings = {**PROBE, "model": "mobilenet_v2", "weights": "random", **changes}
     with pytest.raises(ConfigError, match=message) as caught:
         train(tmp_path / "run", settings)
     assert "\n" not in str(caught.value)
@@ -401,7 +412,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing_behind(tmp_path, chang
 
 @pytest.mark.slow
 def test_weights_that_changed_since_the_run_began_are_refused(tmp_path):
-    backbone = BACKBONES.get("mobilenet_v2")
+    backbone = BACKBONES.get("tiny")
     file = tmp_path / "mine.weights.h5"
     trunk = backbone.build((32, 32, 3))
     trunk.save_weights(file)
@@ -454,9 +465,9 @@ def test_random_weights_are_those_of_the_seed_and_of_the_saved_model(tmp_path, s
     run = train(tmp_path / "run", settings, weights="random", epochs=1, seed=5)
     assert "weights" not in run.state
     keras.utils.set_random_seed(5)
-    drawn = BACKBONES.get("mobilenet_v2").build((32, 32, 3))
-    # In a finetuned run the last of them have learnt.
-    frozen = len(drawn.weights) if settings is PROBE else 100
+    drawn = BACKBONES.get("tiny").build((32, 32, 3))
+    # In a finetuned run the last stage has learnt: a kernel, and four of its normalisation.
+    frozen = len(drawn.weights) if settings is PROBE else len(drawn.weights) - 5
     for mine, theirs in zip(trunk_of(run)[:frozen], drawn.get_weights()[:frozen], strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
