@@ -1,6 +1,8 @@
 """The fast recipe from end to end: its own network, to the same bits after a kill, on any shape."""
 
+import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,9 +72,16 @@ def test_what_was_whitened_stays(uninterrupted, tmp_path):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_killed_it_ends_with_the_same_bits(tmp_path, uninterrupted):
-    out = tmp_path / "run"
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> Path:
+    """A run whose process was killed after its second epoch, not to be changed."""
+    out = tmp_path_factory.mktemp("killed") / "run"
     train_until_killed(out, FAST, at_rename("snapshot.npz", nth=2, when="after"))
+    return out
+
+
+def test_killed_it_ends_with_the_same_bits(tmp_path, killed, uninterrupted):
+    out = shutil.copytree(killed, tmp_path / "run")
     assert_same(train(out, resume=True), uninterrupted)
 
 
@@ -221,9 +230,8 @@ def test_an_aim_that_cannot_be_is_refused_in_one_line(tmp_path, wrong, says):
     assert not (tmp_path / "run").exists()
 
 
-def test_started_again_it_goes_on_to_the_epochs_that_were_chosen(tmp_path, uninterrupted):
-    out = tmp_path / "run"
-    train_until_killed(out, FAST, at_rename("snapshot.npz", nth=2, when="after"))
+def test_started_again_it_goes_on_to_the_epochs_that_were_chosen(tmp_path, killed, uninterrupted):
+    out = shutil.copytree(killed, tmp_path / "run")
     # The script that was begun with --minutes is started once more.
     again = aimed(out, model="fast-small", minutes=0.01, resume=True)
     assert_same(again, uninterrupted)

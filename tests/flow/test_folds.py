@@ -20,6 +20,7 @@ from convscope.evaluation.predictions import read_predictions
 from convscope.ledger import Ledger
 from convscope.progress import Progress
 from convscope.run import Run
+from convscope.studies import folds as study
 from convscope.studies.executor import Job, LocalExecutor, Outcome
 
 OPTIONS = {
@@ -47,13 +48,22 @@ def folder(tmp_path_factory) -> Path:
     return root
 
 
+class FirstInAProcess:
+    """Executor that starts a process for the first job alone, since that takes seconds."""
+
+    def outcomes(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Outcome]]:
+        for number, job in enumerate(jobs):
+            yield from LocalExecutor(own_process=number == 0).outcomes([job], progress)
+
+
 @pytest.fixture(scope="module")
 def validated(folder, tmp_path_factory) -> tuple[Path, list[str]]:
-    """By the command line, in processes of their own."""
+    """By the command line."""
     out = tmp_path_factory.mktemp("validated") / "birds"
     arguments = ["--data", folder, "--model", "cnn-sequential", "--folds", 3, "--epochs", 2]
     arguments += ["--precision", "float32"]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "LocalExecutor", FirstInAProcess)
         patch.setenv("CONVSCOPE_CACHE", str(tmp_path_factory.mktemp("folds-cache")))
         lines = command(patch, "train", *arguments, "--out", out)
     return out, lines

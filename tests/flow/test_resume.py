@@ -2,6 +2,8 @@
 
 import os
 import random
+import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -11,10 +13,11 @@ import pytest
 from killing import assert_same, at_rename, start, train_until_killed, weights
 
 import convscope
-from convscope.errors import ConfigError, DataError, RunError
+from convscope.errors import ConfigError, DataError, RunError, StorageError
 from convscope.planning.plan import run_config
 from convscope.progress import Progress
 from convscope.run import Run
+from convscope.training import snapshot
 from convscope.training.results import read_results
 
 EPOCHS = 4
@@ -99,64 +102,72 @@ def test_killed_at_random_moments(tmp_path, uninterrupted, seed):
 
 def test_ctrl_c_and_a_larger_number_of_epochs(tmp_path, uninterrupted):
     out = tmp_path / "run"
-    process = start(out, TRAIN)
+    process = start(out, {**TRAIN, "epochs": EPOCHS - 2})
     results = out / "results.csv"
     while not results.exists() and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     process.wait()
     assert Run.open(out).status in ("interrupted", "finished")
-    assert_same(train(out, resume=True), uninterrupted)
+    finished = train(out, epochs=EPOCHS - 2, resume=True)
+    assert len(read_results(finished.results_file)) == EPOCHS - 2
+    assert len(finished.state["test_openings"]) == 1
 
-    longer = train(tmp_path / "longer", epochs=EPOCHS + 2)
-    grown = train(out, epochs=EPOCHS + 2, resume=True)
-    assert len(read_results(grown.results_file)) == EPOCHS + 2
-    assert_same(grown, longer)
-    assert run_config(grown) == run_config(longer)
+    grown = train(out, resume=True)
+    assert_same(grown, uninterrupted)
+    assert run_config(grown) == run_config(uninterrupted)
     assert len(grown.state["test_openings"]) == 2
 
 
-def test_a_full_disk_stops_the_run_and_resume_goes_on(tmp_path, uninterrupted):
+def test_a_full_disk_stops_the_run_and_resume_goes_on(tmp_path, uninterrupted, monkeypatch):
     out = tmp_path / "run"
     # A limit on the size of files, raised once the run is under way, is the full disk that needs
     # no rights: the snapshot (7 MB with the optimiser's state) does not fit, the rest does.
-    patch = """
-        import resource
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        import convscope.training.snapshot as snapshot
-        savez, seen = snapshot.np.savez, []
-        def full(path, **arrays):
-            seen.append(path)
-            if len(seen) == 2:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
-            savez(path, **arrays)
-        snapshot.np.savez = full
-    """
-    process = start(out, TRAIN, patch)
-    assert process.wait() == 1
+    savez, seen = np.savez, []
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full(path, **arrays):
+        seen.append(path)
+        if len(seen) == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+        savez(path, **arrays)
+
+    by_size = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(snapshot.np, "savez", full)
+        with pytest.raises(StorageError, match="snapshot"):
+            train(out)
+    finally:
+        monkeypatch.setattr(snapshot.np, "savez", savez)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, by_size)
     run = Run.open(out)
+    assert run.status == "failed"
     assert not list(run.weights_dir.glob(".*"))
     assert len(read_results(run.results_file)) == 1
     assert_same(train(out, resume=True), uninterrupted)
 
 
-def test_same_seed_same_bits_other_seed_other_bits(tmp_path, uninterrupted):
-    assert_same(train(tmp_path / "again"), uninterrupted)
-    other = weights(train(tmp_path / "other", seed=84))
-    assert not np.array_equal(other[0], weights(uninterrupted)[0])
-
-
-def test_config_alone_reproduces_the_run(tmp_path, uninterrupted):
+def test_config_alone_reproduces_the_run_to_the_bit(tmp_path, uninterrupted):
     run = convscope.train(
         config=uninterrupted.config_file, out=tmp_path / "run", progress=Progress()
     )
     assert_same(run, uninterrupted)
 
 
-def test_resume_of_a_finished_run_trains_nothing(tmp_path):
-    run = train(tmp_path / "run", epochs=1)
+def test_another_seed_gives_other_bits(tmp_path, uninterrupted):
+    other = weights(train(tmp_path / "other", seed=84))
+    assert not np.array_equal(other[0], weights(uninterrupted)[0])
+
+
+def copied(run: Run, folder: Path) -> Run:
+    return Run(shutil.copytree(run.path, folder / "run"))
+
+
+def test_resume_of_a_finished_run_trains_nothing(tmp_path, uninterrupted):
+    run = copied(uninterrupted, tmp_path)
     before = run.snapshot_file.stat().st_mtime_ns
-    again = train(run.path, epochs=1, resume=True)
+    again = train(run.path, resume=True)
     assert again.snapshot_file.stat().st_mtime_ns == before
     assert len(again.state["test_openings"]) == 1
 
@@ -175,20 +186,20 @@ def test_what_resume_refuses(tmp_path, uninterrupted):
         train(uninterrupted.path, resume=True)
 
 
-def test_a_damaged_snapshot_is_refused(tmp_path):
-    run = train(tmp_path / "run", epochs=1)
+def test_a_damaged_snapshot_is_refused(tmp_path, uninterrupted):
+    run = copied(uninterrupted, tmp_path)
     content = run.snapshot_file.read_bytes()
     for damage in (b"", content[: len(content) // 2], b"not a zip file at all"):
         run.snapshot_file.write_bytes(damage)
         with pytest.raises(RunError, match="damaged"):
-            train(run.path, epochs=2, resume=True)
+            train(run.path, epochs=EPOCHS + 1, resume=True)
 
 
-def test_changed_data_is_noticed_on_resume(tmp_path):
-    run = train(tmp_path / "run", epochs=1)
+def test_changed_data_is_noticed_on_resume(tmp_path, uninterrupted):
+    run = copied(uninterrupted, tmp_path)
     lines = run.split_file.read_text().splitlines()
     lines[5] = lines[5][:-16] + "0" * 16
     run.split_file.write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match="1 differ"):
-        train(run.path, epochs=2, resume=True)
+        train(run.path, epochs=EPOCHS + 1, resume=True)
     assert os.listdir(run.path)

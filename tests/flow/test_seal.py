@@ -1,6 +1,8 @@
 """Test images are opened seldom and never unseen: each look is written down and said."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import cache_dir
 
-QUICK = {"model": "cnn-sequential", "epochs": 1, "precision": "float32"}
+# Three batches of the digits that are alike: with a smaller last one, each run is traced twice.
+QUICK = {"model": "cnn-sequential", "epochs": 1, "precision": "float32", "batch_size": 383}
 
 
 class Listener(Progress):
@@ -45,16 +48,25 @@ def train(out, listener=None, **options) -> Run:
     return convscope.train(out=out, progress=listener or Progress(), **{**QUICK, **options})
 
 
-def test_each_training_says_how_often_its_test_images_have_been_judged(tmp_path):
-    listener = Listener()
-    for number in (1, 2, 3):
-        train(tmp_path / f"{number}", listener, data="digits", seed=number)
+@pytest.fixture(scope="module")
+def three(tmp_path_factory) -> tuple[Path, Listener]:
+    """A folder with three runs on the same images and their cache; and what they said."""
+    folder, listener = tmp_path_factory.mktemp("three"), Listener()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONVSCOPE_CACHE", str(folder / "cache"))
+        for number in (1, 2, 3):
+            train(folder / f"{number}", listener, data="digits", seed=number)
+    return folder, listener
+
+
+def test_each_training_says_how_often_its_test_images_have_been_judged(three):
+    folder, listener = three
     assert listener.judged == [
         "These 360 test images are evaluated for the first time on this machine.",
         "These 360 test images are evaluated for the 2nd time on this machine.",
         "These 360 test images are evaluated for the 3rd time on this machine.",
     ]
-    opening = Run(tmp_path / "2").test_openings[0]
+    opening = Run(folder / "2").test_openings[0]
     assert (opening["by"], opening["times"]) == ("train", 2)
 
 
@@ -108,11 +120,13 @@ def test_looking_at_test_images_is_logged_too(tmp_path):
     assert [o["by"] for o in run.test_openings] == ["train", "robustness"]
 
 
-def test_page_and_card_say_how_often(tmp_path):
-    first, second = (train(tmp_path / f"{n}", data="digits", seed=n) for n in (1, 2))
+def test_page_and_card_say_how_often(three, tmp_path, monkeypatch):
+    folder = shutil.copytree(three[0], tmp_path / "three")
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(folder / "cache"))
+    first, second = Run(folder / "1"), Run(folder / "2")
     report(first, progress=Progress())
     for file in (first.report_page, first.card_file):
-        assert "Its test images were evaluated 2 times on the machine" in file.read_text()
+        assert "Its test images were evaluated 3 times on the machine" in file.read_text()
     (cache_dir() / "ledger" / "looks.jsonl").unlink()
     (cache_dir() / "ledger" / "images").rename(cache_dir() / "elsewhere")
     report(second, progress=Progress())
