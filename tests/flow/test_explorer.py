@@ -177,6 +177,8 @@ def test_its_views_have_no_serious_fault_on_any_screen(explained, open_page):
                 page.wait_for_selector("html[data-ready]")
                 require_accessible(page, view, width, scheme)
                 assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.goto(explained.page.as_uri())
+            require_accessible(page, "the page of the image", width, scheme)
         assert complaints == []
 
 
