@@ -25,6 +25,7 @@ __all__ = [
     "Ladder",
     "Progress",
     "Run",
+    "Tuning",
     "Tutorial",
     "check",
     "compare",
@@ -47,6 +48,7 @@ __all__ = [
     "studio",
     "suspects",
     "train",
+    "tune",
     "tutorial",
 ]
 
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
     from convscope.studies.rungs import Ladder
     from convscope.studies.suspects import suspects
     from convscope.studies.train import train
+    from convscope.studies.tune import tune
+    from convscope.studies.tuning import Tuning
     from convscope.studies.tutorial.study import Tutorial, tutorial
     from convscope.studio.server import studio
     from convscope.types import Dataset
@@ -89,6 +93,7 @@ _HOMES = {
     "Ladder": "studies.rungs",
     "Progress": "progress",
     "Run": "run",
+    "Tuning": "studies.tuning",
     "Tutorial": "studies.tutorial.study",
     "check": "api.data",
     "compare": "studies.compare",
@@ -111,6 +116,7 @@ _HOMES = {
     "studio": "studio.server",
     "suspects": "studies.suspects",
     "train": "studies.train",
+    "tune": "studies.tune",
     "tutorial": "studies.tutorial.study",
 }
 

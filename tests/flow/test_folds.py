@@ -20,8 +20,7 @@ from convscope.evaluation.predictions import read_predictions
 from convscope.ledger import Ledger
 from convscope.progress import Progress
 from convscope.run import Run
-from convscope.studies import folds as study
-from convscope.studies.executor import Job, LocalExecutor, Outcome
+from convscope.studies.executor import Job, LocalExecutor, Outcome, Unwanted
 
 OPTIONS = {
     "model": "cnn-sequential",
@@ -88,7 +87,9 @@ class Here:
         self.trained: list[str] = []
         self._stop_before = stop_before
 
-    def outcomes(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Outcome]]:
+    def outcomes(
+        self, jobs: Sequence[Job], progress: Progress, unwanted: Unwanted | None = None
+    ) -> Iterator[tuple[Job, Outcome]]:
         for job in jobs:
             if job.folder.name == self._stop_before:
                 raise KeyboardInterrupt
@@ -101,7 +102,9 @@ class Here:
 class Failing:
     """Executor whose first job fails."""
 
-    def outcomes(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Outcome]]:
+    def outcomes(
+        self, jobs: Sequence[Job], progress: Progress, unwanted: Unwanted | None = None
+    ) -> Iterator[tuple[Job, Outcome]]:
         yield jobs[0], Outcome(Run(jobs[0].folder), "the loss is nan", permanent=True)
 
 

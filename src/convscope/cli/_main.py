@@ -31,6 +31,7 @@ from convscope.cli import (
     similar,
     studio,
     train,
+    tune,
     tutorial,
 )
 from convscope.cli._closed_output import let_readers_leave
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("ladder")(ladder.ladder)
+app.command("tune")(tune.tune)
 app.command("tutorial")(tutorial.tutorial)
 app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)

@@ -20,8 +20,17 @@ CURVES = {
 
 Means of three runs each."""
 
+SPACE = {
+    "optimizer.learning_rate": "0.04..0.36:log",
+    "optimizer.momentum": "0.4..0.9",
+    "label_smoothing": "0..0.3",
+    "augment.crop": "0..0.15",
+    "augment.flip": "false,true",
+}
+"""Settings that `convscope tune` varies, with their ranges."""
 
-@RECIPES.register("fast", trains="network", model="fast-medium", curves=CURVES)
+
+@RECIPES.register("fast", trains="network", model="fast-medium", curves=CURVES, space=SPACE)
 def fast() -> Recipe:
     """Muon, whitened patches, flips and shifts, softened labels, averaged over several views.
 

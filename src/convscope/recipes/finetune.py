@@ -10,8 +10,17 @@ from convscope.recipe import (
 )
 from convscope.recipes import RECIPES
 
+SPACE = {
+    "optimizer.learning_rate": "0.0001..0.01:log",
+    "optimizer.weight_decay": "0.005..0.5:log",
+    "optimizer.layer_decay": "0.2..1",
+    "head.dropout": "0..0.5",
+    "label_smoothing": "0..0.2",
+}
+"""Settings that `convscope tune` varies, with their ranges."""
 
-@RECIPES.register("finetune", trains="backbone")
+
+@RECIPES.register("finetune", trains="backbone", space=SPACE)
 def finetune() -> Recipe:
     """The head first, then the last stage of the backbone at a low rate, both from cached maps.
 

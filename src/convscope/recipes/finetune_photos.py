@@ -10,8 +10,16 @@ from convscope.recipe import (
 )
 from convscope.recipes import RECIPES
 
+SPACE = {
+    "optimizer.learning_rate": "0.00001..0.001:log",
+    "optimizer.weight_decay": "0.005..0.5:log",
+    "augment.crop": "0..0.15",
+    "label_smoothing": "0..0.2",
+}
+"""Settings that `convscope tune` varies, with their ranges."""
 
-@RECIPES.register("finetune-photos", trains="backbone", model="efficientnet_lite0")
+
+@RECIPES.register("finetune-photos", trains="backbone", model="efficientnet_lite0", space=SPACE)
 def finetune_photos() -> Recipe:
     """Logistic regression on a frozen backbone, then its last stage, gently; kept only if better.
 

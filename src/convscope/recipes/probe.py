@@ -9,8 +9,15 @@ from convscope.recipe import (
 )
 from convscope.recipes import RECIPES
 
+SPACE = {
+    "optimizer.learning_rate": "0.0001..0.01:log",
+    "optimizer.weight_decay": "0.0001..0.1:log",
+    "label_smoothing": "0..0.2",
+}
+"""Settings that `convscope tune` varies, with their ranges."""
 
-@RECIPES.register("probe", trains="backbone")
+
+@RECIPES.register("probe", trains="backbone", space=SPACE)
 def probe() -> Recipe:
     """A frozen backbone at 160 px with its own scaling, standardised features, the best of 3 heads.
 

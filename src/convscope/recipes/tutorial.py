@@ -3,8 +3,17 @@
 from convscope.recipe import OptimizerSettings, Recipe
 from convscope.recipes import RECIPES
 
+SPACE = {
+    "optimizer.learning_rate": "0.0001..0.01:log",
+    "batch_size": "32,64,128,256",
+    "label_smoothing": "0..0.2",
+    "augment.flip": "false,true",
+    "augment.crop": "0..0.15",
+}
+"""Settings that `convscope tune` varies, with their ranges."""
 
-@RECIPES.register("tutorial", trains="network")
+
+@RECIPES.register("tutorial", trains="network", space=SPACE)
 def tutorial() -> Recipe:
     """Adam at 0.001, batch 128, 20 epochs, no augmentation: the tutorial's own settings.
 

@@ -8,8 +8,15 @@ from convscope.recipe import (
 )
 from convscope.recipes import RECIPES
 
+SPACE = {
+    "optimizer.learning_rate": "0.0001..0.01:log",
+    "batch_size": "32,64,128,256",
+    "head.dropout": "0..0.5",
+}
+"""Settings that `convscope tune` varies, with their ranges."""
 
-@RECIPES.register("tutorial-transfer", trains="backbone")
+
+@RECIPES.register("tutorial-transfer", trains="backbone", space=SPACE)
 def tutorial_transfer() -> Recipe:
     """A frozen backbone at 32 px, pixels in [0, 1], a 128-64 head: as in the tutorial.
 

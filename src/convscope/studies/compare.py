@@ -39,7 +39,7 @@ from convscope.studies.folder import (
 )
 from convscope.studies.latency import latencies_ms
 from convscope.studies.verdicts import PART_NAMES
-from convscope.types import BoolArray
+from convscope.types import BoolArray, Dataset
 
 FORMAT = 1
 """Version of `comparison.json`; raised when an older convscope could misread it."""
@@ -116,6 +116,49 @@ def compare(
         configs[name], dataset = plan.config, plan.dataset
     path = path_or_none(out, "--out") or ROOT / folder_name(dataset.name, configs)
     require_outside(path, next(iter(configs.values())).data_path)
+    return compare_configs(
+        configs,
+        dataset,
+        path,
+        seeds,
+        data_dir=data_dir,
+        final=final,
+        after_run=after_run,
+        executor=executor,
+        progress=progress,
+    )
+
+
+def compare_configs(
+    configs: Mapping[str, RunConfig],
+    dataset: Dataset,
+    path: Path,
+    seeds: Sequence[int],
+    *,
+    data_dir: Path | str | None = None,
+    final: bool = False,
+    after_run: Callable[[Comparison], None] | None = None,
+    executor: Executor | None = None,
+    progress: Progress,
+) -> Comparison:
+    """Compare resolved settings over several seeds; see `compare`.
+
+    Args:
+        configs: Settings of each arm by its name; their seed does not count.
+        dataset: Data that all of them name.
+        path: Folder of the comparison; called again with it, it resumes.
+        seeds: Seeds of each arm.
+        data_dir: Further folder to look for the files of a registered dataset.
+        final: Whether to use the test images.
+        after_run: Function called after each run with the comparison so far.
+        executor: Where to train; None trains one run after the other on this machine.
+        progress: Called with all events.
+
+    Raises:
+        RunError: If the folder holds something else.
+        TrainingError: If no run could be trained.
+        StorageError: If a file cannot be written.
+    """
     arms = tuple(
         Arm(
             name,
@@ -135,7 +178,6 @@ def compare(
         "content": dataset.provenance.get("fingerprint"),
         "ways": {name: config.model_dump(exclude={"seed"}) for name, config in configs.items()},
     }
-    del dataset, judged_by, plan, load
     asked = as_read_back(asked)
     with study_folder(path, comparison.state_file, "comparison"):
         comparison, looks = _take_up(comparison, asked)

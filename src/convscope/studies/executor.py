@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,22 +53,33 @@ class Outcome:
         run: Run folder, finished if there is no failure.
         failure: Reason why it could not be trained, in one line.
         permanent: Whether a retry would fail the same way.
+        stopped: Whether the study stopped it; its finished epochs are kept.
     """
 
     run: Run
     failure: str | None = None
     permanent: bool = False
+    stopped: bool = False
+
+
+Unwanted = Callable[[Job], bool]
+"""Function that says, once in a while, whether a job at work is to be stopped."""
 
 
 class Executor(Protocol):
     """Way of doing the jobs of a study."""
 
-    def outcomes(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Outcome]]:
+    def outcomes(
+        self, jobs: Iterable[Job], progress: Progress, unwanted: Unwanted | None = None
+    ) -> Iterator[tuple[Job, Outcome]]:
         """Train each run to its end, from where it stands; test stays sealed.
 
         Args:
-            jobs: Runs to train, none of which depends on another; a finished one is left as it is.
+            jobs: Runs to train, none of which depends on another that is not finished yet; each is
+                taken when there is room for it. A finished one is left as it is.
             progress: Called with the title of each job, and with the lines of its training.
+            unwanted: Function that is asked during training, about once per epoch, whether to stop
+                a job; in this process it is never asked.
 
         Yields:
             Each job with its result when it ends, in the order in which they end.
@@ -93,13 +104,15 @@ class LocalExecutor:
     threads: int | None = None
     own_process: bool = True
 
-    def outcomes(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Outcome]]:
+    def outcomes(
+        self, jobs: Iterable[Job], progress: Progress, unwanted: Unwanted | None = None
+    ) -> Iterator[tuple[Job, Outcome]]:
         """See `Executor`."""
         for job in jobs:
             if job.title:
                 progress.say(job.title)
             if self.own_process:
-                yield job, execute(job, progress, self.threads)
+                yield job, execute(job, progress, self.threads, unwanted)
                 continue
             try:
                 outcome = Outcome(execute_here(job, progress))
@@ -109,13 +122,19 @@ class LocalExecutor:
             yield job, outcome
 
 
-def execute(job: Job, progress: Progress, threads: int | None = None) -> Outcome:
+def execute(
+    job: Job,
+    progress: Progress,
+    threads: int | None = None,
+    unwanted: Unwanted | None = None,
+) -> Outcome:
     """Train a run to its end in a separate process, from where it stands; test stays sealed.
 
     Args:
         job: Run to train; a finished run is left as it is.
         progress: Called with each line that the process prints.
         threads: Processor cores that it keeps busy; None takes all that are usable.
+        unwanted: Function that is asked with each line of the process whether to stop it.
 
     Raises:
         StorageError: If its files cannot be written: other jobs would fail alike.
@@ -129,7 +148,10 @@ def execute(job: Job, progress: Progress, threads: int | None = None) -> Outcome
             time.sleep(1)
     if begun and run.status == "finished":
         return Outcome(run)
-    last = _follow(job, progress, threads)
+    try:
+        last = _follow(job, progress, threads, unwanted)
+    except _StoppedError:
+        return Outcome(run, stopped=True)
     if last is None:
         return Outcome(run)
     failure = run.state.get("failure", {}) if run.state_file.exists() else {}
@@ -145,7 +167,13 @@ def _is_busy(run: Run) -> bool:
     return run.status == "training" or run.is_locked
 
 
-def _follow(job: Job, progress: Progress, threads: int | None) -> str | None:
+class _StoppedError(Exception):
+    """The study no longer wants a job."""
+
+
+def _follow(
+    job: Job, progress: Progress, threads: int | None, unwanted: Unwanted | None
+) -> str | None:
     """Run a job's process to its end and pass on its lines from standard error.
 
     The process is told to stop by the closing of its standard input, which also happens when this
@@ -181,6 +209,8 @@ def _follow(job: Job, progress: Progress, threads: int | None) -> str | None:
                 if line.strip() and not _is_chatter(line):
                     last = line.strip()
                     progress.say(f"  {last}")
+                    if unwanted is not None and unwanted(job):
+                        raise _StoppedError
         except BaseException:
             _stop(process)
             raise

@@ -14,8 +14,9 @@ import importlib.util
 import os
 import queue
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from convscope.errors import ConfigError, MissingExtraError, StorageError
 from convscope.machine import usable_cores
 from convscope.progress import Progress
 from convscope.run import Run
-from convscope.studies.executor import Executor, Job, Outcome, execute
+from convscope.studies.executor import Executor, Job, Outcome, Unwanted, execute
 
 _RETRIES = 3
 """How often a job is tried again after its worker or node was lost; it resumes where it was."""
@@ -126,12 +127,12 @@ class _RayExecutor:
     gpus: float
     memory_gb: float | None
 
-    def outcomes(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Outcome]]:
+    def outcomes(
+        self, jobs: Iterable[Job], progress: Progress, unwanted: Unwanted | None = None
+    ) -> Iterator[tuple[Job, Outcome]]:
         """See `Executor`."""
         import ray
 
-        if not jobs:
-            return
         # On this machine, so that it lives as long as the program that reads from it.
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -146,18 +147,26 @@ class _RayExecutor:
         )
         told = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         alike = (self.threads, str(Path.cwd()), told, _version(), lines)
-        waiting = {
-            task.remote(_with_full_paths(job), number, *alike): job
-            for number, job in enumerate(jobs, 1)
-        }
+        waiting: dict[Any, Job] = {}
+        stopped: set[Any] = set()
+        following = enumerate(jobs, 1)
         try:
-            while waiting:
-                ready, _ = ray.wait(list(waiting), timeout=_POLL_S)
+            while True:
+                # One more than fits, so that no node is idle and a cluster that grows knows of it.
+                for number, job in islice(following, max(0, self._n_at_once() + 1 - len(waiting))):
+                    waiting[task.remote(_with_full_paths(job), number, *alike)] = job
+                if not waiting:
+                    break
+                ready, at_work = ray.wait(list(waiting), timeout=_POLL_S)
                 for line in ray.get(lines.taken.remote()):
                     progress.say(line)
+                for reference in at_work:
+                    if unwanted is not None and unwanted(waiting[reference]):
+                        stopped.add(reference)
+                        ray.cancel(reference)
                 for reference in ready:
                     job = waiting.pop(reference)
-                    yield job, _outcome_of(job, reference)
+                    yield job, _outcome_of(job, reference, stopped=reference in stopped)
             for line in ray.get(lines.taken.remote()):
                 progress.say(line)
         finally:
@@ -169,6 +178,17 @@ class _RayExecutor:
                 ray.wait(list(waiting), num_returns=len(waiting), timeout=_STOP_S)
             ray.kill(lines)
 
+    def _n_at_once(self) -> int:
+        """Return how many jobs fit on all nodes together, by their cores and GPUs."""
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        shares = [int(node.get("CPU", 0) // self.threads) for node in nodes]
+        if self.gpus:
+            of_gpus = [int(node.get("GPU", 0) / self.gpus) for node in nodes]
+            shares = [min(pair) for pair in zip(shares, of_gpus, strict=True)]
+        return max(1, sum(shares))
+
 
 def _with_full_paths(job: Job) -> Job:
     """Return a job that means the same in another working directory."""
@@ -176,12 +196,14 @@ def _with_full_paths(job: Job) -> Job:
     return Job(job.config, job.folder.absolute(), data_dir, job.title)
 
 
-def _outcome_of(job: Job, reference: Any) -> Outcome:
+def _outcome_of(job: Job, reference: Any, *, stopped: bool) -> Outcome:
     """Return the result of a task that has ended, however it ended."""
     import ray
 
     try:
         failure, permanent = ray.get(reference)
+    except ray.exceptions.TaskCancelledError:
+        return Outcome(Run(job.folder), stopped=True)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, StorageError | ConfigError):
@@ -192,7 +214,7 @@ def _outcome_of(job: Job, reference: Any) -> Outcome:
     except ray.exceptions.RayError as error:
         lost = f"its worker or node was lost {_RETRIES + 1} times ({_line_of(error)})"
         return Outcome(Run(job.folder), lost)
-    return Outcome(Run(job.folder), failure, permanent)
+    return Outcome(Run(job.folder), failure, permanent, stopped and failure is not None)
 
 
 class _Lines:

@@ -1,0 +1,131 @@
+"""Search spaces: the settings that a search varies, and the values of each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from convscope.errors import ConfigError
+from convscope.recipe import flat, setting_names
+from convscope.recipes import RECIPES
+
+_FORMS = "LOW..HIGH, LOW..HIGH:log, or values such as 32,64,128"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers between two bounds, both included.
+
+    Attributes:
+        low: Lower bound.
+        high: Upper bound.
+        log: Whether factors matter rather than differences, as for learning rates.
+        whole: Whether only whole numbers count.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        return (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and self.low <= value <= self.high
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values.
+
+    Attributes:
+        values: Values, at least two.
+    """
+
+    values: tuple[Any, ...]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.values
+
+
+Space = Mapping[str, Interval | Choice]
+"""Values by dotted name of a setting."""
+
+
+def parse_values(key: str, text: str) -> Interval | Choice:
+    """Return the values that a text names.
+
+    Args:
+        key: Dotted name of the setting.
+        text: "LOW..HIGH", "LOW..HIGH:log", or values separated by commas.
+
+    Examples:
+        >>> parse_values("optimizer.learning_rate", "0.001..0.1:log")
+        Interval(low=0.001, high=0.1, log=True, whole=False)
+        >>> parse_values("augment.flip", "false,true")
+        Choice(values=(False, True))
+
+    Raises:
+        ConfigError: If it is neither, or the bounds are not in order.
+    """
+    if key not in setting_names():
+        raise ConfigError(f"--space {key}: there is no such setting; see 'convscope recipes show'")
+    bounds, _, scale = text.partition(":")
+    low, dots, high = bounds.partition("..")
+    if not dots:
+        try:
+            values = yaml.safe_load(f"[{text}]")
+        except yaml.YAMLError:
+            raise ConfigError(f"--space {key}={text}: give {_FORMS}") from None
+        if len(values) < 2 or len({repr(value) for value in values}) < len(values):
+            raise ConfigError(f"--space {key}={text}: name two or more different values")
+        return Choice(tuple(values))
+    try:
+        found = Interval(float(low), float(high), scale == "log", _is_whole(low, high))
+    except ValueError:
+        raise ConfigError(f"--space {key}={text}: give {_FORMS}") from None
+    if scale not in ("", "log"):
+        raise ConfigError(f"--space {key}={text}: '{scale}' is no scale; the only one is log")
+    if not found.low < found.high:
+        raise ConfigError(f"--space {key}={text}: the first bound must be below the second")
+    if found.log and found.low <= 0:
+        raise ConfigError(f"--space {key}={text}: bounds on a log scale must be above 0")
+    return found
+
+
+def space_of(recipe: str, given: Mapping[str, str]) -> Space:
+    """Return the search space that was asked for, or the recipe's own.
+
+    Args:
+        recipe: Registered recipe.
+        given: Values by dotted name, as texts; without any, those that stand beside the recipe.
+
+    Raises:
+        ConfigError: If a text is wrong, or the recipe has no space of its own.
+    """
+    texts = given or RECIPES.entry(recipe).info.get("space")
+    if not texts:
+        raise ConfigError(
+            f"the recipe '{recipe}' has no search space; name settings, such as "
+            "--space optimizer.learning_rate=0.0001..0.01:log"
+        )
+    return {key: parse_values(key, str(text)) for key, text in texts.items()}
+
+
+def settings_at(space: Space, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return where nested settings lie in a space; None if they lie outside.
+
+    Args:
+        space: Search space.
+        settings: Settings of a run.
+    """
+    values = flat(settings)
+    found = {key: values[key] for key in space}
+    return found if all(found[key] in space[key] for key in space) else None
+
+
+def _is_whole(*texts: str) -> bool:
+    return all(text.strip().lstrip("-").isdigit() for text in texts)

@@ -1,0 +1,414 @@
+"""Search over a recipe's settings, by Optuna: what to try next, and what to stop early."""
+
+import contextlib
+import csv
+import importlib.util
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convscope.backend import forget_networks
+from convscope.datasets.source import data_settings
+from convscope.errors import ConfigError, MissingExtraError, TrainingError, UserError
+from convscope.evaluation.multi_label import score_of
+from convscope.paths import path_or_none, short_name
+from convscope.planning.data import load_once
+from convscope.planning.settle import Request, recipe_for, settle, weights_setting
+from convscope.planning.space import Choice, Space, settings_at, space_of
+from convscope.progress import Progress, console_progress
+from convscope.recipe import RunConfig, dump_config
+from convscope.run import ROOT, Run
+from convscope.storage import atomic_path, require_outside, write_text
+from convscope.studies.arms import FIRST_SEED
+from convscope.studies.compare import compare_configs
+from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
+from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.studies.tuning import (
+    BEST,
+    DEFAULT,
+    TunedTrial,
+    Tuning,
+    best_of,
+    state_file,
+)
+from convscope.training.results import read_results
+
+if TYPE_CHECKING:
+    import optuna
+
+FORMAT = 1
+"""Version of `tuning.json`; raised when an older convscope could misread it."""
+
+_KIND = "search over settings"
+_NAME = "convscope"
+_FEWEST_FOR_IMPORTANCE = 5
+_NOT_TO_VARY = ("data", "data_path", "labels", "epochs", "model", "recipe", "seed", "weights")
+
+
+def tune(
+    model: str = "cnn-sequential",
+    *,
+    data: str | Path = "cifar10",
+    labels: str | Path | None = None,
+    recipe: str | None = None,
+    space: Mapping[str, str] | None = None,
+    trials: int = 30,
+    minutes: float | None = None,
+    confirm: int = 5,
+    seed: int = FIRST_SEED,
+    epochs: int | None = None,
+    weights: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    storage: str | None = None,
+    out: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Tuning:
+    """Search for better settings of a recipe, and say how much of the gain is luck.
+
+    The first trial has the recipe's own settings, the next ten are spread over the search space,
+    later ones follow what was good (tree-structured Parzen estimator). Trials whose curve of
+    validation accuracy falls behind are stopped (Hyperband). At the end the best settings and the
+    recipe's own are trained with new seeds and compared. Only validation images are looked at; the
+    test images stay sealed. Called again, it resumes, and adds trials up to the number given.
+
+    Args:
+        model: Registered model.
+        data: Registered dataset, or a folder of images.
+        labels: Table with the labels of the folder's images, as for `load`.
+        recipe: Registered recipe; None takes the model's default.
+        space: Values by dotted name of a setting: "LOW..HIGH", "LOW..HIGH:log", or values
+            separated by commas. None takes those that stand beside the recipe.
+        trials: Number of trials, those of earlier calls included.
+        minutes: Time after which no trial is started and those at work are stopped.
+        confirm: Number of new seeds for the comparison at the end; 0 omits it.
+        seed: Seed of all trials, and of the search.
+        epochs: Epochs of each trial; None takes the recipe's.
+        weights: Weights of a backbone: a file, a folder with it, or "random".
+        settings: Other settings of every trial by dotted name.
+        storage: Database of trials: a URL as SQLAlchemy has it, or "journal:FILE" for a file that
+            several hosts write to; searches with one storage and different folders share their
+            trials. None takes an SQLite file in the folder.
+        out: Folder; None takes `runs/tune-DATA-MODEL-RECIPE`.
+        data_dir: Further folder to look for the files of a registered dataset.
+        executor: Where to train; None trains one trial after the other on this machine.
+        progress: Called with all events; None draws on standard error.
+
+    Raises:
+        MissingExtraError: If Optuna is not installed.
+        UserError: If a name, a setting, a range or the data is wrong, or the folder holds something
+            else.
+        TrainingError: If no trial could be trained to its end.
+        FailureError: If weights or data are not available, or a file cannot be written.
+
+    References:
+        Akiba et al. 2019, "Optuna", arXiv:1907.10902; Bergstra et al. 2011, "Algorithms for
+        Hyper-Parameter Optimization"; Li et al. 2018, "Hyperband", arXiv:1603.06560.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise MissingExtraError("optuna", "tune")
+    progress = progress or console_progress()
+    if trials < 1 or confirm < 0:
+        raise ConfigError("--trials must be at least 1, and --confirm at least 0")
+    place = data_settings(data, labels)
+    recipe = recipe or recipe_for(model, str(place["data"]), epochs=epochs is not None)
+    ranges = space_of(recipe, space or {})
+    given = {**place, "model": model, "recipe": recipe, "seed": seed, **(settings or {})}
+    given |= {} if epochs is None else {"epochs": epochs}
+    given |= {} if weights is None else {"weights": weights_setting(weights)}
+    for key in ranges:
+        if key in _NOT_TO_VARY or key in (settings or {}):
+            raise ConfigError(f"'{key}' cannot be varied: an option or --set decides it")
+    load = load_once(data_dir, progress)
+    default = settle(Request(given), progress, load)
+    # A setting without effect is refused here, before there is a folder.
+    _settled(given, {key: _any_of(values) for key, values in ranges.items()}, load)
+    about = f"{model}, recipe {recipe}, on {default.dataset.name}"
+    name = short_name(f"tune-{default.dataset.name}-{model}-{recipe}", 200)
+    path = path_or_none(out, "--out") or ROOT / name
+    require_outside(path, default.config.data_path)
+    asked = as_read_back(
+        {
+            "content": default.dataset.provenance.get("fingerprint"),
+            "config": default.config.model_dump(),
+            "space": {key: repr(values) for key, values in ranges.items()},
+            "storage": storage,
+        }
+    )
+    with study_folder(path, state_file(path), _KIND):
+        state = read_state(state_file(path), FORMAT)
+        if state is not None:
+            if not isinstance(before := state.get("asked"), dict):
+                raise damaged(state_file(path))
+            require_same(path, before, asked, _KIND)
+        Run.write_json(state_file(path), {"format": FORMAT, "asked": asked})
+        search = _Search(path, ranges, given, load, data_dir, progress)
+        search.open(storage, seed, default.config, trials)
+        executor = executor or LocalExecutor()
+        search.run(executor, trials, None if minutes is None else 60 * minutes)
+        found = Tuning(
+            path,
+            about,
+            "mAP" if default.config.multi_label else "accuracy",
+            search.trials(),
+            search.importance(),
+        )
+        best = found.best
+        if best is None:
+            failed = [trial.failure for trial in found.trials if trial.failure]
+            raise TrainingError(
+                f"no trial was trained to its end{f': {failed[0]}' if failed else ''}; "
+                "give more --trials or --minutes"
+            )
+        chosen = _settled(given, best.settings, load)
+        write_text(found.config_file, dump_config(chosen))
+        changed = settings_at(ranges, default.config.model_dump()) != dict(best.settings)
+        if confirm and changed:
+            progress.say(f"Comparing trial {best.number} with the recipe on {confirm} new seeds")
+            confirmation = compare_configs(
+                {DEFAULT: default.config, BEST: chosen},
+                default.dataset,
+                path / f"confirmation-{best.number}",
+                [seed + 1000 + index for index in range(confirm)],
+                data_dir=data_dir,
+                executor=executor,
+                progress=progress,
+            )
+            found = Tuning(**{**vars(found), "confirmation": confirmation})
+        _write(found, asked)
+    return found
+
+
+def _any_of(values: Any) -> Any:
+    """Return a value that is not an end of a range, where it could be "off"."""
+    if isinstance(values, Choice):
+        return values.values[-1]
+    middle = (values.low * values.high) ** 0.5 if values.log else (values.low + values.high) / 2
+    return round(middle) if values.whole else middle
+
+
+def _settled(given: Mapping[str, Any], chosen: Mapping[str, Any], load: Any) -> RunConfig:
+    return settle(Request({**given, **chosen}), Progress(), load).config
+
+
+class _Search:
+    """The trials of a search, in Optuna's storage and in run folders."""
+
+    def __init__(
+        self,
+        path: Path,
+        space: Space,
+        given: Mapping[str, Any],
+        load: Any,
+        data_dir: Path | str | None,
+        progress: Progress,
+    ) -> None:
+        self._path = path
+        self._space = space
+        self._given = given
+        self._load = load
+        self._data_dir = data_dir
+        self._progress = progress
+        self._trials: dict[Path, optuna.Trial] = {}
+        self._reported: dict[Path, int] = {}
+
+    def open(self, storage: str | None, seed: int, default: RunConfig, n_trials: int) -> None:
+        """Open or create the study; its first trial has the recipe's own settings."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        where: Any = storage or f"sqlite:///{(self._path / 'trials.db').absolute()}"
+        if where.startswith("journal:"):
+            from optuna.storages.journal import JournalFileBackend
+
+            where = optuna.storages.JournalStorage(JournalFileBackend(where[len("journal:") :]))
+        try:
+            self._study = optuna.create_study(
+                storage=where,
+                study_name=_NAME if storage is None else f"{_NAME} {self._path.resolve().name}",
+                sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, n_trials)),
+                pruner=optuna.pruners.HyperbandPruner(1, max(default.epochs, 1), 3),
+                direction="maximize",
+                load_if_exists=True,
+            )
+        except Exception as error:  # whatever the database raises
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfigError(f"--storage {storage or where}: {reason}") from None
+        known = settings_at(self._space, default.model_dump())
+        if not self._study.trials and known is not None:
+            self._study.enqueue_trial(known)
+
+    def run(self, executor: Executor, n_trials: int, seconds: float | None) -> None:
+        """Train trials until there are enough or the time is over."""
+        end = None if seconds is None else time.monotonic() + seconds
+
+        def is_over() -> bool:
+            return end is not None and time.monotonic() >= end
+
+        def unwanted(job: Job) -> bool:
+            return is_over() or self._falls_behind(job)
+
+        done = sum(trial.state.is_finished() for trial in self._study.trials)
+        with self._progress.task("Searching", max(n_trials - done, 0), "trials") as step:
+            jobs = self._jobs(n_trials, is_over)
+            for job, outcome in executor.outcomes(jobs, self._progress, unwanted):
+                note = self._keep(job, outcome)
+                forget_networks()
+                step(1, note)
+
+    def _jobs(self, n_trials: int, is_over: Any) -> Iterator[Job]:
+        """Yield trials one by one, each chosen by what is known when there is room for it."""
+        import optuna
+
+        of_stop = [
+            optuna.trial.Trial(self._study, trial._trial_id)
+            for trial in self._study.trials
+            # Those of a search that was killed, in this folder; others may be at work elsewhere.
+            if trial.state == optuna.trial.TrialState.RUNNING
+            and trial.user_attrs.get("folder") == str(self._path.resolve())
+        ]
+        for trial in of_stop:
+            if job := self._job(trial, n_trials):
+                yield job
+        while not is_over():
+            begun = [t for t in self._study.trials if t.state != optuna.trial.TrialState.WAITING]
+            if len(begun) >= n_trials:
+                return
+            trial = self._study.ask()
+            trial.set_user_attr("folder", str(self._path.resolve()))
+            if job := self._job(trial, n_trials):
+                yield job
+
+    def _job(self, trial: "optuna.Trial", n_trials: int) -> Job | None:
+        """Return the training of a trial; None if its settings do not go together."""
+        import optuna
+
+        chosen = {key: self._suggested(trial, key) for key in self._space}
+        folder = self._path / "trials" / f"{trial.number + 1:04d}"
+        said = ", ".join(f"{key.rpartition('.')[2]} {_short(v)}" for key, v in chosen.items())
+        try:
+            config = _settled(self._given, chosen, self._load)
+        except UserError as error:
+            self._progress.say(f"Trial {trial.number + 1}: {said}: {error}")
+            trial.set_user_attr("failure", str(error))
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return None
+        self._trials[folder] = trial
+        title = f"Trial {trial.number + 1} of {n_trials}: {said}"
+        return Job(config, folder, self._data_dir, title)
+
+    def _suggested(self, trial: "optuna.Trial", key: str) -> Any:
+        values = self._space[key]
+        if isinstance(values, Choice):
+            return trial.suggest_categorical(key, values.values)
+        if values.whole:
+            return trial.suggest_int(key, int(values.low), int(values.high), log=values.log)
+        return trial.suggest_float(key, values.low, values.high, log=values.log)
+
+    def _falls_behind(self, job: Job) -> bool:
+        """Report new epochs of a trial, and return whether Optuna would stop it."""
+        import optuna
+
+        trial, file = self._trials[job.folder], Run(job.folder).results_file
+        if not file.exists():
+            return False
+        rows = read_results(file)
+        for row in rows[self._reported.get(job.folder, 0) :]:
+            if (score := row.get("val_accuracy")) is not None:
+                with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                    trial.report(float(score), int(row["epoch"]))
+        news = len(rows) > self._reported.get(job.folder, 0)
+        self._reported[job.folder] = len(rows)
+        # After the last epoch there is nothing to save.
+        return news and len(rows) < job.config.epochs and trial.should_prune()
+
+    def _keep(self, job: Job, outcome: Outcome) -> str:
+        """Tell Optuna how a trial ended, and return that in a word."""
+        import optuna
+
+        trial, states = self._trials[job.folder], optuna.trial.TrialState
+        if outcome.stopped:
+            self._study.tell(trial, state=states.PRUNED)
+            return f"trial {trial.number + 1} stopped early"
+        if outcome.failure is not None:
+            self._progress.say(f"Trial {trial.number + 1} failed: {outcome.failure}")
+            trial.set_user_attr("failure", outcome.failure)
+            self._study.tell(trial, state=states.FAIL)
+            return f"trial {trial.number + 1} failed"
+        score = float(score_of(outcome.run.metrics["val"]))
+        self._study.tell(trial, score)
+        return f"best {self._study.best_value:.4f}"
+
+    def trials(self) -> tuple[TunedTrial, ...]:
+        """Return all trials that have ended, by number."""
+        import optuna
+
+        words = {
+            optuna.trial.TrialState.COMPLETE: "finished",
+            optuna.trial.TrialState.PRUNED: "stopped",
+            optuna.trial.TrialState.FAIL: "failed",
+        }
+        return tuple(
+            TunedTrial(
+                trial.number + 1,
+                f"trials/{trial.number + 1:04d}",
+                {key: trial.params[key] for key in self._space if key in trial.params},
+                # Of a stopped one Optuna keeps the last epoch's.
+                trial.value,
+                len(trial.intermediate_values),
+                words[trial.state],
+                trial.user_attrs.get("failure"),
+            )
+            for trial in self._study.trials
+            if trial.state in words
+        )
+
+    def importance(self) -> dict[str, float]:
+        """Return the share of each setting in the differences of score, the largest first."""
+        import optuna
+
+        done = [trial for trial in self.trials() if trial.status == "finished"]
+        if len(done) < _FEWEST_FOR_IMPORTANCE or len({trial.score for trial in done}) < 2:
+            return {}
+        judged = optuna.importance.get_param_importances(
+            self._study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
+        )
+        return {key: float(share) for key, share in judged.items()}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _write(found: Tuning, asked: dict[str, Any]) -> None:
+    """Write the state, the table and the page."""
+    from convscope.report.page import write_page
+    from convscope.studies.tuning_page import tuning_page
+
+    best = best_of(found.trials)
+    state = {
+        "format": FORMAT,
+        "about": found.about,
+        "conclusion": found.conclusion,
+        "caution": found.caution,
+        "best": None if best is None else asdict(best),
+        "importance": dict(found.importance),
+        "confirmation": None if found.confirmation is None else found.confirmation.path.name,
+        "trials": [asdict(trial) for trial in found.trials],
+        "asked": asked,
+    }
+    Run.write_json(found.state_file, state)
+    with (
+        atomic_path(found.table_file) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        keys = sorted({key for trial in found.trials for key in trial.settings})
+        writer = csv.DictWriter(file, ["trial", "score", "epochs", "status", *keys])
+        writer.writeheader()
+        for trial in found.trials:
+            facts = {"trial": trial.number, "score": trial.score, "epochs": trial.epochs}
+            writer.writerow({**facts, "status": trial.status, **trial.settings})
+    write_page(tuning_page(found), found.page)

@@ -1,0 +1,127 @@
+"""Domain objects of a search over settings: its trials, and what came of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convscope.studies.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class TunedTrial:
+    """One trial: settings, and how good they turned out to be.
+
+    Attributes:
+        number: Number of the trial, from 1; the first has the recipe's own settings if they lie in the
+            search space.
+        run: Run folder, relative to the search.
+        settings: Values by dotted name.
+        score: Validation accuracy (with several classes per image: mAP); None without one.
+        epochs: Number of epochs trained.
+        status: "finished", "stopped" (its curve fell behind, or the time was over) or "failed".
+        failure: Reason of a failure, in one line.
+    """
+
+    number: int
+    run: str
+    settings: Mapping[str, Any]
+    score: float | None
+    epochs: int
+    status: str
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Result of a search over settings, and its folder.
+
+    Attributes:
+        path: Folder, with a run for each trial below `trials/`.
+        about: Model, recipe and data.
+        measure: Name of the score: "accuracy" or "mAP".
+        trials: Trials by number.
+        importance: Share of each setting in the differences of score, by dotted name, the largest
+            first; empty with too few trials.
+        confirmation: Comparison of the best settings with the recipe's own, on seeds that had no
+            part in the search; None if there was nothing to compare.
+    """
+
+    path: Path
+    about: str
+    measure: str
+    trials: tuple[TunedTrial, ...]
+    importance: Mapping[str, float]
+    confirmation: Comparison | None = None
+
+    @property
+    def best(self) -> TunedTrial | None:
+        """Trial with the highest score among those that were trained to their end."""
+        return best_of(self.trials)
+
+    @property
+    def conclusion(self) -> str:
+        """What was found, in one sentence."""
+        best = self.best
+        if best is None:
+            return "No trial was trained to its end."
+        score = f"{best.score:.1%}" if best.score is not None else ""
+        found = f"Trial {best.number} of {len(self.trials)} is best: {score} validation"
+        found += f" {self.measure}."
+        if self.confirmation is not None and self.confirmation.pairs:
+            return f"{found} {self.confirmation.pairs[0].verdict}"
+        if best.number == 1:
+            return f"{found} These are the recipe's own settings."
+        return found
+
+    @property
+    def caution(self) -> str:
+        """How much of the best score is luck of the search, in one sentence; may be empty."""
+        best = self.best
+        if self.confirmation is None or best is None or best.score is None:
+            return ""
+        again = next(arm for arm in self.confirmation.arms if arm.name == BEST)
+        if again.accuracy is None:
+            return ""
+        luck = 100 * (best.score - again.accuracy.mean)
+        return (
+            f"With {len(again.accuracies)} new seeds the best settings reach "
+            f"{again.accuracy.mean:.1%} on average: {abs(luck):.1f} points "
+            f"{'less' if luck >= 0 else 'more'} than in the search, which picks the luckiest of "
+            "its trials. All scores are of validation images, by which the settings were chosen."
+        )
+
+    @property
+    def config_file(self) -> Path:
+        """The best settings, for `convscope train --config`."""
+        return self.path / "best.yaml"
+
+    @property
+    def table_file(self) -> Path:
+        """Table with a row for each trial."""
+        return self.path / "trials.csv"
+
+    @property
+    def page(self) -> Path:
+        """Page with everything, for people."""
+        return self.path / "tuning.html"
+
+    @property
+    def state_file(self) -> Path:
+        """Settings and results, from which a stopped search resumes."""
+        return state_file(self.path)
+
+
+BEST, DEFAULT = "best", "recipe"
+"""Names of the two arms of the confirmation."""
+
+
+def state_file(path: Path) -> Path:
+    """Return the file that marks a folder as a search over settings."""
+    return path / "tuning.json"
+
+
+def best_of(trials: Sequence[TunedTrial]) -> TunedTrial | None:
+    """Return the trial with the highest score among the finished ones; the first of equals."""
+    done = [trial for trial in trials if trial.status == "finished" and trial.score is not None]
+    return max(done, key=lambda trial: (trial.score, -trial.number), default=None)
