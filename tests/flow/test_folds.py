@@ -20,6 +20,7 @@ from convscope.evaluation.predictions import read_predictions
 from convscope.ledger import Ledger
 from convscope.progress import Progress
 from convscope.run import Run
+from convscope.studies import folds as study
 from convscope.studies.executor import Job, LocalExecutor, Outcome, Unwanted
 
 OPTIONS = {

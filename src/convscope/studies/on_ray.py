@@ -14,6 +14,7 @@ import importlib.util
 import os
 import queue
 import socket
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -30,6 +31,9 @@ _RETRIES = 3
 """How often a job is tried again after its worker or node was lost; it resumes where it was."""
 
 _POLL_S = 0.3
+_JOIN_S = 15.0
+"""Seconds to wait for a node that is large enough."""
+
 _STOP_S = 60.0
 """Seconds in which runs at work save their state after Ctrl-C."""
 
@@ -81,8 +85,15 @@ def on_ray(
     if memory_gb is not None:
         needed["memory"] = memory_gb * 1e9
     needed = {name: amount for name, amount in needed.items() if amount}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(all(node.get(name, 0) >= n for name, n in needed.items()) for node in nodes):
+    end = time.monotonic() + _JOIN_S
+    while True:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        fits = any(all(node.get(name, 0) >= n for name, n in needed.items()) for node in nodes)
+        # The workers of a cluster that was just started may not have joined it.
+        if fits or time.monotonic() >= end:
+            break
+        time.sleep(0.5)
+    if not fits:
         largest = {name: max(node.get(name, 0) for node in nodes) for name in needed}
         raise ConfigError(
             f"no node of the Ray cluster has {_amounts(needed)} for a job; the largest amounts on "

@@ -13,8 +13,8 @@ class TunedTrial:
     """One trial: settings, and how good they turned out to be.
 
     Attributes:
-        number: Number of the trial, from 1; the first has the recipe's own settings if they lie in the
-            search space.
+        number: Number of the trial, from 1; the first has the recipe's own settings, if they lie in
+            the search space.
         run: Run folder, relative to the search.
         settings: Values by dotted name.
         score: Validation accuracy (with several classes per image: mAP); None without one.

@@ -86,6 +86,7 @@ def verbs(monkeypatch, tmp_path):
         "ladder": Ladder(tmp_path, "a ladder", 100, (rung,)),
         "suspects": Suspicions(tmp_path, 10, 0.5, (seen,)),
         "compare_runs": comparison,
+        "tune": comparison,
     }
     for name, result in done.items():
         monkeypatch.setattr(f"convscope.{name}", lambda *_, r=result, **__: r, raising=False)
@@ -98,6 +99,7 @@ def verbs(monkeypatch, tmp_path):
         ("ladder mobilenet_v2", {"about": "a ladder"}),
         ("data suspects digits", {"n_images": 10, "accuracy": 0.5}),
         ("compare a b", {"conclusion": "no difference"}),
+        ("tune digits", {"conclusion": "no difference"}),
     ],
 )
 def test_what_trains_ends_in_json(cli, verbs, command, found):

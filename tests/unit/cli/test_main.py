@@ -37,7 +37,7 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def test_all_commands_are_there():
     wanted = {"train", "evaluate", "predict", "data", "models", "datasets", "recipes", "runs"}
     wanted |= {"cache", "compare", "doctor", "explain", "gallery", "ladder", "report", "robustness"}
-    wanted |= {"embed", "export", "serve", "similar", "studio", "tutorial"}
+    wanted |= {"embed", "export", "serve", "similar", "studio", "tune", "tutorial"}
     assert {path[0] for path in COMMANDS if path} == wanted
     assert {("data", "show"), ("data", "check"), ("data", "suspects"), ("models", "show")} <= set(
         COMMANDS
@@ -82,7 +82,7 @@ def test_each_command_explains_itself_and_all_its_options(cli, path, option):
         ("--set", {"train", "ladder", "models show", "compare", "data suspects"}),
         ("--weights", {"train", "ladder", "compare"}),
         *(
-            (option, {"train", "ladder", "compare", "data suspects"})
+            (option, {"train", "ladder", "compare", "data suspects", "tune"})
             for option in ("--ray", "--threads", "--gpus", "--memory")
         ),
         ("--weights", {"evaluate", "predict", "explain", "embed", "similar"}),
