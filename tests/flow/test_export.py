@@ -108,7 +108,9 @@ def test_a_model_that_answers_otherwise_is_not_kept(digits_run, tmp_path, monkey
     from convscope.export import graph
 
     right = graph._resized_by
-    monkeypatch.setattr(graph, "_resized_by", lambda images, *w: right(images, *w)[:, ::-1])
+    monkeypatch.setattr(
+        graph, "_resized_by", lambda images, *w, **how: right(images, *w, **how)[:, ::-1]
+    )
     with pytest.raises(FailureError, match="does not resize"):
         convscope.export(digits_run, out=tmp_path / "x.onnx", progress=Progress())
     monkeypatch.undo()
@@ -129,7 +131,9 @@ def test_int8_is_kept_only_if_it_pays(digits_run, tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "_FASTER", 0.0)
     monkeypatch.setattr(writing, "MOST_ACCURACY_LOST", 1.0)
     _, found = convscope.export(digits_run, int8=True, out=out, progress=Progress())
-    assert found.size_mb < 0.6 * open_classifier(Run.open(digits_run)).network.count_params() * 4e-6
+    assert (
+        found.size_mb < 0.65 * open_classifier(Run.open(digits_run)).network.count_params() * 4e-6
+    )
     assert 0 < found.largest_difference < 0.2
 
 

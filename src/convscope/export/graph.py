@@ -91,7 +91,9 @@ def _logits(probs: Tensor, spec: ClassifierSpec) -> Tensor:
 def _resized(images: Tensor, spec: ClassifierSpec) -> Tensor:
     """Return images of the size of the spec, (batch, height, width, channels), float32.
 
-    As Pillow's BILINEAR, which averages when it shrinks, but without rounding to whole numbers.
+    As Pillow's BILINEAR, which averages when it shrinks, and rounds columns and then rows to whole
+    numbers. A pixel may still differ by 1: Pillow's weights are fixed-point numbers, and Pillow 13
+    begins with the rows of an image that loses many more rows than columns.
     """
     import tensorflow as tf
 
@@ -116,7 +118,7 @@ def _fitted(images: Tensor, spec: ClassifierSpec) -> Tensor:
     lengths = [tf.cast(tf.shape(images)[axis], tf.float32) for axis in (1, 2)]
     scales = [n_in / n_out for n_in, n_out in zip(lengths, size, strict=True)]
     if spec.fit == "squash":
-        return _resized_by(images, *map(_weights, lengths, size))
+        return _resized_by(images, *map(_weights, lengths, size), whole=True)
     if spec.fit == "crop":
         scale = tf.minimum(*scales)
         starts = [
@@ -127,7 +129,7 @@ def _fitted(images: Tensor, spec: ClassifierSpec) -> Tensor:
             _weights(n_in, n_out, scale, start)
             for n_in, n_out, start in zip(lengths, size, starts, strict=True)
         ]
-        return _resized_by(images, *weights)
+        return _resized_by(images, *weights, whole=True)
     scale = tf.maximum(*scales)
     weights, within = [], []
     for n_in, n_out in zip(lengths, size, strict=True):
@@ -139,7 +141,8 @@ def _fitted(images: Tensor, spec: ClassifierSpec) -> Tensor:
         weights.append(_weights(n_in, n_out, step, -bar * step) * inside)
         within.append(inside)
     covered = within[0][:, tf.newaxis] * within[1]  # (height, width)
-    return _resized_by(images, *weights) + PADDING * (1 - covered)[:, :, tf.newaxis]
+    resized = _resized_by(images, *weights, whole=True)
+    return resized + PADDING * (1 - covered)[:, :, tf.newaxis]
 
 
 def _squashed(images: Tensor, height: int, width: int) -> Tensor:
@@ -153,15 +156,25 @@ def _squashed(images: Tensor, height: int, width: int) -> Tensor:
     return _resized_by(images, *map(_weights, lengths, (height, width)))
 
 
-def _resized_by(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return images resized by the weights of their rows and columns, in plain operations."""
+def _resized_by(images: Tensor, rows: Tensor, columns: Tensor, *, whole: bool = False) -> Tensor:
+    """Return images resized by the weights of their rows and columns, in plain operations.
+
+    Args:
+        images: Shape (batch, n_rows, n_columns, channels).
+        rows: Weights of the rows, shape (n_rows, height).
+        columns: Weights of the columns, shape (n_columns, width).
+        whole: Whether to round to whole numbers after each of the two, halves upwards.
+    """
     import tensorflow as tf
 
-    lines = tf.transpose(images, (0, 3, 2, 1))  # (batch, channels, columns, rows)
-    lines = _product(lines, rows)  # (batch, channels, columns, height)
-    lines = tf.transpose(lines, (0, 1, 3, 2))  # (batch, channels, height, columns)
-    planes = _product(lines, columns)  # (batch, channels, height, width)
-    return tf.transpose(planes, (0, 2, 3, 1))
+    def rounded(lines: Tensor) -> Tensor:
+        return tf.floor(lines + 0.5) if whole else lines
+
+    lines = tf.transpose(images, (0, 3, 1, 2))  # (batch, channels, rows, columns)
+    lines = rounded(_product(lines, columns))  # (batch, channels, rows, width)
+    lines = tf.transpose(lines, (0, 1, 3, 2))  # (batch, channels, width, rows)
+    planes = rounded(_product(lines, rows))  # (batch, channels, width, height)
+    return tf.transpose(planes, (0, 3, 2, 1))
 
 
 def _product(lines: Tensor, weights: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ LARGEST_DIFFERENCE = 1e-4
 """Allowed difference of a probability in float32, for the same pixels."""
 
 LEAST_FILE_AGREEMENT = 0.995
-"""Least share of files for which both give the same class. Pillow rounds resized pixels to whole
-numbers and the graph does not, so that a few files between two classes may change sides."""
+"""Least share of files for which both give the same class. A resized pixel may differ by one grey
+level, since Pillow's weights are rounded, so that a file between two classes may change sides."""
 
 MOST_ACCURACY_LOST = 0.005
 """Allowed loss of accuracy of an int8 model, a fraction."""

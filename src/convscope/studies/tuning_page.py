@@ -87,6 +87,9 @@ def _slices(found: Tuning, keys: Sequence[str]) -> Picture:
             positive = [abs(v) for v in numbers]
             if min(positive) > 0 and max(positive) / min(positive) > 20:
                 axes.set_xscale("log")
+                # Plain numbers: a page has no letters of formulas.
+                axes.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
+                axes.xaxis.set_minor_formatter(lambda value, place: "")
             _dots(axes, found.trials, numbers)
         else:
             names = sorted({str(v) for v in values})

@@ -12,6 +12,7 @@ from convscope.classifier.spec import STEPS, ClassifierSpec, Views
 from convscope.engines.conversion import to_onnx
 from convscope.export.graph import build_function
 from convscope.images.decode import decode_image
+from convscope.images.fit import resize
 
 pytestmark = pytest.mark.skipif(
     keras.config.backend() != "tensorflow", reason="exports are made with TensorFlow"
@@ -198,3 +199,17 @@ def test_the_distance_from_the_training_images_is_that_of_the_run():
     np.testing.assert_allclose(found, known.distances(features), rtol=1e-3)
     assert found.std() > 0.1
     assert "distance" not in build_function(network, spec())(images[:1])
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("size", [(30, 200), (19, 23), (48, 64)])
+def test_resized_pixels_are_rounded_as_the_decoder_rounds_them(fit, size):
+    from convscope.export.graph import _resized
+
+    # Noise: without rounding in between, every fifth pixel of it would be another.
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    expected = np.asarray(resize(Image.fromarray(pixels), (HEIGHT, WIDTH), fit), dtype=np.float32)
+    found = np.asarray(_resized(pixels[np.newaxis].astype(np.float32), spec(fit=fit)))[0]
+    assert (found == found.round()).all()
+    assert np.abs(found - expected).max() <= 1
+    assert (found != expected).mean() < 0.05
