@@ -148,7 +148,8 @@ def test_what_keras_keeps_private_is_used_in_one_file():
                 made.add(node.id)
             elif isinstance(node, ast.Attribute):
                 (made if isinstance(node.ctx, ast.Store) else used).add(node.attr)
-        used.discard("_exit")  # of os, documented
+        # Of os, documented; of Optuna, the only way to go on with a trial.
+        used -= {"_exit", "_trial_id"}
         foreign |= {(file.name, name) for name in used - made if re.match("_[^_]", name)}
     assert {name for name, _ in foreign} == {"keras_private.py"}
     assert len(foreign) == 4

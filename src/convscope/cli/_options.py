@@ -129,7 +129,7 @@ Threads = Annotated[
     typer.Option(min=1, help="Processor cores of each run. Default: all of this machine."),
 ]
 Gpus = Annotated[
-    float, typer.Option(min=0, help="GPUs of each run, with --ray; a fraction shares one.")
+    float | None, typer.Option(min=0, help="GPUs of each run, with --ray; a fraction shares one.")
 ]
 Memory = Annotated[
     float | None,
@@ -138,7 +138,7 @@ Memory = Annotated[
 
 
 def executor_of(
-    ray: str | None, threads: int | None, gpus: float, memory: float | None
+    ray: str | None, threads: int | None, gpus: float | None, memory: float | None
 ) -> "Executor | None":
     """Return the executor that the options ask for; None for a study's own.
 
@@ -149,8 +149,8 @@ def executor_of(
     if ray is not None:
         from convscope.studies.on_ray import on_ray
 
-        return on_ray(ray, threads=threads, gpus=gpus, memory_gb=memory)
-    if gpus or memory is not None:
+        return on_ray(ray, threads=threads, gpus=gpus or 0, memory_gb=memory)
+    if gpus is not None or memory is not None:
         raise ConfigError("--gpus and --memory reserve shares of a cluster; give --ray too")
     if threads is None:
         return None

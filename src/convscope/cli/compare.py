@@ -90,7 +90,7 @@ def compare(
     ] = False,
     ray: Ray = None,
     threads: Threads = None,
-    gpus: Gpus = 0,
+    gpus: Gpus = None,
     memory: Memory = None,
     json: Json = False,
 ) -> None:

@@ -247,7 +247,7 @@ def suspects(
     data_dir: DataDir = None,
     ray: Ray = None,
     threads: Threads = None,
-    gpus: Gpus = 0,
+    gpus: Gpus = None,
     memory: Memory = None,
     json: Json = False,
 ) -> None:

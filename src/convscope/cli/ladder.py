@@ -55,7 +55,7 @@ def ladder(
     data_dir: DataDir = None,
     ray: Ray = None,
     threads: Threads = None,
-    gpus: Gpus = 0,
+    gpus: Gpus = None,
     memory: Memory = None,
     json: Json = False,
 ) -> None:

@@ -120,7 +120,7 @@ def train(
     ] = None,
     ray: Ray = None,
     threads: Threads = None,
-    gpus: Gpus = 0,
+    gpus: Gpus = None,
     memory: Memory = None,
     json: Json = False,
 ) -> None:

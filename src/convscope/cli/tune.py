@@ -75,7 +75,7 @@ def tune(
     data_dir: DataDir = None,
     ray: Ray = None,
     threads: Threads = None,
-    gpus: Gpus = 0,
+    gpus: Gpus = None,
     memory: Memory = None,
     json: Json = False,
 ) -> None:

@@ -57,6 +57,7 @@ def test_options_reach_the_verb_and_the_table_is_printed(cli, monkeypatch):
             "epochs": 3,
         },
         **{"weights": None, "settings": {"optimizer.momentum": 0.5}, "out": None, "data_dir": None},
+        "executor": None,
     }
     for text in (done.out, done.err):
         lines = [line.split() for line in text.splitlines()]
