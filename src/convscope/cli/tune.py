@@ -99,6 +99,7 @@ def tune(
     import convscope
     from convscope.cli._json import print_json
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
+    from convscope.studies.tuning import score_of, spelt
 
     named = one_data(data_word, data)
     with repeatable():
@@ -125,16 +126,12 @@ def tune(
 
         print_json(json_format.loads(found.state_file.read_text(encoding="utf-8")))
         return
-    best = sorted(
-        (trial for trial in found.trials if trial.score is not None and trial.status == "finished"),
-        key=lambda trial: trial.score or 0.0,
-        reverse=True,
-    )
+    best = sorted(found.finished, key=score_of, reverse=True)
     keys = list(best[0].settings)
     print_table(
         [("trial", NUMBER), (found.measure, NUMBER), *((key, NUMBER) for key in keys)],
         (
-            [str(t.number), f"{t.score:.4f}", *(_said(t.settings[key]) for key in keys)]
+            [str(t.number), f"{t.score:.4f}", *(spelt(t.settings[key]) for key in keys)]
             for t in best[:5]
         ),
     )
@@ -159,7 +156,3 @@ def _split(text: str) -> tuple[str, str]:
             f"--space {text}: must have the form KEY=VALUES, such as label_smoothing=0..0.2"
         )
     return key.strip(), values
-
-
-def _said(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

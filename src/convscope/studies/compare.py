@@ -166,7 +166,7 @@ def compare_configs(
             config.recipe,
             tuple(Trial(f"runs/{file_name(name)}-seed{seed}", seed) for seed in seeds),
             part="test" if final else "val",
-            measure=_measure(config),
+            measure=measure_of(config),
         )
         for name, config in configs.items()
     )
@@ -244,7 +244,7 @@ def compare_runs(
             )
         trials = tuple(Trial(str(opened[i].path.resolve()), configs[i].seed) for i in found)
         first = configs[found[0]]
-        arms.append(Arm(name, first.model, first.recipe, trials, part, _measure(first)))
+        arms.append(Arm(name, first.model, first.recipe, trials, part, measure_of(first)))
     by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
     path = path_or_none(out, "--out") or ROOT / folder_name(configs[0].data_name, by_name)
     require_outside(path, configs[0].data_path)
@@ -458,7 +458,8 @@ class _Study:
         self._put(dataclasses.replace(arm, trials=trials))
 
 
-def _measure(config: RunConfig) -> str:
+def measure_of(config: RunConfig) -> str:
+    """Return the name of the score by which runs with these settings are compared."""
     return "mAP" if config.multi_label else "accuracy"
 
 

@@ -22,7 +22,7 @@ from convscope.recipe import RunConfig, dump_config
 from convscope.run import ROOT, Run
 from convscope.storage import atomic_path, require_outside, write_text
 from convscope.studies.arms import FIRST_SEED
-from convscope.studies.compare import compare_configs
+from convscope.studies.compare import compare_configs, measure_of
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.studies.tuning import (
@@ -30,7 +30,7 @@ from convscope.studies.tuning import (
     DEFAULT,
     TunedTrial,
     Tuning,
-    best_of,
+    spelt,
     state_file,
 )
 from convscope.training.results import read_results
@@ -152,7 +152,7 @@ def tune(
         found = Tuning(
             path,
             about,
-            "mAP" if default.config.multi_label else "accuracy",
+            measure_of(default.config),
             search.trials(),
             search.importance(),
         )
@@ -288,7 +288,7 @@ class _Search:
 
         chosen = {key: self._suggested(trial, key) for key in self._space}
         folder = self._path / "trials" / f"{trial.number + 1:04d}"
-        said = ", ".join(f"{key.rpartition('.')[2]} {_short(v)}" for key, v in chosen.items())
+        said = ", ".join(f"{key.rpartition('.')[2]} {spelt(v, 3)}" for key, v in chosen.items())
         try:
             config = _settled(self._given, chosen, self._load)
         except UserError as error:
@@ -379,16 +379,12 @@ class _Search:
         return {key: float(share) for key, share in judged.items()}
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def _write(found: Tuning, asked: dict[str, Any]) -> None:
     """Write the state, the table and the page."""
     from convscope.report.page import write_page
     from convscope.studies.tuning_page import tuning_page
 
-    best = best_of(found.trials)
+    best = found.best
     state = {
         "format": FORMAT,
         "about": found.about,

@@ -1,6 +1,6 @@
 """Domain objects of a search over settings: its trials, and what came of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,14 @@ class Tuning:
     confirmation: Comparison | None = None
 
     @property
+    def finished(self) -> list[TunedTrial]:
+        """Trials that were trained to their end, by number; all have a score."""
+        return [trial for trial in self.trials if trial.status == "finished"]
+
+    @property
     def best(self) -> TunedTrial | None:
-        """Trial with the highest score among those that were trained to their end."""
-        return best_of(self.trials)
+        """Trial with the highest score among the finished ones, the first of equals."""
+        return max(self.finished, key=score_of, default=None)
 
     @property
     def conclusion(self) -> str:
@@ -121,7 +126,12 @@ def state_file(path: Path) -> Path:
     return path / "tuning.json"
 
 
-def best_of(trials: Sequence[TunedTrial]) -> TunedTrial | None:
-    """Return the trial with the highest score among the finished ones; the first of equals."""
-    done = [trial for trial in trials if trial.status == "finished" and trial.score is not None]
-    return max(done, key=lambda trial: (trial.score, -trial.number), default=None)
+def score_of(trial: TunedTrial) -> float:
+    """Return the score of a trial that has one."""
+    assert trial.score is not None
+    return trial.score
+
+
+def spelt(value: Any, digits: int = 4) -> str:
+    """Return the value of a setting for people, a fraction with so many significant digits."""
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

@@ -1,11 +1,12 @@
 """The page of a search over settings: scores in order, each setting against the score."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from convscope.report.figures import FAINT, INK, TRAIN_COLOUR, VAL_COLOUR, new_figure, plain_axes
 from convscope.report.page import Command, Page, Picture, Points, Section, Table, svg_picture
-from convscope.studies.tuning import TunedTrial, Tuning
+from convscope.studies.tuning import Tuning, score_of, spelt
 from convscope.wording import command_line
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _COLUMNS = 3
 def tuning_page(found: Tuning) -> Page:
     """Return the page of a search that has ended."""
     best = found.best
-    done = [trial for trial in found.trials if trial.status == "finished"]
+    done = found.finished
     keys = list(found.trials[0].settings)
     sections = [Section("The search", [_history(found), _slices(found, keys)])]
     if found.importance:
@@ -46,7 +47,7 @@ def tuning_page(found: Tuning) -> Page:
             "" if trial.score is None else f"{trial.score:.4f}",
             str(trial.epochs),
             trial.failure or trial.status,
-            *(_said(trial.settings.get(key)) for key in keys),
+            *(spelt(trial.settings.get(key)) for key in keys),
         ]
         for trial in found.trials
     ]
@@ -65,10 +66,9 @@ def _history(found: Tuning) -> Picture:
     figure = new_figure(7.5, 3.0)
     axes = figure.subplots()
     plain_axes(axes)
-    _dots(axes, found.trials, [trial.number for trial in found.trials])
-    done = [t for t in found.trials if t.status == "finished" and t.score is not None]
-    best = [max(t.score or 0.0 for t in done[: n + 1]) for n in range(len(done))]
-    axes.step([t.number for t in done], best, where="post", color=INK, linewidth=1.2)
+    _dots(axes, found, [trial.number for trial in found.trials])
+    best = list(accumulate(map(score_of, found.finished), max))
+    axes.step([t.number for t in found.finished], best, where="post", color=INK, linewidth=1.2)
     axes.set_xlabel("trial")
     axes.set_ylabel(f"validation {found.measure}")
     text = "Score of each trial (stopped ones in grey, after their last epoch), and the best so far"
@@ -90,29 +90,24 @@ def _slices(found: Tuning, keys: Sequence[str]) -> Picture:
                 # Plain numbers: a page has no letters of formulas.
                 axes.xaxis.set_major_formatter(lambda value, place: f"{value:g}")
                 axes.xaxis.set_minor_formatter(lambda value, place: "")
-            _dots(axes, found.trials, numbers)
+            _dots(axes, found, numbers)
         else:
             names = sorted({str(v) for v in values})
-            _dots(axes, found.trials, [names.index(str(v)) for v in values])
+            _dots(axes, found, [names.index(str(v)) for v in values])
             axes.set_xticks(range(len(names)), names)
         axes.set_title(key, fontsize=9)
     text = "Score against the value of each setting"
     return svg_picture(figure, alt=f"{text}.", caption=f"{text}; the best trial is ringed.")
 
 
-def _dots(axes: "Axes", trials: Sequence[TunedTrial], at: Sequence[float]) -> None:
+def _dots(axes: "Axes", found: Tuning, at: Sequence[float]) -> None:
     """Draw the score of each trial at its place; the best one ringed."""
-    scored = [(t, x) for t, x in zip(trials, at, strict=True) if t.score is not None]
+    scored = [(t, x) for t, x in zip(found.trials, at, strict=True) if t.score is not None]
     for status, colour in (("stopped", FAINT), ("finished", TRAIN_COLOUR)):
         points = [(x, t.score) for t, x in scored if t.status == status]
         if points:
             xs, ys = zip(*points, strict=True)
             axes.scatter(xs, ys, s=22, color=colour, alpha=0.8, linewidths=0)
-    done = [(t, x) for t, x in scored if t.status == "finished"]
-    if done:
-        best, x = max(done, key=lambda each: each[0].score or 0.0)
-        axes.scatter([x], [best.score or 0.0], s=90, facecolors="none", edgecolors=VAL_COLOUR)
-
-
-def _said(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    ringed = [(x, score_of(t)) for t, x in scored if t == found.best]
+    for x, score in ringed:
+        axes.scatter([x], [score], s=90, facecolors="none", edgecolors=VAL_COLOUR)
