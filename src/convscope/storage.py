@@ -6,9 +6,9 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convscope.errors import DataError, ReadOnlyError, StorageError
 from convscope.paths import short_name, user_path
@@ -178,6 +178,25 @@ def write_text(path: Path, text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table as a CSV file, atomically.
+
+    Args:
+        path: File to replace as a whole.
+        columns: Names of the columns, in order.
+        rows: Values by the name of the column; a name that is no column is an error of the caller.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    import csv
+
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def npy_header(shape: tuple[int, ...], dtype: "npt.DTypeLike") -> bytes:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from convscope.errors import RunError
-from convscope.storage import atomic_path
+from convscope.storage import write_rows
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,10 @@ def write_tried(rows: Sequence[Tried], path: Path) -> None:
     Raises:
         StorageError: If the file cannot be written.
     """
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(Tried.__annotations__))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(asdict(row) | {"chosen": "yes" if row.chosen else ""})
+    columns = list(Tried.__annotations__)
+    write_rows(
+        path, columns, (asdict(row) | {"chosen": "yes" if row.chosen else ""} for row in rows)
+    )
 
 
 def read_tried(path: Path) -> list[Tried]:

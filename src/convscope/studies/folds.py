@@ -1,6 +1,5 @@
 """Cross-validation: every image is evaluated once, by a network that was not trained on it."""
 
-import csv
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from convscope.planning.data import load_for
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, flat, resolve, setting_names
 from convscope.run import ROOT, Run
-from convscope.storage import atomic_path, require_outside
+from convscope.storage import require_outside, write_rows
 from convscope.studies.executor import Executor, Job, LocalExecutor
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.types import Dataset, Predictions
@@ -238,11 +237,5 @@ def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
     write_confusion(matrix, names, path / "confusion_matrix.csv")
     title = f"{path.name}: {found.mean:.1%} accuracy on {found.n_images:,} images"
     save_figure(confusion_figure(matrix, names), done.confusion_picture, title=title)
-    with (
-        atomic_path(done.table_file) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, list(asdict(folds[0])))
-        writer.writeheader()
-        writer.writerows(asdict(fold) for fold in folds)
+    write_rows(done.table_file, list(asdict(folds[0])), map(asdict, folds))
     return done

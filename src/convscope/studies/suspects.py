@@ -1,8 +1,7 @@
 """Search for wrong labels among training images."""
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from convscope.planning.settle import Request, settle, usual_recipe
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig
 from convscope.run import ROOT, Run
-from convscope.storage import atomic_path, require_outside
+from convscope.storage import require_outside, write_rows
 from convscope.studies.candidates import SMALL
 from convscope.studies.executor import Executor, Job, LocalExecutor
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
@@ -236,15 +235,11 @@ def _by_heads(plan: Plan, load: Callable[[RunConfig], Dataset], progress: Progre
 
 
 def _write_table(found: Suspicions) -> None:
-    with (
-        atomic_path(found.table_file) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        columns = ["image_id", "class_name", "answer", "prob", "prob_label"]
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        for each in found.suspects:
-            row = asdict(each)
-            row["image_id"] = spreadsheet_path(each.image_id)
-            row |= {key: spreadsheet_text(row[key]) for key in ("class_name", "answer")}
-            writer.writerow(row)
+    columns = ["image_id", "class_name", "answer", "prob", "prob_label"]
+    rows = []
+    for each in found.suspects:
+        row = {column: getattr(each, column) for column in columns}
+        row["image_id"] = spreadsheet_path(each.image_id)
+        row |= {key: spreadsheet_text(row[key]) for key in ("class_name", "answer")}
+        rows.append(row)
+    write_rows(found.table_file, columns, rows)

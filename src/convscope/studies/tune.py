@@ -1,7 +1,6 @@
 """Search over a recipe's settings, by Optuna: what to try next, and what to stop early."""
 
 import contextlib
-import csv
 import importlib.util
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from convscope.planning.space import Choice, Space, settings_at, space_of
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.run import ROOT, Run
-from convscope.storage import atomic_path, require_outside, write_text
+from convscope.storage import require_outside, write_rows, write_text
 from convscope.studies.arms import FIRST_SEED
 from convscope.studies.compare import compare_configs, measure_of
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
@@ -397,14 +396,10 @@ def _write(found: Tuning, asked: dict[str, Any]) -> None:
         "asked": asked,
     }
     Run.write_json(found.state_file, state)
-    with (
-        atomic_path(found.table_file) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        keys = sorted({key for trial in found.trials for key in trial.settings})
-        writer = csv.DictWriter(file, ["trial", "score", "epochs", "status", *keys])
-        writer.writeheader()
-        for trial in found.trials:
-            facts = {"trial": trial.number, "score": trial.score, "epochs": trial.epochs}
-            writer.writerow({**facts, "status": trial.status, **trial.settings})
+    keys = sorted({key for trial in found.trials for key in trial.settings})
+    rows = [
+        {"trial": t.number, "score": t.score, "epochs": t.epochs, "status": t.status, **t.settings}
+        for t in found.trials
+    ]
+    write_rows(found.table_file, ["trial", "score", "epochs", "status", *keys], rows)
     write_page(tuning_page(found), found.page)

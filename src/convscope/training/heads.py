@@ -3,7 +3,6 @@
 Once features are cached, a try costs seconds.
 """
 
-import csv
 import time
 from typing import Any
 
@@ -14,7 +13,7 @@ from convscope.models.head import build_head
 from convscope.progress import Progress
 from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
-from convscope.storage import atomic_path
+from convscope.storage import write_rows
 from convscope.training.batches import Batches, Examples, n_batches, order_of, validation_batches
 from convscope.training.objective import loss_of, merit, metrics_of
 from convscope.training.optimizers import build_optimizer
@@ -82,13 +81,7 @@ def choose_head(
         f"Head: {rows[best]['hidden']}, the best of {len(rows)} on the validation images after "
         f"{_EPOCHS} epochs"
     )
-    with (
-        atomic_path(run.heads_file) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.DictWriter(file, _COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(run.heads_file, _COLUMNS, rows)
     settings = config.head.model_copy(update={**CANDIDATES[best], "search": False})
     run.record(head=settings.model_dump())
     return settings

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import RunError
-from convscope.storage import atomic_path
+from convscope.storage import write_rows
 
 COLUMNS = (
     "epoch",
@@ -32,10 +32,7 @@ def write_results(history: list[dict[str, Any]], path: Path) -> None:
     Raises:
         StorageError: If the file cannot be written.
     """
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(history)
+    write_rows(path, COLUMNS, history)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
