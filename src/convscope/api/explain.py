@@ -58,6 +58,7 @@ def explain(
         DataError: If a path does not exist, or nothing matches.
         UnknownNameError: If there is no such class or layer.
     """
+    from convscope.api.explanation_page import explanation_page, page_name
     from convscope.classifier.keras_model import open_classifier
     from convscope.explain.filters import first_filters
     from convscope.explain.forward import activations
@@ -70,7 +71,6 @@ def explain(
     from convscope.models import is_backbone
     from convscope.models.backbones import BACKBONES
     from convscope.models.geometry import geometry
-    from convscope.report.explanation_page import explanation_page, page_name
     from convscope.report.page import write_page
 
     progress = progress or console_progress()

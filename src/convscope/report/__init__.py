@@ -1,1 +1,1 @@
-"""Pictures and pages of a run."""
+"""How pages and pictures look; the page and the model card of a run."""
