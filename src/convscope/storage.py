@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import os
 import stat
 import sys
@@ -14,6 +15,7 @@ from convscope.errors import DataError, ReadOnlyError, StorageError
 from convscope.paths import short_name, user_path
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 _CACHE_VARIABLE = "CONVSCOPE_CACHE"
@@ -28,6 +30,11 @@ FILE_MODE = 0o666 & ~_umask
 
 _LONGEST_SUFFIX = 12
 """Longest suffix of a file name that counts as such, in characters."""
+
+_LARGE = 2**29
+"""Bytes from which `scratch_array` maps a file."""
+
+_BLOCK = 2**24
 
 FOLDER_MODE = 0o777 & ~_umask
 """Mode of an ordinary new folder."""
@@ -218,6 +225,35 @@ def npy_header(shape: tuple[int, ...], dtype: "npt.DTypeLike") -> bytes:
     description = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(held, description)
     return held.getvalue()
+
+
+def scratch_array(shape: tuple[int, ...]) -> "npt.NDArray[np.float32]":
+    """Return an array of arbitrary contents, float32, that need not fit into memory.
+
+    A large one is mapped from a nameless file in the cache folder, whose space is free again when
+    the array is; without room there, it is made in memory.
+
+    Args:
+        shape: Shape of the array.
+    """
+    import numpy as np
+
+    n_bytes = 4 * math.prod(shape)
+    if n_bytes >= _LARGE:
+        with contextlib.suppress(OSError, StorageError):
+            folder = cache_dir()
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                # In advance: a full disk under a mapped page kills the process.
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, n_bytes)
+                else:
+                    for start in range(0, n_bytes, _BLOCK):
+                        file.write(bytes(min(_BLOCK, n_bytes - start)))
+                    file.flush()
+                # As a plain array: the memmap subclass slows every slice down.
+                return np.asarray(np.memmap(file, np.float32, "r+", shape=shape))
+    return np.empty(shape, np.float32)
 
 
 _BROKEN = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EISDIR, errno.EBUSY)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convscope import storage
 from convscope.errors import ReadOnlyError, StorageError
-from convscope.storage import atomic_path, npy_header, write_text
+from convscope.storage import atomic_path, npy_header, scratch_array, write_text
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
@@ -148,3 +149,44 @@ def test_the_header_is_the_one_that_numpy_writes(tmp_path, shape, dtype):
 def test_the_first_axis_may_change_without_moving_what_follows_the_header():
     lengths = {len(npy_header((rows, 96, 96, 3), np.uint8)) for rows in (0, 9, 10, 10**6, 10**18)}
     assert len(lengths) == 1
+
+
+def mapped_from(array, folder):
+    """Return whether an array's memory is that of a file that was in a folder."""
+    start = array.__array_interface__["data"][0]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        first, last = (int(each, 16) for each in line.split()[0].split("-"))
+        if first <= start < last:
+            return str(folder) in line
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux shows mappings")
+def test_a_large_scratch_array_is_in_a_nameless_file_of_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
+    small = scratch_array((3, 5))
+    assert not mapped_from(small, tmp_path)
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(storage, "_LARGE", 4 * 3000 * 50)
+    large = scratch_array((3000, 50))
+    assert mapped_from(large, tmp_path)
+    assert type(large) is np.ndarray
+    assert os.listdir(tmp_path / "cache") == []
+    large[:] = np.arange(150_000).reshape(3000, 50)
+    large *= 2
+    assert large[2999, 49] == 299_998
+
+
+def test_a_scratch_array_without_room_on_the_disk_is_made_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path))
+    monkeypatch.setattr(storage, "_LARGE", 1)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    array = scratch_array((3, 5))
+    array[:] = 1
+    assert array.sum() == 15
+    assert not mapped_from(array, tmp_path)
+    assert os.listdir(tmp_path) == []

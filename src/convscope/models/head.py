@@ -4,6 +4,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from convscope.recipe import HeadSettings
+from convscope.storage import scratch_array
 from convscope.types import FloatArray
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def standardised(
     import numpy as np
 
     mean, deviation = statistics[0], np.sqrt(statistics[1])
-    out = np.empty(features.shape, np.float32) if out is None else out
+    out = scratch_array(features.shape) if out is None else out
     for start in range(0, len(features), _ROWS):
         part = out[start : start + _ROWS]
         np.subtract(features[start : start + _ROWS], mean, out=part)

@@ -310,6 +310,11 @@ def choose_penalty(
     share = len(folds[0][0]) / n_learnt
     in_views = [[_in_views(part, len(labels), views) for part in fold] for fold in folds]
     labels = labels_in_views(labels, views)
+    used = np.unique(np.concatenate([part for fold in in_views for part in fold]))
+    if 2 * len(used) <= len(labels):
+        # Of very many images a part is taken, once: they may be mapped from a disk.
+        features, labels = features[used], labels[used]
+        in_views = [[np.searchsorted(used, part) for part in fold] for fold in in_views]
 
     def held_out_by(
         penalty: float, features: FloatArray, fold: list[IntArray]

@@ -26,7 +26,7 @@ from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import AugmentSettings, HeadSettings, RunConfig, ScheduleSettings
 from convscope.run import Run
-from convscope.storage import atomic_path
+from convscope.storage import atomic_path, scratch_array
 from convscope.training.batches import Examples, validation_batches
 from convscope.training.budget import Pace
 from convscope.training.fit import Phase, averages_swapped_in, compile_at, fit
@@ -307,7 +307,7 @@ def _standardised_views(
     """Return the features of all views, one view after another, and the number of views."""
     views = phase.config.backbone.views if has_views(phase.config) else 1
     n_images = len(phase.train)
-    features = np.empty((views * n_images, len(statistics[0])), np.float32)
+    features = scratch_array((views * n_images, len(statistics[0])))
     for view in range(views):
         part = features[view * n_images : (view + 1) * n_images]
         standardised(phase.train.inputs(view), statistics, out=part)

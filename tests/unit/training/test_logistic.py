@@ -229,3 +229,26 @@ def test_what_was_tried_is_written_the_strongest_first(tmp_path):
         "seconds": "1.0",
         "last_map": "2.0",
     }
+
+
+def test_the_part_is_taken_with_its_own_labels(monkeypatch):
+    features, labels = images_of(3, 600, apart=0.3)
+    monkeypatch.setattr(module, "_MOST_LEARNT", 120)
+    monkeypatch.setattr(module, "_MOST_HELD_OUT", 60)
+    monkeypatch.setattr(module, "_MANY", 600)
+    n_taken = []
+
+    def fit(features, *arguments, **options):
+        n_taken.append(len(features))
+        return fit_logistic(features, *arguments, **options)
+
+    monkeypatch.setattr(module, "fit_logistic", fit)
+    best = choose_penalty(features, labels, 3, seed=1, progress=SILENT)[0]
+    assert set(n_taken) == {180}
+    (fold,) = module._folds(labels, 1, 5)
+    learnt, held_out = module._thinned(fold, 1)
+    penalty = best.penalty * len(fold[0]) / len(learnt)
+    head = fit_logistic(features[learnt], labels[learnt], 3, penalty)
+    probs = head.probs(features[held_out])
+    loss = -np.log(probs[np.arange(60), labels[held_out]]).mean()
+    assert best.loss == pytest.approx(loss, abs=1e-4)
