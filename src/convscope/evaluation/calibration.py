@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from convscope.classifier.classify import at_temperature
-from convscope.classifier.decisions import logits_of
-from convscope.classifier.spec import TEMPERATURES
 from convscope.errors import ShapeError
 from convscope.evaluation.metrics import check_probs
 from convscope.evaluation.multi_label import check_flags
+from convscope.training.temperature import best_temperature
 from convscope.types import FloatArray, Labels, Predictions, is_multi_label
 
 N_BINS = 15
@@ -127,9 +126,6 @@ def error_by_chance(probs: FloatArray, *, multi_label: bool, n_draws: int = 200)
 def fit_temperature(probs: FloatArray, labels: Labels) -> float:
     """Return the temperature with the least cross-entropy.
 
-    Targets are softened as in Platt's scaling, as if one of n_images + 2 answers were wrong:
-    otherwise a network without a mistake among few images would be taken for infallible.
-
     Args:
         probs: Shape (n_images, n_classes), of validation images: images that were not trained on.
         labels: True classes, see `types.Labels`.
@@ -139,38 +135,9 @@ def fit_temperature(probs: FloatArray, labels: Labels) -> float:
 
     Raises:
         ShapeError: If the lengths differ or `probs` are not probabilities.
-
-    References:
-        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017;
-        Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
     """
-    from scipy.optimize import minimize_scalar
-
     _check(probs, labels)
-    n_images, n_classes = probs.shape
-    several = is_multi_label(labels)
-    whole = logits_of(probs) if several else np.zeros(0)
-    rows = np.arange(n_images)
-    logs = np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float32).tiny))
-    wrong = 1 / (n_images + 2)
-
-    def multi_label_loss(log_temperature: float) -> float:
-        margins = np.where(labels > 0, whole, -whole) / np.exp(log_temperature)
-        right, against = np.logaddexp(0, -margins).mean(), np.logaddexp(0, margins).mean()
-        return float((1 - wrong) * right + wrong * against)
-
-    def loss(log_temperature: float) -> float:
-        logits = logs / np.exp(log_temperature)
-        logits -= logits.max(axis=1, keepdims=True)
-        log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        right = log_probs[rows, labels]
-        others = (log_probs.sum(axis=1) - right) / max(1, n_classes - 1)
-        return -float((1 - wrong) * right.mean() + wrong * others.mean())
-
-    low, high = np.log(TEMPERATURES)
-    function = multi_label_loss if several else loss
-    found = minimize_scalar(function, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    return best_temperature(probs, labels)
 
 
 def _check(probs: FloatArray, labels: Labels) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from convscope.classifier.classify import at_temperature
 from convscope.models.head import feature_statistics, standardised
 from convscope.models.transfer import build_transfer
 from convscope.models.weights import FoundWeights
@@ -12,8 +13,9 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.training.frozen import run_frozen
 from convscope.training.logistic import COARSE, choose_penalty, fit_logistic, one_thread_each
+from convscope.training.temperature import best_temperature
 from convscope.training.weighting import weighting_of_logistic
-from convscope.types import FloatArray, InputSpec, IntArray, Split
+from convscope.types import FloatArray, InputSpec, IntArray, Split, is_multi_label
 
 _MANY = 2_000
 """Images from which two folds say enough to choose the penalty: their heads only rank images."""
@@ -29,6 +31,8 @@ def out_of_fold(
     progress: Progress,
 ) -> FloatArray:
     """Return probabilities of shape (n_images, n_classes), each by a head of the other folds.
+
+    At the best temperature.
 
     The backbone runs once on each image, whatever the number of folds.
 
@@ -83,4 +87,6 @@ def out_of_fold(
 
     with one_thread_each() as pool:
         list(pool.map(learn, divided))
-    return probs
+    # The penalty was chosen for heads that get one.
+    temperature = best_temperature(probs, labels)
+    return at_temperature(probs, temperature, multi_label=is_multi_label(labels))

@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.backend import precision_policy
-from convscope.classifier.classify import at_temperature
-from convscope.classifier.decisions import LEAST_PROB, image_losses
 from convscope.models.head import (
     build_head,
     feature_statistics,
@@ -43,6 +41,7 @@ from convscope.training.logistic import (
 from convscope.training.passes import evaluate_epoch
 from convscope.training.results import write_results
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
+from convscope.training.temperature import calibrated_loss
 from convscope.training.weighting import weighting_of_logistic
 from convscope.types import (
     Dataset,
@@ -50,13 +49,10 @@ from convscope.types import (
     InputSpec,
     Predictions,
     Split,
-    is_multi_label,
 )
 
 HEAD = "head"
 """Name of the phase that trains the head alone."""
-
-_TEMPERATURES = np.geomspace(0.25, 4, 33)
 
 
 def train_transfer(
@@ -162,7 +158,7 @@ def train_transfer(
         if history:
             with atomic_path(run.weights("frozen")) as temporary:
                 shutil.copyfile(run.weights("last"), temporary)
-            run.record(frozen_loss=_calibrated_loss(network.head, output.features_val))
+            run.record(frozen_loss=_validation_loss(network.head, output.features_val))
     if refit and run.state.get("rolled_back"):
         return history
     decay = config.optimizer.layer_decay
@@ -178,7 +174,7 @@ def train_transfer(
     history = fit(phase, run, log_row=log_row, progress=progress, pace=pace)
     if not refit and "frozen_loss" in run.state:
         with averages_swapped_in(phase.model):
-            _keep_the_better(_calibrated_loss(phase.model, phase.val), run, progress)
+            _keep_the_better(_validation_loss(phase.model, phase.val), run, progress)
     return history
 
 
@@ -196,23 +192,13 @@ def _keep_the_better(tuned: float, run: Run, progress: Progress) -> None:
     )
 
 
-def _calibrated_loss(model: keras.Model, val: Examples) -> float:
-    """Return mean cross-entropy on validation images at the best temperature, in nats.
-
-    So that a network that was trained on softened labels compares with one that was not.
-    """
+def _validation_loss(model: keras.Model, val: Examples) -> float:
+    """Return mean cross-entropy on validation images at the best temperature, in nats."""
     batches = validation_batches(val)
     probs = np.concatenate(
         [np.asarray(model.predict_on_batch(batches[i][0])) for i in range(len(batches))]
     )
-    several = is_multi_label(val.labels)
-    losses = [
-        image_losses(
-            at_temperature(probs, each, multi_label=several), val.labels, LEAST_PROB
-        ).mean()
-        for each in _TEMPERATURES
-    ]
-    return float(min(losses))
+    return calibrated_loss(probs, val.labels)
 
 
 def _fit_at_once(

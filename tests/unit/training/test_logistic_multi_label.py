@@ -8,6 +8,7 @@ from convscope.progress import Progress
 from convscope.recipe import AugmentSettings
 from convscope.training.augment import soft_targets
 from convscope.training.logistic import choose_penalty, fit_logistic, held_out_probs
+from convscope.training.temperature import calibrated_loss
 
 
 def images(n_images: int = 400, n_features: int = 12, n_classes: int = 4, seed: int = 0):
@@ -64,8 +65,7 @@ def test_the_penalty_is_chosen_by_the_loss_on_held_out_images():
     assert 0.5 < tried[0].accuracy < 1
     rows, probs = held_out_probs(features, labels, 4, tried[0].penalty, seed=0)
     assert sorted(rows) == list(range(200))
-    right = np.where(labels[rows] > 0, probs, 1 - probs)
-    assert float(-np.log(right).mean()) == pytest.approx(tried[0].loss, rel=1e-4)
+    assert calibrated_loss(probs, labels[rows]) == pytest.approx(tried[0].loss, rel=1e-4)
     # Far from it on either side the loss is higher.
     by_penalty = {each.penalty: each.loss for each in tried}
     assert max(by_penalty.values()) > 1.001 * tried[0].loss
