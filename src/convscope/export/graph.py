@@ -91,9 +91,9 @@ def _logits(probs: Tensor, spec: ClassifierSpec) -> Tensor:
 def _resized(images: Tensor, spec: ClassifierSpec) -> Tensor:
     """Return images of the size of the spec, (batch, height, width, channels), float32.
 
-    As Pillow's BILINEAR, which averages when it shrinks, and rounds columns and then rows to whole
-    numbers. A pixel may still differ by 1: Pillow's weights are fixed-point numbers, and Pillow 13
-    begins with the rows of an image that loses many more rows than columns.
+    As `images.fit.resize`: Pillow's BILINEAR, which averages when it shrinks, and rounds columns
+    and then rows to whole numbers. A pixel may still differ by 1: Pillow's weights are fixed-point
+    numbers.
     """
     import tensorflow as tf
 

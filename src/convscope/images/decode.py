@@ -17,7 +17,7 @@ from convscope.images.formats import MAX_PIXELS, TURNS, opened
 from convscope.images.metadata import orientation_of
 from convscope.types import UInt8Array
 
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 """Increased whenever the same file would give other pixels."""
 
 

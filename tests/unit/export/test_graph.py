@@ -62,13 +62,14 @@ def test_images_of_any_size_are_resized_as_the_decoder_does(fit):
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)],
     )
     # Shrunk, enlarged, of another aspect ratio either way, as they are, a single pixel.
-    for size in ((48, 64), (31, 77), (90, 33), (11, 13), (200, 7), (HEIGHT, WIDTH), (1, 1)):
+    sizes = ((48, 64), (31, 77), (90, 33), (96, 24), (11, 13), (200, 7), (HEIGHT, WIDTH), (1, 1))
+    for size in sizes:
         pixels = photo(*size)
         expected = decode_image(as_png(pixels), channels=3, size=(HEIGHT, WIDTH), fit=fit)
         found = resize(pixels[np.newaxis].astype(np.float32))[0].numpy()
-        # Pillow rounds to whole numbers, once in each direction.
+        # Pillow's weights are fixed-point numbers, which rounds a few pixels the other way.
         np.testing.assert_allclose(found, expected.astype(float), atol=1.01, err_msg=str(size))
-        assert np.abs(found - expected).mean() < 0.4
+        assert (found != expected).mean() < 0.02, size
 
 
 @pytest.mark.parametrize(
