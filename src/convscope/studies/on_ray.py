@@ -2,38 +2,34 @@
 
 Ray does the scheduling, the retries and the transport. Each job is a task that starts a fresh
 process, as on one machine, so the numbers are the same. Needs the extra `ray`.
-
-References:
-    Moritz et al. 2018, "Ray: A Distributed Framework for Emerging AI Applications",
-    arXiv:1712.05889.
 """
 
 import contextlib
-import importlib.metadata
-import importlib.util
 import os
 import queue
-import socket
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from convscope.errors import ConfigError, MissingExtraError, StorageError
+from convscope.cluster import (
+    N_RETRIES,
+    amounts_of,
+    connect,
+    line_of,
+    n_at_once,
+    options_of,
+    own_version,
+    require_version,
+)
+from convscope.errors import ConfigError, StorageError
 from convscope.machine import usable_cores
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.studies.executor import Executor, Job, Outcome, Unwanted, execute
 
-_RETRIES = 3
-"""How often a job is tried again after its worker or node was lost; it resumes where it was."""
-
 _POLL_S = 0.3
-_JOIN_S = 15.0
-"""Seconds to wait for a node that is large enough."""
-
 _STOP_S = 60.0
 """Seconds in which runs at work save their state after Ctrl-C."""
 
@@ -66,68 +62,9 @@ def on_ray(
         MissingExtraError: If Ray is not installed.
         ConfigError: If there is no cluster at that address, or no node is large enough for a job.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise MissingExtraError("ray", "ray")
-    # Its question whether usage may be reported has no place in our output.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    if not ray.is_initialized():
-        try:
-            _require_answer(address)
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            raise ConfigError(
-                f"no Ray cluster answers at '{address}' ({_line_of(error)}); "
-                "start one with: ray start --head"
-            ) from None
-    needed: dict[str, float] = {"CPU": threads or usable_cores(), "GPU": gpus}
-    if memory_gb is not None:
-        needed["memory"] = memory_gb * 1e9
-    needed = {name: amount for name, amount in needed.items() if amount}
-    end = time.monotonic() + _JOIN_S
-    while True:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        fits = any(all(node.get(name, 0) >= n for name, n in needed.items()) for node in nodes)
-        # The workers of a cluster that was just started may not have joined it.
-        if fits or time.monotonic() >= end:
-            break
-        time.sleep(0.5)
-    if not fits:
-        largest = {name: max(node.get(name, 0) for node in nodes) for name in needed}
-        raise ConfigError(
-            f"no node of the Ray cluster has {_amounts(needed)} for a job; the largest amounts on "
-            f"one node are {_amounts(largest)}: choose fewer --threads or --gpus"
-        )
-    return _RayExecutor(threads or usable_cores(), gpus, memory_gb)
-
-
-def _require_answer(address: str) -> None:
-    """Reject an address where nobody listens; Ray would try for minutes.
-
-    Raises:
-        OSError: If nobody does.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
-
-
-def _version() -> str:
-    return importlib.metadata.version("convscope")
-
-
-def _amounts(amounts: dict[str, float]) -> str:
-    names = {"CPU": "cores", "GPU": "GPUs", "memory": "GB of memory"}
-    return " and ".join(
-        f"{amount / 1e9 if name == 'memory' else amount:g} {names[name]}"
-        for name, amount in amounts.items()
-    )
-
-
-def _line_of(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    threads = threads or usable_cores()
+    connect(address, amounts_of(threads, gpus, memory_gb))
+    return _RayExecutor(threads, gpus, memory_gb)
 
 
 @dataclass(frozen=True)
@@ -149,22 +86,20 @@ class _RayExecutor:
             ray.get_runtime_context().get_node_id(), soft=False
         )
         lines: Any = ray.remote(num_cpus=0)(_Lines).options(scheduling_strategy=here).remote()
+        needed = amounts_of(self.threads, self.gpus, self.memory_gb)
+        # A job that is tried again resumes where it was.
         task: Any = ray.remote(_work).options(
-            num_cpus=self.threads,
-            num_gpus=self.gpus or None,
-            memory=None if self.memory_gb is None else int(self.memory_gb * 1e9),
-            max_retries=_RETRIES,
-            scheduling_strategy="SPREAD",
+            **options_of(needed), max_retries=N_RETRIES, scheduling_strategy="SPREAD"
         )
         told = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        alike = (self.threads, str(Path.cwd()), told, _version(), lines)
+        alike = (self.threads, str(Path.cwd()), told, own_version(), lines)
         waiting: dict[Any, Job] = {}
         stopped: set[Any] = set()
         following = enumerate(jobs, 1)
         try:
             while True:
                 # One more than fits, so that no node is idle and a cluster that grows knows of it.
-                for number, job in islice(following, max(0, self._n_at_once() + 1 - len(waiting))):
+                for number, job in islice(following, max(0, n_at_once(needed) + 1 - len(waiting))):
                     waiting[task.remote(_with_full_paths(job), number, *alike)] = job
                 if not waiting:
                     break
@@ -189,17 +124,6 @@ class _RayExecutor:
                 ray.wait(list(waiting), num_returns=len(waiting), timeout=_STOP_S)
             ray.kill(lines)
 
-    def _n_at_once(self) -> int:
-        """Return how many jobs fit on all nodes together, by their cores and GPUs."""
-        import ray
-
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        shares = [int(node.get("CPU", 0) // self.threads) for node in nodes]
-        if self.gpus:
-            of_gpus = [int(node.get("GPU", 0) / self.gpus) for node in nodes]
-            shares = [min(pair) for pair in zip(shares, of_gpus, strict=True)]
-        return max(1, sum(shares))
-
 
 def _with_full_paths(job: Job) -> Job:
     """Return a job that means the same in another working directory."""
@@ -219,11 +143,11 @@ def _outcome_of(job: Job, reference: Any, *, stopped: bool) -> Outcome:
         cause = error.cause
         if isinstance(cause, StorageError | ConfigError):
             raise cause from None
-        return Outcome(Run(job.folder), _line_of(cause))
+        return Outcome(Run(job.folder), line_of(cause))
     except ray.exceptions.OutOfMemoryError:
         return Outcome(Run(job.folder), "its node ran out of memory; choose more --memory")
     except ray.exceptions.RayError as error:
-        lost = f"its worker or node was lost {_RETRIES + 1} times ({_line_of(error)})"
+        lost = f"its worker or node was lost {N_RETRIES + 1} times ({line_of(error)})"
         return Outcome(Run(job.folder), lost)
     return Outcome(Run(job.folder), failure, permanent, stopped and failure is not None)
 
@@ -272,11 +196,8 @@ def _work(
     """
     import ray
 
+    require_version(version)
     host = os.uname().nodename
-    if (own := _version()) != version:
-        raise ConfigError(
-            f"node {host} has convscope {own}, and the study needs {version}; install it there"
-        )
     study = job.folder.parent.parent
     if not study.is_dir():
         raise ConfigError(

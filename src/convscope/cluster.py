@@ -1,0 +1,144 @@
+"""Connection to a Ray cluster, for studies and for predictions. Needs the extra `ray`.
+
+References:
+    Moritz et al. 2018, "Ray: A Distributed Framework for Emerging AI Applications",
+    arXiv:1712.05889.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from convscope.errors import ConfigError, MissingExtraError
+
+N_RETRIES = 3
+"""How often work is tried again after its worker or node was lost."""
+
+_JOIN_S = 15.0
+"""Seconds to wait for a node that is large enough."""
+
+
+def amounts_of(threads: int, gpus: float = 0, memory_gb: float | None = None) -> dict[str, float]:
+    """Return what a piece of work needs of a node, by Ray's names; only what it does need.
+
+    Args:
+        threads: Processor cores.
+        gpus: GPUs; a fraction shares one.
+        memory_gb: Memory in gigabytes; None does not reserve any.
+    """
+    needed: dict[str, float] = {"CPU": threads, "GPU": gpus, "memory": (memory_gb or 0) * 1e9}
+    return {name: amount for name, amount in needed.items() if amount}
+
+
+def options_of(needed: Mapping[str, float]) -> dict[str, Any]:
+    """Return `amounts_of` work as the options of a Ray task."""
+    return {
+        "num_cpus": needed["CPU"],
+        "num_gpus": needed.get("GPU"),
+        "memory": int(needed["memory"]) if "memory" in needed else None,
+    }
+
+
+def connect(address: str, needed: Mapping[str, float]) -> None:
+    """Connect to a cluster with a node that is large enough; a connection that stands is kept.
+
+    Args:
+        address: Address of the cluster, "HOST:PORT"; "auto" takes the one that runs here or stands
+            in $RAY_ADDRESS.
+        needed: What a piece of work needs, from `amounts_of`.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+        ConfigError: If there is no cluster at that address, or no node is large enough.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("ray", "ray")
+    # Its question whether usage may be reported has no place in our output.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if not ray.is_initialized():
+        try:
+            _require_answer(address)
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            raise ConfigError(
+                f"no Ray cluster answers at '{address}' ({line_of(error)}); "
+                "start one with: ray start --head"
+            ) from None
+    end = time.monotonic() + _JOIN_S
+    while True:
+        nodes = _nodes()
+        fits = any(all(node.get(name, 0) >= n for name, n in needed.items()) for node in nodes)
+        # The workers of a cluster that was just started may not have joined it.
+        if fits or time.monotonic() >= end:
+            break
+        time.sleep(0.5)
+    if not fits:
+        largest = {name: max(node.get(name, 0) for node in nodes) for name in needed}
+        raise ConfigError(
+            f"no node of the Ray cluster has {_spelt(needed)} for a job; the largest amounts on "
+            f"one node are {_spelt(largest)}: choose fewer --threads or --gpus"
+        )
+
+
+def n_at_once(needed: Mapping[str, float]) -> int:
+    """Return how many pieces of work fit on all nodes together, by cores and GPUs; at least 1."""
+    shares = [
+        min(int(node.get(name, 0) / needed[name]) for name in ("CPU", "GPU") if name in needed)
+        for node in _nodes()
+    ]
+    return max(1, sum(shares))
+
+
+def own_version() -> str:
+    """Return the version of convscope here."""
+    return importlib.metadata.version("convscope")
+
+
+def require_version(version: str) -> None:
+    """Refuse work on a node that has another version of convscope.
+
+    Raises:
+        ConfigError: If it has.
+    """
+    if (own := own_version()) != version:
+        raise ConfigError(
+            f"node {os.uname().nodename} has convscope {own}, and this needs {version}; install "
+            "it there"
+        )
+
+
+def line_of(error: BaseException) -> str:
+    """Return what an error of Ray says, as one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _nodes() -> list[dict[str, float]]:
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _require_answer(address: str) -> None:
+    """Reject an address where nobody listens; Ray would try for minutes.
+
+    Raises:
+        OSError: If nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _spelt(amounts: Mapping[str, float]) -> str:
+    names = {"CPU": "cores", "GPU": "GPUs", "memory": "GB of memory"}
+    return " and ".join(
+        f"{amount / 1e9 if name == 'memory' else amount:g} {names[name]}"
+        for name, amount in amounts.items()
+    )
