@@ -87,12 +87,11 @@ def connect(address: str, needed: Mapping[str, float]) -> None:
 
 
 def n_at_once(needed: Mapping[str, float]) -> int:
-    """Return how many pieces of work fit on all nodes together, by cores and GPUs; at least 1."""
-    shares = [
+    """Return how many pieces of work fit on all nodes together, by cores and GPUs."""
+    return sum(
         min(int(node.get(name, 0) / needed[name]) for name in ("CPU", "GPU") if name in needed)
         for node in _nodes()
-    ]
-    return max(1, sum(shares))
+    )
 
 
 def own_version() -> str:

@@ -1,24 +1,21 @@
 """Studies on a real Ray cluster, whose nodes are processes of their own on this machine."""
 
-import contextlib
-import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+import zipfile
 from pathlib import Path
 
 import pytest
+from ray_cluster import cluster_of, kill, until
 
+import brightness
 import convscope
 from convscope.errors import ConfigError
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.studies.executor import LocalExecutor
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 
 STUDY = {
     "models": ["cnn-sequential", "cnn-functional"],
@@ -36,75 +33,6 @@ convscope.compare(**study, seeds=6, out=sys.argv[2], executor=cluster)
 """
 
 
-class Cluster:
-    """A head that schedules, and workers with a core each; each a tree of processes."""
-
-    def __init__(self, folder: Path, *, head_cores: int) -> None:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{listener.getsockname()[1]}"
-        port = self.address.partition(":")[2]
-        self._folder = folder
-        self._nodes: list[subprocess.Popen[bytes]] = []
-        self._start("--head", f"--port={port}", f"--num-cpus={head_cores}")
-        deadline = time.monotonic() + 120
-        while not self._answers(int(port)):
-            assert time.monotonic() < deadline, (folder / "node0.log").read_text()
-            time.sleep(0.5)
-
-    def add_worker(self) -> subprocess.Popen[bytes]:
-        return self._start(f"--address={self.address}", "--num-cpus=1")
-
-    def stop(self) -> None:
-        for node in reversed(self._nodes):
-            kill(node)
-
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *arguments]
-        quiet = ["--disable-usage-stats", "--node-ip-address=127.0.0.1"]
-        if "--head" in arguments:
-            # Short, because paths of sockets may have no more than 107 characters.
-            quiet += ["--include-dashboard=false", f"--temp-dir=/tmp/r{os.getpid()}"]
-        with (self._folder / f"node{len(self._nodes)}.log").open("wb") as log:
-            # Workers would have a lower priority than everything else on the machine.
-            environment = os.environ | {"RAY_worker_niceness": "0"}
-            node = subprocess.Popen(
-                [*command, *quiet], stdout=log, stderr=log, env=environment, start_new_session=True
-            )
-        self._nodes.append(node)
-        return node
-
-    @staticmethod
-    def _answers(port: int) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return True
-        return False
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and all that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-@contextlib.contextmanager
-def cluster_of(folder: Path, *, head_cores: int) -> Iterator[Cluster]:
-    cluster = Cluster(folder, head_cores=head_cores)
-    try:
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.stop()
-
-
-def until(condition, seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} took longer than {seconds} s"
-        time.sleep(0.2)
-
-
 class Listening(Progress):
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -117,6 +45,7 @@ def test_a_study_on_a_cluster_shows_its_progress_and_its_errors(tmp_path, monkey
     with cluster_of(tmp_path, head_cores=2) as cluster:
         with pytest.raises(ConfigError, match=r"no node of the Ray cluster has 99 cores"):
             convscope.on_ray(cluster.address, threads=99)
+        require_same_answers(tmp_path, cluster.address)
         executor = convscope.on_ray(cluster.address, threads=1)
         said = Listening()
         monkeypatch.chdir(tmp_path)
@@ -131,6 +60,19 @@ def test_a_study_on_a_cluster_shows_its_progress_and_its_errors(tmp_path, monkey
         assert any(line.startswith(f"Run {number} of 2: {name}, seed 83 [") for line in said.lines)
         assert any(line.startswith(f"  [{number}] epoch 1/1: ") for line in said.lines)
     assert all(Run(done.path / trial.run).status == "finished" for trial in trials)
+
+
+def require_same_answers(folder: Path, address: str) -> None:
+    """Predict images by path and images of an archive on a cluster, and compare with this one."""
+    model = brightness.export(folder / "brightness.onnx")
+    files = brightness.write_images(folder / "images", 40)
+    with zipfile.ZipFile(folder / "images.zip", "w") as packed:
+        for file in files:
+            packed.write(file, file.name)
+    setting = {"images": [folder / "images", folder / "images.zip"], "batch_size": 16}
+    local = list(convscope.predict(model, progress=Progress(), **setting))
+    assert list(convscope.predict(model, progress=Progress(), ray=address, **setting)) == local
+    assert len(local) == 80
 
 
 def test_without_a_cluster_it_says_how_to_start_one():

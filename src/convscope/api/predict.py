@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from convscope.classifier import classify
 from convscope.classifier.answers import AnswersFile
-from convscope.classifier.exported import Classifier, is_exported
+from convscope.classifier.exported import Classifier, is_exported, read_sealed
 from convscope.classifier.sources import is_stream, iter_images_of
 from convscope.engines.choice import REFERENCE
 from convscope.errors import ConfigError
@@ -14,8 +14,10 @@ from convscope.images.find import find_images
 from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
 from convscope.types import ImagePrediction, UnreadableImage
+from convscope.wording import command_line
 
 if TYPE_CHECKING:
+    from convscope.classifier.many import Pool
     from convscope.run import Run
 
 
@@ -28,6 +30,10 @@ def predict(
     reject: bool = False,
     engine: str | None = None,
     out: Path | str | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    ray: str | None = None,
+    memory_gb: float | None = None,
     progress: Progress | None = None,
 ) -> Iterator[ImagePrediction | UnreadableImage]:
     """Classify image files, in batches, as they are read; memory does not grow with their number.
@@ -48,8 +54,17 @@ def predict(
         engine: Engine of an exported file: "onnxruntime" (None), "openvino", or "auto" for the
             fastest one here, which is measured once.
         out: File to write while the iterator is consumed: .csv, .jsonl or .parquet, a row per
-            image. After a kill the same call goes on where it was (not in a .parquet file), and
-            yields only the images that were left.
+            image. After a kill the same call goes on where it was, with any workers, and yields
+            only the images that were left.
+        workers: Number of processes that classify with an exported file; None does it in this one.
+            A script that uses them begins its work below `if __name__ == "__main__":`, as for
+            `multiprocessing`. With `ray` the largest number of workers; None takes all that fit.
+        threads: Processor cores of each worker (None: 1); without workers, of the engine (None:
+            all).
+        ray: Address of a Ray cluster that classifies, "HOST:PORT" or "auto", with an exported
+            file. Its nodes get the model, and the images of archives, from here; they read other
+            images themselves, under the same paths.
+        memory_gb: Memory to reserve for each worker on the cluster, in gigabytes.
         progress: Called with each batch; None draws on standard error.
 
     Returns:
@@ -58,10 +73,13 @@ def predict(
     Raises:
         RunError: If there is no such run or no such weights.
         DataError: If a path does not exist, or nothing matches.
+        ConfigError: If there is no cluster at that address, or settings do not go together.
     """
     progress = progress or console_progress()
     sources = [str(image) for image in images]
     place = path_or_none(out, "--out")
+    if memory_gb is not None and ray is None:
+        raise ConfigError("--memory reserves a share of a cluster; give --ray too")
     opened = None
     if isinstance(run, Path | str) and is_exported(run):
         if weights is not None:
@@ -70,18 +88,40 @@ def predict(
         from convscope.run import Run
 
         opened = Run.open(run)
-        if engine is not None:
-            raise ConfigError("--engine is for exported files; a run is opened with Keras")
+        given = {"--engine": engine, "--workers": workers, "--threads": threads, "--ray": ray}
+        for option, value in given.items():
+            if value is not None:
+                raise ConfigError(
+                    f"{option} is for exported files, and a run is opened with Keras; first: "
+                    f"{command_line('export', opened.path)}"
+                )
     # Before the model is loaded, which may take seconds.
     total: int | None = None
     files = iter_images_of(sources)
     if not any(map(is_stream, sources)):
         found = find_images(sources)
         total, files = len(found), iter(found)
+    pool: Pool | None = None
     if opened is None:
-        exported = Classifier(str(run), engine=engine or REFERENCE)
+        many = workers is not None or ray is not None
+        exported = Classifier(
+            str(run), engine=engine or REFERENCE, threads=threads or (1 if many else None)
+        )
         classifier: classify.Classifier = exported
         model = exported.sha256
+        if many:
+            from convscope.classifier.on_ray import RayTasks
+            from convscope.classifier.processes import Processes
+            from convscope.classifier.worker import Order
+
+            order = Order(exported.sha256, exported.engine, threads or 1, reject)
+            content, _ = read_sealed(exported.path)
+            if ray is None:
+                pool = Processes(order, content, workers or 1)
+            else:
+                pool = RayTasks(
+                    order, content, ray, n_workers=workers, memory_gb=memory_gb, progress=progress
+                )
     else:
         from convscope.classifier.keras_model import open_classifier
 
@@ -89,17 +129,28 @@ def predict(
         model = f"{classifier.spec.weights_sha256} at {classifier.spec.temperature}"
         if classifier.spec.multi_label:
             model += f", thresholds {classifier.spec.thresholds}"
-    if place is None:
-        return classifier.predict_files(
+    answers = None
+    if place is not None:
+        job = {"model": model, "images": sources, "reject": reject}
+        spec = classifier.spec
+        answers = AnswersFile(place, spec.class_names, job, multi_label=spec.multi_label)
+        if answers.n_done:
+            progress.say(f"{answers.n_done:,} images were done before; going on after them")
+            total = total if total is None else total - answers.n_done
+        files = answers.left(files)
+    if pool is None:
+        results = classifier.predict_files(
             files, total, batch_size=batch_size, progress=progress, reject=reject
         )
-    job = {"model": model, "images": sources, "reject": reject}
-    spec = classifier.spec
-    answers = AnswersFile(place, spec.class_names, job, multi_label=spec.multi_label)
-    if answers.n_done:
-        progress.say(f"{answers.n_done:,} images were done before; going on after them")
-    left = total if total is None else total - answers.n_done
-    results = classifier.predict_files(
-        answers.left(files), left, batch_size=batch_size, progress=progress, reject=reject
-    )
-    return answers.write(results)
+    else:
+        from convscope.classifier.many import predict_in_pool
+
+        results = predict_in_pool(
+            files,
+            total,
+            pool=pool,
+            spec=classifier.spec,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    return results if answers is None else answers.write(results)

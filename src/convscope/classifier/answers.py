@@ -1,6 +1,7 @@
 """Predictions of many images as a file that grows, and goes on after a kill."""
 
 import csv
+import importlib.util
 import io
 import itertools
 import json
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from convscope.errors import ConfigError
+from convscope.errors import ConfigError, MissingExtraError
 from convscope.locks import exclusive
 from convscope.storage import atomic_path, storage_errors, write_text
 from convscope.types import ImagePrediction, PackedImage, UnreadableImage
@@ -21,6 +22,8 @@ KINDS = (".csv", ".jsonl", ".parquet")
 """Endings of files of predictions."""
 
 _ROWS = 1024
+_ROWS_OF_GROUP = 2**15
+"""Rows of a row group of a Parquet file, whose readers like large ones."""
 
 
 def csv_header(class_names: Iterable[str], *, multi_label: bool = False) -> list[str]:
@@ -79,8 +82,8 @@ class AnswersFile:
 
     It is written as "<name>.part", with what has been done in "<name>.part.json", and takes its
     place when all images are done. After a kill, the same command goes on where it was: rows that
-    were not recorded as done are cut off and made again, so that no image has two rows or none. A
-    Parquet file cannot grow, and is begun again.
+    were not recorded as done are cut off and made again, so that no image has two rows or none.
+    A Parquet file cannot grow, so it grows as a stream of Arrow, and is made of that at the end.
 
     Args:
         path: File to write; its ending decides the format.
@@ -93,6 +96,10 @@ class AnswersFile:
 
     Raises:
         ConfigError: If the ending is not one of `KINDS`.
+        MissingExtraError: If it is a Parquet file and pyarrow is not installed.
+
+    References:
+        Apache Arrow, "IPC Streaming Format".
     """
 
     def __init__(
@@ -103,8 +110,11 @@ class AnswersFile:
         *,
         multi_label: bool = False,
     ) -> None:
-        if path.suffix.lower() not in KINDS:
+        self._kind = path.suffix.lower()
+        if self._kind not in KINDS:
             raise ConfigError(f"--out {path} must end in {', '.join(KINDS)}")
+        if self._kind == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+            raise MissingExtraError("pyarrow", "train")
         self.path = path
         self._class_names = list(class_names)
         self._multi_label = multi_label
@@ -143,9 +153,6 @@ class AnswersFile:
         Raises:
             StorageError: If the file cannot be written.
         """
-        if self.path.suffix.lower() == ".parquet":
-            yield from self._write_parquet(results)
-            return
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             busy = f"{self.path} is being written by another process"
@@ -155,34 +162,56 @@ class AnswersFile:
             ):
                 file.truncate(self._n_bytes)
                 file.seek(self._n_bytes)
-                if not self.n_done and self.path.suffix.lower() == ".csv":
-                    header = csv_header(self._class_names, multi_label=self._multi_label)
-                    file.write(self._csv_text([header]))
+                if not self.n_done:
+                    file.write(self._head())
+                rows: list[Result] = []
                 for result in results:
-                    file.write(self._bytes_of(result))
-                    self.n_done += 1
-                    self._last = str(result.path)
-                    if self.n_done % batch == 0:
-                        self._record(file)
+                    rows.append(result)
+                    if (self.n_done + len(rows)) % batch == 0:
+                        self._record(file, rows)
                     yield result
-                self._record(file)
-            os.replace(self._part, self.path)
+                self._record(file, rows)
+                if self._kind == ".parquet":
+                    self._make_parquet()
+            if self._kind == ".parquet":
+                self._part.unlink()
+            else:
+                os.replace(self._part, self.path)
             self._state.unlink(missing_ok=True)
 
-    def _bytes_of(self, result: Result) -> bytes:
-        if self.path.suffix.lower() == ".jsonl":
-            return f"{json_line(result)}\n".encode()
-        if isinstance(result, UnreadableImage):
-            row: list[str | float] = [spreadsheet_path(str(result.path)), ""]
-            return self._csv_text([row + [""] * len(self._class_names)])
-        return self._csv_text([csv_row(result)])
+    def _head(self) -> bytes:
+        """Return what comes before the first row."""
+        if self._kind == ".parquet":
+            return self._schema().serialize().to_pybytes()  # type: ignore[no-any-return]
+        if self._kind == ".csv":
+            return self._csv_text([csv_header(self._class_names, multi_label=self._multi_label)])
+        return b""
 
-    def _csv_text(self, rows: list[Any]) -> bytes:
+    def _bytes_of(self, results: list[Result]) -> bytes:
+        if self._kind == ".parquet":
+            return self._arrow_rows(results)
+        if self._kind == ".jsonl":
+            return "".join(f"{json_line(result)}\n" for result in results).encode()
+        blanks = [""] * (1 + len(self._class_names))
+        return self._csv_text(
+            [spreadsheet_path(str(result.path)), *blanks]
+            if isinstance(result, UnreadableImage)
+            else csv_row(result)
+            for result in results
+        )
+
+    def _csv_text(self, rows: Iterable[list[Any]]) -> bytes:
         text = io.StringIO()
         csv.writer(text, lineterminator=os.linesep).writerows(rows)
         return text.getvalue().encode("utf-8", "backslashreplace")
 
-    def _record(self, file: BinaryIO) -> None:
+    def _record(self, file: BinaryIO, rows: list[Result]) -> None:
+        """Write rows, empty their list, and record that they are done."""
+        if rows:
+            file.write(self._bytes_of(rows))
+            self.n_done += len(rows)
+            self._last = str(rows[-1].path)
+            rows.clear()
         file.flush()
         os.fsync(file.fileno())
         content = {"job": self._job, "n_done": self.n_done, "n_bytes": file.tell()}
@@ -199,26 +228,42 @@ class AnswersFile:
             pass
         return 0, 0
 
-    def _write_parquet(self, results: Iterator[Result]) -> Iterator[Result]:
+    def _schema(self) -> Any:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        names = self._class_names
-        probs = pa.struct([(name, pa.float32()) for name in names])
+        probs = pa.struct([(name, pa.float32()) for name in self._class_names])
         texts = [(name, pa.string()) for name in ("image", "class", "error")]
         if self._multi_label:
             texts[1] = ("classes", pa.list_(pa.string()))
             texts.append(("rejected", pa.bool_()))
-        schema = pa.schema([*texts, ("probs", probs)])
-        with atomic_path(self.path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-            waiting: list[dict[str, Any]] = []
-            for result in results:
-                if isinstance(result, UnreadableImage):
-                    waiting.append({"image": str(result.path), "error": result.reason})
-                else:
-                    waiting.append(json_object(result))
-                if len(waiting) == _ROWS:
-                    writer.write_table(pa.Table.from_pylist(waiting, schema))
+        return pa.schema([*texts, ("probs", probs)])
+
+    def _arrow_rows(self, results: list[Result]) -> bytes:
+        import pyarrow as pa
+
+        rows = [
+            {"image": str(result.path), "error": result.reason}
+            if isinstance(result, UnreadableImage)
+            else json_object(result)
+            for result in results
+        ]
+        batch = pa.RecordBatch.from_pylist(rows, self._schema())
+        return batch.serialize().to_pybytes()  # type: ignore[no-any-return]
+
+    def _make_parquet(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with (
+            pa.OSFile(str(self._part)) as file,
+            pa.ipc.open_stream(file) as stream,
+            atomic_path(self.path) as temporary,
+            pq.ParquetWriter(temporary, stream.schema) as writer,
+        ):
+            waiting: list[Any] = []
+            for batch in stream:
+                waiting.append(batch)
+                if len(waiting) == _ROWS_OF_GROUP // _ROWS:
+                    writer.write_table(pa.Table.from_batches(waiting))
                     waiting.clear()
-                yield result
-            writer.write_table(pa.Table.from_pylist(waiting, schema))
+            writer.write_table(pa.Table.from_batches(waiting, stream.schema))

@@ -234,10 +234,7 @@ class Classifier:
         self, file: Path | None, probs: FloatArray, *, rejected: bool = False
     ) -> ImagePrediction:
         """Return the prediction for a file from its row of probabilities, shape (n_classes,)."""
-        names, least = self.spec.class_names, self.spec.thresholds
-        by_name = dict(zip(names, probs.tolist(), strict=True))
-        thresholds = dict(zip(names, least, strict=True)) if self.spec.multi_label else None
-        return ImagePrediction(file, by_name, rejected=rejected, thresholds=thresholds)
+        return answer_of(self.spec, file, probs, rejected=rejected)
 
     def predict_and_reject(self, images: UInt8Array) -> tuple[FloatArray, BoolArray]:
         """Return the probabilities of images, and which of them look like no class.
@@ -317,6 +314,16 @@ class Classifier:
             for result in self.predict(iter(files), batch_size=batch_size, reject=reject):
                 yield result
                 step(1)
+
+
+def answer_of(
+    spec: ClassifierSpec, file: Path | None, probs: FloatArray, *, rejected: bool = False
+) -> ImagePrediction:
+    """Return the prediction for a file from its row of probabilities, shape (n_classes,)."""
+    names = spec.class_names
+    by_name = dict(zip(names, probs.tolist(), strict=True))
+    thresholds = dict(zip(names, spec.thresholds, strict=True)) if spec.multi_label else None
+    return ImagePrediction(file, by_name, rejected=rejected, thresholds=thresholds)
 
 
 def _emptied(image: AnImage) -> AnImage:

@@ -67,6 +67,18 @@ class Classifier(classify.Classifier):
         self.engine = engine
 
 
+def classifier_in(content: bytes, *, engine: str, threads: int) -> classify.Classifier:
+    """Return the classifier in the bytes of an exported file that `read_sealed` returned.
+
+    Args:
+        content: Bytes.
+        engine: Registered engine.
+        threads: Number of threads.
+    """
+    spec = ClassifierSpec.from_json(fact_in(content, SPEC), "the exported file")
+    return classify.Classifier(ENGINES.get(engine)(content, threads), spec)
+
+
 def is_exported(path: Path | str) -> bool:
     """Return whether a path names an exported file, and not the folder of a run."""
     return os.fspath(path).endswith(SUFFIX)

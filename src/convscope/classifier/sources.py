@@ -1,5 +1,7 @@
 """What a user names for prediction, as a stream of images: files, folders, lists, archives."""
 
+import glob
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -34,7 +36,8 @@ def iter_images_of(sources: Iterable[Path | str]) -> Iterator[Path | PackedImage
     Args:
         sources: Files, folders, patterns (see `images.find.find_images`); lists of files (.txt,
             .csv, .jsonl, .parquet; paths are relative to the list); archives (.zip, .tar, .tar.gz,
-            ...), which are not unpacked; and `STDIN`.
+            ...), which are not unpacked, such as shards of WebDataset; patterns of lists or
+            archives ("shards/*.tar"), in the order of their names; and `STDIN`.
 
     Raises:
         DataError: If a source does not exist, has no image, is a table without a column of files,
@@ -43,10 +46,14 @@ def iter_images_of(sources: Iterable[Path | str]) -> Iterator[Path | PackedImage
     for source in sources:
         if source == STDIN:
             yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
-        elif is_archive(path := user_path(source, "IMAGE")) and path.is_file():
+            continue
+        path = user_path(source, "IMAGE")
+        if is_stream(path) and (matches := _matches(path)):
+            yield from iter_images_of(matches)
+        elif is_archive(path) and path.is_file():
             yield from _packed_images(path)
-        elif is_table(Path(source)):
-            table = open_table(user_path(source, "IMAGE"))
+        elif is_table(path):
+            table = open_table(path)
             column = file_column(table)
             if column is None:
                 raise DataError(
@@ -56,6 +63,13 @@ def iter_images_of(sources: Iterable[Path | str]) -> Iterator[Path | PackedImage
             yield from (table.path.parent / cells[0] for _, cells in table.rows([column]))
         else:
             yield from find_images([source])
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """Return the files that a pattern of lists or archives matches; none if it is a path."""
+    if os.path.lexists(pattern) or not glob.has_magic(str(pattern)):
+        return []
+    return sorted(Path(match) for match in glob.iglob(str(pattern), recursive=True))  # noqa: PTH207
 
 
 def _packed_images(archive: Path) -> Iterator[PackedImage]:

@@ -38,7 +38,8 @@ def predict(
         typer.Argument(
             metavar="IMAGE...",
             help="Image files, folders, glob patterns; lists of files (.txt, .csv, .jsonl, "
-            ".parquet); archives (.zip, .tar, .tar.gz); '-' for a list on standard input.",
+            ".parquet); archives (.zip, .tar, .tar.gz), such as shards of WebDataset; '-' for a "
+            "list on standard input.",
         ),
     ],
     output: Annotated[
@@ -70,8 +71,37 @@ def predict(
         typer.Option(
             metavar="PATH",
             help="File of the answers: .csv, .jsonl or .parquet, a row per image. After a kill the "
-            "same command continues where it stopped (not with .parquet).",
+            "same command continues where it stopped, with any number of workers.",
         ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that classify, each with a core (or --threads); for exported files. "
+            "Default: this one alone. With --ray: at most so many; default: all that fit.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processor cores of each worker (default 1); without workers, of the engine "
+            "(default: all). For exported files.",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Classify on a Ray cluster: HOST:PORT, or 'auto' for the one that runs here; for "
+            "exported files. Its nodes read images under the same paths as here; the model, and "
+            "the images of archives, are sent to them. Extra: ray.",
+        ),
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(metavar="GB", help="Memory to reserve for each worker, with --ray."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -87,6 +117,8 @@ def predict(
         convscope predict runs/NAME folder/ --format csv > answers.csv
         convscope predict model.onnx million.txt --out answers.jsonl
         convscope predict runs/NAME folder/ --reject
+        convscope predict model.onnx 'shards/*.tar' --out answers.parquet --workers 8
+        convscope predict model.onnx /shared/list.txt --out answers.parquet --ray HOST:6379
     """
     import convscope
     from convscope.classifier.answers import csv_header, csv_row, json_line
@@ -105,6 +137,10 @@ def predict(
         reject=reject,
         engine=engine,
         out=out,
+        workers=workers,
+        threads=threads,
+        ray=ray,
+        memory_gb=memory,
     )
     read: list[ImagePrediction] = []
     unreadable: list[UnreadableImage] = []

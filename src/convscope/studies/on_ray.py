@@ -99,7 +99,9 @@ class _RayExecutor:
         try:
             while True:
                 # One more than fits, so that no node is idle and a cluster that grows knows of it.
-                for number, job in islice(following, max(0, n_at_once(needed) + 1 - len(waiting))):
+                for number, job in islice(
+                    following, max(0, max(1, n_at_once(needed)) + 1 - len(waiting))
+                ):
                     waiting[task.remote(_with_full_paths(job), number, *alike)] = job
                 if not waiting:
                     break

@@ -58,7 +58,10 @@ def packed(n):
     return (PackedImage(path) for path in paths(n))
 
 
-@pytest.mark.parametrize(("kind", "images"), [("csv", paths), ("jsonl", paths), ("csv", packed)])
+@pytest.mark.parametrize(
+    ("kind", "images"),
+    [("csv", paths), ("jsonl", paths), ("csv", packed), ("parquet", paths)],
+)
 def test_after_a_stop_it_goes_on_with_the_image_after_the_last_recorded(kind, images, tmp_path):
     path = tmp_path / f"a.{kind}"
     whole = tmp_path / f"whole.{kind}"
@@ -96,6 +99,8 @@ def test_another_job_or_other_images_do_not_go_on(tmp_path):
 
 CODE = """
 import sys, time
+if sys.argv[2].endswith("parquet"):
+    import pyarrow.parquet  # takes longer than it lives otherwise
 sys.path.insert(0, sys.argv[1])
 from test_answers import *
 answers = AnswersFile(Path(sys.argv[2]), NAMES, JOB)
@@ -106,8 +111,9 @@ for _ in answers.write(results_of(answers.left(paths(90))), batch=7):
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_time_leaves_no_row_twice_and_none_out(tmp_path):
-    path = tmp_path / "a.jsonl"
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_kill_at_any_time_leaves_no_row_twice_and_none_out(kind, tmp_path):
+    path = tmp_path / f"a.{kind}"
     kills = 0
     while not path.exists():
         command = [sys.executable, "-c", CODE, str(Path(__file__).parent), str(path)]

@@ -84,6 +84,24 @@ def test_the_images_of_an_archive_come_in_its_order_and_nothing_else_does(name, 
     assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
+def test_a_pattern_names_shards_and_lists_in_the_order_of_their_names(photos):
+    for number in (1, 0):
+        pack(photos / f"shard-{number}.tar", {f"{number}.png": b"", f"{number}.cls": b"4"})
+        (photos / f"list-{number}.csv").write_text(f"file\n{number}.png\n")
+    (photos / "a[bc].tar").write_bytes((photos / "shard-0.tar").read_bytes())
+    for pattern in ("*-?.tar", "list-*.csv", "a[bc].tar"):
+        assert is_stream(photos / pattern)
+    found = list(iter_images_of([photos / "shard-*.tar", photos / "list-*.csv"]))
+    names = [str(getattr(each, "path", each).relative_to(photos)) for each in found]
+    assert names == ["shard-0.tar/0.png", "shard-1.tar/1.png", "0.png", "1.png"]
+    # A name that is there is no pattern.
+    assert [each.path.parent.name for each in iter_images_of([photos / "a[bc].tar"])] == [
+        "a[bc].tar"
+    ]
+    with pytest.raises(DataError, match="no image in .*none-"):
+        list(iter_images_of([photos / "none-*.tar"]))
+
+
 def test_members_that_cannot_be_read_are_listed_and_the_others_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_MAX_BYTES", 10)
     path = tmp_path / "x.zip"

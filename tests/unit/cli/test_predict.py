@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -200,3 +201,12 @@ def test_an_image_of_no_class_gets_no_class_if_asked(cli, digits_run, digit_file
     assert [f"{NO_CLASS} (" in line for line in lines] == refused
     # Without the option, as ever.
     assert json.loads(cli("predict", run, *files, "--json").out)["predictions"] == plain
+
+
+@pytest.mark.parametrize("option", ["--engine=auto", "--workers=2", "--threads=1", "--ray=auto"])
+def test_options_of_exported_files_say_how_to_export(cli, digits_run, option):
+    done = cli("predict", digits_run, "a.png", option)
+    assert done.code == 2
+    assert re.match(
+        rf"error: {option.partition('=')[0]} is for exported files, .*: convscope export ", done.err
+    )
