@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from convscope.models import is_backbone
 from convscope.planning.networks import input_spec, new_network, plugins_of
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle_resumed
+from convscope.planning.sharing import failures_told, receive_plan, require_trainable, send_plan
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.run import ROOT, Run
+from convscope.scale.devices import ONE, Devices
+from convscope.scale.multihost import leave, losses_explained
 from convscope.storage import require_outside, write_text
 from convscope.types import Dataset, Split
 from convscope.wording import command_line
@@ -30,6 +34,7 @@ def train(
     out: Path | None = None,
     test: bool = True,
     trackers: Sequence[str] = (),
+    devices: Devices = ONE,
 ) -> Run:
     """Train and evaluate a new run, and return it.
 
@@ -39,21 +44,26 @@ def train(
         out: Run folder, created here; None creates one below `runs/`.
         test: Whether to open the test images at the end.
         trackers: Any of "tensorboard" and "mlflow".
+        devices: Devices among which each batch is divided; this process is the first.
 
     Raises:
+        ConfigError: If the settings cannot be trained on these devices.
         RunError: If `out` is taken.
         DataError: If it lies in the folder of images.
         TrainingError: If the loss is not finite.
         StorageError: If a file cannot be written; the run can be resumed.
     """
     config = plan.config
-    name = f"{plan.dataset.name}-{config.model}-{config.recipe}-seed{config.seed}"
-    require_outside(out if out is not None else ROOT / name, config.data_path)
-    run = Run.create(out, name)
-    progress.say(f"Run folder: {run.path}")
-    with run.training_lock():
-        describe(run, config, plan.dataset)
-        _fit(run, plan, trackers, progress)
+    with ExitStack() as locked:
+        with failures_told(devices):
+            require_trainable(config, devices)
+            name = f"{plan.dataset.name}-{config.model}-{config.recipe}-seed{config.seed}"
+            require_outside(out if out is not None else ROOT / name, config.data_path)
+            run = Run.create(out, name)
+            progress.say(f"Run folder: {run.path}")
+            locked.enter_context(run.training_lock())
+            describe(run, config, plan.dataset)
+        _fit(run, plan, trackers, progress, devices)
     return _judge(run, plan.dataset, progress, test=test)
 
 
@@ -65,6 +75,7 @@ def resume(
     test: bool = True,
     data_dir: Path | str | None = None,
     trackers: Sequence[str] = (),
+    devices: Devices = ONE,
 ) -> Run:
     """Resume a run after its last finished epoch, evaluate it, and return it.
 
@@ -76,23 +87,50 @@ def resume(
         test: Whether to open the test images at the end.
         data_dir: Further folder to look for the files of a registered dataset.
         trackers: Any of "tensorboard" and "mlflow".
+        devices: Devices among which each batch is divided; this process is the first.
 
     Raises:
-        ConfigError: If another setting differs.
+        ConfigError: If another setting differs, or these devices cannot train the run.
         RunError: If the snapshot to resume from is missing; nothing is changed then.
         DataError: If the images are not those of the run.
         TrainingError: If the loss is not finite.
         StorageError: If a file cannot be written; the run can be resumed again.
     """
-    with run.training_lock():
-        _require_snapshot(run)
-        plan = settle_resumed(run_config(run), request, progress, data_dir=data_dir)
-        if not run.split_file.exists():  # killed before it began
-            describe(run, plan.config, plan.dataset)
-        for part in ("train", "val"):
-            verify_split(plan.dataset, run.split_file, part)
-        _fit(run, plan, trackers, progress)
+    with ExitStack() as locked:
+        with failures_told(devices):
+            locked.enter_context(run.training_lock())
+            _require_snapshot(run)
+            require_trainable(run_config(run), devices)
+            plan = settle_resumed(run_config(run), request, progress, data_dir=data_dir)
+            if not run.split_file.exists():  # killed before it began
+                describe(run, plan.config, plan.dataset)
+            for part in ("train", "val"):
+                verify_split(plan.dataset, run.split_file, part)
+        _fit(run, plan, trackers, progress, devices)
     return _judge(run, plan.dataset, progress, test=test)
+
+
+def follow(devices: Devices, data_dir: Path | str | None = None) -> Run:
+    """Train as another process than the first, with its settings, on this one's copy of the data.
+
+    Args:
+        devices: Devices of the training.
+        data_dir: Further folder to look for the files of a registered dataset.
+
+    Returns:
+        The run that process 0 writes and, after this, evaluates.
+
+    Raises:
+        TrainingError: If process 0 could not begin, if it or another one is gone, or if the loss
+            is not finite.
+        DataError: If the images here are not those of process 0.
+    """
+    with losses_explained(devices, "start all again"):
+        plan, run = receive_plan(devices, data_dir)
+    with losses_explained(devices, _resumption(run)):
+        _learn(run, plan, lambda row: None, Progress(), devices)
+    leave()
+    return run
 
 
 def _require_snapshot(run: Run) -> None:
@@ -151,6 +189,7 @@ def _fit(
     plan: Plan,
     trackers: Sequence[str],
     progress: Progress,
+    devices: Devices,
 ) -> None:
     from convscope.report.curves import curves_figure
     from convscope.report.figures import save_figure
@@ -161,9 +200,20 @@ def _fit(
     backends.configure(config.backend)
     write_text(run.config_file, dump_config(config))
     with run.recording_status(), tracking(trackers, config, run) as log_row:
+        if devices.total > 1:
+            size = config.batch_size
+            progress.say(
+                f"Training on {devices}: steps of {size} images, {size // devices.total} on each "
+                "device"
+            )
+        if devices != ONE or "trained_on" in run.state:  # of an earlier part of the training
+            run.record(trained_on={"devices": devices.total, "processes": devices.n_processes})
         if plan.weights is not None:
             run.record(weights={**dataclasses.asdict(plan.weights), "path": str(plan.weights.path)})
-        history = _learn(run, plan, log_row, progress)
+        with losses_explained(devices, _resumption(run)):
+            send_plan(plan, run, devices)
+            history = _learn(run, plan, log_row, progress, devices)
+        leave()
         curves = curves_figure(history, multi_label=config.multi_label)
         save_figure(curves, run.curves_picture, title=run.name)
         if config.refit:
@@ -171,9 +221,14 @@ def _fit(
             fixed = dataclasses.replace(plan, config=run_config(run), network=None, pace=None)
             refit(
                 run,
-                lambda again: _learn(again, fixed, lambda row: None, progress, refit=True),
+                lambda again: _learn(again, fixed, lambda row: None, progress, devices, refit=True),
                 progress,
             )
+
+
+def _resumption(run: Run) -> str:
+    command = command_line("train", "--resume", run.path, "--devices", "all")
+    return f"continue after the last finished epoch, with any number of processes: {command}"
 
 
 def _learn(
@@ -181,6 +236,7 @@ def _learn(
     plan: Plan,
     log_row: Callable[[dict[str, Any]], None],
     progress: Progress,
+    devices: Devices,
     *,
     refit: bool = False,
 ) -> list[dict[str, Any]]:
@@ -216,5 +272,5 @@ def _learn(
     train = augmented(whole, config.augment, config.seed)
     val = Examples.of(dataset.val)
     compiled = plan.network is not None
-    phase = Phase(network, train, val, config, save_weights, precompiled=compiled)
+    phase = Phase(network, train, val, config, save_weights, precompiled=compiled, devices=devices)
     return fit(phase, run, log_row=log_row, progress=progress, pace=plan.pace)

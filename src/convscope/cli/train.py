@@ -118,6 +118,14 @@ def train(
         list[str] | None,
         typer.Option(help="Tracker in addition to results.csv: tensorboard or mlflow."),
     ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all",
+            help="Divide each batch among all devices of JAX here, and of the other processes "
+            "that Slurm, Kubernetes or $JAX_COORDINATOR_ADDRESS started. Default: one device.",
+        ),
+    ] = None,
     ray: Ray = None,
     threads: Threads = None,
     gpus: Gpus = None,
@@ -161,6 +169,7 @@ def train(
     from convscope.errors import ConfigError
     from convscope.paths import path_or_none
     from convscope.run import Run
+    from convscope.scale.multihost import follows
     from convscope.studies.auto import find_search
     from convscope.studies.folds import find_begun
 
@@ -195,6 +204,7 @@ def train(
             data_dir=data_dir,
             trackers=tracker or [],
             executor=executor_of(ray, threads, gpus, memory),
+            devices=devices,
         )
     except KeyboardInterrupt:
         if of_folds:
@@ -220,6 +230,8 @@ def train(
             err=True,
         )
         raise typer.Exit(130) from None
+    if follows():  # process 0 reports
+        return
     if json:
         print_json({"run": done.path, **done.metrics})
     elif isinstance(done, Run):

@@ -51,11 +51,13 @@ class Request:
         given: Options and `--set`, by dotted name.
         from_file: Settings from a file, which are weaker.
         budget: Time limit or wanted accuracy, for which network and epochs are chosen.
+        n_devices: Number of devices among which each batch is divided.
     """
 
     given: Mapping[str, Any]
     from_file: Mapping[str, Any] = field(default_factory=dict)
     budget: Budget | None = None
+    n_devices: int = 1
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -232,7 +234,7 @@ def settle_batches(
     from convscope.training.batches import n_batches
 
     steps = max(config.least_steps, n_batches(n_images, config.batch_size))
-    batch_size = math.ceil(n_images / steps)
+    batch_size = math.ceil(n_images / steps / request.n_devices) * request.n_devices
     if "batch_size" in request.given and batch_size != config.batch_size:
         progress.say(
             f"Batches of {batch_size} images instead of {config.batch_size}: {steps} about equal "

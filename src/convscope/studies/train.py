@@ -1,9 +1,11 @@
 """The public `train`: one run, or one for each fold."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from convscope import backend as backends
 from convscope.api import train as single
 from convscope.datasets.source import data_settings, labels_setting
 from convscope.errors import ConfigError, RunError, UnknownNameError
@@ -12,9 +14,12 @@ from convscope.paths import path_or_none, user_path
 from convscope.planning.budget import Budget
 from convscope.planning.data import load_once
 from convscope.planning.settle import Request, settle, usual_recipe, weights_setting
+from convscope.planning.sharing import failures_told
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
 from convscope.run import Run
+from convscope.scale.devices import ONE
+from convscope.scale.multihost import joined
 from convscope.studies.auto import find_search, resume_search, search
 from convscope.studies.executor import Executor
 from convscope.studies.folds import CrossValidation, asked_before, cross_validate, find_begun
@@ -50,6 +55,7 @@ def train(
     data_dir: Path | str | None = None,
     trackers: Sequence[str] = (),
     executor: Executor | None = None,
+    devices: str | None = None,
     progress: Progress | None = None,
 ) -> Run | CrossValidation:
     """Train and evaluate a model, and return its run; or train one for each fold.
@@ -99,10 +105,14 @@ def train(
         trackers: Any of "tensorboard" and "mlflow".
         executor: Where to train the networks of `folds`, such as `on_ray`; None trains one after
             the other on this machine.
+        devices: "all" divides each batch among all devices that JAX finds here and, where Slurm,
+            Kubernetes or the environment started several processes, in each of them
+            (docs/scaling.md); None trains on one device.
         progress: Called with all events; None draws on standard error.
 
     Returns:
-        The run; with `folds`, the cross-validation.
+        The run; with `folds`, the cross-validation. In other processes than the first, the run
+        whose folder that one writes, as soon as the training has ended.
 
     Raises:
         UserError: If a name, a setting or the data is wrong; no run folder was made then.
@@ -132,6 +142,8 @@ def train(
     elif labels is not None:
         given["labels"] = labels_setting(None, labels)
     from_file = read_config(user_path(config, "--config")) if config is not None else {}
+    if devices not in (None, "all"):
+        raise ConfigError(f"--devices is all, not '{devices}'; leave it out for one device")
     for name in trackers:
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
@@ -150,6 +162,7 @@ def train(
             ("--target", target is not None, "it is known only for CIFAR-10's own split"),
             ("--tracker", bool(trackers), "it tracks a single run"),
             ("--no-test", not test, "each fold is a test set"),
+            ("--devices", devices is not None, "it divides one training; use --ray for several"),
         ):
             if hinders:
                 raise ConfigError(f"--folds and {option} cannot be combined: {why}")
@@ -171,6 +184,9 @@ def train(
         raise ConfigError(
             "--ray and --threads are for several trainings: give --folds, or use 'compare'"
         )
+    if devices is not None:
+        _require_one_network(given, from_file, minutes=minutes, target=target)
+        given["backend"] = backends.configure("jax")
     stopped = find_search(place) if resume and place is not None else None
     load = load_once(data_dir, progress)
     if stopped is not None:
@@ -188,21 +204,53 @@ def train(
             progress=progress,
         )
     budget = Budget.of(minutes, target, given=given, from_file=from_file)
-    request = Request(given, from_file, budget)
-    # A script that is started again after a reboot need not know how far it got.
-    if continued and place is not None:
-        if budget is not None:
-            progress.say("Ignoring --minutes/--target: a resumed run keeps its network and epochs")
-        return single.resume(
-            Run.open(place),
-            request,
-            progress=progress,
-            test=test,
-            data_dir=data_dir,
-            trackers=trackers,
-        )
-    plan = settle(request, progress, load)
-    return single.train(plan, progress=progress, out=place, test=test, trackers=trackers)
+    with joined() if devices is not None else nullcontext(ONE) as team:
+        if not team.is_first:
+            progress.say(f"Process {team.index} of {team.n_processes}; process 0 reports")
+            return single.follow(team, data_dir)
+        request = Request(given, from_file, budget, team.total)
+        common: dict[str, Any] = {"progress": progress, "test": test, "trackers": trackers}
+        common["devices"] = team
+        # A script that is started again after a reboot need not know how far it got.
+        if continued and place is not None:
+            if budget is not None:
+                progress.say(
+                    "Ignoring --minutes/--target: a resumed run keeps its network and epochs"
+                )
+            with failures_told(team):
+                run = Run.open(place)
+            return single.resume(run, request, data_dir=data_dir, **common)
+        with failures_told(team):
+            plan = settle(request, progress, load)
+        return single.train(plan, out=place, **common)
+
+
+def _require_one_network(
+    given: Mapping[str, Any],
+    from_file: Mapping[str, Any],
+    *,
+    minutes: float | None,
+    target: float | None,
+) -> None:
+    """Reject what cannot be trained on several devices, before processes join each other.
+
+    Raises:
+        ConfigError: If something else than a network with known settings is to be trained.
+    """
+    for option, hinders, why in (
+        ("--minutes", minutes is not None, "speeds are measured on one device; give --epochs"),
+        ("--target", target is not None, "speeds are measured on one device; give --epochs"),
+        (
+            "a search",
+            _wants_search(given, from_file, minutes),
+            "it trains heads on a backbone; name --model and --recipe",
+        ),
+    ):
+        if hinders:
+            raise ConfigError(f"--devices and {option} cannot be combined: {why}")
+    backend = given.get("backend", from_file.get("backend", "auto"))
+    if backend not in ("auto", "jax"):
+        raise ConfigError(f"--devices all trains with backend jax, not {backend}")
 
 
 def _wants_search(

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.recipe import RunConfig
+from convscope.scale.devices import ONE, Devices
 from convscope.types import IntArray, Labels, Split
 
 _VALIDATION_BATCH = 512
@@ -54,9 +55,11 @@ class Batches:
         batch_size: Images per batch; the last may be smaller.
         order: Indices of the images in the order of the pass; None keeps the order of the inputs.
         finish: Operation on each whole batch, see `Finish`.
+        devices: Devices among which each batch is divided: of a batch, this process gets its part.
+        mixed: Whether an image may depend on others of its batch, which is then loaded whole.
 
     Attributes:
-        n_images: Number of images in the pass.
+        n_images: Number of images in the pass, for all processes together.
     """
 
     def __init__(
@@ -66,33 +69,48 @@ class Batches:
         batch_size: int,
         order: npt.NDArray[np.intp] | None = None,
         finish: Finish | None = None,
+        devices: Devices = ONE,
+        mixed: bool = False,
     ) -> None:
         self._inputs = inputs
         self._labels = labels
         self._batch_size = batch_size
         self._order = order
         self._finish = finish
+        self._devices = devices
+        self._mixed = mixed
         self.n_images = len(labels if order is None else order)
 
     def __len__(self) -> int:
         return n_batches(self.n_images, self._batch_size)
 
+    def size(self, index: int) -> int:
+        """Return the number of images in batch `index`, for all processes together."""
+        return min(self._batch_size, self.n_images - index * self._batch_size)
+
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return (inputs, labels) of batch `index`: (batch, ...) and (batch,), then `finish`."""
+        start, own = index * self._batch_size, self._devices.rows(self.size(index))
+        loaded = slice(0, self.size(index)) if self._mixed else own
         where: slice | npt.NDArray[np.intp]
-        where = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        where = slice(start + loaded.start, start + loaded.stop)
         if self._order is not None:
             where = self._order[where]
-        inputs, labels = np.ascontiguousarray(self._inputs[where]), self._labels[where]
-        return (inputs, labels) if self._finish is None else self._finish(inputs, labels, index)
+        batch = np.ascontiguousarray(self._inputs[where]), self._labels[where]
+        if self._finish is not None:
+            batch = self._finish(*batch, index)
+        return (batch[0][own], batch[1][own]) if self._mixed else batch
 
 
-def validation_batches(val: Examples, finish: Finish | None = None) -> Batches:
-    """Return the batches for validation after an epoch; `finish` as in `Batches`."""
+def validation_batches(
+    val: Examples, finish: Finish | None = None, devices: Devices = ONE
+) -> Batches:
+    """Return the batches for validation after an epoch; `finish` and `devices` as in `Batches`."""
     n_images = len(val)
     # About equal sizes: TensorFlow compiles again for a batch of another size.
     size = math.ceil(n_images / n_batches(n_images, _VALIDATION_BATCH))
-    return Batches(val.inputs(0), val.labels, size, finish=finish)
+    size = devices.rounded_up(size)
+    return Batches(val.inputs(0), val.labels, size, finish=finish, devices=devices)
 
 
 def n_batches(n_images: int, batch_size: int) -> int:

@@ -18,6 +18,8 @@ from convscope.models.structure import as_functional
 from convscope.progress import Advance, Progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.run import Run
+from convscope.scale.devices import ONE, Devices
+from convscope.scale.multihost import from_first
 from convscope.storage import write_text
 from convscope.training.augment import hard_targets, soft_targets
 from convscope.training.batches import Batches, Examples, n_batches, order_of, validation_batches
@@ -26,7 +28,7 @@ from convscope.training.filtering import Hardest, choose_hardest, epoch_lengths
 from convscope.training.muon import separate_kernels
 from convscope.training.objective import loss_of, merit, metrics_of
 from convscope.training.optimizers import averaged_weights, build_optimizer
-from convscope.training.passes import EpochMetrics, evaluate_epoch, train_epoch
+from convscope.training.passes import EpochMetrics, Steps, evaluate_epoch, train_epoch
 from convscope.training.results import ONLY_PHASE, write_results
 from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import (
@@ -34,6 +36,7 @@ from convscope.training.snapshot import (
     read_hardest,
     read_history,
     save_snapshot,
+    shared_snapshot,
 )
 from convscope.training.weighting import class_weights
 
@@ -52,6 +55,8 @@ class Phase:
         shares: Factors on the learning rate, as in `build_optimizer`.
         precompiled: Whether the model is already compiled by `compile_model` for these settings,
             whatever their epochs, and still untrained.
+        devices: Devices among which each batch is divided. Of several processes the first writes
+            the run folder, and the others need not see it.
     """
 
     model: keras.Model
@@ -62,6 +67,7 @@ class Phase:
     name: str = ONLY_PHASE
     shares: Mapping[str, float] | None = None
     precompiled: bool = False
+    devices: Devices = ONE
 
 
 def compile_model(
@@ -119,8 +125,10 @@ def training_batches(
     n_classes: int,
     epoch: int,
     hardest: Hardest | None = None,
+    devices: Devices = ONE,
 ) -> Batches:
     """Return the batches of one epoch, counted from 0."""
+    changes = config.augment
     weights = class_weights(config.class_weights, train.labels, n_classes)
     return Batches(
         train.inputs(epoch),
@@ -130,6 +138,8 @@ def training_batches(
         soft_targets(
             config.augment, config.label_smoothing, n_classes, config.seed, epoch, weights
         ),
+        devices,
+        mixed=bool(changes.mixup or changes.cutmix or changes.randaugment),
     )
 
 
@@ -164,45 +174,50 @@ def fit(
         TrainingError: If the loss is not finite; the snapshot of the epoch before is kept.
         StorageError: If something cannot be written; the snapshot before is kept.
     """
-    model, config, train = phase.model, phase.config, phase.train
+    model, config, train, devices = phase.model, phase.config, phase.train, phase.devices
     n_classes = _n_classes(model)
     if not phase.precompiled:
         compile_model(model, config, len(train), phase.shares)
     history: list[dict[str, Any]] = []
     hardest: Hardest | None = None
-    if run.snapshot_file.exists():
-        history = read_history(run.snapshot_file)
+    snapshot = shared_snapshot(model, run.snapshot_file, devices)
+    if snapshot is not None:
+        history = read_history(snapshot)
+        if not history or history[-1]["phase"] == phase.name:
+            load_snapshot(model, snapshot)
+            hardest = read_hardest(snapshot, len(train))
         if history and history[-1]["phase"] == phase.name:
-            load_snapshot(model, run.snapshot_file)
-            hardest = read_hardest(run.snapshot_file, len(train))
             progress.say(f"Resuming after epoch {len(history)}")
         # A kill may have come between the snapshot and the table.
-        write_results(history, run.results_file)
+        if history and devices.is_first:
+            write_results(history, run.results_file)
     set_epochs(model, config, len(train), hardest)  # the snapshot may have fewer epochs
     own = [row for row in history if row["phase"] == phase.name]
     earlier = len(history) - len(own)
 
     finish = hard_targets(n_classes) if _softens(config) and not config.multi_label else None
-    validation = validation_batches(phase.val, finish)
+    validation = validation_batches(phase.val, finish, devices)
+    steps = _steps(model, devices)
     began, first = time.monotonic(), len(own)
     while len(own) < config.epochs and not _stopped_early(own, config.early_stop_patience):
         epoch = len(own)
         lengths = epoch_lengths(config.filter, config.epochs, hardest)
         if hardest is None and lengths[epoch] < 1:
             hardest = choose_hardest(model, train, config.filter.share, epoch, progress)
+            hardest = _as_first_chose(hardest, devices, len(train))
             # With fewer epochs in the meantime, filtering begins later than planned.
             set_epochs(model, config, len(train), hardest)
         label = f"epoch {earlier + epoch + 1}/{earlier + config.epochs}"
         if phase.name != ONLY_PHASE:
             label += f" ({phase.name})"
-        batches = training_batches(config, train, n_classes, epoch, hardest)
+        batches = training_batches(config, train, n_classes, epoch, hardest, devices)
         with progress.task(label, batches.n_images, "images") as step:
             watch = _Watch(step, earlier + epoch)
             start = time.monotonic()
-            learnt = train_epoch(model, batches, watch)
+            learnt = train_epoch(model, batches, watch, steps)
             seconds = time.monotonic() - start
             with averages_swapped_in(model):
-                judged = evaluate_epoch(model, validation)
+                judged = evaluate_epoch(model, validation, steps)
                 weights = model.get_weights()
             row: dict[str, Any] = {
                 "epoch": earlier + epoch + 1,
@@ -224,13 +239,14 @@ def fit(
             step(0, f"{_sum_up(row)}  {_clock(left)} left")
 
         best = max((merit(past, config) for past in history), default=-math.inf)
-        if merit(row, config) > best:
-            phase.save_weights(weights, run.weights("best"))
         own.append(row)
         history.append(row)
-        save_snapshot(model, history, run.snapshot_file, hardest)
-        write_results(history, run.results_file)
-        log_row(row)
+        if devices.is_first:
+            if merit(row, config) > best:
+                phase.save_weights(weights, run.weights("best"))
+            save_snapshot(model, history, run.snapshot_file, hardest)
+            write_results(history, run.results_file)
+            log_row(row)
         fitting = config.epochs
         if pace is not None:
             lengths_of = functools.partial(epoch_lengths, config.filter, hardest=hardest)
@@ -248,9 +264,24 @@ def fit(
             f"Stopped after epoch {len(history)}: validation loss has not fallen for "
             f"{config.early_stop_patience} epochs"
         )
-    with averages_swapped_in(model):
-        phase.save_weights(model.get_weights(), run.weights("last"))
+    if devices.is_first:
+        with averages_swapped_in(model):
+            phase.save_weights(model.get_weights(), run.weights("last"))
     return history
+
+
+def _steps(model: keras.Model, devices: Devices) -> Steps | None:
+    if devices.total == 1:
+        return None
+    from convscope.training.parallel import ManyDevices
+
+    return ManyDevices(model, devices)
+
+
+def _as_first_chose(hardest: Hardest, devices: Devices, n_images: int) -> Hardest:
+    """Return the images that process 0 chose: another processor may round losses differently."""
+    chosen = from_first(devices, hardest.as_array().astype(np.int64).tobytes())
+    return Hardest.from_array(np.frombuffer(chosen, np.int64), n_images)
 
 
 def _n_classes(model: keras.Model) -> int:

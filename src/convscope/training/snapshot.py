@@ -6,6 +6,7 @@ written after each epoch, atomically, and is the single source for how far a run
     rewritten by the repeated epoch, or derived from it.
 """
 
+import io
 import json
 import zipfile
 import zlib
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convscope.errors import RunError
+from convscope.scale.devices import Devices
+from convscope.scale.multihost import from_first
 from convscope.storage import atomic_path
 from convscope.training.filtering import Hardest
 from convscope.training.results import ONLY_PHASE
@@ -59,16 +62,49 @@ def save_snapshot(
     Raises:
         StorageError: If the file cannot be written; the previous one is then intact.
     """
+    with atomic_path(path) as temporary:
+        _write(model, history, hardest, temporary)
+
+
+def shared_snapshot(model: "keras.Model", path: Path, devices: Devices) -> Path | bytes | None:
+    """Return the snapshot from which all processes of a training start.
+
+    Other processes than the first need not see its files, and get even untrained weights from it:
+    drawn on another processor, they could differ in their last bits.
+
+    Args:
+        model: Compiled model with a built optimiser.
+        path: Snapshot of the run, as process 0 sees it; it need not exist.
+        devices: Devices of the training.
+
+    Returns:
+        The path if there is one process only and the file exists; None if it does not; otherwise
+        the content of the file or, if there is none, that of an untrained model's snapshot.
+    """
+    if devices.n_processes == 1:
+        return path if path.exists() else None
+    content = b""
+    if devices.is_first and path.exists():
+        content = path.read_bytes()
+    elif devices.is_first:
+        memory = io.BytesIO()
+        _write(model, [], None, memory)
+        content = memory.getvalue()
+    return from_first(devices, content)
+
+
+def _write(
+    model: "keras.Model", history: list[dict[str, Any]], hardest: Hardest | None, place: Any
+) -> None:
     arrays: dict[str, Any] = {f"{index:05d}": value for index, value in enumerate(state_of(model))}
     arrays[_HISTORY] = np.frombuffer(json.dumps(history).encode(), dtype=np.uint8)
     if hardest is not None:
         arrays[_HARDEST] = hardest.as_array()
-    with atomic_path(path) as temporary:
-        # Without `allow_pickle`: NumPy before 2.2 would take it for one more array.
-        np.savez(temporary, **arrays)
+    # Without `allow_pickle`: NumPy before 2.2 would take it for one more array.
+    np.savez(place, **arrays)
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
+def read_history(path: Path | bytes) -> list[dict[str, Any]]:
     """Return the history in a snapshot: a row for each epoch.
 
     Raises:
@@ -77,11 +113,11 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return _read(path, with_values=False)[0]
 
 
-def read_hardest(path: Path, n_images: int) -> Hardest | None:
+def read_hardest(path: Path | bytes, n_images: int) -> Hardest | None:
     """Return the images that a snapshot's run still trains on; None if those are all.
 
     Args:
-        path: File that `save_snapshot` wrote.
+        path: File that `save_snapshot` wrote, or its content.
         n_images: Number of training images.
 
     Raises:
@@ -91,12 +127,12 @@ def read_hardest(path: Path, n_images: int) -> Hardest | None:
         return Hardest.from_array(file[_HARDEST], n_images) if _HARDEST in file.files else None
 
 
-def load_snapshot(model: "keras.Model", path: Path) -> list[dict[str, Any]]:
+def load_snapshot(model: "keras.Model", path: Path | bytes) -> list[dict[str, Any]]:
     """Restore the state of a compiled model from a snapshot and return the history.
 
     Args:
         model: Compiled model with a built optimiser, of the same architecture and optimiser.
-        path: File that `save_snapshot` wrote.
+        path: File that `save_snapshot` wrote, or its content.
 
     Raises:
         RunError: If the file is damaged or belongs to another model or optimiser.
@@ -108,7 +144,9 @@ def load_snapshot(model: "keras.Model", path: Path) -> list[dict[str, Any]]:
         for value, variable in zip(values, variables, strict=True)
     )
     if not fits:
-        raise RunError(f"the snapshot {path} belongs to another model or optimiser; train again")
+        raise RunError(
+            f"the snapshot {_name(path)} belongs to another model or optimiser; train again"
+        )
     set_state(model, values)
     return history
 
@@ -124,26 +162,35 @@ def set_state(model: "keras.Model", state: list[Any]) -> None:
         variable.assign(value)
 
 
-def _read(path: Path, *, with_values: bool) -> tuple[list[dict[str, Any]], list[Any]]:
+def _read(path: Path | bytes, *, with_values: bool) -> tuple[list[dict[str, Any]], list[Any]]:
     with _opened(path) as file:
         history = json.loads(file[_HISTORY].tobytes())
         n_variables = len({*file.files} - {_HISTORY, _HARDEST})
         names = [f"{index:05d}" for index in range(n_variables)]
         values = [file[name] for name in names] if with_values else []
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
-        raise RunError(f"the snapshot {path} belongs to another model or optimiser; train again")
+        raise RunError(
+            f"the snapshot {_name(path)} belongs to another model or optimiser; train again"
+        )
     # Older snapshots have no phases.
     return [{**row, "phase": row.get("phase", ONLY_PHASE)} for row in history], values
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path | bytes) -> Iterator[Any]:
     try:
         # Plain arrays only: a snapshot from elsewhere cannot run code here.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with (
+            io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as stream,
+            np.load(stream, allow_pickle=False) as file,
+        ):
             yield file
     except _DAMAGE as error:
-        raise RunError(f"the snapshot {path} is damaged ({error}); train again") from None
+        raise RunError(f"the snapshot {_name(path)} is damaged ({error}); train again") from None
+
+
+def _name(path: Path | bytes) -> Path | str:
+    return "from process 0" if isinstance(path, bytes) else path
 
 
 def _variables(model: "keras.Model") -> list[Any]:

@@ -39,6 +39,12 @@ from convscope.run import Run
         ("--resume", "say which run to resume: convscope train --resume RUN"),
         ("--resume RUN", "RUN does not exist; 'convscope runs' lists the runs below runs/"),
         ("--resume RUN --out RUN", "give the run to resume once"),
+        ("--devices 2", "--devices is all, not '2'; leave it out for one device"),
+        ("--devices all --minutes 3", "speeds are measured on one device; give --epochs"),
+        ("--devices all --target 92", "speeds are measured on one device; give --epochs"),
+        ("--devices all --folds 3", "--folds and --devices cannot be combined"),
+        ("--devices all --recipe auto", "name --model and --recipe"),
+        ("--devices all --backend torch", "--devices all trains with backend jax, not torch"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(fails, arguments, message):

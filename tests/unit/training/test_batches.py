@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from convscope.recipe import Recipe, resolve
-from convscope.training.batches import Batches, Examples, balanced_order, epoch_order, order_of
+from convscope.scale.devices import Devices
+from convscope.training.batches import (
+    Batches,
+    Examples,
+    balanced_order,
+    epoch_order,
+    order_of,
+    validation_batches,
+)
 from convscope.types import Split
 
 
@@ -138,3 +146,43 @@ def test_views_take_turns():
     views = [np.full(5, view) for view in range(3)]
     examples = Examples.alternating(views, np.arange(5))
     assert [examples.inputs(epoch)[0] for epoch in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("n_processes", [2, 3])
+def test_processes_together_load_the_batches_of_one(n_processes, mixed):
+    labels = np.arange(26)
+    order = epoch_order(26, 83, 0)
+
+    def finish(inputs, labels, index):
+        # As MixUp does, if an image may depend on the whole batch.
+        return (inputs + inputs.sum() if mixed else inputs + index), labels
+
+    whole = Batches(labels, labels, 12, order, finish)
+    parts = [
+        Batches(labels, labels, 12, order, finish, Devices(n_processes, n_processes, index), mixed)
+        for index in range(n_processes)
+    ]
+    for index in range(2):  # 12 images each
+        assert parts[0].size(index) == whole.size(index) == 12
+        loaded = [part[index] for part in parts]
+        assert [len(inputs) for inputs, _ in loaded] == [12 // n_processes] * n_processes
+        for kind in (0, 1):
+            together = np.concatenate([batch[kind] for batch in loaded])
+            np.testing.assert_array_equal(together, whole[index][kind])
+
+
+def test_the_last_batch_is_loaded_whole_where_it_cannot_be_shared():
+    labels = np.arange(27)
+    for index in range(2):
+        batches = Batches(labels, labels, 12, devices=Devices(2, 2, index))
+        assert batches.size(2) == 3
+        assert batches[2][1].tolist() == [24, 25, 26]
+
+
+def test_validation_batches_can_be_shared_but_for_the_last():
+    val = Examples(lambda epoch: np.arange(1030), np.arange(1030))
+    batches = validation_batches(val, devices=Devices(4, 2, 1))
+    # A third of 1,030 is 344; of the last, 342, each process loads all.
+    assert [batches.size(index) for index in range(len(batches))] == [344, 344, 342]
+    assert [len(batches[index][1]) for index in range(len(batches))] == [172, 172, 342]

@@ -1,0 +1,49 @@
+"""Steps on several devices, here on a mesh of a single one; flow/test_hosts.py has more."""
+
+import keras
+import numpy as np
+import pytest
+
+from convscope.scale.devices import ONE
+from convscope.training.batches import Batches
+from convscope.training.passes import evaluate_epoch, train_epoch
+
+if keras.config.backend() != "jax":
+    pytest.skip("only JAX trains on several devices", allow_module_level=True)
+
+from convscope.training.parallel import ManyDevices
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3)).astype("float32")
+LABELS = RNG.integers(0, 4, 40)
+
+
+def network() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.layers.Dense(8),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(4, activation="softmax"),
+    ]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
+    model.compute_metrics(None, np.zeros(1), np.zeros((1, 4)))
+    model.reset_metrics()
+    return model
+
+
+def test_the_steps_are_those_of_keras():
+    mine, theirs = network(), network()
+    batches = Batches(X, LABELS, 16)
+    steps = ManyDevices(mine, ONE)
+    for _ in range(3):
+        learnt, expected = train_epoch(mine, batches, steps=steps), train_epoch(theirs, batches)
+        assert learnt == pytest.approx(expected, rel=1e-5)
+    judged = evaluate_epoch(mine, batches, steps)
+    assert judged == pytest.approx(evaluate_epoch(theirs, batches), rel=1e-5)
+    assert int(mine.optimizer.iterations) == 9
+    for of in (lambda model: model.variables, lambda model: model.optimizer.variables):
+        for one, other in zip(of(mine), of(theirs), strict=True):
+            np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-6)
