@@ -54,7 +54,7 @@ def send_plan(plan: Plan, run: Run, devices: Devices) -> None:
         devices: Devices of the training.
     """
     if devices.n_processes > 1:
-        split = run.split_file.read_text(encoding="utf-8")
+        split = run.split_file.read_bytes().decode()  # as bytes: line ends in names stay
         start = {"config": dump_config(plan.config), "split": split, "run": str(run.path)}
         from_first(devices, _packed(start))
 
@@ -77,7 +77,7 @@ def receive_plan(devices: Devices, data_dir: Path | str | None) -> tuple[Plan, R
     with tempfile.TemporaryDirectory() as folder:
         settings, images = Path(folder, "config.yaml"), Path(folder, "split.csv")
         settings.write_text(start["config"], encoding="utf-8")
-        images.write_text(start["split"], encoding="utf-8", newline="")
+        images.write_bytes(start["split"].encode())
         plan = prepare(read_run_config(settings), Progress(), data_dir)
         for part in ("train", "val"):
             verify_split(plan.dataset, images, part)

@@ -1,10 +1,21 @@
+import numpy as np
 import pytest
 
-from convscope.errors import ConfigError
+from convscope.datasets.splits import write_split
+from convscope.errors import ConfigError, DataError, TrainingError
+from convscope.planning import sharing
+from convscope.planning.data import load_for
+from convscope.planning.plan import Plan
 from convscope.planning.settle import Request, settle_batches
-from convscope.planning.sharing import require_trainable
+from convscope.planning.sharing import (
+    failures_told,
+    receive_plan,
+    require_trainable,
+    send_plan,
+)
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
+from convscope.run import Run
 from convscope.scale.devices import ONE, Devices
 
 ON_JAX = RunConfig(backend="jax", batch_size=126)
@@ -38,3 +49,52 @@ def test_batches_made_smaller_for_few_images_can_still_be_divided():
         for n in (1, 4, 7)
     ]
     assert sizes == [230, 232, 231]
+
+
+@pytest.fixture
+def transport(monkeypatch) -> list[bytes]:
+    """Carry what process 0 sends to the others in a list, in place of JAX."""
+    sent: list[bytes] = []
+
+    def from_first(devices: Devices, content: bytes) -> bytes:
+        if devices.is_first:
+            sent.append(content)
+        return sent[-1]
+
+    monkeypatch.setattr(sharing, "from_first", from_first)
+    return sent
+
+
+FIRST, OTHER = Devices(2, 2, 0), Devices(2, 2, 1)
+
+
+def test_another_process_gets_the_plan_and_refuses_other_images(transport, tmp_path):
+    config = ON_JAX.model_copy(update={"data": "digits", "precision": "float32"})
+    dataset = load_for(config, None, Progress())
+    run = Run(tmp_path)
+    write_split(dataset, run.split_file)
+    send_plan(Plan(config, dataset), run, FIRST)
+    plan, theirs = receive_plan(OTHER, None)
+    assert plan.config == config
+    assert theirs.path == tmp_path
+    np.testing.assert_array_equal(plan.dataset.train.images, dataset.train.images)
+    # Process 0 has one training image less.
+    rows = run.split_file.read_text().splitlines(keepends=True)
+    rows.remove(next(row for row in rows if ",train," in row))
+    run.split_file.write_text("".join(rows))
+    send_plan(Plan(config, dataset), run, FIRST)
+    with pytest.raises(DataError, match="images are not those of the run: 1 differ"):
+        receive_plan(OTHER, None)
+
+
+def test_the_others_hear_why_the_first_process_cannot_begin(transport):
+    with pytest.raises(ConfigError, match="no such thing"), failures_told(FIRST):
+        raise ConfigError("no such thing")
+    with pytest.raises(TrainingError, match="process 0 could not begin: no such thing"):
+        receive_plan(OTHER, None)
+
+
+def test_a_single_process_tells_nobody(transport):
+    with pytest.raises(ConfigError), failures_told(ONE):
+        raise ConfigError("no such thing")
+    assert transport == []
