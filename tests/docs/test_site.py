@@ -151,6 +151,15 @@ def test_in_a_browser_words_are_found_and_the_explorer_runs(site, open_page):
         page.goto((site / "docs/site/explorer.html").as_uri())
         best = page.frame_locator("iframe.explorer").locator(".class.best .name")
         assert best.text_content(timeout=60_000) == "7"
+        # Day and night in the frame follow the page's button; pretended for all, they could not.
+        page.emulate_media(color_scheme="null")
+        (inside,) = page.main_frame.child_frames
+        seen = {}
+        for _ in range(3):
+            page.locator("button.theme-toggle").first.evaluate("button => button.click()")
+            dark = inside.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+            seen[page.evaluate("document.body.dataset.theme")] = dark
+        assert seen == {"dark": True, "auto": False, "light": False}
         names = ("README", "docs/results", "docs/layouts", "docs/site/reference/training")
         for name in names:
             page.goto((site / f"{name}.html").as_uri())
