@@ -96,13 +96,15 @@ class _RayExecutor:
         waiting: dict[Any, Job] = {}
         stopped: set[Any] = set()
         following = enumerate(jobs, 1)
+        some_left = True
         try:
             while True:
-                # One more than fits, so that no node is idle and a cluster that grows knows of it.
-                for number, job in islice(
-                    following, max(0, max(1, n_at_once(needed)) + 1 - len(waiting))
-                ):
-                    waiting[task.remote(_with_full_paths(job), number, *alike)] = job
+                if some_left:
+                    # One more than fits: no node is idle, and a cluster that grows knows of it.
+                    wanted = max(len(waiting), max(1, n_at_once(needed)) + 1)
+                    for number, job in islice(following, wanted - len(waiting)):
+                        waiting[task.remote(_with_full_paths(job), number, *alike)] = job
+                    some_left = len(waiting) == wanted
                 if not waiting:
                     break
                 ready, at_work = ray.wait(list(waiting), timeout=_POLL_S)
