@@ -27,7 +27,7 @@ from convscope.recipe import Recipe, RunConfig, differences_in_kind, dump_config
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_text
 from convscope.studies.arms import file_name, folder_name, names_of, plan_arms, seeds_of
-from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
+from convscope.studies.comparison import FORMAT, Arm, Comparison, Trial, pairs_of
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import (
     as_read_back,
@@ -40,9 +40,6 @@ from convscope.studies.folder import (
 from convscope.studies.latency import latencies_ms
 from convscope.studies.verdicts import PART_NAMES
 from convscope.types import BoolArray, Dataset
-
-FORMAT = 1
-"""Version of `comparison.json`; raised when an older convscope could misread it."""
 
 
 def compare(

@@ -1,13 +1,11 @@
 """A comparison of training configurations: its runs, and the difference of each two arms."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convscope.errors import RunError
 from convscope.evaluation.map_difference import Scored, map_difference
 from convscope.evaluation.statistics import (
     Difference,
@@ -18,8 +16,12 @@ from convscope.evaluation.statistics import (
     runs_by_seed,
     spread_over_seeds,
 )
+from convscope.studies.folder import damaged, kept_state
 from convscope.studies.verdicts import PART_NAMES, caution, chosen, conclude, outlook, verdict
 from convscope.types import BoolArray
+
+FORMAT = 1
+"""Version of `comparison.json`; raised when an older convscope could misread it."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +161,12 @@ class Comparison:
         """Return the comparison in a folder, as it was written last.
 
         Raises:
-            RunError: If there is none, or its file is damaged.
+            RunError: If there is none, its file is damaged, or another version of convscope wrote
+                it.
         """
+        file = path / "comparison.json"
+        state = kept_state(file, FORMAT, "comparison")
         try:
-            state = json.loads((path / "comparison.json").read_text(encoding="utf-8"))
             part = state["part"]
             arms = tuple(
                 Arm(**{**arm, "trials": tuple(Trial(**trial) for trial in arm["trials"])})
@@ -171,8 +175,8 @@ class Comparison:
             pairs = tuple(_pair_of(pair) for pair in state["pairs"])
             looks = tuple(state["looks" if part == "test" else "val_looks"])
             return cls(path, state["data"], state["n_images"], arms, pairs, looks)
-        except (OSError, ValueError, KeyError, TypeError):
-            raise RunError(f"{path} holds no comparison that can be read") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise damaged(file) from None
 
     @property
     def state_file(self) -> Path:

@@ -83,9 +83,22 @@ def read_state(state_file: Path, version: int) -> dict[str, Any] | None:
         raise damaged(state_file) from None
     if written != version:
         raise RunError(
-            f"{state_file} was written by another version of convscope; choose another --out"
+            f"{state_file} was written by another version of convscope; use that one, or choose "
+            "another --out"
         )
     return state  # type: ignore[no-any-return]
+
+
+def kept_state(state_file: Path, version: int, kind: str) -> dict[str, Any]:
+    """Return the state of a study that is there.
+
+    Raises:
+        RunError: As for `read_state`, and if there is none.
+    """
+    state = read_state(state_file, version)
+    if state is None:
+        raise RunError(f"{state_file.parent} holds no {kind}")
+    return state
 
 
 def require_same(

@@ -30,13 +30,10 @@ from convscope.studies.folder import (
     study_folder,
 )
 from convscope.studies.ladder_plan import plan_ladder
-from convscope.studies.rungs import Ladder, Rung, write_table
+from convscope.studies.rungs import FORMAT, Ladder, Rung, write_table
 
 SIZES = (64, 96, 160)
 """Sides in pixels of the rungs that enlarge the images."""
-
-FORMAT = 1
-"""Version of `ladder.json`; raised when an older convscope could misread it."""
 
 _NOT_TO_SET = (
     "data",

@@ -1,14 +1,16 @@
 """The rungs of a ladder: the gain of each change, as a sentence and a table."""
 
 import csv
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convscope.errors import RunError
 from convscope.storage import atomic_path
+from convscope.studies.folder import damaged, kept_state
+
+FORMAT = 1
+"""Version of `ladder.json`; raised when an older convscope could misread it."""
 
 COLUMNS = (
     "rung",
@@ -91,14 +93,16 @@ class Ladder:
         """Return the ladder in a folder, as far as it has been trained.
 
         Raises:
-            RunError: If there is none, or its file is damaged.
+            RunError: If there is none, its file is damaged, or another version of convscope wrote
+                it.
         """
+        file = path / "ladder.json"
+        state = kept_state(file, FORMAT, "ladder")
         try:
-            state = json.loads((path / "ladder.json").read_text(encoding="utf-8"))
             rungs = tuple(Rung(**entry) for entry in state["rungs"])
             return cls(path, state["about"], state["n_val"], rungs)
-        except (OSError, ValueError, KeyError, TypeError):
-            raise RunError(f"{path} holds no ladder that can be read") from None
+        except (ValueError, KeyError, TypeError):
+            raise damaged(file) from None
 
     @property
     def is_finished(self) -> bool:

@@ -365,7 +365,8 @@ def test_a_comparison_is_read_as_it_was_written(three, tmp_path):
     arms = tuple(arm(name, right) for name, right in three)
     found = Comparison(tmp_path, "some", N_IMAGES, arms, pairs_of(three), (5,))
     state = {
-        **{"data": "some", "n_images": N_IMAGES, "part": "test", "looks": [5], "val_looks": []},
+        **{"format": 1, "data": "some", "n_images": N_IMAGES},
+        **{"part": "test", "looks": [5], "val_looks": []},
         "arms": [dataclasses.asdict(each) for each in arms],
         "pairs": [dataclasses.asdict(pair) for pair in found.pairs],
     }
@@ -373,6 +374,9 @@ def test_a_comparison_is_read_as_it_was_written(three, tmp_path):
     again = Comparison.read(tmp_path)
     assert again == found
     assert again.conclusion == found.conclusion
+    Run.write_json(found.state_file, {**state, "format": 2})
+    with pytest.raises(RunError, match="by another version of convscope"):
+        Comparison.read(tmp_path)
     found.state_file.unlink()
-    with pytest.raises(RunError, match="holds no comparison that can be read"):
+    with pytest.raises(RunError, match="holds no comparison"):
         Comparison.read(tmp_path)

@@ -185,7 +185,7 @@ def test_durations(seconds, told):
 
 def test_a_ladder_is_read_as_it_was_written(tmp_path):
     climbed = Ladder(tmp_path, "tiny on digits", 288, tuple(rungs(0.3, 0.7, 0.8)))
-    state = {"about": climbed.about, "n_val": climbed.n_val}
+    state = {"format": 1, "about": climbed.about, "n_val": climbed.n_val}
     Run.write_json(
         climbed.state_file, {**state, "rungs": [dataclasses.asdict(r) for r in climbed.rungs]}
     )
@@ -193,6 +193,13 @@ def test_a_ladder_is_read_as_it_was_written(tmp_path):
     assert climbed.is_finished
     waiting = dataclasses.replace(climbed.rungs[-1], val_accuracy=None, test_accuracy=None)
     assert not dataclasses.replace(climbed, rungs=(*climbed.rungs[:2], waiting)).is_finished
-    climbed.state_file.write_text("{}")
-    with pytest.raises(RunError, match="holds no ladder that can be read"):
-        Ladder.read(tmp_path)
+    for text, fault in (
+        ('{"format": 1}', "is damaged"),
+        ('{"format": 2}', "by another version of convscope"),
+        ("[", "is damaged"),
+    ):
+        climbed.state_file.write_text(text)
+        with pytest.raises(RunError, match=fault):
+            Ladder.read(tmp_path)
+    with pytest.raises(RunError, match="holds no ladder"):
+        Ladder.read(tmp_path / "elsewhere")
