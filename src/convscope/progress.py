@@ -42,6 +42,19 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a line for the user."""
 
+    def is_news(self, about: str) -> bool:
+        """Return whether something is mentioned for the first time, and remember it.
+
+        Args:
+            about: Line, or the key of a thing.
+        """
+        # Not by a constructor: classes of others need not call it.
+        known: set[str] = self.__dict__.setdefault("_mentioned", set())
+        if about in known:
+            return False
+        known.add(about)
+        return True
+
 
 class _Patient:
     """Standard error, whose closing or filling up is no reason to stop work that takes hours.

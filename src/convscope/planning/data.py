@@ -15,7 +15,7 @@ def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress)
     """Load the data that a run's settings name, divided as they say."""
     settings = config.model_dump()
     chosen = {key: settings[key] for key in ("image_size", "fit", "split")}
-    return load_source(settings, data_dir, progress, **chosen)
+    return load_source(settings, data_dir, _SaidOnce(progress), **chosen)
 
 
 def load_of_run(
@@ -57,7 +57,6 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
     known: dict[str, Dataset] = {}
     # Looked at before there is work in vain.
     place = path_or_none(data_dir, "--data-dir")
-    progress = _SaidOnce(progress)
 
     def load_known(config: RunConfig) -> Dataset:
         of_data = (config.data, config.data_path, config.labels)
@@ -76,10 +75,8 @@ class _SaidOnce(Progress):
     def __init__(self, outer: Progress) -> None:
         self.task = outer.task  # type: ignore[method-assign]
         self._outer = outer
-        self._said: set[str] = set()
 
     def say(self, text: str) -> None:
         """Print one line, unless it was printed before."""
-        if text not in self._said:
-            self._said.add(text)
+        if self._outer.is_news(text):
             self._outer.say(text)

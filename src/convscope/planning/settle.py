@@ -296,7 +296,9 @@ def _locate_weights(
     # Others may be as good, but their results are not comparable.
     other = backbone.weights.digest is not None and not is_published(backbone, found)
     note = ", not the file that Keras publishes" if other else ""
-    progress.say(f"Weights: {found.path} ({found.origin}{note})")
+    line = f"Weights: {found.path} ({found.origin}{note})"
+    if progress.is_news(line):
+        progress.say(line)
     if config.weights_sha256 not in (None, found.sha256):
         raise RunError(
             f"{found.path} does not hold the weights that the run's configuration names; "

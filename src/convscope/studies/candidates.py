@@ -456,6 +456,10 @@ class _Indented(Progress):
         """Print one line, set in."""
         self._outer.say(f"  {text}")
 
+    def is_news(self, about: str) -> bool:
+        """Return whether no candidate mentioned it."""
+        return self._outer.is_news(about)
+
 
 def folder_of(run: Run, name: str, fold: int) -> Run:
     """Return the run of a candidate in the folder of a search."""

@@ -119,6 +119,7 @@ def compute_features(
     network_key = _digest({**described, "source": None, "shape": shape[1:]})
     root = cache_dir() / "features"
     waiting = "Waiting for another process that computes the same features"
+    news = progress.is_news(key)
     with exclusive(writer_lock(root / key), wait=True, on_wait=lambda: progress.say(waiting)):
         kept = open_set(root / key, shape, storage)
         if kept is None:
@@ -135,7 +136,9 @@ def compute_features(
             if kept is None:
                 raise StorageError(f"the features in {root / key} cannot be read back; try again")
         else:
-            progress.say(f"{label}: found in the cache")
+            # The head, its evaluation and a second training ask for the same features.
+            if news:
+                progress.say(f"{label}: found in the cache")
             with contextlib.suppress(OSError):
                 os.utime(root / key / MANIFEST)
         seconds = seconds_of(root / key)
@@ -170,7 +173,12 @@ def _compute(
         folder.mkdir(parents=True, exist_ok=True)
         stream = path.open("r+b" if path.exists() else "w+b")
     # Around the stream too: closing it retries what a full disk refused.
-    with storage_errors(path), stream, progress.task(label, shape[0], "images") as step:
+    missing = known.missing(shape[0])
+    # Copying takes no time, so it is one line and no task.
+    work = progress if len(missing) else Progress()
+    if not len(missing):
+        progress.say(f"{label}: found in the cache")
+    with storage_errors(path), stream, work.task(label, shape[0], "images") as step:
         header = npy_header(shape, dtype)
         done, earlier = _left_by_earlier(folder, stream, header, row_bytes)
         began = time.monotonic() - earlier
@@ -185,9 +193,6 @@ def _compute(
             stream.truncate()
         step(done)
         synced = time.monotonic()
-        missing = known.missing(shape[0])
-        if not len(missing):
-            progress.say(f"{label}: found in the cache")
         for start, stop in _chunks(missing, done, shape[0], batch_size):
             rows = stop - start
             features = np.empty((rows, *shape[1:]), dtype)

@@ -14,7 +14,7 @@ import pytest
 
 from convscope.errors import ConfigError, StorageError
 from convscope.locks import exclusive
-from convscope.progress import Progress
+from convscope.progress import ConsoleProgress, Progress
 from convscope.storage import cache_dir
 from convscope.training import features as module
 from convscope.training import features_store
@@ -573,3 +573,20 @@ def test_two_processes_at_once_compute_once(net, tmp_path):
 )
 def test_batches_are_smaller_where_images_are_larger(side, batch_size):
     assert batch_size_for(side) == batch_size
+
+
+def test_what_was_computed_or_found_before_is_no_news(net):
+    told = Told()
+    compute(net, progress=told)
+    compute(net, progress=told)
+    assert told.lines == []
+    again = Told()
+    compute(net, progress=again)
+    compute(net, progress=again)
+    assert again.lines == ["Features: found in the cache"]
+
+
+def test_rows_that_are_only_copied_are_one_line_and_no_task(net, capsys):
+    compute(net, **rows(range(20)))
+    compute(net, source_key="others", **rows(range(5)), progress=ConsoleProgress())
+    assert capsys.readouterr().err.splitlines() == ["Features: found in the cache"]
