@@ -186,7 +186,10 @@ def test_from_dropped_images_to_answers_through_a_kill_and_a_corrected_label(
         page.get_by_text(f"{N_WRONG} labels corrected").wait_for()
         looked_at(page, "corrected", shots)
         page.get_by_role("button", name="Train with the corrected labels").click()
-        page.wait_for_url("**/train?data=*&labels=*")
+        page.wait_for_url("**/train?data=*&labels=*&run=digits-tutorial")
+        page.get_by_text(
+            re.compile("--config .*digits-tutorial/config.yaml --epochs 300")
+        ).wait_for()
         (table,) = studio.place.labels.glob("*.csv")
         with table.open(newline="") as file:
             labels = {row["file"]: row["label"] for row in csv.DictReader(file)}
@@ -216,6 +219,7 @@ def test_from_dropped_images_to_answers_through_a_kill_and_a_corrected_label(
             page.get_by_role("link", name="Download").click()
         exported = studio.place.root / "digits-tutorial-2/export/digits-tutorial-2.onnx"
         assert Path(download.value.path()).read_bytes() == exported.read_bytes()
+        page.get_by_text(f"convscope serve {exported}").wait_for()
         image = root / "test/one/one-3.png"
         page.evaluate(DROP, [base64.b64encode(image.read_bytes()).decode(), image.name])
         answer = page.locator("figure", has_text=image.name)

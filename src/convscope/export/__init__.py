@@ -24,6 +24,7 @@ class Format:
         any_size: Whether a model of this format resizes images itself.
         packages: Packages that writing and opening need, by the extra that installs them.
         note: Function that returns a line for the user about what was written.
+        usage: Function that returns how what was written is used: a command, or code in Python.
     """
 
     write: "Callable[[Any, ClassifierSpec, Path], None]"
@@ -32,6 +33,7 @@ class Format:
     any_size: bool
     packages: tuple[tuple[str, str], ...] = ()
     note: "Callable[[Path], str] | None" = None
+    usage: "Callable[[Path], str] | None" = None
 
 
 FORMATS: Registry[Callable[[], Format]] = Registry(

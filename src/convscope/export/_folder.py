@@ -10,6 +10,9 @@ from convscope.errors import IntegrityError
 SPEC_FILE = "spec.json"
 SUMS_FILE = "SHA256SUMS"
 
+PIXELS_COMMENT = "# pixels: uint8, (batch, height, width, channels)"
+"""Comment in code that uses an exported model."""
+
 
 def model_name(spec: ClassifierSpec) -> str:
     """Return the name of a model on a server: that of its run, in letters that addresses have."""

@@ -11,8 +11,10 @@ import numpy as np
 from convscope.classifier.classify import Classifier
 from convscope.classifier.exported import read_sealed, with_spec
 from convscope.classifier.spec import ClassifierSpec
+from convscope.engines import INPUT
 from convscope.errors import FailureError
 from convscope.export import FORMATS, Format
+from convscope.export._folder import PIXELS_COMMENT
 from convscope.export.savedmodel import save_function
 from convscope.machine import usable_cores
 from convscope.types import FloatArray, UInt8Array
@@ -21,7 +23,7 @@ from convscope.types import FloatArray, UInt8Array
 @FORMATS.register("litert")
 def litert() -> Format:
     """LiteRT (TensorFlow Lite): for phones and small computers."""
-    return Format(_write, _open, ".tflite", False, (("tensorflow", "train"),))
+    return Format(_write, _open, ".tflite", False, (("tensorflow", "train"),), usage=_usage)
 
 
 def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
@@ -40,6 +42,14 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
             raise FailureError(f"this network cannot be converted to LiteRT: {reason}") from None
     # What follows the model in the file is not read by LiteRT, whose own metadata lie there too.
     path.write_bytes(with_spec(content, spec))
+
+
+def _usage(path: Path) -> str:
+    return (
+        "from ai_edge_litert.interpreter import Interpreter\n\n"
+        f"run = Interpreter({str(path)!r}).get_signature_runner()\n"
+        f'{PIXELS_COMMENT}, of the model\'s size\nprobs = run({INPUT}=pixels)["probs"]'
+    )
 
 
 def _open(path: Path) -> Classifier:

@@ -9,7 +9,7 @@ from convscope.classifier.spec import ClassifierSpec
 from convscope.engines.conversion import to_onnx
 from convscope.engines.openvino import OpenVinoSession
 from convscope.export import FORMATS, Format, onnx
-from convscope.export._folder import open_folder, write_sums
+from convscope.export._folder import PIXELS_COMMENT, open_folder, write_sums
 
 PACKAGES = (*onnx.PACKAGES, ("openvino", "openvino"))
 """Packages for the conversion, by the extra that installs each."""
@@ -20,7 +20,7 @@ _MODEL = "model.xml"
 @FORMATS.register("openvino")
 def openvino() -> Format:
     """OpenVINO: a folder for OpenVINO and its model server, on Intel's processors."""
-    return Format(_write, _open, "_openvino", True, PACKAGES)
+    return Format(_write, _open, "_openvino", True, PACKAGES, usage=_usage)
 
 
 def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
@@ -36,6 +36,13 @@ def save_model(function: Any, path: Path) -> None:
     model = openvino.Core().read_model(io.BytesIO(to_onnx(function)))
     # In float32: by default it writes weights of half the precision.
     openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _usage(path: Path) -> str:
+    return (
+        f"import openvino\n\nmodel = openvino.compile_model({str(path / _MODEL)!r})\n"
+        f'{PIXELS_COMMENT}\nprobs = model(pixels)["probs"]'
+    )
 
 
 def _open(path: Path) -> Classifier:

@@ -5,6 +5,7 @@ References:
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _PLACE = "/models"
 @FORMATS.register("ovms")
 def ovms() -> Format:
     """OVMS: a model repository for the OpenVINO Model Server."""
-    return Format(_write, _open, "_ovms", True, PACKAGES)
+    return Format(_write, _open, "_ovms", True, PACKAGES, usage=_usage)
 
 
 def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
@@ -36,6 +37,14 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
     text = json.dumps({"model_config_list": [{"config": config}]}, indent=2)
     (path / "config.json").write_text(text + "\n", encoding="utf-8")
     write_sums(path, spec)
+
+
+def _usage(path: Path) -> str:
+    mount = shlex.quote(f"{path.resolve()}:{_PLACE}:ro")
+    return (
+        f"docker run --rm -p 9000:9000 -v {mount} openvino/model_server "
+        f"--config_path {_PLACE}/config.json --port 9000"
+    )
 
 
 def _open(path: Path) -> Classifier:

@@ -9,14 +9,14 @@ from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines import INPUT
 from convscope.export import FORMATS, Format
-from convscope.export._folder import open_folder, write_sums
+from convscope.export._folder import PIXELS_COMMENT, open_folder, write_sums
 from convscope.types import FloatArray, UInt8Array
 
 
 @FORMATS.register("savedmodel")
 def savedmodel() -> Format:
     """SavedModel: a folder for TensorFlow Serving and programs with TensorFlow."""
-    return Format(_write, _open, "_savedmodel", True, (("tensorflow", "train"),))
+    return Format(_write, _open, "_savedmodel", True, (("tensorflow", "train"),), usage=_usage)
 
 
 def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
@@ -33,6 +33,14 @@ def save_function(function: Any, path: Path) -> None:
     # What the function uses has to hang on what is saved.
     module.used = list(function.get_concrete_function().variables)
     tf.saved_model.save(module, str(path), signatures={"serving_default": function})
+
+
+def _usage(path: Path) -> str:
+    return (
+        f"import tensorflow as tf\n\nmodel = tf.saved_model.load({str(path)!r})\n"
+        f"{PIXELS_COMMENT}\n"
+        f'probs = model.signatures["serving_default"]({INPUT}=tf.constant(pixels))["probs"]'
+    )
 
 
 def _open(path: Path) -> Classifier:

@@ -5,6 +5,7 @@ References:
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ dynamic_batching {{ }}
 @FORMATS.register("triton")
 def triton() -> Format:
     """Triton: a model repository for NVIDIA's Triton Inference Server."""
-    return Format(_write, _open, "_triton", True, PACKAGES)
+    return Format(_write, _open, "_triton", True, PACKAGES, usage=_usage)
 
 
 def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
@@ -52,6 +53,10 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
     # Triton's classification extension says them; a line is a class.
     (path / name / "labels.txt").write_text("\n".join(spec.class_names) + "\n", encoding="utf-8")
     write_sums(path, spec)
+
+
+def _usage(path: Path) -> str:
+    return f"tritonserver --model-repository={shlex.quote(str(path))}"
 
 
 def _open(path: Path) -> Classifier:

@@ -27,7 +27,7 @@ _MODEL, _RUNTIME_FOLDER = "model.onnx", "ort"
 @FORMATS.register("web")
 def web() -> Format:
     """Web: a page that classifies in the browser, by ONNX Runtime Web."""
-    return Format(_write, _open, "_web", True, PACKAGES, _what_is_next)
+    return Format(_write, _open, "_web", True, PACKAGES, _what_is_next, _serving)
 
 
 def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
@@ -61,8 +61,12 @@ def _installed_runtime() -> Path | None:
     return next(whole, None)
 
 
+def _serving(path: Path) -> str:
+    return f"python -m http.server --directory {shlex.quote(str(path))}"
+
+
 def _what_is_next(path: Path) -> str:
-    serve = f"python -m http.server --directory {shlex.quote(str(path))}"
+    serve = _serving(path)
     if (path / _RUNTIME_FOLDER).is_dir():
         return f"To open the page: {serve}"
     place = path / _RUNTIME_FOLDER

@@ -77,7 +77,7 @@ class Cell:
             else:
                 say("Is the label wrong, and not the answer? Then correct it.", "cs-quiet")
                 doubts = [Doubt(each.image_id, true, each.answer, each.prob) for each in seen]
-                decide(self._place, self._source, doubts, says="Answer")
+                decide(self._place, self._source, doubts, says="Answer", run=self._run.name)
             self._similar(words)
             command(command_line(*words))
 

@@ -34,7 +34,9 @@ def thumb(source: Source, file: str) -> str:
     return f"/thumb/{source.key}?name={quote(file, safe='', errors='surrogateescape')}"
 
 
-def decide(place: Workplace, source: Source, doubts: Sequence[Doubt], *, says: str) -> None:
+def decide(
+    place: Workplace, source: Source, doubts: Sequence[Doubt], *, says: str, run: str = ""
+) -> None:
     """Draw images, each with the decision of a person, and what is done with the decisions.
 
     Args:
@@ -42,6 +44,8 @@ def decide(place: Workplace, source: Source, doubts: Sequence[Doubt], *, says: s
         source: Folder or archive of the images.
         doubts: Images in doubt.
         says: Words before the answer of the network, as "Looks like".
+        run: Name of the run that answered, whose settings the next training begins with; empty if
+            the networks were no run.
     """
     kept = Corrections(source, place.labels)
     label_of = {file: name for name, files in source.by_class.items() for file in files}
@@ -63,7 +67,9 @@ def decide(place: Workplace, source: Source, doubts: Sequence[Doubt], *, says: s
 
         def use() -> None:
             table = source.corrected(changed, place.labels)
-            ui.navigate.to("/train?" + urlencode({"data": source.data, "labels": str(table)}))
+            of_run = {"run": run} if run else {}
+            asked = {"data": source.data, "labels": str(table), **of_run}
+            ui.navigate.to("/train?" + urlencode(asked))
 
         with row():
             ui.label(f"{counted(len(changed), 'label')} corrected").style("font-weight:600")

@@ -1,13 +1,10 @@
 """The page of training: what is at work, with its curves, and a new training."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convscope.datasets import DATASETS
 from convscope.errors import ConvscopeError
 from convscope.models import MODELS
-from convscope.paths import user_path
 from convscope.recipes import RECIPES
 from convscope.run import Run
 from convscope.studio import facts
@@ -27,88 +24,29 @@ from convscope.studio.looks import (
 )
 from convscope.studio.nice import ui
 from convscope.studio.watch import job_view
+from convscope.studio.wish import AUTO, Wish, as_before
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, printable
 
 _N_ENDED = 6
 """Number of ended jobs that are listed."""
 
-AUTO = "auto"
-"""The search for the best classifier, in place of a recipe."""
 
-
-@dataclass
-class Wish:
-    """What is to be trained, as the form has it.
-
-    Attributes:
-        data: Folder, archive or name of a dataset.
-        labels: Table of labels; empty for the folder's own.
-        recipe: Registered recipe, or `AUTO`.
-        minutes: Time limit of a search.
-        model: Registered model; empty for the recipe's.
-        epochs: Number of epochs; None for the recipe's.
-        sealed: Whether the test images stay sealed.
-    """
-
-    data: str = ""
-    labels: str = ""
-    recipe: str = AUTO
-    minutes: float | None = 5
-    model: str = ""
-    epochs: float | None = None
-    sealed: bool = False
-
-    def words(self, out: Path) -> list[str]:
-        """Return the words of the command.
-
-        Args:
-            out: Run folder.
-
-        Examples:
-            >>> " ".join(Wish("photos", minutes=5).words(Path("runs/photos")))
-            'train --data photos --minutes 5 --out runs/photos'
-        """
-        words = ["train", "--data", self.data]
-        words += ["--labels", self.labels] if self.labels else []
-        if self.recipe == AUTO:
-            words += ["--minutes", f"{self.minutes or 5:g}"]
-        else:
-            words += ["--recipe", self.recipe]
-            words += ["--model", self.model] if self.model else []
-            words += ["--epochs", f"{self.epochs:.0f}"] if self.epochs else []
-        words += ["--no-test"] if self.sealed else []
-        return [*words, "--out", str(out)]
-
-    def stem(self) -> str:
-        """Return the beginning of the run's name."""
-        name = Path(self.data.rstrip("/\\")).name.partition(".")[0] or "run"
-        return f"{name}-{'auto' if self.recipe == AUTO else self.model or self.recipe}"
-
-    def problem(self) -> str:
-        """Return what is missing, in a line; empty if it can be trained."""
-        if not self.data.strip():
-            return "Name the data: a folder of images, or a dataset."
-        try:
-            if self.data not in DATASETS.names() and not user_path(self.data, "data").exists():
-                return f"There is no folder, archive or dataset {self.data}."
-        except ConvscopeError as error:
-            return str(error)
-        return ""
-
-
-def show(place: Workplace, data: str = "", labels: str = "") -> None:
+def show(place: Workplace, data: str = "", labels: str = "", run: str = "") -> None:
     """Draw the page.
 
     Args:
         place: Workplace.
         data: Data that the form begins with.
         labels: Table of labels that it begins with.
+        run: Name of a run with whose settings it begins.
     """
+    wish = as_before(place, run) if run else Wish()
+    wish.data, wish.labels = data, labels
     with frame("Train", "/train", place):
         heading("Train", 1)
         _at_work(place)
-        _form(place, Wish(data, labels))
+        _form(place, wish)
         _ended(place)
 
 
@@ -224,23 +162,36 @@ def _form(place: Workplace, wish: Wish) -> None:
             ).bind_value_to(wish, "labels")
         kinds = {AUTO: "Find the best in a given time", "one": "One recipe and model"}
         with ui.element("div").style("margin:12px 0 4px"):
-            kind = ui.toggle(kinds, value=AUTO).props("no-caps unelevated")
+            kind = ui.toggle(kinds, value=AUTO if wish.recipe == AUTO else "one").props(
+                "no-caps unelevated"
+            )
         with row() as searching:
             minutes = ui.number("Minutes", value=wish.minutes, min=0.1, max=10_000, format="%g")
             minutes.props("outlined dense").style("width:130px").bind_value_to(wish, "minutes")
             ui.label("More time tries more; most photos need 5 to 20.").classes("cs-quiet")
         with row() as single:
             recipes = {entry.name: entry.name for entry in RECIPES.entries()}
-            recipe = ui.select(recipes, value="tutorial", label="Recipe").props("outlined dense")
+            known = wish.recipe if wish.recipe in recipes else "tutorial"
+            recipe = ui.select(recipes, value=known, label="Recipe").props("outlined dense")
             recipe.style("min-width:190px")
             models = {"": "usual for the recipe"} | {name: name for name in MODELS.names()}
-            model = ui.select(models, value="", label="Model", with_input=True)
+            known = wish.model if wish.model in models else ""
+            model = ui.select(models, value=known, label="Model", with_input=True)
             model.props("outlined dense").style("min-width:230px").bind_value_to(wish, "model")
-            epochs = ui.number("Epochs", min=1, max=100_000, format="%d", placeholder="usual")
+            epochs = ui.number(
+                "Epochs",
+                value=wish.epochs,
+                min=1,
+                max=100_000,
+                format="%d",
+                placeholder="usual",
+            )
             epochs.props("outlined dense").style("width:130px").bind_value_to(wish, "epochs")
-        ui.checkbox("Keep the test images sealed, if more choices follow").bind_value_to(
-            wish, "sealed"
+        sealed = ui.checkbox(
+            "Keep the test images sealed, if more choices follow", value=wish.sealed
         )
+        sealed.bind_value_to(wish, "sealed")
+        same = say("All other settings are those of that run too.", "cs-quiet")
         problem = say("", "cs-bad").props('role="alert"')
         again = ui.element("div")
         shown: dict[str, str] = {}
@@ -249,6 +200,7 @@ def _form(place: Workplace, wish: Wish) -> None:
             wish.recipe = AUTO if kind.value == AUTO else str(recipe.value)
             searching.set_visibility(kind.value == AUTO)
             single.set_visibility(kind.value != AUTO)
+            same.set_visibility(wish.is_like)
             words = wish.words(place.new_run(wish.stem())) if wish.data else ()
             text = command_line(*words) if words else ""
             if shown.get("text") != text:
@@ -275,7 +227,7 @@ def _form(place: Workplace, wish: Wish) -> None:
             preview()
 
         button("Train", start, strong=True, icon="play_arrow")
-        for control in (data, kind, minutes, recipe, model, epochs):
+        for control in (data, kind, minutes, recipe, model, epochs, sealed):
             control.on_value_change(preview)
         preview()
 

@@ -1,5 +1,6 @@
 """The page of use: images in, answers out; the export, and the commands that do the same."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -47,8 +48,7 @@ def show(place: Workplace, sources: Sources, name: str = "") -> None:
             return
         heading(f"Use {name}", 1)
         _answers(place, sources, run)
-        _export(place, run)
-        _elsewhere(run)
+        _export_and_elsewhere(place, run)
 
 
 def choose(place: Workplace, title: str, address: str, page: str, text: str) -> None:
@@ -79,11 +79,53 @@ def choose(place: Workplace, title: str, address: str, page: str, text: str) -> 
 def model_of(run: Run) -> Path:
     """Return what answers for a run: its exported file, which starts at once, or the run."""
     exported = run.path / "export" / f"{run.name}.onnx"
+    return exported if _is_current(run, exported) else run.path
+
+
+def _is_current(run: Run, exported: Path) -> bool:
+    """Return whether an exported file or folder is there, and of the run as it is now."""
     try:
-        newer = exported.stat().st_mtime >= run.metrics_file.stat().st_mtime
+        return exported.stat().st_mtime >= run.metrics_file.stat().st_mtime
     except OSError:
-        newer = False
-    return exported if newer else run.path
+        return False
+
+
+def exported_last(place: Workplace, run: Run) -> tuple[str, Path] | None:
+    """Return the format and the place of the newest export of a run; None if there is none.
+
+    Args:
+        place: Workplace, whose jobs exported.
+        run: Run.
+    """
+    for job in place.jobs.all():
+        if job.kind != "export" or job.about.get("run") != run.name or job.status != "done":
+            continue
+        found, form = job.result(), job.about.get("format")
+        if isinstance(found, dict) and form in FORMATS.names():
+            path = Path(str(found.get("path")))
+            if _is_current(run, path):
+                return form, path
+    file = model_of(run)
+    return None if file == run.path else ("onnx", file)
+
+
+def usage_of(run: Run, exported: tuple[str, Path] | None) -> list[tuple[str, str]]:
+    """Return what does the same without the studio: words for people, then a command or code.
+
+    Args:
+        run: Run.
+        exported: Format and place of its export; None if there is none.
+    """
+    form, model = exported or ("onnx", model_of(run))
+    usage = FORMATS.get(form)().usage
+    if usage is not None:
+        return [(f"With the export as {form}:", usage(model)), *usage_of(run, None)]
+    code = f"import convscope\n\nfor answer in convscope.predict({str(model)!r}, "
+    code += '["photo.jpg"]):\n    print(answer.class_name, answer.probs)'
+    shown = [("In a terminal:", f"{command_line('predict', model)} photo.jpg")]
+    if model != run.path:
+        shown.append(("Answers over HTTP, with a page:", command_line("serve", model)))
+    return [*shown, ("In Python:", code)]
 
 
 def _answers(place: Workplace, sources: Sources, run: Run) -> None:
@@ -152,7 +194,20 @@ def _draw(sources: Sources, folder: Path, found: dict[str, Any]) -> None:
         say(str(each["reason"]), "cs-bad")
 
 
-def _export(place: Workplace, run: Run) -> None:
+def _export_and_elsewhere(place: Workplace, run: Run) -> None:
+    @ui.refreshable
+    def elsewhere() -> None:
+        for words, text in usage_of(run, exported_last(place, run)):
+            say(words, "cs-quiet")
+            command(text)
+
+    _export(place, run, elsewhere.refresh)
+    with card():
+        heading("The same without the studio")
+        elsewhere()
+
+
+def _export(place: Workplace, run: Run, then: Callable[[], Any]) -> None:
     with card():
         heading("Export")
         say(
@@ -183,6 +238,7 @@ def _export(place: Workplace, run: Run) -> None:
                     if isinstance(found, dict) and job.status == "done":
                         with shown:
                             _exported(run, found)
+                        then()
 
                 when_ended(job, ended)
 
@@ -193,7 +249,7 @@ def _export(place: Workplace, run: Run) -> None:
                     kind="export",
                     title=f"Export of {run.name} as {form.value}",
                     heavy=False,
-                    about={"run": run.name},
+                    about={"run": run.name, "format": form.value},
                 )
             )
 
@@ -216,16 +272,3 @@ def _exported(run: Run, found: dict[str, Any]) -> None:
     if path.is_file():
         address = f"/download{run_address(run.name, '')[1:]}/{quote(path.name, safe='')}"
         ui.link("Download", address).props("download")
-
-
-def _elsewhere(run: Run) -> None:
-    exported = run.path / "export" / f"{run.name}.onnx"
-    with card():
-        heading("The same without the studio")
-        say("In a terminal; the second answers over HTTP, with a page:", "cs-quiet")
-        command(f"{command_line('predict', model_of(run))} photo.jpg")
-        command(command_line("serve", exported))
-        say("In Python:", "cs-quiet")
-        code = f"import convscope\n\nfor answer in convscope.predict({str(model_of(run))!r}, "
-        code += '["photo.jpg"]):\n    print(answer.class_name, answer.probs)'
-        command(code)

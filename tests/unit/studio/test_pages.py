@@ -78,6 +78,8 @@ def browser(tmp_path_factory):
         ("/runs", "run-of-version|old"),
         ("/run/old", "Confusion matrix"),
         ("/train?data=digits", "A new training"),
+        ("/train?data=digits&run=old", "All other settings are those of that run"),
+        ("/use/old", "The same without the studio"),
         ("/data", "fashion_mnist"),
         ("/data?data=digits", "1,797 images of 10 classes"),
         ("/run/no-such-run", "there is no run"),

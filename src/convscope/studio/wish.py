@@ -1,0 +1,133 @@
+"""A training that is wanted, as the form of the studio has it, and the command for it."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from convscope.datasets import DATASETS
+from convscope.effects import trains_at_once
+from convscope.errors import ConvscopeError
+from convscope.paths import user_path
+from convscope.recipe import read_run_config
+from convscope.run import Run
+from convscope.studio.jobs import Job
+from convscope.studio.watch import time_limit
+from convscope.studio.workplace import Workplace
+
+AUTO = "auto"
+"""The search for the best classifier, in place of a recipe."""
+
+
+@dataclass
+class Wish:
+    """What is to be trained, as the form has it.
+
+    Attributes:
+        data: Folder, archive or name of a dataset.
+        labels: Table of labels; empty for the folder's own.
+        recipe: Registered recipe, or `AUTO`.
+        minutes: Time limit of a search.
+        model: Registered model; empty for the recipe's.
+        epochs: Number of epochs; None for the recipe's.
+        sealed: Whether the test images stay sealed.
+        like: Settings file of a run whose settings hold as long as recipe and model are its own.
+        like_recipe: Recipe of that run.
+        like_model: Model of that run.
+    """
+
+    data: str = ""
+    labels: str = ""
+    recipe: str = AUTO
+    minutes: float | None = 5
+    model: str = ""
+    epochs: float | None = None
+    sealed: bool = False
+    like: str = ""
+    like_recipe: str = ""
+    like_model: str = ""
+
+    @property
+    def is_like(self) -> bool:
+        """Whether all settings of an earlier run hold, also those that the form does not show."""
+        same = (self.recipe, self.model) == (self.like_recipe, self.like_model)
+        return bool(self.like) and same
+
+    def words(self, out: Path) -> list[str]:
+        """Return the words of the command.
+
+        Args:
+            out: Run folder.
+
+        Examples:
+            >>> " ".join(Wish("photos", minutes=5).words(Path("runs/photos")))
+            'train --data photos --minutes 5 --out runs/photos'
+        """
+        words = ["train", "--data", self.data]
+        words += ["--labels", self.labels] if self.labels else []
+        if self.recipe == AUTO:
+            words += ["--minutes", f"{self.minutes or 5:g}"]
+        else:
+            if self.is_like:
+                words += ["--config", self.like]
+            else:
+                words += ["--recipe", self.recipe]
+                words += ["--model", self.model] if self.model else []
+            words += ["--epochs", f"{self.epochs:.0f}"] if self.epochs else []
+        words += ["--no-test"] if self.sealed else []
+        return [*words, "--out", str(out)]
+
+    def stem(self) -> str:
+        """Return the beginning of the run's name."""
+        if self.is_like:
+            return Path(self.like).parent.name
+        name = Path(self.data.rstrip("/\\")).name.partition(".")[0] or "run"
+        return f"{name}-{'auto' if self.recipe == AUTO else self.model or self.recipe}"
+
+    def problem(self) -> str:
+        """Return what is missing, in a line; empty if it can be trained."""
+        if not self.data.strip():
+            return "Name the data: a folder of images, or a dataset."
+        try:
+            if self.data not in DATASETS.names() and not user_path(self.data, "data").exists():
+                return f"There is no folder, archive or dataset {self.data}."
+        except ConvscopeError as error:
+            return str(error)
+        return ""
+
+
+def as_before(place: Workplace, name: str) -> Wish:
+    """Return the wish to train as a run was trained; the usual one if its settings are unknown.
+
+    Args:
+        place: Workplace.
+        name: Name of the run.
+    """
+    try:
+        run = place.run(name)
+        config = read_run_config(run.config_file)
+        sealed = "test" not in run.metrics
+    except ConvscopeError:
+        return Wish()
+    job = _job_of(place, run)
+    minutes = None if job is None else time_limit(job)
+    if minutes is not None or run.tried_file.exists():
+        return Wish(minutes=minutes or 5, sealed=sealed)
+    return Wish(
+        recipe=config.recipe,
+        model=config.model,
+        epochs=None if trains_at_once(config) else config.epochs,
+        sealed=sealed,
+        like=str(run.config_file),
+        like_recipe=config.recipe,
+        like_model=config.model,
+    )
+
+
+def _job_of(place: Workplace, run: Run) -> Job | None:
+    """Return the job that began a run; None if the studio did not begin it."""
+    for job in place.jobs.all():
+        with contextlib.suppress(OSError):
+            of_run = job.run is not None and job.run.resolve() == run.path.resolve()
+            if of_run and "--resume" not in job.words:
+                return job
+    return None

@@ -1,0 +1,68 @@
+"""What the form of a training begins with, and the command for it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from convscope.recipe import read_run_config
+from convscope.run import Run
+from convscope.studio.wish import AUTO, Wish, as_before
+from convscope.studio.workplace import Workplace
+
+OLD_RUN = Path(__file__).parents[2] / "data" / "run-of-version-0.1"
+
+
+@pytest.fixture
+def place(tmp_path):
+    shutil.copytree(OLD_RUN, tmp_path / "runs" / "old")
+    return Workplace(tmp_path / "runs")
+
+
+def begun_by(place: Workplace, name: str, *words: str) -> None:
+    """Write the folder of a job of the studio that trained the run "old"."""
+    folder = place.own / "jobs" / name
+    folder.mkdir(parents=True)
+    order = {"words": ["train", *words], "kind": "train", "run": str(place.root / "old")}
+    (folder / "job.json").write_text(json.dumps(order))
+
+
+def test_a_training_like_another_has_all_of_its_settings(place):
+    config = read_run_config(place.root / "old" / "config.yaml")
+    wish = as_before(place, "old")
+    wish.data, wish.labels = "photos", "new.csv"
+    assert (wish.recipe, wish.model) == (config.recipe, config.model)
+    assert wish.epochs == config.epochs
+    assert not wish.sealed
+    file = place.root / "old" / "config.yaml"
+    assert wish.words(Path("o")) == [
+        *("train", "--data", "photos", "--labels", "new.csv", "--config", str(file)),
+        *("--epochs", str(config.epochs), "--out", "o"),
+    ]
+    assert place.new_run(wish.stem()).name == "old-2"
+    # Those of another recipe are its own.
+    wish.recipe = "fast"
+    assert wish.words(Path("o"))[5:9] == ["--recipe", "fast", "--model", config.model]
+    assert not wish.is_like
+
+
+def test_a_search_begins_with_its_time(place):
+    begun_by(place, "20260101-0-train", "--data", "x", "--minutes", "12", "--no-test")
+    begun_by(place, "20260102-0-train", "--resume", "old")
+    Run(place.root / "old").metrics_file.write_text('{"val": {"accuracy": 0.5}}')
+    wish = as_before(place, "old")
+    assert (wish.recipe, wish.minutes, wish.sealed) == (AUTO, 12, True)
+    assert "--config" not in wish.words(Path("o"))
+
+
+def test_a_search_of_the_command_line_is_known_by_its_table(place):
+    Run(place.root / "old").tried_file.write_text("candidate\n")
+    assert as_before(place, "old").recipe == AUTO
+
+
+def test_where_a_run_cannot_be_read_the_form_is_the_usual_one(place):
+    assert as_before(place, "../old") == as_before(place, "none") == Wish()
+    (place.root / "old" / "config.yaml").write_text(yaml.safe_dump({"nonsense": 1}))
+    assert as_before(place, "old") == Wish()
