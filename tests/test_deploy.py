@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from convscope.cli._main import app
+from convscope.scale.multihost import Launch, launch_of
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -84,6 +85,7 @@ def test_each_manifest_says_what_it_is_and_each_pod_has_no_rights():
     versions = {(each["apiVersion"], each["kind"]) for each in MANIFESTS}
     assert versions >= {
         ("apps/v1", "Deployment"),
+        ("batch/v1", "Job"),
         ("v1", "Service"),
         ("ray.io/v1", "RayCluster"),
         ("ray.io/v1", "RayJob"),
@@ -115,6 +117,23 @@ def test_parts_of_a_cluster_name_each_other():
         labels = [each["spec"]["selector"].get("matchLabels") for each in of_kind("Deployment")]
         names = [{"job-name": each["metadata"]["name"]} for each in of_kind("Job")]
         assert service["spec"]["selector"] in labels + names
+
+
+def test_each_process_of_an_indexed_job_finds_the_first():
+    (job,) = of_kind("Job")
+    name, spec = job["metadata"]["name"], job["spec"]
+    assert (spec["completionMode"], spec["parallelism"]) == ("Indexed", spec["completions"])
+    (container,) = spec["template"]["spec"]["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    for index in range(spec["completions"]):
+        found = launch_of({**variables, "JOB_COMPLETION_INDEX": str(index)})
+        # The host name of the first pod, in the domain that the headless service gives it.
+        address = f"{name}-0.{spec['template']['spec']['subdomain']}:1234"
+        assert found == Launch(spec["completions"], index, address)
+    services = {each["metadata"]["name"]: each["spec"] for each in of_kind("Service")}
+    service = services[spec["template"]["spec"]["subdomain"]]
+    assert service["clusterIP"] == "None"
+    assert [port["port"] for port in service["ports"]] == [1234]
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "Dockerfile.train"])
