@@ -96,7 +96,11 @@ def test_a_models_archive_writes_nothing_outside(foreign, tmp_path):
     with pytest.raises(RunError, match="do not match its own checksum"):
         predict(foreign)
     add_checksum(foreign.weights("last"))
-    assert len(predict(foreign)) == 1
+    if keras.__version__.startswith("3.12."):  # it stumbles over such names
+        with pytest.raises(RunError, match="is damaged"):
+            predict(foreign)
+    else:
+        assert len(predict(foreign)) == 1
     assert not mark_was_left(tmp_path)
 
 
