@@ -165,7 +165,8 @@ def test_in_a_browser_words_are_found_and_the_explorer_runs(site, open_page):
             page.goto((site / f"{name}.html").as_uri())
             wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, f"{name} is {wide} pixels wider than a phone"
-        assert complaints == []
+        # The button says in the console what it does.
+        assert [line for line in complaints if not line.startswith("Changed to ")] == []
         assert {address.partition(":")[0] for address in asked} <= {"file", "data", "blob"}
         for name in names:
             page.goto((site / f"{name}.html").as_uri())
