@@ -219,7 +219,7 @@ def test_from_dropped_images_to_answers_through_a_kill_and_a_corrected_label(
             page.get_by_role("link", name="Download").click()
         exported = studio.place.root / "digits-tutorial-2/export/digits-tutorial-2.onnx"
         assert Path(download.value.path()).read_bytes() == exported.read_bytes()
-        page.get_by_text(f"convscope serve {exported}").wait_for()
+        page.get_by_text(re.compile("convscope serve .*/digits-tutorial-2.onnx$")).wait_for()
         image = root / "test/one/one-3.png"
         page.evaluate(DROP, [base64.b64encode(image.read_bytes()).decode(), image.name])
         answer = page.locator("figure", has_text=image.name)
