@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import keras
 import numpy as np
 
 from convscope.scale.devices import Devices
 from convscope.training.passes import Step
+
+if TYPE_CHECKING:
+    import jax
 
 
 class ManyDevices:
@@ -26,6 +28,8 @@ class ManyDevices:
     """
 
     def __init__(self, model: keras.Model, devices: Devices) -> None:
+        import jax
+
         self._model = model
         self._devices = devices
         self._parallel = keras.distribution.DataParallel(
@@ -73,13 +77,15 @@ class ManyDevices:
             for variable, value in zip(group, values, strict=True):
                 variable.assign(np.asarray(value))
 
-    def _placed(self, value: Any, *, divided: bool = False) -> jax.Array:
+    def _placed(self, value: Any, *, divided: bool = False) -> "jax.Array":
         """Return an array over all devices.
 
         Args:
             value: Rows of this process if they are divided, otherwise the whole.
             divided: Whether each device has a part of it.
         """
+        import jax
+
         layout = self._layout(value, divided=divided)
         return jax.make_array_from_process_local_data(layout, value)
 
