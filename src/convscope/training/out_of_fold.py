@@ -18,7 +18,10 @@ from convscope.training.weighting import weighting_of_logistic
 from convscope.types import FloatArray, InputSpec, IntArray, Split, is_multi_label
 
 _MANY = 2_000
-"""Images from which two folds say enough to choose the penalty: their heads only rank images."""
+"""Images from which one fold says enough to choose the penalty: their heads only rank images."""
+
+_MOST = 1_500
+"""Images of that fold to learn from, and to hold out."""
 
 
 def out_of_fold(
@@ -66,7 +69,8 @@ def out_of_fold(
             seed=config.seed,
             weighting=weighting,
             tolerance=COARSE,
-            folds=divided[: 2 if len(labels) >= _MANY else None],
+            folds=divided[: 1 if len(labels) >= _MANY else None],
+            most=_MOST,
             progress=progress,
         )
         penalty = tried[0].penalty

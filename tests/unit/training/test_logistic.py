@@ -199,6 +199,9 @@ def test_of_very_many_images_a_part_chooses_the_penalty_for_all(monkeypatch):
     monkeypatch.setattr(module, "_MOST_LEARNT", 120)
     tried = choose_penalty(features, labels, 3, seed=1, progress=SILENT)
     assert set(n_learnt) == {120}
+    n_learnt.clear()
+    choose_penalty(features, labels, 3, seed=1, most=100, progress=SILENT)
+    assert set(n_learnt) == {100}
     # The same prior weighs less against the mean over four times as many.
     assert {round(each.penalty * 4, 9) for each in tried} <= set(PENALTIES)
 
