@@ -8,7 +8,6 @@ validation images still say what to expect.
 """
 
 import contextlib
-import csv
 import functools
 import math
 import time
@@ -25,7 +24,7 @@ from convscope.datasets.iterative_stratification import iterative_stratification
 from convscope.machine import usable_cores
 from convscope.progress import Progress
 from convscope.run import Run
-from convscope.storage import atomic_path
+from convscope.storage import write_rows
 from convscope.training.logistic_multi_label import fit_multi_label
 from convscope.training.temperature import calibrated_loss
 from convscope.training.weighting import Weighting, class_weights
@@ -422,14 +421,11 @@ def write_candidates(tried: list[Candidate], run: Run) -> None:
     Raises:
         StorageError: If the file cannot be written.
     """
-    with (
-        atomic_path(run.heads_file) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for candidate in sorted(tried, reverse=True):
-            writer.writerow([candidate.penalty, *(round(number, 5) for number in candidate[1:])])
+    rows = (
+        dict(zip(_COLUMNS, (each.penalty, *(round(n, 5) for n in each[1:])), strict=True))
+        for each in sorted(tried, reverse=True)
+    )
+    write_rows(run.heads_file, _COLUMNS, rows)
 
 
 def _in_fewer_columns(features: FloatArray) -> FloatArray:
