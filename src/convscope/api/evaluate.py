@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from convscope.datasets.splits import require_classes, verify_split
 from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
 from convscope.planning.data import load_of_run
-from convscope.planning.networks import input_spec
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress, kept_if_writable
 from convscope.recipe import TtaSettings
@@ -16,8 +15,6 @@ from convscope.run import Run
 from convscope.types import Dataset, FloatArray, Predictions
 
 if TYPE_CHECKING:
-    import keras
-
     from convscope.classifier.classify import Classifier
 
 
@@ -171,7 +168,8 @@ def _predict_splits(
 ) -> dict[str, Predictions]:
     """Run a model on the parts called `names`; the opening of the test images is logged."""
     from convscope.classifier.keras_model import open_classifier, weights_for
-    from convscope.evaluation.predictions import predict_from_features, predict_split
+    from convscope.evaluation.embedding import Embedder
+    from convscope.evaluation.predictions import predict_split
     from convscope.evaluation.rejection import judge_familiarity
 
     for name in names:
@@ -181,21 +179,22 @@ def _predict_splits(
     frozen = is_backbone(config.model) and config.backbone.cut == "end"
     by_features = frozen and config.tta == TtaSettings()
     predictions = {}
-    opened: dict[str, Classifier] = {}
+    opened: dict[str, Embedder | Classifier] = {}
     for name in names:
         own = weights_for(run, which, name)
-        classifier = opened[own] = opened.get(own) or open_classifier(run, own)
+        if own not in opened:
+            opened[own] = Embedder(run, own) if by_features else open_classifier(run, own)
+        classifier = opened[own]
         if name == "test":
             part = open_test(dataset, run, by=by, weights=which, look=look, progress=progress)
         else:
             assert dataset.val is not None
             part = dataset.val
-        if by_features:
-            model, spec = cast("keras.Model", classifier.network), input_spec(dataset, config)
-            predictions[name] = predict_from_features(
-                model, config, spec, part, name, batch_size=batch_size, progress=progress
+        if isinstance(classifier, Embedder):
+            predictions[name] = classifier.predict_split(
+                part, name, batch_size=batch_size, progress=progress
             )
-            judge_familiarity(run, which, model, config, spec, dataset, part, name)
+            judge_familiarity(run, which, classifier, config.accepted, dataset, part, name)
         else:
             predictions[name] = predict_split(
                 classifier.averaged, part, name, batch_size=batch_size, progress=progress

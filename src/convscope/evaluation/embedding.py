@@ -10,6 +10,7 @@ import numpy as np
 from convscope.classifier.classify import at_temperature
 from convscope.classifier.keras_model import open_classifier, which_weights
 from convscope.classifier.spec import Views
+from convscope.evaluation.predictions import predict_images
 from convscope.models import is_backbone
 from convscope.models.features import split_at_features
 from convscope.models.folding import fold_batch_norm
@@ -19,7 +20,14 @@ from convscope.run import Run
 from convscope.storage import atomic_path
 from convscope.training.features import batch_size_for
 from convscope.training.frozen import pooled_features
-from convscope.types import FloatArray, InputSpec, Split, UInt8Array, UnreadableImage
+from convscope.types import (
+    FloatArray,
+    InputSpec,
+    Predictions,
+    Split,
+    UInt8Array,
+    UnreadableImage,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -36,6 +44,7 @@ class Embedder:
         weights: Name of its weights, one of `run.WEIGHTS`.
         classifier: The classifier.
         batch_size: Number of images per batch that is fast on a CPU.
+        feature_shape: Shape of the features of an image, as the head gets them.
 
     Args:
         run: Trained run.
@@ -51,6 +60,7 @@ class Embedder:
         network = cast("keras.Model", self.classifier.network)
         lower, self._head = split_at_features(network, backbone=is_backbone(self._config.model))
         self._lower = fold_batch_norm(lower)
+        self.feature_shape: tuple[int, ...] = tuple(lower.output.shape[1:])
         self.batch_size = batch_size_for(max(self._spec.height, self._spec.width))
 
     def features(self, images: UInt8Array) -> FloatArray:
@@ -84,8 +94,34 @@ class Embedder:
             label: Name of the work in progress output.
             progress: Called with each batch.
         """
+        return _flat(self._features_of(split, label, progress))
+
+    def predict_split(
+        self, split: Split, name: str, *, batch_size: int, progress: Progress
+    ) -> Predictions:
+        """Return predictions on the split called `name`, with features from the cache if possible.
+
+        If training or another run with the same backbone has seen the same images, the backbone
+        need not run again. The predictions are those of the network on the pixels, up to float32
+        rounding.
+
+        Args:
+            split: Images.
+            name: Name of the split: "val" or "test".
+            batch_size: Features per batch.
+            progress: Called with each batch.
+        """
+        label = f"Features of {'validation' if name == 'val' else name} images"
+        features = self._features_of(split, label, progress)
+        # A head takes too little time for a progress line.
+        probs = predict_images(
+            self._head, features, batch_size=batch_size, progress=Progress(), label=label
+        )
+        return Predictions(probs, split.labels, split.ids, name)
+
+    def _features_of(self, split: Split, label: str, progress: Progress) -> FloatArray:
         found = pooled_features(self._lower, self._config, self._spec, split, label, progress)
-        return _flat(found.array)
+        return found.array
 
 
 @dataclass(frozen=True)

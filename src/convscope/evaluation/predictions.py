@@ -2,29 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from convscope.classifier.views import Network
 from convscope.errors import RunError
 from convscope.progress import Progress
-from convscope.recipe import RunConfig
 from convscope.run import Run
 from convscope.storage import atomic_path
 from convscope.types import (
     FloatArray,
     Images,
-    InputSpec,
     Labels,
     Predictions,
     Split,
     classes_of,
     is_multi_label,
 )
-
-if TYPE_CHECKING:
-    import keras
 
 
 def predict_images(
@@ -68,44 +63,6 @@ def predict_split(
         progress=progress,
         label=f"Predicting the {name} images",
     )
-    return Predictions(probs, split.labels, split.ids, name)
-
-
-def predict_from_features(
-    model: "keras.Model",
-    config: RunConfig,
-    spec: InputSpec,
-    split: Split,
-    name: str,
-    *,
-    batch_size: int,
-    progress: Progress,
-) -> Predictions:
-    """Return predictions of a saved classifier on a frozen backbone, with cached features.
-
-    The backbone is the saved model's own; if training or another run with the same backbone has
-    seen the same images, it need not run again. The predictions are those of the model on the
-    pixels, up to float32 rounding.
-
-    Args:
-        model: Model loaded from the run; float32.
-        config: Settings of the run, with `backbone.cut` "end".
-        spec: Input of the backbone.
-        split: Images.
-        name: Name of the split: "val" or "test".
-        batch_size: Features per batch.
-        progress: Called with each batch.
-    """
-    from convscope.models.features import split_at_features
-    from convscope.models.folding import fold_batch_norm
-    from convscope.training.frozen import pooled_features
-
-    lower, head = split_at_features(model, backbone=True)
-    lower = fold_batch_norm(lower)
-    label = f"Features of {'validation' if name == 'val' else name} images"
-    features = pooled_features(lower, config, spec, split, label, progress).array
-    # A head takes too little time for a progress line.
-    probs = predict_images(head, features, batch_size=batch_size, progress=Progress(), label=label)
     return Predictions(probs, split.labels, split.ids, name)
 
 

@@ -8,57 +8,49 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convscope.classifier.familiarity import MOST_FEATURES, Familiarity
-from convscope.classifier.keras_model import familiarity_of, lower_network
+from convscope.classifier.keras_model import familiarity_of
 from convscope.classifier.rejection import energy, least_familiarity
 from convscope.errors import ReadOnlyError
 from convscope.progress import Progress
-from convscope.recipe import RunConfig
 from convscope.run import Run
-from convscope.types import Dataset, FloatArray, InputSpec, Split
+from convscope.types import Dataset, FloatArray, Split
 
 if TYPE_CHECKING:
-    import keras
+    from convscope.evaluation.embedding import Embedder
 
 
 def judge_familiarity(
     run: Run,
     which: str,
-    model: "keras.Model",
-    config: RunConfig,
-    spec: InputSpec,
+    embedder: "Embedder",
+    accepted: float,
     dataset: Dataset,
     part: Split,
     name: str,
 ) -> None:
     """Write, next to the weights, how unlike the training images an image may be.
 
-    The features are those that training and evaluation have just put into the cache.
-
     Args:
         run: Trained run.
         which: One of `run.WEIGHTS`.
-        model: Classifier on a frozen backbone.
-        config: Settings of the run.
-        spec: Input of the backbone.
+        embedder: Classifier on a frozen backbone. Training and its predictions have just put the
+            features into the cache.
+        accepted: Share of validation images to accept.
         dataset: Dataset of the run.
         part: Validation images, which decide the threshold, or test images.
         name: "val" or "test".
     """
-    from convscope.training.frozen import pooled_features
-
-    lower = lower_network(model)
-    if len(lower.output.shape) != 2 or lower.output.shape[1] > MOST_FEATURES:
+    if len(embedder.feature_shape) != 1 or embedder.feature_shape[0] > MOST_FEATURES:
         return
 
     def features(split: Split, words: str) -> FloatArray:
-        label = f"Features of {words} images"
-        return pooled_features(lower, config, spec, split, label, Progress()).array
+        return embedder.features_of(split, f"Features of {words} images", Progress())
 
     seen = features(part, "validation" if name == "val" else name)
     known: Familiarity | None
     if name == "val":
         known = Familiarity.of(features(dataset.train, "training"))
-        farthest = -least_familiarity(-known.distances(seen), config.accepted)
+        farthest = -least_familiarity(-known.distances(seen), accepted)
         known = dataclasses.replace(
             known, farthest=farthest, weights_sha256=run.weights_sha256(which)
         )

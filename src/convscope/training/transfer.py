@@ -108,9 +108,9 @@ def train_transfer(
             activation=config.activation,
         )
 
-    # The network that computes features is freed before the one that trains is built.
+    frozen = build(config.head, config.backbone.precision)
     output = _run_frozen(
-        build(config.head, config.backbone.precision),
+        frozen,
         config,
         spec,
         dataset.parts_to_learn(refit=refit),
@@ -123,7 +123,11 @@ def train_transfer(
         config, output.features, output.features_val, statistics, n_classes, run, progress
     )
 
-    twin = build(head, "float32")
+    if (head, config.backbone.precision) == (config.head, "float32"):
+        twin = frozen
+    else:
+        del frozen
+        twin = build(head, "float32")
     on_features = (output.features, output.features_val)
 
     def save_as(part: keras.Model) -> Callable[[list[Any], Path], None]:
@@ -283,7 +287,8 @@ def _fit_at_once(
     save_snapshot(model, [row], run.snapshot_file)
     write_results([row], run.results_file)
     log_row(row)
-    phase.save_weights(model.get_weights(), run.weights("last"))
+    with atomic_path(run.weights("last")) as temporary:
+        shutil.copyfile(run.weights("best"), temporary)
     return [row]
 
 
