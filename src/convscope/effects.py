@@ -57,9 +57,14 @@ _CONDITIONS = (
         "trainable layers of the backbone, such as backbone.cut before-last,",
     ),
     _Condition(
-        ("head.penalty",),
+        ("head.penalty", "head.last_map"),
         lambda config, backbone: config.head.logistic,
         "head.logistic true",
+    ),
+    _Condition(
+        ("head.last_map",),
+        lambda config, backbone: config.head.pooling == "stages",
+        "head.pooling stages",
     ),
     _Condition(
         (

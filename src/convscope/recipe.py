@@ -145,6 +145,12 @@ class HeadSettings(Settings):
     penalty: float | None = Field(
         None, gt=0, description="its L2 penalty; null: chosen by folds of the training images"
     )
+    last_map: float | None = Field(
+        None,
+        gt=0,
+        description="size of the features of the last map, relative to those of earlier ones "
+        "(head.pooling stages); null: chosen like the penalty",
+    )
 
     @model_validator(mode="after")
     def _logistic_is_linear(self) -> Self:

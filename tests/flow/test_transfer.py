@@ -20,6 +20,7 @@ import convscope
 import tiny
 from convscope.classifier import keras_model
 from convscope.errors import ConfigError, RunError
+from convscope.evaluation.predictions import read_predictions
 from convscope.models.backbones import BACKBONES
 from convscope.planning.plan import run_config
 from convscope.progress import Progress
@@ -216,6 +217,32 @@ def test_logistic_regression_takes_one_row_and_stands_at_its_optimum(shared, tra
     assert np.abs(pull + run.state["penalty"] * kernel).max() < 0.2 * np.abs(pull).max()
 
 
+def test_the_frozen_backbone_sees_each_image_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
+    run = train(tmp_path / "run", {**LOGISTIC, "settings": {"head.penalty": 0.1}})
+    sizes = [run.metrics[part]["n_images"] for part in ("val", "test")]
+    n_train = len(convscope.load("digits", progress=Progress()).train)
+    n_of_each = [len(np.load(path)) for path in (cache_dir() / "features").glob("*/features.npy")]
+    # Training, its evaluation, and what is unlike these images.
+    assert sorted(n_of_each) == sorted([n_train, *sizes])
+    assert run.familiarity_file("last").exists()
+
+
+def test_choices_of_a_logistic_head_can_be_set(tmp_path):
+    chose = train(tmp_path / "run", {**LOGISTIC, "settings": {"head.last_map": 3.0}})
+    with chose.heads_file.open(encoding="utf-8", newline="") as file:
+        assert {row["last_map"] for row in csv.DictReader(file)} == {"3.0"}
+    assert chose.state["last_map"] == 3
+    settings = {"head.penalty": chose.state["penalty"], "head.last_map": 3.0}
+    told = train(tmp_path / "again", {**LOGISTIC, "settings": settings})
+    assert not told.heads_file.exists()
+    said = [read_predictions(run.predictions_file)[0]["val"].probs for run in (told, chose)]
+    assert np.abs(said[0] - said[1]).mean() < 1e-3
+    heads = [head_of(keras.saving.load_model(run.weights("last"))) for run in (told, chose)]
+    mine, theirs = (each.get_layer("standardise").get_weights() for each in heads)
+    np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "patch",
     [
@@ -235,6 +262,10 @@ def test_a_logistic_head_that_is_killed_ends_with_the_same_bits(tmp_path, patch)
         ({"epochs": 5}, "epochs 5 has no effect here"),
         ({"lr": 0.1}, "optimizer.learning_rate 0.1 has no effect here"),
         ({"settings": {"head.hidden": [32]}}, "head.logistic is a linear head"),
+        (
+            {"settings": {"head.last_map": 2.0, "head.pooling": "avg"}},
+            "head.last_map 2.0 has no effect here",
+        ),
     ],
 )
 def test_what_a_logistic_head_has_no_use_for_is_refused(tmp_path, changes, message):

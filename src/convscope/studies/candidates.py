@@ -175,12 +175,14 @@ class Search:
             seconds = self._frozen_seconds(2, 1.0)
             if self._done("mirrored", 0) or self._fits(seconds, self._finishing("frozen")):
                 words = f"{where}, frozen, on mirrored images too"
-                yield Candidate("mirrored", words, _MIRRORED)
+                known = self._chosen_by("frozen", "last_map")
+                yield Candidate("mirrored", words, {**_MIRRORED, **known})
                 mirror = self._keeps_the_classes()
         mirrored = self._gains_by_mirroring()
         if self._larger_fits(2 if mirrored else 1):
             words = f"{model} at {_LARGER} px, frozen" + ", on mirrored images too" * mirrored
-            settings = {"image_size": _LARGER, **(_MIRRORED if mirrored else {})}
+            known = self._chosen_by("frozen", "last_map")
+            settings = {"image_size": _LARGER, **(_MIRRORED if mirrored else {}), **known}
             yield Candidate("larger", words, settings)
         # At the size of the better frozen one: at the other it would start behind.
         larger = self._best_frozen() == "larger"
@@ -195,9 +197,15 @@ class Search:
                 "augment.flip": bool(mirror),
                 "backbone.views": views,
                 **({"image_size": _LARGER} if larger else {}),
+                **self._chosen_by(self._best_frozen(), "penalty", "last_map"),
             }
             where = f"{model} at {_LARGER if larger else size} px"
             yield Candidate("fine-tuned", f"{where}, last stage fine-tuned", settings, pace=True)
+
+    def _chosen_by(self, name: str, *choices: str) -> dict[str, float]:
+        """Return settings of the head as a candidate chose them, so that others need not."""
+        state = folder_of(self.run, name, 0).state
+        return {f"head.{choice}": state[choice] for choice in choices if choice in state}
 
     def _gains_by_mirroring(self) -> bool:
         """Return whether learning from mirrored images too lowered the held-out loss."""

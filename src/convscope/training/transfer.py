@@ -31,6 +31,7 @@ from convscope.training.fit import Phase, averages_swapped_in, compile_at, fit
 from convscope.training.frozen import FrozenOutput, has_views, run_frozen
 from convscope.training.heads import choose_head
 from convscope.training.logistic import (
+    LAST_MAP,
     choose_penalty,
     fit_logistic,
     held_out_probs,
@@ -233,11 +234,12 @@ def _fit_at_once(
         write_results(history, run.results_file)
         phase.save_weights(model.get_weights(), run.weights("last"))
         return history
-    statistics = weighed(statistics, n_last, run.state.get("last_map", 1.0))
+    penalty = config.head.penalty or run.state.get("penalty")
+    if penalty is not None:
+        statistics = weighed(statistics, n_last, _last_map(config, run))
     features, views = _standardised_views(phase, statistics)
     labels = labels_in_views(phase.train.labels, views)
     n_classes = int(model.output_shape[-1])
-    penalty = config.head.penalty or run.state.get("penalty")
     if penalty is None:
         # One view is enough for the start of fine-tuning, and up to ten times as quick.
         compared = views if config.backbone.cut == END else 1
@@ -249,6 +251,7 @@ def _fit_at_once(
             views=compared,
             weighting=weighting_of_logistic(config),
             n_last=n_last,
+            last_maps=LAST_MAP if config.head.last_map is None else (config.head.last_map,),
             progress=progress,
         )
         penalty, factor = tried[0].penalty, tried[0].last_map
@@ -292,6 +295,11 @@ def _fit_at_once(
     return [row]
 
 
+def _last_map(config: RunConfig, run: Run) -> float:
+    """Return the size of the features of the last map that was chosen with the penalty, or set."""
+    return float(run.state.get("last_map") or config.head.last_map or 1.0)
+
+
 def _standardised_views(
     phase: Phase, statistics: tuple[FloatArray, FloatArray]
 ) -> tuple[FloatArray, int]:
@@ -314,7 +322,7 @@ def _out_of_fold(
 ) -> Predictions:
     """Return predictions for the images that a head learns, each by a head without it."""
     config = phase.config
-    statistics = weighed(statistics, n_last, run.state.get("last_map", 1.0))
+    statistics = weighed(statistics, n_last, _last_map(config, run))
     features, views = _standardised_views(phase, statistics)
     rows, probs = held_out_probs(
         features,
