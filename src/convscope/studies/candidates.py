@@ -173,17 +173,20 @@ class Search:
         mirror: bool | None = self._request.chosen.get("augment.flip")
         if mirror is None:
             seconds = self._frozen_seconds(2, 1.0)
-            if self._done("mirrored", 0) or self._fits(seconds, self._finishing("frozen")):
+            if self._done("mirrored", 0) or self._fits(seconds, self._finishing("frozen", 2)):
                 words = f"{where}, frozen, on mirrored images too"
                 known = self._chosen_by("frozen", "last_map")
                 yield Candidate("mirrored", words, {**_MIRRORED, **known})
                 mirror = self._keeps_the_classes()
-        mirrored = self._gains_by_mirroring()
-        if self._larger_fits(2 if mirrored else 1):
-            words = f"{model} at {_LARGER} px, frozen" + ", on mirrored images too" * mirrored
-            known = self._chosen_by("frozen", "last_map")
-            settings = {"image_size": _LARGER, **(_MIRRORED if mirrored else {}), **known}
-            yield Candidate("larger", words, settings)
+        # On one view rather than not at all.
+        for views in (2, 1) if self._gains_by_mirroring() else (1,):
+            if self._larger_fits(views):
+                mirrored = views == 2
+                words = f"{model} at {_LARGER} px, frozen" + ", on mirrored images too" * mirrored
+                known = self._chosen_by("frozen", "last_map")
+                settings = {"image_size": _LARGER, **(_MIRRORED if mirrored else {}), **known}
+                yield Candidate("larger", words, settings)
+                break
         # At the size of the better frozen one: at the other it would start behind.
         larger = self._best_frozen() == "larger"
         for views in (finetune_photos().backbone.views, 2):
@@ -223,14 +226,21 @@ class Search:
         return float(self._losses(name, 0).mean()) if found is None else found["loss"]
 
     def _larger_fits(self, views: int) -> bool:
-        """Return whether larger images may be tried, and their features end in time."""
+        """Return whether larger images in so many versions may be tried, and end in time."""
         size = self._plan.config.image_size
         if "image_size" in self._request.chosen or size is None or size >= _LARGER:
             return False
         if self._done("larger", 0):
-            return True
+            return self._views_of("larger") == views
         seconds = self._frozen_seconds(views, self._cost("larger"))
-        return self._fits(seconds, self._finishing("larger"))
+        return self._fits(seconds, self._finishing("larger", views))
+
+    def _views_of(self, name: str) -> int:
+        """Return the number of versions of each training image that a candidate learns."""
+        if name in self._known:
+            return int(self._known[name].settings.get("backbone.views", 1))
+        config = run_config(folder_of(self.run, name, 0))
+        return config.backbone.views if config.augment.flip else 1
 
     def _frozen_seconds(self, views: int, cost: float) -> float:
         """Return the seconds of a candidate on a frozen backbone.
@@ -239,13 +249,17 @@ class Search:
             views: Number of versions of each training image.
             cost: Time for an image, relative to that of the first candidate.
         """
+        # What the first has in the cache, a second on images of that size need not compute.
+        n_images = (views - (cost == 1)) * self._n_train + (cost != 1) * self._n_val
+        return _START_S + n_images * self._per_image * cost + views * self._head_seconds
+
+    @property
+    def _head_seconds(self) -> float:
+        """Seconds of the first candidate that are not its features: its head, above all."""
         first = self._done("frozen", 0)
         assert first is not None
         known = self._per_image * (self._n_train + self._n_val)
-        head = max(0.0, first.seconds - known - _START_S)
-        # What the first has in the cache, a second on images of that size need not compute.
-        n_images = (views - (cost == 1)) * self._n_train + (cost != 1) * self._n_val
-        return _START_S + n_images * self._per_image * cost + views * head
+        return max(0.0, first.seconds - known - _START_S)
 
     def _best_frozen(self) -> str:
         """Return the candidate on a frozen backbone with the lowest loss on images not learnt.
@@ -362,12 +376,21 @@ class Search:
         again = n_all * each * _EPOCH_COST if self.refits else 0
         return math.floor(min(_MOST_EPOCHS, (self._left() - fixed) / (first + again)))
 
-    def _finishing(self, name: str) -> float:
-        """Return the seconds to finish with a candidate: its refit and the test images."""
-        again = 0.0
+    def _finishing(self, name: str, views: int | None = None) -> float:
+        """Return the seconds to finish with a candidate: its refit and the test images.
+
+        Args:
+            name: Name of the candidate.
+            views: Number of versions of each training image; None takes that which it learnt.
+        """
+        each, again = self._per_image * self._cost(name), 0.0
         if name == "fine-tuned" and self.refits:
             again = self._mean_seconds(name) * (1 + self._n_val / self._n_train)
-        return _START_S + self._per_image * self._cost(name) * self._n_test + again
+        elif self.refits:
+            views = self._views_of(name) if views is None else views
+            # Further versions of validation images; heads for answers out of fold; the head.
+            again = (views - 1) * self._n_val * each + views * self._head_seconds
+        return _START_S + each * self._n_test + again
 
     def _left(self) -> float:
         return self._ends - time.monotonic()

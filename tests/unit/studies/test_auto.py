@@ -178,6 +178,14 @@ def test_larger_images_are_mirrored_where_that_lowered_the_loss(searched):
     assert searched.settings["fine-tuned"]["augment.flip"]
 
 
+def test_larger_images_are_tried_without_mirrored_ones_rather_than_not_at_all(searched):
+    for minutes, views in ((0.62, None), (0.8, 1), (1.0, 2)):
+        tried = searched(CLEAR, minutes=minutes)[1]
+        assert (("larger", 0) in tried) == (views is not None), minutes
+        if views:
+            assert searched.settings["larger"].get("backbone.views", 1) == views, minutes
+
+
 def test_close_ones_are_compared_on_further_folds_and_all_of_them_count(searched):
     close = {"frozen": [0.9] * 5, "mirrored": [0.50, 0.3, 0.3, 0.3, 0.3], "fine-tuned": [0.49] * 5}
     best, tried, told = searched(close)
