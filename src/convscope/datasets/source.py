@@ -13,9 +13,10 @@ from convscope.datasets.folders.tables import is_table
 from convscope.datasets.splits import divide
 from convscope.errors import ConfigError, DataError, UnknownNameError
 from convscope.images.find import kind_of
+from convscope.images.fit import Fit
 from convscope.paths import path_or_none, user_path
 from convscope.progress import Progress
-from convscope.recipe import Recipe, RunConfig, resolve
+from convscope.recipe import Recipe, RunConfig, SplitSettings, resolve
 from convscope.types import Dataset
 
 _MOST_ABOVE = 3
@@ -90,16 +91,33 @@ def load_source(
         DataError: If the folder or the table cannot be used as it is.
         DownloadError: If the files are not on this machine and cannot be downloaded.
     """
-    entry = DATASETS.entry(place["data"])
-    chosen = {**entry.info.get("split", {}), **split}
-    settings = resolve(Recipe(), {"fit": fit, "split": chosen})
+    own = DATASETS.entry(place["data"]).info.get("split", {})
+    settings = resolve(Recipe(), {"fit": fit, "split": {**own, **split}})
+    whole = load_undivided(place, data_dir, progress, image_size=image_size, fit=settings.fit)
+    return divide_and_tell(whole, settings.split, progress)
+
+
+def load_undivided(
+    place: Mapping[str, Any],
+    data_dir: Path | str | None,
+    progress: Progress,
+    *,
+    image_size: int | None,
+    fit: Fit,
+) -> Dataset:
+    """Load the data of settings in the parts in which they are; as `load_source`, if valid."""
     folder = path_or_none(place["data_path"], "data_path")
     further, labels = path_or_none(data_dir, "--data-dir"), place.get("labels")
-    request = DataRequest(folder, further, image_size, settings.fit, labels, progress)
-    dataset = entry.value(request)
+    request = DataRequest(folder, further, image_size, fit, labels, progress)
+    dataset = DATASETS.get(place["data"])(request)
     for note in dataset.notes:
         progress.say(f"{dataset.name}: {note}")
-    divided = divide(dataset, **settings.split.model_dump())
+    return dataset
+
+
+def divide_and_tell(dataset: Dataset, split: SplitSettings, progress: Progress) -> Dataset:
+    """Return the dataset with all three parts, as `divide`, with its notes printed."""
+    divided = divide(dataset, **split.model_dump())
     for note in divided.notes[len(dataset.notes) :]:
         progress.say(f"{dataset.name}: {note}")
     return divided

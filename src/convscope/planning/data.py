@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from convscope.datasets.source import load_source, moved
+from convscope.datasets.source import divide_and_tell, load_undivided, moved
 from convscope.errors import DataError
 from convscope.paths import path_or_none, user_path
 from convscope.progress import Progress
@@ -13,9 +13,13 @@ from convscope.types import Dataset
 
 def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
     """Load the data that a run's settings name, divided as they say."""
-    settings = config.model_dump()
-    chosen = {key: settings[key] for key in ("image_size", "fit", "split")}
-    return load_source(settings, data_dir, _SaidOnce(progress), **chosen)
+    progress = _SaidOnce(progress)
+    return divide_and_tell(_load_undivided(config, data_dir, progress), config.split, progress)
+
+
+def _load_undivided(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
+    size, fit = config.image_size, config.fit
+    return load_undivided(config.model_dump(), data_dir, progress, image_size=size, fit=fit)
 
 
 def load_of_run(
@@ -52,19 +56,25 @@ def load_of_run(
 def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunConfig], Dataset]:
     """Return `load_for` with a memory: settings that name the data of the last call reuse it.
 
-    For a study, whose runs mostly share one set of images.
+    For a study, whose runs mostly share one set of images; folds divide it anew.
     """
-    known: dict[str, Dataset] = {}
+    whole: dict[str, Dataset] = {}
+    divided: dict[str, Dataset] = {}
     # Looked at before there is work in vain.
-    place = path_or_none(data_dir, "--data-dir")
+    place, quiet = path_or_none(data_dir, "--data-dir"), _SaidOnce(progress)
 
     def load_known(config: RunConfig) -> Dataset:
-        of_data = (config.data, config.data_path, config.labels)
-        key = repr((*of_data, config.image_size, config.fit, config.split))
-        if key not in known:
-            known.clear()
-            known[key] = load_for(config, place, progress)
-        return known[key]
+        of_data = (config.data, config.data_path, config.labels, config.image_size, config.fit)
+        key = repr(of_data)
+        if key not in whole:
+            whole.clear()
+            divided.clear()
+            whole[key] = _load_undivided(config, place, quiet)
+        part = repr(config.split)
+        if part not in divided:
+            divided.clear()
+            divided[part] = divide_and_tell(whole[key], config.split, quiet)
+        return divided[part]
 
     return load_known
 

@@ -1,5 +1,6 @@
 """The data of settings, loaded once for many runs."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,9 @@ def test_what_is_said_of_images_is_said_once_for_all_folds(tmp_path: Path) -> No
     load = load_once(None, listening)
     parts = []
     for fold in (0, 1):
+        if fold:
+            # What was read for the first is divided anew.
+            shutil.rmtree(tmp_path)
         split = config.split.model_copy(update={"folds": 2, "fold": fold})
         val = load(config.model_copy(update={"split": split})).val
         assert val is not None
