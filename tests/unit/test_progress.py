@@ -80,7 +80,8 @@ def test_a_long_line_is_not_broken():
 @pytest.mark.parametrize(
     ("total", "unit"), [(4, "images"), (None, "images"), (4, "B"), (None, "B")]
 )
-def test_a_terminal_gets_a_bar_that_gives_way_to_one_line(total, unit):
+def test_a_terminal_gets_a_bar_that_gives_way_to_one_line(total, unit, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")  # a dumb one gets none
     drawn, stream = told_on(terminal=True)
     with drawn.task("Working", total, unit) as step:
         for _ in range(4):

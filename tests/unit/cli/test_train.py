@@ -156,7 +156,7 @@ def test_ctrl_c_before_there_is_a_run_promises_nothing(cli, monkeypatch, tmp_pat
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convscope.planning.data.load_source", interrupted)
+    monkeypatch.setattr("convscope.planning.data.load_undivided", interrupted)
     done = cli("train", "--data", "digits", "--precision", "float32", "--out", "run")
     assert done.code == 130
     assert "--resume" not in done.err
