@@ -178,11 +178,12 @@ class Search:
                 known = self._chosen_by("frozen", "last_map")
                 yield Candidate("mirrored", words, {**_MIRRORED, **known})
                 mirror = self._keeps_the_classes()
-        # On one view rather than not at all.
+        # On one view rather than not at all; resumed, the one that was tried.
+        done = self._done("larger", 0)
         for views in (2, 1) if self._gains_by_mirroring() else (1,):
-            if self._larger_fits(views):
-                mirrored = views == 2
-                words = f"{model} at {_LARGER} px, frozen" + ", on mirrored images too" * mirrored
+            mirrored = views == 2
+            words = f"{model} at {_LARGER} px, frozen" + ", on mirrored images too" * mirrored
+            if self._larger_fits(views) if done is None else words == done.words:
                 known = self._chosen_by("frozen", "last_map")
                 settings = {"image_size": _LARGER, **(_MIRRORED if mirrored else {}), **known}
                 yield Candidate("larger", words, settings)
@@ -230,17 +231,12 @@ class Search:
         size = self._plan.config.image_size
         if "image_size" in self._request.chosen or size is None or size >= _LARGER:
             return False
-        if self._done("larger", 0):
-            return self._views_of("larger") == views
         seconds = self._frozen_seconds(views, self._cost("larger"))
         return self._fits(seconds, self._finishing("larger", views))
 
     def _views_of(self, name: str) -> int:
         """Return the number of versions of each training image that a candidate learns."""
-        if name in self._known:
-            return int(self._known[name].settings.get("backbone.views", 1))
-        config = run_config(folder_of(self.run, name, 0))
-        return config.backbone.views if config.augment.flip else 1
+        return int(self._known[name].settings.get("backbone.views", 1))
 
     def _frozen_seconds(self, views: int, cost: float) -> float:
         """Return the seconds of a candidate on a frozen backbone.

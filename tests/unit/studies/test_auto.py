@@ -80,7 +80,7 @@ class Labelled:
 def searched(monkeypatch, tmp_path):
     """A function that searches among made-up losses, with a clock that counts trainings."""
 
-    def search(losses: dict[str, list[float]], *, minutes: float = 60, n_val: int = 40, folds=5):
+    def search(losses, *, minutes: float = 60, n_val: int = 40, folds=5, given=(), resumed=False):
         now = [0.0]
         monkeypatch.setattr(candidates.time, "monotonic", lambda: now[0])
         monkeypatch.setattr(candidates, "_START_S", 1.0)
@@ -113,9 +113,12 @@ def searched(monkeypatch, tmp_path):
         config.split = SimpleNamespace(folds=folds)
         plan = SimpleNamespace(config=config, dataset=data)
         told = Listening()
-        run = Run(tmp_path / f"{minutes:g}")
-        state = {"format": 1, "minutes": minutes, "test": False, "tried": []}
-        work = candidates.Search(run, Request({}), state, plan, None, 0.0, told)
+        if not resumed:
+            search.run = Run(tmp_path / f"{minutes:g}")
+            search.state = {"format": 1, "test": False, "tried": []}
+        run, state = search.run, search.state
+        state["minutes"] = minutes
+        work = candidates.Search(run, Request(dict(given)), state, plan, None, 0.0, told)
         return work.best(), [(row["candidate"], row["fold"]) for row in state["tried"]], told.lines
 
     search.settings, search.held_out, search.given_penalty = {}, {}, False
@@ -184,6 +187,19 @@ def test_larger_images_are_tried_without_mirrored_ones_rather_than_not_at_all(se
         assert (("larger", 0) in tried) == (views is not None), minutes
         if views:
             assert searched.settings["larger"].get("backbone.views", 1) == views, minutes
+
+
+@pytest.mark.parametrize(("minutes", "views"), [(0.8, 1), (1.0, 2)])
+def test_larger_images_that_were_tried_are_not_tried_otherwise(searched, minutes, views):
+    given = {"backbone.views": 3}
+    close = {**CLEAR, "fine-tuned": [0.30] * 5, "larger": [0.31] * 5}
+    assert ("larger", 0) in searched(close, minutes=minutes, given=given, n_val=8)[1]
+    first = dict(searched.settings["larger"])
+    _, tried, _ = searched(close, minutes=60, given=given, n_val=8, resumed=True)
+    assert tried.count(("larger", 0)) == 1
+    # On a further fold, with the settings of the first.
+    assert ("larger", 1) in tried
+    assert searched.settings["larger"].get("backbone.views", 1) == first.get("backbone.views", 1)
 
 
 def test_close_ones_are_compared_on_further_folds_and_all_of_them_count(searched):
