@@ -87,7 +87,7 @@ EXTRA_OF = {
     "keras": "train",
     "matplotlib": "train",
     "nicegui": "studio",
-    "onnx": "export",
+    "onnx": "train",
     "openvino": "openvino",
     "pillow_heif": "heic",
     "pooch": "train",
@@ -96,7 +96,7 @@ EXTRA_OF = {
     "scipy": "train",
     "sklearn": "train",
     "tensorflow": "train",
-    "tf2onnx": "export",
+    "tf2onnx": "train",
     "threadpoolctl": "train",
     "torch": "torch",
 }

@@ -29,7 +29,7 @@ def to_onnx(function: Any) -> bytes:
     """
     for package in ("onnx", "tf2onnx"):
         if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, "export")
+            raise MissingExtraError(package, "train")
     from convscope.models.keras_private import prepare_tf2onnx
 
     # It also logs what it cannot convert, and returns a file that no engine loads.

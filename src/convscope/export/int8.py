@@ -40,7 +40,7 @@ def quantized(model: bytes, images: Images, n_images: int, progress: Progress) -
         FailureError: If the tools cannot quantise it.
     """
     if importlib.util.find_spec("onnx") is None:
-        raise MissingExtraError("onnx", "export")
+        raise MissingExtraError("onnx", "train")
     import onnx
     from onnxruntime.quantization import (
         CalibrationDataReader,

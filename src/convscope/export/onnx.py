@@ -8,16 +8,14 @@ from convscope.classifier.spec import ClassifierSpec
 from convscope.engines.conversion import to_onnx
 from convscope.export import FORMATS, Format
 
-PACKAGES = (("onnx", "export"), ("tf2onnx", "export"))
+PACKAGES = (("onnx", "train"), ("tf2onnx", "train"))
 """Packages for the conversion, by the extra that installs each."""
 
 
 @FORMATS.register("onnx")
 def onnx() -> Format:
     """ONNX: for ONNX Runtime, OpenVINO, and `convscope predict` without a framework."""
-    return Format(
-        write_onnx, Classifier, ".onnx", True, (("onnx", "export"), ("tf2onnx", "export"))
-    )
+    return Format(write_onnx, Classifier, ".onnx", True, PACKAGES)
 
 
 def write_onnx(function: Any, spec: ClassifierSpec, path: Path) -> None:

@@ -52,8 +52,9 @@ _LARGER_PAYS = 1.01
 _ON_FROZEN = ("frozen", "mirrored", "larger")
 """Names of the candidates that train a head alone."""
 
-_EPOCH_COST = 0.7
-"""Time to train the last stage on an image, relative to running the frozen backbone on it."""
+_EPOCH_COST, _EPOCH_COST_CONVERTED = 0.7, 1.7
+"""Time to train the last stage on an image, relative to running the frozen backbone on it: in
+Keras, and in ONNX Runtime, which trains nothing."""
 
 _START_S = 10.0
 """Seconds to build a network, compile it and write its files."""
@@ -87,15 +88,17 @@ def seconds_per_image(plan: Plan) -> float:
     from convscope.models.transfer import build_transfer
     from convscope.planning.networks import input_spec
     from convscope.training.features import batch_size_for
+    from convscope.training.inference import FrozenInference
 
     config, data = plan.config, plan.dataset
     spec = input_spec(data, config)
     network = build_transfer(config.model, spec, len(data.class_names), config.head)
     lower = fold_batch_norm(network.lower())
     batch = data.train.images[np.arange(batch_size_for(spec.height)) % len(data.train)]
-    lower.predict_on_batch(batch)  # compiles
+    inference = FrozenInference(lower, f"speed of {config.model}", len(batch), Progress())
+    inference(batch)  # prepares
     start = time.perf_counter()
-    lower.predict_on_batch(batch)
+    inference(batch)
     return (time.perf_counter() - start) / len(batch)
 
 
@@ -365,11 +368,14 @@ class Search:
 
     def _affordable(self, views: int, cost: float) -> int:
         """Return the epochs of fine-tuning that fit, with its refit if there is one."""
+        from convscope.training.inference import can_convert
+
         each = self._per_image * cost
+        epoch = each * (_EPOCH_COST_CONVERTED if can_convert() else _EPOCH_COST)
         n_all = self._n_train + self._n_val
         fixed = 2 * _START_S + each * (views * n_all + self._n_test)
-        first = self._n_train * each * _EPOCH_COST
-        again = n_all * each * _EPOCH_COST if self.refits else 0
+        first = self._n_train * epoch
+        again = n_all * epoch if self.refits else 0
         return math.floor(min(_MOST_EPOCHS, (self._left() - fixed) / (first + again)))
 
     def _finishing(self, name: str, views: int | None = None) -> float:

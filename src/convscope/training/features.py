@@ -37,7 +37,7 @@ from convscope.training.features_store import (
     seconds_of,
     writer_lock,
 )
-from convscope.training.precision import machine
+from convscope.training.inference import FrozenInference, engine_of
 
 _FORMAT = 1
 _COPIED_ROWS = 512
@@ -88,7 +88,7 @@ def compute_features(
     A computation that was killed resumes where it stopped.
 
     Args:
-        network: Function from a batch of `source` to an array; it is not changed.
+        network: Network from a batch of `source` to an array; it is not changed.
         source: Inputs of the network.
         source_key: Hash of the contents of `source`.
         about: Other facts that decide the result and do not show in the weights: kind of network,
@@ -111,7 +111,7 @@ def compute_features(
         "weights": _weights_hash(network),
         "shape": shape,
         "storage": storage,
-        "engine": f"keras {keras.__version__}, {machine()}",
+        "engine": engine_of(network),
         **about,
     }
     key = _digest(described)
@@ -124,9 +124,10 @@ def compute_features(
         kept = open_set(root / key, shape, storage)
         if kept is None:
             drop_unused(root / key)
+            inference = FrozenInference(network, network_key, batch_size, progress)
             known = KnownRows(root / key, network_key, storage, row_keys)
             described["seconds"] = _compute(
-                network, source, root / key, shape, storage, batch_size, label, progress, known
+                inference, source, root / key, shape, storage, batch_size, label, progress, known
             )
             if row_keys is not None:
                 described["network_key"] = network_key
@@ -152,7 +153,7 @@ def batch_size_for(side: int) -> int:
 
 
 def _compute(
-    network: keras.Model,
+    inference: FrozenInference,
     source: Source,
     folder: Path,
     shape: tuple[int, ...],
@@ -200,7 +201,7 @@ def _compute(
             lost = missing[np.searchsorted(missing, start) : np.searchsorted(missing, stop)]
             if len(lost):
                 batch = source[start:stop] if len(lost) == rows else source[lost]
-                features[lost - start] = _narrowed(_outputs(network, batch, batch_size), dtype)
+                features[lost - start] = _narrowed(inference(batch), dtype)
             # Plain writes: a full disk under a mapped page kills the process.
             with storage_errors(path):
                 stream.write(features.tobytes())
@@ -223,17 +224,6 @@ def _chunks(
         end = min(end, start + max(_COPIED_ROWS, batch_size))
         yield start, end
         start = end
-
-
-def _outputs(
-    network: keras.Model, batch: npt.NDArray[Any], batch_size: int
-) -> npt.NDArray[np.float32]:
-    batch, rows = np.ascontiguousarray(batch), len(batch)
-    if rows < batch_size:
-        # One batch size: the network is compiled once.
-        filler = np.zeros((batch_size - rows, *batch.shape[1:]), batch.dtype)
-        batch = np.concatenate([batch, filler])
-    return np.asarray(network.predict_on_batch(batch))[:rows]
 
 
 def _digest(described: Mapping[str, Any]) -> str:

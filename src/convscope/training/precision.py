@@ -25,7 +25,7 @@ def choose_precision(progress: Progress) -> str:
 
     The answer is cached by processor, backend and its version. Keras must be configured.
     """
-    if cpu_has_bfloat16() is False and _accelerator() is None:
+    if cpu_has_bfloat16() is False and accelerator() is None:
         return "float32"
     key = machine()
     answers = read_results("precision", float)
@@ -99,7 +99,7 @@ def machine() -> str:
     assert isinstance(packages, dict)
     name = str(facts["backend"])
     version = packages.get(name) or packages.get(f"{name}-cpu")
-    place = _accelerator() or facts["cpu"]
+    place = accelerator() or facts["cpu"]
     return f"{place}, {facts['cpu_cores']} cores, {name} {version}"
 
 
@@ -109,8 +109,11 @@ def _backend_name() -> str:
     return str(keras.config.backend())
 
 
-def _accelerator() -> str | None:
-    """Return the model of the accelerator, such as "NVIDIA L4"; None on a CPU."""
+def accelerator() -> str | None:
+    """Return the model of the accelerator, such as "NVIDIA L4"; None on a CPU.
+
+    Keras must be configured.
+    """
     name = _backend_name()
     if name == "jax":
         import jax

@@ -17,7 +17,7 @@ from convscope.locks import exclusive
 from convscope.progress import ConsoleProgress, Progress
 from convscope.storage import cache_dir
 from convscope.training import features as module
-from convscope.training import features_store
+from convscope.training import features_store, inference
 from convscope.training.features import Features, batch_size_for, compute_features
 
 N_IMAGES, SIDE = 50, 12
@@ -189,7 +189,7 @@ def test_whatever_else_decides_is_in_the_key(net, changes):
 def test_what_another_machine_or_keras_computed_is_not_taken_for_ours(net, monkeypatch, what):
     first, source = compute(net), Counting()
     if what == "machine":
-        monkeypatch.setattr(module, "machine", lambda: "NVIDIA L4, 2 cores, jax 0.9")
+        monkeypatch.setattr(inference, "machine", lambda: "NVIDIA L4, 2 cores, jax 0.9")
     else:
         monkeypatch.setattr(keras, "__version__", "3.99.0")
     second = compute(net, source)

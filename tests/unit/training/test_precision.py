@@ -63,11 +63,11 @@ def test_another_machine_is_measured_anew_and_the_first_remembered(measured, mon
 
 def test_a_machine_is_named_by_the_device_that_computes(monkeypatch):
     backend.configure()
-    monkeypatch.setattr(precision, "_accelerator", lambda: None)
+    monkeypatch.setattr(precision, "accelerator", lambda: None)
     assert machine().startswith(f"{cpu_name()}, ")
     names = set()
     for device in ("NVIDIA L4", "NVIDIA H100 80GB HBM3"):
-        monkeypatch.setattr(precision, "_accelerator", lambda device=device: device)
+        monkeypatch.setattr(precision, "accelerator", lambda device=device: device)
         assert machine().startswith(f"{device}, ")
         names.add(machine())
     assert len(names) == 2
@@ -77,13 +77,13 @@ def test_a_machine_is_named_by_the_device_that_computes(monkeypatch):
 def test_an_accelerator_is_called_by_its_model(monkeypatch):
     import tensorflow as tf
 
-    assert precision._accelerator() is None
+    assert precision.accelerator() is None
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     details = {"GPU": {"device_name": "NVIDIA L4"}}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
-    assert precision._accelerator() == "NVIDIA L4"
+    assert precision.accelerator() == "NVIDIA L4"
     details["GPU"] = {}  # a driver that does not say
-    assert precision._accelerator() == "GPU"
+    assert precision.accelerator() == "GPU"
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_bfloat16_has_to_win_clearly(measured, speedup, chosen):
 
 def test_a_processor_without_bfloat16_is_not_measured(measured, monkeypatch):
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
-    monkeypatch.setattr(precision, "_accelerator", lambda: None)
+    monkeypatch.setattr(precision, "accelerator", lambda: None)
     assert choose_precision(Progress()) == "float32"
-    monkeypatch.setattr(precision, "_accelerator", lambda: "NVIDIA L4")
+    monkeypatch.setattr(precision, "accelerator", lambda: "NVIDIA L4")
     assert choose_precision(Progress()) == "bfloat16"
     assert measured.times == 1
 
