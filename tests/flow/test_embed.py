@@ -18,6 +18,7 @@ from convscope.evaluation.embedding import Embedder
 from convscope.evaluation.neighbours import Neighbourhood
 from convscope.progress import Progress
 from convscope.run import Run
+from convscope.training import inference
 
 QUIET = {"progress": Progress()}
 
@@ -85,6 +86,21 @@ def test_the_table_has_the_input_of_the_last_layer_and_the_answers_of_predict(
     assert about[b"weights"] == b"last"
     assert about[b"weights_sha256"].decode() == run.weights_sha256("last")
     assert about[b"classes"].decode().split("\n") == run.class_names
+
+
+def test_many_images_go_through_the_faster_engine_with_the_same_features(
+    run, folder, monkeypatch
+):
+    wanted = pq.read_table(convscope.embed(run, [folder], out=folder / "a.parquet", **QUIET).path)
+    monkeypatch.setattr(embedding, "_MANY", 5)
+    monkeypatch.setattr(inference, "_MANY_WEIGHTS", 1)
+    monkeypatch.setattr(inference, "_prepared", {})
+    found = pq.read_table(convscope.embed(run, [folder], out=folder / "b.parquet", **QUIET).path)
+    assert len(inference._prepared) == 1
+    for column in ("prob", "features"):
+        np.testing.assert_allclose(
+            np.array(found[column].to_pylist()), np.array(wanted[column].to_pylist()), atol=1e-4
+        )
 
 
 def test_answers_are_averaged_over_the_views_of_the_run(run, folder, tmp_path):

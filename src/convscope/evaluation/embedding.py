@@ -1,9 +1,9 @@
 """Features of images by a run's network, its answers with them, and the table of both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from convscope.run import Run
 from convscope.storage import atomic_path
 from convscope.training.features import batch_size_for
 from convscope.training.frozen import pooled_features
+from convscope.training.inference import FrozenInference
 from convscope.types import (
     FloatArray,
     InputSpec,
@@ -31,6 +32,9 @@ from convscope.types import (
 
 if TYPE_CHECKING:
     import keras
+
+_MANY = 200
+"""Images from which preparing a faster engine pays."""
 
 _ROWS = 1024
 """Images in a row group of the table, which are in memory at a time."""
@@ -62,10 +66,22 @@ class Embedder:
         self._lower = fold_batch_norm(lower)
         self.feature_shape: tuple[int, ...] = tuple(lower.output.shape[1:])
         self.batch_size = batch_size_for(max(self._spec.height, self._spec.width))
+        self._run_lower: Callable[[UInt8Array], Any] = self._lower.predict_on_batch
+
+    def prepare(self, n_images: int, progress: Progress) -> None:
+        """Prepare for so many images: for many, by the fastest engine at hand.
+
+        Args:
+            n_images: Number of images that will be embedded.
+            progress: Told if that engine cannot run the network.
+        """
+        if n_images >= _MANY:
+            key = f"{self.classifier.spec.weights_sha256}"
+            self._run_lower = FrozenInference(self._lower, key, self.batch_size, progress)
 
     def features(self, images: UInt8Array) -> FloatArray:
         """Return features of shape (batch, n_features) for pixels of (batch, ...), float32."""
-        return _flat(np.asarray(self._lower.predict_on_batch(images), np.float32))
+        return _flat(np.asarray(self._run_lower(images), np.float32))
 
     def embed(self, images: UInt8Array) -> tuple[FloatArray, FloatArray]:
         """Return features and probabilities of images.
@@ -77,7 +93,7 @@ class Embedder:
             Shapes (batch, n_features), of the images as they are, and (batch, n_classes), as the
             classifier predicts them.
         """
-        features = np.asarray(self._lower.predict_on_batch(images), np.float32)
+        features = np.asarray(self._run_lower(images), np.float32)
         spec = self.classifier.spec
         if spec.views != Views():
             return _flat(features), self.classifier.predict_on_batch(images)
@@ -167,6 +183,7 @@ def write_embedding(
     import pyarrow.parquet as pq
 
     classifier = embedder.classifier
+    embedder.prepare(len(files), progress)
     columns = {
         "image": pa.string(),
         "answer": pa.string(),
