@@ -88,9 +88,7 @@ def test_the_table_has_the_input_of_the_last_layer_and_the_answers_of_predict(
     assert about[b"classes"].decode().split("\n") == run.class_names
 
 
-def test_many_images_go_through_the_faster_engine_with_the_same_features(
-    run, folder, monkeypatch
-):
+def test_many_images_go_through_the_faster_engine_with_the_same_features(run, folder, monkeypatch):
     wanted = pq.read_table(convscope.embed(run, [folder], out=folder / "a.parquet", **QUIET).path)
     monkeypatch.setattr(embedding, "_MANY", 5)
     monkeypatch.setattr(inference, "_MANY_WEIGHTS", 1)

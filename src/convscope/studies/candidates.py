@@ -41,15 +41,30 @@ _MOST_EPOCHS, _LEAST_EPOCHS = 8, 4
 _ENOUGH_EPOCHS = 6
 """Epochs from which more versions of each image are worth more than further epochs."""
 
-_LARGER = 288
-"""Side in pixels of the images if there is time for more than 224. With a frozen backbone the
-held-out loss was 0.309 instead of 0.319 on TrashNet, 0.462 instead of 0.467 on Caltech 101, the
-same on UC Merced, and 0.662 instead of 0.651 on solar cells."""
+_STEPS = (("efficientnet_lite1", 240), ("efficientnet_lite2", 260), ("efficientnet_lite2", 320))
+"""Larger networks and images to try after the first, as long as they help. The loss on held-out
+images was 0.309 with Lite0 at 224 pixels, then 0.285, 0.274 and 0.266 with these on TrashNet,
+0.374, then 0.342, 0.331 and 0.303 on Caltech 101, 0.646, then 0.638, 0.634 and 0.630 on solar
+cells, and 0.118, then 0.106, 0.154 and 0.149 on UC Merced."""
+
+_LARGER_SIZE = 288
+"""Side in pixels of larger images, where the user chose the network, or the weights of larger ones
+are not at hand. With Lite0 the loss was 0.294, 0.380, 0.636 and 0.112."""
+
+_LARGER = ("larger", "larger-2", "larger-3")
+"""Names of these candidates."""
 
 _LARGER_PAYS = 1.01
-"""Loss with larger images, relative to that without, is multiplied by this: they cost time."""
+"""Loss with what takes longer for an image than the first, relative to that of the first, is
+multiplied by this."""
 
-_ON_FROZEN = ("frozen", "mirrored", "larger")
+_COUNTED_AT = 224
+"""Side in pixels at which the multiply-adds of two networks are compared."""
+
+_NETWORK = ("model", "image_size")
+"""Settings that decide how long an image takes."""
+
+_ON_FROZEN = ("frozen", *_LARGER, "mirrored")
 """Names of the candidates that train a head alone."""
 
 _EPOCH_COST, _EPOCH_COST_CONVERTED = 0.7, 1.7
@@ -166,35 +181,31 @@ class Search:
             save_out_of_fold(self.run, self.run.class_names, together)
 
     def _candidates(self) -> Iterator[Candidate]:
-        model, size = self._plan.config.model, self._plan.config.image_size
-        where = f"{model} at {size} px"
         # The time is unknown before the first, which shows the speed of the machine.
-        yield Candidate("frozen", f"{where}, frozen", FROZEN)
+        yield Candidate("frozen", f"{self._where({})}, frozen", FROZEN)
         first = self._done("frozen", 0)
         if first is None or first.note:
             return
+        helped = True
+        for larger in self._larger():
+            # Where one did not help, a still larger one will not.
+            if not self._done(larger.name, 0) and not (helped and self._fits_frozen(larger, 1)):
+                break
+            yield larger
+            helped = self._best_plain() == larger.name
         mirror: bool | None = self._request.chosen.get("augment.flip")
         if mirror is None:
-            seconds = self._frozen_seconds(2, 1.0)
-            if self._done("mirrored", 0) or self._fits(seconds, self._finishing("frozen", 2)):
-                words = f"{where}, frozen, on mirrored images too"
-                known = self._chosen_by("frozen", "last_map")
-                yield Candidate("mirrored", words, {**_MIRRORED, **known})
-                mirror = self._keeps_the_classes()
-        # On one view rather than not at all; resumed, the one that was tried.
-        done = self._done("larger", 0)
-        for views in (2, 1) if self._gains_by_mirroring() else (1,):
-            mirrored = views == 2
-            words = f"{model} at {_LARGER} px, frozen" + ", on mirrored images too" * mirrored
-            if self._larger_fits(views) if done is None else words == done.words:
-                known = self._chosen_by("frozen", "last_map")
-                settings = {"image_size": _LARGER, **(_MIRRORED if mirrored else {}), **known}
-                yield Candidate("larger", words, settings)
-                break
-        # At the size of the better frozen one: at the other it would start behind.
-        larger = self._best_frozen() == "larger"
+            base = self._known[self._base()]
+            words = self._words_mirrored(base)
+            if self._done("mirrored", 0) or self._fits_frozen(base, 2):
+                known = self._chosen_by(base.name, "last_map")
+                yield Candidate("mirrored", words, {**base.settings, **_MIRRORED, **known})
+                mirror = self._keeps_the_classes(base.name)
+        # With the better network, and size: with the other it would start behind.
+        best = self._known[self._best_frozen()]
+        network = {key: best.settings[key] for key in _NETWORK if key in best.settings}
         for views in (finetune_photos().backbone.views, 2):
-            epochs = self._affordable(views, self._cost("larger" if larger else "frozen"))
+            epochs = self._affordable(views, self._cost(network))
             if epochs >= _ENOUGH_EPOCHS:
                 break
         if self._done("fine-tuned", 0) or epochs >= _LEAST_EPOCHS:
@@ -203,23 +214,59 @@ class Search:
                 "epochs": max(epochs, _LEAST_EPOCHS),
                 "augment.flip": bool(mirror),
                 "backbone.views": views,
-                **({"image_size": _LARGER} if larger else {}),
-                **self._chosen_by(self._best_frozen(), "penalty", "last_map"),
+                **network,
+                **self._chosen_by(best.name, "penalty", "last_map"),
             }
-            where = f"{model} at {_LARGER if larger else size} px"
-            yield Candidate("fine-tuned", f"{where}, last stage fine-tuned", settings, pace=True)
+            words = f"{self._where(network)}, last stage fine-tuned"
+            yield Candidate("fine-tuned", words, settings, pace=True)
+
+    def _larger(self) -> list[Candidate]:
+        """Return candidates with larger networks, or larger images where the network is set."""
+        from convscope.models.backbones import BACKBONES
+        from convscope.models.weights import weights_at_hand
+
+        chosen, size = self._request.chosen, self._plan.config.image_size
+        steps: list[tuple[str | None, int]] = [(None, _LARGER_SIZE)]
+        if not {"model", "weights"} & set(chosen):
+            at_hand = [each for each in _STEPS if weights_at_hand(BACKBONES.get(each[0]))]
+            steps = [*at_hand] or steps
+        networks: list[dict[str, Any]] = []
+        for model, side in steps:
+            network: dict[str, Any] = {} if model is None else {"model": model}
+            if "image_size" not in chosen and size is not None and size < side:
+                network["image_size"] = side
+            if network and network not in networks:
+                networks.append(network)
+        return [
+            Candidate(name, f"{self._where(network)}, frozen", {**FROZEN, **network})
+            for name, network in zip(_LARGER, networks, strict=False)
+        ]
+
+    def _best_plain(self) -> str:
+        """Return the best candidate on a frozen backbone without mirrored images."""
+        names = [name for name in self._standing() if name in ("frozen", *_LARGER)]
+        return min((name for name in names if name in self._known), key=self._loss_of_frozen)
+
+    def _base(self) -> str:
+        """Return the candidate whose mirrored images are worth trying, or were tried."""
+        tried = self._done("mirrored", 0)
+        if tried is None:
+            return self._best_plain()
+        known = (each for each in self._known.values() if each.name in ("frozen", *_LARGER))
+        return next(each.name for each in known if self._words_mirrored(each) == tried.words)
+
+    def _words_mirrored(self, base: Candidate) -> str:
+        return f"{base.words}, on mirrored images too"
+
+    def _where(self, settings: Mapping[str, Any]) -> str:
+        config = self._plan.config
+        model, size = (settings.get(key, getattr(config, key)) for key in _NETWORK)
+        return f"{model} at {size} px"
 
     def _chosen_by(self, name: str, *choices: str) -> dict[str, float]:
         """Return settings of the head as a candidate chose them, so that others need not."""
         state = folder_of(self.run, name, 0).state
         return {f"head.{choice}": state[choice] for choice in choices if choice in state}
-
-    def _gains_by_mirroring(self) -> bool:
-        """Return whether learning from mirrored images too lowered the held-out loss."""
-        tried = self._done("mirrored", 0)
-        if tried is None or tried.note:
-            return False
-        return self._held_out("mirrored") < self._held_out("frozen")
 
     def _held_out(self, name: str) -> float:
         """Return the loss of heads on training images that they had not learnt.
@@ -229,28 +276,22 @@ class Search:
         found: dict[str, float] | None = folder_of(self.run, name, 0).state.get("held_out")
         return float(self._losses(name, 0).mean()) if found is None else found["loss"]
 
-    def _larger_fits(self, views: int) -> bool:
-        """Return whether larger images in so many versions may be tried, and end in time."""
-        size = self._plan.config.image_size
-        if "image_size" in self._request.chosen or size is None or size >= _LARGER:
-            return False
-        seconds = self._frozen_seconds(views, self._cost("larger"))
-        return self._fits(seconds, self._finishing("larger", views))
-
-    def _views_of(self, name: str) -> int:
+    def _views_of(self, candidate: Candidate) -> int:
         """Return the number of versions of each training image that a candidate learns."""
-        return int(self._known[name].settings.get("backbone.views", 1))
+        return int(candidate.settings.get("backbone.views", 1))
 
-    def _frozen_seconds(self, views: int, cost: float) -> float:
-        """Return the seconds of a candidate on a frozen backbone.
+    def _fits_frozen(self, candidate: Candidate, views: int) -> bool:
+        """Return whether heads on so many versions of each training image end in time.
 
         Args:
-            views: Number of versions of each training image.
-            cost: Time for an image, relative to that of the first candidate.
+            candidate: Candidate with the network; if it was tried, its features are there.
+            views: Number of versions.
         """
-        # What the first has in the cache, a second on images of that size need not compute.
-        n_images = (views - (cost == 1)) * self._n_train + (cost != 1) * self._n_val
-        return _START_S + n_images * self._per_image * cost + views * self._head_seconds
+        cost = self._cost(candidate.settings)
+        there = self._done(candidate.name, 0) is not None
+        n_images = (views - there) * self._n_train + (not there) * self._n_val
+        seconds = _START_S + n_images * self._per_image * cost + views * self._head_seconds
+        return self._fits(seconds, self._finishing(candidate, views))
 
     @property
     def _head_seconds(self) -> float:
@@ -261,25 +302,32 @@ class Search:
         return max(0.0, first.seconds - known - _START_S)
 
     def _best_frozen(self) -> str:
-        """Return the candidate on a frozen backbone with the lowest loss on images not learnt.
+        """Return the candidate on a frozen backbone with the lowest loss on images not learnt."""
+        names = (name for name in self._standing() if name in _ON_FROZEN)
+        return min(names, key=self._loss_of_frozen)
 
-        Of the training images too, which heads without them judged when the penalty was chosen:
-        four times as many as the validation images alone.
+    def _loss_of_frozen(self, name: str) -> float:
+        """Return the loss on images not learnt.
+
+        On training images too, which heads without them judged when the penalty was chosen: four
+        times as many as the validation images alone.
         """
+        of_training = self._n_train * self._held_out(name)
+        of_validation = float(self._losses(name, 0).sum())
+        together = (of_training + of_validation) / (self._n_train + self._n_val)
+        return together * (_LARGER_PAYS if self._cost(self._known[name].settings) > 1 else 1)
 
-        def loss(name: str) -> float:
-            of_training = self._n_train * self._held_out(name)
-            of_validation = float(self._losses(name, 0).sum())
-            together = (of_training + of_validation) / (self._n_train + self._n_val)
-            return together * (_LARGER_PAYS if name == "larger" else 1)
+    def _cost(self, settings: Mapping[str, Any]) -> float:
+        """Return the time for an image with settings, relative to that of the first candidate."""
+        from convscope.models.backbones import BACKBONES
 
-        return min((name for name in self._standing() if name in _ON_FROZEN), key=loss)
-
-    def _cost(self, name: str) -> float:
-        """Return the time for an image of a candidate, relative to that of the first."""
-        size, known = self._plan.config.image_size, self._known.get(name)
-        larger = name == "larger" or (known is not None and "image_size" in known.settings)
-        return (_LARGER / size) ** 2 if larger and size is not None else 1.0
+        config, cost = self._plan.config, 1.0
+        if "model" in settings:
+            first, other = BACKBONES.get(config.model), BACKBONES.get(settings["model"])
+            cost *= other.multiply_adds[_COUNTED_AT] / first.multiply_adds[_COUNTED_AT]
+        if "image_size" in settings and config.image_size is not None:
+            cost *= (settings["image_size"] / config.image_size) ** 2
+        return float(cost)
 
     def _race(self, finalists: list[str]) -> None:
         """Try the two best on further folds until the better one is clear, or the time is over."""
@@ -289,7 +337,7 @@ class Search:
             if len(names) < 2 or self._is_clear(*names):
                 return
             seconds = sum(self._mean_seconds(name) for name in names)
-            if not self._fits(seconds, max(map(self._finishing, names))):
+            if not self._fits(seconds, max(self._finishing(self._known[name]) for name in names)):
                 return
             self._progress.say(
                 f"{names[0]} and {names[1]} are close: fold {fold + 1} of {folds} for both"
@@ -335,14 +383,18 @@ class Search:
     def _mean_seconds(self, name: str) -> float:
         return float(np.mean([row.seconds for row in self._tried if row.candidate == name]))
 
-    def _keeps_the_classes(self) -> bool:
-        """Find out by held-out images whether a mirrored image keeps its class."""
+    def _keeps_the_classes(self, base: str) -> bool:
+        """Find out by held-out images whether a mirrored image keeps its class.
+
+        Args:
+            base: Candidate with the same network, without mirrored images.
+        """
         tried = self._done("mirrored", 0)
         if "mirror" in self.state:
             return bool(self.state["mirror"])
         if tried is None or tried.note:
             return False
-        plain, both = self._held_out("frozen"), self._held_out("mirrored")
+        plain, both = self._held_out(base), self._held_out("mirrored")
         keeps = bool(both <= _MIRROR_TOLERANCE * plain)
         if not keeps:
             self._tried.remove(tried)
@@ -378,18 +430,18 @@ class Search:
         again = n_all * epoch if self.refits else 0
         return math.floor(min(_MOST_EPOCHS, (self._left() - fixed) / (first + again)))
 
-    def _finishing(self, name: str, views: int | None = None) -> float:
+    def _finishing(self, candidate: Candidate, views: int | None = None) -> float:
         """Return the seconds to finish with a candidate: its refit and the test images.
 
         Args:
-            name: Name of the candidate.
+            candidate: Candidate that may win.
             views: Number of versions of each training image; None takes that which it learnt.
         """
-        each, again = self._per_image * self._cost(name), 0.0
-        if name == "fine-tuned" and self.refits:
-            again = self._mean_seconds(name) * (1 + self._n_val / self._n_train)
+        each, again = self._per_image * self._cost(candidate.settings), 0.0
+        if candidate.pace and self.refits:
+            again = self._mean_seconds(candidate.name) * (1 + self._n_val / self._n_train)
         elif self.refits:
-            views = self._views_of(name) if views is None else views
+            views = self._views_of(candidate) if views is None else views
             # Further versions of validation images; heads for answers out of fold; the head.
             again = (views - 1) * self._n_val * each + views * self._head_seconds
         return _START_S + each * self._n_test + again
@@ -452,7 +504,7 @@ class Search:
         if candidate.pace:
             # The refit takes as long again.
             share = 0.5 if self.refits else 1.0
-            left = (self._left() - self._finishing("frozen")) * share
+            left = (self._left() - self._finishing(self._known["frozen"])) * share
             pace = Pace(Deadline(left), plan.config.epochs)
         plan = replace(plan, pace=pace)
         single.train(plan, progress=progress, out=run.path, test=False)
@@ -472,8 +524,8 @@ class Search:
             "training"
         )
         self._progress.say(
-            f"Plan for {minutes:g} minute{'s' * (minutes != 1)}: a frozen backbone, with and "
-            "without mirrored images, and on larger ones; its last stage fine-tuned; the best of "
+            f"Plan for {minutes:g} minute{'s' * (minutes != 1)}: a frozen backbone, larger "
+            "ones, mirrored images too; the last stage of the best one fine-tuned; the best of "
             "these once more on all but the test images"
         )
 

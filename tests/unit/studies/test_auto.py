@@ -92,7 +92,7 @@ def searched(monkeypatch, tmp_path):
                 raise TrainingError("it diverged")
             run.path.mkdir(parents=True)
             held_out = {"loss": search.held_out.get(candidate.name, losses[candidate.name][0])}
-            run.record(status="finished", feature_seconds=4.0)
+            run.record(status="finished", feature_seconds=search.feature_seconds)
             if not search.given_penalty:
                 run.record(held_out=held_out)
 
@@ -103,6 +103,9 @@ def searched(monkeypatch, tmp_path):
             return values.astype(np.float32), float((values < 1).mean())
 
         monkeypatch.setattr(candidates.Search, "_train", train)
+        monkeypatch.setattr(
+            "convscope.models.weights.weights_at_hand", lambda backbone: search.at_hand or None
+        )
         monkeypatch.setattr(candidates, "_losses", losses_of)
 
         data = SimpleNamespace(
@@ -122,6 +125,7 @@ def searched(monkeypatch, tmp_path):
         return work.best(), [(row["candidate"], row["fold"]) for row in state["tried"]], told.lines
 
     search.settings, search.held_out, search.given_penalty = {}, {}, False
+    search.at_hand, search.feature_seconds = "efficientnet-lite2.pth", 4.0
     return search
 
 
@@ -130,8 +134,17 @@ CLEAR = {
     "mirrored": [0.8] * 5,
     "fine-tuned": [0.3] * 5,
     "larger": [0.9] * 5,
+    "larger-2": [0.9] * 5,
+    "larger-3": [0.9] * 5,
 }
-ALL = [("frozen", 0), ("mirrored", 0), ("larger", 0), ("fine-tuned", 0)]
+ALL = [("frozen", 0), ("larger", 0), ("mirrored", 0), ("fine-tuned", 0)]
+LITE1 = {"model": "efficientnet_lite1", "image_size": 240}
+LITE2 = {"model": "efficientnet_lite2", "image_size": 260}
+GOOD_LARGER = {**CLEAR, "larger": [0.6] * 5, "larger-2": [0.5] * 5, "mirrored": [0.45] * 5}
+
+
+def network_of(settings):
+    return {key: settings[key] for key in LITE2 if key in settings}
 
 
 def test_a_clear_winner_is_taken_at_once(searched):
@@ -140,11 +153,35 @@ def test_a_clear_winner_is_taken_at_once(searched):
     assert searched({**CLEAR, "larger": [0.1] * 5}, minutes=61)[0] == "larger"
 
 
-def test_fine_tuning_starts_from_the_better_of_the_sizes(searched):
+def test_what_comes_after_it_is_of_the_better_network(searched):
     searched(CLEAR)
-    assert searched.settings["fine-tuned"].get("image_size") is None
-    searched({**CLEAR, "larger": [0.5] * 5}, minutes=61)
-    assert searched.settings["fine-tuned"]["image_size"] == 288
+    for name, network in [("frozen", {}), ("larger", LITE1), ("mirrored", {}), ("fine-tuned", {})]:
+        assert network_of(searched.settings[name]) == network
+    searched(GOOD_LARGER, minutes=61)
+    assert network_of(searched.settings["larger"]) == LITE1
+    assert network_of(searched.settings["larger-3"]) == {**LITE2, "image_size": 320}
+    for name in ("larger-2", "mirrored", "fine-tuned"):
+        assert network_of(searched.settings[name]) == LITE2
+    assert searched.settings["mirrored"]["backbone.views"] == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "at_hand", "network"),
+    [
+        ({}, True, LITE1),
+        ({}, False, {"image_size": 288}),
+        ({"model": "efficientnet_lite0"}, True, {"image_size": 288}),
+        ({"weights": "my.h5"}, True, {"image_size": 288}),
+        ({"image_size": 224}, True, {"model": "efficientnet_lite1"}),
+        ({"model": "efficientnet_lite0", "image_size": 224}, True, None),
+    ],
+)
+def test_what_the_user_chose_stays(searched, given, at_hand, network):
+    searched.at_hand = at_hand
+    _, tried, _ = searched(CLEAR, given=given)
+    assert (("larger", 0) in tried) == (network is not None)
+    if network is not None:
+        assert network_of(searched.settings["larger"]) == network
 
 
 def test_heads_on_a_frozen_backbone_compare_on_training_images_that_they_had_not_learnt(searched):
@@ -154,7 +191,7 @@ def test_heads_on_a_frozen_backbone_compare_on_training_images_that_they_had_not
     assert searched(heads, minutes=61)[0] == "frozen"
 
 
-def test_larger_images_cost_time_and_have_to_gain_a_hundredth(searched):
+def test_a_larger_network_costs_time_and_has_to_gain_a_hundredth(searched):
     heads = {"frozen": [0.8] * 5, "mirrored": [0.9] * 5, "larger": [0.8] * 5}
     searched.held_out = {"larger": 0.795}
     assert searched(heads)[0] == "frozen"
@@ -168,38 +205,32 @@ def test_with_a_penalty_of_the_user_heads_compare_on_validation_images_alone(sea
     assert searched(heads)[0] == "larger"
 
 
-def test_larger_images_are_mirrored_where_that_lowered_the_loss(searched):
-    searched(CLEAR)
-    assert searched.settings["larger"] == {
-        "image_size": 288,
-        "augment.flip": True,
-        "backbone.views": 2,
-    }
-    searched({**CLEAR, "mirrored": [0.91] * 5}, minutes=61)
-    assert searched.settings["larger"] == {"image_size": 288}
-    # It kept the classes, though.
-    assert searched.settings["fine-tuned"]["augment.flip"]
+@pytest.mark.parametrize("losses", [CLEAR, GOOD_LARGER])
+def test_mirrored_images_that_were_tried_keep_their_network(searched, losses):
+    # There was no time for the larger network, so they are of the first.
+    searched.feature_seconds = 8.0
+    assert searched(losses, minutes=0.42, n_val=8)[1] == ALL[::2]
+    assert network_of(searched.settings["mirrored"]) == {}
+    close = {**losses, "fine-tuned": [losses["mirrored"][0] - 0.25] * 5}
+    _, tried, _ = searched(close, minutes=60, n_val=8, resumed=True)
+    assert tried.count(("mirrored", 0)) == tried.count(("larger", 0)) == 1
+    assert ("mirrored", 1) in tried
+    assert network_of(searched.settings["mirrored"]) == {}
 
 
-def test_larger_images_are_tried_without_mirrored_ones_rather_than_not_at_all(searched):
-    for minutes, views in ((0.62, None), (0.8, 1), (1.0, 2)):
-        tried = searched(CLEAR, minutes=minutes)[1]
-        assert (("larger", 0) in tried) == (views is not None), minutes
-        if views:
-            assert searched.settings["larger"].get("backbone.views", 1) == views, minutes
+def test_at_a_size_of_the_user_each_larger_network_is_tried_once(searched):
+    _, tried, _ = searched(GOOD_LARGER, given={"image_size": 224})
+    larger = [name for name, fold in tried if name.startswith("larger") and fold == 0]
+    assert larger == ["larger", "larger-2"]
 
 
-@pytest.mark.parametrize(("minutes", "views"), [(0.8, 1), (1.0, 2)])
-def test_larger_images_that_were_tried_are_not_tried_otherwise(searched, minutes, views):
-    given = {"backbone.views": 3}
-    close = {**CLEAR, "fine-tuned": [0.30] * 5, "larger": [0.31] * 5}
-    assert ("larger", 0) in searched(close, minutes=minutes, given=given, n_val=8)[1]
-    first = dict(searched.settings["larger"])
-    _, tried, _ = searched(close, minutes=60, given=given, n_val=8, resumed=True)
-    assert tried.count(("larger", 0)) == 1
-    # On a further fold, with the settings of the first.
-    assert ("larger", 1) in tried
-    assert searched.settings["larger"].get("backbone.views", 1) == first.get("backbone.views", 1)
+def test_a_still_larger_network_is_tried_where_a_larger_one_helped(searched):
+    assert ("larger-2", 0) not in searched(CLEAR)[1]
+    assert ("larger-2", 0) in searched(GOOD_LARGER, minutes=61)[1]
+    # Resumed, what stands is not tried again, nor is anything of it forgotten.
+    best, tried, _ = searched(GOOD_LARGER, minutes=61, resumed=True)
+    assert best == "fine-tuned"
+    assert sorted(set(tried)) == sorted(tried)
 
 
 def test_close_ones_are_compared_on_further_folds_and_all_of_them_count(searched):
@@ -213,13 +244,14 @@ def test_close_ones_are_compared_on_further_folds_and_all_of_them_count(searched
     assert any("are close: fold 2 of 5" in line for line in told)
 
 
-def test_on_further_folds_each_has_its_own_image_size(searched):
+def test_on_further_folds_each_has_its_own_network(searched):
     close = {**CLEAR, "fine-tuned": [0.30] * 5, "larger": [0.31] * 5}
     # Of so few images nothing is clear.
     _, tried, _ = searched(close, n_val=8)
     assert {("fine-tuned", 1), ("larger", 1)} <= set(tried)
-    sizes = {name: settings.get("image_size") for name, settings in searched.settings.items()}
-    assert sizes == {"frozen": None, "mirrored": None, "larger": 288, "fine-tuned": 288}
+    assert network_of(searched.settings.pop("larger-2")) == LITE2
+    networks = {name: network_of(settings) for name, settings in searched.settings.items()}
+    assert networks == {"frozen": {}, "larger": LITE1, "mirrored": LITE1, "fine-tuned": LITE1}
 
 
 def test_where_the_data_decide_what_is_held_out_there_are_no_further_folds(searched):
