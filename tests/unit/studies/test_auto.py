@@ -133,14 +133,13 @@ CLEAR = {
     "frozen": [0.9] * 5,
     "mirrored": [0.8] * 5,
     "fine-tuned": [0.3] * 5,
-    "larger": [0.9] * 5,
-    "larger-2": [0.9] * 5,
-    "larger-3": [0.9] * 5,
+    **{name: [0.9] * 5 for name in candidates._LARGER},
 }
-ALL = [("frozen", 0), ("larger", 0), ("mirrored", 0), ("fine-tuned", 0)]
+# Where the larger network does not help, the next smaller one is tried.
+ALL = [("frozen", 0), ("larger", 0), ("larger-3", 0), ("mirrored", 0), ("fine-tuned", 0)]
 LITE1 = {"model": "efficientnet_lite1", "image_size": 240}
-LITE2 = {"model": "efficientnet_lite2", "image_size": 260}
-GOOD_LARGER = {**CLEAR, "larger": [0.6] * 5, "larger-2": [0.5] * 5, "mirrored": [0.45] * 5}
+LITE2 = {"model": "efficientnet_lite2", "image_size": 320}
+GOOD_LARGER = {**CLEAR, "larger": [0.5] * 5, "mirrored": [0.45] * 5}
 
 
 def network_of(settings):
