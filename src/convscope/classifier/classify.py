@@ -61,7 +61,8 @@ class Classifier:
         network: Network.
         spec: Spec.
         familiarity: What the features of the training images have in common, if known.
-        lower: Network from pixels to those features.
+        with_features: Network from raw pixels to those features and to the probabilities, for
+            images as they are.
     """
 
     def __init__(
@@ -69,12 +70,12 @@ class Classifier:
         network: Network,
         spec: ClassifierSpec,
         familiarity: Familiarity | None = None,
-        lower: Network | None = None,
+        with_features: Network | None = None,
     ) -> None:
         self.network = network
         self.spec = spec
         self.familiarity = familiarity
-        self._lower = lower
+        self._with_features = with_features
         views = Views() if "views" in spec.in_graph else spec.views
         self.averaged: Network = network
         if views != Views():
@@ -256,11 +257,16 @@ class Classifier:
             exported: Any = self.network
             found = exported.outputs(images, ["probs", "distance"])
             return found["probs"], self.rejects(found)
-        probs = self.predict_on_batch(images)
-        if self.familiarity is not None and self._lower is not None:
+        if self.familiarity is not None and self._with_features is not None:
             images = to_aspect(images, (spec.height, spec.width), spec.fit)
-            features = np.asarray(self._lower.predict_on_batch(images))
-            return probs, self.familiarity.rejects(features)
+            features, said = self._with_features.predict_on_batch(images)
+            if self.averaged is not self.network:
+                said = self.averaged.predict_on_batch(images)
+            probs = at_temperature(
+                np.asarray(said, np.float32), self._temperature, multi_label=spec.multi_label
+            )
+            return probs, self.familiarity.rejects(np.asarray(features))
+        probs = self.predict_on_batch(images)
         if spec.multi_label:
             raise RunError(
                 "where an image may have several classes, one that looks like no training image is "

@@ -42,15 +42,15 @@ def open_classifier(run: Run, weights: str | None = None, *, reject: bool = Fals
     backends.configure_for_use(read_run_config(run.config_file).backend)
     model = load_model(run.weights(which))
     known = familiarity_of(run, which) if reject else None
-    lower = None if known is None else lower_network(model)
-    return Classifier(model, spec_of(run, which), known, lower)
+    both = None if known is None else _with_features(model)
+    return Classifier(model, spec_of(run, which), known, both)
 
 
-def lower_network(model: "keras.Model") -> "keras.Model":
-    """Return the part of a classifier on a backbone from pixels to the features of its head."""
+def _with_features(model: "keras.Model") -> "keras.Model":
+    """Return a classifier on a backbone that gives the features of its head too, before."""
     from convscope.models.transfer import POOL
 
-    return model_of(model.inputs, model.get_layer(POOL).output)
+    return model_of(model.inputs, [model.get_layer(POOL).output, model.outputs[0]])
 
 
 def familiarity_of(run: Run, which: str) -> Familiarity | None:

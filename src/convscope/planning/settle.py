@@ -307,6 +307,10 @@ def _locate_weights(
     return config.model_copy(update={"weights_sha256": found.sha256}), found
 
 
+_built: set[str] = set()
+"""Backbones with heads that could be built: a search settles the same one for many runs."""
+
+
 def _try_building(plan: Plan) -> None:
     """Raise the error that building the model, or loading its weights, would raise."""
     config = plan.config
@@ -314,13 +318,16 @@ def _try_building(plan: Plan) -> None:
     if not is_backbone(config.model):
         from convscope.training.start import patch_layer
 
-        network = build_model(config, spec, n_classes)
+        model = build_model(config, spec, n_classes)
         if config.start.whiten:
-            patch_layer(network)
+            patch_layer(model)
         return
     from convscope.models.transfer import build_transfer
 
-    cut = config.backbone.cut
+    cut, activation = config.backbone.cut, config.activation
+    network = (config.model, spec, n_classes, config.head, cut, plan.weights, activation)
+    if repr(network) in _built:
+        return
     transfer = build_transfer(
         config.model,
         spec,
@@ -328,6 +335,7 @@ def _try_building(plan: Plan) -> None:
         config.head,
         cut=cut,
         weights=plan.weights,
-        activation=config.activation,
+        activation=activation,
     )
     transfer.upper()  # raises if the backbone cannot be cut there
+    _built.add(repr(network))

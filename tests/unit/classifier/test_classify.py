@@ -128,15 +128,29 @@ def test_what_looks_like_no_class_is_rejected_if_asked(tmp_path):
         Classifier(Brightness(), SPEC).predict(files[1], reject=True)
 
 
-def test_features_decide_before_probabilities_do():
+class BothAtOnce(Brightness):
+    """Gives features too, which are its probabilities, and counts."""
+
+    passes = 0
+
+    def predict_on_batch(self, images, /):
+        self.passes += 1
+        return [super().predict_on_batch(images)] * 2
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_features_decide_before_probabilities_do(mirror):
     images = np.stack([np.full((6, 6, 1), value, np.uint8) for value in (10, 120, 250)])
     features = Brightness().predict_on_batch(images[1:])
     known = dataclasses.replace(Familiarity.of(features), farthest=1.0)
-    classifier = Classifier(Brightness(), SPEC, known, Brightness())
+    both = BothAtOnce()
+    spec = dataclasses.replace(SPEC, views=Views(mirror=mirror), temperature=2.0)
+    classifier = Classifier(Brightness(), spec, known, both)
     probs, rejected = classifier.predict_and_reject(images)
     # The brightest and the middle one are known, the dark one lies beyond them.
     assert rejected.tolist() == [True, False, False]
     np.testing.assert_array_equal(probs, classifier.predict_on_batch(images))
+    assert both.passes == 1
 
 
 def test_an_exported_model_decides_by_its_distance_in_the_same_pass():
