@@ -167,7 +167,11 @@ class Search:
         name = next(each for each in self._standing() if each in finalists)
         best = self._done(name, 0)
         assert best is not None
-        self._progress.say(f"Best of {counted(len(standing), 'candidate')}: {best.words}")
+        cost = self._cost(self._known[name].settings)
+        self._progress.say(
+            f"Best of {counted(len(standing), 'candidate')}: {best.words}"
+            + (f"; an image takes {cost:.1f} times as long as with the first" * (cost > 1))
+        )
         return name
 
     def keep_out_of_fold(self, name: str) -> None:
@@ -258,8 +262,9 @@ class Search:
         tried = self._done("mirrored", 0)
         if tried is None:
             return self._best_plain()
-        known = (each for each in self._known.values() if each.name in ("frozen", *_LARGER))
-        return next(each.name for each in known if self._words_mirrored(each) == tried.words)
+        known = [each for each in self._known.values() if each.name in ("frozen", *_LARGER)]
+        words = {self._words_mirrored(each): each.name for each in known}
+        return words.get(tried.words, "frozen")
 
     def _words_mirrored(self, base: Candidate) -> str:
         return f"{base.words}, on mirrored images too"
