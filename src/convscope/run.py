@@ -105,6 +105,11 @@ class Run:
         return self.path / "out_of_fold.parquet"
 
     @property
+    def held_out_file(self) -> Path:
+        """Loss on each training image by a head without it, with the penalty that was chosen."""
+        return self.path / "held_out.npy"
+
+    @property
     def calibration_file(self) -> Path:
         """Temperature of older runs; newer ones have it in `classifier_file`."""
         return self.path / "calibration.json"

@@ -31,9 +31,8 @@ SMALL = 64
 FEW = 1_000
 """Validation images below which they are worth more for training, in the end, than apart."""
 
-_MIRROR_TOLERANCE = 1.02
-"""Held-out loss with mirrored images, relative to that without, up to which mirroring is taken to
-keep the classes."""
+_CLEAR = 2.0
+"""Standard errors from which a difference of two candidates' losses on the same images counts."""
 
 _MOST_EPOCHS, _LEAST_EPOCHS = 8, 4
 """Epochs of fine-tuning: more gained nothing, fewer lost against the frozen backbone."""
@@ -55,8 +54,7 @@ _LARGER = ("larger", "larger-2", "larger-3")
 """Names of these candidates."""
 
 _LARGER_PAYS = 1.01
-"""Loss with what takes longer for an image than the first, relative to that of the first, is
-multiplied by this."""
+"""The loss of a candidate is multiplied by this for each doubling of the time for an image."""
 
 _COUNTED_AT = 224
 """Side in pixels at which the multiply-adds of two networks are compared."""
@@ -190,16 +188,16 @@ class Search:
         first = self._done("frozen", 0)
         if first is None or first.note:
             return
-        # The largest that fits; where it does not help, a smaller network.
-        failed = set()
+        # The largest that fits; where it does not clearly help, a smaller network too.
+        unclear, is_settled = set(), False
         for larger in self._larger():
             model = larger.settings.get("model")
-            is_idle = model in failed or self._best_plain() != "frozen"
+            is_idle = is_settled or model in unclear
             if not self._done(larger.name, 0) and (is_idle or not self._fits_frozen(larger, 1)):
                 continue
             yield larger
-            if self._best_plain() == "frozen":
-                failed.add(model)
+            is_settled = self._is_clear(larger.name, "frozen")
+            unclear.add(model)
         mirror: bool | None = self._request.chosen.get("augment.flip")
         if mirror is None:
             base = self._known[self._base()]
@@ -279,13 +277,21 @@ class Search:
         state = folder_of(self.run, name, 0).state
         return {f"head.{choice}": state[choice] for choice in choices if choice in state}
 
-    def _held_out(self, name: str) -> float:
-        """Return the loss of heads on training images that they had not learnt.
+    def _held_out(self, name: str) -> FloatArray:
+        """Return the loss on each training image of a head that had not learnt it.
 
-        With a penalty of the user's there are no such heads, so that on validation images.
+        Not a number for those that were not held out: all, with a penalty of the user's.
         """
-        found: dict[str, float] | None = folder_of(self.run, name, 0).state.get("held_out")
-        return float(self._losses(name, 0).mean()) if found is None else found["loss"]
+        file = folder_of(self.run, name, 0).held_out_file
+        try:
+            found = np.load(file)
+        except (OSError, ValueError):
+            return np.full(self._n_train, np.nan)
+        return np.asarray(found, np.float64)
+
+    def _all_losses(self, name: str) -> FloatArray:
+        """Return the losses on training and validation images, each by a head without them."""
+        return np.concatenate([self._held_out(name), self._losses(name, 0)])
 
     def _views_of(self, candidate: Candidate) -> int:
         """Return the number of versions of each training image that a candidate learns."""
@@ -318,15 +324,13 @@ class Search:
         return min(names, key=self._loss_of_frozen)
 
     def _loss_of_frozen(self, name: str) -> float:
-        """Return the loss on images not learnt.
+        """Return the loss on images not learnt, with what the time for an image costs.
 
         On training images too, which heads without them judged when the penalty was chosen: four
         times as many as the validation images alone.
         """
-        of_training = self._n_train * self._held_out(name)
-        of_validation = float(self._losses(name, 0).sum())
-        together = (of_training + of_validation) / (self._n_train + self._n_val)
-        return together * (_LARGER_PAYS if self._cost(self._known[name].settings) > 1 else 1)
+        doublings = math.log2(self._cost(self._known[name].settings))
+        return float(np.nanmean(self._all_losses(name))) * _LARGER_PAYS**doublings
 
     def _cost(self, settings: Mapping[str, Any]) -> float:
         """Return the time for an image with settings, relative to that of the first candidate."""
@@ -357,12 +361,16 @@ class Search:
                 self._try(self._known[name], fold=fold)
 
     def _is_clear(self, first: str, second: str) -> bool:
-        """Return whether two standard errors separate the losses of two candidates."""
-        shared = self._folds_of(first) & self._folds_of(second)
-        gaps = np.concatenate(
-            [self._losses(second, fold) - self._losses(first, fold) for fold in sorted(shared)]
+        """Return whether the first of two candidates has a clearly lower loss than the second."""
+        names = self._standing()
+        if first not in names or second not in names:
+            return first in names
+        if {first, second} <= set(_ON_FROZEN):
+            return _is_clearly_lower(self._all_losses(first), self._all_losses(second))
+        shared = sorted(self._folds_of(first) & self._folds_of(second))
+        return _is_clearly_lower(
+            *(np.concatenate([self._losses(name, f) for f in shared]) for name in (first, second))
         )
-        return bool(gaps.mean() > 2 * gaps.std() / math.sqrt(len(gaps)))
 
     def _standing(self) -> list[str]:
         """Return the names of the candidates that may win, the lowest loss first.
@@ -405,8 +413,8 @@ class Search:
             return bool(self.state["mirror"])
         if tried is None or tried.note:
             return False
-        plain, both = self._held_out(base), self._held_out("mirrored")
-        keeps = bool(both <= _MIRROR_TOLERANCE * plain)
+        plain, both = self._all_losses(base), self._all_losses("mirrored")
+        keeps = not _is_clearly_lower(plain, both)
         if not keeps:
             self._tried.remove(tried)
             note = "mirrored images raise the held-out loss"
@@ -414,9 +422,10 @@ class Search:
         self.state["mirror"] = keeps
         self._save()
         self._progress.say(
-            f"Loss on held-out images {both:.4f} with mirrored ones, {plain:.4f} without: "
+            f"Loss on held-out images {np.nanmean(both):.4f} with mirrored ones, "
+            f"{np.nanmean(plain):.4f} without: "
             + (
-                "mirroring keeps the classes"
+                "mirroring does no harm"
                 if keeps
                 else "no image is mirrored; it may change the class, as of letters"
             )
@@ -560,6 +569,17 @@ class _Indented(Progress):
 def folder_of(run: Run, name: str, fold: int) -> Run:
     """Return the run of a candidate in the folder of a search."""
     return Run(run.search_dir / (name if fold == 0 else f"{name}-fold{fold + 1}"))
+
+
+def _is_clearly_lower(first: FloatArray, second: FloatArray) -> bool:
+    """Return whether losses on the same images are lower by more than chance.
+
+    Args:
+        first: Shape (n_images,); not a number where an image has no loss.
+        second: The same for the other candidate.
+    """
+    gaps = (second - first)[~np.isnan(second - first)]
+    return bool(gaps.mean() > _CLEAR * gaps.std() / math.sqrt(len(gaps)))
 
 
 def _losses(run: Run) -> tuple[FloatArray, float]:

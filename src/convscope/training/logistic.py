@@ -26,7 +26,7 @@ from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import write_rows
 from convscope.training.logistic_multi_label import fit_multi_label
-from convscope.training.temperature import calibrated_loss
+from convscope.training.temperature import calibrated_losses
 from convscope.training.weighting import Weighting, class_weights
 from convscope.types import FloatArray, IntArray, Labels, is_multi_label
 
@@ -129,6 +129,8 @@ class Candidate(NamedTuple):
         loss: Mean cross-entropy on these at the best temperature, in nats.
         seconds: Time that it took.
         last_map: Size of the features of the last map, of `LAST_MAP`.
+        losses: Shape (n_images,), cross-entropy of each image, mean over its views; not a number
+            for those that were not held out.
     """
 
     penalty: float
@@ -136,6 +138,7 @@ class Candidate(NamedTuple):
     loss: float
     seconds: float
     last_map: float = 1.0
+    losses: FloatArray = np.empty(0)
 
 
 def fit_logistic(
@@ -315,6 +318,7 @@ def choose_penalty(
     # The penalty weighs against a mean over images: with more of them the same prior weighs less.
     share = len(folds[0][0]) / n_learnt
     in_views = [[_in_views(part, len(labels), views) for part in fold] for fold in folds]
+    n_images = len(labels)
     labels = labels_in_views(labels, views)
     used = np.unique(np.concatenate([part for fold in in_views for part in fold]))
     if 2 * len(used) <= len(labels):
@@ -344,6 +348,15 @@ def choose_penalty(
         return hits, probs
 
     held_out_labels = np.concatenate([labels[held_out] for _, held_out in in_views])
+
+    def of_images(losses: FloatArray) -> FloatArray:
+        found, start = np.full(n_images, np.nan), 0
+        for _, held_out in folds:
+            stop = start + views * len(held_out)
+            found[held_out] = losses[start:stop].reshape(views, -1).mean(axis=0)
+            start = stop
+        return found
+
     tried: dict[tuple[float, int], Candidate] = {}
     words = hits_in_words(labels)
     with (
@@ -356,10 +369,11 @@ def choose_penalty(
                 start, penalty = time.monotonic(), PENALTIES[index]
                 found = list(pool.map(functools.partial(held_out_by, penalty, features), in_views))
                 hits, probs = (np.concatenate(each) for each in zip(*found, strict=True))
-                accuracy, loss = float(hits.mean()), calibrated_loss(probs, held_out_labels)
+                losses = calibrated_losses(probs, held_out_labels)
+                accuracy, loss = float(hits.mean()), float(losses.mean())
                 seconds = time.monotonic() - start
                 tried[last_map, index] = Candidate(
-                    penalty * share, accuracy, loss, seconds, last_map
+                    penalty * share, accuracy, loss, seconds, last_map, of_images(losses)
                 )
                 step(1, f"{penalty * share:.3g}: held-out loss {loss:.4f}, {words} {accuracy:.4f}")
             return tried[last_map, index].loss
@@ -425,8 +439,8 @@ def write_candidates(tried: list[Candidate], run: Run) -> None:
         StorageError: If the file cannot be written.
     """
     rows = (
-        dict(zip(_COLUMNS, (each.penalty, *(round(n, 5) for n in each[1:])), strict=True))
-        for each in sorted(tried, reverse=True)
+        dict(zip(_COLUMNS, (each.penalty, *(round(n, 5) for n in each[1:-1])), strict=True))
+        for each in sorted(tried, key=lambda each: each[:-1], reverse=True)
     )
     write_rows(run.heads_file, _COLUMNS, rows)
 

@@ -8,8 +8,8 @@ from convscope.classifier.spec import TEMPERATURES
 from convscope.types import FloatArray, Labels, is_multi_label
 
 
-def calibrated_loss(probs: FloatArray, labels: Labels) -> float:
-    """Return mean cross-entropy at the best temperature, in nats.
+def calibrated_losses(probs: FloatArray, labels: Labels) -> FloatArray:
+    """Return the cross-entropy of each image at the best temperature, in nats, (n_images,).
 
     By it classifiers compare as they will answer, whose temperature is fitted in the end: not by
     how sure they were made, by a penalty or softened labels.
@@ -20,7 +20,12 @@ def calibrated_loss(probs: FloatArray, labels: Labels) -> float:
     """
     temperature = best_temperature(probs, labels)
     final = at_temperature(probs, temperature, multi_label=is_multi_label(labels))
-    return float(image_losses(final, labels, LEAST_PROB).mean())
+    return image_losses(final, labels, LEAST_PROB)
+
+
+def calibrated_loss(probs: FloatArray, labels: Labels) -> float:
+    """Return the mean of `calibrated_losses`."""
+    return float(calibrated_losses(probs, labels).mean())
 
 
 def best_temperature(probs: FloatArray, labels: Labels) -> float:

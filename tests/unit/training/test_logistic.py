@@ -223,6 +223,24 @@ def test_classes_of_one_image_are_no_obstacle(counts):
     assert all(np.isfinite(c.loss) for c in tried)
 
 
+def test_each_image_has_the_loss_of_a_head_without_it():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    plain = rng.normal(0, 1, (60, 5)).astype(np.float32)
+    plain[np.arange(60), labels] += 2
+    plain[7] = -9 * np.eye(5)[labels[7]]  # looks least like its class
+    both = np.concatenate([plain, plain + 0.1])
+    for features, views in ((plain, 1), (both, 2)):
+        best = choose_penalty(features, labels, 3, seed=0, views=views, progress=Progress())[0]
+        assert best.losses.shape == (60,)
+        assert best.losses.mean() == pytest.approx(best.loss)
+        assert best.losses.argmax() == 7
+    few = choose_penalty(
+        plain, labels, 3, seed=0, folds=[(np.arange(40), np.arange(50, 60))], progress=Progress()
+    )[0]
+    assert np.flatnonzero(~np.isnan(few.losses)).tolist() == list(range(50, 60))
+
+
 def test_what_was_tried_is_written_the_strongest_first(tmp_path):
     run = Run.create(tmp_path / "run", "run")
     write_candidates([Candidate(0.1, 0.9, 0.3, 1.0, 2.0), Candidate(1.0, 0.8, 0.5, 1.2)], run)
