@@ -330,7 +330,7 @@ class Search:
         times as many as the validation images alone.
         """
         doublings = math.log2(self._cost(self._known[name].settings))
-        return float(np.nanmean(self._all_losses(name))) * _LARGER_PAYS**doublings
+        return float(np.nanmean(self._all_losses(name)) * _LARGER_PAYS**doublings)
 
     def _cost(self, settings: Mapping[str, Any]) -> float:
         """Return the time for an image with settings, relative to that of the first candidate."""

@@ -138,7 +138,7 @@ class Candidate(NamedTuple):
     loss: float
     seconds: float
     last_map: float = 1.0
-    losses: FloatArray = np.empty(0)
+    losses: FloatArray = np.empty(0, np.float32)
 
 
 def fit_logistic(
@@ -349,8 +349,8 @@ def choose_penalty(
 
     held_out_labels = np.concatenate([labels[held_out] for _, held_out in in_views])
 
-    def of_images(losses: FloatArray) -> FloatArray:
-        found, start = np.full(n_images, np.nan), 0
+    def of_images(losses: npt.NDArray[np.float64]) -> FloatArray:
+        found, start = np.full(n_images, np.nan, np.float32), 0
         for _, held_out in folds:
             stop = start + views * len(held_out)
             found[held_out] = losses[start:stop].reshape(views, -1).mean(axis=0)

@@ -1,6 +1,7 @@
 """The temperature of a classifier's probabilities, and the loss that it leaves."""
 
 import numpy as np
+import numpy.typing as npt
 
 from convscope.classifier.classify import at_temperature
 from convscope.classifier.decisions import LEAST_PROB, image_losses, logits_of
@@ -8,7 +9,7 @@ from convscope.classifier.spec import TEMPERATURES
 from convscope.types import FloatArray, Labels, is_multi_label
 
 
-def calibrated_losses(probs: FloatArray, labels: Labels) -> FloatArray:
+def calibrated_losses(probs: FloatArray, labels: Labels) -> npt.NDArray[np.float64]:
     """Return the cross-entropy of each image at the best temperature, in nats, (n_images,).
 
     By it classifiers compare as they will answer, whose temperature is fitted in the end: not by

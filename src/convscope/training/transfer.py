@@ -259,7 +259,7 @@ def _fit_at_once(
         statistics = weighed(statistics, n_last, factor)
         write_candidates(tried, run)
         with atomic_path(run.held_out_file) as temporary, temporary.open("wb") as stream:
-            np.save(stream, tried[0].losses.astype(np.float32))
+            np.save(stream, tried[0].losses)
         held_out = {"accuracy": tried[0].accuracy, "loss": tried[0].loss}
         run.record(penalty=penalty, last_map=factor, held_out=held_out)
         progress.say(
