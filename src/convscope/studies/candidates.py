@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -32,7 +32,10 @@ FEW = 1_000
 """Validation images below which they are worth more for training, in the end, than apart."""
 
 _CLEAR = 2.0
-"""Standard errors from which a difference of two candidates' losses on the same images counts."""
+"""Standard errors from which the difference of two candidates' losses is no chance."""
+
+_DEAR = 1.0
+"""Standard errors that a candidate must gain over one with which an image takes less time."""
 
 _MOST_EPOCHS, _LEAST_EPOCHS = 8, 4
 """Epochs of fine-tuning: more gained nothing, fewer lost against the frozen backbone."""
@@ -52,9 +55,6 @@ are not at hand. With Lite0 the loss was 0.294, 0.380, 0.636 and 0.112."""
 
 _LARGER = ("larger", "larger-2", "larger-3")
 """Names of these candidates."""
-
-_LARGER_PAYS = 1.01
-"""The loss of a candidate is multiplied by this for each doubling of the time for an image."""
 
 _COUNTED_AT = 224
 """Side in pixels at which the multiply-adds of two networks are compared."""
@@ -159,7 +159,7 @@ class Search:
             raise TrainingError(self._tried[0].note)
         finalists = [each for each in standing if each not in _ON_FROZEN]
         if set(standing) & set(_ON_FROZEN):
-            finalists.append(self._best_frozen())
+            finalists.append(self._best_of(_ON_FROZEN))
         if self._plan.config.split.folds is not None:
             self._race(finalists)
         name = next(each for each in self._standing() if each in finalists)
@@ -207,7 +207,7 @@ class Search:
                 yield Candidate("mirrored", words, {**base.settings, **_MIRRORED, **known})
                 mirror = self._keeps_the_classes(base.name)
         # With the better network, and size: with the other it would start behind.
-        best = self._known[self._best_frozen()]
+        best = self._known[self._best_of(_ON_FROZEN)]
         network = {key: best.settings[key] for key in _NETWORK if key in best.settings}
         for views in (finetune_photos().backbone.views, 2):
             epochs = self._affordable(views, self._cost(network))
@@ -250,16 +250,28 @@ class Search:
             for name, network in zip(_LARGER, networks, strict=False)
         ]
 
-    def _best_plain(self) -> str:
-        """Return the best candidate on a frozen backbone without mirrored images."""
-        names = [name for name in self._standing() if name in ("frozen", *_LARGER)]
-        return min((name for name in names if name in self._known), key=self._loss_of_frozen)
+    def _best_of(self, names: Iterable[str]) -> str:
+        """Return the candidate on a frozen backbone with the lowest loss on images not learnt.
+
+        Or the one with the quickest network among those that chance explains as worse.
+        """
+        tried = [name for name in self._standing() if name in names and name in self._known]
+        best = min(tried, key=lambda name: float(np.nanmean(self._all_losses(name))))
+        others = [
+            name
+            for name in tried
+            if not _is_lower(self._all_losses(best), self._all_losses(name), _DEAR)
+        ]
+        costs = {name: self._cost(self._known[name].settings) for name in [best, *others]}
+        # Of the quickest, the first by loss.
+        quickest = [name for name in costs if costs[name] == min(costs.values())]
+        return min(quickest, key=lambda name: float(np.nanmean(self._all_losses(name))))
 
     def _base(self) -> str:
         """Return the candidate whose mirrored images are worth trying, or were tried."""
         tried = self._done("mirrored", 0)
         if tried is None:
-            return self._best_plain()
+            return self._best_of(("frozen", *_LARGER))
         known = [each for each in self._known.values() if each.name in ("frozen", *_LARGER)]
         words = {self._words_mirrored(each): each.name for each in known}
         return words.get(tried.words, "frozen")
@@ -318,20 +330,6 @@ class Search:
         known = self._per_image * (self._n_train + self._n_val)
         return max(0.0, first.seconds - known - _START_S)
 
-    def _best_frozen(self) -> str:
-        """Return the candidate on a frozen backbone with the lowest loss on images not learnt."""
-        names = (name for name in self._standing() if name in _ON_FROZEN)
-        return min(names, key=self._loss_of_frozen)
-
-    def _loss_of_frozen(self, name: str) -> float:
-        """Return the loss on images not learnt, with what the time for an image costs.
-
-        On training images too, which heads without them judged when the penalty was chosen: four
-        times as many as the validation images alone.
-        """
-        doublings = math.log2(self._cost(self._known[name].settings))
-        return float(np.nanmean(self._all_losses(name)) * _LARGER_PAYS**doublings)
-
     def _cost(self, settings: Mapping[str, Any]) -> float:
         """Return the time for an image with settings, relative to that of the first candidate."""
         from convscope.models.backbones import BACKBONES
@@ -366,9 +364,9 @@ class Search:
         if first not in names or second not in names:
             return first in names
         if {first, second} <= set(_ON_FROZEN):
-            return _is_clearly_lower(self._all_losses(first), self._all_losses(second))
+            return _is_lower(self._all_losses(first), self._all_losses(second))
         shared = sorted(self._folds_of(first) & self._folds_of(second))
-        return _is_clearly_lower(
+        return _is_lower(
             *(np.concatenate([self._losses(name, f) for f in shared]) for name in (first, second))
         )
 
@@ -414,7 +412,7 @@ class Search:
         if tried is None or tried.note:
             return False
         plain, both = self._all_losses(base), self._all_losses("mirrored")
-        keeps = not _is_clearly_lower(plain, both)
+        keeps = not _is_lower(plain, both)
         if not keeps:
             self._tried.remove(tried)
             note = "mirrored images raise the held-out loss"
@@ -571,15 +569,16 @@ def folder_of(run: Run, name: str, fold: int) -> Run:
     return Run(run.search_dir / (name if fold == 0 else f"{name}-fold{fold + 1}"))
 
 
-def _is_clearly_lower(first: FloatArray, second: FloatArray) -> bool:
-    """Return whether losses on the same images are lower by more than chance.
+def _is_lower(first: FloatArray, second: FloatArray, errors: float = _CLEAR) -> bool:
+    """Return whether losses on the same images are lower by so many standard errors.
 
     Args:
         first: Shape (n_images,); not a number where an image has no loss.
         second: The same for the other candidate.
+        errors: Number of standard errors of the difference.
     """
     gaps = (second - first)[~np.isnan(second - first)]
-    return bool(gaps.mean() > _CLEAR * gaps.std() / math.sqrt(len(gaps)))
+    return bool(gaps.mean() > errors * gaps.std() / math.sqrt(len(gaps)))
 
 
 def _losses(run: Run) -> tuple[FloatArray, float]:
