@@ -366,9 +366,11 @@ class Search:
         if {first, second} <= set(_ON_FROZEN):
             return _is_lower(self._all_losses(first), self._all_losses(second))
         shared = sorted(self._folds_of(first) & self._folds_of(second))
-        return _is_lower(
-            *(np.concatenate([self._losses(name, f) for f in shared]) for name in (first, second))
+        lower, higher = (
+            np.concatenate([self._losses(name, fold) for fold in shared])
+            for name in (first, second)
         )
+        return _is_lower(lower, higher)
 
     def _standing(self) -> list[str]:
         """Return the names of the candidates that may win, the lowest loss first.
