@@ -251,9 +251,9 @@ class Search:
         ]
 
     def _best_of(self, names: Iterable[str]) -> str:
-        """Return the candidate on a frozen backbone with the lowest loss on images not learnt.
+        """Return the best of candidates on a frozen backbone, by their loss on images not learnt.
 
-        Or the one with the quickest network among those that chance explains as worse.
+        Of those that are worse than the lowest loss by no more than chance, the quickest network.
         """
         tried = [name for name in self._standing() if name in names and name in self._known]
         best = min(tried, key=lambda name: float(np.nanmean(self._all_losses(name))))
@@ -294,12 +294,12 @@ class Search:
 
         Not a number for those that were not held out: all, with a penalty of the user's.
         """
-        file = folder_of(self.run, name, 0).held_out_file
+        unknown = np.full(self._n_train, np.nan)
         try:
-            found = np.load(file)
+            found = np.load(folder_of(self.run, name, 0).held_out_file)
         except (OSError, ValueError):
-            return np.full(self._n_train, np.nan)
-        return np.asarray(found, np.float64)
+            return unknown
+        return found if (found.shape, found.dtype) == (unknown.shape, np.float32) else unknown
 
     def _all_losses(self, name: str) -> FloatArray:
         """Return the losses on training and validation images, each by a head without them."""

@@ -95,7 +95,8 @@ def searched(monkeypatch, tmp_path):
             noise = np.random.default_rng(sum(map(ord, candidate.name))).normal(0, 0.3, 4 * n_val)
             run.record(status="finished", feature_seconds=search.feature_seconds)
             if not search.given_penalty:
-                np.save(run.held_out_file, held_out + noise - noise.mean())
+                values = (held_out + noise - noise.mean()).astype(np.float32)
+                np.save(run.held_out_file, values[: search.n_held_out])
 
         def losses_of(run):
             name, _, fold = run.name.partition("-fold")
@@ -126,6 +127,7 @@ def searched(monkeypatch, tmp_path):
         return work.best(), [(row["candidate"], row["fold"]) for row in state["tried"]], told.lines
 
     search.settings, search.held_out, search.given_penalty = {}, {}, False
+    search.n_held_out = None
     search.at_hand, search.feature_seconds = "efficientnet-lite2.pth", 4.0
     return search
 
@@ -212,6 +214,10 @@ def test_with_a_penalty_of_the_user_heads_compare_on_validation_images_alone(sea
     searched.given_penalty = True
     heads = {"frozen": [0.8] * 5, "mirrored": [0.95] * 5, "larger": [0.3] * 5}
     assert searched(heads)[0] == "larger"
+    # As with losses of other images in the place of theirs.
+    searched.given_penalty, searched.n_held_out = False, 7
+    searched.held_out = {"larger": 2.0}
+    assert searched(heads, minutes=61)[0] == "larger"
 
 
 @pytest.mark.parametrize("losses", [CLEAR, GOOD_LARGER])
