@@ -72,6 +72,10 @@ _ABSENT = -30.0
 """Logit of a class without an image to learn from."""
 
 _MOST_STEPS = 300
+_MOST_VALUES, _LEAST_LEARNT = 1e9, 1_500
+"""Images times features times classes above which fewer images choose the penalty, and how many at
+least: with 132 classes, 5,000 images took minutes for a penalty on one core."""
+
 _TOLERANCE = 1e-5
 """Largest derivative at which a fit ends. At ten times that, weak penalties end far from their
 optimum, with a higher loss on held-out images."""
@@ -308,13 +312,19 @@ def choose_penalty(
         n_last: Number of features at the end that are of the last map; 0 leaves their size.
         last_maps: Candidates for their size, relative to the others; the first is tried first.
         folds: Images to learn from and images to hold out, for each fold; None draws them.
-        most: Number of either in a fold from which a random part is taken; None takes 5,000.
+        most: Number of either in a fold from which a random part is taken; None takes 5,000, with
+            many classes fewer to learn from.
         progress: Called with each penalty.
     """
     if folds is None:
         folds = _folds(labels, seed, _n_folds(len(labels) * features.shape[1], n_classes))
     n_learnt = len(folds[0][0])
-    folds = [_thinned(fold, seed, most) for fold in folds]
+    if most is None:
+        fitting = int(_MOST_VALUES / (features.shape[1] * n_classes))
+        limits = min(_MOST_LEARNT, max(fitting, _LEAST_LEARNT)), _MOST_HELD_OUT
+    else:
+        limits = most, most
+    folds = [_thinned(fold, seed, limits) for fold in folds]
     # The penalty weighs against a mean over images: with more of them the same prior weighs less.
     share = len(folds[0][0]) / n_learnt
     in_views = [[_in_views(part, len(labels), views) for part in fold] for fold in folds]
@@ -472,11 +482,10 @@ def _in_views(rows: IntArray, n_images: int, views: int) -> IntArray:
 
 
 def _thinned(
-    fold: tuple[IntArray, IntArray], seed: int, most: int | None = None
+    fold: tuple[IntArray, IntArray], seed: int, limits: tuple[int, int]
 ) -> tuple[IntArray, IntArray]:
-    """Return a fold with a random part of its images, if they are very many."""
+    """Return a fold with a random part of its images to learn from, and to hold out, at most."""
     rng = np.random.default_rng(seed)
-    limits = (most or _MOST_LEARNT, most or _MOST_HELD_OUT)
     learnt, held_out = (
         part if len(part) <= limit else np.sort(rng.choice(part, limit, replace=False))
         for part, limit in zip(fold, limits, strict=True)

@@ -202,6 +202,13 @@ def test_of_very_many_images_a_part_chooses_the_penalty_for_all(monkeypatch):
     n_learnt.clear()
     choose_penalty(features, labels, 3, seed=1, most=100, progress=SILENT)
     assert set(n_learnt) == {100}
+    # Fewer where many classes and features make a fit long, but not too few.
+    monkeypatch.setattr(module, "_LEAST_LEARNT", 20)
+    for values, wanted in ((50, 50), (10, 20)):
+        n_learnt.clear()
+        monkeypatch.setattr(module, "_MOST_VALUES", values * 3 * features.shape[1])
+        choose_penalty(features, labels, 3, seed=1, progress=SILENT)
+        assert set(n_learnt) == {wanted}
     # The same prior weighs less against the mean over four times as many.
     assert {round(each.penalty * 4, 9) for each in tried} <= set(PENALTIES)
 
@@ -271,7 +278,7 @@ def test_the_part_is_taken_with_its_own_labels(monkeypatch):
     best = choose_penalty(features, labels, 3, seed=1, progress=SILENT)[0]
     assert set(n_taken) == {180}
     (fold,) = module._folds(labels, 1, 5)
-    learnt, held_out = module._thinned(fold, 1)
+    learnt, held_out = module._thinned(fold, 1, (120, 60))
     penalty = best.penalty * len(fold[0]) / len(learnt)
     head = fit_logistic(features[learnt], labels[learnt], 3, penalty)
     loss = calibrated_loss(head.probs(features[held_out]), labels[held_out])
