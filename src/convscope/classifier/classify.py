@@ -97,8 +97,12 @@ class Classifier:
         spec = self.spec
         if "resizing" not in spec.in_graph:
             images = to_aspect(images, (spec.height, spec.width), spec.fit)
-        said = np.asarray(self.averaged.predict_on_batch(images), np.float32)
-        return at_temperature(said, self._temperature, multi_label=spec.multi_label)
+        return self._final(self.averaged.predict_on_batch(images))
+
+    def _final(self, said: Any) -> FloatArray:
+        """Return the probabilities that a network said, at the temperature."""
+        probs = np.asarray(said, np.float32)
+        return at_temperature(probs, self._temperature, multi_label=self.spec.multi_label)
 
     def decode(self, image: Image, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         """Return the pixels of an image, shape (height, width, channels), of the model's size.
@@ -262,10 +266,7 @@ class Classifier:
             features, said = self._with_features.predict_on_batch(images)
             if self.averaged is not self.network:
                 said = self.averaged.predict_on_batch(images)
-            probs = at_temperature(
-                np.asarray(said, np.float32), self._temperature, multi_label=spec.multi_label
-            )
-            return probs, self.familiarity.rejects(np.asarray(features))
+            return self._final(said), self.familiarity.rejects(np.asarray(features))
         probs = self.predict_on_batch(images)
         if spec.multi_label:
             raise RunError(

@@ -10,6 +10,9 @@ from typing import Any
 from convscope.engines import INPUT
 from convscope.errors import FailureError, MissingExtraError
 
+PACKAGES = ("onnx", "tf2onnx")
+"""Packages that it needs, beside TensorFlow."""
+
 OPSET = 18
 """Version of ONNX's operators: the newest that tf2onnx 1.17 writes."""
 
@@ -27,7 +30,7 @@ def to_onnx(function: Any) -> bytes:
         MissingExtraError: If tf2onnx is not installed.
         FailureError: If an operation has no counterpart in ONNX, or the file would be over 2 GB.
     """
-    for package in ("onnx", "tf2onnx"):
+    for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "train")
     from convscope.models.keras_private import prepare_tf2onnx

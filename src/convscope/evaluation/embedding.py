@@ -76,7 +76,7 @@ class Embedder:
             progress: Told if that engine cannot run the network.
         """
         if n_images >= _MANY:
-            key = f"{self.classifier.spec.weights_sha256}"
+            key = self.run.weights_sha256(self.weights)
             self._run_lower = FrozenInference(self._lower, key, self.batch_size, progress)
 
     def features(self, images: UInt8Array) -> FloatArray:

@@ -5,10 +5,11 @@ from typing import Any
 
 from convscope.classifier.exported import Classifier, with_spec
 from convscope.classifier.spec import ClassifierSpec
+from convscope.engines import conversion
 from convscope.engines.conversion import to_onnx
 from convscope.export import FORMATS, Format
 
-PACKAGES = (("onnx", "train"), ("tf2onnx", "train"))
+PACKAGES = tuple((name, "train") for name in conversion.PACKAGES)
 """Packages for the conversion, by the extra that installs each."""
 
 

@@ -256,16 +256,11 @@ class Search:
         Of those that are worse than the lowest loss by no more than chance, the quickest network.
         """
         tried = [name for name in self._standing() if name in names and name in self._known]
-        best = min(tried, key=lambda name: float(np.nanmean(self._all_losses(name))))
-        others = [
-            name
-            for name in tried
-            if not _is_lower(self._all_losses(best), self._all_losses(name), _DEAR)
-        ]
-        costs = {name: self._cost(self._known[name].settings) for name in [best, *others]}
-        # Of the quickest, the first by loss.
-        quickest = [name for name in costs if costs[name] == min(costs.values())]
-        return min(quickest, key=lambda name: float(np.nanmean(self._all_losses(name))))
+        losses = {name: self._all_losses(name) for name in tried}
+        mean = {name: float(np.nanmean(each)) for name, each in losses.items()}
+        lowest = losses[min(tried, key=mean.__getitem__)]
+        near = (name for name in tried if not _is_lower(lowest, losses[name], _DEAR))
+        return min(near, key=lambda name: (self._cost(self._known[name].settings), mean[name]))
 
     def _base(self) -> str:
         """Return the candidate whose mirrored images are worth trying, or were tried."""

@@ -13,11 +13,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from convscope.engines.conversion import PACKAGES
 from convscope.errors import FailureError
 from convscope.progress import Progress
 from convscope.training.precision import accelerator, machine
 
-_PACKAGES = ("onnxruntime", "onnx", "tf2onnx")
+_PACKAGES = ("onnxruntime", *PACKAGES)
 _MANY_WEIGHTS = 1_000_000
 """Weights from which a network is converted, which takes about 2 seconds and more."""
 
