@@ -199,15 +199,16 @@ def test_heads_on_a_frozen_backbone_compare_on_training_images_that_they_had_not
     assert searched(heads, minutes=61)[0] == "frozen"
 
 
-def test_a_larger_network_costs_time_and_has_to_gain_more_than_chance(searched):
-    heads = {"frozen": [0.8] * 5, "mirrored": [0.9] * 5, "larger": [0.79] * 5}
+def test_the_lowest_loss_wins_and_of_equal_ones_the_quicker_network(searched):
+    heads = {"frozen": [0.8] * 5, "mirrored": [0.9] * 5, "larger": [0.8] * 5}
     assert searched(heads)[0] == "frozen"
-    heads["larger"] = [0.7] * 5
+    heads["larger"] = [0.79] * 5
     assert searched(heads, minutes=61)[0] == "larger"
     # Between two larger ones too.
-    heads["larger-3"] = [0.71] * 5
-    heads["larger"] = [0.78] * 5
+    heads["larger-3"] = [0.78] * 5
     assert searched(heads, minutes=62)[0] == "larger-3"
+    heads["larger-3"] = [0.79] * 5
+    assert searched(heads, minutes=63)[0] == "larger-3"
 
 
 def test_with_a_penalty_of_the_user_heads_compare_on_validation_images_alone(searched):
