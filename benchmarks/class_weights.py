@@ -24,7 +24,8 @@ from convscope.planning.networks import input_spec
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
 from convscope.training.frozen import run_frozen
-from convscope.training.logistic import choose_penalty, fit_logistic
+from convscope.training.logistic import choose_penalty
+from convscope.training.logistic_fit import fit_logistic
 
 WEIGHTINGS = ("none", "sqrt", "balanced")
 SEEDS = (83, 84, 85)

@@ -27,7 +27,8 @@ from convscope.planning.plan import Plan
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
 from convscope.training.frozen import pooled_features
-from convscope.training.logistic import choose_penalty, fit_logistic
+from convscope.training.logistic import choose_penalty
+from convscope.training.logistic_fit import fit_logistic
 from convscope.types import Split
 
 ACCEPTED = 0.95

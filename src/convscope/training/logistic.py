@@ -8,26 +8,25 @@ validation images still say what to expect.
 """
 
 import contextlib
-import functools
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from convscope.classifier.decisions import sigmoid
 from convscope.datasets.iterative_stratification import iterative_stratification
 from convscope.machine import usable_cores
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import write_rows
-from convscope.training.logistic_multi_label import fit_multi_label
+from convscope.training.logistic_fit import TOLERANCE, fit_logistic, most_steps
 from convscope.training.temperature import calibrated_losses
-from convscope.training.weighting import Weighting, class_weights
+from convscope.training.weighting import Weighting
 from convscope.types import FloatArray, IntArray, Labels, is_multi_label
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.01, 0.001, 0.0001, 0.00001)
@@ -61,66 +60,14 @@ _LEAST_GAIN = 1.5
 _START = PENALTIES.index(0.01)
 """First candidate; from there the search follows the falling loss, which has one minimum."""
 
-_MOST_COPIED = 2**28
-"""Bytes of features up to which those to learn from are copied; of more the others weigh nothing,
-which takes a fourth longer."""
-
-_ROWS = 4096
-"""Images that are read at once."""
-
-_ABSENT = -30.0
-"""Logit of a class without an image to learn from."""
-
-_MOST_STEPS = 300
 _MOST_VALUES, _LEAST_LEARNT = 1e9, 1_500
 """Images times features times classes above which fewer images choose the penalty, and how many at
 least: with 132 classes, 5,000 images took minutes for a penalty on one core."""
 
-_TOLERANCE = 1e-5
-"""Largest derivative at which a fit ends. At ten times that, weak penalties end far from their
-optimum, with a higher loss on held-out images."""
+Fold = tuple[IntArray, IntArray]
+"""Images to learn from, and images to hold out."""
 
-COARSE = 3e-3
-"""The same for heads whose probabilities only rank images: a third of the steps and fewer. On four
-sets of photos the held-out loss is at most 6 % above that of heads at their optimum."""
-
-
-class LogisticHead(NamedTuple):
-    """Weights of a dense layer with softmax.
-
-    Attributes:
-        kernel: Shape (n_features, n_classes), float32.
-        bias: Shape (n_classes,), float32.
-    """
-
-    kernel: FloatArray
-    bias: FloatArray
-
-    def probs(self, features: FloatArray, rows: IntArray | None = None) -> FloatArray:
-        """Return probabilities of shape (n_images, n_classes) for standardised features.
-
-        Args:
-            features: Shape (n_rows, n_features).
-            rows: Indices of the images; None takes all.
-        """
-        logits = self.logits(features, rows)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probs: FloatArray = odds / odds.sum(axis=1, keepdims=True)
-        return probs
-
-    def logits(self, features: FloatArray, rows: IntArray | None) -> FloatArray:
-        """Return logits of shape (n_images, n_classes), arguments as for `probs`."""
-        rows = np.arange(len(features)) if rows is None else rows
-        parts = np.array_split(rows, len(rows) // _ROWS + 1)
-        return np.concatenate([features[part] @ self.kernel + self.bias for part in parts])
-
-
-class SeveralHead(LogisticHead):
-    """Weights of a dense layer with sigmoid: a probability of its own for each class."""
-
-    def probs(self, features: FloatArray, rows: IntArray | None = None) -> FloatArray:
-        """Return probabilities, as `LogisticHead.probs` does."""
-        return sigmoid(self.logits(features, rows))
+_Answer = TypeVar("_Answer")
 
 
 class Candidate(NamedTuple):
@@ -143,83 +90,6 @@ class Candidate(NamedTuple):
     seconds: float
     last_map: float = 1.0
     losses: FloatArray = np.empty(0, np.float32)
-
-
-def fit_logistic(
-    features: FloatArray,
-    labels: Labels,
-    n_classes: int,
-    penalty: float,
-    *,
-    weighting: Weighting = "none",
-    learnt: IntArray | None = None,
-    tolerance: float = _TOLERANCE,
-) -> LogisticHead:
-    """Return the head that minimises mean cross-entropy plus `penalty / 2` times its squared norm.
-
-    Of images with any number of classes, that of each class for itself.
-
-    Args:
-        features: Shape (n_images, n_features), standardised.
-        labels: Classes of the images, see `types.Labels`; a class may be absent.
-        n_classes: Number of classes.
-        penalty: L2 penalty on the kernel, above 0; the bias has none.
-        weighting: Weights of the classes, see `class_weights`.
-        learnt: Indices of the images to learn from; None takes all.
-        tolerance: Largest derivative at which the fit ends.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    if is_multi_label(labels):
-        if learnt is not None:
-            features, labels = features[learnt], labels[learnt]
-        with threadpool_limits(1):
-            return SeveralHead(
-                *fit_multi_label(
-                    features,
-                    labels,
-                    penalty,
-                    tolerance=tolerance,
-                    most_steps=_MOST_STEPS,
-                    constant=-_ABSENT,
-                )
-            )
-    kernel = np.zeros((features.shape[1], n_classes), np.float32)
-    bias = np.full(n_classes, _ABSENT, np.float32)
-    weights = None
-    if learnt is not None and len(learnt) * features[0].nbytes > _MOST_COPIED:
-        weights = np.zeros(len(labels), np.float32)
-        weights[learnt] = 1
-        labels_learnt = labels[learnt]
-    else:
-        if learnt is not None:
-            features, labels = features[learnt], labels[learnt]
-        labels_learnt = labels
-    n_learnt, present = len(labels_learnt), np.unique(labels_learnt)
-    if len(present) == 1:
-        bias[present] = 0
-        return LogisticHead(kernel, bias)
-    of_classes = class_weights(weighting, labels_learnt, n_classes)
-    model = LogisticRegression(
-        C=1 / (penalty * n_learnt),
-        max_iter=_MOST_STEPS,
-        tol=tolerance,
-        class_weight=None if of_classes is None else dict(enumerate(of_classes)),
-    )
-    # In one thread: the products of a step are so small that two threads take ten times as long.
-    with threadpool_limits(1), _unconverged():
-        model.fit(features, labels, sample_weight=weights)
-    if len(model.classes_) == 2:
-        # One row stands for the odds of the second class.
-        kernel[:, present] = np.concatenate([-model.coef_, model.coef_]).T / 2
-        bias[present] = np.concatenate([-model.intercept_, model.intercept_]) / 2
-    else:
-        # With weights, classes without an image to learn from are among the model's.
-        rows = np.isin(model.classes_, present)
-        kernel[:, present] = model.coef_[rows].T
-        bias[present] = model.intercept_[rows]
-    return LogisticHead(kernel, bias)
 
 
 def labels_in_views(labels: Labels, views: int) -> Labels:
@@ -260,7 +130,7 @@ def held_out_probs(
     folds = _folds(labels, seed, _n_folds(len(labels) * features.shape[1], n_classes))
     features = _in_fewer_columns(features)
 
-    def of_fold(fold: tuple[IntArray, IntArray]) -> FloatArray:
+    def of_fold(fold: Fold, pool: ThreadPoolExecutor | None) -> FloatArray:
         learnt = _in_views(fold[0], len(labels), views)
         head = fit_logistic(
             features,
@@ -269,11 +139,12 @@ def held_out_probs(
             penalty,
             weighting=weighting,
             learnt=learnt,
+            pool=pool,
         )
         return head.probs(features, fold[1])
 
     with one_thread_each() as pool:
-        probs = list(pool.map(of_fold, folds))
+        probs = of_each(folds, of_fold, pool)
     return np.concatenate([held_out for _, held_out in folds]), np.concatenate(probs)
 
 
@@ -285,10 +156,10 @@ def choose_penalty(
     seed: int,
     views: int = 1,
     weighting: Weighting = "none",
-    tolerance: float = _TOLERANCE,
+    tolerance: float = TOLERANCE,
     n_last: int = 0,
     last_maps: Sequence[float] = LAST_MAP,
-    folds: Sequence[tuple[IntArray, IntArray]] | None = None,
+    folds: Sequence[Fold] | None = None,
     most: int | None = None,
     progress: Progress,
 ) -> list[Candidate]:
@@ -319,6 +190,8 @@ def choose_penalty(
     if folds is None:
         folds = _folds(labels, seed, _n_folds(len(labels) * features.shape[1], n_classes))
     n_learnt = len(folds[0][0])
+    # As many as when all are learnt: to stop early is a penalty too.
+    steps = most_steps(views * n_learnt, features.shape[1], n_classes)
     if most is None:
         fitting = int(_MOST_VALUES / (features.shape[1] * n_classes))
         limits = min(_MOST_LEARNT, max(fitting, _LEAST_LEARNT)), _MOST_HELD_OUT
@@ -327,17 +200,23 @@ def choose_penalty(
     folds = [_thinned(fold, seed, limits) for fold in folds]
     # The penalty weighs against a mean over images: with more of them the same prior weighs less.
     share = len(folds[0][0]) / n_learnt
-    in_views = [[_in_views(part, len(labels), views) for part in fold] for fold in folds]
+    in_views = [
+        (_in_views(learnt, len(labels), views), _in_views(held_out, len(labels), views))
+        for learnt, held_out in folds
+    ]
     n_images = len(labels)
     labels = labels_in_views(labels, views)
     used = np.unique(np.concatenate([part for fold in in_views for part in fold]))
     if 2 * len(used) <= len(labels):
         # Of very many images a part is taken, once: they may be mapped from a disk.
         features, labels = features[used], labels[used]
-        in_views = [[np.searchsorted(used, part) for part in fold] for fold in in_views]
+        in_views = [
+            (np.searchsorted(used, learnt), np.searchsorted(used, held_out))
+            for learnt, held_out in in_views
+        ]
 
     def held_out_by(
-        penalty: float, features: FloatArray, fold: list[IntArray]
+        penalty: float, features: FloatArray, fold: Fold, pool: ThreadPoolExecutor | None
     ) -> tuple[npt.NDArray[Any], FloatArray]:
         learnt, held_out = fold
         head = fit_logistic(
@@ -348,6 +227,8 @@ def choose_penalty(
             weighting=weighting,
             learnt=learnt,
             tolerance=tolerance,
+            steps=steps,
+            pool=pool,
         )
         probs = head.probs(features, held_out)
         true = labels[held_out]
@@ -377,7 +258,7 @@ def choose_penalty(
         def loss_at(last_map: float, index: int, features: FloatArray) -> float:
             if (last_map, index) not in tried:
                 start, penalty = time.monotonic(), PENALTIES[index]
-                found = list(pool.map(functools.partial(held_out_by, penalty, features), in_views))
+                found = of_each(in_views, partial(held_out_by, penalty, features), pool)
                 hits, probs = (np.concatenate(each) for each in zip(*found, strict=True))
                 losses = calibrated_losses(probs, held_out_labels)
                 accuracy, loss = float(hits.mean()), float(losses.mean())
@@ -422,24 +303,30 @@ def _resized(features: FloatArray, n_last: int, factor: float) -> Iterator[None]
         last /= factor  # exact for a power of two, as all of `LAST_MAP` are
 
 
+def of_each(
+    folds: Sequence[Fold],
+    function: Callable[[Fold, ThreadPoolExecutor | None], _Answer],
+    pool: ThreadPoolExecutor,
+) -> list[_Answer]:
+    """Return what a function says of each fold: all at the same time, or one with all threads.
+
+    Args:
+        folds: Folds.
+        function: Function of a fold and of the threads that it may use, None for its own alone.
+        pool: Threads.
+    """
+    if len(folds) == 1:
+        return [function(folds[0], pool)]
+    return list(pool.map(lambda fold: function(fold, None), folds))
+
+
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool for several `fit_logistic` at the same time, each in one thread of BLAS."""
+    """Yield a thread for each core, with one thread of BLAS."""
     from threadpoolctl import threadpool_limits
 
-    # Filters of warnings belong to the process: those that a thread sets, another one resets.
-    with threadpool_limits(1), _unconverged(), ThreadPoolExecutor(usable_cores()) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(usable_cores()) as pool:
         yield pool
-
-
-@contextlib.contextmanager
-def _unconverged() -> Iterator[None]:
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        # A weak penalty takes many steps to the last digit; what they still change is noise.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
 
 
 def write_candidates(tried: list[Candidate], run: Run) -> None:
@@ -481,19 +368,21 @@ def _in_views(rows: IntArray, n_images: int, views: int) -> IntArray:
     return (n_images * np.arange(views)[:, None] + rows).ravel()
 
 
-def _thinned(
-    fold: tuple[IntArray, IntArray], seed: int, limits: tuple[int, int]
-) -> tuple[IntArray, IntArray]:
-    """Return a fold with a random part of its images to learn from, and to hold out, at most."""
-    rng = np.random.default_rng(seed)
+def _thinned(fold: Fold, seed: int, limits: tuple[int, int]) -> Fold:
+    """Return a fold with a random part of its images to learn from, and to hold out, at most.
+
+    Those held out do not depend on how many are learnt: networks are compared on them.
+    """
     learnt, held_out = (
-        part if len(part) <= limit else np.sort(rng.choice(part, limit, replace=False))
+        part
+        if len(part) <= limit
+        else np.sort(np.random.default_rng(seed).choice(part, limit, replace=False))
         for part, limit in zip(fold, limits, strict=True)
     )
     return learnt, held_out
 
 
-def _folds(labels: Labels, seed: int, n_folds: int) -> list[tuple[IntArray, IntArray]]:
+def _folds(labels: Labels, seed: int, n_folds: int) -> list[Fold]:
     """Return for each fold the images to learn from and those held out, classes spread evenly."""
     from sklearn.model_selection import StratifiedKFold
 

@@ -1,6 +1,7 @@
 """Probabilities for images by heads that were not trained on them, on a frozen backbone."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -12,7 +13,8 @@ from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.training.frozen import run_frozen
-from convscope.training.logistic import COARSE, choose_penalty, fit_logistic, one_thread_each
+from convscope.training.logistic import Fold, choose_penalty, of_each, one_thread_each
+from convscope.training.logistic_fit import COARSE, fit_logistic
 from convscope.training.temperature import best_temperature
 from convscope.training.weighting import weighting_of_logistic
 from convscope.types import FloatArray, InputSpec, IntArray, Split, is_multi_label
@@ -76,7 +78,7 @@ def out_of_fold(
         penalty = tried[0].penalty
     probs = np.zeros((len(labels), n_classes), np.float32)
 
-    def learn(fold: tuple[IntArray, IntArray]) -> None:
+    def learn(fold: Fold, pool: ThreadPoolExecutor | None) -> None:
         learnt, held_out = fold
         head = fit_logistic(
             features,
@@ -86,11 +88,12 @@ def out_of_fold(
             weighting=weighting,
             learnt=learnt,
             tolerance=COARSE,
+            pool=pool,
         )
         probs[held_out] = head.probs(features, held_out)
 
     with one_thread_each() as pool:
-        list(pool.map(learn, divided))
+        of_each(divided, learn, pool)
     # The penalty was chosen for heads that get one.
     temperature = best_temperature(probs, labels)
     return at_temperature(probs, temperature, multi_label=is_multi_label(labels))

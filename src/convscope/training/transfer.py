@@ -33,12 +33,13 @@ from convscope.training.heads import choose_head
 from convscope.training.logistic import (
     LAST_MAP,
     choose_penalty,
-    fit_logistic,
     held_out_probs,
     hits_in_words,
     labels_in_views,
+    one_thread_each,
     write_candidates,
 )
+from convscope.training.logistic_fit import fit_logistic
 from convscope.training.passes import evaluate_epoch
 from convscope.training.results import write_results
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
@@ -268,9 +269,16 @@ def _fit_at_once(
             f"{tried[0].loss:.4f}"
         )
     start = time.monotonic()
-    head = fit_logistic(
-        features, labels, n_classes, penalty, weighting=weighting_of_logistic(config)
-    )
+    with progress.task("Training the head", None, "steps") as step, one_thread_each() as pool:
+        head = fit_logistic(
+            features,
+            labels,
+            n_classes,
+            penalty,
+            weighting=weighting_of_logistic(config),
+            pool=pool,
+            step=step,
+        )
     set_statistics(model, statistics)
     model.layers[-1].set_weights(list(head))
     seconds = time.monotonic() - start

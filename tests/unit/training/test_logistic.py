@@ -10,14 +10,16 @@ from convscope.classifier.decisions import image_losses
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.training import logistic as module
+from convscope.training import logistic_fit
 from convscope.training.logistic import (
     PENALTIES,
     Candidate,
     choose_penalty,
-    fit_logistic,
     held_out_probs,
+    one_thread_each,
     write_candidates,
 )
+from convscope.training.logistic_fit import fit_logistic, most_steps
 from convscope.training.temperature import calibrated_loss
 
 SILENT = Progress()
@@ -139,14 +141,58 @@ def test_of_very_many_features_none_are_copied_and_the_head_is_the_same(monkeypa
     features, labels = images_of(4, 300)
     learnt = np.flatnonzero((labels != 3) & (np.arange(300) % 5 > 0))
     copied = fit_logistic(features, labels, 4, 0.03, learnt=learnt)
-    monkeypatch.setattr(module, "_MOST_COPIED", 0)
-    weighed = fit_logistic(features, labels, 4, 0.03, learnt=learnt)
-    np.testing.assert_allclose(copied.probs(features), weighed.probs(features), atol=1e-3)
+    monkeypatch.setattr(logistic_fit, "_MOST_COPIED", 0)
+    read = fit_logistic(features, labels, 4, 0.03, learnt=learnt)
+    np.testing.assert_array_equal(copied.kernel, read.kernel)
     # The class that none of them has is never the answer.
-    assert weighed.probs(features)[:, 3].max() < 1e-6
-    np.testing.assert_allclose(
-        copied.kernel, fit_logistic(features[learnt], labels[learnt], 4, 0.03).kernel, atol=1e-3
-    )
+    assert read.probs(features)[:, 3].max() < 1e-6
+
+
+@pytest.mark.parametrize(("n_classes", "weighting"), [(2, "none"), (4, "none"), (4, "balanced")])
+def test_images_that_are_read_in_parts_by_several_threads_give_the_same_head(
+    monkeypatch, n_classes, weighting
+):
+    features, labels = images_of(n_classes, 301)
+    whole = fit_logistic(features, labels, n_classes, 0.03, weighting=weighting)
+    monkeypatch.setattr(logistic_fit, "_ROWS", 64)
+    alone = fit_logistic(features, labels, n_classes, 0.03, weighting=weighting)
+    with one_thread_each() as pool:
+        shared = fit_logistic(features, labels, n_classes, 0.03, weighting=weighting, pool=pool)
+    np.testing.assert_allclose(alone.probs(features), whole.probs(features), atol=2e-3)
+    np.testing.assert_array_equal(shared.kernel, alone.kernel)
+
+
+def test_a_fit_that_would_take_too_long_ends_earlier(monkeypatch):
+    features, labels = images_of(3, 300)
+
+    def steps_of(**options):
+        told = []
+        fit_logistic(features, labels, 3, 1e-4, step=told.append, **options)
+        return sum(told)
+
+    assert most_steps(300, 6, 3) == most_steps(5_000, 5_000, 100) == 300
+    assert 50 <= most_steps(40_000, 4_768, 132) <= 100
+    assert most_steps(10**7, 4_768, 1_000) == 30
+    assert steps_of() > 5 == steps_of(steps=5)
+    monkeypatch.setattr(logistic_fit, "_LEAST_STEPS", 2)
+    monkeypatch.setattr(logistic_fit, "_MOST_WORK", 3 * 300 * 6 * 3)
+    assert steps_of() == 3
+
+
+def test_the_penalty_is_chosen_with_the_steps_of_the_head_that_learns_all(monkeypatch):
+    features, labels = images_of(3, 600, apart=0.3)
+    steps = []
+
+    def fit(*arguments, **options):
+        steps.append(options["steps"])
+        return fit_logistic(*arguments, **options)
+
+    monkeypatch.setattr(module, "fit_logistic", fit)
+    monkeypatch.setattr(module, "_MOST_LEARNT", 120)
+    monkeypatch.setattr(logistic_fit, "_LEAST_STEPS", 2)
+    monkeypatch.setattr(logistic_fit, "_MOST_WORK", 7 * 480 * 6 * 3)
+    choose_penalty(features, labels, 3, seed=1, progress=SILENT)
+    assert set(steps) == {7}
 
 
 @pytest.mark.parametrize(("telling", "factor"), [("last", 2), ("first", 0.5)])

@@ -7,7 +7,8 @@ from sklearn.linear_model import LogisticRegression
 from convscope.progress import Progress
 from convscope.recipe import AugmentSettings
 from convscope.training.augment import soft_targets
-from convscope.training.logistic import choose_penalty, fit_logistic, held_out_probs
+from convscope.training.logistic import choose_penalty, held_out_probs
+from convscope.training.logistic_fit import fit_logistic
 from convscope.training.temperature import calibrated_loss
 
 
