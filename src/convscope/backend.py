@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from convscope.errors import ConfigError, MissingExtraError
@@ -19,6 +20,10 @@ BACKENDS = {"tensorflow": "train", "jax": "jax", "torch": "torch"}
 
 _KERAS_LIMITS = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED")
 """Variables of the environment by which Keras cuts work short, for tests, or works otherwise."""
+
+_FOR_OTHERS = ("IPython", "matplotlib", "pandas", "sklearn")
+"""Packages that Keras imports for what users may hand it (tables, notebooks, estimators): two of
+the five seconds that it takes. Where they are missing, it goes on without."""
 
 THREADS = {
     "tensorflow": ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
@@ -93,6 +98,22 @@ def uncompiled() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def only_our_own_use() -> Iterator[None]:
+    """Let Keras be imported faster in the body, in a process in which nobody else uses it.
+
+    It takes no tables of pandas there, and gives no estimators of scikit-learn.
+    """
+    token = _is_ours.set(True)
+    try:
+        yield
+    finally:
+        _is_ours.reset(token)
+
+
+_is_ours: ContextVar[bool] = ContextVar("_is_ours", default=False)
+
+
 def _import_keras(backend: str) -> None:
     """Import Keras, and give it the settings that convscope is written for.
 
@@ -102,7 +123,8 @@ def _import_keras(backend: str) -> None:
     has imported it before, the same settings are set.
     """
     if "keras" not in sys.modules:
-        with _no_keras_settings(), _stderr_held_back():
+        missing = _FOR_OTHERS if _is_ours.get() else ()
+        with _no_keras_settings(), _stderr_held_back(), _as_if_missing(missing):
             if backend == "tensorflow":
                 importlib.import_module("tensorflow")  # which imports Keras
             importlib.import_module("keras")
@@ -111,6 +133,19 @@ def _import_keras(backend: str) -> None:
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
+
+
+@contextlib.contextmanager
+def _as_if_missing(packages: Iterable[str]) -> Iterator[None]:
+    """Let imports of packages fail in the body, as if they were not installed."""
+    new = [name for name in packages if name not in sys.modules]
+    # What Python takes for a package that is known to be missing.
+    sys.modules.update(dict.fromkeys(new))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in new:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

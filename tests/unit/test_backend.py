@@ -269,3 +269,20 @@ def test_the_environment_is_as_it_was_after_keras_is_imported(monkeypatch):
         assert "KERAS_MAX_EPOCHS" not in os.environ
         assert not Path(os.environ["KERAS_HOME"]).exists()
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_in_a_process_of_its_own_keras_is_imported_without_what_others_may_hand_it(ours):
+    code = f"""
+import sys
+from contextlib import nullcontext
+from convscope import backend
+with backend.only_our_own_use() if {ours} else nullcontext():
+    backend.configure()
+print(*(name in sys.modules for name in ("pandas", "sklearn", "matplotlib.pyplot")))
+import pandas, sklearn.linear_model, matplotlib.pyplot
+print(pandas.DataFrame([1]).shape)
+"""
+    done = run_python(code, KERAS_BACKEND=RUNNING)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [" ".join([str(not ours)] * 3), "(1, 1)"]

@@ -10,6 +10,7 @@ import traceback
 import typer
 
 from convscope import __version__
+from convscope.backend import only_our_own_use
 from convscope.cli import (
     cache,
     catalogue,
@@ -141,7 +142,8 @@ def main() -> None:
     let_readers_leave()
     try:
         try:
-            app(standalone_mode=True)
+            with only_our_own_use():
+                app(standalone_mode=True)
         finally:
             # Now, while an error can be reported, and not when Python ends.
             if sys.stdout is not None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from convscope.backend import THREADS, forget_networks
+from convscope.backend import THREADS, forget_networks, only_our_own_use
 from convscope.errors import ConfigError, ConvscopeError, StorageError, TrainingError
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig
@@ -295,7 +295,8 @@ if __name__ == "__main__":
     try:
         order = json.loads(sys.stdin.readline())
         threading.Thread(target=_stop_at_end_of, args=(sys.stdin,), daemon=True).start()
-        execute_here(_job_of(order), console_progress())
+        with only_our_own_use():
+            execute_here(_job_of(order), console_progress())
     except KeyboardInterrupt:
         sys.exit(130)
     except ConvscopeError as error:
