@@ -106,6 +106,21 @@ def row() -> Iterator[Any]:
         yield drawn
 
 
+def table(rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> None:
+    """Draw a small table.
+
+    Args:
+        rows: Texts of each row.
+        columns: Their names; none draws no head.
+    """
+    with ui.element("div").classes("cs-scroll"), ui.element("table").classes("cs-table"):
+        for kind, texts in [("th", columns)] * bool(columns) + [("td", each) for each in rows]:
+            with ui.element("tr"):
+                for text in texts:
+                    with ui.element(kind):
+                        ui.label(printable(text))
+
+
 def pill(status: str) -> Any:
     """Draw a status."""
     return ui.label(status).classes(f"cs-pill {_KINDS.get(status, '')}")

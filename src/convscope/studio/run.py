@@ -8,6 +8,7 @@ import numpy as np
 
 from convscope.errors import ConvscopeError
 from convscope.evaluation.calibration import reliability
+from convscope.evaluation.tried import read_tried
 from convscope.run import Run
 from convscope.studio import facts
 from convscope.studio.cell import Cell
@@ -26,12 +27,13 @@ from convscope.studio.looks import (
     run_address,
     say,
     svg,
+    table,
 )
 from convscope.studio.nice import ui
 from convscope.studio.sources import Sources
 from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
-from convscope.wording import command_line, counted, printable
+from convscope.wording import command_line, counted, duration, printable
 
 _MOST_CLASSES = 25
 """Number of classes up to which the whole matrix is drawn."""
@@ -62,6 +64,7 @@ def show(place: Workplace, sources: Sources, name: str) -> None:
             ui.label(printable(f"{row_.model} on {row_.data}")).classes("cs-quiet")
         _accuracy(place, run, row_)
         _learning(run)
+        _tried(run)
         try:
             found = facts.evaluated(run)
         except ConvscopeError as error:
@@ -127,6 +130,30 @@ def _learning(run: Run) -> None:
                     about = f"{title} by epoch: {found[0].points[-1][1]:.3g} at the end"
                     svg(chart(found, about=about, x="epoch", y=title, percent=what == "accuracy"))
         key_of(found)
+
+
+def _tried(run: Run) -> None:
+    try:
+        tried = read_tried(run.tried_file)
+    except ConvscopeError:
+        return
+    if not tried:
+        return
+    with card():
+        heading("What was tried")
+        rows = [
+            (
+                each.words + (f", fold {each.fold + 1}" if each.fold else ""),
+                "" if each.accuracy is None else f"{100 * each.accuracy:.1f} %",
+                "" if each.loss is None else f"{each.loss:.3f}",
+                duration(each.seconds),
+                "chosen" if each.chosen else each.note,
+            )
+            for each in tried
+        ]
+        is_several = "mean_average_precision" in run.metrics.get("val", {})
+        score = "mAP" if is_several else "accuracy"
+        table(rows, ("candidate", f"{score}, validation images", "loss", "time", ""))
 
 
 def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> None:

@@ -21,12 +21,13 @@ from convscope.studio.looks import (
     run_address,
     say,
     svg,
+    table,
 )
 from convscope.studio.nice import ui
 from convscope.studio.watch import job_view
 from convscope.studio.wish import AUTO, Wish, as_before
 from convscope.studio.workplace import Workplace
-from convscope.wording import command_line, printable
+from convscope.wording import command_line
 
 _N_ENDED = 6
 """Number of ended jobs that are listed."""
@@ -78,12 +79,7 @@ def _watched(job: Job, path: Path) -> None:
         tried = _tried(run)
         rows = facts.history(run)
         if tried:
-            with ui.element("div").classes("cs-scroll"), ui.element("table").classes("cs-table"):
-                for each in tried:
-                    with ui.element("tr"):
-                        for text in each:
-                            with ui.element("td"):
-                                ui.label(printable(text))
+            table(tried)
         if rows:
             with ui.element("div").classes("cs-two"):
                 for what, title in (("accuracy", "Accuracy"), ("loss", "Loss (nats)")):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from convscope.errors import MissingExtraError, RunError
+from convscope.evaluation.tried import Tried, write_tried
 from convscope.run import Run
 from convscope.studio.workplace import Workplace
 
@@ -27,6 +28,13 @@ needs_nicegui = pytest.mark.skipif(
 def runs_in(folder: Path) -> Path:
     shutil.copytree(OLD_RUN, folder / "runs" / "old")
     (folder / "runs" / "old" / "MODEL_CARD.md").write_text("# Old\n")
+    write_tried(
+        [
+            Tried("frozen", 0, "a small network, frozen", 9.0, 0.4321, 1.5),
+            Tried("mirrored", 1, "a broken one", 2.0, None, None, "it diverged"),
+        ],
+        folder / "runs" / "old" / "tried.csv",
+    )
     return folder / "runs"
 
 
@@ -77,6 +85,10 @@ def browser(tmp_path_factory):
         ("/", "Runs"),
         ("/runs", "run-of-version|old"),
         ("/run/old", "Confusion matrix"),
+        ("/run/old", "a small network, frozen"),
+        ("/run/old", "43.2 %"),
+        ("/run/old", "a broken one, fold 2"),
+        ("/run/old", "it diverged"),
         ("/train?data=digits", "A new training"),
         ("/train?data=digits&run=old", "All other settings are those of that run"),
         ("/use/old", "The same without the studio"),
