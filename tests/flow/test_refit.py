@@ -110,3 +110,15 @@ def test_with_more_epochs_it_is_done_again(refitted, tmp_path):
     more = train(run.path, resume=True)
     assert more.weights_sha256("refit") not in (before, more.weights_sha256("last"))
     assert more.metrics["weights"] == "refit"
+
+
+def test_an_export_says_that_the_images_it_is_compared_on_were_learnt(refitted, tmp_path):
+    class Listening(Progress):
+        def say(self, text):
+            told.append(text)
+
+    for weights, is_said in ((None, True), ("last", False)):
+        told = []
+        out = tmp_path / f"{weights}.onnx"
+        convscope.export(refitted, out=out, weights=weights, progress=Listening())
+        assert any("has learnt the validation images" in line for line in told) == is_said

@@ -59,7 +59,7 @@ def export(
         DataError: If the validation images are missing or not those of the run.
         FailureError: If the network cannot be converted, or answers differently.
     """
-    from convscope.classifier.keras_model import open_classifier
+    from convscope.classifier.keras_model import open_classifier, weights_for, which_weights
     from convscope.datasets.splits import verify_split
     from convscope.export import FORMATS
     from convscope.export.writing import write_float32, write_int8
@@ -80,6 +80,12 @@ def export(
     verify_split(dataset, run.split_file, "val")
     folder = path_or_none(moved(config, data, labels).data_path, "data_path")
     classifier = open_classifier(run, weights, reject=True)
+    which = which_weights(run, weights)
+    if weights_for(run, which, "val") != which:
+        progress.say(
+            "Note: the model has learnt the validation images that it is compared on, so their "
+            "accuracy says nothing about new ones; for that: convscope evaluate"
+        )
     if int8:
         return path, write_int8(classifier, path, dataset, folder, progress)
     parity = write_float32(classifier, form, path, dataset, folder, progress)
