@@ -25,7 +25,7 @@ def probe() -> Recipe:
     augment.flip=true --set backbone.views=2`) doubles the time, and its gain was within chance.
 
     Command: `convscope train --model mobilenet_v2 --recipe probe`
-    Cost: 6 to 9 minutes on CIFAR-10 on two cores with MobileNetV2, 25 with ResNet50; 3 to 6 for a
+    Cost: 5 to 9 minutes on CIFAR-10 on two cores with MobileNetV2, 25 with ResNet50; 3 to 6 for a
     further seed.
     Expected: 0.8882 on CIFAR-10's test images with MobileNetV2, 0.9166 with ResNet50, standard
     deviation 0.0005 and 0.0013 over three seeds.
