@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from convscope.classifier.decisions import sigmoid
 from convscope.training.weighting import Weighting, class_weights
-from convscope.types import FloatArray, IntArray, Labels, is_multi_label
+from convscope.types import BoolArray, FloatArray, IntArray, Labels, is_multi_label
 
 TOLERANCE = 1e-5
 """Largest derivative at which a fit ends. At ten times that, weak penalties end far from their
@@ -139,39 +139,35 @@ def fit_logistic(
         steps = most_steps(len(rows), features.shape[1], n_classes)
     kernel = np.zeros((features.shape[1], n_classes), np.float32)
     several = is_multi_label(labels)
+    sides = np.ones(1, np.float32)
     if several:
         rates = labels.mean(axis=0, dtype=np.float64)
         bias = np.where(rates > 0.5, -_ABSENT, _ABSENT).astype(np.float32)
         fitted = np.flatnonzero((rates > 0) & (rates < 1))
-        signs = np.where(labels[:, fitted] > 0, np.float32(1), np.float32(-1))
         start = np.log(rates[fitted] / (1 - rates[fitted]))
+        slopes = _of_odds(labels[:, fitted] > 0, None)
     else:
         counts = np.bincount(labels, minlength=n_classes)
         bias = np.full(n_classes, _ABSENT, np.float32)
         fitted = np.flatnonzero(counts)
-        # Not at the logarithms of their shares: of few images weak penalties end near the start.
-        start = np.zeros(len(fitted))
         if len(fitted) == 1:
             bias[fitted] = 0
             return LogisticHead(kernel, bias)
         of_classes = class_weights(weighting, labels, n_classes)
         weights = None if of_classes is None else of_classes[labels]
-    if several or len(fitted) == 2:
-        if not several:
+        # Not at the logarithms of their shares: of few images weak penalties end near the start.
+        if len(fitted) == 2:
             # One column for the odds of the second class.
-            signs = np.where(labels == fitted[1], np.float32(1), np.float32(-1))[:, None]
-            start = start[1:]
-        slopes = _of_odds(signs, None if several else weights)
-    else:
-        slopes = _of_classes(np.searchsorted(fitted, labels), weights)
+            start, sides = np.zeros(1), np.array([-0.5, 0.5], np.float32)
+            slopes = _of_odds(labels[:, None] == fitted[1], weights)
+        else:
+            start = np.zeros(len(fitted))
+            slopes = _of_classes(np.searchsorted(fitted, labels), weights)
     if len(fitted):
         found, offset = _minimised(
             features, rows, slopes, start, penalty, tolerance, steps, pool, step
         )
-        if not several and len(fitted) == 2:
-            sides = np.array([-0.5, 0.5], np.float32)
-            found, offset = found * sides, offset * sides
-        kernel[:, fitted], bias[fitted] = found, offset
+        kernel[:, fitted], bias[fitted] = found * sides, offset * sides
     return (SeveralHead if several else LogisticHead)(kernel, bias)
 
 
@@ -197,14 +193,15 @@ def _of_classes(labels: IntArray, weights: FloatArray | None) -> _Slopes:
     return slopes
 
 
-def _of_odds(signs: FloatArray, weights: FloatArray | None) -> _Slopes:
+def _of_odds(hits: BoolArray, weights: FloatArray | None) -> _Slopes:
     """Return the slopes of binary cross-entropy after a sigmoid, of each column for itself.
 
     Args:
-        signs: Shape (n_images, n_columns), 1 or -1; the loss of a logit is
-            log(1 + exp(-sign * logit)).
+        hits: Shape (n_images, n_columns), whether an image has the class of a column.
         weights: Shape (n_images,), weights of the images; None for ones.
     """
+    # The loss of a logit is log(1 + exp(-sign * logit)).
+    signs = np.where(hits, np.float32(1), np.float32(-1))
 
     def slopes(logits: FloatArray, places: IntArray) -> tuple[float, FloatArray]:
         margins = logits * signs[places]

@@ -144,6 +144,9 @@ def test_of_very_many_features_none_are_copied_and_the_head_is_the_same(monkeypa
     monkeypatch.setattr(logistic_fit, "_MOST_COPIED", 0)
     read = fit_logistic(features, labels, 4, 0.03, learnt=learnt)
     np.testing.assert_array_equal(copied.kernel, read.kernel)
+    np.testing.assert_allclose(
+        copied.kernel, fit_logistic(features[learnt], labels[learnt], 4, 0.03).kernel, atol=1e-3
+    )
     # The class that none of them has is never the answer.
     assert read.probs(features)[:, 3].max() < 1e-6
 
