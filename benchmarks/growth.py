@@ -18,10 +18,12 @@ import json
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from _lanes import Clock, in_a_process
+from _lanes import Clock, anonymous_mib, in_a_process
 
 AXES = ("images", "classes", "size")
 BASE = {"images": 10_000, "classes": 10, "size": 32}
@@ -125,25 +127,22 @@ def step(images: int, classes: int, size: int) -> dict[str, Any]:
     return {"images": images, "classes": classes, "size": size, **spent, "memory_mb": memory[0]}
 
 
-class most_memory:  # noqa: N801
-    """Samples the memory of this process in the body, and keeps the most of it, in MB."""
+@contextmanager
+def most_memory() -> Iterator[list[int]]:
+    """Sample the memory of this process in the body; yield a list of the most of it, in MiB."""
+    found, ended = [0], threading.Event()
 
-    def __enter__(self) -> list[int]:
-        self._found = [0]
-        self._ended = threading.Event()
-        self._watch = threading.Thread(target=self._sample, daemon=True)
-        self._watch.start()
-        return self._found
+    def sample() -> None:
+        while not ended.wait(0.05):
+            found[0] = max(found[0], int(anonymous_mib()))
 
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._watch.join()
-
-    def _sample(self) -> None:
-        while not self._ended.wait(0.05):
-            for line in Path("/proc/self/status").read_text().splitlines():
-                if line.startswith("RssAnon:"):
-                    self._found[0] = max(self._found[0], int(line.split()[1]) // 1024)
+    watch = threading.Thread(target=sample, daemon=True)
+    watch.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        watch.join()
 
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:

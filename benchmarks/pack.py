@@ -41,6 +41,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from _lanes import anonymous_mib
+
 BATCH_SIZE = 128
 MIB = 2**20
 PHOTO_SIZE = 224
@@ -336,14 +338,6 @@ def measured(step: str, work: Callable[[], Any]) -> Any:
         }
         print(json.dumps(told), flush=True)
     return result
-
-
-def anonymous_mib() -> float:
-    """Return this process's own memory: without files that it has mapped."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
 
 
 if __name__ == "__main__":
