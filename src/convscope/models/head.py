@@ -1,7 +1,8 @@
 """The head of a classifier on a backbone, and the statistics of the features that it sees."""
 
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convscope.recipe import HeadSettings
 from convscope.storage import scratch_array
@@ -113,21 +114,41 @@ def feature_statistics(features: FloatArray) -> tuple[FloatArray, FloatArray]:
     return mean.astype(np.float32), variance.astype(np.float32)
 
 
+class Block(NamedTuple):
+    """Features of one network among those that a head sees.
+
+    Attributes:
+        start: First column.
+        stop: Column after the last one.
+        n_last: Number of features at its end that are of the last map, where others come before.
+    """
+
+    start: int
+    stop: int
+    n_last: int = 0
+
+    @property
+    def last(self) -> slice:
+        """Columns of the features of the last map."""
+        return slice(self.stop - self.n_last, self.stop)
+
+
 def weighed(
-    statistics: tuple[FloatArray, FloatArray], n_last: int, factor: float
+    statistics: tuple[FloatArray, FloatArray], blocks: Sequence[Block], factor: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return statistics by which the last features become that many times as large as the others.
+    """Return statistics by which features of last maps become that many times as large as others.
 
     So that they count for more in a head with a penalty, or for less.
 
     Args:
         statistics: Mean and variance, from `feature_statistics`.
-        n_last: Number of features at the end, as in `TransferModel.n_last`.
+        blocks: Blocks of the features, as in `TransferModel.blocks`.
         factor: Standard deviation of these after standardising, above 0.
     """
     mean, variance = statistics
     variance = variance.copy()
-    variance[len(variance) - n_last :] /= factor**2
+    for block in blocks:
+        variance[block.last] /= factor**2
     return mean, variance
 
 

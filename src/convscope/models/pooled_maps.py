@@ -39,6 +39,32 @@ def pooled_maps(
     return keras.layers.Concatenate(name="stages")([*pooled, mean_of_last]), frozen
 
 
+def pooled_parts(
+    trunk: "keras.Model", parts: Sequence[Sequence[str]], widths: Sequence[int]
+) -> Any:
+    """Return the features of networks side by side, of each as `pooled_maps` has them.
+
+    Args:
+        trunk: Functional model; its output has the channels of the last maps side by side.
+        parts: For each network, the layers whose outputs are pooled; the last is its last map.
+        widths: Channels of each last map.
+
+    Returns:
+        Output of the trunk's graph, (batch, n_features), all features of a network before those of
+        the next.
+    """
+    import keras
+
+    # From the joined map: what explains an answer by the last map then sees all of them.
+    mean = _mean(trunk.output, trunk.layers[-1].name)
+    features, start = [], 0
+    for index, (names, width) in enumerate(zip(parts, widths, strict=True)):
+        features += _moments(trunk, names[:-1], f"part{index + 1}_")
+        features.append(mean[:, start : start + width])
+        start += width
+    return keras.layers.Concatenate(name="stages")(features)
+
+
 def _moments(trunk: "keras.Model", names: Sequence[str], prefix: str) -> list[Any]:
     """Return means and standard deviations of maps, (batch, n_features) each; or nothing."""
     import keras

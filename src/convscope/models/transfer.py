@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from convscope.backend import precision_policy
 from convscope.errors import ConfigError
 from convscope.models.backbones import BACKBONES, Backbone
-from convscope.models.head import chain, head_layers, head_model, standardise
-from convscope.models.pooled_maps import pooled_maps
+from convscope.models.head import Block, chain, head_layers, head_model, standardise
+from convscope.models.pooled_maps import pooled_maps, pooled_parts
 from convscope.models.preprocessing import (
     preprocessing_layers,
     resizing_layer,
@@ -100,9 +100,21 @@ class TransferModel:
         self._freeze()
 
     @property
-    def n_last(self) -> int:
-        """Number of features at the end that are of the last map, where others come before them."""
-        return 0 if self._of_maps is None else int(self.map_shape[2])
+    def blocks(self) -> list[Block]:
+        """Blocks of the features that the head sees: one for each network of the backbone."""
+        n_features = self.head.input_shape[-1]
+        parts = self.backbone.parts or (self.backbone,)
+        if self._of_maps is None and n_features != self.map_shape[2]:
+            # All values of the maps: those of the parts are not apart.
+            return [Block(0, n_features)]
+        blocks, start = [], 0
+        for part in parts:
+            earlier = [self.trunk.get_layer(name).output for name in self._pooled_of(part)[:-1]]
+            n_earlier = 0 if self._of_maps is None else 2 * sum(each.shape[-1] for each in earlier)
+            stop = start + n_earlier + part.n_features
+            blocks.append(Block(start, stop, part.n_features if n_earlier else 0))
+            start = stop
+        return blocks
 
     @property
     def map_shape(self) -> tuple[int, int, int]:
@@ -202,12 +214,21 @@ class TransferModel:
 
     def _pooled_maps(self) -> tuple[Any, list[Any]]:
         """Return the features of all maps; and of those before the cut, in the frozen part."""
-        names = list(self.backbone.pooled or self.backbone.stages.values())
+        if self.backbone.parts:
+            parts = self.backbone.parts
+            names_of_each = [self._pooled_of(part) for part in parts]
+            return pooled_parts(self.trunk, names_of_each, [part.n_features for part in parts]), []
+        names = self._pooled_of(self.backbone)
         learning = set(names)
         if self.cut not in (START, END):
             learning = {layer.name for layer in self._rest(self.cut).layers}
             learning.add(self._layer(self.cut).name)
         return pooled_maps(self.trunk, names, learning)
+
+    def _pooled_of(self, part: Backbone) -> list[str]:
+        """Return the layers of the trunk whose maps are pooled, of the backbone or a part of it."""
+        prefix = "" if part is self.backbone else f"{part.name}_"
+        return [f"{prefix}{name}" for name in part.pooled or part.stages.values()]
 
     def _pooled_trunk(self, cut: str | None = None) -> "keras.Model":
         """Return the trunk, or what of it follows a cut, up to what the pooling gets."""

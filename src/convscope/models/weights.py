@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,11 +37,19 @@ class FoundWeights:
         origin: Place where it was found, for people: "--weights", "$CONVSCOPE_WEIGHTS",
             "Keras' cache", "downloaded" or the package that contains it.
         sha256: Hash of its bytes.
+        parts: Files of the backbone's parts, if it consists of several; the others are then those
+            of the first, but the hash is of all.
     """
 
     path: Path
     origin: str
     sha256: str
+    parts: "tuple[FoundWeights, ...]" = ()
+
+    @property
+    def files(self) -> "tuple[FoundWeights, ...]":
+        """All files."""
+        return self.parts or (self,)
 
 
 def find_weights(backbone: Backbone, given: str | Path | None, progress: Progress) -> FoundWeights:
@@ -65,6 +73,13 @@ def find_weights(backbone: Backbone, given: str | Path | None, progress: Progres
         MissingExtraError: If the package that downloads is not installed.
         StorageError: If Keras' cache or convscope's own cannot be written.
     """
+    if backbone.parts:
+        if given is not None and user_path(given, "--weights").is_file():
+            names = " and ".join(part.name for part in backbone.parts)
+            raise DataError(
+                f"{backbone.name} needs the weights of {names}; give a folder with both, not a file"
+            )
+        return _together([find_weights(part, given, progress) for part in backbone.parts])
     if given is not None:
         return _found(_from_user(backbone, user_path(given, "--weights")), "--weights")
     folder = _own_folder()
@@ -88,8 +103,11 @@ def find_weights(backbone: Backbone, given: str | Path | None, progress: Progres
 def weights_at_hand(backbone: Backbone) -> Path | None:
     """Return the file that `find_weights` would look at first, or None if it would download.
 
-    The file is not opened.
+    Of a backbone with parts, the first one's, if those of all are there. No file is opened.
     """
+    if backbone.parts:
+        paths = [weights_at_hand(part) for part in backbone.parts]
+        return None if None in paths else paths[0]
     folder = _own_folder()
     path = None if folder is None else _in_folder(backbone, folder)
     if path is None and backbone.weights.package:
@@ -115,6 +133,8 @@ def is_published(backbone: Backbone, found: FoundWeights) -> bool:
 
     Where no hash is stated, only a file that was just downloaded from there counts.
     """
+    if backbone.parts:
+        return all(map(is_published, backbone.parts, found.parts))
     digest = backbone.weights.digest
     if digest is None:
         return found.origin == _DOWNLOADED
@@ -137,6 +157,9 @@ def load_weights(trunk: "keras.Model", backbone: Backbone, found: FoundWeights) 
         DataError: If the file is damaged, holds the weights of another network, a classifier as
             well, or values that are not finite. The network is then unchanged.
     """
+    if backbone.parts:
+        _load_parts(trunk, backbone, found)
+        return
     if found.path.suffix == ".pth" and backbone.from_torch is not None:
         _load_tensors(trunk, backbone, found.path)
         return
@@ -156,6 +179,20 @@ def load_weights(trunk: "keras.Model", backbone: Backbone, found: FoundWeights) 
         ) from error
     if backbone.after_loading is not None:
         backbone.after_loading(trunk)
+
+
+def _load_parts(trunk: "keras.Model", backbone: Backbone, found: FoundWeights) -> None:
+    """Load the files of a network's parts, all or none."""
+    import keras
+
+    before = trunk.get_weights()
+    try:
+        for part, file in zip(backbone.parts, found.parts, strict=True):
+            end = trunk.get_layer(f"{part.name}_{part.end}").output
+            load_weights(keras.Model(trunk.input, end, name=part.name), part, file)
+    except DataError:
+        trunk.set_weights(before)
+        raise
 
 
 def _load_tensors(trunk: "keras.Model", backbone: Backbone, path: Path) -> None:
@@ -244,6 +281,11 @@ def _from_user(backbone: Backbone, given: Path) -> Path:
 
 def _found(path: Path, origin: str) -> FoundWeights:
     return FoundWeights(path, origin, _hash(path, "sha256"))
+
+
+def _together(parts: Sequence[FoundWeights]) -> FoundWeights:
+    digest = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
+    return FoundWeights(parts[0].path, parts[0].origin, digest, tuple(parts))
 
 
 def _hash(path: Path, algorithm: str) -> str:

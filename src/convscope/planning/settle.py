@@ -293,12 +293,13 @@ def _locate_weights(
 
     backbone = BACKBONES.get(config.model)
     found = find_weights(backbone, config.weights, progress)
-    # Others may be as good, but their results are not comparable.
-    other = backbone.weights.digest is not None and not is_published(backbone, found)
-    note = ", not the file that Keras publishes" if other else ""
-    line = f"Weights: {found.path} ({found.origin}{note})"
-    if progress.is_news(line):
-        progress.say(line)
+    for part, file in zip(backbone.parts or (backbone,), found.files, strict=True):
+        # Others may be as good, but their results are not comparable.
+        other = part.weights.digest is not None and not is_published(part, file)
+        note = ", not the file that Keras publishes" if other else ""
+        line = f"Weights: {file.path} ({file.origin}{note})"
+        if progress.is_news(line):
+            progress.say(line)
     if config.weights_sha256 not in (None, found.sha256):
         raise RunError(
             f"{found.path} does not hold the weights that the run's configuration names; "

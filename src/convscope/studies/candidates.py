@@ -203,8 +203,11 @@ class Search:
                 known = self._chosen_by(base.name, "last_map")
                 yield Candidate("mirrored", words, {**base.settings, **_MIRRORED, **known})
                 mirror = self._keeps_the_classes(base.name)
+        singles = [name for name in _ON_FROZEN if self._is_single(name)]
+        if not singles:
+            return
         # With the better network, and size: with the other it would start behind.
-        best = self._known[self._best_of(_ON_FROZEN)]
+        best = self._known[self._best_of(singles)]
         network = {key: best.settings[key] for key in _NETWORK if key in best.settings}
         for views in (finetune_photos().backbone.views, 2):
             epochs = self._affordable(views, self._cost(network))
@@ -246,6 +249,15 @@ class Search:
             Candidate(name, f"{self._where(network)}, frozen", {**FROZEN, **network})
             for name, network in zip(_LARGER, networks, strict=False)
         ]
+
+    def _is_single(self, name: str) -> bool:
+        """Return whether a candidate was tried whose backbone is one network, not several."""
+        from convscope.models.backbones import BACKBONES
+
+        if name not in self._known or self._done(name, 0) is None:
+            return False
+        model = self._known[name].settings.get("model", self._plan.config.model)
+        return not BACKBONES.get(model).parts
 
     def _best_of(self, names: Iterable[str]) -> str:
         """Return the candidate on a frozen backbone with the lowest loss on images not learnt.

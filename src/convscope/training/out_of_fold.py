@@ -13,7 +13,7 @@ from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.training.frozen import run_frozen
-from convscope.training.logistic import Fold, choose_penalty, of_each, one_thread_each
+from convscope.training.logistic import LAST_MAP, Fold, choose_penalty, of_each, one_thread_each
 from convscope.training.logistic_fit import COARSE, fit_logistic
 from convscope.training.temperature import best_temperature
 from convscope.training.weighting import weighting_of_logistic
@@ -69,6 +69,8 @@ def out_of_fold(
             labels,
             n_classes,
             seed=config.seed,
+            blocks=network.blocks,
+            last_maps=LAST_MAP[:1],
             weighting=weighting,
             tolerance=COARSE,
             folds=divided[: 1 if len(labels) >= _MANY else None],
@@ -85,6 +87,7 @@ def out_of_fold(
             labels,
             n_classes,
             penalty,
+            blocks=network.blocks,
             weighting=weighting,
             learnt=learnt,
             tolerance=COARSE,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from convscope.backend import precision_policy
 from convscope.models.head import (
+    Block,
     build_head,
     feature_statistics,
     set_statistics,
@@ -143,9 +144,9 @@ def train_transfer(
         phase = Phase(alone, *on_features, config, save_as(twin.head), HEAD)
         if head.logistic:
             if keep_out_of_fold is not None and not run.snapshot_file.exists():
-                keep_out_of_fold(_out_of_fold(phase, output.ids, statistics, twin.n_last, run))
+                keep_out_of_fold(_out_of_fold(phase, output.ids, statistics, twin.blocks, run))
             return _fit_at_once(
-                phase, statistics, twin.n_last, run, log_row=log_row, progress=progress
+                phase, statistics, twin.blocks, run, log_row=log_row, progress=progress
             )
         return fit(phase, run, log_row=log_row, progress=progress)
 
@@ -156,7 +157,7 @@ def train_transfer(
         if head.logistic:
             phase = Phase(network.head, *on_features, config, save_as(twin.head), HEAD)
             history = _fit_at_once(
-                phase, statistics, twin.n_last, run, log_row=log_row, progress=progress
+                phase, statistics, twin.blocks, run, log_row=log_row, progress=progress
             )
         elif config.backbone.head_epochs > 0:
             phase = Phase(network.head, *on_features, _head_alone(config), save_as(twin.head), HEAD)
@@ -210,7 +211,7 @@ def _validation_loss(model: keras.Model, val: Examples) -> float:
 def _fit_at_once(
     phase: Phase,
     statistics: tuple[FloatArray, FloatArray],
-    n_last: int,
+    blocks: Sequence[Block],
     run: Run,
     *,
     log_row: Callable[[dict[str, Any]], None],
@@ -221,7 +222,7 @@ def _fit_at_once(
     Args:
         phase: Head, and the features of training and validation images.
         statistics: Mean and variance of the features.
-        n_last: Number of features at the end that are of the last map.
+        blocks: Blocks of the features.
         run: Run folder.
         log_row: Called with the row of results.
         progress: Called with each penalty that is tried.
@@ -237,7 +238,7 @@ def _fit_at_once(
         return history
     penalty = config.head.penalty or run.state.get("penalty")
     if penalty is not None:
-        statistics = weighed(statistics, n_last, _last_map(config, run))
+        statistics = weighed(statistics, blocks, _last_map(config, run))
     features, views = _standardised_views(phase, statistics)
     labels = labels_in_views(phase.train.labels, views)
     n_classes = int(model.output_shape[-1])
@@ -251,13 +252,14 @@ def _fit_at_once(
             seed=config.seed,
             views=compared,
             weighting=weighting_of_logistic(config),
-            n_last=n_last,
+            blocks=blocks,
             last_maps=LAST_MAP if config.head.last_map is None else (config.head.last_map,),
             progress=progress,
         )
         penalty, factor = tried[0].penalty, tried[0].last_map
-        features[:, features.shape[1] - n_last :] *= factor
-        statistics = weighed(statistics, n_last, factor)
+        for block in blocks:
+            features[:, block.last] *= factor
+        statistics = weighed(statistics, blocks, factor)
         write_candidates(tried, run)
         with atomic_path(run.held_out_file) as temporary, temporary.open("wb") as stream:
             np.save(stream, tried[0].losses)
@@ -275,6 +277,7 @@ def _fit_at_once(
             labels,
             n_classes,
             penalty,
+            blocks=blocks,
             weighting=weighting_of_logistic(config),
             pool=pool,
             step=step,
@@ -327,12 +330,12 @@ def _out_of_fold(
     phase: Phase,
     ids: npt.NDArray[np.str_],
     statistics: tuple[FloatArray, FloatArray],
-    n_last: int,
+    blocks: Sequence[Block],
     run: Run,
 ) -> Predictions:
     """Return predictions for the images that a head learns, each by a head without it."""
     config = phase.config
-    statistics = weighed(statistics, n_last, _last_map(config, run))
+    statistics = weighed(statistics, blocks, _last_map(config, run))
     features, views = _standardised_views(phase, statistics)
     rows, probs = held_out_probs(
         features,
@@ -341,6 +344,7 @@ def _out_of_fold(
         config.head.penalty or run.state["penalty"],
         seed=config.seed,
         views=views,
+        blocks=blocks,
         weighting=weighting_of_logistic(config),
     )
     return Predictions(probs, phase.train.labels[rows], ids[rows], "out_of_fold")

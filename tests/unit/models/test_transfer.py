@@ -10,6 +10,7 @@ from convscope.errors import ConfigError, UnknownNameError
 from convscope.models.backbones import BACKBONES
 from convscope.models.folding import fold_batch_norm
 from convscope.models.head import (
+    Block,
     build_head,
     feature_statistics,
     set_statistics,
@@ -473,8 +474,8 @@ def test_of_all_stages_there_are_means_and_deviations_and_of_the_last_map_means(
         features = fold_batch_norm(network.between(network.cut))(features)
         np.testing.assert_allclose(answers(network.head, features), whole, atol=1e-5)
     np.testing.assert_allclose(features, np.concatenate(expected, axis=1), rtol=2e-3, atol=2e-4)
-    assert network.n_last == last.shape[-1]
-    assert untrained().n_last == 0
+    assert network.blocks == [Block(0, features.shape[1], last.shape[-1])]
+    assert untrained().blocks == [Block(0, last.shape[-1])]
 
 
 def test_maps_without_variation_do_not_break_training():
@@ -490,13 +491,13 @@ def test_features_that_are_weighed_keep_their_mean_and_become_that_many_times_as
     features = RNG.normal(3, 2, (50, 8)).astype(np.float32)
     statistics = feature_statistics(features)
     plain = standardised(features, statistics)
-    double = standardised(features, weighed(statistics, 3, 2.0))
+    double = standardised(features, weighed(statistics, [Block(0, 8, 3)], 2.0))
     np.testing.assert_array_equal(double[:, :5], plain[:, :5])
     np.testing.assert_allclose(double[:, 5:], 2 * plain[:, 5:], rtol=1e-6)
     # A head is given the same.
     head = build_head((8,), STAGES, N_CLASSES, statistics)
-    set_statistics(head, weighed(statistics, 3, 2.0))
+    set_statistics(head, weighed(statistics, [Block(0, 8, 3)], 2.0))
     inside = head.get_layer("standardise")(features, training=False)
     np.testing.assert_allclose(inside, double, rtol=1e-5, atol=1e-6)
     # Nothing to weigh: as they were.
-    np.testing.assert_array_equal(weighed(statistics, 0, 2.0)[1], statistics[1])
+    np.testing.assert_array_equal(weighed(statistics, [Block(0, 8)], 2.0)[1], statistics[1])

@@ -7,6 +7,7 @@ import pytest
 
 from convscope.classifier.classify import at_temperature
 from convscope.classifier.decisions import image_losses
+from convscope.models.head import Block
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.training import logistic as module
@@ -20,7 +21,7 @@ from convscope.training.logistic import (
     write_candidates,
 )
 from convscope.training.logistic_fit import fit_logistic, most_steps
-from convscope.training.temperature import calibrated_loss
+from convscope.training.temperature import calibrated_loss, calibrated_losses
 
 SILENT = Progress()
 
@@ -206,7 +207,12 @@ def test_the_last_map_counts_for_more_where_it_tells_the_classes_apart(telling, 
     features = np.concatenate(parts, axis=1)
     before = features.copy()
     tried = choose_penalty(
-        features, labels, 3, seed=1, n_last=parts[1].shape[1], progress=Progress()
+        features,
+        labels,
+        3,
+        seed=1,
+        blocks=[Block(0, features.shape[1], parts[1].shape[1])],
+        progress=Progress(),
     )
     assert tried[0].last_map == factor
     assert tried[0].loss < min(c.loss for c in tried if c.last_map == 1)
@@ -357,3 +363,24 @@ def test_a_head_that_is_too_unsure_may_still_be_the_best(monkeypatch):
     best = choose_penalty(features, labels, 3, seed=1, progress=SILENT)[0]
     assert best.penalty == 0.1
     assert best.loss == pytest.approx(calibrated_loss(good, labels), abs=1e-3)
+
+
+def test_a_head_on_several_networks_is_the_mean_of_a_head_on_each():
+    features, labels = images_of(3, 90, n_features=50)
+    # Wide beside the images, so that the folds work in fewer columns.
+    wide = np.random.default_rng(3).normal(0, 1, (90, 300)).astype(np.float32)
+    both = np.concatenate([features, wide], axis=1)
+    blocks = [Block(0, 50), Block(50, 350)]
+    head = fit_logistic(both, labels, 3, 0.1, blocks=blocks)
+    alone = [fit_logistic(part, labels, 3, 0.1) for part in (features, wide)]
+    logits = [a.logits(part, None) for a, part in zip(alone, (features, wide), strict=True)]
+    np.testing.assert_allclose(head.logits(both, None), np.mean(logits, axis=0), atol=1e-4)
+    # Held out likewise: the mean is judged, not one head on all features.
+    of_each = [held_out_probs(part, labels, 3, 0.1, seed=1)[1] for part in (features, wide)]
+    mean = np.sqrt(of_each[0] * of_each[1])
+    found = held_out_probs(both, labels, 3, 0.1, seed=1, blocks=blocks)[1]
+    np.testing.assert_allclose(found, mean / mean.sum(axis=1, keepdims=True), atol=1e-3)
+    tried = choose_penalty(both, labels, 3, seed=1, blocks=blocks, progress=SILENT)
+    at = next(each for each in tried if each.penalty == 0.1)
+    found_labels = labels[held_out_probs(both, labels, 3, 0.1, seed=1)[0]]
+    assert at.loss == pytest.approx(calibrated_losses(found, found_labels).mean(), rel=1e-3)

@@ -68,6 +68,8 @@ class Backbone:
             steps than `stages`, the last one the last map. Empty takes the ends of `stages`.
         from_torch: Function from the tensors of a PyTorch file (".pth"), by name, to the network's
             weights in order; None if there is no such file.
+        parts: Networks that it consists of, side by side: each has weights of its own, and
+            layers whose names begin with its name. Empty if it is one network.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Backbone:
     after_loading: "Callable[[keras.Model], None] | None" = None
     pooled: Sequence[str] = ()
     from_torch: "Callable[[Mapping[str, Any]], list[Any]] | None" = None
+    parts: "Sequence[Backbone]" = ()
 
     def cut_at(self, where: str) -> str:
         """Return the name of the place that a value of `backbone.cut` means.
@@ -100,6 +103,11 @@ class Backbone:
             return where
         names = list(self.stages)
         return names[-2] if len(names) > 1 else "start"
+
+    @property
+    def end(self) -> str:
+        """Name of the layer whose output is the last feature map."""
+        return list(self.stages.values())[-1]
 
     @property
     def summary(self) -> str:

@@ -204,7 +204,8 @@ _MULTIPLY_ADDS = {
 }
 
 
-def _variant(number: int) -> Backbone:
+def variant(number: int) -> Backbone:
+    """Return EfficientNet-Lite0, 1 or 2."""
     (width, depth, size, n_params, top1), file, sha256 = _VARIANTS[number]
     stages = _grown(width, depth)
     return Backbone(
@@ -234,4 +235,4 @@ def _variant(number: int) -> Backbone:
     )
 
 
-register(*map(_variant, _VARIANTS))
+register(*map(variant, _VARIANTS))
