@@ -154,8 +154,8 @@ def fit_logistic(
             for block in blocks
         ]
         return heads[0]._replace(
-            kernel=np.concatenate([head.kernel for head in heads]) / np.float32(len(heads)),
-            bias=np.mean([head.bias for head in heads], axis=0),
+            kernel=np.concatenate([head.kernel for head in heads]) * np.float32(1 / len(heads)),
+            bias=np.mean([head.bias for head in heads], axis=0, dtype=np.float32),
         )
     if learnt is not None and len(learnt) * features[0].nbytes <= _MOST_COPIED:
         features, labels, learnt = features[learnt], labels[learnt], None
