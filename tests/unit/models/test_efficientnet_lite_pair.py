@@ -15,8 +15,8 @@ from convscope.progress import Progress
 from convscope.recipe import HeadSettings
 from convscope.types import InputSpec
 
-PAIR = BACKBONES.get("efficientnet_lite0_1")
-ALONE = [BACKBONES.get("efficientnet_lite0"), BACKBONES.get("efficientnet_lite1")]
+PAIR = BACKBONES.get("efficientnet_lite1_2")
+ALONE = [BACKBONES.get("efficientnet_lite1"), BACKBONES.get("efficientnet_lite2")]
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 70, 50, 3), dtype=np.uint8)
 
 
@@ -63,7 +63,7 @@ def test_without_one_of_the_two_it_is_not_at_hand(monkeypatch):
     there = importlib.metadata.files
 
     def files(name):
-        if "lite1" in name:
+        if "lite2" in name:
             raise importlib.metadata.PackageNotFoundError(name)
         return there(name)
 
@@ -77,7 +77,7 @@ def test_a_folder_with_both_is_taken_and_a_single_file_refused(tmp_path):
     found = find_weights(PAIR, tmp_path, Progress())
     assert {file.origin for file in found.files} == {"--weights"}
     assert is_published(PAIR, found)
-    with pytest.raises(DataError, match="efficientnet_lite0 and efficientnet_lite1; give a folder"):
+    with pytest.raises(DataError, match="efficientnet_lite1 and efficientnet_lite2; give a folder"):
         find_weights(PAIR, found.path, Progress())
 
 
@@ -88,7 +88,7 @@ def test_if_one_file_is_of_another_network_none_is_loaded(tmp_path):
     shutil.copy(right, tmp_path / other.name)
     trunk = PAIR.build((32, 32, 3))
     before = trunk.get_weights()
-    with pytest.raises(DataError, match="efficientnet_lite1"):
+    with pytest.raises(DataError, match="efficientnet_lite2"):
         load_weights(trunk, PAIR, find_weights(PAIR, tmp_path, Progress()))
     for now, then in zip(trunk.get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, then)
