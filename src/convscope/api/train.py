@@ -209,7 +209,7 @@ def _fit(
         if devices != ONE or "trained_on" in run.state:  # of an earlier part of the training
             run.record(trained_on={"devices": devices.total, "processes": devices.n_processes})
         if plan.weights is not None:
-            run.record(weights={**dataclasses.asdict(plan.weights), "path": str(plan.weights.path)})
+            run.record(weights=plan.weights.facts)
         with losses_explained(devices, _resumption(run)):
             send_plan(plan, run, devices)
             history = _learn(run, plan, log_row, progress, devices)

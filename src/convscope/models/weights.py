@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,6 +50,12 @@ class FoundWeights:
     def files(self) -> "tuple[FoundWeights, ...]":
         """All files."""
         return self.parts or (self,)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Its attributes, for JSON."""
+        facts = {"path": str(self.path), "origin": self.origin, "sha256": self.sha256}
+        return facts | ({"parts": [part.facts for part in self.parts]} if self.parts else {})
 
 
 def find_weights(backbone: Backbone, given: str | Path | None, progress: Progress) -> FoundWeights:

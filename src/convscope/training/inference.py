@@ -99,7 +99,7 @@ class FrozenInference:
         signature = [tf.TensorSpec((None, *batch.shape[1:]), batch.dtype, name=INPUT)]
         function = tf.function(features, input_signature=signature)
         try:
-            session = OnnxRuntimeSession(to_onnx(function))
+            session = OnnxRuntimeSession(to_onnx(function, simplified=False))
         except FailureError as error:
             self._progress.say(f"Features are computed in Keras: {error}")
             return self._by_keras
