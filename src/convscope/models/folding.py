@@ -52,9 +52,9 @@ def fold_batch_norm(model: "keras.Model") -> "keras.Model":
     def rebuild(operation: Any, args: Any, kwargs: Any) -> Any:
         if id(operation) in gone:
             return args[0]
-        if inner_model(operation) is not None:
+        if (graph := inner_model(operation)) is not None:
             if id(operation) not in inner:
-                inner[id(operation)] = fold_batch_norm(operation)
+                inner[id(operation)] = fold_batch_norm(graph)
             return inner[id(operation)](*args, **kwargs)
         after = sole_user.get(id(operation))
         if not isinstance(after, keras.layers.BatchNormalization) or not _foldable(operation):

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from convscope.recipes.finetune_photos import finetune_photos
 from convscope.run import Run
 from convscope.types import Dataset, FloatArray, Predictions, n_of_each
 from convscope.wording import counted
+
+if TYPE_CHECKING:
+    from convscope.models.backbones import Backbone
 
 FROZEN: Mapping[str, Any] = {"recipe": "logistic"}
 FOLDS: Mapping[str, Any] = {"split.folds": 5}
@@ -256,12 +259,14 @@ class Search:
 
     def _is_single(self, name: str) -> bool:
         """Return whether a candidate was tried whose backbone is one network, not several."""
-        from convscope.models.backbones import BACKBONES
-
         if name not in self._known or self._done(name, 0) is None:
             return False
-        model = self._known[name].settings.get("model", self._plan.config.model)
-        return not BACKBONES.get(model).parts
+        return not self._backbone_of(self._known[name]).parts
+
+    def _backbone_of(self, candidate: Candidate) -> "Backbone":
+        from convscope.models.backbones import BACKBONES
+
+        return BACKBONES.get(candidate.settings.get("model", self._plan.config.model))
 
     def _best_of(self, names: Iterable[str]) -> str:
         """Return the candidate on a frozen backbone with the lowest loss on images not learnt.
@@ -331,16 +336,20 @@ class Search:
         cost = self._cost(candidate.settings)
         there = self._done(candidate.name, 0) is not None
         n_images = (views - there) * self._n_train + (not there) * self._n_val
-        seconds = _START_S + n_images * self._per_image * cost + views * self._head_seconds
+        heads = views * self._head_seconds(candidate)
+        seconds = _START_S + n_images * self._per_image * cost + heads
         return self._fits(seconds, self._finishing(candidate, views))
 
-    @property
-    def _head_seconds(self) -> float:
-        """Seconds of the first candidate that are not its features: its head, above all."""
+    def _head_seconds(self, candidate: Candidate) -> float:
+        """Return the seconds for the heads of a candidate on images as they are.
+
+        For each of its networks, what the first candidate took beside its features.
+        """
         first = self._done("frozen", 0)
         assert first is not None
         known = self._per_image * (self._n_train + self._n_val)
-        return max(0.0, first.seconds - known - _START_S)
+        n_networks = len(self._backbone_of(candidate).parts) or 1
+        return n_networks * max(0.0, first.seconds - known - _START_S)
 
     def _cost(self, settings: Mapping[str, Any]) -> float:
         """Return the time for an image with settings, relative to that of the first candidate."""
@@ -475,7 +484,7 @@ class Search:
         elif self.refits:
             views = self._views_of(candidate) if views is None else views
             # Further versions of validation images; heads for answers out of fold; the head.
-            again = (views - 1) * self._n_val * each + views * self._head_seconds
+            again = (views - 1) * self._n_val * each + views * self._head_seconds(candidate)
         return _START_S + each * self._n_test + again
 
     def _left(self) -> float:

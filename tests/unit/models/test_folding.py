@@ -44,6 +44,10 @@ def inner_model(x):
     return keras.Model(pixels, plain(pixels), name="inner")(x)
 
 
+def inner_sequential(x):
+    return keras.Sequential([keras.Input(x.shape[1:]), conv(), norm()], name="inner")(x)
+
+
 def after_relu(x):
     return norm()(conv(activation="relu")(x))
 
@@ -86,6 +90,7 @@ def norms_in(model) -> int:
         (depthwise, 0),
         (separable, 0),
         (inner_model, 0),
+        (inner_sequential, 0),
         (after_relu, 1),
         (seen_twice, 1),
         (shared_convolution, 2),

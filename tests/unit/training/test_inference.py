@@ -60,9 +60,9 @@ def test_outputs_are_those_of_keras_computed_by_onnx_runtime(net, monkeypatch):
 def test_it_is_converted_once_for_all_parts_of_the_data(net, monkeypatch):
     counted, plain = [], conversion.to_onnx
 
-    def to_onnx(function):
+    def to_onnx(function, **settings):
         counted.append(1)
-        return plain(function)
+        return plain(function, **settings)
 
     monkeypatch.setattr(conversion, "to_onnx", to_onnx)
     for key in ("train", "train", "other"):
@@ -75,7 +75,7 @@ def test_what_onnx_runtime_cannot_compute_keras_does_and_says_why(net, monkeypat
     expected = net.predict_on_batch(IMAGES)
     if case == "fails":
 
-        def to_onnx(function):
+        def to_onnx(function, **settings):
             raise FailureError("no operation for it")
 
         monkeypatch.setattr(conversion, "to_onnx", to_onnx)
