@@ -69,7 +69,7 @@ class Backbones:
         if self.ladders or self.failures or not self._plan.backbones:
             return
         self._progress.say(f"No weights of the tutorial's backbones; {AT_HAND} takes their place")
-        longest = max(self._plan.backbones, key=lambda planned: planned.until is None)
+        longest = max(self._plan.backbones, key=lambda planned: max(planned.sizes, default=0))
         if self._has_weights(AT_HAND):
             self._ladder(AT_HAND, longest)
 
