@@ -73,8 +73,8 @@ _EPOCH_COST, _EPOCH_COST_CONVERTED = 0.7, 1.7
 """Time to train the last stage on an image, relative to running the frozen backbone on it: in
 Keras, and in ONNX Runtime, which trains nothing."""
 
-_START_S = 10.0
-"""Seconds to build a network, compile it and write its files."""
+_START_S = 5.0
+"""Seconds to read images of another size, or to write what is left at the end."""
 
 
 @dataclass(frozen=True)
@@ -336,20 +336,20 @@ class Search:
         cost = self._cost(candidate.settings)
         there = self._done(candidate.name, 0) is not None
         n_images = (views - there) * self._n_train + (not there) * self._n_val
-        heads = views * self._head_seconds(candidate)
-        seconds = _START_S + n_images * self._per_image * cost + heads
+        seconds = n_images * self._per_image * cost + self._seconds_beside(candidate, views)
         return self._fits(seconds, self._finishing(candidate, views))
 
-    def _head_seconds(self, candidate: Candidate) -> float:
-        """Return the seconds for the heads of a candidate on images as they are.
+    def _seconds_beside(self, candidate: Candidate, views: int = 1) -> float:
+        """Return the seconds of a candidate, or its last training, that are not its features.
 
-        For each of its networks, what the first candidate took beside its features.
+        For each of its networks what the first candidate took, half of it for heads; which learn
+        so many versions of each image.
         """
         first = self._done("frozen", 0)
         assert first is not None
         known = self._per_image * (self._n_train + self._n_val)
         n_networks = len(self._backbone_of(candidate).parts) or 1
-        return n_networks * max(0.0, first.seconds - known - _START_S)
+        return _START_S + n_networks * (1 + views) / 2 * max(0.0, first.seconds - known)
 
     def _cost(self, settings: Mapping[str, Any]) -> float:
         """Return the time for an image with settings, relative to that of the first candidate."""
@@ -466,7 +466,9 @@ class Search:
         each = self._per_image * cost
         epoch = each * (_EPOCH_COST_CONVERTED if can_convert() else _EPOCH_COST)
         n_all = self._n_train + self._n_val
-        fixed = 2 * _START_S + each * (views * n_all + self._n_test)
+        fixed = 2 * self._seconds_beside(self._known["frozen"]) + each * (
+            views * n_all + self._n_test
+        )
         first = self._n_train * epoch
         again = n_all * epoch if self.refits else 0
         return math.floor(min(_MOST_EPOCHS, (self._left() - fixed) / (first + again)))
@@ -478,14 +480,14 @@ class Search:
             candidate: Candidate that may win.
             views: Number of versions of each training image; None takes that which it learnt.
         """
-        each, again = self._per_image * self._cost(candidate.settings), 0.0
+        each, again = self._per_image * self._cost(candidate.settings), _START_S
         if candidate.pace and self.refits:
             again = self._mean_seconds(candidate.name) * (1 + self._n_val / self._n_train)
         elif self.refits:
             views = self._views_of(candidate) if views is None else views
             # Further versions of validation images; heads for answers out of fold; the head.
-            again = (views - 1) * self._n_val * each + views * self._head_seconds(candidate)
-        return _START_S + each * self._n_test + again
+            again = (views - 1) * self._n_val * each + self._seconds_beside(candidate, views)
+        return each * self._n_test + again
 
     def _left(self) -> float:
         return self._ends - time.monotonic()

@@ -53,8 +53,9 @@ _MOST_LEARNT, _MOST_HELD_OUT = 5_000, 5_000
 """Number of images beyond which more do not change the choice of the penalty, in each fold."""
 
 _FEWER_FOLDS = 3
-_LARGE = 100_000_000
-"""Images times features times classes from which there are fewer folds."""
+_LARGE = 20_000
+"""Images times classes from which there are fewer folds. Whatever the features: networks are compared
+by heads that learnt as many images."""
 
 _LEAST_GAIN = 1.5
 """Columns for each row from which it pays to have fewer."""
@@ -131,7 +132,7 @@ def held_out_probs(
         Indices of the images that were held out, shape (n_held_out,): all of them, or of very many
         those of one fold; and their probabilities, shape (n_held_out, n_classes).
     """
-    folds = _folds(labels, seed, _n_folds(len(labels) * features.shape[1], n_classes))
+    folds = _folds(labels, seed, _n_folds(len(labels), n_classes))
     features, blocks = _in_fewer_columns(features, blocks)
 
     def of_fold(fold: Fold, pool: ThreadPoolExecutor | None) -> FloatArray:
@@ -195,7 +196,7 @@ def choose_penalty(
         progress: Called with each penalty.
     """
     if folds is None:
-        folds = _folds(labels, seed, _n_folds(len(labels) * features.shape[1], n_classes))
+        folds = _folds(labels, seed, _n_folds(len(labels), n_classes))
     n_learnt = len(folds[0][0])
     # As many as when all are learnt: to stop early is a penalty too.
     steps = most_steps(views * n_learnt, features.shape[1], n_classes)
@@ -386,9 +387,9 @@ def _rotated(features: FloatArray) -> FloatArray:
     return np.linalg.cholesky(products).astype(np.float32)
 
 
-def _n_folds(n_values: int, n_classes: int) -> int:
-    """Return the number of folds by the values of one view: the same with mirrored images."""
-    return _FEWER_FOLDS if n_values * n_classes >= _LARGE else _FOLDS
+def _n_folds(n_images: int, n_classes: int) -> int:
+    """Return the number of folds by the images of one view: the same with mirrored ones."""
+    return _FEWER_FOLDS if n_images * n_classes >= _LARGE else _FOLDS
 
 
 def _in_views(rows: IntArray, n_images: int, views: int) -> IntArray:

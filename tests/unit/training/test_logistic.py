@@ -226,7 +226,7 @@ def test_the_last_map_counts_for_more_where_it_tells_the_classes_apart(telling, 
 def test_further_views_are_compared_on_the_same_folds_as_one(monkeypatch):
     features, labels = images_of(3, 60, n_features=20, apart=0.4)
     # One view is not large by this, two would be.
-    monkeypatch.setattr(module, "_LARGE", 60 * 20 * 3 + 1)
+    monkeypatch.setattr(module, "_LARGE", 60 * 3 + 1)
     monkeypatch.setattr(module, "PENALTIES", (0.1,))
     monkeypatch.setattr(module, "_START", 0)
     (one,) = choose_penalty(features, labels, 3, seed=1, progress=Progress())
@@ -384,3 +384,12 @@ def test_a_head_on_several_networks_is_the_mean_of_a_head_on_each():
     at = next(each for each in tried if each.penalty == 0.1)
     found_labels = labels[held_out_probs(both, labels, 3, 0.1, seed=1)[0]]
     assert at.loss == pytest.approx(calibrated_losses(found, found_labels).mean(), rel=1e-3)
+
+
+def test_networks_with_more_features_are_compared_on_the_same_folds():
+    few, labels = images_of(3, 60, n_features=5)
+    many = np.random.default_rng(2).normal(0, 1, (60, 120_000)).astype(np.float32)
+    rows = [
+        held_out_probs(features, labels, 3, 10.0, seed=1)[0].tolist() for features in (few, many)
+    ]
+    assert rows[0] == rows[1]
