@@ -54,8 +54,8 @@ _MOST_LEARNT, _MOST_HELD_OUT = 5_000, 5_000
 
 _FEWER_FOLDS = 3
 _LARGE = 20_000
-"""Images times classes from which there are fewer folds; not features, so that networks are compared
-by heads that learnt as many images."""
+"""Images times classes from which there are fewer folds; not features, so that networks are
+compared by heads that learnt as many images."""
 
 _LEAST_GAIN = 1.5
 """Columns for each row from which it pays to have fewer."""
