@@ -18,8 +18,8 @@ more strange images."""
 _IMAGES_PER_AXIS = 4
 """Images that a direction takes: with few of them the last ones are chance."""
 
-MOST_FEATURES = 8_192
-"""Number of features above which the file would be too large."""
+MOST_FEATURES = 16_384
+"""Number of features above which the file would be too large: it is of 14 MB with so many."""
 
 _MOST_IMAGES = 2_000
 """Images that the directions are computed from, at most."""
