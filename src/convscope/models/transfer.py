@@ -111,8 +111,9 @@ class TransferModel:
         for part in parts:
             earlier = [self.trunk.get_layer(name).output for name in self._pooled_of(part)[:-1]]
             n_earlier = 0 if self._of_maps is None else 2 * sum(each.shape[-1] for each in earlier)
-            stop = start + n_earlier + part.n_features
-            blocks.append(Block(start, stop, part.n_features if n_earlier else 0))
+            n_last = part.n_features if self.backbone.parts else self.map_shape[2]
+            stop = start + n_earlier + n_last
+            blocks.append(Block(start, stop, n_last if n_earlier else 0))
             start = stop
         return blocks
 
