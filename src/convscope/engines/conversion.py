@@ -35,7 +35,7 @@ def to_onnx(function: Any, *, simplified: bool = True) -> bytes:
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "train")
-    from convscope.models.keras_private import prepare_tf2onnx
+    from convscope.models.keras_private import graphs_as_they_are, prepare_tf2onnx
 
     # It also logs what it cannot convert, and returns a file that no engine loads.
     heard = _Heard()
@@ -50,7 +50,7 @@ def to_onnx(function: Any, *, simplified: bool = True) -> bytes:
         try:
             with (
                 _shapes_of_branches(tf2onnx.tf_loader),
-                contextlib.nullcontext() if simplified else _as_it_is(tf2onnx.optimizer),
+                contextlib.nullcontext() if simplified else graphs_as_they_are(),
             ):
                 model, _ = tf2onnx.convert.from_function(
                     function, input_signature=function.input_signature, opset=OPSET
@@ -109,21 +109,6 @@ def _shapes_of_branches(loader: Any) -> Iterator[None]:
         yield
     finally:
         loader.tflist_to_onnx, loader.function_def_to_graph = listed, as_graph
-
-
-@contextlib.contextmanager
-def _as_it_is(optimizer: Any) -> Iterator[None]:
-    """Let tf2onnx only order the operations of a graph, for which it has no argument.
-
-    Args:
-        optimizer: Module `tf2onnx.optimizer`.
-    """
-    listed = optimizer._get_optimizers
-    optimizer._get_optimizers = dict
-    try:
-        yield
-    finally:
-        optimizer._get_optimizers = listed
 
 
 class _Heard(logging.Handler):

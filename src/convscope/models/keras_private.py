@@ -1,10 +1,11 @@
-"""All uses of Keras' private interface, in one place.
+"""All uses of Keras' private interface, and of its converter's, in one place.
 
 Keras may rename any of it in a minor version, so `pyproject.toml` allows only versions that passed
 the tests of this file.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,3 +70,16 @@ def prepare_tf2onnx() -> None:
     from keras.src.export.tf2onnx_lib import patch_tf2onnx
 
     patch_tf2onnx()
+
+
+@contextlib.contextmanager
+def graphs_as_they_are() -> Iterator[None]:
+    """Let tf2onnx only put the operations of a graph in order, for which it has no argument."""
+    from tf2onnx import optimizer
+
+    listed = optimizer._get_optimizers
+    optimizer._get_optimizers = dict
+    try:
+        yield
+    finally:
+        optimizer._get_optimizers = listed

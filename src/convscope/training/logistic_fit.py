@@ -153,7 +153,7 @@ def fit_logistic(
             )
             for block in blocks
         ]
-        return heads[0]._replace(
+        return type(heads[0])(
             kernel=np.concatenate([head.kernel for head in heads]) * np.float32(1 / len(heads)),
             bias=np.mean([head.bias for head in heads], axis=0, dtype=np.float32),
         )

@@ -99,3 +99,28 @@ def test_decay_can_be_put_in_other_hands(kind):
     after = numbers(model.trainable_variables)
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         np.testing.assert_allclose(new, old * (0.95 if index < 2 else 1.0), rtol=1e-6)
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="converts TensorFlow's graph")
+def test_graphs_are_left_as_they_are_for_a_while():
+    import onnx
+    import tensorflow as tf
+    from tf2onnx import optimizer
+
+    from convscope.engines import INPUT
+    from convscope.engines.conversion import to_onnx
+
+    net = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Conv2D(4, 3)]
+    )
+    function = tf.function(
+        lambda images: {"features": tf.identity(net(images), name="features")},
+        input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32, name=INPUT)],
+    )
+    before = optimizer._get_optimizers
+
+    def n_operations(**settings):
+        return len(onnx.load_from_string(to_onnx(function, **settings)).graph.node)
+
+    assert n_operations(simplified=False) > n_operations()
+    assert optimizer._get_optimizers is before
