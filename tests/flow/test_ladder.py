@@ -158,8 +158,10 @@ def test_each_rung_is_its_recipe_with_what_is_not_mended_yet(climbed):
             assert getattr(configs[number - 1], key) == getattr(recipe, key), (number, key)
 
 
-@pytest.mark.parametrize("name", BACKBONES.names())
-def test_every_backbone_has_a_last_stage_to_fine_tune(name):
+@pytest.mark.parametrize(
+    "name", [name for name in BACKBONES.names() if not BACKBONES.get(name).parts]
+)
+def test_every_single_backbone_has_a_last_stage_to_fine_tune(name):
     backbone = BACKBONES.get(name)
     plan = {"seed": 83, "sizes": (64, 96, 160), "of_data": {}}
     steps = plan_ladder(backbone, settings={}, **plan)
@@ -172,6 +174,15 @@ def test_every_backbone_has_a_last_stage_to_fine_tune(name):
     whole = plan_ladder(backbone, settings={"backbone.cut": "start"}, **plan)
     assert whole[-1].rung.name == "whole backbone fine-tuned"
     assert whole[-1].config.backbone.cut == "start"
+
+
+def test_networks_side_by_side_are_fine_tuned_whole():
+    pairs = [backbone for backbone in map(BACKBONES.get, BACKBONES.names()) if backbone.parts]
+    assert pairs
+    for backbone in pairs:
+        steps = plan_ladder(backbone, seed=83, sizes=(64, 96, 160), of_data={}, settings={})
+        assert steps[-1].rung.name == "whole backbone fine-tuned"
+        assert backbone.cut_at(steps[-1].config.backbone.cut) == "start"
 
 
 def test_a_setting_is_left_away_in_rungs_where_it_has_no_effect_and_refused_if_that_is_all():
