@@ -14,6 +14,8 @@ from convscope.errors import PathError
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")
+
 NAME_BYTES = 255
 """Longest name of a file or folder on common file systems, in bytes."""
 
@@ -38,6 +40,11 @@ def user_path(given: Path | str, option: str) -> Path:
     if not os.path.lexists(text):
         if not text.strip():
             raise PathError(f"{option} is empty; give a path ('.' is the current folder)")
+        if is_address(text):
+            raise PathError(
+                f"{option} is '{text}', but only the folder of a run or a study may be at an "
+                "address; give a path on this machine"
+            )
         text = _with_home(_with_variables(text, option), option)
     path = Path(text)
     try:
@@ -49,6 +56,11 @@ def user_path(given: Path | str, option: str) -> Path:
             raise PathError(f"{option}: {path} cannot be accessed ({error.strerror})") from None
     # pathlib drops the "./" that keeps a name from being read as a home folder.
     return path.absolute() if str(path).startswith("~") else path
+
+
+def is_address(given: Path | str) -> bool:
+    """Return whether a text is an address, such as "s3://bucket/runs", and no path."""
+    return isinstance(given, str) and _ADDRESS.match(given) is not None
 
 
 def path_or_none(given: Path | str | None, option: str) -> Path | None:

@@ -15,8 +15,9 @@ from typing import Any
 from convscope import heartbeat, interrupts
 from convscope.errors import LockTakenError, RunError, StorageError, UnknownNameError
 from convscope.locks import exclusive
-from convscope.paths import short_name, user_path
+from convscope.paths import short_name
 from convscope.progress import console_progress
+from convscope.remote import LOCK, address_of, folder_path, settle
 from convscope.storage import storage_errors, write_text
 from convscope.wording import command_line, composed, has_controls
 
@@ -27,6 +28,9 @@ _OF_FILE_MANAGERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 WEIGHTS = ("best", "last", "refit")
 """Names of saved models: of the best epoch, of the last one, and trained on all but test images."""
+
+_SMALL = 1_000_000
+"""Bytes of the largest file that a list of runs reads."""
 
 ROOT = Path("runs")
 """Folder of runs without an explicit one, below the current directory."""
@@ -322,7 +326,7 @@ class Run:
         """
         if isinstance(path, Run):
             return path
-        path = user_path(path, "RUN")
+        path = folder_path(path, "RUN")
         for place in (path, ROOT / path):
             run = cls(place)
             if run.state_file.is_file():
@@ -330,6 +334,9 @@ class Run:
                 if not isinstance(found, int) or found > FORMAT:
                     raise RunError(f"{place} was made by a newer convscope; upgrade convscope")
                 return run
+        address = address_of(path)
+        if address is not None and all(map(_is_remains, path.glob("*"))):
+            raise RunError(f"there is nothing at {address}")
         what = "is not a run folder (it holds no run.json)" if path.exists() else "does not exist"
         # Runs of a comparison, a ladder and a cross-validation.
         inner = [
@@ -342,7 +349,8 @@ class Run:
     @classmethod
     def find_all(cls, root: Path | str) -> list["Run"]:
         """Return the runs directly below `root`, the oldest first."""
-        root = user_path(root, "FOLDER")
+        # Of an address the tables are enough, not the weights.
+        root = folder_path(root, "FOLDER", up_to=_SMALL)
         if not root.is_dir():
             raise RunError(f"there is no folder {root}; runs appear there after 'convscope train'")
         runs = [cls(path.parent) for path in root.glob("*/run.json")]
@@ -366,8 +374,11 @@ class Run:
         with exclusive(self._lock, wait=False, busy=busy) as held:
             if self.state_file.exists():
                 self._require_silence(held=held)
-            with heartbeat.beating(self._heartbeat):
-                yield
+            try:
+                with heartbeat.beating(self._heartbeat):
+                    yield
+            finally:
+                settle(self.path)
 
     @property
     def is_locked(self) -> bool:
@@ -409,7 +420,7 @@ class Run:
     @property
     def _lock(self) -> Path:
         """Lock held by the process that trains."""
-        return self.path / ".lock"
+        return self.path / LOCK
 
     @property
     def _heartbeat(self) -> Path:

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +144,19 @@ def require_outside(place: Path, data: Path | str | None) -> Path:
     return place
 
 
+_followers: dict[Path, Callable[[Path], None]] = {}
+
+
+def follow_writes(folder: Path, call: Callable[[Path], None]) -> None:
+    """Call a function with each file below a folder that `atomic_path` has put into place.
+
+    Args:
+        folder: Absolute path of the folder.
+        call: Function of the file's absolute path; what it raises, the writer raises.
+    """
+    _followers[folder] = call
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; at a clean exit it takes the place of `path`.
@@ -173,6 +186,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _sync(temporary)
             os.replace(temporary, path)
             _sync(path.parent)
+        written = path.absolute()
+        for folder, call in _followers.items():
+            if written.is_relative_to(folder):
+                call(written)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """Studies on a real Ray cluster, whose nodes are processes of their own on this machine."""
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,7 @@ import convscope
 from convscope.errors import ConfigError
 from convscope.progress import Progress
 from convscope.run import Run
+from convscope.storage import cache_dir
 from convscope.studies.executor import LocalExecutor
 
 pytest.importorskip("ray")
@@ -59,7 +61,24 @@ def test_a_study_on_a_cluster_shows_its_progress_and_its_errors(tmp_path, monkey
     for number, name in enumerate(("cnn-sequential", "cnn-functional"), 1):
         assert any(line.startswith(f"Run {number} of 2: {name}, seed 83 [") for line in said.lines)
         assert any(line.startswith(f"  [{number}] epoch 1/1: ") for line in said.lines)
-    assert all(Run(done.path / trial.run).status == "finished" for trial in trials)
+        assert all(Run(done.path / trial.run).status == "finished" for trial in trials)
+        # At an address each job has a copy of its own, as on hosts that share no disk.
+        address = f"file://{tmp_path / 'bucket'}/study"
+        at_address = convscope.compare(
+            **{**STUDY, "epochs": 1},
+            seeds=1,
+            out=address,
+            executor=executor,
+            progress=said,
+        )
+    others = [trial for arm in at_address.arms for trial in arm.trials]
+    assert [trial.val_accuracy for trial in others] == [trial.val_accuracy for trial in trials]
+    in_bucket = tmp_path / "bucket" / "study"
+    assert all(Run(in_bucket / trial.run).status == "finished" for trial in others)
+    records = [json.loads(file.read_text()) for file in cache_dir().glob("remote/*/files.json")]
+    assert sorted(record["address"] for record in records) == sorted(
+        [address, *(f"{address}/{trial.run}" for trial in others)]
+    )
 
 
 def require_same_answers(folder: Path, address: str) -> None:

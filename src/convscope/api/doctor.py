@@ -9,7 +9,7 @@ from convscope.diagnosis import Diagnosis, Unknown, diagnose
 from convscope.diagnosis.case import Case
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
-from convscope.paths import user_path
+from convscope.paths import is_address, user_path
 from convscope.planning.data import load_of_run
 from convscope.planning.networks import build_model, input_spec
 from convscope.planning.plan import run_config
@@ -53,7 +53,11 @@ def doctor(
         ConfigError: If the file holds no settings, or the range test is requested for a backbone.
     """
     progress = progress or console_progress()
-    if not isinstance(what, Run) and (file := user_path(what, "RUN | CONFIG")).is_file():
+    if (
+        not isinstance(what, Run)
+        and not is_address(what)
+        and (file := user_path(what, "RUN | CONFIG")).is_file()
+    ):
         # Precision does not matter here, and is not measured for it.
         request = Request({"precision": "float32"}, read_config(file))
         config = settle_names(request, Progress())

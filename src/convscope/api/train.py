@@ -19,6 +19,7 @@ from convscope.planning.settle import Request, settle_resumed
 from convscope.planning.sharing import failures_told, receive_plan, require_trainable, send_plan
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
+from convscope.remote import shown
 from convscope.run import ROOT, Run
 from convscope.scale.devices import ONE, Devices
 from convscope.scale.multihost import leave, losses_explained
@@ -60,7 +61,7 @@ def train(
             name = f"{plan.dataset.name}-{config.model}-{config.recipe}-seed{config.seed}"
             require_outside(out if out is not None else ROOT / name, config.data_path)
             run = Run.create(out, name)
-            progress.say(f"Run folder: {run.path}")
+            progress.say(f"Run folder: {shown(run.path)}")
             locked.enter_context(run.training_lock())
             describe(run, config, plan.dataset)
         _fit(run, plan, trackers, progress, devices)

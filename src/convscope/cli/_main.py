@@ -83,6 +83,7 @@ _OF_THE_MACHINE = (
 
 EXTRA_OF = {
     "cleanlab": "train",
+    "fsspec": "remote",
     "jax": "jax",
     "jinja2": "train",
     "keras": "train",
@@ -146,6 +147,8 @@ def main() -> None:
                 app(standalone_mode=True)
         finally:
             # Now, while an error can be reported, and not when Python ends.
+            if "convscope.remote" in sys.modules:
+                sys.modules["convscope.remote"].settle_all()
             if sys.stdout is not None:
                 sys.stdout.flush()
     except KeyboardInterrupt:

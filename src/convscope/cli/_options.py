@@ -22,7 +22,7 @@ ENGINE_HELP = (
 )
 
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="Run folder, or its name below runs/.")
+    str, typer.Argument(metavar="RUN", help="Run folder, its name below runs/, or its address.")
 ]
 # Paths stay text until `paths.user_path` reads them: an empty one would become the current folder.
 DataWord = Annotated[

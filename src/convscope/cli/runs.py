@@ -40,7 +40,7 @@ def runs(
     from convscope.ledger import Ledger
 
     ledger = Ledger()
-    found = (_facts(run, ledger) for run in Run.find_all(user_path(root, "FOLDER")))
+    found = (_facts(run, ledger) for run in Run.find_all(root))
     if json:
         from convscope.cli._json import print_json
 

@@ -96,7 +96,10 @@ def train(
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Run folder to create. Default: one below runs/."),
+        typer.Option(
+            metavar="PATH",
+            help="Run folder to create, or its address (s3://...). Default: one below runs/.",
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -167,7 +170,7 @@ def train(
     from convscope.cli._json import print_json
     from convscope.cli._summary import print_folds, print_summary
     from convscope.errors import ConfigError
-    from convscope.paths import path_or_none
+    from convscope.remote import folder_or_none
     from convscope.run import Run
     from convscope.scale.multihost import follows
     from convscope.studies.auto import find_search
@@ -175,7 +178,7 @@ def train(
 
     if run is not None and not resume:
         raise ConfigError(f"'{run}' is not an option; to resume a run: --resume {run}")
-    folder = path_or_none(out if run is None else run, "--out" if run is None else "RUN")
+    folder = folder_or_none(out if run is None else run, "--out" if run is None else "RUN")
     of_folds = folds is not None or (folder is not None and find_begun(folder) is not None)
     try:
         done = convscope.train(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from convscope import remote
 from convscope.datasets import DATASETS
 from convscope.datasets.folders import archives
 from convscope.datasets.published.array_cache import MANIFEST
@@ -126,6 +127,12 @@ KINDS = {
         "weights",
         _weights,
         lambda path: [path.with_name(f".{path.name.removesuffix('.partial')}.lock")],
+    ),
+    "remote": _Kind(
+        "copies of run folders at addresses; fetched again when needed",
+        remote.FOLDER,
+        lambda folder: (copy.parent for copy in remote.copies()),
+        lambda path: [next(path.glob("*/")) / remote.LOCK],
     ),
 }
 """Kinds that can be emptied. Only entries named by convscope are touched: a cache folder may also

@@ -23,6 +23,7 @@ from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
+from convscope.remote import shown
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, storage_errors, write_text
 from convscope.studies.candidates import (
@@ -116,7 +117,7 @@ def search(
         "tried": [],
     }
     Run.write_json(run.search_file, state)
-    progress.say(f"Run folder: {run.path}")
+    progress.say(f"Run folder: {shown(run.path)}")
     return _go_on(Search(run, request, state, plan, load, began, progress), progress)
 
 

@@ -18,12 +18,12 @@ from convscope.errors import DataError, RunError, TrainingError
 from convscope.evaluation.map_difference import Scored
 from convscope.evaluation.multi_label import score_of
 from convscope.evaluation.opening import log_seen_again
-from convscope.paths import path_or_none
 from convscope.planning.data import load_once
 from convscope.planning.plan import run_config
 from convscope.planning.settle import settle
 from convscope.progress import Progress, console_progress
 from convscope.recipe import Recipe, RunConfig, differences_in_kind, dump_config, resolve
+from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_text
 from convscope.studies.arms import file_name, folder_name, names_of, plan_arms, seeds_of
@@ -111,7 +111,7 @@ def compare(
         # An error up to here leaves no folder behind.
         plan = settle(request, progress, load)
         configs[name], dataset = plan.config, plan.dataset
-    path = path_or_none(out, "--out") or ROOT / folder_name(dataset.name, configs)
+    path = folder_or_none(out, "--out") or ROOT / folder_name(dataset.name, configs)
     require_outside(path, next(iter(configs.values())).data_path)
     return compare_configs(
         configs,
@@ -243,7 +243,7 @@ def compare_runs(
         first = configs[found[0]]
         arms.append(Arm(name, first.model, first.recipe, trials, part, measure_of(first)))
     by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
-    path = path_or_none(out, "--out") or ROOT / folder_name(configs[0].data_name, by_name)
+    path = folder_or_none(out, "--out") or ROOT / folder_name(configs[0].data_name, by_name)
     require_outside(path, configs[0].data_path)
     comparison = Comparison(path, configs[0].data_name, n_images, tuple(arms))
     asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}

@@ -22,6 +22,7 @@ from convscope.backend import THREADS, forget_networks, only_our_own_use
 from convscope.errors import ConfigError, ConvscopeError, StorageError, TrainingError
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig
+from convscope.remote import folder_path
 from convscope.run import Run
 
 _DISK_FULL = "no space left on disk"
@@ -281,7 +282,7 @@ def execute_here(job: Job, progress: Progress) -> Run:
 
 def _job_of(order: dict[str, Any]) -> Job:
     config = RunConfig.model_validate(order["config"])
-    return Job(config, Path(order["folder"]), order["data_dir"])
+    return Job(config, folder_path(order["folder"], "the folder"), order["data_dir"])
 
 
 def _stop_at_end_of(stream: Any) -> None:

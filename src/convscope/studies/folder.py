@@ -9,6 +9,7 @@ from typing import Any
 from convscope.errors import RunError
 from convscope.locks import exclusive
 from convscope.recipe import RANDOM_WEIGHTS
+from convscope.remote import LOCK, settle
 from convscope.run import Run
 
 
@@ -27,7 +28,7 @@ def require_free(path: Path, state_file: Path, kind: str) -> None:
         raise RunError(f"{path} is a file; choose another --out")
     # Leftovers of a kill are no reason to refuse.
     if not state_file.exists() and any(
-        item.name != ".lock" and ".part" not in item.name for item in path.glob("*")
+        item.name != LOCK and ".part" not in item.name for item in path.glob("*")
     ):
         raise RunError(f"{path} is not empty and holds no {kind}; choose another --out")
 
@@ -47,8 +48,11 @@ def study_folder(path: Path, state_file: Path, kind: str) -> Iterator[None]:
     """
     require_free(path, state_file, kind)
     busy = f"{path} is being worked on by another process; wait for it or stop it"
-    with exclusive(path / ".lock", wait=False, busy=busy):
-        yield
+    with exclusive(path / LOCK, wait=False, busy=busy):
+        try:
+            yield
+        finally:
+            settle(path)
 
 
 def look_of(path: Path, first: Run) -> str:

@@ -13,11 +13,12 @@ from convscope.datasets.source import data_settings, table_of
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
-from convscope.paths import path_or_none, short_name
+from convscope.paths import short_name
 from convscope.planning.data import load_once
 from convscope.planning.settle import Request, settle, weights_setting
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
+from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside
 from convscope.studies.executor import Executor, Job, LocalExecutor
@@ -128,7 +129,7 @@ def ladder(
             f"a ladder is climbed by accuracy, and images of {dataset.name} may have several "
             "classes; compare recipes instead: convscope compare MODEL:RECIPE MODEL:RECIPE"
         )
-    path = path_or_none(out, "--out") or ROOT / short_name(
+    path = folder_or_none(out, "--out") or ROOT / short_name(
         f"ladder-{dataset.name}-{model}-seed{seed}", 200
     )
     require_outside(path, place["data_path"])

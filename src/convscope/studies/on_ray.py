@@ -8,7 +8,7 @@ import contextlib
 import os
 import queue
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from convscope.cluster import (
 from convscope.errors import ConfigError, StorageError
 from convscope.machine import usable_cores
 from convscope.progress import Progress
+from convscope.remote import address_of, fetch, folder_path
 from convscope.run import Run
 from convscope.studies.executor import Executor, Job, Outcome, Unwanted, execute
 
@@ -47,8 +48,9 @@ def on_ray(
     """Connect to a Ray cluster and return the executor that trains on it.
 
     Each node needs the same version of convscope, and sees the run folders, a folder of images and
-    files of weights under the same paths: a shared file system. Registered datasets are kept in
-    each node's own cache.
+    files of weights under the same paths: a shared file system. A study at an address, such as
+    s3://bucket/study, needs no shared folder. Registered datasets are kept in each node's own
+    cache.
 
     Args:
         address: Address of the cluster, "HOST:PORT"; "auto" takes the one that runs here or stands
@@ -103,7 +105,8 @@ class _RayExecutor:
                     # One more than fits: no node is idle, and a cluster that grows knows of it.
                     wanted = max(len(waiting), max(1, n_at_once(needed)) + 1)
                     for number, job in islice(following, wanted - len(waiting)):
-                        waiting[task.remote(_with_full_paths(job), number, *alike)] = job
+                        at = address_of(job.folder)
+                        waiting[task.remote(_with_full_paths(job), at, number, *alike)] = job
                     some_left = len(waiting) == wanted
                 if not waiting:
                     break
@@ -139,6 +142,7 @@ def _outcome_of(job: Job, reference: Any, *, stopped: bool) -> Outcome:
     """Return the result of a task that has ended, however it ended."""
     import ray
 
+    fetch(job.folder)
     try:
         failure, permanent = ray.get(reference)
     except ray.exceptions.TaskCancelledError:
@@ -182,6 +186,7 @@ class _Sent(Progress):
 
 def _work(
     job: Job,
+    address: str | None,
     number: int,
     threads: int,
     folder: str,
@@ -203,10 +208,10 @@ def _work(
     require_version(version)
     host = os.uname().nodename
     study = job.folder.parent.parent
-    if not study.is_dir():
+    if address is None and not study.is_dir():
         raise ConfigError(
             f"node {host} does not see {study}; choose an --out on a file system that all nodes "
-            "share"
+            "share, or at an address"
         )
     for name, value in told.items():
         os.environ.setdefault(name, value)
@@ -214,6 +219,8 @@ def _work(
     with contextlib.suppress(OSError):
         os.chdir(folder)
     node = ray.get_runtime_context().get_node_id()[:8]
+    if address is not None:
+        job = replace(job, folder=folder_path(address, "--out"))
     title = job.title or f"Job {number}"
     lines.add.remote(f"{title} [{number}, on {host}, node {node}]")
     outcome = execute(job, _Sent(lines, number), threads)

@@ -12,12 +12,13 @@ from convscope.effects import trains_at_once
 from convscope.errors import ConfigError
 from convscope.evaluation.telling import Seen
 from convscope.models import is_backbone
-from convscope.paths import path_or_none, short_name
+from convscope.paths import short_name
 from convscope.planning.data import load_once
 from convscope.planning.plan import Plan
 from convscope.planning.settle import Request, settle, usual_recipe
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig
+from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_rows
 from convscope.studies.candidates import SMALL
@@ -139,7 +140,9 @@ def suspects(
             f"wrong labels are found where each image has one class, and those of {dataset.name} "
             "may have several; train, and look at the hardest images: convscope gallery RUN"
         )
-    path = path_or_none(out, "--out") or ROOT / short_name(f"suspects-{dataset.name}-{model}", 200)
+    path = folder_or_none(out, "--out") or ROOT / short_name(
+        f"suspects-{dataset.name}-{model}", 200
+    )
     require_outside(path, config.data_path)
     found = Suspicions(path, 0, 0.0, ())
     asked = as_read_back(

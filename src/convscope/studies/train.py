@@ -10,13 +10,14 @@ from convscope.api import train as single
 from convscope.datasets.source import data_settings, labels_setting
 from convscope.errors import ConfigError, RunError, UnknownNameError
 from convscope.models import is_backbone
-from convscope.paths import path_or_none, user_path
+from convscope.paths import user_path
 from convscope.planning.budget import Budget
 from convscope.planning.data import load_once
 from convscope.planning.settle import Request, settle, usual_recipe, weights_setting
 from convscope.planning.sharing import failures_told
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
+from convscope.remote import folder_or_none, folder_path
 from convscope.run import Run
 from convscope.scale.devices import ONE
 from convscope.scale.multihost import joined
@@ -147,12 +148,12 @@ def train(
     for name in trackers:
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
-    place = path_or_none(out, "--out")
+    place = folder_or_none(out, "--out")
     named = not isinstance(resume, bool)
     if not isinstance(resume, bool):
         if place is not None:
             raise ConfigError("give the run to resume once: as RUN or as --out")
-        place = user_path(resume, "RUN")
+        place = folder_path(resume, "RUN")
     elif resume and place is None:
         raise RunError("say which run to resume: convscope train --resume RUN")
     begun = find_begun(place) if resume and place is not None else None

@@ -12,12 +12,13 @@ from convscope.backend import forget_networks
 from convscope.datasets.source import data_settings
 from convscope.errors import ConfigError, MissingExtraError, TrainingError, UserError
 from convscope.evaluation.multi_label import score_of
-from convscope.paths import path_or_none, short_name
+from convscope.paths import short_name
 from convscope.planning.data import load_once
 from convscope.planning.settle import Request, recipe_for, settle, weights_setting
 from convscope.planning.space import Choice, Space, settings_at, space_of
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig, dump_config
+from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_rows, write_text
 from convscope.studies.arms import FIRST_SEED
@@ -127,7 +128,7 @@ def tune(
     _settled(given, {key: _any_of(values) for key, values in ranges.items()}, load)
     about = f"{model}, recipe {recipe}, on {default.dataset.name}"
     name = short_name(f"tune-{default.dataset.name}-{model}-{recipe}", 200)
-    path = path_or_none(out, "--out") or ROOT / name
+    path = folder_or_none(out, "--out") or ROOT / name
     require_outside(path, default.config.data_path)
     asked = as_read_back(
         {

@@ -1,5 +1,6 @@
 """`convscope cache` and `convscope cache clear`."""
 
+import json
 import os
 
 import pytest
@@ -28,11 +29,17 @@ def filled():
         # Not convscope's, though they lie where its things do.
         "other": ["letter.txt", "datasets/holidays/a.png", "datasets/digits/notes.txt"],
     }
+    folder = root / "remote" / KEY / "birds"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_bytes(b"x" * 800)
+    stamp = [800, (folder / "run.json").stat().st_mtime_ns]
+    record = {"address": "memory://birds", "files": {"run.json": [stamp, [800, "1"]]}}
+    (folder.parent / "files.json").write_text(json.dumps(record).ljust(200))
     for names in files.values():
         for name in names:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(b"x" * 1000)
-    return files
+    return files | {"remote": [f"remote/{KEY}"]}
 
 
 def there(filled) -> dict[str, list[bool]]:
@@ -46,7 +53,7 @@ def sizes() -> dict[str, int]:
 def test_an_empty_cache_is_listed(cli):
     done = cli("cache")
     assert done.code == 0
-    rows = {line.split()[0]: line.split()[1:3] for line in done.out.splitlines()[1:10]}
+    rows = {line.split()[0]: line.split()[1:3] for line in done.out.splitlines()[1:11]}
     assert rows == {part.kind: ["0", "B"] for part in cache_parts()}
     assert done.out.splitlines()[-1] == f"0 B in {cache_dir()}"
 
@@ -54,10 +61,10 @@ def test_an_empty_cache_is_listed(cli):
 def test_each_kind_is_listed_with_its_size(cli, filled):
     assert sizes() == {kind: 1000 * len(names) for kind, names in filled.items()}
     out = cli("cache").out
-    rows = {line.split()[0]: line.split()[1:3] for line in out.splitlines()[1:10]}
+    rows = {line.split()[0]: line.split()[1:3] for line in out.splitlines()[1:11]}
     assert rows["features"] == ["2.0", "kB"]
     assert rows["ledger"] == ["1.0", "kB"]
-    assert out.splitlines()[-1] == f"15.0 kB in {cache_dir()}"
+    assert out.splitlines()[-1] == f"16.0 kB in {cache_dir()}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,7 +87,7 @@ def test_all_of_it_is_all_but_the_ledger_and_what_is_not_convscopes(cli, filled)
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "name the kinds to empty: datasets, packs, archives, features, weights, or --all"),
+        ([], "name the kinds to empty: datasets, packs, archives, features, weights, remote, or"),
         (["features", "--all"], "name the kinds to empty"),
         (["ledger"], "unknown kind 'ledger'"),
         (["feature"], "did you mean 'features'?"),

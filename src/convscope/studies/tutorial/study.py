@@ -15,11 +15,12 @@ from typing import Any
 from convscope.datasets.samples import sample_images
 from convscope.datasets.source import data_settings, load_source, words_of
 from convscope.errors import ConfigError, DataError
-from convscope.paths import path_or_none, short_name
+from convscope.paths import short_name
 from convscope.planning.data import load_once
 from convscope.planning.settle import Request, settle, weights_setting
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
+from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside
 from convscope.studies.arms import FIRST_SEED
@@ -117,7 +118,7 @@ def tutorial(
         data_settings(data, labels),
         quick=quick,
         weights=weights_setting(weights),
-        out=path_or_none(out, "--out"),
+        out=folder_or_none(out, "--out"),
         data_dir=data_dir,
         progress=progress or console_progress(),
     )

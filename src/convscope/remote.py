@@ -1,0 +1,368 @@
+"""Run folders at addresses: `s3://bucket/runs/birds`, and whatever else fsspec reaches.
+
+Work goes on in a copy on this machine, in the cache folder. Each file that is written there as a
+whole is sent to the address at once, in the order of writing, so another host sees the run's status
+and resumes it; what other hosts wrote is fetched when the address is opened. Needs the extra
+`remote`, and for most kinds of address a package of their own, such as s3fs.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import math
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convscope.errors import LockTakenError, MissingExtraError, PathError, StorageError
+from convscope.locks import exclusive
+from convscope.paths import is_address, user_path
+from convscope.progress import console_progress
+from convscope.storage import FILE_MODE, cache_dir, follow_writes, storage_errors, write_text
+
+FOLDER = "remote"
+"""Folder of the copies in the cache folder."""
+
+LOCK = ".lock"
+"""File that whoever works in a run folder, or in that of a study, holds locked."""
+
+_WHOLE = ("abfs", "az", "gcs", "gs", "memory", "oss", "s3", "s3a")
+"""Kinds of address where a file appears when it is complete. Elsewhere it is moved into place."""
+
+_OF_THIS_HOST = (LOCK, ".state.lock")
+
+_WORTH_SAYING = 5_000_000
+"""Bytes from which a transfer is announced."""
+
+_Stamp = list[Any]
+"""What tells that a file changed: here its size and time, at the address what that offers."""
+
+_Files = dict[str, tuple[_Stamp, _Stamp]]
+"""For each file, as of when both sides were last equal: its stamps here and at the address."""
+
+
+@dataclass
+class _Copy:
+    """The copy of a folder at an address.
+
+    Attributes:
+        address: Address of the folder.
+        folder: Folder of the copy.
+        up_to: Bytes of the largest file to fetch.
+        guard: Held while files are compared, fetched or sent: a heartbeat has its own thread.
+    """
+
+    address: str
+    folder: Path
+    up_to: float
+    guard: Any = field(default_factory=threading.RLock)
+
+    def save(self, files: _Files) -> None:
+        content = {"address": self.address, "files": files}
+        write_text(_record_of(self.folder), json.dumps(content) + "\n")
+
+
+_open_copies: dict[Path, _Copy] = {}
+
+
+def folder_path(given: Path | str, option: str, up_to: float = math.inf) -> Path:
+    """Return the folder that a user means; for an address, its copy on this machine.
+
+    What is newer at the address is fetched, unless a process of this machine is at work in the
+    copy. From then on this process sends what it writes there.
+
+    Args:
+        given: Path, or address such as "s3://bucket/runs/birds"; need not exist.
+        option: Name of the option, for the error.
+        up_to: Bytes of the largest file to fetch.
+
+    Raises:
+        PathError: If it is no path and no address, or no such kind of address is known.
+        MissingExtraError: If fsspec is not installed.
+        StorageError: If the address cannot be reached, or the copy not be written.
+    """
+    if is_address(given):
+        address = os.fspath(given).rstrip("/")
+        name = address.rpartition("/")[2]
+        if not name or name in (".", "..") or address.endswith(":"):
+            raise PathError(f"{option} is '{given}', an address that names no folder")
+        with _reaching(address):
+            _remote(address)
+        digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+        folder = place = cache_dir().absolute() / FOLDER / digest / name
+    else:
+        place = user_path(given, option)
+        found = _folder_around(place)
+        if found is None:
+            return place
+        folder = found
+        address = _recorded(folder)[0]
+    known = _open_copies.get(folder)
+    if known is None or known.up_to < up_to or is_address(given):
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        copy = _Copy(address, folder, max(up_to, known.up_to if known else 0))
+        if not _record_of(folder).exists():
+            copy.save({})
+        with contextlib.suppress(LockTakenError), exclusive(folder / LOCK, wait=False):
+            _settle(copy, send=False)
+        _open_copies[folder] = copy
+        follow_writes(folder, lambda path: _send(copy, path.relative_to(folder).as_posix()))
+    return place
+
+
+def folder_or_none(given: Path | str | None, option: str) -> Path | None:
+    """Return `folder_path` of a given path or address; None for None."""
+    return None if given is None else folder_path(given, option)
+
+
+def address_of(path: Path) -> str | None:
+    """Return the address of a path in a copy; None for any other path."""
+    folder = _folder_around(path)
+    if folder is None:
+        return None
+    inside = path.absolute().relative_to(folder).as_posix()
+    address = _recorded(folder)[0]
+    return address if inside == "." else f"{address}/{inside}"
+
+
+def shown(path: Path) -> str:
+    """Return a path for people: of a copy with its address."""
+    address = address_of(path)
+    return str(path) if address is None else f"{address} (copied to {path})"
+
+
+def fetch(path: Path) -> None:
+    """Fetch what is newer at the address of a copy that is open; do nothing for other paths.
+
+    Raises:
+        StorageError: If the address cannot be reached, or the copy not be written.
+    """
+    copy = _open_copies.get(_folder_around(path) or path)
+    if copy is not None:
+        _settle(copy, send=False)
+
+
+def settle(path: Path) -> None:
+    """Make a copy that is open and its address equal; do nothing for other paths.
+
+    For what `storage.atomic_path` does not write: removed files, folders, files of libraries. A
+    file that changed on both sides is taken from the address, whose later work others have seen.
+
+    Raises:
+        StorageError: If the address cannot be reached, or the copy not be written.
+    """
+    copy = _open_copies.get(_folder_around(path) or path)
+    if copy is not None:
+        _settle(copy, send=True)
+
+
+def settle_all() -> None:
+    """Do `settle` for all copies that this process opened, unless another works there.
+
+    Raises:
+        StorageError: As for `settle`.
+    """
+    for folder, copy in _open_copies.items():
+        with contextlib.suppress(LockTakenError), exclusive(folder / LOCK, wait=False):
+            _settle(copy, send=True)
+
+
+def copies() -> Iterator[Path]:
+    """Return the folders of all copies whose files are at their address too."""
+    for record in sorted((cache_dir().absolute() / FOLDER).glob("*/files.json")):
+        with contextlib.suppress(StorageError):
+            address, files = _recorded(record)
+            folder = record.parent / address.rpartition("/")[2]
+            if address and _files_here(folder) == {name: here for name, (here, _) in files.items()}:
+                yield folder
+
+
+def _folder_around(path: Path) -> Path | None:
+    """Return the folder of the copy that a path is in."""
+    root = cache_dir().absolute() / FOLDER
+    try:
+        parts = path.absolute().relative_to(root).parts
+    except ValueError:
+        return None
+    folder = root.joinpath(*parts[:2])
+    return folder if len(parts) > 1 and _record_of(folder).is_file() else None
+
+
+def _record_of(folder: Path) -> Path:
+    # Beside the copy: what is in a run folder belongs to the run.
+    return folder.parent / "files.json"
+
+
+def _recorded(folder: Path) -> tuple[str, _Files]:
+    """Return the address of a copy, and its files."""
+    record = _record_of(folder)
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        stamps = content["files"].items()
+        files = {str(name): (list(here), list(there)) for name, (here, there) in stamps}
+        return str(content["address"]), files
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise StorageError(
+            f"{record} is damaged; remove {record.parent}, a copy of what is at its address"
+        ) from None
+
+
+def _remote(address: str) -> tuple[Any, str]:
+    """Return fsspec's file system of an address, and the path in it."""
+    try:
+        import fsspec
+    except ImportError:
+        raise MissingExtraError("fsspec", "remote") from None
+    return fsspec.core.url_to_fs(address)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _reaching(address: str) -> Iterator[None]:
+    """Turn whatever the package for a kind of address raises into one clear line."""
+    try:
+        yield
+    except ImportError as error:
+        raise StorageError(f"{address} needs a further package: {error}") from None
+    except (StorageError, MissingExtraError, KeyboardInterrupt):
+        raise
+    except ValueError as error:
+        if "Protocol not known" in str(error):
+            kind = address.partition(":")[0]
+            raise PathError(f"{address}: no kind of address is called '{kind}'") from None
+        raise StorageError(f"{address} cannot be reached ({_line_of(error)})") from error
+    except Exception as error:  # each package has errors of its own
+        raise StorageError(
+            f"{address} cannot be reached ({_line_of(error)}); what is on this machine is intact"
+        ) from error
+
+
+def _line_of(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+
+
+def _files_here(folder: Path) -> dict[str, _Stamp]:
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and not _stays(path.name):
+            with contextlib.suppress(OSError):
+                found[path.relative_to(folder).as_posix()] = _stamp_here(path)
+    return found
+
+
+def _stamp_here(path: Path) -> _Stamp:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _stays(name: str) -> bool:
+    """Return whether a file is never sent or fetched: a lock, or one that is being written."""
+    return name in _OF_THIS_HOST or (name.startswith(".") and ".part" in name)
+
+
+def _files_there(fs: Any, root: str) -> dict[str, _Stamp]:
+    # Listings are kept for a while, by most packages.
+    fs.invalidate_cache()
+    found = {}
+    for path, about in fs.find(root, detail=True).items():
+        name = path.removeprefix(root).lstrip("/")
+        # A place that nobody may name: "..", or what would be elsewhere on this system.
+        if name and not _stays(name.rpartition("/")[2]) and ".." not in name.split("/"):
+            found[name] = _stamp_there(about)
+    return found
+
+
+def _stamp_there(about: dict[str, Any]) -> _Stamp:
+    times = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "updated", "created")
+    known = next((about[name] for name in times if about.get(name) is not None), None)
+    if isinstance(known, datetime.datetime):  # in memory, a listing has the number instead
+        known = known.timestamp()
+    return [about.get("size"), str(known)]
+
+
+def _settle(copy: _Copy, *, send: bool) -> None:
+    """Fetch what changed at the address; then, if wanted, send and remove what changed here."""
+    with copy.guard, _reaching(copy.address):
+        fs, root = _remote(copy.address)
+        here, there = _files_here(copy.folder), _files_there(fs, root)
+        # Read anew: a run of a study has a process of its own.
+        files = _recorded(copy.folder)[1]
+        known = dict(files)
+        to_fetch: list[str] = []
+        to_send: list[str] = []
+        to_remove: list[str] = []
+        for name in sorted(here.keys() | there.keys() | known.keys()):
+            before_here, before_there = known.get(name, (None, None))
+            changed_here = here.get(name) != before_here
+            if there.get(name) != before_there:
+                if name in there:
+                    if (there[name][0] or 0) <= copy.up_to:
+                        to_fetch.append(name)
+                elif not changed_here:
+                    (copy.folder / name).unlink(missing_ok=True)
+                    del files[name]
+                else:
+                    to_send.append(name)
+            elif changed_here:
+                (to_send if name in here else to_remove).append(name)
+        n_bytes = sum(int(there[name][0] or 0) for name in to_fetch)
+        if n_bytes > _WORTH_SAYING:
+            console_progress().say(f"Fetching {n_bytes / 1e6:,.0f} MB from {copy.address}")
+        for name in to_fetch:
+            _fetch(copy, fs, f"{root}/{name}", name)
+            files[name] = (_stamp_here(copy.folder / name), there[name])
+        if send:
+            # The status last: who reads "finished" finds everything else.
+            for name in sorted(to_send, key=lambda name: name.endswith("run.json")):
+                files[name] = _put(copy, fs, f"{root}/{name}", name)
+            for name in to_remove:
+                with contextlib.suppress(FileNotFoundError):
+                    fs.rm_file(f"{root}/{name}")
+                del files[name]
+        if files != known:
+            copy.save(files)
+
+
+def _fetch(copy: _Copy, fs: Any, source: str, name: str) -> None:
+    target = copy.folder / name
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=".fetched-", suffix=".part", dir=target.parent)
+        os.close(handle)
+        try:
+            fs.get_file(source, part)
+            os.chmod(part, FILE_MODE)
+            os.replace(part, target)
+        finally:
+            Path(part).unlink(missing_ok=True)
+
+
+def _send(copy: _Copy, name: str) -> None:
+    """Send a file, once it is written."""
+    if _stays(name.rpartition("/")[2]):
+        return
+    with copy.guard, _reaching(copy.address):
+        fs, root = _remote(copy.address)
+        stamps = _put(copy, fs, f"{root}/{name}", name)
+        copy.save(_recorded(copy.folder)[1] | {name: stamps})
+
+
+def _put(copy: _Copy, fs: Any, target: str, name: str) -> tuple[_Stamp, _Stamp]:
+    """Send a file, which appears at the address as a whole; return its stamps."""
+    path = copy.folder / name
+    here = _stamp_here(path)
+    if copy.address.partition(":")[0] in _WHOLE:
+        fs.put_file(str(path), target)
+    else:
+        parent, _, last = target.rpartition("/")
+        fs.makedirs(parent, exist_ok=True)
+        part = f"{parent}/.{last[:64]}-{os.getpid()}.part"
+        fs.put_file(str(path), part)
+        fs.mv(part, target)
+    fs.invalidate_cache()
+    return here, _stamp_there(fs.info(target))

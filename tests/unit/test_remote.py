@@ -1,0 +1,230 @@
+"""Run folders at addresses: a local file system and memory, as fsspec reaches them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from convscope import remote
+from convscope.errors import PathError, RunError, StorageError
+from convscope.housekeeping.cache import cache_parts, empty_cache
+from convscope.locks import exclusive
+from convscope.paths import user_path
+from convscope.run import Run
+from convscope.storage import write_text
+
+fsspec = pytest.importorskip("fsspec")
+
+
+@pytest.fixture(params=["file", "memory"])
+def bucket(request, tmp_path):
+    if request.param == "file":
+        return f"file://{tmp_path / 'bucket'}"
+    return f"memory://{tmp_path.name}"
+
+
+@pytest.fixture
+def on_host(tmp_path, monkeypatch):
+    """Function that goes on as if on another host: with a cache of its own."""
+
+    def go(name: str) -> None:
+        monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "caches" / name))
+
+    go("first")
+    yield go
+    for folder in list(remote._open_copies):
+        if folder.is_relative_to(tmp_path):
+            del remote._open_copies[folder]
+
+
+def there(address: str) -> dict[str, str]:
+    """Return the text of each file at an address."""
+    fs, root = fsspec.core.url_to_fs(address)
+    fs.invalidate_cache()
+    return {
+        path.removeprefix(root).lstrip("/"): fs.cat_file(path).decode() for path in fs.find(root)
+    }
+
+
+def test_what_is_written_is_at_the_address_at_once(bucket, on_host):
+    folder = remote.folder_path(f"{bucket}/runs/birds", "--out")
+    assert folder.name == "birds"
+    write_text(folder / "config.yaml", "a: 1\n")
+    write_text(folder / "weights" / "best.json", "one")
+    assert there(f"{bucket}/runs/birds") == {"config.yaml": "a: 1\n", "weights/best.json": "one"}
+    write_text(folder / "weights" / "best.json", "two")
+    assert there(f"{bucket}/runs/birds")["weights/best.json"] == "two"
+    assert remote.address_of(folder / "weights") == f"{bucket}/runs/birds/weights"
+    assert remote.address_of(folder) == f"{bucket}/runs/birds"
+    assert remote.address_of(folder.parent) is None
+
+
+def test_another_host_goes_on_where_the_first_stopped(bucket, on_host):
+    address = f"{bucket}/birds/"
+    folder = remote.folder_path(address, "--out")
+    write_text(folder / "run.json", "begun")
+    write_text(folder / "weights" / "last.keras", "epoch 1")
+    write_text(folder / "search" / "old.txt", "?")
+
+    on_host("second")
+    other = remote.folder_path(address, "RUN")
+    assert other != folder
+    assert (other / "weights" / "last.keras").read_text() == "epoch 1"
+    write_text(other / "weights" / "last.keras", "epoch 2")
+    (other / "search" / "old.txt").unlink()
+    (other / "events.log").write_text("by a library")
+    remote.settle(other)
+    assert there(address.rstrip("/")) == {
+        "run.json": "begun",
+        "weights/last.keras": "epoch 2",
+        "events.log": "by a library",
+    }
+
+    on_host("first")
+    remote.fetch(folder)
+    assert (folder / "weights" / "last.keras").read_text() == "epoch 2"
+    assert not (folder / "search" / "old.txt").exists()
+    assert (folder / "events.log").read_text() == "by a library"
+
+
+def test_what_both_hosts_changed_is_taken_from_the_address(bucket, on_host):
+    folder = remote.folder_path(f"{bucket}/birds", "--out")
+    write_text(folder / "run.json", "begun")
+    on_host("second")
+    write_text(remote.folder_path(f"{bucket}/birds", "RUN") / "run.json", "finished")
+    on_host("first")
+    (folder / "run.json").write_text("it lost the network here")
+    remote.settle(folder)
+    assert (folder / "run.json").read_text() == "finished"
+
+
+def test_what_could_not_be_sent_is_sent_later(tmp_path, on_host, monkeypatch):
+    address = f"file://{tmp_path / 'bucket'}/birds"
+    folder = remote.folder_path(address, "--out")
+    write_text(folder / "run.json", "begun")
+    (tmp_path / "bucket").rename(tmp_path / "away")
+    (tmp_path / "bucket").write_text("a file in its place")
+    with pytest.raises(StorageError, match=r"birds cannot be reached .* is intact$"):
+        write_text(folder / "run.json", "epoch 1")
+    assert (folder / "run.json").read_text() == "epoch 1"
+    (tmp_path / "bucket").unlink()
+    (tmp_path / "away").rename(tmp_path / "bucket")
+    remote.settle(folder)
+    assert there(address) == {"run.json": "epoch 1"}
+
+
+def test_nothing_is_fetched_over_a_run_at_work_here(bucket, on_host):
+    folder = remote.folder_path(f"{bucket}/birds", "--out")
+    write_text(folder / "run.json", "mine")
+    on_host("second")
+    write_text(remote.folder_path(f"{bucket}/birds", "RUN") / "run.json", "yours")
+    on_host("first")
+    del remote._open_copies[folder]
+    with exclusive(folder / ".lock", wait=False):
+        assert remote.folder_path(f"{bucket}/birds", "RUN") == folder
+        assert (folder / "run.json").read_text() == "mine"
+
+
+def test_a_list_of_runs_leaves_large_files_where_they_are(bucket, on_host):
+    run = Run.create(remote.folder_path(f"{bucket}/runs/birds", "--out"), "birds")
+    run.record(status="finished")
+    write_text(run.weights("best"), "w" * 2_000_000)
+    on_host("second")
+    (found,) = Run.find_all(f"{bucket}/runs")
+    assert found.status == "finished"
+    assert not found.weights("best").exists()
+    remote.settle(found.path)
+    assert len(there(f"{bucket}/runs/birds")["weights/best.keras"]) == 2_000_000
+    assert Run.open(f"{bucket}/runs/birds").weights("best").stat().st_size == 2_000_000
+
+
+def test_a_run_that_trains_elsewhere_is_seen_to_train_and_to_be_killed(
+    bucket, on_host, monkeypatch
+):
+    run = Run.create(remote.folder_path(f"{bucket}/birds", "--out"), "birds")
+    with run.training_lock():
+        monkeypatch.setattr("platform.node", lambda: "first")
+        run.record(status="training", trainer={"host": "first", "pid": os.getpid()})
+        on_host("second")
+        monkeypatch.setattr("platform.node", lambda: "second")
+        assert Run.open(f"{bucket}/birds").status == "training"
+        on_host("first")
+    on_host("second")
+    # The heartbeat ended with the lock, and nobody recorded another status.
+    assert Run.open(f"{bucket}/birds").status == "killed"
+
+
+def test_a_child_process_that_gets_the_copys_path_sends_too(tmp_path, on_host):
+    address = f"file://{tmp_path / 'bucket'}/study"
+    inside = remote.folder_path(address, "--out") / "runs" / "1"
+    program = (
+        "import sys; from convscope import remote; from convscope.storage import write_text\n"
+        "write_text(remote.folder_path(sys.argv[1], 'the folder') / 'run.json', 'done')"
+    )
+    subprocess.run([sys.executable, "-c", program, str(inside)], check=True)
+    assert there(address) == {"runs/1/run.json": "done"}
+    # This process knows of it, so it is not sent or fetched again.
+    remote.settle(inside)
+    assert there(address) == {"runs/1/run.json": "done"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("file://", "names no folder"),
+        ("memory://a/..", "names no folder"),
+        ("nokind://bucket/a", "no kind of address is called 'nokind'"),
+    ],
+)
+def test_an_address_that_means_nothing_is_refused(given, said, on_host):
+    with pytest.raises(PathError, match=said):
+        remote.folder_path(given, "--out")
+
+
+def test_a_package_that_is_missing_is_named(on_host):
+    if any(_has(name) for name in ("s3fs",)):
+        pytest.skip("s3fs is installed")
+    with pytest.raises(StorageError, match=r"s3://bucket/a needs a further package: .*s3fs"):
+        remote.folder_path("s3://bucket/a", "--out")
+
+
+def _has(package: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(package) is not None
+
+
+def test_nothing_at_an_address_is_one_line(bucket, on_host):
+    with pytest.raises(RunError, match=f"^there is nothing at {bucket}/none$"):
+        Run.open(f"{bucket}/none")
+
+
+def test_a_damaged_record_says_what_to_remove(bucket, on_host):
+    folder = remote.folder_path(f"{bucket}/birds", "--out")
+    (folder.parent / "files.json").write_text("{")
+    del remote._open_copies[folder]
+    with pytest.raises(StorageError, match=rf"is damaged; remove {folder.parent}, a copy"):
+        remote.folder_path(f"{bucket}/birds", "RUN")
+
+
+def test_emptying_the_cache_keeps_what_was_not_sent_and_what_is_in_use(bucket, on_host):
+    names = ("sent", "unsent", "busy")
+    folders = {name: remote.folder_path(f"{bucket}/{name}", "--out") for name in names}
+    for folder in folders.values():
+        write_text(folder / "run.json", "{}")
+    (folders["unsent"] / "events.log").write_text("by a library")
+    (part,) = (part for part in cache_parts() if part.kind == "remote")
+    assert part.n_bytes > 0
+    with exclusive(folders["busy"] / ".lock", wait=False):
+        emptied = empty_cache(["remote"])
+    assert [name for name, folder in folders.items() if folder.exists()] == ["unsent", "busy"]
+    assert emptied.in_use == (folders["busy"].parent,)
+    assert there(f"{bucket}/sent") == {"run.json": "{}"}
+
+
+def test_files_that_are_no_run_folder_need_a_path():
+    with pytest.raises(
+        PathError, match=r"--labels is 's3://b/l\.csv', but only the folder of a run"
+    ):
+        user_path("s3://b/l.csv", "--labels")
