@@ -16,7 +16,9 @@ Three questions, answered on generated photographs (no network is needed):
     memory      A set twice as large as the memory limit is packed and read for an epoch by a
                 process that lives under that limit. How much memory of its own does it need? As a
                 control, a second process under the same limit loads the set into memory, and must
-                fail. The limit is a control group (version 2 or 1) if one can be made, else
+                fail. Two more write the set as four shards at an address, and read an epoch in the
+                order of training, with room for two shards on the disk. The limit is a control
+                group (version 2 or 1) if one can be made, else
                 RLIMIT_DATA, which counts a process's own memory but not the system's cache of its
                 files.
 
@@ -47,6 +49,12 @@ BATCH_SIZE = 128
 MIB = 2**20
 PHOTO_SIZE = 224
 TURN_S = 0.3
+TASKS = {
+    "pack": "pack and read",
+    "load": "control, load into memory",
+    "write": "write four shards",
+    "read": "read them in the order of training",
+}
 
 
 def main() -> None:
@@ -215,7 +223,7 @@ def memory(root: Path, limit_mib: int) -> dict[str, Any]:
     n_bytes = len(list(root.iterdir())) * PHOTO_SIZE**2 * 3
     result: dict[str, Any] = {"limit": limit, "limit_mib": limit_mib, "set_mib": n_bytes / MIB}
     print(f"memory: {n_bytes / MIB:,.0f} MiB of images under {limit_mib} MiB, by {limit}")
-    for task in ("pack", "load"):
+    for task, words in TASKS.items():
         with control_group(limit, limit_mib) as group:
             command = [sys.executable, __file__, "--child", task, str(root)]
             command += ["--limit-mib", str(limit_mib)]
@@ -227,7 +235,7 @@ def memory(root: Path, limit_mib: int) -> dict[str, Any]:
         # The child prints where it is after each step, so that a killed one has told something.
         result[task] = {"exit_code": done.returncode, **(told[-1] if told else {})}
         ending = "finished" if done.returncode == 0 else f"failed ({reason(done)})"
-        print(f"  {'pack and read' if task == 'pack' else 'control, load into memory'}: {ending}")
+        print(f"  {words}: {ending}")
         for step in told:
             print(
                 f"    {step['step']}: {step['seconds']:.1f} s, own memory at most "
@@ -292,6 +300,9 @@ def child(task: str, root: Path, limit_mib: int) -> None:
 
     # Imported before the clock starts, so that "before" is the program itself.
     pack_folder_of_one()
+    if task in ("write", "read"):
+        shards(task, root)
+        return
     step = "packing" if task == "pack" else "opening the pack"
     pack = measured(step, lambda: pack_folder(root, PHOTO_SIZE)[0])
     if task == "load":
@@ -299,6 +310,38 @@ def child(task: str, root: Path, limit_mib: int) -> None:
     else:
         images = pack.images
     measured("an epoch", lambda: epoch(images, seed=0))
+
+
+def shards(task: str, root: Path) -> None:
+    """Write a folder as four shards at an address, or read an epoch with room for two of them."""
+    import convscope
+    from convscope.progress import Progress
+    from convscope.recipe import RunConfig
+    from convscope.training.batches import order_of
+
+    n_bytes = len(list(root.iterdir())) * PHOTO_SIZE**2 * 3
+    shard_mb = n_bytes / 4 / 1e6 + 0.2
+    address = f"file://{root.parent / 'bucket'}"
+    labels = root.parent / "labels.csv"
+    names = sorted(file.name for file in root.iterdir())
+    rows = (f"{name},{'ab'[number % 2]}" for number, name in enumerate(names))
+    labels.write_text("\n".join(["file,label", *rows]))
+    settings = {"labels": labels, "image_size": PHOTO_SIZE, "progress": Progress()}
+
+    def write() -> None:
+        convscope.write_shards(root, address, shard_mb=shard_mb, near=1, **settings)
+
+    def read() -> None:
+        train = convscope.load(address, progress=Progress()).train
+        order = order_of(RunConfig(), train.labels, 0, images=train.images)
+        for start in range(0, len(order), BATCH_SIZE):
+            train.images[order[start : start + BATCH_SIZE]]
+
+    os.environ["CONVSCOPE_SHARDS_GB"] = str(2.1 * shard_mb / 1000)
+    if task == "write":
+        measured("writing four shards", write)
+    else:
+        measured("an epoch", read)
 
 
 def pack_folder_of_one() -> None:

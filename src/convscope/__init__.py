@@ -50,10 +50,11 @@ __all__ = [
     "train",
     "tune",
     "tutorial",
+    "write_shards",
 ]
 
 if TYPE_CHECKING:
-    from convscope.api.data import check, load
+    from convscope.api.data import check, load, write_shards
     from convscope.api.doctor import doctor
     from convscope.api.embed import embed
     from convscope.api.evaluate import evaluate
@@ -118,6 +119,7 @@ _HOMES = {
     "train": "studies.train",
     "tune": "studies.tune",
     "tutorial": "studies.tutorial.study",
+    "write_shards": "api.data",
 }
 
 

@@ -139,7 +139,12 @@ _CONDITIONS = (
         "other weights than random",
     ),
     _Condition(
-        ("data_path", "labels"),
+        ("data_path",),
+        lambda config, backbone: config.data in ("folder", "shards"),
+        "data folder or shards",
+    ),
+    _Condition(
+        ("labels",),
         lambda config, backbone: config.data == "folder",
         "data folder",
     ),

@@ -330,7 +330,8 @@ class RunConfig(Recipe):
     format: int = FORMAT
     data: str = "cifar10"
     data_path: str | None = Field(
-        None, description="folder or archive of images, if data is 'folder'"
+        None,
+        description="folder or archive of images, if data is 'folder'; folder or address of shards",
     )
     labels: str | None = Field(
         None,

@@ -31,7 +31,7 @@ FOLDER = "remote"
 LOCK = ".lock"
 """File that whoever works in a run folder, or in that of a study, holds locked."""
 
-_WHOLE = ("abfs", "az", "gcs", "gs", "memory", "oss", "s3", "s3a")
+_WHOLE = {"abfs", "az", "gcs", "gs", "memory", "oss", "s3", "s3a"}
 """Kinds of address where a file appears when it is complete. Elsewhere it is moved into place."""
 
 _OF_THIS_HOST = (LOCK, ".state.lock")
@@ -181,6 +181,38 @@ def copies() -> Iterator[Path]:
             folder = record.parent / address.rpartition("/")[2]
             if address and _files_here(folder) == {name: here for name, (here, _) in files.items()}:
                 yield folder
+
+
+@contextlib.contextmanager
+def at_address(address: str) -> Iterator[tuple[Any, str]]:
+    """Yield fsspec's file system of an address, and the path in it.
+
+    Raises:
+        PathError: If no such kind of address is known.
+        MissingExtraError: If fsspec is not installed.
+        StorageError: For whatever the body meets there; the cause is what the package raised.
+    """
+    with _reaching(address):
+        yield _remote(address)
+
+
+def put_whole(fs: Any, path: Path, target: str) -> None:
+    """Send a file, which appears at its place as a whole.
+
+    Args:
+        fs: File system from `at_address`.
+        path: File on this machine.
+        target: Path in the file system; folders around it are made.
+    """
+    kinds = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    if kinds & _WHOLE:
+        fs.put_file(str(path), target)
+        return
+    parent, _, last = target.rpartition("/")
+    fs.makedirs(parent, exist_ok=True)
+    part = f"{parent}/.{last[:64]}-{os.getpid()}.part"
+    fs.put_file(str(path), part)
+    fs.mv(part, target)
 
 
 def _folder_around(path: Path) -> Path | None:
@@ -353,16 +385,8 @@ def _send(copy: _Copy, name: str) -> None:
 
 
 def _put(copy: _Copy, fs: Any, target: str, name: str) -> tuple[_Stamp, _Stamp]:
-    """Send a file, which appears at the address as a whole; return its stamps."""
-    path = copy.folder / name
-    here = _stamp_here(path)
-    if copy.address.partition(":")[0] in _WHOLE:
-        fs.put_file(str(path), target)
-    else:
-        parent, _, last = target.rpartition("/")
-        fs.makedirs(parent, exist_ok=True)
-        part = f"{parent}/.{last[:64]}-{os.getpid()}.part"
-        fs.put_file(str(path), part)
-        fs.mv(part, target)
+    """Send a file and return its stamps."""
+    here = _stamp_here(copy.folder / name)
+    put_whole(fs, copy.folder / name, target)
     fs.invalidate_cache()
     return here, _stamp_there(fs.info(target))

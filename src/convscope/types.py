@@ -57,11 +57,11 @@ class ImageView:
     """Some images of a larger array, in some order, read from it only on access.
 
     Args:
-        base: Shape (n_base, height, width, channels), uint8; usually memory-mapped.
+        base: Shape (n_base, height, width, channels), uint8; memory-mapped, or in several files.
         rows: Shape (n_images,), indices into `base`.
     """
 
-    def __init__(self, base: UInt8Array, rows: npt.NDArray[np.intp]) -> None:
+    def __init__(self, base: "UInt8Array | Stacked", rows: npt.NDArray[np.intp]) -> None:
         self.base = base
         self.rows = rows
         self.shape = (len(rows), *base.shape[1:])
@@ -85,10 +85,13 @@ class Stacked:
 
     Args:
         parts: Arrays of shape (n_part, ...), or objects that are indexed like one.
+        n_near: Number of parts that are read at a time in a shuffled order, since each is fetched
+            as a whole; None for parts that are read in any order.
     """
 
-    def __init__(self, parts: Sequence[Any]) -> None:
+    def __init__(self, parts: Sequence[Any], n_near: int | None = None) -> None:
         self.parts = tuple(parts)
+        self.n_near = n_near
         self._ends = np.cumsum([len(part) for part in self.parts])
         self.shape = (int(self._ends[-1]), *self.parts[0].shape[1:])
         self.ndim = len(self.shape)
@@ -98,14 +101,33 @@ class Stacked:
         return int(self.shape[0])
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        """Return the rows at a slice or an array of indices, copied into memory."""
-        rows = np.arange(len(self))[key]
+        """Return the rows at an index, a slice or an array of indices, copied into memory."""
+        if np.ndim(key) == 0 and not isinstance(key, slice):
+            row: npt.NDArray[Any] = self[np.array([key])][0]
+            return row
+        rows = np.arange(*key.indices(len(self))) if isinstance(key, slice) else np.asarray(key)
+        rows = (
+            np.flatnonzero(rows)
+            if rows.dtype == bool
+            else np.where(rows < 0, rows + len(self), rows)
+        )
         found = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        which = np.searchsorted(self._ends, rows, side="right")
-        for index, part in enumerate(self.parts):
+        which = self.part_of(rows)
+        for index in np.unique(which):
             here = which == index
+            part = self.parts[index]
             found[here] = part[rows[here] - (self._ends[index] - len(part))]
         return found
+
+    def part_of(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the index of the part that each row is in.
+
+        Raises:
+            IndexError: If there is no such row.
+        """
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"there are {len(self)} rows")
+        return np.searchsorted(self._ends, rows, side="right")
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         return (row for part in self.parts for row in part)
@@ -117,6 +139,18 @@ class Stacked:
 
 Images = UInt8Array | ImageView | Stacked
 """Shape (n_images, height, width, channels), uint8."""
+
+
+def _joined_images(parts: Sequence[Images]) -> Images:
+    """Return images one after another, without copying them; files of which stay apart."""
+    views = [part for part in parts if isinstance(part, ImageView)]
+    if len(views) == len(parts) and all(view.base is views[0].base for view in views):
+        return ImageView(views[0].base, np.concatenate([view.rows for view in views]))
+    stacks = [part for part in parts if isinstance(part, Stacked)]
+    if len(stacks) == len(parts):
+        return Stacked([file for stack in stacks for file in stack.parts], stacks[0].n_near)
+    return Stacked(parts)
+
 
 Labels = npt.NDArray[Any]
 """Labels of images: one class each, shape (n_images,), int64, class indices in [0, n_classes); or
@@ -217,7 +251,7 @@ class Split:
             return first
         files = [part.files for part in parts if part.files is not None]
         whole = cls(
-            Stacked([part.images for part in parts]),
+            _joined_images([part.images for part in parts]),
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.ids for part in parts]),
             np.concatenate(files) if len(files) == len(parts) else None,
@@ -236,7 +270,7 @@ class Split:
         images: Images
         if isinstance(self.images, ImageView):
             images = ImageView(self.images.base, self.images.rows[indices])
-        elif isinstance(self.images, np.memmap):
+        elif isinstance(self.images, np.memmap | Stacked):
             images = ImageView(self.images, indices)
         else:
             images = self.images[indices]

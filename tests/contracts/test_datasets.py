@@ -11,8 +11,8 @@ from convscope.recipe import SplitSettings
 from convscope.types import Dataset
 
 ENTRIES = DATASETS.entries()
-# The user's own folder: nothing is known about it beforehand.
-OFFICIAL = [entry for entry in ENTRIES if entry.name != "folder"]
+# Of the user's own images nothing is known beforehand.
+OFFICIAL = [entry for entry in ENTRIES if entry.name not in ("folder", "shards")]
 # These need no download.
 AT_HAND = [entry for entry in OFFICIAL if entry.info["download_mb"] == 0]
 

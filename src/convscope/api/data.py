@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convscope.datasets.sharded.writing import NEAR, SHARD_MB, Written
 from convscope.datasets.source import data_settings, load_source
+from convscope.paths import is_address, path_or_none, user_path
 from convscope.progress import Progress, console_progress
+from convscope.recipe import Recipe, resolve
+from convscope.storage import require_outside
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
@@ -70,6 +74,52 @@ def check(
 
     progress = progress or console_progress()
     place = data_settings(data, labels)
-    if place["data_path"] is not None:
+    if place["data"] == "folder":
         return check_folder(Path(place["data_path"]), place.get("labels"), progress=progress)
     return check_dataset(load_source(place, data_dir, progress), progress=progress)
+
+
+def write_shards(
+    data: str | Path,
+    out: str | Path,
+    *,
+    labels: str | Path | None = None,
+    image_size: int | None = None,
+    fit: str = "squash",
+    shard_mb: float = SHARD_MB,
+    near: int = NEAR,
+    data_dir: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Written:
+    """Write a dataset as shards, from which training reads a few at a time.
+
+    The decoded images never lie on this machine as a whole: neither here, if `out` is an address,
+    nor where `load(out)` reads them. Each part is in a random order, always the same.
+
+    Args:
+        data: As for `load`.
+        out: Folder, or address that fsspec reaches, such as "s3://bucket/birds".
+        labels: As for `load`.
+        image_size: Side in pixels to which the images of a folder are resized.
+        fit: Method for images of another aspect ratio: "squash", "crop" or "pad".
+        shard_mb: Megabytes of decoded pixels in a shard.
+        near: Number of shards among which training shuffles images.
+        data_dir: As for `load`.
+        progress: Called with each image; None draws on standard error.
+
+    Raises:
+        UserError: If the data or a setting is wrong, or `out` holds something else.
+        StorageError: If a file cannot be written or sent.
+    """
+    from convscope.datasets.sharded.source import source_of
+    from convscope.datasets.sharded.writing import write_source
+
+    place = data_settings(data, labels)
+    progress = progress or console_progress()
+    target = (
+        out if is_address(out) else require_outside(user_path(out, "--out"), place["data_path"])
+    )
+    further = path_or_none(data_dir, "--data-dir")
+    settled = resolve(Recipe(), {"fit": fit}).fit
+    with source_of(place, further, image_size, settled, progress) as source:
+        return write_source(source, target, shard_mb=shard_mb, near=near, progress=progress)

@@ -78,7 +78,8 @@ def export(
     config = run_config(run)
     dataset = load_of_run(config, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, "val")
-    folder = path_or_none(moved(config, data, labels).data_path, "data_path")
+    now = moved(config, data, labels)
+    folder = path_or_none(now.data_path, "data_path") if now.data == "folder" else None
     classifier = open_classifier(run, weights, reject=True)
     which = which_weights(run, weights)
     if weights_for(run, which, "val") != which:

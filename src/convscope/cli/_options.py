@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from convscope.studies.executor import Executor
 
 DATA_HELP = (
-    "Dataset (see 'convscope datasets'), folder of images, archive of one (.zip, .tar ...), or "
-    "list of images and labels (.csv ...)."
+    "Dataset (see 'convscope datasets'), folder of images, archive of one (.zip, .tar ...), "
+    "list of images and labels (.csv ...), or place of shards ('convscope data shards')."
 )
 
 ENGINE_HELP = (

@@ -10,6 +10,8 @@ from convscope.cli._tables import TEXT, print_table
 
 recipes = typer.Typer(invoke_without_command=True)
 
+_OF_USERS = {"folder": "PATH", "shards": "PLACE"}
+
 _TRAINS = {"network": "a network from scratch", "backbone": "a pretrained backbone"}
 
 
@@ -36,7 +38,7 @@ def datasets(json: Json = False) -> None:
     print_table(
         [("dataset", TEXT), ("description", TEXT)],
         (
-            ["PATH" if entry.name == "folder" else entry.name, entry.description]
+            [_OF_USERS.get(entry.name, entry.name), entry.description]
             for entry in DATASETS.entries()
         ),
     )

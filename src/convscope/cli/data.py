@@ -1,4 +1,4 @@
-"""`convscope data show`, `data check` and `data suspects`."""
+"""`convscope data show`, `data check`, `data suspects` and `data shards`."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     from convscope.types import Dataset
 
-app = typer.Typer(no_args_is_help=True, help="Look at data before training on it.")
+app = typer.Typer(
+    no_args_is_help=True, help="Look at data before training on it; put it in shards."
+)
 
 
 @app.command()
@@ -206,6 +208,68 @@ def check(
             screen.print(f"all of it  {target}", markup=False, soft_wrap=True)
     if report.has_errors:
         raise typer.Exit(1)
+
+
+@app.command()
+def shards(
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE", help="Folder of the shards, or its address, such as s3://bucket/birds."
+        ),
+    ],
+    data_word: DataWord = None,
+    data: Data = None,
+    labels: Labels = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Side in pixels to which images of a folder are resized."),
+    ] = None,
+    fit: Fit = None,
+    shard_mb: Annotated[
+        float, typer.Option(help="Megabytes of decoded pixels in a shard.")
+    ] = 128.0,
+    near: Annotated[
+        int, typer.Option(min=1, help="Number of shards among which training shuffles images.")
+    ] = 16,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Write data as shards, of which training needs only a few on the disk at a time.
+
+    For sets that are larger than a disk: images are decoded one by one, and each shard is sent as
+    soon as it is full. Training names the place as its data, fetches shards when it needs them, and
+    resumes bit for bit. The size of the images is decided here.
+
+    For example:
+
+        convscope data shards --data photos/ --image-size 224 --out s3://lab/photos
+        convscope train --data s3://lab/photos --model mobilenet_v2
+    """
+    import convscope
+
+    written = convscope.write_shards(
+        _required(data_word, data),
+        out,
+        labels=labels,
+        image_size=image_size,
+        fit=fit or "squash",
+        shard_mb=shard_mb,
+        near=near,
+        data_dir=data_dir,
+    )
+    if json:
+        from convscope.cli._json import print_json
+
+        print_json(written)
+        return
+    from convscope.wording import command_line, counted
+
+    typer.echo(
+        f"{counted(written.n_images, 'image')} in {counted(written.n_shards, 'shard')} "
+        f"({written.n_bytes / 1e6:,.0f} MB) at {written.place}"
+    )
+    typer.echo(f"to train on them: {command_line('train', '--data', written.place)}")
 
 
 def _required(word: str | None, option: str | None) -> str:

@@ -16,7 +16,8 @@ class DataRequest:
     """Request to a loader.
 
     Attributes:
-        path: User's own folder of images (for `folder`); None elsewhere.
+        path: User's own folder of images (for `folder`), or of shards; None elsewhere.
+        address: Address of shards ("s3://bucket/birds"); None elsewhere.
         data_dir: Further folder to look for files before a download.
         image_size: Side in pixels to which the images of a folder are resized; None lets the
             loader choose. Datasets with a fixed size ignore it: models resize by themselves.
@@ -27,6 +28,7 @@ class DataRequest:
     """
 
     path: Path | None = None
+    address: str | None = None
     data_dir: Path | None = None
     image_size: int | None = None
     fit: Fit = "squash"

@@ -3,9 +3,11 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from convscope.datasets import DATASETS, DataRequest
 from convscope.datasets.folders.archives import unpacked
@@ -68,46 +70,100 @@ def load_folder(request: DataRequest) -> Dataset:
         return _load(root, None if root == request.path else request.path, request)
 
 
-def _load(root: Path, archive: Path | None, request: DataRequest) -> Dataset:
+@dataclass(frozen=True)
+class Survey:
+    """A folder of images, before any of them is decoded.
+
+    Attributes:
+        root: Folder.
+        archive: Archive that it was unpacked from, if it was.
+        layout: Parts, classes and files.
+        files: Facts of the files, in the order of `Layout.names`.
+        size: (height, width) that all images get.
+        channels: Number of channels that all images get.
+        choice: Line that says so.
+        peaks: Largest values of the files that do not say what is white.
+    """
+
+    root: Path
+    archive: Path | None
+    layout: Layout
+    files: Sequence[FileFacts]
+    size: tuple[int, int]
+    channels: int
+    choice: str
+    peaks: Sequence[float]
+
+    @property
+    def name(self) -> str:
+        """Name of the data."""
+        return self.root.resolve().name or "images"
+
+    @property
+    def white(self) -> int | None:
+        """Pixel value shown as white in files that do not say it."""
+        return choose_white(self.peaks)
+
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Range of the files of each part."""
+        found, start = {}, 0
+        for part, classes in self.layout.parts.items():
+            n_files = sum(len(of_class) for of_class in classes.values())
+            found[part] = slice(start, start + n_files)
+            start += n_files
+        return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the user."""
+        return (self.choice, *_scale_note(self.peaks, self.white), *ignored(self.layout))
+
+    def provenance(self, kept: npt.NDArray[np.intp]) -> dict[str, str]:
+        """Return the origin of the data, as `Dataset.provenance`, of the files at some indices."""
+        return {
+            "source": str((self.archive or self.root).resolve()),
+            **({"labels": self.layout.labels} if self.layout.labels else {}),
+            "n_images": str(len(kept)),
+            "fingerprint": _fingerprint(self.layout, self.files, kept, self.white),
+        }
+
+
+def survey(root: Path, archive: Path | None, request: DataRequest) -> Survey:
+    """Read the layout of a folder and the facts of its files; parameters and errors as there."""
     layout = read_contents(root, request.labels, archive)
     if layout.problems:
         raise DataError(layout.problems[0].message)
     files = scan_files(root, layout.names, progress=request.progress)
     size, channels, choice = _choose(files, request.image_size, request.fit)
     peaks = [file.peak for file in files if file.peak is not None]
-    white = choose_white(peaks)
+    return Survey(root, archive, layout, files, size, channels, choice, peaks)
+
+
+def _load(root: Path, archive: Path | None, request: DataRequest) -> Dataset:
+    seen = survey(root, archive, request)
+    layout, files = seen.layout, seen.files
     pack = pack_images(
         root,
         files,
-        size=size,
-        channels=channels,
+        size=seen.size,
+        channels=seen.channels,
         fit=request.fit,
-        white=white,
+        white=seen.white,
         progress=request.progress,
     )
-    _check_faults(layout, pack.faults)
+    require_few_faults(layout, pack.faults)
     splits = _splits(layout, files, pack)
     test = splits.get("test")
     return Dataset(
-        name=root.resolve().name or "images",
+        name=seen.name,
         class_names=layout.class_names,
         train=splits["train"],
         val=splits.get("val"),
         test=SealedSplit(test) if test is not None else None,
-        provenance={
-            "source": str((archive or root).resolve()),
-            **({"labels": layout.labels} if layout.labels else {}),
-            "n_images": str(len(pack.kept)),
-            "fingerprint": _fingerprint(layout, files, pack, white),
-        },
-        notes=(
-            choice,
-            *_scale_note(peaks, white),
-            *ignored(layout),
-            *_left_out(layout, pack.faults),
-            *pack.notes,
-        ),
-        white=white,
+        provenance=seen.provenance(pack.kept),
+        notes=(*seen.notes, *left_out(layout, pack.faults), *pack.notes),
+        white=seen.white,
     )
 
 
@@ -148,7 +204,16 @@ def _within(common: tuple[int, int] | None, wanted: int, fit: Fit) -> tuple[int,
     return least if max(least) <= wanted else (wanted, wanted)
 
 
-def _check_faults(layout: Layout, faults: dict[str, str]) -> None:
+def require_few_faults(layout: Layout, faults: dict[str, str]) -> None:
+    """Reject a folder of which too many images cannot be read.
+
+    Args:
+        layout: Its layout.
+        faults: Reason why an image cannot be read, by file name.
+
+    Raises:
+        DataError: If it is more than a tenth of a class, or of a part.
+    """
     for part, classes in layout.parts.items():
         for name, files in classes.items():
             broken = [file for file in files if file in faults]
@@ -209,11 +274,13 @@ def _scale_note(peaks: Sequence[float], white: int | None) -> list[str]:
     return [f"white is assumed to be {white} in {count}, which do not state it"]
 
 
-def _fingerprint(layout: Layout, files: Sequence[FileFacts], pack: Pack, white: int | None) -> str:
+def _fingerprint(
+    layout: Layout, files: Sequence[FileFacts], kept: npt.NDArray[np.intp], white: int | None
+) -> str:
     digest = hashlib.sha256()
     if white is not None:
         digest.update(f"white {white}\n".encode())
-    for place in pack.kept:
+    for place in kept:
         digest.update(f"{files[place].name}\0{files[place].digest}\n".encode())
     if layout.order:  # from a table: the paths do not say the labels
         for part, classes in layout.parts.items():
@@ -268,7 +335,8 @@ def ignored(layout: Layout) -> list[str]:
     return lines
 
 
-def _left_out(layout: Layout, faults: dict[str, str]) -> list[str]:
+def left_out(layout: Layout, faults: dict[str, str]) -> list[str]:
+    """Return a line on the images that cannot be read, if there are any."""
     if not faults:
         return []
     count, first = counted(len(faults), "image"), "; ".join(list(faults.values())[:3])

@@ -10,11 +10,12 @@ from convscope.datasets.folders.archives import is_archive
 from convscope.datasets.folders.columns import LabelTable, read_labels
 from convscope.datasets.folders.labelled import tables_of
 from convscope.datasets.folders.tables import is_table
+from convscope.datasets.sharded.store import is_sharded
 from convscope.datasets.splits import divide
 from convscope.errors import ConfigError, DataError, UnknownNameError
 from convscope.images.find import kind_of
 from convscope.images.fit import Fit
-from convscope.paths import path_or_none, user_path
+from convscope.paths import is_address, path_or_none, user_path
 from convscope.progress import Progress
 from convscope.recipe import Recipe, RunConfig, SplitSettings, resolve
 from convscope.types import Dataset
@@ -48,10 +49,15 @@ def data_settings(data: str | Path, labels: str | Path | None = None) -> dict[st
     """
     table = LabelTable(str(data)) if os.path.lexists(data) else LabelTable.parse(str(data))
     name, path = _name_data(data if table.path == str(data) else table.path)
+    if name == "shards" and path is not None:
+        if labels is not None:
+            raise ConfigError("--labels is for a folder of images; shards hold their labels")
+        return {"data": name, "data_path": str(path)}
     if path is None:
         if labels is not None:
             raise ConfigError(f"--labels is for a folder of images; {name} has its own labels")
         return {"data": name, "data_path": None, "labels": None}
+    assert isinstance(path, Path)
     if is_table(path) and kind_of(path) != "folder":
         if labels is not None:
             raise ConfigError(
@@ -106,9 +112,11 @@ def load_undivided(
     fit: Fit,
 ) -> Dataset:
     """Load the data of settings in the parts in which they are; as `load_source`, if valid."""
-    folder = path_or_none(place["data_path"], "data_path")
+    at = place["data_path"]
+    address = at if at is not None and is_address(at) else None
+    folder = None if address else path_or_none(at, "data_path")
     further, labels = path_or_none(data_dir, "--data-dir"), place.get("labels")
-    request = DataRequest(folder, further, image_size, fit, labels, progress)
+    request = DataRequest(folder, address, further, image_size, fit, labels, progress)
     dataset = DATASETS.get(place["data"])(request)
     for note in dataset.notes:
         progress.say(f"{dataset.name}: {note}")
@@ -211,13 +219,17 @@ def _folder_of_list(path: Path, table: LabelTable) -> Path:
     return Path(shared) if kind_of(Path(shared)) == "folder" else Path(top)
 
 
-def _name_data(data: str | Path) -> tuple[str, Path | None]:
+def _name_data(data: str | Path) -> tuple[str, Path | str | None]:
     """Distinguish a registered name from a path: ("cifar10", None) or ("folder", its path)."""
     text = str(data)
+    if is_address(data):
+        return "shards", text.rstrip("/")
     if isinstance(data, str) and text != "folder" and text in DATASETS.names():
         # A name wins over a folder here: `--data digits --out digits` must keep its meaning.
         return text, None
     path = user_path(data, "--data")
+    if is_sharded(path):
+        return "shards", _resolved(path)
     there = kind_of(path) in ("folder", "file")
     if isinstance(data, Path) or "/" in text + str(path) or "\\" in text or there:
         return "folder", _resolved(path)

@@ -13,6 +13,7 @@ from convscope.datasets import DATASETS
 from convscope.datasets.folders import archives
 from convscope.datasets.published.array_cache import MANIFEST
 from convscope.datasets.published.collection import PART_NAMES
+from convscope.datasets.sharded.store import FOLDER as SHARDS
 from convscope.errors import LockTakenError, StorageError, UnknownNameError
 from convscope.locks import exclusive
 from convscope.measurements import KINDS as MEASUREMENTS
@@ -127,6 +128,12 @@ KINDS = {
         "weights",
         _weights,
         lambda path: [path.with_name(f".{path.name.removesuffix('.partial')}.lock")],
+    ),
+    "shards": _Kind(
+        "shards from an address; fetched again when needed",
+        SHARDS,
+        lambda folder: folder.glob("*/*.npy"),
+        lambda path: [],
     ),
     "remote": _Kind(
         "copies of run folders at addresses; fetched again when needed",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from convscope.datasets.source import divide_and_tell, load_undivided, moved
 from convscope.errors import DataError
-from convscope.paths import path_or_none, user_path
+from convscope.paths import is_address, path_or_none, user_path
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.types import Dataset
@@ -45,7 +45,8 @@ def load_of_run(
         DownloadError: If the files are not on this machine and cannot be downloaded.
     """
     config = moved(config, data, labels)
-    if data is None and config.data_path and not user_path(config.data_path, "data_path").exists():
+    at = None if data is not None else config.data_path
+    if at and not is_address(at) and not user_path(at, "data_path").exists():
         raise DataError(
             f"the images of the run are no longer in {config.data_path}; "
             "give their current place with --data"

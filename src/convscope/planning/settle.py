@@ -19,7 +19,7 @@ from convscope.datasets.source import data_settings, settled_labels
 from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
-from convscope.paths import user_path
+from convscope.paths import is_address, user_path
 from convscope.planning.budget import Budget, choose
 from convscope.planning.data import load_of_run
 from convscope.planning.networks import build_model, input_spec
@@ -172,7 +172,8 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     update: dict[str, Any] = {"backend": backends.configure(config.backend)}
     # Absolute, as options are: a file of settings may have ~ and variables in them.
     if config.data_path is not None:
-        update |= data_settings(Path(config.data_path))
+        at = config.data_path
+        update |= data_settings(at if is_address(at) else Path(at))
     if config.labels is not None:
         update.setdefault("labels", settled_labels(config.labels))
     if config.weights is not None:

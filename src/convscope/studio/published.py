@@ -23,7 +23,7 @@ from convscope.wording import command_line, printable
 
 def published() -> list[Entry[Any]]:
     """Return the datasets that are known by name, without those that are a path."""
-    return [entry for entry in DATASETS.entries() if entry.name != "folder"]
+    return [entry for entry in DATASETS.entries() if entry.name not in ("folder", "shards")]
 
 
 def list_published() -> None:

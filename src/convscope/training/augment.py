@@ -102,7 +102,9 @@ def augmented(split: Split, settings: AugmentSettings, seed: int) -> Examples:
     """
     if not (settings.flip or settings.crop or settings.randaugment):
         return Examples.of(split)
-    return Examples(lambda epoch: AugmentedView(split.images, settings, seed, epoch), split.labels)
+    return Examples(
+        lambda epoch: AugmentedView(split.images, settings, seed, epoch), split.labels, split.images
+    )
 
 
 def soft_targets(

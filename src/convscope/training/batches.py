@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from convscope.recipe import RunConfig
 from convscope.scale.devices import ONE, Devices
-from convscope.types import IntArray, Labels, Split
+from convscope.types import Images, ImageView, IntArray, Labels, Split, Stacked
 
 _VALIDATION_BATCH = 512
 """Largest validation batch: no gradients are kept, so it is as large as is fast."""
@@ -27,10 +27,12 @@ class Examples:
         inputs: Function from the index of an epoch, from 0, to its inputs: an array of shape
             (n_images, ...), or an object that is indexed like one. Equal for equal epochs.
         labels: Classes of the images, see `types.Labels`.
+        images: The images, if they are the inputs, perhaps augmented; they know what lies together.
     """
 
     inputs: Callable[[int], Any]
     labels: Labels
+    images: Images | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -38,7 +40,7 @@ class Examples:
     @classmethod
     def of(cls, split: Split) -> "Examples":
         """Return the raw pixels of a split, the same in every epoch."""
-        return cls(lambda epoch: split.images, split.labels)
+        return cls(lambda epoch: split.images, split.labels, split.images)
 
     @classmethod
     def alternating(cls, views: list[Any], labels: Labels) -> "Examples":
@@ -119,7 +121,11 @@ def n_batches(n_images: int, batch_size: int) -> int:
 
 
 def order_of(
-    config: RunConfig, labels: Labels, epoch: int, among: IntArray | None = None
+    config: RunConfig,
+    labels: Labels,
+    epoch: int,
+    among: IntArray | None = None,
+    images: Images | None = None,
 ) -> npt.NDArray[np.intp]:
     """Return the order in which a run shows the images in one epoch.
 
@@ -128,6 +134,7 @@ def order_of(
         labels: Classes of the images, see `types.Labels`.
         epoch: Index of the epoch, from 0.
         among: Indices of the images to show, if not all are shown.
+        images: The images; of those in many files, few files are read at a time.
 
     Returns:
         Shape (n_shown,), indices of images; longer if the last batch is filled up.
@@ -139,10 +146,25 @@ def order_of(
         order = epoch_order(len(shown), config.seed, epoch)
     if among is not None:
         order = among[order]
+    if (windows := _windows(images, config.seed, epoch)) is not None:
+        # In a window the order stays as it is: shuffled.
+        order = order[np.argsort(windows[order], kind="stable")]
     if config.full_batches and len(order) > config.batch_size:
         # Repeats the order from its beginning.
         order = np.resize(order, n_batches(len(order), config.batch_size) * config.batch_size)
     return order
+
+
+def _windows(images: Images | None, seed: int, epoch: int) -> IntArray | None:
+    """Return the window of each image: those of few files, drawn anew in each epoch, are one."""
+    view = images if isinstance(images, ImageView) else None
+    base = view.base if view is not None else images
+    if not isinstance(base, Stacked) or base.n_near is None:
+        return None
+    parts = base.part_of(view.rows if view is not None else np.arange(len(base)))
+    # Not the numbers that shuffle the images.
+    turns = np.random.default_rng([seed, epoch, 1]).permutation(len(base.parts))
+    return np.asarray(np.argsort(turns)[parts] // base.n_near, np.int64)
 
 
 def epoch_order(n_images: int, seed: int, epoch: int) -> npt.NDArray[np.intp]:

@@ -134,7 +134,13 @@ def training_batches(
         train.inputs(epoch),
         train.labels,
         config.batch_size,
-        order_of(config, train.labels, epoch, None if hardest is None else hardest.places),
+        order_of(
+            config,
+            train.labels,
+            epoch,
+            None if hardest is None else hardest.places,
+            train.images,
+        ),
         soft_targets(
             config.augment, config.label_smoothing, n_classes, config.seed, epoch, weights
         ),

@@ -14,8 +14,8 @@ def test_all_datasets_are_listed(cli):
     done = cli("datasets")
     assert done.code == 0
     names = {line.split()[0] for line in done.out.splitlines()[1:]}
-    # A folder is given by its path, not by the name of its loader.
-    assert set(DATASETS.names()) - {"folder"} | {"PATH"} <= names
+    # A folder and shards are given by their place, not by the name of the loader.
+    assert set(DATASETS.names()) - {"folder", "shards"} | {"PATH", "PLACE"} <= names
     assert "folder" not in names
     for entry in DATASETS.entries():
         assert entry.summary.split()[0] in done.out

@@ -69,7 +69,7 @@ def test_json_is_all_that_is_on_standard_output(cli, tmp_path, command):
 def test_lists_name_what_the_tables_name(cli, command):
     names = [row["name"] for row in json.loads(cli(command, "--json").out)]
     table = {line.split()[0] for line in cli(command).out.splitlines()[1:]}
-    assert {"PATH" if name == "folder" else name for name in names} == table
+    assert {{"folder": "PATH", "shards": "PLACE"}.get(name, name) for name in names} == table
 
 
 @pytest.fixture

@@ -119,6 +119,33 @@ def pack_images(
     return made
 
 
+def decode_file(
+    root: Path,
+    file: FileFacts,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    fit: Fit,
+    white: int | None,
+) -> UInt8Array | str:
+    """Return the pixels of a file, or the reason why it has none; parameters as `pack_images`.
+
+    Raises:
+        DataError: If the file has changed since it was scanned.
+    """
+    if file.fault:
+        return file.fault
+    try:
+        content = read_bytes(root, file.name)
+        if hashlib.sha256(content).hexdigest() == file.digest:
+            return decode_image(
+                content, channels=channels, size=size, fit=fit, white=white, name=file.name
+            )
+    except ImageError as error:
+        return str(error)
+    raise DataError(f"{root / file.name} changed while it was being read; try again")
+
+
 class _Work:
     """Images to pack."""
 
@@ -170,23 +197,17 @@ class _Work:
                 step(len(chunk))
 
     def _decode(self, chunk: Sequence[FileFacts]) -> list[UInt8Array | str]:
-        return [file.fault or self._decode_one(file) for file in chunk]
+        return [self._decode_one(file) for file in chunk]
 
     def _decode_one(self, file: FileFacts) -> UInt8Array | str:
-        try:
-            content = read_bytes(self.root, file.name)
-            if hashlib.sha256(content).hexdigest() == file.digest:
-                return decode_image(
-                    content,
-                    channels=self.channels,
-                    size=self.size,
-                    fit=self.fit,
-                    white=self.white,
-                    name=file.name,
-                )
-        except ImageError as error:
-            return str(error)
-        raise DataError(f"{self.root / file.name} changed while it was being read; try again")
+        return decode_file(
+            self.root,
+            file,
+            size=self.size,
+            channels=self.channels,
+            fit=self.fit,
+            white=self.white,
+        )
 
     def result(self, images: UInt8Array, faults: dict[str, str], *notes: str) -> Pack:
         """Return the pack of these images.

@@ -1,0 +1,355 @@
+"""Shards of decoded images: written once, read from a disk, or fetched from an address when needed.
+
+A sharded set is a folder, here or at an address that fsspec reaches:
+
+    shards.json         classes, size of the images, provenance, hashes of all other files
+    train.npz           names, labels and hashes of the images of a part, in the order of the shards
+    train-00000.npy     their pixels, shape (n_images, height, width, channels), uint8
+
+Fetched shards are kept in the cache folder as long as there is room: those used longest ago make
+room for others.
+"""
+
+import contextlib
+import hashlib
+import io
+import math
+import os
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from convscope.errors import DataError, IntegrityError, StorageError
+from convscope.paths import is_address
+from convscope.remote import at_address
+from convscope.storage import FILE_MODE, cache_dir, storage_errors
+from convscope.types import UInt8Array
+
+INDEX = "shards.json"
+
+FORMAT = 1
+"""Version of the layout; raised when an older convscope could misread it."""
+
+FOLDER = "shards"
+"""Folder of the fetched shards in the cache folder."""
+
+SPACE_VARIABLE = "CONVSCOPE_SHARDS_GB"
+
+_MOST_OPEN = 64
+"""Shards that are mapped at a time."""
+
+_Strict = ConfigDict(extra="forbid", frozen=True, strict=True)
+_FileName = Field(pattern=r"^(train|val|test)(-[0-9]{5,9}\.npy|\.npz)$")
+_Hash = Field(pattern="^[0-9a-f]{64}$")
+
+
+class ShardEntry(BaseModel):
+    """A file of pixels.
+
+    Attributes:
+        name: Name of the file.
+        n_images: Number of images in it.
+        sha256: Hash of its bytes.
+    """
+
+    model_config = _Strict
+    name: str = _FileName
+    n_images: int = Field(gt=0)
+    sha256: str = _Hash
+
+
+class PartEntry(BaseModel):
+    """A part of the set.
+
+    Attributes:
+        rows: Name of the table of its images.
+        sha256: Hash of that file's bytes.
+        shards: Files of its pixels, in order.
+    """
+
+    model_config = _Strict
+    rows: str = _FileName
+    sha256: str = _Hash
+    shards: list[ShardEntry] = Field(min_length=1)
+
+    @property
+    def n_images(self) -> int:
+        """Number of images."""
+        return sum(shard.n_images for shard in self.shards)
+
+
+class Index(BaseModel):
+    """Contents of `shards.json`.
+
+    Attributes:
+        format: `FORMAT`.
+        name: Name of the data.
+        class_names: Names, in the order of the labels.
+        image_shape: [height, width, channels] of all images.
+        near: Number of shards among which images are shuffled.
+        white: As `Dataset.white`.
+        provenance: As `Dataset.provenance`.
+        parts: By "train", "val", "test"; at least "train".
+    """
+
+    model_config = _Strict
+    format: int
+    name: str = Field(max_length=255)
+    class_names: list[str] = Field(min_length=1)
+    image_shape: list[int] = Field(min_length=3, max_length=3)
+    near: int = Field(gt=0)
+    white: int | None = None
+    provenance: dict[str, str] = {}
+    parts: dict[str, PartEntry]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Names, labels and hashes of the images of a part, in the order of its shards.
+
+    Attributes:
+        labels: See `types.Labels`.
+        ids: Shape (n_images,), names.
+        hashes: Shape (n_images,), sixteen hex digits of the SHA-256 of the pixels.
+        files: Shape (n_images,), the same of the files that they were decoded from; None where
+            there were none.
+    """
+
+    labels: npt.NDArray[Any]
+    ids: npt.NDArray[np.str_]
+    hashes: npt.NDArray[np.str_]
+    files: npt.NDArray[np.str_] | None
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the file that holds them."""
+        arrays: dict[str, Any] = {"labels": self.labels, "ids": self.ids, "hashes": self.hashes}
+        if self.files is not None:
+            arrays["files"] = self.files
+        held = io.BytesIO()
+        np.savez_compressed(held, **arrays)
+        return held.getvalue()
+
+    @classmethod
+    def read(cls, content: bytes) -> "Rows":
+        """Return the rows in a file's content."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as held:
+            files = held.get("files")
+            return cls(held["labels"], held["ids"], held["hashes"], files)
+
+
+def is_sharded(data: Path | str) -> bool:
+    """Return whether `--data` names a sharded set: an address, or a folder with its index."""
+    return is_address(data) or (Path(data) / INDEX).is_file()
+
+
+class Store:
+    """The files of a sharded set.
+
+    Args:
+        place: Folder, or address.
+
+    Attributes:
+        index: What is in it.
+
+    Raises:
+        DataError: If there is no sharded set, or its index makes no sense.
+        StorageError: If the address cannot be reached.
+    """
+
+    def __init__(self, place: Path | str) -> None:
+        self.place = place
+        content = self._read(INDEX)
+        try:
+            self.index = Index.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "its content"
+            raise DataError(f"{self.place}/{INDEX} is damaged: {where}: {first['msg']}") from None
+        if self.index.format > FORMAT:
+            raise DataError(f"{self.place} was made by a newer convscope; upgrade convscope")
+        if "train" not in self.index.parts or not self.index.parts.keys() <= {
+            "train",
+            "val",
+            "test",
+        }:
+            raise DataError(f"{self.place}/{INDEX} is damaged: it names no training images")
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._folder = cache_dir() / FOLDER / self.sha256[:32]
+        self._open: OrderedDict[str, UInt8Array] = OrderedDict()
+        self._guard = threading.RLock()
+
+    def rows(self, part: str) -> Rows:
+        """Return the table of a part.
+
+        Raises:
+            IntegrityError: If it is not the one of the index.
+        """
+        entry = self.index.parts[part]
+        content = self._read(entry.rows)
+        _require_hash(f"{self.place}/{entry.rows}", hashlib.sha256(content), entry.sha256)
+        rows = Rows.read(content)
+        if not len(rows.labels) == len(rows.ids) == len(rows.hashes) == entry.n_images:
+            raise IntegrityError(f"{self.place}/{entry.rows} and {INDEX} differ in their images")
+        return rows
+
+    def pixels(self, shard: ShardEntry) -> UInt8Array:
+        """Return the images of a shard, memory-mapped, after fetching it if needed.
+
+        Raises:
+            IntegrityError: If it is not the one of the index.
+            StorageError: If it cannot be read or fetched, or there is no room for it.
+        """
+        with self._guard:
+            if (known := self._open.get(shard.name)) is not None:
+                self._open.move_to_end(shard.name)
+                return known
+            path = self._fetched(shard) if is_address(self.place) else self._checked(shard)
+            try:
+                images = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise StorageError(f"{path} cannot be read ({error})") from None
+            if (
+                images.shape != (shard.n_images, *self.index.image_shape)
+                or images.dtype != np.uint8
+            ):
+                raise IntegrityError(
+                    f"{self.place}/{shard.name} and {INDEX} differ in their images"
+                )
+            self._open[shard.name] = images
+            while len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)
+            return images  # type: ignore[no-any-return]
+
+    def n_bytes(self, shard: ShardEntry) -> int:
+        """Return the bytes of the pixels of a shard."""
+        return shard.n_images * math.prod(self.index.image_shape)
+
+    def _checked(self, shard: ShardEntry) -> Path:
+        path = Path(self.place) / shard.name
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256")
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read ({error.strerror})") from None
+        _require_hash(str(path), found, shard.sha256)
+        return path
+
+    def _fetched(self, shard: ShardEntry) -> Path:
+        path = self._folder / shard.name
+        with storage_errors(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if path.is_file():
+                os.utime(path)
+                return path
+            self._make_room(self.n_bytes(shard))
+            handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=self._folder)
+            os.close(handle)
+            try:
+                with at_address(str(self.place)) as (fs, root):
+                    fs.get_file(f"{root}/{shard.name}", part)
+                with Path(part).open("rb") as file:
+                    found = hashlib.file_digest(file, "sha256")
+                _require_hash(f"{self.place}/{shard.name}", found, shard.sha256)
+                os.chmod(part, FILE_MODE)
+                os.replace(part, path)
+            finally:
+                Path(part).unlink(missing_ok=True)
+        return path
+
+    def _make_room(self, n_bytes: int) -> None:
+        """Remove the fetched shards that were used longest ago, until there is room for another."""
+        held = []
+        for path in self._folder.parent.glob("*/*.npy"):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                held.append((status.st_mtime_ns, status.st_size, path))
+        used = sum(size for _, size, _ in held)
+        limit = _space(used)
+        if n_bytes > limit:
+            raise StorageError(
+                f"a shard of {self.place} needs {n_bytes / 1e6:,.0f} MB, and only "
+                f"{limit / 1e6:,.0f} MB may be used in {self._folder.parent}; set "
+                f"{SPACE_VARIABLE}, or CONVSCOPE_CACHE to a folder on a larger disk"
+            )
+        for _, size, path in sorted(held):
+            if used + n_bytes <= limit:
+                break
+            # A process that has it mapped keeps it, until it lets go.
+            self._open.pop(path.name, None)
+            with contextlib.suppress(OSError):
+                path.unlink()
+                used -= size
+
+    def _read(self, name: str) -> bytes:
+        """Return the content of a small file."""
+        if not is_address(self.place):
+            path = Path(self.place) / name
+            try:
+                return path.read_bytes()
+            except OSError as error:
+                raise DataError(f"{path} cannot be read ({error.strerror})") from None
+        try:
+            with at_address(str(self.place)) as (fs, root):
+                content: bytes = fs.cat_file(f"{root}/{name}")
+                return content
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise DataError(
+                    f"there is no sharded set at {self.place}; make one with: convscope data shards"
+                ) from None
+            raise
+
+
+class ShardImages:
+    """The images of one shard, fetched when they are asked for.
+
+    Args:
+        store: Store of the set.
+        shard: Shard.
+    """
+
+    def __init__(self, store: Store, shard: ShardEntry) -> None:
+        self._store = store
+        self._shard = shard
+        self.shape = (shard.n_images, *store.index.image_shape)
+        self.ndim = 4
+        self.dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return self._shard.n_images
+
+    def __getitem__(self, key: Any) -> UInt8Array:
+        """Return images; of a slice, mapped."""
+        images: UInt8Array = self._store.pixels(self._shard)[key]
+        return images
+
+
+def _require_hash(name: str, found: Any, wanted: str) -> None:
+    if found.hexdigest() != wanted:
+        raise IntegrityError(f"{name} is damaged: its hash is not the one in {INDEX}")
+
+
+def _space(used: int) -> float:
+    """Return the bytes that fetched shards may take: of $CONVSCOPE_SHARDS_GB, or half of the disk.
+
+    Raises:
+        StorageError: If the variable is no number.
+    """
+    given = os.environ.get(SPACE_VARIABLE)
+    if given:
+        try:
+            chosen = float(given)
+        except ValueError:
+            chosen = -1.0
+        if not 0 < chosen < math.inf:
+            raise StorageError(f"{SPACE_VARIABLE} is '{given}'; give a number of gigabytes")
+        return chosen * 1e9
+    return (shutil.disk_usage(cache_dir()).free + used) / 2

@@ -1,0 +1,281 @@
+"""Writing a sharded set from images of any origin, without holding more than a shard of them."""
+
+import contextlib
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convscope.datasets.folders.parallel import map_ordered, n_workers
+from convscope.datasets.sharded.store import FORMAT, INDEX, Index, PartEntry, Rows, ShardEntry
+from convscope.errors import ConfigError, DataError
+from convscope.paths import is_address
+from convscope.progress import Progress
+from convscope.remote import at_address, put_whole
+from convscope.storage import atomic_path, cache_dir, npy_header, storage_errors
+from convscope.types import Labels, UInt8Array
+
+SHARD_MB = 128
+"""Usual size of a shard, in megabytes."""
+
+NEAR = 16
+"""Usual number of shards among which images are shuffled."""
+
+_CHUNK = 16
+
+# As for a pack: two threads decode smaller images no faster than one.
+_WORTHWHILE_PIXELS = 128 * 128
+
+
+@dataclass(frozen=True)
+class SourcePart:
+    """The images of a part, wherever they are.
+
+    Attributes:
+        labels: See `types.Labels`.
+        ids: Shape (n_images,), names.
+        files: Shape (n_images,), sixteen hex digits of the SHA-256 of each file; None if there are
+            no files.
+        pixels: Function from an index to the pixels, shape (height, width, channels), or to the
+            reason why there are none.
+    """
+
+    labels: Labels
+    ids: npt.NDArray[np.str_]
+    files: npt.NDArray[np.str_] | None
+    pixels: Callable[[int], UInt8Array | str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set of images to write.
+
+    Attributes:
+        name: Name of the data.
+        class_names: Names, in the order of the labels.
+        image_shape: (height, width, channels) of all images.
+        parts: By "train", "val", "test".
+        provenance: As `Dataset.provenance`.
+        white: As `Dataset.white`.
+        work_per_image: Pixels to decode for a typical image; 0 if they are decoded.
+        check: Called at the end with the reasons why images were left out, by name; raises if they
+            are too many.
+    """
+
+    name: str
+    class_names: Sequence[str]
+    image_shape: tuple[int, int, int]
+    parts: Mapping[str, SourcePart]
+    provenance: Mapping[str, str]
+    white: int | None
+    work_per_image: float = 0.0
+    check: Callable[[dict[str, str]], None] = lambda faults: None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A sharded set that was written.
+
+    Attributes:
+        place: Folder or address.
+        n_images: Number of images.
+        n_shards: Number of files of pixels.
+        n_bytes: Bytes of these.
+        faults: Reasons why images were left out, by name.
+    """
+
+    place: str
+    n_images: int
+    n_shards: int
+    n_bytes: int
+    faults: dict[str, str]
+
+
+def write_source(
+    source: Source,
+    place: Path | str,
+    *,
+    shard_mb: float = SHARD_MB,
+    near: int = NEAR,
+    progress: Progress,
+) -> Written:
+    """Write a set as shards; its index comes last, so an unfinished one is none.
+
+    Within a part the images are in a random order, always the same: each shard is a sample of all.
+
+    Args:
+        source: Images.
+        place: Folder or address; a sharded set that is there is replaced.
+        shard_mb: Megabytes of a shard.
+        near: Number of shards among which training shuffles images.
+        progress: Called with each image.
+
+    Raises:
+        ConfigError: If a shard would not hold an image.
+        DataError: If too many images cannot be read, or the place holds something else.
+        StorageError: If a file cannot be written or sent.
+    """
+    if not 0 < shard_mb < math.inf:
+        raise ConfigError(f"--shard-mb must be above 0, not {shard_mb:g}")
+    if near < 1:
+        raise ConfigError(f"--near must be at least 1, not {near}")
+    target = _Target(place)
+    per_shard = max(1, int(shard_mb * 1e6) // math.prod(source.image_shape))
+    workers = n_workers(source.work_per_image, worthwhile=_WORTHWHILE_PIXELS)
+    parts: dict[str, PartEntry] = {}
+    faults: dict[str, str] = {}
+    n_files = sum(len(part.ids) for part in source.parts.values())
+    with progress.task(f"Writing {source.name}", n_files, "images") as step:
+        for name, part in source.parts.items():
+            writing = _Part(name, part, target, per_shard, source.image_shape)
+            with contextlib.closing(map_ordered(writing.read, writing.chunks, workers)) as results:
+                for rows, pixels in results:
+                    faults |= writing.add(rows, pixels)
+                    step(len(rows))
+            if not writing.kept:
+                raise DataError(f"no {name} image of {source.name} can be read")
+            parts[name] = writing.finish()
+    source.check(faults)
+    index = Index(
+        format=FORMAT,
+        name=source.name,
+        class_names=list(source.class_names),
+        image_shape=list(source.image_shape),
+        near=near,
+        white=source.white,
+        provenance=dict(source.provenance),
+        parts=parts,
+    )
+    target.write(INDEX, [(json.dumps(index.model_dump(), indent=1) + "\n").encode()])
+    n_images = sum(part.n_images for part in parts.values())
+    n_shards = sum(len(part.shards) for part in parts.values())
+    n_bytes = n_images * math.prod(source.image_shape)
+    return Written(str(place), n_images, n_shards, n_bytes, faults)
+
+
+class _Part:
+    """A part that is being written, shard by shard."""
+
+    def __init__(
+        self,
+        name: str,
+        part: SourcePart,
+        target: "_Target",
+        per_shard: int,
+        shape: tuple[int, int, int],
+    ) -> None:
+        order = np.random.default_rng(0).permutation(len(part.ids))
+        self.chunks = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
+        self.kept: list[int] = []
+        self.shards: list[ShardEntry] = []
+        self._name = name
+        self._part = part
+        self._target = target
+        self._hashes: list[str] = []
+        # One for all shards: many small arrays would not give their memory back.
+        self._held = np.empty((min(per_shard, len(order)), *shape), np.uint8)
+        self._n_held = 0
+
+    def read(
+        self, rows: npt.NDArray[np.intp]
+    ) -> tuple[npt.NDArray[np.intp], list[UInt8Array | str]]:
+        """Decode some images; in any thread."""
+        return rows, [self._part.pixels(int(row)) for row in rows]
+
+    def add(self, rows: npt.NDArray[np.intp], pixels: Sequence[UInt8Array | str]) -> dict[str, str]:
+        """Add images, write what fills a shard, and return the faults of the others."""
+        faults = {}
+        for row, image in zip(rows, pixels, strict=True):
+            if isinstance(image, str):
+                faults[str(self._part.ids[row])] = image
+                continue
+            self.kept.append(int(row))
+            self._hashes.append(hashlib.sha256(image.tobytes()).hexdigest()[:16])
+            self._held[self._n_held] = image
+            self._n_held += 1
+            if self._n_held == len(self._held):
+                self._flush()
+        return faults
+
+    def finish(self) -> PartEntry:
+        """Write what is left, and the table."""
+        if self._n_held:
+            self._flush()
+        kept, files = np.array(self.kept, np.intp), self._part.files
+        rows = Rows(
+            self._part.labels[kept],
+            self._part.ids[kept],
+            np.array(self._hashes),
+            None if files is None else files[kept],
+        )
+        file = f"{self._name}.npz"
+        digest = self._target.write(file, [rows.to_bytes()])
+        return PartEntry(rows=file, sha256=digest, shards=self.shards)
+
+    def _flush(self) -> None:
+        file = f"{self._name}-{len(self.shards):05}.npy"
+        images = self._held[: self._n_held]
+        digest = self._target.write(file, [npy_header(images.shape, np.uint8), images.data])
+        self.shards.append(ShardEntry(name=file, n_images=len(images), sha256=digest))
+        self._n_held = 0
+
+
+class _Target:
+    """Place to which files are written."""
+
+    def __init__(self, place: Path | str) -> None:
+        self._place = place
+        if is_address(place):
+            return
+        folder = Path(place)
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{folder} is a file; choose another --out")
+        if (
+            folder.is_dir()
+            and not (folder / INDEX).exists()
+            and any(map(_is_foreign, folder.glob("*")))
+        ):
+            raise DataError(f"{folder} is not empty and holds no sharded set; choose another --out")
+        # What is there is no set any more, before its first file changes.
+        with storage_errors(folder / INDEX):
+            (folder / INDEX).unlink(missing_ok=True)
+
+    def write(self, name: str, content: Iterable[Any]) -> str:
+        """Write a file and return the SHA-256 of its bytes."""
+        if not is_address(self._place):
+            with atomic_path(Path(self._place) / name) as temporary:
+                return _write(temporary, content)
+        scratch = cache_dir()
+        with storage_errors(scratch):
+            scratch.mkdir(parents=True, exist_ok=True)
+            work = Path(tempfile.mkdtemp(prefix=".shards-", dir=scratch))
+        try:
+            with storage_errors(work):
+                digest = _write(work / name, content)
+            with at_address(str(self._place)) as (fs, root):
+                put_whole(fs, work / name, f"{root}/{name}")
+            return digest
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _write(path: Path, content: Iterable[Any]) -> str:
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for part in content:
+            digest.update(part)
+            file.write(part)
+    return digest.hexdigest()
+
+
+def _is_foreign(path: Path) -> bool:
+    """Return whether a file is not what an unfinished writing leaves behind."""
+    return not path.match(".*.part*") and path.suffix not in (".npy", ".npz")

@@ -1,0 +1,216 @@
+"""Sets of images in shards: written from any data, read from a folder or an address."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+import convscope
+from convscope.errors import ConfigError, DataError, IntegrityError, StorageError
+from convscope.progress import Progress
+from convscope.recipe import RunConfig
+from convscope.storage import cache_dir
+from convscope.training.batches import order_of
+from convscope.types import Split, Stacked
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of 60 images of 12 x 12 pixels in three classes, and four test images."""
+    from PIL import Image
+
+    root, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(5)
+    for part, count in (("train", 20), ("test", 2)):
+        for name in ("ant", "bee", "cow"):
+            (root / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (12, 12, 3), np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{number:02}.png")
+    return root
+
+
+def write(photos, out, **settings):
+    settings = {"shard_mb": 8 * 432 / 1e6, "near": 2} | settings
+    return convscope.write_shards(photos, out, progress=Progress(), **settings)
+
+
+def load(place) -> convscope.Dataset:
+    return convscope.load(place, progress=Progress())
+
+
+@pytest.fixture(params=["folder", "address"])
+def place(request, tmp_path):
+    if request.param == "folder":
+        return tmp_path / "shards"
+    pytest.importorskip("fsspec")
+    return f"memory://{tmp_path.name}/shards"
+
+
+def pixels_by_id(split: Split) -> dict[str, bytes]:
+    images = split.images[np.arange(len(split))]
+    return {str(name): image.tobytes() for name, image in zip(split.ids, images, strict=True)}
+
+
+def test_shards_hold_what_the_folder_holds(photos, place):
+    written = write(photos, place)
+    assert (written.n_images, written.n_shards, written.faults) == (66, 9, {})
+    assert written.n_bytes == 66 * 432
+    whole, sharded = convscope.load(photos, progress=Progress()), load(place)
+    assert sharded.name == "photos"
+    assert sharded.class_names == whole.class_names
+    for name in ("train", "val"):
+        a, b = getattr(whole, name), getattr(sharded, name)
+        # The order in the shards is another, so the drawn validation images are too.
+        assert len(a) == len(b)
+    opened = [part.test.open(lambda n_images: None) for part in (whole, sharded)]
+    both = [
+        pixels_by_id(part.train) | pixels_by_id(part.val) | pixels_by_id(test)
+        for part, test in zip((whole, sharded), opened, strict=True)
+    ]
+    assert both[0] == both[1]
+    labels = [dict(zip(part.ids, part.labels, strict=True)) for part in opened]
+    assert labels[0] == labels[1]
+    hashes = dict(zip(sharded.train.ids, sharded.train.hashes, strict=True))
+    known = dict(zip(whole.train.ids, whole.train.hashes, strict=True))
+    shared = hashes.keys() & known.keys()
+    assert len(shared) > 20
+    assert all(hashes[name] == known[name] for name in shared)
+
+
+def test_an_order_stays_in_a_window_of_few_shards(photos, tmp_path):
+    write(photos, tmp_path / "shards")
+    train = load(tmp_path / "shards").train
+    base = train.images.base
+    assert isinstance(base, Stacked)
+    assert len(base.parts) == 8
+    orders = [
+        order_of(RunConfig(seed=83), train.labels, epoch, images=train.images)
+        for epoch in (0, 1, 0)
+    ]
+    assert orders[0].tolist() == orders[2].tolist() != orders[1].tolist()
+    for order in orders[:2]:
+        assert sorted(order) == list(range(len(train)))
+        shards = base.part_of(train.images.rows[order])
+        changes = [set(shards[:i]) & set(shards[i:]) for i in range(1, len(shards))]
+        # At most two shards are in use at any time.
+        assert max(map(len, changes)) == 2
+        assert len(set(shards[:10])) == 2
+    firsts = [set(base.part_of(train.images.rows[order])[:10]) for order in orders[:2]]
+    assert firsts[0] != firsts[1]
+
+
+def test_few_fetched_shards_are_kept(photos, tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    address = f"memory://{tmp_path.name}/few"
+    write(photos, address)
+    monkeypatch.setenv("CONVSCOPE_SHARDS_GB", str(3.5 * 8 * 432 / 1e9))
+    train = load(address).train
+    batch = train.images[np.arange(len(train))]
+    assert batch.shape == (len(train), 12, 12, 3)
+    kept = list((cache_dir() / "shards").glob("*/*.npy"))
+    assert len(kept) == 3
+    monkeypatch.setenv("CONVSCOPE_SHARDS_GB", "0.000001")
+    for file in kept:
+        file.unlink()
+    with pytest.raises(StorageError, match=r"a shard of memory://.* set CONVSCOPE_SHARDS_GB"):
+        load(address).train.images[:20]
+    monkeypatch.setenv("CONVSCOPE_SHARDS_GB", "much")
+    with pytest.raises(StorageError, match="CONVSCOPE_SHARDS_GB is 'much'; give a number"):
+        load(address).train.images[:20]
+
+
+def test_a_changed_byte_is_found(photos, tmp_path):
+    write(photos, tmp_path / "shards")
+    for name, said in (
+        ("train-00003.npy", r"train-00003\.npy is damaged: its hash"),
+        ("train.npz", r"train\.npz is damaged: its hash"),
+    ):
+        copy = tmp_path / f"copy-{name}"
+        shutil.copytree(tmp_path / "shards", copy)
+        content = bytearray((copy / name).read_bytes())
+        content[-7] ^= 1
+        (copy / name).write_bytes(content)
+        with pytest.raises(IntegrityError, match=said):
+            load(copy).train.images[:48]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"near": 0}, "near: Input should be greater than 0"),
+        ({"format": 99}, "was made by a newer convscope"),
+        ({"parts": {}}, "it names no training images"),
+        ({"more": 1}, "more: Extra inputs are not permitted"),
+    ],
+)
+def test_an_index_that_makes_no_sense_is_refused(photos, tmp_path, change, said):
+    write(photos, tmp_path / "shards")
+    file = tmp_path / "shards" / "shards.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(DataError, match=said):
+        load(tmp_path / "shards")
+
+
+def test_a_name_that_leads_elsewhere_is_refused(photos, tmp_path):
+    write(photos, tmp_path / "shards")
+    file = tmp_path / "shards" / "shards.json"
+    file.write_text(file.read_text().replace("train-00001.npy", "../../train-00001.npy"))
+    with pytest.raises(DataError, match=r"parts\.train\.shards\.1\.name: String should match"):
+        load(tmp_path / "shards")
+
+
+def test_unreadable_images_are_left_out_or_too_many(photos, tmp_path):
+    copy = tmp_path / "photos"
+    shutil.copytree(photos, copy)
+    broken = copy / "train" / "ant" / "03.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    written = write(copy, tmp_path / "shards")
+    assert list(written.faults) == ["train/ant/03.png"]
+    assert written.n_images == 65
+    for number in range(5, 9):
+        (copy / "train" / "ant" / f"{number:02}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"5 of 20 images in class 'ant' of train cannot be read"):
+        write(copy, tmp_path / "shards")
+    # What is there now is no set: the new one was not finished.
+    with pytest.raises(DataError):
+        load(tmp_path / "shards")
+
+
+def test_a_place_that_holds_something_else_is_not_touched(photos, tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("dear")
+    with pytest.raises(DataError, match="is not empty and holds no sharded set"):
+        write(photos, tmp_path / "letters")
+    assert os.listdir(tmp_path / "letters") == ["a.txt"]
+    with pytest.raises(DataError, match="which is never written to"):
+        write(photos, photos / "shards")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"shard_mb": 0}, "--shard-mb must be above 0"),
+        ({"near": 0}, "--near must be at least 1"),
+        ({"fit": "bend"}, "fit"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(photos, tmp_path, settings, said):
+    with pytest.raises(ConfigError, match=said):
+        write(photos, tmp_path / "shards", **settings)
+    assert not (tmp_path / "shards").exists()
+
+
+def test_shards_of_shards_are_refused(photos, tmp_path):
+    write(photos, tmp_path / "shards")
+    with pytest.raises(ConfigError, match="is in shards already"):
+        write(tmp_path / "shards", tmp_path / "again")
+    with pytest.raises(ConfigError, match="shards hold their labels"):
+        convscope.load(tmp_path / "shards", labels="labels.csv")
+
+
+def test_nothing_at_an_address_says_how_to_make_a_set(tmp_path):
+    pytest.importorskip("fsspec")
+    with pytest.raises(DataError, match=r"there is no sharded set at memory://.* data shards$"):
+        load(f"memory://{tmp_path.name}/none")
