@@ -26,7 +26,7 @@ from convscope.models.head import Block
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import write_rows
-from convscope.training.logistic_fit import TOLERANCE, fit_logistic, most_steps
+from convscope.training.logistic_fit import fit_logistic, most_steps
 from convscope.training.temperature import calibrated_losses
 from convscope.training.weighting import Weighting
 from convscope.types import FloatArray, IntArray, Labels, is_multi_label
@@ -162,11 +162,8 @@ def choose_penalty(
     seed: int,
     views: int = 1,
     weighting: Weighting = "none",
-    tolerance: float = TOLERANCE,
     blocks: Sequence[Block] = (),
     last_maps: Sequence[float] = LAST_MAP,
-    folds: Sequence[Fold] | None = None,
-    most: int | None = None,
     progress: Progress,
 ) -> list[Candidate]:
     """Return the penalties that were tried, the best first: the lowest loss on held-out images.
@@ -185,26 +182,19 @@ def choose_penalty(
         seed: Seed of the folds.
         views: Number of views; all those of an image are learnt from, or all are held out.
         weighting: Weights of the classes, as in `fit_logistic`; the held-out images count alike.
-        tolerance: Largest derivative at which a fit ends.
         blocks: Blocks of the features, as in `fit_logistic`; none for a single one whose last map
             keeps its size.
         last_maps: Candidates for the size of the features of last maps, relative to the others;
             the first is tried first.
-        folds: Images to learn from and images to hold out, for each fold; None draws them.
-        most: Number of either in a fold from which a random part is taken; None takes 5,000, with
-            many classes fewer to learn from.
         progress: Called with each penalty.
     """
-    if folds is None:
-        folds = _folds(labels, seed, _n_folds(len(labels), n_classes))
+    folds = _folds(labels, seed, _n_folds(len(labels), n_classes))
     n_learnt = len(folds[0][0])
     # As many as when all are learnt: to stop early is a penalty too.
     steps = most_steps(views * n_learnt, features.shape[1], n_classes)
-    if most is None:
-        fitting = int(_MOST_VALUES / (features.shape[1] * n_classes))
-        limits = min(_MOST_LEARNT, max(fitting, _LEAST_LEARNT)), _MOST_HELD_OUT
-    else:
-        limits = most, most
+    # Of many a random part: 5,000, with many classes fewer to learn from.
+    fitting = int(_MOST_VALUES / (features.shape[1] * n_classes))
+    limits = min(_MOST_LEARNT, max(fitting, _LEAST_LEARNT)), _MOST_HELD_OUT
     folds = [_thinned(fold, seed, limits) for fold in folds]
     # The penalty weighs against a mean over images: with more of them the same prior weighs less.
     share = len(folds[0][0]) / n_learnt
@@ -239,7 +229,6 @@ def choose_penalty(
             blocks=blocks,
             weighting=weighting,
             learnt=learnt,
-            tolerance=tolerance,
             steps=steps,
             pool=pool,
         )

@@ -13,17 +13,17 @@ from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.training.frozen import run_frozen
-from convscope.training.logistic import LAST_MAP, Fold, choose_penalty, of_each, one_thread_each
+from convscope.training.logistic import Fold, of_each, one_thread_each
 from convscope.training.logistic_fit import COARSE, fit_logistic
 from convscope.training.temperature import best_temperature
 from convscope.training.weighting import weighting_of_logistic
 from convscope.types import FloatArray, InputSpec, IntArray, Split, is_multi_label
 
-_MANY = 2_000
-"""Images from which one fold says enough to choose the penalty: their heads only rank images."""
-
-_MOST = 1_500
-"""Images of that fold to learn from, and to hold out."""
+PENALTY = 0.1
+"""Penalty of these heads. Their fits end early, so weaker ones hardly differ, and a search among
+them finds noise. On four sets of photos apart and together this had a mean accuracy of 0.869 on
+held-out images where the search had 0.858, and on 5,000 images of CIFAR-10, which had no part in
+the choice, 0.8421 where it had 0.8433."""
 
 
 def out_of_fold(
@@ -48,7 +48,7 @@ def out_of_fold(
         folds: Shape (n_images,), index of the fold of each image.
         n_classes: Number of classes.
         weights: Weights of the backbone; None keeps random ones.
-        progress: Called with features and penalties.
+        progress: Called with features.
     """
     keras.utils.set_random_seed(config.seed)
     network = build_transfer(
@@ -61,23 +61,8 @@ def out_of_fold(
     divided = [
         (np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds)
     ]
-    penalty, weighting = config.head.penalty, weighting_of_logistic(config)
-    if penalty is None:
-        # The features of the last map keep their size: to search for it takes twice as many fits.
-        tried = choose_penalty(
-            features,
-            labels,
-            n_classes,
-            seed=config.seed,
-            blocks=network.blocks,
-            last_maps=LAST_MAP[:1],
-            weighting=weighting,
-            tolerance=COARSE,
-            folds=divided[: 1 if len(labels) >= _MANY else None],
-            most=_MOST,
-            progress=progress,
-        )
-        penalty = tried[0].penalty
+    penalty = PENALTY if config.head.penalty is None else config.head.penalty
+    weighting = weighting_of_logistic(config)
     probs = np.zeros((len(labels), n_classes), np.float32)
 
     def learn(fold: Fold, pool: ThreadPoolExecutor | None) -> None:
@@ -97,6 +82,5 @@ def out_of_fold(
 
     with one_thread_each() as pool:
         of_each(divided, learn, pool)
-    # The penalty was chosen for heads that get one.
     temperature = best_temperature(probs, labels)
     return at_temperature(probs, temperature, multi_label=is_multi_label(labels))
