@@ -71,6 +71,11 @@ class ImageView:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def expect(self, rows: npt.NDArray[np.intp]) -> None:
+        """Tell the base that its images will be asked for in this order, as `Stacked.expect`."""
+        if isinstance(self.base, Stacked):
+            self.base.expect(self.rows[rows])
+
     def __getitem__(self, key: Any) -> UInt8Array:
         """Return the images at an index, a slice or an array of indices, copied into memory."""
         images: UInt8Array = self.base[self.rows[key]]
@@ -118,6 +123,14 @@ class Stacked:
             part = self.parts[index]
             found[here] = part[rows[here] - (self._ends[index] - len(part))]
         return found
+
+    def expect(self, rows: npt.NDArray[np.intp]) -> None:
+        """Tell the parts that the rows will be asked for in this order; they may be far away."""
+        which = self.part_of(rows)
+        firsts = np.sort(np.unique(which, return_index=True)[1])
+        parts = [self.parts[index] for index in which[firsts]]
+        if parts and hasattr(parts[0], "expect"):
+            parts[0].expect(parts)
 
     def part_of(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         """Return the index of the part that each row is in.

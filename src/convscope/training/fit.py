@@ -39,6 +39,7 @@ from convscope.training.snapshot import (
     shared_snapshot,
 )
 from convscope.training.weighting import class_weights
+from convscope.types import ImageView, Stacked
 
 
 @dataclass(frozen=True)
@@ -130,17 +131,15 @@ def training_batches(
     """Return the batches of one epoch, counted from 0."""
     changes = config.augment
     weights = class_weights(config.class_weights, train.labels, n_classes)
+    among = None if hardest is None else hardest.places
+    order = order_of(config, train.labels, epoch, among, train.images)
+    if isinstance(train.images, ImageView | Stacked):
+        train.images.expect(order)
     return Batches(
         train.inputs(epoch),
         train.labels,
         config.batch_size,
-        order_of(
-            config,
-            train.labels,
-            epoch,
-            None if hardest is None else hardest.places,
-            train.images,
-        ),
+        order,
         soft_targets(
             config.augment, config.label_smoothing, n_classes, config.seed, epoch, weights
         ),

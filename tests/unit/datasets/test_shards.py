@@ -121,6 +121,29 @@ def test_few_fetched_shards_are_kept(photos, tmp_path, monkeypatch):
         load(address).train.images[:20]
 
 
+def test_shards_are_fetched_before_their_turn_where_there_is_room(photos, tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    address = f"memory://{tmp_path.name}/ahead"
+    write(photos, address)
+    folder = cache_dir() / "shards"
+
+    def fetched_after_one(room: float) -> int:
+        shutil.rmtree(folder, ignore_errors=True)
+        monkeypatch.setenv("CONVSCOPE_SHARDS_GB", str(room * 9 * 432 / 1e9))
+        train = load(address).train
+        order = order_of(RunConfig(), train.labels, 0, images=train.images)
+        train.images.expect(order)
+        store = train.images.base.parts[0]._store
+        train.images[order[:1]]
+        # Nothing more comes: the threads have ended.
+        store._pool.shutdown()
+        return len(list(folder.glob("*/*.npy")))
+
+    # Windows of two shards: the first, and with room for both the next.
+    assert fetched_after_one(3) == 2
+    assert fetched_after_one(8) == 4
+
+
 def test_a_changed_byte_is_found(photos, tmp_path):
     write(photos, tmp_path / "shards")
     for name, said in (

@@ -13,12 +13,15 @@ room for others.
 import contextlib
 import hashlib
 import io
+import itertools
 import math
 import os
 import shutil
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,9 @@ SPACE_VARIABLE = "CONVSCOPE_SHARDS_GB"
 
 _MOST_OPEN = 64
 """Shards that are mapped at a time."""
+
+_AT_ONCE = 4
+"""Shards that are fetched at a time, before their turn."""
 
 _Strict = ConfigDict(extra="forbid", frozen=True, strict=True)
 _FileName = Field(pattern=r"^(train|val|test)(-[0-9]{5,9}\.npy|\.npz)$")
@@ -185,6 +191,11 @@ class Store:
         self._folder = cache_dir() / FOLDER / self.sha256[:32]
         self._open: OrderedDict[str, UInt8Array] = OrderedDict()
         self._guard = threading.RLock()
+        self._room = threading.Lock()
+        self._on_the_way = 0  # bytes of shards that are being fetched
+        self._then: dict[str, Sequence[ShardEntry]] = {}
+        self._ahead: dict[str, Future[Path]] = {}
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "shards")
 
     def rows(self, part: str) -> Rows:
         """Return the table of a part.
@@ -209,9 +220,16 @@ class Store:
         """
         with self._guard:
             if (known := self._open.get(shard.name)) is not None:
-                self._open.move_to_end(shard.name)
+                with contextlib.suppress(KeyError):  # dropped this moment, for want of room
+                    self._open.move_to_end(shard.name)
                 return known
-            path = self._fetched(shard) if is_address(self.place) else self._checked(shard)
+            if is_address(self.place):
+                if (ahead := self._ahead.pop(shard.name, None)) is not None:
+                    ahead.exception()  # met again below, where it is ours to report
+                path = self._fetched(shard)
+                self._fetch_ahead(self._then.get(shard.name, ()))
+            else:
+                path = self._checked(shard)
             try:
                 images = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
@@ -227,6 +245,28 @@ class Store:
             while len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
             return images  # type: ignore[no-any-return]
+
+    def expect(self, shards: Sequence[ShardEntry]) -> None:
+        """Learn the order in which shards will be asked for, to fetch each before its turn.
+
+        Those of the first window at once; those of the next, where there is room for both, as soon
+        as the first of a window is asked for.
+        """
+        if not is_address(self.place):
+            return
+        near, largest = self.index.near, max(map(self.n_bytes, shards))
+        windows = [shards[start : start + near] for start in range(0, len(shards), near)]
+        with self._guard:
+            self._then = {}
+            if 2 * near * largest <= _space(self._used()):
+                for window, following in itertools.pairwise(windows):
+                    self._then |= {shard.name: following for shard in window}
+            self._fetch_ahead(windows[0])
+
+    def _fetch_ahead(self, shards: Sequence[ShardEntry]) -> None:
+        for shard in shards:
+            if shard.name not in self._ahead and shard.name not in self._open:
+                self._ahead[shard.name] = self._pool.submit(self._fetched, shard)
 
     def n_bytes(self, shard: ShardEntry) -> int:
         """Return the bytes of the pixels of a shard."""
@@ -246,32 +286,55 @@ class Store:
         path = self._folder / shard.name
         with storage_errors(path):
             self._folder.mkdir(parents=True, exist_ok=True)
-            if path.is_file():
+            with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
                 return path
-            self._make_room(self.n_bytes(shard))
-            handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=self._folder)
-            os.close(handle)
-            try:
-                with at_address(str(self.place)) as (fs, root):
-                    fs.get_file(f"{root}/{shard.name}", part)
-                with Path(part).open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256")
-                _require_hash(f"{self.place}/{shard.name}", found, shard.sha256)
-                os.chmod(part, FILE_MODE)
-                os.replace(part, path)
-            finally:
-                Path(part).unlink(missing_ok=True)
+            with self._reserved(self.n_bytes(shard)):
+                self._download(shard, path)
         return path
 
-    def _make_room(self, n_bytes: int) -> None:
-        """Remove the fetched shards that were used longest ago, until there is room for another."""
+    def _download(self, shard: ShardEntry, path: Path) -> None:
+        handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=self._folder)
+        os.close(handle)
+        try:
+            with at_address(str(self.place)) as (fs, root):
+                fs.get_file(f"{root}/{shard.name}", part)
+            with Path(part).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256")
+            _require_hash(f"{self.place}/{shard.name}", found, shard.sha256)
+            os.chmod(part, FILE_MODE)
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _reserved(self, n_bytes: int) -> Iterator[None]:
+        """Keep room for a shard while it is on its way."""
+        with self._room:
+            self._make_room(n_bytes)
+            self._on_the_way += n_bytes
+        try:
+            yield
+        finally:
+            with self._room:
+                self._on_the_way -= n_bytes
+
+    def _held(self) -> list[tuple[int, int, Path]]:
+        """Return when each fetched shard was used last, its bytes, and its path."""
         held = []
         for path in self._folder.parent.glob("*/*.npy"):
             with contextlib.suppress(OSError):
                 status = path.stat()
                 held.append((status.st_mtime_ns, status.st_size, path))
-        used = sum(size for _, size, _ in held)
+        return held
+
+    def _used(self) -> int:
+        return sum(size for _, size, _ in self._held())
+
+    def _make_room(self, n_bytes: int) -> None:
+        """Remove the fetched shards that were used longest ago, until there is room for another."""
+        held = self._held()
+        used = sum(size for _, size, _ in held) + self._on_the_way
         limit = _space(used)
         if n_bytes > limit:
             raise StorageError(
@@ -326,6 +389,11 @@ class ShardImages:
     def __len__(self) -> int:
         return self._shard.n_images
 
+    @staticmethod
+    def expect(parts: "Sequence[ShardImages]") -> None:
+        """Tell the store of shards in which order they will be asked for."""
+        parts[0]._store.expect([part._shard for part in parts])
+
     def __getitem__(self, key: Any) -> UInt8Array:
         """Return images; of a slice, mapped."""
         images: UInt8Array = self._store.pixels(self._shard)[key]
@@ -352,4 +420,7 @@ def _space(used: int) -> float:
         if not 0 < chosen < math.inf:
             raise StorageError(f"{SPACE_VARIABLE} is '{given}'; give a number of gigabytes")
         return chosen * 1e9
-    return (shutil.disk_usage(cache_dir()).free + used) / 2
+    place = cache_dir()
+    with storage_errors(place):
+        place.mkdir(parents=True, exist_ok=True)
+        return (shutil.disk_usage(place).free + used) / 2
