@@ -31,7 +31,7 @@ def test_a_killed_run_ends_as_one_that_never_stopped(tmp_path, monkeypatch):
     whole = convscope.train(out=tmp_path / "whole", progress=Progress(), **settings)
     assert whole.metrics["val"]["accuracy"] > 0.3
     kept = list((cache_dir() / "shards").glob("*/*.npy"))
-    assert len(kept) == 4
+    assert 2 <= len(kept) <= 4
 
     out = tmp_path / "killed"
     train_until_killed(out, settings, at_rename("snapshot.npz", nth=2, when="after"))

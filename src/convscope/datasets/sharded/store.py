@@ -52,6 +52,8 @@ _MOST_OPEN = 64
 _AT_ONCE = 4
 """Shards that are fetched at a time, before their turn."""
 
+_TRIES = 3
+
 _Strict = ConfigDict(extra="forbid", frozen=True, strict=True)
 _FileName = Field(pattern=r"^(train|val|test)(-[0-9]{5,9}\.npy|\.npz)$")
 _Hash = Field(pattern="^[0-9a-f]{64}$")
@@ -193,6 +195,7 @@ class Store:
         self._guard = threading.RLock()
         self._room = threading.Lock()
         self._on_the_way = 0  # bytes of shards that are being fetched
+        self._windows: dict[str, Sequence[ShardEntry]] = {}
         self._then: dict[str, Sequence[ShardEntry]] = {}
         self._ahead: dict[str, Future[Path]] = {}
         self._pool = ThreadPoolExecutor(_AT_ONCE, "shards")
@@ -223,17 +226,10 @@ class Store:
                 with contextlib.suppress(KeyError):  # dropped this moment, for want of room
                     self._open.move_to_end(shard.name)
                 return known
-            if is_address(self.place):
-                if (ahead := self._ahead.pop(shard.name, None)) is not None:
-                    ahead.exception()  # met again below, where it is ours to report
-                path = self._fetched(shard)
-                self._fetch_ahead(self._then.get(shard.name, ()))
-            else:
-                path = self._checked(shard)
-            try:
-                images = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise StorageError(f"{path} cannot be read ({error})") from None
+            if (ahead := self._ahead.pop(shard.name, None)) is not None:
+                ahead.exception()  # met again below, where it is ours to report
+            images = self._mapped(shard)
+            self._fetch_ahead(self._then.get(shard.name, ()))
             if (
                 images.shape != (shard.n_images, *self.index.image_shape)
                 or images.dtype != np.uint8
@@ -244,7 +240,24 @@ class Store:
             self._open[shard.name] = images
             while len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
-            return images  # type: ignore[no-any-return]
+            return images
+
+    def _mapped(self, shard: ShardEntry) -> UInt8Array:
+        """Map a shard; of an address, those of its window count as just used."""
+        if not is_address(self.place):
+            return _load(self._checked(shard))
+        for mate in self._windows.get(shard.name, ()):
+            with contextlib.suppress(OSError):
+                os.utime(self._folder / mate.name)
+        for _ in range(_TRIES):
+            path = self._fetched(shard)
+            # Another process may drop it in this moment, for want of room.
+            with contextlib.suppress(FileNotFoundError):
+                return _load(path)
+        raise StorageError(
+            f"there is so little room in {self._folder.parent} that shards are dropped before they "
+            f"are read; set {SPACE_VARIABLE}"
+        )
 
     def expect(self, shards: Sequence[ShardEntry]) -> None:
         """Learn the order in which shards will be asked for, to fetch each before its turn.
@@ -257,6 +270,7 @@ class Store:
         near, largest = self.index.near, max(map(self.n_bytes, shards))
         windows = [shards[start : start + near] for start in range(0, len(shards), near)]
         with self._guard:
+            self._windows = {shard.name: window for window in windows for shard in window}
             self._then = {}
             if 2 * near * largest <= _space(self._used()):
                 for window, following in itertools.pairwise(windows):
@@ -369,6 +383,16 @@ class Store:
                     f"there is no sharded set at {self.place}; make one with: convscope data shards"
                 ) from None
             raise
+
+
+def _load(path: Path) -> UInt8Array:
+    try:
+        images: UInt8Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path} cannot be read ({error})") from None
+    return images
 
 
 class ShardImages:
