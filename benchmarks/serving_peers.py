@@ -16,6 +16,7 @@ import argparse
 import base64
 import contextlib
 import functools
+import http.client
 import json
 import os
 import signal
@@ -62,6 +63,19 @@ def running(command, port):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def wait_for_answers(port, path, body):
+    """Wait until a server answers: some take connections while they prepare their model."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        asking = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(asking):
+            asking.request("POST", path, body, {"content-type": KIND})
+            if asking.getresponse().status == 200:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"no answer from port {port}")
 
 
 def cpu_seconds(pid):
@@ -132,6 +146,7 @@ def main() -> None:
                 for who, command in ((f"convscope, {path}", ours), (name, theirs)):
                     port = free_port()
                     with running(command(port), port) as pid:
+                        wait_for_answers(port, path, bodies[0])
                         server_rate(port, bodies, KIND, 8, 1.0, path=path)  # they prepare
                         for n_clients in CLIENTS:
                             before = cpu_seconds(pid)
