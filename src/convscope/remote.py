@@ -106,7 +106,8 @@ def folder_path(given: Path | str, option: str, up_to: float = math.inf) -> Path
     if known is None or known.up_to < up_to or is_address(given):
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        copy = _Copy(address, folder, max(up_to, known.up_to if known else 0))
+        copy = known or _Copy(address, folder, up_to)
+        copy.up_to = max(copy.up_to, up_to)
         if not _record_of(folder).exists():
             copy.save({})
         with contextlib.suppress(LockTakenError), exclusive(folder / LOCK, wait=False):
@@ -318,7 +319,11 @@ def _stamp_there(about: dict[str, Any]) -> _Stamp:
 
 
 def _settle(copy: _Copy, *, send: bool) -> None:
-    """Fetch what changed at the address; then, if wanted, send and remove what changed here."""
+    """Fetch what changed at the address; then, if wanted, send and remove what changed here.
+
+    Only then does a file that is missing here mean that it was removed on purpose: everything was
+    fetched before. Otherwise it is fetched again, so half a copy never empties its address.
+    """
     with copy.guard, _reaching(copy.address):
         fs, root = _remote(copy.address)
         here, there = _files_here(copy.folder), _files_there(fs, root)
@@ -335,13 +340,20 @@ def _settle(copy: _Copy, *, send: bool) -> None:
                 if name in there:
                     if (there[name][0] or 0) <= copy.up_to:
                         to_fetch.append(name)
-                elif not changed_here:
+                elif name in here and changed_here:
+                    to_send.append(name)
+                else:
                     (copy.folder / name).unlink(missing_ok=True)
                     del files[name]
-                else:
+            elif name in here:
+                if changed_here:
                     to_send.append(name)
-            elif changed_here:
-                (to_send if name in here else to_remove).append(name)
+            elif send:
+                to_remove.append(name)
+            elif there[name][0] is None or there[name][0] <= copy.up_to:
+                to_fetch.append(name)
+            else:
+                del files[name]
         n_bytes = sum(int(there[name][0] or 0) for name in to_fetch)
         if n_bytes > _WORTH_SAYING:
             console_progress().say(f"Fetching {n_bytes / 1e6:,.0f} MB from {copy.address}")

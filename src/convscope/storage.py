@@ -187,7 +187,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
             _sync(path.parent)
         written = path.absolute()
-        for folder, call in _followers.items():
+        for folder, call in list(_followers.items()):
             if written.is_relative_to(folder):
                 call(written)
     finally:

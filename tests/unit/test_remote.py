@@ -1,6 +1,7 @@
 """Run folders at addresses: a local file system and memory, as fsspec reaches them."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -86,6 +87,39 @@ def test_another_host_goes_on_where_the_first_stopped(bucket, on_host):
     assert (folder / "weights" / "last.keras").read_text() == "epoch 2"
     assert not (folder / "search" / "old.txt").exists()
     assert (folder / "events.log").read_text() == "by a library"
+
+
+def test_half_a_copy_never_empties_its_address(bucket, on_host):
+    folder = remote.folder_path(f"{bucket}/birds", "--out")
+    write_text(folder / "run.json", "begun")
+    write_text(folder / "weights" / "last.keras", "w" * 2_000_000)
+    whole = there(f"{bucket}/birds")
+    for up_to in (1_000_000, float("inf")):
+        # As by somebody who was killed while emptying the cache.
+        shutil.rmtree(folder)
+        del remote._open_copies[folder]
+        assert remote.folder_path(f"{bucket}/birds", "RUN", up_to) == folder
+        assert (folder / "weights" / "last.keras").exists() == (up_to > 2_000_000)
+        remote.settle_all()
+        assert there(f"{bucket}/birds") == whole
+    # What is removed after that is meant to be.
+    (folder / "weights" / "last.keras").unlink()
+    remote.settle_all()
+    assert there(f"{bucket}/birds") == {"run.json": "begun"}
+
+
+def test_what_both_hosts_removed_is_gone(bucket, on_host):
+    folder = remote.folder_path(f"{bucket}/birds", "--out")
+    write_text(folder / "run.json", "begun")
+    write_text(folder / ".heartbeat", "now")
+    on_host("second")
+    other = remote.folder_path(f"{bucket}/birds", "RUN")
+    (other / ".heartbeat").unlink()
+    remote.settle(other)
+    on_host("first")
+    (folder / ".heartbeat").unlink()
+    remote.settle(folder)
+    assert there(f"{bucket}/birds") == {"run.json": "begun"}
 
 
 def test_what_both_hosts_changed_is_taken_from_the_address(bucket, on_host):
