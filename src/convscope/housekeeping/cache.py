@@ -139,7 +139,7 @@ KINDS = {
         "copies of run folders at addresses; fetched again when needed",
         remote.FOLDER,
         lambda folder: (copy.parent for copy in remote.copies()),
-        lambda path: [next(path.glob("*/")) / remote.LOCK],
+        lambda path: [item / remote.LOCK for item in path.iterdir() if item.is_dir()],
     ),
 }
 """Kinds that can be emptied. Only entries named by convscope are touched: a cache folder may also

@@ -1,5 +1,6 @@
 """Sets of images in shards: written from any data, read from a folder or an address."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import convscope
+from convscope.datasets.sharded import writing
 from convscope.errors import ConfigError, DataError, IntegrityError, StorageError
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
@@ -174,6 +176,43 @@ def test_an_index_that_makes_no_sense_is_refused(photos, tmp_path, change, said)
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(DataError, match=said):
         load(tmp_path / "shards")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": np.full(60, 3)},
+        {"labels": np.full(60, -1)},
+        {"labels": np.zeros(60)},
+        {"ids": np.arange(60)},
+        {"hashes": np.array(["a"])},
+        {"labels": np.full((60, 3), 2, np.uint8)},
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(photos, tmp_path, change):
+    write(photos, tmp_path / "shards")
+    table, index = tmp_path / "shards" / "train.npz", tmp_path / "shards" / "shards.json"
+    with np.load(table) as held:
+        arrays = dict(held)
+    np.savez(table, **{**arrays, **change})
+    content = json.loads(index.read_text())
+    content["parts"]["train"]["sha256"] = hashlib.sha256(table.read_bytes()).hexdigest()
+    index.write_text(json.dumps(content))
+    with pytest.raises(IntegrityError, match="differ in their images"):
+        load(tmp_path / "shards")
+
+
+def test_an_unfinished_set_at_an_address_is_none(photos, place, monkeypatch):
+    write(photos, place)
+
+    def fail(self, rows):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing._Part, "read", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write(photos, place)
+    with pytest.raises(DataError):
+        load(place)
 
 
 def test_a_name_that_leads_elsewhere_is_refused(photos, tmp_path):

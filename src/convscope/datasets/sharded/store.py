@@ -19,6 +19,8 @@ import os
 import shutil
 import tempfile
 import threading
+import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -145,6 +147,18 @@ class Rows:
         np.savez_compressed(held, **arrays)
         return held.getvalue()
 
+    def fit(self, n_images: int, n_classes: int) -> bool:
+        """Return whether they are a name, a hash and labels of such classes for each image."""
+        texts = [self.ids, self.hashes, *([] if self.files is None else [self.files])]
+        if any(each.shape != (n_images,) or each.dtype.kind != "U" for each in texts):
+            return False
+        labels = self.labels
+        if labels.dtype == np.uint8:
+            return bool(labels.shape == (n_images, n_classes) and labels.max(initial=0) <= 1)
+        if labels.dtype != np.int64 or labels.shape != (n_images,):
+            return False
+        return bool(labels.min() >= 0 and labels.max() < n_classes)
+
     @classmethod
     def read(cls, content: bytes) -> "Rows":
         """Return the rows in a file's content."""
@@ -209,8 +223,11 @@ class Store:
         entry = self.index.parts[part]
         content = self._read(entry.rows)
         _require_hash(f"{self.place}/{entry.rows}", hashlib.sha256(content), entry.sha256)
-        rows = Rows.read(content)
-        if not len(rows.labels) == len(rows.ids) == len(rows.hashes) == entry.n_images:
+        try:
+            rows = Rows.read(content)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            raise IntegrityError(f"{self.place}/{entry.rows} cannot be read as a table") from None
+        if not rows.fit(entry.n_images, len(self.index.class_names)):
             raise IntegrityError(f"{self.place}/{entry.rows} and {INDEX} differ in their images")
         return rows
 

@@ -113,7 +113,7 @@ def write_source(
 
     Args:
         source: Images.
-        place: Folder or address; a sharded set that is there is replaced.
+        place: Folder or address; a sharded set that is there is none any more from the start.
         shard_mb: Megabytes of a shard.
         near: Number of shards among which training shuffles images.
         progress: Called with each image.
@@ -234,6 +234,8 @@ class _Target:
     def __init__(self, place: Path | str) -> None:
         self._place = place
         if is_address(place):
+            with at_address(str(place)) as (fs, root), contextlib.suppress(FileNotFoundError):
+                fs.rm_file(f"{root}/{INDEX}")
             return
         folder = Path(place)
         if folder.exists() and not folder.is_dir():
