@@ -17,6 +17,9 @@ from convscope.errors import LockTakenError, StorageError
 from convscope.progress import console_progress
 from convscope.storage import storage_errors
 
+LOCK = ".lock"
+"""File that whoever works in a run folder, or in that of a study, holds locked."""
+
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 _without_locks: set[int] = set()

@@ -42,8 +42,8 @@ def user_path(given: Path | str, option: str) -> Path:
             raise PathError(f"{option} is empty; give a path ('.' is the current folder)")
         if is_address(text):
             raise PathError(
-                f"{option} is '{text}', but only the folder of a run or a study may be at an "
-                "address; give a path on this machine"
+                f"{option} is '{text}', but only the folder of a run or a study, and shards, may "
+                "be at an address; give a path on this machine"
             )
         text = _with_home(_with_variables(text, option), option)
     path = Path(text)

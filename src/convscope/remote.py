@@ -14,22 +14,19 @@ import math
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from convscope.errors import LockTakenError, MissingExtraError, PathError, StorageError
-from convscope.locks import exclusive
+from convscope.locks import LOCK, exclusive
 from convscope.paths import is_address, user_path
 from convscope.progress import console_progress
 from convscope.storage import FILE_MODE, cache_dir, follow_writes, storage_errors, write_text
 
 FOLDER = "remote"
 """Folder of the copies in the cache folder."""
-
-LOCK = ".lock"
-"""File that whoever works in a run folder, or in that of a study, holds locked."""
 
 _WHOLE = {"abfs", "az", "gcs", "gs", "memory", "oss", "s3", "s3a"}
 """Kinds of address where a file appears when it is complete. Elsewhere it is moved into place."""
@@ -216,6 +213,33 @@ def put_whole(fs: Any, path: Path, target: str) -> None:
     fs.mv(part, target)
 
 
+def get_whole(
+    fs: Any, source: str, path: Path, check: Callable[[Path], None] = lambda part: None
+) -> None:
+    """Fetch a file, which appears at its place as a whole; nobody is told that it was written.
+
+    Args:
+        fs: File system from `at_address`.
+        source: Path in the file system.
+        path: File on this machine; folders around it are made.
+        check: Called with the fetched file before it counts; what it raises leaves none behind.
+
+    Raises:
+        StorageError: If the file cannot be written.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=".fetched-", suffix=".part", dir=path.parent)
+        os.close(handle)
+        try:
+            fs.get_file(source, part)
+            check(Path(part))
+            os.chmod(part, FILE_MODE)
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+
+
 def _folder_around(path: Path) -> Path | None:
     """Return the folder of the copy that a path is in."""
     root = cache_dir().absolute() / FOLDER
@@ -358,7 +382,7 @@ def _settle(copy: _Copy, *, send: bool) -> None:
         if n_bytes > _WORTH_SAYING:
             console_progress().say(f"Fetching {n_bytes / 1e6:,.0f} MB from {copy.address}")
         for name in to_fetch:
-            _fetch(copy, fs, f"{root}/{name}", name)
+            get_whole(fs, f"{root}/{name}", copy.folder / name)
             files[name] = (_stamp_here(copy.folder / name), there[name])
         if send:
             # The status last: who reads "finished" finds everything else.
@@ -370,20 +394,6 @@ def _settle(copy: _Copy, *, send: bool) -> None:
                 del files[name]
         if files != known:
             copy.save(files)
-
-
-def _fetch(copy: _Copy, fs: Any, source: str, name: str) -> None:
-    target = copy.folder / name
-    with storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".fetched-", suffix=".part", dir=target.parent)
-        os.close(handle)
-        try:
-            fs.get_file(source, part)
-            os.chmod(part, FILE_MODE)
-            os.replace(part, target)
-        finally:
-            Path(part).unlink(missing_ok=True)
 
 
 def _send(copy: _Copy, name: str) -> None:

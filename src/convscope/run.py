@@ -14,10 +14,10 @@ from typing import Any
 
 from convscope import heartbeat, interrupts
 from convscope.errors import LockTakenError, RunError, StorageError, UnknownNameError
-from convscope.locks import exclusive
+from convscope.locks import LOCK, exclusive
 from convscope.paths import short_name
 from convscope.progress import console_progress
-from convscope.remote import LOCK, address_of, folder_path, settle
+from convscope.remote import address_of, folder_path, settle
 from convscope.storage import storage_errors, write_text
 from convscope.wording import command_line, composed, has_controls
 

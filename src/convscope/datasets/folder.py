@@ -142,10 +142,10 @@ def survey(root: Path, archive: Path | None, request: DataRequest) -> Survey:
 
 def _load(root: Path, archive: Path | None, request: DataRequest) -> Dataset:
     seen = survey(root, archive, request)
-    layout, files = seen.layout, seen.files
+    layout = seen.layout
     pack = pack_images(
         root,
-        files,
+        seen.files,
         size=seen.size,
         channels=seen.channels,
         fit=request.fit,
@@ -153,7 +153,7 @@ def _load(root: Path, archive: Path | None, request: DataRequest) -> Dataset:
         progress=request.progress,
     )
     require_few_faults(layout, pack.faults)
-    splits = _splits(layout, files, pack)
+    splits = _splits(seen, pack)
     test = splits.get("test")
     return Dataset(
         name=seen.name,
@@ -227,26 +227,15 @@ def require_few_faults(layout: Layout, faults: dict[str, str]) -> None:
                 )
 
 
-def _splits(layout: Layout, files: Sequence[FileFacts], pack: Pack) -> dict[str, Split]:
+def _splits(seen: Survey, pack: Pack) -> dict[str, Split]:
     """Return the parts: consecutive ranges of the pack, which stay mapped from disk."""
-    names = layout.names
-    part_of = [
-        part
-        for part, classes in layout.parts.items()
-        for of_class in classes.values()
-        for _ in of_class
-    ]
+    ids = np.array(seen.layout.names)[pack.kept]
+    digests = np.array([file.digest[:16] for file in seen.files])[pack.kept]
+    labels = labels_of(seen.layout)[pack.kept]
     splits = {}
-    ids = np.array(names)[pack.kept]
-    digests = np.array([file.digest[:16] for file in files])[pack.kept]
-    kept_labels = labels_of(layout)[pack.kept]
-    kept_parts = np.array(part_of)[pack.kept]
-    for part in layout.parts:
-        rows = np.flatnonzero(kept_parts == part)
-        stretch = slice(int(rows[0]), int(rows[-1]) + 1)
-        splits[part] = Split(
-            pack.images[stretch], kept_labels[stretch], ids[stretch], digests[stretch]
-        )
+    for part, files in seen.parts.items():
+        stretch = slice(*np.searchsorted(pack.kept, [files.start, files.stop]).tolist())
+        splits[part] = Split(pack.images[stretch], labels[stretch], ids[stretch], digests[stretch])
     return splits
 
 

@@ -15,7 +15,7 @@ from convscope.datasets.published.array_cache import MANIFEST
 from convscope.datasets.published.collection import PART_NAMES
 from convscope.datasets.sharded.store import FOLDER as SHARDS
 from convscope.errors import LockTakenError, StorageError, UnknownNameError
-from convscope.locks import exclusive
+from convscope.locks import LOCK, exclusive
 from convscope.measurements import KINDS as MEASUREMENTS
 from convscope.measurements import file_of
 from convscope.models.backbones import BACKBONES
@@ -139,7 +139,7 @@ KINDS = {
         "copies of run folders at addresses; fetched again when needed",
         remote.FOLDER,
         lambda folder: (copy.parent for copy in remote.copies()),
-        lambda path: [item / remote.LOCK for item in path.iterdir() if item.is_dir()],
+        lambda path: [item / LOCK for item in path.iterdir() if item.is_dir()],
     ),
 }
 """Kinds that can be emptied. Only entries named by convscope are touched: a cache folder may also

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import RunError
-from convscope.locks import exclusive
+from convscope.locks import LOCK, exclusive
 from convscope.recipe import RANDOM_WEIGHTS
-from convscope.remote import LOCK, settle
+from convscope.remote import settle
 from convscope.run import Run
 
 

@@ -41,8 +41,10 @@ from convscope.types import UInt8Array
 IN_MEMORY_BYTES = 2 * 2**30
 """Largest number of bytes held in memory if the cache cannot be written to."""
 
+CHUNK = 16
+"""Images that a thread decodes at a time."""
+
 _IMAGES = "images.npy"
-_CHUNK = 16
 # Measured: two threads pack images of 128 x 128 pixels as fast as one, larger ones faster.
 _WORTHWHILE_PIXELS = 128 * 128
 
@@ -119,6 +121,12 @@ def pack_images(
     return made
 
 
+def n_decoders(files: Sequence[FileFacts]) -> int:
+    """Return the number of threads with which it is quickest to decode files."""
+    pixels = [file.height * file.width for file in files if not file.fault]
+    return n_workers(float(np.median(pixels or [0])), worthwhile=_WORTHWHILE_PIXELS)
+
+
 def decode_file(
     root: Path,
     file: FileFacts,
@@ -184,10 +192,9 @@ class _Work:
 
     def outcomes(self, progress: Progress) -> Generator[UInt8Array | str, None, None]:
         """Yield the pixels of each file, in order, or the reason why it has none."""
-        pixels = [file.height * file.width for file in self.files if not file.fault]
-        workers = n_workers(float(np.median(pixels or [0])), worthwhile=_WORTHWHILE_PIXELS)
-        starts = range(0, len(self.files), _CHUNK)
-        chunks = (self.files[start : start + _CHUNK] for start in starts)
+        workers = n_decoders(self.files)
+        starts = range(0, len(self.files), CHUNK)
+        chunks = (self.files[start : start + CHUNK] for start in starts)
         with (
             progress.task(f"Packing {self.root.name}", len(self.files), "images") as step,
             contextlib.closing(map_ordered(self._decode, chunks, workers)) as results,
@@ -197,17 +204,17 @@ class _Work:
                 step(len(chunk))
 
     def _decode(self, chunk: Sequence[FileFacts]) -> list[UInt8Array | str]:
-        return [self._decode_one(file) for file in chunk]
-
-    def _decode_one(self, file: FileFacts) -> UInt8Array | str:
-        return decode_file(
-            self.root,
-            file,
-            size=self.size,
-            channels=self.channels,
-            fit=self.fit,
-            white=self.white,
-        )
+        return [
+            decode_file(
+                self.root,
+                file,
+                size=self.size,
+                channels=self.channels,
+                fit=self.fit,
+                white=self.white,
+            )
+            for file in chunk
+        ]
 
     def result(self, images: UInt8Array, faults: dict[str, str], *notes: str) -> Pack:
         """Return the pack of these images.

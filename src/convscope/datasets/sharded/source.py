@@ -10,7 +10,7 @@ import numpy as np
 from convscope.datasets import DATASETS, DataRequest
 from convscope.datasets.folder import labels_of, left_out, require_few_faults, survey
 from convscope.datasets.folders.archives import unpacked
-from convscope.datasets.folders.pack import decode_file
+from convscope.datasets.folders.pack import decode_file, n_decoders
 from convscope.datasets.sharded.writing import Source, SourcePart
 from convscope.errors import ConfigError
 from convscope.images.fit import Fit
@@ -100,7 +100,6 @@ def _of_folder(root: Path, archive: Path | None, request: DataRequest) -> Source
         for note in left_out(seen.layout, faults):
             request.progress.say(f"{seen.name}: {note}")
 
-    sides = [file.height * file.width for file in seen.files if not file.fault]
     return Source(
         name=seen.name,
         class_names=seen.layout.class_names,
@@ -108,6 +107,6 @@ def _of_folder(root: Path, archive: Path | None, request: DataRequest) -> Source
         parts={name: part_of(rows) for name, rows in seen.parts.items()},
         provenance=seen.provenance(np.arange(len(seen.files))),
         white=white,
-        work_per_image=float(np.median(sides or [0])),
+        n_threads=n_decoders(seen.files),
         check=check,
     )

@@ -17,7 +17,6 @@ import itertools
 import math
 import os
 import shutil
-import tempfile
 import threading
 import zipfile
 import zlib
@@ -26,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +33,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from convscope.errors import DataError, IntegrityError, StorageError
 from convscope.paths import is_address
-from convscope.remote import at_address
-from convscope.storage import FILE_MODE, cache_dir, storage_errors
+from convscope.remote import at_address, get_whole
+from convscope.storage import cache_dir, storage_errors
 from convscope.types import UInt8Array
 
 INDEX = "shards.json"
@@ -118,7 +117,7 @@ class Index(BaseModel):
     near: int = Field(gt=0)
     white: int | None = None
     provenance: dict[str, str] = {}
-    parts: dict[str, PartEntry]
+    parts: dict[Literal["train", "val", "test"], PartEntry]
 
 
 @dataclass(frozen=True)
@@ -197,11 +196,7 @@ class Store:
             raise DataError(f"{self.place}/{INDEX} is damaged: {where}: {first['msg']}") from None
         if self.index.format > FORMAT:
             raise DataError(f"{self.place} was made by a newer convscope; upgrade convscope")
-        if "train" not in self.index.parts or not self.index.parts.keys() <= {
-            "train",
-            "val",
-            "test",
-        }:
+        if "train" not in self.index.parts:
             raise DataError(f"{self.place}/{INDEX} is damaged: it names no training images")
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._folder = cache_dir() / FOLDER / self.sha256[:32]
@@ -214,7 +209,7 @@ class Store:
         self._ahead: dict[str, Future[Path]] = {}
         self._pool = ThreadPoolExecutor(_AT_ONCE, "shards")
 
-    def rows(self, part: str) -> Rows:
+    def rows(self, part: Literal["train", "val", "test"]) -> Rows:
         """Return the table of a part.
 
         Raises:
@@ -306,11 +301,9 @@ class Store:
     def _checked(self, shard: ShardEntry) -> Path:
         path = Path(self.place) / shard.name
         try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256")
+            self._require_intact(shard, path)
         except OSError as error:
             raise StorageError(f"{path} cannot be read ({error.strerror})") from None
-        _require_hash(str(path), found, shard.sha256)
         return path
 
     def _fetched(self, shard: ShardEntry) -> Path:
@@ -325,18 +318,14 @@ class Store:
         return path
 
     def _download(self, shard: ShardEntry, path: Path) -> None:
-        handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=self._folder)
-        os.close(handle)
-        try:
-            with at_address(str(self.place)) as (fs, root):
-                fs.get_file(f"{root}/{shard.name}", part)
-            with Path(part).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256")
-            _require_hash(f"{self.place}/{shard.name}", found, shard.sha256)
-            os.chmod(part, FILE_MODE)
-            os.replace(part, path)
-        finally:
-            Path(part).unlink(missing_ok=True)
+        with at_address(str(self.place)) as (fs, root):
+            source = f"{root}/{shard.name}"
+            get_whole(fs, source, path, lambda part: self._require_intact(shard, part))
+
+    def _require_intact(self, shard: ShardEntry, path: Path) -> None:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256")
+        _require_hash(f"{self.place}/{shard.name}", found, shard.sha256)
 
     @contextlib.contextmanager
     def _reserved(self, n_bytes: int) -> Iterator[None]:

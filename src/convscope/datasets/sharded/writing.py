@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convscope.datasets.folders.parallel import map_ordered, n_workers
+from convscope.datasets.folders.pack import CHUNK
+from convscope.datasets.folders.parallel import map_ordered
 from convscope.datasets.sharded.store import FORMAT, INDEX, Index, PartEntry, Rows, ShardEntry
 from convscope.errors import ConfigError, DataError
 from convscope.paths import is_address
@@ -28,11 +29,6 @@ SHARD_MB = 128
 
 NEAR = 16
 """Usual number of shards among which images are shuffled."""
-
-_CHUNK = 16
-
-# As for a pack: two threads decode smaller images no faster than one.
-_WORTHWHILE_PIXELS = 128 * 128
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class Source:
         parts: By "train", "val", "test".
         provenance: As `Dataset.provenance`.
         white: As `Dataset.white`.
-        work_per_image: Pixels to decode for a typical image; 0 if they are decoded.
+        n_threads: Number of threads that ask for pixels.
         check: Called at the end with the reasons why images were left out, by name; raises if they
             are too many.
     """
@@ -76,7 +72,7 @@ class Source:
     parts: Mapping[str, SourcePart]
     provenance: Mapping[str, str]
     white: int | None
-    work_per_image: float = 0.0
+    n_threads: int = 1
     check: Callable[[dict[str, str]], None] = lambda faults: None
 
 
@@ -119,7 +115,7 @@ def write_source(
         progress: Called with each image.
 
     Raises:
-        ConfigError: If a shard would not hold an image.
+        ConfigError: If a shard would have no size, or training no shards to shuffle among.
         DataError: If too many images cannot be read, or the place holds something else.
         StorageError: If a file cannot be written or sent.
     """
@@ -129,14 +125,14 @@ def write_source(
         raise ConfigError(f"--near must be at least 1, not {near}")
     target = _Target(place)
     per_shard = max(1, int(shard_mb * 1e6) // math.prod(source.image_shape))
-    workers = n_workers(source.work_per_image, worthwhile=_WORTHWHILE_PIXELS)
     parts: dict[str, PartEntry] = {}
     faults: dict[str, str] = {}
     n_files = sum(len(part.ids) for part in source.parts.values())
     with progress.task(f"Writing {source.name}", n_files, "images") as step:
         for name, part in source.parts.items():
             writing = _Part(name, part, target, per_shard, source.image_shape)
-            with contextlib.closing(map_ordered(writing.read, writing.chunks, workers)) as results:
+            decoded = map_ordered(writing.read, writing.chunks, source.n_threads)
+            with contextlib.closing(decoded) as results:
                 for rows, pixels in results:
                     faults |= writing.add(rows, pixels)
                     step(len(rows))
@@ -173,7 +169,7 @@ class _Part:
         shape: tuple[int, int, int],
     ) -> None:
         order = np.random.default_rng(0).permutation(len(part.ids))
-        self.chunks = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
+        self.chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
         self.kept: list[int] = []
         self.shards: list[ShardEntry] = []
         self._name = name
