@@ -2,14 +2,15 @@
 
 import importlib.metadata
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from convscope.errors import ImageError, ImageTooLargeError
+from convscope.serving.direct import direct
 from convscope.serving.door import App, Door
 from convscope.serving.limits import Limits, RefusedError, decode_base64, parse_json, within
 from convscope.serving.metrics import Metrics
@@ -20,7 +21,18 @@ from convscope.serving.protocol import add_protocol
 from convscope.types import FloatArray
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_BODY: dict[str, Any] = {
+_MOST_TOP_K = 100_000
+_PREDICT: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "top_k",
+            "in": "query",
+            "description": "Number of classes in an answer, the most probable first.",
+            "schema": {"type": "integer", "minimum": 1, "maximum": _MOST_TOP_K},
+        },
+        {"name": "model", "in": "query", "schema": {"type": "string"}},
+        {"name": "version", "in": "query", "schema": {"type": "string"}},
+    ],
     "requestBody": {
         "required": True,
         "content": {
@@ -46,7 +58,7 @@ _BODY: dict[str, Any] = {
                 }
             },
         },
-    }
+    },
 }
 
 
@@ -83,14 +95,11 @@ def build_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
 
-    @app.post("/predict", openapi_extra=_BODY, summary="Classify an image, or several")
-    async def predict(
-        request: Request,
-        k: Annotated[int | None, Query(alias="top_k", ge=1, le=100_000)] = None,
-        model: Annotated[str | None, Query(max_length=200)] = None,
-        version: Annotated[str | None, Query(max_length=200)] = None,
-    ) -> Response:
-        served = models.get(model, version)
+    @direct(app, "/predict", openapi_extra=_PREDICT, summary="Classify an image, or several")
+    async def predict(request: Request) -> Response:
+        query = request.query_params
+        k = _top_k(query.get("top_k"))
+        served = models.get(query.get("model"), query.get("version"))
         images = images_in(await request.body(), request.headers.get("content-type", ""))
         request.state.facts = {"model": served.name, "images": len(images)}
         return await _classify(served, images, k or top_k, limits)
@@ -121,6 +130,19 @@ def build_app(
         hosts=hosts,
         log_requests=log_requests,
     )
+
+
+def _top_k(text: str | None) -> int | None:
+    """Return the number of classes that a request asks for.
+
+    Raises:
+        RefusedError: If it is none (422).
+    """
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST_TOP_K):
+        raise RefusedError(422, f"top_k: a whole number from 1 to {_MOST_TOP_K}")
+    return int(text)
 
 
 def images_in(body: bytes, content_type: str) -> list[tuple[str | None, bytes]]:

@@ -1,7 +1,7 @@
 """Batches of images from many requests at once, for an engine that does one batch at a time.
 
-Nobody waits on purpose: an idle engine takes what is there, and while it works, images gather. A
-batch holds at most `max_batch` images, not requests; a larger request is split, and its answers are
+Nobody waits on purpose: an idle engine takes what is there, and while it works, images gather. It
+works in a thread of its own, except where that takes less time than to wake one. A batch holds at most `max_batch` images, not requests; a larger request is split, and its answers are
 joined. A request that is cancelled (its client hung up, or its time is over) leaves the queue.
 """
 
@@ -19,6 +19,10 @@ from convscope.types import FloatArray, UInt8Array
 
 _ENGINES = ThreadPoolExecutor(64, thread_name_prefix="engine")
 """Threads of all models; a model uses one at a time, and the engine releases Python's lock."""
+
+_IN_LOOP_S = 0.0005
+"""Longest batch that the thread of the event loop does itself, in seconds: about as long as the rest
+of a request takes it. A thread more costs two switches, and each may wait for Python's lock."""
 
 RETRY_AFTER_S = 1
 """Seconds after which a client that met a full queue may try again."""
@@ -76,6 +80,7 @@ class Batcher:
         self._on_batch = on_batch
         self._waiting: deque[_Job] = deque()
         self._busy = False
+        self._least: dict[int, float] = {}
         self.in_flight = 0
         self.failing = False
 
@@ -125,14 +130,24 @@ class Batcher:
             self._waiting.remove(job)
 
     def _next(self) -> None:
-        """Give the engine its next batch, if it is idle and there is one."""
+        """Let the engine begin its next batch, if it is idle and there is one."""
         if self._busy or not self._waiting:
             return
-        pieces = self._take()
         self._busy = True
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(_ENGINES, self._run, [images for _, images in pieces])
-        work.add_done_callback(lambda done: self._done(pieces, done))
+        # With all requests that this turn of the loop has read.
+        asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Give the engine a batch."""
+        pieces = self._take()
+        parts = [images for _, images in pieces]
+        if not pieces:
+            self._busy = False  # they hung up
+        elif self._least.get(sum(map(len, parts)), 1.0) < _IN_LOOP_S:
+            self._hand_out(pieces, *self._run(parts))
+        else:
+            work = asyncio.get_running_loop().run_in_executor(_ENGINES, self._run, parts)
+            work.add_done_callback(lambda done: self._done(pieces, done))
 
     def _take(self) -> list[_Piece]:
         """Return the next batch: whole requests in the order of arrival, the last one in part."""
@@ -168,11 +183,18 @@ class Batcher:
         pieces: list[_Piece],
         work: "asyncio.Future[tuple[list[FloatArray | Exception], float]]",
     ) -> None:
+        """Hand out the answers of a batch that a thread did."""
+        if not work.cancelled():  # the loop is closing
+            self._hand_out(pieces, *work.result())
+
+    def _hand_out(
+        self, pieces: list[_Piece], found: "list[FloatArray | Exception]", seconds: float
+    ) -> None:
         """Hand out the answers of a batch, and start the next."""
         self._busy = False
-        if work.cancelled():
-            return  # the loop is closing
-        found, seconds = work.result()
+        n_images = sum(len(images) for _, images in pieces)
+        # The least time of late: others may have had the cores or Python's lock.
+        self._least[n_images] = min(seconds, 1.05 * self._least.get(n_images, seconds))
         self.failing = all(isinstance(each, Exception) for each in found)
         for (job, _), answer in zip(pieces, found, strict=True):
             if job.answers.done():
@@ -189,4 +211,4 @@ class Batcher:
                 )
         self._next()
         if self._on_batch is not None:
-            self._on_batch(sum(len(images) for _, images in pieces), seconds)
+            self._on_batch(n_images, seconds)

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 
 from convscope.engines import INPUT
 from convscope.errors import ConvscopeError, ImageError, ImageTooLargeError
+from convscope.serving.direct import direct
 from convscope.serving.limits import Limits, RefusedError, within
 from convscope.serving.log import LOG, facts
 from convscope.serving.models import PROBS, Models, Served, without_folder
@@ -77,8 +78,10 @@ def add_protocol(app: FastAPI, models: Models, limits: Limits) -> None:
             models.get(name, version)
         return JSONResponse({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
-    @app.post("/v2/models/{name}/infer", summary="Classify a tensor of images")
-    @app.post("/v2/models/{name}/versions/{version}/infer", summary="The same, by a version")
+    infer_by_version = "/v2/models/{name}/versions/{version}/infer"
+
+    @direct(app, "/v2/models/{name}/infer", summary="Classify a tensor of images")
+    @direct(app, infer_by_version, summary="The same, by a version")
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         served = models.get(name, version)
         length = request.headers.get(LENGTH_HEADER)

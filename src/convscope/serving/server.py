@@ -11,9 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from convscope.errors import ConfigError, ConvscopeError
 from convscope.serving.application import build_app
@@ -31,6 +30,8 @@ _CONNECTIONS = 1000
 _KEEP_ALIVE_S = 30
 _HEAD_S = 20.0
 """Seconds in which a client has to send the head of a request."""
+_MOST_HEAD = 1 << 16
+"""Largest head of a request, in bytes; one that comes at once may be a few times as large."""
 
 
 def serve(
@@ -242,29 +243,59 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter) or orphaned
 
 
-class _Connection(H11Protocol):
-    """A connection that is closed if no whole head of a request comes for too long."""
+class _Connection(HttpToolsProtocol):
+    """A connection whose heads of requests have to be short and to come in time.
+
+    The parser by itself keeps a head that never ends, and so the trailers of a body in chunks.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to watch it."""
+        """Begin to wait for a head."""
         super().connection_made(transport)
-        self._was_late = True  # nothing has come yet
-        self._watch = self.loop.call_later(_HEAD_S, self._look)
+        self._unused = 0
+        self._watch: asyncio.TimerHandle | None = None
+        self._await_head()
 
-    def _look(self) -> None:
-        waiting = self.conn.their_state is h11.IDLE
-        late = waiting and (self.cycle is None or bool(self.conn.trailing_data[0]))
+    def _await_head(self) -> None:
+        if self._watch is None:
+            self._watch = self.loop.call_later(_HEAD_S, self.transport.close)
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, and refuse too many that complete neither a head nor a part of a body."""
+        self._unused += len(data)
+        super().data_received(data)
         if self.transport.is_closing():
             return
-        if late and self._was_late:
-            self.transport.close()
-            return
-        self._was_late = late
-        self._watch = self.loop.call_later(_HEAD_S, self._look)
+        if self._unused > _MOST_HEAD:
+            self.send_400_response(f"The head of the request is over {_MOST_HEAD // 1024} KB.")
+        elif self.cycle is None or self.cycle.response_complete:
+            # Bytes end the wait for a further request, whatever they are.
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """Begin a request."""
+        self._unused = 0
+        self._stop_watch()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._unused = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Take the end of a request."""
+        self._unused = 0
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop watching it."""
-        self._watch.cancel()
+        """Stop waiting."""
+        self._stop_watch()
         super().connection_lost(exc)
 
 

@@ -1,5 +1,6 @@
 """Connections and the log."""
 
+import contextlib
 import json
 import logging
 import socket
@@ -42,6 +43,63 @@ def test_a_connection_without_a_whole_head_is_closed(port, sent):
         start = time.monotonic()
         assert connection.recv(100) == b""
         assert time.monotonic() - start > 0.4
+
+
+CHUNKED = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"POST /predict?",
+        b"POST /predict HTTP/1.1\r\nx: ",
+        b"POST /predict HTTP/1.1\r\n",
+        CHUNKED + b"1\r\nx\r\n0\r\nx: ",
+        CHUNKED + b"1\r\nx\r\n1;x=",
+    ],
+    ids=["address", "header", "headers", "trailer", "extension of a chunk"],
+)
+def test_a_head_without_an_end_is_refused(port, begin):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(begin)
+        more = b"a: b\r\n" * 1000 if begin.endswith(b"\n") else b"a" * 6000
+        sent = 0
+        with pytest.raises(OSError, match=r"."):
+            while True:
+                connection.sendall(more)
+                sent += len(more)
+                time.sleep(0.005)  # not all in one piece
+        assert sent < 1_000_000
+
+
+def test_a_long_head_is_read(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(HEAD[:-2])
+        for _ in range(10):
+            connection.sendall(b"x: " + b"a" * 5000 + b"\r\n")
+            time.sleep(0.005)
+        connection.sendall(b"\r\n" + png(1))
+        assert b" 200 OK" in whole_answer(connection)
+
+
+def test_a_connection_that_sends_only_new_lines_is_closed(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(HEAD + png(1))
+        whole_answer(connection)
+        start = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() < start + 10:
+                connection.sendall(b"\r\n")
+                time.sleep(0.05)
+        assert time.monotonic() - start < 5
+
+
+def test_a_body_in_many_chunks_is_read(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(CHUNKED)
+        content = png(1)
+        connection.sendall(b"".join(b"1\r\n%c\r\n" % each for each in content) + b"0\r\n\r\n")
+        assert b" 200 OK" in whole_answer(connection)
 
 
 def whole_answer(connection):
