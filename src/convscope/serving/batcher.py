@@ -1,4 +1,4 @@
-"""Batches of images from many requests at once, for an engine that does one batch at a time.
+"""Batches of images from many requests at once, for an engine that does few batches at a time.
 
 Nobody waits on purpose: an idle engine takes what is there, and while it works, images gather. It
 works in a thread of its own, except where that takes less time than to wake one. A batch holds at most `max_batch` images, not requests; a larger request is split, and its answers are
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,17 +37,41 @@ class _Job:
         images: Shape (n_images, height, width, channels), uint8.
         answers: Future of the probabilities, shape (n_images, n_classes).
         taken: Number of images that the engine has or had.
-        rows: Probabilities of the first images, batch by batch.
+        rows: Probabilities of a batch's images, by the index of their first one.
+        n_answered: Number of images in `rows`.
     """
 
     images: UInt8Array
     answers: "asyncio.Future[FloatArray]"
     taken: int = 0
-    rows: list[FloatArray] = field(default_factory=list)
+    rows: dict[int, FloatArray] = field(default_factory=dict)
+    n_answered: int = 0
+
+    @property
+    def left(self) -> int:
+        """Number of images that the engine has not had yet."""
+        return len(self.images) - self.taken
+
+    def answer(self, start: int, rows: FloatArray) -> None:
+        """Take the probabilities of images, and answer once they are complete.
+
+        Args:
+            start: Index of the first image.
+            rows: Shape (n_images, n_classes).
+        """
+        self.rows[start] = rows
+        self.n_answered += len(rows)
+        if self.n_answered == len(self.images):
+            found = [self.rows[each] for each in sorted(self.rows)]
+            self.answers.set_result(found[0] if len(found) == 1 else np.concatenate(found))
 
 
-_Piece = tuple[_Job, UInt8Array]
-"""A request, and those of its images that are in a batch."""
+class _Piece(NamedTuple):
+    """Images of a request that are in a batch, and the index of the first one."""
+
+    job: _Job
+    start: int
+    images: UInt8Array
 
 
 class Batcher:
@@ -59,6 +84,7 @@ class Batcher:
             probabilities of shape (n_images, n_classes); called in another thread.
         max_batch: Largest number of images in a batch.
         queue: Largest number of images that are admitted and not yet answered.
+        at_once: Largest number of batches at once; beside one, only whole batches begin.
         on_batch: Called with the number of images of each batch and the seconds that it took.
 
     Attributes:
@@ -72,14 +98,17 @@ class Batcher:
         *,
         max_batch: int = 32,
         queue: int = 512,
+        at_once: int = 1,
         on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
         self._predict = predict
         self.max_batch = max_batch
         self.queue = queue
+        self._at_once = at_once
         self._on_batch = on_batch
         self._waiting: deque[_Job] = deque()
-        self._busy = False
+        self._about_to_begin = False
+        self._at_work = 0
         self._least: dict[int, float] = {}
         self.in_flight = 0
         self.failing = False
@@ -130,24 +159,29 @@ class Batcher:
             self._waiting.remove(job)
 
     def _next(self) -> None:
-        """Let the engine begin its next batch, if it is idle and there is one."""
-        if self._busy or not self._waiting:
+        """Let the engine begin its next batch, if it has room for one and there is one."""
+        if self._about_to_begin or not self._waiting or self._at_work >= self._at_once:
             return
-        self._busy = True
+        if self._at_work and sum(job.left for job in self._waiting) < self.max_batch:
+            return
+        self._about_to_begin = True
         # With all requests that this turn of the loop has read.
         asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
         """Give the engine a batch."""
+        self._about_to_begin = False
         pieces = self._take()
-        parts = [images for _, images in pieces]
         if not pieces:
-            self._busy = False  # they hung up
-        elif self._least.get(sum(map(len, parts)), 1.0) < _IN_LOOP_S:
+            return  # they hung up
+        parts = [piece.images for piece in pieces]
+        self._at_work += 1
+        if self._least.get(sum(map(len, parts)), 1.0) < _IN_LOOP_S:
             self._hand_out(pieces, *self._run(parts))
-        else:
-            work = asyncio.get_running_loop().run_in_executor(_ENGINES, self._run, parts)
-            work.add_done_callback(lambda done: self._done(pieces, done))
+            return
+        work = asyncio.get_running_loop().run_in_executor(_ENGINES, self._run, parts)
+        work.add_done_callback(lambda done: self._done(pieces, done))
+        self._next()
 
     def _take(self) -> list[_Piece]:
         """Return the next batch: whole requests in the order of arrival, the last one in part."""
@@ -156,10 +190,10 @@ class Batcher:
         while room and self._waiting:
             job = self._waiting.popleft()
             images = job.images[job.taken : job.taken + room]
-            pieces.append((job, images))
+            pieces.append(_Piece(job, job.taken, images))
             job.taken += len(images)
             room -= len(images)
-            if job.taken < len(job.images):
+            if job.left:
                 # Behind the others, so that nobody waits for the whole of a large request.
                 self._waiting.append(job)
         return pieces
@@ -191,12 +225,12 @@ class Batcher:
         self, pieces: list[_Piece], found: "list[FloatArray | Exception]", seconds: float
     ) -> None:
         """Hand out the answers of a batch, and start the next."""
-        self._busy = False
-        n_images = sum(len(images) for _, images in pieces)
+        self._at_work -= 1
+        n_images = sum(len(piece.images) for piece in pieces)
         # The least time of late: others may have had the cores or Python's lock.
         self._least[n_images] = min(seconds, 1.05 * self._least.get(n_images, seconds))
         self.failing = all(isinstance(each, Exception) for each in found)
-        for (job, _), answer in zip(pieces, found, strict=True):
+        for (job, start, _), answer in zip(pieces, found, strict=True):
             if job.answers.done():
                 continue
             if isinstance(answer, Exception):
@@ -204,11 +238,7 @@ class Batcher:
                 if job in self._waiting:
                     self._waiting.remove(job)
                 continue
-            job.rows.append(answer)
-            if sum(map(len, job.rows)) == len(job.images):
-                job.answers.set_result(
-                    job.rows[0] if len(job.rows) == 1 else np.concatenate(job.rows)
-                )
+            job.answer(start, answer)
         self._next()
         if self._on_batch is not None:
             self._on_batch(n_images, seconds)

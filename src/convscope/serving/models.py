@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import math
 import os
 import threading
@@ -42,6 +43,9 @@ _SMALL_BYTES, _SMALL_PIXELS = 1 << 14, 1 << 14
 _MOST_AT_ONCE = 8
 """Largest number of images of one request that a thread decodes before others have their turn."""
 
+_SMALL_S, _N_TIMED = 0.001, 5
+"""Seconds for an image, by one thread, below which a network is small; the number of trials."""
+
 PROBS = "probs"
 """Name of the output with the probabilities."""
 
@@ -78,6 +82,7 @@ class Served:
         classifier: The classifier.
         settings: Settings of the server.
         metrics: Metrics of the server.
+        at_once: Largest number of batches at once.
 
     Attributes:
         batcher: Queue before the engine.
@@ -93,6 +98,7 @@ class Served:
         classifier: classify.Classifier,
         settings: Settings,
         metrics: Metrics,
+        at_once: int = 1,
     ) -> None:
         self.name = name
         self.version = version
@@ -106,6 +112,7 @@ class Served:
             self._answers,
             max_batch=settings.max_batch,
             queue=settings.queue,
+            at_once=at_once,
             on_batch=self.metrics.batch,
         )
         self.further: dict[str, tuple[int, ...]] = {}
@@ -430,20 +437,30 @@ class Models:
                 if known is not None and known.digest and known.digest == _digest(path):
                     found[version] = known
                     continue
-                classifier = exported.Classifier(
-                    path,
-                    engine=self._settings.engine,
-                    threads=self._settings.threads,
-                    shared=True,
-                )
-                found[version] = self._served(name, version, classifier)
+                found[version] = self._served(name, version, *self._read(path))
                 new.append(version)
             # In one step: a request sees the old versions or the new ones.
             self._loaded[name] = found
         return new
 
-    def _served(self, name: str, version: str, classifier: classify.Classifier) -> Served:
-        served = Served(name, version, classifier, self._settings, self._metrics)
+    def _read(self, path: Path) -> tuple[classify.Classifier, int]:
+        """Return the classifier in a file, and how many batches it does best at once.
+
+        Threads that share the work of a small network take longer to wake than they save.
+        """
+        read = functools.partial(
+            exported.Classifier, path, engine=self._settings.engine, shared=True
+        )
+        if self._settings.threads is None:
+            alone = read(threads=1)
+            if _is_small(alone):
+                return alone, usable_cores()
+        return read(threads=self._settings.threads), 1
+
+    def _served(
+        self, name: str, version: str, classifier: classify.Classifier, at_once: int = 1
+    ) -> Served:
+        served = Served(name, version, classifier, self._settings, self._metrics, at_once)
         try:
             served.warm_up()
         except ConvscopeError:
@@ -452,6 +469,21 @@ class Models:
             reason = str(error).strip().split("\n")[0][:200]
             raise FailureError(f"the model loads but does not run: {reason}") from error
         return served
+
+
+def _is_small(classifier: classify.Classifier) -> bool:
+    """Return whether a network is done with an image in less time than threads need to share it."""
+    spec = classifier.spec
+    image = np.zeros((1, spec.height, spec.width, spec.channels), np.uint8)
+    seconds = []
+    try:
+        for _ in range(_N_TIMED):
+            start = time.perf_counter()
+            classifier.predict_on_batch(image)
+            seconds.append(time.perf_counter() - start)
+    except Exception:
+        return False  # warming up will say why
+    return min(seconds) < _SMALL_S
 
 
 def _digest(path: Path) -> str:
