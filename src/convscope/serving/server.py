@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -192,6 +193,9 @@ class _Server(uvicorn.Server):
             self._failure = error
             self.should_exit = True
             return
+        # What is there now stays; to look it through again and again would delay answers.
+        gc.collect()
+        gc.freeze()
         LOG.info("ready", extra=facts(models=self._models.names))
         self._on_ready()
 
