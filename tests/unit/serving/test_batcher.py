@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -167,3 +168,59 @@ def test_a_full_queue_is_refused_at_once_and_empties():
         pass
     assert never.value.status == 413
     assert batcher.in_flight == 0
+
+
+def test_a_second_batch_begins_beside_the_first_if_it_is_whole_and_answers_keep_their_order():
+    first_is_free, second_is_done = threading.Event(), threading.Event()
+    batches = []
+
+    def engine(batch):
+        batches.append(batch.ravel().tolist())
+        if batch[0, 0, 0, 0] == 0:
+            assert first_is_free.wait(10)
+        else:
+            second_is_done.set()
+        return batch.reshape(-1, 1).astype(np.float32)
+
+    async def run():
+        batcher = Batcher(engine, max_batch=2, at_once=2)
+        large = asyncio.create_task(batcher.predict(images(0, 1, 2, 3, 4)))
+        assert await asyncio.to_thread(second_is_done.wait, 10)
+        await asyncio.sleep(0.05)
+        assert batches == [[0, 1], [2, 3]]  # the third would not be a whole one
+        first_is_free.set()
+        return await large
+
+    assert asyncio.run(run()).ravel().tolist() == [0, 1, 2, 3, 4]
+    assert batches == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.003])
+def test_only_a_quick_engine_works_in_the_thread_of_the_loop(seconds):
+    threads = []
+
+    def engine(batch):
+        threads.append(threading.current_thread())
+        time.sleep(seconds)
+        return batch.reshape(-1, 1).astype(np.float32)
+
+    async def run():
+        batcher = Batcher(engine)
+        for n in range(20):
+            assert await batcher.predict(images(n)) == n
+        return threading.current_thread()
+
+    loop = asyncio.run(run())
+    assert threads[0] is not loop  # nothing is known about it yet
+    assert (loop in threads) == (seconds == 0)
+
+
+def test_requests_read_in_one_turn_of_the_loop_are_one_batch():
+    engine = Engine()
+
+    async def run():
+        batcher = Batcher(engine)
+        return await asyncio.gather(*(batcher.predict(images(n)) for n in range(5)))
+
+    asyncio.run(run())
+    assert engine.batches == [[0, 1, 2, 3, 4]]

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -168,3 +169,23 @@ def test_a_model_without_a_threshold_cannot_reject():
     given = Classifier(GreyValues(), ClassifierSpec(NAMES, 4, 4, 1))
     with pytest.raises(RunError, match="no threshold"):
         Models(sources_of(given), Settings(reject=True), Metrics()).load_all()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "given", "threads"), [(0, None, [1]), (0.01, None, [1, None]), (0, 2, [2])]
+)
+def test_a_small_network_gets_one_thread_unless_the_user_says(
+    tmp_path, monkeypatch, seconds, given, threads
+):
+    asked = []
+
+    class Opened(Classifier):
+        def __init__(self, path, *, threads, **settings):
+            asked.append(threads)
+            super().__init__(GreyValues(), ClassifierSpec(NAMES, 4, 4, 1))
+            self.network.wait = lambda: time.sleep(seconds)
+
+    monkeypatch.setattr(module.exported, "Classifier", Opened)
+    file = write(tmp_path / "m.onnx", "x")
+    Models(sources_of([file]), Settings(threads=given), Metrics()).load_all()
+    assert asked == threads
