@@ -66,7 +66,12 @@ def serve(
     ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "onnxruntime",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the engine. Default: one per core.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads of the engine for a batch. Default: one for a small network, else one "
+            "per core.",
+        ),
     ] = None,
     drain_s: Annotated[
         float,

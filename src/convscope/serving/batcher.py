@@ -1,8 +1,9 @@
 """Batches of images from many requests at once, for an engine that does few batches at a time.
 
 Nobody waits on purpose: an idle engine takes what is there, and while it works, images gather. It
-works in a thread of its own, except where that takes less time than to wake one. A batch holds at most `max_batch` images, not requests; a larger request is split, and its answers are
-joined. A request that is cancelled (its client hung up, or its time is over) leaves the queue.
+works in a thread of its own, except where that takes less time than to wake one. A batch holds at
+most `max_batch` images, not requests; a larger request is split, and its answers are joined. A
+request that is cancelled (its client hung up, or its time is over) leaves the queue.
 """
 
 import asyncio
@@ -22,8 +23,8 @@ _ENGINES = ThreadPoolExecutor(64, thread_name_prefix="engine")
 """Threads of all models; a model uses one at a time, and the engine releases Python's lock."""
 
 _IN_LOOP_S = 0.0005
-"""Longest batch that the thread of the event loop does itself, in seconds: about as long as the rest
-of a request takes it. A thread more costs two switches, and each may wait for Python's lock."""
+"""Longest batch that the thread of the event loop does itself, in seconds: about as long as it has
+for the rest of a request. Another thread costs two switches; each may wait for Python's lock."""
 
 RETRY_AFTER_S = 1
 """Seconds after which a client that met a full queue may try again."""

@@ -58,7 +58,8 @@ class Settings:
 
     Attributes:
         engine: Registered engine.
-        threads: Threads of the engine for a batch; None takes all usable cores.
+        threads: Threads of the engine for a batch; None takes one for a small network, else all
+            usable cores.
         max_batch: Largest number of images in a batch.
         queue: Largest number of images that wait or are being answered, for each model.
         reject: Whether images that look like no class are rejected.

@@ -78,7 +78,8 @@ def serve(
         reject: Whether images that look like no class are rejected.
         top_k: Number of classes in an answer of `/predict`; None for all.
         engine: Registered engine ("onnxruntime", "openvino"), or "auto": the fastest here.
-        threads: Threads of the engine for a batch; None takes all usable cores.
+        threads: Threads of the engine for a batch; None takes one for a small network, else all
+            usable cores.
         drain_s: Seconds after the first signal in which the server still takes requests, and says
             that it is not ready, so that a load balancer turns away from it.
         log_requests: Whether each request is a line in the log.

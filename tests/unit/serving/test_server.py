@@ -63,13 +63,13 @@ def test_a_head_without_an_end_is_refused(port, begin):
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(begin)
         more = b"a: b\r\n" * 1000 if begin.endswith(b"\n") else b"a" * 6000
-        sent = 0
-        with pytest.raises(OSError, match=r"."):
-            while True:
+        n_sent = 0
+        with contextlib.suppress(OSError):
+            while n_sent < 1_000_000:
                 connection.sendall(more)
-                sent += len(more)
+                n_sent += len(more)
                 time.sleep(0.005)  # not all in one piece
-        assert sent < 1_000_000
+        assert n_sent < 1_000_000
 
 
 def test_a_long_head_is_read(port):
