@@ -11,12 +11,16 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from convscope.errors import ConfigError, MissingExtraError
 
 N_RETRIES = 3
 """How often work is tried again after its worker or node was lost."""
+
+_TOKEN, _TOKEN_MODE = "~/.ray/auth_token", "RAY_AUTH_MODE"
+"""File with a token of Ray, and the variable that says whether it is used."""
 
 _JOIN_S = 15.0
 """Seconds to wait for a node that is large enough."""
@@ -59,16 +63,25 @@ def connect(address: str, needed: Mapping[str, float]) -> None:
         raise MissingExtraError("ray", "ray")
     # Its question whether usage may be reported has no place in our output.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Once a connection is lost, Ray would go on with a cluster of its own on this machine.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    _send_token()
     import ray
 
     if not ray.is_initialized():
         try:
             _require_answer(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        except (
+            ray.exceptions.RayError,
+            ConnectionError,
+            ValueError,
+            RuntimeError,
+            OSError,
+        ) as error:
             raise ConfigError(
-                f"no Ray cluster answers at '{address}' ({line_of(error)}); "
-                "start one with: ray start --head"
+                f"no Ray cluster answers at '{address}' ({line_of(error)}; one with tokens needs "
+                f"its {_TOKEN} here, too); start one with: ray start --head"
             ) from None
     end = time.monotonic() + _JOIN_S
     while True:
@@ -84,6 +97,17 @@ def connect(address: str, needed: Mapping[str, float]) -> None:
             f"no node of the Ray cluster has {_spelt(needed)} for a job; the largest amounts on "
             f"one node are {_spelt(largest)}: choose fewer --threads or --gpus"
         )
+
+
+def _send_token() -> None:
+    """Let Ray send this machine's token to any cluster, as it does by itself to one found here.
+
+    Ray 2.60 writes one when it first starts a cluster for a program; from then on the clusters that
+    `ray start` starts here demand it.
+    """
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    if given or Path(_TOKEN).expanduser().exists():
+        os.environ.setdefault(_TOKEN_MODE, "token")
 
 
 def n_at_once(needed: Mapping[str, float]) -> int:

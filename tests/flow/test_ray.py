@@ -1,12 +1,15 @@
 """Studies on a real Ray cluster, whose nodes are processes of their own on this machine."""
 
+import csv
 import json
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from ray_cluster import cluster_of, kill, until
 
 import brightness
@@ -147,3 +150,36 @@ def test_a_lost_worker_and_a_killed_program_lose_no_trial_and_change_no_number(t
             assert len({run.weights_sha256("last") for run in runs}) == 1
             table = (out / other.run / "results.csv").read_text().splitlines()
             assert [row.split(",")[0] for row in table] == ["epoch", "1", "2"]
+
+
+@pytest.mark.slow
+def test_a_search_trains_its_candidates_on_the_cluster(tmp_path):
+    photos, rng = tmp_path / "photos", np.random.default_rng(0)
+    for name, shade in (("dark", 60), ("light", 190)):
+        (photos / name).mkdir(parents=True)
+        for index in range(30):
+            pixels = rng.normal(shade, 40, (96, 96, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(photos / name / f"{index}.png")
+    said = Listening()
+    setting = {"data": photos, "image_size": 64, "precision": "float32", "minutes": 3.0}
+    with cluster_of(tmp_path, head_cores=2) as cluster:
+        executor = convscope.on_ray(cluster.address, threads=1)
+        run = convscope.train(**setting, out=tmp_path / "run", executor=executor, progress=said)
+    assert run.status == "finished"
+    with run.tried_file.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [row["candidate"] for row in rows]
+    assert names[0] == "frozen"
+    assert {"larger", "larger-2"} <= set(names)
+    assert not any(row["note"] for row in rows)
+    networks = ("efficientnet_lite1_2", "efficientnet_lite2")
+    starts = [f"Trying {name} at 64 px, frozen [" for name in networks]
+    ends = [f"  {name} at 64 px, frozen: " for name in networks]
+
+    def places(beginnings: list[str]) -> list[int]:
+        found = (i for each in beginnings for i, line in enumerate(said.lines) if each in line)
+        return list(found)
+
+    # Both at once.
+    assert len(places(starts)) == len(places(ends)) == 2
+    assert max(places(starts)) < min(places(ends))

@@ -30,6 +30,7 @@ from convscope.studies.candidates import (
     FOLDS,
     FROZEN,
     SMALL,
+    Place,
     Search,
     folder_of,
     seconds_per_image,
@@ -44,6 +45,9 @@ FORMAT = 1
 
 MINUTES = 5.0
 """Time limit if none is given."""
+
+HERE = Place()
+"""Place of a search in this process alone."""
 
 _KIND = "search"
 _SHARE = 0.4
@@ -74,6 +78,7 @@ def search(
     test: bool,
     load: Callable[[RunConfig], Dataset],
     progress: Progress,
+    place: Place = HERE,
 ) -> Run:
     """Search for the best classifier, and return its run.
 
@@ -84,6 +89,7 @@ def search(
         test: Whether to open the test images at the end.
         load: Function that loads the data of settings.
         progress: Called with all events.
+        place: Place where the candidates are trained; the last training is here.
 
     Raises:
         UserError: If a name, a setting or the data is wrong; no folder was made then.
@@ -118,7 +124,7 @@ def search(
     }
     Run.write_json(run.search_file, state)
     progress.say(f"Run folder: {shown(run.path)}")
-    return _go_on(Search(run, request, state, plan, load, began, progress), progress)
+    return _go_on(Search(run, request, state, plan, load, began, progress, place), progress)
 
 
 def resume_search(
@@ -128,6 +134,7 @@ def resume_search(
     minutes: float | None,
     load: Callable[[RunConfig], Dataset],
     progress: Progress,
+    place: Place = HERE,
 ) -> Run:
     """Resume a search that was stopped, and return the run of the best candidate.
 
@@ -137,6 +144,7 @@ def resume_search(
         minutes: New time limit over all; None keeps the one that it was begun with.
         load: Function that loads the data of settings.
         progress: Called with all events.
+        place: Place where the candidates are trained; the last training is here.
 
     Raises:
         RunError: If the state is damaged, or another process works on it.
@@ -147,8 +155,8 @@ def resume_search(
     try:
         request = Request({**state["given"], **given}, state["from_file"])
         state["minutes"] = float(state["minutes"] if minutes is None else minutes)
-        for row in state["tried"]:
-            Tried(**row)
+        spent = sum(Tried(**row).seconds for row in state["tried"])
+        spent = float(state.get("spent", spent))
     except (KeyError, TypeError, ValueError):
         raise RunError(f"{run.search_file} is damaged; start again in another --out") from None
     plan = _first_plan(request, load, progress)
@@ -157,9 +165,8 @@ def resume_search(
             f"the images are no longer those with which the search in {path} began; "
             "start again in another --out"
         )
-    spent = sum(Tried(**row).seconds for row in state["tried"])
     began = time.monotonic() - spent
-    return _go_on(Search(run, request, state, plan, load, began, progress), progress)
+    return _go_on(Search(run, request, state, plan, load, began, progress, place), progress)
 
 
 def _go_on(work: Search, progress: Progress) -> Run:

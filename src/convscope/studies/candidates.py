@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.recipes.finetune_photos import finetune_photos
 from convscope.run import Run
+from convscope.studies.executor import Executor, Job
 from convscope.types import Dataset, FloatArray, Predictions, n_of_each
 from convscope.wording import counted
 
@@ -119,8 +121,21 @@ def seconds_per_image(plan: Plan) -> float:
     return (time.perf_counter() - start) / len(batch)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Place where candidates are trained.
+
+    Attributes:
+        executor: Executor; None trains in this process, with the data that it holds.
+        data_dir: Further folder to look for the files of a registered dataset.
+    """
+
+    executor: Executor | None = None
+    data_dir: Path | str | None = None
+
+
 class Search:
-    """Tries the candidates one after another, as long as there is time."""
+    """Tries the candidates as long as there is time: one after another, or as many as fit."""
 
     def __init__(
         self,
@@ -131,8 +146,11 @@ class Search:
         load: Callable[[RunConfig], Dataset],
         began: float,
         progress: Progress,
+        place: Place,
     ) -> None:
         self.run = run
+        self._began = began
+        self._place = place
         self._request = request
         self.state = state
         self._plan = plan
@@ -155,9 +173,9 @@ class Search:
     def best(self) -> str:
         """Try what fits into the time, and return the name of the best candidate."""
         self._describe()
-        for candidate in self._candidates():
-            self._known[candidate.name] = candidate
-            self._try(candidate, fold=0)
+        for group in self._candidates():
+            self._known |= {each.name: each for each in group}
+            self._try([(each, 0) for each in group])
         standing = self._standing()
         if not standing:
             raise TrainingError(self._tried[0].note)
@@ -186,29 +204,39 @@ class Search:
             together = Predictions.joined(said, "out_of_fold")
             save_out_of_fold(self.run, self.run.class_names, together)
 
-    def _candidates(self) -> Iterator[Candidate]:
+    @property
+    def _at_once(self) -> int:
+        """Number of candidates that can be trained at once."""
+        return 1 if self._place.executor is None else self._place.executor.at_once
+
+    def _candidates(self) -> Iterator[list[Candidate]]:
+        """Yield candidates that are worth trying at once, after what was tried before."""
         # The time is unknown before the first, which shows the speed of the machine.
-        yield Candidate("frozen", f"{self._where({})}, frozen", FROZEN)
+        yield [Candidate("frozen", f"{self._where({})}, frozen", FROZEN)]
         first = self._done("frozen", 0)
         if first is None or first.note:
             return
         # The largest that fits; where it does not clearly help, a smaller network too.
         unclear, is_settled = set(), False
-        for larger in self._larger():
-            model = larger.settings.get("model")
-            is_idle = is_settled or model in unclear
-            if not self._done(larger.name, 0) and (is_idle or not self._fits_frozen(larger, 1)):
-                continue
-            yield larger
-            is_settled = self._is_clear(larger.name, "frozen")
-            unclear.add(model)
+        left = self._larger()
+        while left:
+            group: list[Candidate] = []
+            while left and len(group) < self._at_once:
+                larger = left.pop(0)
+                is_idle = is_settled or larger.settings.get("model") in unclear
+                if self._done(larger.name, 0) or (not is_idle and self._fits_frozen(larger, 1)):
+                    group.append(larger)
+            yield group
+            for larger in group:
+                is_settled |= self._is_clear(larger.name, "frozen")
+                unclear.add(larger.settings.get("model"))
         mirror: bool | None = self._request.chosen.get("augment.flip")
         if mirror is None:
             base = self._known[self._base()]
             words = self._words_mirrored(base)
             if self._done("mirrored", 0) or self._fits_frozen(base, 2):
                 known = self._chosen_by(base.name, "last_map")
-                yield Candidate("mirrored", words, {**base.settings, **_MIRRORED, **known})
+                yield [Candidate("mirrored", words, {**base.settings, **_MIRRORED, **known})]
                 mirror = self._keeps_the_classes(base.name)
         singles = [name for name in _ON_FROZEN if self._is_single(name)]
         if not singles:
@@ -230,7 +258,7 @@ class Search:
                 **self._chosen_by(best.name, "penalty", "last_map"),
             }
             words = f"{self._where(network)}, last stage fine-tuned"
-            yield Candidate("fine-tuned", words, settings, pace=True)
+            yield [Candidate("fine-tuned", words, settings, pace=True)]
 
     def _larger(self) -> list[Candidate]:
         """Return candidates with larger networks, the largest first.
@@ -366,18 +394,20 @@ class Search:
     def _race(self, finalists: list[str]) -> None:
         """Try the two best on further folds until the better one is clear, or the time is over."""
         folds = self._plan.config.split.folds or 1
-        for fold in range(1, folds):
+        left = list(range(1, folds))
+        while left:
             names = [name for name in self._standing() if name in finalists][:2]
             if len(names) < 2 or self._is_clear(*names):
                 return
             seconds = sum(self._mean_seconds(name) for name in names)
             if not self._fits(seconds, max(self._finishing(self._known[name]) for name in names)):
                 return
+            now = [left.pop(0) for _ in range(min(len(left), max(1, self._at_once // 2)))]
+            listed = ", ".join(str(fold + 1) for fold in now)
             self._progress.say(
-                f"{names[0]} and {names[1]} are close: fold {fold + 1} of {folds} for both"
+                f"{names[0]} and {names[1]} are close: fold {listed} of {folds} for both"
             )
-            for name in names:
-                self._try(self._known[name], fold=fold)
+            self._try([(self._known[name], fold) for fold in now for name in names])
 
     def _is_clear(self, first: str, second: str) -> bool:
         """Return whether the first of two candidates has a clearly lower loss than the second."""
@@ -487,6 +517,9 @@ class Search:
             views = self._views_of(candidate) if views is None else views
             # Further versions of validation images; heads for answers out of fold; the head.
             again = (views - 1) * self._n_val * each + self._seconds_beside(candidate, views)
+        if self._place.executor is not None:
+            # Features that another machine computed may not be here.
+            again += (self._n_train + self._n_val) * each
         return each * self._n_test + again
 
     def _left(self) -> float:
@@ -495,22 +528,30 @@ class Search:
     def _fits(self, seconds: float, after: float) -> bool:
         return seconds + after <= self._left()
 
-    def _try(self, candidate: Candidate, *, fold: int) -> None:
-        if self._done(candidate.name, fold):
-            return
+    def _try(self, wanted: list[tuple[Candidate, int]]) -> None:
+        """Train candidates, each on all folds but one, and keep how good they are."""
+        new = [(each, fold) for each, fold in wanted if not self._done(each.name, fold)]
         began = time.monotonic()
-        self._progress.say(f"Trying {candidate.words}")
+        for candidate, fold, note in self._trained(new):
+            # One after another, or all from the same moment.
+            seconds = round(time.monotonic() - began, 1)
+            began = time.monotonic() if self._at_once == 1 else began
+            self._keep(candidate, fold, seconds, note)
+
+    def _keep(self, candidate: Candidate, fold: int, seconds: float, note: str) -> None:
+        """Write down the result of a training.
+
+        Args:
+            candidate: Candidate.
+            fold: Index of the fold that it was not trained on.
+            seconds: Time that it took.
+            note: Reason why it failed; empty if it did not.
+        """
         run = folder_of(self.run, candidate.name, fold)
-        try:
-            self._train(candidate, run, fold)
+        result: tuple[float | None, float | None] = (None, None)
+        if not note:
             losses, score = _losses(run)
-            result: tuple[float | None, float | None] = score, float(losses.mean())
-            note = ""
-        except StorageError:
-            raise
-        except ConvscopeError as error:
-            result, note = (None, None), str(error)
-        seconds = round(time.monotonic() - began, 1)
+            result = score, float(losses.mean())
         undone = not note and run.state.get("rolled_back", False)
         words = candidate.words + (", undone: the frozen backbone was no worse" if undone else "")
         row = Tried(candidate.name, fold, words, seconds, *result, note)
@@ -520,8 +561,9 @@ class Search:
             self._progress.say(f"  failed: {note}")
             return
         measure = "mAP" if self._plan.config.multi_label else "accuracy"
+        which = f"{candidate.words}: " if self._at_once > 1 else ""
         self._progress.say(
-            f"  {measure} {result[0]:.4f}, loss {result[1]:.4f} on "
+            f"  {which}{measure} {result[0]:.4f}, loss {result[1]:.4f} on "
             f"{len(losses):,} validation images after {seconds:.0f} s"
             + (f"; it can be used from now on: {run.path}" if len(self._tried) == 1 else "")
         )
@@ -531,29 +573,67 @@ class Search:
         now = {key: getattr(self._plan.config, key) for key in ("data_path", "labels", "weights")}
         return Request({**run_config(run).model_dump(), **now})
 
+    def _trained(self, wanted: list[tuple[Candidate, int]]) -> Iterator[tuple[Candidate, int, str]]:
+        """Train candidates from where they stand; yield each when it ends.
+
+        Yields:
+            Candidate, fold, and the reason why it failed; empty if it did not.
+
+        Raises:
+            StorageError: If a file cannot be written.
+        """
+        if self._place.executor is not None:
+            jobs = [self._job_of(*each) for each in wanted]
+            asked = {job.folder: each for job, each in zip(jobs, wanted, strict=True)}
+            for job, outcome in self._place.executor.outcomes(jobs, self._progress):
+                yield *asked[job.folder], outcome.failure or ""
+            return
+        for candidate, fold in wanted:
+            self._progress.say(f"Trying {candidate.words}")
+            note = ""
+            try:
+                self._train(candidate, folder_of(self.run, candidate.name, fold), fold)
+            except StorageError:
+                raise
+            except ConvscopeError as error:
+                note = str(error)
+            yield candidate, fold, note
+
+    def _job_of(self, candidate: Candidate, fold: int) -> Job:
+        """Return the training of a candidate as a job; its epochs do not adapt to the time."""
+        run = folder_of(self.run, candidate.name, fold)
+        if run.state_file.exists():
+            config = settle(self.settings_of(run), Progress(), self._load).config
+        else:
+            config = self._plan_of(candidate, fold).config
+        where = f", fold {fold + 1}" if fold else ""
+        return Job(config, run.path, self._place.data_dir, f"Trying {candidate.words}{where}")
+
+    def _plan_of(self, candidate: Candidate, fold: int) -> Plan:
+        settings = dict(candidate.settings)
+        if self._plan.config.split.folds is not None:
+            settings |= {**FOLDS, "split.fold": fold}
+        return settle(with_settings(self._request, settings), Progress(), self._load)
+
     def _train(self, candidate: Candidate, run: Run, fold: int) -> None:
-        """Train a candidate on all folds but one, from where it stands."""
+        """Train a candidate in this process on all folds but one, from where it stands."""
         from convscope.training.budget import Deadline, Pace
 
         progress = _Indented(self._progress)
         if run.state_file.exists():
             single.resume(run, self.settings_of(run), progress=progress, test=False)
             return
-        settings = dict(candidate.settings)
-        if self._plan.config.split.folds is not None:
-            settings |= {**FOLDS, "split.fold": fold}
-        plan = settle(with_settings(self._request, settings), Progress(), self._load)
-        pace = None
+        plan = self._plan_of(candidate, fold)
         if candidate.pace:
             # The refit takes as long again.
             share = 0.5 if self.refits else 1.0
             left = (self._left() - self._finishing(self._known["frozen"])) * share
-            pace = Pace(Deadline(left), plan.config.epochs)
-        plan = replace(plan, pace=pace)
+            plan = replace(plan, pace=Pace(Deadline(left), plan.config.epochs))
         single.train(plan, progress=progress, out=run.path, test=False)
 
     def _save(self) -> None:
         self.state["tried"] = [asdict(each) for each in self._tried]
+        self.state["spent"] = round(time.monotonic() - self._began, 1)
         Run.write_json(self.run.search_file, self.state)
 
     def _describe(self) -> None:

@@ -70,6 +70,10 @@ Unwanted = Callable[[Job], bool]
 class Executor(Protocol):
     """Way of doing the jobs of a study."""
 
+    @property
+    def at_once(self) -> int:
+        """Number of jobs that run at once now."""
+
     def outcomes(
         self, jobs: Iterable[Job], progress: Progress, unwanted: Unwanted | None = None
     ) -> Iterator[tuple[Job, Outcome]]:
@@ -104,6 +108,11 @@ class LocalExecutor:
 
     threads: int | None = None
     own_process: bool = True
+
+    @property
+    def at_once(self) -> int:
+        """See `Executor`."""
+        return 1
 
     def outcomes(
         self, jobs: Iterable[Job], progress: Progress, unwanted: Unwanted | None = None

@@ -77,6 +77,11 @@ class _RayExecutor:
     gpus: float
     memory_gb: float | None
 
+    @property
+    def at_once(self) -> int:
+        """See `Executor`."""
+        return max(1, n_at_once(amounts_of(self.threads, self.gpus, self.memory_gb)))
+
     def outcomes(
         self, jobs: Iterable[Job], progress: Progress, unwanted: Unwanted | None = None
     ) -> Iterator[tuple[Job, Outcome]]:

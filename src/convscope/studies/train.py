@@ -22,6 +22,7 @@ from convscope.run import Run
 from convscope.scale.devices import ONE
 from convscope.scale.multihost import joined
 from convscope.studies.auto import find_search, resume_search, search
+from convscope.studies.candidates import Place
 from convscope.studies.executor import Executor
 from convscope.studies.folds import CrossValidation, asked_before, cross_validate, find_begun
 
@@ -104,8 +105,8 @@ def train(
         test: Whether to open the test images; if not, `evaluate` does when all choices are made.
         data_dir: Further folder to look for the files of a registered dataset.
         trackers: Any of "tensorboard" and "mlflow".
-        executor: Where to train the networks of `folds`, such as `on_ray`; None trains one after
-            the other on this machine.
+        executor: Where to train the networks of `folds` or of a search, such as `on_ray`; None
+            trains one after the other on this machine.
         devices: "all" divides each batch among all devices that JAX finds here and, where Slurm,
             Kubernetes or the environment started several processes, in each of them
             (docs/scaling.md); None trains on one device.
@@ -181,17 +182,20 @@ def train(
                 "the command that started it"
             )
         return _train_folds(folds, given, from_file, place, data_dir, progress, executor)
-    if executor is not None:
-        raise ConfigError(
-            "--ray and --threads are for several trainings: give --folds, or use 'compare'"
-        )
     if devices is not None:
         _require_one_network(given, from_file, minutes=minutes, target=target)
         given["backend"] = backends.configure("jax")
     stopped = find_search(place) if resume and place is not None else None
     load = load_once(data_dir, progress)
     if stopped is not None:
-        return resume_search(stopped, given=given, minutes=minutes, load=load, progress=progress)
+        return resume_search(
+            stopped,
+            given=given,
+            minutes=minutes,
+            load=load,
+            progress=progress,
+            place=Place(executor, data_dir),
+        )
     continued = resume and place is not None and (named or Run(place).state_file.exists())
     if not continued and target is None and _wants_search(given, from_file, minutes):
         if trackers:
@@ -203,6 +207,12 @@ def train(
             test=test,
             load=load,
             progress=progress,
+            place=Place(executor, data_dir),
+        )
+    if executor is not None:
+        raise ConfigError(
+            "--ray and --threads are for several trainings: give --folds, search on a folder of "
+            "photos with --minutes, or use 'compare'"
         )
     budget = Budget.of(minutes, target, given=given, from_file=from_file)
     with joined() if devices is not None else nullcontext(ONE) as team:

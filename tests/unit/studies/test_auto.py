@@ -10,6 +10,7 @@ from convscope.planning.settle import Request
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.studies import auto, candidates
+from convscope.studies.executor import Job, Outcome
 from convscope.studies.train import _wants_search
 
 FOLDER = {"data": "folder", "data_path": "/photos"}
@@ -80,7 +81,16 @@ class Labelled:
 def searched(monkeypatch, tmp_path):
     """A function that searches among made-up losses, with a clock that counts trainings."""
 
-    def search(losses, *, minutes: float = 60, n_val: int = 40, folds=5, given=(), resumed=False):
+    def search(
+        losses,
+        *,
+        minutes: float = 60,
+        n_val: int = 40,
+        folds=5,
+        given=(),
+        resumed=False,
+        executor=None,
+    ):
         now = [0.0]
         monkeypatch.setattr(candidates.time, "monotonic", lambda: now[0])
         monkeypatch.setattr(candidates, "_START_S", 1.0)
@@ -104,7 +114,12 @@ def searched(monkeypatch, tmp_path):
             values = losses[name][int(fold or 1) - 1] + noise - noise.mean()
             return values.astype(np.float32), float((values < 1).mean())
 
+        def job_of(self, candidate, fold):
+            run = candidates.folder_of(self.run, candidate.name, fold)
+            return Job(lambda: train(self, candidate, run, fold), run.path)
+
         monkeypatch.setattr(candidates.Search, "_train", train)
+        monkeypatch.setattr(candidates.Search, "_job_of", job_of)
         monkeypatch.setattr(
             "convscope.models.weights.weights_at_hand", lambda backbone: search.at_hand or None
         )
@@ -123,13 +138,31 @@ def searched(monkeypatch, tmp_path):
             search.state = {"format": 1, "test": False, "tried": []}
         run, state = search.run, search.state
         state["minutes"] = minutes
-        work = candidates.Search(run, Request(dict(given)), state, plan, None, 0.0, told)
+        place = candidates.Place(executor)
+        work = candidates.Search(run, Request(dict(given)), state, plan, None, 0.0, told, place)
         return work.best(), [(row["candidate"], row["fold"]) for row in state["tried"]], told.lines
 
     search.settings, search.held_out, search.given_penalty = {}, {}, False
     search.n_held_out = None
     search.at_hand, search.feature_seconds = "efficientnet-lite2.pth", 4.0
     return search
+
+
+class AtOnce:
+    """An executor that ends its jobs in another order than they were given."""
+
+    def __init__(self, at_once):
+        self.at_once = at_once
+        self.groups = []
+
+    def outcomes(self, jobs, progress, unwanted=None):
+        self.groups.append([job.folder.name for job in jobs])
+        for job in reversed(jobs):
+            try:
+                job.config()
+                yield job, Outcome(Run(job.folder))
+            except TrainingError as error:
+                yield job, Outcome(Run(job.folder), str(error), permanent=True)
 
 
 CLEAR = {
@@ -348,3 +381,37 @@ def test_many_images_in_little_time_are_made_smaller(
     assert request.given.get("image_size", 224) == size
     assert (settled is plan) == (size == 224)
     assert bool(told.lines) == (size != 224)
+
+
+@pytest.mark.parametrize(
+    ("at_once", "groups"),
+    [
+        (1, [["frozen"], ["larger"], ["larger-3"], ["mirrored"], ["fine-tuned"]]),
+        (2, [["frozen"], ["larger", "larger-2"], ["larger-3"], ["mirrored"], ["fine-tuned"]]),
+        (8, [["frozen"], ["larger", "larger-2", "larger-3"], ["mirrored"], ["fine-tuned"]]),
+    ],
+)
+def test_larger_networks_are_tried_at_once_where_there_is_room(searched, at_once, groups):
+    executor = AtOnce(at_once)
+    best, tried, _ = searched(CLEAR, executor=executor)
+    assert best == "fine-tuned"
+    assert [each for each in executor.groups if each] == groups
+    assert sorted(tried) == sorted((name, 0) for group in groups for name in group)
+
+
+def test_several_folds_are_tried_at_once_where_there_is_room(searched):
+    close = {**CLEAR, "frozen": [0.31] * 5, "larger": [0.9] * 5, "mirrored": [0.9] * 5}
+    one, four = AtOnce(1), AtOnce(4)
+    assert searched(close, executor=one, minutes=61)[0] == "fine-tuned"
+    assert searched(close, executor=four, minutes=62)[0] == "fine-tuned"
+    assert ["fine-tuned-fold2", "frozen-fold2"] in one.groups
+    both = ["fine-tuned-fold2", "frozen-fold2", "fine-tuned-fold3", "frozen-fold3"]
+    assert both in four.groups
+
+
+def test_a_candidate_that_fails_elsewhere_is_out(searched):
+    losses = {name: value for name, value in CLEAR.items() if name != "larger-2"}
+    best, tried, told = searched(losses, executor=AtOnce(8))
+    assert best == "fine-tuned"
+    assert ("larger-2", 0) in tried
+    assert "  failed: it diverged" in told
