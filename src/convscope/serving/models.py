@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import functools
 import math
 import os
 import threading
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from convscope.classifier import classify, exported
+from convscope.engines.choice import REFERENCE
 from convscope.engines.seal import read_checksum
 from convscope.errors import (
     ConfigError,
@@ -449,14 +449,15 @@ class Models:
 
         Threads that share the work of a small network take longer to wake than they save.
         """
-        read = functools.partial(
-            exported.Classifier, path, engine=self._settings.engine, shared=True
-        )
-        if self._settings.threads is None:
-            alone = read(threads=1)
+        engine, threads = self._settings.engine, self._settings.threads
+        if threads is None:
+            # By one engine: to measure all of them for each number of threads would take long.
+            alone = exported.Classifier(path, engine=REFERENCE, threads=1, shared=True)
             if _is_small(alone):
+                if engine != REFERENCE:
+                    alone = exported.Classifier(path, engine=engine, threads=1, shared=True)
                 return alone, usable_cores()
-        return read(threads=self._settings.threads), 1
+        return exported.Classifier(path, engine=engine, threads=threads, shared=True), 1
 
     def _served(
         self, name: str, version: str, classifier: classify.Classifier, at_once: int = 1

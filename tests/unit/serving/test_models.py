@@ -171,21 +171,32 @@ def test_a_model_without_a_threshold_cannot_reject():
         Models(sources_of(given), Settings(reject=True), Metrics()).load_all()
 
 
+ORT = "onnxruntime"
+
+
 @pytest.mark.parametrize(
-    ("seconds", "given", "threads"), [(0, None, [1]), (0.01, None, [1, None]), (0, 2, [2])]
+    ("seconds", "settings", "opened"),
+    [
+        (0, {}, [(ORT, 1)]),
+        (0.01, {}, [(ORT, 1), (ORT, None)]),
+        (0, {"threads": 2}, [(ORT, 2)]),
+        (0, {"engine": "auto"}, [(ORT, 1), ("auto", 1)]),
+        (0.01, {"engine": "auto"}, [(ORT, 1), ("auto", None)]),
+    ],
 )
 def test_a_small_network_gets_one_thread_unless_the_user_says(
-    tmp_path, monkeypatch, seconds, given, threads
+    tmp_path, monkeypatch, seconds, settings, opened
 ):
     asked = []
 
     class Opened(Classifier):
-        def __init__(self, path, *, threads, **settings):
-            asked.append(threads)
+        def __init__(self, path, *, engine, threads, shared):
+            assert shared
+            asked.append((engine, threads))
             super().__init__(GreyValues(), ClassifierSpec(NAMES, 4, 4, 1))
             self.network.wait = lambda: time.sleep(seconds)
 
     monkeypatch.setattr(module.exported, "Classifier", Opened)
     file = write(tmp_path / "m.onnx", "x")
-    Models(sources_of([file]), Settings(threads=given), Metrics()).load_all()
-    assert asked == threads
+    Models(sources_of([file]), Settings(**settings), Metrics()).load_all()
+    assert asked == opened
