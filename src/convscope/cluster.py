@@ -72,13 +72,7 @@ def connect(address: str, needed: Mapping[str, float]) -> None:
         try:
             _require_answer(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (
-            ray.exceptions.RayError,
-            ConnectionError,
-            ValueError,
-            RuntimeError,
-            OSError,
-        ) as error:
+        except (ray.exceptions.RayError, ValueError, RuntimeError, OSError) as error:
             raise ConfigError(
                 f"no Ray cluster answers at '{address}' ({line_of(error)}; one with tokens needs "
                 f"its {_TOKEN} here, too); start one with: ray start --head"

@@ -531,11 +531,11 @@ class Search:
     def _try(self, wanted: list[tuple[Candidate, int]]) -> None:
         """Train candidates, each on all folds but one, and keep how good they are."""
         new = [(each, fold) for each, fold in wanted if not self._done(each.name, fold)]
-        began = time.monotonic()
+        at_once, began = self._at_once, time.monotonic()
         for candidate, fold, note in self._trained(new):
             # One after another, or all from the same moment.
             seconds = round(time.monotonic() - began, 1)
-            began = time.monotonic() if self._at_once == 1 else began
+            began = time.monotonic() if at_once == 1 else began
             self._keep(candidate, fold, seconds, note)
 
     def _keep(self, candidate: Candidate, fold: int, seconds: float, note: str) -> None:
@@ -549,9 +549,14 @@ class Search:
         """
         run = folder_of(self.run, candidate.name, fold)
         result: tuple[float | None, float | None] = (None, None)
-        if not note:
-            losses, score = _losses(run)
-            result = score, float(losses.mean())
+        try:
+            if not note:
+                losses, score = _losses(run)
+                result = score, float(losses.mean())
+        except StorageError:
+            raise
+        except ConvscopeError as error:
+            note = str(error)
         undone = not note and run.state.get("rolled_back", False)
         words = candidate.words + (", undone: the frozen backbone was no worse" if undone else "")
         row = Tried(candidate.name, fold, words, seconds, *result, note)

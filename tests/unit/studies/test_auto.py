@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from convscope.errors import ConfigError, TrainingError
+from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.planning.settle import Request
 from convscope.progress import Progress
 from convscope.run import Run
@@ -109,6 +109,8 @@ def searched(monkeypatch, tmp_path):
                 np.save(run.held_out_file, values[: search.n_held_out])
 
         def losses_of(run):
+            if run.name == search.unreadable:
+                raise RunError("its predictions are damaged")
             name, _, fold = run.name.partition("-fold")
             noise = np.random.default_rng(sum(map(ord, run.name))).normal(0, 0.3, n_val)
             values = losses[name][int(fold or 1) - 1] + noise - noise.mean()
@@ -143,7 +145,7 @@ def searched(monkeypatch, tmp_path):
         return work.best(), [(row["candidate"], row["fold"]) for row in state["tried"]], told.lines
 
     search.settings, search.held_out, search.given_penalty = {}, {}, False
-    search.n_held_out = None
+    search.n_held_out = search.unreadable = None
     search.at_hand, search.feature_seconds = "efficientnet-lite2.pth", 4.0
     return search
 
@@ -415,3 +417,10 @@ def test_a_candidate_that_fails_elsewhere_is_out(searched):
     assert best == "fine-tuned"
     assert ("larger-2", 0) in tried
     assert "  failed: it diverged" in told
+
+
+def test_a_candidate_whose_predictions_cannot_be_read_is_out(searched):
+    searched.unreadable = "mirrored"
+    best, tried, told = searched(CLEAR)
+    assert (best, tried) == ("fine-tuned", ALL)
+    assert "  failed: its predictions are damaged" in told
