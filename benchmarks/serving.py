@@ -5,7 +5,8 @@
 The engine: the same decoder and ONNX Runtime in a loop of one process, for one image at a time and
 for batches. The server: a process of its own at a loopback address, asked over 1, 8 and 64
 connections, as fast as it answers, and then at half of that rate, whether it answers or not: a
-request that waits for an earlier answer counts its wait. Engine and server take turns, so that both
+request that waits for an earlier answer counts its wait. The clients share the cores with the
+server, so they do as little as they can. Engine and server take turns, so that both
 have the same machine.
 """
 
@@ -30,6 +31,7 @@ import convscope
 
 BATCH = 32
 CLIENTS = (1, 8, 64)
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
 def engine_rate(classifier, files, batch, seconds):
@@ -46,39 +48,81 @@ def engine_rate(classifier, files, batch, seconds):
     return batch / statistics.mean(times), 1000 * statistics.median(times)
 
 
-async def _client(port, path, bodies, kind, end, times, offset, *, pause):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    number = offset
-    due = time.perf_counter() + pause * random.random()
-    while time.perf_counter() < end:
-        body = bodies[number % len(bodies)]
-        number += 1
-        # At a fixed rate a late answer does not put off the next request: its wait counts.
-        start = due if pause else time.perf_counter()
-        if start >= end:
-            break
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        due += pause
-        head = (
-            f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n"
-            f"content-length: {len(body)}\r\n\r\n"
-        )
-        writer.write(head.encode() + body)
-        said = await reader.readuntil(b"\r\n\r\n")
-        status = int(said.split(b" ", 2)[1])
-        length = int(re.search(rb"content-length: (\d+)", said)[1])
-        await reader.readexactly(length)
-        times.append((status, time.perf_counter() - start))
-    writer.close()
+class _Client(asyncio.Protocol):
+    """A connection that sends one request after another, in little time of its own.
+
+    Args:
+        requests: Whole requests, taken in turn.
+        offset: Number of the first one.
+        end: Time of `time.perf_counter` after which it sends no more.
+        pause: Seconds between two requests; 0 sends each once the one before is answered. At a
+            fixed rate a late answer does not put off the next request: its wait counts.
+    """
+
+    def __init__(self, requests, offset, end, pause):
+        self.requests = itertools.islice(itertools.cycle(requests), offset, None)
+        self.end, self.pause = end, pause
+        self.due = time.perf_counter() + pause * random.random()
+        self.answer = bytearray()
+        self.asked = False
+        self.times = []
+        self.loop = asyncio.get_running_loop()
+        self.over = self.loop.create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.next()
+
+    def next(self):
+        now = time.perf_counter()
+        self.start = self.due if self.pause else now
+        if max(self.start, now) >= self.end:
+            self.transport.close()
+        elif self.start > now:
+            self.loop.call_later(self.start - now, self.send)
+        else:
+            self.send()
+
+    def send(self):
+        self.asked = True
+        self.due += self.pause
+        self.transport.write(next(self.requests))
+
+    def data_received(self, data):
+        self.answer += data
+        if (head := self.answer.find(b"\r\n\r\n")) < 0:
+            return
+        length = int(_LENGTH.search(self.answer)[1])
+        if len(self.answer) < head + 4 + length:
+            return
+        self.asked = False
+        self.times.append((int(self.answer[9:12]), time.perf_counter() - self.start))
+        self.answer.clear()
+        self.next()
+
+    def connection_lost(self, error):
+        if self.asked:
+            self.times.append((0, time.perf_counter() - self.start))
+        self.over.set_result(None)
 
 
 def _ask(port, path, bodies, kind, n_clients, seconds, results, pause):
+    requests = [
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {kind}\r\n"
+        f"content-length: {len(body)}\r\n\r\n".encode()
+        + body
+        for body in bodies
+    ]
+
     async def run():
-        times = []
+        loop = asyncio.get_running_loop()
         end = time.perf_counter() + seconds
-        ask = functools.partial(_client, port, path, bodies, kind, end, times, pause=pause)
-        await asyncio.gather(*(ask(7 * n) for n in range(n_clients)))
-        return times
+        clients = [_Client(requests, 7 * n, end, pause) for n in range(n_clients)]
+        for each in clients:
+            await loop.create_connection(lambda each=each: each, "127.0.0.1", port)
+        for each in clients:
+            await each.over
+        return [found for each in clients for found in each.times]
 
     results.put(asyncio.run(run()))
 

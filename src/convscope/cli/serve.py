@@ -31,8 +31,13 @@ def serve(
         ),
     ] = 1,
     max_batch: Annotated[
-        int, typer.Option(min=1, help="Maximum number of images in a batch.")
-    ] = 32,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Maximum number of images in a batch.",
+            show_default="as many as take 25 ms, at most 32",
+        ),
+    ] = None,
     queue: Annotated[
         int, typer.Option(min=1, help="Maximum number of waiting images per model; then 503.")
     ] = 512,

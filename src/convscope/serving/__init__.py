@@ -15,7 +15,7 @@ def app(
     models: "Given | Sequence[Given] | Mapping[str, Given]",
     *,
     api_key: str | None = None,
-    max_batch: int = 32,
+    max_batch: int | None = None,
     queue: int = 512,
     deadline_ms: float = 10_000.0,
     reject: bool = False,
@@ -33,7 +33,8 @@ def app(
         models: Path of an exported file or of a folder of versions, a `convscope.Classifier`, or
             several of these; a mapping gives them names.
         api_key: Key that clients have to send; None lets everybody in.
-        max_batch: Largest number of images in a batch.
+        max_batch: Largest number of images in a batch; None takes as many as the engine answers in
+            25 ms, at most 32.
         queue: Largest number of images that wait or are being answered, for each model.
         deadline_ms: Milliseconds from the arrival of a request to its answer.
         reject: Whether images that look like no class are rejected.

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from convscope.errors import ImageError, ImageTooLargeError
-from convscope.serving.direct import direct
+from convscope.serving.direct import Direct, refused
 from convscope.serving.door import App, Door
 from convscope.serving.limits import Limits, RefusedError, decode_base64, parse_json, within
 from convscope.serving.metrics import Metrics
@@ -95,7 +95,9 @@ def build_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
 
-    @direct(app, "/predict", openapi_extra=_PREDICT, summary="Classify an image, or several")
+    direct = Direct(app)
+
+    @direct.post("/predict", openapi_extra=_PREDICT, summary="Classify an image, or several")
     async def predict(request: Request) -> Response:
         query = request.query_params
         k = _top_k(query.get("top_k"))
@@ -120,10 +122,10 @@ def build_app(
                 metrics.compare(name, newest.metrics, newest.spec.val_shares)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    add_protocol(app, models, limits)
+    add_protocol(app, direct, models, limits)
     add_page(app, models, limits)
     return Door(
-        app,
+        direct,
         limits=limits,
         metrics=metrics,
         api_key=api_key,
@@ -220,8 +222,7 @@ def answer(
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
-    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
-    return JSONResponse({"error": error.text}, error.status, headers)
+    return refused(error)
 
 
 async def _refused_by_starlette(request: Request, error: Exception) -> Response:

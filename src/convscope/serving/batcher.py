@@ -7,11 +7,13 @@ request that is cancelled (its client hung up, or its time is over) leaves the q
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -201,13 +203,13 @@ class Batcher:
 
     def _run(self, parts: Sequence[UInt8Array]) -> "tuple[list[FloatArray | Exception], float]":
         """Return the probabilities of each part, or its failure; in a thread of the engine."""
-        from time import perf_counter
-
         start = perf_counter()
         try:
             probs = self._predict(parts[0] if len(parts) == 1 else np.concatenate(parts))
-            ends = np.cumsum([len(part) for part in parts])[:-1]
-            found: list[FloatArray | Exception] = list(np.split(probs, ends))
+            ends = list(itertools.accumulate(map(len, parts)))
+            found: list[FloatArray | Exception] = [
+                probs[end - len(part) : end] for end, part in zip(ends, parts, strict=True)
+            ]
         except Exception as error:
             # One request must not fail its neighbours.
             found = [error] if len(parts) == 1 else [self._run([part])[0][0] for part in parts]

@@ -1,45 +1,67 @@
-"""Routes whose functions read the request themselves."""
+"""Addresses of most requests: their functions read the request themselves."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.routing import APIRoute
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from convscope.serving.door import Scope, Send
+from convscope.serving.limits import Receive, RefusedError
 
 _Function = TypeVar("_Function", bound=Callable[..., Awaitable[Response]])
 
 
-class DirectRoute(APIRoute):
-    """A route whose function gets the request and what its path names, and returns a response.
+class Direct:
+    """ASGI application in front of another, which gets all requests but those of its own addresses.
 
-    FastAPI's own way from a request to arguments takes as long as a small network; its description
-    of the API shows such a route like any other.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Any]:
-        """Return the function without FastAPI's arguments around it."""
-
-        async def handle(request: Request) -> Response:
-            answer: Response = await self.endpoint(request, **request.path_params)
-            return answer
-
-        return handle
-
-
-def direct(app: FastAPI, path: str, **described: Any) -> Callable[[_Function], _Function]:
-    """Return a decorator that makes a function the `DirectRoute` of POST requests to a path.
+    FastAPI's way from a request to a function takes as long as a small network. It has these
+    addresses, too: for its description of the API, and to refuse other methods.
 
     Args:
-        app: Application.
-        path: Path, with placeholders.
-        described: What the description of the API says, as for `FastAPI.post`.
+        app: The application behind.
     """
 
-    def added(function: _Function) -> _Function:
-        app.router.add_api_route(
-            path, function, methods=["POST"], route_class_override=DirectRoute, **described
-        )
-        return function
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._routes: list[tuple[Route, Callable[..., Awaitable[Response]]]] = []
 
-    return added
+    def post(self, path: str, **described: Any) -> Callable[[_Function], _Function]:
+        """Return a decorator that makes a function the answer to POST requests to a path.
+
+        The function gets the request and what the path names, and may raise `RefusedError`.
+
+        Args:
+            path: Path, with placeholders.
+            described: What the description of the API says, as for `FastAPI.post`.
+        """
+
+        def added(function: _Function) -> _Function:
+            self._app.post(path, **described)(function)
+            self._routes.append((Route(path, function), function))
+            return function
+
+        return added
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or let the application behind do it."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            # The place where another application has mounted this one is before the path.
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            for route, function in self._routes:
+                if found := route.path_regex.match(path):
+                    scope["route"] = route
+                    try:
+                        response = await function(Request(scope, receive), **found.groupdict())
+                    except RefusedError as refusal:
+                        response = refused(refusal)
+                    await response(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+
+def refused(error: RefusedError) -> Response:
+    """Return the answer to a request that is refused."""
+    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    return JSONResponse({"error": error.text}, error.status, headers)

@@ -34,6 +34,8 @@ _HEADERS = [
     (b"cache-control", b"no-store"),
 ]
 _POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_WATCH_AFTER_S = 0.05
+"""Seconds after which a request is worth the task that sees its client hang up."""
 CLIENT_GONE = 499
 """Status in the log and the metrics, of a request whose client hung up."""
 
@@ -107,6 +109,7 @@ class Door:
                 task = asyncio.current_task()
                 assert task is not None
                 gone = False
+                watching: asyncio.Future[Message] | None = None
 
                 def hung_up(watching: "asyncio.Future[Message]") -> None:
                     nonlocal gone
@@ -114,9 +117,13 @@ class Door:
                         gone = True
                         task.cancel()
 
-                # After the body, the one message that can come is that the client hung up.
-                watching = asyncio.ensure_future(receive())
-                watching.add_done_callback(hung_up)
+                def watch() -> None:
+                    # After the body, the one message that can come is that the client hung up.
+                    nonlocal watching
+                    watching = asyncio.ensure_future(receive())
+                    watching.add_done_callback(hung_up)
+
+                later = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, watch)
                 try:
                     await self._app(scope, _replay(body), reply)
                 except asyncio.CancelledError:
@@ -126,7 +133,9 @@ class Door:
                     raise ClientGoneError from None
                 finally:
                     over = True
-                    watching.cancel()
+                    later.cancel()
+                    if watching is not None:
+                        watching.cancel()
         except ClientGoneError:
             status = CLIENT_GONE
         except RefusedError as refusal:

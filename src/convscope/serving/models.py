@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,15 @@ _SMALL_BYTES, _SMALL_PIXELS = 1 << 14, 1 << 14
 _MOST_AT_ONCE = 8
 """Largest number of images of one request that a thread decodes before others have their turn."""
 
-_SMALL_S, _N_TIMED = 0.001, 5
-"""Seconds for an image, by one thread, below which a network is small; the number of trials."""
+_SMALL_S = 0.001
+"""Seconds for an image, by one thread, below which a network is small."""
+
+_BATCH_S, _MOST_IN_BATCH = 0.025, 32
+"""Seconds that a batch takes by default, and the largest number of images in it. What a processor
+saves by a larger batch is within the noise, and everybody in it, and after it, waits longer."""
+
+_N_TIMED, _TIMED_S = 5, 0.25
+"""Number of trials when an image is timed, and the seconds after which no other one begins."""
 
 PROBS = "probs"
 """Name of the output with the probabilities."""
@@ -60,7 +67,8 @@ class Settings:
         engine: Registered engine.
         threads: Threads of the engine for a batch; None takes one for a small network, else all
             usable cores.
-        max_batch: Largest number of images in a batch.
+        max_batch: Largest number of images in a batch; None takes as many as the engine answers in
+            25 ms, at most 32.
         queue: Largest number of images that wait or are being answered, for each model.
         reject: Whether images that look like no class are rejected.
         limits: Limits of requests.
@@ -68,7 +76,7 @@ class Settings:
 
     engine: str = "onnxruntime"
     threads: int | None = None
-    max_batch: int = 32
+    max_batch: int | None = None
     queue: int = 512
     reject: bool = False
     limits: Limits = dataclasses.field(default_factory=Limits)
@@ -109,9 +117,10 @@ class Served:
         self.digest: str = getattr(classifier, "sha256", "")
         self.metrics = metrics.of_model(name, self.spec.class_names, self.spec.thresholds)
         self._limits = settings.limits
+        self._max_batch = settings.max_batch
         self.batcher = Batcher(
             self._answers,
-            max_batch=settings.max_batch,
+            max_batch=settings.max_batch or _MOST_IN_BATCH,
             queue=settings.queue,
             at_once=at_once,
             on_batch=self.metrics.batch,
@@ -119,7 +128,7 @@ class Served:
         self.further: dict[str, tuple[int, ...]] = {}
         # Of its own: other requests need not wait for what only the protocol's ask for.
         self._further_batcher = Batcher(
-            self._all_outputs, max_batch=settings.max_batch, on_batch=self.metrics.batch
+            self._all_outputs, max_batch=self.batcher.max_batch, on_batch=self.metrics.batch
         )
 
     @property
@@ -128,26 +137,46 @@ class Served:
         return self.batcher.failing or self._further_batcher.failing
 
     def warm_up(self) -> None:
-        """Run the engine once for one image and for a whole batch, so that no client waits for it.
+        """Run the engine for one image and for a whole batch, so that no client waits for it.
+
+        Chooses the size of batches, if the settings leave it open.
 
         Raises:
             FailureError: If it does not answer with a probability for each class.
             RunError: If images are to be rejected, and it has no threshold for that.
         """
-        spec = self.spec
-        for n_images in {1, self.batcher.max_batch}:
-            images = np.zeros((n_images, spec.height, spec.width, spec.channels), np.uint8)
-            probs = self._answers(images)[:, :-1]
-            if probs.shape != (n_images, len(spec.class_names)):
-                raise FailureError(
-                    f"the model gives outputs of shape {probs.shape} for {n_images} images and "
-                    f"{len(spec.class_names)} classes"
-                )
+        self._run_once(1)
+        if self._max_batch is None:
+            n_images = round(_BATCH_S / _seconds(self._answers, self._black(1)))
+            n_images = min(max(1, n_images), _MOST_IN_BATCH)
+            self.batcher.max_batch = self._further_batcher.max_batch = n_images
+        self._run_once(self.batcher.max_batch)
         network: Any = self.classifier.network
         names = [name for name in getattr(network, "names", ()) if name != PROBS]
         if names:
-            found = network.outputs(images[:1], names)
+            found = network.outputs(self._black(1), names)
             self.further = {name: values.shape[1:] for name, values in found.items()}
+
+    def _black(self, n_images: int) -> UInt8Array:
+        """Return black images of the model's size."""
+        spec = self.spec
+        return np.zeros((n_images, spec.height, spec.width, spec.channels), np.uint8)
+
+    def _run_once(self, n_images: int) -> None:
+        """Run the engine for some images.
+
+        Raises:
+            FailureError: If it does not answer with a probability for each class.
+        """
+        shape, n_classes = (
+            self._answers(self._black(n_images))[:, :-1].shape,
+            len(self.spec.class_names),
+        )
+        if shape != (n_images, n_classes):
+            raise FailureError(
+                f"the model gives outputs of shape {shape} for {n_images} images and "
+                f"{n_classes} classes"
+            )
 
     def _answers(self, images: UInt8Array) -> FloatArray:
         """Return probabilities, and in a last column 1 for images that are rejected, else 0."""
@@ -159,7 +188,9 @@ class Served:
             rejected = np.zeros(len(probs), bool)
         if not np.isfinite(probs).all():
             raise FailureError("the model's probabilities are not finite")
-        return np.column_stack([probs, rejected.astype(np.float32)])
+        found = np.empty((len(probs), probs.shape[1] + 1), np.float32)
+        found[:, :-1], found[:, -1] = probs, rejected
+        return found
 
     def _all_outputs(self, images: UInt8Array) -> FloatArray:
         """Return what `_answers` does, and in further columns the outputs of `further`."""
@@ -477,15 +508,23 @@ def _is_small(classifier: classify.Classifier) -> bool:
     """Return whether a network is done with an image in less time than threads need to share it."""
     spec = classifier.spec
     image = np.zeros((1, spec.height, spec.width, spec.channels), np.uint8)
-    seconds = []
     try:
-        for _ in range(_N_TIMED):
-            start = time.perf_counter()
-            classifier.predict_on_batch(image)
-            seconds.append(time.perf_counter() - start)
+        return _seconds(classifier.predict_on_batch, image) < _SMALL_S
     except Exception:
         return False  # warming up will say why
-    return min(seconds) < _SMALL_S
+
+
+def _seconds(predict: Callable[[UInt8Array], FloatArray], images: UInt8Array) -> float:
+    """Return the least time of several trials."""
+    least = math.inf
+    begun = time.perf_counter()
+    for _ in range(_N_TIMED):
+        start = time.perf_counter()
+        predict(images)
+        least = min(least, time.perf_counter() - start)
+        if time.perf_counter() - begun > _TIMED_S:
+            break
+    return least
 
 
 def _digest(path: Path) -> str:

@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 
 from convscope.engines import INPUT
 from convscope.errors import ConvscopeError, ImageError, ImageTooLargeError
-from convscope.serving.direct import direct
+from convscope.serving.direct import Direct
 from convscope.serving.limits import Limits, RefusedError, within
 from convscope.serving.log import LOG, facts
 from convscope.serving.models import PROBS, Models, Served, without_folder
@@ -41,7 +41,7 @@ number of classes, a list of them as JSON."""
 _PLATFORM = "onnx_onnxv1"
 
 
-def add_protocol(app: FastAPI, models: Models, limits: Limits) -> None:
+def add_protocol(app: FastAPI, direct: Direct, models: Models, limits: Limits) -> None:
     """Add the addresses below `/v2` to an application."""
 
     @app.get("/v2", summary="The server")
@@ -80,8 +80,8 @@ def add_protocol(app: FastAPI, models: Models, limits: Limits) -> None:
 
     infer_by_version = "/v2/models/{name}/versions/{version}/infer"
 
-    @direct(app, "/v2/models/{name}/infer", summary="Classify a tensor of images")
-    @direct(app, infer_by_version, summary="The same, by a version")
+    @direct.post("/v2/models/{name}/infer", summary="Classify a tensor of images")
+    @direct.post(infer_by_version, summary="The same, by a version")
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         served = models.get(name, version)
         length = request.headers.get(LENGTH_HEADER)

@@ -41,7 +41,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     workers: int = 1,
-    max_batch: int = 32,
+    max_batch: int | None = None,
     queue: int = 512,
     deadline_ms: float = 10_000.0,
     api_key: str | None = None,
@@ -67,7 +67,8 @@ def serve(
         host: Address to listen at.
         port: Port to listen at; 0 takes a free one.
         workers: Number of processes, each with all models.
-        max_batch: Largest number of images in a batch.
+        max_batch: Largest number of images in a batch; None takes as many as the engine answers in
+            25 ms, at most 32.
         queue: Largest number of images that wait or are being answered, for each model.
         deadline_ms: Milliseconds from the arrival of a request to its answer.
         api_key: Key that clients have to send; None lets everybody in.

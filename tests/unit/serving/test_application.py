@@ -38,7 +38,7 @@ def test_many_images_are_answered_in_order_with_the_classes_that_one_asks_for(se
     answers = server.predict(files=files, params={"top_k": 2}).json()["predictions"]
     assert [each["class"] for each in answers] == [f"grey {value}" for value in range(40)]
     assert {len(each["probs"]) for each in answers} == {2}
-    assert max(server.network.batches) <= server.settings.max_batch
+    assert max(server.network.batches) <= server.models.get().batcher.max_batch
 
 
 def test_a_damaged_image_has_its_own_error_beside_the_answers_of_the_others(server):

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from serving_server import GreyValues
+from serving_server import GreyValues, Server
 
 from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import ClassifierSpec
@@ -200,3 +200,16 @@ def test_a_small_network_gets_one_thread_unless_the_user_says(
     file = write(tmp_path / "m.onnx", "x")
     Models(sources_of([file]), Settings(**settings), Metrics()).load_all()
     assert asked == opened
+
+
+@pytest.mark.parametrize(
+    ("ms", "given", "n_images"), [(0, None, 32), (12, None, 2), (60, None, 1), (12, 7, 7)]
+)
+def test_batches_are_as_large_as_pays_unless_one_says_how_large(ms, given, n_images):
+    network = GreyValues()
+    network.wait = lambda: time.sleep(ms / 1000)
+    served = Server(network=network, max_batch=given).models.get()
+    assert served.batcher.max_batch == n_images
+    asyncio.run(served.predict([np.zeros((4, 4, 1), np.uint8)] * 40))
+    assert max(network.batches) == n_images
+    assert sum(network.batches) == 40
