@@ -54,15 +54,13 @@ class _Client(asyncio.Protocol):
     Args:
         requests: Whole requests, taken in turn.
         offset: Number of the first one.
-        end: Time of `time.perf_counter` after which it sends no more.
         pause: Seconds between two requests; 0 sends each once the one before is answered. At a
             fixed rate a late answer does not put off the next request: its wait counts.
     """
 
-    def __init__(self, requests, offset, end, pause):
+    def __init__(self, requests, offset, pause):
         self.requests = itertools.islice(itertools.cycle(requests), offset, None)
-        self.end, self.pause = end, pause
-        self.due = time.perf_counter() + pause * random.random()
+        self.pause = pause
         self.answer = bytearray()
         self.asked = False
         self.times = []
@@ -71,6 +69,11 @@ class _Client(asyncio.Protocol):
 
     def connection_made(self, transport):
         self.transport = transport
+
+    def begin(self, start, end):
+        """Send requests from one time of `time.perf_counter` to another."""
+        self.due = start + self.pause * random.random()
+        self.end = end
         self.next()
 
     def next(self):
@@ -116,10 +119,12 @@ def _ask(port, path, bodies, kind, n_clients, seconds, results, pause):
 
     async def run():
         loop = asyncio.get_running_loop()
-        end = time.perf_counter() + seconds
-        clients = [_Client(requests, 7 * n, end, pause) for n in range(n_clients)]
+        clients = [_Client(requests, 7 * n, pause) for n in range(n_clients)]
         for each in clients:
             await loop.create_connection(lambda each=each: each, "127.0.0.1", port)
+        start = time.perf_counter()
+        for each in clients:
+            each.begin(start, start + seconds)
         for each in clients:
             await each.over
         return [found for each in clients for found in each.times]
