@@ -4,6 +4,7 @@ Resizing, views and temperature, which in convscope are steps around the network
 is no conditional in it around the resizing: OpenVINO 2026.4 gives wrong answers for one.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,8 @@ Tensor = Any
 """Tensor of TensorFlow."""
 
 _TINY = np.finfo(np.float32).tiny
+_HALF = 2.0**11
+"""Weight of the upper half of the 22 digits that Pillow's weights have, in units of the lower."""
 _MOST = np.float32(1) - np.finfo(np.float32).epsneg
 
 
@@ -91,9 +94,8 @@ def _logits(probs: Tensor, spec: ClassifierSpec) -> Tensor:
 def _resized(images: Tensor, spec: ClassifierSpec) -> Tensor:
     """Return images of the size of the spec, (batch, height, width, channels), float32.
 
-    As `images.fit.resize`: Pillow's BILINEAR, which averages when it shrinks, and rounds columns
-    and then rows to whole numbers. A pixel may still differ by 1: Pillow's weights are fixed-point
-    numbers.
+    As `images.fit.resize`: Pillow's BILINEAR, which averages when it shrinks, with weights that
+    are fixed-point numbers, and rounds columns and then rows to whole numbers.
     """
     import tensorflow as tf
 
@@ -116,32 +118,23 @@ def _fitted(images: Tensor, spec: ClassifierSpec) -> Tensor:
 
     size = (spec.height, spec.width)
     lengths = [tf.cast(tf.shape(images)[axis], tf.float32) for axis in (1, 2)]
-    scales = [n_in / n_out for n_in, n_out in zip(lengths, size, strict=True)]
+    positions = [tf.constant(np.arange(n_out, dtype=np.float32)) for n_out in size]
     if spec.fit == "squash":
-        return _resized_by(images, *map(_weights, lengths, size), whole=True)
+        whole = map(_whole_line, lengths, positions, map(float, size))
+        return _resized_by(images, *map(_fixed_point, whole), product=_fixed_point_product)
     if spec.fit == "crop":
-        scale = tf.minimum(*scales)
-        starts = [
-            tf.maximum(0.0, (n_in - scale * n_out) / 2)
-            for n_in, n_out in zip(lengths, size, strict=True)
-        ]
-        weights = [
-            _weights(n_in, n_out, scale, start)
-            for n_in, n_out, start in zip(lengths, size, starts, strict=True)
-        ]
-        return _resized_by(images, *weights, whole=True)
-    scale = tf.maximum(*scales)
+        part = _middle(lengths, size)
+        return _resized_by(images, *map(_fixed_point, part), product=_fixed_point_product)
+    scale = tf.maximum(*(n_in / n_out for n_in, n_out in zip(lengths, size, strict=True)))
     weights, within = [], []
-    for n_in, n_out in zip(lengths, size, strict=True):
+    for n_in, n_out, places in zip(lengths, size, positions, strict=True):
         inner = tf.maximum(1.0, tf.round(n_in / scale))
         bar = tf.floor((n_out - inner) / 2)
-        positions = tf.constant(np.arange(n_out, dtype=np.float32))
-        inside = tf.cast((positions >= bar) & (positions < bar + inner), tf.float32)
-        step = n_in / inner
-        weights.append(_weights(n_in, n_out, step, -bar * step) * inside)
+        inside = tf.cast((places >= bar) & (places < bar + inner), tf.float32)
+        weights.append(_fixed_point(_whole_line(n_in, places - bar, inner)) * inside)
         within.append(inside)
     covered = within[0][:, tf.newaxis] * within[1]  # (height, width)
-    resized = _resized_by(images, *weights, whole=True)
+    resized = _resized_by(images, *weights, product=_fixed_point_product)
     return resized + PADDING * (1 - covered)[:, :, tf.newaxis]
 
 
@@ -156,25 +149,114 @@ def _squashed(images: Tensor, height: int, width: int) -> Tensor:
     return _resized_by(images, *map(_weights, lengths, (height, width)))
 
 
-def _resized_by(images: Tensor, rows: Tensor, columns: Tensor, *, whole: bool = False) -> Tensor:
+def _resized_by(
+    images: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    *,
+    product: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
     """Return images resized by the weights of their rows and columns, in plain operations.
 
     Args:
         images: Shape (batch, n_rows, n_columns, channels).
         rows: Weights of the rows, shape (n_rows, height).
         columns: Weights of the columns, shape (n_columns, width).
-        whole: Whether to round to whole numbers after each of the two, halves upwards.
+        product: Product of lines and weights; None takes `_product`.
     """
     import tensorflow as tf
 
-    def rounded(lines: Tensor) -> Tensor:
-        return tf.floor(lines + 0.5) if whole else lines
-
+    product = product or _product
     lines = tf.transpose(images, (0, 3, 1, 2))  # (batch, channels, rows, columns)
-    lines = rounded(_product(lines, columns))  # (batch, channels, rows, width)
+    lines = product(lines, columns)  # (batch, channels, rows, width)
     lines = tf.transpose(lines, (0, 1, 3, 2))  # (batch, channels, width, rows)
-    planes = rounded(_product(lines, rows))  # (batch, channels, width, height)
+    planes = product(lines, rows)  # (batch, channels, width, height)
     return tf.transpose(planes, (0, 3, 2, 1))
+
+
+def _fixed_point_product(lines: Tensor, weights: Tensor) -> Tensor:
+    """Return lines of whole numbers, 0..255, times weights of `_fixed_point`, in whole numbers.
+
+    Float32 has every whole number to 2^24 only, so the upper and the lower half of the weights'
+    digits go separate ways, one of which carries over to the other at the end.
+    """
+    import tensorflow as tf
+
+    upper = tf.floor(weights / _HALF + 0.5)
+    both = tf.concat([upper, weights - _HALF * upper], axis=1)
+    upper, lower = tf.split(_product(lines, both), 2, axis=3)
+    whole = tf.floor(upper / _HALF)
+    rest = (upper - _HALF * whole) * _HALF + lower
+    return whole + tf.floor(rest / _HALF**2 + 0.5)
+
+
+def _fixed_point(weights: Tensor) -> Tensor:
+    """Return weights as Pillow has them: multiples of 2^-22, those of an output pixel sum to 1.
+
+    Args:
+        weights: Shape (n_in, n_out), of any sum: whole numbers in float32, or float64.
+
+    Returns:
+        Whole numbers, shape (n_in, n_out), float32.
+
+    References:
+        Pillow, `src/libImaging/Resample.c`.
+    """
+    import tensorflow as tf
+
+    # Outside of the input they are all 0.
+    sums = tf.maximum(tf.reduce_sum(weights, axis=0, keepdims=True), _TINY)
+    # In two steps, as by hand: with the digits of float32 alone, every tenth would be another.
+    upper = tf.floor(weights * _HALF / sums)
+    rest = weights * _HALF - upper * sums
+    lower = tf.floor(rest * _HALF / sums + 0.5)
+    return tf.cast(upper * _HALF + lower, tf.float32)
+
+
+def _whole_line(n_in: Tensor, positions: Tensor, n_out: Tensor | float) -> Tensor:
+    """Return the weights of the pixels of a line that is resized as a whole, up to a factor.
+
+    Args:
+        n_in: Number of input pixels, at least 1, as a float.
+        positions: Positions of output pixels, from 0, shape (n_positions,).
+        n_out: Number of output pixels of the whole line.
+
+    Returns:
+        Whole numbers, shape (n_in, n_positions), float32.
+    """
+    import tensorflow as tf
+
+    # Distances of centres in units that make them whole numbers: without an error of rounding.
+    centres = (2 * positions + 1) * n_in
+    places = (2 * tf.range(n_in)[:, tf.newaxis] + 1) * n_out
+    return tf.nn.relu(2 * tf.maximum(n_in, n_out) - tf.abs(centres - places))
+
+
+def _middle(lengths: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
+    """Return the weights of rows and columns where only the middle of an image is resized.
+
+    Args:
+        lengths: Numbers of input rows and columns, as floats.
+        size: Numbers of output rows and columns.
+
+    Returns:
+        Shape (n_in, n_out) each, float64, up to a factor.
+    """
+    import tensorflow as tf
+
+    exact = [tf.cast(n_in, tf.float64) for n_in in lengths]
+    scale = tf.minimum(*(n_in / n_out for n_in, n_out in zip(exact, size, strict=True)))
+    found = []
+    for n_in, n_out in zip(exact, size, strict=True):
+        left = tf.maximum(tf.constant(0.0, tf.float64), (n_in - scale * n_out) / 2)
+        # Pillow keeps both ends in float32.
+        start, end = (tf.cast(tf.cast(x, tf.float32), tf.float64) for x in (left, n_in - left))
+        step = (end - start) / n_out
+        centres = start + tf.constant(np.arange(n_out) + 0.5) * step
+        places = tf.range(n_in)[:, tf.newaxis] + 0.5
+        reach = tf.maximum(step, 1.0)
+        found.append(tf.nn.relu(1 - tf.abs(centres - places) / reach))
+    return found
 
 
 def _product(lines: Tensor, weights: Tensor) -> Tensor:
@@ -191,27 +273,23 @@ def _product(lines: Tensor, weights: Tensor) -> Tensor:
     return tf.reshape(flat, (batch, channels, n_lines, n_out))
 
 
-def _weights(n_in: Tensor, n_out: int, step: Tensor = None, start: Tensor = 0.0) -> Tensor:
+def _weights(n_in: Tensor, n_out: int) -> Tensor:
     """Return the weight of each input pixel of a line in each output pixel.
 
     Args:
         n_in: Number of input pixels, at least 1, as a float.
         n_out: Number of output pixels.
-        step: Input pixels per output pixel; None for the whole line.
-        start: Place in the input, in pixels, at which the output begins.
 
     Returns:
         Shape (n_in, n_out), columns sum to 1; see `models._resizing`, which does the same.
     """
     import tensorflow as tf
 
-    if step is None:
-        step = 1.0 / (n_out / n_in)
-    centres = tf.constant(np.arange(n_out, dtype=np.float32) + 0.5) * step - 0.5 + start
+    step = 1.0 / (n_out / n_in)
+    centres = tf.constant(np.arange(n_out, dtype=np.float32) + 0.5) * step - 0.5
     places = tf.range(n_in)[:, tf.newaxis]
     weights = tf.nn.relu(1.0 - tf.abs(centres - places) / tf.maximum(step, 1.0))
-    # Where an output pixel lies outside of the input, its weights are all 0.
-    return weights / tf.maximum(tf.reduce_sum(weights, axis=0, keepdims=True), _TINY)
+    return weights / tf.reduce_sum(weights, axis=0, keepdims=True)
 
 
 def _outputs(network: "keras.Model", images: Tensor, spec: ClassifierSpec) -> dict[str, Tensor]:

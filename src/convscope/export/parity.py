@@ -21,8 +21,9 @@ LARGEST_DIFFERENCE = 1e-4
 """Allowed difference of a probability in float32, for the same pixels."""
 
 LEAST_FILE_AGREEMENT = 0.995
-"""Least share of files for which both give the same class. A resized pixel may differ by one grey
-level, since Pillow's weights are rounded, so that a file between two classes may change sides."""
+"""Least share of files for which both give the same class. An engine whose arithmetic is coarser
+than the graph asks for may give a resized pixel another grey level, so that a file between two
+classes changes sides."""
 
 MOST_ACCURACY_LOST = 0.005
 """Allowed loss of accuracy of an int8 model, a fraction."""
