@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from convscope.errors import ImageError, ImageTooLargeError
-from convscope.serving.direct import Direct, refused
+from convscope.serving.direct import BINARY, Direct, refused
 from convscope.serving.door import App, Door
 from convscope.serving.limits import Limits, RefusedError, decode_base64, parse_json, within
 from convscope.serving.metrics import Metrics
@@ -20,7 +20,6 @@ from convscope.serving.page import add_page
 from convscope.serving.protocol import add_protocol
 from convscope.types import FloatArray
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 _MOST_TOP_K = 100_000
 _PREDICT: dict[str, Any] = {
     "parameters": [
@@ -36,7 +35,7 @@ _PREDICT: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "image/*": _BINARY,
+            "image/*": BINARY,
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -112,7 +111,7 @@ def build_app(
         ready = models.ready()
         return JSONResponse({"ready": ready, "models": states}, 200 if ready else 503)
 
-    @app.get("/metrics", summary="Figures for Prometheus")
+    @app.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     async def figures() -> Response:
         for name in models.names:
             metrics.ready.labels(name).set(models.ready(name))

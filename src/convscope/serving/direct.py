@@ -10,6 +10,9 @@ from starlette.routing import Route
 from convscope.serving.door import Scope, Send
 from convscope.serving.limits import Receive, RefusedError
 
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+"""What the description of the API says of a body of bytes."""
+
 _Function = TypeVar("_Function", bound=Callable[..., Awaitable[Response]])
 
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Query, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from convscope.errors import ImageError, ImageTooLargeError
+from convscope.serving.direct import BINARY
 from convscope.serving.limits import Limits, RefusedError, within
 from convscope.serving.models import Models
 from convscope.types import UInt8Array
@@ -35,7 +36,11 @@ def add_page(app: FastAPI, models: Models, limits: Limits) -> None:
         served = models.get(model or None)
         return JSONResponse(served.metrics.shares(served.spec.val_shares))
 
-    @app.post("/explain", summary="What the most probable class loses when a part is covered")
+    @app.post(
+        "/explain",
+        openapi_extra={"requestBody": {"required": True, "content": {"image/*": BINARY}}},
+        summary="What the most probable class loses when a part is covered",
+    )
     async def explain(
         request: Request, model: Annotated[str | None, Query(max_length=200)] = None
     ) -> Response:

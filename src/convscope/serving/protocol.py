@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 
 from convscope.engines import INPUT
 from convscope.errors import ConvscopeError, ImageError, ImageTooLargeError
-from convscope.serving.direct import Direct
+from convscope.serving.direct import BINARY, Direct
 from convscope.serving.limits import Limits, RefusedError, within
 from convscope.serving.log import LOG, facts
 from convscope.serving.models import PROBS, Models, Served, without_folder
@@ -39,6 +39,40 @@ CLASS_NAME = "class_name"
 number of classes, a list of them as JSON."""
 
 _PLATFORM = "onnx_onnxv1"
+_INFER: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "id": {"type": "string"},
+                        "inputs": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": 1,
+                            "items": {
+                                "type": "object",
+                                "properties": {
+                                    "name": {"const": INPUT},
+                                    "shape": {"type": "array", "items": {"type": "integer"}},
+                                    "datatype": {"enum": ["UINT8", "BYTES"]},
+                                    "data": {"type": "array"},
+                                },
+                                "required": ["name", "shape", "datatype"],
+                            },
+                        },
+                        "outputs": {"type": "array", "items": {"type": "object"}},
+                    },
+                    "required": ["inputs"],
+                }
+            },
+            "application/octet-stream": BINARY,
+        },
+    },
+    "responses": {"200": {"content": {"application/octet-stream": BINARY}}},
+}
 
 
 def add_protocol(app: FastAPI, direct: Direct, models: Models, limits: Limits) -> None:
@@ -80,8 +114,10 @@ def add_protocol(app: FastAPI, direct: Direct, models: Models, limits: Limits) -
 
     infer_by_version = "/v2/models/{name}/versions/{version}/infer"
 
-    @direct.post("/v2/models/{name}/infer", summary="Classify a tensor of images")
-    @direct.post(infer_by_version, summary="The same, by a version")
+    @direct.post(
+        "/v2/models/{name}/infer", openapi_extra=_INFER, summary="Classify a tensor of images"
+    )
+    @direct.post(infer_by_version, openapi_extra=_INFER, summary="The same, by a version")
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         served = models.get(name, version)
         length = request.headers.get(LENGTH_HEADER)

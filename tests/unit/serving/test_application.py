@@ -331,6 +331,24 @@ def test_the_description_of_the_addresses_needs_no_other_host(server):
     assert server.ask("GET", "/docs").status_code == 404
 
 
+def test_the_description_says_what_comes_and_what_is_answered(server):
+    paths = json.loads(server.ask("GET", "/openapi.json").text)["paths"]
+
+    def taken(path):
+        return set(paths[path]["post"]["requestBody"]["content"])
+
+    def answered(path, method):
+        return set(paths[path][method]["responses"]["200"]["content"])
+
+    assert answered("/metrics", "get") == {"text/plain"}
+    assert server.ask("GET", "/metrics").headers["content-type"].startswith("text/plain")
+    assert taken("/predict") == {"image/*", "multipart/form-data", "application/json"}
+    assert taken("/explain") == {"image/*"}
+    both = {"application/json", "application/octet-stream"}
+    for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+        assert taken(path) == answered(path, "post") == both
+
+
 def test_it_can_be_mounted_in_another_application(server):
     from fastapi import FastAPI
 
