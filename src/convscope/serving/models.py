@@ -147,8 +147,8 @@ class Served:
         """
         self._run_once(1)
         if self._max_batch is None:
-            n_images = round(_BATCH_S / _seconds(self._answers, self._black(1)))
-            n_images = min(max(1, n_images), _MOST_IN_BATCH)
+            seconds = max(_BATCH_S / _MOST_IN_BATCH, _seconds(self._answers, self._black(1)))
+            n_images = max(1, round(_BATCH_S / seconds))
             self.batcher.max_batch = self._further_batcher.max_batch = n_images
         self._run_once(self.batcher.max_batch)
         network: Any = self.classifier.network
@@ -168,10 +168,8 @@ class Served:
         Raises:
             FailureError: If it does not answer with a probability for each class.
         """
-        shape, n_classes = (
-            self._answers(self._black(n_images))[:, :-1].shape,
-            len(self.spec.class_names),
-        )
+        shape = self._answers(self._black(n_images))[:, :-1].shape
+        n_classes = len(self.spec.class_names)
         if shape != (n_images, n_classes):
             raise FailureError(
                 f"the model gives outputs of shape {shape} for {n_images} images and "
