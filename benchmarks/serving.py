@@ -117,6 +117,8 @@ def _ask(port, path, bodies, kind, n_clients, seconds, results, pause):
         for body in bodies
     ]
 
+    random.seed()  # a fork begins where its parent is: all rounds would have the same pauses
+
     async def run():
         loop = asyncio.get_running_loop()
         clients = [_Client(requests, 7 * n, pause) for n in range(n_clients)]
