@@ -122,7 +122,7 @@ def test_the_threads_of_a_server_sleep_between_batches(digits_export):
     models = Models(sources_of(digits_export[0]), Settings(), Metrics())
     models.load_all()
     options = models.get().classifier.network._session.get_session_options()
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
 
 
 def test_its_process_has_no_framework(server):
