@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from convscope.errors import ImageError, ImageTooLargeError
-from convscope.serving.direct import BINARY, Direct, refused
+from convscope.serving.direct import BINARY, Direct
 from convscope.serving.door import App, Door
 from convscope.serving.limits import Limits, RefusedError, decode_base64, parse_json, within
 from convscope.serving.metrics import Metrics
@@ -221,7 +221,8 @@ def answer(
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
-    return refused(error)
+    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    return JSONResponse({"error": error.text}, error.status, headers)
 
 
 async def _refused_by_starlette(request: Request, error: Exception) -> Response:

@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from convscope.serving.door import Scope, Send
-from convscope.serving.limits import Receive, RefusedError
+from convscope.serving.limits import Receive
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 """What the description of the API says of a body of bytes."""
@@ -33,7 +33,8 @@ class Direct:
     def post(self, path: str, **described: Any) -> Callable[[_Function], _Function]:
         """Return a decorator that makes a function the answer to POST requests to a path.
 
-        The function gets the request and what the path names, and may raise `RefusedError`.
+        The function gets the request and what the path names. What it raises, a refusal or a
+        defect, is answered by the `Door` in front.
 
         Args:
             path: Path, with placeholders.
@@ -55,16 +56,7 @@ class Direct:
             for route, function in self._routes:
                 if found := route.path_regex.match(path):
                     scope["route"] = route
-                    try:
-                        response = await function(Request(scope, receive), **found.groupdict())
-                    except RefusedError as refusal:
-                        response = refused(refusal)
+                    response = await function(Request(scope, receive), **found.groupdict())
                     await response(scope, receive, send)
                     return
         await self._app(scope, receive, send)
-
-
-def refused(error: RefusedError) -> Response:
-    """Return the answer to a request that is refused."""
-    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
-    return JSONResponse({"error": error.text}, error.status, headers)
