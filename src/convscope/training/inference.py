@@ -30,9 +30,13 @@ Outputs = npt.NDArray[np.float32]
 Run = Callable[[npt.NDArray[Any]], Outputs]
 
 
-_prepared: dict[str, Run] = {}
-"""The network that was converted last, by its key: training, validation and test images come one
-after another."""
+_KEPT_WEIGHTS = 100_000_000
+"""Weights of converted networks that are kept, 400 MB of them."""
+
+_prepared: dict[str, tuple[Run, int]] = {}
+"""Networks that were converted, with their numbers of weights, by their keys, the one used last at
+the end: parts of a dataset come one after another, and the test images of a study's runs after all
+of these were trained."""
 
 
 def engine_of(network: keras.Model) -> str:
@@ -65,13 +69,16 @@ class FrozenInference:
         batch = np.ascontiguousarray(batch)
         if self._run is None:
             key = f"{self._key} {batch.dtype} {batch.shape[1:]}"
-            self._run = _prepared.get(key)
-            if self._run is None and _is_convertible(self._network):
-                self._run = self._by_onnxruntime(batch)
-                _prepared.clear()
-                _prepared[key] = self._run
-            elif self._run is None:
+            if key not in _prepared and not _is_convertible(self._network):
                 self._run = self._by_keras
+            else:
+                kept = _prepared.pop(key, None)
+                if kept is None:
+                    n_weights = self._network.count_params()
+                    _make_room(n_weights)
+                    kept = self._by_onnxruntime(batch), n_weights
+                _prepared[key] = kept
+                self._run = kept[0]
         return self._run(batch)
 
     def _by_keras(self, batch: npt.NDArray[Any]) -> Outputs:
@@ -117,6 +124,12 @@ class FrozenInference:
             )
             return self._by_keras
         return run
+
+
+def _make_room(n_weights: int) -> None:
+    """Drop the networks used longest ago, so that one with so many weights can be kept too."""
+    while _prepared and n_weights + sum(each for _, each in _prepared.values()) > _KEPT_WEIGHTS:
+        del _prepared[next(iter(_prepared))]
 
 
 def can_convert() -> bool:

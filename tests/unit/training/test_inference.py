@@ -57,7 +57,10 @@ def test_outputs_are_those_of_keras_computed_by_onnx_runtime(net, monkeypatch):
     assert not heard.lines
 
 
-def test_it_is_converted_once_for_all_parts_of_the_data(net, monkeypatch):
+@pytest.mark.parametrize(
+    ("room", "n_conversions"), [(100_000_000, 2), (3_000_000, 2), (2_000_000, 4)]
+)
+def test_networks_are_converted_once_while_there_is_room(net, monkeypatch, room, n_conversions):
     counted, plain = [], conversion.to_onnx
 
     def to_onnx(function, **settings):
@@ -65,9 +68,19 @@ def test_it_is_converted_once_for_all_parts_of_the_data(net, monkeypatch):
         return plain(function, **settings)
 
     monkeypatch.setattr(conversion, "to_onnx", to_onnx)
-    for key in ("train", "train", "other"):
+    monkeypatch.setattr(module, "_KEPT_WEIGHTS", room)
+    assert 1_000_000 < net.count_params() < 1_500_000
+    for key in ("first", "first", "other", "first", "other"):
         FrozenInference(net, key, 16, Progress())(IMAGES[:2])
-    assert len(counted) == 2
+    assert len(counted) == n_conversions
+    assert sum(n_weights for _, n_weights in module._prepared.values()) <= room
+
+
+def test_the_network_used_longest_ago_makes_room(net, monkeypatch):
+    monkeypatch.setattr(module, "_KEPT_WEIGHTS", 2 * net.count_params())
+    for key in ("first", "second", "first", "third"):
+        FrozenInference(net, key, 16, Progress())(IMAGES[:2])
+    assert [key.split()[0] for key in module._prepared] == ["first", "third"]
 
 
 @pytest.mark.parametrize("case", ["fails", "differs"])
