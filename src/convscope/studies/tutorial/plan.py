@@ -73,7 +73,7 @@ WHOLE = Plan(
 
 QUICK = Plan(
     quick=True,
-    images=5_000,
+    images=4_000,
     epochs=10,
     n_seeds=1,
     backbones=(
