@@ -10,7 +10,23 @@ import pytest
 import convscope
 from convscope.errors import RunError
 from convscope.progress import Progress
-from convscope.report.page import TEMPLATES, write_page
+from convscope.report.page import (
+    TEMPLATES,
+    Bar,
+    Bars,
+    Beside,
+    Box,
+    Code,
+    Command,
+    Heading,
+    Link,
+    Page,
+    Points,
+    Section,
+    Table,
+    Text,
+    write_page,
+)
 from convscope.run import Run
 from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
 from convscope.studies.comparison_page import comparison_page
@@ -142,6 +158,31 @@ def test_a_browser_shows_it_whole_on_a_phone_and_on_a_desk(kind, width, pages, o
         assert page.evaluate("document.documentElement.scrollWidth") <= 700
         rows = "[...document.querySelectorAll('tr')]"
         assert page.evaluate(f"{rows}.every(row => row.checkVisibility())")
+
+
+@pytest.mark.parametrize("width", [390, 1100])
+def test_addresses_and_paths_of_any_length_stay_on_the_page(width, tmp_path, open_page):
+    long = "https://example.org/" + "folder/" * 5 + "n" * 300
+    blocks = [
+        Text(long),
+        Text(long, small=True),
+        Points([(long, long)]),
+        Heading(long),
+        Table([long, "words"], [[long, long]], long),
+        Command(long),
+        Link("a.html", long),
+        Code(long, long),
+        Bars([Bar(long, 0.5, "50 %")], long, long),
+        Beside([Text(long), Code(long, long)]),
+        Box(long, [Text(long), Command(long)]),
+    ]
+    sections = [Section(long, blocks), Section(long, blocks, folded=True)]
+    page = Page(long, long, long, sections, caution=long, contents=long, footer=long)
+    write_page(page, tmp_path / "page.html")
+    with open_page(viewport={"width": width, "height": 800}) as (shown, _, _):
+        shown.goto((tmp_path / "page.html").as_uri())
+        shown.locator("summary").click()
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_its_colours_are_told_apart_by_everyone():
