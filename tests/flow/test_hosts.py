@@ -1,5 +1,6 @@
 """One network on several devices and in several processes, as on one device."""
 
+import io
 import json
 import os
 import shutil
@@ -8,8 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -119,6 +122,50 @@ def test_several_devices_train_as_one_does(alone, n_processes, n_devices, tmp_pa
         assert lines(said) == [f"Process {index} of {n_processes}; process 0 reports"]
     trained_on = {"devices": total, "processes": n_processes}
     assert Run(tmp_path / "run").state["trained_on"] == trained_on
+
+
+# The first process alone trains the head; then all of them the last stage.
+TUNED = ["--data", "digits", "--model", "efficientnet_lite0", "--recipe", "finetune", "--no-test"]
+TUNED += ["--image-size", "32", "--batch-size", "96", "--precision", "float32", "--epochs", "2"]
+TUNED += [
+    "--set",
+    "optimizer.name=sgd",
+    "--lr",
+    "0.001",
+    "--set",
+    "backbone.head_learning_rate=0.05",
+]
+
+
+def layers(run: Path) -> list[np.ndarray]:
+    with zipfile.ZipFile(run / "weights" / "last.keras") as file:
+        content = io.BytesIO(file.read("model.weights.h5"))
+    found: list[np.ndarray] = []
+    with h5py.File(content) as weights:
+        weights.visititems(lambda _, it: found.append(it[()]) if hasattr(it, "shape") else None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def tuned_alone(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tuned")
+    ((code, _, problem),) = train([*TUNED, "--out", str(folder / "run")], folder)
+    assert code == 0, problem
+    return folder / "run"
+
+
+@pytest.mark.parametrize(("n_processes", "n_devices"), [(2, 1), (1, 2)])
+def test_several_devices_tune_a_backbone_as_one_does(tuned_alone, n_processes, n_devices, tmp_path):
+    out = ["--devices", "all", "--out", str(tmp_path / "run")]
+    for code, _, problem in train([*TUNED, *out], tmp_path, n_processes, n_devices):
+        assert code == 0, problem
+    same_history(tuned_alone, tmp_path / "run")
+    history = read_history(tmp_path / "run" / "weights" / "snapshot.npz")
+    assert [row["phase"] for row in history] == ["head"] * 4 + ["after stage4"] * 2
+    pairs = list(zip(layers(tuned_alone), layers(tmp_path / "run"), strict=True))
+    assert len(pairs) > 100
+    for mine, theirs in pairs:
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * max(1, np.abs(mine).max()))
 
 
 @pytest.fixture(scope="module", params=[0, 1])

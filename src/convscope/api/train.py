@@ -259,6 +259,7 @@ def _learn(
             pace=plan.pace,
             refit=refit,
             keep_out_of_fold=partial(save_out_of_fold, run, dataset.class_names) if refit else None,
+            devices=devices,
         )
     from convscope.models.saving import PortableModel
     from convscope.training.augment import augmented

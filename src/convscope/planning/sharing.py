@@ -10,6 +10,7 @@ from pathlib import Path
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, TrainingError
 from convscope.models import is_backbone
+from convscope.models.transfer import END
 from convscope.planning.plan import Plan
 from convscope.planning.settle import prepare
 from convscope.progress import Progress
@@ -27,10 +28,10 @@ def require_trainable(config: RunConfig, devices: Devices) -> None:
     """
     if devices == ONE:
         return
-    if is_backbone(config.model):
+    if is_backbone(config.model) and config.backbone.cut == END:
         raise ConfigError(
-            f"--devices all trains networks from random weights, and {config.model} is a "
-            "pretrained backbone; train it without --devices"
+            f"recipe {config.recipe} trains only a head on frozen {config.model}, which takes one "
+            "device seconds; leave out --devices, or train more: --recipe finetune"
         )
     if config.backend != "jax":
         raise ConfigError(

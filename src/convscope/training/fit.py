@@ -185,11 +185,13 @@ def fit(
         compile_model(model, config, len(train), phase.shares)
     history: list[dict[str, Any]] = []
     hardest: Hardest | None = None
-    snapshot = shared_snapshot(model, run.snapshot_file, devices)
+    snapshot = shared_snapshot(model, run.snapshot_file, devices, phase.name)
     if snapshot is not None:
         history = read_history(snapshot)
-        if not history or history[-1]["phase"] == phase.name:
+        begun = not history or history[-1]["phase"] == phase.name
+        if begun or isinstance(snapshot, bytes):
             load_snapshot(model, snapshot)
+        if begun:
             hardest = read_hardest(snapshot, len(train))
         if history and history[-1]["phase"] == phase.name:
             progress.say(f"Resuming after epoch {len(history)}")

@@ -70,15 +70,9 @@ def run_frozen(
         StorageError: If the disk is too small.
     """
     extract = _Extractor(config, spec, network, progress)
-    if config.augment.randaugment:
-        # RandAugment transforms the images of a batch alike, and those of a folder are sorted by
-        # class: in that order the transformation would give the class away.
-        train = [
-            part.select(np.random.default_rng(_VIEW_SEED).permutation(len(part))) for part in train
-        ]
+    train = _in_order(train, config)
     labels = np.concatenate([part.labels for part in train])
-    # For each view, its version of each part.
-    versions = list(zip(*(_views(part, config) for part in train), strict=True))
+    versions = _versions(train, config)
     judged = _Version(val.images, _split_key(val), "validation images", _row_keys(val))
     if network.cut == START:
         features = [
@@ -91,8 +85,7 @@ def run_frozen(
             )
         ]
         features_val = extract(_PIXELS_TO_FEATURES, judged)
-        maps = augmented(Split.joined(train), config.augment, config.seed)
-        maps_val = Examples.of(val)
+        maps, maps_val = _augmented_pixels(train, val, config)
     elif network.cut == END:
         features = [
             _stacked(extract(_PIXELS_TO_FEATURES, version).array for version in view)
@@ -112,10 +105,7 @@ def run_frozen(
             for parts, view in zip(cut, versions, strict=True)
         ]
         features_val = extract(_CUT_TO_FEATURES, _Version(cut_val.array, cut_val.key, judged.label))
-        maps = Examples.alternating(
-            [_stacked(each.array for each in parts) for parts in cut], labels
-        )
-        maps_val = Examples.alternating([cut_val.array], val.labels)
+        maps, maps_val = _maps(cut, cut_val, labels, val)
     return FrozenOutput(
         Examples.alternating(features, labels),
         Examples.alternating([features_val.array], val.labels),
@@ -124,6 +114,56 @@ def run_frozen(
         np.concatenate([part.ids for part in train]),
         round(extract.seconds, 1),
     )
+
+
+def run_to_cut(
+    network: TransferModel,
+    config: RunConfig,
+    spec: InputSpec,
+    train: Sequence[Split],
+    val: Split,
+) -> tuple[Examples, Examples]:
+    """Return only what the layers behind the cut get, for training and validation images.
+
+    The same as in `run_frozen`, whose arguments these are.
+    """
+    train = _in_order(train, config)
+    if network.cut == START:
+        return _augmented_pixels(train, val, config)
+    extract = _Extractor(config, spec, network, Progress())
+    cut = [
+        [extract(_PIXELS_TO_CUT, version) for version in view] for view in _versions(train, config)
+    ]
+    judged = _Version(val.images, _split_key(val), "validation images", _row_keys(val))
+    labels = np.concatenate([part.labels for part in train])
+    return _maps(cut, extract(_PIXELS_TO_CUT, judged), labels, val)
+
+
+def _in_order(train: Sequence[Split], config: RunConfig) -> Sequence[Split]:
+    """Return the training images in the order in which the frozen part sees them."""
+    if not config.augment.randaugment:
+        return train
+    # RandAugment transforms the images of a batch alike, and those of a folder are sorted by
+    # class: in that order the transformation would give the class away.
+    return [part.select(np.random.default_rng(_VIEW_SEED).permutation(len(part))) for part in train]
+
+
+def _versions(train: Sequence[Split], config: RunConfig) -> "list[tuple[_Version, ...]]":
+    """Return, for each view, its version of each part."""
+    return list(zip(*(_views(part, config) for part in train), strict=True))
+
+
+def _augmented_pixels(
+    train: Sequence[Split], val: Split, config: RunConfig
+) -> tuple[Examples, Examples]:
+    return augmented(Split.joined(train), config.augment, config.seed), Examples.of(val)
+
+
+def _maps(
+    cut: Sequence[Sequence[Features]], cut_val: Features, labels: npt.NDArray[Any], val: Split
+) -> tuple[Examples, Examples]:
+    maps = Examples.alternating([_stacked(each.array for each in parts) for parts in cut], labels)
+    return maps, Examples.alternating([cut_val.array], val.labels)
 
 
 def pooled_features(

@@ -66,30 +66,37 @@ def save_snapshot(
         _write(model, history, hardest, temporary)
 
 
-def shared_snapshot(model: "keras.Model", path: Path, devices: Devices) -> Path | bytes | None:
+def shared_snapshot(
+    model: "keras.Model", path: Path, devices: Devices, phase: str
+) -> Path | bytes | None:
     """Return the snapshot from which all processes of a training start.
 
-    Other processes than the first need not see its files, and get even untrained weights from it:
-    drawn on another processor, they could differ in their last bits.
+    Other processes than the first need not see its files, and get even weights that no epoch of
+    this phase has changed from it: drawn on another processor, they could differ in their last
+    bits, and those that an earlier phase trained only it has.
 
     Args:
         model: Compiled model with a built optimiser.
         path: Snapshot of the run, as process 0 sees it; it need not exist.
         devices: Devices of the training.
+        phase: Name of the phase of the training.
 
     Returns:
         The path if there is one process only and the file exists; None if it does not; otherwise
-        the content of the file or, if there is none, that of an untrained model's snapshot.
+        the content of the file or, if there is none of this phase, that of a snapshot of the
+        model as it is in process 0, with the history of the earlier phases.
     """
     if devices.n_processes == 1:
         return path if path.exists() else None
     content = b""
-    if devices.is_first and path.exists():
-        content = path.read_bytes()
-    elif devices.is_first:
-        memory = io.BytesIO()
-        _write(model, [], None, memory)
-        content = memory.getvalue()
+    if devices.is_first:
+        history = read_history(path) if path.exists() else []
+        if history and history[-1]["phase"] == phase:
+            content = path.read_bytes()
+        else:
+            memory = io.BytesIO()
+            _write(model, history, None, memory)
+            content = memory.getvalue()
     return from_first(devices, content)
 
 

@@ -25,11 +25,13 @@ from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import AugmentSettings, HeadSettings, RunConfig, ScheduleSettings
 from convscope.run import Run
+from convscope.scale.devices import ONE, Devices
+from convscope.scale.multihost import from_first
 from convscope.storage import atomic_path, scratch_array
 from convscope.training.batches import Examples, validation_batches
 from convscope.training.budget import Pace
 from convscope.training.fit import Phase, averages_swapped_in, compile_at, fit
-from convscope.training.frozen import FrozenOutput, has_views, run_frozen
+from convscope.training.frozen import FrozenOutput, has_views, run_frozen, run_to_cut
 from convscope.training.heads import choose_head
 from convscope.training.logistic import (
     LAST_MAP,
@@ -70,8 +72,12 @@ def train_transfer(
     pace: Pace | None = None,
     refit: bool = False,
     keep_out_of_fold: Callable[[Predictions], None] | None = None,
+    devices: Devices = ONE,
 ) -> list[dict[str, Any]]:
     """Train a head on a backbone, then the layers behind the cut, from where the run stands.
+
+    On several devices, the layers behind the cut: the head alone is trained by the first process,
+    and the others take its result.
 
     Args:
         config: Resolved settings; `backbone.cut` decides which part stays frozen.
@@ -85,6 +91,8 @@ def train_transfer(
         refit: Whether to learn from the validation images too; rows on these then say nothing.
         keep_out_of_fold: Function that keeps predictions for the images that a logistic head on a
             frozen backbone learns, each by a head without it; None makes none.
+        devices: Devices among which each batch is divided; one of them if nothing is behind the
+            cut.
 
     Returns:
         The history, as from `fit`.
@@ -112,14 +120,14 @@ def train_transfer(
         )
 
     frozen = build(config.head, config.backbone.precision)
-    output = _run_frozen(
-        frozen,
-        config,
-        spec,
-        dataset.parts_to_learn(refit=refit),
-        dataset.val,
-        progress,
-    )
+    parts = dataset.parts_to_learn(refit=refit)
+    if not devices.is_first:
+        maps = run_to_cut(frozen, config, spec, parts, dataset.val)
+        head = _head_of_first(devices)
+        network = build(head, config.precision)
+        phase = _behind_the_cut(network, *maps, config, _save_nothing, devices)
+        return fit(phase, run, log_row=log_row, progress=progress)
+    output = _run_frozen(frozen, config, spec, parts, dataset.val, progress)
     run.record(feature_seconds=output.seconds)
     statistics = feature_statistics(output.features.inputs(0))
     head = choose_head(
@@ -168,21 +176,46 @@ def train_transfer(
             run.record(frozen_loss=_validation_loss(network.head, output.features_val))
     if refit and run.state.get("rolled_back"):
         return history
-    decay = config.optimizer.layer_decay
-    phase = Phase(
-        network.upper(),
-        output.maps,
-        output.maps_val,
-        config,
-        save_as(twin.upper()),
-        "whole network" if network.cut == START else f"after {network.cut}",
-        {path: decay**depth for path, depth in network.stage_of().items()},
-    )
+    _head_of_first(devices, head)
+    save = save_as(twin.upper())
+    phase = _behind_the_cut(network, output.maps, output.maps_val, config, save, devices)
     history = fit(phase, run, log_row=log_row, progress=progress, pace=pace)
     if not refit and "frozen_loss" in run.state:
         with averages_swapped_in(phase.model):
             _keep_the_better(_validation_loss(phase.model, phase.val), run, progress)
     return history
+
+
+def _head_of_first(devices: Devices, head: HeadSettings | None = None) -> HeadSettings:
+    """Return the head that the first process gives; the others wait here until it is trained."""
+    content = b"" if head is None else head.model_dump_json().encode()
+    return HeadSettings.model_validate_json(from_first(devices, content))
+
+
+def _behind_the_cut(
+    network: TransferModel,
+    maps: Examples,
+    maps_val: Examples,
+    config: RunConfig,
+    save: Callable[[list[Any], Path], None],
+    devices: Devices,
+) -> Phase:
+    """Return the phase that trains the layers behind the cut."""
+    decay = config.optimizer.layer_decay
+    return Phase(
+        network.upper(),
+        maps,
+        maps_val,
+        config,
+        save,
+        "whole network" if network.cut == START else f"after {network.cut}",
+        {path: decay**depth for path, depth in network.stage_of().items()},
+        devices=devices,
+    )
+
+
+def _save_nothing(weights: list[Any], path: Path) -> None:
+    """Leave the files to the first process."""
 
 
 def _keep_the_better(tuned: float, run: Run, progress: Progress) -> None:

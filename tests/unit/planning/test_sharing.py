@@ -14,7 +14,7 @@ from convscope.planning.sharing import (
     send_plan,
 )
 from convscope.progress import Progress
-from convscope.recipe import RunConfig
+from convscope.recipe import BackboneSettings, RunConfig
 from convscope.run import Run
 from convscope.scale.devices import ONE, Devices
 
@@ -24,7 +24,7 @@ ON_JAX = RunConfig(backend="jax", batch_size=126)
 @pytest.mark.parametrize(
     ("changes", "devices", "problem"),
     [
-        ({"model": "mobilenet_v2"}, Devices(2), "mobilenet_v2 is a pretrained backbone"),
+        ({"model": "mobilenet_v2"}, Devices(2), "only a head on frozen mobilenet_v2"),
         ({"backend": "tensorflow"}, Devices(2), "and the run has tensorflow"),
         ({"refit": True}, Devices(2, 2), "several processes cannot train once more"),
         ({"batch_size": 128}, Devices(6, 3), "128 images cannot be divided among 6 devices"),
@@ -40,6 +40,11 @@ def test_what_several_devices_cannot_train_is_refused(changes, devices, problem)
 
 def test_one_host_can_train_once_more_at_the_end():
     require_trainable(ON_JAX.model_copy(update={"refit": True}), Devices(2))
+
+
+def test_layers_behind_the_cut_of_a_backbone_are_trained_by_all():
+    tuned = {"model": "mobilenet_v2", "backbone": BackboneSettings(cut="before-last")}
+    require_trainable(ON_JAX.model_copy(update=tuned), Devices(2, 2))
 
 
 def test_batches_made_smaller_for_few_images_can_still_be_divided():

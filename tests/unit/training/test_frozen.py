@@ -10,7 +10,8 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig, resolve
 from convscope.recipes import RECIPES
 from convscope.training import frozen as module
-from convscope.training.frozen import FrozenOutput, run_frozen
+from convscope.training.batches import Examples
+from convscope.training.frozen import FrozenOutput, run_frozen, run_to_cut
 from convscope.types import Dataset, InputSpec
 
 PROBE = {"model": "tiny", "backbone.cut": "end"}
@@ -41,7 +42,9 @@ class Keys:
         monkeypatch.setattr(module, "compute_features", noting)
 
 
-def frozen(data: Dataset, *, size: int = 32, scaling: str = "unit", **changes) -> FrozenOutput:
+def frozen(
+    data: Dataset, *, size: int = 32, scaling: str = "unit", only_cut: bool = False, **changes
+) -> FrozenOutput | tuple[Examples, Examples]:
     config: RunConfig = resolve(RECIPES.get("finetune")(), PROBE, changes)
     spec = InputSpec(size, size, 1, scaling)
     backbone = config.backbone
@@ -52,7 +55,27 @@ def frozen(data: Dataset, *, size: int = 32, scaling: str = "unit", **changes) -
     network = build_transfer(
         config.model, spec, 10, config.head, cut=backbone.cut, precision=backbone.precision
     )
+    if only_cut:
+        return run_to_cut(network, config, spec, [data.train], data.val)
     return run_frozen(network, config, spec, [data.train], data.val, Progress())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"backbone.cut": "stage2"},
+        {"backbone.cut": "stage2", "augment.randaugment": 1},
+        {"backbone.cut": "start", "augment.flip": True},
+    ],
+    ids=str,
+)
+def test_what_is_behind_the_cut_gets_the_same_in_every_process(data, changes):
+    whole = frozen(data, **changes)
+    maps, maps_val = frozen(data, only_cut=True, **changes)
+    for mine, theirs in ((maps, whole.maps), (maps_val, whole.maps_val)):
+        np.testing.assert_array_equal(mine.labels, theirs.labels)
+        for epoch in (0, 1):
+            np.testing.assert_array_equal(mine.inputs(epoch)[:50], theirs.inputs(epoch)[:50])
 
 
 def test_features_serve_another_run_that_asks_for_the_same(data, monkeypatch):

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from convscope.errors import RunError, StorageError
+from convscope.scale.devices import ONE, Devices
+from convscope.training import snapshot as module
 from convscope.training.batches import Batches, epoch_order
 from convscope.training.passes import train_epoch
-from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
+from convscope.training.snapshot import (
+    load_snapshot,
+    read_history,
+    save_snapshot,
+    shared_snapshot,
+)
 from convscope.types import Split
 
 # A known limit, so strict: it has to be noticed when it goes away.
@@ -84,6 +91,34 @@ def test_a_resumed_network_with_dropout_ends_with_the_same_weights(tmp_path):
     assert_same(resumed, first)
     train(resumed, range(len(history), 4))
     assert_same(resumed, uninterrupted)
+
+
+def test_several_processes_begin_a_phase_as_the_first_stands(tmp_path, monkeypatch):
+    """The first may have trained the phase before alone."""
+    sent: list[bytes] = []
+
+    def from_first(devices: Devices, content: bytes) -> bytes:
+        if devices.is_first:
+            sent.append(content)
+        return sent[-1]
+
+    monkeypatch.setattr(module, "from_first", from_first)
+    path = tmp_path / "snapshot.npz"
+    rows = [{"epoch": 1, "phase": "head"}]
+    save_snapshot(network(width=8), rows, path)  # of another part of the network
+    first, other = network(), network(seed=99)
+    train(first, range(1))
+    for devices, model in ((Devices(2, 2, 0), first), (Devices(2, 2, 1), other)):
+        content = shared_snapshot(model, path, devices, "all")
+        assert read_history(content) == rows
+        load_snapshot(model, content)
+    assert_same(first, other)
+    # In the phase itself the file says how far it has come.
+    save_snapshot(first, [*rows, {"epoch": 2, "phase": "all"}], path)
+    train(first, range(1, 2))
+    assert shared_snapshot(first, path, Devices(2, 2, 0), "all") == path.read_bytes()
+    assert shared_snapshot(first, path, ONE, "all") == path
+    assert shared_snapshot(first, tmp_path / "none.npz", ONE, "all") is None
 
 
 @on_own_generators
