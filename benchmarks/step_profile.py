@@ -29,7 +29,7 @@ from convscope.models.geometry import geometry
 from convscope.planning import networks
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES
-from convscope.training.fused import with_fused_layers
+from convscope.training.fused import FusedSilu, with_fused_layers
 from convscope.training.optimizers import build_optimizer
 from convscope.types import InputSpec
 
@@ -142,7 +142,7 @@ def layer_seconds(layer: Any, batch: int) -> float:
 
 
 def _has_training(layer: Any) -> bool:
-    return isinstance(layer, (keras.layers.BatchNormalization, keras.layers.Dropout))
+    return isinstance(layer, (keras.layers.BatchNormalization, keras.layers.Dropout, FusedSilu))
 
 
 def least(work: Callable[[], Any]) -> float:

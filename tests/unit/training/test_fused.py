@@ -6,7 +6,7 @@ import pytest
 
 from convscope.models import MODELS
 from convscope.models.saving import PortableModel
-from convscope.training.fused import FusedBatchNormalization, with_fused_layers
+from convscope.training.fused import FusedBatchNormalization, FusedSilu, with_fused_layers
 from convscope.types import InputSpec
 
 pytestmark = pytest.mark.skipif(
@@ -55,11 +55,36 @@ def test_bfloat16_comes_out_as_bfloat16_with_statistics_in_float32():
     np.testing.assert_allclose(variance, rounded.var(axis=(0, 1, 2)), rtol=1e-2)
 
 
+@pytest.mark.parametrize(("dtype", "largest"), [("float32", 1e-6), ("bfloat16", 2**-7)])
+@pytest.mark.parametrize("training", [True, False])
+def test_silu_and_its_gradient_are_those_of_keras(dtype, largest, training):
+    import tensorflow as tf
+
+    x = tf.constant(np.random.default_rng(0).normal(0, 3, (8, 5, 4, 7)).astype("float32"))
+    x = tf.concat([x, tf.constant([0.0, -80, 80, -1e-6, 30, -30, 1], tf.float32) + 0 * x[:1]], 0)
+    upstream = tf.constant(np.random.default_rng(1).normal(0, 1, x.shape), dtype)
+    found = []
+    for layer in (keras.layers.Activation("silu"), FusedSilu("silu", dtype=dtype)):
+        # Keras' in float32, so that only our own rounding is judged.
+        given = x if not found else tf.cast(x, dtype)
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            y = layer(given, training=training) if found else layer(given)
+        gradient = tape.gradient(y, given, tf.cast(upstream, y.dtype))
+        found.append([np.asarray(tf.cast(each, "float32")) for each in (y, gradient)])
+    for theirs, mine in zip(*found, strict=True):
+        if training:
+            np.testing.assert_allclose(mine, theirs, rtol=largest, atol=largest)
+        else:
+            np.testing.assert_allclose(mine, theirs, rtol=3 * largest, atol=3 * largest)
+
+
 def test_the_network_for_training_has_the_same_weights_and_answers(tmp_path):
     keras.utils.set_random_seed(83)
     model = MODELS.get("fast-small")(SPEC, 4)
     fast = with_fused_layers(model)
-    assert sum(isinstance(each, FusedBatchNormalization) for each in fast.layers) == 6
+    for kind in (FusedBatchNormalization, FusedSilu):
+        assert sum(isinstance(each, kind) for each in fast.layers) == 6
     assert [v.path for v in fast.weights] == [v.path for v in model.weights]
     x = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype="uint8")
     np.testing.assert_allclose(fast(x), model(x), atol=1e-5)
@@ -69,7 +94,7 @@ def test_the_network_for_training_has_the_same_weights_and_answers(tmp_path):
     path = tmp_path / "model.keras"
     PortableModel.of("fast-small", SPEC, 4).save(fast.get_weights(), path)
     again = keras.saving.load_model(path)
-    assert not any(isinstance(each, FusedBatchNormalization) for each in again.layers)
+    assert not any(isinstance(e, FusedBatchNormalization | FusedSilu) for e in again.layers)
     np.testing.assert_allclose(again(x), fast(x), atol=1e-5)
 
 
