@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import convscope
-from convscope.datasets.sharded import writing
+from convscope.datasets.sharded import source, writing
 from convscope.errors import ConfigError, DataError, IntegrityError, StorageError
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
@@ -79,6 +79,90 @@ def test_shards_hold_what_the_folder_holds(photos, place):
     shared = hashes.keys() & known.keys()
     assert len(shared) > 20
     assert all(hashes[name] == known[name] for name in shared)
+
+
+def contents(place) -> dict[str, bytes]:
+    if isinstance(place, str):
+        import fsspec
+
+        fs, root = fsspec.core.url_to_fs(place)
+        return {file.rpartition("/")[2]: fs.cat_file(file) for file in fs.ls(root, detail=False)}
+    return {file.name: file.read_bytes() for file in place.iterdir()}
+
+
+class Decoding:
+    """Counts the images that are decoded; a kill may come before one of them."""
+
+    def __init__(self, monkeypatch, kill_at: int | None = None) -> None:
+        self.names: list[str] = []
+        plain = source.decode_file
+
+        def decode(root, file, **settings):
+            if len(self.names) == kill_at:
+                raise KeyboardInterrupt
+            self.names.append(file.name)
+            return plain(root, file, **settings)
+
+        monkeypatch.setattr(source, "decode_file", decode)
+        # One image at a time, so that the kill comes between two.
+        monkeypatch.setattr(source, "n_decoders", lambda files: 1)
+        monkeypatch.setattr(writing, "CHUNK", 3)
+
+
+@pytest.fixture
+def some_damaged(photos, tmp_path):
+    root = shutil.copytree(photos, tmp_path / "some" / "photos")
+    for name in ("ant/03", "bee/11"):
+        file = root / "train" / f"{name}.png"
+        # The header is whole, so only decoding finds out.
+        file.write_bytes(file.read_bytes()[:-60])
+    return root
+
+
+def test_a_killed_writing_goes_on_after_its_last_whole_shard(
+    some_damaged, place, tmp_path, monkeypatch
+):
+    straight = write(some_damaged, tmp_path / "straight")
+    assert len(straight.faults) == 2
+    Decoding(monkeypatch, kill_at=37)
+    with pytest.raises(KeyboardInterrupt):
+        write(some_damaged, place)
+    monkeypatch.undo()
+    assert "shards.json" not in contents(place)
+    again = Decoding(monkeypatch)
+    written = write(some_damaged, place)
+    assert 66 - 37 <= len(again.names) <= 66 - 37 + 8 + 2 + 3
+    assert (written.n_images, written.n_shards) == (64, straight.n_shards)
+    assert written.faults == straight.faults
+    assert contents(place) == contents(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("changed", ["size of shards", "way of fitting", "an image", "a note"])
+def test_it_begins_anew_where_something_is_another(photos, changed, tmp_path, monkeypatch):
+    root = shutil.copytree(photos, tmp_path / "some" / "photos")
+    settings = {}
+    Decoding(monkeypatch, kill_at=37)
+    with pytest.raises(KeyboardInterrupt):
+        write(root, tmp_path / "shards")
+    monkeypatch.undo()
+    if changed == "size of shards":
+        settings["shard_mb"] = 16 * 432 / 1e6
+    elif changed == "way of fitting":
+        settings["fit"] = "pad"
+    elif changed == "an image":
+        one, other = (root / "train" / "ant" / f"0{n}.png" for n in (0, 1))
+        one.write_bytes(other.read_bytes())
+    else:
+        note = tmp_path / "shards" / "train-00000.done.npz"
+        note.write_bytes(note.read_bytes()[:-50])
+    again = Decoding(monkeypatch)
+    write(root, tmp_path / "shards", **settings)
+    assert len(again.names) == 66
+    straight = tmp_path / "straight"
+    write(root, straight, **settings)
+    found, wanted = contents(tmp_path / "shards"), contents(straight)
+    # Notes of the other plan lie beside numbers that this one does not reach.
+    assert {name: found[name] for name in wanted} == wanted
 
 
 def test_an_order_stays_in_a_window_of_few_shards(photos, tmp_path):

@@ -13,6 +13,7 @@ from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.pack import decode_file, n_decoders
 from convscope.datasets.sharded.writing import Source, SourcePart
 from convscope.errors import ConfigError
+from convscope.images.decode import DECODER_VERSION
 from convscope.images.fit import Fit
 from convscope.progress import Progress
 from convscope.types import Dataset, Split, UInt8Array
@@ -107,6 +108,7 @@ def _of_folder(root: Path, archive: Path | None, request: DataRequest) -> Source
         parts={name: part_of(rows) for name, rows in seen.parts.items()},
         provenance=seen.provenance(np.arange(len(seen.files))),
         white=white,
+        decoding=f"{request.fit}, decoder {DECODER_VERSION}",
         n_threads=n_decoders(seen.files),
         check=check,
     )

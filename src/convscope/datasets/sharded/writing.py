@@ -17,6 +17,7 @@ import numpy.typing as npt
 from convscope.datasets.folders.pack import CHUNK
 from convscope.datasets.folders.parallel import map_ordered
 from convscope.datasets.sharded.store import FORMAT, INDEX, Index, PartEntry, Rows, ShardEntry
+from convscope.datasets.sharded.unfinished import Note, plan_hash
 from convscope.errors import ConfigError, DataError
 from convscope.paths import is_address
 from convscope.progress import Progress
@@ -61,6 +62,7 @@ class Source:
         parts: By "train", "val", "test".
         provenance: As `Dataset.provenance`.
         white: As `Dataset.white`.
+        decoding: How pixels come from files, which the files do not show.
         n_threads: Number of threads that ask for pixels.
         check: Called at the end with the reasons why images were left out, by name; raises if they
             are too many.
@@ -72,6 +74,7 @@ class Source:
     parts: Mapping[str, SourcePart]
     provenance: Mapping[str, str]
     white: int | None
+    decoding: str = ""
     n_threads: int = 1
     check: Callable[[dict[str, str]], None] = lambda faults: None
 
@@ -106,6 +109,8 @@ def write_source(
     """Write a set as shards; its index comes last, so an unfinished one is none.
 
     Within a part the images are in a random order, always the same: each shard is a sample of all.
+    A writing that was killed goes on after its last whole shard, if it is repeated with the same
+    images and settings.
 
     Args:
         source: Images.
@@ -125,12 +130,19 @@ def write_source(
         raise ConfigError(f"--near must be at least 1, not {near}")
     target = _Target(place)
     per_shard = max(1, int(shard_mb * 1e6) // math.prod(source.image_shape))
+    plan = _plan_of(source, per_shard)
     parts: dict[str, PartEntry] = {}
     faults: dict[str, str] = {}
     n_files = sum(len(part.ids) for part in source.parts.values())
     with progress.task(f"Writing {source.name}", n_files, "images") as step:
         for name, part in source.parts.items():
-            writing = _Part(name, part, target, per_shard, source.image_shape)
+            writing = _Part(name, part, target, per_shard, source.image_shape, plan)
+            if writing.shards:
+                progress.say(
+                    f"{source.name}: {len(writing.shards)} {name} shards are there already"
+                )
+            faults |= writing.faults
+            step(writing.position)
             decoded = map_ordered(writing.read, writing.chunks, source.n_threads)
             with contextlib.closing(decoded) as results:
                 for rows, pixels in results:
@@ -151,14 +163,47 @@ def write_source(
         parts=parts,
     )
     target.write(INDEX, [(json.dumps(index.model_dump(), indent=1) + "\n").encode()])
+    for part_entry in parts.values():
+        target.remove(_note_of(shard.name) for shard in part_entry.shards)
     n_images = sum(part.n_images for part in parts.values())
     n_shards = sum(len(part.shards) for part in parts.values())
     n_bytes = n_images * math.prod(source.image_shape)
     return Written(str(place), n_images, n_shards, n_bytes, faults)
 
 
+def _plan_of(source: Source, per_shard: int) -> str:
+    settings = {
+        "name": source.name,
+        "classes": list(source.class_names),
+        "shape": source.image_shape,
+        "white": source.white,
+        "decoding": source.decoding,
+        "provenance": dict(source.provenance),
+        "per_shard": per_shard,
+    }
+    arrays = {
+        f"{name} {kind}": array
+        for name, part in source.parts.items()
+        for kind, array in (("ids", part.ids), ("labels", part.labels), ("files", part.files))
+    }
+    return plan_hash(settings, arrays)
+
+
+def _note_of(shard: str) -> str:
+    """Return the name of the note beside a shard."""
+    return f"{shard.removesuffix('.npy')}.done.npz"
+
+
 class _Part:
-    """A part that is being written, shard by shard."""
+    """A part that is being written, shard by shard.
+
+    Attributes:
+        chunks: Indices of the images that are not done yet, in the order of writing.
+        kept: Indices of the images in shards.
+        shards: Shards that are written, or were by a writing that was killed.
+        position: Number of images that are done.
+        faults: Reasons why some of these are in no shard, by name.
+    """
 
     def __init__(
         self,
@@ -167,18 +212,45 @@ class _Part:
         target: "_Target",
         per_shard: int,
         shape: tuple[int, int, int],
+        plan: str,
     ) -> None:
         order = np.random.default_rng(0).permutation(len(part.ids))
-        self.chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
         self.kept: list[int] = []
         self.shards: list[ShardEntry] = []
+        self.position = 0
+        self.faults: dict[str, str] = {}
         self._name = name
         self._part = part
         self._target = target
+        self._plan = plan
         self._hashes: list[str] = []
+        self._faults_since: dict[str, str] = {}
+        self._shape = shape
+        while (note := self._noted()) is not None:
+            self.kept += note.rows.tolist()
+            self._hashes += note.hashes
+            self.shards.append(note.shard)
+            self.position = note.position
+            self.faults |= note.faults
+        self.chunks = [
+            order[start : start + CHUNK] for start in range(self.position, len(order), CHUNK)
+        ]
         # One for all shards: many small arrays would not give their memory back.
         self._held = np.empty((min(per_shard, len(order)), *shape), np.uint8)
         self._n_held = 0
+
+    def _noted(self) -> Note | None:
+        """Return the note of the next shard, if an earlier writing finished it."""
+        file = f"{self._name}-{len(self.shards):05}.npy"
+        content = self._target.read(_note_of(file))
+        if content is None:
+            return None
+        note = Note.from_bytes(content, self._plan, self.position, len(self._part.ids))
+        if note is None or note.shard.name != file:
+            return None
+        shape = (note.shard.n_images, *self._shape)
+        n_bytes = len(npy_header(shape, np.uint8)) + math.prod(shape)
+        return note if self._target.size(file) == n_bytes else None
 
     def read(
         self, rows: npt.NDArray[np.intp]
@@ -190,8 +262,10 @@ class _Part:
         """Add images, write what fills a shard, and return the faults of the others."""
         faults = {}
         for row, image in zip(rows, pixels, strict=True):
+            self.position += 1
             if isinstance(image, str):
                 faults[str(self._part.ids[row])] = image
+                self._faults_since[str(self._part.ids[row])] = image
                 continue
             self.kept.append(int(row))
             self._hashes.append(hashlib.sha256(image.tobytes()).hexdigest()[:16])
@@ -221,7 +295,15 @@ class _Part:
         images = self._held[: self._n_held]
         digest = self._target.write(file, [npy_header(images.shape, np.uint8), images.data])
         self.shards.append(ShardEntry(name=file, n_images=len(images), sha256=digest))
-        self._n_held = 0
+        note = Note(
+            self.shards[-1],
+            np.array(self.kept[-self._n_held :], np.intp),
+            self._hashes[-self._n_held :],
+            self.position,
+            self._faults_since,
+        )
+        self._target.write(_note_of(file), [note.to_bytes(self._plan)])
+        self._n_held, self._faults_since = 0, {}
 
 
 class _Target:
@@ -263,6 +345,37 @@ class _Target:
             return digest
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file; None if there is none."""
+        if self.size(name) is None:
+            return None
+        if is_address(self._place):
+            with at_address(str(self._place)) as (fs, root):
+                return bytes(fs.cat_file(f"{root}/{name}"))
+        path = Path(self._place) / name
+        with storage_errors(path):
+            return path.read_bytes()
+
+    def size(self, name: str) -> int | None:
+        """Return the size of a file in bytes; None if there is none."""
+        if not is_address(self._place):
+            path = Path(self._place) / name
+            return path.stat().st_size if path.is_file() else None
+        with at_address(str(self._place)) as (fs, root):
+            return fs.size(f"{root}/{name}") if fs.exists(f"{root}/{name}") else None
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files that may be there."""
+        if not is_address(self._place):
+            for name in names:
+                with storage_errors(Path(self._place) / name):
+                    (Path(self._place) / name).unlink(missing_ok=True)
+            return
+        with at_address(str(self._place)) as (fs, root):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    fs.rm_file(f"{root}/{name}")
 
 
 def _write(path: Path, content: Iterable[Any]) -> str:
