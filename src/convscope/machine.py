@@ -62,10 +62,13 @@ def cpu_name() -> str:
 
 def cpu_has_bfloat16() -> bool | None:
     """Return whether the CPU has bfloat16 arithmetic; None if that cannot be seen."""
-    flags = _cpuinfo("flags") or _cpuinfo("Features")
-    if not flags:
-        return None
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.split()))
+    flags = cpu_flags()
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & flags) if flags else None
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the names of the CPU's extensions, as Linux calls them; none if it does not say."""
+    return frozenset((_cpuinfo("flags") or _cpuinfo("Features")).split())
 
 
 def _cpuinfo(key: str) -> str:

@@ -6,7 +6,13 @@ from typing import Any
 
 import keras
 
+from convscope.machine import cpu_flags
 from convscope.models.structure import is_resizing
+from convscope.training.precision import accelerator
+
+_FEWEST_CHANNELS = {4: 128, 8: 256}
+"""Least number of input channels from which the gradient of a kernel is quicker as products of
+matrices, by the largest side of a map; on larger maps it is not."""
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -80,6 +86,55 @@ def _silu() -> Callable[[Any], Any]:
     return silu  # type: ignore[no-any-return, unused-ignore]
 
 
+class FusedConv2D(keras.layers.Conv2D):
+    """A 3 x 3 convolution whose kernel's gradient is three products of large matrices.
+
+    On CPUs with AVX512-BF16 and without AMX, oneDNN computes that gradient in bfloat16 at 27 to
+    57 % of the rate of such products if maps are small (7 x 7 and 3 x 3 with 256 and 384 channels);
+    this at 70 to 78 %.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        """Convolve; Keras' own layer does the rest."""
+        import tensorflow as tf
+
+        # A function with its own gradient takes no variables.
+        return _convolution()(inputs, tf.convert_to_tensor(keras.ops.convert_to_tensor(kernel)))
+
+
+@functools.cache
+def _convolution() -> Callable[[Any, Any], Any]:
+    """Return a 3 x 3 convolution of stride 1 and padding "same", with its gradients."""
+    import tensorflow as tf
+
+    same: dict[str, Any] = {"strides": [1, 1, 1, 1], "padding": "SAME"}
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator, unused-ignore]
+    def convolution(x: Any, kernel: Any) -> tuple[Any, Callable[[Any], tuple[Any, Any]]]:
+        def gradients(upstream: Any) -> tuple[Any, Any]:
+            of_inputs = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(x), filter=kernel, out_backprop=upstream, **same
+            )
+            rows, columns, n_inputs = x.shape[1:]
+            padded = tf.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            # (batch, rows + 2, columns, 3 * n_inputs): the columns of each patch side by side.
+            beside = tf.concat([padded[:, :, left : left + columns] for left in range(3)], -1)
+            flat = tf.reshape(upstream, (-1, kernel.shape[-1]))
+            of_kernel = [
+                tf.matmul(
+                    tf.reshape(beside[:, top : top + rows], (-1, 3 * n_inputs)),
+                    flat,
+                    transpose_a=True,
+                )
+                for top in range(3)
+            ]
+            return of_inputs, tf.reshape(tf.stack(of_kernel), kernel.shape)
+
+        return tf.nn.conv2d(x, kernel, **same), gradients
+
+    return convolution  # type: ignore[no-any-return, unused-ignore]
+
+
 def with_fused_layers(model: keras.Model) -> keras.Model:
     """Return the same network with faster layers, and weights of its own in the same order.
 
@@ -101,6 +156,8 @@ def with_fused_layers(model: keras.Model) -> keras.Model:
             kind = FusedBatchNormalization
         elif kind is keras.layers.Activation and layer.activation is keras.activations.silu:
             kind = FusedSilu
+        elif _kernel_by_products(layer):
+            kind = FusedConv2D
         return kind.from_config(layer.get_config())
 
     fast = keras.models.clone_model(model, clone_function=clone)
@@ -116,3 +173,27 @@ def _fusable(layer: Any) -> bool:
         and layer.axis in (-1, 3)
         and not getattr(layer, "renorm", False)
     )
+
+
+def _kernel_by_products(layer: Any) -> bool:
+    """Return whether the gradient of a layer's kernel is quicker as products of matrices here."""
+    flags = cpu_flags()
+    if type(layer) is not keras.layers.Conv2D or accelerator() is not None:
+        return False
+    if "avx512_bf16" not in flags or "amx_bf16" in flags or layer.compute_dtype != "bfloat16":
+        return False
+    plain = {
+        "kernel_size": (3, 3),
+        "strides": (1, 1),
+        "dilation_rate": (1, 1),
+        "padding": "same",
+        "groups": 1,
+        "data_format": "channels_last",
+    }
+    if any(getattr(layer, name) != value for name, value in plain.items()) or not layer.trainable:
+        return False
+    rows, columns, n_inputs = layer.input.shape[1:]
+    if rows is None or columns is None:
+        return False
+    side = max(rows, columns)
+    return any(side <= most and n_inputs >= few for most, few in _FEWEST_CHANNELS.items())

@@ -6,7 +6,13 @@ import pytest
 
 from convscope.models import MODELS
 from convscope.models.saving import PortableModel
-from convscope.training.fused import FusedBatchNormalization, FusedSilu, with_fused_layers
+from convscope.training import fused as module
+from convscope.training.fused import (
+    FusedBatchNormalization,
+    FusedConv2D,
+    FusedSilu,
+    with_fused_layers,
+)
 from convscope.types import InputSpec
 
 pytestmark = pytest.mark.skipif(
@@ -77,6 +83,65 @@ def test_silu_and_its_gradient_are_those_of_keras(dtype, largest, training):
             np.testing.assert_allclose(mine, theirs, rtol=largest, atol=largest)
         else:
             np.testing.assert_allclose(mine, theirs, rtol=3 * largest, atol=3 * largest)
+
+
+AMD = frozenset({"avx512f", "avx512_bf16"})
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_and_its_gradients_are_those_of_keras(bias):
+    import tensorflow as tf
+
+    x = tf.constant(np.random.default_rng(0).normal(0, 1, (6, 5, 4, 7)).astype("float32"))
+    found = []
+    for kind in (keras.layers.Conv2D, FusedConv2D):
+        keras.utils.set_random_seed(83)
+        layer = kind(9, 3, padding="same", use_bias=bias)
+        layer.build(x.shape)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(y**3)
+        weights = [variable.value for variable in layer.trainable_variables]
+        found.append([y, *tape.gradient(loss, [x, *weights])])
+    assert len(found[0]) == 3 + bias
+    for theirs, mine in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "dtype", "flags", "fused"),
+    [
+        (7, 256, "mixed_bfloat16", AMD, True),
+        (3, 128, "mixed_bfloat16", AMD, True),
+        (7, 128, "mixed_bfloat16", AMD, False),
+        (15, 256, "mixed_bfloat16", AMD, False),
+        (7, 256, "float32", AMD, False),
+        (7, 256, "mixed_bfloat16", AMD | {"amx_bf16"}, False),
+        (7, 256, "mixed_bfloat16", frozenset({"avx2"}), False),
+    ],
+)
+def test_it_is_taken_where_it_was_measured_to_be_quicker(
+    side, channels, dtype, flags, fused, monkeypatch
+):
+    monkeypatch.setattr(module, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(module, "accelerator", lambda: None)
+    maps = keras.Input((side, side, channels))
+    x = keras.layers.Conv2D(4, 3, padding="same", dtype=dtype, name="right")(maps)
+    x = keras.layers.BatchNormalization(dtype=dtype)(x)
+    others = {
+        "wide": {"kernel_size": 5, "padding": "same"},
+        "strided": {"kernel_size": 3, "padding": "same", "strides": 2},
+        "cut": {"kernel_size": 3, "padding": "valid"},
+        "still": {"kernel_size": 3, "padding": "same", "trainable": False},
+    }
+    outputs = [keras.layers.Conv2D(4, dtype=dtype, name=n, **o)(maps) for n, o in others.items()]
+    model = keras.Model(maps, [x, *outputs])
+    fast = with_fused_layers(model)
+    assert isinstance(fast.get_layer("right"), FusedConv2D) == fused
+    assert not any(isinstance(fast.get_layer(name), FusedConv2D) for name in others)
+    monkeypatch.setattr(module, "accelerator", lambda: "NVIDIA L4")
+    assert not isinstance(with_fused_layers(model).get_layer("right"), FusedConv2D)
 
 
 def test_the_network_for_training_has_the_same_weights_and_answers(tmp_path):
