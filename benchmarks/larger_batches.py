@@ -21,8 +21,6 @@ from _runs import trained
 
 SMALL = {"sgd": (125, 0.1), "adam": (128, 0.001)}
 """Batch size and rate from which they grow; plain SGD's is a usual one, not tuned."""
-FACTORS = (4, 16)
-WARMUP_EPOCHS = 2
 OF = {
     "sgd": [
         *("--recipe", "fast", "--model", "fast-small", "--set", "optimizer.name=sgd"),
@@ -40,12 +38,14 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/larger-batches"))
     parser.add_argument("--optimizers", nargs="+", choices=list(OF), default=list(OF))
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--factors", nargs="+", type=int, default=[8], help="of the batch")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--warmup", type=int, default=1, help="epochs")
     parser.add_argument("--seeds", nargs="+", type=int, default=[83, 84, 85])
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for optimizer in options.optimizers:
-        for factor, rule, warmup in ways():
+        for factor, rule, warmup in ways(options.factors, options.warmup):
             size, rate = SMALL[optimizer]
             rate *= factor ** EXPONENT[optimizer] if rule else 1
             arguments = [*OF[optimizer], "--no-test", "--epochs", str(options.epochs)]
@@ -73,14 +73,12 @@ def main() -> None:
         print("|", " | ".join(map(str, about)), "|")
 
 
-def ways() -> list[tuple[int, bool, int]]:
+def ways(factors: list[int], warmup: int) -> list[tuple[int, bool, int]]:
     """Return factor of the batch, whether the rate grows with it, and epochs of warm-up."""
     larger = [
-        (factor, *way)
-        for factor in FACTORS
-        for way in ((False, 0), (True, 0), (True, WARMUP_EPOCHS))
+        (factor, *way) for factor in factors for way in ((False, 0), (True, 0), (True, warmup))
     ]
-    return [(1, False, 0), (1, False, WARMUP_EPOCHS), *larger]
+    return [(1, False, 0), *larger]
 
 
 if __name__ == "__main__":
