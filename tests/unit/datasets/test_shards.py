@@ -1,15 +1,20 @@
 """Sets of images in shards: written from any data, read from a folder or an address."""
 
+import dataclasses
 import hashlib
+import io
 import json
 import os
 import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import convscope
 from convscope.datasets.sharded import source, writing
+from convscope.datasets.sharded.store import ShardEntry
+from convscope.datasets.sharded.unfinished import Note
 from convscope.errors import ConfigError, DataError, IntegrityError, StorageError
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
@@ -21,8 +26,6 @@ from convscope.types import Split, Stacked
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A folder of 60 images of 12 x 12 pixels in three classes, and four test images."""
-    from PIL import Image
-
     root, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(5)
     for part, count in (("train", 20), ("test", 2)):
         for name in ("ant", "bee", "cow"):
@@ -163,6 +166,58 @@ def test_it_begins_anew_where_something_is_another(photos, changed, tmp_path, mo
     found, wanted = contents(tmp_path / "shards"), contents(straight)
     # Notes of the other plan lie beside numbers that this one does not reach.
     assert {name: found[name] for name in wanted} == wanted
+
+
+def test_notes_of_one_plan_never_stand_for_shards_of_another(photos, tmp_path, monkeypatch):
+    root = shutil.copytree(photos, tmp_path / "some" / "photos")
+    write(root, tmp_path / "straight")
+    Decoding(monkeypatch, kill_at=37)
+    with pytest.raises(KeyboardInterrupt):
+        write(root, tmp_path / "shards")
+    monkeypatch.undo()
+    # Other images; killed between the first shard and its note.
+    other = tmp_path / "other" / "photos"
+    for file in root.rglob("*.png"):
+        (other / file.relative_to(root)).parent.mkdir(parents=True, exist_ok=True)
+        mirrored = Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        mirrored.save(other / file.relative_to(root))
+
+    def killed(self, plan):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing.Note, "to_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(other, tmp_path / "shards")
+    monkeypatch.undo()
+    write(root, tmp_path / "shards")
+    assert contents(tmp_path / "shards") == contents(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04", b"\x93NUMPY", "list", "array", "no rows", "too far", "no such row"],
+)
+def test_a_note_that_is_none_is_left_alone(content):
+    shard = ShardEntry(name="train-00000.npy", n_images=2, sha256="0" * 64)
+    note = Note(shard, np.array([4, 1]), ["a", "b"], 3, {"x": "cut short"})
+    held = io.BytesIO()
+    if content == "list":
+        np.savez(held, about=np.frombuffer(b"[]", np.uint8), rows=[0], hashes=["a"])
+    elif content == "array":
+        np.save(held, np.arange(3))
+    elif content == "no rows":
+        np.savez(held, about=np.frombuffer(b'{"plan": "p"}', np.uint8))
+    elif content == "too far":
+        held.write(dataclasses.replace(note, position=6).to_bytes("p"))
+    elif content == "no such row":
+        held.write(dataclasses.replace(note, rows=np.array([4, 5])).to_bytes("p"))
+    else:
+        held.write(content)
+    assert Note.from_bytes(held.getvalue(), "p", 0, 5) is None
+    back = Note.from_bytes(note.to_bytes("p"), "p", 0, 5)
+    assert (back.shard, back.rows.tolist(), back.hashes) == (shard, [4, 1], ["a", "b"])
+    assert (back.position, back.faults) == (3, {"x": "cut short"})
+    assert Note.from_bytes(note.to_bytes("p"), "q", 0, 5) is None
 
 
 def test_an_order_stays_in_a_window_of_few_shards(photos, tmp_path):

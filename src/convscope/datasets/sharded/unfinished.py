@@ -14,7 +14,18 @@ import numpy.typing as npt
 
 from convscope.datasets.sharded.store import FORMAT, ShardEntry
 
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """Exceptions of zipfile, NumPy and JSON on foreign bytes."""
 
 

@@ -293,6 +293,8 @@ class _Part:
     def _flush(self) -> None:
         file = f"{self._name}-{len(self.shards):05}.npy"
         images = self._held[: self._n_held]
+        # First, so that a note of another plan never stands beside a shard of this one.
+        self._target.remove([_note_of(file)])
         digest = self._target.write(file, [npy_header(images.shape, np.uint8), images.data])
         self.shards.append(ShardEntry(name=file, n_images=len(images), sha256=digest))
         note = Note(
