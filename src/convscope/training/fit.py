@@ -193,7 +193,7 @@ def fit(
             load_snapshot(model, snapshot)
         if begun:
             hardest = read_hardest(snapshot, len(train))
-        if history and history[-1]["phase"] == phase.name:
+        if history and begun:
             progress.say(f"Resuming after epoch {len(history)}")
         # A kill may have come between the snapshot and the table.
         if history and devices.is_first:

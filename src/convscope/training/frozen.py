@@ -73,14 +73,11 @@ def run_frozen(
     train = _in_order(train, config)
     labels = np.concatenate([part.labels for part in train])
     versions = _versions(train, config)
-    judged = _Version(val.images, _split_key(val), "validation images", _row_keys(val))
+    judged = _as_it_is(val, "validation images")
     if network.cut == START:
         features = [
             _stacked(
-                extract(
-                    _PIXELS_TO_FEATURES,
-                    _Version(part.images, _split_key(part), "training images", _row_keys(part)),
-                ).array
+                extract(_PIXELS_TO_FEATURES, _as_it_is(part, "training images")).array
                 for part in train
             )
         ]
@@ -95,8 +92,7 @@ def run_frozen(
         maps = Examples.alternating(features, labels)
         maps_val = Examples.alternating([features_val.array], val.labels)
     else:
-        cut = [[extract(_PIXELS_TO_CUT, version) for version in view] for view in versions]
-        cut_val = extract(_PIXELS_TO_CUT, judged)
+        cut, cut_val = _to_cut(extract, versions, judged)
         features = [
             _stacked(
                 extract(_CUT_TO_FEATURES, _Version(each.array, each.key, version.label)).array
@@ -131,12 +127,9 @@ def run_to_cut(
     if network.cut == START:
         return _augmented_pixels(train, val, config)
     extract = _Extractor(config, spec, network, Progress())
-    cut = [
-        [extract(_PIXELS_TO_CUT, version) for version in view] for view in _versions(train, config)
-    ]
-    judged = _Version(val.images, _split_key(val), "validation images", _row_keys(val))
-    labels = np.concatenate([part.labels for part in train])
-    return _maps(cut, extract(_PIXELS_TO_CUT, judged), labels, val)
+    judged = _as_it_is(val, "validation images")
+    cut, cut_val = _to_cut(extract, _versions(train, config), judged)
+    return _maps(cut, cut_val, np.concatenate([part.labels for part in train]), val)
 
 
 def _in_order(train: Sequence[Split], config: RunConfig) -> Sequence[Split]:
@@ -151,6 +144,18 @@ def _in_order(train: Sequence[Split], config: RunConfig) -> Sequence[Split]:
 def _versions(train: Sequence[Split], config: RunConfig) -> "list[tuple[_Version, ...]]":
     """Return, for each view, its version of each part."""
     return list(zip(*(_views(part, config) for part in train), strict=True))
+
+
+def _as_it_is(split: Split, label: str) -> "_Version":
+    return _Version(split.images, _split_key(split), label, _row_keys(split))
+
+
+def _to_cut(
+    extract: "_Extractor", versions: "list[tuple[_Version, ...]]", judged: "_Version"
+) -> tuple[list[list[Features]], Features]:
+    """Return activations at the cut: of each view of each training part, and for validation."""
+    cut = [[extract(_PIXELS_TO_CUT, version) for version in view] for view in versions]
+    return cut, extract(_PIXELS_TO_CUT, judged)
 
 
 def _augmented_pixels(
@@ -282,7 +287,7 @@ class _Version(NamedTuple):
 def _views(train: Split, config: RunConfig) -> list[_Version]:
     """Return the versions of the training images for the frozen part."""
     augment, n_views, key = config.augment, config.backbone.views, _split_key(train)
-    plain = _Version(train.images, key, "training images", _row_keys(train))
+    plain = _as_it_is(train, "training images")
     if not has_views(config):
         return [plain]
     only_flips = augment.crop == 0 and augment.randaugment == 0

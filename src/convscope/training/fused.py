@@ -177,10 +177,10 @@ def _fusable(layer: Any) -> bool:
 
 def _kernel_by_products(layer: Any) -> bool:
     """Return whether the gradient of a layer's kernel is quicker as products of matrices here."""
-    flags = cpu_flags()
-    if type(layer) is not keras.layers.Conv2D or accelerator() is not None:
+    if type(layer) is not keras.layers.Conv2D or layer.compute_dtype != "bfloat16":
         return False
-    if "avx512_bf16" not in flags or "amx_bf16" in flags or layer.compute_dtype != "bfloat16":
+    flags = cpu_flags()
+    if accelerator() is not None or "avx512_bf16" not in flags or "amx_bf16" in flags:
         return False
     plain = {
         "kernel_size": (3, 3),
