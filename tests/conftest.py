@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -175,3 +176,21 @@ def digits_export(digits_run: Path, tmp_path_factory: pytest.TempPathFactory):
         patch.setattr(parity, "_SECONDS", 0.02)  # its timing
         _, found = convscope.export(digits_run, out=path, progress=Progress())
     return path, found
+
+
+@pytest.fixture
+def carry_from_first(monkeypatch) -> Callable[[ModuleType], list[bytes]]:
+    """A function that carries what a module sends from process 0 in a list, in place of JAX."""
+
+    def carry(module: ModuleType) -> list[bytes]:
+        sent: list[bytes] = []
+
+        def from_first(devices: Any, content: bytes) -> bytes:
+            if devices.is_first:
+                sent.append(content)
+            return sent[-1]
+
+        monkeypatch.setattr(module, "from_first", from_first)
+        return sent
+
+    return carry

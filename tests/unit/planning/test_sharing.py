@@ -57,17 +57,8 @@ def test_batches_made_smaller_for_few_images_can_still_be_divided():
 
 
 @pytest.fixture
-def transport(monkeypatch) -> list[bytes]:
-    """Carry what process 0 sends to the others in a list, in place of JAX."""
-    sent: list[bytes] = []
-
-    def from_first(devices: Devices, content: bytes) -> bytes:
-        if devices.is_first:
-            sent.append(content)
-        return sent[-1]
-
-    monkeypatch.setattr(sharing, "from_first", from_first)
-    return sent
+def transport(carry_from_first) -> list[bytes]:
+    return carry_from_first(sharing)
 
 
 FIRST, OTHER = Devices(2, 2, 0), Devices(2, 2, 1)

@@ -93,16 +93,9 @@ def test_a_resumed_network_with_dropout_ends_with_the_same_weights(tmp_path):
     assert_same(resumed, uninterrupted)
 
 
-def test_several_processes_begin_a_phase_as_the_first_stands(tmp_path, monkeypatch):
+def test_several_processes_begin_a_phase_as_the_first_stands(tmp_path, carry_from_first):
     """The first may have trained the phase before alone."""
-    sent: list[bytes] = []
-
-    def from_first(devices: Devices, content: bytes) -> bytes:
-        if devices.is_first:
-            sent.append(content)
-        return sent[-1]
-
-    monkeypatch.setattr(module, "from_first", from_first)
+    carry_from_first(module)
     path = tmp_path / "snapshot.npz"
     rows = [{"epoch": 1, "phase": "head"}]
     save_snapshot(network(width=8), rows, path)  # of another part of the network
