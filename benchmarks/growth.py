@@ -3,10 +3,13 @@
     python benchmarks/growth.py --out runs/growth
     python benchmarks/growth.py --axes classes --classes 10 1000 10000
 
-Images of noise with a pattern for each class, made in memory. A step of an axis is a process of its
-own: one epoch of the tutorial's CNN with everything that a run does beside it (division, evaluation
-of validation and test images, predictions, pictures), then its report and diagnosis. Written after
-each step, to be drawn: `growth.csv`, `growth.png`.
+Images of noise with a pattern for each class. A step of an axis is a process of its own. Of images,
+classes and sizes: one epoch of the tutorial's CNN on images made in memory, with everything that a
+run does beside it (division, evaluation of validation and test images, predictions, pictures), then
+its report and diagnosis. Of photos: a folder of JPEG files of 224 x 224 pixels, packed, through a
+frozen EfficientNet-Lite0 (whose weights CONVSCOPE_WEIGHTS or the cache must hold) under logistic
+regression with a fixed penalty, then the same. Written after each step, to be drawn: `growth.csv`,
+`growth.png`; `--only-draw` draws a table again.
 
 Memory is the most that the process held beside mapped files, sampled; what the backend takes alone
 is in it.
@@ -15,25 +18,36 @@ is in it.
 import argparse
 import csv
 import json
+import os
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from _lanes import Clock, anonymous_mib, in_a_process
 
-AXES = ("images", "classes", "size")
-BASE = {"images": 10_000, "classes": 10, "size": 32}
-"""The other two, while one grows."""
+if TYPE_CHECKING:
+    from convscope.run import Run
 
-UNIT = {"images": "images", "classes": "classes", "size": "pixels wide"}
+AXES = ("images", "classes", "size", "photos")
+BASE = {"images": 10_000, "classes": 10, "size": 32, "photos": 0}
+"""The others, while one grows."""
+
+PHOTO_SIZE = 224
+UNIT = {
+    "images": "images of 32 pixels",
+    "classes": "classes",
+    "size": "pixels wide",
+    "photos": f"photos of {PHOTO_SIZE} pixels",
+}
 COLUMNS = (*AXES, "axis", "data_s", "epoch_s", "rest_s", "report_s", "doctor_s", "memory_mb")
 STAGES = {
+    "data_s": "data",
     "epoch_s": "an epoch",
-    "rest_s": "the rest of a run",
+    "rest_s": "the rest of a run (photos: all of it)",
     "report_s": "its report",
     "doctor_s": "its diagnosis",
 }
@@ -44,15 +58,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     steps = {"images": (1_000, 10_000, 100_000), "classes": (2, 10, 100, 1_000, 10_000)}
-    steps["size"] = (16, 32, 64, 128)
+    steps |= {"size": (16, 32, 64, 128), "photos": (1_000, 10_000, 100_000)}
     for axis in AXES:
         parser.add_argument(f"--{axis}", nargs="+", type=int, default=steps[axis])
     parser.add_argument("--axes", nargs="+", choices=AXES, default=AXES)
     parser.add_argument("--out", type=Path, default=Path("runs/growth"), help="folder")
+    parser.add_argument("--only-draw", action="store_true", help="what the table in --out says")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        print(json.dumps(step(**json.loads(options.step))))
+        facts = json.loads(options.step)
+        print(json.dumps(step(**facts)))
+        return
+    if options.only_draw:
+        with (options.out / "growth.csv").open() as file:
+            table = [
+                {name: value if name == "axis" else float(value or "nan") for name, value in row}
+                for row in map(dict.items, csv.DictReader(file))
+            ]
+        draw(table, options.out / "growth.png")
         return
     options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
@@ -61,6 +85,8 @@ def main() -> None:
             facts = {**BASE, axis: value}
             # Enough for each class to be in each part.
             facts["images"] = max(facts["images"], 10 * facts["classes"])
+            if facts["photos"]:
+                facts |= {"images": facts["photos"], "size": PHOTO_SIZE}
             rows.append({"axis": axis, **in_a_process(__file__, "--step", json.dumps(facts))})
             print(json.dumps(rows[-1]), flush=True)
             with (options.out / "growth.csv").open("w", newline="") as file:
@@ -70,8 +96,28 @@ def main() -> None:
             draw(rows, options.out / "growth.png")
 
 
-def step(images: int, classes: int, size: int) -> dict[str, Any]:
+def step(images: int, classes: int, size: int, photos: int) -> dict[str, Any]:
     """Train on made-up images once, and return seconds and megabytes."""
+    import convscope
+    from convscope.progress import Progress
+
+    with tempfile.TemporaryDirectory() as name, most_memory() as memory:
+        folder = Path(name)
+        what = train_photos if photos else train_arrays
+        run, spent = what(folder, images, classes, size)
+        for verb in ("report", "doctor"):
+            clock = Clock()
+            getattr(convscope, verb)(run, progress=Progress())
+            spent[f"{verb}_s"] = clock.seconds()[0]
+    facts = {"images": images, "classes": classes, "size": size, "photos": photos}
+    seconds = {name: round(each, 2) for name, each in spent.items()}
+    return {**facts, **seconds, "memory_mb": memory[0]}
+
+
+def train_arrays(
+    folder: Path, images: int, classes: int, size: int
+) -> "tuple[Run, dict[str, float]]":
+    """Train the tutorial's CNN for an epoch on images in memory; return the run and seconds."""
     import numpy as np
 
     import convscope
@@ -82,14 +128,11 @@ def step(images: int, classes: int, size: int) -> dict[str, Any]:
     spent = {}
 
     def part(name: str, n_images: int) -> Split:
-        chance = np.random.default_rng(len(name))
+        pixels = np.empty((n_images, size, size, 3), np.uint8)
         labels = np.arange(n_images) % classes
-        patterns = np.random.default_rng(0).integers(0, 128, (classes, 4, 4, 3), np.uint8)
-        pixels = chance.integers(0, 128, (n_images, size, size, 3), np.uint8)
-        repeated = np.arange(size) * 4 // size
         for start in range(0, n_images, 1_000):
             some = slice(start, start + 1_000)
-            pixels[some] += patterns[labels[some]][:, repeated][:, :, repeated]
+            pixels[some] = noise(labels[some], classes, size, [len(name), start])
         return Split(pixels, labels, np.array([f"{name}-{i:07}" for i in range(n_images)]))
 
     @DATASETS.register(
@@ -98,33 +141,75 @@ def step(images: int, classes: int, size: int) -> dict[str, Any]:
     )  # fmt: skip
     def load_growing(request: Any) -> Dataset:
         del request
-        began = time.perf_counter()
-        names = tuple(f"class {i}" for i in range(classes))
+        clock = Clock()
         data = Dataset(
             name="growing",
-            class_names=names,
+            class_names=tuple(f"class {i}" for i in range(classes)),
             train=part("train", images),
             test=SealedSplit(part("test", max(images // 5, classes))),
             provenance={"source": "made up", "licence": "none", "checksum": "none"},
         )
-        spent["data_s"] = time.perf_counter() - began
+        spent["data_s"] = clock.seconds()[0]
         return data
 
-    with tempfile.TemporaryDirectory() as folder, most_memory() as memory:
-        clock = Clock()
-        run = convscope.train(
-            data="growing", epochs=1, out=Path(folder) / "run", progress=Progress()
-        )
-        whole = clock.seconds()[0] - spent["data_s"]
-        with run.results_file.open() as file:
-            spent["epoch_s"] = float(next(csv.DictReader(file))["seconds"])
-        spent["rest_s"] = whole - spent["epoch_s"]
-        for verb in ("report", "doctor"):
-            clock = Clock()
-            getattr(convscope, verb)(run, progress=Progress())
-            spent[f"{verb}_s"] = clock.seconds()[0]
-    spent = {name: round(seconds, 2) for name, seconds in spent.items()}
-    return {"images": images, "classes": classes, "size": size, **spent, "memory_mb": memory[0]}
+    clock = Clock()
+    run = convscope.train(data="growing", epochs=1, out=folder / "run", progress=Progress())
+    whole = clock.seconds()[0] - spent["data_s"]
+    with run.results_file.open() as file:
+        spent["epoch_s"] = float(next(csv.DictReader(file))["seconds"])
+    spent["rest_s"] = whole - spent["epoch_s"]
+    return run, spent
+
+
+def train_photos(
+    folder: Path, images: int, classes: int, size: int
+) -> "tuple[Run, dict[str, float]]":
+    """Train a head on a frozen backbone on a folder of JPEGs; return the run and seconds."""
+    import numpy as np
+    from PIL import Image
+
+    import convscope
+    from convscope.progress import Progress
+
+    photos = folder / "photos"
+    for label in range(classes):
+        (photos / f"class {label}").mkdir(parents=True)
+
+    def write(start: int) -> None:
+        labels = np.arange(start, min(start + 1_000, images)) % classes
+        for index, pixels in enumerate(noise(labels, classes, size // 4, [start])):
+            name = photos / f"class {labels[index]}" / f"{start + index:07}.jpg"
+            Image.fromarray(pixels).resize((size, size)).save(name, quality=90)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(write, range(0, images, 1_000)))
+    # Nothing but this step may have packed them or computed their features.
+    os.environ["CONVSCOPE_CACHE"] = str(folder / "cache")
+    clock = Clock()
+    dataset = convscope.load(photos, image_size=size, progress=Progress())
+    spent = {"data_s": clock.seconds()[0]}
+    del dataset
+    clock = Clock()
+    run = convscope.train(
+        data=photos,
+        model="efficientnet_lite0",
+        recipe="logistic",
+        settings={"head.penalty": 0.1, "head.last_map": 1.0},
+        out=folder / "run",
+        progress=Progress(),
+    )
+    spent["rest_s"] = clock.seconds()[0]
+    return run, spent
+
+
+def noise(labels: Any, classes: int, size: int, seed: list[int]) -> Any:
+    """Return an image of noise for each label, with the pattern of its class: uint8."""
+    import numpy as np
+
+    patterns = np.random.default_rng(0).integers(0, 128, (classes, 4, 4, 3), np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 128, (len(labels), size, size, 3), np.uint8)
+    repeated = np.arange(size) * 4 // size
+    return pixels + patterns[labels][:, repeated][:, :, repeated]
 
 
 @contextmanager
@@ -156,7 +241,8 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
         at = [row[axis] for row in found]
         upper = figure.add_subplot(2, len(axes), column + 1)
         for name, label in STAGES.items():
-            upper.plot(at, [row[name] for row in found], marker="o", label=label)
+            seconds = [row.get(name, float("nan")) for row in found]
+            upper.plot(at, seconds, marker="o", label=label)
         lower = figure.add_subplot(2, len(axes), len(axes) + column + 1)
         lower.plot(at, [row["memory_mb"] for row in found], marker="o", color="black")
         for panel in (upper, lower):

@@ -13,6 +13,7 @@ snapshot, table). Lanes:
                   for it; `auto` says what that is here
     torch         plain PyTorch, channels_last, uint8 images in memory, float32
     torch-bf16    the same under autocast to bfloat16
+    torch-compiled, torch-bf16-compiled  these two through torch.compile, which needs a C++ compiler
 
 How the lanes are run and what the ratios mean: see `_rounds.py`. An epoch that compiles is not
 counted.
@@ -35,6 +36,8 @@ def main() -> None:
         "convscope-bf16": functools.partial(convscope_lane, precision="bfloat16"),
         "torch": functools.partial(torch_lane, precision="float32"),
         "torch-bf16": functools.partial(torch_lane, precision="bfloat16"),
+        "torch-compiled": functools.partial(torch_lane, precision="float32", compiled=True),
+        "torch-bf16-compiled": functools.partial(torch_lane, precision="bfloat16", compiled=True),
     }
     compare(__doc__ or "", lanes, rounds=8, work="epoch")
 
@@ -66,7 +69,7 @@ def tutorial(turn: Turn, epochs: int) -> None:
     )
 
 
-def torch_lane(turn: Turn, epochs: int, precision: str) -> None:
+def torch_lane(turn: Turn, epochs: int, precision: str, compiled: bool = False) -> None:
     import torch
 
     import convscope
@@ -87,6 +90,7 @@ def torch_lane(turn: Turn, epochs: int, precision: str) -> None:
     ]
 
     model = torch_cnn().to(device)
+    answer = torch.compile(model) if compiled else model
     optimizer = torch.optim.Adam(model.parameters(), eps=1e-7)
     loss_of = torch.nn.CrossEntropyLoss()
     coarse = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
@@ -100,7 +104,7 @@ def torch_lane(turn: Turn, epochs: int, precision: str) -> None:
                 for some in order.split(size):
                     with coarse:
                         pixels = images[some].float() / 255
-                        logits = model(pixels.contiguous(memory_format=torch.channels_last))
+                        logits = answer(pixels.contiguous(memory_format=torch.channels_last))
                         loss = loss_of(logits, labels[some])
                     if learning:
                         optimizer.zero_grad()

@@ -1,6 +1,7 @@
 """Choice of Keras' backend, made before Keras is imported; the versions that a run records."""
 
 import contextlib
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -124,7 +125,12 @@ def _import_keras(backend: str) -> None:
     """
     if "keras" not in sys.modules:
         missing = _FOR_OTHERS if _is_ours.get() else ()
-        with _no_keras_settings(), _stderr_held_back(), _as_if_missing(missing):
+        with (
+            _no_keras_settings(),
+            _stderr_held_back(),
+            _as_if_missing(missing),
+            _without_collections(),
+        ):
             if backend == "tensorflow":
                 importlib.import_module("tensorflow")  # which imports Keras
             importlib.import_module("keras")
@@ -133,6 +139,25 @@ def _import_keras(backend: str) -> None:
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collect no garbage in the body: what an import makes is there to stay.
+
+    To look through it again and again takes half a second of the two that TensorFlow's import
+    takes, and then a fifth of a second in each later collection. So in a process of our own these
+    do not look at it either; in another's, that would keep its garbage too.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if _is_ours.get():
+            gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -168,8 +168,8 @@ def test_measuring_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch):
 def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, measured):
     asked = []
 
-    def seconds(network, config, dataset):
-        asked.append(network.name.replace("_", "-"))
+    def seconds(steps, config, dataset):
+        asked.append(steps.model.name.replace("_", "-"))
         return 0.5
 
     monkeypatch.setattr(budgets, "_seconds_per_epoch", seconds)
@@ -179,7 +179,7 @@ def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, me
     settled = budgets.choose(budgets.Budget(minutes, None), wish, None, Progress())
     assert asked == measured
     assert settled.config.model == measured[-1]
-    assert settled.network.name.replace("_", "-") == measured[-1]
+    assert settled.measured.model.name.replace("_", "-") == measured[-1]
 
 
 @pytest.mark.parametrize(

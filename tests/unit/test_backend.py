@@ -286,3 +286,22 @@ print(pandas.DataFrame([1]).shape)
     done = run_python(code, KERAS_BACKEND=RUNNING)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [" ".join([str(not ours)] * 3), "(1, 1)"]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("ours", [True, False])
+def test_garbage_is_collected_after_the_import_as_before(ours, enabled):
+    code = f"""
+import gc
+from contextlib import nullcontext
+from convscope import backend
+if not {enabled}:
+    gc.disable()
+with backend.only_our_own_use() if {ours} else nullcontext():
+    backend.configure()
+print(gc.isenabled(), gc.get_freeze_count() > 10_000)
+"""
+    done = run_python(code, KERAS_BACKEND=RUNNING)
+    assert done.returncode == 0, done.stderr
+    # In a process of others, objects of theirs must not be kept for ever.
+    assert done.stdout.split() == [str(enabled), str(ours)]

@@ -219,7 +219,7 @@ def _fit(
         save_figure(curves, run.curves_picture, title=run.name)
         if config.refit:
             # What a search or a time limit decided is kept: settings as they ended up.
-            fixed = dataclasses.replace(plan, config=run_config(run), network=None, pace=None)
+            fixed = dataclasses.replace(plan, config=run_config(run), measured=None, pace=None)
             refit(
                 run,
                 lambda again: _learn(again, fixed, lambda row: None, progress, devices, refit=True),
@@ -266,13 +266,13 @@ def _learn(
     from convscope.training.batches import Examples
     from convscope.training.fit import Phase, fit
 
-    network = plan.network or new_network(config, dataset)
+    measured = plan.measured
+    network = new_network(config, dataset) if measured is None else measured.model
     save_weights = PortableModel.of(
         config.model, spec, n_classes, multi_label=config.multi_label
     ).save
     whole = Split.joined(dataset.parts_to_learn(refit=refit))
     train = augmented(whole, config.augment, config.seed)
     val = Examples.of(dataset.val)
-    compiled = plan.network is not None
-    phase = Phase(network, train, val, config, save_weights, precompiled=compiled, devices=devices)
+    phase = Phase(network, train, val, config, save_weights, steps=measured, devices=devices)
     return fit(phase, run, log_row=log_row, progress=progress, pace=plan.pace)

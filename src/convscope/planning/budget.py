@@ -19,9 +19,9 @@ from convscope.recipes import RECIPES
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
-    import keras
 
     from convscope.training.budget import Curves
+    from convscope.training.passes import OneDevice
 
 _STEPS = 4
 _JUDGING = 0.75
@@ -124,6 +124,8 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
         plan_for_accuracy,
         plan_for_time,
     )
+    from convscope.training.fit import compile_model
+    from convscope.training.passes import OneDevice
 
     config, dataset = wish.config, wish.dataset
     deadline = Deadline(math.inf if budget.minutes is None else budget.minutes * 60)
@@ -132,7 +134,7 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
         curves = contenders(curves, budget.target / 100)
     n_images = len(dataset.train)
     speeds: dict[str, float] = {}
-    networks: dict[str, keras.Model] = {}
+    measured: dict[str, OneDevice] = {}
     quickest = 0.0  # seconds per multiply-add in each image of an epoch
     with progress.task("Measuring speed", len(curves), "networks") as step:
         for name, curve in curves.items():
@@ -149,7 +151,9 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
             work = sum(layer.multiply_adds for layer in geometry(network))
             if fewest * work * quickest / 2 > deadline.left():
                 break
-            networks[name], speeds[name] = network, _seconds_per_epoch(network, config, dataset)
+            compile_model(network, config, n_images)
+            measured[name] = OneDevice(network)
+            speeds[name] = _seconds_per_epoch(measured[name], config, dataset)
             quickest = speeds[name] / work
             step(1, f"{name}: {speeds[name]:.1f} s an epoch")
     curves = {name: curves[name] for name in speeds}
@@ -179,7 +183,7 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
         f"speed; {known}"
     )
     chosen = config.model_copy(update={"model": plan.model, "epochs": plan.epochs})
-    return dataclasses.replace(wish, config=chosen, network=networks[plan.model], pace=pace)
+    return dataclasses.replace(wish, config=chosen, measured=measured[plan.model], pace=pace)
 
 
 _RECIPE = "fast"
@@ -208,21 +212,20 @@ def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:
     return {model: curves[model]}
 
 
-def _seconds_per_epoch(network: "keras.Model", config: RunConfig, dataset: Dataset) -> float:
-    """Compile a new network and return its seconds per epoch; its weights are unchanged."""
+def _seconds_per_epoch(steps: "OneDevice", config: RunConfig, dataset: Dataset) -> float:
+    """Return the seconds per epoch of a new, compiled network; its weights are unchanged."""
     from convscope.training.augment import augmented
-    from convscope.training.fit import compile_model, training_batches
+    from convscope.training.fit import training_batches
     from convscope.training.passes import train_epoch
     from convscope.training.snapshot import set_state, state_of
 
     n_classes = len(dataset.class_names)
     train = dataset.train.select(np.arange(min(len(dataset.train), _STEPS * config.batch_size)))
-    compile_model(network, config, len(dataset.train))
-    new = state_of(network)
+    new = state_of(steps.model)
     examples = augmented(train, config.augment, config.seed)
     for epoch in range(2):  # the first one compiles
         start = time.perf_counter()
-        train_epoch(network, training_batches(config, examples, n_classes, epoch))
+        train_epoch(steps, training_batches(config, examples, n_classes, epoch))
         seconds = time.perf_counter() - start
-    set_state(network, new)
+    set_state(steps.model, new)
     return seconds / len(train) * len(dataset.train) + _KEEPING

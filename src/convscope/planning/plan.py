@@ -8,10 +8,9 @@ from convscope.run import Run
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
-    import keras
-
     from convscope.models.weights import FoundWeights
     from convscope.training.budget import Pace
+    from convscope.training.passes import OneDevice
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,14 @@ class Plan:
         config: Resolved settings; the run's `config.yaml`.
         dataset: Dataset, divided into parts.
         weights: File of the backbone's weights.
-        network: Compiled and untrained network, if one was built to measure its speed.
+        measured: Steps of a compiled and untrained network, if its speed was measured.
         pace: Limit that keeps training to its time, if there is one.
     """
 
     config: RunConfig
     dataset: Dataset
     weights: "FoundWeights | None" = None
-    network: "keras.Model | None" = None
+    measured: "OneDevice | None" = None
     pace: "Pace | None" = None
 
 

@@ -28,7 +28,7 @@ from convscope.training.filtering import Hardest, choose_hardest, epoch_lengths
 from convscope.training.muon import separate_kernels
 from convscope.training.objective import loss_of, merit, metrics_of
 from convscope.training.optimizers import averaged_weights, build_optimizer
-from convscope.training.passes import EpochMetrics, Steps, evaluate_epoch, train_epoch
+from convscope.training.passes import EpochMetrics, OneDevice, Steps, evaluate_epoch, train_epoch
 from convscope.training.results import ONLY_PHASE, write_results
 from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import (
@@ -54,7 +54,7 @@ class Phase:
         config: Settings of the run, with this phase's epochs, optimiser and schedule.
         save_weights: Function that saves weights (as from `model.get_weights()`) as a whole model.
         shares: Factors on the learning rate, as in `build_optimizer`.
-        precompiled: Whether the model is already compiled by `compile_model` for these settings,
+        steps: Steps of the model, if it is already compiled by `compile_model` for these settings,
             whatever their epochs, and still untrained.
         devices: Devices among which each batch is divided. Of several processes the first writes
             the run folder, and the others need not see it.
@@ -67,7 +67,7 @@ class Phase:
     save_weights: Callable[[list[Any], Path], None]
     name: str = ONLY_PHASE
     shares: Mapping[str, float] | None = None
-    precompiled: bool = False
+    steps: OneDevice | None = None
     devices: Devices = ONE
 
 
@@ -181,7 +181,7 @@ def fit(
     """
     model, config, train, devices = phase.model, phase.config, phase.train, phase.devices
     n_classes = _n_classes(model)
-    if not phase.precompiled:
+    if phase.steps is None:
         compile_model(model, config, len(train), phase.shares)
     history: list[dict[str, Any]] = []
     hardest: Hardest | None = None
@@ -204,7 +204,7 @@ def fit(
 
     finish = hard_targets(n_classes) if _softens(config) and not config.multi_label else None
     validation = validation_batches(phase.val, finish, devices)
-    steps = _steps(model, devices)
+    steps = _steps(phase)
     began, first = time.monotonic(), len(own)
     while len(own) < config.epochs and not _stopped_early(own, config.early_stop_patience):
         epoch = len(own)
@@ -221,10 +221,10 @@ def fit(
         with progress.task(label, batches.n_images, "images") as step:
             watch = _Watch(step, earlier + epoch)
             start = time.monotonic()
-            learnt = train_epoch(model, batches, watch, steps)
+            learnt = train_epoch(steps, batches, watch)
             seconds = time.monotonic() - start
             with averages_swapped_in(model):
-                judged = evaluate_epoch(model, validation, steps)
+                judged = evaluate_epoch(steps, validation)
                 weights = model.get_weights()
             row: dict[str, Any] = {
                 "epoch": earlier + epoch + 1,
@@ -277,12 +277,12 @@ def fit(
     return history
 
 
-def _steps(model: keras.Model, devices: Devices) -> Steps | None:
-    if devices.total == 1:
-        return None
+def _steps(phase: Phase) -> Steps:
+    if phase.devices.total == 1:
+        return phase.steps or OneDevice(phase.model)
     from convscope.training.parallel import ManyDevices
 
-    return ManyDevices(model, devices)
+    return ManyDevices(phase.model, phase.devices)
 
 
 def _as_first_chose(hardest: Hardest, devices: Devices, n_images: int) -> Hardest:

@@ -17,7 +17,7 @@ from convscope.storage import write_rows
 from convscope.training.batches import Batches, Examples, n_batches, order_of, validation_batches
 from convscope.training.objective import loss_of, merit, metrics_of
 from convscope.training.optimizers import build_optimizer
-from convscope.training.passes import evaluate_epoch, train_epoch
+from convscope.training.passes import OneDevice, evaluate_epoch, train_epoch
 from convscope.training.schedules import build_schedule
 from convscope.types import FloatArray
 
@@ -106,9 +106,10 @@ def _try(
     )
     optimizer = build_optimizer(config.optimizer, schedule)
     head.compile(optimizer, loss_of(config, soft=False), metrics=metrics_of(config))
+    steps = OneDevice(head)
     for epoch in range(_EPOCHS):
         order = order_of(config, train.labels, epoch)
         batches = Batches(train.inputs(epoch), train.labels, config.batch_size, order)
-        train_epoch(head, batches)
-    judged = evaluate_epoch(head, validation_batches(val))
+        train_epoch(steps, batches)
+    judged = evaluate_epoch(steps, validation_batches(val))
     return judged.accuracy, judged.loss

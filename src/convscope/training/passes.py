@@ -48,52 +48,81 @@ class Steps(Protocol):
 
 
 class OneDevice:
-    """Keras' own steps, on the device where the model is."""
+    """Steps on the device where the model is.
+
+    On TensorFlow a step is one call of a compiled function. Keras' `train_on_batch` makes several
+    and takes 0.8 to 1.3 ms more, 4 % of the time of the tutorial's CNN in float32 and 7 % in
+    bfloat16 (two AMD cores with AVX512-BF16).
+
+    Args:
+        model: Compiled model that has accuracy as its only metric. Once it is compiled again, it
+            needs new steps.
+
+    Attributes:
+        model: The same.
+    """
 
     def __init__(self, model: keras.Model) -> None:
-        self._model = model
+        self.model = model
+        if keras.config.backend() == "tensorflow":
+            self._train = _in_one_call(model, model.train_step)
+            self._evaluate = _in_one_call(model, model.test_step)
+        else:
+            self._train = partial(self._take, model.train_on_batch)
+            self._evaluate = partial(self._take, model.test_on_batch)
 
     def training(self) -> AbstractContextManager[Step]:
         """Return a step that trains."""
-        return nullcontext(partial(self._take, self._model.train_on_batch))
+        return nullcontext(self._train)
 
     def evaluating(self) -> AbstractContextManager[Step]:
         """Return a step that only evaluates."""
-        return nullcontext(partial(self._take, self._model.test_on_batch))
+        return nullcontext(self._evaluate)
 
     def _take(
         self, on_batch: Callable[..., dict[str, Any]], inputs: Any, labels: Any, n_images: int
     ) -> tuple[float, float]:
         del n_images
         # Until 3.15 Keras' metrics run on from batch to batch, even from training into validation.
-        self._model.reset_metrics()
+        self.model.reset_metrics()
         logs = on_batch(inputs, labels, return_dict=True)
         return float(logs["loss"]), float(logs["accuracy"])
 
 
-def train_epoch(
-    model: keras.Model,
-    batches: Batches,
-    on_batch: OnBatch | None = None,
-    steps: Steps | None = None,
-) -> EpochMetrics:
-    """Train a compiled model, with accuracy as its only metric, once on each batch.
+def _in_one_call(model: keras.Model, step: Callable[[Any], dict[str, Any]]) -> Step:
+    """Return a step of Keras on TensorFlow, with all that belongs to it in one graph."""
+    import tensorflow as tf
+
+    @tf.function(reduce_retracing=True, autograph=False, jit_compile=model.jit_compile)  # type: ignore[untyped-decorator, unused-ignore]
+    def of_batch(inputs: Any, labels: Any) -> Any:
+        for metric in model.metrics:
+            metric.reset_state()
+        logs = step((inputs, labels))
+        return tf.stack([logs["loss"], logs["accuracy"]])
+
+    def take(inputs: Any, labels: Any, n_images: int) -> tuple[float, float]:
+        del n_images
+        loss, accuracy = of_batch(inputs, labels).numpy().tolist()
+        return loss, accuracy
+
+    return take
+
+
+def train_epoch(steps: Steps, batches: Batches, on_batch: OnBatch | None = None) -> EpochMetrics:
+    """Train a model once on each batch.
 
     Args:
-        model: Model to train.
+        steps: Steps of the model.
         batches: Batches of the epoch.
         on_batch: Called after each batch.
-        steps: Steps of the model on several devices; None takes them on one.
     """
-    with (steps or OneDevice(model)).training() as step:
+    with steps.training() as step:
         return _pass(step, batches, on_batch)
 
 
-def evaluate_epoch(
-    model: keras.Model, batches: Batches, steps: Steps | None = None
-) -> EpochMetrics:
-    """Evaluate a compiled model, with accuracy as its only metric, on all batches."""
-    with (steps or OneDevice(model)).evaluating() as step:
+def evaluate_epoch(steps: Steps, batches: Batches) -> EpochMetrics:
+    """Evaluate a model on all batches."""
+    with steps.evaluating() as step:
         return _pass(step, batches, None)
 
 

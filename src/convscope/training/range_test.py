@@ -11,6 +11,7 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.training.augment import augmented
 from convscope.training.fit import compile_at, training_batches
+from convscope.training.passes import OneDevice
 from convscope.types import Split
 
 N_STEPS = 120
@@ -74,16 +75,15 @@ def range_test(
     mean, epoch = 0.0, 0
     batches = training_batches(config, examples, n_classes, epoch)
     place = 0
-    with progress.task("Trying learning rates", N_STEPS, "steps") as step:
+    steps = OneDevice(network)
+    with progress.task("Trying learning rates", N_STEPS, "steps") as step, steps.training() as take:
         for index, rate in enumerate(rates):
             if place == len(batches):
                 epoch, place = epoch + 1, 0
                 batches = training_batches(config, examples, n_classes, epoch)
             network.optimizer.learning_rate = float(rate)
-            network.reset_metrics()
-            loss, _ = network.train_on_batch(*batches[place])
+            now, _ = take(*batches[place], batches.size(place))
             place += 1
-            now = float(loss)
             mean = _SMOOTHING * mean + (1 - _SMOOTHING) * now
             smoothed.append(mean / (1 - _SMOOTHING ** (index + 1)))
             step(1, f"rate {rate:.2g}: loss {smoothed[-1]:.3f}")

@@ -6,7 +6,7 @@ import pytest
 
 from convscope.scale.devices import ONE
 from convscope.training.batches import Batches
-from convscope.training.passes import evaluate_epoch, train_epoch
+from convscope.training.passes import OneDevice, evaluate_epoch, train_epoch
 
 if keras.config.backend() != "jax":
     pytest.skip("only JAX trains on several devices", allow_module_level=True)
@@ -37,12 +37,12 @@ def network() -> keras.Model:
 def test_the_steps_are_those_of_keras():
     mine, theirs = network(), network()
     batches = Batches(X, LABELS, 16)
-    steps = ManyDevices(mine, ONE)
+    steps, alone = ManyDevices(mine, ONE), OneDevice(theirs)
     for _ in range(3):
-        learnt, expected = train_epoch(mine, batches, steps=steps), train_epoch(theirs, batches)
+        learnt, expected = train_epoch(steps, batches), train_epoch(alone, batches)
         assert learnt == pytest.approx(expected, rel=1e-5)
-    judged = evaluate_epoch(mine, batches, steps)
-    assert judged == pytest.approx(evaluate_epoch(theirs, batches), rel=1e-5)
+    judged = evaluate_epoch(steps, batches)
+    assert judged == pytest.approx(evaluate_epoch(alone, batches), rel=1e-5)
     assert int(mine.optimizer.iterations) == 9
     for of in (lambda model: model.variables, lambda model: model.optimizer.variables):
         for one, other in zip(of(mine), of(theirs), strict=True):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from convscope.training.batches import Batches
-from convscope.training.passes import evaluate_epoch, train_epoch
+from convscope.training.passes import OneDevice, evaluate_epoch, train_epoch
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype("float32")
@@ -21,16 +21,17 @@ def network(metrics=("accuracy",)) -> keras.Model:
 
 def test_learning_and_judging_are_those_of_keras():
     mine, theirs = network(), network()
+    steps = OneDevice(mine)
     batches = Batches(X, LABELS, 16)  # the last one holds 8
     for _ in range(3):
-        learnt = train_epoch(mine, batches)
+        learnt = train_epoch(steps, batches)
         past = theirs.fit(X, LABELS, batch_size=16, shuffle=False, verbose=0).history
         assert learnt.loss == pytest.approx(past["loss"][-1], rel=1e-5)
         assert learnt.accuracy == pytest.approx(past["accuracy"][-1])
     for one, other in zip(mine.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
     before = mine.get_weights()
-    assert evaluate_epoch(mine, batches) == pytest.approx(
+    assert evaluate_epoch(steps, batches) == pytest.approx(
         theirs.evaluate(X, LABELS, verbose=0), rel=1e-5
     )
     for one, other in zip(mine.get_weights(), before, strict=True):
@@ -39,7 +40,9 @@ def test_learning_and_judging_are_those_of_keras():
 
 def test_each_batch_is_told_of_with_its_own_loss_and_the_marks_so_far():
     told = []
-    marks = train_epoch(network(), Batches(X, LABELS, 16), lambda *news: told.append(news))
+    marks = train_epoch(
+        OneDevice(network()), Batches(X, LABELS, 16), lambda *news: told.append(news)
+    )
     sizes, losses, so_far = zip(*told, strict=True)
     assert sizes == (16, 16, 8)
     for n in (1, 2, 3):
@@ -69,11 +72,12 @@ class RunsOn:
 
 
 @pytest.mark.parametrize("one_pass", [train_epoch, evaluate_epoch])
-def test_figures_are_those_of_each_batch_even_where_metrics_run_on(one_pass):
+def test_figures_are_those_of_each_batch_even_where_metrics_run_on(one_pass, monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")  # TensorFlow has steps of our own
     model = RunsOn([4.0, 2.0, 1.0] * 2, [0.25, 0.5, 0.75] * 2)
     batches = Batches(X, LABELS, 16)  # 16, 16 and 8 images
     for _ in range(2):
-        assert one_pass(model, batches) == pytest.approx((2.6, 0.45))
+        assert one_pass(OneDevice(model), batches) == pytest.approx((2.6, 0.45))
 
 
 class Slow(Batches):
@@ -92,14 +96,14 @@ class Slow(Batches):
 
 def test_batches_are_made_in_turn_beside_the_learning():
     batches = Slow()
-    train_epoch(network(), batches)
+    train_epoch(OneDevice(network()), batches)
     assert batches.made == [(0, False), (1, False), (2, False)]
 
 
 def test_what_goes_wrong_with_a_batch_is_raised_as_it_is_and_nothing_more_is_made():
     batches, told = Slow(fails=True), []
     with pytest.raises(OSError, match="cannot be read"):
-        train_epoch(network(), batches, lambda *news: told.append(news))
+        train_epoch(OneDevice(network()), batches, lambda *news: told.append(news))
     assert [size for size, *_ in told] == [16]
     assert len(batches.made) == 2
 
@@ -112,6 +116,6 @@ def test_whoever_is_told_may_stop_it():
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        train_epoch(network(), batches, stop)
+        train_epoch(OneDevice(network()), batches, stop)
     assert len(batches.made) <= 2
     assert threading.active_count() == before

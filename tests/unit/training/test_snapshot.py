@@ -9,7 +9,7 @@ from convscope.errors import RunError, StorageError
 from convscope.scale.devices import ONE, Devices
 from convscope.training import snapshot as module
 from convscope.training.batches import Batches, epoch_order
-from convscope.training.passes import train_epoch
+from convscope.training.passes import OneDevice, train_epoch
 from convscope.training.snapshot import (
     load_snapshot,
     read_history,
@@ -58,10 +58,11 @@ def network(*, width=16, optimizer=None, seed=0) -> keras.Model:
 
 
 def train(model: keras.Model, epochs: range) -> None:
+    steps = OneDevice(model)
     for epoch in epochs:
         order = epoch_order(len(IMAGES), 1, epoch)
         batches = Batches(IMAGES.images, IMAGES.labels, 32, order)
-        train_epoch(model, batches)
+        train_epoch(steps, batches)
 
 
 def values(model: keras.Model) -> list[np.ndarray]:
