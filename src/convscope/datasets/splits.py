@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from convscope.datasets.draw import Places, Pool, fold, hold_out
+from convscope.datasets.kept_divisions import drawn_once
 from convscope.datasets.part_notes import part_notes
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
@@ -48,12 +49,11 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
     if val is None or test is None:
         keys = train.hashes if chosen.version > 1 else None
         pool = Pool(train.labels, keys, len(dataset.class_names))
-        places = draw_parts(
+        there = {"has_val": val is not None, "has_test": test is not None}
+        places = drawn_once(
             pool,
-            dataset.class_names,
-            chosen,
-            has_val=val is not None,
-            has_test=test is not None,
+            {**chosen.model_dump(), **there},
+            lambda: draw_parts(pool, dataset.class_names, chosen, **there),
         )
         if "test" in places:
             test = SealedSplit(train.select(places["test"]))

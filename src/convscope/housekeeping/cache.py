@@ -11,6 +11,7 @@ from pathlib import Path
 from convscope import remote
 from convscope.datasets import DATASETS
 from convscope.datasets.folders import archives
+from convscope.datasets.kept_divisions import FOLDER as DIVISIONS
 from convscope.datasets.published.array_cache import MANIFEST
 from convscope.datasets.published.collection import PART_NAMES
 from convscope.datasets.sharded.store import FOLDER as SHARDS
@@ -116,6 +117,12 @@ KINDS = {
         archives.FOLDER,
         _packs,
         _locks_of_archive,
+    ),
+    "divisions": _Kind(
+        "which images went to which part; drawn again",
+        DIVISIONS,
+        lambda folder: (path for path in folder.glob("*.npz") if _KEY.fullmatch(path.stem)),
+        lambda path: [],
     ),
     "features": _Kind(
         "outputs of frozen networks; computed again",

@@ -19,7 +19,6 @@ from convscope.recipes import RECIPES
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
-
     from convscope.training.budget import Curves
     from convscope.training.passes import OneDevice
 

@@ -21,6 +21,7 @@ def filled():
         "datasets": ["datasets/cifar10/source.json", "datasets/mnist/downloads/a.gz.partial"],
         "packs": [f"packed/{KEY}/images.npy", f"packed/.{OTHER}-x.part/images.npy"],
         "archives": [f"archives/{KEY}/photos/0.png", f"archives/.{OTHER}-x.part/photos/0.png"],
+        "divisions": [f"divisions/{KEY}.npz"],
         "features": [f"features/{KEY}/features.npy", f"features/{OTHER}/features.npy"],
         "shards": [f"shards/{KEY}/train-00000.npy", f"shards/{OTHER}/val-00003.npy"],
         "weights": ["weights/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5.partial"],
@@ -54,7 +55,7 @@ def sizes() -> dict[str, int]:
 def test_an_empty_cache_is_listed(cli):
     done = cli("cache")
     assert done.code == 0
-    rows = {line.split()[0]: line.split()[1:3] for line in done.out.splitlines()[1:12]}
+    rows = {line.split()[0]: line.split()[1:3] for line in done.out.splitlines()[1:13]}
     assert rows == {part.kind: ["0", "B"] for part in cache_parts()}
     assert done.out.splitlines()[-1] == f"0 B in {cache_dir()}"
 
@@ -62,10 +63,10 @@ def test_an_empty_cache_is_listed(cli):
 def test_each_kind_is_listed_with_its_size(cli, filled):
     assert sizes() == {kind: 1000 * len(names) for kind, names in filled.items()}
     out = cli("cache").out
-    rows = {line.split()[0]: line.split()[1:3] for line in out.splitlines()[1:12]}
+    rows = {line.split()[0]: line.split()[1:3] for line in out.splitlines()[1:13]}
     assert rows["features"] == ["2.0", "kB"]
     assert rows["ledger"] == ["1.0", "kB"]
-    assert out.splitlines()[-1] == f"18.0 kB in {cache_dir()}"
+    assert out.splitlines()[-1] == f"19.0 kB in {cache_dir()}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +89,10 @@ def test_all_of_it_is_all_but_the_ledger_and_what_is_not_convscopes(cli, filled)
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "name the kinds to empty: datasets, packs, archives, features, weights, shards, "),
+        (
+            [],
+            "name the kinds to empty: datasets, packs, archives, divisions, features, weights, ",
+        ),
         (["features", "--all"], "name the kinds to empty"),
         (["ledger"], "unknown kind 'ledger'"),
         (["feature"], "did you mean 'features'?"),
