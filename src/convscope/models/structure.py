@@ -1,6 +1,7 @@
 """Structure of a model: its graph of layers, whichever style it was written in."""
 
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -209,6 +210,45 @@ def run_graph(
         The result of visiting the output operation.
     """
     return run_through_graph(graph, inputs, visit)
+
+
+def sole_readers(model: "keras.Model") -> dict[Any, Any]:
+    """Return the operations whose output one other operation reads and nobody else, with that.
+
+    None of either is used a second time.
+
+    Args:
+        model: Functional model; see `as_functional`.
+    """
+    import keras
+
+    visited: list[Any] = []
+    read: list[tuple[Any, Any]] = []
+
+    def visit(operation: Any, args: Any, kwargs: Any) -> _Output:
+        visited.append(operation)
+        read.extend((each, operation) for each in keras.tree.flatten([args, kwargs]))
+        return _Output(operation)
+
+    outputs = run_graph(model, [_Output(None) for _ in model.inputs], visit)
+    read.extend((each, None) for each in keras.tree.flatten(outputs))
+    readers: dict[Any, list[Any]] = {}
+    for source, reader in read:
+        if isinstance(source, _Output) and source.operation is not None:
+            readers.setdefault(source.operation, []).append(reader)
+    n_uses = Counter(visited)
+    return {
+        operation: those[0]
+        for operation, those in readers.items()
+        if len(those) == 1 and n_uses[operation] == n_uses[those[0]] == 1
+    }
+
+
+class _Output:
+    """Stands for the output of an operation; of None, for an input of the model."""
+
+    def __init__(self, operation: Any) -> None:
+        self.operation = operation
 
 
 def new_params(operation: Any, counted: set[int]) -> int:

@@ -40,11 +40,17 @@ INK = "#222222"
 FAINT = "#777777"
 """Colours of content, and of reading aids."""
 
+_MOST_CELLS = 1_000
+"""Largest number of rows of a confusion matrix that is drawn."""
+
 
 def confusion_figure(
     matrix: IntArray, class_names: Sequence[str], *, of_each: IntArray | None = None
 ) -> "Figure":
     """Return a confusion matrix, each row coloured by shares of its true class.
+
+    Of more than a thousand classes, which would be smaller than a pixel, neighbouring ones are one
+    cell together.
 
     Args:
         matrix: Shape (n_classes, n_classes), rows are true classes.
@@ -54,13 +60,19 @@ def confusion_figure(
     """
     n_classes = len(class_names)
     totals = matrix.sum(axis=1) if of_each is None else of_each
+    together = -(-n_classes // _MOST_CELLS)
+    if together > 1:
+        first = np.arange(0, n_classes, together)
+        matrix = np.add.reduceat(np.add.reduceat(matrix, first, axis=0), first, axis=1)
+        totals = np.add.reduceat(totals, first)
     shares = matrix / np.maximum(totals, 1)[:, None]
     side = min(max(4.5, 0.55 * n_classes + 2), 24)
     figure = new_figure(side + 0.5, side)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xlabel("predicted", color=FAINT)
-    axes.set_ylabel("true", color=FAINT)
+    grouped = f" ({together} classes to a row)" if together > 1 else ""
+    axes.set_ylabel(f"true{grouped}", color=FAINT)
     if n_classes <= 40:
         axes.set_xticks(range(n_classes), class_names, rotation=45, ha="right")
         axes.set_yticks(range(n_classes), class_names)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from convscope.machine import cpu_flags
-from convscope.models.structure import is_resizing
+from convscope.models.structure import as_functional, is_resizing, sole_readers
 from convscope.training.precision import accelerator
 
 _FEWEST_CHANNELS = {4: 128, 8: 256}
@@ -135,32 +135,51 @@ def _convolution() -> Callable[[Any, Any], Any]:
     return convolution  # type: ignore[no-any-return, unused-ignore]
 
 
+class PooledRelu(keras.layers.MaxPooling2D):
+    """Pooling, then the ReLU of the convolution before it, on a quarter of the values.
+
+    The largest of some values is the same before ReLU as after it, and so are the gradients.
+    TensorFlow takes 0.3 ns per bfloat16 value for the gradient of ReLU, on a CPU 5 % of a step of
+    the tutorial's CNN; in float32 there is nothing to gain.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Pool, then apply ReLU."""
+        return keras.ops.relu(super().call(inputs))
+
+
 def with_fused_layers(model: keras.Model) -> keras.Model:
     """Return the same network with faster layers, and weights of its own in the same order.
 
     Args:
-        model: Functional model; any other model, any backend but TensorFlow, and a model without
-            BatchNormalization over the last of four axes is returned as it is.
+        model: Functional or Sequential model; any other model, any backend but TensorFlow, and a
+            model in which no layer would be faster is returned as it is.
     """
-    functional = hasattr(model, "operations")  # a Sequential or subclassed one has none
-    if keras.config.backend() != "tensorflow" or not functional:
+    subclassed = not (hasattr(model, "operations") or isinstance(model, keras.Sequential))
+    if keras.config.backend() != "tensorflow" or subclassed:
         return model
-    if not any(map(_fusable, model.layers)):
+    graph = as_functional(model)
+    pools = _with_relu_before(graph)
+    if not pools and not any(map(_fusable, graph.layers)):
         return model
 
     def clone(layer: Any) -> Any:
         if is_resizing(layer):
             return layer  # it has no weights, and a clone would not know the shortcuts
-        kind = type(layer)
+        kind, settings = type(layer), layer.get_config()
         if _fusable(layer):
             kind = FusedBatchNormalization
         elif kind is keras.layers.Activation and layer.activation is keras.activations.silu:
             kind = FusedSilu
         elif _kernel_by_products(layer):
             kind = FusedConv2D
-        return kind.from_config(layer.get_config())
+        elif layer in pools:
+            kind = PooledRelu
+        elif layer in pools.values():
+            settings["activation"] = "linear"
+        return kind.from_config(settings)
 
-    fast = keras.models.clone_model(model, clone_function=clone)
+    fast = keras.models.clone_model(graph, clone_function=clone)
     fast.set_weights(model.get_weights())
     return fast
 
@@ -173,6 +192,20 @@ def _fusable(layer: Any) -> bool:
         and layer.axis in (-1, 3)
         and not getattr(layer, "renorm", False)
     )
+
+
+def _with_relu_before(graph: keras.Model) -> dict[Any, Any]:
+    """Return the poolings that alone read ReLU of a convolution, with these, if that pays here."""
+    if accelerator() is not None:
+        return {}
+    return {
+        pool: layer
+        for layer, pool in sole_readers(graph).items()
+        if type(layer) is keras.layers.Conv2D
+        and type(pool) is keras.layers.MaxPooling2D
+        and layer.activation is keras.activations.relu
+        and layer.compute_dtype == pool.compute_dtype == "bfloat16"
+    }
 
 
 def _kernel_by_products(layer: Any) -> bool:

@@ -4,7 +4,7 @@ import pytest
 
 from convscope.errors import ShapeError
 from convscope.models import MODELS
-from convscope.models.structure import as_functional, image_shape, layer_table
+from convscope.models.structure import as_functional, image_shape, layer_table, sole_readers
 from convscope.types import InputSpec
 
 STYLES = ["cnn-sequential", "cnn-functional", "cnn-subclassing"]
@@ -72,3 +72,24 @@ def test_image_shape_of_a_network_for_any_size_is_not_known():
     y = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(x))
     with pytest.raises(ShapeError, match="any image size"):
         image_shape(keras.Model(x, y, name="fully_convolutional"))
+
+
+def test_sole_readers_are_those_of_layers_that_only_one_layer_reads():
+    layers = keras.layers
+    pixels = keras.Input((8, 8, 3))
+
+    def conv(name):
+        return layers.Conv2D(3, 3, padding="same", name=name)
+
+    twice, pool = conv("twice"), layers.MaxPooling2D(1, name="pool")
+    x = conv("plain")(pixels)
+    x = layers.ReLU(name="relu")(x)  # read twice
+    x = layers.Add(name="add")([x, conv("branch")(x)])
+    x = conv("before_twice")(x)
+    x = twice(twice(x))
+    shown = conv("shown")(x)  # an output of the model, too
+    x = pool(shown)
+    x = conv("before_shared")(x)
+    model = keras.Model(pixels, [shown, layers.Flatten(name="flat")(pool(x))])
+    found = {one.name: other.name for one, other in sole_readers(model).items()}
+    assert found == {"plain": "relu", "branch": "add", "add": "before_twice"}

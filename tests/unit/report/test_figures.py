@@ -217,3 +217,19 @@ def test_pyplot_is_not_imported(tmp_path):
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
     assert sorted(os.listdir(tmp_path)) == ["c.png", "s.png"]
+
+
+@pytest.mark.parametrize(("n_classes", "together"), [(1_000, 1), (2_300, 3)])
+def test_more_classes_than_can_be_seen_share_cells(n_classes, together):
+    labels = np.arange(n_classes)
+    matrix = np.zeros((n_classes, n_classes), int)
+    matrix[labels, labels] = 3
+    matrix[labels, (labels + n_classes // 2) % n_classes] += 1  # far from the diagonal
+    figure = confusion_figure(matrix, [f"class {label}" for label in labels])
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    n_rows = -(-n_classes // together)
+    assert shown.shape == (n_rows, n_rows)
+    np.testing.assert_allclose(shown.sum(axis=1), 1)
+    np.testing.assert_allclose(np.diag(shown), 0.75)
+    said = f" ({together} classes to a row)" if together > 1 else ""
+    assert figure.axes[0].get_ylabel() == f"true{said}"

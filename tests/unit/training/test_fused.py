@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from convscope.backend import precision_policy
 from convscope.models import MODELS
 from convscope.models.saving import PortableModel
 from convscope.training import fused as module
@@ -11,6 +12,7 @@ from convscope.training.fused import (
     FusedBatchNormalization,
     FusedConv2D,
     FusedSilu,
+    PooledRelu,
     with_fused_layers,
 )
 from convscope.types import InputSpec
@@ -161,6 +163,34 @@ def test_the_network_for_training_has_the_same_weights_and_answers(tmp_path):
     again = keras.saving.load_model(path)
     assert not any(isinstance(e, FusedBatchNormalization | FusedSilu) for e in again.layers)
     np.testing.assert_allclose(again(x), fast(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cnn-sequential", "cnn-functional"])
+def test_relu_comes_after_pooling_in_bfloat16_and_nothing_is_learnt_otherwise(name, monkeypatch):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (8, 16, 16, 3), dtype="uint8"), rng.integers(0, 4, 8)
+    with precision_policy("bfloat16"):
+        keras.utils.set_random_seed(83)
+        model = MODELS.get(name)(SPEC, 4)
+        monkeypatch.setattr(module, "accelerator", lambda: None)
+        fast = with_fused_layers(model)
+        monkeypatch.setattr(module, "accelerator", lambda: "NVIDIA L4")
+        assert with_fused_layers(model) is model
+    assert [type(fast.get_layer(f"pool{i}")) for i in (1, 2)] == [PooledRelu] * 2
+    activations = [fast.get_layer(f"conv{i}").activation.__name__ for i in (1, 2, 3)]
+    assert activations == ["linear", "linear", "relu"]
+    of_layers = [[v.path.split("/")[-2:] for v in each.weights] for each in (fast, model)]
+    assert of_layers[0] == of_layers[1]
+    found = []
+    for each in (model, fast):
+        with tf.GradientTape() as tape:
+            probs = each(x, training=True)
+            loss = keras.losses.sparse_categorical_crossentropy(y, probs)
+        found.append([probs, *tape.gradient(loss, [v.value for v in each.trainable_variables])])
+    for theirs, mine in zip(*found, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize("name", ["cnn-sequential", "cnn-functional", "cnn-subclassing"])
