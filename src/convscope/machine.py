@@ -60,15 +60,18 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def cpu_has_bfloat16() -> bool | None:
-    """Return whether the CPU has bfloat16 arithmetic; None if that cannot be seen."""
-    flags = cpu_flags()
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & flags) if flags else None
+AMX, AVX512_BF16 = "AMX", "AVX512-BF16"
+
+_BFLOAT16 = {"amx_bf16": AMX, "avx512_bf16": AVX512_BF16, "bf16": "Arm's BF16"}
+"""Units for bfloat16 by what Linux calls them, the quickest first."""
 
 
-def cpu_flags() -> frozenset[str]:
-    """Return the names of the CPU's extensions, as Linux calls them; none if it does not say."""
-    return frozenset((_cpuinfo("flags") or _cpuinfo("Features")).split())
+def bfloat16_units() -> str | None:
+    """Return the name of the CPU's units for bfloat16: "" without, None if it cannot be seen."""
+    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    if not flags:
+        return None
+    return next((name for flag, name in _BFLOAT16.items() if flag in flags), "")
 
 
 def _cpuinfo(key: str) -> str:

@@ -204,8 +204,9 @@ def write_confusion(matrix: IntArray, class_names: list[str], path: Path) -> Non
         writer = csv.writer(file)
         names = [spreadsheet_text(name) for name in class_names]
         writer.writerow(["true \\ predicted", *names])
-        for name, row in zip(names, matrix.tolist(), strict=True):
-            writer.writerow([name, *row])
+        # Row by row: as numbers of Python a matrix takes several times as much memory.
+        for name, row in zip(names, matrix, strict=True):
+            writer.writerow([name, *row.tolist()])
 
 
 def check_probs(probs: FloatArray, labels: IntArray) -> None:

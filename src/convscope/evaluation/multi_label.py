@@ -261,9 +261,10 @@ def write_wrongly_named(matrix: IntArray, names: Sequence[str], path: Path) -> N
         writer = csv.writer(file)
         cells = [spreadsheet_text(name) for name in names]
         writer.writerow(["true \\ wrongly named", "missed", *cells])
-        for index, (name, row) in enumerate(zip(cells, matrix.tolist(), strict=True)):
-            others = ["" if column == index else n for column, n in enumerate(row)]
-            writer.writerow([name, row[index], *others])
+        for index, (name, row) in enumerate(zip(cells, matrix, strict=True)):
+            counts = row.tolist()
+            others = ["" if column == index else n for column, n in enumerate(counts)]
+            writer.writerow([name, counts[index], *others])
 
 
 def score_of(part: Mapping[str, Any]) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from convscope.machine import cpu_flags
+from convscope.machine import AVX512_BF16, bfloat16_units
 from convscope.models.structure import as_functional, is_resizing, sole_readers
 from convscope.training.precision import accelerator
 
@@ -212,8 +212,7 @@ def _kernel_by_products(layer: Any) -> bool:
     """Return whether the gradient of a layer's kernel is quicker as products of matrices here."""
     if type(layer) is not keras.layers.Conv2D or layer.compute_dtype != "bfloat16":
         return False
-    flags = cpu_flags()
-    if accelerator() is not None or "avx512_bf16" not in flags or "amx_bf16" in flags:
+    if accelerator() is not None or bfloat16_units() != AVX512_BF16:
         return False
     plain = {
         "kernel_size": (3, 3),

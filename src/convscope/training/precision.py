@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from convscope import backend
-from convscope.machine import cpu_has_bfloat16
+from convscope.machine import bfloat16_units
 from convscope.measurements import keep_results, read_results
 from convscope.progress import Progress
 
@@ -25,7 +25,8 @@ def choose_precision(progress: Progress) -> str:
 
     The answer is cached by processor, backend and its version. Keras must be configured.
     """
-    if cpu_has_bfloat16() is False and accelerator() is None:
+    units = bfloat16_units() if accelerator() is None else None
+    if units == "":
         return "float32"
     key = machine()
     answers = read_results("precision", float)
@@ -35,7 +36,10 @@ def choose_precision(progress: Progress) -> str:
         keep_results("precision", answers)
     speedup = answers[key]
     chosen = "bfloat16" if speedup >= _WORTH_IT else "float32"
-    progress.say(f"Precision {chosen}: bfloat16 trains {speedup:.2f} times as fast as float32 here")
+    by = f", by {units}" if units else ""
+    progress.say(
+        f"Precision {chosen}: bfloat16 trains {speedup:.2f} times as fast as float32 here{by}"
+    )
     return chosen
 
 

@@ -61,6 +61,7 @@ def damaged():
         "an image twice": lambda file: np.savez(file, train=np.arange(12), val=np.arange(2)),
         "an image missing": lambda file: np.savez(file, train=np.arange(11)),
         "no such image": lambda file: np.savez(file, train=np.arange(13)),
+        "no such image, by far": lambda file: np.savez(file, train=np.arange(12) << 50),
         "negative": lambda file: np.savez(file, train=np.arange(12) - 1),
         "no part": lambda file: np.savez(file),
         "objects": lambda file: np.savez(file, train=np.array([None] * 12), allow_pickle=True),

@@ -30,7 +30,7 @@ class Measured:
 @pytest.fixture
 def measured(monkeypatch):
     backend.configure()
-    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "bfloat16_units", lambda: "AMX")
     stand_in = Measured(1.5)
     monkeypatch.setattr(precision, "measure_speedup", stand_in)
     return stand_in
@@ -101,10 +101,11 @@ def test_bfloat16_has_to_win_clearly(measured, speedup, chosen):
     assert len(told) == 1
     assert chosen in told[0]
     assert f"{speedup:.2f}" in told[0]
+    assert told[0].endswith("here, by AMX")
 
 
 def test_a_processor_without_bfloat16_is_not_measured(measured, monkeypatch):
-    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "bfloat16_units", lambda: "")
     monkeypatch.setattr(precision, "accelerator", lambda: None)
     assert choose_precision(Progress()) == "float32"
     monkeypatch.setattr(precision, "accelerator", lambda: "NVIDIA L4")
