@@ -20,7 +20,7 @@ from convscope.types import Dataset
 
 if TYPE_CHECKING:
     from convscope.training.budget import Curves
-    from convscope.training.passes import OneDevice
+    from convscope.training.passes import Steps
 
 _STEPS = 4
 _JUDGING = 0.75
@@ -124,7 +124,7 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
         plan_for_time,
     )
     from convscope.training.fit import compile_model
-    from convscope.training.passes import OneDevice
+    from convscope.training.passes import steps_on_one_device
 
     config, dataset = wish.config, wish.dataset
     deadline = Deadline(math.inf if budget.minutes is None else budget.minutes * 60)
@@ -133,7 +133,7 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
         curves = contenders(curves, budget.target / 100)
     n_images = len(dataset.train)
     speeds: dict[str, float] = {}
-    measured: dict[str, OneDevice] = {}
+    measured: dict[str, Steps] = {}
     quickest = 0.0  # seconds per multiply-add in each image of an epoch
     with progress.task("Measuring speed", len(curves), "networks") as step:
         for name, curve in curves.items():
@@ -151,7 +151,7 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
             if fewest * work * quickest / 2 > deadline.left():
                 break
             compile_model(network, config, n_images)
-            measured[name] = OneDevice(network)
+            measured[name] = steps_on_one_device(network)
             speeds[name] = _seconds_per_epoch(measured[name], config, dataset)
             quickest = speeds[name] / work
             step(1, f"{name}: {speeds[name]:.1f} s an epoch")
@@ -211,7 +211,7 @@ def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:
     return {model: curves[model]}
 
 
-def _seconds_per_epoch(steps: "OneDevice", config: RunConfig, dataset: Dataset) -> float:
+def _seconds_per_epoch(steps: "Steps", config: RunConfig, dataset: Dataset) -> float:
     """Return the seconds per epoch of a new, compiled network; its weights are unchanged."""
     from convscope.training.augment import augmented
     from convscope.training.fit import training_batches

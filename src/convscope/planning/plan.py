@@ -10,7 +10,7 @@ from convscope.types import Dataset
 if TYPE_CHECKING:
     from convscope.models.weights import FoundWeights
     from convscope.training.budget import Pace
-    from convscope.training.passes import OneDevice
+    from convscope.training.passes import Steps
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Plan:
     config: RunConfig
     dataset: Dataset
     weights: "FoundWeights | None" = None
-    measured: "OneDevice | None" = None
+    measured: "Steps | None" = None
     pace: "Pace | None" = None
 
 

@@ -26,9 +26,15 @@ from convscope.training.batches import Batches, Examples, n_batches, order_of, v
 from convscope.training.budget import Pace
 from convscope.training.filtering import Hardest, choose_hardest, epoch_lengths
 from convscope.training.muon import separate_kernels
-from convscope.training.objective import loss_of, merit, metrics_of
+from convscope.training.objective import build_state, loss_of, merit, metrics_of
 from convscope.training.optimizers import averaged_weights, build_optimizer
-from convscope.training.passes import EpochMetrics, OneDevice, Steps, evaluate_epoch, train_epoch
+from convscope.training.passes import (
+    EpochMetrics,
+    Steps,
+    evaluate_epoch,
+    steps_on_one_device,
+    train_epoch,
+)
 from convscope.training.results import ONLY_PHASE, write_results
 from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import (
@@ -67,7 +73,7 @@ class Phase:
     save_weights: Callable[[list[Any], Path], None]
     name: str = ONLY_PHASE
     shares: Mapping[str, float] | None = None
-    steps: OneDevice | None = None
+    steps: Steps | None = None
     devices: Devices = ONE
 
 
@@ -112,12 +118,7 @@ def compile_at(
     separate = separate_kernels(model) if config.optimizer.name == "muon" else ()
     optimizer = build_optimizer(config.optimizer, rate, shares, separate)
     model.compile(optimizer, loss, metrics=metrics_of(config))
-    # TensorFlow traces a step a second time if the first created variables: 0.3 s.
-    model.optimizer.build(model.trainable_variables)
-    n_classes = _n_classes(model)
-    labels = np.zeros((1, n_classes) if flags else 1)
-    model.compute_metrics(None, labels, np.zeros((1, n_classes)))
-    model.reset_metrics()
+    build_state(model, _n_classes(model), flags=flags)
 
 
 def training_batches(
@@ -279,7 +280,7 @@ def fit(
 
 def _steps(phase: Phase) -> Steps:
     if phase.devices.total == 1:
-        return phase.steps or OneDevice(phase.model)
+        return phase.steps or steps_on_one_device(phase.model)
     from convscope.training.parallel import ManyDevices
 
     return ManyDevices(phase.model, phase.devices)

@@ -15,9 +15,9 @@ from convscope.recipe import HeadSettings, RunConfig
 from convscope.run import Run
 from convscope.storage import write_rows
 from convscope.training.batches import Batches, Examples, n_batches, order_of, validation_batches
-from convscope.training.objective import loss_of, merit, metrics_of
+from convscope.training.objective import build_state, loss_of, merit, metrics_of
 from convscope.training.optimizers import build_optimizer
-from convscope.training.passes import OneDevice, evaluate_epoch, train_epoch
+from convscope.training.passes import evaluate_epoch, steps_on_one_device, train_epoch
 from convscope.training.schedules import build_schedule
 from convscope.types import FloatArray
 
@@ -106,7 +106,8 @@ def _try(
     )
     optimizer = build_optimizer(config.optimizer, schedule)
     head.compile(optimizer, loss_of(config, soft=False), metrics=metrics_of(config))
-    steps = OneDevice(head)
+    build_state(head, n_classes, flags=config.multi_label)
+    steps = steps_on_one_device(head)
     for epoch in range(_EPOCHS):
         order = order_of(config, train.labels, epoch)
         batches = Batches(train.inputs(epoch), train.labels, config.batch_size, order)

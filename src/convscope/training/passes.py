@@ -38,7 +38,15 @@ Step = Callable[[Any, Any, int], tuple[float, float]]
 
 
 class Steps(Protocol):
-    """The steps of a compiled model that has accuracy as its only metric."""
+    """The steps of a compiled model that has accuracy as its only metric.
+
+    Once the model is compiled again, it needs new ones.
+
+    Attributes:
+        model: The model.
+    """
+
+    model: keras.Model
 
     def training(self) -> AbstractContextManager[Step]:
         """Return a step that trains; the model has the new weights when the body has ended."""
@@ -47,29 +55,36 @@ class Steps(Protocol):
         """Return a step that only evaluates."""
 
 
-class OneDevice:
-    """Steps on the device where the model is.
-
-    On TensorFlow a step is one call of a compiled function. Keras' `train_on_batch` makes several
-    and takes 0.8 to 1.3 ms more, 4 % of the time of the tutorial's CNN in float32 and 7 % in
-    bfloat16 (two AMD cores with AVX512-BF16).
+def steps_on_one_device(model: keras.Model) -> Steps:
+    """Return the steps of a model on the device where it is.
 
     Args:
-        model: Compiled model that has accuracy as its only metric. Once it is compiled again, it
-            needs new steps.
+        model: Compiled model that has accuracy as its only metric; see `objective.build_state`.
+    """
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        return OnTensorFlow(model)
+    if backend == "jax":
+        from convscope.training.on_jax import OnJax
 
-    Attributes:
-        model: The same.
+        return OnJax(model)
+    return ByKeras(model)
+
+
+class OnTensorFlow:
+    """Steps of Keras, each with all that belongs to it in one compiled call.
+
+    Keras' `train_on_batch` makes several and takes 0.8 to 1.3 ms more, 4 % of the time of the
+    tutorial's CNN in float32 and 7 % in bfloat16 (two AMD cores with AVX512-BF16).
+
+    Args:
+        model: See `Steps`.
     """
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
-        if keras.config.backend() == "tensorflow":
-            self._train = _in_one_call(model, model.train_step)
-            self._evaluate = _in_one_call(model, model.test_step)
-        else:
-            self._train = partial(self._take, model.train_on_batch)
-            self._evaluate = partial(self._take, model.test_on_batch)
+        self._train = _in_one_call(model, model.train_step)
+        self._evaluate = _in_one_call(model, model.test_step)
 
     def training(self) -> AbstractContextManager[Step]:
         """Return a step that trains."""
@@ -79,18 +94,8 @@ class OneDevice:
         """Return a step that only evaluates."""
         return nullcontext(self._evaluate)
 
-    def _take(
-        self, on_batch: Callable[..., dict[str, Any]], inputs: Any, labels: Any, n_images: int
-    ) -> tuple[float, float]:
-        del n_images
-        # Until 3.15 Keras' metrics run on from batch to batch, even from training into validation.
-        self.model.reset_metrics()
-        logs = on_batch(inputs, labels, return_dict=True)
-        return float(logs["loss"]), float(logs["accuracy"])
-
 
 def _in_one_call(model: keras.Model, step: Callable[[Any], dict[str, Any]]) -> Step:
-    """Return a step of Keras on TensorFlow, with all that belongs to it in one graph."""
     import tensorflow as tf
 
     @tf.function(reduce_retracing=True, autograph=False, jit_compile=model.jit_compile)  # type: ignore[untyped-decorator, unused-ignore]
@@ -106,6 +111,34 @@ def _in_one_call(model: keras.Model, step: Callable[[Any], dict[str, Any]]) -> S
         return loss, accuracy
 
     return take
+
+
+class ByKeras:
+    """Steps by Keras' `train_on_batch` and `test_on_batch`, on any backend.
+
+    Args:
+        model: See `Steps`.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+
+    def training(self) -> AbstractContextManager[Step]:
+        """Return a step that trains."""
+        return nullcontext(partial(self._take, self.model.train_on_batch))
+
+    def evaluating(self) -> AbstractContextManager[Step]:
+        """Return a step that only evaluates."""
+        return nullcontext(partial(self._take, self.model.test_on_batch))
+
+    def _take(
+        self, on_batch: Callable[..., dict[str, Any]], inputs: Any, labels: Any, n_images: int
+    ) -> tuple[float, float]:
+        del n_images
+        # Until 3.15 Keras' metrics run on from batch to batch, even from training into validation.
+        self.model.reset_metrics()
+        logs = on_batch(inputs, labels, return_dict=True)
+        return float(logs["loss"]), float(logs["accuracy"])
 
 
 def train_epoch(steps: Steps, batches: Batches, on_batch: OnBatch | None = None) -> EpochMetrics:

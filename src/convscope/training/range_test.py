@@ -11,7 +11,7 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.training.augment import augmented
 from convscope.training.fit import compile_at, training_batches
-from convscope.training.passes import OneDevice
+from convscope.training.passes import steps_on_one_device
 from convscope.types import Split
 
 N_STEPS = 120
@@ -75,14 +75,16 @@ def range_test(
     mean, epoch = 0.0, 0
     batches = training_batches(config, examples, n_classes, epoch)
     place = 0
-    steps = OneDevice(network)
-    with progress.task("Trying learning rates", N_STEPS, "steps") as step, steps.training() as take:
+    steps = steps_on_one_device(network)
+    with progress.task("Trying learning rates", N_STEPS, "steps") as step:
         for index, rate in enumerate(rates):
             if place == len(batches):
                 epoch, place = epoch + 1, 0
                 batches = training_batches(config, examples, n_classes, epoch)
             network.optimizer.learning_rate = float(rate)
-            now, _ = take(*batches[place], batches.size(place))
+            # A pass of its own, that begins with this rate.
+            with steps.training() as take:
+                now, _ = take(*batches[place], batches.size(place))
             place += 1
             mean = _SMOOTHING * mean + (1 - _SMOOTHING) * now
             smoothed.append(mean / (1 - _SMOOTHING ** (index + 1)))

@@ -43,7 +43,7 @@ from convscope.training.logistic import (
     write_candidates,
 )
 from convscope.training.logistic_fit import fit_logistic
-from convscope.training.passes import OneDevice, evaluate_epoch
+from convscope.training.passes import evaluate_epoch, steps_on_one_device
 from convscope.training.results import write_results
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
 from convscope.training.temperature import calibrated_loss
@@ -318,7 +318,7 @@ def _fit_at_once(
     set_statistics(model, statistics)
     model.layers[-1].set_weights(list(head))
     seconds = time.monotonic() - start
-    steps = OneDevice(model)
+    steps = steps_on_one_device(model)
     learnt = evaluate_epoch(steps, validation_batches(phase.train))
     judged = evaluate_epoch(steps, validation_batches(phase.val))
     row = {

@@ -8,7 +8,8 @@ from convscope.recipe import AugmentSettings
 from convscope.training import augment
 from convscope.training.augment import AugmentedView, hard_targets, soft_targets
 from convscope.training.batches import Batches, epoch_order
-from convscope.training.passes import OneDevice, train_epoch
+from convscope.training.objective import build_state
+from convscope.training.passes import steps_on_one_device, train_epoch
 from convscope.types import ImageView
 
 N_IMAGES, HEIGHT, WIDTH = 40, 10, 20
@@ -352,7 +353,8 @@ def test_keras_learns_from_all_of_it_at_once():
         x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(pixels))
         model = keras.Model(pixels, keras.layers.Dense(4, activation="softmax")(x))
         model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
-        steps = OneDevice(model)
+        build_state(model, 4, flags=True)
+        steps = steps_on_one_device(model)
         for epoch in range(2):
             finish = soft_targets(settings, 0.1, 4, 83, epoch)
             source = AugmentedView(IMAGES, settings, 83, epoch)

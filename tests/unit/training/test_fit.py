@@ -14,7 +14,7 @@ from convscope.run import Run
 from convscope.training.batches import Examples, epoch_order
 from convscope.training.fit import Phase, compile_model, fit, training_batches
 from convscope.training.optimizers import averaged_weights, build_optimizer
-from convscope.training.passes import OneDevice, train_epoch
+from convscope.training.passes import steps_on_one_device, train_epoch
 from convscope.training.results import COLUMNS, read_results
 from convscope.training.snapshot import load_snapshot
 from convscope.types import InputSpec
@@ -74,7 +74,7 @@ def test_a_step_is_traced_once_for_each_size_of_batch(data, label_smoothing):
     config = settings(label_smoothing=label_smoothing)
     compile_model(model, config, len(data.train))
     traced.clear()
-    steps = OneDevice(model)
+    steps = steps_on_one_device(model)
     for epoch in range(2):  # the last batch of each is smaller
         train_epoch(steps, training_batches(config, Examples.of(data.train), 10, epoch))
     assert len(traced) == 2

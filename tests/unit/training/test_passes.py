@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from convscope.training.batches import Batches
-from convscope.training.passes import OneDevice, evaluate_epoch, train_epoch
+from convscope.training.objective import build_state
+from convscope.training.passes import (
+    ByKeras,
+    evaluate_epoch,
+    steps_on_one_device,
+    train_epoch,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype("float32")
@@ -16,12 +22,13 @@ def network(metrics=("accuracy",)) -> keras.Model:
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, activation="softmax")])
     model.compile("adam", "sparse_categorical_crossentropy", metrics=list(metrics))
+    build_state(model, 4, flags=False)
     return model
 
 
 def test_learning_and_judging_are_those_of_keras():
     mine, theirs = network(), network()
-    steps = OneDevice(mine)
+    steps = steps_on_one_device(mine)
     batches = Batches(X, LABELS, 16)  # the last one holds 8
     for _ in range(3):
         learnt = train_epoch(steps, batches)
@@ -41,7 +48,7 @@ def test_learning_and_judging_are_those_of_keras():
 def test_each_batch_is_told_of_with_its_own_loss_and_the_marks_so_far():
     told = []
     marks = train_epoch(
-        OneDevice(network()), Batches(X, LABELS, 16), lambda *news: told.append(news)
+        steps_on_one_device(network()), Batches(X, LABELS, 16), lambda *news: told.append(news)
     )
     sizes, losses, so_far = zip(*told, strict=True)
     assert sizes == (16, 16, 8)
@@ -72,12 +79,11 @@ class RunsOn:
 
 
 @pytest.mark.parametrize("one_pass", [train_epoch, evaluate_epoch])
-def test_figures_are_those_of_each_batch_even_where_metrics_run_on(one_pass, monkeypatch):
-    monkeypatch.setattr(keras.config, "backend", lambda: "jax")  # TensorFlow has steps of our own
+def test_figures_are_those_of_each_batch_even_where_metrics_run_on(one_pass):
     model = RunsOn([4.0, 2.0, 1.0] * 2, [0.25, 0.5, 0.75] * 2)
     batches = Batches(X, LABELS, 16)  # 16, 16 and 8 images
     for _ in range(2):
-        assert one_pass(OneDevice(model), batches) == pytest.approx((2.6, 0.45))
+        assert one_pass(ByKeras(model), batches) == pytest.approx((2.6, 0.45))
 
 
 class Slow(Batches):
@@ -96,14 +102,14 @@ class Slow(Batches):
 
 def test_batches_are_made_in_turn_beside_the_learning():
     batches = Slow()
-    train_epoch(OneDevice(network()), batches)
+    train_epoch(steps_on_one_device(network()), batches)
     assert batches.made == [(0, False), (1, False), (2, False)]
 
 
 def test_what_goes_wrong_with_a_batch_is_raised_as_it_is_and_nothing_more_is_made():
     batches, told = Slow(fails=True), []
     with pytest.raises(OSError, match="cannot be read"):
-        train_epoch(OneDevice(network()), batches, lambda *news: told.append(news))
+        train_epoch(steps_on_one_device(network()), batches, lambda *news: told.append(news))
     assert [size for size, *_ in told] == [16]
     assert len(batches.made) == 2
 
@@ -116,6 +122,6 @@ def test_whoever_is_told_may_stop_it():
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        train_epoch(OneDevice(network()), batches, stop)
+        train_epoch(steps_on_one_device(network()), batches, stop)
     assert len(batches.made) <= 2
     assert threading.active_count() == before

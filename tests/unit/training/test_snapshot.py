@@ -9,7 +9,8 @@ from convscope.errors import RunError, StorageError
 from convscope.scale.devices import ONE, Devices
 from convscope.training import snapshot as module
 from convscope.training.batches import Batches, epoch_order
-from convscope.training.passes import OneDevice, train_epoch
+from convscope.training.objective import build_state
+from convscope.training.passes import steps_on_one_device, train_epoch
 from convscope.training.snapshot import (
     load_snapshot,
     read_history,
@@ -53,12 +54,12 @@ def network(*, width=16, optimizer=None, seed=0) -> keras.Model:
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    model.optimizer.build(model.trainable_variables)
+    build_state(model, 3, flags=False)
     return model
 
 
 def train(model: keras.Model, epochs: range) -> None:
-    steps = OneDevice(model)
+    steps = steps_on_one_device(model)
     for epoch in epochs:
         order = epoch_order(len(IMAGES), 1, epoch)
         batches = Batches(IMAGES.images, IMAGES.labels, 32, order)
