@@ -47,6 +47,9 @@ _DECODERS = min(8, os.cpu_count() or 1)
 """Threads that decode: more than the engine leaves idle, fewer than would fill the memory."""
 
 
+_NUMBERS_AT_ONCE = 1_000_000
+
+
 class Classifier:
     """A network with everything that turns its output into predictions, on any engine.
 
@@ -385,7 +388,18 @@ def at_temperature(
         return probs
     if multi_label:
         return sigmoid(logits_of(probs) / temperature)
-    logits = np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float32).tiny)) / temperature
-    logits -= logits.max(axis=1, keepdims=True)
-    scaled = np.exp(logits)
-    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True), dtype=np.float32)
+    final = np.empty(probs.shape, np.float32)
+    for some in row_parts(*probs.shape):
+        wide = np.maximum(probs[some].astype(np.float64), np.finfo(np.float32).tiny)
+        logits = np.log(wide) / temperature
+        logits -= logits.max(axis=1, keepdims=True)
+        scaled = np.exp(logits)
+        final[some] = scaled / scaled.sum(axis=1, keepdims=True)
+    return final
+
+
+def row_parts(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Yield slices of rows for arithmetic in several passes: few numbers in memory at a time."""
+    at_once = max(1, _NUMBERS_AT_ONCE // max(1, n_columns))
+    for start in range(0, n_rows, at_once):
+        yield slice(start, start + at_once)

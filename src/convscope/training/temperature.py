@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from convscope.classifier.classify import at_temperature
+from convscope.classifier.classify import at_temperature, row_parts
 from convscope.classifier.decisions import LEAST_PROB, image_losses, logits_of
 from convscope.classifier.spec import TEMPERATURES
 from convscope.types import FloatArray, Labels, is_multi_label
@@ -48,8 +48,9 @@ def best_temperature(probs: FloatArray, labels: Labels) -> float:
     n_images, n_classes = probs.shape
     several = is_multi_label(labels)
     whole = logits_of(probs) if several else np.zeros(0)
-    rows = np.arange(n_images)
-    logs = np.log(np.maximum(probs.astype(np.float64), np.finfo(np.float32).tiny))
+    logs = np.empty(probs.shape)
+    for some in row_parts(n_images, n_classes):
+        logs[some] = np.log(np.maximum(probs[some].astype(np.float64), np.finfo(np.float32).tiny))
     wrong = 1 / (n_images + 2)
 
     def multi_label_loss(log_temperature: float) -> float:
@@ -58,11 +59,13 @@ def best_temperature(probs: FloatArray, labels: Labels) -> float:
         return float((1 - wrong) * right + wrong * against)
 
     def loss(log_temperature: float) -> float:
-        logits = logs / np.exp(log_temperature)
-        logits -= logits.max(axis=1, keepdims=True)
-        log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        right = log_probs[rows, labels]
-        others = (log_probs.sum(axis=1) - right) / max(1, n_classes - 1)
+        right, others = np.empty(n_images), np.empty(n_images)
+        for some in row_parts(n_images, n_classes):
+            logits = logs[some] / np.exp(log_temperature)
+            logits -= logits.max(axis=1, keepdims=True)
+            log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+            right[some] = np.take_along_axis(log_probs, labels[some, None], axis=1)[:, 0]
+            others[some] = (log_probs.sum(axis=1) - right[some]) / max(1, n_classes - 1)
         return -float((1 - wrong) * right.mean() + wrong * others.mean())
 
     low, high = np.log(TEMPERATURES)

@@ -25,3 +25,18 @@ def test_how_sure_a_classifier_was_made_does_not_matter(several):
         assert abs(image_losses(other, labels).mean() - true) > 0.02
         assert calibrated_loss(other, labels) == pytest.approx(true, abs=2e-3)
         assert best_temperature(other, labels) == pytest.approx(1 / temperature, rel=0.1)
+
+
+def test_arithmetic_in_parts_changes_no_bit(monkeypatch):
+    rng = np.random.default_rng(3)
+    probs = rng.dirichlet(np.ones(5), size=53).astype(np.float32)
+    labels = rng.integers(0, 5, 53)
+    found = []
+    for at_once in (1_000, 17, 1):
+        monkeypatch.setattr("convscope.classifier.classify._NUMBERS_AT_ONCE", at_once)
+        temperature = best_temperature(probs, labels)
+        found.append((temperature, at_temperature(probs, 1.7)))
+    for temperature, final in found[1:]:
+        assert temperature == found[0][0]
+        np.testing.assert_array_equal(final, found[0][1])
+    np.testing.assert_allclose(found[0][1].sum(axis=1), 1, rtol=1e-6)
