@@ -233,27 +233,32 @@ def most_memory() -> Iterator[list[int]]:
 def draw(rows: list[dict[str, Any]], file: Path) -> None:
     """Draw seconds and memory along each axis."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axes = [axis for axis in AXES if any(row["axis"] == axis for row in rows)]
-    figure = Figure((4 * len(axes), 6), layout="constrained")
+    figure = Figure((4 * len(axes), 6.5), layout="constrained")
+    panels = figure.subplots(2, len(axes), sharex="col", sharey="row", squeeze=False)
+    plain = FuncFormatter(lambda value, _: f"{value:,g}" if value < 10_000 else f"{value:,.0f}")
     for column, axis in enumerate(axes):
+        upper, lower = panels[:, column]
         found = [row for row in rows if row["axis"] == axis]
         at = [row[axis] for row in found]
-        upper = figure.add_subplot(2, len(axes), column + 1)
         for name, label in STAGES.items():
             seconds = [row.get(name, float("nan")) for row in found]
             upper.plot(at, seconds, marker="o", label=label)
-        lower = figure.add_subplot(2, len(axes), len(axes) + column + 1)
         lower.plot(at, [row["memory_mb"] for row in found], marker="o", color="black")
         for panel in (upper, lower):
             panel.set_xscale("log")
             panel.set_yscale("log")
             panel.grid(alpha=0.3)
-        lower.set_xlabel(f"{UNIT[axis]}")
-        if column == 0:
-            upper.set_ylabel("seconds")
-            lower.set_ylabel("memory, MB")
-            upper.legend()
+            panel.yaxis.set_major_formatter(plain)
+        lower.xaxis.set_major_locator(FixedLocator(at))
+        lower.xaxis.set_minor_locator(NullLocator())
+        lower.xaxis.set_major_formatter(plain)
+        lower.set_xlabel(UNIT[axis])
+    panels[0, 0].set_ylabel("seconds")
+    panels[1, 0].set_ylabel("memory, MB")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     figure.savefig(file, dpi=110)
 
 
