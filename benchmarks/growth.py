@@ -67,8 +67,7 @@ def main() -> None:
     parser.add_argument("--step", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        facts = json.loads(options.step)
-        print(json.dumps(step(**facts)))
+        print(json.dumps(step(**json.loads(options.step))))
         return
     if options.only_draw:
         with (options.out / "growth.csv").open() as file:

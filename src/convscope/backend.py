@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -14,7 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from convscope.errors import ConfigError, MissingExtraError
-from convscope.machine import cpu_name, usable_cores, visible_cores
+from convscope.machine import cpu_name, installed_versions, usable_cores, visible_cores
 
 BACKENDS = {"tensorflow": "train", "jax": "jax", "torch": "torch"}
 """Backends and the extra that installs each."""
@@ -276,19 +275,13 @@ def environment(backend: str, plugins: Iterable[str] = ()) -> dict[str, object]:
         plugins: Installed packages that the run needs in addition to convscope.
     """
     packages = ("convscope", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
-    versions = {}
-    for package in (*packages, *plugins):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cpu_cores": usable_cores(),
         "backend": backend,
-        "packages": versions,
+        "packages": installed_versions((*packages, *plugins)),
     }
 
 

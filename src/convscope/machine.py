@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -58,6 +59,17 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed, by name."""
+    import importlib.metadata
+
+    found = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 AMX, AVX512_BF16 = "AMX", "AVX512-BF16"

@@ -48,6 +48,7 @@ _DECODERS = min(8, os.cpu_count() or 1)
 
 
 _NUMBERS_AT_ONCE = 1_000_000
+"""Numbers of an array that arithmetic in several passes takes together: 8 MB."""
 
 
 class Classifier:

@@ -6,7 +6,6 @@ to its first training step.
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import zipfile
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 
 from convscope.datasets.draw import Places, Pool
 from convscope.errors import StorageError
+from convscope.machine import installed_versions
 from convscope.storage import atomic_path, cache_dir
 
 FOLDER = "divisions"
@@ -45,7 +45,8 @@ def drawn_once(
 
 
 def _key(pool: Pool, settings: Mapping[str, Any]) -> str:
-    versions = [importlib.metadata.version(name) for name in ("numpy", "scikit-learn")]
+    # Without scikit-learn, images with several labels can be divided still.
+    versions = installed_versions(("numpy", "scikit-learn"))
     facts = [pool.labels.shape, pool.labels.dtype.str, pool.n_classes, settings, versions]
     key = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     key.update(pool.labels.tobytes())

@@ -5,12 +5,12 @@ decide. The plugins are imported when the first such file comes, so that nobody 
 """
 
 import importlib
-import importlib.metadata
 import struct
 from collections.abc import Iterator
 from typing import Literal
 
 from convscope.errors import UnreadFormatError
+from convscope.machine import installed_versions
 
 Container = Literal["AVIF", "HEIF", "JXL"]
 
@@ -78,10 +78,7 @@ def reader_version(container: Container) -> str:
     """Return the version of what reads a format, beside Pillow's own; "" if there is none."""
     if container != "HEIF":
         return ""
-    try:
-        return importlib.metadata.version("pillow_heif")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    return installed_versions(["pillow_heif"]).get("pillow_heif", "")
 
 
 def _reads_avif() -> bool:

@@ -40,7 +40,7 @@ INK = "#222222"
 FAINT = "#777777"
 """Colours of content, and of reading aids."""
 
-_MOST_CELLS = 1_000
+_MOST_ROWS = 1_000
 """Largest number of rows of a confusion matrix that is drawn."""
 
 
@@ -60,7 +60,7 @@ def confusion_figure(
     """
     n_classes = len(class_names)
     totals = matrix.sum(axis=1) if of_each is None else of_each
-    together = -(-n_classes // _MOST_CELLS)
+    together = -(-n_classes // _MOST_ROWS)
     if together > 1:
         first = np.arange(0, n_classes, together)
         matrix = np.add.reduceat(np.add.reduceat(matrix, first, axis=0), first, axis=1)

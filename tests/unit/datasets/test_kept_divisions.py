@@ -1,3 +1,5 @@
+import importlib.metadata
+
 import numpy as np
 import pytest
 
@@ -86,3 +88,18 @@ def test_without_a_cache_that_can_be_written_it_is_drawn_each_time(monkeypatch, 
     for _ in range(2):
         assert drawn_once(POOL, {}, draw) is PLACES
     assert draw.n == 2
+
+
+def test_without_scikit_learn_it_is_kept_too(monkeypatch):
+    version = importlib.metadata.version
+
+    def missing(package):
+        if package == "scikit-learn":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    draw = Draw()
+    for _ in range(2):
+        drawn_once(POOL, {}, draw)
+    assert draw.n == 1
