@@ -42,6 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[83, 84, 85])
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--also", nargs="+", type=Path, default=[], metavar="RESULTS.JSON")
     options = parser.parse_args()
 
@@ -54,6 +55,8 @@ def main() -> None:
             folder = options.out / f"{model}-{epochs}-seed{seed}"
             arguments = ["--recipe", "fast", "--model", model, "--epochs", str(epochs)]
             arguments += ["--seed", str(seed), "--set", "split.val_fraction=0.02"]
+            for setting in options.settings:
+                arguments += ["--set", setting]
             if options.precision != "auto":
                 arguments += ["--precision", options.precision]
             runs[model, epochs].append(trained(folder, *arguments))

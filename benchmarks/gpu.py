@@ -2,17 +2,18 @@
 
     python benchmarks/gpu.py --model fast-medium --epochs 10 --runs 20 --out gpu.json
 
-JAX only. All images lie on the device as uint8; flips, shifts and the order of an epoch are drawn
-by the same functions as in `convscope train` and come as a few integers for each image, applied on
-the device. An epoch is one compiled call that scans over its batches. Compiling is timed apart and
-happens once; each run then starts from new weights, and its time is all of its epochs, up to the
-last weight. Whitened patches are set before, once: they depend on the data only. The last partial
-batch of an epoch is left away. Accuracy is of the mean over views of an image, judged once in each
-run, after its last epoch: on test images, or with `--on val --val-fraction 0.2`, for choosing
-settings, on validation images.
+JAX only. All images lie on the device as uint8; flips, shifts, squares of Cutout and the order of
+an epoch are drawn by the same functions as in `convscope train` and come as a few integers for each
+image, applied on the device. An epoch is one compiled call that scans over its batches. Compiling
+is timed apart and happens once; each run then starts from new weights, and its time is all of its
+epochs, up to the last weight. Whitened patches are set before, once: they depend on the data only.
+The last partial batch of an epoch is left away. Accuracy is of the mean over views of an image,
+judged once in each run, after its last epoch: on test images, or with `--on val --val-fraction
+0.2`, for choosing settings, on validation images.
 
 Prints each run, then mean and standard deviation. Without a GPU it says so and ends, so that one
-command runs all benchmarks anywhere; with `--cpu` it trains all the same, slowly.
+command runs all benchmarks anywhere; with `--cpu` it trains all the same, so slowly that a
+rehearsal needs fewer images: `--set split.images=2500`.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def main() -> None:
     config = settled({**fixed, **dict(parse_setting(text) for text in options.settings)})
     if config.filter.share < 1:
         parser.error("epochs are one compiled call here, all of one length: no filter.share")
-    split = {"val_fraction": config.split.val_fraction}
+    split = config.split.model_dump()
     dataset = convscope.load(config.data, split=split, progress=Progress())
     print(f"device: {jax.devices()[0].device_kind}; {len(dataset.train):,} images")
     trainer = Trainer(config, dataset)
@@ -145,16 +146,17 @@ class Trainer:
         self._optimizer = build_optimizer(config.optimizer, rate)
         self._optimizer.build(self._model.trainable_variables)
         self._fresh = [v.value for v in self._optimizer.variables]
-        height, width = dataset.image_shape[:2]
-        self._reach = tuple(round(config.augment.crop * side) for side in (height, width))
-        around = [(0, 0), *((reach, reach) for reach in self._reach), (0, 0)]
-        self._images = jnp.asarray(np.pad(dataset.train.images, around, mode="symmetric"))
-        self._labels = jnp.asarray(dataset.train.labels)
+        self._data = (
+            jnp.asarray(np.asarray(dataset.train.images[:])),
+            jnp.asarray(dataset.train.labels),
+        )
         self._state(config.seed)
         start = time.perf_counter()
         state = self._state(config.seed)
         self._epoch = (
-            jax.jit(self._trace_epoch, donate_argnums=0).lower(state, *self._draws(0, 0)).compile()
+            jax.jit(self._trace_epoch, donate_argnums=0)
+            .lower(state, self._data, *self._draws(0, 0))
+            .compile()
         )
         self.compiling = time.perf_counter() - start
 
@@ -165,7 +167,7 @@ class Trainer:
         state = jax.block_until_ready(self._state(seed))
         start = time.perf_counter()
         for epoch in range(self._config.epochs):
-            state = self._epoch(state, *self._draws(seed, epoch))
+            state = self._epoch(state, self._data, *self._draws(seed, epoch))
         jax.block_until_ready(state)
         return state[:2], time.perf_counter() - start
 
@@ -208,32 +210,33 @@ class Trainer:
             )
         )  # type: ignore[return-value]
 
-    def _draws(self, seed: int, epoch: int) -> tuple[Any, Any, Any]:
-        """Return order, shifts and flips of an epoch, as `convscope train` draws them."""
+    def _draws(self, seed: int, epoch: int) -> tuple[Any, Any, Any, Any]:
+        """Return order, flips, shifts and squares of an epoch, as `convscope train` draws them."""
         from convscope.training.augment import AugmentedView
         from convscope.training.batches import epoch_order
 
         view = AugmentedView(self._train.images, self._config.augment, seed, epoch)
         order = epoch_order(len(self._train), seed, epoch)[: self._steps * self._config.batch_size]
-        return order.reshape(self._steps, -1).astype(np.int32), view.shift, view.flipped
+        places = order.reshape(self._steps, -1).astype(np.int32)
+        return places, view.flipped, view.shift, view.corner
 
-    def _trace_epoch(self, state: Any, order: Any, shift: Any, flipped: Any) -> Any:
+    def _trace_epoch(
+        self, state: Any, data: Any, order: Any, flipped: Any, shift: Any, corner: Any
+    ) -> Any:
         import jax
         import jax.numpy as jnp
 
-        height, width = (
-            side - 2 * reach
-            for side, reach in zip(self._images.shape[1:3], self._reach, strict=True)
-        )
+        from convscope.training.augment import AugmentedView
+        from convscope.training.resident import changed_images
+
+        pixels, labels = data
         soft = self._config.label_smoothing
         targets = jnp.eye(self._n_classes) * (1 - soft) + soft / self._n_classes
+        sizes = AugmentedView(self._train.images[:1], self._config.augment, 0, 0)
 
-        def varied(place: Any) -> Any:
-            at = (*(shift[place] + jnp.asarray(self._reach)), 0)
-            image = jax.lax.dynamic_slice(
-                self._images[place], at, (height, width, self._images.shape[-1])
-            )
-            return jnp.where(flipped[place], image[:, ::-1], image)
+        def varied(places: Any) -> Any:
+            drawn = (flipped[places], shift[places], corner[places])
+            return changed_images(pixels, places, *drawn, reach=sizes.reach, hole=sizes.hole)
 
         def loss(trainable: Any, fixed: Any, images: Any, wanted: Any) -> Any:
             probs, fixed = self._model.stateless_call(trainable, fixed, images, training=True)
@@ -241,7 +244,7 @@ class Trainer:
 
         def step(state: Any, places: Any) -> Any:
             trainable, fixed, moments = state
-            images, wanted = jax.vmap(varied)(places), targets[self._labels[places]]
+            images, wanted = varied(places), targets[labels[places]]
             gradients, fixed = jax.grad(loss, has_aux=True)(trainable, fixed, images, wanted)
             trainable, moments = self._optimizer.stateless_apply(moments, gradients, trainable)
             return (trainable, fixed, moments), None

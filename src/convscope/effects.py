@@ -98,10 +98,8 @@ _CONDITIONS = (
     ),
     _Condition(
         ("backbone.views",),
-        lambda config, backbone: bool(
-            config.augment.flip or config.augment.crop or config.augment.randaugment
-        ),
-        "augment.flip, augment.crop or augment.randaugment",
+        lambda config, backbone: config.augment.varies,
+        "augment.flip, augment.crop, augment.cutout or augment.randaugment",
     ),
     _Condition(
         ("backbone.views",),

@@ -75,12 +75,24 @@ class AugmentSettings(Settings):
     crop: float = Field(
         0.0, ge=0, lt=1, description="shift by up to this share of the side, mirrored at the edges"
     )
+    cutout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="side, as a share of the image's, of a random square that takes its mean "
+        "colour (Cutout); 0: none",
+    )
     randaugment: int = Field(
         0, ge=0, le=10, description="number of random changes of colour and shape; 0: none"
     )
     randaugment_factor: float = Field(0.3, ge=0, le=1, description="strength of those changes")
     mixup: float = Field(0.0, ge=0, description="alpha of MixUp; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix; 0: none")
+
+    @property
+    def varies(self) -> bool:
+        """Whether each epoch has its own version of an image, before images are mixed."""
+        return bool(self.flip or self.crop or self.cutout or self.randaugment)
 
 
 class FilterSettings(Settings):

@@ -39,7 +39,10 @@ def assert_pieces_are_the_whole(model, side, *, backbone):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in ("fast-medium", "fast-large") else ())
+        pytest.param(
+            name,
+            marks=pytest.mark.slow if name in ("fast-medium", "fast-large", "fast-deep") else (),
+        )
         for name in MODELS.names()
     ],
 )

@@ -27,6 +27,7 @@ TUNED = {"backbone.cut": "before-last"}
         ("backbone.views", 2, {"augment.flip": True}, True),
         ("backbone.views", 2, {"augment.crop": 0.1}, True),
         ("backbone.views", 2, {"augment.randaugment": 2}, True),
+        ("backbone.views", 2, {"augment.cutout": 0.3}, True),
         ("backbone.head_epochs", 2, TUNED, True),
         ("backbone.head_learning_rate", 0.1, TUNED, True),
         ("split.val_fraction", 0.1, {"split.folds": None}, False),

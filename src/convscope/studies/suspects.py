@@ -155,9 +155,8 @@ def suspects(
                 raise damaged(found.state_file)
             require_same(path, before, asked, _KIND)
         Run.write_json(found.state_file, {"format": FORMAT, "asked": asked})
-        from convscope.training.frozen import has_views
 
-        if is_backbone(config.model) and trains_at_once(config) and not has_views(config):
+        if is_backbone(config.model) and trains_at_once(config) and not config.augment.varies:
             said = _by_heads(plan, load, progress)
         else:
             jobs = _jobs(path, given, folds, load, data_dir)

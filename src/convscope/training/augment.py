@@ -1,4 +1,4 @@
-"""Data augmentation: flips and shifts of raw pixels, Keras' RandAugment, MixUp and CutMix.
+"""Data augmentation: flips, shifts and Cutout of pixels, Keras' RandAugment, MixUp and CutMix.
 
 Everything here is a pure function of a seed, the number of a view or epoch, and the position of the
 image or batch, so that a cached or interrupted result is the same when it is made again.
@@ -24,15 +24,19 @@ from convscope.types import (
 
 
 class AugmentedView:
-    """One augmented version of each image: flipped, shifted, recoloured.
+    """One augmented version of each image: flipped, shifted, partly blanked, recoloured.
 
     Flips alternate: an image that is mirrored in one view is not mirrored in the next, so two views
     hold each image both ways round equally often (Jordan, "94% on CIFAR-10 in
     3.29 Seconds on a Single GPU", 2024).
 
-    Flips and shifts of an image depend on its position alone. RandAugment transforms all images of
-    one request alike (one by one it would take fifty times as long), so its choice depends on the
-    first of them.
+    Cutout (DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with
+    Cutout", 2017) blanks a square with the image's mean colour; as in Jordan's airbench96, all of
+    it lies inside of the image.
+
+    Flips, shifts and squares of an image depend on its position alone. RandAugment transforms all
+    images of one request alike (one by one it would take fifty times as long), so its choice
+    depends on the first of them.
 
     Args:
         images: Shape (n_images, height, width, channels), uint8; may be memory-mapped.
@@ -41,35 +45,50 @@ class AugmentedView:
         view: Number of the version.
 
     Attributes:
+        images: The images before the changes.
+        settings: Kinds and strengths of augmentation.
         flipped: Shape (n_images,), bool.
         shift: Shape (n_images, 2): rows and columns by which the frame moves.
+        reach: Largest shift in rows and in columns.
+        hole: Height and width of the blanked rectangle, in pixels; 0 and 0: none.
+        corner: Shape (n_images, 2): row and column of its upper left pixel in each image.
     """
 
     def __init__(self, images: Images, settings: AugmentSettings, seed: int, view: int) -> None:
         n_images, height, width = images.shape[:3]
-        self._images = images
-        self._settings = settings
+        self.images = images
+        self.settings = settings
         self._seed = [seed, view]
         first = np.random.default_rng(seed).integers(0, 2, n_images)
         self.flipped = ((first + view) % 2).astype(bool) & settings.flip
         rng = np.random.default_rng(self._seed)
-        reach = (round(settings.crop * height), round(settings.crop * width))
-        self.shift = np.stack([rng.integers(-n, n + 1, n_images) for n in reach], axis=1)
-        self._reach = reach
+        self.reach = (round(settings.crop * height), round(settings.crop * width))
+        self.shift = np.stack([rng.integers(-n, n + 1, n_images) for n in self.reach], axis=1)
+        self.hole = (round(settings.cutout * height), round(settings.cutout * width))
+        # Drawn last, so that shifts are the same with and without Cutout.
+        self.corner = np.stack(
+            [
+                rng.integers(0, side - length + 1, n_images)
+                for side, length in zip((height, width), self.hole, strict=True)
+            ],
+            axis=1,
+        )
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.images)
 
     def __getitem__(self, key: Any) -> UInt8Array:
         """Return the images at an index array or slice: (batch, height, width, channels)."""
-        images: UInt8Array = np.array(self._images[key])
+        images: UInt8Array = np.array(self.images[key])
         flipped = self.flipped[key]
         images[flipped] = images[flipped, :, ::-1]
-        if any(self._reach):
-            images = _shifted(images, self.shift[key], self._reach)
-        if self._settings.randaugment:
+        if any(self.reach):
+            images = _shifted(images, self.shift[key], self.reach)
+        if all(self.hole):
+            _blank(images, self.corner[key], self.hole)
+        if self.settings.randaugment:
             place = int(np.arange(len(self))[key][0])
-            images = _randaugmented(images, self._settings, [*self._seed, place])
+            images = _randaugmented(images, self.settings, [*self._seed, place])
         return images
 
 
@@ -100,7 +119,7 @@ def augmented(split: Split, settings: AugmentSettings, seed: int) -> Examples:
         settings: Kinds and strengths of augmentation.
         seed: Seed of the run.
     """
-    if not (settings.flip or settings.crop or settings.randaugment):
+    if not settings.varies:
         return Examples.of(split)
     return Examples(
         lambda epoch: AugmentedView(split.images, settings, seed, epoch), split.labels, split.images
@@ -172,6 +191,18 @@ def _shifted(
     batch = np.arange(len(images))[:, None, None]
     moved: UInt8Array = padded[batch, rows[:, :, None], columns[:, None, :]]
     return moved
+
+
+def _blank(images: UInt8Array, corner: npt.NDArray[np.int64], hole: tuple[int, int]) -> None:
+    """Give a rectangle of each image the image's mean colour, in place."""
+    n_pixels = images.shape[1] * images.shape[2]
+    # In whole numbers, so that it is the same on any device; half of a level is rounded up.
+    total = images.sum(axis=(1, 2), dtype=np.uint32)
+    colour = ((total + n_pixels // 2) // n_pixels).astype(np.uint8)
+    batch = np.arange(len(images))[:, None, None]
+    rows = corner[:, :1] + np.arange(hole[0])  # (batch, height of the hole)
+    columns = corner[:, 1:] + np.arange(hole[1])
+    images[batch, rows[:, :, None], columns[:, None, :]] = colour[:, None, None]
 
 
 _LAYERS: dict[tuple[int, float], Any] = {}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,8 @@ class Batches:
         mixed: Whether an image may depend on others of its batch, which is then loaded whole.
 
     Attributes:
+        inputs: As given.
+        mixed: As given.
         n_images: Number of images in the pass, for all processes together.
     """
 
@@ -74,17 +77,23 @@ class Batches:
         devices: Devices = ONE,
         mixed: bool = False,
     ) -> None:
-        self._inputs = inputs
+        self.inputs = inputs
         self._labels = labels
         self._batch_size = batch_size
         self._order = order
         self._finish = finish
         self._devices = devices
-        self._mixed = mixed
+        self.mixed = mixed
         self.n_images = len(labels if order is None else order)
 
     def __len__(self) -> int:
         return n_batches(self.n_images, self._batch_size)
+
+    def reading(self, inputs: Any) -> "Batches":
+        """Return the same batches of other inputs, such as a copy of these on a device."""
+        other = copy(self)
+        other.inputs = inputs
+        return other
 
     def size(self, index: int) -> int:
         """Return the number of images in batch `index`, for all processes together."""
@@ -93,15 +102,18 @@ class Batches:
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return (inputs, labels) of batch `index`: (batch, ...) and (batch,), then `finish`."""
         start, own = index * self._batch_size, self._devices.rows(self.size(index))
-        loaded = slice(0, self.size(index)) if self._mixed else own
+        loaded = slice(0, self.size(index)) if self.mixed else own
         where: slice | npt.NDArray[np.intp]
         where = slice(start + loaded.start, start + loaded.stop)
         if self._order is not None:
             where = self._order[where]
-        batch = np.ascontiguousarray(self._inputs[where]), self._labels[where]
+        inputs = self.inputs[where]
+        if isinstance(inputs, np.ndarray):  # and not on a device already
+            inputs = np.ascontiguousarray(inputs)
+        batch = inputs, self._labels[where]
         if self._finish is not None:
             batch = self._finish(*batch, index)
-        return (batch[0][own], batch[1][own]) if self._mixed else batch
+        return (batch[0][own], batch[1][own]) if self.mixed else batch
 
 
 def validation_batches(

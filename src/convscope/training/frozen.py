@@ -262,12 +262,6 @@ class _Extractor:
         return features
 
 
-def has_views(config: RunConfig) -> bool:
-    """Return whether the frozen part sees several versions of each training image."""
-    augment = config.augment
-    return augment.flip or augment.crop > 0 or augment.randaugment > 0
-
-
 class _Version(NamedTuple):
     """Version of some images for the frozen part.
 
@@ -288,9 +282,9 @@ def _views(train: Split, config: RunConfig) -> list[_Version]:
     """Return the versions of the training images for the frozen part."""
     augment, n_views, key = config.augment, config.backbone.views, _split_key(train)
     plain = _as_it_is(train, "training images")
-    if not has_views(config):
+    if not augment.varies:
         return [plain]
-    only_flips = augment.crop == 0 and augment.randaugment == 0
+    only_flips = not augment.model_copy(update={"flip": False}).varies
     if only_flips and n_views == 2 and config.head.logistic and config.backbone.cut == END:
         # All views are learnt from at once: the images as they are, which are mostly in the cache,
         # and mirrored.

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from convscope.scale.devices import Devices
+from convscope.training.batches import Batches
 from convscope.training.on_jax import OnJax
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ class ManyDevices(OnJax):
             devices=keras.distribution.list_devices(), auto_shard_dataset=False
         )
         super().__init__(model)
+
+    def placed(self, batches: Batches) -> Batches:
+        """Return the batches as they are: each process has its own part of them."""
+        return batches
 
     def _compiled(self, step: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         everywhere = self._layout(np.zeros(()), divided=False)

@@ -31,7 +31,7 @@ from convscope.storage import atomic_path, scratch_array
 from convscope.training.batches import Examples, validation_batches
 from convscope.training.budget import Pace
 from convscope.training.fit import Phase, averages_swapped_in, compile_at, fit
-from convscope.training.frozen import FrozenOutput, has_views, run_frozen, run_to_cut
+from convscope.training.frozen import FrozenOutput, run_frozen, run_to_cut
 from convscope.training.heads import choose_head
 from convscope.training.logistic import (
     LAST_MAP,
@@ -351,7 +351,7 @@ def _standardised_views(
     phase: Phase, statistics: tuple[FloatArray, FloatArray]
 ) -> tuple[FloatArray, int]:
     """Return the features of all views, one view after another, and the number of views."""
-    views = phase.config.backbone.views if has_views(phase.config) else 1
+    views = phase.config.backbone.views if phase.config.augment.varies else 1
     n_images = len(phase.train)
     features = scratch_array((views * n_images, len(statistics[0])))
     for view in range(views):

@@ -14,7 +14,7 @@ from convscope.types import ImageView
 
 N_IMAGES, HEIGHT, WIDTH = 40, 10, 20
 IMAGES = np.random.default_rng(0).integers(0, 256, (N_IMAGES, HEIGHT, WIDTH, 3), dtype=np.uint8)
-ALL = AugmentSettings(flip=True, crop=0.1, randaugment=2)
+ALL = AugmentSettings(flip=True, crop=0.1, cutout=0.3, randaugment=2)
 
 
 def view(number=0, *, images=IMAGES, seed=83, **settings) -> AugmentedView:
@@ -27,7 +27,7 @@ def batch(n=64, side=8, n_classes=4, seed=0):
     return images.astype(np.float32), np.random.default_rng(seed).integers(0, n_classes, n)
 
 
-# Flips and shifts.
+# Flips, shifts and Cutout.
 
 
 def test_without_settings_nothing_changes():
@@ -74,14 +74,43 @@ def test_a_shift_of_almost_the_whole_side_is_possible():
 
 
 @pytest.mark.parametrize("key", [slice(7, 23), np.array([5, 3, 30]), np.array([4]), slice(36, 99)])
-def test_flips_and_shifts_are_the_same_whatever_the_batch(key):
-    whole = view(3, flip=True, crop=0.2)[:]
-    np.testing.assert_array_equal(view(3, flip=True, crop=0.2)[key], whole[key])
+def test_flips_shifts_and_squares_are_the_same_whatever_the_batch(key):
+    whole = view(3, flip=True, crop=0.2, cutout=0.3)[:]
+    np.testing.assert_array_equal(view(3, flip=True, crop=0.2, cutout=0.3)[key], whole[key])
+
+
+def test_cutout_gives_a_rectangle_within_each_image_its_mean_colour():
+    # 0.3 of the sides: 3 rows, 6 columns.
+    corners = set()
+    for number in range(30):
+        changed = view(number, cutout=0.3)
+        for image, result in zip(IMAGES, changed[:], strict=True):
+            colour = np.floor(image.mean(axis=(0, 1)) + 0.5)
+            rows, columns = np.nonzero((result != image).any(axis=-1))
+            assert (np.ptp(rows), np.ptp(columns)) == (2, 5)
+            inside = result[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            assert (inside == colour).all()
+            corners.add((rows.min(), columns.min()))
+    # Of 1,200 squares over 8 x 15 places, to the very edges.
+    assert {row for row, _ in corners} == set(range(8))
+    assert {column for _, column in corners} == set(range(15))
+
+
+def test_cutout_leaves_flips_and_shifts_as_they_are():
+    without, having = (view(2, flip=True, crop=0.2, cutout=share)[:] for share in (0, 0.3))
+    same = (without == having).all(axis=-1)
+    # Outside of rectangles of 3 x 6 of the 10 x 20 pixels; some of theirs may match by chance.
+    assert (same.mean(axis=(1, 2)) >= 0.91).all()
+    assert same.mean() < 0.92
+
+
+def test_a_square_smaller_than_a_pixel_is_none():
+    np.testing.assert_array_equal(view(cutout=0.04)[:], IMAGES)
 
 
 def test_the_originals_are_not_changed():
     before = IMAGES.copy()
-    view(flip=True, crop=0.2, randaugment=2)[:]
+    view(flip=True, crop=0.2, cutout=0.3, randaugment=2)[:]
     view(flip=True)[np.arange(5)]
     np.testing.assert_array_equal(IMAGES, before)
 

@@ -9,6 +9,10 @@ from convscope.progress import Progress
 from convscope.training import inference as module
 from convscope.training.inference import FrozenInference, engine_of
 
+pytestmark = pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="others compute features in Keras"
+)
+
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
 
 

@@ -1,4 +1,5 @@
 import threading
+from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -107,21 +108,58 @@ def test_batches_are_made_in_turn_beside_the_learning():
 
 
 def test_what_goes_wrong_with_a_batch_is_raised_as_it_is_and_nothing_more_is_made():
-    batches, told = Slow(fails=True), []
+    batches, told, steps = Slow(fails=True), [], steps_on_one_device(network())
     with pytest.raises(OSError, match="cannot be read"):
-        train_epoch(steps_on_one_device(network()), batches, lambda *news: told.append(news))
-    assert [size for size, *_ in told] == [16]
+        train_epoch(steps, batches, lambda *news: told.append(news))
+    assert [size for size, *_ in told] == ([] if steps.n_ahead else [16])
     assert len(batches.made) == 2
 
 
 def test_whoever_is_told_may_stop_it():
-    batches = Slow()
+    batches, steps = Slow(), steps_on_one_device(network())
 
     def stop(*news):
         raise KeyboardInterrupt
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        train_epoch(steps_on_one_device(network()), batches, stop)
-    assert len(batches.made) <= 2
+        train_epoch(steps, batches, stop)
+    assert len(batches.made) <= 2 + steps.n_ahead
     assert threading.active_count() == before
+
+
+class Figure:
+    """A number that is waited for when somebody asks for it."""
+
+    def __init__(self, number, waited):
+        self.number, self.waited = number, waited
+
+    def __float__(self):
+        self.waited.append(self.number)
+        return float(self.number)
+
+
+@pytest.mark.parametrize("n_ahead", [0, 1, 2, 5])
+def test_so_many_steps_are_handed_over_before_one_is_waited_for(n_ahead):
+    handed_over, waited, most = [], [], []
+
+    class Steps:
+        def placed(self, batches):
+            return batches
+
+        @contextmanager
+        def training(self):
+            def step(inputs, labels, n_images):
+                handed_over.append(n_images)
+                most.append(len(handed_over) - len(waited))
+                return Figure(len(handed_over), waited), 0.5
+
+            yield step
+
+    steps, told = Steps(), []
+    steps.n_ahead = n_ahead
+    marks = train_epoch(steps, Batches(X, LABELS, 8), lambda *news: told.append(news[:2]))
+    assert max(most) == min(n_ahead + 1, 5)
+    # All are waited for in the end, in their order.
+    assert told == [(8, 1.0), (8, 2.0), (8, 3.0), (8, 4.0), (8, 5.0)]
+    assert marks == pytest.approx((3.0, 0.5))
