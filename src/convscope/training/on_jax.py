@@ -18,7 +18,7 @@ class OnJax:
     They are Keras' own, compiled by JAX. Keras' `train_on_batch` reads all variables before each
     step and writes all of them after it, which takes 1.6 ms with `fast-medium` (two AMD cores);
     here that is done once in a pass. During a pass the state is apart from the model, which has it
-    when the body has ended. An accelerator need not wait for the host: steps are handed over before
+    when the body has ended. An accelerator need not wait for the host: a step is handed over before
     the one before has ended, and images are in its memory, see `resident`.
 
     Args:

@@ -27,6 +27,8 @@ class ManyDevices(OnJax):
         devices: Devices of the training.
     """
 
+    n_ahead = 0  # so that a process that is lost is noticed in its step
+
     def __init__(self, model: keras.Model, devices: Devices) -> None:
         self._devices = devices
         self._parallel = keras.distribution.DataParallel(
