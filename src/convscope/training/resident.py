@@ -101,7 +101,7 @@ class _OnDevice:
             chosen = _taken()(self._inputs, rows)
         else:
             drawn = (view.flipped[rows], view.shift[rows], view.corner[rows])
-            chosen = changed_images(self._inputs, rows, *drawn, reach=view.reach, hole=view.hole)
+            chosen = _changed()(self._inputs, rows, *drawn, reach=view.reach, hole=view.hole)
         return chosen
 
 
@@ -137,48 +137,39 @@ def changed_images(
     Returns:
         Shape (batch, height, width, channels), uint8.
     """
-    changed: jax.Array = _changed()(images, rows, flipped, shift, corner, reach, hole)
+    import jax
+    import jax.numpy as jnp
+
+    height, width, channels = images.shape[1:]
+    around = (*((each, each) for each in reach), (0, 0))
+    n_pixels = height * width
+
+    def of_one(row: Any, flip: Any, move: Any, at: Any) -> Any:
+        image = images[row]
+        image = jnp.where(flip, image[:, ::-1], image)
+        if any(reach):
+            wide = jnp.pad(image, around, mode="symmetric")
+            start = (move[0] + reach[0], move[1] + reach[1], 0)
+            image = jax.lax.dynamic_slice(wide, start, (height, width, channels))
+        if all(hole):
+            total = image.sum(axis=(0, 1), dtype=jnp.uint32)
+            colour = ((total + n_pixels // 2) // n_pixels).astype(image.dtype)
+            in_rows, in_columns = (
+                (place >= first) & (place < first + length)
+                for place, first, length in zip(
+                    (jnp.arange(height), jnp.arange(width)), at, hole, strict=True
+                )
+            )
+            image = jnp.where((in_rows[:, None] & in_columns)[..., None], colour, image)
+        return image
+
+    changed: jax.Array = jax.vmap(of_one)(rows, flipped, shift, corner)
     return changed
 
 
 @functools.cache
 def _changed() -> Callable[..., Any]:
+    """Return `changed_images`, compiled."""
     import jax
-    import jax.numpy as jnp
 
-    @functools.partial(jax.jit, static_argnums=(5, 6))
-    def changed(
-        images: Any,
-        rows: Any,
-        flipped: Any,
-        shift: Any,
-        corner: Any,
-        reach: tuple[int, int],
-        hole: tuple[int, int],
-    ) -> Any:
-        height, width, channels = images.shape[1:]
-        around = (*((each, each) for each in reach), (0, 0))
-        n_pixels = height * width
-
-        def of_one(row: Any, flip: Any, move: Any, at: Any) -> Any:
-            image = images[row]
-            image = jnp.where(flip, image[:, ::-1], image)
-            if any(reach):
-                wide = jnp.pad(image, around, mode="symmetric")
-                start = (move[0] + reach[0], move[1] + reach[1], 0)
-                image = jax.lax.dynamic_slice(wide, start, (height, width, channels))
-            if all(hole):
-                total = image.sum(axis=(0, 1), dtype=jnp.uint32)
-                colour = ((total + n_pixels // 2) // n_pixels).astype(image.dtype)
-                in_rows, in_columns = (
-                    (place >= first) & (place < first + length)
-                    for place, first, length in zip(
-                        (jnp.arange(height), jnp.arange(width)), at, hole, strict=True
-                    )
-                )
-                image = jnp.where((in_rows[:, None] & in_columns)[..., None], colour, image)
-            return image
-
-        return jax.vmap(of_one)(rows, flipped, shift, corner)
-
-    return changed  # type: ignore[no-any-return, unused-ignore]
+    return jax.jit(changed_images, static_argnames=("reach", "hole"))  # type: ignore[no-any-return, unused-ignore]
