@@ -43,6 +43,13 @@ def own_cache(
     monkeypatch.delenv("CONVSCOPE_DATA", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def own_seed() -> None:
+    """Let the networks of a test start from the same weights whenever and wherever it runs."""
+    if keras := sys.modules.get("keras"):
+        keras.utils.set_random_seed(83)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def unmeasured_precision() -> Iterator[None]:
     """Train in float32 wherever a test names no precision: to measure it takes seconds each time.
