@@ -30,7 +30,7 @@ from _lanes import deviation, spelt
 
 from convscope.datasets import settings_of
 from convscope.recipe import RunConfig, resolve
-from convscope.recipes import RECIPES
+from convscope.recipes import RECIPES, settings_of_model
 
 
 def main() -> None:
@@ -105,8 +105,9 @@ def settled(given: dict[str, Any]) -> RunConfig:
     Two of them are not followed here: an epoch leaves its last partial batch away instead of
     filling it up, and no batch is made smaller for the sake of more steps.
     """
-    own = settings_of(str(given["data"]))
-    return resolve(RECIPES.get("fast")(), {"recipe": "fast"}, own, given)
+    of_model = settings_of_model("fast", str(given["model"]))
+    of_data = settings_of(str(given["data"]))
+    return resolve(RECIPES.get("fast")(), {"recipe": "fast"}, of_model, of_data, given)
 
 
 class Trainer:

@@ -11,7 +11,7 @@ from convscope.datasets import DATASETS
 from convscope.errors import ConfigError
 from convscope.models import MODELS, is_backbone
 from convscope.models.backbones import BACKBONES
-from convscope.recipe import Recipe, RunConfig, dump_config, resolve
+from convscope.recipe import Recipe, RunConfig, dump_config, flat, resolve
 from convscope.recipes import RECIPES, default_recipe, require_fitting
 
 ENTRIES = RECIPES.entries()
@@ -106,6 +106,25 @@ def test_it_resolves_and_reads_back(entry, tmp_path):
     assert f"recipe: {entry.name}" in dump_config(config)
     for field in Recipe.model_fields:
         assert getattr(config, field) == getattr(recipe, field)
+
+
+@pytest.mark.parametrize(
+    ("entry", "model"),
+    [
+        pytest.param(entry, model, id=f"{entry.name}-{model}")
+        for entry in ENTRIES
+        for model in entry.info.get("of_models", {})
+    ],
+)
+def test_what_it_has_for_one_model_alone_are_settings_and_the_model_is_another(entry, model):
+    assert model in MODELS.names()
+    # Those of its usual model are the recipe's.
+    assert model != entry.info["model"]
+    recipe = entry.value()
+    own = entry.info["of_models"][model]
+    changed = flat(resolve(recipe, {"recipe": entry.name, "model": model}, own).model_dump())
+    usual = flat(recipe.model_dump())
+    assert own == {key: changed[key] for key in usual if changed[key] != usual[key]}
 
 
 # What the figures of the docstrings were measured with; whoever changes it measures anew.

@@ -300,6 +300,15 @@ def test_weights_name_a_way_only_where_a_backbone_has_several():
     assert first != second
 
 
+def test_what_a_recipe_has_for_one_network_alone_is_not_in_a_name():
+    fast = {"data": "digits", "recipe": "fast", "precision": "float32"}
+    deep, small = (
+        settle_names(Request({**fast, "model": model}), Progress())
+        for model in ("fast-deep", "fast-small")
+    )
+    assert names_of([deep, small]) == ["fast-deep", "fast-small"]
+
+
 def test_values_of_settings_are_compared_in_each_combination():
     def ways(models: list[str], vary: dict, settings: dict | None = None) -> dict[str, tuple]:
         plan = plan_arms(models, None, 83, "digits", None, None, settings or {}, vary)

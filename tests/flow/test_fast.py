@@ -13,8 +13,8 @@ from convscope.classifier.keras_model import open_classifier
 from convscope.errors import ConfigError
 from convscope.planning import budget as budgets
 from convscope.planning.plan import Plan, run_config
+from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
-from convscope.recipe import resolve
 from convscope.recipes import RECIPES
 from convscope.run import Run
 from convscope.training.budget import Deadline, Pace
@@ -161,9 +161,14 @@ def test_measuring_leaves_no_trace_in_what_is_learnt(tmp_path, monkeypatch):
     assert_same(again, planned)
 
 
+def planned(budget, dataset, **given) -> Plan:
+    request = Request({"data": "digits", "recipe": "fast", **given}, budget=budget)
+    return settle(request, Progress(), lambda config: dataset)
+
+
 @pytest.mark.parametrize(
     ("minutes", "measured"),
-    [(2, ["fast-small"]), (1e6, ["fast-small", "fast-medium", "fast-large"])],
+    [(2, ["fast-small"]), (1e6, ["fast-small", "fast-medium", "fast-large", "fast-deep"])],
 )
 def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, measured):
     asked = []
@@ -174,11 +179,11 @@ def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, me
 
     monkeypatch.setattr(budgets, "_seconds_per_epoch", seconds)
     dataset = convscope.load("digits", progress=Progress())
-    config = resolve(RECIPES.get("fast")(), {"recipe": "fast", "model": "fast-medium"})
-    wish = Plan(config, dataset)
-    settled = budgets.choose(budgets.Budget(minutes, None), wish, None, Progress())
+    settled = planned(budgets.Budget(minutes, None), dataset)
     assert asked == measured
     assert settled.config.model == measured[-1]
+    # What the recipe has for that network alone is in its plan.
+    assert settled.config.augment.cutout == (0.25 if measured[-1] == "fast-deep" else 0)
     assert settled.measured.model.name.replace("_", "-") == measured[-1]
 
 
@@ -199,9 +204,7 @@ def test_judging_has_its_share_of_the_minutes(monkeypatch, settings, epochs):
     dataset = convscope.load("digits", split={"val_fraction": 0.5}, progress=Progress())
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (718, 719, 360)
     tta = {f"tta.{key}": value for key, value in settings.items()}
-    config = resolve(RECIPES.get("fast")(), {"recipe": "fast", "model": "fast-small", **tta})
-    wish = Plan(config, dataset)
-    settled = budgets.choose(budgets.Budget(1.0, None), wish, "fast-small", Progress())
+    settled = planned(budgets.Budget(1.0, None), dataset, model="fast-small", **tta)
     assert settled.config.epochs == epochs
 
 

@@ -107,6 +107,9 @@ def show_recipe(
         "",
         *inspect.cleandoc(entry.doc).splitlines(),
     ]
+    for model, settings in entry.info.get("of_models", {}).items():
+        own = ", ".join(f"{key}={value}" for key, value in settings.items())
+        about += ["", f"With --model {model} by default: {own}"]
     for line in about:
         # As comments, so that the whole is a configuration.
         typer.echo(f"# {line}".rstrip())

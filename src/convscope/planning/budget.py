@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -105,13 +105,20 @@ class Budget:
         return added
 
 
-def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) -> Plan:
+def choose(
+    budget: Budget,
+    wish: Plan,
+    model: str | None,
+    with_model: Callable[[str], RunConfig],
+    progress: Progress,
+) -> Plan:
     """Return the plan with network and epochs chosen, and the network that was measured.
 
     Args:
         budget: Time limit or wanted accuracy.
         wish: Plan without these choices.
         model: Name of the network, if the user named it.
+        with_model: Function from the name of a network to the settings with it.
         progress: Called with measurements and with the choice.
     """
     from convscope.models.geometry import geometry
@@ -143,16 +150,17 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
             fewest = least_epochs(curve, n_images)
             if fewest * max(speeds.values(), default=0) > deadline.left():
                 break
-            network = new_network(config.model_copy(update={"model": name}), dataset)
+            of_it = with_model(name)
+            network = new_network(of_it, dataset)
             # Leaves no trace in the names of later layers. Not once it is compiled: Keras would
             # discard what TensorFlow prepared for it.
             forget_networks(free_memory=False)
             work = sum(layer.multiply_adds for layer in geometry(network))
             if fewest * work * quickest / 2 > deadline.left():
                 break
-            compile_model(network, config, n_images)
+            compile_model(network, of_it, n_images)
             measured[name] = steps_on_one_device(network)
-            speeds[name] = _seconds_per_epoch(measured[name], config, dataset)
+            speeds[name] = _seconds_per_epoch(measured[name], of_it, dataset)
             quickest = speeds[name] / work
             step(1, f"{name}: {speeds[name]:.1f} s an epoch")
     curves = {name: curves[name] for name in speeds}
@@ -181,7 +189,7 @@ def choose(budget: Budget, wish: Plan, model: str | None, progress: Progress) ->
         f"Plan: {plan.model}, {epochs}, {plan.seconds / 60:.1f} minutes at the measured "
         f"speed; {known}"
     )
-    chosen = config.model_copy(update={"model": plan.model, "epochs": plan.epochs})
+    chosen = with_model(plan.model).model_copy(update={"epochs": plan.epochs})
     return dataclasses.replace(wish, config=chosen, measured=measured[plan.model], pace=pace)
 
 

@@ -33,7 +33,12 @@ from convscope.recipe import (
     resolve,
     resolve_resumed,
 )
-from convscope.recipes import RECIPES, default_recipe, require_fitting
+from convscope.recipes import (
+    RECIPES,
+    default_recipe,
+    require_fitting,
+    settings_of_model,
+)
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
@@ -88,9 +93,26 @@ def settle(
     config, weights = _locate_weights(config, progress)
     plan = Plan(config, dataset, weights)
     if request.budget is not None:
-        return choose(request.budget, plan, request.chosen.get("model"), progress)
+        return choose(
+            request.budget,
+            plan,
+            request.chosen.get("model"),
+            lambda model: _with_model(plan.config, model, request),
+            progress,
+        )
     _try_building(plan)
     return plan
+
+
+def _with_model(config: RunConfig, model: str, request: Request) -> RunConfig:
+    """Return settled settings with another network, and with what the recipe has for it alone.
+
+    What the user or the data decides is stronger.
+    """
+    by_name = Request({**request.given, "model": model}, request.from_file, request.budget)
+    settled = flat(settle_names(by_name, Progress()).model_dump())
+    own = {key: settled[key] for key in settings_of_model(config.recipe, model)}
+    return resolve(config, {"model": model, **own})
 
 
 def settle_resumed(
@@ -154,16 +176,20 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     require_fitting(recipe, model, backbone=backbone)
     of_data = settings_of(data)
     defaults = RECIPES.get(recipe)()
-    if from_file.get("data") != data:
+    if (from_file.get("data"), from_file.get("model")) != (data, model):
         # Settings that it merely repeats from the recipe are no wish of the user, stronger than the
-        # needs of the data: a file from 'convscope recipes show' trains as the recipe does.
+        # needs of the data or the model: a file from 'convscope recipes show' trains as the recipe
+        # does.
         repeated = flat(defaults.model_dump(mode="json"))
+        repeated |= settings_of_model(recipe, str(from_file.get("model", usual)))
         from_file = {
             key: value
             for key, value in flat(from_file).items()
             if key not in repeated or value != repeated[key]
         }
-    config = resolve(defaults, {"recipe": recipe, "model": model}, of_data, from_file, given)
+    names = {"recipe": recipe, "model": model}
+    of_model = settings_of_model(recipe, model)
+    config = resolve(defaults, names, of_model, of_data, from_file, given)
     require_effect(config, defaults, backbone=backbone)
     if defaults.augment.flip and not config.augment.flip and "augment.flip" in of_data:
         progress.say(f"{data}: mirroring changes the meaning of an image, so none is flipped")

@@ -1,6 +1,7 @@
 """Recipes: one file each; the docstring states command, cost and expected accuracy."""
 
 from collections.abc import Callable
+from typing import Any
 
 from convscope.errors import ConfigError
 from convscope.recipe import Recipe
@@ -13,7 +14,8 @@ RECIPES: Registry[Callable[[], Recipe]] = Registry(
     needs={"trains": ("network", "backbone")},
 )
 """Recipes are registered with `trains`: "network" (trained from scratch) or "backbone"; those made
-for one model also with that `model`, the default if none is named."""
+for one model also with that `model`, the default if none is named. `of_models` has, by model other
+than that one, settings by dotted name that it needs in place of the recipe's."""
 
 
 def default_recipe(*, backbone: bool, of_data: str | None = None) -> str:
@@ -24,6 +26,12 @@ def default_recipe(*, backbone: bool, of_data: str | None = None) -> str:
         of_data: Recipe for backbones with which the dataset is registered, if there is one.
     """
     return (of_data or "probe") if backbone else "tutorial"
+
+
+def settings_of_model(recipe: str, model: str) -> dict[str, Any]:
+    """Return the settings of a recipe, by dotted name, that are for this model alone."""
+    found: dict[str, Any] = RECIPES.entry(recipe).info.get("of_models", {}).get(model, {})
+    return found
 
 
 def require_fitting(recipe: str, model: str, *, backbone: bool) -> None:

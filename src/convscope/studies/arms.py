@@ -14,7 +14,7 @@ from convscope.models import is_backbone
 from convscope.paths import short_name
 from convscope.planning.settle import Request, recipe_for, weights_setting
 from convscope.recipe import RunConfig, differences, resolve
-from convscope.recipes import RECIPES
+from convscope.recipes import RECIPES, settings_of_model
 
 FIRST_SEED = 83
 
@@ -138,6 +138,7 @@ def names_of(configs: Sequence[RunConfig]) -> list[str]:
         defaults = resolve(
             RECIPES.get(config.recipe)(),
             {"recipe": config.recipe, "model": config.model},
+            settings_of_model(config.recipe, config.model),
             settings_of(config.data),
         )
         own = {key: after for key, (_, after) in differences(defaults, config).items()}

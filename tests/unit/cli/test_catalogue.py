@@ -45,6 +45,12 @@ def test_a_recipe_is_shown_as_a_configuration(cli, tmp_path, entry):
     assert resolve(Recipe(), settings) == resolve(entry.value(), {"recipe": entry.name})
 
 
+def test_a_recipe_says_which_model_has_settings_of_its_own(cli):
+    lines = cli("recipes", "show", "fast").out.splitlines()
+    own = RECIPES.entry("fast").info["of_models"]["fast-deep"]["augment.cutout"]
+    assert f"# With --model fast-deep by default: augment.cutout={own}" in lines
+
+
 def test_an_unknown_recipe_is_not_shown(fails):
     line = fails(2, "recipes", "show", "prob")
     assert "unknown recipe 'prob'; did you mean 'probe'?" in line

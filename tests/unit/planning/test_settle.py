@@ -62,6 +62,31 @@ def test_the_same_wish_gives_the_same_settings(recipe, digits):
     assert dump_config(again) == dump_config(by_name)
 
 
+DEEP = {"data": "digits", "recipe": "fast", "model": "fast-deep", "precision": "float32"}
+
+
+def cutout(given, from_file=None) -> float:
+    return settle_names(Request(given, from_file or {}), Progress()).augment.cutout
+
+
+def test_a_recipe_has_settings_for_one_network_alone():
+    medium = {**DEEP, "model": "fast-medium"}
+    own = RECIPES.entry("fast").info["of_models"]["fast-deep"]["augment.cutout"]
+    assert (cutout(DEEP), cutout(medium)) == (own, 0)
+    assert own > 0
+    # Who names a value gets it, by an option or in a file.
+    assert cutout({**DEEP, "augment.cutout": 0.5}) == 0.5
+    assert cutout({**DEEP, "augment.cutout": 0}) == 0
+    assert cutout(DEEP, {"augment": {"cutout": 0.5}}) == 0.5
+    # A run's file repeats all settings: those of its own network are no wish for another one.
+    for first, second in ((DEEP, medium), (medium, DEEP)):
+        file = yaml.safe_load(dump_config(settle_names(Request(first), Progress())))
+        assert cutout({}, file) == cutout(first)
+        assert cutout({"model": second["model"]}, file) == cutout(second)
+    insisting = settle_names(Request({**DEEP, "augment.cutout": 0}), Progress())
+    assert cutout({}, yaml.safe_load(dump_config(insisting))) == 0
+
+
 def test_a_folder_with_nothing_named_gets_a_pretrained_network(monkeypatch):
     told = Listening()
     mine = {"data": "folder", "data_path": "/photos", "precision": "float32"}
