@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from convscope.errors import ReadOnlyError
-from convscope.wording import printable
+from convscope.wording import counted, printable
 
 
 class Advance(Protocol):
@@ -238,12 +238,15 @@ def _line(label: str, done: int, unit: str, seconds: float, note: str) -> str:
         'Downloading x: 2.0 MB in 2.0 s (1.0 MB/s)'
         >>> _line("epoch 1/20", 40_000, "images", 10.0, "loss 1.5")
         'epoch 1/20: 40,000 images in 10.0 s (4,000 images/s)  loss 1.5'
+        >>> _line("Choosing the penalty", 1, "penalties", 2.0, "")
+        'Choosing the penalty: 1 penalty in 2.0 s (2.0 s each)'
     """
     rate = done / max(seconds, 1e-9)
     if unit == "B":
         amount, speed = f"{done / 1e6:.1f} MB", f"{rate / 1e6:.1f} MB/s"
     else:
-        amount, speed = f"{done:,} {unit}", _speed(rate, unit)
+        noun = f"{unit[:-3]}y" if unit.endswith("ies") else unit[:-1]
+        amount, speed = counted(done, noun, unit), _speed(rate, unit)
     text = f"{label}: {amount} in {seconds:.1f} s ({speed})"
     return f"{text}  {note}" if note else text
 
