@@ -177,11 +177,12 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     of_data = settings_of(data)
     defaults = RECIPES.get(recipe)()
     if (from_file.get("data"), from_file.get("model")) != (data, model):
-        # Settings that it merely repeats from the recipe are no wish of the user, stronger than the
-        # needs of the data or the model: a file from 'convscope recipes show' trains as the recipe
-        # does.
+        # Settings that it has by default are no wish of the user, stronger than the needs of
+        # another data or model: a file from 'convscope recipes show' trains as the recipe does.
         repeated = flat(defaults.model_dump(mode="json"))
         repeated |= settings_of_model(recipe, str(from_file.get("model", usual)))
+        if from_file.get("data") in DATASETS.names():
+            repeated |= flat(settings_of(from_file["data"]))
         from_file = {
             key: value
             for key, value in flat(from_file).items()

@@ -16,6 +16,22 @@ from convscope.recipes import RECIPES
 from convscope.studies.arms import plan_arms
 
 
+def test_what_the_data_of_a_file_decided_is_no_wish_for_other_data():
+    def flips(given, from_file=None) -> tuple[bool, bool]:
+        config = settle_names(Request(given, from_file or {}), Progress())
+        return config.augment.flip, config.tta.mirror
+
+    def file_of(given) -> dict:
+        return yaml.safe_load(dump_config(settle_names(Request(given), Progress())))
+
+    digits = {"recipe": "fast", "data": "digits", "precision": "float32"}
+    assert flips({}, file_of(digits)) == (False, False)
+    assert flips({"data": "cifar10"}, file_of(digits)) == (True, True)
+    assert flips({"data": "digits"}, file_of({**digits, "data": "cifar10"})) == (False, False)
+    insisting = {**digits, "data": "cifar10", "augment.flip": False}
+    assert flips({"data": "fashion_mnist"}, file_of(insisting)) == (False, True)
+
+
 @pytest.fixture(scope="module")
 def digits():
     return convscope.load("digits", progress=Progress())
