@@ -28,9 +28,8 @@ from typing import Any
 import numpy as np
 from _lanes import deviation, spelt
 
-from convscope.datasets import settings_of
+from convscope.planning.usual import usual_settings
 from convscope.recipe import RunConfig, resolve
-from convscope.recipes import RECIPES, settings_of_model
 
 
 def main() -> None:
@@ -105,9 +104,7 @@ def settled(given: dict[str, Any]) -> RunConfig:
     Two of them are not followed here: an epoch leaves its last partial batch away instead of
     filling it up, and no batch is made smaller for the sake of more steps.
     """
-    of_model = settings_of_model("fast", str(given["model"]))
-    of_data = settings_of(str(given["data"]))
-    return resolve(RECIPES.get("fast")(), {"recipe": "fast"}, of_model, of_data, given)
+    return resolve(usual_settings("fast", str(given["model"]), str(given["data"])), given)
 
 
 class Trainer:

@@ -24,6 +24,7 @@ from convscope.planning.budget import Budget, choose
 from convscope.planning.data import load_of_run
 from convscope.planning.networks import build_model, input_spec
 from convscope.planning.plan import Plan
+from convscope.planning.usual import recipe_for, usual_recipe, usual_settings
 from convscope.progress import Progress
 from convscope.recipe import (
     RANDOM_WEIGHTS,
@@ -35,7 +36,6 @@ from convscope.recipe import (
 )
 from convscope.recipes import (
     RECIPES,
-    default_recipe,
     require_fitting,
     settings_of_model,
 )
@@ -174,25 +174,22 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     data = str(chosen.get("data", "cifar10"))
     recipe = str(chosen.get("recipe", recipe_for(model, data, epochs="epochs" in chosen)))
     require_fitting(recipe, model, backbone=backbone)
-    of_data = settings_of(data)
     defaults = RECIPES.get(recipe)()
-    if (from_file.get("data"), from_file.get("model")) != (data, model):
-        # Settings that it has by default are no wish of the user, stronger than the needs of
-        # another data or model: a file from 'convscope recipes show' trains as the recipe does.
-        repeated = flat(defaults.model_dump(mode="json"))
-        repeated |= settings_of_model(recipe, str(from_file.get("model", usual)))
-        if from_file.get("data") in DATASETS.names():
-            repeated |= flat(settings_of(from_file["data"]))
-        from_file = {
-            key: value
-            for key, value in flat(from_file).items()
-            if key not in repeated or value != repeated[key]
-        }
-    names = {"recipe": recipe, "model": model}
-    of_model = settings_of_model(recipe, model)
-    config = resolve(defaults, names, of_model, of_data, from_file, given)
+    # What a file repeats of the settings that are usual for its own model and data is no wish of
+    # the user, stronger than the needs of another model or data.
+    known = from_file.get("data") if from_file.get("data") in DATASETS.names() else None
+    repeated = flat(
+        usual_settings(recipe, str(from_file.get("model", usual)), known).model_dump(mode="json")
+    )
+    wished = {
+        key: value
+        for key, value in flat(from_file).items()
+        if key not in repeated or value != repeated[key]
+    }
+    names = {"recipe": recipe, "model": model, "data": data}
+    config = resolve(usual_settings(recipe, model, data), wished, names, given)
     require_effect(config, defaults, backbone=backbone)
-    if defaults.augment.flip and not config.augment.flip and "augment.flip" in of_data:
+    if defaults.augment.flip and not config.augment.flip and "augment.flip" in settings_of(data):
         progress.say(f"{data}: mirroring changes the meaning of an image, so none is flipped")
     if config.weights is not None and not backbone:
         raise ConfigError(f"{model} starts from random weights; --weights is for backbones")
@@ -269,37 +266,6 @@ def settle_batches(
             f"ones per epoch; least_steps=1 keeps your batch size"
         )
     return config.model_copy(update={"batch_size": batch_size})
-
-
-def recipe_for(model: str, data: str, *, epochs: bool) -> str:
-    """Return the recipe of a named model if no recipe is named.
-
-    Args:
-        model: Registered model.
-        data: Registered dataset, or "folder".
-        epochs: Whether a number of epochs was asked for.
-    """
-    # Who wants epochs does not want a head that is fitted at once.
-    of_data = None if epochs else DATASETS.entry(data).info.get("recipe")
-    return default_recipe(backbone=is_backbone(model), of_data=of_data)
-
-
-def usual_recipe(chosen: Mapping[str, Any], progress: Progress) -> str | None:
-    """Return the recipe that is usual for the data, if its backbone's weights are at hand."""
-    from convscope.models.backbones import BACKBONES
-    from convscope.models.weights import weights_at_hand
-
-    entry = DATASETS.entry(str(chosen.get("data", "cifar10")))
-    recipe: str | None = entry.info.get("recipe")
-    if recipe is None or "weights" in chosen:
-        return recipe
-    backbone = BACKBONES.get(RECIPES.entry(recipe).info["model"])
-    if weights_at_hand(backbone) is None:
-        progress.say(
-            f"Note: a pretrained network would be far better on photos; {backbone.weights.source}"
-        )
-        return None
-    return recipe
 
 
 def weights_setting(weights: Path | str | None) -> str | None:

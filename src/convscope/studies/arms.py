@@ -6,15 +6,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from convscope.datasets import settings_of
 from convscope.datasets.source import data_settings
 from convscope.effects import idle_settings, require_effect_somewhere
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
 from convscope.paths import short_name
-from convscope.planning.settle import Request, recipe_for, weights_setting
+from convscope.planning.settle import Request, weights_setting
+from convscope.planning.usual import recipe_for, usual_settings
 from convscope.recipe import RunConfig, differences, resolve
-from convscope.recipes import RECIPES, settings_of_model
+from convscope.recipes import RECIPES
 
 FIRST_SEED = 83
 
@@ -135,12 +135,7 @@ def names_of(configs: Sequence[RunConfig]) -> list[str]:
     """Return a name for each run that says how it differs from the others, apart from the seed."""
     facts: list[dict[str, Any]] = []
     for config in configs:
-        defaults = resolve(
-            RECIPES.get(config.recipe)(),
-            {"recipe": config.recipe, "model": config.model},
-            settings_of_model(config.recipe, config.model),
-            settings_of(config.data),
-        )
+        defaults = usual_settings(config.recipe, config.model, config.data)
         own = {key: after for key, (_, after) in differences(defaults, config).items()}
         for key in ("seed", "format", "backend", "data", "data_path", "labels", "weights"):
             own.pop(key, None)

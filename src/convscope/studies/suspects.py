@@ -15,7 +15,8 @@ from convscope.models import is_backbone
 from convscope.paths import short_name
 from convscope.planning.data import load_once
 from convscope.planning.plan import Plan
-from convscope.planning.settle import Request, settle, usual_recipe
+from convscope.planning.settle import Request, settle
+from convscope.planning.usual import usual_recipe
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig
 from convscope.remote import folder_or_none

@@ -13,8 +13,9 @@ from convscope.models import is_backbone
 from convscope.paths import user_path
 from convscope.planning.budget import Budget
 from convscope.planning.data import load_once
-from convscope.planning.settle import Request, settle, usual_recipe, weights_setting
+from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.sharing import failures_told
+from convscope.planning.usual import usual_recipe
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
 from convscope.remote import folder_or_none, folder_path

@@ -14,8 +14,9 @@ from convscope.errors import ConfigError, MissingExtraError, TrainingError, User
 from convscope.evaluation.multi_label import score_of
 from convscope.paths import short_name
 from convscope.planning.data import load_once
-from convscope.planning.settle import Request, recipe_for, settle, weights_setting
+from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.space import Choice, Space, settings_at, space_of
+from convscope.planning.usual import recipe_for
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.remote import folder_or_none
