@@ -9,7 +9,6 @@ snapshot, table). Lanes:
     tutorial      Keras 3 as the tutorial calls it: float32 arrays in [0, 1], model.fit
     tutorial-2    the same again: what differs between these two is noise
     convscope     the training path in float32
-    convscope-whole  the same with each batch whole instead of in halves
     convscope-bf16  the training path in bfloat16, what `--precision auto` takes on a CPU with units
                   for it; `auto` says what that is here
     torch         plain PyTorch, channels_last, uint8 images in memory, float32
@@ -34,7 +33,6 @@ def main() -> None:
         "tutorial": tutorial,
         "tutorial-2": tutorial,
         "convscope": functools.partial(convscope_lane, precision="float32"),
-        "convscope-whole": functools.partial(convscope_lane, precision="float32", halves=False),
         "convscope-bf16": functools.partial(convscope_lane, precision="bfloat16"),
         "torch": functools.partial(torch_lane, precision="float32"),
         "torch-bf16": functools.partial(torch_lane, precision="bfloat16"),
@@ -116,7 +114,7 @@ def torch_lane(turn: Turn, epochs: int, precision: str, compiled: bool = False) 
         turn.wait()
 
 
-def convscope_lane(turn: Turn, epochs: int, precision: str, halves: bool = True) -> None:
+def convscope_lane(turn: Turn, epochs: int, precision: str) -> None:
     import convscope
     from convscope import backend
     from convscope.models.saving import PortableModel
@@ -125,7 +123,6 @@ def convscope_lane(turn: Turn, epochs: int, precision: str, halves: bool = True)
     from convscope.recipe import resolve
     from convscope.recipes import RECIPES
     from convscope.run import Run
-    from convscope.training import passes
     from convscope.training.batches import Examples
     from convscope.training.fit import Phase, fit
 
@@ -133,8 +130,6 @@ def convscope_lane(turn: Turn, epochs: int, precision: str, halves: bool = True)
     import keras  # noqa: F401
 
     turn.imported()
-    if not halves:
-        vars(passes)["pays_in_halves"] = lambda model: False
     dataset = convscope.load("cifar10", progress=Progress())
     assert dataset.val is not None
     config = resolve(RECIPES.get("tutorial")(), {"precision": precision, "epochs": epochs})

@@ -2,7 +2,7 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convscope.errors import ShapeError
@@ -177,16 +177,6 @@ def logits_of_softmax(operation: Any, inputs: Any) -> Any:
         return inputs
     output = keras.ops.matmul(inputs, operation.kernel)
     return output + operation.bias if operation.use_bias else output
-
-
-def all_layers(model: "keras.Model") -> Iterator["keras.layers.Layer"]:
-    """Yield the layers of a model and of the models inside it, which are layers themselves."""
-    import keras
-
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from all_layers(layer)
 
 
 def kind_of(operation: Any) -> str:

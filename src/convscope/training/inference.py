@@ -6,7 +6,7 @@ taken where the network is large enough that converting it pays, and checked on 
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from convscope.engines.conversion import PACKAGES
 from convscope.errors import FailureError
-from convscope.models.structure import all_layers
 from convscope.progress import Progress
 from convscope.training.precision import accelerator, machine
 
@@ -146,5 +145,12 @@ def _is_convertible(network: keras.Model) -> bool:
     return (
         can_convert()
         and network.count_params() >= _MANY_WEIGHTS
-        and all(layer.compute_dtype == "float32" for layer in all_layers(network))
+        and all(layer.compute_dtype == "float32" for layer in _all_layers(network))
     )
+
+
+def _all_layers(network: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in network.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _all_layers(layer)

@@ -16,7 +16,6 @@ import keras
 import numpy as np
 
 from convscope.training.batches import Batches
-from convscope.training.halves import FEWEST_IMAGES, pays_in_halves, train_in_halves
 
 
 class EpochMetrics(NamedTuple):
@@ -93,8 +92,7 @@ class OnTensorFlow(_StepByStep):
     """Steps of Keras, each with all that belongs to it in one compiled call.
 
     Keras' `train_on_batch` makes several and takes 0.8 to 1.3 ms more, 4 % of the time of the
-    tutorial's CNN in float32 and 7 % in bfloat16 (two AMD cores with AVX512-BF16). Where that is
-    the same and quicker, a batch goes through the network in two halves; see `halves`.
+    tutorial's CNN in float32 and 7 % in bfloat16 (two AMD cores with AVX512-BF16).
 
     Args:
         model: See `Steps`.
@@ -102,10 +100,7 @@ class OnTensorFlow(_StepByStep):
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
-        self._train = self._train_whole = _in_one_call(model, model.train_step)
-        if pays_in_halves(model):
-            self._train_halves = _in_one_call(model, partial(train_in_halves, model))
-            self._train = self._train_by_size
+        self._train = _in_one_call(model, model.train_step)
         self._evaluate = _in_one_call(model, model.test_step)
 
     def training(self) -> AbstractContextManager[Step]:
@@ -115,10 +110,6 @@ class OnTensorFlow(_StepByStep):
     def evaluating(self) -> AbstractContextManager[Step]:
         """Return a step that only evaluates."""
         return nullcontext(self._evaluate)
-
-    def _train_by_size(self, inputs: Any, labels: Any, n_images: int) -> tuple[Any, Any]:
-        train = self._train_halves if n_images >= FEWEST_IMAGES else self._train_whole
-        return train(inputs, labels, n_images)
 
 
 def _in_one_call(model: keras.Model, step: Callable[[Any], dict[str, Any]]) -> Step:
