@@ -176,11 +176,11 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     require_fitting(recipe, model, backbone=backbone)
     defaults = RECIPES.get(recipe)()
     # What a file repeats of the settings that are usual for its own model and data is no wish of
-    # the user, stronger than the needs of another model or data.
+    # the user, stronger than the needs of another model or data. A division in a file without data
+    # repeats nothing.
     known = from_file.get("data") if from_file.get("data") in DATASETS.names() else None
-    repeated = flat(
-        usual_settings(recipe, str(from_file.get("model", usual)), known).model_dump(mode="json")
-    )
+    of_file = usual_settings(recipe, str(from_file.get("model", usual)), known)
+    repeated = flat(of_file.model_dump(mode="json", exclude=None if known else {"split"}))
     wished = {
         key: value
         for key, value in flat(from_file).items()

@@ -32,6 +32,22 @@ def test_what_the_data_of_a_file_decided_is_no_wish_for_other_data():
     assert flips({"data": "fashion_mnist"}, file_of(insisting)) == (False, True)
 
 
+def test_a_division_in_a_file_without_data_is_a_wish():
+    def stratified(data, from_file) -> bool:
+        given = {"data": data, "model": "cnn-sequential", "precision": "float32"}
+        return settle_names(Request(given, from_file), Progress()).split.stratify
+
+    # What most data have by default, but CIFAR-10 has not.
+    assert not stratified("cifar10", {})
+    assert stratified("cifar10", {"split": {"stratify": True}})
+    assert stratified("cifar10", {"split.stratify": True})
+    # A run's file repeats the division that its own data have by default.
+    digits = settle_names(Request({"data": "digits", "precision": "float32"}), Progress())
+    file = yaml.safe_load(dump_config(digits))
+    assert stratified("digits", file)
+    assert not stratified("cifar10", file)
+
+
 @pytest.fixture(scope="module")
 def digits():
     return convscope.load("digits", progress=Progress())
