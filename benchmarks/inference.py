@@ -1,6 +1,6 @@
 """Inference: how fast the tutorial's network, trained or not, says what is on images.
 
-    python benchmarks/inference.py --rounds 20 --out inference.json
+    python benchmarks/inference.py --runs 5 --rounds 8 --out inference.json
 
 Same network, 10,000 CIFAR-10 images (those for validation) in memory, 500 at a time. Lanes:
 
@@ -34,7 +34,7 @@ def main() -> None:
         "torch": functools.partial(torch_lane, precision="float32"),
         "torch-bf16": functools.partial(torch_lane, precision="bfloat16"),
     }
-    compare(__doc__ or "", lanes, rounds=20, work="pass over 10,000 images")
+    compare(__doc__ or "", lanes, rounds=8, runs=5, work="pass over 10,000 images")
 
 
 def images() -> UInt8Array:

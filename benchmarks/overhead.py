@@ -1,6 +1,6 @@
 """Equal work: an epoch of the tutorial's own Keras code, of plain PyTorch, and of convscope.
 
-    python benchmarks/overhead.py --rounds 8 --out overhead.json
+    python benchmarks/overhead.py --runs 5 --rounds 3 --out overhead.json
 
 Same network, same 40,000 + 10,000 CIFAR-10 images in memory, batch 128, Adam. An epoch is training
 and validation and, for convscope, everything else that it does after an epoch (best weights,
@@ -39,7 +39,7 @@ def main() -> None:
         "torch-compiled": functools.partial(torch_lane, precision="float32", compiled=True),
         "torch-bf16-compiled": functools.partial(torch_lane, precision="bfloat16", compiled=True),
     }
-    compare(__doc__ or "", lanes, rounds=8, work="epoch")
+    compare(__doc__ or "", lanes, rounds=3, runs=5, work="epoch")
 
 
 def tutorial(turn: Turn, epochs: int) -> None:
