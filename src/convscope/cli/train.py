@@ -59,7 +59,7 @@ def train(
         float | None,
         typer.Option(
             help="Target accuracy on CIFAR-10 in percent; the fastest network and epochs known to "
-            "reach it are used."
+            "reach it on average over seeds are used."
         ),
     ] = None,
     precision: Annotated[

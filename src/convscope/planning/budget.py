@@ -183,7 +183,7 @@ def choose(
         pace = Pace(deadline, plan.most_epochs, overhead_s)
     known = "less training than any that was measured"
     if plan.accuracy is not None:
-        known = f"as much training reached {plan.accuracy:.1%} on CIFAR-10"
+        known = f"as much training reached {plan.accuracy:.1%} on CIFAR-10 on average"
     epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
     progress.say(
         f"Plan: {plan.model}, {epochs}, {plan.seconds / 60:.1f} minutes at the measured "

@@ -85,7 +85,7 @@ def train(
             epochs, and the network if none is named, are chosen by speeds measured here. The
             default recipe is then `fast`; for a folder of images, "auto".
         target: Instead of `minutes`: accuracy on CIFAR-10, in per cent, for which the quickest
-            network and number of epochs known to reach it are chosen.
+            network and number of epochs known to reach it on average over seeds are chosen.
         precision: "auto", "float32" or "bfloat16".
         backend: "auto", "tensorflow", "jax" or "torch".
         weights: Weights of a backbone: a file, a folder with it, or "random"; None looks for
