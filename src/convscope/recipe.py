@@ -7,10 +7,18 @@ result (`RunConfig`) is saved as `config.yaml` and alone reproduces the run.
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from convscope.errors import ConfigError, UnknownNameError
 
@@ -24,6 +32,9 @@ _BEFORE = {3: {"split.version": 1}}
 """Values, by the format that introduced a setting, that earlier runs had implicitly."""
 
 _MAX_CONFIG_BYTES = 1_000_000
+
+UNREADABLE_YAML = (yaml.YAMLError, ValueError)
+"""What YAML raises for text that it cannot read; the second for a date that does not exist."""
 
 
 class Settings(BaseModel):
@@ -323,8 +334,9 @@ class Recipe(Settings):
     )
     refit: bool = Field(
         False,
-        description="train once more at the end, on training and validation images together; the "
-        "validation images are still evaluated by the network that did not learn them",
+        description="train once more at the end, on training and validation images together, for "
+        "the epochs that these chose (judge, early_stop_patience); the validation images are still "
+        "evaluated by the network that did not learn them",
     )
 
     @model_validator(mode="after")
@@ -405,7 +417,7 @@ def resolve(recipe: Recipe, *layers: Mapping[str, Any]) -> RunConfig:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a YAML configuration: a run's whole `config.yaml`, or a few keys.
+    """Read a YAML configuration, a run's whole `config.yaml` or a few keys, by dotted names.
 
     Raises:
         ConfigError: If the file is missing, is not YAML or holds no mapping.
@@ -418,7 +430,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"there is no configuration file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (*UNREADABLE_YAML, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         raise ConfigError(f"{path} is not valid YAML{line}") from None
@@ -426,7 +438,7 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(f"{path} must hold settings as 'key: value' lines")
-    return content
+    return _dotted(content)
 
 
 def read_run_config(path: Path) -> RunConfig:
@@ -453,7 +465,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: must have the form key=value, such as augment.crop=0.1")
     try:
         return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
+    except UNREADABLE_YAML:
         raise ConfigError(f"--set {text}: the value cannot be read") from None
 
 
@@ -472,11 +484,37 @@ def parse_alternatives(text: str) -> tuple[str, list[Any]]:
     key, _, values = text.partition("=")
     try:
         found = yaml.safe_load(f"[{values}]")
-    except yaml.YAMLError:
+    except UNREADABLE_YAML:
         raise ConfigError(f"--vary {text}: the values cannot be read") from None
     if not key.strip() or len(found) < 2:
         raise ConfigError(f"--vary {text}: name values, such as label_smoothing=0,0.1")
     return key.strip(), found
+
+
+def value_of(key: str, value: Any) -> Any:
+    """Return a value as the setting holds it.
+
+    Args:
+        key: Dotted name of a setting.
+        value: Value as a user wrote it.
+
+    Examples:
+        >>> value_of("optimizer.learning_rate", "1e-3"), value_of("head.hidden", [128])
+        (0.001, (128,))
+
+    Raises:
+        ConfigError: If the setting does not take it.
+    """
+    *groups, last = key.split(".")
+    model: type[BaseModel] = RunConfig
+    for group in groups:
+        model = type(model.model_fields[group].default)
+    field = model.model_fields[last]
+    try:
+        return TypeAdapter(Annotated[field.annotation, field]).validate_python(value)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise ConfigError(f"{key}: {said[0].lower()}{said[1:]}, not {value!r}") from None
 
 
 def dump_config(config: RunConfig) -> str:
@@ -562,10 +600,25 @@ def _in_this_format(layer: Mapping[str, Any]) -> dict[str, Any]:
     return then | {renamed.get(key, key): value for key, value in layer.items() if key != "format"}
 
 
+def _dotted(settings: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Return settings of a file, nested or dotted, by dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        # A value that is not a group is not searched: YAML's aliases make a few lines a million
+        # settings.
+        if isinstance(value, Mapping) and _is_group(f"{prefix}{key}"):
+            found |= _dotted(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _is_group(key: str) -> bool:
+    return any(name.startswith(f"{key}.") for name in setting_names())
+
+
 def _override(target: dict[str, Any], key: str, value: Any) -> None:
-    # A value that is not a group is not searched: YAML's aliases make a few lines a million
-    # settings.
-    if isinstance(value, Mapping) and any(n.startswith(f"{key}.") for n in setting_names()):
+    if isinstance(value, Mapping) and _is_group(key):
         for inner, inner_value in value.items():
             _override(target, f"{key}.{inner}", inner_value)
         return

@@ -69,6 +69,53 @@ def test_with_little_time_it_ends_in_a_run_on_the_frozen_backbone(quick, arrows)
     assert len(quick.test_openings) == 1
 
 
+def test_a_file_of_settings_holds_for_every_candidate(arrows, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "recipe: auto\naugment: {flip: false}\nsplit: {val_fraction: 0.3}\nimage_size: 64\n"
+        "precision: float32\nseed: 3\n"
+    )
+    run = convscope.train(
+        data=arrows, minutes=0.4, out=tmp_path / "run", config=file, test=False, progress=Progress()
+    )
+    config = run_config(run)
+    assert (config.augment.flip, config.split.val_fraction, config.split.folds) == (
+        False,
+        0.3,
+        None,
+    )
+    assert "mirrored" not in {row["candidate"] for row in tried_in(run)}
+
+
+def test_the_settings_of_another_run_leave_the_search_its_choices(quick, arrows, tmp_path):
+    out = tmp_path / "run"
+    again = convscope.train(
+        data=arrows,
+        recipe="auto",
+        minutes=0.05,
+        out=out,
+        config=quick.config_file,
+        test=False,
+        progress=Progress(),
+    )
+    assert run_config(again).image_size == 64
+    assert [row["candidate"] for row in tried_in(again)] == ["frozen"]
+
+
+def test_auto_on_small_images_searches_on_a_backbone_that_is_named(tmp_path):
+    run = convscope.train(
+        data="digits",
+        recipe="auto",
+        model="efficientnet_lite0",
+        minutes=0.05,
+        out=tmp_path / "run",
+        test=False,
+        progress=Progress(),
+        **SMALL,
+    )
+    assert run_config(run).model == "efficientnet_lite0"
+
+
 def test_the_temperature_is_that_of_heads_of_the_folds(quick):
     found = read_predictions(quick.out_of_fold_file)[0]["out_of_fold"]
     with quick.split_file.open(newline="", encoding="utf-8") as file:

@@ -11,6 +11,7 @@ from convscope.classifier.keras_model import open_classifier, spec_of
 from convscope.evaluation.predictions import read_predictions
 from convscope.progress import Progress
 from convscope.run import Run
+from convscope.training.results import read_results
 
 REFIT = {
     "model": "cnn-functional",
@@ -23,7 +24,7 @@ REFIT = {
 
 
 def train(out, **changes) -> Run:
-    return convscope.train(out=out, progress=Progress(), **{**REFIT, **changes})
+    return convscope.train(out=out, **{**REFIT, "progress": Progress(), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,30 @@ def test_it_learns_from_the_validation_images_too(refitted, tmp_path):
     # What it was trained in is gone, and the run holds nothing that convscope does not know.
     assert not refitted.refit_dir.exists()
     assert refitted.foreign_names() == set()
+
+
+class Labels(Progress):
+    """Keeps the labels of all tasks."""
+
+    def __init__(self):
+        self.labels = []
+
+    def task(self, label, total, unit):
+        self.labels.append(label)
+        return super().task(label, total, unit)
+
+
+@pytest.mark.parametrize("judge", ["best", "last"])
+def test_it_takes_the_epochs_that_validation_images_chose(tmp_path, judge):
+    seen = Labels()
+    settings = {"early_stop_patience": 1, "judge": judge}
+    run = train(tmp_path / "run", epochs=12, lr=0.01, settings=settings, progress=seen, test=False)
+    rows = read_results(run.results_file)
+    accuracies = [row["val_accuracy"] for row in rows]
+    chosen = accuracies.index(max(accuracies)) + 1 if judge == "best" else len(rows)
+    assert 1 <= chosen < 12
+    epochs = [label for label in seen.labels if label.startswith("epoch ")]
+    assert epochs == [f"epoch {n + 1}/12" for n in (*range(len(rows)), *range(chosen))]
 
 
 @pytest.mark.parametrize(

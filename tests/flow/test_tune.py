@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import convscope
-from convscope.errors import ConfigError, RunError
+from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.progress import Progress
 from convscope.recipe import read_config, resolve
 from convscope.recipes import RECIPES
@@ -118,6 +118,25 @@ def test_again_it_trains_nothing_and_says_the_same(resumed):
     assert idle.trained == []
     assert again.conclusion == resumed["found"].conclusion
     assert again.trials == resumed["found"].trials
+
+
+def test_a_search_that_goes_on_draws_new_settings(tmp_path):
+    class Nowhere:
+        """Executor on which every trial fails."""
+
+        def __init__(self) -> None:
+            self.rates: list[float] = []
+
+        def outcomes(self, jobs, progress, unwanted=None):
+            for job in jobs:
+                self.rates.append(job.config.optimizer.learning_rate)
+                yield job, Outcome(Run(job.folder), failure="no place")
+
+    place = Nowhere()
+    for trials in (3, 6, 9):
+        with pytest.raises(TrainingError, match="no place"):
+            convscope.tune(**SEARCH, trials=trials, out=tmp_path / "search", executor=place)
+    assert len(place.rates) == len(set(place.rates)) == 9
 
 
 @pytest.mark.parametrize(

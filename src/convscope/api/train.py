@@ -1,7 +1,7 @@
 """Training of exactly one run, by a plan."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -194,6 +194,7 @@ def _fit(
 ) -> None:
     from convscope.report.curves import curves_figure
     from convscope.report.figures import save_figure
+    from convscope.training.fit import chosen_epochs
     from convscope.training.refit import refit
     from convscope.training.tracking import tracking
 
@@ -220,9 +221,10 @@ def _fit(
         if config.refit:
             # What a search or a time limit decided is kept: settings as they ended up.
             fixed = dataclasses.replace(plan, config=run_config(run), measured=None, pace=None)
+            chosen = chosen_epochs(history, fixed.config)
             refit(
                 run,
-                lambda again: _learn(again, fixed, lambda row: None, progress, devices, refit=True),
+                lambda again: _learn(again, fixed, lambda row: None, progress, devices, chosen),
                 progress,
             )
 
@@ -238,9 +240,10 @@ def _learn(
     log_row: Callable[[dict[str, Any]], None],
     progress: Progress,
     devices: Devices,
-    *,
-    refit: bool = False,
+    chosen: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
+    """Train; once more, on validation images too, if the epochs of each phase were chosen."""
+    refit = chosen is not None
     config, dataset = plan.config, plan.dataset
     assert dataset.val is not None
     spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
@@ -258,6 +261,7 @@ def _learn(
             progress=progress,
             pace=plan.pace,
             refit=refit,
+            chosen=chosen,
             keep_out_of_fold=partial(save_out_of_fold, run, dataset.class_names) if refit else None,
             devices=devices,
         )
@@ -265,6 +269,7 @@ def _learn(
     from convscope.training.augment import augmented
     from convscope.training.batches import Examples
     from convscope.training.fit import Phase, fit
+    from convscope.training.results import ONLY_PHASE
 
     measured = plan.measured
     network = new_network(config, dataset) if measured is None else measured.model
@@ -274,5 +279,14 @@ def _learn(
     whole = Split.joined(dataset.parts_to_learn(refit=refit))
     train = augmented(whole, config.augment, config.seed)
     val = Examples.of(dataset.val)
-    phase = Phase(network, train, val, config, save_weights, steps=measured, devices=devices)
+    phase = Phase(
+        network,
+        train,
+        val,
+        config,
+        save_weights,
+        steps=measured,
+        devices=devices,
+        n_chosen=None if chosen is None else chosen[ONLY_PHASE],
+    )
     return fit(phase, run, log_row=log_row, progress=progress, pace=plan.pace)

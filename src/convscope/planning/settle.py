@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
-from convscope.datasets import DATASETS, settings_of
+from convscope.datasets import settings_of
 from convscope.datasets.source import data_settings, settled_labels
 from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
@@ -24,7 +24,7 @@ from convscope.planning.budget import Budget, choose
 from convscope.planning.data import load_of_run
 from convscope.planning.networks import build_model, input_spec
 from convscope.planning.plan import Plan
-from convscope.planning.usual import recipe_for, usual_recipe, usual_settings
+from convscope.planning.usual import recipe_for, usual_recipe, usual_settings, wishes_of
 from convscope.progress import Progress
 from convscope.recipe import (
     RANDOM_WEIGHTS,
@@ -54,7 +54,7 @@ class Request:
 
     Attributes:
         given: Options and `--set`, by dotted name.
-        from_file: Settings from a file, which are weaker.
+        from_file: Settings from a file, by dotted name, which are weaker.
         budget: Time limit or wanted accuracy, for which network and epochs are chosen.
         n_devices: Number of devices among which each batch is divided.
     """
@@ -175,17 +175,7 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     recipe = str(chosen.get("recipe", recipe_for(model, data, epochs="epochs" in chosen)))
     require_fitting(recipe, model, backbone=backbone)
     defaults = RECIPES.get(recipe)()
-    # What a file repeats of the settings that are usual for its own model and data is no wish of
-    # the user, stronger than the needs of another model or data. A division in a file without data
-    # repeats nothing.
-    known = from_file.get("data") if from_file.get("data") in DATASETS.names() else None
-    of_file = usual_settings(recipe, str(from_file.get("model", usual)), known)
-    repeated = flat(of_file.model_dump(mode="json", exclude=None if known else {"split"}))
-    wished = {
-        key: value
-        for key, value in flat(from_file).items()
-        if key not in repeated or value != repeated[key]
-    }
+    wished = wishes_of(from_file, recipe)
     names = {"recipe": recipe, "model": model, "data": data}
     config = resolve(usual_settings(recipe, model, data), wished, names, given)
     require_effect(config, defaults, backbone=backbone)

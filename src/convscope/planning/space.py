@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from convscope.errors import ConfigError
-from convscope.recipe import flat, setting_names
+from convscope.recipe import UNREADABLE_YAML, flat, setting_names, value_of
 from convscope.recipes import RECIPES
 
 _FORMS = "LOW..HIGH, LOW..HIGH:log, or values such as 32,64,128"
@@ -42,10 +42,18 @@ class Choice:
     """One of several values.
 
     Attributes:
-        values: Values, at least two.
+        values: Values, at least two; as the setting holds them.
     """
 
     values: tuple[Any, ...]
+
+    def stored(self, value: Any) -> Any:
+        """Return what stands for a value in a database: itself, or text for a list."""
+        return value if isinstance(value, str | bool | int | float | None) else str(value)
+
+    def value_of(self, stored: Any) -> Any:
+        """Return the value that `stored` stands for."""
+        return next(value for value in self.values if self.stored(value) == stored)
 
     def __contains__(self, value: object) -> bool:
         return value in self.values
@@ -77,16 +85,18 @@ def parse_values(key: str, text: str) -> Interval | Choice:
     low, dots, high = bounds.partition("..")
     if not dots:
         try:
-            values = yaml.safe_load(f"[{text}]")
-        except yaml.YAMLError:
+            values = [value_of(key, value) for value in yaml.safe_load(f"[{text}]")]
+        except UNREADABLE_YAML:
             raise ConfigError(f"--space {key}={text}: give {_FORMS}") from None
         if len(values) < 2 or len({repr(value) for value in values}) < len(values):
             raise ConfigError(f"--space {key}={text}: name two or more different values")
         return Choice(tuple(values))
     try:
-        found = Interval(float(low), float(high), scale == "log", _is_whole(low, high))
+        ends = float(low), float(high)
     except ValueError:
         raise ConfigError(f"--space {key}={text}: give {_FORMS}") from None
+    ends = value_of(key, ends[0]), value_of(key, ends[1])
+    found = Interval(*ends, scale == "log", all(type(end) is int for end in ends))
     if scale not in ("", "log"):
         raise ConfigError(f"--space {key}={text}: '{scale}' is no scale; the only one is log")
     if not found.low < found.high:
@@ -125,7 +135,3 @@ def settings_at(space: Space, settings: Mapping[str, Any]) -> dict[str, Any] | N
     values = flat(settings)
     found = {key: values[key] for key in space}
     return found if all(found[key] in space[key] for key in space) else None
-
-
-def _is_whole(*texts: str) -> bool:
-    return all(text.strip().lstrip("-").isdigit() for text in texts)

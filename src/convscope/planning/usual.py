@@ -6,7 +6,7 @@ from typing import Any
 from convscope.datasets import DATASETS, settings_of
 from convscope.models import is_backbone
 from convscope.progress import Progress
-from convscope.recipe import RunConfig, resolve
+from convscope.recipe import RunConfig, flat, resolve
 from convscope.recipes import RECIPES, default_recipe, settings_of_model
 
 
@@ -25,6 +25,30 @@ def usual_settings(recipe: str, model: str, data: str | None) -> RunConfig:
     # What the data needs is stronger: a mirrored digit is wrong for every model.
     of_data = {} if data is None else {"data": data, **settings_of(data)}
     return resolve(RECIPES.get(recipe)(), names, settings_of_model(recipe, model), of_data)
+
+
+def wishes_of(from_file: Mapping[str, Any], recipe: str) -> dict[str, Any]:
+    """Return the settings of a file that somebody chose, without what it merely repeats.
+
+    The file of a run repeats what is usual for its own recipe, model and data; that is no wish of
+    the user, stronger than the needs of another model or data.
+
+    Args:
+        from_file: Settings by dotted name.
+        recipe: Registered recipe that they are for.
+    """
+    model = from_file.get("model")
+    if model is None:
+        model = RECIPES.entry(recipe).info.get("model", RunConfig.model_fields["model"].default)
+    # A division in a file without data repeats nothing.
+    known = from_file.get("data") if from_file.get("data") in DATASETS.names() else None
+    usual = usual_settings(recipe, str(model), known)
+    repeated = flat(usual.model_dump(mode="json", exclude=None if known else {"split"}))
+    return {
+        key: value
+        for key, value in flat(from_file).items()
+        if key not in repeated or value != repeated[key]
+    }
 
 
 def recipe_for(model: str, data: str, *, epochs: bool) -> str:

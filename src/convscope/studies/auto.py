@@ -18,6 +18,7 @@ from convscope import heartbeat
 from convscope.api import train as single
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
 from convscope.evaluation.tried import Tried, write_tried
+from convscope.models import is_backbone
 from convscope.planning.budget import Budget
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
@@ -107,7 +108,9 @@ def search(
     plan = _first_plan(request, load, progress)
     began = time.monotonic()
     dataset = plan.dataset
-    if max(dataset.image_shape[:2]) <= SMALL and len(dataset.train) >= _MANY:
+    model = request.chosen.get("model")
+    small = max(dataset.image_shape[:2]) <= SMALL and len(dataset.train) >= _MANY
+    if small and not (model and is_backbone(model)):
         return _from_scratch(request, minutes, out, test, load, progress)
     name = f"{dataset.name}-auto-seed{plan.config.seed}"
     require_outside(out if out is not None else ROOT / name, plan.config.data_path)

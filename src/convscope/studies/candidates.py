@@ -98,7 +98,8 @@ class Candidate:
 
 def with_settings(request: Request, settings: Mapping[str, Any]) -> Request:
     """Return a request with settings that hold where the user named none."""
-    return Request({**settings, **request.given}, request.from_file)
+    added = {key: value for key, value in settings.items() if key not in request.from_file}
+    return Request({**added, **request.given}, request.from_file)
 
 
 def seconds_per_image(plan: Plan) -> float:
@@ -487,7 +488,8 @@ class Search:
     def _per_image(self) -> float:
         """Seconds in which the frozen backbone runs on an image."""
         seconds = float(folder_of(self.run, "frozen", 0).state["feature_seconds"])
-        return seconds / (self._n_train + self._n_val)
+        # A handful of small images takes none that a clock would show.
+        return max(seconds, 0.001) / (self._n_train + self._n_val)
 
     def _affordable(self, views: int, cost: float) -> int:
         """Return the epochs of fine-tuning that fit, with its refit if there is one."""

@@ -15,7 +15,7 @@ from convscope.planning.budget import Budget
 from convscope.planning.data import load_once
 from convscope.planning.settle import Request, settle, weights_setting
 from convscope.planning.sharing import failures_told
-from convscope.planning.usual import usual_recipe
+from convscope.planning.usual import usual_recipe, wishes_of
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
 from convscope.remote import folder_or_none, folder_path
@@ -202,7 +202,7 @@ def train(
         if trackers:
             raise ConfigError("--tracker tracks a single run, not a search; name a --recipe")
         return search(
-            Request({key: value for key, value in given.items() if key != "recipe"}, from_file),
+            _wishes_of_search(given, from_file),
             minutes=minutes,
             out=place,
             test=test,
@@ -282,6 +282,18 @@ def _wants_search(
     if model is not None:
         return minutes is not None and is_backbone(str(model))
     return usual_recipe(chosen, Progress()) is not None
+
+
+def _wishes_of_search(given: Mapping[str, Any], from_file: Mapping[str, Any]) -> Request:
+    """Return what a user wants of a search, which finds the recipe by itself.
+
+    Of a file with a recipe these are the settings that differ from it.
+    """
+    recipe = from_file.get("recipe", AUTO)
+    if recipe != AUTO:
+        from_file = wishes_of(from_file, str(recipe))
+    named = {key: value for key, value in given.items() if key != "recipe"}
+    return Request(named, {key: value for key, value in from_file.items() if key != "recipe"})
 
 
 def _train_folds(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from convscope.backend import forget_networks
 from convscope.datasets.source import data_settings
@@ -34,7 +35,7 @@ from convscope.studies.tuning import (
     spelt,
     state_file,
 )
-from convscope.training.results import read_results
+from convscope.training.results import n_rows, read_results
 
 if TYPE_CHECKING:
     import optuna
@@ -220,6 +221,7 @@ class _Search:
         """Open or create the study; its first trial has the recipe's own settings."""
         import optuna
 
+        self._multi_label = default.multi_label
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         where: Any = storage or f"sqlite:///{(self._path / 'trials.db').absolute()}"
         if where.startswith("journal:"):
@@ -230,17 +232,26 @@ class _Search:
             self._study = optuna.create_study(
                 storage=where,
                 study_name=_NAME if storage is None else f"{_NAME} {self._path.resolve().name}",
-                sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, n_trials)),
-                pruner=optuna.pruners.HyperbandPruner(1, max(default.epochs, 1), 3),
+                pruner=optuna.pruners.HyperbandPruner(1, n_rows(default), 3),
                 direction="maximize",
                 load_if_exists=True,
             )
         except Exception as error:  # whatever the database raises
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigError(f"--storage {storage or where}: {reason}") from None
+        # A search that goes on, or shares its trials, would otherwise draw those settings again
+        # that were drawn before.
+        fresh = seed + len(self._study.trials)
+        if storage is not None:
+            fresh += crc32(str(self._path.resolve()).encode())
+        self._study.sampler = optuna.samplers.TPESampler(
+            seed=fresh % 2**32, n_startup_trials=min(10, n_trials)
+        )
         known = settings_at(self._space, default.model_dump())
         if not self._study.trials and known is not None:
-            self._study.enqueue_trial(known)
+            self._study.enqueue_trial(
+                {key: self._stored(key, value) for key, value in known.items()}
+            )
 
     def run(self, executor: Executor, n_trials: int, seconds: float | None) -> None:
         """Train trials until there are enough or the time is over."""
@@ -304,27 +315,39 @@ class _Search:
     def _suggested(self, trial: "optuna.Trial", key: str) -> Any:
         values = self._space[key]
         if isinstance(values, Choice):
-            return trial.suggest_categorical(key, values.values)
+            stored = trial.suggest_categorical(key, [values.stored(v) for v in values.values])
+            return values.value_of(stored)
         if values.whole:
             return trial.suggest_int(key, int(values.low), int(values.high), log=values.log)
         return trial.suggest_float(key, values.low, values.high, log=values.log)
 
+    def _stored(self, key: str, value: Any) -> Any:
+        """Return what Optuna keeps for a value of a setting."""
+        values = self._space[key]
+        return values.stored(value) if isinstance(values, Choice) else value
+
+    def _chosen(self, key: str, stored: Any) -> Any:
+        """Return the value of a setting that Optuna kept."""
+        values = self._space[key]
+        return values.value_of(stored) if isinstance(values, Choice) else stored
+
     def _falls_behind(self, job: Job) -> bool:
         """Report new epochs of a trial, and return whether Optuna would stop it."""
         import optuna
+
+        from convscope.training.objective import merit
 
         trial, file = self._trials[job.folder], Run(job.folder).results_file
         if not file.exists():
             return False
         rows = read_results(file)
         for row in rows[self._reported.get(job.folder, 0) :]:
-            if (score := row.get("val_accuracy")) is not None:
-                with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-                    trial.report(float(score), int(row["epoch"]))
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                trial.report(merit(row, job.config), int(row["epoch"]))
         news = len(rows) > self._reported.get(job.folder, 0)
         self._reported[job.folder] = len(rows)
         # After the last epoch there is nothing to save.
-        return news and len(rows) < job.config.epochs and trial.should_prune()
+        return news and len(rows) < n_rows(job.config) and trial.should_prune()
 
     def _keep(self, job: Job, outcome: Outcome) -> str:
         """Tell Optuna how a trial ended, and return that in a word."""
@@ -352,13 +375,19 @@ class _Search:
             optuna.trial.TrialState.PRUNED: "stopped",
             optuna.trial.TrialState.FAIL: "failed",
         }
+        unscored = {optuna.trial.TrialState.PRUNED} if self._multi_label else set()
         return tuple(
             TunedTrial(
                 trial.number + 1,
                 f"trials/{trial.number + 1:04d}",
-                {key: trial.params[key] for key in self._space if key in trial.params},
-                # Of a stopped one Optuna keeps the last epoch's.
-                trial.value,
+                {
+                    key: self._chosen(key, trial.params[key])
+                    for key in self._space
+                    if key in trial.params
+                },
+                # Of a stopped one Optuna keeps that by which it was stopped in its last epoch:
+                # with any number of classes a loss, which is no score.
+                None if trial.state in unscored else trial.value,
                 len(trial.intermediate_values),
                 words[trial.state],
                 trial.user_attrs.get("failure"),

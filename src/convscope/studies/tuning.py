@@ -17,7 +17,8 @@ class TunedTrial:
             the search space.
         run: Run folder, relative to the search.
         settings: Values by dotted name.
-        score: Validation accuracy (with several classes per image: mAP); None without one.
+        score: Validation accuracy, of a stopped one after its last epoch (with several classes per
+            image: mAP, of finished ones alone); None without one.
         epochs: Number of epochs trained.
         status: "finished", "stopped" (its curve fell behind, or the time was over) or "failed".
         failure: Reason of a failure, in one line.

@@ -3,6 +3,7 @@
 import functools
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ class Phase:
             whatever their epochs, and still untrained.
         devices: Devices among which each batch is divided. Of several processes the first writes
             the run folder, and the others need not see it.
+        n_chosen: Number of epochs to train of those that the settings plan, since it was chosen
+            before; None trains all, or stops early as the settings say.
     """
 
     model: keras.Model
@@ -75,6 +78,7 @@ class Phase:
     shares: Mapping[str, float] | None = None
     steps: Steps | None = None
     devices: Devices = ONE
+    n_chosen: int | None = None
 
 
 def compile_model(
@@ -207,7 +211,9 @@ def fit(
     validation = validation_batches(phase.val, finish, devices)
     steps = _steps(phase)
     began, first = time.monotonic(), len(own)
-    while len(own) < config.epochs and not _stopped_early(own, config.early_stop_patience):
+    patience = config.early_stop_patience if phase.n_chosen is None else None
+    most = math.inf if phase.n_chosen is None else phase.n_chosen
+    while len(own) < min(config.epochs, most) and not _stopped_early(own, patience):
         epoch = len(own)
         lengths = epoch_lengths(config.filter, config.epochs, hardest)
         if hardest is None and lengths[epoch] < 1:
@@ -267,10 +273,10 @@ def fit(
             run.record(epochs_changed=changes)
             set_epochs(model, config, len(train), hardest)
 
-    if _stopped_early(own, config.early_stop_patience):
+    if _stopped_early(own, patience):
         progress.say(
             f"Stopped after epoch {len(history)}: validation loss has not fallen for "
-            f"{config.early_stop_patience} epochs"
+            f"{patience} epochs"
         )
     if devices.is_first:
         with averages_swapped_in(model):
@@ -344,6 +350,20 @@ def _require_finite(
         f"the {what} is {loss} in {where}: training diverged ({kept}); "
         "start a new run with a lower --lr"
     )
+
+
+def chosen_epochs(history: list[dict[str, Any]], config: RunConfig) -> dict[str, int]:
+    """Return how many epochs of each phase made the weights that are evaluated, by its name.
+
+    Args:
+        history: All rows of a finished training.
+        config: Its settings.
+    """
+    if config.judge == "best":
+        # The first of equals, as in `fit`.
+        best = max(range(len(history)), key=lambda row: (merit(history[row], config), -row))
+        history = history[: best + 1]
+    return dict(Counter(row["phase"] for row in history))
 
 
 def _stopped_early(history: list[dict[str, Any]], patience: int | None) -> bool:

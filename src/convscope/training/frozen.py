@@ -108,7 +108,7 @@ def run_frozen(
         maps,
         maps_val,
         np.concatenate([part.ids for part in train]),
-        round(extract.seconds, 1),
+        round(extract.seconds, 3),
     )
 
 

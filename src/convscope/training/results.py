@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import RunError
+from convscope.models import is_backbone
+from convscope.recipe import RunConfig
 from convscope.storage import write_rows
 
 COLUMNS = (
@@ -24,6 +26,16 @@ trained."""
 
 ONLY_PHASE = "all"
 """Name of the phase of a run that trains everything from its first epoch to its last."""
+
+
+def n_rows(config: RunConfig) -> int:
+    """Return the number of rows that a training with these settings has at its end."""
+    if not is_backbone(config.model):
+        return config.epochs
+    at_once = config.head.logistic
+    if config.backbone.cut == "end":
+        return 1 if at_once else config.epochs
+    return (1 if at_once else config.backbone.head_epochs) + config.epochs
 
 
 def write_results(history: list[dict[str, Any]], path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def train_transfer(
     progress: Progress,
     pace: Pace | None = None,
     refit: bool = False,
+    chosen: Mapping[str, int] | None = None,
     keep_out_of_fold: Callable[[Predictions], None] | None = None,
     devices: Devices = ONE,
 ) -> list[dict[str, Any]]:
@@ -89,6 +91,8 @@ def train_transfer(
         progress: Called with features and epochs.
         pace: Limit that keeps the epochs behind the cut to their time, if there is one.
         refit: Whether to learn from the validation images too; rows on these then say nothing.
+        chosen: Epochs to train of those planned, by phase, since they were chosen before; a phase
+            that is not there has none. None trains as the settings say.
         keep_out_of_fold: Function that keeps predictions for the images that a logistic head on a
             frozen backbone learns, each by a head without it; None makes none.
         devices: Devices among which each batch is divided; one of them if nothing is behind the
@@ -104,6 +108,9 @@ def train_transfer(
     """
     n_classes = len(dataset.class_names)
     assert dataset.val is not None
+
+    def n_chosen(phase: str) -> int | None:
+        return None if chosen is None else chosen.get(phase, 0)
 
     def build(head: HeadSettings, precision: str) -> TransferModel:
         # Seeded each time: random weights of a backbone, if any, are the same in all.
@@ -149,7 +156,8 @@ def train_transfer(
         with precision_policy(config.precision):
             shape, activation = output.features.inputs(0).shape[1:], config.activation
             alone = build_head(shape, head, n_classes, statistics, activation)
-        phase = Phase(alone, *on_features, config, save_as(twin.head), HEAD)
+        save, n_epochs = save_as(twin.head), n_chosen(HEAD)
+        phase = Phase(alone, *on_features, config, save, HEAD, n_chosen=n_epochs)
         if head.logistic:
             if keep_out_of_fold is not None and not run.snapshot_file.exists():
                 keep_out_of_fold(_out_of_fold(phase, output.ids, statistics, twin.blocks, run))
@@ -168,7 +176,8 @@ def train_transfer(
                 phase, statistics, twin.blocks, run, log_row=log_row, progress=progress
             )
         elif config.backbone.head_epochs > 0:
-            phase = Phase(network.head, *on_features, _head_alone(config), save_as(twin.head), HEAD)
+            alone, save, n_epochs = _head_alone(config), save_as(twin.head), n_chosen(HEAD)
+            phase = Phase(network.head, *on_features, alone, save, HEAD, n_chosen=n_epochs)
             history = fit(phase, run, log_row=log_row, progress=progress)
         if history:
             with atomic_path(run.weights("frozen")) as temporary:
@@ -179,6 +188,7 @@ def train_transfer(
     _head_of_first(devices, head)
     save = save_as(twin.upper())
     phase = _behind_the_cut(network, output.maps, output.maps_val, config, save, devices)
+    phase = replace(phase, n_chosen=n_chosen(phase.name))
     history = fit(phase, run, log_row=log_row, progress=progress, pace=pace)
     if not refit and "frozen_loss" in run.state:
         with averages_swapped_in(phase.model):

@@ -12,18 +12,30 @@ SEARCHED = [entry.name for entry in RECIPES.entries() if entry.info.get("space")
 
 
 @pytest.mark.parametrize(
-    ("text", "values"),
+    ("key", "text", "values"),
     [
-        ("0.001..0.1:log", Interval(0.001, 0.1, log=True)),
-        ("1e-4..1e-2", Interval(1e-4, 1e-2)),
-        ("8..64", Interval(8, 64, whole=True)),
-        ("8..64.0", Interval(8, 64)),
-        ("32,64", Choice((32, 64))),
-        ("[128],[256,64]", Choice(([128], [256, 64]))),
+        ("optimizer.learning_rate", "0.001..0.1:log", Interval(0.001, 0.1, log=True)),
+        ("optimizer.learning_rate", "1e-4..1e-2", Interval(1e-4, 1e-2)),
+        ("optimizer.learning_rate", "1e-3,1e-2", Choice((0.001, 0.01))),
+        ("batch_size", "8..64", Interval(8, 64, whole=True)),
+        ("batch_size", "8..64.0", Interval(8, 64, whole=True)),
+        ("batch_size", "32,64", Choice((32, 64))),
+        ("augment.mixup", "0..1", Interval(0, 1)),
+        ("head.hidden", "[],[128],[256,64]", Choice(((), (128,), (256, 64)))),
+        ("head.penalty", "null,1", Choice((None, 1.0))),
     ],
 )
-def test_a_text_names_values(text, values):
-    assert parse_values("batch_size", text) == values
+def test_a_text_names_values_as_the_setting_holds_them(key, text, values):
+    assert parse_values(key, text) == values
+
+
+def test_a_list_is_text_in_a_database():
+    values = parse_values("head.hidden", "[],[128]")
+    assert isinstance(values, Choice)
+    stored = [values.stored(value) for value in values.values]
+    assert stored == ["()", "(128,)"]
+    assert [values.value_of(each) for each in stored] == [(), (128,)]
+    assert Choice((None, 0.5)).stored(None) is None
 
 
 @pytest.mark.parametrize(
@@ -36,6 +48,9 @@ def test_a_text_names_values(text, values):
         ("batch_size", "a..b", "give LOW..HIGH"),
         ("batch_size", "1..2:exp", "'exp' is no scale"),
         ("label_smoothing", "0..0.1:log", "bounds on a log scale must be above 0"),
+        ("label_smoothing", "0..1", "label_smoothing: input should be less than 1, not 1.0"),
+        ("batch_size", "32.5,64", "batch_size: input should be a valid integer"),
+        ("batch_size", "2024-13-45,64", "give LOW..HIGH"),
     ],
 )
 def test_what_is_no_range_is_refused_in_one_line(key, text, said):

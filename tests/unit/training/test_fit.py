@@ -12,7 +12,7 @@ from convscope.progress import Progress
 from convscope.recipe import OptimizerSettings, Recipe, resolve
 from convscope.run import Run
 from convscope.training.batches import Examples, epoch_order
-from convscope.training.fit import Phase, compile_model, fit, training_batches
+from convscope.training.fit import Phase, chosen_epochs, compile_model, fit, training_batches
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.passes import steps_on_one_device, train_epoch
 from convscope.training.results import COLUMNS, read_results
@@ -255,6 +255,14 @@ def test_early_stop_stops_and_resume_keeps_it_stopped(data, run):
         assert_same(saved_again["last.keras"], saved["last.keras"])
         assert any(line.startswith("Stopped after epoch 3") for line in told.lines)
     assert run.snapshot_file.read_bytes() == before
+
+
+def test_epochs_chosen_are_those_behind_the_judged_weights():
+    accuracies = [("head", 0.5), ("head", 0.7), ("all", 0.6), ("all", 0.8), ("all", 0.8)]
+    rows = [{"phase": phase, "val_accuracy": value} for phase, value in accuracies]
+    assert chosen_epochs(rows, settings(judge="last")) == {"head": 2, "all": 3}
+    assert chosen_epochs(rows, settings(judge="best")) == {"head": 2, "all": 2}
+    assert chosen_epochs(rows[:3], settings(judge="best")) == {"head": 2}
 
 
 def test_early_stop_waits_while_the_loss_falls(data, run):

@@ -4,7 +4,9 @@ import os
 import pytest
 
 from convscope.errors import RunError, StorageError
-from convscope.training.results import COLUMNS, read_results, write_results
+from convscope.recipe import resolve
+from convscope.recipes import RECIPES
+from convscope.training.results import COLUMNS, n_rows, read_results, write_results
 
 ROWS = [
     {key: (epoch if key == "epoch" else (index + 0.1) / 3) for index, key in enumerate(COLUMNS)}
@@ -28,6 +30,20 @@ def test_it_is_csv_with_a_header_for_any_tool(tmp_path):
         header, *rows = csv.reader(file)
     assert tuple(header) == COLUMNS
     assert [row[0] for row in rows] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "rows"),
+    [
+        ("tutorial", {"model": "cnn-sequential", "epochs": 3}, 3),
+        ("probe", {"model": "mobilenet_v2", "epochs": 3}, 3),
+        ("logistic", {"model": "mobilenet_v2"}, 1),
+        ("finetune", {"model": "mobilenet_v2", "epochs": 3, "backbone.head_epochs": 2}, 5),
+        ("finetune-photos", {"model": "mobilenet_v2", "epochs": 3}, 4),
+    ],
+)
+def test_phases_before_the_epochs_have_rows_of_their_own(recipe, settings, rows):
+    assert n_rows(resolve(RECIPES.get(recipe)(), settings)) == rows
 
 
 def test_no_epochs_yet_is_an_empty_table(tmp_path):
