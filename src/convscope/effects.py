@@ -69,7 +69,7 @@ _CONDITIONS = (
     _Condition(
         (
             *("optimizer", "schedule", "label_smoothing", "early_stop_patience"),
-            *("augment.mixup", "augment.cutmix", "backbone.head_epochs"),
+            *("augment.mixup", "augment.cutmix", "backbone.head_epochs", "filter"),
         ),
         lambda config, backbone: not trains_at_once(config),
         "head.logistic false",
@@ -174,7 +174,7 @@ def idle_settings(config: RunConfig, usual: Recipe, *, backbone: bool) -> dict[s
 
 
 def require_effect(config: RunConfig, usual: Recipe, *, backbone: bool) -> None:
-    """Reject settings that nobody wants: idle ones, and an optimiser that destroys weights.
+    """Reject settings that nobody wants: idle ones, and those that destroy what was learnt.
 
     For new runs only: old runs are opened as they were made. Arguments as for `idle_settings`.
 
@@ -185,6 +185,13 @@ def require_effect(config: RunConfig, usual: Recipe, *, backbone: bool) -> None:
         raise ConfigError(
             "optimizer.name muon replaces the kernels that it trains, so a pretrained backbone "
             "would lose its features; use adamw or sgd"
+        )
+    warmup = config.schedule.warmup_epochs
+    falls = config.schedule.name != "constant"
+    if falls and warmup != usual.schedule.warmup_epochs and warmup >= config.epochs:
+        raise ConfigError(
+            f"schedule.warmup_epochs {warmup:g} leaves no epoch of {config.epochs} in which the "
+            "learning rate falls; take fewer, or more --epochs"
         )
     for key, words in idle_settings(config, usual, backbone=backbone).items():
         neutral = flat(usual.model_dump()).get(key, _NEUTRAL[key])

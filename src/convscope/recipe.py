@@ -172,7 +172,7 @@ class HeadSettings(Settings):
         None,
         gt=0,
         description="size of the features of the last map, relative to those of earlier ones "
-        "(head.pooling stages); null: chosen like the penalty",
+        "(head.pooling stages); null: chosen together with the penalty, 1 if you set that",
     )
 
     @model_validator(mode="after")
@@ -510,8 +510,9 @@ def value_of(key: str, value: Any) -> Any:
     for group in groups:
         model = type(model.model_fields[group].default)
     field = model.model_fields[last]
+    kind: Any = Annotated[field.annotation, field]
     try:
-        return TypeAdapter(Annotated[field.annotation, field]).validate_python(value)
+        return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         said = error.errors()[0]["msg"]
         raise ConfigError(f"{key}: {said[0].lower()}{said[1:]}, not {value!r}") from None

@@ -168,14 +168,18 @@ def planned(budget, dataset, **given) -> Plan:
 
 @pytest.mark.parametrize(
     ("minutes", "measured"),
-    [(2, ["fast-small"]), (1e6, ["fast-small", "fast-medium", "fast-large", "fast-deep"])],
+    [
+        (1e-9, ["fast-small"]),
+        (2, ["fast-small"]),
+        (1e6, ["fast-small", "fast-medium", "fast-large", "fast-deep"]),
+    ],
 )
 def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, measured):
     asked = []
 
     def seconds(steps, config, dataset):
         asked.append(steps.model.name.replace("_", "-"))
-        return 0.5
+        return 0.5, 1.0
 
     monkeypatch.setattr(budgets, "_seconds_per_epoch", seconds)
     dataset = convscope.load("digits", progress=Progress())
@@ -188,23 +192,26 @@ def test_a_network_that_cannot_fit_is_not_even_measured(monkeypatch, minutes, me
 
 
 @pytest.mark.parametrize(
-    ("settings", "epochs"),
+    ("settings", "refit", "epochs"),
     # Of a minute 0.8 s are for files. A view of a judged image takes 3/4 of an image of an epoch,
     # and of 718 images to learn from there are 719 + 360 to judge: 1.13 epochs for each view, which
     # are two (mirrored), and for 15 in 100 images two more of each (shifted).
     [
-        ({"mirror": False, "shift": 0}, 58),
-        ({"mirror": True, "shift": 0}, 56),
-        ({"mirror": False, "shift": 0.03}, 57),
+        ({"mirror": False, "shift": 0}, False, 58),
+        ({"mirror": True, "shift": 0}, False, 56),
+        ({"mirror": False, "shift": 0.03}, False, 57),
+        # An epoch costs another of 718 + 719 images, and 2 s are for compiling again.
+        ({"mirror": False, "shift": 0}, True, 18),
     ],
 )
-def test_judging_has_its_share_of_the_minutes(monkeypatch, settings, epochs):
-    monkeypatch.setattr(budgets, "_seconds_per_epoch", lambda *arguments: 1.0)
+def test_judging_and_a_refit_have_their_share_of_the_minutes(monkeypatch, settings, refit, epochs):
+    monkeypatch.setattr(budgets, "_seconds_per_epoch", lambda *arguments: (1.0, 2.0))
     monkeypatch.setattr(Deadline, "left", lambda self: 60.0)
     dataset = convscope.load("digits", split={"val_fraction": 0.5}, progress=Progress())
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (718, 719, 360)
     tta = {f"tta.{key}": value for key, value in settings.items()}
-    settled = planned(budgets.Budget(1.0, None), dataset, model="fast-small", **tta)
+    wish = {"model": "fast-small", "refit": refit, **tta}
+    settled = planned(budgets.Budget(1.0, None), dataset, **wish)
     assert settled.config.epochs == epochs
 
 

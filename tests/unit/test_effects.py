@@ -133,3 +133,11 @@ def test_a_setting_of_several_runs_has_to_count_in_one_of_them():
     require_effect_somewhere(settings, idle)
     with pytest.raises(ConfigError, match=r"^head\.hidden \[64\] has no effect here"):
         require_effect_somewhere(settings, idle[:1] * 2)
+
+
+@pytest.mark.parametrize(("schedule", "epochs"), [("cosine", 5), ("linear", 4)])
+def test_a_learning_rate_that_would_never_fall_is_refused(schedule, epochs):
+    wish = {"schedule.name": schedule, "schedule.warmup_epochs": 5.0, "epochs": epochs}
+    with pytest.raises(ConfigError, match=f"leaves no epoch of {epochs}"):
+        require_effect(resolve(Recipe(), wish), Recipe(), backbone=False)
+    require_effect(resolve(Recipe(), {**wish, "epochs": 6}), Recipe(), backbone=False)

@@ -100,8 +100,8 @@ def resamples(n_images: int, n_samples: int = N_RESAMPLES) -> FloatArray:
 def resampled_map(probs: FloatArray, labels: Flags) -> npt.NDArray[np.float64]:
     """Return the mean average precision of bootstrap samples of the images, shape (n_samples,).
 
-    The same samples for any predictions for as many images, so that two models can be compared
-    sample by sample.
+    The same samples for any predictions for images with these labels, so that two models can be
+    compared sample by sample. Samples in which no image has a class have none and are left out.
     """
     weights = resamples(len(labels))
     at_once = max(1, _AT_ONCE // len(labels))
@@ -109,7 +109,8 @@ def resampled_map(probs: FloatArray, labels: Flags) -> npt.NDArray[np.float64]:
         average_precisions(probs, labels, weights[start : start + at_once])
         for start in range(0, len(weights), at_once)
     ]
-    return np.asarray(np.nanmean(np.concatenate(parts), axis=1))
+    found = np.concatenate(parts)
+    return np.asarray(np.nanmean(found[~np.isnan(found).all(axis=1)], axis=1))
 
 
 def map_interval(probs: FloatArray, labels: Flags) -> tuple[float, float]:
@@ -165,7 +166,9 @@ def choose_thresholds(probs: FloatArray, labels: Flags) -> list[float]:
         between = (values[ends] + below) / 2
         best = np.flatnonzero(f1 >= f1.max() - 1e-12)
         nearest = best[np.abs(between[best] - 0.5).argmin()]
-        chosen.append(float(np.round(between[nearest], 6)) or float(between[nearest]))
+        rounded = np.round(between[nearest], 6)
+        separates = below[nearest] < rounded <= values[ends[nearest]] and rounded < 1
+        chosen.append(float(rounded if separates else between[nearest]))
     return chosen
 
 

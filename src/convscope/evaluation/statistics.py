@@ -15,7 +15,7 @@ References:
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -164,8 +164,8 @@ def difference(
     """Compare two training configurations by the images that each run classifies correctly.
 
     A side with a single seed borrows the spread over seeds of the other side. With a single seed
-    each, the two networks are compared, by an interval that excludes 0 where McNemar's exact test
-    rejects.
+    each, or where all seeds of a side give the same answers, two networks are compared, by an
+    interval that excludes 0 where McNemar's exact test rejects.
 
     Args:
         right_a: Shape (n_seeds of A, n_images), bool; a row for each seed.
@@ -183,8 +183,12 @@ def difference(
         )
     if not right_a.size or not right_b.size or (paired and len(right_a) != len(right_b)):
         raise ShapeError(f"{len(right_a)} and {len(right_b)} seeds cannot be paired")
-    if len(right_a) == len(right_b) == 1:
-        return _of_networks(right_a[0], right_b[0], paired, 1 - 0.05 / n_comparisons)
+    if (right_a == right_a[0]).all() and (right_b == right_b[0]).all():
+        alone = len(right_a) == len(right_b) == 1
+        found = _of_networks(right_a[0], right_b[0], paired, 1 - 0.05 / n_comparisons)
+        # Training without any chance: what holds for one seed holds for all.
+        sure = replace(found, of_ways=True, p_seeds=float(found.mean == 0))
+        return found if alone else replace(sure, variation=replace(found.variation, seeds=0.0))
     n_images = right_a.shape[1]
     mean = float(right_b.mean() - right_a.mean())
     of_images = _variance(right_b.mean(axis=0) - right_a.mean(axis=0))

@@ -140,6 +140,7 @@ def choose(
         curves = contenders(curves, budget.target / 100)
     n_images = len(dataset.train)
     speeds: dict[str, float] = {}
+    compiling: dict[str, float] = {}
     measured: dict[str, Steps] = {}
     quickest = 0.0  # seconds per multiply-add in each image of an epoch
     with progress.task("Measuring speed", len(curves), "networks") as step:
@@ -148,7 +149,7 @@ def choose(
             # comes later in the curves is quicker, and one with more arithmetic is hardly ever
             # twice as fast at it.
             fewest = least_epochs(curve, n_images)
-            if fewest * max(speeds.values(), default=0) > deadline.left():
+            if speeds and fewest * max(speeds.values()) > deadline.left():
                 break
             of_it = with_model(name)
             network = new_network(of_it, dataset)
@@ -156,11 +157,11 @@ def choose(
             # discard what TensorFlow prepared for it.
             forget_networks(free_memory=False)
             work = sum(layer.multiply_adds for layer in geometry(network))
-            if fewest * work * quickest / 2 > deadline.left():
+            if speeds and fewest * work * quickest / 2 > deadline.left():
                 break
             compile_model(network, of_it, n_images)
             measured[name] = steps_on_one_device(network)
-            speeds[name] = _seconds_per_epoch(measured[name], of_it, dataset)
+            speeds[name], compiling[name] = _seconds_per_epoch(measured[name], of_it, dataset)
             quickest = speeds[name] / work
             step(1, f"{name}: {speeds[name]:.1f} s an epoch")
     curves = {name: curves[name] for name in speeds}
@@ -170,17 +171,22 @@ def choose(
     # Both counted in epochs of all images; an average epoch may hold only part of them.
     judging = _JUDGING * views * sum(map(len, judged)) / n_images
     choosing = _JUDGING if config.filter.share < 1 else 0
+    # Once more on all but the test images, if that was asked for.
+    again = 0.0 if dataset.val is None or not config.refit else 1 + len(dataset.val) / n_images
     part = config.filter.start + (1 - config.filter.start) * config.filter.share
+    part *= 1 + again
     per_epoch = {name: part * seconds for name, seconds in speeds.items()}
     pace = None
     if budget.target is not None:
         plan = plan_for_accuracy(curves, per_epoch, n_images, budget.target / 100)
     else:
         left = deadline.left() - 2 * _WRITING
-        extra = (judging + choosing) / part
+        extra = (judging + choosing * (1 + again)) / part
+        left -= max(compiling.values()) if again else 0
         plan = plan_for_time(curves, per_epoch, n_images, left, overhead_epochs=extra)
         overhead_s = judging * speeds[plan.model] + _WRITING
-        pace = Pace(deadline, plan.most_epochs, overhead_s)
+        overhead_s += compiling[plan.model] if again else 0
+        pace = Pace(deadline, plan.most_epochs, overhead_s, again)
     known = "less training than any that was measured"
     if plan.accuracy is not None:
         known = f"as much training reached {plan.accuracy:.1%} on CIFAR-10 on average"
@@ -219,8 +225,11 @@ def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:
     return {model: curves[model]}
 
 
-def _seconds_per_epoch(steps: "Steps", config: RunConfig, dataset: Dataset) -> float:
-    """Return the seconds per epoch of a new, compiled network; its weights are unchanged."""
+def _seconds_per_epoch(steps: "Steps", config: RunConfig, dataset: Dataset) -> tuple[float, float]:
+    """Return the seconds per epoch of a new network, and those of its compiling.
+
+    Its weights are unchanged.
+    """
     from convscope.training.augment import augmented
     from convscope.training.fit import training_batches
     from convscope.training.passes import train_epoch
@@ -230,9 +239,11 @@ def _seconds_per_epoch(steps: "Steps", config: RunConfig, dataset: Dataset) -> f
     train = dataset.train.select(np.arange(min(len(dataset.train), _STEPS * config.batch_size)))
     new = state_of(steps.model)
     examples = augmented(train, config.augment, config.seed)
+    took = []
     for epoch in range(2):  # the first one compiles
         start = time.perf_counter()
         train_epoch(steps, training_batches(config, examples, n_classes, epoch))
-        seconds = time.perf_counter() - start
+        took.append(time.perf_counter() - start)
     set_state(steps.model, new)
-    return seconds / len(train) * len(dataset.train) + _KEEPING
+    seconds = took[1] / len(train) * len(dataset.train) + _KEEPING
+    return seconds, max(0.0, took[0] - took[1])

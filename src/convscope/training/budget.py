@@ -153,9 +153,13 @@ class Pace:
         deadline: Point in time at which the work has to be finished.
         most_epochs: Largest useful number of epochs, should there be more time than planned.
         overhead_s: Time after training, in seconds.
+        again: Time of training once more after it, relative to the first time.
     """
 
-    def __init__(self, deadline: Deadline, most_epochs: int, overhead_s: float = 0.0) -> None:
+    def __init__(
+        self, deadline: Deadline, most_epochs: int, overhead_s: float = 0.0, again: float = 0.0
+    ) -> None:
+        self._again = again
         self._deadline = deadline
         self._most_epochs = most_epochs
         self._overhead_s = overhead_s
@@ -187,10 +191,15 @@ class Pace:
         recent = sum(lengths_of(current)[done - n_recent : done])
         each = (self._ended[-1] - self._ended[-1 - n_recent]) / recent
         left = self._deadline.left() - self._overhead_s
+
+        def units_left(epochs: int) -> float:
+            lengths = lengths_of(epochs)
+            return sum(lengths[done:]) + self._again * sum(lengths)
+
         fitting = done + bisect_right(
             range(done + 1, self._most_epochs + 1),
             left * (1 + _TOLERANCE),
-            key=lambda epochs: each * sum(lengths_of(epochs)[done:]),
+            key=lambda epochs: each * units_left(epochs),
         )
         fitting = max(fitting, done + 1)
         if fitting == current:

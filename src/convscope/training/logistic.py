@@ -305,7 +305,8 @@ def _resized(features: FloatArray, blocks: Sequence[Block], factor: float) -> It
         yield
     finally:
         for block in blocks:
-            features[:, block.last] /= factor  # exact for a power of two, as all of `LAST_MAP` are
+            # Exact for a power of two, as all of `LAST_MAP` are; one of the user's rounds once.
+            features[:, block.last] /= factor
 
 
 def of_each(
@@ -372,6 +373,8 @@ def _rotated(features: FloatArray) -> FloatArray:
     # standardised ones, whose sum is zero, wholly.
     wide = features.astype(np.float64)
     products = wide @ wide.T
+    if not products.any():  # images that are all the same
+        return features
     products[np.diag_indices(n_images)] += 1e-6 * np.trace(products) / n_images
     return np.linalg.cholesky(products).astype(np.float32)
 

@@ -15,11 +15,13 @@ from convscope.evaluation.calibration import (
     fit_temperature,
 )
 from convscope.evaluation.multi_label import (
+    N_RESAMPLES,
     average_precisions,
     choose_thresholds,
     compute_metrics,
     map_interval,
     mean_average_precision,
+    resampled_map,
     resamples,
     write_wrongly_named,
     wrongly_named,
@@ -96,6 +98,26 @@ def test_of_equal_thresholds_the_nearest_to_a_half_is_taken():
     assert choose_thresholds(probs, np.array([[1], [0], [1], [0]], np.uint8)) == [0.25]
     assert choose_thresholds(probs, np.array([[1], [1], [0], [0]], np.uint8)) == [0.55]
     assert choose_thresholds(probs, np.array([[1], [1], [1], [1]], np.uint8)) == [0.1]
+
+
+def test_thresholds_separate_probabilities_that_are_nearly_equal():
+    for values in ([1.8e-6, 1.2e-6], [0.9999999, 0.9999996]):
+        probs = np.array(values, np.float32)[:, None]
+        (threshold,) = choose_thresholds(probs, np.array([[1], [0]], np.uint8))
+        assert 0 < threshold < 1
+        assert (probs[:, 0] >= threshold).tolist() == [True, False]
+
+
+def test_samples_without_any_class_are_no_part_of_the_interval():
+    probs = np.random.default_rng(0).random((24, 2)).astype(np.float32)
+    labels = np.zeros((24, 2), np.uint8)
+    labels[0, 0] = labels[1, 1] = 1
+    found = resampled_map(probs, labels)
+    # One of 24 images is in no sample of 24 with a chance of (23/24)^24; neither, (22/24)^24.
+    assert len(found) / N_RESAMPLES == pytest.approx(1 - (22 / 24) ** 24, abs=0.03)
+    assert not np.isnan(found).any()
+    low, high = map_interval(probs, labels)
+    assert 0 <= low < high <= 1
 
 
 def predictions(probs: np.ndarray, labels: np.ndarray) -> Predictions:

@@ -152,12 +152,17 @@ def test_the_same_answers_are_no_difference_at_all():
     assert not found.shown
 
 
-def test_a_constant_gain_needs_no_chance():
-    a = np.zeros((2, 10), bool)
-    found = difference(a, ~a, paired=True)
-    assert (found.low, found.high) == (1, 1)
-    assert found.p == found.p_seeds == found.p_images == 0
-    assert found.shown
+@pytest.mark.parametrize(("n_images", "gained", "shown"), [(10, 10, True), (200, 4, False)])
+def test_where_seeds_change_nothing_the_images_decide_as_for_one_seed(n_images, gained, shown):
+    a = np.zeros((2, n_images), bool)
+    b = a.copy()
+    b[:, :gained] = True
+    found, alone = difference(a, b, paired=True), difference(a[:1], b[:1], paired=True)
+    assert found.p == found.p_images == pytest.approx(2 / 2**gained)
+    assert (found.low, found.high) == (alone.low, alone.high)
+    assert found.shown == shown
+    assert (found.p_seeds, found.variation.seeds) == (0, 0)
+    assert found.of_ways
     assert not found.identical
 
 

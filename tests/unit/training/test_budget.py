@@ -113,6 +113,18 @@ def test_what_comes_after_training_has_its_time():
     assert (done, took) == (12, 360)
 
 
+def test_training_once_more_has_its_time():
+    now = [0.0]
+    pace = Pace(Deadline(480, clock=lambda: now[0]), 30, again=1.5)
+    done, current = 0, 20
+    while done < current:
+        now[0] += 16
+        done += 1
+        current = pace.fitting(done, current)
+    # An epoch is 16 s now and 24 s later.
+    assert done == 12
+
+
 @pytest.mark.parametrize(("most", "reached"), [(12, 12), (20, 17)])
 def test_where_epochs_get_cheaper_there_are_more_up_to_what_is_known(most, reached):
     done, took, changes = trained(8, 372, 12, lambda done: 40 if done < 1 else 20, most)

@@ -282,6 +282,12 @@ def test_classes_of_one_image_are_no_obstacle(counts):
     assert all(np.isfinite(c.loss) for c in tried)
 
 
+def test_images_that_are_all_the_same_are_no_obstacle():
+    features, labels = np.zeros((12, 40), np.float32), np.arange(12) % 2
+    tried = choose_penalty(features, labels, 2, seed=0, progress=Progress())
+    assert tried[0].loss == pytest.approx(np.log(2), abs=0.1)
+
+
 def test_each_image_has_the_loss_of_a_head_without_it(monkeypatch):
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
