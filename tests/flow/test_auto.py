@@ -144,6 +144,16 @@ def test_what_it_returns_can_be_used(quick, arrows):
     assert said.class_name in ("left", "right")
 
 
+def test_resumed_it_is_not_trained_again_and_opens_no_test_images(quick):
+    before = quick.test_openings, quick.weights_sha256("last"), quick.weights_sha256("refit")
+    again = convscope.train(resume=quick.path, progress=Progress())
+    assert before == (
+        again.test_openings,
+        again.weights_sha256("last"),
+        again.weights_sha256("refit"),
+    )
+
+
 def test_its_page_lists_what_was_tried(quick):
     page = convscope.report(quick, progress=Progress()).read_text()
     assert "What was tried" in page

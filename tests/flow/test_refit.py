@@ -76,6 +76,17 @@ def test_it_learns_from_the_validation_images_too(refitted, tmp_path):
     assert refitted.foreign_names() == set()
 
 
+def test_resumed_with_nothing_left_it_leaves_everything_as_it_is(refitted):
+    def state():
+        return [refitted.weights_sha256(w) for w in ("last", "refit")], refitted.test_openings
+
+    before = state()
+    seen = Labels()
+    convscope.train(resume=refitted.path, progress=seen)
+    assert state() == before
+    assert not [label for label in seen.labels if label.startswith("epoch ")]
+
+
 class Labels(Progress):
     """Keeps the labels of all tasks."""
 

@@ -280,8 +280,26 @@ def fit(
         )
     if devices.is_first:
         with averages_swapped_in(model):
-            phase.save_weights(model.get_weights(), run.weights("last"))
+            save_last(phase, model.get_weights(), run, len(history))
     return history
+
+
+def save_last(phase: Phase, weights: list[Any], run: Run, n_epochs: int) -> None:
+    """Save the weights after the last epoch, unless the run has them.
+
+    The same weights in another file would have another digest, to which no predictions belong and
+    no refit: all of that would be made again, and the test images opened once more.
+
+    Args:
+        phase: Phase that ends.
+        weights: Its weights, as from `model.get_weights()`.
+        run: Run folder.
+        n_epochs: Number of epochs of the run so far.
+    """
+    path = run.weights("last")
+    if run.state.get("last_after") != n_epochs or not path.exists():
+        phase.save_weights(weights, path)
+        run.record(last_after=n_epochs)
 
 
 def _steps(phase: Phase) -> Steps:

@@ -31,7 +31,7 @@ from convscope.scale.multihost import from_first
 from convscope.storage import atomic_path, scratch_array
 from convscope.training.batches import Examples, validation_batches
 from convscope.training.budget import Pace
-from convscope.training.fit import Phase, averages_swapped_in, compile_at, fit
+from convscope.training.fit import Phase, averages_swapped_in, compile_at, fit, save_last
 from convscope.training.frozen import FrozenOutput, run_frozen, run_to_cut
 from convscope.training.heads import choose_head
 from convscope.training.logistic import (
@@ -277,7 +277,7 @@ def _fit_at_once(
         history = load_snapshot(model, run.snapshot_file)
         # A kill may have come before what is written after it.
         write_results(history, run.results_file)
-        phase.save_weights(model.get_weights(), run.weights("last"))
+        save_last(phase, model.get_weights(), run, len(history))
         return history
     penalty = config.head.penalty or run.state.get("penalty")
     if penalty is not None:
@@ -349,6 +349,7 @@ def _fit_at_once(
     log_row(row)
     with atomic_path(run.weights("last")) as temporary:
         shutil.copyfile(run.weights("best"), temporary)
+    run.record(last_after=1)
     return [row]
 
 
