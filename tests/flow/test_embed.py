@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -197,3 +199,37 @@ def test_beside_each_image_of_the_gallery_are_training_images_like_it(run, digit
         assert {near.image_id for near in each.similar} <= train
     # A row for each image.
     assert size_of(run.gallery_picture)[1] > 1.5 * height
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "convscope.evaluate({run!r}, fresh=True, test=False, progress=quiet)",
+        "convscope.embed({run!r}, [{image!r}], progress=quiet)",
+        "convscope.similar({run!r}, {image!r}, progress=quiet)",
+    ],
+)
+def test_the_backend_is_chosen_before_anything_imports_keras(run, folder, call):
+    code = f"""
+import os, sys
+import convscope
+from convscope import backend
+from convscope.progress import Progress
+
+quiet, chosen = Progress(), backend.configure
+
+def choose(*arguments):
+    if not os.environ.get("KERAS_BACKEND"):
+        print("Keras is there" if "keras" in sys.modules else "no Keras yet")
+    return chosen(*arguments)
+
+backend.configure = choose
+{call.format(run=str(run.path), image=str(folder / "0.png"))}
+"""
+    without = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=without, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "no Keras yet\n"
+    assert done.stderr == ""

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from convscope import backend as backends
 from convscope.datasets.source import moved
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, RunError
@@ -145,6 +146,8 @@ def chosen_images(
     images = np.stack([part.images[place[composed(each.image_id)]] for each in seen])
     if similar:
         from convscope.classifier.keras_model import weights_for
+
+        backends.configure_for_use(run_config(run).backend)  # before anything imports Keras
         from convscope.evaluation.embedding import Embedder
         from convscope.evaluation.neighbours import Neighbourhood
 

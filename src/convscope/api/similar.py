@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convscope import backend as backends
 from convscope.datasets.source import moved
 from convscope.errors import ConfigError
 from convscope.paths import path_or_none, user_path
@@ -50,12 +51,13 @@ def similar(
         ImageError: If the file cannot be read as an image.
         DataError: If the images are not those of the run.
     """
+    progress = progress or console_progress()
+    run, file = Run.open(run), user_path(image, "IMAGE")
+    backends.configure_for_use(run_config(run).backend)  # before anything imports Keras
     from convscope.evaluation.embedding import Embedder
     from convscope.evaluation.neighbours import Neighbourhood, Similar
     from convscope.report.figures import samples_figure, save_figure
 
-    progress = progress or console_progress()
-    run, file = Run.open(run), user_path(image, "IMAGE")
     if top < 1:
         raise ConfigError(f"top must be at least 1, not {top}")
     config, place = run_config(run), path_or_none(picture, "--picture") or run.similar_picture
