@@ -62,7 +62,7 @@ class Tally:
             return f"These {images} evaluated for the first time on this machine."
         said = f"evaluated for the {ordinal(self.times)} time on this machine"
         if self.n_once > _ODD_SHARE * self.n_images:
-            return f"These {images} {said}, {self.n_once:,} of them for the first."
+            return f"Some of these {images} {said}; {self.n_once:,} for the first."
         if self.fewest < self.times and self.n_once != self.n_images:
             return f"These {images} {said}, some of them less often."
         return f"These {images} {said}."

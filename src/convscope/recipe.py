@@ -629,10 +629,14 @@ def _override(target: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"'{key}' is a group; set one of: {', '.join(groups)}")
         # The bare name of a nested key ("momentum") is the likeliest slip: match on the last part.
         ends = [name for name in setting_names() if name.rpartition(".")[2] == key]
-        ends += ["optimizer.learning_rate"] if key == "lr" else []
+        ends += ["optimizer.learning_rate"] if key.rpartition(".")[2] == "lr" else []
         if ends:
             raise ConfigError(f"unknown setting '{key}'; did you mean '{ends[0]}'?")
-        near = difflib.get_close_matches(key, setting_names(), n=1, cutoff=0.5)
+        # Names of as many parts first, groups too.
+        n_parts = key.count(".") + 1
+        alike = {".".join(name.split(".")[:n_parts]) for name in setting_names()}
+        near = difflib.get_close_matches(key, sorted(alike), n=1, cutoff=0.6)
+        near = near or difflib.get_close_matches(key, setting_names(), n=1, cutoff=0.5)
         raise UnknownNameError("setting", key, near or setting_names())
     *groups, last = key.split(".")
     for group in groups:

@@ -439,9 +439,9 @@ class Run:
         """
         path = self.weights(which)
         if not path.is_file():
+            again = ("train", "--resume", self.path, *(("--refit",) if which == "refit" else ()))
             raise RunError(
-                f"there is no saved model {path}; resume the run: "
-                f"{command_line('train', '--resume', self.path)}"
+                f"there is no saved model {path}; resume the run: {command_line(*again)}"
             )
         try:
             with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as file:

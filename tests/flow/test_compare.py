@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from killing import at_rename, train_until_killed
+from PIL import Image
 
 import convscope
 from convscope.errors import ConfigError, DataError, RunError, UnknownNameError
@@ -154,16 +155,42 @@ def test_other_settings_in_the_same_folder_are_refused(continued):
         convscope.compare(out=out, progress=quiet, **{**STUDY, **two})
 
 
+def write_photos(folder: Path, side: int = 8) -> None:
+    digits = convscope.load("digits", progress=Progress()).train
+    for index in range(60):
+        place = folder / str(digits.labels[index] % 2)
+        place.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(digits.images[index].squeeze())
+        image.resize((side, side)).save(place / f"{index}.png")
+
+
+def test_runs_on_the_same_photos_at_two_sizes_are_compared(tmp_path):
+    write_photos(tmp_path / "photos", 40)
+    write_photos(tmp_path / "others", 40)
+    settings = {"recipe": "tutorial", "epochs": 1, "precision": "float32", "test": False}
+
+    def trained(data: str, size: int) -> Path:
+        out = tmp_path / f"{data}-{size}"
+        return convscope.train(
+            "cnn-sequential",
+            data=tmp_path / data,
+            image_size=size,
+            out=out,
+            progress=Progress(),
+            **settings,
+        ).path
+
+    small, large, other = trained("photos", 16), trained("photos", 20), trained("others", 20)
+    done = convscope.compare_runs([small, large], out=tmp_path / "study", progress=Progress())
+    assert len(done.pairs) == 1
+    with pytest.raises(DataError, match="not evaluated on the same validation images"):
+        convscope.compare_runs([small, other], out=tmp_path / "no", progress=Progress())
+
+
 @pytest.mark.slow
 def test_a_comparison_whose_images_moved_goes_on_where_they_are(tmp_path, monkeypatch):
-    from PIL import Image
-
-    digits = convscope.load("digits", progress=Progress()).train
     here, there = tmp_path / "here" / "photos", tmp_path / "there" / "photos"
-    for index in range(60):
-        place = here / str(digits.labels[index] % 2)
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(digits.images[index].squeeze()).save(place / f"{index}.png")
+    write_photos(here)
     study = {
         "executor": HERE,
         **{"models": ["cnn-sequential"], "epochs": 1, "out": tmp_path / "study"},

@@ -201,6 +201,13 @@ def test_beside_each_image_of_the_gallery_are_training_images_like_it(run, digit
     assert size_of(run.gallery_picture)[1] > 1.5 * height
 
 
+def test_a_single_image_needs_no_list(run, folder):
+    image = folder / "0.png"
+    (said,) = convscope.predict(run, str(image), **QUIET)
+    assert said.path == image
+    assert convscope.embed(run, image, out=folder / "one.parquet", **QUIET).n_images == 1
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -48,7 +48,7 @@ def test_another_split_of_the_same_images_is_no_clean_slate():
     # 2 to 9 were in each of the three before, 10 and 11 in one or two, 12 to 21 in none.
     assert (tally.times, tally.fewest, tally.n_once) == (4, 1, 10)
     assert tally.sentence == (
-        "These 20 test images are evaluated for the 4th time on this machine, 10 of them for the "
+        "Some of these 20 test images are evaluated for the 4th time on this machine; 10 for the "
         "first."
     )
     assert tally.so_far == "they have been evaluated up to 4 times"

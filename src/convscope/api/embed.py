@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def embed(
     run: Run | Path | str,
-    images: Iterable[Path | str],
+    images: Path | str | Iterable[Path | str],
     *,
     weights: str | None = None,
     out: Path | str | None = None,

@@ -23,7 +23,7 @@ _N_MAPS = 8
 
 def explain(
     run: Run | Path | str,
-    images: Iterable[Path | str],
+    images: Path | str | Iterable[Path | str],
     *,
     class_name: str | None = None,
     layer: str | None = None,

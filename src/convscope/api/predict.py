@@ -10,7 +10,7 @@ from convscope.classifier.exported import Classifier, is_exported, read_sealed
 from convscope.classifier.sources import is_stream, iter_images_of
 from convscope.engines.choice import REFERENCE
 from convscope.errors import ConfigError
-from convscope.images.find import find_images
+from convscope.images.find import find_images, one_or_more
 from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
 from convscope.types import ImagePrediction, UnreadableImage
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def predict(
     run: "Run | Path | str",
-    images: Iterable[Path | str],
+    images: Path | str | Iterable[Path | str],
     *,
     weights: str | None = None,
     batch_size: int = 256,
@@ -76,7 +76,7 @@ def predict(
         ConfigError: If there is no cluster at that address, or settings do not go together.
     """
     progress = progress or console_progress()
-    sources = [str(image) for image in images]
+    sources = [str(image) for image in one_or_more(images)]
     place = path_or_none(out, "--out")
     if memory_gb is not None and ray is None:
         raise ConfigError("--memory reserves a share of a cluster; give --ray too")

@@ -101,6 +101,12 @@ def show_recipe(
 
     from convscope.recipes import RECIPES
 
+    if name == "auto":
+        raise typer.BadParameter(
+            "auto is no recipe but a search for the best one on your images: "
+            "'convscope train --help'; it chooses between logistic and finetune-photos",
+            param_hint="NAME",
+        )
     entry = RECIPES.entry(name)
     about = [
         f"{name}: trains {_TRAINS[entry.info['trains']]}",

@@ -175,7 +175,7 @@ def _print(done: "Comparison", screen: "Console") -> None:
     columns = [
         ("configuration", TEXT),
         (done.part_name, NUMBER),
-        ("95 % interval", NUMBER),
+        ("95 % interval over seeds", NUMBER),
         ("each seed", TEXT),
     ]
     rows = []

@@ -120,6 +120,6 @@ def _copies(class_names: Sequence[str], parts: dict[str, Split | SealedSplit]) -
             where = "in more than one class"
         notes.append(
             f"{counted(len(torn), 'image')} {'is' if len(torn) == 1 else 'are'} {where} "
-            f"(such as '{first}' and '{second}'); to list them: convscope data check"
+            f"(such as '{first}' and '{second}'); 'convscope data check' lists them"
         )
     return notes

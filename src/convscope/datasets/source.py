@@ -235,7 +235,9 @@ def _name_data(data: str | Path) -> tuple[str, Path | str | None]:
         return "folder", _resolved(path)
     if text == "folder":
         raise UnknownNameError("dataset", text, (), "; give the folder itself: --data PATH")
-    DATASETS.entry(text)
+    if text not in DATASETS.names():
+        named = [name for name in DATASETS.names() if name not in ("folder", "shards")]
+        raise UnknownNameError("dataset", text, named, "; nor is there a folder of that name here")
     return text, None
 
 

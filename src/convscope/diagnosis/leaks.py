@@ -6,7 +6,7 @@ from convscope.datasets.checks.near_copies import near_copies_across
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
 from convscope.types import BoolArray
-from convscope.wording import command_line
+from convscope.wording import command_line, counted
 
 _MOST_TO_LOOK_AT = 20_000
 """Number of images; near copies among more take longer than a diagnosis should."""
@@ -54,7 +54,8 @@ def leaks(case: Case) -> Finding | None:
     if not counts:
         return None
     found = ", ".join(
-        f"{count:,} of {len(parts[later]):,} {later} images look like one of {earlier}"
+        f"{count:,} of {counted(len(parts[later]), f'{later} image')} "
+        f"{'looks' if count == 1 else 'look'} like one of {earlier}"
         for (earlier, later), count in counts.items()
     )
     alike = sum(counts.values()) > _COMMON * sum(map(len, parts.values()))

@@ -41,6 +41,8 @@ def open_test(
         more: dict[str, Any] = {"shown": True} if shown else {}
         if look is not None:
             more["look"] = look
+        # A run that cannot be written to fails here, before a look is counted that nobody has.
+        run.record()
         try:
             ledger = Ledger()
             name, first = ledger.add(

@@ -178,7 +178,12 @@ def _identity(place: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def find_images(sources: Iterable[Path | str]) -> list[Path]:
+def one_or_more(sources: Path | str | Iterable[Path | str]) -> list[Path | str]:
+    """Return what names images as a list, if it is a single name too."""
+    return [sources] if isinstance(sources, Path | str) else list(sources)
+
+
+def find_images(sources: Path | str | Iterable[Path | str]) -> list[Path]:
     """Return the image files that `sources` name, each once, in that order.
 
     A named file is taken whatever its suffix. Folders are searched recursively, and their contents,
@@ -186,20 +191,20 @@ def find_images(sources: Iterable[Path | str]) -> list[Path]:
     convscope's own results are skipped.
 
     Args:
-        sources: Files, folders, and patterns such as "photos/**/*.jpg".
+        sources: Files, folders, and patterns such as "photos/**/*.jpg"; one or several.
 
     Raises:
         DataError: If a source does not exist, or none has an image.
     """
     # A dictionary keeps the first of each, in order.
     found: dict[Path, None] = {}
-    sources = list(sources)
-    for source in sources:
+    named = one_or_more(sources)
+    for source in named:
         for path in _find(user_path(source, "IMAGE")):
             found.setdefault(path)
     if not found:
-        named = ", ".join(str(source) for source in sources) or "nothing"
-        raise DataError(f"no image in {named}; name image files, a folder or a quoted pattern")
+        said = ", ".join(str(source) for source in named) or "nothing"
+        raise DataError(f"no image in {said}; name image files, a folder or a quoted pattern")
     return list(found)
 
 

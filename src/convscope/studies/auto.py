@@ -39,7 +39,6 @@ from convscope.studies.candidates import (
 )
 from convscope.studies.folder import read_state, study_folder
 from convscope.types import Dataset
-from convscope.wording import command_line
 
 FORMAT = 1
 """Version of `search.json`; raised when an older convscope could misread it."""
@@ -182,8 +181,6 @@ def _go_on(work: Search, progress: Progress) -> Run:
                 state["winner"] = work.best()
             except KeyboardInterrupt:
                 run.record(status="interrupted")
-                again = command_line("train", "--resume", run.path)
-                progress.say(f"The search is kept; to resume it: {again}")
                 raise
             except ConvscopeError as error:
                 reason = {"kind": type(error).__name__, "reason": str(error)}

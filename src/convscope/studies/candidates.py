@@ -160,6 +160,7 @@ class Search:
         self._progress = progress
         self._tried = [Tried(**row) for row in state["tried"]]
         self._known: dict[str, Candidate] = {}
+        self._left_out: list[str] = []
         data = plan.dataset
         assert data.val is not None
         self._n_train, self._n_val = len(data.train), len(data.val)
@@ -180,6 +181,10 @@ class Search:
         standing = self._standing()
         if not standing:
             raise TrainingError(self._tried[0].note)
+        if self._left_out:
+            self._progress.say(
+                f"Not tried, for lack of time: {', '.join(self._left_out)}; give more --minutes"
+            )
         finalists = [each for each in standing if each not in _ON_FROZEN]
         if set(standing) & set(_ON_FROZEN):
             finalists.append(self._best_of(_ON_FROZEN))
@@ -220,6 +225,10 @@ class Search:
         # The largest that fits; where it does not clearly help, a smaller network too.
         unclear, is_settled = set(), False
         left = self._larger()
+        no_larger = bool(left) and not any(
+            self._done(each.name, 0) or self._fits_frozen(each, 1) for each in left
+        )
+        self._left_out += ["a larger network"] * no_larger
         while left:
             group: list[Candidate] = []
             while left and len(group) < self._at_once:
@@ -239,6 +248,8 @@ class Search:
                 known = self._chosen_by(base.name, "last_map")
                 yield [Candidate("mirrored", words, {**base.settings, **_MIRRORED, **known})]
                 mirror = self._keeps_the_classes(base.name)
+            else:
+                self._left_out.append("mirrored images")
         singles = [name for name in _ON_FROZEN if self._is_single(name)]
         if not singles:
             return
@@ -260,6 +271,8 @@ class Search:
             }
             words = f"{self._where(network)}, last stage fine-tuned"
             yield [Candidate("fine-tuned", words, settings, pace=True)]
+        else:
+            self._left_out.append("fine-tuning")
 
     def _larger(self) -> list[Candidate]:
         """Return candidates with larger networks, the largest first.

@@ -65,8 +65,8 @@ def train(
 
     Settings not given come from `config`, or else from the recipe. The defaults are the tutorial's:
     CIFAR-10, `cnn-sequential`, recipe `tutorial`, seed 83; for a pretrained backbone, recipe
-    `probe`. For a folder of images with neither model nor recipe named, the way of training is
-    searched for, in `minutes` or else five.
+    `probe`, on a folder of images `logistic`. For a folder with neither model nor recipe named, the
+    way of training is searched for, in `minutes` or else five.
 
     Args:
         model: Registered model.

@@ -178,7 +178,9 @@ def caution(pairs: Sequence["Pair"], looks: Sequence[int], part: str = "test") -
     of_arms = [pair for pair in pairs if pair.found.of_ways]
     sentences = []
     if of_arms:
-        sentences.append("An interval covers other seeds and other images of the same kind.")
+        sentences.append(
+            "The interval of a difference covers other seeds and other images of the same kind."
+        )
     if any(min(pair.seeds) == 1 for pair in of_arms):
         sentences.append(
             "A configuration with a single seed is assumed to spread over seeds as the one that "

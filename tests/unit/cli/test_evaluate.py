@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from convscope.ledger import Ledger
 from convscope.run import Run
 
 
@@ -147,8 +148,10 @@ def test_figures_of_a_run_that_cannot_be_written_to_are_shown(cli, run, monkeypa
     assert (done.code, json.loads(done.out)["n_images"]) == (0, 9)
     assert line in done.err
     # Here the test images would have to be opened, which could not be logged.
+    looks = len(Ledger().looks)
     done = cli("evaluate", run.path, "--fresh")
     assert done.code == 1
+    assert len(Ledger().looks) == looks
     assert done.err.splitlines()[-1].startswith(f"error: cannot write {run.state_file} (Read-only")
     after = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     assert {key: after[key] for key in before} == before

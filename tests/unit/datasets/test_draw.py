@@ -449,8 +449,7 @@ def test_the_same_image_in_two_classes_is_said():
     pixels[7] = pixels[4]
     parts = divide(dataset_of(np.arange(40) % 2, pixels), **settings())
     assert parts.notes[-1] == (
-        "1 image is in more than one class (such as 'a' and 'b'); to list them: convscope data "
-        "check"
+        "1 image is in more than one class (such as 'a' and 'b'); 'convscope data check' lists them"
     )
 
 

@@ -46,6 +46,6 @@ def test_near_copies_are_counted(n_leaked: int, sure: str) -> None:
     assert found is not None
     assert found.sure == sure
     assert f"{n_leaked} of 20 val images look like one of train" in found.evidence
-    assert "1 of 20 test images look like one of train" in found.evidence
-    assert "1 of 20 test images look like one of val" in found.evidence
+    assert "1 of 20 test images looks like one of train" in found.evidence
+    assert "1 of 20 test images looks like one of val" in found.evidence
     assert ("look alike by nature" in found.evidence) == (sure == "note")

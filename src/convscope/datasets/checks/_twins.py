@@ -19,7 +19,7 @@ from convscope.datasets.checks.orientation import (
     undone,
 )
 from convscope.progress import Progress
-from convscope.wording import printable
+from convscope.wording import counted, printable
 
 # In sets whose images look alike by nature (handwritten digits), similarity means less.
 _COMMON = 0.05
@@ -117,7 +117,7 @@ def _findings_on(images: Images, groups: list[dict[int, int]], *, near: bool) ->
         add(
             "duplicates-across-classes",
             "warning" if near else "error",
-            f"{alike} image in more than one class: {len(torn):,} times "
+            f"{alike} image in more than one class: {counted(len(torn), 'time')} "
             f"({_commonest_pair(images, torn)})",
             "Look at them and keep each in its correct class only.",
             torn,
@@ -128,7 +128,7 @@ def _findings_on(images: Images, groups: list[dict[int, int]], *, near: bool) ->
             "duplicates",
             "note" if near else "warning",
             f"{alike} image more than once in one part: {extra:,} too many "
-            f"in {len(inside):,} groups{_turned(inside)}",
+            f"in {counted(len(inside), 'group')}{_turned(inside)}",
             "Keep one of each: copies count double"
             + (", and a random split puts some of them into validation and test." if near else "."),
             inside,

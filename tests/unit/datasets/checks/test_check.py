@@ -349,7 +349,7 @@ def test_exact_duplicates_within_a_part(pets: Path) -> None:
     finding = only(check(pets))
     assert (finding.severity, finding.kind) == ("warning", "duplicates")
     assert finding.groups == (("cat/00.png", "cat/x.bmp", "cat/y.bmp"),)
-    assert "2 too many in 1 groups" in finding.message
+    assert "2 too many in 1 group" in finding.message
 
 
 def test_exact_duplicates_across_parts(divided: Path) -> None:
@@ -375,7 +375,7 @@ def test_one_image_under_two_labels(pets: Path) -> None:
     finding = report.findings[0]
     assert finding.severity == "error"
     assert finding.files == ("cat/00.png", "dog/00.png")
-    assert "1 times (most often 'cat' and 'dog')" in finding.message
+    assert "1 time (most often 'cat' and 'dog')" in finding.message
 
 
 @pytest.mark.parametrize("how", ["smaller", "brighter", "noisy"])
@@ -457,7 +457,7 @@ def test_equal_images_have_the_way_of_the_one_that_stands_for_them(pets: Path) -
     finding = of_kind(check(pets), "near-duplicates")
     assert finding.groups == (("cat/x.png", "cat/y.png", "cat/z.bmp"),)
     assert finding.ways == (("", "mirrored", "mirrored"),)
-    assert "2 too many in 1 groups (2 mirrored)" in finding.message
+    assert "2 too many in 1 group (2 mirrored)" in finding.message
 
 
 def test_a_search_that_is_cut_short_says_so(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
