@@ -16,6 +16,8 @@ from convscope.evaluation.predictions import read_predictions
 from convscope.planning.plan import run_config
 from convscope.progress import Progress
 from convscope.serving import app as serve
+from convscope.studies.executor import LocalExecutor, Outcome
+from convscope.training.results import read_results
 from convscope.types import UnreadableImage
 
 NAMES = ("bar", "dot", "frame")
@@ -271,3 +273,41 @@ def test_the_table_shows_classes_and_probabilities(run, images, monkeypatch, cap
     assert "mAP" in text
     assert "accuracy" not in text
     assert "mAP" in printed("runs", run.path.parent)
+
+
+def test_a_search_stops_trials_by_their_loss_and_scores_the_finished_ones(images, tmp_path):
+    optuna = pytest.importorskip("optuna")
+
+    class Here:
+        """Executor in this process, which asks whether a trial falls behind and stops the last."""
+
+        def outcomes(self, jobs, progress, unwanted=None):
+            for job in jobs:
+                for done, outcome in LocalExecutor(own_process=False).outcomes([job], progress):
+                    unwanted(done)
+                    stopped = done.folder.name == "0003"
+                    yield done, Outcome(outcome.run, stopped=True) if stopped else outcome
+
+    found = convscope.tune(
+        "cnn-sequential",
+        data=images,
+        labels=images / "labels.csv",
+        recipe="tutorial",
+        epochs=2,
+        trials=3,
+        confirm=0,
+        space={"optimizer.learning_rate": "0.001,0.01"},
+        settings={"precision": "float32"},
+        out=tmp_path / "search",
+        executor=Here(),
+        progress=Progress(),
+    )
+    assert found.measure == "mAP"
+    assert [trial.score is None for trial in found.trials] == [False, False, True]
+    study = optuna.load_study(
+        study_name="convscope", storage=f"sqlite:///{tmp_path / 'search' / 'trials.db'}"
+    )
+    rows = read_results(tmp_path / "search" / "trials" / "0001" / "results.csv")
+    reported = study.trials[0].intermediate_values
+    assert reported == {row["epoch"]: -row["val_loss"] for row in rows}
+    assert study.trials[0].value == found.trials[0].score
