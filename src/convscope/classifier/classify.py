@@ -115,10 +115,11 @@ class Classifier:
 
         Args:
             image: Image of any size.
-            max_pixels: Largest number of pixels of a file; larger ones are refused by their header.
+            max_pixels: Largest number of pixels of a file, which is refused by its header if it has
+                more, and of any image while it is resized.
 
         Raises:
-            ImageError: If a file cannot be read as an image.
+            ImageError: If a file cannot be read as an image, or an image is too large.
             ShapeError: If an array is no image of 8 bits.
         """
         spec = self.spec
@@ -133,7 +134,10 @@ class Classifier:
                 return image
             image = _picture(image)
         if isinstance(image, Picture):
-            return pixels_of(image, **wanted)
+            try:
+                return pixels_of(image, **wanted, max_pixels=max_pixels)
+            except ImageError as error:  # which expects the name of a file before it
+                raise type(error)(f"the image {error}") from None
         name = ""
         if isinstance(image, str):
             image = user_path(image, "the path of the image")

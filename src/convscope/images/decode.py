@@ -48,7 +48,7 @@ def decode_image(
             see `deep.choose_white`.
         name: Name of the image in messages; by default its path.
         max_pixels: Largest number of pixels; larger images are refused by their header, before
-            anything is decoded.
+            anything is decoded, and those of which more would be made while they are resized, then.
 
     Returns:
         Shape (height, width, channels), uint8.
@@ -61,7 +61,9 @@ def decode_image(
     if channels not in (1, 3):
         raise ShapeError(f"an image is decoded to 1 or 3 channels, not {channels}")
     with opened(source, name=name, max_pixels=max_pixels) as image:
-        return pixels_of(image, channels=channels, size=size, fit=fit, white=white)
+        return pixels_of(
+            image, channels=channels, size=size, fit=fit, white=white, max_pixels=max_pixels
+        )
 
 
 def pixels_of(
@@ -71,6 +73,7 @@ def pixels_of(
     size: tuple[int, int] | None = None,
     fit: Fit = "squash",
     white: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> UInt8Array:
     """Return the pixels of an open image of Pillow; see `decode_image`."""
     turn = TURNS.get(orientation_of(image))
@@ -78,7 +81,7 @@ def pixels_of(
     if turn is not None:
         flat = flat.transpose(turn)
     if size is not None:
-        flat = resize(flat, size, fit)
+        flat = resize(flat, size, fit, max_pixels=max_pixels)
     pixels: UInt8Array = np.array(flat, dtype=np.uint8)
     return pixels.reshape(flat.height, flat.width, channels)
 

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
+from convscope.images.formats import MAX_PIXELS, too_large
 from convscope.types import UInt8Array
 
 Fit = Literal["squash", "crop", "pad"]
@@ -18,19 +19,25 @@ PADDING = 127
 their own borders, so that a network sees the image end rather than an object of some colour."""
 
 
-def resize(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+def resize(
+    image: Image.Image, size: tuple[int, int], fit: Fit, *, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Return an image at a size, by Pillow's BILINEAR, which averages when it shrinks.
 
     Args:
         image: Image of mode "L" or "RGB".
         size: (height, width) of the result.
         fit: Method if its aspect ratio is another.
+        max_pixels: Largest number of pixels between its two passes.
+
+    Raises:
+        ImageTooLargeError: If the image is so narrow and high that there would be more.
     """
     height, width = size
     if (image.height, image.width) == (height, width):
         return image
     if fit == "squash":
-        return _resized(image, (width, height), (0, 0, image.width, image.height))
+        return _resized(image, (width, height), (0, 0, image.width, image.height), max_pixels)
     if fit == "crop":
         # The box may begin and end within a pixel: the aspect ratio is kept exactly.
         scale = min(image.height / height, image.width / width)
@@ -38,23 +45,30 @@ def resize(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
         left = max(0.0, (image.width - scale * width) / 2)
         top = max(0.0, (image.height - scale * height) / 2)
         box = (left, top, image.width - left, image.height - top)
-        return _resized(image, (width, height), box)
+        return _resized(image, (width, height), box, max_pixels)
     scale = max(image.height / height, image.width / width)
     inner = (max(1, round(image.width / scale)), max(1, round(image.height / scale)))
     padded = Image.new(image.mode, (width, height), (PADDING,) * len(image.getbands()))
-    whole = _resized(image, inner, (0, 0, image.width, image.height))
+    whole = _resized(image, inner, (0, 0, image.width, image.height), max_pixels)
     padded.paste(whole, ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return padded
 
 
 def _resized(
-    image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]
+    image: Image.Image,
+    size: tuple[int, int],
+    box: tuple[float, float, float, float],
+    max_pixels: int,
 ) -> Image.Image:
     """Return a box (left, top, right, bottom) of an image at a size (width, height).
 
     Columns first, each pass rounded to whole numbers: Pillow 13 would begin with the rows of an
     image that loses many more of them, earlier versions and our exports never do.
     """
+    # A column of pixels is a small file at any height, but not as wide as the result.
+    if size[0] * image.height > max(max_pixels, size[0] * size[1]):
+        sizes = (f"{width:,} x {image.height:,}" for width in (image.width, size[0]))
+        raise too_large("{} pixels, {} while it is resized".format(*sizes), max_pixels)
     how = Image.Resampling.BILINEAR
     left, top, right, bottom = box
     narrow = image.resize((size[0], image.height), how, box=(left, 0, right, image.height))

@@ -113,7 +113,7 @@ def _open(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image:
     if container is not None:
         prepare(container)
         if (area := largest_area(stream.read())) > max_pixels:
-            raise _too_large(f"{area:,} pixels", max_pixels)
+            raise too_large(f"{area:,} pixels", max_pixels)
         stream.seek(0)
     elif head[:2] in (b"II", b"MM"):
         quieten_libtiff()
@@ -140,10 +140,11 @@ def _open_bare(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image |
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
-        raise _too_large(f"{image.width:,} x {image.height:,} pixels", max_pixels)
+        raise too_large(f"{image.width:,} x {image.height:,} pixels", max_pixels)
 
 
-def _too_large(stated: str, max_pixels: int) -> ImageTooLargeError:
+def too_large(stated: str, max_pixels: int) -> ImageTooLargeError:
+    """Return the error of an image of too many pixels, whose message begins with a verb."""
     return ImageTooLargeError(
         f"is too large ({stated}; at most {max_pixels:,} pixels are decoded); make it smaller"
     )
@@ -253,7 +254,7 @@ def _refuse(label: str, error: Exception, max_pixels: int) -> NoReturn:
     elif isinstance(error, Image.DecompressionBombError):
         stated = re.search(r"\d+", text)
         size = f"{int(stated[0]):,} pixels" if stated else "by its header"
-        raise ImageTooLargeError(f"{label} {_too_large(size, max_pixels)}") from None
+        raise ImageTooLargeError(f"{label} {too_large(size, max_pixels)}") from None
     elif isinstance(error, MemoryError):
         reason = "needs more memory than there is"
     elif isinstance(error, OSError) and error.errno is not None:

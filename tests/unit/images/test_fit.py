@@ -10,6 +10,7 @@ from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import ClassifierSpec
 from convscope.datasets import DataRequest
 from convscope.datasets.folder import load_folder
+from convscope.errors import ImageTooLargeError
 from convscope.images.decode import decode_image
 from convscope.images.fit import FITS, PADDING, resize, to_aspect
 
@@ -92,6 +93,28 @@ def test_images_of_a_single_line_can_be_fitted(fit):
     for shape in ((1, 300), (300, 1), (1, 1)):
         assert decoded(np.full(shape, 7, np.uint8), (16, 16), fit).shape == (16, 16)
         assert to_aspect(np.zeros((1, *shape, 1), np.uint8), (16, 16), fit).size
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop"])
+def test_a_high_column_does_not_fill_the_memory_while_it_is_resized(fit):
+    high = np.full((700_000, 1), 7, np.uint8)
+    words = "is too large .1 x 700,000 pixels, 224 x 700,000 while it is resized; at most 134,"
+    with pytest.raises(ImageTooLargeError, match=f"the image of .* bytes {words}"):
+        decoded(high, (224, 224), fit)
+    # Of an array too, at the limit of whoever asks.
+    classifier = Classifier(_Corner(), ClassifierSpec(("a", "b"), 8, 8, 1, fit=fit))
+    with pytest.raises(ImageTooLargeError, match="^the image is too large .1 x 1,001 pixels, 8 x"):
+        classifier.decode(high[:1001], max_pixels=8000)
+    assert (classifier.decode(high[:1000], max_pixels=8000) == 7).all()
+    assert (classifier.decode(high.T) == 7).all()
+    # Where the result itself has more pixels than the limit, an image of its height is fine.
+    assert (classifier.decode(high[:8], max_pixels=8) == 7).all()
+
+
+def test_a_high_column_is_padded_as_narrow_as_it_is():
+    found = decoded(np.full((700_000, 1), 7, np.uint8), (224, 224), "pad")
+    assert (found[:, 111] == 7).all()
+    assert (np.delete(found, 111, axis=1) == PADDING).all()
 
 
 @pytest.mark.parametrize("fit", FITS)
