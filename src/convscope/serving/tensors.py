@@ -4,6 +4,7 @@ References:
     Open Inference Protocol, version 2, "REST"; Triton, "Binary Tensor Data Extension".
 """
 
+import itertools
 import json
 import math
 import struct
@@ -146,9 +147,11 @@ def _pixels(data: Any, shape: list[int], channels: int, *, binary: bool) -> UInt
         values: npt.NDArray[Any] = np.frombuffer(data, np.uint8)
     else:
         try:
-            values = np.asarray(data).reshape(-1)
-        except (ValueError, OverflowError):
-            raise RefusedError(400, f"the data of '{INPUT}' is no tensor") from None
+            values = np.asarray(_numbers(data))
+        except OverflowError:  # a number too large for a float, among floats
+            raise RefusedError(
+                400, f"the data of '{INPUT}' has to be whole numbers, 0..255"
+            ) from None
         whole = values.dtype.kind in "iu" or (
             values.dtype.kind == "f" and bool((values == np.rint(values)).all())
         )
@@ -159,6 +162,31 @@ def _pixels(data: Any, shape: list[int], channels: int, *, binary: bool) -> UInt
             400, f"'{INPUT}' has {values.size} values, but its shape {shape} needs another number"
         )
     return values.astype(np.uint8, copy=False).reshape(shape)
+
+
+def _numbers(data: Any) -> list[int | float]:
+    """Return the numbers in JSON data, row by row, whether they come flat or as nested lists.
+
+    NumPy would give every text of a list the length of the longest, and lists of unequal lengths
+    an array of objects.
+
+    Raises:
+        RefusedError: If the lists differ in depth or length, are too deep, or hold anything else.
+    """
+    level = data if isinstance(data, list) else [data]
+    depth = 1
+    while list in (kinds := set(map(type, level))):
+        if kinds != {list} or len(set(map(len, level))) > 1 or depth == _MOST_DIMENSIONS:
+            raise RefusedError(
+                400,
+                f"the data of '{INPUT}' is no tensor: send its numbers flat, or in lists of equal "
+                f"lengths, at most {_MOST_DIMENSIONS} deep",
+            )
+        level = list(itertools.chain.from_iterable(level))
+        depth += 1
+    if not kinds <= {int, float}:
+        raise RefusedError(400, f"the data of '{INPUT}' has to be whole numbers, 0..255")
+    return level
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -188,7 +189,18 @@ BAD = {
     "too few values": ({"inputs": [tensor(pixels(1), data=[1])]}, "1 values"),
     "ragged data": ({"inputs": [tensor(pixels(1), data=[[1], [1, 2]])]}, "no tensor"),
     "deep data": ({"inputs": [tensor(pixels(1), data=json.loads("[" * 80 + "]" * 80))]}, "tensor"),
+    "lists among numbers": ({"inputs": [tensor(pixels(1), data=[1, [1]] * 8)]}, "no tensor"),
+    "numbers 9 lists deep": (
+        {"inputs": [tensor(pixels(1), data=json.loads("[" * 9 + "1" + "]" * 9))]},
+        "at most 8 deep",
+    ),
     "texts": ({"inputs": [tensor(pixels(1), data=["1"] * 16)]}, "whole numbers"),
+    "truths": ({"inputs": [tensor(pixels(1), data=[True] * 16)]}, "whole numbers"),
+    "nulls": ({"inputs": [tensor(pixels(1), data=[None] * 16)]}, "whole numbers"),
+    "a huge value among floats": (
+        {"inputs": [tensor(pixels(1), data=[1.0, 10**400] * 8)]},
+        "whole numbers",
+    ),
     "too large values": ({"inputs": [tensor(pixels(1), data=[256] * 16)]}, "0..255"),
     "huge values": ({"inputs": [tensor(pixels(1), data=[10**30] * 16)]}, "whole numbers"),
     "scaled values": ({"inputs": [tensor(pixels(1), data=[0.5] * 16)]}, "whole numbers"),
@@ -228,6 +240,19 @@ def test_a_wrong_request_is_refused_with_its_reason(server, name):
     assert said.json().keys() == {"error"}
     assert words in said.json()["error"]
     assert len(said.json()["error"]) < 250
+
+
+def test_a_long_text_among_numbers_takes_no_more_memory_than_its_own(server):
+    data = [["a" * 1_000_000, *[""] * 400]]
+    tracemalloc.start()
+    try:
+        said = infer(server, {"inputs": [tensor(pixels(1), data=data)]})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert said.status_code == 400
+    assert "whole numbers" in said.json()["error"]
+    assert peak < 20_000_000
 
 
 @pytest.mark.parametrize(
