@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from convscope.classifier import classify
 from convscope.classifier.answers import AnswersFile
-from convscope.classifier.exported import Classifier, is_exported, read_sealed
+from convscope.classifier.exported import Classifier, is_exported, read_onnx
 from convscope.classifier.sources import is_stream, iter_images_of
 from convscope.engines.choice import REFERENCE
 from convscope.errors import ConfigError
@@ -115,7 +115,7 @@ def predict(
             from convscope.classifier.worker import Order
 
             order = Order(exported.sha256, exported.engine, threads or 1, reject)
-            content, _ = read_sealed(exported.path)
+            content, _ = read_onnx(exported.path)
             if ray is None:
                 pool = Processes(order, content, workers or 1)
             else:

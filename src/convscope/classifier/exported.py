@@ -7,6 +7,7 @@ from convscope.classifier import classify
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines import ENGINES
 from convscope.engines.choice import AUTO, fastest_engine
+from convscope.engines.external import require_self_contained
 from convscope.engines.seal import checksum_of, fact_in, require_whole, sealed
 from convscope.errors import RunError
 from convscope.paths import user_path
@@ -41,7 +42,7 @@ class Classifier(classify.Classifier):
         engine: Name of the engine.
 
     Raises:
-        RunError: If there is no such file, or a newer convscope wrote it.
+        RunError: If it cannot be read, its model names other files, or a newer convscope wrote it.
         IntegrityError: If the file is damaged.
         UnknownNameError: If there is no such engine.
         MissingExtraError: If the engine is not installed.
@@ -56,7 +57,7 @@ class Classifier(classify.Classifier):
         shared: bool = False,
     ) -> None:
         self.path = user_path(path, "the path of the model")
-        content, spec = read_sealed(self.path)
+        content, spec = read_onnx(self.path)
         if engine == AUTO:
             shape = (spec.height, spec.width, spec.channels)
             engine = fastest_engine(content, shape, threads, console_progress())
@@ -68,7 +69,7 @@ class Classifier(classify.Classifier):
 
 
 def classifier_in(content: bytes, *, engine: str, threads: int) -> classify.Classifier:
-    """Return the classifier in the bytes of an exported file that `read_sealed` returned.
+    """Return the classifier in the bytes of an exported file that `read_onnx` returned.
 
     Args:
         content: Bytes.
@@ -89,8 +90,20 @@ def with_spec(model: bytes, spec: ClassifierSpec) -> bytes:
     return sealed(model, {SPEC: spec.to_json()})
 
 
+def read_onnx(path: Path) -> tuple[bytes, ClassifierSpec]:
+    """Return the bytes of an exported ONNX file, and the spec in it.
+
+    Raises:
+        RunError: If it cannot be read, its model names other files, or a newer convscope wrote it.
+        IntegrityError: If it is damaged.
+    """
+    content, spec = read_sealed(path)
+    require_self_contained(content, path)
+    return content, spec
+
+
 def read_sealed(path: Path) -> tuple[bytes, ClassifierSpec]:
-    """Return the bytes of an exported file, and the spec in it.
+    """Return the bytes of an exported file of any format, and the spec in it.
 
     Raises:
         RunError: If it cannot be read, or a newer convscope wrote it.
