@@ -6,7 +6,9 @@ match, but only while it assigns them, and it ignores superfluous arrays.
 """
 
 import contextlib
+import io
 import itertools
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscope.errors import DataError
+from convscope.errors import DataError, RunError
 
 if TYPE_CHECKING:
     import keras
@@ -46,11 +48,48 @@ def check_fits(path: Path, trunk: "keras.Model", name: str) -> None:
             )
         arrays = list(_legacy_arrays(file) if legacy else _arrays(file))
         _check_shapes(path, arrays, trunk, name)
+        if _leads_outside(file):
+            raise DataError(f"{path} cannot be used: it links to another file")
         for array in arrays:
             if array.dtype.kind == "f" and not np.isfinite(array[()]).all():
                 raise DataError(
                     f"{path} cannot be used: '{array.name}' has values that are not finite"
                 )
+
+
+def require_own_values(path: Path) -> None:
+    """Check that a saved model holds its weights; Keras 3.12.0 reads those of other files too.
+
+    Args:
+        path: `.keras` file, a zip archive with HDF5 files in it.
+
+    Raises:
+        RunError: If weights are in another file.
+        Exception: Any kind of exception, if the file is damaged.
+    """
+    import h5py
+
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            if not member.endswith(".h5"):
+                continue
+            with h5py.File(io.BytesIO(archive.read(member)), "r") as file:
+                if _leads_outside(file):
+                    raise RunError("its weights are in another file, which could be any of yours")
+
+
+def _leads_outside(file: Any) -> bool:
+    """Return whether anything in an HDF5 file is a link, or an array kept in another file."""
+    import h5py
+
+    def visit(name: str, link: Any) -> bool | None:
+        item = file[name] if isinstance(link, h5py.HardLink) else None
+        own = isinstance(item, h5py.Group) or (
+            isinstance(item, h5py.Dataset) and not (item.is_virtual or item.external)
+        )
+        return None if own else True  # True ends the walk
+
+    return bool(file.visititems_links(visit))
 
 
 def is_whole(path: Path) -> bool:
@@ -129,8 +168,7 @@ def _arrays(file: Any) -> Iterator[Any]:
 
 def _check_shapes(path: Path, arrays: list[Any], trunk: "keras.Model", name: str) -> None:
     for array in arrays:
-        # Such a dataset names other files, which would be opened.
-        if array.dtype.kind not in "fiu" or array.is_virtual or array.external:
+        if array.dtype.kind not in "fiu":
             raise DataError(f"{path} cannot be used: '{array.name}' does not hold numbers")
     has = Counter(tuple(array.shape) for array in arrays)
     needs = Counter(tuple(weight.shape) for weight in trunk.weights)

@@ -10,6 +10,7 @@ from convscope.backend import precision_policy
 from convscope.errors import ConfigError
 from convscope.models import MODELS
 from convscope.models._checksum import add_checksum, require_whole
+from convscope.models._weights_file import require_own_values
 from convscope.models.sigmoid import with_sigmoid
 from convscope.models.structure import as_functional, is_resizing
 from convscope.storage import atomic_path
@@ -109,6 +110,7 @@ def load_portable(path: Path) -> "keras.Model":
 
     Raises:
         IntegrityError: If the file does not match the checksum in it.
+        RunError: If its weights are in another file.
         Exception: Any kind of exception, if the file is damaged.
     """
     import keras
@@ -116,6 +118,7 @@ def load_portable(path: Path) -> "keras.Model":
     from convscope.models._resizing import with_shortcuts
 
     require_whole(path)
+    require_own_values(path)
     # Safe mode is Keras' default: a file from elsewhere cannot run code here.
     model = keras.saving.load_model(path, compile=False)
     if any(isinstance(layer, keras.layers.Resizing) for layer in model.layers):

@@ -1,4 +1,5 @@
 import gc
+import io
 import json
 import os
 import random
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -291,6 +293,52 @@ def test_a_file_in_which_a_byte_changed_is_refused(tmp_path):
     for _ in changed_bytes(path, [size // 3, size - 3]):
         with pytest.raises(RunError, match=r"last\.keras is damaged"):
             load_model(path)
+
+
+@pytest.mark.parametrize("kind", ["external", "virtual", "link", "soft link", "group"])
+def test_a_file_whose_weights_are_in_another_file_is_refused(kind, tmp_path):
+    name = "cnn-functional"
+    path = tmp_path / "model.keras"
+    PortableModel.of(name, SPEC, 4).save(MODELS.get(name)(SPEC, 4).get_weights(), path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {part: archive.read(part) for part in archive.namelist()}
+    secret = tmp_path / "secret.h5"
+    with h5py.File(secret, "w") as file:
+        file["0"] = np.zeros(4, np.float32)
+    weights = io.BytesIO(parts["model.weights.h5"])
+    with h5py.File(weights, "r+") as file:
+        group = next(
+            each.parent
+            for each in datasets_in(file)
+            if each.shape == (4,) and each.name.startswith("/layers/") and each.name.endswith("/1")
+        )
+        if kind == "group":
+            del file["layers"]
+            file["layers"] = h5py.ExternalLink(secret, "/")
+        else:
+            del group["1"]
+        if kind == "external":
+            group.create_dataset("1", (4,), "f4", external=[(str(secret), 0, 16)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((4,), "f4")
+            layout[:] = h5py.VirtualSource(secret, "0", (4,))
+            group.create_virtual_dataset("1", layout)
+        elif kind == "link":
+            group["1"] = h5py.ExternalLink(secret, "0")
+        elif kind == "soft link":
+            group["1"] = h5py.SoftLink("/elsewhere")
+    parts["model.weights.h5"] = weights.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        for part, content in parts.items():
+            archive.writestr(part, content)
+    with pytest.raises(RunError, match="its weights are in another file, which could be any"):
+        load_portable(path)
+
+
+def datasets_in(file):
+    found = []
+    file.visititems(lambda _, each: found.append(each) if isinstance(each, h5py.Dataset) else None)
+    return found
 
 
 def test_files_of_earlier_versions_have_no_checksum_and_open(tmp_path):

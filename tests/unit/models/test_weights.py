@@ -261,7 +261,16 @@ class TestRefusal:
             name = "layers/batch_normalization/vars/0"
             del file[name]
             file.create_virtual_dataset(name, layout)
-        self.refused(tiny, path, "does not hold numbers")
+        self.refused(tiny, path, "links to another file")
+
+    def test_a_link_behind_an_array_that_makes_up_for_its_shape(self, tiny, files, tmp_path):
+        path = tmp_path / "linked.weights.h5"
+        shutil.copy(files["own"], path)
+        with h5py.File(path, "r+") as file:
+            name = "layers/batch_normalization/vars/0"
+            file.move(name, "layers/besides/vars/0")
+            file[name] = h5py.ExternalLink(files["own"], name)
+        self.refused(tiny, path, "links to another file")
 
     def test_a_link_into_another_file(self, tiny, files, tmp_path):
         path = tmp_path / "linked.h5"
