@@ -5,7 +5,7 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +38,7 @@ class Limits:
         max_pixels: Largest number of pixels of an image; larger ones are refused by their header.
         body_s: Seconds within which the body has to arrive.
         deadline_ms: Milliseconds from the arrival of the body to the answer.
-        max_held: Bytes of the bodies of all requests together.
+        max_held: Bytes of the bodies of all requests together, decompressed.
     """
 
     max_body: int = 32 * MEGABYTE
@@ -52,6 +52,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _MOST_LISTS = 2_000_000
 """Largest number of lists and objects in a JSON body: Python needs about 100 bytes for each."""
+
+_PIECE = 4 * MEGABYTE
+"""Bytes of a compressed body that are unpacked before they are counted."""
 
 _DISCARDED = 4
 """Multiple of the largest body that is read and dropped, so that the client gets to the answer."""
@@ -103,9 +106,7 @@ class Bodies:
                         chunks.clear()
                         discarded += len(chunk)
                         continue
-                    if self.held + len(chunk) > limits.max_held:
-                        raise RefusedError(503, "too many large requests at once", retry_after=1)
-                    self.held += len(chunk)
+                    self._hold(len(chunk))
                     mine += len(chunk)
                     chunks.append(chunk)
         except TimeoutError:
@@ -121,36 +122,58 @@ class Bodies:
                 raise RefusedError(413, _over(limits))
             body = b"".join(chunks)
             chunks.clear()
-            yield inflated(body, encoding, limits) if encoding else body
+            if encoding not in ("", "identity"):
+                for chunk in _inflated(body, encoding, limits):
+                    self._hold(len(chunk))
+                    mine += len(chunk)
+                    chunks.append(chunk)
+                # From here on there is no more than what it unpacked to.
+                self.held -= len(body)
+                mine -= len(body)
+                body = b"".join(chunks)
+                chunks.clear()
+            yield body
         finally:
             self.held -= mine
+
+    def _hold(self, n_bytes: int) -> None:
+        """Count bytes that come into memory.
+
+        Raises:
+            RefusedError: If there is no room for them (503).
+        """
+        if self.held + n_bytes > self._limits.max_held:
+            raise RefusedError(503, "too many large requests at once", retry_after=1)
+        self.held += n_bytes
 
 
 class ClientGoneError(Exception):
     """The client hung up before its request was complete."""
 
 
-def inflated(body: bytes, encoding: str, limits: Limits) -> bytes:
-    """Return a compressed body, decompressed as far as the limit.
+def _inflated(body: bytes, encoding: str, limits: Limits) -> Iterator[bytes]:
+    """Yield a compressed body, decompressed, in pieces of up to `_PIECE` bytes.
 
     Raises:
         RefusedError: If it is too large, damaged, or of an unknown encoding.
     """
     windows = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-    if encoding == "identity":
-        return body
     if encoding not in windows:
         raise RefusedError(415, "the content-encoding has to be gzip, deflate or none")
     reader = zlib.decompressobj(windows[encoding])
+    n_bytes = 0
     try:
-        content = reader.decompress(body, limits.max_body + 1)
+        while not reader.eof:
+            piece = reader.decompress(body, _PIECE)
+            if not piece and not reader.eof:
+                raise RefusedError(400, f"the body is not valid {encoding}: it ends too early")
+            body = reader.unconsumed_tail
+            n_bytes += len(piece)
+            if n_bytes > limits.max_body:
+                raise RefusedError(413, _over(limits))
+            yield piece
     except zlib.error:
         raise RefusedError(400, f"the body is not valid {encoding}") from None
-    if len(content) > limits.max_body:
-        raise RefusedError(413, _over(limits))
-    if not reader.eof:
-        raise RefusedError(400, f"the body is not valid {encoding}: it ends too early")
-    return content
 
 
 def parse_json(body: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from serving_server import Server, png
 
-from convscope.serving.limits import Limits
+from convscope.serving.limits import MEGABYTE, Bodies, Limits, RefusedError
 
 
 def test_one_image_comes_as_a_body_as_a_form_and_as_json(server):
@@ -255,6 +255,52 @@ def test_a_body_that_does_not_arrive_is_408_and_all_bodies_together_have_a_limit
     server = Server(Limits(max_held=1000))
     assert server.predict(bytes(2000)).status_code == 503
     assert server.predict(png(1)).status_code == 200
+
+
+def test_compressed_bodies_count_as_what_they_unpack_to_and_leave_nothing_behind():
+    bodies = Bodies(Limits(max_body=6 * MEGABYTE, max_held=8 * MEGABYTE))
+    small, large, huge = (gzip.compress(bytes(n * MEGABYTE)) for n in (1, 5, 9))
+    inside = asyncio.Event()
+
+    async def read(content, encoding="gzip"):
+        async def receive():
+            return {"type": "http.request", "body": content}
+
+        async with bodies.read(receive, b"", encoding) as body:
+            held = bodies.held
+            inside.set()
+            await asyncio.sleep(0.05)
+            return len(body), held
+
+    async def refused(status, *given):
+        before = bodies.held
+        with pytest.raises(RefusedError) as error:
+            await read(*given)
+        assert error.value.status == status
+        assert bodies.held == before
+
+    async def run():
+        first = asyncio.create_task(read(large))
+        await inside.wait()
+        # There is room for 3 MB more, whatever their packed size.
+        await refused(503, large)
+        assert await read(small) == (MEGABYTE, 6 * MEGABYTE)
+        assert await first == (5 * MEGABYTE, 5 * MEGABYTE)
+        assert bodies.held == 0
+        await refused(413, huge)
+        await refused(400, large[:-9])
+        await refused(400, b"x" + large)
+        await refused(415, large, "br")
+        gone = asyncio.create_task(read(large))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert bodies.held == 0
+        # Not compressed after all.
+        assert await read(b"abc", "identity") == await read(b"abc", "") == (3, 3)
+
+    asyncio.run(run())
+    assert bodies.held == 0
 
 
 def test_nobody_without_the_key_is_answered_but_by_the_probes_of_health():
