@@ -12,7 +12,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from convscope.errors import ImageError, ImageTooLargeError
 from convscope.serving.direct import BINARY, Direct
 from convscope.serving.door import App, Door
-from convscope.serving.limits import Limits, RefusedError, decode_base64, parse_json, within
+from convscope.serving.limits import (
+    Limits,
+    RefusedError,
+    decode_base64,
+    parse_json,
+    whole_number,
+    within,
+)
 from convscope.serving.metrics import Metrics
 from convscope.serving.models import Models, Served
 from convscope.serving.multipart import files_in
@@ -141,9 +148,10 @@ def _top_k(text: str | None) -> int | None:
     """
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= _MOST_TOP_K):
+    number = whole_number(text, _MOST_TOP_K)
+    if not number:
         raise RefusedError(422, f"top_k: a whole number from 1 to {_MOST_TOP_K}")
-    return int(text)
+    return number
 
 
 def images_in(body: bytes, content_type: str) -> list[tuple[str | None, bytes]]:

@@ -176,6 +176,16 @@ def _inflated(body: bytes, encoding: str, limits: Limits) -> Iterator[bytes]:
         raise RefusedError(400, f"the body is not valid {encoding}") from None
 
 
+def whole_number(text: str, most: int) -> int | None:
+    """Return the number in a text of decimal digits; None if it is none, or above `most`."""
+    digits = text.lstrip("0")
+    # Python refuses to read thousands of digits.
+    if not (text.isascii() and text.isdigit()) or len(digits) > len(str(most)):
+        return None
+    number = int(digits or "0")
+    return number if number <= most else None
+
+
 def parse_json(body: bytes) -> dict[str, Any]:
     """Return the object in a JSON body.
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.engines import INPUT
-from convscope.serving.limits import RefusedError, decode_base64, parse_json
+from convscope.serving.limits import RefusedError, decode_base64, parse_json, whole_number
 from convscope.types import UInt8Array
 
 LENGTH_HEADER = "inference-header-content-length"
@@ -56,9 +56,9 @@ def read_request(body: bytes, header_length: str | None, channels: int) -> Asked
     if header_length is None:
         content, rest = parse_json(body), memoryview(b"")
     else:
-        if not header_length.isdecimal() or int(header_length[:20]) > len(body):
+        length = whole_number(header_length, len(body))
+        if length is None:
             raise RefusedError(400, f"{LENGTH_HEADER} is not a length within the body")
-        length = int(header_length)
         if length == 0:
             if not body:
                 raise RefusedError(400, "the body is empty; send the bytes of an image")

@@ -39,6 +39,8 @@ def test_many_images_are_answered_in_order_with_the_classes_that_one_asks_for(se
     assert [each["class"] for each in answers] == [f"grey {value}" for value in range(40)]
     assert {len(each["probs"]) for each in answers} == {2}
     assert max(server.network.batches) <= server.models.get().batcher.max_batch
+    zeros = server.predict(png(1), params={"top_k": "0" * 5000 + "2"})
+    assert len(zeros.json()["predictions"][0]["probs"]) == 2
 
 
 def test_a_damaged_image_has_its_own_error_beside_the_answers_of_the_others(server):
@@ -221,6 +223,10 @@ def small_server():
         (400, {"content": CUT_FORM, "headers": FORM}),
         (422, {"content": png(1), "params": {"top_k": "0"}}),
         (422, {"content": png(1), "params": {"top_k": "x"}}),
+        (422, {"content": png(1), "params": {"top_k": ""}}),
+        (422, {"content": png(1), "params": {"top_k": "٣"}}),
+        (422, {"content": png(1), "params": {"top_k": "00000000199999"}}),
+        (422, {"content": png(1), "params": {"top_k": "000000001" + "1" * 5000}}),
         (404, {"content": png(1), "params": {"model": "../../etc/passwd"}}),
         (404, {"content": png(1), "params": {"version": "2"}}),
     ],

@@ -261,6 +261,8 @@ def test_a_long_text_among_numbers_takes_no_more_memory_than_its_own(server):
         (binary({"inputs": []}, length=999), "within the body"),
         (binary({"inputs": []}, length="-1"), "within the body"),
         (binary({"inputs": []}, length="9" * 5000), "within the body"),
+        (binary({"inputs": []}, length="0" * 20 + "1" * 5000), "within the body"),
+        (binary({"inputs": []}, length=""), "within the body"),
         (binary({"inputs": [tensor(pixels(1))]}, b"more"), "4 bytes more"),
         ({"content": b"", "headers": {LENGTH: "0"}}, "empty"),
         (
