@@ -45,41 +45,52 @@ def add_page(app: FastAPI, models: Models, limits: Limits) -> None:
         request: Request, model: Annotated[str | None, Query(max_length=200)] = None
     ) -> Response:
         served = models.get(model or None)
-        with served.batcher.admitted(_N_ACROSS**2 + 1):
+        # A batch at a time, however short the queue, so that others get in between.
+        n_images = _N_ACROSS**2 + 1
+        n_at_once = min(n_images, served.batcher.max_batch, served.batcher.queue)
+        with served.batcher.admitted(n_at_once):
             async with within(limits):
                 (pixels,) = await served.decode([await request.body()])
                 if isinstance(pixels, ImageError):
                     status = 413 if isinstance(pixels, ImageTooLargeError) else 400
                     raise RefusedError(status, str(pixels))
-                answers = await served.batcher.predict(covered(pixels, _N_ACROSS))
-        probs = answers[:, :-1]
+                answers = [
+                    await served.batcher.predict(
+                        covered(pixels, _N_ACROSS, range(n_images)[first : first + n_at_once])
+                    )
+                    for first in range(0, n_images, n_at_once)
+                ]
+        probs = np.concatenate(answers)[:, :-1]
         best = int(probs[0].argmax())
         losses = (probs[0, best] - probs[1:, best]).reshape(_N_ACROSS, _N_ACROSS)
         name = served.spec.class_names[best]
         return JSONResponse({"class": name, "losses": losses.astype(float).round(5).tolist()})
 
 
-def covered(image: UInt8Array, n_across: int) -> UInt8Array:
-    """Return an image, and the image with a grey square at each of some places.
+def covered(image: UInt8Array, n_across: int, which: range) -> UInt8Array:
+    """Return some of: an image, and the image with a grey square at each of some places.
 
     The square has a quarter of the shorter side, as in `explain.occlusion`.
 
     Args:
         image: Shape (height, width, channels).
         n_across: Number of places along each side, at least 2.
+        which: 0 for the image as it is, 1 to n_across * n_across for the places, row by row.
 
     Returns:
-        Shape (1 + n_across * n_across, height, width, channels), row by row.
+        Shape (len(which), height, width, channels).
     """
     height, width = image.shape[:2]
     half = max(1, min(height, width) // 8)
-    images = np.repeat(image[np.newaxis], 1 + n_across**2, axis=0)
+    images = np.repeat(image[np.newaxis], len(which), axis=0)
     grey = image.mean(axis=(0, 1)).astype(np.uint8)
     rows = np.linspace(0, height - 1, n_across).astype(int)
     columns = np.linspace(0, width - 1, n_across).astype(int)
-    for index, (row, column) in enumerate((r, c) for r in rows for c in columns):
-        top, left = max(0, row - half), max(0, column - half)
-        images[1 + index, top : row + half + 1, left : column + half + 1] = grey
+    for copy, number in zip(images, which, strict=True):
+        if number:
+            row, column = rows[(number - 1) // n_across], columns[(number - 1) % n_across]
+            top, left = max(0, row - half), max(0, column - half)
+            copy[top : row + half + 1, left : column + half + 1] = grey
     return images
 
 

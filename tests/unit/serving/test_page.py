@@ -9,6 +9,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 import uvicorn
 from PIL import Image
 from serving_server import Server, png
@@ -32,13 +33,14 @@ def test_its_policy_allows_its_own_script_and_nothing_of_another_host(server):
 def test_covered_images_have_a_grey_square_at_each_place():
     image = np.zeros((8, 16, 1), np.uint8)
     image[:, 8:] = 200
-    images = covered(image, 2)
+    images = covered(image, 2, range(5))
     assert images.shape == (5, 8, 16, 1)
     assert (images[0] == image).all()
     for index, (row, column) in enumerate([(0, 0), (0, 15), (7, 0), (7, 15)], 1):
         assert images[index, row, column] == 100
         assert (images[index] != image).sum() == 4
         assert images[index, 4, 7] == image[4, 7]
+    np.testing.assert_array_equal(covered(image, 2, range(2, 4)), images[2:4])
 
 
 def test_why_says_what_the_best_class_loses_where():
@@ -55,6 +57,21 @@ def test_why_says_what_the_best_class_loses_where():
     assert losses[0, 0] > 0.49
     assert not losses[-1].any()
     assert server.ask("POST", "/explain", content=b"x").status_code == 400
+
+
+@pytest.mark.parametrize("options", [{"queue": 1}, {"queue": 64}, {"max_batch": 7}])
+def test_why_is_answered_however_few_images_wait_or_are_a_batch(options):
+    ramp = io.BytesIO()
+    # The image alone is as grey as its first pixel; a square there, as grey as the mean.
+    Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)).save(ramp, "PNG")
+    expected = Server().ask("POST", "/explain", content=ramp.getvalue()).json()
+    server = Server(**options)
+    said = server.ask("POST", "/explain", content=ramp.getvalue())
+    assert said.status_code == 200
+    assert said.json() == expected
+    assert sum(server.network.batches) == 101
+    assert max(server.network.batches) <= min(options.values())
+    assert server.models.get().batcher.in_flight == 0
 
 
 def test_shares_of_the_answers_are_counted():
