@@ -67,7 +67,8 @@ class Server:
     def __init__(self, limits=None, **options):
         door = {key: options.pop(key) for key in ("api_key", "hosts") if key in options}
         self.network = options.pop("network", None) or GreyValues()
-        names = tuple(f"grey {value}" for value in range(N_CLASSES))
+        prefix = options.pop("prefix", "grey ")
+        names = tuple(f"{prefix}{value}" for value in range(N_CLASSES))
         below = options.pop("reject_below", 0.0)
         thresholds = options.pop("thresholds", ())
         self.spec = ClassifierSpec(

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import io
 import re
@@ -131,10 +132,9 @@ def test_shares_are_compared_by_class_where_an_image_may_have_several():
     assert 'convscope_val_answers{class="grey 1",model="grey"} 0.5' in lines
 
 
-def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(open_page, tmp_path):
-    from playwright.sync_api import expect
-
-    server = Server(api_key="secret", val_shares=USUAL)
+@contextlib.contextmanager
+def address_of(server):
+    """Run a server; yields its address."""
     config = uvicorn.Config(server.app, port=0, log_config=None, lifespan="off", ws="none")
     running = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(running.serve()))
@@ -142,43 +142,62 @@ def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(open_page, tmp_pa
     try:
         while not running.started:
             time.sleep(0.01)
-        port = running.servers[0].sockets[0].getsockname()[1]
-        phone = {"viewport": {"width": 360, "height": 700}, "color_scheme": "dark"}
-        with open_page(**phone) as (page, complaints, asked):
-            page.goto(f"http://127.0.0.1:{port}/")
-            page.get_by_label("Key of the server").fill("secret")
-            page.keyboard.press("Enter")
-            expect(page.get_by_label("Key of the server")).to_be_hidden()
-            (tmp_path / "seven.png").write_bytes(png(7))
-            (tmp_path / "no image.png").write_bytes(b"rubbish")
-            with page.expect_file_chooser() as chooser:
-                page.get_by_role("button", name="Choose files").focus()
-                page.keyboard.press("Enter")
-            chooser.value.set_files([tmp_path / "seven.png"])
-            expect(page.locator("#said")).to_have_text("seven.png: grey 7")
-            answer = page.locator("article").first
-            expect(answer.locator(".bar").first).to_contain_text("50.0 %")
-            answer.get_by_role("button", name="Why?").click()
-            expect(answer).to_contain_text("Red: covering it")
-
-            page.locator("#files").set_input_files(tmp_path / "no image.png")
-            expect(page.locator("#said")).to_contain_text("not a whole image")
-            page.get_by_role("button", name="Camera").click()
-            page.get_by_role("button", name="Take the photo").click()
-            expect(page.locator("#said")).to_contain_text("photo: grey")
-            page.get_by_text("What it answered so far").click()
-            expect(page.locator("#share")).to_contain_text("2 images")
-            seven = page.locator("#share .bar", has_text="grey 7")
-            expect(seven).to_contain_text("50.0 % (0.0 %)")
-            expect(page.locator("#share")).to_contain_text("100.0 % of the answers would")
-            assert page.evaluate("document.documentElement.scrollWidth") <= 360
-            dark = page.evaluate("getComputedStyle(document.documentElement).colorScheme")
-            assert "dark" in dark
-            # Of the missing key and the damaged image.
-            assert [each for each in complaints if not re.search("status of 40[01]", each)] == []
-            assert {url.split("/")[2] for url in asked if url.startswith("http")} == {
-                f"127.0.0.1:{port}"
-            }
+        yield f"127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
     finally:
         running.should_exit = True
         thread.join()
+
+
+def test_the_page_begins_with_the_most_probable_class_if_names_are_numbers_too(open_page, tmp_path):
+    from playwright.sync_api import expect
+
+    (tmp_path / "grey.png").write_bytes(png(254))
+    # JavaScript lists keys that are whole numbers by their value, so 251 before 254.
+    with address_of(Server(prefix="")) as address, open_page() as (page, _, _):
+        page.goto(f"http://{address}/")
+        page.locator("#files").set_input_files(tmp_path / "grey.png")
+        expect(page.locator("#said")).to_have_text("grey.png: 254")
+        names = page.locator("article .bar span").all_text_contents()
+        shares = page.locator("article .bar em").all_text_contents()
+    assert (names[0], shares[0]) == ("254", "50.0 %")
+    assert sorted(names[1:]) == ["251", "252", "253", "255"]
+
+
+def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(open_page, tmp_path):
+    from playwright.sync_api import expect
+
+    server = Server(api_key="secret", val_shares=USUAL)
+    phone = {"viewport": {"width": 360, "height": 700}, "color_scheme": "dark"}
+    with address_of(server) as address, open_page(**phone) as (page, complaints, asked):
+        page.goto(f"http://{address}/")
+        page.get_by_label("Key of the server").fill("secret")
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Key of the server")).to_be_hidden()
+        (tmp_path / "seven.png").write_bytes(png(7))
+        (tmp_path / "no image.png").write_bytes(b"rubbish")
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Choose files").focus()
+            page.keyboard.press("Enter")
+        chooser.value.set_files([tmp_path / "seven.png"])
+        expect(page.locator("#said")).to_have_text("seven.png: grey 7")
+        answer = page.locator("article").first
+        expect(answer.locator(".bar").first).to_contain_text("50.0 %")
+        answer.get_by_role("button", name="Why?").click()
+        expect(answer).to_contain_text("Red: covering it")
+
+        page.locator("#files").set_input_files(tmp_path / "no image.png")
+        expect(page.locator("#said")).to_contain_text("not a whole image")
+        page.get_by_role("button", name="Camera").click()
+        page.get_by_role("button", name="Take the photo").click()
+        expect(page.locator("#said")).to_contain_text("photo: grey")
+        page.get_by_text("What it answered so far").click()
+        expect(page.locator("#share")).to_contain_text("2 images")
+        seven = page.locator("#share .bar", has_text="grey 7")
+        expect(seven).to_contain_text("50.0 % (0.0 %)")
+        expect(page.locator("#share")).to_contain_text("100.0 % of the answers would")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        dark = page.evaluate("getComputedStyle(document.documentElement).colorScheme")
+        assert "dark" in dark
+        # Of the missing key and the damaged image.
+        assert [each for each in complaints if not re.search("status of 40[01]", each)] == []
+        assert {url.split("/")[2] for url in asked if url.startswith("http")} == {address}
