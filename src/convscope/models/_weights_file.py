@@ -58,7 +58,7 @@ def check_fits(path: Path, trunk: "keras.Model", name: str) -> None:
 
 
 def require_own_values(path: Path) -> None:
-    """Check that a saved model holds its weights; Keras 3.12.0 reads those of other files too.
+    """Check that a saved model holds its own weights, which Keras 3.12.0 does not check.
 
     Args:
         path: `.keras` file, a zip archive with HDF5 files in it.

@@ -148,7 +148,7 @@ def address_of(server):
         thread.join()
 
 
-def test_the_page_begins_with_the_most_probable_class_if_names_are_numbers_too(open_page, tmp_path):
+def test_the_page_begins_with_the_most_probable_class_even_of_numbers(open_page, tmp_path):
     from playwright.sync_api import expect
 
     (tmp_path / "grey.png").write_bytes(png(254))
