@@ -112,7 +112,7 @@ class AnswersFile:
     ) -> None:
         self._kind = path.suffix.lower()
         if self._kind not in KINDS:
-            raise ConfigError(f"--out {path} must end in {', '.join(KINDS)}")
+            raise ConfigError(f"--out {path} must end in {' or '.join(KINDS)}")
         if self._kind == ".parquet" and importlib.util.find_spec("pyarrow") is None:
             raise MissingExtraError("pyarrow", "train")
         self.path = path

@@ -226,5 +226,5 @@ def _picture_path(path: str | None) -> str | None:
     if path is not None:
         user_path(path, "--out")
     if path is not None and PurePath(path).suffix.lower() not in _PICTURES:
-        raise typer.BadParameter(f"{path} must end in {', '.join(_PICTURES)}")
+        raise typer.BadParameter(f"{path} must end in {' or '.join(_PICTURES)}")
     return path

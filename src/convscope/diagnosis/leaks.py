@@ -6,7 +6,7 @@ from convscope.datasets.checks.near_copies import near_copies_across
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
 from convscope.types import BoolArray
-from convscope.wording import command_line, counted
+from convscope.wording import command_line, counted, printable
 
 _MOST_TO_LOOK_AT = 20_000
 """Number of images; near copies among more take longer than a diagnosis should."""
@@ -50,18 +50,23 @@ def leaks(case: Case) -> Finding | None:
     opened = {"train": parts["train"], "val": parts["val"]}
     if case.dataset.test is not None:
         opened["test"] = case.dataset.test.open(lambda _: None)
-    counts = {pair: count for pair, count in near_copies_across(opened).items() if count}
-    if not counts:
+    pairs = {names: found for names, found in near_copies_across(opened).items() if found}
+    if not pairs:
         return None
     found = ", ".join(
         f"{count:,} of {counted(len(parts[later]), f'{later} image')} "
         f"{'looks' if count == 1 else 'look'} like one of {earlier}"
-        for (earlier, later), count in counts.items()
+        for (earlier, later), count in ((names, len(each)) for names, each in pairs.items())
     )
-    alike = sum(counts.values()) > _COMMON * sum(map(len, parts.values()))
+    examples = ", ".join(
+        f"{printable(str(opened[later].ids[second]))} and "
+        f"{printable(str(opened[earlier].ids[first]))}"
+        for (earlier, later), ((first, second), *_) in pairs.items()
+    )
+    alike = sum(map(len, pairs.values())) > _COMMON * sum(map(len, parts.values()))
     return Finding(
         symptom="Possible data leak: some evaluation images look like training images.",
-        evidence=f"{found[0].upper()}{found[1:]}."
+        evidence=f"{found[0].upper()}{found[1:]}, such as {examples}."
         + (" Images of this kind look alike by nature, so it may mean little." if alike else ""),
         remedies=(remedy,),
         sure="note" if alike else "likely",

@@ -104,7 +104,7 @@ def test_an_option_that_commands_share_is_the_same_in_all(option, used_by):
 def test_a_picture_has_the_ending_of_one(cli, command):
     done = cli(*command.split(), "--out", "picture.txt")
     assert done.code == 2
-    assert "picture.txt must end in .png, .svg, .pdf" in done.err
+    assert "picture.txt must end in .png or .svg or .pdf" in done.err
 
 
 def test_version(cli):

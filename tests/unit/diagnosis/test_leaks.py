@@ -48,4 +48,5 @@ def test_near_copies_are_counted(n_leaked: int, sure: str) -> None:
     assert f"{n_leaked} of 20 val images look like one of train" in found.evidence
     assert "1 of 20 test images looks like one of train" in found.evidence
     assert "1 of 20 test images looks like one of val" in found.evidence
+    assert "such as val/0 and train/0, test/5 and train/0, test/5 and val/0" in found.evidence
     assert ("look alike by nature" in found.evidence) == (sure == "note")

@@ -320,7 +320,7 @@ def split_of(name: str, images: list[Image.Image]) -> Split:
     return Split(pixels, np.zeros(len(images), np.int64), ids)
 
 
-def test_near_copies_across_parts_are_counted_without_equal_ones() -> None:
+def test_near_copies_across_parts_are_found_without_equal_ones() -> None:
     train = [scene(seed) for seed in range(40)]
     val = [scene(seed) for seed in range(100, 110)]
     test = [scene(seed) for seed in range(200, 210)]
@@ -333,9 +333,9 @@ def test_near_copies_across_parts_are_counted_without_equal_ones() -> None:
         "test": split_of("test", test),
     }
     assert near_copies_across(parts) == {
-        ("train", "val"): 2,
-        ("train", "test"): 3,
-        ("val", "test"): 1,
+        ("train", "val"): [(0, 10), (1, 11)],
+        ("train", "test"): [(3, 10), (3, 11), (5, 13)],
+        ("val", "test"): [(4, 12)],
     }
 
 
