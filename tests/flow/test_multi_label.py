@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import json
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 import convscope
+from convscope.classifier.classify import answer_of, at_temperature
 from convscope.cli import main
 from convscope.errors import ConfigError, ConvscopeError
 from convscope.evaluation.predictions import read_predictions
@@ -83,7 +85,6 @@ def test_the_run_learns_each_class_for_itself(run):
 
 
 def test_the_thresholds_are_those_of_the_validation_images(run):
-    from convscope.classifier.classify import at_temperature
     from convscope.classifier.keras_model import spec_of
     from convscope.evaluation.multi_label import choose_thresholds
 
@@ -109,6 +110,28 @@ def test_predictions_name_all_classes_above_their_thresholds(run, images):
         assert set(each.class_names) == above
         assert sum(each.probs.values()) != pytest.approx(1, abs=1e-3)
     assert len({each.class_names for each in said}) > 2
+
+
+def test_the_explorer_names_classes_by_their_thresholds_before_the_temperature(
+    run, images, tmp_path, open_page, monkeypatch
+):
+    from convscope.classifier import keras_model
+
+    # Other than a half, and as strict as to tell the temperature from none.
+    least = (0.2, 0.5, 0.9)
+    spec = dataclasses.replace(keras_model.spec_of(run, "best"), thresholds=least, temperature=3.0)
+    monkeypatch.setattr(keras_model, "spec_of", lambda *_: spec)
+    files = [images / f"{number}.png" for number in range(6)]
+    explained = convscope.explain(run, files, out=tmp_path, explorer=True, progress=Progress())
+    network = keras_model.open_classifier(run).network
+    pixels = np.stack([each.image for each in explained])
+    probs = at_temperature(network.predict_on_batch(pixels), 3.0, multi_label=True)
+    with open_page() as (page, _, _):
+        for each, row in zip(explained, probs, strict=True):
+            page.goto(each.explorer.as_uri())
+            page.wait_for_selector("html[data-ready]")
+            said = page.locator(".bar strong").first.text_content()
+            assert said.rpartition(" (")[0] == answer_of(spec, None, row).answer
 
 
 def test_settings_for_one_class_are_refused_before_there_is_a_run(images, tmp_path):

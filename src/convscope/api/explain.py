@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
+from convscope.classifier.decisions import logits_of, sigmoid
 from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.errors import ImageError
 from convscope.explain.explanation import Explanation, LayerOutput
@@ -124,7 +127,7 @@ def explain(
                     file=file.name,
                     class_names=names,
                     answer=_of_predict(said, classifier.spec),
-                    multi_label=config.multi_label,
+                    thresholds=_of_network(classifier.spec),
                     stages=BACKBONES.get(config.model).stages if is_backbone(config.model) else {},
                 )
                 write_explorer(build_payload(network, image, subject), explanation.explorer)
@@ -132,6 +135,14 @@ def explain(
             explanations.append(explanation)
             step(1)
     return explanations
+
+
+def _of_network(spec: ClassifierSpec) -> list[float] | None:
+    """Return the thresholds as probabilities before the temperature, if there are any."""
+    if not spec.multi_label:
+        return None
+    logits = logits_of(np.asarray(spec.thresholds)) * spec.temperature
+    return [float(each) for each in sigmoid(logits)]
 
 
 def _of_predict(said: ImagePrediction, spec: ClassifierSpec) -> str:

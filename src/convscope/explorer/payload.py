@@ -51,7 +51,8 @@ class Subject:
         class_names: Name of each class.
         answer: Sentence on the answer of `predict`, where it is computed from more than the image
             as it is; may be empty.
-        multi_label: Whether an image may have any number of classes.
+        thresholds: Least probability, by the network itself, of each class that is part of an
+            answer, where an image may have any number of classes; None where it has exactly one.
         stages: Name of each stage of a backbone, and of the layer that ends it; empty for others.
     """
 
@@ -60,7 +61,7 @@ class Subject:
     file: str
     class_names: Sequence[str]
     answer: str = ""
-    multi_label: bool = False
+    thresholds: Sequence[float] | None = None
     stages: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -102,7 +103,7 @@ def build_payload(network: "keras.Model", image: UInt8Array, subject: Subject) -
             "file": subject.file,
             "classes": list(subject.class_names),
             "answer": subject.answer,
-            "multiLabel": subject.multi_label,
+            "thresholds": None if subject.thresholds is None else list(subject.thresholds),
             "probs": [float(p) for p in probs],
             "computed": computed,
         }

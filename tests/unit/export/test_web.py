@@ -4,6 +4,7 @@ import base64
 import functools
 import http.server
 import io
+import json
 import threading
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from packaging.version import Version
 from PIL import Image
 
+from convscope.classifier.classify import answer_of
 from convscope.classifier.spec import ClassifierSpec
 from convscope.export import web
 from convscope.images.decode import decode_image
@@ -92,6 +94,38 @@ def test_grey_turned_and_transparent_files_are_read_as_the_decoder_does(page):
 @pytest.mark.parametrize("size", [(1100, 4099), (4099, 1100)])
 def test_a_photo_larger_than_a_strip_is_read_whole(size, page):
     assert_seen(page, encoded(noise(*size), compress_level=1), 1, "squash")
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_page_names_the_classes_that_predict_names(multi_label, page):
+    names = ("red", "green", "blue", "grey", "pink", "teal")
+    thresholds = (0.5, 0.9, 0.25, 0.5, 0.5, 0.0001) if multi_label else ()
+    spec = ClassifierSpec(names, *SIZE, 3, multi_label=multi_label, thresholds=thresholds)
+    rows = np.float32(
+        [
+            [0.49, 0.98, 0.99, 0.01, 0.02, 0.00005],  # two of several
+            [0.01, 0.02, 0.03, 0.01, 0.02, 0.00005],  # none
+            [0.5, 0.9, 0.25, 0.5, 0.5, 0.5],  # at a threshold; float32's 0.9 is below
+            [0.9, 0.91, 0.92, 0.93, 0.94, 0.001],  # more than the bars of an image usually are
+        ]
+    )
+    # The model of the page is not there: its answers take its place.
+    answers = """([found, probs]) => {
+        spec = found;
+        probsOf = async () => ({ probs, rejected: false });
+        return classify([new File(["x"], "a.png")]).then(() => {
+            const box = $("answers").firstChild;
+            return [box.querySelector("strong").textContent, box.querySelectorAll(".bar").length];
+        });
+    }"""
+    bars = []
+    for probs in rows:
+        answer, n_bars = page.evaluate(answers, [json.loads(spec.to_json()), probs.tolist()])
+        assert answer == answer_of(spec, None, probs).answer
+        assert multi_label == (answer not in names)
+        bars.append(n_bars)
+    page.reload()  # to the page as it is
+    assert bars == ([5, 5, 6, 6] if multi_label else [5, 5, 5, 5])
 
 
 def test_without_the_runtime_the_page_says_what_is_missing(page):

@@ -75,9 +75,9 @@ function drawLegend() {
 
 function said() {
   const { classes } = payload, probs = network.probs;
-  const best = Array.from(probs.keys()).sort((a, b) => probs[b] - probs[a])[0];
-  const named = payload.multiLabel ? classes.filter((_, i) => probs[i] >= 0.5).join(", ") || "no class" : classes[best];
-  answer.textContent = `${named} (${percent(probs[best])})`;
+  const order = Array.from(probs.keys()).sort((a, b) => probs[b] - probs[a]), [best] = order;
+  const named = payload.thresholds ? order.filter((i) => probs[i] >= payload.thresholds[i]) : [best];
+  answer.textContent = `${named.map((i) => classes[i]).join(" + ") || "no class"} (${percent(probs[best])})`;
 }
 
 async function show(image, words) {
