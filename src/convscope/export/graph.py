@@ -125,10 +125,12 @@ def _fitted(images: Tensor, spec: ClassifierSpec) -> Tensor:
     if spec.fit == "crop":
         part = _middle(lengths, size)
         return _resized_by(images, *map(_fixed_point, part), product=_fixed_point_product)
-    scale = tf.maximum(*(n_in / n_out for n_in, n_out in zip(lengths, size, strict=True)))
     weights, within = [], []
-    for n_in, n_out, places in zip(lengths, size, positions, strict=True):
-        inner = tf.maximum(1.0, tf.round(n_in / scale))
+    shape = tf.shape(images)
+    inner_rows = _inner_length(shape[1], size[0], shape[2], size[1])
+    inner_columns = _inner_length(shape[2], size[1], shape[1], size[0])
+    inners = [tf.cast(inner, tf.float32) for inner in (inner_rows, inner_columns)]
+    for n_in, n_out, places, inner in zip(lengths, size, positions, inners, strict=True):
         bar = tf.floor((n_out - inner) / 2)
         inside = tf.cast((places >= bar) & (places < bar + inner), tf.float32)
         weights.append(_fixed_point(_whole_line(n_in, places - bar, inner)) * inside)
@@ -136,6 +138,28 @@ def _fitted(images: Tensor, spec: ClassifierSpec) -> Tensor:
     covered = within[0][:, tf.newaxis] * within[1]  # (height, width)
     resized = _resized_by(images, *weights, product=_fixed_point_product)
     return resized + PADDING * (1 - covered)[:, :, tf.newaxis]
+
+
+def _inner_length(n_in: Tensor, n_out: int, other_in: Tensor, other_out: int) -> Tensor:
+    """Return the number of pixels between the bars of a padded line, as `images.fit.inner_size`.
+
+    In whole numbers, int32: OpenVINO has no float64, and 392 x 512 pixels are 171.5 x 224.
+
+    Args:
+        n_in: Length of the input along this axis.
+        n_out: Length of the output.
+        other_in: Length of the input along the other axis.
+        other_out: Length of the output along the other axis.
+    """
+    import tensorflow as tf
+
+    wanted = n_in * other_out
+    whole = wanted // other_in
+    twice_rest = 2 * (wanted - whole * other_in)
+    odd = whole - whole // 2 * 2
+    # Halves to the even number: of those, an odd one is rounded up.
+    up = tf.cast(twice_rest + odd > other_in, tf.int32)
+    return tf.clip_by_value(whole + up, 1, n_out)
 
 
 def _squashed(images: Tensor, height: int, width: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Fitting images of one aspect ratio to a size of another."""
 
+from fractions import Fraction
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -46,12 +47,32 @@ def resize(
         top = max(0.0, (image.height - scale * height) / 2)
         box = (left, top, image.width - left, image.height - top)
         return _resized(image, (width, height), box, max_pixels)
-    scale = max(image.height / height, image.width / width)
-    inner = (max(1, round(image.width / scale)), max(1, round(image.height / scale)))
+    inner = inner_size((image.height, image.width), size)[::-1]
     padded = Image.new(image.mode, (width, height), (PADDING,) * len(image.getbands()))
     whole = _resized(image, inner, (0, 0, image.width, image.height), max_pixels)
     padded.paste(whole, ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return padded
+
+
+def inner_size(given: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size between the bars of a padded image, at least one pixel each way.
+
+    In exact arithmetic, halves to even: every engine of an export has whole numbers, and not every
+    one float64.
+
+    Args:
+        given: (height, width) of the image.
+        size: (height, width) with the bars.
+
+    Examples:
+        >>> inner_size((392, 512), (224, 224))
+        (172, 224)
+    """
+    (rows, columns), (height, width) = given, size
+    return (
+        min(height, max(1, round(Fraction(rows * width, columns)))),
+        min(width, max(1, round(Fraction(columns * height, rows)))),
+    )
 
 
 def _resized(

@@ -1,5 +1,6 @@
 """The graph of an exported classifier gives the answers of the classifier that it stands for."""
 
+import importlib.util
 import io
 
 import keras
@@ -211,3 +212,32 @@ def test_resized_pixels_are_rounded_as_the_decoder_rounds_them(fit, size):
     expected = np.asarray(resize(Image.fromarray(pixels), (HEIGHT, WIDTH), fit), dtype=np.float32)
     found = np.asarray(_resized(pixels[np.newaxis].astype(np.float32), spec(fit=fit)))[0]
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("side", "sizes"), [(224, [(392, 512), (1050, 1920), (1024, 528)]), (96, [(273, 448)])]
+)
+def test_every_engine_pads_half_a_pixel_as_the_decoder_does(side, sizes):
+    import tensorflow as tf
+
+    from convscope.engines.onnxruntime import OnnxRuntimeSession
+    from convscope.engines.openvino import OpenVinoSession
+    from convscope.export.graph import _resized
+
+    made = ClassifierSpec(NAMES, side, side, 1, fit="pad")
+    resize = tf.function(
+        lambda pixels: {"probs": tf.identity(_resized(tf.cast(pixels, tf.float32), made), "probs")},
+        input_signature=[tf.TensorSpec((None, None, None, 1), tf.uint8, name="pixels")],
+    )
+    content = to_onnx(resize)
+    engines = {"TensorFlow": lambda images: resize(images)["probs"].numpy()}
+    if importlib.util.find_spec("onnxruntime") is not None:
+        engines["ONNX Runtime"] = OnnxRuntimeSession(content).predict_on_batch
+    if importlib.util.find_spec("openvino") is not None:
+        engines["OpenVINO"] = OpenVinoSession(content).predict_on_batch
+    for size in sizes:
+        pixels = np.random.default_rng(0).integers(0, 256, (*size, 1), dtype=np.uint8)
+        expected = decode_image(as_png(pixels[..., 0]), channels=1, size=(side, side), fit="pad")
+        for name, engine in engines.items():
+            found = engine(pixels[np.newaxis])[0]
+            np.testing.assert_array_equal(found, expected, err_msg=f"{name}, {size}")

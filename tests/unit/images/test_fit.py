@@ -12,7 +12,7 @@ from convscope.datasets import DataRequest
 from convscope.datasets.folder import load_folder
 from convscope.errors import ImageTooLargeError
 from convscope.images.decode import decode_image
-from convscope.images.fit import FITS, PADDING, resize, to_aspect
+from convscope.images.fit import FITS, PADDING, inner_size, resize, to_aspect
 
 
 def stripes(columns: int, rows: int = 40) -> np.ndarray:
@@ -54,6 +54,15 @@ def test_padding_keeps_all_between_grey_bars():
     assert (found[5:15, :4] == 0).all()
     assert (found[5:15, 6:14] == 100).all()
     assert (found[5:15, 16:] == 200).all()
+
+
+def test_halves_of_a_pixel_between_the_bars_go_to_the_even_number():
+    # 171.5, 58.5, 7.5 and 31.5 pixels; in float64 the last three go the other way.
+    assert inner_size((392, 512), (224, 224)) == (172, 224)
+    assert inner_size((273, 448), (96, 96)) == (58, 96)
+    assert inner_size((112, 35), (24, 32)) == (24, 8)
+    assert inner_size((112, 147), (24, 32)) == (24, 32)
+    assert inner_size((3, 9000), (96, 96)) == (1, 96)
 
 
 def test_a_crop_is_centred_even_if_it_begins_within_a_pixel():
