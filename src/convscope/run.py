@@ -301,21 +301,26 @@ class Run:
         Args:
             more: Further known names.
         """
-        # Every path above is a property, so its name is known here.
-        members = {name: value for name, value in vars(Run).items() if isinstance(value, property)}
-        paths = [name for name, p in members.items() if p.fget.__annotations__["return"] is Path]
-        own = {getattr(self, name).name for name in paths} | set(more) | _OF_FILE_MANAGERS
-        judged = (self.metrics_file, self.predictions_file)
-        confused = (self.confusion_table, self.confusion_picture)
-        mistaken = (self.mistakes_table, self.mistakes_picture)
-        for file in (*judged, *confused, *mistaken):
-            own |= {self.of_other_weights(file, which).name for which in WEIGHTS}
+        own = self._own_names() | set(more) | _OF_FILE_MANAGERS
         with storage_errors(self.path):
             return {
                 item.name
                 for item in self.path.iterdir()
                 if item.name not in own and not _is_remains(item)
             }
+
+    def _own_names(self) -> set[str]:
+        """Return the names in the folder that commands of convscope use."""
+        # Every path above is a property, so its name is known here.
+        members = {name: value for name, value in vars(Run).items() if isinstance(value, property)}
+        paths = [name for name, p in members.items() if p.fget.__annotations__["return"] is Path]
+        own = {getattr(self, name).name for name in paths}
+        judged = (self.metrics_file, self.predictions_file)
+        confused = (self.confusion_table, self.confusion_picture)
+        mistaken = (self.mistakes_table, self.mistakes_picture)
+        for file in (*judged, *confused, *mistaken):
+            own |= {self.of_other_weights(file, which).name for which in WEIGHTS}
+        return own
 
     @classmethod
     def open(cls, path: "Path | str | Run") -> "Run":
@@ -362,6 +367,26 @@ class Run:
                 return "", run.name
 
         return sorted(runs, key=age)
+
+    @classmethod
+    def require_spare(cls, place: Path, usual: Path | None = None) -> Path:
+        """Return the path of a result, unless it belongs to a run, this or another one.
+
+        Args:
+            place: File or folder to be written.
+            usual: Place in a run where such results are kept.
+
+        Raises:
+            RunError: If another result of the run is kept there.
+        """
+        whole = place.resolve()
+        if usual is not None and whole == usual.resolve():
+            return place
+        for folder in whole.parents:
+            run, inner = cls(folder), folder / whole.relative_to(folder).parts[0]
+            if run.state_file.is_file() and (inner.name in run._own_names() or _is_remains(inner)):
+                raise RunError(f"{place} belongs to the run {run.path}; choose another place")
+        return place
 
     @contextmanager
     def training_lock(self) -> Iterator[None]:

@@ -144,6 +144,21 @@ def require_outside(place: Path, data: Path | str | None) -> Path:
     return place
 
 
+def require_other(place: Path, inputs: Iterable[Path]) -> Path:
+    """Return the path of a result, unless it is one of the files that it is made from.
+
+    Raises:
+        DataError: If it is, by whatever name.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        status = place.stat()
+        for file in inputs:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(status, file.stat()):
+                    raise DataError(f"{place} is {file}, which is read; choose another place")
+    return place
+
+
 _followers: dict[Path, Callable[[Path], None]] = {}
 
 

@@ -218,3 +218,45 @@ def test_augmentation_reaches_a_network_that_learns_from_nothing(tmp_path):
     )
     assert plain.weights_sha256("last") == again.weights_sha256("last")
     assert plain.weights_sha256("last") != varied.weights_sha256("last")
+
+
+def test_no_command_replaces_what_it_reads_or_what_a_run_holds(digits_run, digits_export, tmp_path):
+    quiet = {"progress": Progress()}
+    run, photo = tmp_path / "run", tmp_path / "photo.png"
+    shutil.copytree(digits_run, run)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(photo)
+    (tmp_path / "in.csv").write_text("file\nphoto.png\n")
+    (tmp_path / "in.jsonl").write_text('{"file": "photo.png"}\n')
+    (tmp_path / "link.csv").symlink_to("in.csv")
+    lists = str(tmp_path / "*.jsonl")
+
+    def predict(images, out):
+        return lambda: list(convscope.predict(digits_export[0], [images], out=out, **quiet))
+
+    def files():
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    before = files()
+    refused = {
+        "in.csv": predict(tmp_path / "in.csv", tmp_path / "in.csv"),
+        "in.jsonl": predict(lists, tmp_path / "in.jsonl"),
+        "link.csv": predict(tmp_path / "in.csv", tmp_path / "link.csv"),
+        "results.csv": predict(photo, run / "results.csv"),
+        "photo.png": lambda: convscope.similar(run, photo, picture=photo, **quiet),
+        "curves.png": lambda: convscope.gallery(run, picture=run / "curves.png", **quiet),
+        "last.keras": lambda: convscope.export(run, out=run / "weights/last.keras", **quiet),
+        "run.json": lambda: convscope.export(run, out=run / "run", **quiet),
+        "predictions.parquet": lambda: convscope.embed(
+            run, [photo], out=run / "predictions.parquet", **quiet
+        ),
+    }
+    for name, command in refused.items():
+        with pytest.raises((DataError, RunError), match="choose another place") as error:
+            command()
+        assert name in str(error.value)
+        assert "\n" not in str(error.value)
+        assert files() == before
+    # The list beside itself, and the places of a run that are for such results, are fine.
+    assert len(predict(tmp_path / "in.csv", tmp_path / "out.csv")()) == 1
+    assert len(predict(tmp_path / "in.csv", tmp_path / "out.csv")()) == 1
+    convscope.embed(run, [photo], out=run / "embedding.parquet", **quiet)

@@ -13,7 +13,7 @@ from PIL import Image
 import convscope
 from convscope.classifier.classify import answer_of, at_temperature
 from convscope.cli import main
-from convscope.errors import ConfigError, ConvscopeError
+from convscope.errors import ConfigError, ConvscopeError, DataError
 from convscope.evaluation.predictions import read_predictions
 from convscope.planning.plan import run_config
 from convscope.progress import Progress
@@ -132,6 +132,13 @@ def test_the_explorer_names_classes_by_their_thresholds_before_the_temperature(
             page.wait_for_selector("html[data-ready]")
             said = page.locator(".bar strong").first.text_content()
             assert said.rpartition(" (")[0] == answer_of(spec, None, row).answer
+
+
+def test_an_export_is_not_written_into_the_data(run, images):
+    before = sorted(images.iterdir())
+    with pytest.raises(DataError, match="inside the data folder"):
+        convscope.export(run, out=images / "x.onnx", progress=Progress())
+    assert sorted(images.iterdir()) == before
 
 
 def test_settings_for_one_class_are_refused_before_there_is_a_run(images, tmp_path):

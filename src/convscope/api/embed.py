@@ -9,7 +9,7 @@ from convscope.paths import path_or_none
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
-from convscope.storage import require_outside
+from convscope.storage import require_other, require_outside
 
 if TYPE_CHECKING:
     from convscope.evaluation.embedding import Embedding
@@ -45,5 +45,6 @@ def embed(
 
     files = find_images(images)
     place = require_outside(place or run.embedding_file, run_config(run).data_path)
+    Run.require_spare(require_other(place, files), run.embedding_file)
     embedder = Embedder(run, weights)
     return write_embedding(embedder, files, place, progress=progress or console_progress())

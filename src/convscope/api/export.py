@@ -12,6 +12,7 @@ from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
+from convscope.storage import require_outside
 
 if TYPE_CHECKING:
     from convscope.export.parity import Parity
@@ -52,17 +53,18 @@ def export(
         Path of the exported model, and its comparison with the trained one.
 
     Raises:
-        RunError: If there is no such run or no such weights.
+        RunError: If there is no such run or no such weights, or `out` belongs to a run.
         UnknownNameError: If there is no such format.
         MissingExtraError: If a package is missing; TensorFlow is needed for every format, on
             whichever backend the run was trained.
-        DataError: If the validation images are missing or not those of the run.
+        DataError: If the validation images are missing or not those of the run, or `out` is in the
+            folder of images.
         FailureError: If the network cannot be converted, or answers differently.
     """
     from convscope.classifier.keras_model import open_classifier, weights_for, which_weights
     from convscope.datasets.splits import verify_split
     from convscope.export import FORMATS
-    from convscope.export.writing import write_float32, write_int8
+    from convscope.export.writing import spec_beside, write_float32, write_int8
 
     progress = progress or console_progress()
     run = Run.open(run)
@@ -74,11 +76,14 @@ def export(
             raise MissingExtraError(package, extra)
     name = f"{run.name}-int8{form.suffix}" if int8 else f"{run.name}{form.suffix}"
     path = path_or_none(out, "--out") or run.path / "export" / name
-    backends.configure("tensorflow")
     config = run_config(run)
+    now = moved(config, data, labels)
+    require_outside(path, now.data_path)
+    for written in (path, spec_beside(path)):
+        Run.require_spare(written)
+    backends.configure("tensorflow")
     dataset = load_of_run(config, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, "val")
-    now = moved(config, data, labels)
     folder = path_or_none(now.data_path, "data_path") if now.data == "folder" else None
     classifier = open_classifier(run, weights, reject=True)
     which = which_weights(run, weights)

@@ -81,6 +81,7 @@ def gallery(
     )
     place = path_or_none(picture, "--picture") or run.gallery_picture
     require_outside(place, moved(run_config(run), data, labels).data_path)
+    Run.require_spare(place, run.gallery_picture)
     captions = [text for each in seen for text in each.captions]
     columns = len(captions) // len(seen) if similar else 5
     title = f"{run.name}: beside each image the most similar training images" if similar else None

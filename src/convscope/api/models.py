@@ -12,6 +12,7 @@ from convscope.paths import path_or_none
 from convscope.planning.networks import build_model, scaling_of
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES, default_recipe, require_fitting
+from convscope.run import Run
 from convscope.types import InputSpec
 
 if TYPE_CHECKING:
@@ -42,11 +43,13 @@ def describe(
     Raises:
         UnknownNameError: If there is no such model or recipe.
         ConfigError: If the model cannot be built for that size.
+        RunError: If `picture` belongs to a run.
     """
     from convscope.models.diagram import draw_architecture
     from convscope.models.sheet import model_sheet
 
-    place = path_or_none(picture, "--out")
+    if (place := path_or_none(picture, "--out")) is not None:
+        Run.require_spare(place)
     backbone = is_backbone(model)
     recipe = recipe or default_recipe(backbone=backbone)
     require_fitting(recipe, model, backbone=backbone)

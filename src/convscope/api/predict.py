@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING
 from convscope.classifier import classify
 from convscope.classifier.answers import AnswersFile
 from convscope.classifier.exported import Classifier, is_exported, read_onnx
-from convscope.classifier.sources import is_stream, iter_images_of
+from convscope.classifier.sources import files_read, is_stream, iter_images_of
 from convscope.engines.choice import REFERENCE
 from convscope.errors import ConfigError
 from convscope.images.find import find_images, one_or_more
 from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
+from convscope.run import Run
+from convscope.storage import require_other
 from convscope.types import ImagePrediction, UnreadableImage
 from convscope.wording import command_line
 
 if TYPE_CHECKING:
     from convscope.classifier.many import Pool
-    from convscope.run import Run
 
 
 def predict(
-    run: "Run | Path | str",
+    run: Run | Path | str,
     images: Path | str | Iterable[Path | str],
     *,
     weights: str | None = None,
@@ -72,12 +73,13 @@ def predict(
 
     Raises:
         RunError: If there is no such run or no such weights.
-        DataError: If a path does not exist, or nothing matches.
+        DataError: If a path does not exist, nothing matches, or `out` is one of the lists.
         ConfigError: If there is no cluster at that address, or settings do not go together.
     """
     progress = progress or console_progress()
     sources = [str(image) for image in one_or_more(images)]
-    place = path_or_none(out, "--out")
+    if (place := path_or_none(out, "--out")) is not None:
+        Run.require_spare(require_other(place, files_read(sources)))
     if memory_gb is not None and ray is None:
         raise ConfigError("--memory reserves a share of a cluster; give --ray too")
     opened = None
@@ -85,8 +87,6 @@ def predict(
         if weights is not None:
             raise ConfigError(f"{run} holds one set of weights; leave out --weights")
     else:
-        from convscope.run import Run
-
         opened = Run.open(run)
         given = {"--engine": engine, "--workers": workers, "--threads": threads, "--ray": ray}
         for option, value in given.items():

@@ -13,7 +13,7 @@ from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
-from convscope.storage import require_outside
+from convscope.storage import require_other, require_outside
 
 if TYPE_CHECKING:
     from convscope.evaluation.neighbours import Similar
@@ -61,7 +61,8 @@ def similar(
     if top < 1:
         raise ConfigError(f"top must be at least 1, not {top}")
     config, place = run_config(run), path_or_none(picture, "--picture") or run.similar_picture
-    require_outside(place, moved(config, data, labels).data_path)
+    require_outside(require_other(place, [file]), moved(config, data, labels).data_path)
+    Run.require_spare(place, run.similar_picture)
     embedder = Embedder(run, weights)
     pixels = embedder.classifier.decode(file)[None]
     said = embedder.classifier.answer(file, embedder.embed(pixels)[1][0])

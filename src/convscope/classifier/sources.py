@@ -30,6 +30,13 @@ def is_stream(source: Path | str) -> bool:
     return source == STDIN or is_table(Path(source)) or is_archive(Path(source))
 
 
+def files_read(sources: Iterable[Path | str]) -> Iterator[Path]:
+    """Yield the files that sources name and that are no images: lists and archives."""
+    for source in sources:
+        if source != STDIN and is_stream(path := user_path(source, "IMAGE")):
+            yield from _matches(path) or [path]
+
+
 def iter_images_of(sources: Iterable[Path | str]) -> Iterator[Path | PackedImage]:
     """Yield the image files that sources name, in order.
 

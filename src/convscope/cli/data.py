@@ -89,12 +89,16 @@ def _outside(place: "Mapping[str, Any]", out: str | None) -> "Path | None":
 
     Raises:
         DataError: If it is inside the data folder, which is never written to.
+        RunError: If it belongs to a run.
     """
     from convscope.paths import path_or_none
+    from convscope.run import Run
     from convscope.storage import require_outside
 
     target = path_or_none(out, "--out")
-    return target if target is None else require_outside(target, place["data_path"])
+    if target is None:
+        return None
+    return Run.require_spare(require_outside(target, place["data_path"]))
 
 
 def _counts(dataset: "Dataset") -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Sets of images in shards: written from any data, read from a folder or an address."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
-import os
 import shutil
 
 import numpy as np
@@ -51,6 +51,15 @@ def place(request, tmp_path):
         return tmp_path / "shards"
     pytest.importorskip("fsspec")
     return f"memory://{tmp_path.name}/shards"
+
+
+@contextlib.contextmanager
+def at_folder(place):
+    """Yield the file system of a place, and the folder there, which exists."""
+    fsspec = pytest.importorskip("fsspec")
+    fs, folder = fsspec.url_to_fs(str(place))
+    fs.makedirs(folder, exist_ok=True)
+    yield fs, folder
 
 
 def pixels_by_id(split: Split) -> dict[str, bytes]:
@@ -379,12 +388,28 @@ def test_unreadable_images_are_left_out_or_too_many(photos, tmp_path):
         load(tmp_path / "shards")
 
 
-def test_a_place_that_holds_something_else_is_not_touched(photos, tmp_path):
-    (tmp_path / "letters").mkdir()
-    (tmp_path / "letters" / "a.txt").write_text("dear")
-    with pytest.raises(DataError, match="is not empty and holds no sharded set"):
-        write(photos, tmp_path / "letters")
-    assert os.listdir(tmp_path / "letters") == ["a.txt"]
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["a.txt"], "is not empty and holds no sharded set"),
+        (["train.npz", "features.npy"], "is not empty and holds no sharded set"),
+        (["train.npz"], "is not empty and holds no sharded set"),
+        (["val-00000.npy", "train.npz"], "is not empty and holds no sharded set"),
+        (["shards.json"], "is not the index of a sharded set; remove it"),
+    ],
+)
+def test_a_place_that_holds_something_else_is_not_touched(photos, place, files, said):
+    with at_folder(place) as (fs, folder):
+        for name in files:
+            fs.pipe_file(f"{folder}/{name}", b"dear")
+    with pytest.raises(DataError, match=said):
+        write(photos, place)
+    with at_folder(place) as (fs, folder):
+        assert sorted(path.rpartition("/")[2] for path in fs.ls(folder, False)) == sorted(files)
+        assert all(fs.cat_file(f"{folder}/{name}") == b"dear" for name in files)
+
+
+def test_the_folder_of_the_images_is_not_written_to(photos):
     with pytest.raises(DataError, match="which is never written to"):
         write(photos, photos / "shards")
 

@@ -57,7 +57,7 @@ def test_padding_keeps_all_between_grey_bars():
 
 
 def test_halves_of_a_pixel_between_the_bars_go_to_the_even_number():
-    # 171.5, 58.5, 7.5 and 31.5 pixels; in float64 the last three go the other way.
+    # 171.5, 58.5, 7.5 and 31.5 pixels; float64 divides to less than the last three.
     assert inner_size((392, 512), (224, 224)) == (172, 224)
     assert inner_size((273, 448), (96, 96)) == (58, 96)
     assert inner_size((112, 35), (24, 32)) == (24, 8)

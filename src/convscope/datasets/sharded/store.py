@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import json
 import math
 import os
 import shutil
@@ -164,6 +165,15 @@ class Rows:
         with np.load(io.BytesIO(content), allow_pickle=False) as held:
             files = held.get("files")
             return cls(held["labels"], held["ids"], held["hashes"], files)
+
+
+def is_index(content: bytes) -> bool:
+    """Return whether a file's content looks like that of `shards.json`, of whatever version."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.keys() >= {"format", "class_names", "parts"}
 
 
 def is_sharded(data: Path | str) -> bool:

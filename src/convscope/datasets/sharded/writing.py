@@ -4,11 +4,12 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,15 @@ import numpy.typing as npt
 
 from convscope.datasets.folders.pack import CHUNK
 from convscope.datasets.folders.parallel import map_ordered
-from convscope.datasets.sharded.store import FORMAT, INDEX, Index, PartEntry, Rows, ShardEntry
+from convscope.datasets.sharded.store import (
+    FORMAT,
+    INDEX,
+    Index,
+    PartEntry,
+    Rows,
+    ShardEntry,
+    is_index,
+)
 from convscope.datasets.sharded.unfinished import Note, plan_hash
 from convscope.errors import ConfigError, DataError
 from convscope.paths import is_address
@@ -30,6 +39,9 @@ SHARD_MB = 128
 
 NEAR = 16
 """Usual number of shards among which images are shuffled."""
+
+_SHARD = re.compile(r"(train|val|test)-[0-9]{5,9}(\.npy|\.done\.npz)")
+"""Name of a shard, or of the note beside it."""
 
 
 @dataclass(frozen=True)
@@ -313,22 +325,29 @@ class _Target:
 
     def __init__(self, place: Path | str) -> None:
         self._place = place
-        if is_address(place):
-            with at_address(str(place)) as (fs, root), contextlib.suppress(FileNotFoundError):
-                fs.rm_file(f"{root}/{INDEX}")
-            return
-        folder = Path(place)
-        if folder.exists() and not folder.is_dir():
-            raise DataError(f"{folder} is a file; choose another --out")
-        if (
-            folder.is_dir()
-            and not (folder / INDEX).exists()
-            and any(map(_is_foreign, folder.glob("*")))
-        ):
-            raise DataError(f"{folder} is not empty and holds no sharded set; choose another --out")
+        if not is_address(place) and Path(place).exists() and not Path(place).is_dir():
+            raise DataError(f"{place} is a file; choose another --out")
+        index = self.read(INDEX)
+        if index is None and _any_foreign(self._names()):
+            raise DataError(f"{place} is not empty and holds no sharded set; choose another --out")
+        if index is not None and not is_index(index):
+            raise DataError(
+                f"{place}/{INDEX} is not the index of a sharded set; remove it, or choose another "
+                "--out"
+            )
         # What is there is no set any more, before its first file changes.
-        with storage_errors(folder / INDEX):
-            (folder / INDEX).unlink(missing_ok=True)
+        self.remove([INDEX])
+
+    def _names(self) -> set[str]:
+        """Return the names of the files and folders that are there."""
+        if not is_address(self._place):
+            with storage_errors(Path(self._place)):
+                return {path.name for path in Path(self._place).glob("*")}
+        with at_address(str(self._place)) as (fs, root):
+            found = fs.ls(root, detail=False) if fs.exists(root) else []
+            paths = (path.strip("/") for path in found)
+            # Some list the folder itself.
+            return {path.rpartition("/")[2] for path in paths if path != root.strip("/")}
 
     def write(self, name: str, content: Iterable[Any]) -> str:
         """Write a file and return the SHA-256 of its bytes."""
@@ -389,6 +408,15 @@ def _write(path: Path, content: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
-def _is_foreign(path: Path) -> bool:
-    """Return whether a file is not what an unfinished writing leaves behind."""
-    return not path.match(".*.part*") and path.suffix not in (".npy", ".npz")
+def _any_foreign(names: Collection[str]) -> bool:
+    """Return whether a place holds a file that no unfinished writing leaves behind.
+
+    Args:
+        names: Names of all files there. The table of a part is left behind beside its shards only:
+            many people call a file train.npz.
+    """
+    tables = {f"{match[1]}.npz" for name in names if (match := _SHARD.fullmatch(name))}
+    return any(
+        not (name in tables or _SHARD.fullmatch(name) or PurePath(name).match(".*.part*"))
+        for name in names
+    )
