@@ -16,6 +16,8 @@ _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")
 
+_NOT_IN_NAMES = re.compile(r"[/\\:\x00-\x1f\x7f-\x9f]")
+
 NAME_BYTES = 255
 """Longest name of a file or folder on common file systems, in bytes."""
 
@@ -71,6 +73,9 @@ def path_or_none(given: Path | str | None, option: str) -> Path | None:
 def short_name(name: str, n_bytes: int) -> str:
     """Return a name that is cut where it is too long, and then ends in a hash of the whole.
 
+    What would lead to another folder, or is no character to be seen, becomes a hyphen: a foreign
+    dataset has any name.
+
     Args:
         name: A name of a file or folder, or the beginning of one.
         n_bytes: Most bytes that it may have in UTF-8, at least 16.
@@ -78,7 +83,10 @@ def short_name(name: str, n_bytes: int) -> str:
     Examples:
         >>> short_name("photos", 16), short_name("photographs-of-cats", 16)
         ('photos', 'photogr-eb17c7dd')
+        >>> short_name("../c:photos", 16)
+        '..-c-photos'
     """
+    name = _NOT_IN_NAMES.sub("-", name)
     whole = os.fsencode(name)
     if len(whole) <= n_bytes:
         return name

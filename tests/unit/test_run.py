@@ -32,6 +32,15 @@ def test_two_runs_never_share_a_folder(tmp_path, monkeypatch):
         Run.create(tmp_path / "other" / "letter.txt", "a")
 
 
+@pytest.mark.parametrize("name", ["../../escaped", "..", "a/../../b", "\\x", "c:x", "/x", "a\0b"])
+def test_a_folder_named_after_a_dataset_is_below_the_folder_of_runs(name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run = Run.create(None, f"{name}-cnn-sequential-tutorial-seed0")
+    assert run.path.resolve().parent == tmp_path / "here" / "runs"
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "here"]
+
+
 def test_an_empty_folder_may_be_used(tmp_path):
     assert Run.create(tmp_path, "a").path == tmp_path
 

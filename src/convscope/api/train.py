@@ -13,6 +13,7 @@ from convscope.datasets.splits import verify_split, write_split
 from convscope.errors import RunError
 from convscope.machine import peak_memory_mb
 from convscope.models import is_backbone
+from convscope.paths import short_name
 from convscope.planning.networks import input_spec, new_network, plugins_of
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle_resumed
@@ -59,7 +60,8 @@ def train(
         with failures_told(devices):
             require_trainable(config, devices)
             name = f"{plan.dataset.name}-{config.model}-{config.recipe}-seed{config.seed}"
-            require_outside(out if out is not None else ROOT / name, config.data_path)
+            place = ROOT / short_name(name, 200) if out is None else out
+            require_outside(place, config.data_path)
             run = Run.create(out, name)
             progress.say(f"Run folder: {shown(run.path)}")
             locked.enter_context(run.training_lock())

@@ -10,7 +10,7 @@ from convscope.classifier.rejection import LARGEST_DISTANCE, LARGEST_ENERGY
 from convscope.classifier.shares import CONFIDENCES, Shares
 from convscope.errors import RunError
 from convscope.images.deep import WHITES
-from convscope.images.fit import FITS, Fit
+from convscope.images.fit import FITS, MAX_SIDE, Fit
 from convscope.storage import write_text
 
 FORMAT = 2
@@ -23,7 +23,6 @@ STEPS = ("resizing", "views", "temperature")
 """Steps around a network that an exported model may do itself."""
 
 _MAX_BYTES = 10_000_000
-_MAX_SIDE = 16_384
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ class ClassifierSpec:
         checks = {
             "class_names": len(self.class_names) >= 2
             and all(isinstance(name, str) for name in self.class_names),
-            "height": _is_int(self.height) and 1 <= self.height <= _MAX_SIDE,
-            "width": _is_int(self.width) and 1 <= self.width <= _MAX_SIDE,
+            "height": _is_int(self.height) and 1 <= self.height <= MAX_SIDE,
+            "width": _is_int(self.width) and 1 <= self.width <= MAX_SIDE,
             "channels": _is_int(self.channels) and self.channels in (1, 3),
             "fit": self.fit in FITS,
             "white": self.white is None or (_is_int(self.white) and self.white in WHITES),

@@ -15,6 +15,9 @@ edges; "pad" keeps it and the whole image, between two bars of `PADDING`."""
 
 FITS: tuple[str, ...] = get_args(Fit)
 
+MAX_SIDE = 16_384
+"""Longest side of a model's input, in pixels."""
+
 PADDING = 127
 """Grey of the bars. Most scalings turn it into about zero, the value with which convolutions pad
 their own borders, so that a network sees the image end rather than an object of some colour."""

@@ -19,6 +19,7 @@ from convscope.api import train as single
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
 from convscope.evaluation.tried import Tried, write_tried
 from convscope.models import is_backbone
+from convscope.paths import short_name
 from convscope.planning.budget import Budget
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
@@ -112,7 +113,7 @@ def search(
     if small and not (model and is_backbone(model)):
         return _from_scratch(request, minutes, out, test, load, progress)
     name = f"{dataset.name}-auto-seed{plan.config.seed}"
-    require_outside(out if out is not None else ROOT / name, plan.config.data_path)
+    require_outside(out if out is not None else ROOT / short_name(name, 200), plan.config.data_path)
     request, plan = _in_time(request, plan, minutes, load, progress)
     run = Run.create(out, name)
     state = {

@@ -313,6 +313,16 @@ def test_a_changed_byte_is_found(photos, tmp_path):
     ("change", "said"),
     [
         ({"near": 0}, "near: Input should be greater than 0"),
+        ({"name": "../../escaped"}, r"name: '\.\./\.\./escaped' is no name$"),
+        ({"name": "a\\b"}, "is no name"),
+        ({"name": "\x1b[2J"}, r"name: '\\x1b\[2J' is no name$"),
+        ({"class_names": ["ant", "\x1b[2J", "cow"]}, r"'\\x1b\[2J' has control characters$"),
+        ({"class_names": ["ant", "bee", "ant"]}, "class_names: 'ant' is there 2 times$"),
+        ({"class_names": ["\u00e9", "e\u0301", "ant"]}, "class_names: '\u00e9' is there 2 times$"),
+        ({"image_shape": [-1, 12, 3]}, "image_shape: no image is -1 x 12 pixels of 3 channels"),
+        ({"image_shape": [12, 10**9, 3]}, "image_shape: no image is 12 x 1000000000 pixels"),
+        ({"image_shape": [12, 12, 0]}, "image_shape: no image is 12 x 12 pixels of 0 channels"),
+        ({"white": 7}, "white: 7 is no white$"),
         ({"format": 99}, "was made by a newer convscope"),
         ({"parts": {}}, "it names no training images"),
         ({"more": 1}, "more: Extra inputs are not permitted"),
@@ -425,6 +435,13 @@ def test_the_folder_of_the_images_is_not_written_to(photos):
 def test_settings_that_make_no_sense_are_refused(photos, tmp_path, settings, said):
     with pytest.raises(ConfigError, match=said):
         write(photos, tmp_path / "shards", **settings)
+    assert not (tmp_path / "shards").exists()
+
+
+def test_images_that_no_index_can_describe_are_refused_at_once(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "a\nb")
+    with pytest.raises(DataError, match=r"cannot become shards: name: 'a\\x0ab' is no name$"):
+        write(tmp_path / "a\nb", tmp_path / "shards")
     assert not (tmp_path / "shards").exists()
 
 

@@ -21,7 +21,7 @@ import shutil
 import threading
 import zipfile
 import zlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,13 +30,16 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from convscope.errors import DataError, IntegrityError, StorageError
+from convscope.images.deep import WHITES
+from convscope.images.fit import MAX_SIDE
 from convscope.paths import is_address
 from convscope.remote import at_address, get_whole
 from convscope.storage import cache_dir, storage_errors
 from convscope.types import UInt8Array
+from convscope.wording import composed, has_controls, printable
 
 INDEX = "shards.json"
 
@@ -96,28 +99,69 @@ class PartEntry(BaseModel):
         return sum(shard.n_images for shard in self.shards)
 
 
-class Index(BaseModel):
+class About(BaseModel):
+    """What a sharded set says of itself, beside its files.
+
+    Attributes:
+        name: Name of the data, which may become part of the name of a folder.
+        class_names: Names, in the order of the labels.
+        image_shape: [height, width, channels] of all images.
+        white: As `Dataset.white`.
+        provenance: As `Dataset.provenance`.
+    """
+
+    model_config = _Strict
+    name: str = Field(max_length=255)
+    class_names: list[str] = Field(min_length=1)
+    image_shape: list[int] = Field(min_length=3, max_length=3)
+    white: int | None = None
+    provenance: dict[str, str] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _be_a_name(cls, name: str) -> str:
+        if name in ("", ".", "..") or "/" in name or "\\" in name or has_controls(name):
+            raise ValueError(f"'{printable(name)}' is no name")
+        return name
+
+    @field_validator("class_names")
+    @classmethod
+    def _be_distinct(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if has_controls(name):
+                raise ValueError(f"'{printable(name)}' has control characters")
+        (name, count), *_ = Counter(map(composed, names)).most_common(1)
+        if count > 1:
+            raise ValueError(f"'{name}' is there {count} times")
+        return names
+
+    @field_validator("image_shape")
+    @classmethod
+    def _be_an_image(cls, shape: list[int]) -> list[int]:
+        height, width, channels = shape
+        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and channels in (1, 3)):
+            raise ValueError(f"no image is {height} x {width} pixels of {channels} channels here")
+        return shape
+
+    @field_validator("white")
+    @classmethod
+    def _be_a_white(cls, white: int | None) -> int | None:
+        if white is not None and white not in WHITES:
+            raise ValueError(f"{white} is no white")
+        return white
+
+
+class Index(About):
     """Contents of `shards.json`.
 
     Attributes:
         format: `FORMAT`.
-        name: Name of the data.
-        class_names: Names, in the order of the labels.
-        image_shape: [height, width, channels] of all images.
         near: Number of shards among which images are shuffled.
-        white: As `Dataset.white`.
-        provenance: As `Dataset.provenance`.
         parts: By "train", "val", "test"; at least "train".
     """
 
-    model_config = _Strict
     format: int
-    name: str = Field(max_length=255)
-    class_names: list[str] = Field(min_length=1)
-    image_shape: list[int] = Field(min_length=3, max_length=3)
     near: int = Field(gt=0)
-    white: int | None = None
-    provenance: dict[str, str] = {}
     parts: dict[Literal["train", "val", "test"], PartEntry]
 
 
@@ -167,6 +211,13 @@ class Rows:
             return cls(held["labels"], held["ids"], held["hashes"], files)
 
 
+def fault_of(error: ValidationError) -> str:
+    """Return the first fault of an index, in a line."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "its content"
+    return printable(f"{where}: {first['msg'].removeprefix('Value error, ')}")
+
+
 def is_index(content: bytes) -> bool:
     """Return whether a file's content looks like that of `shards.json`, of whatever version."""
     try:
@@ -201,9 +252,7 @@ class Store:
         try:
             self.index = Index.model_validate_json(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "its content"
-            raise DataError(f"{self.place}/{INDEX} is damaged: {where}: {first['msg']}") from None
+            raise DataError(f"{self.place}/{INDEX} is damaged: {fault_of(error)}") from None
         if self.index.format > FORMAT:
             raise DataError(f"{self.place} was made by a newer convscope; upgrade convscope")
         if "train" not in self.index.parts:

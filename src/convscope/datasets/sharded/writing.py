@@ -14,16 +14,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from convscope.datasets.folders.pack import CHUNK
 from convscope.datasets.folders.parallel import map_ordered
 from convscope.datasets.sharded.store import (
     FORMAT,
     INDEX,
+    About,
     Index,
     PartEntry,
     Rows,
     ShardEntry,
+    fault_of,
     is_index,
 )
 from convscope.datasets.sharded.unfinished import Note, plan_hash
@@ -140,6 +143,7 @@ def write_source(
         raise ConfigError(f"--shard-mb must be above 0, not {shard_mb:g}")
     if near < 1:
         raise ConfigError(f"--near must be at least 1, not {near}")
+    about = _about(source)
     target = _Target(place)
     per_shard = max(1, int(shard_mb * 1e6) // math.prod(source.image_shape))
     plan = _plan_of(source, per_shard)
@@ -166,13 +170,9 @@ def write_source(
     source.check(faults)
     index = Index(
         format=FORMAT,
-        name=source.name,
-        class_names=list(source.class_names),
-        image_shape=list(source.image_shape),
         near=near,
-        white=source.white,
-        provenance=dict(source.provenance),
         parts=parts,
+        **about.model_dump(),
     )
     target.write(INDEX, [(json.dumps(index.model_dump(), indent=1) + "\n").encode()])
     for part_entry in parts.values():
@@ -181,6 +181,20 @@ def write_source(
     n_shards = sum(len(part.shards) for part in parts.values())
     n_bytes = n_images * math.prod(source.image_shape)
     return Written(str(place), n_images, n_shards, n_bytes, faults)
+
+
+def _about(source: Source) -> About:
+    """Return what the index will say of a set, before hours of work."""
+    try:
+        return About(
+            name=source.name,
+            class_names=list(source.class_names),
+            image_shape=list(source.image_shape),
+            white=source.white,
+            provenance=dict(source.provenance),
+        )
+    except ValidationError as error:
+        raise DataError(f"these images cannot become shards: {fault_of(error)}") from None
 
 
 def _plan_of(source: Source, per_shard: int) -> str:
