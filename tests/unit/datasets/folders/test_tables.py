@@ -3,6 +3,7 @@
 import builtins
 import random
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -118,6 +119,46 @@ def test_large_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tables, "MAX_BYTES", 10)
     with pytest.raises(DataError, match="larger than 10 bytes"):
         rows_of(path)
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "binary", "large_binary", "list"])
+def test_a_long_text_in_every_row_of_a_small_file_is_not_unpacked(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, long = tmp_path / "t.parquet", ["x" * 10_000] * 2000
+    if kind == "list":
+        columns = {"file": ["a.png"] * 2000, "label": [[text] for text in long]}
+    else:
+        columns = {"file": pa.array(long).cast(getattr(pa, kind)()), "label": ["a"] * 2000}
+    parquet.write_table(pa.table(columns), path, compression="zstd")
+    assert path.stat().st_size < 10_000
+    largest, counted = [], tables._n_bytes
+
+    def watched(array: Any) -> int:
+        largest.append(array.nbytes)
+        return counted(array)
+
+    monkeypatch.setattr(tables, "_n_bytes", watched)
+    monkeypatch.setattr(tables, "MAX_UNPACKED", 10_000_000)
+    with pytest.raises(DataError, match="of .* unpacks to more than 10,000,000 bytes or") as error:
+        list(open_table(path).rows(["file", "label"], "label"))
+    assert "\n" not in str(error.value)
+    assert max(largest) < 100_000, "the text is in memory once"
+
+
+def test_a_column_is_limited_by_what_the_file_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.parquet"
+    columns = {"file": [f"{n}.png" for n in range(99)], "label": [["x", "y"]] * 99}
+    parquet.write_table(pa.table(columns), path)
+    assert len(list(open_table(path).rows(["file", "label"], "label"))) == 99
+    monkeypatch.setattr(tables, "MAX_VALUES", 150)
+    with pytest.raises(DataError, match="the column 'label' of .* or 150 values"):
+        list(open_table(path).rows(["file", "label"], "label"))
+    monkeypatch.setattr(tables, "MAX_UNPACKED", 400)
+    with pytest.raises(DataError, match="the column 'file' of .* more than 400 bytes"):
+        open_table(path)
 
 
 def test_tables_with_flipped_bytes_give_rows_or_one_line(tmp_path: Path) -> None:
