@@ -7,12 +7,12 @@ import json
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from convscope import heartbeat, interrupts
+from convscope import heartbeat, interrupts, records
 from convscope.errors import LockTakenError, RunError, StorageError, UnknownNameError
 from convscope.locks import LOCK, exclusive
 from convscope.paths import short_name
@@ -481,8 +481,11 @@ class Run:
         """The contents of `run.json`: "status", "created", "test_openings" and more.
 
         For a run that failed, "failure" has the reason: {"kind": "TrainingError", "reason": ...}.
+
+        Raises:
+            RunError: If the file is missing or damaged.
         """
-        return _read_mapping(self.state_file)
+        return _read_record(self.state_file, records.STATE)
 
     @property
     def status(self) -> str:
@@ -579,13 +582,13 @@ class Run:
         """The contents of `metrics.json`: {"val": {"accuracy": ...}, "test": {...}}.
 
         Raises:
-            RunError: If the run has not been evaluated.
+            RunError: If the run has not been evaluated, or the file is damaged.
         """
         if not self.metrics_file.exists():
             raise RunError(
                 f"{self.path} has no metrics yet; run: {command_line('evaluate', self.path)}"
             )
-        return _read_mapping(self.metrics_file)
+        return _read_record(self.metrics_file, records.METRICS)
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -657,6 +660,14 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     content = _read_json(path)
     if not isinstance(content, dict):
         raise RunError(f"{path} is damaged: it must hold a JSON object")
+    return content
+
+
+def _read_record(path: Path, kinds: Mapping[str, records.Kind]) -> dict[str, Any]:
+    content = _read_mapping(path)
+    wrong = records.misfit(content, kinds)
+    if wrong is not None:
+        raise RunError(f"{path} is damaged: '{wrong}' is not what convscope writes there")
     return content
 
 

@@ -1,5 +1,6 @@
 """What somebody else's run, model or data cannot do: the claims of SECURITY.md."""
 
+import contextlib
 import csv
 import html.parser
 import io
@@ -14,10 +15,14 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 import convscope
+from convscope.cli import main
 from convscope.datasets.splits import read_split, verify_split, write_split
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError
 from convscope.models._checksum import add_checksum
@@ -139,6 +144,83 @@ def test_json_that_is_nested_too_deeply_is_damaged(foreign, file):
         convscope.report(foreign, progress=Progress())
 
 
+def test_one_damaged_run_does_not_hide_the_others(foreign, tmp_path, capsys, monkeypatch):
+    def listed(*options):
+        monkeypatch.setattr(sys, "argv", ["convscope", "runs", str(tmp_path / "all"), *options])
+        with contextlib.suppress(SystemExit):
+            main()
+        return capsys.readouterr().out
+
+    for name, file, entry in (
+        ("a", "metrics.json", {"val": [1]}),
+        ("b", "metrics.json", {"test": {"accuracy": "high"}}),
+        ("c", "run.json", {"test_openings": 5}),
+    ):
+        spoilt = Run(shutil.copytree(foreign.path, tmp_path / "all" / name))
+        content = json.loads((spoilt.path / file).read_text())
+        Run.write_json(spoilt.path / file, content | entry)
+    shutil.copytree(foreign.path, tmp_path / "all" / "whole")
+    rows = {row["run"]: row for row in json.loads(listed("--json"))}
+    assert [rows[name]["status"] for name in ("a", "b", "c", "whole")] == [
+        *["damaged"] * 3,
+        "finished",
+    ]
+    assert rows["whole"]["val_accuracy"] == foreign.metrics["val"]["accuracy"]
+    assert listed().count("damaged") == 3
+
+
+def _without_head(run):
+    lines = run.results_file.read_text().splitlines(keepends=True)
+    run.results_file.write_text("".join(lines[1:2]))
+
+
+def _with_label_99(run):
+    table = parquet.read_table(run.predictions_file)
+    labels = pa.array([99, *table["label"].to_pylist()[1:]])
+    place = table.column_names.index("label")
+    parquet.write_table(table.set_column(place, "label", labels), run.predictions_file)
+
+
+def _with_a_class_less(run):
+    table = parquet.read_table(run.predictions_file)
+    parquet.write_table(table.drop_columns(["prob_9"]), run.predictions_file)
+
+
+def _without_val(run):
+    table = parquet.read_table(run.predictions_file)
+    of_test = pa.compute.equal(table["split"], "test")
+    parquet.write_table(table.filter(of_test), run.predictions_file)
+
+
+def _without(*entry):
+    def spoil(run):
+        content = run.metrics
+        *path, last = entry
+        del (content[path[0]] if path else content)[last]
+        run.write_json(run.metrics_file, content)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_without_head, r"results\.csv is missing or damaged"),
+        (_with_label_99, r"predictions\.parquet is damaged \(a label is no class\)"),
+        (_with_a_class_less, r"predictions\.parquet is damaged"),
+        (_without_val, r"predictions\.parquet is damaged"),
+        (_without("weights"), r"metrics\.json is damaged"),
+        (_without("val"), r"metrics\.json is damaged: it lacks val; run evaluate"),
+        (_without("test", "accuracy"), r"metrics\.json is damaged: it lacks test\.accuracy;"),
+    ],
+)
+def test_a_report_of_damaged_results_is_one_line(foreign, spoil, said):
+    spoil(foreign)
+    with pytest.raises(RunError, match=said) as error:
+        convscope.report(foreign, progress=Progress())
+    assert "\n" not in str(error.value)
+
+
 def test_a_snapshot_runs_no_code(foreign, tmp_path):
     with np.load(foreign.snapshot_file) as file:
         content = {name: file[name] for name in file.files}
@@ -206,8 +288,6 @@ def test_names_are_no_formulas_in_spreadsheets(foreign, monkeypatch, capsys):
     monkeypatch.setattr(
         sys, "argv", ["convscope", "predict", str(foreign.path), "=SUM(A1).png", "--format", "csv"]
     )
-    from convscope.cli import main
-
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code

@@ -75,6 +75,34 @@ def test_a_damaged_state_is_one_clear_line(tmp_path, content):
         _ = run.state
 
 
+@pytest.mark.parametrize(
+    ("file", "entry", "value"),
+    [
+        ("run.json", "test_openings", 5),
+        ("run.json", "test_openings", [1]),
+        ("run.json", "input", {"height": 8}),
+        ("run.json", "input", {"height": 8, "width": "8", "channels": 1, "scaling": "unit"}),
+        ("run.json", "provenance", [1]),
+        ("run.json", "created", 7),
+        ("run.json", "failure", "out of memory"),
+        ("run.json", "peak_memory_mb", True),
+        ("run.json", "image_shape", [8, 8]),
+        ("metrics.json", "val", [1]),
+        ("metrics.json", "test", {"accuracy": "high"}),
+        ("metrics.json", "val", {"accuracy": None}),
+        ("metrics.json", "val", {"per_class": {"cat": {"f1": "high"}}}),
+        ("metrics.json", "val", {"accuracy_interval_95": [0.1]}),
+        ("metrics.json", "weights", 1),
+    ],
+    ids=str,
+)
+def test_an_entry_of_another_kind_is_one_clear_line(tmp_path, file, entry, value):
+    run = Run.create(tmp_path / "a", "a")
+    run.write_json(run.path / file, {entry: value})
+    with pytest.raises(RunError, match=rf"{file} is damaged: '{entry}' is not what convscope"):
+        _ = run.state if file == "run.json" else run.metrics
+
+
 def test_every_opening_of_the_test_set_is_logged(tmp_path):
     run = Run.create(tmp_path / "a", "a")
     run.record(status="trained")

@@ -1,6 +1,7 @@
 """The page and the model card of a run."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -8,16 +9,20 @@ from convscope.api.costs import file_mb, seconds_with_features, sheet_of
 from convscope.api.doctor import doctor
 from convscope.api.gallery import chosen_images
 from convscope.datasets.splits import read_split
-from convscope.errors import ConvscopeError
+from convscope.errors import ConvscopeError, RunError
 from convscope.evaluation.tried import read_tried
 from convscope.ledger import Ledger
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.recipe import flat
 from convscope.run import Run
+from convscope.types import Predictions
 
 if TYPE_CHECKING:
     from convscope.report.page import Picture
+
+
+_NEEDED = ("n_images", "per_class", "calibration_error", "calibration_error_at_temperature")
 
 
 def report(
@@ -60,6 +65,7 @@ def report(
     parts = [row["split"] for row in read_split(run.split_file)]
     sheet = sheet_of(run)
     predictions = read_predictions(run.predictions_file)[0]
+    _require_whole(run, metrics, predictions)
     spec = spec_of(run, str(metrics["weights"]))
     facts = RunFacts(
         name=run.name,
@@ -88,6 +94,29 @@ def report(
     write_page(run_page(facts), run.report_page)
     write_markdown(run_card(facts), run.card_file)
     return run.report_page
+
+
+def _require_whole(
+    run: Run, metrics: Mapping[str, Any], predictions: Mapping[str, Predictions]
+) -> None:
+    """Refuse results that are not all there, or not of the run's classes."""
+    n_classes = len(run.class_names)
+    missing = [name for name in ("weights", "val") if name not in metrics]
+    for part in [name for name in ("val", "test") if name in metrics]:
+        said = predictions.get(part)
+        if said is None or said.probs.shape[1] != n_classes:
+            raise RunError(
+                f"{run.predictions_file} is damaged (it has no {part} images of {n_classes} "
+                "classes); run evaluate again with --fresh"
+            )
+        score = "mean_average_precision" if said.multi_label else "accuracy"
+        needed = (score, f"{score}_interval_95", *_NEEDED)
+        missing += [f"{part}.{name}" for name in needed if name not in metrics[part]]
+    if missing:
+        raise RunError(
+            f"{run.metrics_file} is damaged: it lacks {', '.join(missing)}; run evaluate again "
+            "with --fresh"
+        )
 
 
 def _looks(run: Run) -> str:

@@ -178,9 +178,13 @@ def read_predictions(path: Path) -> tuple[dict[str, Predictions], dict[str, str]
         if "labels" in table.column_names:
             labels = np.zeros(probs.shape, np.uint8)
             for row, indices in enumerate(table["labels"].to_pylist()):
-                labels[row, list(indices)] = 1
+                if min(indices, default=0) < 0:
+                    raise ValueError("a label is no class")
+                labels[row, indices] = 1
         else:
             labels = table["label"].to_numpy().astype(np.int64)
+            if labels.min(initial=0) < 0 or labels.max(initial=0) >= n_classes:
+                raise ValueError("a label is no class")
     except (OSError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
         raise RunError(f"{path} is damaged ({error}); run evaluate again with --fresh") from None
     found = {

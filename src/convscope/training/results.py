@@ -56,6 +56,8 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file)
+            if not set(COLUMNS[:-1]) <= set(rows.fieldnames or ()):
+                raise ValueError
             return [
                 {key: float(row[key]) for key in COLUMNS[:-1]}
                 # Older tables have no phases.
