@@ -12,6 +12,16 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of cells that spreadsheets compute."""
 
 
+def in_utf8(name: str) -> str:
+    r"""Return a name with bytes that are not UTF-8 spelled out, for files that hold UTF-8 only.
+
+    Examples:
+        >>> in_utf8("caf\udce9")
+        'caf\\udce9'
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def printable(name: str) -> str:
     r"""Return a name with bytes that are not UTF-8 and control characters spelled out.
 
@@ -21,8 +31,7 @@ def printable(name: str) -> str:
         >>> printable("caf\udce9 \x1b[2J")
         'caf\\udce9 \\x1b[2J'
     """
-    name = name.encode("utf-8", "backslashreplace").decode()
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", name)
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", in_utf8(name))
 
 
 def composed(name: str) -> str:

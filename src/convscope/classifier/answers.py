@@ -14,7 +14,7 @@ from convscope.errors import ConfigError, MissingExtraError
 from convscope.locks import exclusive
 from convscope.storage import atomic_path, storage_errors, write_text
 from convscope.types import ImagePrediction, PackedImage, UnreadableImage
-from convscope.wording import printable, spreadsheet_path, spreadsheet_text
+from convscope.wording import in_utf8, printable, spreadsheet_path, spreadsheet_text
 
 Result = ImagePrediction | UnreadableImage
 
@@ -242,11 +242,13 @@ class AnswersFile:
         import pyarrow as pa
 
         rows = [
-            {"image": str(result.path), "error": result.reason}
+            {"error": in_utf8(result.reason)}
             if isinstance(result, UnreadableImage)
             else json_object(result)
             for result in results
         ]
+        for row, result in zip(rows, results, strict=True):
+            row["image"] = in_utf8(str(result.path))
         batch = pa.RecordBatch.from_pylist(rows, self._schema())
         return batch.serialize().to_pybytes()  # type: ignore[no-any-return]
 

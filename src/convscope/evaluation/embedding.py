@@ -29,6 +29,7 @@ from convscope.types import (
     UInt8Array,
     UnreadableImage,
 )
+from convscope.wording import in_utf8
 
 if TYPE_CHECKING:
     import keras
@@ -223,7 +224,7 @@ def write_embedding(
                 answers = map(classifier.answer, files_read, probs)
                 ends = np.arange(len(pixels) + 1, dtype=np.int32) * features.shape[1]
                 rows = {
-                    "image": [_spelt(file) for file in files_read],
+                    "image": [in_utf8(str(file)) for file in files_read],
                     "answer": [answer.answer for answer in answers],
                     "prob": probs.max(axis=1),
                     "features": pa.ListArray.from_arrays(ends, features.ravel()),
@@ -238,8 +239,3 @@ def write_embedding(
 
 def _flat(features: FloatArray) -> FloatArray:
     return features.reshape(len(features), -1)
-
-
-def _spelt(path: Path) -> str:
-    # A name in another encoding than UTF-8 is written as in messages and in JSON.
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -54,6 +54,21 @@ def test_each_image_has_one_row(kind, tmp_path):
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("csv", r"caf\udce9.png"), ("jsonl", "caf\udce9.png"), ("parquet", r"caf\udce9.png")],
+)
+def test_names_that_are_not_utf8_are_spelled_out(kind, name, tmp_path):
+    path, file = tmp_path / f"a.{kind}", Path(os.fsdecode(b"caf\xe9.png"))
+    results = [
+        ImagePrediction(file, {"=cat": 0.5, "dog": 0.5}),
+        UnreadableImage(file, f"{file} is damaged"),
+    ]
+    assert len(list(AnswersFile(path, NAMES, JOB).write(iter(results)))) == 2
+    assert rows_of(path) == [name] * 2
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
 def packed(n):
     return (PackedImage(path) for path in paths(n))
 
