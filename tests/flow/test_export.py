@@ -13,7 +13,7 @@ from PIL import Image
 import convscope
 from convscope.classifier.exported import Classifier
 from convscope.classifier.keras_model import open_classifier
-from convscope.errors import FailureError, IntegrityError, RunError
+from convscope.errors import FailureError, IntegrityError, RunError, ShapeError
 from convscope.export import FORMATS, parity
 from convscope.progress import Progress
 from convscope.run import Run
@@ -107,6 +107,30 @@ def test_every_format_passes_its_check_and_refuses_changed_files(name, digits_ru
     if path.is_dir():
         with pytest.raises(RunError, match="exists already"):
             convscope.export(digits_run, format=name, out=path, progress=Progress())
+
+
+def test_a_trained_and_an_exported_model_take_the_same_batches(digits_run, exported):
+    both = (open_classifier(Run.open(digits_run)), Classifier(exported[0]))
+    for images in (
+        np.zeros((2, 8, 8, 1), np.float32),
+        np.zeros((2, 8, 8, 1), np.int64),
+        np.zeros((8, 8, 1), np.uint8),
+        np.zeros((2, 8, 8, 3), np.uint8),
+        np.zeros((2, 0, 8, 1), np.uint8),
+        [[[[0]]]],
+    ):
+        said = set()
+        for classifier in both:
+            with pytest.raises(ShapeError, match=r"a batch is an array of .* uint8; this") as error:
+                classifier.predict_on_batch(images)
+            said.add(str(error.value))
+        assert len(said) == 1
+    none = np.zeros((0, 8, 8, 1), np.uint8)
+    for classifier in both:
+        probs, rejected = classifier.predict_and_reject(none)
+        for empty in (probs, classifier.predict_on_batch(none)):
+            assert (empty.shape, empty.dtype) == ((0, 10), np.float32)
+        assert (rejected.shape, rejected.dtype) == ((0,), bool)
 
 
 def test_a_model_that_answers_otherwise_is_not_kept(digits_run, tmp_path, monkeypatch):

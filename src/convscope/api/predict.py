@@ -76,6 +76,7 @@ def predict(
         DataError: If a path does not exist, nothing matches, or `out` is one of the lists.
         ConfigError: If there is no cluster at that address, or settings do not go together.
     """
+    classify.require_batch_size(batch_size)
     progress = progress or console_progress()
     sources = [str(image) for image in one_or_more(images)]
     if (place := path_or_none(out, "--out")) is not None:

@@ -20,7 +20,7 @@ from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.rejection import energy
 from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.classifier.views import MeanOverViews, Network
-from convscope.errors import ImageError, RunError, ShapeError
+from convscope.errors import ConfigError, ImageError, RunError, ShapeError
 from convscope.images.decode import decode_image, pixels_of
 from convscope.images.fit import to_aspect
 from convscope.images.formats import MAX_PIXELS
@@ -97,11 +97,31 @@ class Classifier:
         Returns:
             Shape (batch, n_classes), float32, rows sum to 1 unless an image may have any number of
             classes.
+
+        Raises:
+            ShapeError: If they are no such array, uint8.
         """
         spec = self.spec
+        self._require_batch(images)
+        if not len(images):  # nothing that an engine could be asked
+            return np.empty((0, len(spec.class_names)), np.float32)
         if "resizing" not in spec.in_graph:
             images = to_aspect(images, (spec.height, spec.width), spec.fit)
         return self._final(self.averaged.predict_on_batch(images))
+
+    def _require_batch(self, images: npt.NDArray[Any]) -> None:
+        """Refuse what is no batch of raw pixels, which each engine would say in its own way.
+
+        Raises:
+            ShapeError: If it is none.
+        """
+        shape, channels = np.shape(images), self.spec.channels
+        given = getattr(images, "dtype", type(images).__name__)
+        if given != np.uint8 or len(shape) != 4 or shape[3] != channels or 0 in shape[1:]:
+            raise ShapeError(
+                f"a batch is an array of shape (batch, height, width, {channels}) with whole "
+                f"numbers 0..255, uint8; this one has shape {shape} and type {given}"
+            )
 
     def _final(self, said: Any) -> FloatArray:
         """Return the probabilities that a network said, at the temperature."""
@@ -175,7 +195,9 @@ class Classifier:
             ImageError: If one image was given, and it cannot be read.
             ShapeError: If an array is no image of 8 bits.
             RunError: If `reject` is True and the classifier has no threshold.
+            ConfigError: If `batch_size` is below 1.
         """
+        require_batch_size(batch_size)
         if isinstance(images, str | Path | bytes | Picture | PackedImage) or (
             isinstance(images, np.ndarray) and images.ndim < 4
         ):
@@ -265,6 +287,9 @@ class Classifier:
             RunError: If the classifier has no threshold.
         """
         spec = self.spec
+        self._require_batch(images)
+        if not len(images):
+            return self.predict_on_batch(images), np.zeros(0, bool)
         if spec.reject_above > 0:  # of an exported model
             exported: Any = self.network
             found = exported.outputs(images, ["probs", "distance"])
@@ -329,6 +354,16 @@ class Classifier:
             for result in self.predict(iter(files), batch_size=batch_size, reject=reject):
                 yield result
                 step(1)
+
+
+def require_batch_size(batch_size: int) -> None:
+    """Refuse batches without an image.
+
+    Raises:
+        ConfigError: If they are.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
 
 
 def answer_of(

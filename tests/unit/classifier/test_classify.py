@@ -11,7 +11,7 @@ from convscope.classifier import classify
 from convscope.classifier.classify import Classifier, at_temperature
 from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.spec import ClassifierSpec, Views
-from convscope.errors import RunError
+from convscope.errors import ConfigError, RunError
 from convscope.progress import Progress
 from convscope.types import NO_CLASS, ImagePrediction, PackedImage, UnreadableImage
 
@@ -67,6 +67,13 @@ def test_an_array_of_images_of_the_size_of_the_model_needs_no_decoder(monkeypatc
     assert [answer.class_name for answer in found] == expected
     assert [answer.class_name for answer in enlarged] == expected
     assert {type(prob) for answer in found for prob in answer.probs.values()} == {float}
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_without_an_image_is_refused_and_not_the_end(batch_size, tmp_path):
+    Image.new("L", (6, 6)).save(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match=f"batch_size must be at least 1, not {batch_size}"):
+        Classifier(Brightness(), SPEC).predict([tmp_path / "a.png"], batch_size=batch_size)
 
 
 def test_images_of_an_archive_are_answered_with_few_of_them_in_memory(tmp_path):

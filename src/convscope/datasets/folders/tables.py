@@ -7,6 +7,7 @@ only regular files are opened.
 import codecs
 import contextlib
 import csv
+import itertools
 import json
 import math
 from collections import Counter
@@ -128,7 +129,7 @@ def open_table(path: Path) -> Table:
             return _open_parquet(path)
         if suffix in (".jsonl", ".ndjson"):
             return _open_json_lines(path)
-        first = next(_lines(path), "")
+        first = _first_line(path)
         if suffix in (".txt", ".lst") and "\t" not in first and not _has_image_cell(first, ","):
             return _open_list(path)
         return _open_delimited(path, first, "\t" if suffix in (".tsv", ".tab") else None)
@@ -153,12 +154,17 @@ def _one_line(error: BaseException) -> str:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file that are not blank."""
+    """Yield the lines of a text file; blank ones too, which count as rows."""
     with path.open("rb") as file:
         start = file.read(2)
     wide = start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # Excel's "Unicode text"
     with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as file:
-        yield from (line for line in file if line.strip())
+        yield from file
+
+
+def _first_line(path: Path) -> str:
+    """Return the first line of a text file that is not blank; "" if there is none."""
+    return next((line for line in _lines(path) if line.strip()), "")
 
 
 def _open_delimited(path: Path, first: str, delimiter: str | None) -> Table:
@@ -173,9 +179,8 @@ def _open_delimited(path: Path, first: str, delimiter: str | None) -> Table:
 
     def read(columns: Sequence[int]) -> Iterator[Row]:
         reader = csv.reader(_lines(path), delimiter=mark, skipinitialspace=True)
-        for number, cells in enumerate(reader, 1):
-            if headed and number == 1:
-                continue
+        rows = ((n, cells) for n, cells in enumerate(reader, 1) if mark.join(cells).strip())
+        for number, cells in itertools.islice(rows, int(headed), None):
             if len(cells) > len(names) and any(cell.strip() for cell in cells[len(names) :]):
                 raise DataError(
                     f"{path}, row {number:,} has {len(cells)} cells in {len(names)} columns; put "
@@ -192,7 +197,7 @@ def _open_list(path: Path) -> Table:
 
     Without labels the class of a file is the folder that it is in.
     """
-    first = next(_lines(path), "").strip()
+    first = _first_line(path).strip()
     if not first:
         raise DataError(f"{path} is empty")
     words = first.rsplit(None, 1)
@@ -200,6 +205,8 @@ def _open_list(path: Path) -> Table:
 
     def read(columns: Sequence[int]) -> Iterator[Row]:
         for number, line in enumerate(_lines(path), 1):
+            if not line.strip():
+                continue
             words = line.rsplit(None, 1) if labelled else [line.strip()]
             file = _text(words[0])
             label = PurePosixPath(file).parent.name
@@ -211,13 +218,15 @@ def _open_list(path: Path) -> Table:
 
 
 def _open_json_lines(path: Path) -> Table:
-    first = json.loads(next(_lines(path), "null"))
+    first = json.loads(_first_line(path) or "null")
     if not isinstance(first, dict):
         raise DataError(f'{path} must have an object in each line, such as {{"file_name": ...}}')
     names = list(first)
 
     def read(columns: Sequence[int]) -> Iterator[Row]:
         for number, line in enumerate(_lines(path), 1):
+            if not line.strip():
+                continue
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise DataError(f"{path}, line {number:,} holds no object")

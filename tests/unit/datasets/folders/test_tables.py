@@ -63,6 +63,30 @@ def test_parquet_columns_of_text_and_numbers(tmp_path: Path) -> None:
     assert read == [2, 3, 4], "as a spreadsheet counts them"
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "numbers"),
+    [
+        ("t.csv", "\nfile,label\na.png,x\n\n  \nb.png,y\n", [3, 6]),
+        ("t.csv", 'file,label\n"a.png","a\n\nb"\n\nb.png,y\n', [2, 4]),
+        ("t.tsv", "\nfile\tlabel\na.png\tx\n\n\t\nb.png\ty\n", [3, 6]),
+        ("t.txt", "\na.png x\n\n\nb.png y\n", [2, 5]),
+        ("t.jsonl", '\n{"file": "a.png"}\n\n \n{"file": "b.png"}\n', [2, 5]),
+    ],
+)
+def test_blank_lines_are_counted_as_a_spreadsheet_does(
+    name: str, text: str, numbers: list[int], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    rows = list(open_table(tmp_path / name).rows(["file"]))
+    assert rows == list(zip(numbers, [["a.png"], ["b.png"]], strict=True))
+
+
+def test_an_error_names_the_row_that_a_spreadsheet_shows(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("file,label\n\n\na.png,x,y\n")
+    with pytest.raises(DataError, match="row 4 has 3 cells in 2 columns"):
+        open_table(tmp_path / "t.csv")
+
+
 def test_parquet_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "labels.parquet"
     path.touch()
