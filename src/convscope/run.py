@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import hashlib
 import json
+import os
 import time
 import zipfile
 import zlib
@@ -384,7 +385,8 @@ class Run:
             return place
         for folder in whole.parents:
             run, inner = cls(folder), folder / whole.relative_to(folder).parts[0]
-            if run.state_file.is_file() and (inner.name in run._own_names() or _is_remains(inner)):
+            is_run = os.path.isfile(run.state_file)  # noqa: PTH113 (pathlib's may raise)
+            if is_run and (inner.name in run._own_names() or _is_remains(inner)):
                 raise RunError(f"{place} belongs to the run {run.path}; choose another place")
         return place
 

@@ -150,12 +150,16 @@ def require_other(place: Path, inputs: Iterable[Path]) -> Path:
     Raises:
         DataError: If it is, by whatever name.
     """
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    try:
         status = place.stat()
-        for file in inputs:
-            with contextlib.suppress(OSError):
-                if os.path.samestat(status, file.stat()):
-                    raise DataError(f"{place} is {file}, which is read; choose another place")
+    except OSError:  # there is none, or it cannot be written either
+        return place
+    for file in inputs:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(status, file.stat()):
+                raise DataError(
+                    f"{place} is one of the inputs, which are never replaced; choose another place"
+                )
     return place
 
 
