@@ -297,7 +297,8 @@ def save_last(phase: Phase, weights: list[Any], run: Run, n_epochs: int) -> None
         n_epochs: Number of epochs of the run so far.
     """
     path = run.weights("last")
-    if run.state.get("last_after") != n_epochs or not path.exists():
+    known = run.state.get("last_after") if run.state_file.exists() else None
+    if known != n_epochs or not path.exists():
         phase.save_weights(weights, path)
         run.record(last_after=n_epochs)
 

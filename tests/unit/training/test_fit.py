@@ -246,14 +246,20 @@ def test_early_stop_stops_and_resume_keeps_it_stopped(data, run):
     assert len(history) == 3
     assert told.lines[-1].startswith("Stopped after epoch 3")
     before = run.snapshot_file.read_bytes()
+    kept = run.weights("last").read_bytes()
 
     for epochs in (10, 50):
         told = Told()
         more = settings(epochs=epochs, early_stop_patience=2, **STILL)
         again, _, saved_again = start(data, run, more, model=build(seed=7), progress=told)
         assert again == history
-        assert_same(saved_again["last.keras"], saved["last.keras"])
+        assert saved_again == {}
+        assert run.weights("last").read_bytes() == kept
         assert any(line.startswith("Stopped after epoch 3") for line in told.lines)
+    # Killed before they were written.
+    run.weights("last").unlink()
+    _, _, saved_again = start(data, run, config, model=build(seed=7))
+    assert_same(saved_again["last.keras"], saved["last.keras"])
     assert run.snapshot_file.read_bytes() == before
 
 
