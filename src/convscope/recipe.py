@@ -5,6 +5,7 @@ result (`RunConfig`) is saved as `config.yaml` and alone reproduces the run.
 """
 
 import difflib
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -615,7 +616,12 @@ def _dotted(settings: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _is_group(key: str) -> bool:
-    return any(name.startswith(f"{key}.") for name in setting_names())
+    return key in _groups()
+
+
+@functools.cache
+def _groups() -> frozenset[str]:
+    return frozenset(name.rpartition(".")[0] for name in setting_names() if "." in name)
 
 
 def _override(target: dict[str, Any], key: str, value: Any) -> None:

@@ -96,6 +96,8 @@ def parse_values(key: str, text: str) -> Interval | Choice:
     except ValueError:
         raise ConfigError(f"--space {key}={text}: give {_FORMS}") from None
     ends = value_of(key, ends[0]), value_of(key, ends[1])
+    if isinstance(ends[0], bool):
+        raise ConfigError(f"--space {key}={text}: it is on or off; give false,true")
     found = Interval(*ends, scale == "log", all(type(end) is int for end in ends))
     if scale not in ("", "log"):
         raise ConfigError(f"--space {key}={text}: '{scale}' is no scale; the only one is log")

@@ -46,7 +46,7 @@ def wishes_of(from_file: Mapping[str, Any], recipe: str) -> dict[str, Any]:
     repeated = flat(usual.model_dump(mode="json", exclude=None if known else {"split"}))
     return {
         key: value
-        for key, value in flat(from_file).items()
+        for key, value in from_file.items()
         if key not in repeated or value != repeated[key]
     }
 

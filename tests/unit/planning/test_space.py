@@ -49,6 +49,7 @@ def test_a_list_is_text_in_a_database():
         ("batch_size", "1..2:exp", "'exp' is no scale"),
         ("label_smoothing", "0..0.1:log", "bounds on a log scale must be above 0"),
         ("label_smoothing", "0..1", "label_smoothing: input should be less than 1, not 1.0"),
+        ("augment.flip", "0..1", "it is on or off; give false,true"),
         ("batch_size", "32.5,64", "batch_size: input should be a valid integer"),
         ("batch_size", "2024-13-45,64", "give LOW..HIGH"),
     ],
