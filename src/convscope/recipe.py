@@ -439,7 +439,7 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(f"{path} must hold settings as 'key: value' lines")
-    return _dotted(content)
+    return dotted(content)
 
 
 def read_run_config(path: Path) -> RunConfig:
@@ -602,14 +602,14 @@ def _in_this_format(layer: Mapping[str, Any]) -> dict[str, Any]:
     return then | {renamed.get(key, key): value for key, value in layer.items() if key != "format"}
 
 
-def _dotted(settings: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+def dotted(settings: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     """Return settings of a file, nested or dotted, by dotted names."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
         # A value that is not a group is not searched: YAML's aliases make a few lines a million
         # settings.
         if isinstance(value, Mapping) and _is_group(f"{prefix}{key}"):
-            found |= _dotted(value, f"{prefix}{key}.")
+            found |= dotted(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value
     return found

@@ -6,7 +6,7 @@ from typing import Any
 from convscope.datasets import DATASETS, settings_of
 from convscope.models import is_backbone
 from convscope.progress import Progress
-from convscope.recipe import RunConfig, flat, resolve
+from convscope.recipe import RunConfig, dotted, flat, resolve
 from convscope.recipes import RECIPES, default_recipe, settings_of_model
 
 
@@ -46,7 +46,7 @@ def wishes_of(from_file: Mapping[str, Any], recipe: str) -> dict[str, Any]:
     repeated = flat(usual.model_dump(mode="json", exclude=None if known else {"split"}))
     return {
         key: value
-        for key, value in from_file.items()
+        for key, value in dotted(from_file).items()
         if key not in repeated or value != repeated[key]
     }
 
