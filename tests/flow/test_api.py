@@ -220,6 +220,12 @@ def test_augmentation_reaches_a_network_that_learns_from_nothing(tmp_path):
     assert plain.weights_sha256("last") != varied.weights_sha256("last")
 
 
+def test_an_export_is_not_named_like_another_format(digits_run, tmp_path):
+    with pytest.raises(ConfigError, match="ends like the format litert, and onnx is asked for"):
+        convscope.export(digits_run, out=tmp_path / "model.tflite", progress=Progress())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_command_replaces_what_it_reads_or_what_a_run_holds(digits_run, digits_export, tmp_path):
     quiet = {"progress": Progress()}
     run, photo = tmp_path / "run", tmp_path / "photo.png"

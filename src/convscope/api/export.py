@@ -76,6 +76,11 @@ def export(
             raise MissingExtraError(package, extra)
     name = f"{run.name}-int8{form.suffix}" if int8 else f"{run.name}{form.suffix}"
     path = path_or_none(out, "--out") or run.path / "export" / name
+    others = {entry.value().suffix: entry.name for entry in FORMATS.entries()}
+    if path.suffix != form.suffix and path.suffix in others:
+        raise ConfigError(
+            f"--out {path} ends like the format {others[path.suffix]}, and {format} is asked for"
+        )
     config = run_config(run)
     now = moved(config, data, labels)
     require_outside(path, now.data_path)
