@@ -184,11 +184,12 @@ def difference(
     if not right_a.size or not right_b.size or (paired and len(right_a) != len(right_b)):
         raise ShapeError(f"{len(right_a)} and {len(right_b)} seeds cannot be paired")
     if (right_a == right_a[0]).all() and (right_b == right_b[0]).all():
-        alone = len(right_a) == len(right_b) == 1
         found = _of_networks(right_a[0], right_b[0], paired, 1 - 0.05 / n_comparisons)
+        if len(right_a) == len(right_b) == 1:
+            return found
         # Training without any chance: what holds for one seed holds for all.
-        sure = replace(found, of_ways=True, p_seeds=float(found.mean == 0))
-        return found if alone else replace(sure, variation=replace(found.variation, seeds=0.0))
+        variation = replace(found.variation, seeds=0.0)
+        return replace(found, of_ways=True, p_seeds=float(found.mean == 0), variation=variation)
     n_images = right_a.shape[1]
     mean = float(right_b.mean() - right_a.mean())
     of_images = _variance(right_b.mean(axis=0) - right_a.mean(axis=0))

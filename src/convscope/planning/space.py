@@ -29,6 +29,14 @@ class Interval:
     log: bool = False
     whole: bool = False
 
+    def stored(self, value: Any) -> Any:
+        """Return what stands for a value in a database: itself."""
+        return value
+
+    def value_of(self, stored: Any) -> Any:
+        """Return the value that `stored` stands for."""
+        return stored
+
     def __contains__(self, value: object) -> bool:
         return (
             isinstance(value, int | float)

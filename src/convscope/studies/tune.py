@@ -250,7 +250,7 @@ class _Search:
         known = settings_at(self._space, default.model_dump())
         if not self._study.trials and known is not None:
             self._study.enqueue_trial(
-                {key: self._stored(key, value) for key, value in known.items()}
+                {key: self._space[key].stored(value) for key, value in known.items()}
             )
 
     def run(self, executor: Executor, n_trials: int, seconds: float | None) -> None:
@@ -321,16 +321,6 @@ class _Search:
             return trial.suggest_int(key, int(values.low), int(values.high), log=values.log)
         return trial.suggest_float(key, values.low, values.high, log=values.log)
 
-    def _stored(self, key: str, value: Any) -> Any:
-        """Return what Optuna keeps for a value of a setting."""
-        values = self._space[key]
-        return values.stored(value) if isinstance(values, Choice) else value
-
-    def _chosen(self, key: str, stored: Any) -> Any:
-        """Return the value of a setting that Optuna kept."""
-        values = self._space[key]
-        return values.value_of(stored) if isinstance(values, Choice) else stored
-
     def _falls_behind(self, job: Job) -> bool:
         """Report new epochs of a trial, and return whether Optuna would stop it."""
         import optuna
@@ -381,8 +371,8 @@ class _Search:
                 trial.number + 1,
                 f"trials/{trial.number + 1:04d}",
                 {
-                    key: self._chosen(key, trial.params[key])
-                    for key in self._space
+                    key: values.value_of(trial.params[key])
+                    for key, values in self._space.items()
                     if key in trial.params
                 },
                 # Of a stopped one Optuna keeps that by which it was stopped in its last epoch:
