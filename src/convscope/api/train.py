@@ -262,7 +262,6 @@ def _learn(
             log_row=log_row,
             progress=progress,
             pace=plan.pace,
-            refit=refit,
             chosen=chosen,
             keep_out_of_fold=partial(save_out_of_fold, run, dataset.class_names) if refit else None,
             devices=devices,

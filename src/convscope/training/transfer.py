@@ -71,7 +71,6 @@ def train_transfer(
     log_row: Callable[[dict[str, Any]], None],
     progress: Progress,
     pace: Pace | None = None,
-    refit: bool = False,
     chosen: Mapping[str, int] | None = None,
     keep_out_of_fold: Callable[[Predictions], None] | None = None,
     devices: Devices = ONE,
@@ -90,9 +89,9 @@ def train_transfer(
         log_row: Called with each new row of results.
         progress: Called with features and epochs.
         pace: Limit that keeps the epochs behind the cut to their time, if there is one.
-        refit: Whether to learn from the validation images too; rows on these then say nothing.
-        chosen: Epochs to train of those planned, by phase, since they were chosen before; a phase
-            that is not there has none. None trains as the settings say.
+        chosen: For a refit, which learns from the validation images too, so that rows on these say
+            nothing: epochs to train of those planned, by phase; a phase that is not there has none.
+            None trains as the settings say.
         keep_out_of_fold: Function that keeps predictions for the images that a logistic head on a
             frozen backbone learns, each by a head without it; None makes none.
         devices: Devices among which each batch is divided; one of them if nothing is behind the
@@ -108,6 +107,8 @@ def train_transfer(
     """
     n_classes = len(dataset.class_names)
     assert dataset.val is not None
+
+    refit = chosen is not None
 
     def n_chosen(phase: str) -> int | None:
         return None if chosen is None else chosen.get(phase, 0)
