@@ -173,7 +173,7 @@ def train(
     from convscope.remote import folder_or_none
     from convscope.run import Run
     from convscope.scale.multihost import follows
-    from convscope.studies.auto import find_search
+    from convscope.studies.search.auto import find_search
     from convscope.studies.folds import find_begun
 
     if run is not None and not resume:

@@ -22,7 +22,7 @@ from convscope.recipe import RunConfig
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_rows
-from convscope.studies.candidates import SMALL
+from convscope.studies.search.candidates import SMALL
 from convscope.studies.executor import Executor, Job, LocalExecutor
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.studies.folds import train_folds

@@ -9,7 +9,7 @@ from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.planning.settle import Request
 from convscope.progress import Progress
 from convscope.run import Run
-from convscope.studies import auto, candidates
+from convscope.studies.search import auto, candidates
 from convscope.studies.executor import Job, Outcome
 from convscope.studies.train import _wants_search
 

@@ -28,7 +28,7 @@ from convscope.recipe import RunConfig, dump_config
 from convscope.remote import shown
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, storage_errors, write_text
-from convscope.studies.candidates import (
+from convscope.studies.search.candidates import (
     FOLDS,
     FROZEN,
     SMALL,
