@@ -173,8 +173,8 @@ def train(
     from convscope.remote import folder_or_none
     from convscope.run import Run
     from convscope.scale.multihost import follows
-    from convscope.studies.search.auto import find_search
     from convscope.studies.folds import find_begun
+    from convscope.studies.search.auto import find_search
 
     if run is not None and not resume:
         raise ConfigError(f"'{run}' is not an option; to resume a run: --resume {run}")

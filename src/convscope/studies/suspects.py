@@ -22,10 +22,10 @@ from convscope.recipe import RunConfig
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_rows
-from convscope.studies.search.candidates import SMALL
 from convscope.studies.executor import Executor, Job, LocalExecutor
 from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
 from convscope.studies.folds import train_folds
+from convscope.studies.search.candidates import SMALL
 from convscope.types import Dataset, Predictions, Split
 from convscope.wording import spreadsheet_path, spreadsheet_text
 

@@ -22,10 +22,10 @@ from convscope.remote import folder_or_none, folder_path
 from convscope.run import Run
 from convscope.scale.devices import ONE
 from convscope.scale.multihost import joined
-from convscope.studies.search.auto import find_search, resume_search, search
-from convscope.studies.search.candidates import Place
 from convscope.studies.executor import Executor
 from convscope.studies.folds import CrossValidation, asked_before, cross_validate, find_begun
+from convscope.studies.search.auto import find_search, resume_search, search
+from convscope.studies.search.search import Place
 
 AUTO = "auto"
 """In place of a recipe: search for the best."""

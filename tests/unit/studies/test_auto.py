@@ -9,8 +9,9 @@ from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.planning.settle import Request
 from convscope.progress import Progress
 from convscope.run import Run
-from convscope.studies.search import auto, candidates
 from convscope.studies.executor import Job, Outcome
+from convscope.studies.search import auto, candidates, clock, results
+from convscope.studies.search.search import Place, Search
 from convscope.studies.train import _wants_search
 
 FOLDER = {"data": "folder", "data_path": "/photos"}
@@ -92,8 +93,8 @@ def searched(monkeypatch, tmp_path):
         executor=None,
     ):
         now = [0.0]
-        monkeypatch.setattr(candidates.time, "monotonic", lambda: now[0])
-        monkeypatch.setattr(candidates, "_START_S", 1.0)
+        monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(clock, "_START_S", 1.0)
 
         def train(self, candidate, run, fold):
             now[0] += 10.0
@@ -120,12 +121,12 @@ def searched(monkeypatch, tmp_path):
             run = candidates.folder_of(self.run, candidate.name, fold)
             return Job(lambda: train(self, candidate, run, fold), run.path)
 
-        monkeypatch.setattr(candidates.Search, "_train", train)
-        monkeypatch.setattr(candidates.Search, "_job_of", job_of)
+        monkeypatch.setattr(Search, "_train", train)
+        monkeypatch.setattr(Search, "_job_of", job_of)
         monkeypatch.setattr(
             "convscope.models.weights.weights_at_hand", lambda backbone: search.at_hand or None
         )
-        monkeypatch.setattr(candidates, "_losses", losses_of)
+        monkeypatch.setattr(results, "measured", losses_of)
 
         data = SimpleNamespace(
             class_names=("a", "b"), image_shape=(224, 224, 3), train=Labelled(4 * n_val)
@@ -140,8 +141,8 @@ def searched(monkeypatch, tmp_path):
             search.state = {"format": 1, "test": False, "tried": []}
         run, state = search.run, search.state
         state["minutes"] = minutes
-        place = candidates.Place(executor)
-        work = candidates.Search(run, Request(dict(given)), state, plan, None, 0.0, told, place)
+        place = Place(executor)
+        work = Search(run, Request(dict(given)), state, plan, None, 0.0, told, place)
         return work.best(), [(row["candidate"], row["fold"]) for row in state["tried"]], told.lines
 
     search.settings, search.held_out, search.given_penalty = {}, {}, False
@@ -171,7 +172,7 @@ CLEAR = {
     "frozen": [0.9] * 5,
     "mirrored": [0.8] * 5,
     "fine-tuned": [0.3] * 5,
-    **{name: [0.9] * 5 for name in candidates._LARGER},
+    **{name: [0.9] * 5 for name in candidates.LARGER},
 }
 # Where the larger network does not help, the next smaller one is tried.
 ALL = [("frozen", 0), ("larger", 0), ("larger-3", 0), ("mirrored", 0), ("fine-tuned", 0)]

@@ -28,17 +28,10 @@ from convscope.recipe import RunConfig, dump_config
 from convscope.remote import shown
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, storage_errors, write_text
-from convscope.studies.search.candidates import (
-    FOLDS,
-    FROZEN,
-    SMALL,
-    Place,
-    Search,
-    folder_of,
-    seconds_per_image,
-    with_settings,
-)
 from convscope.studies.folder import read_state, study_folder
+from convscope.studies.search.candidates import FOLDS, FROZEN, SMALL, folder_of, with_settings
+from convscope.studies.search.clock import seconds_per_image
+from convscope.studies.search.search import Place, Search
 from convscope.types import Dataset
 
 FORMAT = 1

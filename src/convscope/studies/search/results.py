@@ -1,0 +1,172 @@
+"""How good the candidates of a search are, by images that they had not learnt."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from convscope.errors import ConvscopeError, StorageError
+from convscope.evaluation.multi_label import score_of
+from convscope.evaluation.tried import Tried
+from convscope.run import Run
+from convscope.studies.search.candidates import HEADS, Candidate, folder_of
+from convscope.types import FloatArray
+
+_CLEAR = 2.0
+"""Standard errors from which the difference of two candidates' losses is no chance."""
+
+
+class Results:
+    """The trainings of a search so far, and the losses on held-out images.
+
+    Args:
+        run: Run of the search, which holds those of its candidates.
+        rows: Trainings before the search was stopped.
+        n_train: Number of training images.
+
+    Attributes:
+        rows: A row for each training, in their order.
+    """
+
+    def __init__(self, run: Run, rows: Sequence[Tried], n_train: int) -> None:
+        self.rows = list(rows)
+        self._run = run
+        self._n_train = n_train
+
+    def find(self, name: str, fold: int = 0) -> Tried | None:
+        """Return the row of a training; None if there was none."""
+        found = (row for row in self.rows if (row.candidate, row.fold) == (name, fold))
+        return next(found, None)
+
+    def add(self, candidate: Candidate, fold: int, seconds: float, note: str) -> Tried:
+        """Add the row of a training, and return it.
+
+        Args:
+            candidate: Candidate.
+            fold: Index of the fold that it was not trained on.
+            seconds: Time that it took.
+            note: Reason why it failed; empty if it did not.
+
+        Raises:
+            StorageError: If its files cannot be read for now.
+        """
+        run = folder_of(self._run, candidate.name, fold)
+        accuracy, loss, words = None, None, candidate.words
+        try:
+            if not note:
+                losses, accuracy = measured(run)
+                loss = float(losses.mean())
+                if run.state.get("rolled_back", False):
+                    words += ", undone: the frozen backbone was no worse"
+        except StorageError:
+            raise
+        except ConvscopeError as error:
+            note = str(error)
+        self.rows.append(Tried(candidate.name, fold, words, seconds, accuracy, loss, note))
+        return self.rows[-1]
+
+    def folds_of(self, name: str) -> set[int]:
+        """Return the indices of the folds that a candidate was tried on."""
+        return {row.fold for row in self.rows if row.candidate == name}
+
+    def mean_seconds(self, name: str) -> float:
+        """Return the mean time of a candidate's trainings."""
+        return float(np.mean([row.seconds for row in self.rows if row.candidate == name]))
+
+    def losses(self, name: str, folds: Iterable[int] = (0,)) -> FloatArray:
+        """Return the loss on each validation image of some folds, one fold after another."""
+        each = [measured(folder_of(self._run, name, fold))[0] for fold in folds]
+        joined: FloatArray = np.concatenate(each)
+        return joined
+
+    def all_losses(self, name: str) -> FloatArray:
+        """Return the losses of a head on training and validation images, each without them.
+
+        Not a number where an image was not held out: all of training, with a penalty of the user's.
+        """
+        held_out = np.full(self._n_train, np.nan, np.float32)
+        try:
+            found = np.load(folder_of(self._run, name, 0).held_out_file)
+        except (OSError, ValueError):
+            found = held_out
+        if (found.shape, found.dtype) == (held_out.shape, held_out.dtype):
+            held_out = found
+        return np.concatenate([held_out, self.losses(name)])
+
+    def standing(self) -> list[str]:
+        """Return the names of the candidates that may win, the lowest loss first.
+
+        Those tried on more folds are compared on these; others have lost on the first.
+        """
+        names = list(dict.fromkeys(row.candidate for row in self.rows))
+        out = {row.candidate for row in self.rows if row.note}
+        names = [name for name in names if name not in out]
+        most = max((len(self.folds_of(name)) for name in names), default=0)
+
+        def rank(name: str) -> tuple[bool, float]:
+            folds = sorted(self.folds_of(name))
+            return len(folds) < most, float(self.losses(name, folds).mean())
+
+        return sorted(names, key=rank)
+
+    def best_head(self, names: Iterable[str], cost: Callable[[str], float]) -> str:
+        """Return the head on a frozen backbone with the lowest loss on images not learnt.
+
+        Only of equal ones the quicker network: to let it win unless it was worse by a standard
+        error cost 1 to 7 % of the loss on images that had no part in the choice.
+
+        Args:
+            names: Candidates to choose from, of which at least one may win.
+            cost: Function that returns the time for an image with a candidate.
+        """
+        tried = [name for name in self.standing() if name in names]
+        losses = {name: self.all_losses(name) for name in tried}
+        shared = ~np.isnan(sum(losses.values()))
+        return min(
+            tried, key=lambda name: (round(float(losses[name][shared].mean()), 4), cost(name))
+        )
+
+    def is_clear(self, first: str, second: str) -> bool:
+        """Return whether the first of two candidates has a clearly lower loss than the second.
+
+        Two heads are compared on all images, others on the folds that both were tried on.
+        """
+        names = self.standing()
+        if first not in names or second not in names:
+            return first in names
+        if {first, second} <= set(HEADS):
+            return is_lower(self.all_losses(first), self.all_losses(second))
+        shared = sorted(self.folds_of(first) & self.folds_of(second))
+        return is_lower(self.losses(first, shared), self.losses(second, shared))
+
+
+def is_lower(first: FloatArray, second: FloatArray) -> bool:
+    """Return whether losses on the same images are lower by more than chance explains.
+
+    Args:
+        first: Shape (n_images,); not a number where an image has no loss.
+        second: The same for the other candidate.
+    """
+    gaps = (second - first)[~np.isnan(second - first)]
+    return bool(gaps.mean() > _CLEAR * gaps.std() / math.sqrt(len(gaps)))
+
+
+def measured(run: Run) -> tuple[FloatArray, float]:
+    """Return the loss on each validation image, after the temperature, and accuracy or mAP.
+
+    In the order of the images' names, which is the same for all runs with these images.
+
+    Raises:
+        RunError: If the run's files are damaged.
+    """
+    from convscope.classifier.classify import at_temperature
+    from convscope.classifier.decisions import LEAST_PROB, image_losses
+    from convscope.classifier.keras_model import spec_of, which_weights
+    from convscope.evaluation.predictions import read_predictions
+
+    said = read_predictions(run.predictions_file)[0]["val"]
+    temperature = spec_of(run, which_weights(run, None)).temperature
+    probs = at_temperature(said.probs, temperature, multi_label=said.multi_label)
+    order = np.argsort(said.ids, kind="stable")
+    losses = image_losses(probs, said.labels, LEAST_PROB)[order].astype(np.float32)
+    return losses, score_of(run.metrics["val"])

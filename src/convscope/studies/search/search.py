@@ -1,0 +1,300 @@
+"""A search at work: trains candidates as long as there is time, and finds the best of them."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from convscope.api import train as single
+from convscope.errors import ConvscopeError, StorageError, TrainingError
+from convscope.evaluation.tried import Tried
+from convscope.planning.plan import Plan, run_config
+from convscope.planning.settle import Request, settle
+from convscope.progress import Progress
+from convscope.recipe import RunConfig
+from convscope.run import Run
+from convscope.studies.executor import Executor, Job
+from convscope.studies.search.candidates import (
+    FIRST,
+    FOLDS,
+    HEADS,
+    Candidate,
+    folder_of,
+    with_settings,
+)
+from convscope.studies.search.clock import Clock
+from convscope.studies.search.proposals import Proposals
+from convscope.studies.search.results import Results
+from convscope.types import Dataset, Predictions, n_of_each
+from convscope.wording import counted
+
+_FEW = 1_000
+"""Validation images below which they are worth more for training, in the end, than apart."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Place where candidates are trained.
+
+    Attributes:
+        executor: Executor; None trains in this process, with the data that it holds.
+        data_dir: Further folder to look for the files of a registered dataset.
+    """
+
+    executor: Executor | None = None
+    data_dir: Path | str | None = None
+
+
+class Search:
+    """Tries the candidates as long as there is time: one after another, or as many as fit.
+
+    Args:
+        run: Run of the search, which becomes that of the winner.
+        request: Settings of the user, which hold for every candidate.
+        state: Content of `search.json`, which is kept up to date.
+        plan: Plan of the first candidate.
+        load: Function that loads the data of settings.
+        began: Time at which the search began, as `time.monotonic` counts it.
+        progress: Called with all events.
+        place: Place where the candidates are trained.
+
+    Attributes:
+        run: As given.
+        state: As given.
+        refits: Whether the best is trained once more: as the user said, or if that is worth it.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        request: Request,
+        state: dict[str, Any],
+        plan: Plan,
+        load: Callable[[RunConfig], Dataset],
+        began: float,
+        progress: Progress,
+        place: Place,
+    ) -> None:
+        data = plan.dataset
+        assert data.val is not None
+        refit: bool | None = request.chosen.get("refit")
+        self.run = run
+        self.state = state
+        self.refits = len(data.val) < _FEW if refit is None else refit
+        self._began = began
+        self._place = place
+        self._request = request
+        self._plan = plan
+        self._load = load
+        self._progress = progress
+        self._results = Results(run, [Tried(**row) for row in state["tried"]], len(data.train))
+        self._clock = Clock(
+            run,
+            plan,
+            self._results,
+            ends=began + 60 * state["minutes"],
+            n_test=0 if data.test is None or not state["test"] else len(data.test),
+            refits=self.refits,
+            remote=place.executor is not None,
+        )
+        self._at_once = 1 if place.executor is None else place.executor.at_once
+        self._proposals = Proposals(
+            run, request, plan.config, self._results, self._clock, self._at_once, progress
+        )
+
+    def best(self) -> str:
+        """Try what fits into the time, and return the name of the best candidate.
+
+        Raises:
+            TrainingError: If no candidate could be trained.
+            StorageError: If a file cannot be written.
+        """
+        self._describe()
+        proposals, results = self._proposals, self._results
+        for group in proposals.groups():
+            self._try([(each, 0) for each in group])
+        standing = results.standing()
+        if not standing:
+            raise TrainingError(results.rows[0].note)
+        if proposals.left_out:
+            self._progress.say(
+                f"Not tried, for lack of time: {', '.join(proposals.left_out)}; give more --minutes"
+            )
+        finalists = [each for each in standing if each not in HEADS]
+        if set(standing) & set(HEADS):
+            finalists.append(proposals.best_head(HEADS))
+        if self._plan.config.split.folds is not None:
+            self._race(finalists)
+        name = next(each for each in results.standing() if each in finalists)
+        best = results.find(name)
+        assert best is not None
+        cost = self._clock.cost(proposals.known[name].settings)
+        self._progress.say(
+            f"Best of {counted(len(standing), 'candidate')}: {best.words}"
+            + (f"; an image takes {cost:.1f} times as long as with the first" * (cost > 1))
+        )
+        self._save()
+        return name
+
+    def keep_out_of_fold(self, name: str) -> None:
+        """Keep the winner's predictions on the folds that it was tried on, if there are several."""
+        from convscope.evaluation.predictions import read_predictions, save_out_of_fold
+
+        folds = sorted(self._results.folds_of(name))[1:]
+        runs = [folder_of(self.run, name, fold) for fold in folds]
+        if runs and not self.run.out_of_fold_file.exists():
+            said = [read_predictions(each.predictions_file)[0]["val"] for each in (self.run, *runs)]
+            together = Predictions.joined(said, "out_of_fold")
+            save_out_of_fold(self.run, self.run.class_names, together)
+
+    def settings_of(self, run: Run) -> Request:
+        """Return the settings of a run of the search, with the current places of its files."""
+        now = {key: getattr(self._plan.config, key) for key in ("data_path", "labels", "weights")}
+        return Request({**run_config(run).model_dump(), **now})
+
+    def _describe(self) -> None:
+        data = self._plan.dataset
+        assert data.val is not None
+        labels = n_of_each(data.train.labels, len(data.class_names))
+        colour = "grey" if data.image_shape[2] == 1 else "colour"
+        minutes = self.state["minutes"]
+        self._progress.say(
+            f"{len(data.train) + len(data.val):,} {colour} images to learn from, "
+            f"{len(data.class_names)} classes, {labels.min():,} to {labels.max():,} each in "
+            "training"
+        )
+        self._progress.say(
+            f"Plan for {minutes:g} minute{'s' * (minutes != 1)}: a frozen backbone, larger "
+            "ones, mirrored images too; the last stage of the best one fine-tuned; the best of "
+            "these once more on all but the test images"
+        )
+
+    def _race(self, finalists: list[str]) -> None:
+        """Try the two best on further folds until the better one is clear, or the time is over."""
+        known, results, clock = self._proposals.known, self._results, self._clock
+        folds = self._plan.config.split.folds or 1
+        left = list(range(1, folds))
+        while left:
+            names = [name for name in results.standing() if name in finalists][:2]
+            if len(names) < 2 or results.is_clear(*names):
+                return
+            seconds = sum(results.mean_seconds(name) for name in names)
+            if not clock.fits(seconds, max(clock.finishing(known[name]) for name in names)):
+                return
+            now = [left.pop(0) for _ in range(min(len(left), max(1, self._at_once // 2)))]
+            listed = ", ".join(str(fold + 1) for fold in now)
+            self._progress.say(
+                f"{names[0]} and {names[1]} are close: fold {listed} of {folds} for both"
+            )
+            self._try([(known[name], fold) for fold in now for name in names])
+
+    def _try(self, wanted: list[tuple[Candidate, int]]) -> None:
+        """Train candidates, each on all folds but one, and keep how good they are."""
+        new = [(each, fold) for each, fold in wanted if not self._results.find(each.name, fold)]
+        began = time.monotonic()
+        for candidate, fold, note in self._trained(new):
+            # One after another, or all from the same moment.
+            seconds = round(time.monotonic() - began, 1)
+            began = time.monotonic() if self._at_once == 1 else began
+            row = self._results.add(candidate, fold, seconds, note)
+            self._save()
+            self._tell(row)
+
+    def _tell(self, row: Tried) -> None:
+        if row.note:
+            self._progress.say(f"  failed: {row.note}")
+            return
+        n_images = len(self._results.losses(row.candidate, (row.fold,)))
+        words = self._proposals.known[row.candidate].words
+        measure = "mAP" if self._plan.config.multi_label else "accuracy"
+        is_first = len(self._results.rows) == 1
+        self._progress.say(
+            f"  {f'{words}: ' if self._at_once > 1 else ''}{measure} {row.accuracy:.4f}, "
+            f"loss {row.loss:.4f} on {n_images:,} validation images after {row.seconds:.0f} s"
+            + (
+                f"; it can be used from now on: {folder_of(self.run, row.candidate, row.fold).path}"
+                if is_first
+                else ""
+            )
+        )
+
+    def _trained(self, wanted: list[tuple[Candidate, int]]) -> Iterator[tuple[Candidate, int, str]]:
+        """Train candidates from where they stand; yield each when it ends.
+
+        Yields:
+            Candidate, fold, and the reason why it failed; empty if it did not.
+
+        Raises:
+            StorageError: If a file cannot be written.
+        """
+        if self._place.executor is not None:
+            jobs = [self._job_of(*each) for each in wanted]
+            asked = {job.folder: each for job, each in zip(jobs, wanted, strict=True)}
+            for job, outcome in self._place.executor.outcomes(jobs, self._progress):
+                yield *asked[job.folder], outcome.failure or ""
+            return
+        for candidate, fold in wanted:
+            self._progress.say(f"Trying {candidate.words}")
+            note = ""
+            try:
+                self._train(candidate, folder_of(self.run, candidate.name, fold), fold)
+            except StorageError:
+                raise
+            except ConvscopeError as error:
+                note = str(error)
+            yield candidate, fold, note
+
+    def _job_of(self, candidate: Candidate, fold: int) -> Job:
+        """Return the training of a candidate as a job; its epochs do not adapt to the time."""
+        run = folder_of(self.run, candidate.name, fold)
+        if run.state_file.exists():
+            config = settle(self.settings_of(run), Progress(), self._load).config
+        else:
+            config = self._plan_of(candidate, fold).config
+        where = f", fold {fold + 1}" if fold else ""
+        return Job(config, run.path, self._place.data_dir, f"Trying {candidate.words}{where}")
+
+    def _plan_of(self, candidate: Candidate, fold: int) -> Plan:
+        settings = dict(candidate.settings)
+        if self._plan.config.split.folds is not None:
+            settings |= {**FOLDS, "split.fold": fold}
+        return settle(with_settings(self._request, settings), Progress(), self._load)
+
+    def _train(self, candidate: Candidate, run: Run, fold: int) -> None:
+        """Train a candidate in this process on all folds but one, from where it stands."""
+        from convscope.training.budget import Deadline, Pace
+
+        progress = _Indented(self._progress)
+        if run.state_file.exists():
+            single.resume(run, self.settings_of(run), progress=progress, test=False)
+            return
+        plan = self._plan_of(candidate, fold)
+        if candidate.pace:
+            # The refit takes as long again.
+            share = 0.5 if self.refits else 1.0
+            after = self._clock.finishing(self._proposals.known[FIRST])
+            deadline = Deadline((self._clock.left() - after) * share)
+            plan = replace(plan, pace=Pace(deadline, plan.config.epochs))
+        single.train(plan, progress=progress, out=run.path, test=False)
+
+    def _save(self) -> None:
+        self.state["tried"] = [asdict(each) for each in self._results.rows]
+        self.state["spent"] = round(time.monotonic() - self._began, 1)
+        Run.write_json(self.run.search_file, self.state)
+
+
+class _Indented(Progress):
+    """Progress of a candidate: lines of its own are set in below that which names it."""
+
+    def __init__(self, outer: Progress) -> None:
+        self.task = outer.task  # type: ignore[method-assign]
+        self._outer = outer
+
+    def say(self, text: str) -> None:
+        """Print one line, set in."""
+        self._outer.say(f"  {text}")
+
+    def is_news(self, about: str) -> bool:
+        """Return whether no candidate mentioned it."""
+        return self._outer.is_news(about)
