@@ -1,4 +1,4 @@
-"""Ctrl-C that is not lost."""
+"""Ctrl-C that is not lost, and SIGTERM that is no worse."""
 
 import signal
 import sys
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _pending = False
+_terminated = False
 
 
 @contextmanager
@@ -55,3 +56,31 @@ def check() -> None:
 def is_interrupt(error: BaseException) -> bool:
     """Return whether an error is Ctrl-C, or was raised in the cleanup after it."""
     return _pending or isinstance(error, KeyboardInterrupt)
+
+
+def take_sigterm_as_interrupt() -> None:
+    """Let SIGTERM, by which schedulers and containers end a job, do what Ctrl-C does.
+
+    So a run is marked as interrupted, and a line says how to resume it.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def leave_sigterm_alone() -> None:
+    """Let SIGTERM end this process at once again, even while it waits in code without Python."""
+    if signal.getsignal(signal.SIGTERM) is _interrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _terminated
+    _terminated = True
+    if not callable(signal.getsignal(signal.SIGINT)):
+        # A command in the background of a shell ignores Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
+
+
+def exit_code() -> int:
+    """Return the exit code after an interrupt, as shells count signals: 130, or 143 of SIGTERM."""
+    return 128 + (signal.SIGTERM if _terminated else signal.SIGINT)

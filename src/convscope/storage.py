@@ -332,6 +332,10 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise StorageError(
                 f"cannot write {path}: the folder {path.parent} has vanished"
             ) from error
+        if error.errno == errno.ENOENT:  # in /proc, say
+            raise StorageError(
+                f"cannot write {path} ({error.strerror}); choose another place"
+            ) from error
         if error.errno == errno.EFBIG:
             raise StorageError(f"{path} would be larger than the file size limit allows") from error
         raise

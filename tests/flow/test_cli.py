@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -15,14 +16,16 @@ from convscope.training.results import read_results
 
 # A test runner in the background may ignore Ctrl-C, and its children would inherit that.
 PROGRAM = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "import signal; signal.signal(signal.SIGINT, signal.{handler}); "
     "from convscope.cli import main; main()"
 )
 
 
-def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+def start(
+    folder: Path, *arguments: object, ctrl_c: str = "default_int_handler"
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+        [sys.executable, "-c", PROGRAM.format(handler=ctrl_c), *map(str, arguments)],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -62,18 +65,24 @@ def test_from_training_to_a_prediction(tmp_path):
     ]
 
 
-def test_ctrl_c_keeps_what_is_learnt_and_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "ctrl_c"),
+    # A scheduler's job may ignore Ctrl-C.
+    [(signal.SIGINT, "default_int_handler"), (signal.SIGTERM, "SIG_IGN")],
+)
+def test_ctrl_c_or_sigterm_keeps_what_is_learnt_and_says_how_to_go_on(tmp_path, number, ctrl_c):
     process = start(
         *(tmp_path, "train", "--data", "digits", "--epochs", 5_000, "--out", "long"),
         *("--precision", "float32"),
+        ctrl_c=ctrl_c,
     )
     results = tmp_path / "long" / "results.csv"
     deadline = time.monotonic() + 60
     while not results.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert out == ""
     assert "Traceback" not in err
     last = err.strip().splitlines()[-1]

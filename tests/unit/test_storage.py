@@ -105,6 +105,12 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
     assert "below.txt" in str(caught.value)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no files")
+def test_a_place_that_takes_no_files_is_one_clear_line():
+    with pytest.raises(StorageError, match=r"cannot write /proc/a.txt .*choose another place"):
+        write_text(Path("/proc/a.txt"), "a")
+
+
 def test_new_files_have_the_mode_of_ordinary_ones(tmp_path):
     write_text(tmp_path / "a", "x")
     (tmp_path / "b").write_text("x")

@@ -9,7 +9,7 @@ import traceback
 
 import typer
 
-from convscope import __version__
+from convscope import __version__, interrupts
 from convscope.backend import only_our_own_use
 from convscope.cli import (
     cache,
@@ -133,7 +133,10 @@ def convscope(
 
 
 def main() -> None:
-    """Run the command line and exit: 0 success, 1 failure, 2 user's mistake, 130 Ctrl-C."""
+    """Run the command line and exit.
+
+    Exit codes: 0 success, 1 failure, 2 mistake of the user, 130 Ctrl-C, 143 SIGTERM.
+    """
     # Without a home folder matplotlib reports where it keeps its fonts, which concerns nobody.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -141,6 +144,7 @@ def main() -> None:
         # It is printed as \udcXX, which JSON reads back as the very same name.
         sys.stdout.reconfigure(errors="backslashreplace")
     let_readers_leave()
+    interrupts.take_sigterm_as_interrupt()
     try:
         try:
             with only_our_own_use():
@@ -153,7 +157,7 @@ def main() -> None:
                 sys.stdout.flush()
     except KeyboardInterrupt:
         # Typer turns Ctrl-C inside a command into an exit; this is one outside of it.
-        sys.exit(130)
+        sys.exit(interrupts.exit_code())
     except Exception as error:
         # `storage_errors` reports files that cannot be written; this error has no file name.
         if isinstance(error, OSError) and error.errno in _NO_SPACE and error.filename is None:

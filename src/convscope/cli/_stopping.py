@@ -1,16 +1,18 @@
-"""The message after Ctrl-C."""
+"""The message after Ctrl-C, and after SIGTERM."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
 
+from convscope import interrupts
+
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """On Ctrl-C in a command that resumes when it is repeated, say so; exit code 130."""
+    """On Ctrl-C in a command that resumes when it is repeated, say so, and exit."""
     try:
         yield
     except KeyboardInterrupt:
         typer.echo("\nStopped. Finished training is kept; repeat the command to resume.", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(interrupts.exit_code()) from None

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from convscope import interrupts
 from convscope.cli._options import (
     DATA_HELP,
     BackboneWeights,
@@ -214,7 +215,7 @@ def train(
             typer.echo(
                 "\nStopped. Finished training is kept; repeat the command to resume.", err=True
             )
-            raise typer.Exit(130) from None
+            raise typer.Exit(interrupts.exit_code()) from None
         search = None if folder is None else find_search(folder)
         if search is not None:
             typer.echo(
@@ -222,17 +223,17 @@ def train(
                 f"{command_line('train', '--resume', search)}",
                 err=True,
             )
-            raise typer.Exit(130) from None
+            raise typer.Exit(interrupts.exit_code()) from None
         if folder is not None and not resume and not Run(folder).state_file.exists():
             typer.echo("\nStopped before training began; there is nothing to resume.", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(interrupts.exit_code()) from None
         typer.echo(
             "\nStopped. The finished epochs are kept; resume with: "
             f"{command_line('train', '--resume', folder or 'RUN')}  "
             "('convscope runs' lists the runs)",
             err=True,
         )
-        raise typer.Exit(130) from None
+        raise typer.Exit(interrupts.exit_code()) from None
     if follows():  # process 0 reports
         return
     if json:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from convscope.errors import ConfigError, ConvscopeError, TrainingError
+from convscope.interrupts import leave_sigterm_alone
 from convscope.scale.devices import Devices
 
 _BLOCK = 1 << 24
@@ -104,6 +105,8 @@ def joined() -> Iterator[Devices]:
     if launch is None:
         yield Devices(jax.local_device_count())
         return
+    # While one waits for the others, Python does not see it.
+    leave_sigterm_alone()
     with _output_held_back():
         try:
             _initialize(launch)
