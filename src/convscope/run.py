@@ -165,6 +165,11 @@ class Run:
         return self.path / "explanations"
 
     @property
+    def exports_dir(self) -> Path:
+        """Models for use elsewhere, as written by `convscope export`."""
+        return self.path / "export"
+
+    @property
     def gallery_picture(self) -> Path:
         """Images behind a number, as last drawn by `convscope gallery`."""
         return self.path / "gallery.png"

@@ -248,8 +248,8 @@ def test_no_command_replaces_what_it_reads_or_what_a_run_holds(digits_run, digit
         "in.jsonl": predict(lists, tmp_path / "in.jsonl"),
         "link.csv": predict(tmp_path / "in.csv", tmp_path / "link.csv"),
         "results.csv": predict(photo, run / "results.csv"),
-        "photo.png": lambda: convscope.similar(run, photo, picture=photo, **quiet),
-        "curves.png": lambda: convscope.gallery(run, picture=run / "curves.png", **quiet),
+        "photo.png": lambda: convscope.similar(run, photo, out=photo, **quiet),
+        "curves.png": lambda: convscope.gallery(run, out=run / "curves.png", **quiet),
         "last.keras": lambda: convscope.export(run, out=run / "weights/last.keras", **quiet),
         "run.json": lambda: convscope.export(run, out=run / "run", **quiet),
         "predictions.parquet": lambda: convscope.embed(

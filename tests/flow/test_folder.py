@@ -178,8 +178,8 @@ def test_no_command_writes_into_the_folder(trained, tiny_backbone, monkeypatch):
             tiny_backbone, data=folder, weights="random", out=place, **quiet
         ),
         "explain": lambda place: convscope.explain(run, [image], out=place or out, **quiet),
-        "gallery": lambda place: convscope.gallery(run, picture=place or out, **quiet),
-        "similar": lambda place: convscope.similar(run, image, picture=place or out, **quiet),
+        "gallery": lambda place: convscope.gallery(run, out=place or out, **quiet),
+        "similar": lambda place: convscope.similar(run, image, out=place or out, **quiet),
         "embed": lambda place: convscope.embed(run, [image], out=place or out, **quiet),
     }
     monkeypatch.chdir(folder)

@@ -174,11 +174,9 @@ def test_every_verb_works_or_refuses_in_one_line(run, images, tmp_path):
         "doctor": lambda: convscope.doctor(run, **quiet),
         "explain": lambda: convscope.explain(run, [photo], out=tmp_path / "why", **quiet),
         "embed": lambda: convscope.embed(run, [photo], out=tmp_path / "e.parquet", **quiet),
-        "similar": lambda: convscope.similar(
-            run, photo, top=2, picture=tmp_path / "s.png", **quiet
-        ),
+        "similar": lambda: convscope.similar(run, photo, top=2, out=tmp_path / "s.png", **quiet),
         "gallery": lambda: convscope.gallery(
-            run, true="bar", n=3, similar=1, picture=tmp_path / "g.png", **quiet
+            run, true="bar", n=3, similar=1, out=tmp_path / "g.png", **quiet
         ),
         "robustness": lambda: convscope.robustness(
             run, corruptions=["contrast"], severities=[1], n_images=20, **quiet

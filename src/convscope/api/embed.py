@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convscope import backend as backends
 from convscope.paths import path_or_none
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
@@ -37,12 +36,10 @@ def embed(
         DataError: If a path does not exist, or nothing matches.
         StorageError: If the file cannot be written.
     """
+    from convscope.evaluation.embedding import Embedder, write_embedding
     from convscope.images.find import find_images
 
     run, place = Run.open(run), path_or_none(out, "--out")
-    backends.configure_for_use(run_config(run).backend)  # before anything imports Keras
-    from convscope.evaluation.embedding import Embedder, write_embedding
-
     files = find_images(images)
     place = require_outside(place or run.embedding_file, run_config(run).data_path)
     Run.require_spare(require_other(place, files), run.embedding_file)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convscope import backend as backends
 from convscope.datasets.splits import require_classes, verify_split
 from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
@@ -168,13 +167,12 @@ def _predict_splits(
     progress: Progress,
 ) -> dict[str, Predictions]:
     """Run a model on the parts called `names`; the opening of the test images is logged."""
-    config = run_config(run)
-    backends.configure_for_use(config.backend)  # before anything imports Keras
     from convscope.classifier.keras_model import open_classifier, weights_for
     from convscope.evaluation.embedding import Embedder
     from convscope.evaluation.predictions import predict_split
     from convscope.evaluation.rejection import judge_familiarity
 
+    config = run_config(run)
     for name in names:
         verify_split(dataset, run.split_file, name)
     # Features in the cache are those of the images as they are.

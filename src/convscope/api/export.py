@@ -75,7 +75,7 @@ def export(
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, extra)
     name = f"{run.name}-int8{form.suffix}" if int8 else f"{run.name}{form.suffix}"
-    path = path_or_none(out, "--out") or run.path / "export" / name
+    path = path_or_none(out, "--out") or run.exports_dir / name
     others = {entry.value().suffix: entry.name for entry in FORMATS.entries()}
     if path.suffix != form.suffix and path.suffix in others:
         raise ConfigError(
@@ -85,7 +85,8 @@ def export(
     now = moved(config, data, labels)
     require_outside(path, now.data_path)
     for written in (path, spec_beside(path)):
-        Run.require_spare(written)
+        is_usual = run.exports_dir.resolve() in written.resolve().parents
+        Run.require_spare(written, written if is_usual else None)
     backends.configure("tensorflow")
     dataset = load_of_run(config, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, "val")

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 
-from convscope import backend as backends
 from convscope.datasets.source import moved
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, RunError
@@ -31,7 +30,7 @@ def gallery(
     predicted: str | None = None,
     n: int = 20,
     similar: int = 0,
-    picture: Path | str | None = None,
+    out: Path | str | None = None,
     data: Path | str | None = None,
     labels: Path | str | None = None,
     data_dir: Path | str | None = None,
@@ -48,7 +47,7 @@ def gallery(
         predicted: Predicted class, to select images.
         n: Largest number of images.
         similar: Number of training images, the most similar ones, beside each image.
-        picture: Picture file; None takes `gallery.png` in the run's folder.
+        out: Picture file; None takes `gallery.png` in the run's folder.
         data: Current place of the run's folder of images, if it moved.
         labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
@@ -79,7 +78,7 @@ def gallery(
         data_dir=data_dir,
         progress=progress,
     )
-    place = path_or_none(picture, "--picture") or run.gallery_picture
+    place = path_or_none(out, "--out") or run.gallery_picture
     require_outside(place, moved(run_config(run), data, labels).data_path)
     Run.require_spare(place, run.gallery_picture)
     captions = [text for each in seen for text in each.captions]
@@ -147,8 +146,6 @@ def chosen_images(
     images = np.stack([part.images[place[composed(each.image_id)]] for each in seen])
     if similar:
         from convscope.classifier.keras_model import weights_for
-
-        backends.configure_for_use(run_config(run).backend)  # before anything imports Keras
         from convscope.evaluation.embedding import Embedder
         from convscope.evaluation.neighbours import Neighbourhood
 

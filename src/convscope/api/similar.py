@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convscope import backend as backends
 from convscope.datasets.source import moved
 from convscope.errors import ConfigError
 from convscope.paths import path_or_none, user_path
@@ -25,7 +24,7 @@ def similar(
     *,
     top: int = 9,
     weights: str | None = None,
-    picture: Path | str | None = None,
+    out: Path | str | None = None,
     data: Path | str | None = None,
     labels: Path | str | None = None,
     data_dir: Path | str | None = None,
@@ -40,7 +39,7 @@ def similar(
         image: Image file.
         top: Number of training images, at least 1.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
-        picture: Picture file; None takes `similar.png` in the run's folder.
+        out: Picture file; None takes `similar.png` in the run's folder.
         data: Current place of the run's folder of images, if it moved.
         labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
@@ -51,16 +50,15 @@ def similar(
         ImageError: If the file cannot be read as an image.
         DataError: If the images are not those of the run.
     """
-    progress = progress or console_progress()
-    run, file = Run.open(run), user_path(image, "IMAGE")
-    backends.configure_for_use(run_config(run).backend)  # before anything imports Keras
     from convscope.evaluation.embedding import Embedder
     from convscope.evaluation.neighbours import Neighbourhood, Similar
     from convscope.report.figures import samples_figure, save_figure
 
+    progress = progress or console_progress()
+    run, file = Run.open(run), user_path(image, "IMAGE")
     if top < 1:
         raise ConfigError(f"top must be at least 1, not {top}")
-    config, place = run_config(run), path_or_none(picture, "--picture") or run.similar_picture
+    config, place = run_config(run), path_or_none(out, "--out") or run.similar_picture
     require_outside(require_other(place, [file]), moved(config, data, labels).data_path)
     Run.require_spare(place, run.similar_picture)
     embedder = Embedder(run, weights)

@@ -53,7 +53,7 @@ def gallery(
         int,
         typer.Option(min=0, help="Number of similar training images to show beside each image."),
     ] = 0,
-    picture: Annotated[
+    out: Annotated[
         str | None, picture_option("File of the picture. Default: gallery.png in the run.")
     ] = None,
     data: MovedData = None,
@@ -90,12 +90,12 @@ def gallery(
         predicted=predicted,
         n=n,
         similar=similar,
-        picture=picture,
+        out=out,
         data=data,
         labels=labels,
         data_dir=data_dir,
     )
-    place = path_or_none(picture, "--picture") or opened.gallery_picture
+    place = path_or_none(out, "--out") or opened.gallery_picture
     if json:
         from convscope.cli._json import print_json
 

@@ -20,7 +20,7 @@ def similar(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image file.")],
     top: Annotated[int, typer.Option(min=1, help="Number of training images.")] = 9,
     weights: SavedWeights = None,
-    picture: Annotated[
+    out: Annotated[
         str | None, picture_option("File of the picture. Default: similar.png in the run.")
     ] = None,
     data: MovedData = None,
@@ -46,7 +46,7 @@ def similar(
         image,
         top=top,
         weights=weights,
-        picture=picture,
+        out=out,
         data=data,
         labels=labels,
         data_dir=data_dir,

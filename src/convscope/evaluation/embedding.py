@@ -18,9 +18,6 @@ from convscope.progress import Progress
 from convscope.recipe import read_run_config
 from convscope.run import Run
 from convscope.storage import atomic_path
-from convscope.training.features import batch_size_for
-from convscope.training.frozen import pooled_features
-from convscope.training.inference import FrozenInference
 from convscope.types import (
     FloatArray,
     InputSpec,
@@ -59,7 +56,10 @@ class Embedder:
     def __init__(self, run: Run, weights: str | None) -> None:
         self.run = run
         self.weights = which_weights(run, weights)
+        # This chooses the run's backend, before anything imports Keras.
         self.classifier = open_classifier(run, self.weights)
+        from convscope.training.features import batch_size_for
+
         self._config = read_run_config(run.config_file)
         self._spec = InputSpec(**run.state["input"])
         network = cast("keras.Model", self.classifier.network)
@@ -76,6 +76,8 @@ class Embedder:
             n_images: Number of images that will be embedded.
             progress: Told if that engine cannot run the network.
         """
+        from convscope.training.inference import FrozenInference
+
         if n_images >= _MANY:
             key = self.run.weights_sha256(self.weights)
             self._run_lower = FrozenInference(self._lower, key, self.batch_size, progress)
@@ -137,6 +139,8 @@ class Embedder:
         return Predictions(probs, split.labels, split.ids, name)
 
     def _features_of(self, split: Split, label: str, progress: Progress) -> FloatArray:
+        from convscope.training.frozen import pooled_features
+
         found = pooled_features(self._lower, self._config, self._spec, split, label, progress)
         return found.array
 

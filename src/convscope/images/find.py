@@ -37,7 +37,10 @@ LEFTOVERS = frozenset(
 )
 """Files and folders that systems and programs leave behind, in small letters."""
 
-RESULTS = ("run.json", "comparison.json", "folds.json", "ladder.json", "suspects.json")
+RESULTS = (
+    *("run.json", "comparison.json", "folds.json", "ladder.json"),
+    *("search.json", "suspects.json", "tuning.json", "tutorial.json"),
+)
 """The files that make a folder a run or a study of convscope; each has a key "format"."""
 
 

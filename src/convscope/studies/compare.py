@@ -249,7 +249,7 @@ def compare_runs(
     asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
     with study_folder(path, comparison.state_file, "comparison"):
         state = read_state(comparison.state_file, FORMAT)
-        require_same(path, (state or {"asked": asked})["asked"], asked, "comparison")
+        require_same(comparison.state_file, state, asked, "comparison")
         study = _Study(comparison, asked, {}, data_dir, progress, data, labels)
         for arm in comparison.arms:
             for trial in arm.trials:

@@ -106,26 +106,33 @@ def kept_state(state_file: Path, version: int, kind: str) -> dict[str, Any]:
 
 
 def require_same(
-    path: Path, before: Mapping[str, Any], asked: Mapping[str, Any], kind: str
+    state_file: Path, state: Mapping[str, Any] | None, asked: Mapping[str, Any], kind: str
 ) -> None:
     """Refuse to resume a study with other settings.
 
     The images and a backbone's weights may have moved: the settings have hashes of both.
 
     Args:
-        path: Folder of the study.
-        before: Settings that it was begun with.
-        asked: Settings given now; further keys of `before` do not count.
+        state_file: File with the state of the study.
+        state: Its content, whose "asked" has the settings that it was begun with; None if the
+            study is new.
+        asked: Settings given now; further ones of the state do not count.
         kind: Name of the kind of study.
 
     Raises:
-        RunError: If they differ; the message names the first setting that does.
+        RunError: If the state is damaged, or they differ; the message names the first setting that
+            does.
     """
+    if state is None:
+        return
+    before = state.get("asked")
+    if not isinstance(before, Mapping):
+        raise damaged(state_file)
     for key, value in asked.items():
         if _in_kind({key: before.get(key)}) != _in_kind({key: value}):
             raise RunError(
-                f"{path} holds a {kind} with {key} {before.get(key)!r}, not {value!r}; "
-                "repeat its settings to continue it, or choose another --out"
+                f"{state_file.parent} holds a {kind} with {key} {before.get(key)!r}, "
+                f"not {value!r}; repeat its settings to continue it, or choose another --out"
             )
 
 

@@ -137,9 +137,7 @@ def cross_validate(
     asked = as_read_back({"data content": dataset.provenance.get("fingerprint"), **settings})
     with study_folder(path, state_file(path), _KIND):
         state = read_state(state_file(path), FORMAT) or {"format": FORMAT, "asked": asked}
-        if not isinstance(before := state.get("asked"), dict):
-            raise damaged(state_file(path))
-        require_same(path, before, asked, _KIND)
+        require_same(state_file(path), state, asked, _KIND)
         # All folds are one look at the images, however often the study was stopped in between.
         state.setdefault("look", uuid.uuid4().hex)
         Run.write_json(state_file(path), state)

@@ -213,11 +213,12 @@ def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
         _write_state(climb, asked)
         return climb
     try:
-        before, rungs = state["asked"], tuple(Rung(**entry) for entry in state["rungs"])
-        configs = dict(before["rungs"])
+        rungs = tuple(Rung(**entry) for entry in state["rungs"])
+        configs = dict(state["asked"]["rungs"])
     except (TypeError, KeyError, ValueError):
         raise damaged(climb.state_file) from None
-    require_same(climb.path, before, {k: v for k, v in asked.items() if k != "rungs"}, "ladder")
+    settings = {key: value for key, value in asked.items() if key != "rungs"}
+    require_same(climb.state_file, state, settings, "ladder")
     for name, config in asked["rungs"].items():
         if configs.get(name) != config:
             raise RunError(

@@ -23,7 +23,7 @@ from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_rows
 from convscope.studies.executor import Executor, Job, LocalExecutor
-from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.studies.folder import as_read_back, read_state, require_same, study_folder
 from convscope.studies.folds import train_folds
 from convscope.studies.search.candidates import SMALL
 from convscope.types import Dataset, Predictions, Split
@@ -150,11 +150,7 @@ def suspects(
         {"content": dataset.provenance.get("fingerprint"), "config": config.model_dump()}
     )
     with study_folder(path, found.state_file, _KIND):
-        state = read_state(found.state_file, FORMAT)
-        if state is not None:
-            if not isinstance(before := state.get("asked"), dict):
-                raise damaged(found.state_file)
-            require_same(path, before, asked, _KIND)
+        require_same(found.state_file, read_state(found.state_file, FORMAT), asked, _KIND)
         Run.write_json(found.state_file, {"format": FORMAT, "asked": asked})
 
         if is_backbone(config.model) and trains_at_once(config) and not config.augment.varies:

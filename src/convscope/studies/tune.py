@@ -26,7 +26,7 @@ from convscope.storage import require_outside, write_rows, write_text
 from convscope.studies.arms import FIRST_SEED
 from convscope.studies.compare import compare_configs, measure_of
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
-from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.studies.folder import as_read_back, read_state, require_same, study_folder
 from convscope.studies.tuning import (
     BEST,
     DEFAULT,
@@ -141,11 +141,7 @@ def tune(
         }
     )
     with study_folder(path, state_file(path), _KIND):
-        state = read_state(state_file(path), FORMAT)
-        if state is not None:
-            if not isinstance(before := state.get("asked"), dict):
-                raise damaged(state_file(path))
-            require_same(path, before, asked, _KIND)
+        require_same(state_file(path), read_state(state_file(path), FORMAT), asked, _KIND)
         Run.write_json(state_file(path), {"format": FORMAT, "asked": asked})
         search = _Search(path, ranges, given, load, data_dir, progress)
         search.open(storage, seed, default.config, trials)

@@ -132,7 +132,7 @@ def _add_files(app: FastAPI, place: Workplace, sources: "Sources") -> None:
     @app.get("/download/{name}/{file}")
     async def download(name: str, file: str) -> Response:
         try:
-            folder = place.run(name).path / "export"
+            folder = place.run(name).exports_dir
         except ConvscopeError as error:
             return PlainTextResponse(f"{error}\n", 404)
         path = folder / file
@@ -145,9 +145,8 @@ def _add_files(app: FastAPI, place: Workplace, sources: "Sources") -> None:
     async def picture(name: str) -> Response:
         job = place.jobs.find(name)
         words = () if job is None else job.words
-        option = next((each for each in ("--picture", "--out") if each in words[:-1]), None)
-        if option is not None:
-            path = Path(words[words.index(option) + 1])
+        if "--out" in words[:-1]:
+            path = Path(words[words.index("--out") + 1])
             if path.resolve().is_relative_to((place.own / "pictures").resolve()) and path.is_file():
                 return FileResponse(path, headers={"cache-control": "no-store"})
         return PlainTextResponse("there is no such picture\n", 404)

@@ -112,7 +112,7 @@ class Cell:
             file.parent.mkdir(parents=True, exist_ok=True)
             compare.disable()
             job = self._place.jobs.submit(
-                (*words, "--similar", "3", "-n", "8", "--picture", file),
+                (*words, "--similar", "3", "-n", "8", "--out", file),
                 kind="gallery",
                 title=f"Similar training images of {self._run.name}",
                 heavy=False,

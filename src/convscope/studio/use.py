@@ -78,7 +78,7 @@ def choose(place: Workplace, title: str, address: str, page: str, text: str) -> 
 
 def model_of(run: Run) -> Path:
     """Return what answers for a run: its exported file, which starts at once, or the run."""
-    exported = run.path / "export" / f"{run.name}.onnx"
+    exported = run.exports_dir / f"{run.name}.onnx"
     return exported if _is_current(run, exported) else run.path
 
 

@@ -27,7 +27,7 @@ def make(path, *, saved=False, **state) -> Run:
 def home(tmp_path):
     """Runs of every kind below runs/."""
     root = tmp_path / "runs"
-    make(root / "good", saved=True, status="finished")
+    make(root / "good", saved=True, status="finished").exports_dir.mkdir()
     make(root / "stopped", saved=True, status="interrupted")
     make(root / "resumable", status="interrupted").weights_dir.mkdir()
     Run(root / "resumable").snapshot_file.write_bytes(b"x")

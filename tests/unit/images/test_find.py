@@ -1,11 +1,19 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from convscope.errors import DataError, ImageError
 from convscope.images.decode import decode_image
-from convscope.images.find import Skipped, find_images, walk_images
+from convscope.images.find import RESULTS, Skipped, find_images, walk_images
+from convscope.run import Run
+from convscope.studies.comparison import Comparison
+from convscope.studies.folds import CrossValidation
+from convscope.studies.rungs import Ladder
+from convscope.studies.suspects import Suspicions
+from convscope.studies.tuning import Tuning
+from convscope.studies.tutorial.study import _Study as Study
 
 
 @pytest.fixture
@@ -60,3 +68,9 @@ def test_find_images_says_what_is_missing(tree: Path) -> None:
         find_images([str(tree / "*.bmp")])
     with pytest.raises(DataError, match="no image in nothing"):
         find_images([])
+
+
+def test_the_folder_of_any_run_or_study_is_ignored(tmp_path: Path) -> None:
+    for kind in (Comparison, CrossValidation, Ladder, Run, Study, Suspicions, Tuning):
+        place = kind.state_file.fget(SimpleNamespace(path=tmp_path))
+        assert place.name in RESULTS

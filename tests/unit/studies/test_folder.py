@@ -7,6 +7,8 @@ import pytest
 from convscope.errors import RunError
 from convscope.studies.folder import require_same
 
+STATE = Path("study/study.json")
+
 BEGUN = {
     "content": "0123",
     "data_path": "/here/photos",
@@ -21,8 +23,9 @@ def moved(**changes: object) -> dict[str, object]:
 
 
 def test_images_and_weights_may_be_elsewhere_by_now() -> None:
-    require_same(Path("study"), BEGUN, moved(), "study")
-    require_same(Path("study"), moved(), BEGUN, "study")
+    require_same(STATE, {"asked": BEGUN}, moved(), "study")
+    require_same(STATE, {"asked": moved()}, BEGUN, "study")
+    require_same(STATE, None, BEGUN, "study")
 
 
 @pytest.mark.parametrize(
@@ -36,4 +39,10 @@ def test_images_and_weights_may_be_elsewhere_by_now() -> None:
 )
 def test_anything_else_may_not_change(change: dict[str, object], message: str) -> None:
     with pytest.raises(RunError, match=message):
-        require_same(Path("study"), BEGUN, moved(**change), "study")
+        require_same(STATE, {"asked": BEGUN}, moved(**change), "study")
+
+
+@pytest.mark.parametrize("state", [{}, {"asked": []}, {"asked": None}])
+def test_a_state_without_settings_is_damaged(state: dict[str, object]) -> None:
+    with pytest.raises(RunError, match="study.json is damaged; choose another --out"):
+        require_same(STATE, state, BEGUN, "study")

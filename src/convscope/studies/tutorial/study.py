@@ -242,10 +242,10 @@ class _Study:
         state = read_state(self.state_file, FORMAT)
         if state is not None:
             try:
-                before, seconds = state["asked"], dict(state["seconds"])
+                seconds = dict(state["seconds"])
             except (KeyError, TypeError, ValueError):
                 raise damaged(self.state_file) from None
-            require_same(self.path, before, self.asked, "tutorial")
+            require_same(self.state_file, state, self.asked, "tutorial")
             for name, step in self.steps.items():
                 self.steps[name] = dataclasses.replace(step, seconds=seconds.get(name))
         self._write_state()
