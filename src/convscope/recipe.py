@@ -237,7 +237,8 @@ class SplitSettings(Settings):
     images: int | None = Field(
         None,
         ge=1,
-        description="number of images to use, drawn from all parts in proportion; null: all",
+        description="number of images to use, drawn from all parts in proportion, so a few more or "
+        "less; null: all",
     )
     folds: int | None = Field(
         None, ge=2, description="number of equal parts of the training images, for cross-validation"

@@ -80,7 +80,7 @@ def settle(
     Args:
         request: Request of the user.
         progress: Called with downloads, measurements and their consequences.
-        load: Function that loads the data of settings; see `api.data.load_once`.
+        load: Function that loads the data of settings; see `planning.data.load_once`.
 
     Raises:
         UserError: If a name, a setting or the data is wrong, or the model cannot be built.
