@@ -12,6 +12,11 @@ def is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def is_yes_or_no(value: object) -> bool:
+    """Return whether a value is true or false."""
+    return isinstance(value, bool)
+
+
 def is_number(value: object) -> bool:
     """Return whether a value is a number, which true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -65,6 +70,7 @@ _SIZE = dict.fromkeys(("height", "width", "channels"), is_count)
 STATE: Mapping[str, Kind] = {
     "created": is_text,
     "status": is_text,
+    "test": is_yes_or_no,
     "input": shaped({**_SIZE, "scaling": is_text}, needed=True),
     "image_shape": list_of(is_count, 3),
     "provenance": dict_of(is_text),

@@ -10,7 +10,9 @@ from PIL import Image
 
 import convscope
 from convscope.api.report import report
+from convscope.diagnosis.case import Case
 from convscope.ledger import Ledger
+from convscope.planning.plan import run_config
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import cache_dir
@@ -88,6 +90,16 @@ def test_sealed_training_opens_nothing(tmp_path):
     run = train(tmp_path / "run", data="digits", test=False)
     assert run.state.get("test_openings") is None
     assert Ledger().looks == []
+    # Nor what follows from it: more epochs, a command that the doctor names.
+    convscope.train(resume=run.path, epochs=2, progress=Progress())
+    assert (run.state["test"], run.state.get("test_openings")) == (False, None)
+    case = Case(run_config(run), "c.yaml", run, dict, lambda _: {}, dict)
+    remedy = case.again("train longer", {"epochs": 3})
+    assert remedy.command == "convscope train --config c.yaml --no-test --epochs 3"
+    # Unless that is wished.
+    convscope.train(resume=run.path, epochs=3, test=True, progress=Progress())
+    assert [opening["by"] for opening in run.state["test_openings"]] == ["train"]
+    assert "--no-test" not in case.again("train longer", {"epochs": 4}).command
 
 
 def test_looking_at_test_images_is_logged_too(tmp_path):

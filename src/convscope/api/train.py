@@ -66,6 +66,7 @@ def train(
             progress.say(f"Run folder: {shown(run.path)}")
             locked.enter_context(run.training_lock())
             describe(run, config, plan.dataset)
+            run.record(test=test)
         _fit(run, plan, trackers, progress, devices)
     return _judge(run, plan.dataset, progress, test=test)
 
@@ -75,7 +76,7 @@ def resume(
     request: Request,
     *,
     progress: Progress,
-    test: bool = True,
+    test: bool | None = None,
     data_dir: Path | str | None = None,
     trackers: Sequence[str] = (),
     devices: Devices = ONE,
@@ -87,7 +88,7 @@ def resume(
         request: Settings that are repeated; only `epochs` may change, and only to more; the data
             and a backbone's weights may be elsewhere by now.
         progress: Called with all events.
-        test: Whether to open the test images at the end.
+        test: Whether to open the test images at the end; None: as the run was begun.
         data_dir: Further folder to look for the files of a registered dataset.
         trackers: Any of "tensorboard" and "mlflow".
         devices: Devices among which each batch is divided; this process is the first.
@@ -109,6 +110,8 @@ def resume(
                 describe(run, plan.config, plan.dataset)
             for part in ("train", "val"):
                 verify_split(plan.dataset, run.split_file, part)
+            test = run.state.get("test", True) if test is None else test
+            run.record(test=test)
         _fit(run, plan, trackers, progress, devices)
     return _judge(run, plan.dataset, progress, test=test)
 

@@ -158,6 +158,10 @@ def main() -> None:
     except KeyboardInterrupt:
         # Typer turns Ctrl-C inside a command into an exit; this is one outside of it.
         sys.exit(interrupts.exit_code())
+    except SystemExit as ended:
+        if ended.code != 130:
+            raise
+        sys.exit(interrupts.exit_code())
     except Exception as error:
         # `storage_errors` reports files that cannot be written; this error has no file name.
         if isinstance(error, OSError) and error.errno in _NO_SPACE and error.filename is None:

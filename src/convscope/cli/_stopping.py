@@ -5,8 +5,6 @@ from contextlib import contextmanager
 
 import typer
 
-from convscope import interrupts
-
 
 @contextmanager
 def repeatable() -> Iterator[None]:
@@ -15,4 +13,4 @@ def repeatable() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         typer.echo("\nStopped. Finished training is kept; repeat the command to resume.", err=True)
-        raise typer.Exit(interrupts.exit_code()) from None
+        raise typer.Exit(130) from None

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convscope import interrupts
 from convscope.cli._options import (
     DATA_HELP,
     BackboneWeights,
@@ -101,7 +100,7 @@ def ladder(
         names = [str(each.name) for each in context.command.params]
         given = {name: context.params[name] for name in names if name in context.params}
         typer.echo(f"\nStopped. Finished rungs are kept; resume with: {_command(given)}", err=True)
-        raise typer.Exit(interrupts.exit_code()) from None
+        raise typer.Exit(130) from None
     if json:
         from convscope.cli._json import print_json
 

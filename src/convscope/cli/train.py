@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from convscope import interrupts
 from convscope.cli._options import (
     DATA_HELP,
     BackboneWeights,
@@ -110,13 +109,14 @@ def train(
         ),
     ] = False,
     test: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--test/--no-test",
             help="Evaluate on the test images at the end, which is counted on this machine. "
-            "--no-test leaves them sealed until 'convscope evaluate', when all choices are made.",
+            "--no-test leaves them sealed until 'convscope evaluate', when all choices are made. "
+            "Default: --test; with --resume as the run was begun.",
         ),
-    ] = True,
+    ] = None,
     data_dir: DataDir = None,
     tracker: Annotated[
         list[str] | None,
@@ -215,7 +215,7 @@ def train(
             typer.echo(
                 "\nStopped. Finished training is kept; repeat the command to resume.", err=True
             )
-            raise typer.Exit(interrupts.exit_code()) from None
+            raise typer.Exit(130) from None
         search = None if folder is None else find_search(folder)
         if search is not None:
             typer.echo(
@@ -223,17 +223,17 @@ def train(
                 f"{command_line('train', '--resume', search)}",
                 err=True,
             )
-            raise typer.Exit(interrupts.exit_code()) from None
+            raise typer.Exit(130) from None
         if folder is not None and not resume and not Run(folder).state_file.exists():
             typer.echo("\nStopped before training began; there is nothing to resume.", err=True)
-            raise typer.Exit(interrupts.exit_code()) from None
+            raise typer.Exit(130) from None
         typer.echo(
             "\nStopped. The finished epochs are kept; resume with: "
             f"{command_line('train', '--resume', folder or 'RUN')}  "
             "('convscope runs' lists the runs)",
             err=True,
         )
-        raise typer.Exit(interrupts.exit_code()) from None
+        raise typer.Exit(130) from None
     if follows():  # process 0 reports
         return
     if json:

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convscope import interrupts
 from convscope.cli._options import DATA_HELP, DataDir, DataWord, Json, Labels, one_data
 from convscope.wording import command_line, duration
 
@@ -89,7 +88,7 @@ def tutorial(
         typer.echo(
             f"\nStopped. What is finished is kept; resume with: {command_line(*words)}", err=True
         )
-        raise typer.Exit(interrupts.exit_code()) from None
+        raise typer.Exit(130) from None
     if json:
         from convscope.cli._json import print_json
 

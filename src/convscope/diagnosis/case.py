@@ -166,6 +166,9 @@ class Case:
             settings: Changed settings by dotted names.
         """
         command = ["train", "--config", self.config_path]
+        state = {} if self.run is None else self.run.state
+        if state.get("test") is False and not state.get("test_openings"):
+            command.append("--no-test")
         for key, value in settings.items():
             spelt = value if isinstance(value, str) else json.dumps(value)
             if key in _OPTIONS:

@@ -54,7 +54,7 @@ def train(
     folds: int | None = None,
     out: Path | str | None = None,
     resume: bool | Path | str = False,
-    test: bool = True,
+    test: bool | None = None,
     data_dir: Path | str | None = None,
     trackers: Sequence[str] = (),
     executor: Executor | None = None,
@@ -104,6 +104,7 @@ def train(
             `refit` be added; `data`, `labels` and `weights` give their current places; `minutes`
             and `target` are ignored, except for the time limit of a search.
         test: Whether to open the test images; if not, `evaluate` does when all choices are made.
+            None opens them, but when resuming only if the run was begun so.
         data_dir: Further folder to look for the files of a registered dataset.
         trackers: Any of "tensorboard" and "mlflow".
         executor: Where to train the networks of `folds` or of a search, such as `on_ray`; None
@@ -164,7 +165,7 @@ def train(
             ("--minutes", minutes is not None, "folds would get different numbers of epochs"),
             ("--target", target is not None, "it is known only for CIFAR-10's own split"),
             ("--tracker", bool(trackers), "it tracks a single run"),
-            ("--no-test", not test, "each fold is a test set"),
+            ("--no-test", test is False, "each fold is a test set"),
             ("--devices", devices is not None, "it divides one training; use --ray for several"),
         ):
             if hinders:
@@ -193,6 +194,7 @@ def train(
             stopped,
             given=given,
             minutes=minutes,
+            test=test,
             load=load,
             progress=progress,
             place=Place(executor, data_dir),
@@ -205,7 +207,7 @@ def train(
             _wishes_of_search(given, from_file),
             minutes=minutes,
             out=place,
-            test=test,
+            test=test is not False,
             load=load,
             progress=progress,
             place=Place(executor, data_dir),
@@ -221,8 +223,7 @@ def train(
             progress.say(f"Process {team.index} of {team.n_processes}; process 0 reports")
             return single.follow(team, data_dir)
         request = Request(given, from_file, budget, team.total)
-        common: dict[str, Any] = {"progress": progress, "test": test, "trackers": trackers}
-        common["devices"] = team
+        common: dict[str, Any] = {"progress": progress, "trackers": trackers, "devices": team}
         # A script that is started again after a reboot need not know how far it got.
         if continued and place is not None:
             if budget is not None:
@@ -231,10 +232,10 @@ def train(
                 )
             with failures_told(team):
                 run = Run.open(place)
-            return single.resume(run, request, data_dir=data_dir, **common)
+            return single.resume(run, request, test=test, data_dir=data_dir, **common)
         with failures_told(team):
             plan = settle(request, progress, load)
-        return single.train(plan, out=place, **common)
+        return single.train(plan, out=place, test=test is not False, **common)
 
 
 def _require_one_network(

@@ -128,6 +128,7 @@ def resume_search(
     *,
     given: Mapping[str, Any],
     minutes: float | None,
+    test: bool | None = None,
     load: Callable[[RunConfig], Dataset],
     progress: Progress,
     place: Place = HERE,
@@ -138,6 +139,7 @@ def resume_search(
         path: Folder of the search.
         given: Settings that are repeated: the data may be elsewhere by now.
         minutes: New time limit over all; None keeps the one that it was begun with.
+        test: Whether to open the test images at the end; None: as it was begun.
         load: Function that loads the data of settings.
         progress: Called with all events.
         place: Place where the candidates are trained; the last training is here.
@@ -151,6 +153,7 @@ def resume_search(
     try:
         request = Request({**state["given"], **given}, state["from_file"])
         state["minutes"] = float(state["minutes"] if minutes is None else minutes)
+        state["test"] = bool(state["test"] if test is None else test)
         spent = sum(Tried(**row).seconds for row in state["tried"])
         spent = float(state.get("spent", spent))
     except (KeyError, TypeError, ValueError):
