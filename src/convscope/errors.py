@@ -27,12 +27,26 @@ The message of each says what is wrong, where, and what to do, in one line.
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class ConvscopeError(Exception):
     """Base of every error that convscope raises on purpose."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The usual way calls `__init__` with the message, and some take other arguments.
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(
+    kind: type[ConvscopeError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> ConvscopeError:
+    """Return an error that another process raised."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class UserError(ConvscopeError):

@@ -61,9 +61,11 @@ def is_interrupt(error: BaseException) -> bool:
 def take_sigterm_as_interrupt() -> None:
     """Let SIGTERM, by which schedulers and containers end a job, do what Ctrl-C does.
 
-    So a run is marked as interrupted, and a line says how to resume it.
+    So a run is marked as interrupted, and a line says how to resume it. Only the main thread can
+    decide this; in others nothing is done.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
 
 
 def leave_sigterm_alone() -> None:

@@ -378,6 +378,8 @@ class Run:
     def require_spare(cls, place: Path, usual: Path | None = None) -> Path:
         """Return the path of a result, unless it belongs to a run, this or another one.
 
+        In the folder of its exports there is room for others.
+
         Args:
             place: File or folder to be written.
             usual: Place in a run where such results are kept.
@@ -385,13 +387,14 @@ class Run:
         Raises:
             RunError: If another result of the run is kept there.
         """
-        whole = place.resolve()
-        if usual is not None and whole == usual.resolve():
+        whole = Path(os.path.realpath(place))  # pathlib's raises for links in a circle
+        if usual is not None and whole == Path(os.path.realpath(usual)):
             return place
         for folder in whole.parents:
             run, inner = cls(folder), folder / whole.relative_to(folder).parts[0]
             is_run = os.path.isfile(run.state_file)  # noqa: PTH113 (pathlib's may raise)
-            if is_run and (inner.name in run._own_names() or _is_remains(inner)):
+            is_own = inner.name in run._own_names() or _is_remains(inner)
+            if is_run and is_own and run.exports_dir not in whole.parents:
                 raise RunError(f"{place} belongs to the run {run.path}; choose another place")
         return place
 

@@ -390,7 +390,14 @@ def test_commands_in_messages_can_be_pasted_whatever_the_folder_is_called(tmp_pa
 def test_names_that_a_run_uses_are_spare_for_no_result(tmp_path):
     run = Run.create(tmp_path / "run", "run")
     run.record(status="trained")
-    for name in ("weights/last.keras", "run.json", "metrics-best.json", ".lock", "gallery.png"):
+    for name in (
+        "export",
+        "weights/last.keras",
+        "run.json",
+        "metrics-best.json",
+        ".lock",
+        "gallery.png",
+    ):
         with pytest.raises(RunError, match="belongs to the run .*/run; choose another place"):
             Run.require_spare(run.path / "weights" / ".." / name)
     (tmp_path / "link").symlink_to(run.path / "weights")

@@ -85,8 +85,7 @@ def export(
     now = moved(config, data, labels)
     require_outside(path, now.data_path)
     for written in (path, spec_beside(path)):
-        is_usual = run.exports_dir.resolve() in written.resolve().parents
-        Run.require_spare(written, written if is_usual else None)
+        Run.require_spare(written)
     backends.configure("tensorflow")
     dataset = load_of_run(config, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, "val")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convscope.classifier import classify
-from convscope.classifier.answers import AnswersFile
+from convscope.classifier.answers import Answers, AnswersFile
 from convscope.classifier.exported import Classifier, is_exported, read_onnx
 from convscope.classifier.sources import files_read, is_stream, iter_images_of
 from convscope.engines.choice import REFERENCE
@@ -89,8 +89,8 @@ def predict(
             raise ConfigError(f"{run} holds one set of weights; leave out --weights")
     else:
         opened = Run.open(run)
-        given = {"--engine": engine, "--workers": workers, "--threads": threads, "--ray": ray}
-        for option, value in given.items():
+        options = {"--engine": engine, "--workers": workers, "--threads": threads, "--ray": ray}
+        for option, value in options.items():
             if value is not None:
                 raise ConfigError(
                     f"{option} is for exported files, and a run is opened with Keras; first: "
@@ -132,7 +132,8 @@ def predict(
             model += f", thresholds {classifier.spec.thresholds}"
     answers = None
     if place is not None:
-        job = {"model": model, "images": sources, "reject": reject}
+        given = [name if is_stream(name) else str(Path(name).absolute()) for name in sources]
+        job = {"model": model, "images": given, "reject": reject}
         spec = classifier.spec
         answers = AnswersFile(place, spec.class_names, job, multi_label=spec.multi_label)
         if answers.n_done:
@@ -154,4 +155,6 @@ def predict(
             batch_size=batch_size,
             progress=progress,
         )
-    return results if answers is None else answers.write(results)
+    if answers is None:
+        return results
+    return Answers(answers.write(results), answers.n_unreadable)

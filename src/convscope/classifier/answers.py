@@ -1,5 +1,6 @@
 """Predictions of many images as a file that grows, and goes on after a kill."""
 
+import contextlib
 import csv
 import importlib.util
 import io
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from convscope.errors import ConfigError, MissingExtraError
+from convscope.errors import ConfigError, LockTakenError, MissingExtraError
 from convscope.locks import exclusive
 from convscope.storage import atomic_path, storage_errors, write_text
 from convscope.types import ImagePrediction, PackedImage, UnreadableImage
@@ -77,6 +78,23 @@ def json_object(result: ImagePrediction) -> dict[str, Any]:
     return {"image": str(result.path), "class": answer, "probs": result.probs}
 
 
+class Answers(Iterator[Result]):
+    """Results that are written to a file as they are taken.
+
+    Args:
+        results: Results from `AnswersFile.write`.
+        n_unreadable_before: Number of images without an answer that an earlier process did.
+    """
+
+    def __init__(self, results: Iterator[Result], n_unreadable_before: int) -> None:
+        self._results = results
+        self.n_unreadable_before = n_unreadable_before
+
+    def __next__(self) -> Result:
+        """Return the next result, which is written then, or will be with those after it."""
+        return next(self._results)
+
+
 class AnswersFile:
     """A file of predictions, a row per image, in the order of the images.
 
@@ -84,18 +102,22 @@ class AnswersFile:
     place when all images are done. After a kill, the same command goes on where it was: rows that
     were not recorded as done are cut off and made again, so that no image has two rows or none.
     A Parquet file cannot grow, so it grows as a stream of Arrow, and is made of that at the end.
+    What another command began is never thrown away.
 
     Args:
-        path: File to write; its ending decides the format.
+        path: File to write, or a link to it; its ending decides the format.
         class_names: Names in the order of the probabilities.
         job: Everything by which two jobs differ, such as the checksum of the model and the images.
         multi_label: Whether an image may have any number of classes.
 
     Attributes:
         n_done: Number of images that an earlier process did.
+        n_unreadable: Number of images without an answer so far, those of an earlier process
+            included.
 
     Raises:
-        ConfigError: If the ending is not one of `KINDS`.
+        ConfigError: If the ending is not one of `KINDS`, the path is a folder, or beside it lies
+            what another command began.
         MissingExtraError: If it is a Parquet file and pyarrow is not installed.
 
     References:
@@ -115,14 +137,19 @@ class AnswersFile:
             raise ConfigError(f"--out {path} must end in {' or '.join(KINDS)}")
         if self._kind == ".parquet" and importlib.util.find_spec("pyarrow") is None:
             raise MissingExtraError("pyarrow", "train")
+        # A link stays: it leads to the disk with room for the file.
+        path = Path(os.path.realpath(path))
+        if path.is_dir():
+            raise ConfigError(f"--out {path} is a folder; name a file in it")
         self.path = path
         self._class_names = list(class_names)
         self._multi_label = multi_label
         self._part = path.with_name(f"{path.name}.part")
         self._state = path.with_name(f"{path.name}.part.json")
         self._job = dict(job)
-        self._last = ""
-        self.n_done, self._n_bytes = self._done_before()
+        self.n_done: int
+        self.n_unreadable: int
+        self._take_up()
 
     def left(self, images: Iterable[Path | PackedImage]) -> Iterator[Path | PackedImage]:
         """Yield the images that are still to be done.
@@ -151,18 +178,32 @@ class AnswersFile:
             batch: Number of images between two records of what has been done.
 
         Raises:
+            LockTakenError: If another process writes it, or did since the images were counted.
             StorageError: If the file cannot be written.
         """
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.n_done and not self._state.exists():
+                # First, so that a file without it is known to be none of ours.
+                self._note(0)
             busy = f"{self.path} is being written by another process"
             with (
                 exclusive(self._part, wait=False, busy=busy),
                 self._part.open("r+b") as file,
             ):
+                counted = self.n_done, self._n_bytes
+                self._take_up()
+                if (self.n_done, self._n_bytes) != counted:
+                    with contextlib.suppress(OSError):
+                        if not self._part.stat().st_size:  # made by the lock
+                            self._part.unlink()
+                    raise LockTakenError(
+                        f"{self.path} was written by another process meanwhile; repeat the command"
+                    )
                 file.truncate(self._n_bytes)
                 file.seek(self._n_bytes)
                 if not self.n_done:
+                    self._note(0)
                     file.write(self._head())
                 rows: list[Result] = []
                 for result in results:
@@ -210,23 +251,55 @@ class AnswersFile:
         if rows:
             file.write(self._bytes_of(rows))
             self.n_done += len(rows)
+            self.n_unreadable += sum(isinstance(row, UnreadableImage) for row in rows)
             self._last = str(rows[-1].path)
             rows.clear()
         file.flush()
         os.fsync(file.fileno())
-        content = {"job": self._job, "n_done": self.n_done, "n_bytes": file.tell()}
-        write_text(self._state, json.dumps({**content, "last": self._last}))
+        self._note(file.tell())
 
-    def _done_before(self) -> tuple[int, int]:
+    def _note(self, n_bytes: int) -> None:
+        """Record what has been done, in so many bytes."""
+        content = {
+            "job": self._job,
+            "n_done": self.n_done,
+            "n_bytes": n_bytes,
+            "n_unreadable": self.n_unreadable,
+            "last": self._last,
+        }
+        write_text(self._state, json.dumps(content))
+
+    def _take_up(self) -> None:
+        """Read what an earlier process of the same job did.
+
+        Raises:
+            ConfigError: If it was another job, or not convscope.
+        """
+        self._last = ""
+        self.n_done = self._n_bytes = self.n_unreadable = 0
+        size = self._part.stat().st_size if self._part.exists() else 0
+        remedy = f"remove {self._part} to begin anew, or choose another --out"
         try:
             content = json.loads(self._state.read_text(encoding="utf-8"))
-            n_done, n_bytes = int(content["n_done"]), int(content["n_bytes"])
-            if content["job"] == self._job and 0 <= n_bytes <= self._part.stat().st_size:
-                self._last = str(content["last"])
-                return max(0, n_done), n_bytes
+            job = dict(content["job"])
+            n_done, n_bytes, n_unreadable = (
+                int(content[key]) for key in ("n_done", "n_bytes", "n_unreadable")
+            )
+            last = str(content["last"])
         except (OSError, ValueError, TypeError, KeyError):
-            pass
-        return 0, 0
+            if size:
+                raise ConfigError(
+                    f"{self._part} would be overwritten, and no command here is known to have "
+                    f"begun it; {remedy}"
+                ) from None
+            return
+        if size and (other := [key for key, value in self._job.items() if job.get(key) != value]):
+            raise ConfigError(
+                f"{self._part} was begun by another command ({', '.join(other)}); {remedy}"
+            )
+        if n_done > 0 and 0 < n_bytes <= size:
+            self.n_done, self._n_bytes = n_done, n_bytes
+            self.n_unreadable, self._last = n_unreadable, last
 
     def _schema(self) -> Any:
         import pyarrow as pa

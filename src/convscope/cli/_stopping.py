@@ -7,10 +7,14 @@ import typer
 
 
 @contextmanager
-def repeatable() -> Iterator[None]:
-    """On Ctrl-C in a command that resumes when it is repeated, say so, and exit."""
+def repeatable(kept: str = "Finished training is kept") -> Iterator[None]:
+    """On Ctrl-C in a command that resumes when it is repeated, say so, and exit.
+
+    Args:
+        kept: What is not lost.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("\nStopped. Finished training is kept; repeat the command to resume.", err=True)
+        typer.echo(f"\nStopped. {kept}; repeat the command to resume.", err=True)
         raise typer.Exit(130) from None

@@ -10,8 +10,9 @@ import typer
 
 from convscope.cli._json import print_json
 from convscope.cli._options import ENGINE_HELP, BatchSize, Json, SavedWeights
+from convscope.cli._stopping import repeatable
 from convscope.cli._unreadable import report_unreadable
-from convscope.wording import printable
+from convscope.wording import counted, printable
 
 if TYPE_CHECKING:
     from convscope.types import ImagePrediction, UnreadableImage
@@ -145,7 +146,8 @@ def predict(
     read: list[ImagePrediction] = []
     unreadable: list[UnreadableImage] = []
     if out is not None:
-        _consume(results)
+        with repeatable("What is answered is kept"):
+            _consume(results)
         return
     table = None
     for result in results:
@@ -172,13 +174,20 @@ def predict(
 
 def _consume(results: "Iterator[ImagePrediction | UnreadableImage]") -> None:
     """Take all results, which are in a file; name those that could not be read."""
+    from convscope.classifier.answers import Answers
     from convscope.types import UnreadableImage
 
-    n_unreadable = 0
+    before = results.n_unreadable_before if isinstance(results, Answers) else 0
+    n_unreadable = before
     for result in results:
         if isinstance(result, UnreadableImage):
             n_unreadable += 1
             typer.echo(f"skipped: {printable(result.reason)}", err=True)
+    if before:
+        one = "is" if before == 1 else "are"
+        typer.echo(
+            f"{counted(before, 'image')} could not be read before, and {one} in the file", err=True
+        )
     if n_unreadable:
         raise typer.Exit(1)
 

@@ -99,7 +99,8 @@ def test_another_job_or_other_images_do_not_go_on(tmp_path):
     for _ in range(5):
         next(begun)
     begun.close()
-    assert AnswersFile(path, NAMES, {"model": "def"}).n_done == 0
+    with pytest.raises(ConfigError, match=r"a.csv.part was begun by another command \(model\)"):
+        AnswersFile(path, NAMES, {"model": "def"})
     second = AnswersFile(path, NAMES, JOB)
     assert second.n_done == 4
     with pytest.raises(ConfigError, match=r"number 4 was 3\.png; remove that file"):
@@ -110,6 +111,54 @@ def test_another_job_or_other_images_do_not_go_on(tmp_path):
         next(third)
     with pytest.raises(ConfigError, match="must end in"):
         AnswersFile(tmp_path / "a.xlsx", NAMES, JOB)
+
+
+def test_what_another_process_finished_meanwhile_stays(tmp_path):
+    path = tmp_path / "a.csv"
+    begun = AnswersFile(path, NAMES, JOB).write(results_of(paths(9)), batch=2)
+    for _ in range(5):
+        next(begun)
+    begun.close()
+    late, early = AnswersFile(path, NAMES, JOB), AnswersFile(path, NAMES, JOB)
+    assert len(list(early.write(results_of(early.left(paths(9)))))) == 5
+    whole = path.read_bytes()
+    with pytest.raises(LockTakenError, match="written by another process meanwhile; repeat"):
+        list(late.write(results_of(late.left(paths(9)))))
+    assert path.read_bytes() == whole
+    assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_file_of_the_user_beside_it_stays(tmp_path):
+    path, mine = tmp_path / "a.csv", tmp_path / "a.csv.part"
+    mine.write_text("mine")
+    with pytest.raises(ConfigError, match=r"a.csv.part would be overwritten"):
+        AnswersFile(path, NAMES, JOB)
+    assert mine.read_text() == "mine"
+
+
+def test_a_folder_is_refused_at_once_and_a_link_stays_one(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ConfigError, match="is a folder; name a file in it"):
+        AnswersFile(tmp_path / "folder.csv", NAMES, JOB)
+    link, real = tmp_path / "link.csv", tmp_path / "far" / "real.csv"
+    real.parent.mkdir()
+    real.write_text("old")
+    link.symlink_to(real)
+    assert len(list(AnswersFile(link, NAMES, JOB).write(results_of(paths(3))))) == 3
+    assert link.is_symlink()
+    assert rows_of(real) == ["0.png", "1.png", "2.png"]
+
+
+def test_images_without_an_answer_are_counted_over_stops(tmp_path):
+    path = tmp_path / "a.jsonl"
+    begun = AnswersFile(path, NAMES, JOB).write(results_of(paths(9)), batch=2)
+    for _ in range(5):
+        next(begun)
+    begun.close()
+    second = AnswersFile(path, NAMES, JOB)
+    assert (second.n_done, second.n_unreadable) == (4, 1)  # 3.png
+    list(second.write(results_of(second.left(paths(9)))))
+    assert second.n_unreadable == 2  # 8.png
 
 
 CODE = """

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import convscope
+from convscope.classifier.answers import Answers
 from convscope.classifier.rejection import LARGEST_ENERGY, energy
 from convscope.classifier.spec import ClassifierSpec
 from convscope.progress import Progress
@@ -210,3 +211,20 @@ def test_options_of_exported_files_say_how_to_export(cli, digits_run, option):
     assert re.match(
         rf"error: {option.partition('=')[0]} is for exported files, .*: convscope export ", done.err
     )
+
+
+def test_an_image_that_an_earlier_part_could_not_read_counts(cli, monkeypatch):
+    monkeypatch.setattr(convscope, "predict", lambda *_, **__: Answers(iter([]), 1))
+    done = cli("predict", "x.onnx", "list.txt", "--out", "a.csv")
+    assert (done.code, done.err) == (1, "1 image could not be read before, and is in the file\n")
+
+
+def test_ctrl_c_says_that_the_answers_stay(cli, monkeypatch):
+    def stopped(*_, **__):
+        yield from ()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(convscope, "predict", stopped)
+    done = cli("predict", "x.onnx", "list.txt", "--out", "a.csv")
+    assert done.code == 130
+    assert done.err.strip() == "Stopped. What is answered is kept; repeat the command to resume."
