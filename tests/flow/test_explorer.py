@@ -212,15 +212,18 @@ def test_ones_own_image_painted_or_chosen_by_finger_is_answered_as_keras_does(
             close(page.evaluate(ANSWER), activations(model, pixels[None])["probs"][0])
 
         # A file of one's own; then one that is none.
+        assert page.get_by_text("predict says").is_visible()
         page.set_input_files("input[type=file]", tmp_path / "other.png")
         page.get_by_text("other.png, resized by this page").wait_for()
         require_answer_to(other)
+        assert not page.get_by_text("predict says").is_visible(), "that was of another image"
         page.set_input_files("input[type=file]", tmp_path / "broken.png")
         page.get_by_text("broken.png cannot be read as an image.").first.wait_for()
         require_answer_to(other)
         page.get_by_role("button", name="Original").tap()
         page.get_by_text("a digit.png").first.wait_for()
         require_answer_to(explained.image)
+        assert page.get_by_text("predict says").is_visible()
 
         # Paint with a finger, and by keyboard.
         image = page.get_by_label(re.compile("The image as the network receives it"))

@@ -77,6 +77,7 @@ function said() {
   const { classes } = payload, probs = network.probs;
   const order = Array.from(probs.keys()).sort((a, b) => probs[b] - probs[a]), [best] = order;
   const named = payload.thresholds ? order.filter((i) => probs[i] >= payload.thresholds[i]) : [best];
+  predicted.hidden = network.image !== network.first;
   answer.textContent = `${named.map((i) => classes[i]).join(" + ") || "no class"} (${percent(probs[best])})`;
 }
 
@@ -111,9 +112,10 @@ function paint(row, column) {
 }
 
 const answer = make("strong", {}), about = make("span", { class: "about" }, payload.file);
+const predicted = make("span", { class: "about" }, payload.answer ? ` ${payload.answer}` : ""); // of the first image alone
 const scaleChoice = choice([["map", "for each map"], ["layer", "for each layer"]], scale, (value) => { scale = value; redraw(); });
 const legend = make("canvas", { width: 90, height: 1 });
-const bar = make("div", { class: "bar" }, make("p", {}, about, ": ", answer, payload.answer ? make("span", { class: "about" }, ` ${payload.answer}`) : null),
+const bar = make("div", { class: "bar" }, make("p", {}, about, ": ", answer, predicted),
   make("span", { class: "scale" }, "negative", legend, "positive"), labelled("Colour scale", scaleChoice));
 const brush = choice([["255", "white"], ["0", "black"]], "255", () => {});
 const files = make("input", { type: "file", accept: "image/*", hidden: true, onchange: () => { choose(files.files[0]); files.value = ""; } });
