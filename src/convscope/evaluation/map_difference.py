@@ -10,7 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from convscope.evaluation.multi_label import Flags, mean_average_precision, resampled_map
+from convscope.evaluation.multi_label import (
+    Flags,
+    average_precisions,
+    resampled_map,
+    unseen_loss,
+)
 from convscope.evaluation.statistics import Difference, Margins, Variation
 from convscope.types import FloatArray
 
@@ -22,20 +27,27 @@ class Scored:
     """Mean average precision of a run on the images of a comparison.
 
     Attributes:
-        score: On these images, in [0, 1].
+        of_classes: Shape (n_classes,), average precisions; nan for a class without images.
         resampled: Shape (n_samples,), on the bootstrap samples, which are the same for all runs.
-        n_images: Number of images.
+        probs: Shape (n_images, n_classes), the answers.
+        labels: Shape (n_images, n_classes), which are the same for all runs.
     """
 
-    score: float
+    of_classes: FloatsOfSamples
     resampled: FloatsOfSamples
-    n_images: int
+    probs: FloatArray
+    labels: Flags
 
     @classmethod
     def of(cls, probs: FloatArray, labels: Flags) -> "Scored":
         """Return it for predictions, the images in the same order for all runs."""
-        score = mean_average_precision(probs, labels)
-        return cls(score, resampled_map(probs, labels), len(labels))
+        of_classes = average_precisions(probs, labels)[0]
+        return cls(of_classes, resampled_map(probs, labels), probs, labels)
+
+    @property
+    def score(self) -> float:
+        """Mean average precision on these images, in [0, 1]."""
+        return float(np.nanmean(self.of_classes))
 
 
 def map_difference(
@@ -46,17 +58,26 @@ def map_difference(
     A side with a single seed borrows the spread over seeds of the other side. With a single seed
     each, the two networks are compared, and another seed may reverse the result.
 
+    The bootstrap has no spread where both always score alike, though on other images they may not.
+    So the interval reaches to either side at least as far as `unseen_loss` exceeds what is seen:
+    the mean absolute difference of the average precisions of a class in a run of each.
+
     Args:
         runs_a: Runs of A, one for each seed.
         runs_b: Runs of B, on the same images.
         paired: Whether run k of both has the same seed; both then have as many.
         n_comparisons: Number of comparisons in all, as for `statistics.difference`.
     """
-    confidence, n_images = 1 - 0.05 / n_comparisons, runs_a[0].n_images
+    from scipy.special import ndtri
+
+    labels = runs_a[0].labels
+    confidence, n_images = 1 - 0.05 / n_comparisons, len(labels)
     sides = [_Side.of(runs_a), _Side.of(runs_b)]
     mean = float(sides[1].scores.mean() - sides[0].scores.mean())
     means = sides[1].samples.mean(axis=0) - sides[0].samples.mean(axis=0)
-    floor = float(means.var(ddof=1))
+    apart = np.abs([one.of_classes - other.of_classes for one in runs_a for other in runs_b])
+    unseen = max(0.0, unseen_loss(labels) - float(np.nanmean(apart)))
+    floor = max(float(means.var(ddof=1)), (unseen / float(ndtri(0.975))) ** 2)
     if len(runs_a) == len(runs_b) == 1:
         parts, pure, rest, seeds = [], floor, 0.0, None
     else:
@@ -77,8 +98,7 @@ def map_difference(
     margins = Margins(parts, pure, floor)
     half_width = margins.half_width(confidence)
     identical = paired and all(
-        one.score == other.score and (one.resampled == other.resampled).all()
-        for one, other in zip(runs_a, runs_b, strict=True)
+        np.array_equal(one.probs, other.probs) for one, other in zip(runs_a, runs_b, strict=True)
     )
     return Difference(
         mean=mean,
@@ -89,7 +109,7 @@ def map_difference(
         p_images=Margins([], 0.0, floor).p(mean),
         of_ways=bool(parts),
         paired=paired,
-        identical=bool(identical),
+        identical=identical,
         # As variances of single images, of which a mean has that over their number.
         variation=Variation(seeds, pure * n_images, rest * n_images, n_images),
         confidence=confidence,

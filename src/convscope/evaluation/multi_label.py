@@ -4,6 +4,7 @@ No number here counts an image as right or wrong by its most probable class.
 """
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,20 @@ def map_interval(probs: FloatArray, labels: Flags) -> tuple[float, float]:
     """Return the 95 % interval of the mean average precision, by the bootstrap over images.
 
     A sample holds some images twice, which makes it look better than other images would; its ends
-    are moved by that. In simulations of five classes, the rarest with a twentieth of the images, it
-    covered the truth in 87, 96 and 93 of 100 studies of 100, 300 and 1,000 images.
+    are moved by that. A bootstrap knows no errors but those that it has seen: near 0 and 1 it is
+    too narrow, so its ends reach at least as far as `unseen_loss` from there.
+
+    In simulations of five classes, the rarest with a twentieth of the images, it covered the truth
+    in 91 to 99 of 100 studies: of 100, 300 and 1,000 images, with a mean average precision of 0.61,
+    0.93 and 0.99. The bootstrap alone covered it in as few as 65, and with three classes, 0.995 and
+    20 images in 15, where this covered it in 98.
+
+    Args:
+        probs: Shape (n_images, n_classes).
+        labels: Shape (n_images, n_classes), with at least one class in one image.
+
+    Returns:
+        Lower and upper end, fractions in [0, 1].
 
     References:
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.
@@ -126,7 +139,47 @@ def map_interval(probs: FloatArray, labels: Flags) -> tuple[float, float]:
     found = resampled_map(probs, labels)
     bias = found.mean() - mean_average_precision(probs, labels)
     low, high = np.clip(np.percentile(found, [2.5, 97.5]) - bias, 0, 1)
-    return float(low), float(high)
+    unseen = unseen_loss(labels)
+    return min(float(low), 1 - unseen), max(float(high), unseen)
+
+
+def unseen_loss(labels: Flags) -> float:
+    """Return how much of a mean average precision of 1 errors may take that no image showed.
+
+    Where all images of a class rank above all others, the share of its images that do may still be
+    below 1. This is the largest mean loss over the classes with which that happens in 2.5 % of
+    samples: for one class, one minus the lower end of the interval of Clopper and Pearson. Images
+    of several classes count once in all.
+
+    Args:
+        labels: Shape (n_images, n_classes), with at least one class in one image.
+
+    Returns:
+        A fraction in (0, 1).
+
+    References:
+        Clopper and Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the Case of
+        the Binomial", Biometrika 1934.
+
+    Examples:
+        >>> round(unseen_loss(np.ones((20, 1), np.uint8)), 4)
+        0.1684
+    """
+    from scipy.optimize import brentq
+
+    counts = labels.sum(axis=0, dtype=np.float64)
+    counts = counts[counts > 0] * min(1, len(labels) / counts.sum())
+
+    # The rates with the least mean, of those that are as likely, are proportional to the counts.
+    def rates(log_factor: float) -> npt.NDArray[np.float64]:
+        return np.asarray(np.minimum(1, np.exp(log_factor) * counts))
+
+    def excess(log_factor: float) -> float:
+        return float((counts * np.log(rates(log_factor))).sum() - math.log(0.025))
+
+    # With the lower factor every rate is too small, with the upper one all are 1.
+    lower = math.log(0.025) / counts.min() - math.log(counts.max()) - 1
+    return float(1 - rates(brentq(excess, lower, -math.log(counts.min()))).mean())
 
 
 def choose_thresholds(probs: FloatArray, labels: Flags) -> list[float]:

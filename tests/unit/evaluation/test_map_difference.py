@@ -44,6 +44,25 @@ def test_the_same_answers_are_identical():
     assert (found.mean, found.identical, found.shown) == (0, True, False)
 
 
+def test_networks_that_are_both_perfect_need_not_answer_alike():
+    labels = np.eye(2, dtype=np.uint8)[np.arange(20) % 2]
+    sure, unsure = (
+        Scored.of(np.where(labels, high, low).astype(np.float32), labels)
+        for high, low in ((0.9, 0.1), (0.45, 0.3))
+    )
+    (pair,) = pairs_of([("sure", {0: sure}), ("unsure", {0: unsure})], "val")
+    found = pair.found
+    assert (found.mean, found.identical, found.shown, found.p) == (0, False, False, 1)
+    # Nor is it excluded that one errs on other images.
+    assert (found.low, found.high) == pytest.approx(
+        (-(1 - 0.025 ** (1 / 20)), 1 - 0.025 ** (1 / 20))
+    )
+    assert pair.verdict == (
+        "No difference shown between this run of sure and this run of unsure: at most 16.9 points "
+        "either way."
+    )
+
+
 def test_two_single_runs_are_compared_by_paired_samples_of_the_images():
     labels = labels_of()
     one, other = run(1.0, 0, labels), run(1.2, 0, labels)

@@ -23,6 +23,7 @@ from convscope.evaluation.multi_label import (
     mean_average_precision,
     resampled_map,
     resamples,
+    unseen_loss,
     write_wrongly_named,
     wrongly_named,
 )
@@ -149,6 +150,50 @@ def test_all_metrics_are_those_of_scikit_learn():
 def test_the_interval_narrows_with_the_root_of_the_number_of_images():
     widths = [np.diff(map_interval(*answers(n, digits=7)))[0] for n in (200, 3_200)]
     assert 2.5 < widths[0] / widths[1] < 6.5
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        # One class: Clopper and Pearson.
+        ((20,), 1 - 0.025 ** (1 / 20)),
+        ((1,), 0.975),
+        # Classes of equal size: as one of all their images.
+        ((10, 10), 1 - 0.025 ** (1 / 20)),
+        # A rare class can fail alone, unseen; the others cannot.
+        ((1, *[50] * 19), 0.975 / 20),
+    ],
+)
+def test_unseen_errors_take_what_the_rarest_classes_may_hide(counts, expected):
+    labels = np.repeat(np.eye(len(counts), dtype=np.uint8), counts, axis=0)
+    assert unseen_loss(labels) == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_image_of_several_classes_counts_once():
+    assert unseen_loss(np.ones((20, 3), np.uint8)) == pytest.approx(1 - 0.025 ** (1 / 20))
+
+
+@pytest.mark.parametrize("n_images", [2, 20, 400])
+def test_the_interval_of_a_perfect_map_has_a_width(n_images):
+    labels = np.eye(2, dtype=np.uint8)[np.arange(n_images) % 2]
+    low, high = map_interval(np.where(labels, 0.9, 0.1).astype(np.float32), labels)
+    assert low == pytest.approx(0.025 ** (1 / n_images))
+    assert high == 1
+
+
+def test_the_interval_of_few_images_near_1_covers_the_truth():
+    random = np.random.default_rng(3)
+
+    def draw(n_images):
+        labels = (random.random((n_images, 3)) < (0.3, 0.2, 0.15)).astype(np.uint8)
+        return sigmoid(random.normal(size=labels.shape) + 4.2 * labels).astype(np.float32), labels
+
+    truth = mean_average_precision(*draw(100_000))
+    assert truth > 0.99
+    intervals = [map_interval(*draw(40)) for _ in range(60)]
+    covered = sum(low <= truth <= high for low, high in intervals)
+    # Of 60 at 95 %, fewer than 53 are covered with a chance of 2 %; the bootstrap alone covers 28.
+    assert covered >= 53
 
 
 def test_loss_is_the_mean_binary_cross_entropy():
