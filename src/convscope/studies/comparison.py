@@ -81,8 +81,21 @@ class Arm:
     @property
     def accuracies(self) -> list[float]:
         """Accuracy of each evaluated trial, on the images of `part`."""
-        found = [t.val_accuracy if self.part == "val" else t.test_accuracy for t in self.trials]
-        return [accuracy for accuracy in found if accuracy is not None]
+        return list(self.by_seed.values())
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """The same by the seed of the trial."""
+        if self.part == "val":
+            return self.val_by_seed
+        found = ((trial.seed, trial.test_accuracy) for trial in self.trials)
+        return {seed: accuracy for seed, accuracy in found if accuracy is not None}
+
+    @property
+    def val_by_seed(self) -> dict[int, float]:
+        """Validation accuracy of each trained trial, by its seed."""
+        found = ((trial.seed, trial.val_accuracy) for trial in self.trials)
+        return {seed: accuracy for seed, accuracy in found if accuracy is not None}
 
     @property
     def failed(self) -> tuple[Trial, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from convscope.report.figures import FAINT, INK, PALETTE, label_in_percent, new_figure, plain_axes
 from convscope.report.page import Block, Page, Picture, Points, Section, Table, Text, svg_picture
 from convscope.studies.comparison import Arm, Comparison, Pair
-from convscope.studies.verdicts import PART_NAMES
+from convscope.studies.verdicts import PART_NAMES, lead_of, rank
 from convscope.wording import duration
 
 if TYPE_CHECKING:
@@ -363,20 +363,15 @@ def _price(arms: Sequence[Arm], pairs: Sequence[Pair]) -> str:
     if not known:
         return "Accuracy against its cost."
     quickest_time, quickest = min(known, key=lambda each: each[0])
-    best_time, best = max(known, key=lambda each: each[1].accuracy.mean if each[1].accuracy else 0)
-    assert best.accuracy is not None
-    assert quickest.accuracy is not None
-    gain = 100 * (best.accuracy.mean - quickest.accuracy.mean)
+    best_time, best = min(known, key=lambda each: rank(each[1].name, pairs))
+    two = {best.name, quickest.name}
+    pair = next((pair for pair in pairs if {pair.first, pair.second} == two), None)
+    gain = 100 * lead_of(best.name, pair) if pair is not None else 0.0
     if len({_time(seconds) for seconds, _ in known}) == 1 < len(known):
         return f"All train in about {_time(quickest_time)}."
     if best is quickest or gain < 0.05:
         return f"{quickest.name} trains in the shortest time, {_time(quickest_time)}."
-    two = {best.name, quickest.name}
-    shown = any(
-        pair.found.shown and pair.found.of_ways
-        for pair in pairs
-        if {pair.first, pair.second} == two
-    )
+    shown = pair is not None and pair.found.shown and pair.found.of_ways
     return (
         f"{best.name} takes {best_time / quickest_time:.1f} times as long to train as "
         f"{quickest.name}, for {gain:.1f} points more"

@@ -1,7 +1,7 @@
 """Results of a comparison in sentences: on configurations, or on two networks only."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from convscope.evaluation.power import seeds_to_show
@@ -32,7 +32,7 @@ def verdict(pair: "Pair") -> str:
     better, worse, low, high = second, first, found.low, found.high
     if found.mean < 0:
         better, worse, low, high = first, second, -found.high, -found.low
-    decimals = 1 if low >= 0.0005 else 2
+    decimals = _decimals(low)
     by = f"by {100 * low:.{decimals}f} to {100 * high:.{decimals}f} points"
     if found.of_ways:
         return f"{better} is better than {worse} {by}."
@@ -49,6 +49,18 @@ def _spoken(name: str, pair: "Pair") -> str:
 def _sentence(words: str) -> str:
     """Capitalise words that begin with "this"; names stay as they are."""
     return f"T{words[1:]}" if words.startswith("this run of ") else words
+
+
+def _decimals(lead: float) -> int:
+    """Return the decimals with which a lead, in points and rounded down, is above 0."""
+    return max(1, math.ceil(-math.log10(100 * lead) - 1e-9))
+
+
+def _at_least(lead: float) -> str:
+    # Rounded down, since it is stated as a minimum.
+    decimals = _decimals(lead)
+    least = math.floor(100 * lead * 10**decimals + 1e-9) / 10**decimals
+    return f"at least {least:.{decimals}f} points"
 
 
 def _points(size: float) -> str:
@@ -92,17 +104,21 @@ def outlook(pair: "Pair") -> str:
 def conclude(arms: Sequence["Arm"], pairs: Sequence["Pair"]) -> str:
     """Return one or two sentences on which arm is best, as far as that is shown.
 
+    Arms are ranked by the differences of their pairs, so that a seed which failed in one of two
+    arms counts in neither, as in their verdict.
+
     Args:
         arms: Arms with their trials.
         pairs: Differences of each two evaluated arms.
     """
-    ranked = sorted(
-        ((arm.accuracy.mean, arm.name) for arm in arms if arm.accuracy is not None), reverse=True
-    )
-    if not ranked:
+    known = {arm.name: arm for arm in arms if arm.accuracy is not None}
+    if not known:
         return "None has been evaluated yet."
+    ranked = sorted(known, key=lambda name: rank(name, pairs))
     part, measure = PART_NAMES[arms[0].part], arms[0].measure
-    mean, best = ranked[0]
+    best = ranked[0]
+    means, where = _as_compared([arm.by_seed for arm in known.values()])
+    mean = means[list(known).index(best)]
     if not pairs and len(ranked) > 1:
         return "Not every run has been trained yet."
     if not pairs:
@@ -123,20 +139,49 @@ def conclude(arms: Sequence["Arm"], pairs: Sequence["Pair"]) -> str:
     # Where others have several seeds, the ones that were compared run against run.
     by_luck = [name for name, (lead, of_ways) in leads.items() if lead > 0 and not of_ways]
     if not level and (runs or not by_luck):
-        lead = f"at least {100 * min(lead for lead, _ in leads.values()):.1f} points"
+        lead = _at_least(min(lead for lead, _ in leads.values()))
         others = "the other" if len(ranked) == 2 else "every other"
         if not runs:
-            return f"{best} is best with {mean:.1%} {part} {measure}, {lead} above {others}."
+            return f"{best} is best with {mean:.1%} {part} {measure}{where}, {lead} above {others}."
         return (
             f"This run of {best} has the highest {part} {measure} ({mean:.1%}), {lead} above "
             f"{others}; only several seeds can show which configuration is best."
         )
-    said = f"{'This run of ' if runs else ''}{best} has the highest {part} {measure} ({mean:.1%})"
+    whose = "This run of " if runs else ""
+    said = f"{whose}{best} has the highest {part} {measure} ({mean:.1%}{where})"
     if level:
         said += f"; no difference to {_joined(level)} is shown"
     if by_luck and not runs:
         said += f"; a single run each does not show that it is better than {_joined(by_luck)}"
     return f"{said}."
+
+
+def rank(name: str, pairs: Sequence["Pair"]) -> tuple[int, float, str]:
+    """Return by what arms are sorted, the best first: no other is shown to be better."""
+    leads = [
+        (lead_of(name, pair), pair.found.shown)
+        for pair in pairs
+        if name in (pair.first, pair.second)
+    ]
+    return sum(lead < 0 and shown for lead, shown in leads), -sum(lead for lead, _ in leads), name
+
+
+def lead_of(name: str, pair: "Pair") -> float:
+    """Return the difference of a pair from the side of one of the two."""
+    return pair.found.mean if pair.second == name else -pair.found.mean
+
+
+def _as_compared(by_seed: Sequence[Mapping[int, float]]) -> tuple[list[float], str]:
+    """Return the means of arms over the seeds that all have, and words that say so.
+
+    As for pairs, a single seed in common of several does not discard the others.
+    """
+    common = set.intersection(*(set(each) for each in by_seed))
+    if len(common) < 2 or all(len(each) == len(common) for each in by_seed):
+        return [sum(each.values()) / len(each) for each in by_seed], ""
+    whose = "both" if len(by_seed) == 2 else "all"
+    means = [sum(each[seed] for seed in sorted(common)) / len(common) for each in by_seed]
+    return means, f" over the seeds that {whose} have"
 
 
 def chosen(arms: Sequence["Arm"]) -> str:
@@ -148,23 +193,25 @@ def chosen(arms: Sequence["Arm"]) -> str:
     Args:
         arms: Arms with their trials.
     """
-    known = [arm for arm in arms if arm.part == "test" and arm.accuracy is not None]
-    by_val = [(_mean_of_val(arm), arm) for arm in known]
-    ranked = sorted(((val, arm.name, arm) for val, arm in by_val if val is not None), reverse=True)
-    if len(ranked) < 2 or ranked[0][0] == ranked[1][0]:
+    known = [
+        (arm, by_seed)
+        for arm in arms
+        if arm.part == "test" and arm.accuracy is not None and (by_seed := arm.val_by_seed)
+    ]
+    if len(known) < 2:
+        return ""
+    means, where = _as_compared([by_seed for _, by_seed in known])
+    ranked = sorted(
+        ((val, arm.name, arm) for val, (arm, _) in zip(means, known, strict=True)), reverse=True
+    )
+    if ranked[0][0] == ranked[1][0]:
         return ""
     val, name, arm = ranked[0]
     assert arm.accuracy is not None
     return (
-        f"Validation {arm.measure} selects {name} ({val:.1%}); its {arm.measure} on the test "
-        "images, which "
-        f"had no part in that choice, is {arm.accuracy.mean:.1%}."
+        f"Validation {arm.measure} selects {name} ({val:.1%}{where}); its {arm.measure} on the "
+        f"test images, which had no part in that choice, is {arm.accuracy.mean:.1%}."
     )
-
-
-def _mean_of_val(arm: "Arm") -> float | None:
-    known = [trial.val_accuracy for trial in arm.trials if trial.val_accuracy is not None]
-    return sum(known) / len(known) if known else None
 
 
 def caution(pairs: Sequence["Pair"], looks: Sequence[int], part: str = "test") -> str:

@@ -218,6 +218,50 @@ def test_the_conclusion_names_the_best_only_if_it_is_shown(three):
     )
 
 
+def test_the_conclusion_ranks_by_the_seeds_that_the_verdict_is_on():
+    # By its third seed alone, which failed for b, a is ahead.
+    a, b = answers(1, 0.80, 0.80, 0.99), answers(11, 0.84, 0.84)
+    arms, pairs = [arm("a", a), arm("b", b)], pairs_of([("a", a), ("b", b)])
+    assert arms[0].accuracy.mean > arms[1].accuracy.mean
+    assert pairs[0].verdict.startswith("b is better than a by ")
+    said = conclude(arms, pairs)
+    assert said.startswith(
+        f"b is best with {arms[1].accuracy.mean:.1%} test accuracy over the seeds "
+    )
+    assert "the seeds that both have, at least " in said
+    assert said == conclude(arms[::-1], pairs_of([("b", b), ("a", a)]))
+
+
+def test_validation_selects_by_the_seeds_that_all_have():
+    def of_seeds(name: str, *accuracies: float) -> Arm:
+        trials = [Trial("r", 83 + k, val, val - 0.01) for k, val in enumerate(accuracies)]
+        return Arm(name, "m", "r", tuple(trials))
+
+    said = chosen((of_seeds("a", 0.80, 0.80, 0.99), of_seeds("b", 0.84, 0.84)))
+    assert said.startswith(
+        "Validation accuracy selects b (84.0% over the seeds that both have); its"
+    )
+
+
+@pytest.mark.parametrize(
+    ("least", "points", "in_verdict"),
+    [
+        (0.0499, "4.9", "5.0"),
+        (0.001, "0.1", "0.1"),
+        (0.0003, "0.03", "0.03"),
+        (0.00061, "0.06", "0.06"),
+        (0.0000049, "0.0004", "0.0005"),
+    ],
+)
+def test_a_lead_that_is_shown_is_never_said_to_be_0(three, least, points, in_verdict):
+    arms = [arm(name, right) for name, right in three[1:]]
+    (pair,) = pairs_of(three[1:])
+    found = dataclasses.replace(pair.found, low=least)
+    close = dataclasses.replace(pair, found=found)
+    assert conclude(arms, [close]).endswith(f", at least {points} points above the other.")
+    assert f" by {in_verdict} to " in close.verdict
+
+
 def test_more_seeds_after_a_look_are_owned_up_to(three):
     arms = tuple(arm(name, right) for name, right in three)
     one_look = Comparison(Path("x"), "d", N_IMAGES, arms, pairs_of(three), looks=(5,))
