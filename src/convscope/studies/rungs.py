@@ -143,7 +143,7 @@ class Ladder:
     def caution(self) -> str:
         """What single runs cannot show, and the gain that chance in the images alone may make."""
         best = max((rung.val_accuracy or 0.0 for rung in self.rungs), default=0.0)
-        points = 100 * chance(best, best, self.n_val)
+        points = 100 * min(1, chance(best, best, self.n_val))
         return (
             "Each rung is a single run, so the gains are those of this seed; by how much another "
             f"seed would change them, single runs cannot show. {self.n_val:,} validation images "
@@ -205,18 +205,36 @@ def conclude(rungs: Sequence[Rung], n_val: int) -> str:
 def chance(before: float, after: float, n_images: int, *, n_comparisons: int = 1) -> float:
     """Return the difference of two accuracies that the images alone may make, at 95 % confidence.
 
-    It assumes different images for the two; on the same ones, chance makes less.
+    It assumes different images for the two; on the same ones, chance makes less. One correct and
+    one wrong image are added to each, so that a perfect accuracy on few images does not count as
+    certain.
 
     Args:
         before: Accuracy before, a fraction in [0, 1].
         after: Accuracy after, a fraction in [0, 1].
         n_images: Number of images behind each.
         n_comparisons: Number of differences of which the largest is taken (Bonferroni).
+
+    Returns:
+        A fraction above 0; above 1 where so few images show no difference at all.
+
+    References:
+        Agresti and Caffo, "Simple and Effective Confidence Intervals for Proportions and
+        Differences of Proportions Result from Adding Two Successes and Two Failures", The American
+        Statistician 2000.
+
+    Examples:
+        >>> round(chance(0.8, 0.8, 500), 3), round(chance(1.0, 1.0, 20), 3)
+        (0.05, 0.135)
     """
     from scipy.special import ndtri
 
     z = float(ndtri(1 - 0.025 / n_comparisons))
-    return z * math.sqrt((before * (1 - before) + after * (1 - after)) / n_images)
+    n_added = n_images + 2
+    rates = [(accuracy * n_images + 1) / n_added for accuracy in (before, after)]
+    margin = z * math.sqrt(sum(rate * (1 - rate) for rate in rates) / n_added)
+    # The added images pull both towards a half, and so the measured difference towards 0.
+    return margin * n_added / n_images
 
 
 def write_table(rungs: Sequence[Rung], path: Path) -> None:

@@ -109,6 +109,31 @@ def test_chance_is_what_two_equal_models_differ_by():
     assert 0.035 < beyond < 0.06
 
 
+@pytest.mark.parametrize("n_images", [10, 20, 50, 200])
+def test_chance_is_not_0_where_all_images_are_correct(n_images):
+    rng = np.random.default_rng(83)
+    best = chance(1, 1, n_images)
+    # Above the smallest difference that there is, and less than what 95 % confidence leaves to a
+    # perfect result; where all are wrong it is the same.
+    assert 1 / n_images < best < 1 - 0.025 ** (1 / n_images)
+    assert chance(0, 0, n_images) == pytest.approx(best)
+    for truth in (0.98, 0.99):
+        a, b = (rng.binomial(n_images, truth, 4_000) / n_images for _ in range(2))
+        beyond = [abs(x - y) > chance(x, y, n_images) for x, y in zip(a, b, strict=True)]
+        assert np.mean(beyond) < 0.06
+
+
+def test_one_image_shows_no_difference():
+    assert chance(0, 1, 1) > 1
+
+
+def test_the_caution_near_100_percent_is_not_about_0_points():
+    climb = Ladder(Path("x"), "d", 20, tuple(rungs(0.9, 1.0)))
+    assert "20 validation images alone make differences of up to 13.5 points near 100%." in (
+        climb.caution
+    )
+
+
 def test_of_equally_good_networks_none_is_said_to_have_gained():
     rng = np.random.default_rng(84)
     # As if each rung had images of its own: on the same ones they differ less.
