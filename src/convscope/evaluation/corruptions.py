@@ -18,8 +18,7 @@ import numpy as np
 
 from convscope.classifier.views import Network
 from convscope.errors import ConfigError
-from convscope.evaluation.multi_label import mean_average_precision
-from convscope.types import FloatArray, Images, Split, UInt8Array, is_multi_label
+from convscope.types import FloatArray, Images, Split, UInt8Array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -140,7 +139,7 @@ def corrupt(
     return corrupted
 
 
-def accuracy_under(
+def answers_under(
     classifier: Network,
     split: Split,
     name: str | None = None,
@@ -148,22 +147,22 @@ def accuracy_under(
     *,
     seed: int = 83,
     on_batch: Callable[[int], None] = lambda _: None,
-) -> float:
-    """Return the accuracy on corrupted images; where an image may have several classes, the mAP.
+) -> FloatArray:
+    """Return the probabilities of corrupted images.
 
-    Memory does not grow with the number of images: they are read, corrupted and classified in
-    batches.
+    But for these, memory does not grow with the number of images: they are read, corrupted and
+    classified in batches.
 
     Args:
         classifier: Function from pixels to probabilities.
-        split: Images with labels, at least one.
+        split: Images, at least one.
         name: Key of `CORRUPTIONS`; None leaves the images as they are.
         severity: Severity from 1 to 5.
         seed: Seed of the noise.
         on_batch: Called after each batch with its number of images.
 
     Returns:
-        A fraction in [0, 1].
+        Shape (n_images, n_classes).
 
     Raises:
         ConfigError: If there is no such severity.
@@ -175,10 +174,7 @@ def accuracy_under(
             images = corrupt(images, name, severity, seed=seed, first=start)
         answers.append(np.asarray(classifier.predict_on_batch(images), np.float32))
         on_batch(len(images))
-    probs = np.concatenate(answers)
-    if is_multi_label(split.labels):
-        return mean_average_precision(probs, split.labels)
-    return float((probs.argmax(axis=1) == split.labels).mean())
+    return np.concatenate(answers)
 
 
 def _bytes(image: FloatArray) -> UInt8Array:

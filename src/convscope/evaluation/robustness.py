@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from convscope.classifier.views import Network
-from convscope.evaluation.corruptions import accuracy_under
+from convscope.evaluation.corruptions import answers_under
+from convscope.evaluation.map_difference import Scored, map_difference
+from convscope.evaluation.multi_label import mean_average_precision
+from convscope.evaluation.statistics import difference
 from convscope.progress import Progress
-from convscope.types import Split, is_multi_label
+from convscope.types import FloatArray, Labels, Split, is_multi_label
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Robustness:
         severities: Severities that were used.
         accuracy: Accuracy for each severity, a fraction, by corruption; or mAP.
         measure: Which of the two: "accuracy" or "mAP".
+        harmful: Corruptions under which the loss, at the severity where it is largest, is more than
+            chance makes of these images.
     """
 
     split: str
@@ -33,6 +38,7 @@ class Robustness:
     severities: tuple[int, ...]
     accuracy: dict[str, tuple[float, ...]]
     measure: str = "accuracy"
+    harmful: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -41,14 +47,14 @@ class Robustness:
 
     @property
     def conclusion(self) -> str:
-        """The most harmful corruption, in one sentence."""
+        """The most harmful corruption, if one is shown to be, in one sentence."""
         words = "Accuracy" if self.measure == "accuracy" else self.measure
-        worst = min(self.accuracy, key=lambda name: float(np.mean(self.accuracy[name])))
-        mean = float(np.mean(self.accuracy[worst]))
-        return (
-            f"{words} {self.clean:.1%} without corruption, {self.mean:.1%} on average with it; "
-            f"{worst.replace('-', ' ')} hurts most ({mean:.1%})."
-        )
+        said = f"{words} {self.clean:.1%} without corruption, {self.mean:.1%} on average with it; "
+        if not self.harmful:
+            return f"{said}none of them is shown to hurt."
+        means = {name: float(np.mean(self.accuracy[name])) for name in self.harmful}
+        worst = min(means, key=means.__getitem__)
+        return f"{said}{worst.replace('-', ' ')} hurts most ({means[worst]:.1%})."
 
     @property
     def content(self) -> dict[str, Any]:
@@ -66,6 +72,9 @@ def accuracy_under_all(
 ) -> Robustness:
     """Return the accuracy on images without corruption, and under each one at each severity.
 
+    Whether a corruption hurts is judged on the same images with and without it, for all of them
+    and all severities jointly (Bonferroni): by McNemar's exact test; the mAP by the bootstrap.
+
     Args:
         classifier: Function from pixels to probabilities.
         chosen: Images with labels, at least one.
@@ -74,20 +83,59 @@ def accuracy_under_all(
         severities: Severities from 1 to 5.
         progress: Called with each step.
     """
-    clean = accuracy_under(classifier, chosen)
+    labels = chosen.labels
+    clean = answers_under(classifier, chosen)
+    n_comparisons = len(corruptions) * len(severities)
     found: dict[str, tuple[float, ...]] = {}
-    n_steps = len(corruptions) * len(severities) * len(chosen)
-    with progress.task("Corrupting", n_steps, "images") as step:
+    harmful = []
+    with progress.task("Corrupting", n_comparisons * len(chosen), "images") as step:
         note = ""
         for corruption in corruptions:
-            row = []
+            row: list[float] = []
+            worst = clean
             for severity in severities:
                 on_batch = partial(step, note=note)
-                row.append(
-                    accuracy_under(classifier, chosen, corruption, severity, on_batch=on_batch)
-                )
+                probs = answers_under(classifier, chosen, corruption, severity, on_batch=on_batch)
+                row.append(score_of(probs, labels))
+                if row[-1] == min(row):
+                    worst = probs
                 note = f"{corruption} {severity}: {row[-1]:.3f}"
             step(0, note)
             found[corruption] = tuple(row)
-    measure = "mAP" if is_multi_label(chosen.labels) else "accuracy"
-    return Robustness(name, len(chosen), clean, tuple(severities), found, measure)
+            if _is_worse(worst, clean, labels, n_comparisons):
+                harmful.append(corruption)
+    return Robustness(
+        split=name,
+        n_images=len(chosen),
+        clean=score_of(clean, labels),
+        severities=tuple(severities),
+        accuracy=found,
+        measure="mAP" if is_multi_label(labels) else "accuracy",
+        harmful=tuple(harmful),
+    )
+
+
+def score_of(probs: FloatArray, labels: Labels) -> float:
+    """Return the accuracy; where an image may have several classes, the mAP.
+
+    Args:
+        probs: Shape (n_images, n_classes).
+        labels: Shape (n_images,), or (n_images, n_classes) of 0 and 1.
+
+    Returns:
+        A fraction in [0, 1].
+    """
+    if is_multi_label(labels):
+        return mean_average_precision(probs, labels)
+    return float((probs.argmax(axis=1) == labels).mean())
+
+
+def _is_worse(corrupted: FloatArray, clean: FloatArray, labels: Labels, n_comparisons: int) -> bool:
+    """Return whether answers are worse than those to the same images, beyond chance."""
+    if is_multi_label(labels):
+        scored = ([Scored.of(probs, labels)] for probs in (clean, corrupted))
+        found = map_difference(*scored, paired=True, n_comparisons=n_comparisons)
+    else:
+        right = ((probs.argmax(axis=1) == labels)[None] for probs in (clean, corrupted))
+        found = difference(*right, paired=True, n_comparisons=n_comparisons)
+    return found.high < 0

@@ -10,7 +10,8 @@ import pytest
 
 import convscope
 from convscope.errors import ConfigError, UnknownNameError
-from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES, accuracy_under, corrupt
+from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES, answers_under, corrupt
+from convscope.evaluation.robustness import accuracy_under_all, score_of
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.types import ImageView, Split
@@ -181,6 +182,12 @@ class ByBrightness:
         return np.stack([~bright, bright], axis=1).astype(np.float32)
 
 
+def accuracy_under(
+    classifier: ByBrightness, split: Split, *how: object, **options: object
+) -> float:
+    return score_of(answers_under(classifier, split, *how, **options), split.labels)
+
+
 def test_accuracy_counts_each_image_once_in_batches():
     values = np.arange(250, dtype=np.uint8)  # three batches, the last of which is not full
     images = np.broadcast_to(values[:, None, None, None], (250, 4, 4, 1)).copy()
@@ -223,6 +230,43 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     assert peaks[1] < 1.1 * peaks[0]
     # A batch before and after, and one image as floats.
     assert peaks[1] < 3 * 100 * side**2 * 3
+
+
+def judged(values: np.ndarray, labels: np.ndarray):
+    images = np.broadcast_to(values[:, None, None, None], (len(values), 4, 4, 1)).copy()
+    split = Split(images, labels, np.arange(len(values)).astype(str))
+    names = ["brightness", "contrast"]
+    return accuracy_under_all(ByBrightness(), split, "val", names, SEVERITIES, Progress())
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_no_corruption_is_said_to_hurt_where_none_is_shown_to(several):
+    def labels_of(bright: np.ndarray) -> np.ndarray:
+        return (
+            np.stack([~bright, bright], 1).astype(np.uint8) if several else bright.astype(np.int64)
+        )
+
+    extreme = np.where(np.arange(200) % 2, 255, 0).astype(np.uint8)
+    found = judged(extreme, labels_of(extreme >= 128))
+    measure = "mAP" if several else "Accuracy"
+    assert found.harmful == ()
+    assert found.conclusion == (
+        f"{measure} 100.0% without corruption, 100.0% on average with it; none of them is shown to "
+        "hurt."
+    )
+    # One image of 200 that looks bright from a severity on: less than chance explains.
+    one = extreme.copy()
+    one[0] = 120
+    found = judged(one, labels_of(one >= 128))
+    assert found.accuracy["brightness"][-1] < found.clean == 1
+    assert found.harmful == ()
+    # A half of the dark ones: more.
+    many = extreme.copy()
+    many[0::4] = 120
+    found = judged(many, labels_of(many >= 128))
+    assert found.harmful == ("brightness",)
+    assert "; brightness hurts most (" in found.conclusion
+    assert found.content["harmful"] == ("brightness",)
 
 
 def test_a_run_is_judged_on_them_and_the_test_images_stay_sealed(digits_run, tmp_path):
