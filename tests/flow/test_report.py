@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 import convscope
+from convscope.classifier.classify import at_temperature
+from convscope.classifier.keras_model import spec_of
 from convscope.errors import RunError
+from convscope.evaluation.predictions import read_predictions
 from convscope.progress import Progress
 from convscope.report.page import (
     TEMPLATES,
@@ -103,6 +106,23 @@ def test_the_page_of_a_run_says_what_it_reached_and_where_it_errs(reported):
     assert "optimizer.learning_rate" in seen.text
     assert len(seen.alts) == 5
     assert all(len(alt) > 40 for alt in seen.alts)
+
+
+def test_the_hardest_images_have_the_confidence_of_the_answers(reported):
+    said = read_predictions(reported.predictions_file)[0]["test"]
+    temperature = spec_of(reported, "last").temperature
+    assert abs(temperature - 1) > 0.01
+    probs = dict(zip(said.ids, at_temperature(said.probs, temperature), strict=True))
+    seen = convscope.gallery(reported, split="test", n=5, progress=Progress())
+    for each in seen:
+        assert each.prob == pytest.approx(probs[each.image_id].max())
+    labels = [each.prob_label for each in seen]
+    assert labels == sorted(labels)
+    wrong = next(each for each in seen if each.answer != each.class_name)
+    said_of_it = (
+        f"a {wrong.class_name}, classified as {wrong.answer} with {wrong.prob:.0%} confidence"
+    )
+    assert said_of_it in Texts(reported.report_page).text
 
 
 def test_all_that_it_holds_is_known_to_be_of_a_run(reported):

@@ -40,13 +40,15 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
     if it.explorer:
         words = "Open the explorer: each value of each layer, number by number, and a workbench."
         seen.append(Link(it.explorer.name, words))
+    found = f"Evidence for {name} lies {place(it.gradcam)}."
+    if not it.gradcam.any():
+        # It sees one layer, and what raises the score there; occlusion may well find evidence.
+        found = f"Grad-CAM finds no evidence for {name} at this layer."
     why: list[Block] = [
         _picture(
             overlaid(it.image, it.gradcam),
-            f"The image with the parts that speak for {name} highlighted, {place(it.gradcam)}.",
-            f"Evidence for {name} lies {place(it.gradcam)}."
-            if it.gradcam.any()
-            else f"Nothing in this image speaks for {name}.",
+            f"The image, highlighted where Grad-CAM finds evidence for {name}. {found}",
+            found,
             f"Grad-CAM at {it.layer}, {it.gradcam.shape[0]} x {it.gradcam.shape[1]}.",
         ),
         _picture(
@@ -68,9 +70,9 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
                 "Each filter stretched to its own range; middle grey is a weight of zero.",
             )
         )
-    name = said.path.name if said.path else "An image"
+    file = said.path.name if said.path else "An image"
     return Page(
-        title=f"{name}, explained by {run}",
+        title=f"{file}, explained by {run}",
         about="The answer, the evidence for it, and the output of each layer",
         verdict=_verdict(said, sure),
         sections=[

@@ -126,12 +126,13 @@ def chosen_images(
     said = by_split.get(split)
     if said is None:
         raise RunError(f"{run.path} has not been evaluated on {split} images")
-    thresholds: tuple[float, ...] = ()
-    if said.multi_label:
-        spec = spec_of(run, about.get("weights", "last"))
-        thresholds = spec.thresholds
-        said = replace(said, probs=at_temperature(said.probs, spec.temperature, multi_label=True))
-    order = most_telling(said, of, names, true, predicted, thresholds)[:n]
+    spec = spec_of(run, about.get("weights", "last"))
+    thresholds = spec.thresholds
+    probs = at_temperature(said.probs, spec.temperature, multi_label=said.multi_label)
+    as_trained, said = said, replace(said, probs=probs)
+    # Suspect labels are those of `doctor`, by the probabilities as trained.
+    ranked = as_trained if of == "suspects" else said
+    order = most_telling(ranked, of, names, true, predicted, thresholds)[:n]
     if not order:
         raise RunError(f"no {split} image of {run.path} matches")
     seen = [seen_at(said, i, names, thresholds) for i in order]

@@ -1,7 +1,7 @@
 """The page and the model card of a run."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +10,7 @@ from convscope.api.doctor import doctor
 from convscope.api.gallery import chosen_images
 from convscope.datasets.splits import read_split
 from convscope.errors import ConvscopeError, RunError
+from convscope.evaluation.telling import Seen
 from convscope.evaluation.tried import read_tried
 from convscope.ledger import Ledger
 from convscope.planning.plan import run_config
@@ -145,19 +146,30 @@ def _hardest(run: Run, metrics: dict[str, object], where: dict[str, Any]) -> "Pi
     with contextlib.suppress(ConvscopeError):
         split: Literal["val", "test"] = "test" if "test" in metrics else "val"
         seen, images = chosen_images(run, split=split, n=12, by="report", **where)
-        worst = seen[0]
-        taken = "answered by" if worst.multi_label else "taken for"
-        said = (
-            f"The worst error is a {worst.class_name}, classified as "
-            f"{worst.answer} with {worst.prob:.0%} confidence."
-        )
-        if worst.multi_label:
-            said = f"The worst answer: {worst.answer}, for an image of {worst.class_name}."
+        multi_label = seen[0].multi_label
+        taken = "answered by" if multi_label else "taken for"
         return svg_picture(
             samples_figure(images, [each.caption for each in seen], columns=4),
             alt="; ".join(f"{each.class_name} {taken} {each.answer}" for each in seen) + ".",
-            caption=said,
+            caption=worst_error(seen),
             legend="The hardest images: the label, then the answer"
-            + ("." if worst.multi_label else " and its probability."),
+            + ("." if multi_label else " and its probability."),
         )
     return None
+
+
+def worst_error(seen: Sequence[Seen]) -> str:
+    """Return a sentence on the first image with a wrong answer; right ones can be hard too.
+
+    Args:
+        seen: The hardest images, by the loss of their predictions, the hardest first.
+    """
+    worst = next((each for each in seen if each.answer != each.class_name), None)
+    if worst is None:
+        return "The answers to the hardest images are all correct."
+    if worst.multi_label:
+        return f"The worst answer: {worst.answer}, for an image of {worst.class_name}."
+    return (
+        f"The worst error is a {worst.class_name}, classified as {worst.answer} with "
+        f"{worst.prob:.0%} confidence."
+    )

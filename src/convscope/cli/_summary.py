@@ -95,9 +95,10 @@ def _print_class_extremes(metrics: Mapping[str, Any], out: "Console") -> None:
     rows = weakest_first(per_class)
     if len(rows) > 2:
         (weakest, low), (best, high) = rows[0], rows[-1]
-        out.print(
-            f"weakest class {weakest} (F1 {low:.2f}), best {best} (F1 {high:.2f})", markup=False
-        )
+        said = f"weakest class {weakest} (F1 {low:.2f}), best {best} (F1 {high:.2f})"
+        if f"{low:.2f}" == f"{high:.2f}":
+            said = f"all classes have F1 {high:.2f}"
+        out.print(said, markup=False)
     for _, line in classes_missing(list(per_class), n_images_of_each(metrics)):
         out.print(line, markup=False)
 

@@ -87,6 +87,25 @@ def weakest_first(per_class: Mapping[str, Mapping[str, Any]]) -> list[tuple[str,
     return sorted(known, key=lambda item: item[1])
 
 
+def weakest_classes(per_class: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a sentence on the classes of the lowest F1, at most three, if they differ in it.
+
+    Args:
+        per_class: As for `weakest_first`.
+
+    Examples:
+        >>> weakest_classes({name: {"f1": f1, "n_images": 5} for name, f1 in zip("ab", (1, 0.5))})
+        'It is weakest at b (F1 0.50).'
+        >>> weakest_classes({name: {"f1": f1, "n_images": 5} for name, f1 in zip("ab", (1, 1))})
+        'All classes have F1 1.00.'
+    """
+    # To the decimals that are said: what reads alike is not weaker.
+    rows = [(name, f"F1 {f1:.2f}") for name, f1 in weakest_first(per_class)]
+    best = rows[-1][1]
+    weaker = [f"{name} ({f1})" for name, f1 in rows if f1 != best][:3]
+    return f"It is weakest at {', '.join(weaker)}." if weaker else f"All classes have {best}."
+
+
 def columns_of(part: Mapping[str, Any]) -> dict[str, str]:
     """Return the metrics of each class that a part of `metrics.json` has, with their names."""
     of_several = {"average_precision": "AP"} if "mean_average_precision" in part else {}

@@ -43,7 +43,7 @@ def loss_in_words(occlusion: FloatArray, name: str) -> str:
     """
     most = float(occlusion.max())
     if most < 0.01:
-        return f"Covered anywhere, it stays {name}."
+        return f"Covered anywhere, {name} loses less than 1 point of probability."
     where = place(np.maximum(occlusion, 0))
     return f"Covered {where}, {name} loses up to {100 * most:.0f} points of probability."
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convscope.evaluation.selective import Selection
 from convscope.storage import atomic_path
 from convscope.types import IntArray, UInt8Array
 
@@ -141,6 +142,25 @@ def robustness_figure(
     return figure
 
 
+def coverage_figure(curve: Sequence[Selection]) -> "Figure":
+    """Return accuracy by the share of images that are answered.
+
+    Args:
+        curve: Selections from `coverage_curve`, at least one.
+    """
+    figure = new_figure(6.4, 3.4)
+    axes = figure.subplots()
+    every = max(1, len(curve) // 500)
+    shown = [*curve[::every], curve[-1]]
+    axes.plot([s.coverage for s in shown], [s.accuracy for s in shown], color=TRAIN_COLOUR)
+    axes.set_xlabel("share of images answered", color=FAINT)
+    axes.set_ylabel("accuracy on those", color=FAINT)
+    for axis in (axes.xaxis, axes.yaxis):
+        label_in_percent(axis)
+    plain_axes(axes)
+    return figure
+
+
 def samples_figure(images: UInt8Array, names: Sequence[str], *, columns: int = 5) -> "Figure":
     """Return a grid of images with their names below.
 
@@ -196,8 +216,11 @@ def plain_axes(axes: "Axes") -> None:
 
 
 def label_in_percent(axis: "Axis") -> None:
-    """Label the ticks of an axis of fractions in per cent, with as many decimals as they need."""
-    from matplotlib.ticker import Formatter
+    """Label an axis of fractions in per cent, with as many decimals as its ticks need.
+
+    There may be room below 0 and above 100 %, so that points there are drawn whole, but no tick.
+    """
+    from matplotlib.ticker import AutoLocator, Formatter
 
     class Percent(Formatter):
         def __call__(self, value: float, pos: int | None = None) -> str:
@@ -210,6 +233,11 @@ def label_in_percent(axis: "Axis") -> None:
             decimals = next(exact, 6)
             return [f"{value:.{decimals}%}" for value in values]
 
+    class Fractions(AutoLocator):
+        def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+            return [tick for tick in super().tick_values(vmin, vmax) if -1e-9 < tick < 1 + 1e-9]
+
+    axis.set_major_locator(Fractions())
     axis.set_major_formatter(Percent())
 
 

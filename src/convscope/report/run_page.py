@@ -15,9 +15,9 @@ from convscope.evaluation.metrics import (
     columns_of,
     confusion_matrix,
     n_images_of_each,
-    weakest_first,
+    weakest_classes,
 )
-from convscope.evaluation.selective import Selection, coverage_curve, threshold_for
+from convscope.evaluation.selective import coverage_curve, threshold_for
 from convscope.evaluation.tried import Tried
 from convscope.report import multi_label
 from convscope.report.curves import curves_figure
@@ -26,6 +26,7 @@ from convscope.report.figures import (
     TRAIN_COLOUR,
     VAL_COLOUR,
     confusion_figure,
+    coverage_figure,
     new_figure,
     plain_axes,
 )
@@ -151,7 +152,6 @@ def run_page(facts: RunFacts) -> Page:
 def run_card(facts: RunFacts) -> Page:
     """Return the model card of a run, after Mitchell et al., "Model Cards for Model Reporting"."""
     judged, config = facts.metrics[facts.judged], facts.config
-    weakest = [f"{name} (F1 {f1:.2f})" for name, f1 in weakest_first(judged["per_class"])[:3]]
     limits = [
         (
             "It knows these classes only, and assigns one of them to any image."
@@ -160,7 +160,7 @@ def run_card(facts: RunFacts) -> Page:
             _rejecting(facts),
         ),
         (
-            f"It is weakest at {', '.join(weakest)}.",
+            weakest_classes(judged["per_class"]),
             "",
         ),
         ("It was not evaluated on other kinds of images than its training images.", ""),
@@ -398,21 +398,15 @@ def _abstaining(facts: RunFacts) -> list[Block]:
                     f"The threshold was chosen on {where}, for {asked:.0%} accuracy.",
                 )
             )
-    figure = new_figure(6.4, 3.4)
-    axes = figure.subplots()
-    every = max(1, len(curve) // 500)
-    shown: list[Selection] = [*curve[::every], curve[-1]]
-    axes.plot([s.coverage for s in shown], [s.accuracy for s in shown], color=TRAIN_COLOUR)
-    axes.set_xlabel("share of images answered", color=FAINT)
-    axes.set_ylabel("accuracy on those", color=FAINT)
-    plain_axes(axes)
     half = min(curve, key=lambda each: abs(each.coverage - 0.5))
     caption = (
         f"The {half.coverage:.0%} most confident answers have an accuracy of {half.accuracy:.1%}, "
         f"all answers {curve[0].accuracy:.1%}."
     )
     blocks: list[Block] = [
-        svg_picture(figure, alt=f"Accuracy by share answered. {caption}", caption=caption)
+        svg_picture(
+            coverage_figure(curve), alt=f"Accuracy by share answered. {caption}", caption=caption
+        )
     ]
     return [*blocks, Points(points)] if points else blocks
 

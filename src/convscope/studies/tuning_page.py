@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from convscope.report.figures import FAINT, INK, TRAIN_COLOUR, VAL_COLOUR, new_figure, plain_axes
+from convscope.report.figures import (
+    FAINT,
+    INK,
+    TRAIN_COLOUR,
+    VAL_COLOUR,
+    label_in_percent,
+    new_figure,
+    plain_axes,
+)
 from convscope.report.page import Command, Page, Picture, Points, Section, Table, svg_picture
 from convscope.studies.tuning import Tuning, score_of, spelt
 from convscope.wording import command_line
@@ -102,6 +110,7 @@ def _slices(found: Tuning, keys: Sequence[str]) -> Picture:
 
 def _dots(axes: "Axes", found: Tuning, at: Sequence[float]) -> None:
     """Draw the score of each trial at its place; the best one ringed."""
+    label_in_percent(axes.yaxis)
     scored = [(t, x) for t, x in zip(found.trials, at, strict=True) if t.score is not None]
     for status, colour in (("stopped", FAINT), ("finished", TRAIN_COLOUR)):
         points = [(x, t.score) for t, x in scored if t.status == status]

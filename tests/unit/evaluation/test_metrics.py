@@ -16,6 +16,7 @@ from convscope.evaluation.metrics import (
     cross_entropy_loss,
     n_images_of_each,
     top_k_accuracy,
+    weakest_classes,
     weakest_first,
     write_confusion,
 )
@@ -108,6 +109,19 @@ def test_where_no_class_is_missing_the_means_are_over_all():
     found = compute_metrics(predictions(sure_of(PREDICTED, 3), LABELS), ["a", "b", "c"])
     assert found["missing_classes"] == []
     assert not [key for key in found if key.endswith("_of_present")]
+
+
+def test_no_class_is_called_weakest_where_all_read_alike():
+    def rows(*f1: float) -> dict:
+        return {name: {"f1": each, "n_images": 5} for name, each in zip("abcde", f1, strict=False)}
+
+    assert weakest_classes(rows(1, 1)) == "All classes have F1 1.00."
+    assert weakest_classes(rows(0.996, 1)) == "All classes have F1 1.00."
+    # Nor is the best among the weakest three.
+    assert weakest_classes(rows(0.9, 1, 1)) == "It is weakest at a (F1 0.90)."
+    assert weakest_classes(rows(0.4, 0.5, 0.3, 0.2, 1)) == (
+        "It is weakest at d (F1 0.20), c (F1 0.30), a (F1 0.40)."
+    )
 
 
 def test_the_weakest_class_is_one_that_was_judged():

@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from convscope.errors import StorageError
+from convscope.evaluation.selective import Selection
 from convscope.report import figures
 from convscope.report.curves import curves_figure
 from convscope.report.figures import (
     TRAIN_COLOUR,
     VAL_COLOUR,
     confusion_figure,
+    coverage_figure,
     samples_figure,
     save_figure,
 )
@@ -61,6 +63,20 @@ def ink(image: np.ndarray) -> float:
 def share_of(image: np.ndarray, colour: str) -> float:
     wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
     return float((np.abs(image.astype(int) - wanted).max(axis=2) < 8).mean())
+
+
+@pytest.mark.parametrize("accuracy", [1.0, 0.99])
+def test_no_tick_is_above_100_percent(accuracy):
+    curve = [Selection(0.2, 1.0, accuracy), Selection(0.9, 0.5, 1.0)]
+    figure = coverage_figure(curve)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    for axis in (axes.xaxis, axes.yaxis):
+        ticks = axis.get_majorticklocs()
+        assert len(ticks) > 1
+        assert ticks[-1] == pytest.approx(1)
+    # The line itself is not cut off.
+    assert axes.get_ylim()[1] > 1
 
 
 @pytest.mark.parametrize("n_epochs", [1, 2, 200])

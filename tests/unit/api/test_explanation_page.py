@@ -1,0 +1,57 @@
+"""What the page of an explanation says of a class, whether it was the answer or not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convscope.api.explanation_page import explanation_page
+from convscope.explain.explanation import Explanation
+from convscope.report.page import Page, Picture
+from convscope.types import ImagePrediction
+
+
+@pytest.fixture
+def explanation() -> Explanation:
+    return Explanation(
+        prediction=ImagePrediction(Path("photos/0500.png"), {"dark": 0.98, "stripes": 0.02}),
+        class_name="stripes",
+        image=np.zeros((8, 8, 3), np.uint8),
+        layer="conv2",
+        gradcam=np.eye(4, dtype=np.float32),
+        occlusion=np.zeros((4, 4), np.float32),
+        steps=(),
+        filters=("conv1", np.ones((2, 3, 3, 3), np.float32)),
+        page=Path("0500.html"),
+    )
+
+
+def evidence(page: Page) -> tuple[str, list[str]]:
+    section = page.sections[1]
+    captions = [block.caption for block in section.blocks if isinstance(block, Picture)]
+    return section.heading, captions
+
+
+def test_the_evidence_is_for_the_class_and_the_title_names_the_image(explanation):
+    page = explanation_page(explanation, "run")
+    heading, captions = evidence(page)
+    assert heading == "Evidence for stripes"
+    assert page.title == "0500.png, explained by run"
+    assert captions[0].startswith("Evidence for stripes lies ")
+
+
+def test_a_class_that_is_not_the_answer_does_not_stay_it(explanation):
+    _, (_, covered) = evidence(explanation_page(explanation, "run"))
+    assert covered == "Covered anywhere, stripes loses less than 1 point of probability."
+
+
+def test_an_empty_map_of_one_layer_does_not_exclude_other_evidence(explanation):
+    lost = np.zeros((4, 4), np.float32)
+    lost[0, 0] = 0.3
+    blank = replace(explanation, gradcam=np.zeros((4, 4), np.float32), occlusion=lost)
+    _, captions = evidence(explanation_page(blank, "run"))
+    assert captions == [
+        "Grad-CAM finds no evidence for stripes at this layer.",
+        "Covered in the upper left, stripes loses up to 30 points of probability.",
+    ]
