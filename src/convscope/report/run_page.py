@@ -264,10 +264,10 @@ def _learning(facts: RunFacts) -> list[Block]:
         return [_learning_of_several(rows)]
     best = max(rows, key=lambda row: float(row["val_accuracy"]))
     last = rows[-1]
-    caption = f"Validation accuracy is highest after epoch {int(best['epoch'])}: "
-    caption += f"{best['val_accuracy']:.1%}"
-    if best["epoch"] != last["epoch"]:
-        caption += f"; {last['val_accuracy']:.1%} at the end"
+    highest, at_end = (f"{row['val_accuracy']:.1%}" for row in (best, last))
+    caption = f"Validation accuracy reaches its highest after epoch {int(best['epoch'])}: {highest}"
+    if at_end != highest:
+        caption += f"; {at_end} at the end"
     picture = svg_picture(
         curves_figure(rows, stacked=True),
         alt=f"Loss and accuracy by epoch: training accuracy {last['accuracy']:.1%} and validation "
@@ -279,9 +279,10 @@ def _learning(facts: RunFacts) -> list[Block]:
 
 def _learning_of_several(rows: Sequence[dict[str, Any]]) -> Picture:
     best, last = min(rows, key=lambda row: float(row["val_loss"])), rows[-1]
-    caption = f"Validation loss is lowest after epoch {int(best['epoch'])}: {best['val_loss']:.3f}"
-    if best["epoch"] != last["epoch"]:
-        caption += f"; {last['val_loss']:.3f} at the end"
+    lowest, at_end = (f"{row['val_loss']:.3f}" for row in (best, last))
+    caption = f"Validation loss reaches its lowest after epoch {int(best['epoch'])}: {lowest}"
+    if at_end != lowest:
+        caption += f"; {at_end} at the end"
     return svg_picture(
         curves_figure(rows, stacked=True, multi_label=True),
         alt=f"Loss and right decisions by epoch: validation loss {last['val_loss']:.3f} after "

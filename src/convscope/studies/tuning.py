@@ -71,9 +71,11 @@ class Tuning:
         best = self.best
         if best is None:
             return "No trial was trained to its end."
-        score = f"{best.score:.1%}" if best.score is not None else ""
-        found = f"Trial {best.number} of {len(self.trials)} is best: {score} validation"
-        found += f" {self.measure}."
+        scores = {f"{score_of(trial):.1%}" for trial in self.finished}
+        reached = f"{score_of(best):.1%} validation {self.measure}"
+        found = f"Trial {best.number} of {len(self.trials)} is best: {reached}."
+        if len(scores) == 1 < len(self.finished):
+            found = f"All trials that ended reach {reached}; trial {best.number} stands for them."
         if self.confirmation is not None and self.confirmation.pairs:
             return f"{found} {self.confirmation.pairs[0].verdict}"
         if best.number == 1:
@@ -90,11 +92,14 @@ class Tuning:
         if again.accuracy is None:
             return ""
         luck = 100 * (best.score - again.accuracy.mean)
+        apart = f"{abs(luck):.1f} points {'less' if luck >= 0 else 'more'} than"
+        if abs(luck) < 0.05:
+            apart = "as much as"
         return (
             f"With {len(again.accuracies)} new seeds the best settings reach "
-            f"{again.accuracy.mean:.1%} on average: {abs(luck):.1f} points "
-            f"{'less' if luck >= 0 else 'more'} than in the search, which picks the luckiest of "
-            "its trials. All scores are of validation images, by which the settings were chosen."
+            f"{again.accuracy.mean:.1%} on average: {apart} in the search, which picks the "
+            "luckiest of its trials. All scores are of validation images, by which the settings "
+            "were chosen."
         )
 
     @property
