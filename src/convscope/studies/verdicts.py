@@ -32,7 +32,7 @@ def verdict(pair: "Pair") -> str:
     better, worse, low, high = second, first, found.low, found.high
     if found.mean < 0:
         better, worse, low, high = first, second, -found.high, -found.low
-    decimals = _decimals(low)
+    decimals = decimals_of(low)
     by = f"by {100 * low:.{decimals}f} to {100 * high:.{decimals}f} points"
     if found.of_ways:
         return f"{better} is better than {worse} {by}."
@@ -51,14 +51,22 @@ def _sentence(words: str) -> str:
     return f"T{words[1:]}" if words.startswith("this run of ") else words
 
 
-def _decimals(lead: float) -> int:
-    """Return the decimals with which a lead, in points and rounded down, is above 0."""
+def decimals_of(lead: float) -> int:
+    """Return the decimals with which a lead, in points and rounded down, is above 0.
+
+    Args:
+        lead: A fraction above 0.
+
+    Examples:
+        >>> decimals_of(0.05), decimals_of(0.001), decimals_of(0.0003)
+        (1, 1, 2)
+    """
     return max(1, math.ceil(-math.log10(100 * lead) - 1e-9))
 
 
 def _at_least(lead: float) -> str:
     # Rounded down, since it is stated as a minimum.
-    decimals = _decimals(lead)
+    decimals = decimals_of(lead)
     least = math.floor(100 * lead * 10**decimals + 1e-9) / 10**decimals
     return f"at least {least:.{decimals}f} points"
 

@@ -271,6 +271,15 @@ def test_an_unshown_and_a_shown_difference_are_told_apart(whole, tmp_path):
     assert "Three styles, one network" not in said
 
 
+def test_a_lead_that_is_shown_is_not_0_points(whole, tmp_path):
+    found = comparison(twins=False)
+    *others, pair = found.pairs
+    low = dataclasses.replace(pair.found, low=0.0003)
+    found = dataclasses.replace(found, pairs=(*others, dataclasses.replace(pair, found=low)))
+    said = " ".join(texts(dataclasses.replace(whole, comparison=found), tmp_path))
+    assert ", by 0.03 to " in said
+
+
 def test_what_is_not_trained_yet_is_said(whole, tmp_path):
     begun = dataclasses.replace(
         whole, runs=whole.runs[:1], comparison=None, ladders={}, missing={}, inside=""

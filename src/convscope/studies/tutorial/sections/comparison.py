@@ -21,6 +21,7 @@ from convscope.studies.tutorial import published
 from convscope.studies.tutorial.code import comparing, comparing_ours
 from convscope.studies.tutorial.facts import STYLE_NAMES, Facts, percent
 from convscope.studies.tutorial.plan import SEVERAL, STYLES
+from convscope.studies.verdicts import decimals_of
 
 
 def section(facts: Facts) -> Section:
@@ -159,6 +160,7 @@ def _verdict(facts: Facts, pair: Pair) -> str:
     if found.mean < 0:
         low, high = -found.high, -found.low
         names = {"a": names["b"], "b": names["a"]}
+    decimals = decimals_of(low)
     return _("{b} is correct on more test images than {a}, by {low} to {high} points.").format(
-        **names, low=f"{100 * low:.1f}", high=f"{100 * high:.1f}"
+        **names, low=f"{100 * low:.{decimals}f}", high=f"{100 * high:.{decimals}f}"
     )
