@@ -57,7 +57,8 @@ def gallery(
         The drawn images, in order.
 
     Raises:
-        RunError: If the run has not been evaluated on that split, or no image matches.
+        RunError: If the run has not been evaluated on that split, its saved model is missing, or no
+            image matches.
         UnknownNameError: If there is no such class.
         DataError: If the images are not those of the run.
     """
