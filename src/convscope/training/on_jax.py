@@ -8,34 +8,25 @@ import keras
 import numpy as np
 
 from convscope.training.batches import Batches
-from convscope.training.passes import Step
+from convscope.training.passes import Step, StepByStep
 from convscope.training.resident import Resident
 
 
-class OnJax:
-    """Steps on one device: `passes.Steps` for Keras on JAX.
+class OnJax(StepByStep):
+    """Steps of Keras, compiled by JAX: `passes.Steps` on the device of the process.
 
-    They are Keras' own, compiled by JAX. Keras' `train_on_batch` reads all variables before each
-    step and writes all of them after it, which takes 1.6 ms with `fast-medium` (two AMD cores);
-    here that is done once in a pass. During a pass the state is apart from the model, which has it
-    when the body has ended. An accelerator need not wait for the host: a step is handed over before
-    the one before has ended, and images are in its memory, see `resident`.
+    Keras' `train_on_batch` reads all variables before each step and writes all of them after it,
+    which takes 1.6 ms with `fast-medium` (two AMD cores); here that is done once in a pass. During
+    a pass the state is apart from the model, which has it when the body has ended.
 
     Args:
         model: Compiled model with accuracy as its only metric; optimiser and metric are built.
     """
 
-    n_ahead = 2
-
     def __init__(self, model: keras.Model) -> None:
         self.model = model
-        self._resident = Resident()
         self._train = self._compiled(model.train_step)
         self._test = self._compiled(model.test_step)
-
-    def placed(self, batches: Batches) -> Batches:
-        """Return the same batches, on an accelerator from its own memory if there is room."""
-        return self._resident.placed(batches)
 
     @contextmanager
     def training(self) -> Iterator[Step]:
@@ -94,3 +85,24 @@ class OnJax:
         """Return a batch as the step takes it."""
         del n_images
         return inputs, labels
+
+
+class OneDevice(OnJax):
+    """Steps on one device, which need not wait for the host.
+
+    A step is handed over before the one before has ended, and the images are in the memory of an
+    accelerator, see `resident`.
+
+    Args:
+        model: See `OnJax`.
+    """
+
+    n_ahead = 2
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__(model)
+        self._resident = Resident()
+
+    def placed(self, batches: Batches) -> Batches:
+        """Return the same batches, on an accelerator from its own memory if there is room."""
+        return self._resident.placed(batches)

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from convscope.scale.devices import Devices
-from convscope.training.batches import Batches
 from convscope.training.on_jax import OnJax
 
 if TYPE_CHECKING:
@@ -20,14 +19,13 @@ class ManyDevices(OnJax):
     Between passes the model is an ordinary one on a single device, alike in each process; during a
     pass its variables are on all devices. Loss, gradients, metrics and the statistics of
     BatchNormalization are those of the whole batch, as on one device: JAX partitions the very
-    step of Keras, and inserts the sums over devices.
+    step of Keras, and inserts the sums over devices. No step is handed over ahead of its turn, so
+    that a process that is lost is noticed in its step.
 
     Args:
         model: Compiled model with accuracy as its only metric; optimiser and metric are built.
         devices: Devices of the training.
     """
-
-    n_ahead = 0  # so that a process that is lost is noticed in its step
 
     def __init__(self, model: keras.Model, devices: Devices) -> None:
         self._devices = devices
@@ -35,10 +33,6 @@ class ManyDevices(OnJax):
             devices=keras.distribution.list_devices(), auto_shard_dataset=False
         )
         super().__init__(model)
-
-    def placed(self, batches: Batches) -> Batches:
-        """Return the batches as they are: each process has its own part of them."""
-        return batches
 
     def _compiled(self, step: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         everywhere = self._layout(np.zeros(()), divided=False)

@@ -72,13 +72,13 @@ def steps_on_one_device(model: keras.Model) -> Steps:
     if backend == "tensorflow":
         return OnTensorFlow(model)
     if backend == "jax":
-        from convscope.training.on_jax import OnJax
+        from convscope.training.on_jax import OneDevice
 
-        return OnJax(model)
+        return OneDevice(model)
     return ByKeras(model)
 
 
-class _StepByStep:
+class StepByStep:
     """Steps that end before they return, on batches from the memory of the host."""
 
     n_ahead = 0
@@ -88,7 +88,7 @@ class _StepByStep:
         return batches
 
 
-class OnTensorFlow(_StepByStep):
+class OnTensorFlow(StepByStep):
     """Steps of Keras, each with all that belongs to it in one compiled call.
 
     Keras' `train_on_batch` makes several and takes 0.8 to 1.3 ms more, 4 % of the time of the
@@ -130,7 +130,7 @@ def _in_one_call(model: keras.Model, step: Callable[[Any], dict[str, Any]]) -> S
     return take
 
 
-class ByKeras(_StepByStep):
+class ByKeras(StepByStep):
     """Steps by Keras' `train_on_batch` and `test_on_batch`, on any backend.
 
     Args:
