@@ -68,7 +68,6 @@ class UnknownNameError(UserError):
         else:
             advice = "none is registered"
         super().__init__(f"unknown {kind} '{name}'; {advice}{hint}")
-        self.suggestion = near[0] if near else None
 
 
 class ConfigError(UserError):
@@ -146,5 +145,3 @@ class MissingExtraError(FailureError):
         super().__init__(
             f"this needs the package '{package}'; install it with: pip install 'convscope[{extra}]'"
         )
-        self.package = package
-        self.extra = extra

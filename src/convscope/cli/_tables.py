@@ -17,7 +17,6 @@ def print_table(
     columns: Sequence[tuple[str, str]],
     rows: Iterable[Sequence[Any]],
     *,
-    title: str | None = None,
     out: Console | None = None,
 ) -> None:
     """Print rows under named columns.
@@ -25,10 +24,9 @@ def print_table(
     Args:
         columns: Name and justification (`NUMBER` or `TEXT`) of each.
         rows: Values, shown as they are; None is shown as an empty cell, a list as a line each.
-        title: Line above the table.
         out: Console to print on; None is standard output.
     """
-    table = Table(box=None, header_style="bold", pad_edge=False, title=title, title_justify="left")
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for name, justify in columns:
         table.add_column(name, justify="right" if justify == NUMBER else "left", overflow="fold")
     for row in rows:

@@ -145,7 +145,6 @@ def answers_under(
     name: str | None = None,
     severity: int = 1,
     *,
-    seed: int = 83,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> FloatArray:
     """Return the probabilities of corrupted images.
@@ -158,7 +157,6 @@ def answers_under(
         split: Images, at least one.
         name: Key of `CORRUPTIONS`; None leaves the images as they are.
         severity: Severity from 1 to 5.
-        seed: Seed of the noise.
         on_batch: Called after each batch with its number of images.
 
     Returns:
@@ -171,7 +169,7 @@ def answers_under(
     for start in range(0, len(split), _BATCH):
         images: UInt8Array = np.ascontiguousarray(split.images[start : start + _BATCH])
         if name is not None:
-            images = corrupt(images, name, severity, seed=seed, first=start)
+            images = corrupt(images, name, severity, first=start)
         answers.append(np.asarray(classifier.predict_on_batch(images), np.float32))
         on_batch(len(images))
     return np.concatenate(answers)

@@ -177,20 +177,17 @@ class ImageHeader:
     white: int | None
 
 
-def read_header(
-    source: Path | bytes | BinaryIO, *, name: str = "", max_pixels: int = MAX_PIXELS
-) -> ImageHeader:
+def read_header(source: Path | bytes | BinaryIO, *, name: str = "") -> ImageHeader:
     """Return the contents of an image's header, without decoding its pixels.
 
     Args:
         source: Path, bytes of a file, or open binary file.
         name: Name of the image in messages; by default its path.
-        max_pixels: Largest number of pixels; larger images are refused.
 
     Raises:
-        ImageError: If this is not an image of a known format, or is too large.
+        ImageError: If this is not an image of a known format, or has more than `MAX_PIXELS`.
     """
-    with opened(source, name=name, max_pixels=max_pixels, pixels=False) as image:
+    with opened(source, name=name, max_pixels=MAX_PIXELS, pixels=False) as image:
         # Before reading the EXIF data, which may change them.
         height, width = image.height, image.width
         grey, alpha = _is_grey(image), image.has_transparency_data

@@ -1,7 +1,7 @@
 """A picture of an architecture: each layer as a block of the size of its feature map."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,6 @@ _ROLES = {
 def draw_architecture(
     model: "keras.Model",
     path: Path,
-    input_shape: Sequence[int] | None = None,
     title: str | None = None,
     stages: Mapping[str, str] | None = None,
 ) -> None:
@@ -52,20 +51,17 @@ def draw_architecture(
     Args:
         model: A built model in any style.
         path: Output file; its suffix (.png, .svg, .pdf) decides the format.
-        input_shape: (height, width, channels) of the image; None takes the size that the network
-            works at.
         title: Title on top; None takes the model's name.
         stages: Stages of the backbone inside the model, as in `Backbone.stages`.
 
     Raises:
-        ShapeError: If the model is not built, does not take that shape, or takes any size and
-            none is given.
+        ShapeError: If the model is not built, or takes images of any size.
         StorageError: If the file cannot be written.
     """
     # Figure without pyplot: no global state, no window, no display needed.
     from matplotlib.figure import Figure
 
-    sheet = geometry(model, input_shape)
+    sheet = geometry(model)
     shown = blocks(model, sheet, stages)
     solids = _solids(shown)
     slots = [_slot_width(block, solid) for block, solid in zip(shown, solids, strict=True)]

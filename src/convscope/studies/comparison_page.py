@@ -212,11 +212,11 @@ def _costs(arms: Sequence[Arm], judged: Sequence[Arm], pairs: Sequence[Pair]) ->
             arm.name,
             "" if arm.accuracy is None else f"{arm.accuracy.mean:.4f}",
             _time(arm.train_seconds),
-            _amount(arm.peak_memory_mb, "MB"),
+            _megabytes(arm.peak_memory_mb),
             "" if arm.latency_ms is None else f"{arm.latency_ms:.1f} ms",
             _count(arm.n_params),
             _count(arm.multiply_adds),
-            _amount(arm.file_mb, "MB"),
+            _megabytes(arm.file_mb),
         ]
         for arm in arms
     ]
@@ -311,7 +311,7 @@ def _runs(arms: Sequence[Arm]) -> Table:
             "" if trial.val_accuracy is None else f"{trial.val_accuracy:.4f}",
             "" if trial.test_accuracy is None else f"{trial.test_accuracy:.4f}",
             _time(trial.train_seconds),
-            _amount(trial.peak_memory_mb, "MB"),
+            _megabytes(trial.peak_memory_mb),
             trial.run,
         ]
         for arm in arms
@@ -424,10 +424,10 @@ def _time(seconds: float | None) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
-def _amount(value: float | None, unit: str) -> str:
+def _megabytes(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+    return f"{value:,.0f} MB" if value >= 10 else f"{value:.1f} MB"
 
 
 def _count(value: float | None) -> str:

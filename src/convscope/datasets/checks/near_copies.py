@@ -91,9 +91,7 @@ def find_near_copies(
     return NearCopies(np.concatenate(pairs), np.concatenate(ways), complete)
 
 
-def near_copies_across(
-    parts: Mapping[str, Split], *, progress: Progress | None = None
-) -> dict[tuple[str, str], list[tuple[int, int]]]:
+def near_copies_across(parts: Mapping[str, Split]) -> dict[tuple[str, str], list[tuple[int, int]]]:
     """Return the images of a part that are nearly equal to one of another part.
 
     A quick search for a note: the three likeliest images of the other part, and the likeliest
@@ -103,7 +101,6 @@ def near_copies_across(
     Args:
         parts: Parts by name: "train", "val" and "test". Images of each part are found if they have
             a near copy in an earlier part.
-        progress: Called with each image and orientation.
 
     Returns:
         By names of the earlier and the later part, for each image of the later part with a copy:
@@ -111,7 +108,7 @@ def near_copies_across(
     """
     prints = gather(fingerprint(image) for part in parts.values() for image in part.images)
     varied = contrasts(prints) >= MIN_CONTRAST
-    search = _Search(prints, progress or Progress())
+    search = _Search(prints, Progress())
     names = list(parts)
     starts = dict(zip(names, np.cumsum([0, *map(len, parts.values())]).tolist(), strict=False))
     hashes = {name: np.array(part.hashes, str) for name, part in parts.items()}

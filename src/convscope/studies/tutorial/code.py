@@ -235,7 +235,7 @@ print("loss, accuracy:", model.evaluate(scaled(255 * as_colour(x_test, 32)), y_t
 
 _LADDER = """\
 climb = convscope.ladder(
-    "{backbone}", data={data}, sizes={sizes}{until}{epochs}
+    "{backbone}", data={data}, sizes={sizes}{until}
 )
 for rung in climb.rungs:
     print(rung.name, rung.val_accuracy, rung.gain)
@@ -314,19 +314,10 @@ def transfer(backbone: str, size: int, epochs: int, *, first: bool) -> str:
     return _COLOUR + text if first else text
 
 
-def transfer_ours(
-    backbone: str,
-    data: DataFacts,
-    sizes: tuple[int, ...],
-    until: str | None,
-    epochs: int | None = None,
-) -> str:
+def transfer_ours(backbone: str, data: DataFacts, sizes: tuple[int, ...], until: str | None) -> str:
     """Return code that climbs the ladder of a backbone with convscope."""
     said = "" if until is None else f', until="{until}"'
-    more = "" if epochs is None else f", epochs={epochs}"
-    return _LADDER.format(
-        backbone=backbone, data=_named(data), sizes=list(sizes), until=said, epochs=more
-    )
+    return _LADDER.format(backbone=backbone, data=_named(data), sizes=list(sizes), until=said)
 
 
 def _named(data: DataFacts) -> str:

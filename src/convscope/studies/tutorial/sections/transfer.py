@@ -171,10 +171,7 @@ def _backbone(facts: Facts, planned: BackbonePlan, *, first: bool) -> list[Block
                     transfer(name, max(planned.sizes, default=64), facts.epochs, first=first),
                     _("Keras alone"),
                 ),
-                Code(
-                    transfer_ours(name, facts.data, planned.sizes, planned.until),
-                    "convscope",
-                ),
+                Code(transfer_ours(name, facts.data, planned.sizes, planned.until), "convscope"),
             )
         )
     )
