@@ -401,7 +401,8 @@ class Predictions:
             classes, each is for itself.
         labels: True classes, see `Labels`.
         ids: Shape (n_images,), names of the images.
-        split: Name of the split: "val" or "test".
+        split: Name of the split: "val" or "test"; "train" or "out_of_fold" where each image was
+            predicted by a network of folds that did not learn it.
     """
 
     probs: FloatArray

@@ -202,12 +202,7 @@ def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
     from convscope.report.figures import confusion_figure, save_figure
 
     parts = [read_predictions(run.predictions_file)[0]["test"] for run in runs]
-    said = Predictions(
-        np.concatenate([part.probs for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.ids for part in parts]),
-        "test",
-    )
+    said = Predictions.joined(parts, "test")
     if len(np.unique(said.ids)) != len(said.ids):
         raise RunError(f"the folds in {path} hold some images twice; start again in another --out")
     names = runs[0].class_names

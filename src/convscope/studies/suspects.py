@@ -205,12 +205,7 @@ def _by_networks(jobs: Sequence[Job], executor: Executor, progress: Progress) ->
 
     train_folds(jobs, executor, progress)
     parts = [read_predictions(Run(job.folder).predictions_file)[0]["val"] for job in jobs]
-    return Predictions(
-        np.concatenate([part.probs for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.ids for part in parts]),
-        "train",
-    )
+    return Predictions.joined(parts, "train")
 
 
 def _by_heads(plan: Plan, load: Callable[[RunConfig], Dataset], progress: Progress) -> Predictions:
