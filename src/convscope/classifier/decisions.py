@@ -42,10 +42,19 @@ def image_losses(
     Where an image may have any number of classes, the mean over the classes of the binary
     cross-entropies.
 
+    A probability that float32 rounded to 0 counts as the smallest positive one, 87 nats. This is
+    what Keras computes from logits; from probabilities alone it stops at 1e-7, 16 nats, which hides
+    how wrong an over-confident model is.
+
     Args:
         probs: Shape (n_images, n_classes).
         labels: True classes, see `types.Labels`.
         least: Probability that counts for a smaller one.
+
+    Examples:
+        >>> probs = np.array([[0.5, 0.5], [1.0, 0.0]], dtype=np.float32)
+        >>> image_losses(probs, np.array([0, 1])).round(4).tolist()
+        [0.6931, 87.3365]
     """
     if is_multi_label(labels):
         true = labels.astype(bool)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from convscope.classifier.decisions import image_losses
 from convscope.errors import ShapeError
 from convscope.storage import atomic_path
 from convscope.types import FloatArray, IntArray, Predictions
@@ -52,7 +53,7 @@ def compute_metrics(predictions: Predictions, class_names: list[str]) -> dict[st
     return {
         "accuracy": n_right / len(labels),
         "accuracy_interval_95": list(accuracy_interval(n_right, len(labels))),
-        "loss": cross_entropy_loss(probs, labels),
+        "loss": float(image_losses(probs, labels).mean()),
         "n_images": len(labels),
         "top_k_accuracy": {
             str(k): top_k_accuracy(probs, labels, k=k) for k in TOP_K if k < len(class_names)
@@ -151,26 +152,6 @@ def accuracy_interval(n_right: int, n_images: int) -> tuple[float, float]:
 
     interval = binomtest(n_right, n_images).proportion_ci(confidence_level=0.95, method="wilson")
     return float(interval.low), float(interval.high)
-
-
-def cross_entropy_loss(probs: FloatArray, labels: IntArray) -> float:
-    """Return the mean negative log-probability of the true class, in nats.
-
-    A probability that float32 rounded to 0 counts as the smallest positive one, 87 nats. This is
-    what Keras computes from logits; from probabilities alone it stops at 1e-7, 16 nats, which hides
-    how wrong an over-confident model is.
-
-    Args:
-        probs: Shape (n_images, n_classes), rows sum to 1.
-        labels: Shape (n_images,), class indices in [0, n_classes).
-
-    Examples:
-        >>> probs = np.array([[0.5, 0.5], [1.0, 0.0]], dtype=np.float32)
-        >>> round(cross_entropy_loss(probs, np.array([0, 0])), 4)
-        0.3466
-    """
-    right = probs[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(right, np.finfo(np.float32).tiny, 1.0)).mean())
 
 
 def top_k_accuracy(probs: FloatArray, labels: IntArray, *, k: int) -> float:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from convscope.classifier.decisions import image_losses
 from convscope.errors import ShapeError
 from convscope.evaluation.metrics import (
     accuracy_interval,
     check_probs,
     compute_metrics,
     confusion_matrix,
-    cross_entropy_loss,
     n_images_of_each,
     top_k_accuracy,
     weakest_classes,
@@ -205,18 +205,18 @@ def test_loss_equals_that_of_keras():
     probs, labels = random_probs(200, 10)
     probs[1] = np.eye(10)[labels[1]]
     theirs = float(keras.losses.SparseCategoricalCrossentropy()(labels, probs))
-    assert cross_entropy_loss(probs, labels) == pytest.approx(theirs, rel=1e-5)
+    assert image_losses(probs, labels).mean() == pytest.approx(theirs, rel=1e-5)
 
 
 def test_loss_of_over_confident_mistakes_is_that_of_the_logits():
     logits = np.array([[50.0, 0.0, -1.0], [0.0, 30.0, 2.0]], np.float32)
     probs, labels = np.asarray(keras.ops.softmax(logits)), np.array([2, 0])
     theirs = float(keras.losses.SparseCategoricalCrossentropy(from_logits=True)(labels, logits))
-    assert cross_entropy_loss(probs, labels) == pytest.approx(theirs, rel=1e-5)
+    assert image_losses(probs, labels).mean() == pytest.approx(theirs, rel=1e-5)
     # Not infinite where float32 has nothing left of the probability.
     surely_wrong = np.array([[1.0, 0.0]], np.float32)
     expected = -math.log(np.finfo(np.float32).tiny)
-    assert cross_entropy_loss(surely_wrong, np.array([1])) == pytest.approx(expected, rel=1e-6)
+    assert image_losses(surely_wrong, np.array([1])).mean() == pytest.approx(expected, rel=1e-6)
 
 
 def test_rows_of_the_confusion_matrix_are_true_classes():
