@@ -5,6 +5,7 @@ import numpy as np
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
 from convscope.evaluation.suspects import suspect_labels
+from convscope.evaluation.telling import seen_at
 
 _GOOD = 0.8
 """Validation accuracy from which a network's doubt is evidence about a label."""
@@ -24,14 +25,13 @@ def label_errors(case: Case) -> Finding | None:
     # be any class. With few classes any is a first guess.
     n_guesses = min(_FIRST_GUESSES, val.probs.shape[1] // 3)
     rank = (val.probs > val.probs[np.arange(len(val.labels)), val.labels][:, None]).sum(axis=1)
-    suspects = [s for s in suspect_labels(val) if rank[s.index] >= n_guesses]
+    suspects = [index for index in suspect_labels(val) if rank[index] >= n_guesses]
     share = len(suspects) / len(val.labels)
     if share < _SHARE:
         return None
-    names = case.class_names
+    first = [seen_at(val, index, case.class_names) for index in suspects[:3]]
     listed = ", ".join(
-        f"{s.image_id} (labelled {names[s.label]}, probably {names[s.likelier]})"
-        for s in suspects[:3]
+        f"{seen.image_id} (labelled {seen.class_name}, probably {seen.answer})" for seen in first
     )
     look = case.command("gallery")
     return Finding(

@@ -82,7 +82,7 @@ def most_telling(
     if said.multi_label:
         return _of_several(said, of, names, true, predicted, thresholds)
     if of == "suspects":
-        order = [suspect.index for suspect in suspect_labels(said)]
+        order = suspect_labels(said)
     else:
         of_label = said.probs[np.arange(len(said.labels)), said.labels]
         order = np.argsort(of_label if of == "losses" else -of_label, kind="stable").tolist()
@@ -96,7 +96,7 @@ def most_telling(
 
 
 def seen_at(
-    said: Predictions, index: int, names: Sequence[str], thresholds: Sequence[float]
+    said: Predictions, index: int, names: Sequence[str], thresholds: Sequence[float] = ()
 ) -> Seen:
     """Return an image of predictions, and what is said of it.
 

@@ -10,7 +10,7 @@ import numpy as np
 from convscope.datasets.source import data_settings
 from convscope.effects import trains_at_once
 from convscope.errors import ConfigError
-from convscope.evaluation.telling import Seen
+from convscope.evaluation.telling import Seen, seen_at
 from convscope.models import is_backbone
 from convscope.paths import short_name
 from convscope.planning.data import load_once
@@ -159,10 +159,7 @@ def suspects(
             jobs = _jobs(path, given, folds, load, data_dir)
             said = _by_networks(jobs, executor or LocalExecutor(), progress)
         names = dataset.class_names
-        doubted = tuple(
-            Seen(s.image_id, names[s.label], names[s.likelier], s.prob_likelier, s.prob_label)
-            for s in suspect_labels(said)
-        )
+        doubted = tuple(seen_at(said, index, names) for index in suspect_labels(said))
         accuracy = float(said.right.mean())
         found = Suspicions(path, len(said.labels), accuracy, doubted)
         _write_table(found)
