@@ -12,10 +12,9 @@ import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,7 @@ from convscope.models.head import Block
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import write_rows
-from convscope.training.logistic_fit import fit_logistic, most_steps
+from convscope.training.logistic_fit import TOLERANCE, fit_logistic, most_steps
 from convscope.training.temperature import calibrated_losses
 from convscope.training.weighting import Weighting
 from convscope.types import FloatArray, IntArray, Labels, is_multi_label
@@ -69,8 +68,6 @@ least: with 132 classes, 5,000 images took minutes for a penalty on one core."""
 
 Fold = tuple[IntArray, IntArray]
 """Images to learn from, and images to hold out."""
-
-_Answer = TypeVar("_Answer")
 
 
 class Candidate(NamedTuple):
@@ -134,24 +131,19 @@ def held_out_probs(
     """
     folds = _folds(labels, seed, _n_folds(len(labels), n_classes))
     features, blocks = _in_fewer_columns(features, blocks)
-
-    def of_fold(fold: Fold, pool: ThreadPoolExecutor | None) -> FloatArray:
-        learnt = _in_views(fold[0], len(labels), views)
-        head = fit_logistic(
+    divided = [(_in_views(learnt, len(labels), views), held_out) for learnt, held_out in folds]
+    with one_thread_each() as pool:
+        probs = probs_of_folds(
             features,
             labels_in_views(labels, views),
             n_classes,
             penalty,
+            divided,
+            pool,
             blocks=blocks,
             weighting=weighting,
-            learnt=learnt,
-            pool=pool,
         )
-        return head.probs(features, fold[1])
-
-    with one_thread_each() as pool:
-        probs = of_each(folds, of_fold, pool)
-    return np.concatenate([held_out for _, held_out in folds]), np.concatenate(probs)
+    return np.concatenate([held_out for _, held_out in folds]), probs
 
 
 def choose_penalty(
@@ -213,33 +205,6 @@ def choose_penalty(
             for learnt, held_out in in_views
         ]
 
-    def held_out_by(
-        penalty: float,
-        features: FloatArray,
-        blocks: Sequence[Block],
-        fold: Fold,
-        pool: ThreadPoolExecutor | None,
-    ) -> tuple[npt.NDArray[Any], FloatArray]:
-        learnt, held_out = fold
-        head = fit_logistic(
-            features,
-            labels,
-            n_classes,
-            penalty,
-            blocks=blocks,
-            weighting=weighting,
-            learnt=learnt,
-            steps=steps,
-            pool=pool,
-        )
-        probs = head.probs(features, held_out)
-        true = labels[held_out]
-        if is_multi_label(true):
-            hits = ((probs >= 0.5) == true).mean(axis=1)
-        else:
-            hits = probs.argmax(axis=1) == true
-        return hits, probs
-
     held_out_labels = np.concatenate([labels[held_out] for _, held_out in in_views])
 
     def of_images(losses: npt.NDArray[np.float64]) -> FloatArray:
@@ -262,8 +227,19 @@ def choose_penalty(
         ) -> float:
             if (last_map, index) not in tried:
                 start, penalty = time.monotonic(), PENALTIES[index]
-                found = of_each(in_views, partial(held_out_by, penalty, features, blocks), pool)
-                hits, probs = (np.concatenate(each) for each in zip(*found, strict=True))
+                probs = probs_of_folds(
+                    features,
+                    labels,
+                    n_classes,
+                    penalty,
+                    in_views,
+                    pool,
+                    blocks=blocks,
+                    weighting=weighting,
+                    steps=steps,
+                )
+                said = probs >= 0.5 if is_multi_label(labels) else probs.argmax(axis=1)
+                hits = said == held_out_labels
                 losses = calibrated_losses(probs, held_out_labels)
                 accuracy, loss = float(hits.mean()), float(losses.mean())
                 seconds = time.monotonic() - start
@@ -309,21 +285,58 @@ def _resized(features: FloatArray, blocks: Sequence[Block], factor: float) -> It
             features[:, block.last] /= factor
 
 
-def of_each(
+def probs_of_folds(
+    features: FloatArray,
+    labels: Labels,
+    n_classes: int,
+    penalty: float,
     folds: Sequence[Fold],
-    function: Callable[[Fold, ThreadPoolExecutor | None], _Answer],
     pool: ThreadPoolExecutor,
-) -> list[_Answer]:
-    """Return what a function says of each fold: all at the same time, or one with all threads.
+    *,
+    blocks: Sequence[Block],
+    weighting: Weighting,
+    tolerance: float = TOLERANCE,
+    steps: int | None = None,
+) -> FloatArray:
+    """Return probabilities of the rows that each fold holds out, by a head that learnt its others.
+
+    All folds are fitted at the same time, or a single one with all threads.
 
     Args:
-        folds: Folds.
-        function: Function of a fold and of the threads that it may use, None for its own alone.
-        pool: Threads.
+        features: Shape (n_rows, n_features), standardised.
+        labels: Classes of the rows.
+        n_classes: Number of classes.
+        penalty: L2 penalty.
+        folds: Rows to learn from and rows to hold out.
+        pool: Threads from `one_thread_each`.
+        blocks: As in `fit_logistic`, like all that follows.
+        weighting: Weights of the classes.
+        tolerance: Largest derivative at which a fit ends.
+        steps: Number of steps at which it ends in any case.
+
+    Returns:
+        Shape (n_held_out, n_classes), one fold after another.
     """
-    if len(folds) == 1:
-        return [function(folds[0], pool)]
-    return list(pool.map(lambda fold: function(fold, None), folds))
+    alone = len(folds) == 1
+
+    def of_fold(fold: Fold) -> FloatArray:
+        learnt, held_out = fold
+        head = fit_logistic(
+            features,
+            labels,
+            n_classes,
+            penalty,
+            blocks=blocks,
+            weighting=weighting,
+            learnt=learnt,
+            tolerance=tolerance,
+            steps=steps,
+            pool=pool if alone else None,
+        )
+        return head.probs(features, held_out)
+
+    probs = map(of_fold, folds) if alone else pool.map(of_fold, folds)
+    return np.concatenate(list(probs))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Probabilities for images by heads that were not trained on them, on a frozen backbone."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -13,8 +12,8 @@ from convscope.models.weights import FoundWeights
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.training.frozen import run_frozen
-from convscope.training.logistic import Fold, of_each, one_thread_each
-from convscope.training.logistic_fit import COARSE, fit_logistic
+from convscope.training.logistic import one_thread_each, probs_of_folds
+from convscope.training.logistic_fit import COARSE
 from convscope.training.temperature import best_temperature
 from convscope.training.weighting import weighting_of_logistic
 from convscope.types import FloatArray, InputSpec, IntArray, Split, is_multi_label
@@ -61,26 +60,19 @@ def out_of_fold(
     divided = [
         (np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds)
     ]
-    penalty = PENALTY if config.head.penalty is None else config.head.penalty
-    weighting = weighting_of_logistic(config)
-    probs = np.zeros((len(labels), n_classes), np.float32)
-
-    def learn(fold: Fold, pool: ThreadPoolExecutor | None) -> None:
-        learnt, held_out = fold
-        head = fit_logistic(
+    with one_thread_each() as pool:
+        held_out_probs = probs_of_folds(
             features,
             labels,
             n_classes,
-            penalty,
+            PENALTY if config.head.penalty is None else config.head.penalty,
+            divided,
+            pool,
             blocks=network.blocks,
-            weighting=weighting,
-            learnt=learnt,
+            weighting=weighting_of_logistic(config),
             tolerance=COARSE,
-            pool=pool,
         )
-        probs[held_out] = head.probs(features, held_out)
-
-    with one_thread_each() as pool:
-        of_each(divided, learn, pool)
+    probs = np.empty_like(held_out_probs)
+    probs[np.concatenate([held_out for _, held_out in divided])] = held_out_probs
     temperature = best_temperature(probs, labels)
     return at_temperature(probs, temperature, multi_label=is_multi_label(labels))
