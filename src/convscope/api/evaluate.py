@@ -12,7 +12,7 @@ from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress, kept_if_writable
 from convscope.recipe import TtaSettings
 from convscope.run import Run
-from convscope.types import Dataset, FloatArray, Predictions
+from convscope.types import Dataset, Predictions
 
 if TYPE_CHECKING:
     from convscope.classifier.classify import Classifier
@@ -65,12 +65,15 @@ def evaluate(
         DataError: If the images are not those that the run was split into.
         StorageError: If the opening of the test images cannot be logged.
     """
-    from convscope.classifier.classify import at_temperature
     from convscope.classifier.decisions import decided
     from convscope.classifier.keras_model import which_weights, write_spec
     from convscope.classifier.shares import shares_of
     from convscope.evaluation import multi_label
-    from convscope.evaluation.calibration import calibration_errors, fit_temperature
+    from convscope.evaluation.calibration import (
+        calibration_errors,
+        fit_temperature,
+        with_temperature,
+    )
     from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
     from convscope.evaluation.predictions import (
         read_predictions,
@@ -109,10 +112,10 @@ def evaluate(
     unseen = unseen_predictions(run, which, by_split["val"])
     temperature = round(fit_temperature(unseen.probs, unseen.labels), 4)
 
-    def final(said: Predictions) -> FloatArray:
-        return at_temperature(said.probs, temperature, multi_label=several)
-
-    at_it = {n: final(said) for n, said in by_split.items()} | {"val": final(unseen)}
+    at_it = {
+        name: with_temperature(said, temperature).probs
+        for name, said in (by_split | {"val": unseen}).items()
+    }
     told = rejection_of(run, which, at_it, config.accepted, multi_label=several)
     if told is not None:
         metrics["rejection"] = told
@@ -123,7 +126,8 @@ def evaluate(
         if thresholds is None:
             found = compute_metrics(said, names)
         else:
-            found = multi_label.compute_metrics(said, final(said), names, thresholds)
+            final = with_temperature(said, temperature).probs
+            found = multi_label.compute_metrics(said, final, names, thresholds)
         metrics[name] = found | calibration_errors(said, temperature)
     with kept_if_writable(progress, run.path):
         if missing:

@@ -109,8 +109,8 @@ def chosen_images(
     A look at test images is logged under the name of the command `by`. Each image is followed by
     those that are similar to it.
     """
-    from convscope.classifier.classify import at_temperature
     from convscope.classifier.keras_model import spec_of
+    from convscope.evaluation.calibration import with_temperature
     from convscope.evaluation.predictions import read_predictions
 
     names = run.class_names
@@ -129,8 +129,7 @@ def chosen_images(
         raise RunError(f"{run.path} has not been evaluated on {split} images")
     spec = spec_of(run, about.get("weights", "last"))
     thresholds = spec.thresholds
-    probs = at_temperature(said.probs, spec.temperature, multi_label=said.multi_label)
-    as_trained, said = said, replace(said, probs=probs)
+    as_trained, said = said, with_temperature(said, spec.temperature)
     # Suspect labels are those of `doctor`, by the probabilities as trained.
     ranked = as_trained if of == "suspects" else said
     order = most_telling(ranked, of, names, true, predicted, thresholds)[:n]

@@ -1,9 +1,12 @@
 """Probabilities that do not match the accuracy."""
 
-from convscope.classifier.classify import at_temperature
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
-from convscope.evaluation.calibration import error_by_chance, expected_calibration_error
+from convscope.evaluation.calibration import (
+    error_by_chance,
+    expected_calibration_error,
+    with_temperature,
+)
 
 _OFF = 0.05
 
@@ -13,18 +16,17 @@ def calibration(case: Case) -> Finding | None:
     """Probabilities that are not calibrated: over-confident or under-confident."""
     from convscope.classifier.keras_model import spec_of
 
-    val = case.val
     temperature = spec_of(case.trained, case.judged).temperature
-    probs = at_temperature(val.probs, temperature, multi_label=val.multi_label)
-    error = expected_calibration_error(probs, val.labels)
+    val = with_temperature(case.val, temperature)
+    error = expected_calibration_error(val.probs, val.labels)
     # Of few images even a calibrated model has some error.
-    if error < _OFF or error <= error_by_chance(probs, multi_label=val.multi_label):
+    if error < _OFF or error <= error_by_chance(val.probs, multi_label=val.multi_label):
         return None
     if val.multi_label:
         # Of each decision the probability that an image has a class, and whether it has it.
-        sure, right = float(probs.mean()), float(val.labels.mean())
+        sure, right = float(val.probs.mean()), float(val.labels.mean())
     else:
-        sure, right = float(probs.max(axis=1).mean()), float(val.right.mean())
+        sure, right = float(val.probs.max(axis=1).mean()), float(val.right.mean())
     fitted = "" if temperature == 1 else f" at the best-fitting temperature {temperature:.2f}"
     return Finding(
         symptom="The probabilities are not calibrated: "

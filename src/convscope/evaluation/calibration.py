@@ -1,6 +1,6 @@
 """Calibration: reliability of the probabilities, and a temperature that improves it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -144,12 +144,16 @@ def _check(probs: FloatArray, labels: Labels) -> None:
     (check_flags if is_multi_label(labels) else check_probs)(probs, labels)
 
 
+def with_temperature(said: Predictions, temperature: float) -> Predictions:
+    """Return predictions with their probabilities at a temperature, see `at_temperature`."""
+    probs = at_temperature(said.probs, temperature, multi_label=said.multi_label)
+    return replace(said, probs=probs)
+
+
 def calibration_errors(predictions: Predictions, temperature: float) -> dict[str, float]:
     """Return the expected calibration error without and with a temperature, for `metrics.json`."""
-    probs, labels = predictions.probs, predictions.labels
+    labels, final = predictions.labels, with_temperature(predictions, temperature)
     return {
-        "calibration_error": expected_calibration_error(probs, labels),
-        "calibration_error_at_temperature": expected_calibration_error(
-            at_temperature(probs, temperature, multi_label=predictions.multi_label), labels
-        ),
+        "calibration_error": expected_calibration_error(predictions.probs, labels),
+        "calibration_error_at_temperature": expected_calibration_error(final.probs, labels),
     }

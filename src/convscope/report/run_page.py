@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from convscope.classifier.classify import at_temperature
 from convscope.datasets.part_notes import classes_missing
 from convscope.diagnosis import Diagnosis
-from convscope.evaluation.calibration import reliability
+from convscope.evaluation.calibration import reliability, with_temperature
 from convscope.evaluation.metrics import (
     columns_of,
     confusion_matrix,
@@ -120,7 +119,7 @@ class RunFacts:
 
     def final(self, said: Predictions) -> FloatArray:
         """Return probabilities at the temperature."""
-        return at_temperature(said.probs, self.temperature, multi_label=self.multi_label)
+        return with_temperature(said, self.temperature).probs
 
 
 def run_page(facts: RunFacts) -> Page:
@@ -379,9 +378,9 @@ def _abstaining(facts: RunFacts) -> list[Block]:
     unseen, where = facts.unseen, "validation images"
     if unseen.split != "val":
         where = "images of folds, each predicted by a network that was not trained on it"
-    unseen_curve = coverage_curve(at_temperature(unseen.probs, facts.temperature), unseen.labels)
+    unseen_curve = coverage_curve(facts.final(unseen), unseen.labels)
     said = facts.predictions[facts.judged]
-    probs = at_temperature(said.probs, facts.temperature)
+    probs = facts.final(said)
     curve = coverage_curve(probs, said.labels)
     confidence, right = probs.max(axis=1), said.right
     points = []

@@ -7,12 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from convscope.errors import ConvscopeError, RunError
 from convscope.run import Run
 from convscope.studio.drawing import Curve
-from convscope.types import FloatArray, IntArray, Predictions
+from convscope.types import Predictions
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,9 @@ def _names(run: Run) -> tuple[str, str]:
 
 def score(metrics: dict[str, Any], part: str) -> float | None:
     """Return the accuracy of a part in `metrics.json`, or its mean average precision."""
-    found = metrics.get(part)
-    if not isinstance(found, dict):
-        return None
-    value = found.get("accuracy", found.get("mean_average_precision"))
-    return float(value) if isinstance(value, int | float) else None
+    from convscope.evaluation.multi_label import score_of
+
+    return score_of(metrics[part]) if part in metrics else None
 
 
 def history(run: Run) -> list[dict[str, Any]]:
@@ -131,13 +127,6 @@ class Evaluated:
         """Whether an image may have any number of classes."""
         return self.parts["val"].multi_label
 
-    def confusion(self, part: str) -> IntArray:
-        """Return the number of images by true and predicted class: rows are true classes."""
-        said = self.parts[part]
-        n = len(self.class_names)
-        flat = np.bincount(said.labels * n + said.probs.argmax(axis=1), minlength=n * n)
-        return np.asarray(flat, np.int64).reshape(n, n)
-
     def selected(self, part: str, threshold: float) -> tuple[float, float | None]:
         """Return the share of images that are answered from a confidence on, and their accuracy."""
         said = self.parts[part]
@@ -161,8 +150,8 @@ def evaluated(run: Run) -> Evaluated:
 
 @lru_cache(maxsize=4)
 def _evaluated(path: Path, stamp: int) -> Evaluated:
-    from convscope.classifier.classify import at_temperature
     from convscope.classifier.keras_model import spec_of
+    from convscope.evaluation.calibration import with_temperature
     from convscope.evaluation.predictions import read_predictions
 
     del stamp
@@ -172,12 +161,5 @@ def _evaluated(path: Path, stamp: int) -> Evaluated:
     # Without the saved model, probabilities are shown as they were trained.
     with contextlib.suppress(RunError):
         temperature = spec_of(run, about.get("weights", "last")).temperature
-    parts = {
-        name: Predictions(_final(said, temperature, at_temperature), said.labels, said.ids, name)
-        for name, said in found.items()
-    }
+    parts = {name: with_temperature(said, temperature) for name, said in found.items()}
     return Evaluated(run.class_names, parts, found, temperature)
-
-
-def _final(said: Predictions, temperature: float, at_temperature: Any) -> FloatArray:
-    return np.asarray(at_temperature(said.probs, temperature, multi_label=said.multi_label))

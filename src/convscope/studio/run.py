@@ -8,6 +8,7 @@ import numpy as np
 
 from convscope.errors import ConvscopeError
 from convscope.evaluation.calibration import reliability
+from convscope.evaluation.metrics import confusion_matrix
 from convscope.evaluation.tried import read_tried
 from convscope.run import Run
 from convscope.studio import facts
@@ -178,7 +179,7 @@ def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> N
 
         @ui.refreshable
         def matrix() -> None:
-            counts = found.confusion(chosen["part"])
+            counts = confusion_matrix(found.parts[chosen["part"]])
             drawn = ui.html(
                 _confusions(counts, found.class_names) + _matrix(counts, found.class_names),
                 sanitize=False,

@@ -167,11 +167,12 @@ def test_new_runs_get_names_that_nobody_has(tmp_path):
 
 def test_the_confusion_of_a_run_counts_what_it_predicted(tmp_path):
     pytest.importorskip("pyarrow")
+    from convscope.evaluation.metrics import confusion_matrix
     from convscope.studio import facts
 
     run = Run(runs_in(tmp_path) / "old")
     found = facts.evaluated(run)
-    matrix = found.confusion("val")
+    matrix = confusion_matrix(found.parts["val"])
     assert matrix.sum() == len(found.parts["val"].labels)
     assert matrix.diagonal().sum() / matrix.sum() == pytest.approx(run.metrics["val"]["accuracy"])
     assert found.selected("val", 0.0) == (1.0, pytest.approx(run.metrics["val"]["accuracy"]))

@@ -159,14 +159,14 @@ def measured(run: Run) -> tuple[FloatArray, float]:
     Raises:
         RunError: If the run's files are damaged.
     """
-    from convscope.classifier.classify import at_temperature
     from convscope.classifier.decisions import LEAST_PROB, image_losses
     from convscope.classifier.keras_model import spec_of, which_weights
+    from convscope.evaluation.calibration import with_temperature
     from convscope.evaluation.predictions import read_predictions
 
     said = read_predictions(run.predictions_file)[0]["val"]
     temperature = spec_of(run, which_weights(run, None)).temperature
-    probs = at_temperature(said.probs, temperature, multi_label=said.multi_label)
+    probs = with_temperature(said, temperature).probs
     order = np.argsort(said.ids, kind="stable")
     losses = image_losses(probs, said.labels, LEAST_PROB)[order].astype(np.float32)
     return losses, score_of(run.metrics["val"])
