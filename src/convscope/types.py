@@ -350,6 +350,10 @@ class SealedSplit:
         return self._split
 
 
+PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
+"""Parts of a dataset, and words for them."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A set of labelled images, in two or three parts.
@@ -386,6 +390,12 @@ class Dataset:
         """(height, width, channels) of its images."""
         height, width, channels = self.train.images.shape[1:]
         return (height, width, channels)
+
+    @property
+    def parts(self) -> dict[str, Split | SealedSplit]:
+        """The parts that there are, by name: "train", "val", "test"."""
+        named = {name: getattr(self, name) for name in PART_NAMES}
+        return {name: part for name, part in named.items() if part is not None}
 
     def parts_to_learn(self, *, refit: bool) -> tuple[Split, ...]:
         """Return the parts that a network is trained on; in a refit, the validation part too."""

@@ -1,9 +1,9 @@
-"""Images in several arrays, indexed like one."""
+"""Images in several arrays, indexed like one; parts of a dataset."""
 
 import numpy as np
 import pytest
 
-from convscope.types import ImageView, Split, Stacked
+from convscope.types import Dataset, ImageView, SealedSplit, Split, Stacked
 
 RNG = np.random.default_rng(83)
 ROWS = RNG.integers(0, 256, (7, 4, 4, 1)).astype(np.uint8)
@@ -38,3 +38,13 @@ def test_joined_splits_hold_all_images_with_their_names():
     np.testing.assert_array_equal(chosen.images, ROWS[[5, 0]])
     np.testing.assert_array_equal(chosen.labels, [5, 0])
     assert Split.joined([whole]) is whole
+
+
+def test_the_parts_of_a_dataset_are_those_that_there_are_in_order():
+    whole = Split(ROWS, np.arange(7), np.array(list("abcdefg")))
+    test = SealedSplit(whole)
+    assert Dataset("made", ("a",), whole).parts == {"train": whole}
+    assert list(Dataset("made", ("a",), whole, test=test).parts) == ["train", "test"]
+    parts = Dataset("made", ("a",), whole, whole, test).parts
+    assert list(parts) == ["train", "val", "test"]
+    assert parts["test"] is test

@@ -105,16 +105,8 @@ def _counts(dataset: "Dataset") -> dict[str, Any]:
     """Return the number of images of each class, by part."""
     from convscope.types import n_of_each
 
-    parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     n_classes = len(dataset.class_names)
-    return {
-        name: n_of_each(part.labels, n_classes) for name, part in parts.items() if part is not None
-    }
-
-
-def _n_images(dataset: "Dataset") -> dict[str, int]:
-    parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-    return {name: len(part) for name, part in parts.items() if part is not None}
+    return {name: n_of_each(part.labels, n_classes) for name, part in dataset.parts.items()}
 
 
 def _facts(dataset: "Dataset") -> dict[str, Any]:
@@ -142,7 +134,7 @@ def _print_counts(dataset: "Dataset") -> None:
                 [name, *(f"{count[index]:,}" for count in counts.values())]
                 for index, name in enumerate(dataset.class_names)
             ),
-            ["all", *(f"{n:,}" for n in _n_images(dataset).values())],
+            ["all", *(f"{len(part):,}" for part in dataset.parts.values())],
         ],
     )
 

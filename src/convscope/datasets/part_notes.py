@@ -3,10 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from convscope.types import Dataset, SealedSplit, Split, classes_of, n_of_each, said_of
+from convscope.types import PART_NAMES, Dataset, SealedSplit, Split, classes_of, n_of_each, said_of
 from convscope.wording import counted, printable, quoted
-
-_PLACES = {"train": "training", "val": "validation", "test": "test"}
 
 
 def part_notes(dataset: Dataset) -> list[str]:
@@ -17,12 +15,7 @@ def part_notes(dataset: Dataset) -> list[str]:
     Args:
         dataset: Dataset in three parts.
     """
-    parts: dict[str, Split | SealedSplit] = {"train": dataset.train}
-    if dataset.val is not None:
-        parts["val"] = dataset.val
-    if dataset.test is not None:
-        parts["test"] = dataset.test
-    n_classes = len(dataset.class_names)
+    parts, n_classes = dataset.parts, len(dataset.class_names)
     counts = {name: n_of_each(part.labels, n_classes).tolist() for name, part in parts.items()}
     missing = [said for _, said in classes_missing(dataset.class_names, counts)]
     return [*missing, *_copies(dataset.class_names, parts)]
@@ -97,9 +90,9 @@ def _copies(class_names: Sequence[str], parts: dict[str, Split | SealedSplit]) -
         known = {key for other in others for key in hashes.get(other, ())}
         n_known = sum(key in known for key in hashes.get(name, ()))
         if n_known:
-            where = " or ".join(_PLACES[other] for other in others if other in hashes)
+            where = " or ".join(PART_NAMES[other] for other in others if other in hashes)
             across.append(
-                f"{n_known:,} of {counted(len(hashes[name]), f'{_PLACES[name]} image')} "
+                f"{n_known:,} of {counted(len(hashes[name]), f'{PART_NAMES[name]} image')} "
                 f"{'is a copy' if n_known == 1 else 'are copies'} of a {where} image"
             )
     extra = (

@@ -15,7 +15,7 @@ from convscope.datasets.part_notes import part_notes
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
-from convscope.types import Dataset, SealedSplit, Split, classes_of
+from convscope.types import PART_NAMES, Dataset, SealedSplit, Split, classes_of
 from convscope.wording import composed, counted, printable, spreadsheet_path, spreadsheet_text
 
 COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
@@ -65,8 +65,7 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
 
 
 def _n_images(dataset: Dataset) -> int:
-    parts = (dataset.train, dataset.val, dataset.test)
-    return sum(len(part) for part in parts if part is not None)
+    return sum(map(len, dataset.parts.values()))
 
 
 def _draw_images(dataset: Dataset, settings: SplitSettings, share: float) -> Dataset:
@@ -91,11 +90,10 @@ def _draw_images(dataset: Dataset, settings: SplitSettings, share: float) -> Dat
 
     # Parts that are still to be split off need an image of each class too.
     least = 1 + (dataset.val is None) + (dataset.test is None)
-    parts: dict[str, Any] = {"train": dataset.train.select(drawn(dataset.train, least))}
-    for name in ("val", "test"):
-        part = getattr(dataset, name)
-        if part is not None:
-            parts[name] = part.select(drawn(part, 1))
+    parts: dict[str, Any] = {
+        name: part.select(drawn(part, least if name == "train" else 1))
+        for name, part in dataset.parts.items()
+    }
     return dataclasses.replace(dataset, **parts)
 
 
@@ -188,7 +186,7 @@ def _fold(
 
 def _too_few(part: str, whole: Pool, settings: SplitSettings) -> DataError:
     """Return the error for an empty part, which names the setting that is too small."""
-    name = "validation" if part == "val" else part
+    name = PART_NAMES[part]
     n_classes = counted(int((whole.counts > 0).sum()), "class", "classes")
     fraction = settings.test_fraction if part == "test" else settings.val_fraction
     key = f"split.{part}_fraction ({fraction:g})"
@@ -212,7 +210,7 @@ def write_split(dataset: Dataset, path: Path) -> None:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for name, split in _parts(dataset).items():
+        for name, split in dataset.parts.items():
             for image_id, label, digest in zip(split.ids, split.labels, split.hashes, strict=True):
                 class_name = _class_cell(label, dataset.class_names)
                 row = [spreadsheet_path(image_id), _label_cell(label), class_name, name, digest]
@@ -256,7 +254,7 @@ def verify_split(dataset: Dataset, path: Path, part: str) -> None:
     Raises:
         DataError: If images were added, removed, relabelled or changed since.
     """
-    split = _parts(dataset)[part]
+    split = dataset.parts[part]
     now = {
         (composed(str(image_id)), _label_cell(label), digest)
         for image_id, label, digest in zip(split.ids, split.labels, split.hashes, strict=True)
@@ -289,8 +287,3 @@ def require_classes(dataset: Dataset, ours: list[str]) -> None:
         f"(not in both: {', '.join(odd) or 'none, but a different order'}); "
         "evaluate the run on data with its own classes, or train again"
     )
-
-
-def _parts(dataset: Dataset) -> dict[str, Split | SealedSplit]:
-    parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-    return {name: split for name, split in parts.items() if split is not None}

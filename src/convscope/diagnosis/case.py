@@ -132,11 +132,6 @@ class Case:
             raise Unknown("the test images are sealed")
         return self.predictions["test"]
 
-    @cached_property
-    def parts(self) -> dict[str, Any]:
-        """The parts of the dataset; ids, labels and hashes of the test images are not sealed."""
-        return {"train": self.dataset.train, "val": self.dataset.val, "test": self.dataset.test}
-
     @property
     def data_words(self) -> tuple[str, ...]:
         """Options of a command line that name the data."""

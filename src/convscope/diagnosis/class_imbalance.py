@@ -17,7 +17,7 @@ def class_imbalance(case: Case) -> Finding | None:
     """Class imbalance, and its cost for the rare classes."""
     case.require_one_class()
     names = case.class_names
-    counts = np.bincount(case.parts["train"].labels, minlength=len(names))
+    counts = np.bincount(case.dataset.train.labels, minlength=len(names))
     rarest, commonest = int(counts.argmin()), int(counts.argmax())
     if counts[commonest] < _RATIO * max(1, counts[rarest]):
         return None

@@ -19,7 +19,7 @@ def contradictions(case: Case) -> Finding | None:
     Copies are the only images of which it is certain that a label is wrong. If most of them
     disagree, so will the labels of images that are there once.
     """
-    parts = {name: part for name, part in case.parts.items() if part is not None}
+    parts = case.dataset.parts
     copied = classes_of_copies(parts)
     torn = sum(len(classes) > 1 for classes in copied)
     if torn < _FEW:

@@ -23,7 +23,7 @@ def leaks(case: Case) -> Finding | None:
     Near copies are searched for among up to 20,000 images; `convscope data check` searches among
     any number, and for rotated ones too.
     """
-    parts = case.parts
+    parts = case.dataset.parts
     learnt = set(parts["train"].hashes)
     leaked = {
         name: np.asarray([digest in learnt for digest in parts[name].hashes])
@@ -47,7 +47,7 @@ def leaks(case: Case) -> Finding | None:
         )
     if sum(map(len, parts.values())) > _MOST_TO_LOOK_AT:
         return None
-    opened = {"train": parts["train"], "val": parts["val"]}
+    opened = {"train": case.dataset.train, "val": case.val_images}
     if case.dataset.test is not None:
         opened["test"] = case.dataset.test.open(lambda _: None)
     pairs = {names: found for names, found in near_copies_across(opened).items() if found}
@@ -84,7 +84,7 @@ def _without(case: Case, leaked: dict[str, BoolArray]) -> str:
     for name in ("test", "val"):
         mask = leaked[name]
         if name in said and mask.any() and not mask.all():
-            seen = set(np.asarray(case.parts[name].ids)[mask].tolist())
+            seen = set(np.asarray(case.dataset.parts[name].ids)[mask].tolist())
             right = said[name].right
             new = np.asarray([image_id not in seen for image_id in said[name].ids.tolist()])
             return (

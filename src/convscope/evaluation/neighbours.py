@@ -10,6 +10,7 @@ from convscope.datasets.splits import verify_split
 from convscope.evaluation.embedding import Embedder
 from convscope.progress import Progress
 from convscope.types import (
+    PART_NAMES,
     Dataset,
     FloatArray,
     ImagePrediction,
@@ -53,14 +54,14 @@ class Neighbourhood:
 
     def __init__(self, embedder: Embedder, dataset: Dataset, progress: Progress) -> None:
         parts = dataset.parts_to_learn(refit=embedder.weights == "refit")
-        named = list(zip(("training", "validation"), ("train", "val"), parts, strict=False))
-        for _, name, _ in named:
+        named = dict(zip(("train", "val"), parts, strict=False))
+        for name in named:
             verify_split(dataset, embedder.run.split_file, name)
         self._embedder = embedder
         self._names = dataset.class_names
         self._features = [
-            embedder.features_of(part, f"Features of {kind} images", progress)
-            for kind, _, part in named
+            embedder.features_of(part, f"Features of {PART_NAMES[name]} images", progress)
+            for name, part in named.items()
         ]
         self._learnt = Split.joined(parts)
 

@@ -13,7 +13,7 @@ from convscope.classifier.rejection import energy, least_familiarity
 from convscope.errors import ReadOnlyError
 from convscope.progress import Progress
 from convscope.run import Run
-from convscope.types import Dataset, FloatArray, Split
+from convscope.types import PART_NAMES, Dataset, FloatArray, Split
 
 if TYPE_CHECKING:
     from convscope.evaluation.embedding import Embedder
@@ -46,7 +46,7 @@ def judge_familiarity(
     def features(split: Split, words: str) -> FloatArray:
         return embedder.features_of(split, f"Features of {words} images", Progress())
 
-    seen = features(part, "validation" if name == "val" else name)
+    seen = features(part, PART_NAMES[name])
     known: Familiarity | None
     if name == "val":
         known = Familiarity.of(features(dataset.train, "training"))

@@ -13,7 +13,7 @@ from convscope.datasets import DATASETS
 from convscope.datasets.folders import archives
 from convscope.datasets.kept_divisions import FOLDER as DIVISIONS
 from convscope.datasets.published.array_cache import MANIFEST
-from convscope.datasets.published.collection import PART_NAMES
+from convscope.datasets.published.collection import ARRAY_NAMES
 from convscope.datasets.sharded.store import FOLDER as SHARDS
 from convscope.errors import LockTakenError, StorageError, UnknownNameError
 from convscope.locks import LOCK, exclusive
@@ -68,7 +68,7 @@ class _Kind:
 
 
 def _datasets(folder: Path) -> Iterator[Path]:
-    own = {MANIFEST, "downloads", *(f"{name}.npy" for name in PART_NAMES)}
+    own = {MANIFEST, "downloads", *(f"{name}.npy" for name in ARRAY_NAMES)}
     for name in DATASETS.names():
         with contextlib.suppress(OSError):
             inside = list((folder / name).iterdir())

@@ -40,7 +40,7 @@ from convscope.report.page import (
     Text,
     svg_picture,
 )
-from convscope.types import NO_CLASS, FloatArray, Predictions
+from convscope.types import NO_CLASS, PART_NAMES, FloatArray, Predictions
 from convscope.wording import command_line, counted, duration
 
 _ASKED = (0.95, 0.99)
@@ -235,7 +235,7 @@ def _about(facts: RunFacts) -> str:
 
 def _headline(facts: RunFacts) -> str:
     judged = facts.metrics[facts.judged]
-    part = "test" if facts.judged == "test" else "validation"
+    part = PART_NAMES[facts.judged]
     if facts.multi_label:
         said = multi_label.headline(judged, part)
     else:
@@ -433,7 +433,7 @@ def _rejecting(facts: RunFacts) -> str:
         return ""
     shares = [
         f"{rejection['rejected'][part]:.1%} of the {name} images"
-        for part, name in (("val", "validation"), ("test", "test"))
+        for part, name in PART_NAMES.items()
         if part in rejection["rejected"]
     ]
     by = {
@@ -497,7 +497,7 @@ def _classes(facts: RunFacts) -> Table:
         ]
         for name, row in judged["per_class"].items()
     ]
-    part = "test" if facts.judged == "test" else "validation"
+    part = PART_NAMES[facts.judged]
     return Table(("class", *columns.values(), "images"), rows, f"All classes on {part} images")
 
 

@@ -38,8 +38,7 @@ from convscope.studies.folder import (
     study_folder,
 )
 from convscope.studies.latency import latencies_ms
-from convscope.studies.verdicts import PART_NAMES
-from convscope.types import BoolArray, Dataset
+from convscope.types import PART_NAMES, BoolArray, Dataset
 
 
 def compare(

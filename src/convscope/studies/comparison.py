@@ -17,8 +17,8 @@ from convscope.evaluation.statistics import (
     spread_over_seeds,
 )
 from convscope.studies.folder import damaged, kept_state
-from convscope.studies.verdicts import PART_NAMES, caution, chosen, conclude, outlook, verdict
-from convscope.types import BoolArray
+from convscope.studies.verdicts import caution, chosen, conclude, outlook, verdict
+from convscope.types import PART_NAMES, BoolArray
 
 FORMAT = 1
 """Version of `comparison.json`; raised when an older convscope could misread it."""

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 from convscope.evaluation.power import seeds_to_show
 from convscope.evaluation.statistics import Difference
+from convscope.types import PART_NAMES
 
 if TYPE_CHECKING:
     from convscope.studies.comparison import Arm, Pair
-
-PART_NAMES = {"val": "validation", "test": "test"}
-"""Names of the parts of a dataset."""
 
 SIZES = (0.002, 0.005, 0.01, 0.02, 0.05)
 """Differences for which the needed number of seeds is reported."""

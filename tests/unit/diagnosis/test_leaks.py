@@ -26,8 +26,7 @@ def scenes(part: str, n_images: int, seed: int) -> Split:
 
 def case_of(train: Split, val: Split, test: Split) -> SimpleNamespace:
     dataset = Dataset("made", ("a", "b"), train, val, SealedSplit(test))
-    parts = {"train": train, "val": val, "test": dataset.test}
-    return SimpleNamespace(parts=parts, dataset=dataset, data="made", data_words=("--data", "made"))
+    return SimpleNamespace(dataset=dataset, val_images=val, data_words=("--data", "made"))
 
 
 def test_parts_without_copies_have_no_leak() -> None:

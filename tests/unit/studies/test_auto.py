@@ -375,7 +375,7 @@ def test_if_all_fail_so_does_the_search(searched):
 def test_many_images_in_little_time_are_made_smaller(
     monkeypatch, n_images, each, minutes, given, size
 ):
-    data = SimpleNamespace(train=range(n_images), val=None, test=None)
+    data = SimpleNamespace(parts={"train": range(n_images)})
     plan = SimpleNamespace(dataset=data, config=SimpleNamespace(image_size=224))
     monkeypatch.setattr(auto, "seconds_per_image", lambda plan: each)
     monkeypatch.setattr(auto, "_first_plan", lambda request, load, progress: request)

@@ -23,9 +23,8 @@ from convscope.datasets.folders.multi_label import FEW, NUMBER, divided, require
 from convscope.datasets.folders.parts import read_part
 from convscope.errors import DataError
 from convscope.images.find import kind_of, list_folder, walk_images
+from convscope.types import PART_NAMES
 from convscope.wording import counted, printable, quoted
-
-_PARTS = ("train", "val", "test")
 
 
 def tables_of(root: Path, path: str) -> list[Path]:
@@ -118,7 +117,7 @@ def _columns_of(read: Iterable[Labels]) -> list[str]:
 def _arrange(layout: Layout, found: MatchedRows, has_split: bool, columns: Sequence[str]) -> None:
     """Fill the parts and classes of a layout."""
     part_of = _parts_by_column(found) if has_split else _parts_by_folder(layout, found)
-    used = [part for part in _PARTS if part in set(part_of.values())]
+    used = [part for part in PART_NAMES if part in set(part_of.values())]
     layout.divided = used != ["train"]
     if found.multi_label:
         _arrange_multi_label(layout, found, part_of, columns, used or ["train"])

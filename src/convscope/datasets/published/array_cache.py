@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convscope.datasets.published.collection import PART_NAMES, Collection, Parts, reading
+from convscope.datasets.published.collection import ARRAY_NAMES, Collection, Parts, reading
 from convscope.errors import IntegrityError
 from convscope.storage import atomic_path, npy_header, write_text
 from convscope.types import UInt8Array
@@ -44,9 +44,9 @@ def read_cache(folder: Path, collection: Collection) -> tuple[Parts, str, dict[s
     with reading(folder / MANIFEST):
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         origin = str(manifest["source"])
-        recorded = {name: str(manifest["sha256"][name]) for name in PART_NAMES}
+        recorded = {name: str(manifest["sha256"][name]) for name in ARRAY_NAMES}
     arrays: dict[str, UInt8Array] = {}
-    for name in PART_NAMES:
+    for name in ARRAY_NAMES:
         path = folder / f"{name}.npy"
         with reading(path):
             # np.asarray drops the memmap subclass, which slows every slice down.
@@ -82,7 +82,7 @@ def write_cache(
         write_text(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     except BaseException:
         # An unfinished copy is useless and may be what fills the disk.
-        for name in PART_NAMES:
+        for name in ARRAY_NAMES:
             with contextlib.suppress(OSError):
                 (folder / f"{name}.npy").unlink(missing_ok=True)
         raise

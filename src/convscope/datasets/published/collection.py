@@ -32,10 +32,10 @@ class Parts:
 
     def arrays(self) -> dict[str, UInt8Array]:
         """Return the four arrays by name, in a fixed order."""
-        return {name: getattr(self, name) for name in PART_NAMES}
+        return {name: getattr(self, name) for name in ARRAY_NAMES}
 
 
-PART_NAMES = tuple(item.name for item in fields(Parts))
+ARRAY_NAMES = tuple(item.name for item in fields(Parts))
 
 Reader = Callable[[Path, Progress], Parts]
 

@@ -238,9 +238,8 @@ def _in_time(
     progress: Progress,
 ) -> tuple[Request, Plan]:
     """Return the request with a smaller image size if all images would take too long otherwise."""
-    data, size = plan.dataset, plan.config.image_size
-    parts = (data.train, data.val, data.test)
-    n_images = sum(len(part) for part in parts if part is not None)
+    size = plan.config.image_size
+    n_images = sum(map(len, plan.dataset.parts.values()))
     seconds = _SHARE * 60 * minutes
     if size is None or "image_size" in request.chosen or n_images * _SLOW_S <= seconds:
         return request, plan

@@ -323,8 +323,7 @@ class _Study:
 
 
 def _n_images(dataset: Dataset) -> dict[str, int]:
-    parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-    return {name: len(part) for name, part in parts.items() if part is not None}
+    return {name: len(part) for name, part in dataset.parts.items()}
 
 
 def _facts_of(run: Run) -> StyleRun:
