@@ -17,7 +17,7 @@ from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
 from convscope.recipes import RECIPES
 from convscope.run import Run
-from convscope.training.budget import Deadline, Pace
+from convscope.training.pace import Deadline, Pace
 from convscope.training.results import read_results
 
 FAST = {

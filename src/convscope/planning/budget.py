@@ -11,6 +11,13 @@ import numpy as np
 
 from convscope.backend import forget_networks
 from convscope.errors import ConfigError
+from convscope.planning.curves import (
+    Curves,
+    contenders,
+    least_epochs,
+    plan_for_accuracy,
+    plan_for_time,
+)
 from convscope.planning.networks import new_network
 from convscope.planning.plan import Plan
 from convscope.progress import Progress
@@ -19,7 +26,6 @@ from convscope.recipes import RECIPES
 from convscope.types import Dataset
 
 if TYPE_CHECKING:
-    from convscope.training.budget import Curves
     from convscope.training.passes import Steps
 
 _STEPS = 4
@@ -122,15 +128,8 @@ def choose(
         progress: Called with measurements and with the choice.
     """
     from convscope.models.geometry import geometry
-    from convscope.training.budget import (
-        Deadline,
-        Pace,
-        contenders,
-        least_epochs,
-        plan_for_accuracy,
-        plan_for_time,
-    )
     from convscope.training.fit import compile_model
+    from convscope.training.pace import Deadline, Pace
     from convscope.training.passes import steps_on_one_device
 
     config, dataset = wish.config, wish.dataset

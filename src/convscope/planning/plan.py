@@ -9,7 +9,7 @@ from convscope.types import Dataset
 
 if TYPE_CHECKING:
     from convscope.models.weights import FoundWeights
-    from convscope.training.budget import Pace
+    from convscope.training.pace import Pace
     from convscope.training.passes import Steps
 
 

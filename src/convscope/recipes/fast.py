@@ -17,7 +17,7 @@ CURVES = {
     "fast-deep": {12: 0.9508},
 }
 """Measured accuracy by network, the quickest first, and by epochs of CIFAR-10; see
-`training.budget`.
+`planning.curves`.
 
 Means of three runs each."""
 

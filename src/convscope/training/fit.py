@@ -24,11 +24,11 @@ from convscope.scale.multihost import from_first
 from convscope.storage import write_text
 from convscope.training.augment import hard_targets, soft_targets
 from convscope.training.batches import Batches, Examples, n_batches, order_of, validation_batches
-from convscope.training.budget import Pace
 from convscope.training.filtering import Hardest, choose_hardest, epoch_lengths
 from convscope.training.muon import separate_kernels
 from convscope.training.objective import build_state, loss_of, merit, metrics_of
 from convscope.training.optimizers import averaged_weights, build_optimizer
+from convscope.training.pace import Pace
 from convscope.training.passes import (
     EpochMetrics,
     Steps,

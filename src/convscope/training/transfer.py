@@ -30,7 +30,6 @@ from convscope.scale.devices import ONE, Devices
 from convscope.scale.multihost import from_first
 from convscope.storage import atomic_path, scratch_array
 from convscope.training.batches import Examples, validation_batches
-from convscope.training.budget import Pace
 from convscope.training.fit import Phase, averages_swapped_in, compile_at, fit, save_last
 from convscope.training.frozen import FrozenOutput, run_frozen, run_to_cut
 from convscope.training.heads import choose_head
@@ -44,6 +43,7 @@ from convscope.training.logistic import (
     write_candidates,
 )
 from convscope.training.logistic_fit import fit_logistic
+from convscope.training.pace import Pace
 from convscope.training.passes import evaluate_epoch, steps_on_one_device
 from convscope.training.results import write_results
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot

@@ -263,7 +263,7 @@ class Search:
 
     def _train(self, candidate: Candidate, run: Run, fold: int) -> None:
         """Train a candidate in this process on all folds but one, from where it stands."""
-        from convscope.training.budget import Deadline, Pace
+        from convscope.training.pace import Deadline, Pace
 
         progress = _Indented(self._progress)
         if run.state_file.exists():
