@@ -14,9 +14,9 @@ from convscope.errors import ConfigError
 from convscope.planning.curves import (
     Curves,
     contenders,
+    effort_for_accuracy,
+    effort_for_time,
     least_epochs,
-    plan_for_accuracy,
-    plan_for_time,
 )
 from convscope.planning.networks import new_network
 from convscope.planning.plan import Plan
@@ -177,25 +177,25 @@ def choose(
     per_epoch = {name: part * seconds for name, seconds in speeds.items()}
     pace = None
     if budget.target is not None:
-        plan = plan_for_accuracy(curves, per_epoch, n_images, budget.target / 100)
+        effort = effort_for_accuracy(curves, per_epoch, n_images, budget.target / 100)
     else:
         left = deadline.left() - 2 * _WRITING
         extra = (judging + choosing * (1 + again)) / part
         left -= max(compiling.values()) if again else 0
-        plan = plan_for_time(curves, per_epoch, n_images, left, overhead_epochs=extra)
-        overhead_s = judging * speeds[plan.model] + _WRITING
-        overhead_s += compiling[plan.model] if again else 0
-        pace = Pace(deadline, plan.most_epochs, overhead_s, again)
+        effort = effort_for_time(curves, per_epoch, n_images, left, overhead_epochs=extra)
+        overhead_s = judging * speeds[effort.model] + _WRITING
+        overhead_s += compiling[effort.model] if again else 0
+        pace = Pace(deadline, effort.most_epochs, overhead_s, again)
     known = "less training than any that was measured"
-    if plan.accuracy is not None:
-        known = f"as much training reached {plan.accuracy:.1%} on CIFAR-10 on average"
-    epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
+    if effort.accuracy is not None:
+        known = f"as much training reached {effort.accuracy:.1%} on CIFAR-10 on average"
+    epochs = "1 epoch" if effort.epochs == 1 else f"{effort.epochs} epochs"
     progress.say(
-        f"Plan: {plan.model}, {epochs}, {plan.seconds / 60:.1f} minutes at the measured "
+        f"Plan: {effort.model}, {epochs}, {effort.seconds / 60:.1f} minutes at the measured "
         f"speed; {known}"
     )
-    chosen = with_model(plan.model).model_copy(update={"epochs": plan.epochs})
-    return dataclasses.replace(wish, config=chosen, measured=measured[plan.model], pace=pace)
+    chosen = with_model(effort.model).model_copy(update={"epochs": effort.epochs})
+    return dataclasses.replace(wish, config=chosen, measured=measured[effort.model], pace=pace)
 
 
 _RECIPE = "fast"

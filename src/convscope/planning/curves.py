@@ -13,7 +13,7 @@ CURVE_IMAGES = 49_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class Effort:
     """Model and number of epochs to train.
 
     Attributes:
@@ -32,15 +32,15 @@ class Plan:
     accuracy: float | None
 
 
-def plan_for_time(
+def effort_for_time(
     curves: Curves,
     seconds_per_epoch: Mapping[str, float],
     n_images: int,
     seconds: float,
     *,
     overhead_epochs: float = 0.0,
-) -> Plan:
-    """Return the plan with the best accuracy among those that fit into a time.
+) -> Effort:
+    """Return the effort with the best accuracy among those that fit into a time.
 
     Args:
         curves: Measured networks to choose from.
@@ -50,27 +50,27 @@ def plan_for_time(
         seconds: Time limit for everything.
         overhead_epochs: Time after training, in epochs.
     """
-    plans: list[tuple[float, Plan]] = []
-    short: list[Plan] = []
+    efforts: list[tuple[float, Effort]] = []
+    short: list[Effort] = []
     for model, curve in curves.items():
         each = seconds_per_epoch[model]
         longest = _epochs(max(curve), n_images)
         epochs = min(max(1, int(seconds / each - overhead_epochs)), longest)
         if epochs < least_epochs(curve, n_images):
-            short.append(Plan(model, epochs, longest, epochs * each, None))
+            short.append(Effort(model, epochs, longest, epochs * each, None))
         else:
             accuracy = _accuracy(curve, epochs, n_images)
-            plans.append((accuracy, Plan(model, epochs, longest, epochs * each, accuracy)))
-    if plans:
-        return max(plans, key=lambda pair: pair[0])[1]
+            efforts.append((accuracy, Effort(model, epochs, longest, epochs * each, accuracy)))
+    if efforts:
+        return max(efforts, key=lambda pair: pair[0])[1]
     # Too short for any measured amount: take the network that sees most images in that time.
-    return min(short, key=lambda plan: seconds_per_epoch[plan.model])
+    return min(short, key=lambda effort: seconds_per_epoch[effort.model])
 
 
-def plan_for_accuracy(
+def effort_for_accuracy(
     curves: Curves, seconds_per_epoch: Mapping[str, float], n_images: int, accuracy: float
-) -> Plan:
-    """Return the quickest plan that was measured to reach an accuracy.
+) -> Effort:
+    """Return the quickest effort that was measured to reach an accuracy.
 
     Args:
         curves: Measured networks to choose from; at least one of them reached it.
@@ -78,13 +78,13 @@ def plan_for_accuracy(
         n_images: Number of training images.
         accuracy: Least accuracy, a fraction in (0, 1).
     """
-    plans = [
-        Plan(model, epochs, epochs, epochs * seconds_per_epoch[model], reached)
+    efforts = [
+        Effort(model, epochs, epochs, epochs * seconds_per_epoch[model], reached)
         for model, curve in curves.items()
         for epochs, reached in ((_epochs(many, n_images), curve[many]) for many in curve)
         if reached >= accuracy
     ]
-    return min(plans, key=lambda plan: plan.seconds)
+    return min(efforts, key=lambda effort: effort.seconds)
 
 
 def contenders(curves: Curves, accuracy: float) -> Curves:

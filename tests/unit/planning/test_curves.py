@@ -1,12 +1,12 @@
-"""Plans for a time or an accuracy."""
+"""Efforts for a time or an accuracy."""
 
 import pytest
 
 from convscope.planning.curves import (
     CURVE_IMAGES,
     contenders,
-    plan_for_accuracy,
-    plan_for_time,
+    effort_for_accuracy,
+    effort_for_time,
 )
 
 CURVES = {"small": {4: 0.8, 8: 0.88, 16: 0.9}, "large": {4: 0.86, 8: 0.92, 16: 0.94}}
@@ -14,16 +14,16 @@ SPEEDS = {"small": 10.0, "large": 40.0}
 
 
 def test_more_time_is_spent_on_more_epochs_then_on_a_larger_network():
-    plans = [plan_for_time(CURVES, SPEEDS, CURVE_IMAGES, t) for t in (45, 85, 170, 330, 5000)]
-    assert [(p.model, p.epochs) for p in plans] == [
+    efforts = [effort_for_time(CURVES, SPEEDS, CURVE_IMAGES, t) for t in (45, 85, 170, 330, 5000)]
+    assert [(p.model, p.epochs) for p in efforts] == [
         ("small", 4),
         ("small", 8),
         ("small", 16),
         ("large", 8),
         ("large", 16),
     ]
-    assert [p.accuracy for p in plans] == sorted(p.accuracy for p in plans)
-    assert all(p.seconds == p.epochs * SPEEDS[p.model] for p in plans)
+    assert [p.accuracy for p in efforts] == sorted(p.accuracy for p in efforts)
+    assert all(p.seconds == p.epochs * SPEEDS[p.model] for p in efforts)
 
 
 @pytest.mark.parametrize(
@@ -41,28 +41,28 @@ def test_only_networks_that_may_be_the_quickest_are_in_question(accuracy, networ
 
 
 def test_what_comes_after_training_is_taken_off():
-    assert plan_for_time(CURVES, SPEEDS, CURVE_IMAGES, 85, overhead_epochs=1.5).epochs == 7
+    assert effort_for_time(CURVES, SPEEDS, CURVE_IMAGES, 85, overhead_epochs=1.5).epochs == 7
 
 
 def test_between_two_measurements_accuracy_grows_with_the_logarithm_of_epochs():
-    between = plan_for_time({"small": {4: 0.8, 16: 0.9}}, SPEEDS, CURVE_IMAGES, 85)
+    between = effort_for_time({"small": {4: 0.8, 16: 0.9}}, SPEEDS, CURVE_IMAGES, 85)
     assert between.epochs == 8
     assert between.accuracy == pytest.approx(0.85)
 
 
 def test_fewer_images_are_seen_more_often():
-    plan = plan_for_time(CURVES, {"small": 0.1, "large": 0.4}, CURVE_IMAGES // 100, 1e6)
-    assert (plan.model, plan.epochs) == ("large", 1600)
+    effort = effort_for_time(CURVES, {"small": 0.1, "large": 0.4}, CURVE_IMAGES // 100, 1e6)
+    assert (effort.model, effort.epochs) == ("large", 1600)
 
 
 def test_however_short_the_time_there_is_an_epoch():
-    plan = plan_for_time(CURVES, SPEEDS, CURVE_IMAGES, -5, overhead_epochs=1)
-    assert plan.epochs == 1
-    assert plan.accuracy is None  # nobody knows
+    effort = effort_for_time(CURVES, SPEEDS, CURVE_IMAGES, -5, overhead_epochs=1)
+    assert effort.epochs == 1
+    assert effort.accuracy is None  # nobody knows
 
 
 def test_the_quickest_that_reached_an_accuracy():
-    plan = plan_for_accuracy(CURVES, SPEEDS, CURVE_IMAGES, 0.88)
-    assert (plan.model, plan.epochs, plan.seconds) == ("small", 8, 80)
-    slow = plan_for_accuracy(CURVES, {"small": 90, "large": 40}, CURVE_IMAGES, 0.88)
+    effort = effort_for_accuracy(CURVES, SPEEDS, CURVE_IMAGES, 0.88)
+    assert (effort.model, effort.epochs, effort.seconds) == ("small", 8, 80)
+    slow = effort_for_accuracy(CURVES, {"small": 90, "large": 40}, CURVE_IMAGES, 0.88)
     assert (slow.model, slow.epochs) == ("large", 8)
