@@ -230,6 +230,17 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "LA", "La") or is_deep(image)
 
 
+def may_pass(error: ImageError) -> bool:
+    """Return whether the system failed and not the file, which may then be read another time.
+
+    Pillow's own refusals are OSErrors too, but without a number.
+    """
+    cause = error.__cause__
+    return isinstance(cause, MemoryError) or (
+        isinstance(cause, OSError) and cause.errno is not None
+    )
+
+
 def _label(source: Path | bytes | BinaryIO) -> str:
     if isinstance(source, Path):
         return str(source)

@@ -34,6 +34,7 @@ from convscope.errors import DataError, ImageError, StorageError
 from convscope.images.containers import reader_version
 from convscope.images.decode import DECODER_VERSION, decode_image
 from convscope.images.fit import Fit
+from convscope.images.formats import may_pass
 from convscope.progress import Progress
 from convscope.storage import FOLDER_MODE, cache_dir, npy_header, storage_errors, write_text
 from convscope.types import UInt8Array
@@ -139,7 +140,8 @@ def decode_file(
     """Return the pixels of a file, or the reason why it has none; parameters as `pack_images`.
 
     Raises:
-        DataError: If the file has changed since it was scanned.
+        DataError: If the file has changed since it was scanned, or cannot be read at the moment:
+            only what the decoder refuses is a reason that holds for as long as the file.
     """
     if file.fault:
         return file.fault
@@ -150,6 +152,8 @@ def decode_file(
                 content, channels=channels, size=size, fit=fit, white=white, name=file.name
             )
     except ImageError as error:
+        if may_pass(error):
+            raise DataError(f"{root}: {error}, but could be before; try again") from error
         return str(error)
     raise DataError(f"{root / file.name} changed while it was being read; try again")
 

@@ -20,7 +20,7 @@ import PIL
 from convscope.datasets.folders.parallel import map_ordered, n_workers
 from convscope.errors import ImageError, StorageError, UnreadFormatError
 from convscope.images.decode import DECODER_VERSION, read_peak
-from convscope.images.formats import read_header
+from convscope.images.formats import may_pass, read_header
 from convscope.progress import Progress
 from convscope.storage import cache_dir, write_text
 from convscope.wording import printable
@@ -156,18 +156,26 @@ class _Index:
         peak = None
         try:
             header = read_header(content, name=name)
-            if header.white is None:
-                with contextlib.suppress(ImageError):  # the decoder reports it
-                    peak = read_peak(content, name=name)
         except ImageError as error:
-            if isinstance(error, UnreadFormatError):
-                # Not remembered: a package that reads it may be installed before the next scan.
-                self._stamps.pop(name, None)
+            self._forget_passing(name, error)
             return FileFacts(name, len(content), digest, 0, 0, False, str(error))
+        if header.white is None:
+            try:
+                peak = read_peak(content, name=name)
+            except ImageError as error:  # the decoder reports it
+                self._forget_passing(name, error)
         height, width = header.height, header.width
         return FileFacts(
             name, len(content), digest, height, width, header.grey, "", peak, header.format
         )
+
+    def _forget_passing(self, name: str, error: ImageError) -> None:
+        """Have a file read in the next scan again if its fault may be gone by then.
+
+        Memory may be free, or a package installed that reads the format.
+        """
+        if isinstance(error, UnreadFormatError) or may_pass(error):
+            self._stamps.pop(name, None)
 
     def save(self, known: dict[str, FileFacts]) -> None:
         """Remember the facts about files that were old enough when they were read."""

@@ -323,6 +323,53 @@ def test_a_file_that_changes_meanwhile_is_named(photos: Path) -> None:
     assert packs() == []
 
 
+def test_a_file_that_is_away_for_a_moment_is_not_left_out_for_ever(photos: Path) -> None:
+    files = scan(photos)
+    (photos / "030.img").rename(photos.parent / "away")
+    with pytest.raises(DataError, match=r"030\.img cannot be read \(No such file.*; try again"):
+        pack_images(photos, files, size=(20, 20), channels=3, progress=Progress())
+    assert packs() == []
+    (photos.parent / "away").rename(photos / "030.img")
+    made = make_pack(photos)
+    assert made.faults == {}
+    np.testing.assert_array_equal(made.images, one_by_one(photos))
+
+
+class _Short(io.BytesIO):
+    """A stream for which there is no memory any more."""
+
+    def read(self, *args: object) -> bytes:
+        raise MemoryError
+
+
+def test_an_image_for_which_memory_is_short_is_not_left_out_for_ever(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = scan(photos)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            pack, "decode_image", lambda content, **options: decode_image(_Short(), **options)
+        )
+        with pytest.raises(DataError, match=r"000\.img needs more memory .*; try again"):
+            pack_images(photos, files, size=(20, 20), channels=3, progress=Progress())
+    assert packs() == []
+    assert make_pack(photos).faults == {}
+
+
+def test_a_header_for_which_memory_is_short_is_read_again(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "SETTLED_NS", 0)
+    time.sleep(0.02)
+    read = scanning.read_header
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            scanning, "read_header", lambda content, **options: read(_Short(), **options)
+        )
+        assert all("needs more memory" in file.fault for file in scan(photos))
+    assert not any(file.fault for file in scan(photos))
+
+
 @pytest.mark.parametrize(
     "damage", ["short", "no manifest", "bad manifest", "other key", "other shape"]
 )
