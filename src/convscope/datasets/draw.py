@@ -20,6 +20,10 @@ from convscope.types import IntArray, Labels, is_multi_label, n_of_each
 
 Places = npt.NDArray[np.intp]
 
+DRAWING_VERSION = 2
+"""Increased whenever the same images and settings would be divided otherwise, here or in `splits`:
+divisions kept in the cache are then drawn anew."""
+
 
 @dataclass(frozen=True)
 class Pool:

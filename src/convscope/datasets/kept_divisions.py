@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from convscope.datasets.draw import Places, Pool
+from convscope.datasets.draw import DRAWING_VERSION, Places, Pool
 from convscope.errors import StorageError
 from convscope.machine import installed_versions
 from convscope.storage import atomic_path, cache_dir
@@ -47,7 +47,8 @@ def drawn_once(
 def _key(pool: Pool, settings: Mapping[str, Any]) -> str:
     # Without scikit-learn, images with several labels can be divided still.
     versions = installed_versions(("numpy", "scikit-learn"))
-    facts = [pool.labels.shape, pool.labels.dtype.str, pool.n_classes, settings, versions]
+    of_pool = [pool.labels.shape, pool.labels.dtype.str, pool.n_classes]
+    facts = [DRAWING_VERSION, *of_pool, settings, versions]
     key = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     key.update(pool.labels.tobytes())
     key.update(pool.unit_of.tobytes())

@@ -139,13 +139,15 @@ def draw_parts(
             keep, held_out = _fold(pool, whole, class_names, settings)
         else:
             fair = settings.version > 1
+            # A fold may have taken so many of a class that training needs all that are left.
+            spare = full & (pool.n_different > n_parts)
             keep, held_out = hold_out(
                 pool,
                 settings.test_fraction if part == "test" else settings.val_fraction,
                 settings.seed,
                 stratify=settings.stratify,
                 least_kept=np.minimum(pool.n_different, n_parts) * fair,
-                least_held=full * np.int64(fair),
+                least_held=spare * np.int64(fair),
             )
         if not len(keep) or not len(held_out):
             raise _too_few(part, whole, settings)

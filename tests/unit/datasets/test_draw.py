@@ -70,6 +70,16 @@ def test_without_copies_the_members_and_their_order_are_scikit_learns(stratify, 
         np.testing.assert_array_equal(found[part], rows)
 
 
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_class_of_which_a_test_fold_leaves_one_image_is_trained(fold):
+    pool = pool_of([0] * 20 + [1] * 20 + [2] * 3)
+    found = counts(pool, draw(pool, folds=2, fold=fold, fold_as="test"))
+    train, val, test = (found[part] for part in ("train", "val", "test"))
+    assert test[2] in (1, 2)
+    assert train[2] == 1
+    assert val[2] == 2 - test[2]
+
+
 @pytest.mark.parametrize("stratify", [True, False])
 def test_without_copies_the_folds_are_scikit_learns(stratify):
     labels = np.random.default_rng(0).integers(0, 3, 100)

@@ -3,6 +3,7 @@ import importlib.metadata
 import numpy as np
 import pytest
 
+from convscope.datasets import kept_divisions
 from convscope.datasets.draw import Pool
 from convscope.datasets.kept_divisions import FOLDER, drawn_once
 from convscope.storage import cache_dir
@@ -53,6 +54,14 @@ def test_other_images_or_settings_are_drawn_anew(pool, settings):
     draw = Draw()
     for each in ((POOL, {"seed": 1}), (pool, settings)):
         drawn_once(*each, draw)
+    assert draw.n == 2
+
+
+def test_what_other_code_drew_is_drawn_anew(monkeypatch):
+    draw = Draw()
+    drawn_once(POOL, {}, draw)
+    monkeypatch.setattr(kept_divisions, "DRAWING_VERSION", kept_divisions.DRAWING_VERSION + 1)
+    drawn_once(POOL, {}, draw)
     assert draw.n == 2
 
 
