@@ -123,12 +123,12 @@ _CONDITIONS = (
     ),
     _Condition(
         ("split.val_fraction",),
-        lambda config, backbone: config.split.folds is None or config.split.fold_as == "test",
+        lambda config, backbone: config.split.part_of_fold != "val",
         "split.folds null",
     ),
     _Condition(
         ("split.test_fraction",),
-        lambda config, backbone: config.split.fold_as == "val",
+        lambda config, backbone: config.split.part_of_fold != "test",
         "split.fold_as val",
     ),
     _Condition(

@@ -244,10 +244,11 @@ class SplitSettings(Settings):
         None, ge=2, description="number of equal parts of the training images, for cross-validation"
     )
     fold: int = Field(0, ge=0, description="index of the held-out part, from 0")
-    fold_as: Literal["val", "test"] = Field(
+    fold_as: Literal["val", "val_of_all", "test"] = Field(
         "val",
-        description="role of the held-out part; test: it is the test part, and validation images "
-        "are split off the others",
+        description="role of the held-out part; val_of_all: validation too, and validation images "
+        "of their own are divided with the training images; test: it is the test part, and "
+        "validation images are split off the others",
     )
     version: Literal[1, 2] = Field(
         2,
@@ -265,6 +266,13 @@ class SplitSettings(Settings):
         if self.folds is None and self.fold_as != "val":
             raise ValueError("split.fold_as needs split.folds; set that too")
         return self
+
+    @property
+    def part_of_fold(self) -> Literal["val", "test"] | None:
+        """Part that the held-out fold becomes; None without folds."""
+        if self.folds is None:
+            return None
+        return "test" if self.fold_as == "test" else "val"
 
 
 class Recipe(Settings):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import convscope
-from convscope.errors import ConfigError, DataError, RunError
+from convscope.errors import ConfigError, RunError
 from convscope.progress import Progress
 from convscope.studies.executor import LocalExecutor
 from convscope.studies.suspects import Suspicions
@@ -76,11 +76,34 @@ def test_what_cannot_be_is_refused(searched, mislabelled, tmp_path):
     found, _, folder = searched
     with pytest.raises(RunError, match="holds a search for wrong labels with config"):
         convscope.suspects(folder, out=found.path, **{**OPTIONS, "folds": 4})
-    with pytest.raises(ConfigError, match=r"split\.fold.*cannot be given with --set"):
-        convscope.suspects(folder, **{**OPTIONS, "settings": {"split.fold": 1}})
+    for key, why in (
+        ("fold", "each fold is held out in turn"),
+        ("fold_as", "each fold is held out in turn"),
+        ("folds", "there is the option --folds"),
+    ):
+        for settings in ({f"split.{key}": 1}, {"split": {key: 1}}):
+            with pytest.raises(ConfigError, match=rf"^'split\.{key}' cannot be .*: {why}$"):
+                convscope.suspects(folder, **{**OPTIONS, "settings": settings})
+
+
+def test_validation_images_of_a_folder_are_checked_too(mislabelled, tmp_path):
+    folder, _ = mislabelled
     shutil.copytree(folder / "1", tmp_path / "parts/train/1")
     shutil.copytree(folder / "2", tmp_path / "parts/train/2")
     shutil.copytree(folder / "1", tmp_path / "parts/val/1")
     shutil.copytree(folder / "2", tmp_path / "parts/val/2")
-    with pytest.raises(DataError, match="validation images of their own"):
-        convscope.suspects(tmp_path / "parts", out=tmp_path / "out", **OPTIONS)
+    found = convscope.suspects(
+        tmp_path / "parts",
+        out=tmp_path / "out",
+        executor=LocalExecutor(own_process=False),
+        **{**OPTIONS, "folds": 2, "settings": {"image_size": 8, "epochs": 1}},
+    )
+    n_files = sum(1 for path in (tmp_path / "parts").rglob("*.png"))
+    # A fifth is set aside for the test; of each pair of copies, only one or both.
+    assert 0.7 * n_files < found.n_images < 0.9 * n_files
+    table = [path.read_text() for path in found.path.glob("folds/*/split.csv")]
+    assert len(table) == 2
+    for text in table:
+        parts = {tuple(line.split(",")[i] for i in (0, 3)) for line in text.splitlines()[1:]}
+        assert any(name.startswith("val/") and part == "train" for name, part in parts)
+        assert any(name.startswith("train/") and part == "val" for name, part in parts)

@@ -43,7 +43,10 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
         dataset = _draw_images(dataset, chosen, chosen.images / n_all)
         notes.append(f"{_n_images(dataset):,} of {n_all:,} images are used (split.images)")
     train, val, test = dataset.train, dataset.val, dataset.test
-    if chosen.folds is not None and chosen.fold_as == "test" and test is not None:
+    if chosen.fold_as == "val_of_all" and val is not None:
+        notes.append("the existing validation images are divided into folds with the others")
+        train, val = Split.joined([train, val]), None
+    if chosen.part_of_fold == "test" and test is not None:
         notes.append("each fold is the test part in turn; the existing test images are not used")
         test = None
     if val is None or test is None:
@@ -117,9 +120,7 @@ def draw_parts(
     Raises:
         DataError: If there are too few images.
     """
-    by_folds = settings.folds is not None
-    fold_as = settings.fold_as if by_folds else None
-    if has_val and fold_as == "val":
+    if has_val and settings.part_of_fold == "val":
         raise DataError(
             "there are validation images of their own, so there are no folds; move them to the "
             "training images, or omit split.folds"
@@ -135,7 +136,7 @@ def draw_parts(
         if is_there:
             continue
         n_parts -= 1
-        if part == fold_as:
+        if part == settings.part_of_fold:
             keep, held_out = _fold(pool, whole, class_names, settings)
         else:
             fair = settings.version > 1

@@ -18,7 +18,7 @@ from convscope.planning.plan import Plan
 from convscope.planning.settle import Request, settle
 from convscope.planning.usual import usual_recipe
 from convscope.progress import Progress, console_progress
-from convscope.recipe import RunConfig
+from convscope.recipe import RunConfig, flat
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_rows
@@ -35,7 +35,13 @@ FORMAT = 1
 _KIND = "search for wrong labels"
 _N_PICTURED = 40
 
-_NOT_TO_SET = ("data", "data_path", "labels", "model", "recipe", "split.folds", "split.fold")
+_NOT_TO_SET = {
+    **dict.fromkeys(("data", "data_path"), "--data names the images"),
+    **{key: f"there is the option --{key}" for key in ("labels", "model", "recipe")},
+    "split.folds": "there is the option --folds",
+    **dict.fromkeys(("split.fold", "split.fold_as"), "each fold is held out in turn"),
+}
+"""Settings that cannot be set, and why."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Suspicions:
 
     Attributes:
         path: Folder, with a run for each fold below `folds/`.
-        n_images: Number of training images that were checked.
+        n_images: Number of images that were checked: all but test images.
         accuracy: Accuracy of the networks on images that they were not trained on, a fraction.
         suspects: Suspects, the most suspect first.
     """
@@ -86,11 +92,12 @@ def suspects(
 ) -> Suspicions:
     """Find training images that are probably labelled wrong.
 
-    The training images are divided into folds, and for each fold a network is trained on the
-    others: so each image is checked by a network that was not trained on it. Confident learning
-    then finds the labels that those networks rule out. Called again, it resumes. Test images
-    are not used. With a frozen backbone and recipe `logistic`, the usual way on a folder of
-    photos, the backbone runs once on each image and only heads are trained.
+    The training images, with validation images of their own if there are any, are divided into
+    folds, and for each fold a network is trained on the others: so each image is checked by a
+    network that was not trained on it. Confident learning then finds the labels that those networks
+    rule out. Called again, it resumes. Test images are not used. With a frozen backbone and recipe
+    `logistic`, the usual way on a folder of photos, the backbone runs once on each image and only
+    heads are trained.
 
     Args:
         data: Registered dataset, or a folder of images.
@@ -117,11 +124,13 @@ def suspects(
     from convscope.report.figures import samples_figure, save_figure
 
     progress = progress or console_progress()
-    settings = dict(settings or {})
+    settings = flat(settings or {})
     for key in settings:
         if key in _NOT_TO_SET:
-            raise ConfigError(f"'{key}' cannot be given with --set here: there is an option for it")
-    given = {**data_settings(data, labels), "seed": seed, "split.folds": folds, **settings}
+            raise ConfigError(f"'{key}' cannot be given with --set here: {_NOT_TO_SET[key]}")
+    # The labels of validation images deserve the check too.
+    by_folds = {"split.folds": folds, "split.fold_as": "val_of_all"}
+    given = {**data_settings(data, labels), "seed": seed, **by_folds, **settings}
     load = load_once(data_dir, progress)
     plan = None
     free = model is None and recipe is None and not settings.keys() & {"epochs", "image_size"}

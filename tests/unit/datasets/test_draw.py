@@ -365,6 +365,31 @@ def test_folds_that_validate_need_training_images_of_their_own():
     assert {part: len(rows) for part, rows in found.items()} == {"test": 10, "train": 30}
 
 
+@pytest.mark.parametrize("fold", range(3))
+def test_validation_images_of_their_own_may_be_divided_into_the_folds(fold):
+    def split(name, n_images):
+        images = np.random.default_rng(len(name)).integers(0, 256, (n_images, 4, 4, 1), np.uint8)
+        return Split(
+            images, np.arange(n_images) % 2, np.array([f"{name}/{i}" for i in range(n_images)])
+        )
+
+    test = split("test", 4)
+    whole = Dataset("x", ("a", "b"), split("train", 14), split("val", 4), SealedSplit(test))
+    found = divide(whole, folds=3, fold=fold, fold_as="val_of_all")
+    assert sorted([*found.train.ids, *found.val.ids]) == sorted([*whole.train.ids, *whole.val.ids])
+    assert np.bincount(found.val.labels).tolist() == [3, 3]
+    assert found.test.ids.tolist() == test.ids.tolist()
+    images = dict(
+        pair
+        for part in (whole.train, whole.val)
+        for pair in zip(part.ids, part.images, strict=True)
+    )
+    for part in (found.train, found.val):
+        for name, image in zip(part.ids, part.images, strict=True):
+            np.testing.assert_array_equal(image, images[name])
+    assert any("existing validation images" in note for note in found.notes)
+
+
 def test_a_fold_may_be_what_is_tested():
     labels = np.arange(60) % 3
     pool = pool_of(labels)
