@@ -1,7 +1,7 @@
 """The objects that stages pass to each other."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -154,6 +154,11 @@ Images = UInt8Array | ImageView | Stacked
 """Shape (n_images, height, width, channels), uint8."""
 
 
+def hashes_of(images: Iterable[UInt8Array]) -> list[str]:
+    """Return sixteen hex digits of the SHA-256 of each image's pixels, to identify images."""
+    return [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in images]
+
+
 def _joined_images(parts: Sequence[Images]) -> Images:
     """Return images one after another, without copying them; files of which stay apart."""
     views = [part for part in parts if isinstance(part, ImageView)]
@@ -296,7 +301,7 @@ class Split:
     @cached_property
     def hashes(self) -> list[str]:
         """Sixteen hex digits of the SHA-256 of each image's pixels, to identify images."""
-        return [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in self.images]
+        return hashes_of(self.images)
 
     @property
     def source_hashes(self) -> list[str]:

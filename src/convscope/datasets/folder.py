@@ -235,7 +235,9 @@ def _splits(seen: Survey, pack: Pack) -> dict[str, Split]:
     splits = {}
     for part, files in seen.parts.items():
         stretch = slice(*np.searchsorted(pack.kept, [files.start, files.stop]).tolist())
-        splits[part] = Split(pack.images[stretch], labels[stretch], ids[stretch], digests[stretch])
+        split = Split(pack.images[stretch], labels[stretch], ids[stretch], digests[stretch])
+        split.__dict__["hashes"] = pack.hashes[stretch]
+        splits[part] = split
     return splits
 
 

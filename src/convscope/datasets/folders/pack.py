@@ -37,7 +37,7 @@ from convscope.images.fit import Fit
 from convscope.images.formats import may_pass
 from convscope.progress import Progress
 from convscope.storage import FOLDER_MODE, cache_dir, npy_header, storage_errors, write_text
-from convscope.types import UInt8Array
+from convscope.types import UInt8Array, hashes_of
 
 IN_MEMORY_BYTES = 2 * 2**30
 """Largest number of bytes held in memory if the cache cannot be written to."""
@@ -57,12 +57,14 @@ class Pack:
     Attributes:
         images: Shape (n_kept, height, width, channels), uint8, read-only; memory-mapped unless the
             cache could not be written to.
+        hashes: Hash of the pixels of each image, as `Split.hashes`.
         kept: Shape (n_kept,), index of the file of each image.
         faults: Reason why an image was left out, by file name.
         notes: Lines for the user.
     """
 
     images: UInt8Array
+    hashes: list[str]
     kept: npt.NDArray[np.intp]
     faults: dict[str, str]
     notes: tuple[str, ...] = ()
@@ -227,7 +229,9 @@ class _Work:
             DataError: If there is none.
         """
         kept = [place for place, file in enumerate(self.files) if file.name not in faults]
-        return Pack(images, np.array(kept, dtype=np.intp), faults, notes)
+        # A memory-mapped array is slow to take rows of.
+        hashes = hashes_of(np.asarray(images))
+        return Pack(images, hashes, np.array(kept, dtype=np.intp), faults, notes)
 
 
 def _make(final: Path, work: _Work, progress: Progress) -> None:
@@ -239,13 +243,14 @@ def _make(final: Path, work: _Work, progress: Progress) -> None:
             # mkdtemp makes the folder private; the cache may be shared.
             os.chmod(part, FOLDER_MODE)
             with (part / _IMAGES).open("wb") as file:
-                faults = _write(file, work, progress)
+                faults, hashes = _write(file, work, progress)
         manifest = {
             "key": work.key,
             "root": str(work.root.resolve()),
             "fit": work.fit,
             "shape": [len(work.files) - len(faults), *work.shape[1:]],
             "faults": faults,
+            "digest": _digest(hashes),
         }
         write_text(part / MANIFEST, json.dumps(manifest))
         with storage_errors(final):
@@ -256,8 +261,8 @@ def _make(final: Path, work: _Work, progress: Progress) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _write(file: BinaryIO, work: _Work, progress: Progress) -> dict[str, str]:
-    """Write the decoded images as a .npy file and return the faults.
+def _write(file: BinaryIO, work: _Work, progress: Progress) -> tuple[dict[str, str], Sequence[str]]:
+    """Write the decoded images as a .npy file; return the faults, and the hashes of the images.
 
     Written, not mapped: on a full disk a write raises an error, but a mapped page kills the
     process.
@@ -268,18 +273,18 @@ def _write(file: BinaryIO, work: _Work, progress: Progress) -> dict[str, str]:
         # Reserve the space now, so that a disk that is too small shows before the work is done.
         _reserve(file, len(header) + int(np.prod(work.shape)))
     faults: dict[str, str] = {}
-    n_kept = 0
+    hashes: list[str] = []
     with contextlib.closing(work.outcomes(progress)) as outcomes:
         for facts, outcome in zip(work.files, outcomes, strict=True):
             if isinstance(outcome, str):
                 faults[facts.name] = outcome
             else:
+                hashes += hashes_of([outcome])
                 file.write(outcome.data)
-                n_kept += 1
     _refuse_empty(work, faults)
     file.truncate()
     # numpy leaves room in the header for the first axis to change.
-    final = npy_header((n_kept, *work.shape[1:]), np.uint8)
+    final = npy_header((len(hashes), *work.shape[1:]), np.uint8)
     if len(final) != len(header):
         raise StorageError(
             f"the header of {work.key} changed its length; this is a bug in convscope"
@@ -288,7 +293,11 @@ def _write(file: BinaryIO, work: _Work, progress: Progress) -> dict[str, str]:
     file.write(final)
     file.flush()
     os.fsync(file.fileno())
-    return faults
+    return faults, hashes
+
+
+def _digest(hashes: Sequence[str]) -> str:
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _reserve(file: BinaryIO, n_bytes: int) -> None:
@@ -318,7 +327,10 @@ def _open(final: Path, work: _Work) -> Pack | None:
         # Marks it as in use; the folder may belong to another user.
         with contextlib.suppress(OSError):
             os.utime(final / MANIFEST)
-        return work.result(images, dict(manifest["faults"]))
+        # All is read here: the hashes are needed anyway, to divide the images and to record them.
+        pack = work.result(images, dict(manifest["faults"]))
+        # Packs of earlier versions have no digest.
+        return pack if manifest.get("digest") in (None, _digest(pack.hashes)) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

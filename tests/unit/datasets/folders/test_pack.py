@@ -166,6 +166,8 @@ def test_a_pack_equals_decoding_one_by_one(tmp_path: Path, side: int, channels: 
     made = make_pack(root, channels=channels)
     assert made.images.shape == (N_IMAGES, 20, 20, channels)
     np.testing.assert_array_equal(made.images, one_by_one(root, channels=channels))
+    expected = [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in made.images]
+    assert made.hashes == expected
     assert made.kept.tolist() == list(range(N_IMAGES))
     assert made.faults == {}
     assert made.notes == ()
@@ -371,7 +373,7 @@ def test_a_header_for_which_memory_is_short_is_read_again(
 
 
 @pytest.mark.parametrize(
-    "damage", ["short", "no manifest", "bad manifest", "other key", "other shape"]
+    "damage", ["short", "no manifest", "bad manifest", "other key", "other shape", "other pixel"]
 )
 def test_a_damaged_pack_is_made_again(photos: Path, damage: str) -> None:
     expected = np.array(make_pack(photos).images)
@@ -379,6 +381,10 @@ def test_a_damaged_pack_is_made_again(photos: Path, damage: str) -> None:
     images, manifest = folder / "images.npy", folder / "manifest.json"
     if damage == "short":
         os.truncate(images, images.stat().st_size - 1)
+    elif damage == "other pixel":
+        content = bytearray(images.read_bytes())
+        content[-1] ^= 1
+        images.write_bytes(content)
     elif damage == "no manifest":
         manifest.unlink()
     elif damage == "bad manifest":
@@ -390,6 +396,17 @@ def test_a_damaged_pack_is_made_again(photos: Path, damage: str) -> None:
     np.testing.assert_array_equal(make_pack(photos, progress=listener).images, expected)
     assert ("Packing photos", N_IMAGES) in listener.tasks
     assert packs() == [folder]
+
+
+def test_a_pack_of_an_earlier_version_without_a_digest_stays(photos: Path) -> None:
+    make_pack(photos)
+    (folder,) = packs()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["digest"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    listener = Listener()
+    np.testing.assert_array_equal(make_pack(photos, progress=listener).images, one_by_one(photos))
+    assert "Packing photos" not in [label for label, _ in listener.tasks]
 
 
 @pytest.mark.parametrize(("unused_days", "stays"), [(6, True), (8, False)])
