@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from convscope.datasets.folders.parts import read_part
 from convscope.datasets.folders.tables import Table, open_table
 from convscope.errors import ConfigError, DataError
 from convscope.images.find import is_image
@@ -17,6 +18,8 @@ _FILE = (
 )
 _LABEL = ("label", "labels", "labelname", "class", "classname", "classes", "category", "target")
 _SPLIT = ("split", "subset", "partition")
+_SPLIT_BY_CELLS = ("set", "dataset", "datasplit")
+"""Names of columns of parts only if their cells are: they may hold anything else."""
 _NO_NAME = ("", "unnamed0", "index")
 """Names of the row numbers that pandas writes."""
 
@@ -124,12 +127,14 @@ class Labels:
         said: Line that names the columns.
         has_split: Whether there is a column of parts.
         classes: Columns with a 0 or 1 for each class; empty if one column holds the classes.
+        notes: Lines on columns that seem to say the parts, but are not used.
     """
 
     rows: list[LabelRow] = field(repr=False)
     said: str
     has_split: bool
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_labels(path: Path, named: LabelTable) -> Labels:
@@ -144,7 +149,12 @@ def read_labels(path: Path, named: LabelTable) -> Labels:
     """
     table = open_table(path)
     file = _column_of_files(table, named)
-    split = named.split or _usual(table.names, _SPLIT, but=(file, named.label))
+    parts = {} if named.split else _columns_of_parts(table, but=(file, named.label))
+    split = (
+        named.split
+        or _usual(table.names, _SPLIT, but=(file, named.label))
+        or _usual(tuple(parts), _SPLIT_BY_CELLS)
+    )
     label, flags = named.label, []
     if named.classes is not None:
         flags = [name.strip() for name in named.classes.split("+")]
@@ -170,7 +180,9 @@ def read_labels(path: Path, named: LabelTable) -> Labels:
     )
     said = f"labels from {path.name}: files in '{printable(file)}', {classes}"
     said += f", parts in '{printable(split)}'" if split else ""
-    return Labels(rows, said, bool(split), tuple(flags))
+    unused = [] if named.split else [name for name in table.names if name not in wanted]
+    notes = tuple(filter(None, (_note_of(path, name, parts.get(name, [])) for name in unused)))
+    return Labels(rows, said, bool(split), tuple(flags), notes)
 
 
 def has_labels(table: Table, file: str) -> bool:
@@ -188,6 +200,43 @@ def _usual(
     """Return the first column with a usual name; None if there is none."""
     by_name = {_plain(name): name for name in reversed(names) if name not in but}
     return next((by_name[each] for each in usual if each in by_name), None)
+
+
+def _columns_of_parts(table: Table, but: Sequence[str | None]) -> dict[str, list[str]]:
+    """Return the columns whose cells are all names of parts, with the different ones."""
+    first = zip(table.names, table.first, strict=True)
+    left = [name for name, cell in first if name not in but and _is_part(cell)]
+    found: dict[str, dict[str, None]] = {name: {} for name in left if table.names.count(name) == 1}
+    try:
+        for _, cells in table.rows(list(found)) if found else ():
+            for of_column, cell in zip(found.values(), cells, strict=True):
+                of_column[cell] = None
+    except DataError:  # which is said where the columns that are used are read
+        return {}
+    return {name: list(cells) for name, cells in found.items() if all(map(_is_part, cells))}
+
+
+def _is_part(cell: str) -> bool:
+    read = read_part(cell)
+    return read is not None and not read[1]
+
+
+def _note_of(path: Path, name: str, parts: Sequence[str]) -> str:
+    """Return a line on an unused column if it seems to say the parts; otherwise ""."""
+    if parts:
+        held = f"{', '.join(map(printable, parts[:-1]))} and {printable(parts[-1])}"
+        said = f"holds {held if parts[1:] else printable(parts[0])} and is not used"
+        return (
+            f"the column '{printable(name)}' {said}; to divide by it: "
+            f"--labels {path.name}:split={printable(name)}"
+        )
+    plain = _plain(name)
+    if plain.startswith("is") and _is_part(plain.removeprefix("is")):
+        return (
+            f"the column '{printable(name)}' is not used; for such parts make a column of train, "
+            f"val and test: --labels {path.name}:split=COLUMN"
+        )
+    return ""
 
 
 def _column_of_files(table: Table, named: LabelTable) -> str:

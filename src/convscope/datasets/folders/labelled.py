@@ -95,6 +95,7 @@ def read_labelled(root: Path, named: LabelTable, tables: Sequence[Path] | None =
         + (f", {how}" if how else "")
         + (f" (a table in each part: {len(read)})" if read[1:] else "")
     )
+    layout.remarks += dict.fromkeys(note for labels in read for note in labels.notes)
     require_some(root, tables[0], found, len(images))
     if has_split and named.split is None and (odd := no_part(found)):
         layout.remarks.append(odd)

@@ -108,6 +108,49 @@ def test_the_column_of_parts_is_honoured(tmp_path: Path) -> None:
         read_contents(tmp_path, "t.csv")
 
 
+@pytest.mark.parametrize("name", ["set", "Dataset", "data set", "data_split"])
+def test_a_column_that_may_be_of_parts_is_if_its_cells_are(tmp_path: Path, name: str) -> None:
+    rows = f"file,label,{name} / a,x,train / b,y,Train / c,y,test"
+    build(tmp_path, "a.jpg b.jpg c.jpg", t_csv=rows)
+    layout = read_contents(tmp_path, "t.csv")
+    assert layout.parts == {
+        "train": {"x": ["a.jpg"], "y": ["b.jpg"]},
+        "test": {"x": [], "y": ["c.jpg"]},
+    }
+    build(tmp_path, "", t_csv=rows.replace("test", "the test of May"))
+    assert list(read_contents(tmp_path, "t.csv").parts) == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "note"),
+    [
+        (
+            "use",
+            ("train", "valid", "test"),
+            "the column 'use' holds train, valid and test and is not used; to divide by it: "
+            "--labels t.csv:split=use",
+        ),
+        ("use", ("test", "test", "test"), "the column 'use' holds test and is not used"),
+        ("is_valid", ("True", "False", "False"), "the column 'is_valid' is not used"),
+        ("isTest", ("0", "1", "0"), "the column 'isTest' is not used"),
+        ("use", ("train", "test", "no"), None),
+        ("use", ("train", "", "test"), None),
+        ("island", ("True", "False", "False"), None),
+    ],
+)
+def test_an_unused_column_that_seems_to_say_the_parts_has_a_line(
+    tmp_path: Path, head: str, cells: tuple[str, ...], note: str | None
+) -> None:
+    rows = zip("abc", "xyy", cells, strict=True)
+    table = " / ".join([f"file,label,{head}", *map(",".join, rows)])
+    build(tmp_path, "a.jpg b.jpg c.jpg", t_csv=table)
+    layout = read_contents(tmp_path, "t.csv")
+    assert list(layout.parts) == ["train"]
+    lines = [line for line in layout.remarks if "is not used" in line]
+    assert len(lines) == (note is not None)
+    assert note is None or lines[0].startswith(note)
+
+
 def test_a_column_that_names_no_part_is_not_used_unless_it_is_named(tmp_path: Path) -> None:
     build(tmp_path, "a.jpg b.jpg", t_csv="file,label,split / a,x,0 / b,y,1")
     layout = read_contents(tmp_path, "t.csv")
