@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -37,6 +38,20 @@ def png_claiming(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = chunk(b"IDAT", zlib.compress(bytes(1000)))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_large_image_comes_in_strips_with_little_memory_besides(channels: int) -> None:
+    pixels = RNG.integers(0, 256, (1500, 1900, channels), dtype=np.uint8)
+    content = encode(Image.fromarray(pixels.squeeze()), "BMP")
+    tracemalloc.start()  # which knows NumPy's memory and not Pillow's
+    found = decode_image(content, channels=channels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, pixels)
+    assert found.flags.writeable
+    # One strip is a third of the image, and Pillow makes two copies of it.
+    assert peak < 2.1 * pixels.nbytes
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "PPM"])

@@ -1,6 +1,8 @@
 """Check of images before training: broken, unusual, unbalanced or duplicate ones."""
 
+import contextlib
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,6 +45,11 @@ from convscope.types import (
     said_of,
 )
 from convscope.wording import printable
+
+_LARGE_PIXELS = 2**25
+"""Pictures of more pixels, each of which takes 300 MB and more, are decoded one at a time."""
+
+_LARGE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -242,11 +249,12 @@ def _look(root: Path, place: tuple[str, str, str]) -> _Look:
         if header.white is None:
             peak = read_peak(content, name=name)
             return _Look(name, part, class_name, "", header=header, peak=peak)
-        pixels = decode_image(content, channels=3, name=name)
+        with _alone_if_large(header):
+            prints = _prints(decode_image(content, channels=3, name=name))
     except ImageError as error:
         unread = isinstance(error, UnreadFormatError)
         return _Look(name, part, class_name, str(error), unread)
-    return _Look(name, part, class_name, "", header=header, **_prints(pixels))
+    return _Look(name, part, class_name, "", header=header, **prints)
 
 
 def _look_again(root: Path, look: _Look, white: int) -> _Look:
@@ -263,8 +271,14 @@ def _look_again(root: Path, look: _Look, white: int) -> _Look:
 
 def _prints(pixels: UInt8Array) -> dict[str, Any]:
     """Return what of an image is compared with others, as fields of a look."""
-    key = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
-    return {"key": key, "print": fingerprint(pixels)}
+    # No copy of the pixels: they may be hundreds of megabytes.
+    digest = hashlib.sha256(f"{pixels.shape}".encode())
+    digest.update(pixels.data)
+    return {"key": digest.hexdigest(), "print": fingerprint(pixels)}
+
+
+def _alone_if_large(header: ImageHeader) -> contextlib.AbstractContextManager[object]:
+    return _LARGE if header.height * header.width > _LARGE_PIXELS else contextlib.nullcontext()
 
 
 def _n_bytes(path: Path) -> int:

@@ -1,6 +1,9 @@
 """Looking at data before training: each kind of finding, and no false alarm."""
 
+import hashlib
 import json
+import time
+import tracemalloc
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from scenes import COPIES, scene
 
 import convscope
+from convscope.datasets.checks import check as checking
 from convscope.datasets.checks.check import check_dataset, check_folder
 from convscope.datasets.checks.findings import CheckReport, DataFinding
 from convscope.datasets.checks.near_copies import find_near_copies
@@ -36,6 +40,41 @@ def fill(root: Path, classes: dict[str, int], first_seed: int = 0) -> Path:
             seed = first_seed + 1000 * label + number
             save(photo(seed), root / name / f"{number:02d}.png")
     return root
+
+
+def test_the_prints_of_a_picture_take_no_copy_of_its_pixels() -> None:
+    pixels = np.array(photo(0, (2000, 1500)))
+    tracemalloc.start()  # which knows NumPy's memory and not Pillow's
+    prints = checking._prints(pixels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.2 * pixels.nbytes
+    expected = hashlib.sha256(b"(2000, 1500, 3)" + pixels.tobytes()).hexdigest()
+    assert prints["key"] == expected
+
+
+def test_large_pictures_are_decoded_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, {"a": 4, "b": 4})
+    running, most = [], []
+
+    def slow(pixels):
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.pop()
+        return prints(pixels)
+
+    prints = checking._prints
+    monkeypatch.setattr(checking, "n_workers", lambda *args, **options: 4)
+    monkeypatch.setattr(checking, "_prints", slow)
+    check_folder(tmp_path, progress=Progress())
+    assert max(most) > 1
+    most.clear()
+    monkeypatch.setattr(checking, "_LARGE_PIXELS", 64 * 64 - 1)
+    check_folder(tmp_path, progress=Progress())
+    assert most == [1] * 8
 
 
 @pytest.fixture
