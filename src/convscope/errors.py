@@ -18,7 +18,8 @@
         ├── IntegrityError         a file does not match its checksum
         ├── StorageError           a file could not be written (disk full)
         │   └── ReadOnlyError      nobody, or not this user, may write there
-        ├── TrainingError          training cannot continue (a loss that is not finite)
+        ├── TrainingError          training cannot begin or continue (another process is gone)
+        │   └── DivergedError      a loss that is not finite
         ├── DuplicateNameError     two files, or a package and convscope, register one name
         └── MissingExtraError      a package of an optional extra is not installed
 
@@ -131,7 +132,11 @@ class ReadOnlyError(StorageError):
 
 
 class TrainingError(FailureError):
-    """Training cannot continue."""
+    """Training cannot begin or continue."""
+
+
+class DivergedError(TrainingError):
+    """Training diverged: a loss is not finite, and would not be with the same settings again."""
 
 
 class DuplicateNameError(FailureError, ValueError):

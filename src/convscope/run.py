@@ -490,7 +490,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         """The contents of `run.json`: "status", "created", "test_openings" and more.
 
-        For a run that failed, "failure" has the reason: {"kind": "TrainingError", "reason": ...}.
+        For a run that failed, "failure" has the reason: {"kind": "DivergedError", "reason": ...}.
 
         Raises:
             RunError: If the file is missing or damaged.

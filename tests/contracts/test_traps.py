@@ -134,7 +134,7 @@ def under_fitting(run: Path) -> None:
 
 def diverged(run: Path) -> None:
     reason = "the loss is nan in epoch 3, batch 7: training diverged; start anew with a lower --lr"
-    change_state(run, status="failed", failure={"kind": "TrainingError", "reason": reason})
+    change_state(run, status="failed", failure={"kind": "DivergedError", "reason": reason})
 
 
 def dead(run: Path, share: float = 0.95) -> None:
@@ -159,6 +159,15 @@ def too_sure(run: Path) -> None:
         off = rng.random(len(said.labels)) < 0.5
         guess = np.where(off, (said.labels + 1) % 10, said.labels)
         probs[np.arange(len(guess)), guess] = 1 - 9e-4
+        return Predictions(probs, said.labels, said.ids, said.split)
+
+    change_predictions(run, change)
+
+
+def always_one_class(run: Path) -> None:
+    def change(said: Predictions) -> Predictions:
+        probs = np.full_like(said.probs, 0.09)
+        probs[:, 3] = 0.19
         return Predictions(probs, said.labels, said.ids, said.split)
 
     change_predictions(run, change)
@@ -238,6 +247,7 @@ def changed_statistics(run: Path) -> None:
 
 
 IN_A_RUN = {
+    "at-chance": always_one_class,
     "best-of-many": worse_runs_beside,
     "calibration": too_sure,
     "dead-units": dead,
@@ -259,7 +269,7 @@ def jump(run: Path) -> None:
         [("head", 0.71), ("after stage4", 4.5), ("after stage4", 0.9)],
         strict=True,
     ):
-        row |= {"phase": phase, "val_loss": loss, "val_accuracy": 0.6}
+        row |= {"phase": phase, "val_loss": loss, "val_accuracy": 0.6 if phase == "head" else 0.4}
     write_results(rows, run / "results.csv")
 
 
@@ -344,6 +354,7 @@ def test_a_trap_in_a_run_is_found_and_no_other(name, healthy, tmp_path):
     check_words(found, name)
     # What was done shows from two sides: the stored temperature no longer fits.
     sides = {
+        "at-chance": {"calibration"},
         "calibration": {"label-errors"},
         "dead-units": {"calibration"},
         "label-errors": {"calibration"},

@@ -52,7 +52,7 @@ def train(
         ConfigError: If the settings cannot be trained on these devices.
         RunError: If `out` is taken.
         DataError: If it lies in the folder of images.
-        TrainingError: If the loss is not finite.
+        DivergedError: If the loss is not finite.
         StorageError: If a file cannot be written; the run can be resumed.
     """
     config = plan.config
@@ -97,7 +97,7 @@ def resume(
         ConfigError: If another setting differs, or these devices cannot train the run.
         RunError: If the snapshot to resume from is missing; nothing is changed then.
         DataError: If the images are not those of the run.
-        TrainingError: If the loss is not finite.
+        DivergedError: If the loss is not finite.
         StorageError: If a file cannot be written; the run can be resumed again.
     """
     with ExitStack() as locked:

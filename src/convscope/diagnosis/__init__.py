@@ -18,6 +18,10 @@ Sureness = Literal["certain", "likely", "possible", "note"]
 
 _ORDER: tuple[Sureness, ...] = ("certain", "likely", "possible", "note")
 
+AT_CHANCE = "at-chance"
+"""Trap whose finding comes first of its sureness: of a network that guesses, the others are
+consequences."""
+
 
 class Unknown(Exception):  # noqa: N818 - not an error: the case lacks a fact
     """A fact that a trap needs is not available; the message names it."""
@@ -99,7 +103,9 @@ def diagnose(case: "Case") -> Diagnosis:
             quiet.append(entry.name)
         else:
             findings[entry.name] = finding
-    by_sureness = sorted(findings, key=lambda name: _ORDER.index(findings[name].sure))
+    by_sureness = sorted(
+        findings, key=lambda name: (_ORDER.index(findings[name].sure), name != AT_CHANCE)
+    )
     found = {name: findings[name] for name in by_sureness}
     changes = [f.remedies[0].settings for f in found.values() if f.remedies and f.sure == "certain"]
     changes = [change for change in changes if change]

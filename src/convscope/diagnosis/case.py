@@ -1,6 +1,7 @@
 """What a trap may look at: settings, run, data and network, as far as they exist."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from convscope.datasets.source import words_of
 from convscope.diagnosis import Remedy, Unknown
+from convscope.effects import trains_at_once
 from convscope.evaluation.predictions import read_predictions
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES, Backbone
-from convscope.recipe import RunConfig
+from convscope.recipe import RunConfig, flat
 from convscope.run import Run
 from convscope.training.results import read_results
 from convscope.types import Dataset, Predictions, Split
@@ -70,6 +72,11 @@ class Case:
         """The images, divided into parts; loaded when a trap looks at them."""
         return self.load_dataset()
 
+    @property
+    def trains_at_once(self) -> bool:
+        """Whether all that is trained is a head without epochs or a learning rate."""
+        return self.backbone is not None and trains_at_once(self.config)
+
     def require_one_class(self) -> None:
         """Leave the trap unchecked where an image may have any number of classes.
 
@@ -99,6 +106,22 @@ class Case:
         """A row for each epoch that trained all trainable parts, as in `results.csv`."""
         rows = self.all_phases
         return [row for row in rows if row["phase"] == rows[-1]["phase"]]
+
+    @property
+    def whole_epochs(self) -> list[dict[str, Any]]:
+        """The rows of `history` whose training loss is that of all training images.
+
+        With data filtering the later epochs train on the hardest images alone.
+
+        Raises:
+            Unknown: If it is not known since when.
+        """
+        chosen = self.config.filter
+        if chosen.share == 1:
+            return self.history
+        if self.trained.state.get("epochs_changed"):
+            raise Unknown("its epochs changed, so those on the hardest images are not known")
+        return self.history[: math.ceil(chosen.start * self.config.epochs)]
 
     @cached_property
     def all_phases(self) -> list[dict[str, Any]]:
@@ -171,6 +194,27 @@ class Case:
             else:
                 command += ["--set", f"{key}={spelt}"]
         return Remedy(words, command_line(*command), dict(settings))
+
+    def changed(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of the settings, by dotted name, that the run does not have already."""
+        known = flat(self.config.model_dump())
+        return {key: value for key, value in settings.items() if known[key] != value}
+
+    def other_rate(self, factor: float) -> Remedy:
+        """Return the remedy that trains again with the learning rate times a factor."""
+        rate = float(f"{factor * self.config.optimizer.learning_rate:.2g}")
+        words = "lower the learning rate" if factor < 1 else "raise the learning rate"
+        return self.again(words, {"optimizer.learning_rate": rate})
+
+    def other_rates(self) -> tuple[Remedy, ...]:
+        """Return the remedies where the learning rate is wrong, and either way is possible."""
+        if self.trains_at_once:
+            more = command_line("data", "show", *self.data_words)
+            return (Remedy("check that the labels belong to the images", more),)
+        if self.backbone is not None:  # which the range test does not take
+            return (self.other_rate(10), self.other_rate(0.1))
+        tried = f"{self.command('doctor')} --range-test"
+        return (Remedy("try learning rates to see which ones train", tried),)
 
     def command(self, *words: str) -> str:
         """Return a command line about the run."""

@@ -1,76 +1,70 @@
 """Learning rates that are too high or too low."""
 
 import itertools
-import math
-from typing import TYPE_CHECKING
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from convscope.diagnosis import TRAPS, Finding, Unknown
 from convscope.diagnosis.case import Case
+from convscope.diagnosis.guessing import Guessing, guessing
+from convscope.errors import DivergedError, TrainingError
 
 if TYPE_CHECKING:
     from convscope.training.range_test import RangeTest
 
-_LEARNT = 0.95
-"""Share of the loss of guessing; above it, nothing was learnt."""
-_RISE = 0.05
-"""Share of the loss of guessing; smaller changes are fluctuations of a loss near 0."""
+_LEARNT = 0.1
+"""Share of the way from guessing to all right from which training accuracy shows that something was
+learnt; the loss of so weak a network hardly differs from that of guessing."""
+_TREND = 0.05
+"""Probability that losses without a trend fall so steadily."""
+_SHORTEST_TREND = 4
+"""Least number of epochs whose losses, each lower than the last, show a trend."""
 
 
 @TRAPS.register("learning-rate")
 def learning_rate(case: Case) -> Finding | None:
     """A learning rate that is too high or too low.
 
-    Too high, and the loss is not finite or stays at that of guessing; too low, and it hardly moves.
+    Too high, and the loss is not finite, rises above that of guessing, or rises again; too low, and
+    it hardly falls. A loss that stays at that of guessing may be either;
     `convscope doctor --range-test` tries rates and says which.
     """
+    if case.trains_at_once:
+        raise Unknown("a head of logistic regression has no learning rate")
     if case.try_rates is not None:
         return _tried(case, case.try_rates())
     rate = case.config.optimizer.learning_rate
     failure = case.trained.state.get("failure", {})
-    lower = case.again("lower the learning rate", {"optimizer.learning_rate": _rounded(rate / 10)})
-    if failure.get("kind") == "TrainingError":
+    lower = case.other_rate(0.1)
+    if _diverged(failure):
         return Finding(
             symptom="The learning rate is too high: training diverged.",
             evidence=f"{_sentence(failure['reason'])} Learning rate {rate:g}.",
             remedies=(lower,),
             sure="certain",
         )
-    rows = case.history
-    guessing = math.log(len(case.class_names))
-    if case.config.multi_label:
-        rates = np.clip(case.val.labels.mean(axis=0), 1e-6, 1 - 1e-6)
-        guessing = float(-(rates * np.log(rates) + (1 - rates) * np.log(1 - rates)).mean())
-    if case.config.label_smoothing:
-        raise Unknown("with softened labels the loss does not distinguish guessing from learning")
+    rows, guess = case.whole_epochs, guessing(case)
     losses = [row["loss"] for row in rows]
-    if min(losses) > _LEARNT * guessing:
-        falling = all(b < a for a, b in itertools.pairwise(losses)) and len(rows) > 2
-        higher = {"optimizer.learning_rate": _rounded(10 * rate)}
-        evidence = (
-            f"Training loss {losses[0]:.3f} after the first epoch and {losses[-1]:.3f} after the "
-            f"last; guessing among {len(case.class_names)} classes gives {guessing:.3f}. "
-            f"Learning rate {rate:g}."
-        )
-        if falling:
-            return Finding(
-                symptom="The learning rate is too low: the loss hardly moves.",
-                evidence=evidence,
-                remedies=(case.again("raise the learning rate", higher),),
-                sure="likely",
-            )
+    if _is_nothing_learnt(rows, guess, multi_label=case.config.multi_label):
+        verdict = _verdict(losses, guess)
+        remedies = {"too high": (lower,), "too low": (case.other_rate(10),)}
         return Finding(
-            symptom="Nothing is learnt: the learning rate is probably too high.",
-            evidence=evidence,
-            remedies=(lower,),
+            symptom=f"Nothing is learnt: the learning rate is probably {verdict}."
+            if verdict in remedies
+            else f"Nothing is learnt: the learning rate is {verdict}.",
+            evidence=f"Training loss {losses[0]:.3f} after the first epoch and {losses[-1]:.3f} "
+            f"after the last; guessing among {len(case.class_names)} classes gives "
+            f"{guess.loss:.3f}. {case.decisions.capitalize()} {rows[-1]['accuracy']:.1%} on "
+            f"training images, {guess.accuracy:.1%} by guessing. Learning rate {rate:g}.",
+            remedies=remedies.get(verdict, case.other_rates()),
             sure="likely",
         )
-    if losses[-1] > 1.2 * min(losses) and losses[-1] - min(losses) > _RISE * guessing:
+    least = min(losses)
+    if losses[-1] > 1.2 * least and losses[-1] - least > guess.little:
         return Finding(
             symptom="The training loss rises again: the learning rate is probably too high.",
-            evidence=f"It was {min(losses):.3f} after epoch "
-            f"{int(rows[losses.index(min(losses))]['epoch'])} and is {losses[-1]:.3f} at the end. "
+            evidence=f"It was {least:.3f} after epoch {int(rows[losses.index(least)]['epoch'])} "
+            f"and is {losses[-1]:.3f} after epoch {int(rows[-1]['epoch'])}. "
             f"Learning rate {rate:g}.",
             remedies=(lower,),
             sure="likely",
@@ -78,10 +72,43 @@ def learning_rate(case: Case) -> Finding | None:
     return None
 
 
+def _diverged(failure: Mapping[str, str]) -> bool:
+    kind = failure.get("kind")
+    # Before there was a kind for it, only the text told it from a lost process.
+    of_old = kind == TrainingError.__name__ and "training diverged" in failure["reason"]
+    return kind == DivergedError.__name__ or of_old
+
+
+def _is_nothing_learnt(
+    rows: Sequence[Mapping[str, Any]], guess: Guessing, *, multi_label: bool
+) -> bool:
+    if min(row["loss"] for row in rows) <= guess.loss - guess.little:
+        return False
+    # Most classes are absent from most images, so guessing is nearly always right about them.
+    accuracy = max(row["accuracy"] for row in rows)
+    return multi_label or accuracy < guess.accuracy + _LEARNT * (1 - guess.accuracy)
+
+
+def _verdict(losses: Sequence[float], guess: Guessing) -> str:
+    """Return which way a rate is wrong with which nothing is learnt."""
+    from scipy.stats import kendalltau
+
+    high = guess.loss + guess.little
+    jumps = any(after - before > guess.little for before, after in itertools.pairwise(losses))
+    # A loss that began high, as of a new head on large features, and falls is on its way.
+    on_its_way = losses[-1] > high and losses[-1] < losses[0] and not jumps
+    if jumps or (max(losses) > high and not on_its_way):
+        return "too high"
+    # nan, so not below it, for losses that are all the same
+    long = len(losses) >= _SHORTEST_TREND
+    falls = long and kendalltau(range(len(losses)), losses, alternative="less").pvalue < _TREND
+    return "too low" if falls else "too low or too high"
+
+
 def _tried(case: Case, test: "RangeTest") -> Finding | None:
     if test.verdict == "fits":
         return None
-    better = _rounded(min(test.steepest, test.highest))
+    better = float(f"{min(test.steepest, test.highest):.2g}")
     remedy = case.again(
         "use the rate at which the loss falls fastest", {"optimizer.learning_rate": better}
     )
@@ -93,10 +120,6 @@ def _tried(case: Case, test: "RangeTest") -> Finding | None:
         remedies=(remedy,),
         sure="likely",
     )
-
-
-def _rounded(rate: float) -> float:
-    return float(f"{rate:.2g}")
 
 
 def _sentence(text: str) -> str:

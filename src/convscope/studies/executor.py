@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from convscope.backend import THREADS, forget_networks, only_our_own_use
-from convscope.errors import ConfigError, ConvscopeError, StorageError, TrainingError
+from convscope.errors import (
+    ConfigError,
+    ConvscopeError,
+    DivergedError,
+    StorageError,
+    TrainingError,
+)
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig
 from convscope.remote import folder_path
@@ -168,8 +174,8 @@ def execute(
     reason = str(failure.get("reason") or last)
     if failure.get("kind") == StorageError.__name__ or _DISK_FULL in reason:
         raise StorageError(reason)
-    # Training would meet its own errors again.
-    return Outcome(run, reason, permanent=failure.get("kind") == TrainingError.__name__)
+    # The same settings diverge again; a lost process may be there the next time.
+    return Outcome(run, reason, permanent=failure.get("kind") == DivergedError.__name__)
 
 
 def _is_busy(run: Run) -> bool:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from convscope import interrupts
-from convscope.errors import TrainingError
+from convscope.errors import DivergedError
 from convscope.models.structure import as_functional
 from convscope.progress import Advance, Progress
 from convscope.recipe import RunConfig, dump_config
@@ -181,7 +181,7 @@ def fit(
         those of earlier phases.
 
     Raises:
-        TrainingError: If the loss is not finite; the snapshot of the epoch before is kept.
+        DivergedError: If the loss is not finite; the snapshot of the epoch before is kept.
         StorageError: If something cannot be written; the snapshot before is kept.
     """
     model, config, train, devices = phase.model, phase.config, phase.train, phase.devices
@@ -365,7 +365,7 @@ def _require_finite(
         return
     where = f"epoch {epoch + 1}" + ("" if batch is None else f", batch {batch + 1}")
     kept = f"the state after epoch {epoch} is kept" if epoch else "nothing was trained yet"
-    raise TrainingError(
+    raise DivergedError(
         f"the {what} is {loss} in {where}: training diverged ({kept}); "
         "start a new run with a lower --lr"
     )

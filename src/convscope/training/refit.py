@@ -23,7 +23,7 @@ def refit(run: Run, learn: Callable[[Run], Any], progress: Progress) -> None:
         progress: Called with what is done.
 
     Raises:
-        TrainingError: If the loss is not finite.
+        DivergedError: If the loss is not finite.
         StorageError: If a file cannot be written.
     """
     trained = run.weights_sha256("last")

@@ -102,7 +102,7 @@ def train_transfer(
 
     Raises:
         ConfigError: If the backbone cannot be built or cut like that.
-        TrainingError: If the loss is not finite.
+        DivergedError: If the loss is not finite.
         StorageError: If something cannot be written.
     """
     n_classes = len(dataset.class_names)

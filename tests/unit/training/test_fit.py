@@ -6,7 +6,7 @@ import pytest
 
 import convscope
 from convscope import backend
-from convscope.errors import TrainingError
+from convscope.errors import DivergedError
 from convscope.models import MODELS
 from convscope.progress import Progress
 from convscope.recipe import OptimizerSettings, Recipe, resolve
@@ -179,7 +179,7 @@ def test_best_is_the_epoch_of_the_best_validation_accuracy(data, run):
 def test_a_loss_that_diverges_stops_at_once_and_leaves_nothing_false(data, run):
     # As a user would meet it: digits, and a learning rate that is far too large.
     with pytest.raises(
-        TrainingError, match=r"epoch 1, batch \d+.*nothing was trained.*--lr"
+        DivergedError, match=r"epoch 1, batch \d+.*nothing was trained.*--lr"
     ) as caught:
         start(data, run, settings(**SGD, **{"optimizer.learning_rate": 1e38}))
     assert "\n" not in str(caught.value)
@@ -200,7 +200,7 @@ def test_the_last_good_epoch_stays_when_a_later_one_diverges(data, run, batch_si
         good.append([np.array(array) for array in model.get_weights()])
         model.optimizer.learning_rate = 1e38
 
-    with pytest.raises(TrainingError, match=r"epoch 2.*the state after epoch 1 is kept"):
+    with pytest.raises(DivergedError, match=r"epoch 2.*the state after epoch 1 is kept"):
         start(data, run, config, model=model, log_row=spoil)
     assert len(good) == 1
     assert_same(restored(run, config, 1).get_weights(), good[0])
@@ -212,14 +212,14 @@ def test_the_last_good_epoch_stays_when_a_later_one_diverges(data, run, batch_si
 
 def test_weights_spoilt_in_the_only_batch_are_not_kept(data, run):
     config = settings(batch_size=5000, **SGD, **{"optimizer.learning_rate": 1e38})
-    with pytest.raises(TrainingError, match="validation loss.*epoch 1.*nothing was trained"):
+    with pytest.raises(DivergedError, match="validation loss.*epoch 1.*nothing was trained"):
         start(data, run, config)
     assert not run.snapshot_file.exists()
     assert not run.weights("best").exists()
 
 
 def test_divergence_through_the_whole_path_is_one_line_and_a_failed_run(tmp_path):
-    with pytest.raises(TrainingError, match="diverged.*--lr"):
+    with pytest.raises(DivergedError, match="diverged.*--lr"):
         convscope.train(
             "cnn-functional",
             data="digits",
@@ -456,7 +456,7 @@ def test_phases_are_gone_on_with_to_the_bit(data, run, tmp_path, stopped_after, 
 
 
 def test_a_later_phase_that_diverges_says_which_epoch_of_the_run(data, run):
-    with pytest.raises(TrainingError, match=r"epoch 3.*the state after epoch 2 is kept"):
+    with pytest.raises(DivergedError, match=r"epoch 3.*the state after epoch 2 is kept"):
         in_phases(data, run, **SGD, **{"optimizer.learning_rate": 1e38})
     assert len(read_results(run.results_file)) == 2
 

@@ -1,0 +1,95 @@
+"""What a network reaches that has learnt nothing but the shares of the classes."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convscope.diagnosis.case import Case
+
+_POWERS = {"none": 1.0, "sqrt": 0.5, "balanced": 0.0}
+"""Power of a class's share that remains of it in the loss, by `class_weights`."""
+
+_LITTLE = 0.05
+
+
+@dataclass(frozen=True)
+class Guessing:
+    """Training loss and accuracy of the best constant answer.
+
+    Attributes:
+        loss: Its loss, in nats: the entropy of the classes as training counts and softens them.
+        least_loss: Loss of a network that is always right and sure, above 0 with softened labels.
+        accuracy: Its accuracy, a fraction: the share of the largest class.
+    """
+
+    loss: float
+    least_loss: float
+    accuracy: float
+
+    @property
+    def little(self) -> float:
+        """Change of a loss that means little: a twentieth of all that can be learnt."""
+        return _LITTLE * (self.loss - self.least_loss)
+
+
+def guessing(case: Case) -> Guessing:
+    """Return what guessing reaches on the training images of a case."""
+    config, labels = case.config, case.parts["train"].labels
+    soft = config.label_smoothing
+    if config.multi_label:
+        rates = np.asarray(labels, np.float64).mean(axis=0)
+        softened = rates * (1 - soft) + soft / 2
+        loss = (_entropies(softened) + _entropies(1 - softened)).mean()
+        least = _entropies(np.array([1 - soft / 2, soft / 2])).sum()
+        return Guessing(float(loss), float(least), float(np.maximum(rates, 1 - rates).mean()))
+    n_classes = len(case.class_names)
+    counts = np.bincount(labels, minlength=n_classes)
+    # Classes without training images are never guessed.
+    weights = np.where(
+        counts, counts ** (0.0 if config.balance else _POWERS[config.class_weights]), 0
+    )
+    shares = weights / weights.sum()
+    right = np.full(n_classes, soft / n_classes)
+    right[0] += 1 - soft
+    return Guessing(
+        loss=float(_entropies(shares * (1 - soft) + soft / n_classes).sum()),
+        least_loss=float(_entropies(right).sum()),
+        accuracy=float((shares if config.balance else counts / counts.sum()).max()),
+    )
+
+
+def beyond_guessing(
+    labels: npt.NDArray[Any], answers: npt.NDArray[Any], n_classes: int
+) -> tuple[float, float]:
+    """Return how much better answers are than the same ones in random order.
+
+    Args:
+        labels: Shape (n_images,), true classes.
+        answers: Shape (n_images,), predicted classes.
+        n_classes: Number of classes.
+
+    Returns:
+        Cohen's kappa (0: no better, 1: all right), and its standard error if the answers have
+        nothing to do with the labels. Both nan if all images and answers are of one class.
+
+    References:
+        Fleiss, Cohen and Everitt, "Large Sample Standard Errors of Kappa and Weighted Kappa",
+        Psychological Bulletin 1969.
+    """
+    n_images = len(labels)
+    true = np.bincount(labels, minlength=n_classes) / n_images
+    said = np.bincount(answers, minlength=n_classes) / n_images
+    by_chance = float(true @ said)
+    if by_chance == 1:
+        return math.nan, math.nan
+    kappa = (float((labels == answers).mean()) - by_chance) / (1 - by_chance)
+    variance = by_chance + by_chance**2 - float((true * said * (true + said)).sum())
+    return kappa, math.sqrt(max(0.0, variance) / n_images) / (1 - by_chance)
+
+
+def _entropies(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the terms of an entropy, in nats."""
+    return -shares * np.log(np.where(shares > 0, shares, 1))

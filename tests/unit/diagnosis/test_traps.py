@@ -1,0 +1,240 @@
+"""Traps on made-up histories and predictions: what they say, and when they are quiet."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convscope import diagnosis
+from convscope.diagnosis import TRAPS, Finding, Unknown
+from convscope.diagnosis.case import Case
+from convscope.diagnosis.guessing import beyond_guessing, guessing
+from convscope.recipe import Recipe, resolve
+from convscope.types import Predictions
+
+TEN = tuple("abcdefghij")
+TWO = ("cat", "dog")
+LITE0 = "efficientnet_lite0"
+
+
+def case_of(
+    names: tuple[str, ...],
+    rows: list[dict[str, Any]] | None = None,
+    val: Predictions | None = None,
+    test: Predictions | None = None,
+    train: np.ndarray | None = None,
+    state: dict[str, Any] | None = None,
+    n_val: int = 100,
+    judged: str = "best",
+    **settings: Any,
+) -> Case:
+    """A case that needs no files."""
+
+    def none(*_: Any) -> None:
+        raise AssertionError("no file is needed")
+
+    run = SimpleNamespace(
+        state=state or {}, path="runs/x", class_names=list(names), metrics={"weights": judged}
+    )
+    case = Case(resolve(Recipe(), settings), "c.yaml", run, none, none, none)
+    labels = np.repeat(np.arange(len(names)), 100) if train is None else train
+    known: dict[str, Any] = {"parts": {"train": SimpleNamespace(labels=labels)}}
+    known["parts"]["val"] = range(n_val if val is None else len(val.labels))
+    if rows is not None:
+        known["all_phases"] = rows
+    said = {"val": val, "test": test}
+    known["predictions"] = {name: each for name, each in said.items() if each is not None}
+    vars(case).update(known)
+    return case
+
+
+def rows_of(
+    loss: list[float],
+    accuracy: list[float] | float = 0.1,
+    val_loss: list[float] | None = None,
+    val_accuracy: list[float] | float | None = None,
+    phase: str = "all",
+) -> list[dict[str, Any]]:
+    def column(values: Any) -> list[float]:
+        return values if isinstance(values, list) else [values] * len(loss)
+
+    columns = {
+        "loss": loss,
+        "accuracy": column(accuracy),
+        "val_loss": loss if val_loss is None else val_loss,
+        "val_accuracy": column(accuracy if val_accuracy is None else val_accuracy),
+    }
+    return [
+        {"epoch": index + 1, "phase": phase, **{key: each[index] for key, each in columns.items()}}
+        for index in range(len(loss))
+    ]
+
+
+def answers_of(labels: Any, answers: Any, n_classes: int, split: str = "val") -> Predictions:
+    labels, answers = np.asarray(labels), np.asarray(answers)
+    probs = np.full((len(labels), n_classes), 0.1 / (n_classes - 1), np.float32)
+    probs[np.arange(len(labels)), answers] = 0.9
+    return Predictions(probs, labels, np.array([f"{i:05}" for i in range(len(labels))]), split)
+
+
+def found(name: str, case: Case) -> Finding | None:
+    return TRAPS.get(name)(case)
+
+
+def changes(finding: Finding) -> list[dict[str, Any]]:
+    return [dict(remedy.settings) for remedy in finding.remedies]
+
+
+# --- the learning rate
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict"),
+    [
+        ([2.304], "too low or too high"),
+        ([2.304, 2.304], "too low or too high"),
+        ([2.304] * 5, "too low or too high"),
+        ([2.31, 2.3055, 2.3056, 2.304, 2.3042], "too low or too high"),
+        ([2.31, 2.308, 2.307, 2.305], "probably too low"),
+        ([5.2, 5.1, 5.0], "too low or too high"),
+        ([3676.5, 2.47, 2.34, 2.33, 2.32], "probably too high"),
+        ([298901.7, 2.303, 2.303], "probably too high"),
+        ([2.31, 2.6], "probably too high"),
+    ],
+)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_where_nothing_is_learnt_the_losses_say_which_way_to_go(losses, verdict, smoothing):
+    case = case_of(
+        TEN, rows_of(losses), label_smoothing=smoothing, **{"optimizer.learning_rate": 1e-6}
+    )
+    finding = found("learning-rate", case)
+    assert finding.symptom == f"Nothing is learnt: the learning rate is {verdict}."
+    if verdict == "too low or too high":
+        assert finding.remedies[0].command == "convscope doctor runs/x --range-test"
+    else:
+        rate = 1e-7 if verdict.endswith("high") else 1e-5
+        assert changes(finding) == [{"optimizer.learning_rate": rate}]
+
+
+def test_a_backbone_which_no_range_test_takes_is_tried_both_ways():
+    finding = found("learning-rate", case_of(TEN, rows_of([2.304, 2.304]), model=LITE0))
+    assert changes(finding) == [{"optimizer.learning_rate": rate} for rate in (1e-2, 1e-4)]
+
+
+def test_a_loss_near_that_of_guessing_with_accuracy_well_above_it_is_no_trap():
+    rows = rows_of([0.672, 0.668, 0.665, 0.664], [0.58, 0.60, 0.61, 0.61])
+    assert found("learning-rate", case_of(TWO, rows)) is None
+
+
+def test_softened_labels_hide_no_rise_and_are_none():
+    learnt = rows_of([1.6, 1.2, 1.1], [0.5, 0.8, 0.9])
+    assert found("learning-rate", case_of(TEN, learnt, label_smoothing=0.2)) is None
+    rises = rows_of([1.6, 1.1, 1.5], [0.5, 0.9, 0.6])
+    finding = found("learning-rate", case_of(TEN, rises, label_smoothing=0.2))
+    assert finding.symptom.startswith("The training loss rises again")
+
+
+def test_guessing_reckons_with_sizes_of_classes_and_softened_labels():
+    train = np.array([0] * 90 + [1] * 10)
+    plain = guessing(case_of(TWO, train=train))
+    assert plain.loss == pytest.approx(0.3251, abs=1e-4)
+    assert (plain.least_loss, plain.accuracy) == (0, 0.9)
+    even = guessing(case_of(TWO, train=train, balance=True))
+    assert even.loss == pytest.approx(np.log(2))
+    assert even.accuracy == 0.5
+    soft = guessing(case_of(TEN, label_smoothing=0.2))
+    assert soft.loss == pytest.approx(np.log(10))
+    share = np.array([0.82] + [0.02] * 9)
+    assert soft.least_loss == pytest.approx(-(share * np.log(share)).sum())
+    flags = np.array([[1, 0], [0, 0], [0, 0], [0, 0]], np.uint8)
+    several = guessing(case_of(TWO, train=flags, multi_label=True, loss="binary_crossentropy"))
+    assert several.loss == pytest.approx(0.5623 / 2, abs=1e-4)
+    assert several.accuracy == pytest.approx(7 / 8)
+
+
+def test_epochs_on_the_hardest_images_alone_show_no_rise():
+    rows = rows_of([2.0, 1.0, 0.577, 1.196], [0.3, 0.6, 0.8, 0.5])
+    filtering = {"filter.share": 0.3, "filter.start": 0.6, "epochs": 4}
+    assert found("learning-rate", case_of(TEN, rows)) is not None
+    assert found("learning-rate", case_of(TEN, rows, **filtering)) is None
+    rows[2]["loss"] = 1.5  # the last on all images
+    assert "after epoch 3" in found("learning-rate", case_of(TEN, rows, **filtering)).evidence
+    changed = {"epochs_changed": [{"after": 2, "to": 4}]}
+    with pytest.raises(Unknown, match="epochs changed"):
+        found("learning-rate", case_of(TEN, rows, state=changed, **filtering))
+
+
+def test_a_head_without_a_learning_rate_has_none_that_is_wrong():
+    case = case_of(TWO, rows_of([0.69], 0.5), model=LITE0, **{"head.logistic": True})
+    with pytest.raises(Unknown, match="has no learning rate"):
+        found("learning-rate", case)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "diverged"),
+    [
+        ("DivergedError", "the loss is nan in epoch 1: training diverged", True),
+        ("TrainingError", "the loss is nan in epoch 1: training diverged", True),
+        ("TrainingError", "process 1 of 2 lost another one", False),
+    ],
+)
+def test_a_lost_process_is_no_divergence(kind, reason, diverged):
+    rows = rows_of([1.5, 1.0], [0.5, 0.7])
+    case = case_of(TEN, rows, state={"failure": {"kind": kind, "reason": reason}})
+    assert (found("learning-rate", case) is not None) == diverged
+
+
+# --- a network that guesses
+
+
+def test_a_network_at_chance_is_the_first_finding(monkeypatch):
+    labels = np.arange(300) % 10
+    said = answers_of(labels, np.full(300, 9), 10)
+    case = case_of(TEN, rows_of([2e5, 2.303, 2.303]), val=said, label_smoothing=0.2)
+    finding = found("at-chance", case)
+    assert finding.symptom == "The network is no better than guessing."
+    assert "Accuracy 10.0% on 300" in finding.evidence
+    assert "random order reach 10.0%; 300 of them are j." in finding.evidence
+    assert finding.remedies[0].command.endswith("--range-test")
+    certain = SimpleNamespace(name="aaa", value=lambda _: finding)
+    traps = SimpleNamespace(
+        entries=lambda: [certain, SimpleNamespace(name="at-chance", value=TRAPS.get("at-chance"))]
+    )
+    monkeypatch.setattr(diagnosis, "TRAPS", traps)
+    assert list(diagnosis.diagnose(case).findings) == ["at-chance", "aaa"]
+
+
+def test_one_that_knows_only_its_training_images_is_not_told_to_change_its_rate():
+    labels = np.arange(300) % 2
+    said = answers_of(labels, np.arange(300) // 2 % 2, 2)
+    finding = found("at-chance", case_of(TWO, rows_of([0.7, 0.01], [0.5, 1.0]), val=said))
+    assert finding.symptom.endswith("on images that it was not trained on.")
+    assert finding.remedies[0].command == "convscope data show --data cifar10"
+
+
+def test_a_network_less_often_right_than_the_largest_class_is_large_may_know_something():
+    labels = np.array([0] * 190 + [1] * 10)
+    answers = np.array([0] * 170 + [1] * 20 + [1] * 9 + [0])
+    assert (answers == labels).mean() < 0.95
+    assert (
+        found("at-chance", case_of(TWO, rows_of([0.3]), val=answers_of(labels, answers, 2))) is None
+    )
+
+
+def test_few_images_cannot_tell_a_network_from_one_that_guesses():
+    said = answers_of([0, 1] * 4, [0, 1, 0, 1, 0, 1, 1, 0], 2)
+    with pytest.raises(Unknown, match="8 validation images cannot tell"):
+        found("at-chance", case_of(TWO, rows_of([0.6]), val=said))
+
+
+def test_kappa_and_its_error_are_those_of_answers_in_random_order():
+    chance = np.random.default_rng(0)
+    labels = chance.choice(3, 400, p=[0.6, 0.3, 0.1])
+    answers = chance.choice(3, 400, p=[0.2, 0.5, 0.3])
+    kappas = [beyond_guessing(labels, chance.permutation(answers), 3)[0] for _ in range(2000)]
+    _, error = beyond_guessing(labels, answers, 3)
+    assert np.mean(kappas) == pytest.approx(0, abs=3 * error / np.sqrt(2000))
+    assert np.std(kappas) == pytest.approx(error, rel=0.06)
+    assert beyond_guessing(labels, labels, 3)[0] == 1
+    assert np.isnan(beyond_guessing(np.zeros(5, int), np.zeros(5, int), 3)).all()
