@@ -4,12 +4,16 @@ import numpy as np
 
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
+from convscope.evaluation.label_noise import share_of_noise
 from convscope.evaluation.suspects import suspect_labels
 from convscope.evaluation.telling import seen_at
+from convscope.types import evenly_spread
 
 _GOOD = 0.8
 """Validation accuracy from which a network's doubt is evidence about a label."""
 _SHARE = 0.03
+_SURE = 1e-3
+_MOST_IMAGES = 5_000
 _FIRST_GUESSES = 3
 
 
@@ -28,6 +32,11 @@ def label_errors(case: Case) -> Finding | None:
     suspects = [index for index in suspect_labels(val) if rank[index] >= n_guesses]
     share = len(suspects) / len(val.labels)
     if share < _SHARE:
+        return None
+    # A network that is often torn has as many wrong answers as it says, all with right labels.
+    some = evenly_spread(len(val.labels), _MOST_IMAGES)
+    wrong, p = share_of_noise(val.probs[some], val.labels[some])
+    if wrong < _SHARE or p > _SURE:
         return None
     first = [seen_at(val, index, case.class_names) for index in suspects[:3]]
     listed = ", ".join(

@@ -1,5 +1,6 @@
 """Traps on made-up histories and predictions: what they say, and when they are quiet."""
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ from convscope import diagnosis
 from convscope.diagnosis import TRAPS, Finding, Unknown
 from convscope.diagnosis.case import Case
 from convscope.diagnosis.guessing import beyond_guessing, guessing
+from convscope.evaluation.label_noise import share_of_noise
 from convscope.recipe import Recipe, resolve
 from convscope.types import Predictions
 
@@ -238,3 +240,49 @@ def test_kappa_and_its_error_are_those_of_answers_in_random_order():
     assert np.std(kappas) == pytest.approx(error, rel=0.06)
     assert beyond_guessing(labels, labels, 3)[0] == 1
     assert np.isnan(beyond_guessing(np.zeros(5, int), np.zeros(5, int), 3)).all()
+
+
+# --- labels
+
+
+def torn(n_images: int, apart: float, seed: int) -> Predictions:
+    """Two overlapping classes, and the probabilities that are true of them."""
+    chance = np.random.default_rng(seed)
+    labels = chance.integers(0, 2, n_images)
+    values = chance.normal((2 * labels - 1) * apart, 1)
+    dog = 1 / (1 + np.exp(-2 * apart * values))
+    ids = np.array([f"{i:05}" for i in range(n_images)])
+    return Predictions(np.stack([1 - dog, dog], axis=1).astype(np.float32), labels, ids, "val")
+
+
+@pytest.mark.parametrize("apart", [1.0, 1.2, 1.4])
+def test_a_network_that_knows_how_torn_it_is_doubts_no_label(apart):
+    alarms = [
+        found("label-errors", case_of(TWO, val=said)) is not None
+        for said in (torn(500, apart, seed) for seed in range(20))
+        if said.right.mean() >= 0.8
+    ]
+    assert sum(alarms) == 0
+    assert len(alarms) >= 18
+
+
+def test_wrong_labels_among_two_classes_are_found_and_counted():
+    said = torn(500, 2.5, seed=0)
+    labels = said.labels.copy()
+    labels[::10] = 1 - labels[::10]
+    wrong = dataclasses.replace(said, labels=labels)
+    finding = found("label-errors", case_of(TWO, val=wrong))
+    assert finding is not None
+    assert "cat, probably dog" in finding.evidence or "dog, probably cat" in finding.evidence
+    share, p = share_of_noise(wrong.probs, wrong.labels)
+    assert share == pytest.approx(0.1, abs=0.02)
+    assert p < 1e-5
+
+
+@pytest.mark.parametrize("sharper", [0.4, 1.0, 4.0])
+def test_no_temperature_is_taken_for_wrong_labels(sharper):
+    said = torn(2000, 1.2, seed=3)
+    powers = said.probs**sharper
+    share, p = share_of_noise(powers / powers.sum(axis=1, keepdims=True), said.labels)
+    assert share < 0.03
+    assert p > 0.01
