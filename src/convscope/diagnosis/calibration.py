@@ -1,5 +1,7 @@
 """Probabilities that do not match the accuracy."""
 
+import numpy as np
+
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
 from convscope.evaluation.calibration import (
@@ -23,17 +25,18 @@ def calibration(case: Case) -> Finding | None:
     if error < _OFF or error <= error_by_chance(val.probs, multi_label=val.multi_label):
         return None
     if val.multi_label:
-        # Of each decision the probability that an image has a class, and whether it has it.
-        sure, right = float(val.probs.mean()), float(val.labels.mean())
+        # An image has a class or not: each decision is as sure as the likelier of the two.
+        sure = float(np.maximum(val.probs, 1 - val.probs).mean())
+        right = float(((val.probs > 0.5) == (val.labels > 0)).mean())
     else:
         sure, right = float(val.probs.max(axis=1).mean()), float(val.right.mean())
     fitted = "" if temperature == 1 else f" at the best-fitting temperature {temperature:.2f}"
     return Finding(
         symptom="The probabilities are not calibrated: "
         + ("over-confident." if sure > right else "under-confident."),
-        evidence=f"On validation images mean {'probability' if val.multi_label else 'confidence'} "
-        f"is {sure:.0%} and {'share of classes' if val.multi_label else 'accuracy'} "
-        f"{right:.0%}; expected calibration error {error:.3f}{fitted}.",
+        evidence=f"On validation images mean confidence is {sure:.1%} and "
+        f"{'the share of right decisions' if val.multi_label else 'accuracy'} {right:.1%}; "
+        f"expected calibration error {error:.3f}{fitted}.",
         remedies=(
             Remedy("fit the temperature on validation images", case.command("evaluate"))
             if temperature == 1

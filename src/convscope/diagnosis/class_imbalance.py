@@ -4,12 +4,13 @@ import numpy as np
 
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
-from convscope.effects import trains_at_once
-from convscope.wording import command_line
+from convscope.diagnosis.chance import fewer_right
+from convscope.wording import command_line, counted
 
 _RATIO = 5
 _LOSS = 0.10
 """Gap in recall between the rare classes and the others that counts as a loss."""
+_SURE = 0.05
 
 
 @TRAPS.register("class-imbalance")
@@ -33,17 +34,25 @@ def class_imbalance(case: Case) -> Finding | None:
     if val is not None:
         rare = np.isin(val.labels, np.flatnonzero(counts * _RATIO <= counts[commonest]))
         if rare.any() and not rare.all():
-            low, high = val.right[rare].mean(), val.right[~rare].mean()
-            suffers = high - low > _LOSS
-            evidence += f"; recall {low:.0%} on the rare classes' validation images, {high:.0%} on "
-            evidence += "the others'"
+            found = [
+                (int(right.sum()), len(right)) for right in (val.right[rare], val.right[~rare])
+            ]
+            low, high = (n_right / n_images for n_right, n_images in found)
+            chance = fewer_right(*found) >= _SURE
+            suffers = high - low > _LOSS and not chance
+            n_rare = counted(found[0][1], "validation image")
+            evidence += (
+                f"; recall {low:.0%} on {n_rare} of the rare classes, {high:.0%} on the others'"
+            )
+            if high - low > _LOSS and chance:
+                evidence += ", which are too few to tell it from chance"
     config = case.config
     fixes = []
     if not config.balance and config.class_weights == "none":
         # A head at its optimum is better with weights between none and full ones.
         fix = (
             case.again("weigh rare classes more", {"class_weights": "sqrt"})
-            if trains_at_once(config)
+            if case.trains_at_once
             else case.again("show each class equally often", {"balance": True})
         )
         fixes = [fix]

@@ -1,5 +1,8 @@
 """Images that are in two parts at once."""
 
+import itertools
+from collections.abc import Iterable
+
 import numpy as np
 
 from convscope.datasets.checks.near_copies import near_copies_across
@@ -17,31 +20,31 @@ _COMMON = 0.05
 
 @TRAPS.register("leaks")
 def leaks(case: Case) -> Finding | None:
-    """Leaks: the same images, or nearly the same, in training and in validation or test.
+    """Leaks: the same images, or nearly the same, in two of training, validation and test.
 
-    The network is then evaluated on images that it was trained on, so the accuracy is too high.
+    The network is then evaluated on images that it was trained on, or tested on images by which it
+    was chosen, so the accuracy is too high.
     Near copies are searched for among up to 20,000 images; `convscope data check` searches among
     any number, and for rotated ones too.
     """
     parts = case.dataset.parts
-    learnt = set(parts["train"].hashes)
-    leaked = {
-        name: np.asarray([digest in learnt for digest in parts[name].hashes])
-        for name in ("val", "test")
+    copied = {
+        (earlier, later): np.isin(np.array(parts[later].hashes), np.array(parts[earlier].hashes))
+        for earlier, later in itertools.combinations(parts, 2)
     }
-    listed = [
-        f"{mask.sum():,} of {len(mask):,} {name} images"
-        for name, mask in leaked.items()
-        if mask.any()
-    ]
+    copied = {names: mask for names, mask in copied.items() if mask.any()}
     remedy = Remedy(
         "list them, and keep one of each", command_line("data", "check", *case.data_words)
     )
-    if listed:
+    if copied:
+        listed = [
+            f"{mask.sum():,} of {counted(len(mask), f'{later} image')} also in {earlier}"
+            for (earlier, later), mask in copied.items()
+        ]
         return Finding(
-            symptom="Data leak: some evaluation images are training images.",
-            evidence=f"Also in the training part, pixel for pixel: {' and '.join(listed)}."
-            + _without(case, leaked),
+            symptom=f"Data leak: some {_leak(copied, 'are')}.",
+            evidence=f"Pixel for pixel: {', '.join(listed)}.{_why(case, copied)}"
+            + _without(case, copied),
             remedies=(remedy,),
             sure="certain",
         )
@@ -65,15 +68,31 @@ def leaks(case: Case) -> Finding | None:
     )
     alike = sum(map(len, pairs.values())) > _COMMON * sum(map(len, parts.values()))
     return Finding(
-        symptom="Possible data leak: some evaluation images look like training images.",
-        evidence=f"{found[0].upper()}{found[1:]}, such as {examples}."
+        symptom=f"Possible data leak: some {_leak(pairs, 'look like')}.",
+        evidence=f"{found[0].upper()}{found[1:]}, such as {examples}.{_why(case, pairs)}"
         + (" Images of this kind look alike by nature, so it may mean little." if alike else ""),
         remedies=(remedy,),
         sure="note" if alike else "likely",
     )
 
 
-def _without(case: Case, leaked: dict[str, BoolArray]) -> str:
+def _leak(pairs: Iterable[tuple[str, str]], verb: str) -> str:
+    """Return which images are known, by the earlier and later parts that have some in common."""
+    if any(earlier == "train" for earlier, _ in pairs):
+        return f"evaluation images {verb} training images"
+    return f"test images {verb} validation images"
+
+
+def _why(case: Case, pairs: Iterable[tuple[str, str]]) -> str:
+    """Return a sentence on what validation images have to do with training, if they are leaked."""
+    if ("val", "test") not in pairs:
+        return ""
+    if case.config.refit:
+        return " The validation images were trained on too, at the end."
+    return " Validation images decide on epochs and settings."
+
+
+def _without(case: Case, copied: dict[tuple[str, str], BoolArray]) -> str:
     """Return a sentence on the accuracy on the images that are in one part only."""
     try:
         said = case.predictions
@@ -82,7 +101,8 @@ def _without(case: Case, leaked: dict[str, BoolArray]) -> str:
     if case.config.multi_label:
         return ""
     for name in ("test", "val"):
-        mask = leaked[name]
+        masks = [mask for (_, later), mask in copied.items() if later == name]
+        mask = np.any(masks, axis=0)
         if name in said and mask.any() and not mask.all():
             seen = set(np.asarray(case.dataset.parts[name].ids)[mask].tolist())
             right = said[name].right

@@ -16,7 +16,7 @@ def val_unlike_test(case: Case) -> Finding | None:
 
     Choices that were made on one then do not hold on the other.
     """
-    from scipy.stats import chi2_contingency
+    from scipy.stats import chi2_contingency, fisher_exact
 
     case.require_one_class()
     val, test = case.val, case.test
@@ -27,14 +27,14 @@ def val_unlike_test(case: Case) -> Finding | None:
     counts = counts[:, counts.sum(axis=0) > 0]
     mixed = float(chi2_contingency(counts).pvalue) if counts.shape[1] > 1 else 1.0
     table = np.array([[each.sum(), len(each) - each.sum()] for each in right])
-    differ = float(chi2_contingency(table).pvalue) if table.sum(axis=0).all() else 1.0
+    differ = float(fisher_exact(table).pvalue)
     apart = abs(accuracies[0] - accuracies[1])
     if mixed > _SURE and (differ > _SURE or apart < _POINTS):
         return None
     evidence = f"Accuracy {accuracies[0]:.1%} on validation images, {accuracies[1]:.1%} on test "
-    evidence += f"images (p = {max(differ, 1e-6):.2g})."
+    evidence += f"images ({_said(differ)})."
     if mixed <= _SURE:
-        evidence += " The class frequencies of the two differ."
+        evidence += f" The class frequencies of the two differ ({_said(mixed)})."
     return Finding(
         symptom="Validation images differ from test images.",
         evidence=evidence,
@@ -46,3 +46,7 @@ def val_unlike_test(case: Case) -> Finding | None:
         ),
         sure="likely",
     )
+
+
+def _said(p: float) -> str:
+    return "p below 1e-6" if p < 1e-6 else f"p = {p:.2g}"

@@ -24,9 +24,16 @@ def scenes(part: str, n_images: int, seed: int) -> Split:
     return Split(np.stack(images), np.zeros(n_images, np.int64), ids)
 
 
-def case_of(train: Split, val: Split, test: Split) -> SimpleNamespace:
+def case_of(train: Split, val: Split, test: Split, *, refit: bool = False) -> SimpleNamespace:
     dataset = Dataset("made", ("a", "b"), train, val, SealedSplit(test))
-    return SimpleNamespace(dataset=dataset, val_images=val, data_words=("--data", "made"))
+    return SimpleNamespace(
+        dataset=dataset,
+        val_images=val,
+        data="made",
+        data_words=("--data", "made"),
+        config=SimpleNamespace(refit=refit, multi_label=False),
+        predictions={},
+    )
 
 
 def test_parts_without_copies_have_no_leak() -> None:
@@ -49,3 +56,19 @@ def test_near_copies_are_counted(n_leaked: int, sure: str) -> None:
     assert "1 of 20 test images looks like one of val" in found.evidence
     assert "such as val/0 and train/0, test/5 and train/0, test/5 and val/0" in found.evidence
     assert ("look alike by nature" in found.evidence) == (sure == "note")
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("refit", [False, True])
+def test_validation_images_in_the_test_part_are_told_as_that(exact: bool, refit: bool) -> None:
+    train, val, test = scenes("train", 40, 0), scenes("val", 20, 1), scenes("test", 20, 2)
+    copy = val.images[3] if exact else np.clip(val.images[3] * 0.8 + 30, 0, 255).astype(np.uint8)
+    test.images[5] = copy
+    found = leaks(case_of(train, val, test, refit=refit))
+    assert found is not None
+    assert found.sure == ("certain" if exact else "likely")
+    verb = "are" if exact else "look like"
+    assert found.symptom.endswith(f"some test images {verb} validation images.")
+    assert "1 of 20 test images" in found.evidence
+    assert "train " not in found.evidence
+    assert ("The validation images were trained on too" in found.evidence) == refit

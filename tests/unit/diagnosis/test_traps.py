@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import chi2_contingency
 
 from convscope import diagnosis
 from convscope.diagnosis import TRAPS, Finding, Unknown
@@ -286,3 +287,59 @@ def test_no_temperature_is_taken_for_wrong_labels(sharper):
     share, p = share_of_noise(powers / powers.sum(axis=1, keepdims=True), said.labels)
     assert share < 0.03
     assert p > 0.01
+
+
+# --- classes, parts and probabilities
+
+
+def test_one_missed_image_of_a_rare_class_is_no_loss_and_many_are():
+    def finding(n_rare: int) -> Finding:
+        labels = np.array([0] * 100 + [1] * n_rare)
+        answers = np.array([0] * 90 + [1] * 10 + [0] * n_rare)
+        train = np.array([0] * 500 + [1] * 20)
+        return found(
+            "class-imbalance", case_of(TWO, val=answers_of(labels, answers, 2), train=train)
+        )
+
+    few, many = finding(1), finding(10)
+    assert (few.sure, many.sure) == ("possible", "likely")
+    assert "recall 0% on 1 validation image of the rare classes, 90% on the others'" in few.evidence
+    assert few.evidence.endswith("which are too few to tell it from chance.")
+    assert "suffers" in many.symptom
+    assert "too few" not in many.evidence
+
+
+def test_the_p_value_is_the_one_of_what_differs():
+    even = [0, 1] * 300
+    val = answers_of(even, even, 2)
+    half = answers_of(even, [0, 0] * 300, 2, "test")
+    finding = found("val-unlike-test", case_of(TWO, val=val, test=half))
+    assert "images (p below 1e-6)." in finding.evidence
+    assert "frequencies" not in finding.evidence
+    others = [0] * 370 + [1] * 230
+    mixed = answers_of(others, others, 2, "test")
+    finding = found("val-unlike-test", case_of(TWO, val=val, test=mixed))
+    p = chi2_contingency([[300, 300], [370, 230]]).pvalue
+    assert finding.evidence.endswith(
+        f"images (p = 1). The class frequencies of the two differ (p = {p:.2g})."
+    )
+
+
+@pytest.mark.parametrize(("factor", "words"), [(0.25, "under"), (4.0, "over")])
+def test_decisions_about_several_classes_are_sure_either_way(factor, words, monkeypatch):
+    from convscope.classifier import keras_model
+
+    monkeypatch.setattr(
+        keras_model, "spec_of", lambda run, weights: SimpleNamespace(temperature=1.0)
+    )
+    chance = np.random.default_rng(0)
+    logits = chance.normal(-2.5, 2, (2000, 5))
+    flags = (chance.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.uint8)
+    probs = (1 / (1 + np.exp(-factor * logits))).astype(np.float32)
+    ids = np.array([f"{i:05}" for i in range(2000)])
+    finding = found(
+        "calibration",
+        case_of(tuple("abcde"), val=Predictions(probs, flags, ids, "val"), multi_label=True),
+    )
+    assert finding.symptom == f"The probabilities are not calibrated: {words}-confident."
+    assert "the share of right decisions" in finding.evidence
