@@ -7,6 +7,7 @@ import numpy as np
 from convscope.diagnosis import TRAPS, Finding
 from convscope.diagnosis.case import Case
 from convscope.models.structure import model_of
+from convscope.types import evenly_spread
 
 _N_IMAGES = 256
 _SHARE = 0.5
@@ -25,7 +26,9 @@ def dead_units(case: Case) -> Finding | None:
     if not layers:
         return None
     probe = model_of(network.inputs, [layer.output for layer in layers])
-    images = np.ascontiguousarray(case.val_images.images[:_N_IMAGES])
+    # They may be in the order of their classes.
+    rows = evenly_spread(len(case.val_images), _N_IMAGES)
+    images = np.ascontiguousarray(case.val_images.images[rows])
     outputs: Any = probe.predict_on_batch(images)
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
     dead, most = {}, 0.0
@@ -47,11 +50,10 @@ def dead_units(case: Case) -> Finding | None:
             remedies=(),
             sure="note",
         )
-    rate = float(f"{case.config.optimizer.learning_rate / 10:.2g}")
     return Finding(
         symptom="Units are dead: zero for every image, without a gradient to revive them.",
         evidence=evidence,
-        remedies=(case.again("lower the learning rate", {"optimizer.learning_rate": rate}),),
+        remedies=(case.other_rate(0.1),),
         sure="likely",
     )
 

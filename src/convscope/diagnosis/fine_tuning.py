@@ -2,10 +2,13 @@
 
 from convscope.diagnosis import TRAPS, Finding
 from convscope.diagnosis.case import Case
+from convscope.diagnosis.chance import fewer_right
+from convscope.diagnosis.guessing import guessing
 from convscope.training.transfer import HEAD
 
 _JUMP = 1.5
 """First validation loss of the trained layers over the last one of the head alone."""
+_SURE = 0.05
 
 
 @TRAPS.register("fine-tuning")
@@ -21,16 +24,21 @@ def fine_tuning(case: Case) -> Finding | None:
     if case.backbone is None or not head or not tuned:
         return None
     before, first, last = head[-1], tuned[0], tuned[-1]
-    if first["val_loss"] < _JUMP * before["val_loss"]:
+    rise = first["val_loss"] - before["val_loss"]
+    # Close to 0 a loss may well double.
+    if first["val_loss"] < _JUMP * before["val_loss"] or rise < guessing(case).little:
         return None
-    lost = last["val_accuracy"] <= before["val_accuracy"]
+    n_val = len(case.parts["val"])
+    n_right = [round(n_val * row["val_accuracy"]) for row in (last, before)]
+    lost = fewer_right((n_right[0], n_val), (n_right[1], n_val)) < _SURE
     rate = case.config.optimizer.learning_rate
     remedies = [case.again("a tenth of the learning rate", {"optimizer.learning_rate": rate / 10})]
     if not case.config.head.logistic:
         better = {"head.logistic": True, "head.dropout": 0.0, "backbone.head_epochs": 0}
         remedies.append(case.again("start from the best possible head", better))
     return Finding(
-        symptom="Fine-tuning began with a jump: the backbone lost what it knew.",
+        symptom="Fine-tuning began with a jump: the backbone lost "
+        + ("what it knew." if lost else "some of what it knew, at least for a while."),
         evidence=f"When layers of the backbone joined in, the validation loss went from "
         f"{before['val_loss']:.3f} to {first['val_loss']:.3f}; {case.decisions} "
         f"{before['val_accuracy']:.1%} with the frozen backbone, {last['val_accuracy']:.1%} at "

@@ -14,7 +14,7 @@ from convscope.diagnosis.case import Case
 from convscope.diagnosis.guessing import beyond_guessing, guessing
 from convscope.evaluation.label_noise import share_of_noise
 from convscope.recipe import Recipe, resolve
-from convscope.types import Predictions
+from convscope.types import Predictions, Split
 
 TEN = tuple("abcdefghij")
 TWO = ("cat", "dog")
@@ -343,3 +343,109 @@ def test_decisions_about_several_classes_are_sure_either_way(factor, words, monk
     )
     assert finding.symptom == f"The probabilities are not calibrated: {words}-confident."
     assert "the share of right decisions" in finding.evidence
+
+
+# --- curves
+
+
+def tuned(before: float, after: float, accuracies: tuple[float, float]) -> list[dict[str, Any]]:
+    one, other = accuracies
+    head = rows_of([before], one, phase="head")
+    return head + rows_of([after, after], other, phase="after stage4")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "accuracies", "sure"),
+    [
+        (0.004, 0.008, (1.0, 1.0), None),
+        (0.7, 4.5, (0.6, 0.6), "likely"),
+        (0.7, 4.5, (0.6, 0.59), "likely"),
+        (0.7, 4.5, (0.6, 0.3), "certain"),
+    ],
+)
+def test_a_jump_in_fine_tuning_is_certain_if_accuracy_is_lost(before, after, accuracies, sure):
+    case = case_of(TEN, tuned(before, after, accuracies), model=LITE0)
+    finding = found("fine-tuning", case)
+    assert (finding and finding.sure) == sure
+
+
+def over_fitted(*val_losses: float) -> list[dict[str, Any]]:
+    losses = [1.0, 0.5, 0.2, 0.1, 0.05]
+    return rows_of(losses, 0.98, list(val_losses), [0.6, 0.8, 0.9, 0.88, 0.86])
+
+
+def test_a_spike_in_the_last_epoch_is_no_over_fitting():
+    assert found("over-fitting", case_of(TEN, over_fitted(1.0, 0.6, 0.4, 0.38, 0.55))) is None
+
+
+def test_over_fitting_is_not_mended_by_what_the_run_has_already():
+    rows = over_fitted(1.0, 0.6, 0.4, 0.6, 0.7)
+    finding = found("over-fitting", case_of(TEN, rows))
+    assert changes(finding) == [
+        {"augment.flip": True, "augment.crop": 0.125},
+        {"early_stop_patience": 3},
+    ]
+    assert "The weights that are evaluated are those after epoch 3." in finding.evidence
+    has = {"augment.flip": True, "augment.crop": 0.3, "early_stop_patience": 2}
+    finding = found("over-fitting", case_of(TEN, rows, **has))
+    assert changes(finding) == [{}]
+    assert finding.remedies[0].command == "convscope data show --data cifar10"
+    finding = found("over-fitting", case_of(TEN, rows, judge="last", **has))
+    assert changes(finding) == [{"judge": "best"}]
+    assert "that are evaluated" not in finding.evidence
+    finding = found("over-fitting", case_of(TEN, rows, judged="last"))
+    assert "that are evaluated" not in finding.evidence
+    # Digits are not to be mirrored.
+    finding = found("over-fitting", case_of(TEN, rows, data="digits", **{"augment.crop": 0.2}))
+    assert changes(finding) == [{"early_stop_patience": 3}]
+
+
+def test_a_head_that_takes_no_epochs_over_fits_by_its_losses_and_accuracies():
+    logistic = {"model": LITE0, "recipe": "logistic", "head.logistic": True}
+
+    def finding(loss: float, accuracy: float, val_loss: float, val: float) -> Finding | None:
+        rows = rows_of([loss], accuracy, [val_loss], val)
+        return found("over-fitting", case_of(TWO, rows, n_val=200, **logistic))
+
+    noise = finding(0.0003, 1.0, 1.59, 0.55)
+    assert noise.sure == "certain"
+    assert "accuracy 100.0% on training images, 55.0% on validation images" in noise.evidence
+    assert changes(noise) == [{"augment.flip": True, "backbone.views": 2}]
+    assert finding(0.1, 1.0, 0.6, 0.6).sure == "likely"
+    assert finding(0.01, 1.0, 0.2, 0.93) is None
+    assert finding(0.3, 0.9, 0.4, 0.84) is None
+    few = rows_of([0.0003], 1.0, [1.59], 0.7)
+    assert found("over-fitting", case_of(TWO, few, n_val=20, **logistic)).sure == "likely"
+
+
+def test_decisions_about_several_classes_over_fit_by_their_losses():
+    flags = np.eye(4, dtype=np.uint8).repeat(25, axis=0)
+    several = {"multi_label": True, "loss": "binary_crossentropy", "train": flags, "model": LITE0}
+    assert guessing(case_of(TEN[:4], **several)).loss == pytest.approx(0.562, abs=1e-3)
+
+    def finding(val_loss: float) -> Finding | None:
+        rows = rows_of([0.05], 0.99, [val_loss], 0.9)
+        return found("over-fitting", case_of(TEN[:4], rows, **several, **{"head.logistic": True}))
+
+    assert finding(0.25) is None
+    assert finding(0.4).sure == "likely"
+    assert finding(0.9).sure == "certain"
+
+
+def test_dead_units_are_looked_for_in_images_of_every_class():
+    import keras
+
+    from convscope.diagnosis.dead_units import dead_units
+
+    images = np.zeros((600, 4, 4, 1), np.uint8)
+    images[300:] = 255
+    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
+    network.add(
+        keras.layers.Dense(8, activation="relu", kernel_initializer="ones", name="of_bright")
+    )
+    case = case_of(TWO, rows_of([0.5]))
+    split = Split(images, np.repeat([0, 1], 300), np.array([f"{i:05}" for i in range(600)]))
+    vars(case).update(network=network)
+    case.parts["val"] = split
+    vars(case).update(dataset=SimpleNamespace(val=split))
+    assert dead_units(case) is None
