@@ -37,7 +37,7 @@ class Guessing:
 
 def guessing(case: Case) -> Guessing:
     """Return what guessing reaches on the training images of a case."""
-    config, labels = case.config, case.parts["train"].labels
+    config, labels = case.config, case.dataset.parts["train"].labels
     soft = config.label_smoothing
     if config.multi_label:
         rates = np.asarray(labels, np.float64).mean(axis=0)

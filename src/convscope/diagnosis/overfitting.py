@@ -67,7 +67,7 @@ def _without_a_curve(case: Case) -> Finding | None:
         much = guess.little
     else:
         much = _GAP
-        n_val = len(case.parts["val"])
+        n_val = len(case.dataset.parts["val"])
         learnt = last["accuracy"] - guess.accuracy
         # The most that chance allows for.
         held = accuracy_interval(round(n_val * last["val_accuracy"]), n_val)[1] - guess.accuracy

@@ -42,8 +42,11 @@ def case_of(
     )
     case = Case(resolve(Recipe(), settings), "c.yaml", run, none, none, none)
     labels = np.repeat(np.arange(len(names)), 100) if train is None else train
-    known: dict[str, Any] = {"parts": {"train": SimpleNamespace(labels=labels)}}
-    known["parts"]["val"] = range(n_val if val is None else len(val.labels))
+    parts = {
+        "train": SimpleNamespace(labels=labels),
+        "val": range(n_val if val is None else len(val.labels)),
+    }
+    known: dict[str, Any] = {"dataset": SimpleNamespace(parts=parts, **parts)}
     if rows is not None:
         known["all_phases"] = rows
     said = {"val": val, "test": test}
@@ -446,6 +449,5 @@ def test_dead_units_are_looked_for_in_images_of_every_class():
     case = case_of(TWO, rows_of([0.5]))
     split = Split(images, np.repeat([0, 1], 300), np.array([f"{i:05}" for i in range(600)]))
     vars(case).update(network=network)
-    case.parts["val"] = split
     vars(case).update(dataset=SimpleNamespace(val=split))
     assert dead_units(case) is None
