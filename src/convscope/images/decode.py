@@ -93,11 +93,11 @@ def _array(image: Image.Image, channels: int) -> UInt8Array:
     In strips, since Pillow makes two copies of what it hands over: of a photo of 108 million pixels
     650 MB, besides its own.
     """
-    pixels = np.empty((image.height, image.width, channels), dtype=np.uint8)
+    shape = (image.height, image.width, channels)
     n_rows = max(1, _STRIP_PIXELS // max(1, image.width))
     if n_rows >= image.height:
-        pixels[:] = np.asarray(image).reshape(pixels.shape)
-        return pixels
+        return np.array(image, dtype=np.uint8).reshape(shape)
+    pixels = np.empty(shape, dtype=np.uint8)
     for top in range(0, image.height, n_rows):
         strip = pixels[top : top + n_rows]
         box = (0, top, image.width, top + len(strip))
