@@ -226,7 +226,9 @@ class BackboneSettings(Settings):
 class SplitSettings(Settings):
     """Division into training, validation and test images, where the dataset does not decide it."""
 
-    val_fraction: float = Field(0.2, gt=0, lt=1, description="share of the training images")
+    val_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the images that are left without test images"
+    )
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="share of all images, if there is no test part"
     )
