@@ -239,7 +239,7 @@ _ODD: list[tuple[Severity, str, Callable[[ImageHeader], bool], str, str]] = [
             max(header.height, header.width) > MAX_RATIO * min(header.height, header.width)
         ),
         f"elongated images, more than {MAX_RATIO} times as long as wide, which squashing distorts",
-        "Crop them.",
+        "Crop them, or keep their shape with --fit crop (the centre) or --fit pad (grey bars).",
     ),
 ]
 
@@ -267,7 +267,8 @@ def on_headers(headers: Mapping[str, ImageHeader]) -> list[DataFinding]:
                 f"images of {len(sizes):,} sizes, from {spell_size(by_area[0])} to "
                 f"{spell_size(by_area[-1])}; half are wider than {width} and half higher than "
                 f"{height} pixels",
-                "All are squashed to one size for training; choose it with --image-size.",
+                "All get one size for training; choose it with --image-size. They are squashed to "
+                "it, or cropped or padded with --fit crop or --fit pad.",
             )
         )
     return findings

@@ -358,6 +358,15 @@ def test_sizes_at_the_limits_are_not_odd(tmp_path: Path, size: tuple[int, int]) 
     assert not {"tiny", "elongated"} & set(kinds(check(tmp_path)))
 
 
+def test_where_shapes_are_lost_the_ways_to_keep_them_are_named(pets: Path) -> None:
+    save(photo(77, (20, 90)), pets / "cat" / "long.png")
+    findings = check(pets).findings
+    assert [finding.kind for finding in findings] == ["elongated", "mixed-sizes"]
+    for finding in findings:
+        assert "--fit crop" in finding.remedy
+        assert "--fit pad" in finding.remedy
+
+
 def test_mixed_sizes(pets: Path) -> None:
     save(photo(77, (50, 90)), pets / "cat" / "wide.png")
     finding = only(check(pets))
