@@ -18,6 +18,7 @@ from convscope.recipe import read_config, resolve
 from convscope.recipes import RECIPES
 from convscope.run import Run
 from convscope.studies.executor import Job, LocalExecutor, Outcome, Unwanted
+from convscope.training.results import COLUMNS, ONLY_PHASE, write_results
 
 pytest.importorskip("optuna")
 
@@ -198,3 +199,31 @@ def test_a_trial_that_falls_behind_is_stopped_in_its_process(tmp_path):
         assert trial.epochs < 27
         assert trial.score < found.best.score
         assert Run(tmp_path / "out" / trial.run).status == "interrupted"
+
+
+class Pretended:
+    """Executor that writes the results of three epochs without any training."""
+
+    def __init__(self) -> None:
+        self.trained: list[str] = []
+
+    def outcomes(
+        self, jobs: Iterable[Job], progress: Progress, unwanted: Unwanted | None = None
+    ) -> Iterator[tuple[Job, Outcome]]:
+        for job in jobs:
+            self.trained.append(job.folder.name)
+            run = Run(job.folder)
+            rows = [
+                dict.fromkeys(COLUMNS, 0.5) | {"epoch": epoch, "phase": ONLY_PHASE}
+                for epoch in (1, 2, 3)
+            ]
+            write_results(rows, run.results_file)
+            run.write_json(run.metrics_file, {"val": {"accuracy": 0.5}})
+            yield job, Outcome(run)
+
+
+def test_all_epochs_of_a_trial_are_counted(tmp_path):
+    found = convscope.tune(
+        **{**SEARCH, "epochs": 3}, trials=2, confirm=0, out=tmp_path / "out", executor=Pretended()
+    )
+    assert [trial.epochs for trial in found.trials] == [3, 3]

@@ -26,9 +26,10 @@ from convscope.errors import (
     StorageError,
     TrainingError,
 )
+from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
-from convscope.recipe import RunConfig
-from convscope.remote import folder_path
+from convscope.recipe import RunConfig, differences_in_kind
+from convscope.remote import folder_path, shown
 from convscope.run import Run
 
 _DISK_FULL = "no space left on disk"
@@ -41,7 +42,8 @@ class Job:
 
     Attributes:
         config: Resolved settings; the run's `config.yaml`.
-        folder: Run folder; one that was begun with this configuration is continued.
+        folder: Run folder; one that was begun with this configuration is continued, with another
+            one refused.
         data_dir: Further folder to look for the files of a registered dataset.
         title: Line for the user when it begins, such as "Run 1 of 3: fast, seed 83".
     """
@@ -162,8 +164,11 @@ def execute(
         progress.say(f"{run.path} is still being trained; waiting for it")
         while _is_busy(run):
             time.sleep(1)
-    if begun and run.status == "finished":
-        return Outcome(run)
+    try:
+        if begun and _is_done(run, job):
+            return Outcome(run)
+    except ConfigError as error:
+        return Outcome(run, str(error), permanent=True)
     try:
         last = _follow(job, progress, threads, unwanted)
     except _StoppedError:
@@ -176,6 +181,21 @@ def execute(
         raise StorageError(reason)
     # The same settings diverge again; a lost process may be there the next time.
     return Outcome(run, reason, permanent=failure.get("kind") == DivergedError.__name__)
+
+
+def _is_done(run: Run, job: Job) -> bool:
+    """Return whether a run that was begun is finished.
+
+    Raises:
+        ConfigError: If it was begun with other settings than the job's, whose results are others,
+            or its settings cannot be read.
+    """
+    for key, (before, after) in differences_in_kind(run_config(run), job.config).items():
+        raise ConfigError(
+            f"{shown(run.path)} was trained with {key} {before!r}, not {after!r}; choose another "
+            "--out"
+        )
+    return run.status == "finished"
 
 
 def _is_busy(run: Run) -> bool:
@@ -289,7 +309,7 @@ def execute_here(job: Job, progress: Progress) -> Run:
     if not run.state_file.exists():
         plan = prepare(job.config, progress, job.data_dir)
         return train(plan, progress=progress, out=run.path, test=False)
-    if run.state.get("status") == "finished":
+    if _is_done(run, job):
         return run
     request = Request(job.config.model_dump())
     return resume(run, request, progress=progress, test=False, data_dir=job.data_dir)

@@ -305,6 +305,8 @@ class _Search:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
             return None
         self._trials[folder] = trial
+        # Of a trial that goes on, Optuna knows epochs already.
+        self._reported[folder] = len(self._study.trials[trial.number].intermediate_values)
         title = f"Trial {trial.number + 1} of {n_trials}: {said}"
         return Job(config, folder, self._data_dir, title)
 
@@ -319,27 +321,31 @@ class _Search:
 
     def _falls_behind(self, job: Job) -> bool:
         """Report new epochs of a trial, and return whether Optuna would stop it."""
+        before = self._reported[job.folder]
+        done = self._report(job)
+        # After the last epoch there is nothing to save.
+        return before < done < n_rows(job.config) and self._trials[job.folder].should_prune()
+
+    def _report(self, job: Job) -> int:
+        """Tell Optuna of the new epochs of a trial, and return the number of all."""
         import optuna
 
         from convscope.training.objective import merit
 
-        trial, file = self._trials[job.folder], Run(job.folder).results_file
-        if not file.exists():
-            return False
-        rows = read_results(file)
-        for row in rows[self._reported.get(job.folder, 0) :]:
+        file = Run(job.folder).results_file
+        rows = read_results(file) if file.exists() else []
+        for row in rows[self._reported[job.folder] :]:
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-                trial.report(merit(row, job.config), int(row["epoch"]))
-        news = len(rows) > self._reported.get(job.folder, 0)
+                self._trials[job.folder].report(merit(row, job.config), int(row["epoch"]))
         self._reported[job.folder] = len(rows)
-        # After the last epoch there is nothing to save.
-        return news and len(rows) < n_rows(job.config) and trial.should_prune()
+        return len(rows)
 
     def _keep(self, job: Job, outcome: Outcome) -> str:
         """Tell Optuna how a trial ended, and return that in a word."""
         import optuna
 
         trial, states = self._trials[job.folder], optuna.trial.TrialState
+        self._report(job)
         if outcome.stopped:
             self._study.tell(trial, state=states.PRUNED)
             return f"trial {trial.number + 1} stopped early"

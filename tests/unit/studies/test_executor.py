@@ -1,12 +1,50 @@
-"""What a study makes of a run that failed."""
+"""What an executor makes of a run folder that is there already, and of a run that failed."""
+
+from pathlib import Path
 
 import pytest
 
 from convscope.errors import DivergedError, TrainingError
 from convscope.progress import Progress
-from convscope.recipe import Recipe, resolve
+from convscope.recipe import Recipe, RunConfig, dump_config, resolve
 from convscope.run import Run
+from convscope.storage import write_text
 from convscope.studies import executor
+from convscope.studies.executor import Job, LocalExecutor, Outcome
+
+HERE = RunConfig(data="photos", data_path="/here/photos", batch_size=64)
+
+
+def outcome_of(config: RunConfig, folder: Path, *, own_process: bool) -> Outcome:
+    [(_, outcome)] = LocalExecutor(own_process=own_process).outcomes(
+        [Job(config, folder)], Progress()
+    )
+    return outcome
+
+
+@pytest.fixture
+def finished(tmp_path) -> Run:
+    run = Run(tmp_path / "0003")
+    write_text(run.config_file, dump_config(HERE))
+    run.record(status="finished")
+    return run
+
+
+@pytest.mark.parametrize("own_process", [True, False])
+def test_a_finished_run_is_taken_for_its_own_settings_alone(finished, own_process):
+    moved = HERE.model_copy(update={"data_path": "/there/photos"})
+    for config in (HERE, moved):
+        outcome = outcome_of(config, finished.path, own_process=own_process)
+        assert outcome.failure is None
+        assert outcome.run.path == finished.path
+    for change, said in (
+        ({"batch_size": 128}, "batch_size 64, not 128"),
+        ({"epochs": HERE.epochs + 1}, f"epochs {HERE.epochs}, not {HERE.epochs + 1}"),
+    ):
+        other = HERE.model_copy(update=change)
+        outcome = outcome_of(other, finished.path, own_process=own_process)
+        assert outcome.failure == (f"{finished.path} was trained with {said}; choose another --out")
+        assert outcome.permanent
 
 
 @pytest.mark.parametrize(("kind", "permanent"), [(DivergedError, True), (TrainingError, False)])
