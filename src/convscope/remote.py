@@ -81,7 +81,8 @@ def folder_path(given: Path | str, option: str, up_to: float = math.inf) -> Path
     Raises:
         PathError: If it is no path and no address, or no such kind of address is known.
         MissingExtraError: If fsspec is not installed.
-        StorageError: If the address cannot be reached, or the copy not be written.
+        StorageError: If the address cannot be reached, or is empty where the copy is not, or the
+            copy cannot be written.
     """
     if is_address(given):
         address = os.fspath(given).rstrip("/")
@@ -108,7 +109,7 @@ def folder_path(given: Path | str, option: str, up_to: float = math.inf) -> Path
         if not _record_of(folder).exists():
             copy.save({})
         with contextlib.suppress(LockTakenError), exclusive(folder / LOCK, wait=False):
-            _settle(copy, send=False)
+            _settle(copy, folder, send=False)
         _open_copies[folder] = copy
         follow_writes(folder, lambda path: _send(copy, path.relative_to(folder).as_posix()))
     return place
@@ -136,28 +137,31 @@ def shown(path: Path) -> str:
 
 
 def fetch(path: Path) -> None:
-    """Fetch what is newer at the address of a copy that is open; do nothing for other paths.
+    """Fetch what is newer at the address of a path in a copy that is open, and below it.
+
+    Nothing is done for other paths.
 
     Raises:
-        StorageError: If the address cannot be reached, or the copy not be written.
+        StorageError: If the address cannot be reached or is empty, or the copy not be written.
     """
     copy = _open_copies.get(_folder_around(path) or path)
     if copy is not None:
-        _settle(copy, send=False)
+        _settle(copy, path, send=False)
 
 
 def settle(path: Path) -> None:
-    """Make a copy that is open and its address equal; do nothing for other paths.
+    """Make a path in a copy that is open, and all below it, equal to what is at its address.
 
-    For what `storage.atomic_path` does not write: removed files, folders, files of libraries. A
-    file that changed on both sides is taken from the address, whose later work others have seen.
+    Nothing is done for other paths. For what `storage.atomic_path` does not write: removed files,
+    folders, files of libraries. A file that changed on both sides is taken from the address, whose
+    later work others have seen.
 
     Raises:
-        StorageError: If the address cannot be reached, or the copy not be written.
+        StorageError: If the address cannot be reached or is empty, or the copy not be written.
     """
     copy = _open_copies.get(_folder_around(path) or path)
     if copy is not None:
-        _settle(copy, send=True)
+        _settle(copy, path, send=True)
 
 
 def settle_all() -> None:
@@ -168,7 +172,7 @@ def settle_all() -> None:
     """
     for folder, copy in _open_copies.items():
         with contextlib.suppress(LockTakenError), exclusive(folder / LOCK, wait=False):
-            _settle(copy, send=True)
+            _settle(copy, folder, send=True)
 
 
 def copies() -> Iterator[Path]:
@@ -342,8 +346,10 @@ def _stamp_there(about: dict[str, Any]) -> _Stamp:
     return [about.get("size"), str(known)]
 
 
-def _settle(copy: _Copy, *, send: bool) -> None:
+def _settle(copy: _Copy, path: Path, *, send: bool) -> None:
     """Fetch what changed at the address; then, if wanted, send and remove what changed here.
+
+    Of the copy, that is done for a path in it and all below.
 
     Only then does a file that is missing here mean that it was removed on purpose: everything was
     fetched before. Otherwise it is fetched again, so half a copy never empties its address.
@@ -354,10 +360,19 @@ def _settle(copy: _Copy, *, send: bool) -> None:
         # Read anew: a run of a study has a process of its own.
         files = _recorded(copy.folder)[1]
         known = dict(files)
+        if known and not there:
+            # A disk that is not mounted looks like this, and the copy may be all that is left.
+            raise StorageError(
+                f"nothing is at {copy.address} any more; the copy in {copy.folder} is intact: move "
+                "it away to begin anew at that address"
+            )
+        inside = path.absolute().relative_to(copy.folder).as_posix()
         to_fetch: list[str] = []
         to_send: list[str] = []
         to_remove: list[str] = []
         for name in sorted(here.keys() | there.keys() | known.keys()):
+            if inside != "." and name != inside and not name.startswith(f"{inside}/"):
+                continue
             before_here, before_there = known.get(name, (None, None))
             changed_here = here.get(name) != before_here
             if there.get(name) != before_there:

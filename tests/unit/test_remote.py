@@ -133,6 +133,45 @@ def test_what_both_hosts_changed_is_taken_from_the_address(bucket, on_host):
     assert (folder / "run.json").read_text() == "finished"
 
 
+def test_an_address_that_is_empty_now_leaves_the_copy_intact(bucket, on_host):
+    folder = remote.folder_path(f"{bucket}/birds", "--out")
+    write_text(folder / "run.json", "begun")
+    write_text(folder / "results.csv", "epoch\n")
+    fs, root = fsspec.core.url_to_fs(f"{bucket}/birds")
+    fs.rm(root, recursive=True)
+    said = f"^nothing is at {bucket}/birds any more; the copy in {folder} is intact"
+    for deed in (
+        lambda: remote.folder_path(f"{bucket}/birds", "RUN"),
+        lambda: remote.fetch(folder / "results.csv"),
+        lambda: remote.settle(folder),
+    ):
+        with pytest.raises(StorageError, match=said):
+            deed()
+        assert {path.name for path in folder.iterdir()} >= {"results.csv", "run.json"}
+    shutil.rmtree(folder.parent)
+    assert remote.folder_path(f"{bucket}/birds", "--out") == folder
+
+
+def test_a_path_in_a_copy_is_fetched_and_sent_alone(bucket, on_host):
+    folder = remote.folder_path(f"{bucket}/study", "--out")
+    write_text(folder / "state.json", "1")
+    write_text(folder / "runs" / "a" / "results.csv", "1")
+    write_text(folder / "runs" / "ab" / "results.csv", "1")
+    on_host("second")
+    other = remote.folder_path(f"{bucket}/study", "RUN")
+    for name in ("state.json", "runs/a/results.csv", "runs/ab/results.csv"):
+        (other / name).write_text("20")
+    remote.settle(other / "runs" / "a")
+    new = {"runs/a/results.csv": "20"}
+    old = {"runs/ab/results.csv": "1", "state.json": "1"}
+    assert there(f"{bucket}/study") == new | old
+    remote.settle(other)
+    on_host("first")
+    remote.fetch(folder / "runs" / "ab" / "results.csv")
+    read = {name: (folder / name).read_text() for name in new | old}
+    assert read == {"runs/a/results.csv": "1", "runs/ab/results.csv": "20", "state.json": "1"}
+
+
 def test_what_could_not_be_sent_is_sent_later(tmp_path, on_host, monkeypatch):
     address = f"file://{tmp_path / 'bucket'}/birds"
     folder = remote.folder_path(address, "--out")
