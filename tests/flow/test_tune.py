@@ -2,11 +2,12 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -202,16 +203,23 @@ def test_a_trial_that_falls_behind_is_stopped_in_its_process(tmp_path):
 
 
 class Pretended:
-    """Executor that writes the results of three epochs without any training."""
+    """Executor that writes the results of three epochs without any training.
 
-    def __init__(self) -> None:
+    It is killed, as far as others can tell, in one trial: nothing is written after that.
+    """
+
+    def __init__(self, killed_in: str = "", kill: Callable[[], None] = lambda: None) -> None:
         self.trained: list[str] = []
+        self._killed_in, self._kill = killed_in, kill
 
     def outcomes(
         self, jobs: Iterable[Job], progress: Progress, unwanted: Unwanted | None = None
     ) -> Iterator[tuple[Job, Outcome]]:
         for job in jobs:
             self.trained.append(job.folder.name)
+            if job.folder.name == self._killed_in:
+                self._kill()
+                raise KeyboardInterrupt
             run = Run(job.folder)
             rows = [
                 dict.fromkeys(COLUMNS, 0.5) | {"epoch": epoch, "phase": ONLY_PHASE}
@@ -227,3 +235,44 @@ def test_all_epochs_of_a_trial_are_counted(tmp_path):
         **{**SEARCH, "epochs": 3}, trials=2, confirm=0, out=tmp_path / "out", executor=Pretended()
     )
     assert [trial.epochs for trial in found.trials] == [3, 3]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_trial_at_work_in_a_kill_goes_on_from_a_folder_that_was_moved(tmp_path, shared):
+    search = {**SEARCH, "trials": 3, "confirm": 0}
+    if shared:
+        search["storage"] = f"journal:{tmp_path / 'trials.log'}"
+    before, after = tmp_path / "before" / "out", tmp_path / "after" / "out"
+
+    def kill() -> None:
+        shutil.copytree(before, after)
+
+    with pytest.raises(KeyboardInterrupt):
+        convscope.tune(**search, out=before, executor=Pretended("0003", kill))
+    if shared:  # what may be at work on another host is left alone
+        elsewhere = Pretended()
+        convscope.tune(**search, out=tmp_path / "elsewhere" / "out", executor=elsewhere)
+        assert elsewhere.trained == []
+    going_on = Pretended()
+    found = convscope.tune(**search, out=after, executor=going_on)
+    assert going_on.trained == ["0003"]
+    assert [trial.status for trial in found.trials] == ["finished"] * 3
+
+
+def test_a_trial_at_work_in_a_kill_goes_on_from_an_address(tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    search = {**SEARCH, "trials": 3, "confirm": 0, "out": f"file://{tmp_path / 'bucket'}/out"}
+
+    def kill() -> None:
+        shutil.copytree(tmp_path / "bucket", tmp_path / "then")
+
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "first"))
+    with pytest.raises(KeyboardInterrupt):
+        convscope.tune(**search, executor=Pretended("0003", kill))
+    shutil.rmtree(tmp_path / "bucket")
+    (tmp_path / "then").rename(tmp_path / "bucket")
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "second"))
+    going_on = Pretended()
+    found = convscope.tune(**search, executor=going_on)
+    assert going_on.trained == ["0003"]
+    assert [trial.status for trial in found.trials] == ["finished"] * 3

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from convscope.planning.usual import recipe_for
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.remote import folder_or_none
+from convscope.remote import settle as send
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_rows, write_text
 from convscope.studies.arms import FIRST_SEED
@@ -141,9 +143,12 @@ def tune(
         }
     )
     with study_folder(path, state_file(path), _KIND):
-        require_same(state_file(path), read_state(state_file(path), FORMAT), asked, _KIND)
-        Run.write_json(state_file(path), {"format": FORMAT, "asked": asked})
-        search = _Search(path, ranges, given, load, data_dir, progress)
+        before = read_state(state_file(path), FORMAT)
+        require_same(state_file(path), before, asked, _KIND)
+        own_id = str((before or {}).get("id") or uuid.uuid4().hex)
+        begun = {"format": FORMAT, "id": own_id, "asked": asked}
+        Run.write_json(state_file(path), begun)
+        search = _Search(path, own_id, ranges, given, load, data_dir, progress)
         search.open(storage, seed, default.config, trials)
         executor = executor or LocalExecutor()
         search.run(executor, trials, None if minutes is None else 60 * minutes)
@@ -176,7 +181,7 @@ def tune(
                 progress=progress,
             )
             found = Tuning(**{**vars(found), "confirmation": confirmation})
-        _write(found, asked)
+        _write(found, begun)
     return found
 
 
@@ -198,6 +203,7 @@ class _Search:
     def __init__(
         self,
         path: Path,
+        own_id: str,
         space: Space,
         given: Mapping[str, Any],
         load: Any,
@@ -205,6 +211,8 @@ class _Search:
         progress: Progress,
     ) -> None:
         self._path = path
+        # The folder may be elsewhere by now, and other hosts have one at the same place.
+        self._id = own_id
         self._space = space
         self._given = given
         self._load = load
@@ -213,13 +221,19 @@ class _Search:
         self._trials: dict[Path, optuna.Trial] = {}
         self._reported: dict[Path, int] = {}
 
+    @property
+    def _own_storage(self) -> Path:
+        """Database of the trials, unless another was named."""
+        return self._path / "trials.db"
+
     def open(self, storage: str | None, seed: int, default: RunConfig, n_trials: int) -> None:
         """Open or create the study; its first trial has the recipe's own settings."""
         import optuna
 
         self._multi_label = default.multi_label
+        self._alone = storage is None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        where: Any = storage or f"sqlite:///{(self._path / 'trials.db').absolute()}"
+        where: Any = storage or f"sqlite:///{self._own_storage.absolute()}"
         if where.startswith("journal:"):
             from optuna.storages.journal import JournalFileBackend
 
@@ -239,7 +253,7 @@ class _Search:
         # that were drawn before.
         fresh = seed + len(self._study.trials)
         if storage is not None:
-            fresh += crc32(str(self._path.resolve()).encode())
+            fresh += crc32(self._id.encode())
         self._study.sampler = optuna.samplers.TPESampler(
             seed=fresh % 2**32, n_startup_trials=min(10, n_trials)
         )
@@ -274,9 +288,9 @@ class _Search:
         of_stop = [
             optuna.trial.Trial(self._study, trial._trial_id)
             for trial in self._study.trials
-            # Those of a search that was killed, in this folder; others may be at work elsewhere.
+            # Those of this search when it was killed; in a shared storage, others may be at work.
             if trial.state == optuna.trial.TrialState.RUNNING
-            and trial.user_attrs.get("folder") == str(self._path.resolve())
+            and (self._alone or trial.user_attrs.get("search") == self._id)
         ]
         for trial in of_stop:
             if job := self._job(trial, n_trials):
@@ -286,7 +300,7 @@ class _Search:
             if len(begun) >= n_trials:
                 return
             trial = self._study.ask()
-            trial.set_user_attr("folder", str(self._path.resolve()))
+            trial.set_user_attr("search", self._id)
             if job := self._job(trial, n_trials):
                 yield job
 
@@ -304,6 +318,8 @@ class _Search:
             trial.set_user_attr("failure", str(error))
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
             return None
+        # SQLite writes it: without this, a host that goes on would not know of this trial.
+        send(self._own_storage)
         self._trials[folder] = trial
         # Of a trial that goes on, Optuna knows epochs already.
         self._reported[folder] = len(self._study.trials[trial.number].intermediate_values)
@@ -401,14 +417,14 @@ class _Search:
         return {key: float(share) for key, share in judged.items()}
 
 
-def _write(found: Tuning, asked: dict[str, Any]) -> None:
-    """Write the state, the table and the page."""
+def _write(found: Tuning, begun: dict[str, Any]) -> None:
+    """Write the state, with what it began with, the table and the page."""
     from convscope.report.page import write_page
     from convscope.studies.tuning_page import tuning_page
 
     best = found.best
     state = {
-        "format": FORMAT,
+        **begun,
         "about": found.about,
         "conclusion": found.conclusion,
         "caution": found.caution,
@@ -416,7 +432,6 @@ def _write(found: Tuning, asked: dict[str, Any]) -> None:
         "importance": dict(found.importance),
         "confirmation": None if found.confirmation is None else found.confirmation.path.name,
         "trials": [asdict(trial) for trial in found.trials],
-        "asked": asked,
     }
     Run.write_json(found.state_file, state)
     keys = sorted({key for trial in found.trials for key in trial.settings})
