@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -285,13 +287,44 @@ def test_shards_are_fetched_before_their_turn_where_there_is_room(photos, tmp_pa
         train.images.expect(order)
         store = train.images.base.parts[0]._store
         train.images[order[:1]]
-        # Nothing more comes: the threads have ended.
-        store._pool.shutdown()
+        for ahead in list(store._ahead.values()):
+            ahead.result()
         return len(list(folder.glob("*/*.npy")))
 
     # Windows of two shards: the first, and with room for both the next.
     assert fetched_after_one(3) == 2
     assert fetched_after_one(8) == 4
+
+
+_INTERRUPTED = """
+import sys, time
+from convscope.datasets.sharded.store import Store
+
+def fetch(store, shard):
+    time.sleep(0.1)
+    print(shard.name, flush=True)
+
+Store._fetched = fetch
+store = Store(sys.argv[1])
+shards = store.index.parts["train"].shards
+store.expect(shards)
+store._ahead[shards[0].name].result()
+print("interrupted", flush=True)
+raise KeyboardInterrupt
+"""
+
+
+def test_what_is_not_yet_on_its_way_at_the_end_of_a_process_is_not_fetched(photos, tmp_path):
+    pytest.importorskip("fsspec")
+    address = f"file://{tmp_path / 'shards'}"
+    write(photos, address, shard_mb=432 / 1e6, near=48)
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, address], capture_output=True, text=True
+    )
+    assert "KeyboardInterrupt" in done.stderr
+    after = done.stdout.partition("interrupted\n")[2].split()
+    # Eight: four that were on their way, and four that began in the meantime.
+    assert len(after) <= 8
 
 
 def test_a_changed_byte_is_found(photos, tmp_path):

@@ -351,7 +351,13 @@ class Store:
     def _fetch_ahead(self, shards: Sequence[ShardEntry]) -> None:
         for shard in shards:
             if shard.name not in self._ahead and shard.name not in self._open:
-                self._ahead[shard.name] = self._pool.submit(self._fetched, shard)
+                self._ahead[shard.name] = self._pool.submit(self._fetched_ahead, shard)
+
+    def _fetched_ahead(self, shard: ShardEntry) -> Path:
+        # At its end, Python waits for all that a pool has accepted, after Ctrl-C too. By then a
+        # pool refuses more: that refusal, an error, ends what has not begun.
+        self._pool.submit(int)
+        return self._fetched(shard)
 
     def n_bytes(self, shard: ShardEntry) -> int:
         """Return the bytes of the pixels of a shard."""
