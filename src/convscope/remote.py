@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from convscope.errors import LockTakenError, MissingExtraError, PathError, StorageError
@@ -136,17 +136,20 @@ def shown(path: Path) -> str:
     return str(path) if address is None else f"{address} (copied to {path})"
 
 
-def fetch(path: Path) -> None:
-    """Fetch what is newer at the address of a path in a copy that is open, and below it.
+def fetch(*paths: Path) -> None:
+    """Fetch what is newer at the addresses of paths in copies that are open, and below them.
 
     Nothing is done for other paths.
 
     Raises:
-        StorageError: If the address cannot be reached or is empty, or the copy not be written.
+        StorageError: If an address cannot be reached or is empty, or a copy not be written.
     """
-    copy = _open_copies.get(_folder_around(path) or path)
-    if copy is not None:
-        _settle(copy, path, send=False)
+    wanted: dict[Path, list[Path]] = {}
+    for path in paths:
+        wanted.setdefault(_folder_around(path) or path, []).append(path)
+    for folder, inside in wanted.items():
+        if folder in _open_copies:
+            _settle(_open_copies[folder], *inside, send=False)
 
 
 def settle(path: Path) -> None:
@@ -346,10 +349,10 @@ def _stamp_there(about: dict[str, Any]) -> _Stamp:
     return [about.get("size"), str(known)]
 
 
-def _settle(copy: _Copy, path: Path, *, send: bool) -> None:
+def _settle(copy: _Copy, *paths: Path, send: bool) -> None:
     """Fetch what changed at the address; then, if wanted, send and remove what changed here.
 
-    Of the copy, that is done for a path in it and all below.
+    Of the copy, that is done for paths in it and all below them.
 
     Only then does a file that is missing here mean that it was removed on purpose: everything was
     fetched before. Otherwise it is fetched again, so half a copy never empties its address.
@@ -366,12 +369,12 @@ def _settle(copy: _Copy, path: Path, *, send: bool) -> None:
                 f"nothing is at {copy.address} any more; the copy in {copy.folder} is intact: move "
                 "it away to begin anew at that address"
             )
-        inside = path.absolute().relative_to(copy.folder).as_posix()
+        tops = {path.absolute().relative_to(copy.folder) for path in paths}
         to_fetch: list[str] = []
         to_send: list[str] = []
         to_remove: list[str] = []
         for name in sorted(here.keys() | there.keys() | known.keys()):
-            if inside != "." and name != inside and not name.startswith(f"{inside}/"):
+            if tops.isdisjoint((PurePath(name), *PurePath(name).parents)):
                 continue
             before_here, before_there = known.get(name, (None, None))
             changed_here = here.get(name) != before_here

@@ -7,6 +7,7 @@ process, as on one machine, so the numbers are the same. Needs the extra `ray`.
 import contextlib
 import os
 import queue
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -31,6 +32,9 @@ from convscope.run import Run
 from convscope.studies.executor import Executor, Job, Outcome, Unwanted, execute
 
 _POLL_S = 0.3
+_FETCH_S = 5.0
+"""Seconds between two looks at an address, after which jobs at work may be stopped."""
+
 _STOP_S = 60.0
 """Seconds in which runs at work save their state after Ctrl-C."""
 
@@ -104,6 +108,7 @@ class _RayExecutor:
         stopped: set[Any] = set()
         following = enumerate(jobs, 1)
         some_left = True
+        fetch_at = 0.0
         try:
             while True:
                 if some_left:
@@ -118,6 +123,9 @@ class _RayExecutor:
                 ready, at_work = ray.wait(list(waiting), timeout=_POLL_S)
                 for line in ray.get(lines.taken.remote()):
                     progress.say(line)
+                if unwanted is not None and time.monotonic() >= fetch_at:
+                    _fetch_results(waiting[reference] for reference in at_work)
+                    fetch_at = time.monotonic() + _FETCH_S
                 for reference in at_work:
                     if unwanted is not None and unwanted(waiting[reference]):
                         stopped.add(reference)
@@ -141,6 +149,13 @@ def _with_full_paths(job: Job) -> Job:
     """Return a job that means the same in another working directory."""
     data_dir = None if job.data_dir is None else str(Path(job.data_dir).absolute())
     return Job(job.config, job.folder.absolute(), data_dir, job.title)
+
+
+def _fetch_results(jobs: Iterable[Job]) -> None:
+    """Fetch the epochs of jobs at work whose folders are at an address."""
+    # Whether to stop a job can wait; what it needs of the address, it reports itself.
+    with contextlib.suppress(StorageError):
+        fetch(*(Run(job.folder).results_file for job in jobs))
 
 
 def _outcome_of(job: Job, reference: Any, *, stopped: bool) -> Outcome:
