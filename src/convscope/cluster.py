@@ -22,6 +22,11 @@ N_RETRIES = 3
 _TOKEN, _TOKEN_MODE = "~/.ray/auth_token", "RAY_AUTH_MODE"
 """File with a token of Ray, and the variable that says whether it is used."""
 
+_OPTIONS = {"CPU": "--threads", "GPU": "--gpus", "memory": "--memory"}
+"""Options that decide the amounts, by Ray's names."""
+
+_ONE = {"CPU": "core", "GPU": "GPU"}
+
 _JOIN_S = 15.0
 """Seconds to wait for a node that is large enough."""
 
@@ -87,9 +92,12 @@ def connect(address: str, needed: Mapping[str, float]) -> None:
         time.sleep(0.5)
     if not fits:
         largest = {name: max(node.get(name, 0) for node in nodes) for name in needed}
+        too_much = [_OPTIONS[name] for name in needed if needed[name] > largest[name]]
+        # Otherwise some node has enough of each, and none has enough of all.
+        chosen = " and ".join(too_much) or " or ".join(_OPTIONS[name] for name in needed)
         raise ConfigError(
             f"no node of the Ray cluster has {_spelt(needed)} for a job; the largest amounts on "
-            f"one node are {_spelt(largest)}: choose fewer --threads or --gpus"
+            f"one node are {_spelt(largest)}: choose a lower {chosen}"
         )
 
 
@@ -154,8 +162,9 @@ def _require_answer(address: str) -> None:
 
 
 def _spelt(amounts: Mapping[str, float]) -> str:
-    names = {"CPU": "cores", "GPU": "GPUs", "memory": "GB of memory"}
     return " and ".join(
-        f"{amount / 1e9 if name == 'memory' else amount:g} {names[name]}"
+        f"{amount / 1e9:.6g} GB of memory"
+        if name == "memory"
+        else f"{amount:g} {_ONE[name]}{'s' * (amount != 1)}"
         for name, amount in amounts.items()
     )
