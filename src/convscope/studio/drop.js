@@ -1,8 +1,7 @@
 // Places of a page into which files and folders can be dropped: elements with `data-drop`, whose
-// value names the event that the page gets with the paths of the kept files.
+// value names the event that the page gets with the paths of the kept files, and `data-takes`, the
+// endings of the files that are taken.
 (() => {
-  const IMAGES = /\.(png|jpe?g|gif|bmp|webp|tiff?|ppm|pgm|avif|hei[cf])$/i;
-  const TAKEN = /\.(png|jpe?g|gif|bmp|webp|tiff?|ppm|pgm|avif|hei[cf]|csv|tsv|jsonl|zip|tar|tgz|tar\.gz)$/i;
   const MOST_AT_ONCE = 4;
 
   async function filesOf(entry, path, found) {
@@ -21,43 +20,97 @@
     }
   }
 
+  // Not `fetch`, which does not tell how much of a file has been sent.
+  function put(address, file, onSent) {
+    return new Promise((done, fail) => {
+      const request = new XMLHttpRequest();
+      request.open("PUT", address);
+      request.upload.onprogress = (event) => onSent(event.loaded);
+      request.onerror = () => fail(new Error("The studio cannot be reached."));
+      request.onload = () => {
+        try {
+          done(JSON.parse(request.responseText));
+        } catch {
+          done({ error: `status ${request.status}` });
+        }
+      };
+      request.send(file);
+    });
+  }
+
+  async function post(address) {
+    const answer = await (await fetch(address, { method: "POST" })).json();
+    if (answer.error) throw new Error(answer.error);
+    return answer;
+  }
+
+  let sending = 0;
+  addEventListener("beforeunload", (event) => { if (sending) event.preventDefault(); });
+
   async function send(zone, found) {
-    const say = (text) => { zone.querySelector("[data-said]").textContent = text; };
-    const only = zone.dataset.kinds === "images" ? IMAGES : TAKEN;
-    const taken = found.filter((each) => only.test(each.name));
-    if (!taken.length) { say("There is no image in it."); return; }
+    const said = zone.querySelector("[data-said]");
+    const say = (text) => { said.textContent = text; };
     if (zone.dataset.busy) return;
+    const endings = zone.dataset.takes.split(" ");
+    const shown = found.filter((each) => !each.name.split("/").some((part) => part.startsWith(".")));
+    const isTaken = (each) => endings.some((ending) => each.name.toLowerCase().endsWith(ending));
+    const taken = shown.filter(isTaken);
+    const passed = shown.filter((each) => !isTaken(each));
+    if (!taken.length) { say("There is no image in it."); return; }
     zone.dataset.busy = "1";
+    sending += 1;
     try {
-      const begun = await (await fetch("/upload/begin", { method: "POST" })).json();
-      if (begun.error) throw new Error(begun.error);
-      const kept = new Array(taken.length), refused = [];
-      let next = 0, done = 0;
+      const { drop } = await post("/upload/begin");
+      const kept = new Array(taken.length), refused = [], sent = new Array(taken.length).fill(0);
+      const total = taken.reduce((sum, each) => sum + each.file.size, 0);
+      let next = 0, done = 0, all = 0;
+      const count = (place, bytes) => {
+        all += bytes - sent[place];
+        sent[place] = bytes;
+        const share = total ? Math.min(100, Math.floor((100 * all) / total)) : 100;
+        say(`${done} of ${taken.length} files, ${share} %`);
+      };
       const work = async () => {
         while (next < taken.length) {
           const place = next++;
           const each = taken[place];
-          const answer = await fetch(
-            `/upload/${begun.drop}?path=${encodeURIComponent(each.name)}`,
-            { method: "PUT", body: each.file });
-          const result = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
+          const result = await put(
+            `/upload/${drop}?path=${encodeURIComponent(each.name)}`, each.file,
+            (bytes) => count(place, bytes));
           if (result.error) refused.push(result.error); else kept[place] = result.path;
-          say(`${++done} of ${taken.length} files`);
+          done++;
+          count(place, each.file.size);
         }
       };
       await Promise.all(Array.from({ length: MOST_AT_ONCE }, work));
-      say(refused.length ? `${refused.length} not taken: ${refused[0]}` : "");
+      await post(`/upload/${drop}/end`);
       const paths = kept.filter(Boolean);
-      if (paths.length) {
-        // Of a folder with thousands of images the page needs the top only.
-        const tops = [...new Set(taken.map((each) => each.name.split("/")[0]))];
-        emitEvent(zone.dataset.drop, {
-          drop: begun.drop, tops, n: paths.length, paths: paths.slice(0, 200),
-        });
+      // Of a folder with thousands of images the page needs the top only.
+      const tops = [...new Set(
+        taken.filter((_, place) => kept[place]).map((each) => each.name.split("/")[0]))];
+      const goOn = () => emitEvent(zone.dataset.drop, {
+        drop, tops, n: paths.length, paths: paths.slice(0, 200),
+      });
+      const lines = [];
+      if (refused.length) lines.push(`${refused.length} of ${taken.length} files refused: ${refused[0]}.`);
+      if (passed.length) {
+        const what = passed.length === 1 ? "1 file" : `${passed.length} files`;
+        lines.push(`${what} left out, of a kind that is not taken: ${passed[0].name}` +
+          (passed.length > 1 ? " and others." : "."));
+      }
+      say(lines.join(" "));
+      if (paths.length && !lines.length) goOn();
+      else if (paths.length) {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.textContent = `Go on with ${paths.length === 1 ? "1 file" : `${paths.length} files`}`;
+        button.onclick = () => { say(""); goOn(); };
+        said.append(" ", button);
       }
     } catch (error) {
       say(String(error.message || error));
     } finally {
+      sending -= 1;
       delete zone.dataset.busy;
     }
   }

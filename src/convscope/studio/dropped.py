@@ -88,13 +88,18 @@ def _line(place: Workplace, kept: Kept) -> None:
     name = ", ".join(tops[:3]) + (f" and {len(tops) - 3:,} more" if len(tops) > 3 else "")
     date = kept.drop.path.name[:8]
     about = f"{date[:4]}-{date[4:6]}-{date[6:]}, {file_size(kept.n_bytes)}"
+    if not kept.drop.is_whole:
+        about += ", incomplete: not all files have been sent"
     if kept.busy:
         about += ", in use"
     elif kept.runs:
         about += f", images of {', '.join(kept.runs[:3])}"
         about += f" and {counted(len(kept.runs) - 3, 'more run')}" if len(kept.runs) > 3 else ""
     with ui.element("div").classes("cs-item"):
-        if any("." not in top or top.lower().endswith(ARCHIVES) for top in tops):
+        is_data = any(
+            (kept.drop.path / top).is_dir() or top.lower().endswith(ARCHIVES) for top in tops
+        )
+        if is_data and kept.drop.is_whole:
             chosen = kept.drop.path / tops[0] if len(tops) == 1 else kept.drop.path
             ui.link(printable(name), "/data?" + urlencode({"data": str(chosen)}))
         else:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ from convscope.errors import RunError
 from convscope.run import Run
 from convscope.studio.drawing import N_COLOURS, Curve
 from convscope.studio.nice import ui
+from convscope.studio.uploads import ARCHIVES, IMAGES, TAKEN
 from convscope.studio.workplace import Workplace
 from convscope.types import UInt8Array
 from convscope.wording import printable
@@ -214,19 +216,22 @@ def drop_zone(text: str, *, event: str, folders: bool = False, kinds: str = "ima
     """
     ui.add_head_html('<script src="/drop.js" defer></script>')
     if folders:
+        # A browser looks at the last ending only.
+        archives = ",".join(sorted({PurePath(f"a{ending}").suffix for ending in ARCHIVES}))
         choose = (
-            '<label class="cs-link" tabindex="0">choose a folder<input type="file" webkitdirectory '
-            'class="cs-hidden"></label> or <label class="cs-link" tabindex="0">a zip file'
-            '<input type="file" accept=".zip,.tar,.tgz,.gz" class="cs-hidden"></label>'
+            '<label class="cs-link">choose a folder<input type="file" webkitdirectory '
+            'class="cs-hidden"></label> or <label class="cs-link">a zip file'
+            f'<input type="file" accept="{archives}" class="cs-hidden"></label>'
         )
     else:
         choose = (
-            '<label class="cs-link">choose files<input type="file" multiple accept="image/*" '
-            'class="cs-hidden"></label> or '
+            '<label class="cs-link">choose files<input type="file" multiple '
+            f'accept="image/*,{",".join(IMAGES)}" class="cs-hidden"></label> or '
             '<button type="button" class="cs-link" data-camera>take a photo</button>'
         )
     drawn = ui.html(
-        f'<div class="cs-drop" data-drop="{escape(event)}" data-kinds="{escape(kinds)}">'
+        f'<div class="cs-drop" data-drop="{escape(event)}" data-kinds="{escape(kinds)}" '
+        f'data-takes="{" ".join(IMAGES if kinds == "images" else TAKEN)}">'
         f'<div style="font-size:18px">{escape(text)}</div><div>or {choose}</div>'
         '<div data-said role="status"></div></div>',
         sanitize=False,

@@ -12,17 +12,18 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from convscope.datasets.folders.archives import ENDINGS as ARCHIVES
+from convscope.datasets.folders.tables import SUFFIXES
 from convscope.errors import ConvscopeError, DataError, StorageError
+from convscope.images.find import IMAGE_SUFFIXES
 from convscope.storage import atomic_path, size_on_disk, storage_errors
 from convscope.studio.workplace import Workplace
 from convscope.wording import file_size
 
-IMAGES = (
-    *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),
-    *(".avif", ".heic", ".heif"),
-)
-TABLES = (".csv", ".tsv", ".jsonl")
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz")
+IMAGES = tuple(sorted(IMAGE_SUFFIXES))
+TABLES = tuple(sorted(SUFFIXES))
+TAKEN = (*IMAGES, *TABLES, *ARCHIVES)
+"""Endings of the files that are taken, in small letters."""
 
 MAX_IMAGE = 256 * 1024**2
 """Largest image or table, in bytes."""
@@ -35,6 +36,12 @@ MAX_FILES = 200_000
 
 _LEFT_FREE = 1024**3
 """Bytes of the disk that stay free."""
+
+_UNFINISHED = ".unfinished"
+"""File in the folder of a drop that is not whole yet; no dropped file can have its name."""
+
+_NOT_IN_NAMES = '\\:*?"<>|' if os.name == "nt" else "\\"
+"""Characters that names cannot have here. A backslash would part folders on another system."""
 
 
 class Uploads:
@@ -54,6 +61,7 @@ class Uploads:
         name = f"{moment}-{secrets.token_hex(4)}"
         with storage_errors(self.folder):
             (self.folder / name).mkdir(parents=True)
+            (self.folder / name / _UNFINISHED).touch()
         self._taken = {**dict(list(self._taken.items())[-100:]), name: (0, 0)}
         return name
 
@@ -91,6 +99,18 @@ class Uploads:
         self._taken[drop] = (n_files + 1, total + n_bytes)
         return place
 
+    def end(self, drop: str) -> None:
+        """Keep that a drop is whole: every file that was to be sent has been.
+
+        Raises:
+            DataError: If the drop is not known.
+            StorageError: If that cannot be kept.
+        """
+        if drop not in self._taken:
+            raise DataError("this drop is not known any more; drop the files again")
+        with storage_errors(self.folder):
+            (self.folder / drop / _UNFINISHED).unlink(missing_ok=True)
+
     def all(self) -> "list[Drop]":
         """Return all drops, the newest first."""
         try:
@@ -127,9 +147,15 @@ class Drop:
     def tops(self) -> list[str]:
         """Names of its folders and files, sorted."""
         try:
-            return sorted(each.name for each in self.path.iterdir())
+            names = sorted(each.name for each in self.path.iterdir())
         except OSError:
             return []
+        return [name for name in names if not name.startswith(".")]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its files came, as far as the browser could send them."""
+        return not (self.path / _UNFINISHED).exists()
 
     @property
     def n_bytes(self) -> int:
@@ -158,11 +184,11 @@ def inside(name: str) -> PurePosixPath:
         or len(path.parts) > 20
         or len(name) > 2_000
         or any(part.startswith(".") or part != part.strip() for part in path.parts)
-        or any(ord(each) < 32 or each in '\\:*?"<>|\x7f' for each in name)
+        or any(ord(each) < 32 or each in f"{_NOT_IN_NAMES}\x7f" for each in name)
     )
     if odd:
         raise DataError(f"a file called {name[:200]!r} cannot be taken")
-    if not path.name.lower().endswith((*IMAGES, *TABLES, *ARCHIVES)):
+    if not path.name.lower().endswith(TAKEN):
         raise DataError(
             f"{path.name[:200]} is neither an image nor a table of labels nor an archive"
         )
@@ -179,6 +205,14 @@ def add_uploads(app: FastAPI, place: Workplace) -> None:
             return JSONResponse({"drop": uploads.begin()})
         except ConvscopeError as error:
             return JSONResponse({"error": str(error)}, 507)
+
+    @app.post("/upload/{drop}/end")
+    async def end(drop: str) -> Response:
+        try:
+            uploads.end(drop)
+        except ConvscopeError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        return JSONResponse({})
 
     @app.put("/upload/{drop}")
     async def keep(drop: str, path: str, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 import http.client
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from convscope.errors import MissingExtraError, RunError
 from convscope.evaluation.tried import Tried, write_tried
 from convscope.run import Run
+from convscope.studio.uploads import Drop
 from convscope.studio.workplace import Workplace
 
 OLD_RUN = Path(__file__).parents[2] / "data" / "run-of-version-0.1"
@@ -41,7 +43,8 @@ def runs_in(folder: Path) -> Path:
 class Browser:
     """What a browser sends to the studio: the cookie, after the first visit."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, folder: Path) -> None:
+        self.folder = folder
         self.port = int(re.search(r":(\d+)/", address)[1])
         self.cookie = ""
         self.cookie = self.ask(address.partition(str(self.port))[2])[1]["set-cookie"].split(";")[0]
@@ -71,7 +74,7 @@ def browser(tmp_path_factory):
     line = process.stdout.readline()
     try:
         assert line.startswith("The studio is at http://127.0.0.1:"), process.communicate()[1]
-        yield Browser(line.split()[-1])
+        yield Browser(line.split()[-1], folder)
     finally:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
@@ -123,6 +126,21 @@ def test_files_of_a_run_are_shown_in_a_sandbox_and_no_others(browser):
         assert browser.ask(f"/files/old/{path}")[0] == 404, path
     assert browser.ask("/files/../.studio/token")[0] == 404
     assert browser.ask("/picture/..png")[0] == 404
+
+
+@needs_nicegui
+def test_the_browser_is_told_what_is_taken_and_tells_when_a_drop_is_whole(browser):
+    page = browser.ask("/data")[2]
+    for ending in (".jfif", ".parquet", ".tar.xz"):
+        assert ending in page, ending
+    drop = json.loads(browser.ask("/upload/begin", "POST")[2])["drop"]
+    sent = browser.ask(f"/upload/{drop}?path=what/1.jpg", "PUT", b"abc")
+    assert json.loads(sent[2]) == {"path": f"runs/.studio/uploads/{drop}/what/1.jpg"}
+    kept = Drop(browser.folder / "runs" / ".studio" / "uploads" / drop)
+    assert not kept.is_whole
+    assert browser.ask(f"/upload/{drop}/end", "POST")[0] == 200
+    assert kept.is_whole
+    assert browser.ask("/upload/none/end", "POST")[0] == 400
 
 
 def test_without_nicegui_a_line_names_the_extra(tmp_path, monkeypatch):

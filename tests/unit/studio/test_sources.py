@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convscope.datasets.folders.archives import ENDINGS
 from convscope.datasets.folders.contents import read_contents
+from convscope.datasets.folders.tables import SUFFIXES
 from convscope.errors import ConvscopeError, DataError
+from convscope.images.find import IMAGE_SUFFIXES
 from convscope.studio import uploads
 from convscope.studio.dropped import kept_uploads
 from convscope.studio.sources import Corrections, Source, Sources
@@ -48,6 +52,12 @@ def test_a_dropped_file_lies_where_it_was_in_its_folder(tmp_path):
     assert path.read_bytes() == b"abc"
 
 
+def kept_files(folder: Path) -> list[Path]:
+    """Return the files below a folder, but for the mark of a drop that is not whole."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in found if path.name != ".unfinished"]
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -56,7 +66,7 @@ def test_a_dropped_file_lies_where_it_was_in_its_folder(tmp_path):
             "/etc/1.jpg",
             "a/../../1.jpg",
             "a\\..\\1.jpg",
-            "C:/1.jpg",
+            pytest.param("C:/1.jpg", marks=pytest.mark.skipif(os.name != "nt", reason="a name")),
             "",
             ".",
             "a/b\0.jpg",
@@ -77,7 +87,36 @@ def test_other_places_and_kinds_are_refused(tmp_path, name):
     files = Uploads(tmp_path / "uploads")
     with pytest.raises(DataError):
         dropped(files, files.begin(), name, b"x")
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not kept_files(tmp_path)
+
+
+def test_whatever_is_read_by_its_path_can_be_dropped():
+    endings = {*IMAGE_SUFFIXES, *SUFFIXES, *ENDINGS}
+    assert {".jfif", ".pnm", ".parquet", ".tar.bz2", ".tar.xz"} <= endings
+    for ending in endings:
+        assert uploads.inside(f"photos/a{ending.upper()}").name == f"a{ending.upper()}"
+        assert ending in uploads.TAKEN
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_names_that_only_windows_refuses_are_taken(tmp_path):
+    files = Uploads(tmp_path / "uploads")
+    name = 'photos/what? 3:4 <"a|b"> */1.jpg'
+    assert dropped(files, files.begin(), name, b"abc").read_bytes() == b"abc"
+
+
+def test_a_drop_is_whole_only_when_its_end_was_told(tmp_path):
+    place = Workplace(tmp_path / "runs")
+    files = Uploads(place.uploads)
+    drop = files.begin()
+    dropped(files, drop, "photos/cats/1.jpg", b"abc")
+    (broken,) = Uploads(place.uploads).all()
+    assert (broken.is_whole, broken.tops, broken.n_bytes) == (False, ["photos"], 3)
+    files.end(drop)
+    (whole,) = Uploads(place.uploads).all()
+    assert (whole.is_whole, whole.tops) == (True, ["photos"])
+    with pytest.raises(DataError, match="not known"):
+        files.end("../uploads")
 
 
 def test_a_drop_has_limits_and_leaves_nothing_of_a_file_beyond_them(tmp_path, monkeypatch):
@@ -88,7 +127,7 @@ def test_a_drop_has_limits_and_leaves_nothing_of_a_file_beyond_them(tmp_path, mo
     drop = files.begin()
     with pytest.raises(DataError, match="1.jpg is larger than 10 B"):
         dropped(files, drop, "1.jpg", b"123456", b"78901")
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not kept_files(tmp_path)
     dropped(files, drop, "1.jpg", b"1" * 10)
     dropped(files, drop, "a.zip", b"1" * 14)
     with pytest.raises(DataError, match="larger"):

@@ -42,13 +42,15 @@ FREE_BYTES = 2**30
 MAX_RATIO = 200
 """Largest ratio of the unpacked size to that of the archive, above `FREE_BYTES`."""
 
-_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+"""Endings of the archives that can be unpacked."""
+
 _CHUNK = 2**20
 
 
 def is_archive(path: Path) -> bool:
     """Return whether a path ends like an archive that can be unpacked."""
-    return path.name.lower().endswith(_ENDINGS)
+    return path.name.lower().endswith(ENDINGS)
 
 
 @contextlib.contextmanager
@@ -158,7 +160,7 @@ def _digest(path: Path, folder: Path) -> str:
 
 
 def _stem(path: Path) -> str:
-    ending = max((each for each in _ENDINGS if path.name.lower().endswith(each)), key=len)
+    ending = max((each for each in ENDINGS if path.name.lower().endswith(each)), key=len)
     return path.name[: -len(ending)].strip(". ") or "images"
 
 
