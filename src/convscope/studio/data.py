@@ -1,6 +1,7 @@
 """The page of data: choose images, see them, check them, and correct their labels."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -25,7 +26,7 @@ from convscope.studio.looks import (
 from convscope.studio.nice import background, ui
 from convscope.studio.published import list_published, published, show_published
 from convscope.studio.sources import Source, Sources
-from convscope.studio.watch import job_view, when_ended
+from convscope.studio.watch import age, job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, counted, printable
 
@@ -227,16 +228,29 @@ def _classes(source: Source) -> None:
 
 def _job_card(
     place: Workplace,
+    source: Source,
     kind: str,
     title: str,
     of_job: str,
     about: str,
-    words: tuple[object, ...],
-    of: dict[str, str],
+    command_of: Callable[[], tuple[object, ...]],
     draw: Any,
     success: tuple[int, ...] = (),
 ) -> None:
-    """Draw a card with a button that starts a job, the job, and what it found."""
+    """Draw a card with a button that starts a job, the job, and what it found.
+
+    Args:
+        place: Workplace.
+        source: Images that the job is about.
+        kind: Name of the action.
+        title: Title of the card, and of its button.
+        of_job: Title of the job.
+        about: What the job does.
+        command_of: Called for the words of the next job's command.
+        draw: Called with what the job printed.
+        success: Exit codes besides 0 with which it has a result.
+    """
+    of = {"data": source.data, "labels": source.labels}
     with card():
         heading(title)
         say(about, "cs-quiet")
@@ -254,6 +268,7 @@ def _job_card(
                 again.enable()
                 if job.status == "done":
                     with shown:
+                        age(job, source.changed, "The images have changed since")
                         draw(job.result())
 
             when_ended(job, ended)
@@ -261,7 +276,7 @@ def _job_card(
         def start() -> None:
             follow(
                 place.jobs.submit(
-                    words, kind=kind, title=of_job, about=of, heavy=False, success=success
+                    command_of(), kind=kind, title=of_job, about=of, heavy=False, success=success
                 )
             )
 
@@ -270,7 +285,7 @@ def _job_card(
         before = place.jobs.newest(kind, **of)
         if before is not None:
             follow(before)
-        command(command_line(*(word for word in words if word != "--json")))
+        command(command_line(*(word for word in command_of() if word != "--json")))
 
 
 def _check(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
@@ -294,12 +309,12 @@ def _check(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
 
     _job_card(
         place,
+        source,
         "check",
         "Check them",
         f"Check of {source.name}",
         "Broken files, duplicates, the same image in two parts, odd modes and sizes.",
-        ("data", "check", *words, "--json"),
-        {"data": source.data, "labels": source.labels},
+        lambda: ("data", "check", *words, "--json"),
         draw,
         success=(1,),
     )
@@ -313,9 +328,8 @@ def _is_image(source: Source, file: str) -> bool:
 
 
 def _suspects(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
-    out = place.root / f"suspects-{source.name}"
-    if source.labels:
-        out = out.with_name(f"{out.name}-{Path(source.labels).stem[-8:]}")
+    def command_of() -> tuple[object, ...]:
+        return ("data", "suspects", *words, "--out", folder_of_search(place, source), "--json")
 
     def draw(found: Any) -> None:
         if not isinstance(found, dict):
@@ -335,12 +349,27 @@ def _suspects(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
 
     _job_card(
         place,
+        source,
         "suspects",
         "Find wrong labels",
         f"Search for wrong labels in {source.name}",
         "Networks that did not learn an image say what it is; where they rule its label out, a "
         "person decides. Takes a minute for a thousand photos.",
-        ("data", "suspects", *words, "--out", out, "--json"),
-        {"data": source.data, "labels": source.labels},
+        command_of,
         draw,
     )
+
+
+def folder_of_search(place: Workplace, source: Source) -> Path:
+    """Return the folder for a search for wrong labels: that of the last one, if it can go on.
+
+    Args:
+        place: Workplace.
+        source: Images.
+    """
+    before = place.jobs.newest("suspects", data=source.data, labels=source.labels)
+    if before is not None and before.status != "failed" and not before.is_older(source.changed):
+        words = before.words
+        return Path(words[words.index("--out") + 1])
+    # A folder holds the search of one state of the images only.
+    return place.new_run(f"suspects-{source.name}")

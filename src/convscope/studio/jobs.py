@@ -11,6 +11,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -155,6 +156,14 @@ class Job:
             if not self.started and seconds_since(self.created) < _STARTING_S
             else "killed"
         )
+
+    def is_older(self, changed: float) -> bool:
+        """Return whether it was asked for before something changed.
+
+        Args:
+            changed: Time of the change, in seconds since 1970.
+        """
+        return seconds_at(self.created) < changed
 
     @property
     def is_active(self) -> bool:
@@ -311,11 +320,15 @@ def now() -> str:
 
 def seconds_since(moment: str) -> float:
     """Return the seconds since a time in ISO format; infinity if it is none."""
+    return time.time() - seconds_at(moment)
+
+
+def seconds_at(moment: str) -> float:
+    """Return a time in ISO format in seconds since 1970; minus infinity if it is none."""
     try:
-        at = datetime.datetime.fromisoformat(moment)
+        return datetime.datetime.fromisoformat(moment).timestamp()
     except ValueError:
-        return float("inf")
-    return (datetime.datetime.now(datetime.UTC) - at).total_seconds()
+        return float("-inf")
 
 
 def _read(path: Path) -> dict[str, Any]:

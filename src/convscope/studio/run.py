@@ -32,7 +32,7 @@ from convscope.studio.looks import (
 )
 from convscope.studio.nice import ui
 from convscope.studio.sources import Sources
-from convscope.studio.watch import job_view, when_ended
+from convscope.studio.watch import age, job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, counted, duration, printable
 
@@ -313,7 +313,14 @@ def _doctor(place: Workplace, run: Run) -> None:
 
         def results(job: Any) -> None:
             def draw() -> None:
+                if job.status != "done":
+                    return
                 with shown:
+                    files = (run.results_file, run.metrics_file, run.predictions_file)
+                    changed = max(
+                        (each.stat().st_mtime for each in files if each.exists()), default=0.0
+                    )
+                    age(job, changed, "The run has changed since")
                     _findings(place, run, job.result())
 
             with shown:

@@ -1,5 +1,6 @@
 """Folders of images that pages show: their classes, small pictures of them, corrected labels."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -7,7 +8,7 @@ import json
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from convscope.datasets.folders.archives import unpacked
+from convscope.datasets.folders.columns import LabelTable
 from convscope.datasets.folders.contents import read_contents
 from convscope.datasets.folders.layout import Layout
 from convscope.datasets.source import data_settings
@@ -42,6 +44,7 @@ class Source:
         data: Folder or archive, as the user named it.
         labels: Table of labels, as the user named it; empty for none.
         layout: Its images by part and class.
+        changed: Time at which its images, folders or labels changed last, in seconds since 1970.
         key: Secret in the addresses of its pictures.
     """
 
@@ -55,6 +58,13 @@ class Source:
         root = self._held.enter_context(unpacked(named, Progress()))
         archive = named if root != named else None
         self.layout: Layout = read_contents(root, place.get("labels"), archive)
+        parts = [named]
+        if table := place.get("labels") or self.layout.labels:
+            parts.append(root / LabelTable.parse(table).path)
+        if archive is None:
+            files = [root / file for file in self.layout.names]
+            parts += [*files, *{file.parent for file in files}]
+        self.changed = _changed(parts)
         self.key = secrets.token_urlsafe(12)
 
     @property
@@ -109,6 +119,17 @@ class Source:
         ):
             file_.write(text)
         return path
+
+
+def _changed(parts: Iterable[Path]) -> float:
+    """Return the time at which one of some files and folders changed last."""
+    newest = 0.0
+    for path in parts:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            # A file that is copied into the place of another keeps its own time of modification.
+            newest = max(newest, status.st_mtime, status.st_ctime)
+    return newest
 
 
 class Corrections:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from convscope.datasets.folders.archives import ENDINGS as ARCHIVES
+from convscope.datasets.folders.archives import ENDINGS
 from convscope.datasets.folders.tables import SUFFIXES
 from convscope.errors import ConvscopeError, DataError, StorageError
 from convscope.images.find import IMAGE_SUFFIXES
@@ -22,6 +22,7 @@ from convscope.wording import file_size
 
 IMAGES = tuple(sorted(IMAGE_SUFFIXES))
 TABLES = tuple(sorted(SUFFIXES))
+ARCHIVES = ENDINGS
 TAKEN = (*IMAGES, *TABLES, *ARCHIVES)
 """Endings of the files that are taken, in small letters."""
 

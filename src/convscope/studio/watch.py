@@ -117,6 +117,19 @@ def job_view(job: Job, *, compact: bool = False) -> Any:
     return drawn
 
 
+def age(job: Job, changed: float, changes: str) -> None:
+    """Draw when a job was done, and whether what it looked at has changed since.
+
+    Args:
+        job: Ended job.
+        changed: Time of the last change, in seconds since 1970.
+        changes: What to say if it is later: "The images have changed since".
+    """
+    say(f"Done {job.ended[:16].replace('T', ' ')} UTC", "cs-quiet")
+    if job.is_older(changed):
+        say(f"{changes}: what follows may not hold any more.", "cs-warn")
+
+
 def when_ended(job: Job, then: Callable[[], Any]) -> None:
     """Call a function once, when a job has ended; at once if it has."""
     if not job.is_active:

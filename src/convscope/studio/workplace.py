@@ -80,13 +80,13 @@ class Workplace:
         return Run.open(run)
 
     def new_run(self, stem: str) -> Path:
-        """Return a folder for a new run that is neither there nor promised to a job."""
+        """Return a folder for a new run or study that is neither there nor promised to a job."""
         kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.") or "run"
         stem = short_name(kept, 100)
-        promised = {job.run for job in self.jobs.all() if job.run is not None}
+        promised = {word for job in self.jobs.all() for word in job.words}
         number = 1
         while True:
             path = self.root / (stem if number == 1 else f"{stem}-{number}")
-            if not path.exists() and path not in promised:
+            if not path.exists() and str(path) not in promised:
                 return path
             number += 1

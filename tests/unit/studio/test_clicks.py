@@ -2,9 +2,16 @@
 
 import asyncio
 import importlib.util
+import json
+import shutil
+import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from convscope.studio.jobs import Job, now
+from convscope.studio.sources import Source
 from convscope.studio.uploads import Uploads
 from convscope.studio.workplace import Workplace
 
@@ -54,3 +61,81 @@ def test_a_drop_that_is_not_whole_is_listed_but_no_data(tmp_path, visit):
     visit(listed, broken)
     files.end(drop)
     visit(listed, whole)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("cats", "dogs"):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for number in range(2):
+            pixels = np.full((8, 8, 3), 80 * number, np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def job_of(place, kind, *words, run=None, about=None, code=0, at="", output="{}", number=1) -> Job:
+    """Write the folder of an ended job of the studio."""
+    folder = place.own / "jobs" / f"2026010{number}-0-{kind}"
+    folder.mkdir(parents=True)
+    order = {"words": list(words), "kind": kind, "about": about or {}, "created": at or now()}
+    order |= {"title": f"A {kind}", "run": None if run is None else str(run)}
+    (folder / "job.json").write_text(json.dumps(order))
+    (folder / "output.txt").write_text(output)
+    (folder / "ended.json").write_text(json.dumps({"at": at or now(), "code": code}))
+    return Job(folder)
+
+
+def test_a_search_for_wrong_labels_goes_on_only_where_it_looked_at_the_same_images(
+    tmp_path, photos
+):
+    from convscope.studio.data import folder_of_search
+
+    place = Workplace(tmp_path / "runs")
+    source = Source(str(photos))
+    first = folder_of_search(place, source)
+    assert first == place.root / "suspects-photos"
+    about = {"data": source.data, "labels": ""}
+    words = ("data", "suspects", "--data", str(photos), "--out", str(first), "--json")
+    job = job_of(place, "suspects", *words, about=about)
+    assert folder_of_search(place, Source(str(photos))) == first
+    # Another folder of the same name, one photo more, and a search that failed.
+    other = tmp_path / "b" / "photos"
+    shutil.copytree(photos, other)
+    second = place.root / "suspects-photos-2"
+    assert folder_of_search(place, Source(str(other))) == second
+    (job.path / "ended.json").write_text('{"at": "", "code": 2}')
+    assert folder_of_search(place, Source(str(photos))) == second
+    (job.path / "ended.json").write_text('{"at": "", "code": 0}')
+    time.sleep(0.02)
+    shutil.copy2(photos / "cats" / "0.png", photos / "cats" / "new.png")
+    assert folder_of_search(place, Source(str(photos))) == second
+
+
+def test_old_results_say_when_they_were_found_and_that_the_images_have_changed(
+    tmp_path, photos, visit
+):
+    from convscope.studio import data
+
+    place = Workplace(tmp_path / "runs")
+    source = Source(str(photos))
+    found = json.dumps({"findings": [], "n_images": 4})
+    about = {"data": source.data, "labels": ""}
+    job = job_of(place, "check", "data", "check", about=about, output=found)
+
+    def card() -> None:
+        data._check(place, source, ())
+
+    async def current(user) -> None:
+        await user.should_see(f"Done {job.ended[:16].replace('T', ' ')} UTC")
+        await user.should_see("4 images: nothing found.")
+        await user.should_not_see("have changed since")
+
+    async def old(user) -> None:
+        await user.should_see("Done 2026-01-02 03:04 UTC")
+        await user.should_see("The images have changed since")
+
+    visit(card, current)
+    at = "2026-01-02T03:04:05+00:00"
+    job_of(place, "check", "data", "check", about=about, output=found, at=at, number=2)
+    visit(card, old)
