@@ -40,6 +40,10 @@ _KINDS = {
 }
 
 
+_DOUBLE_CLICK_S = 1.0
+"""Seconds for which a button that began a job takes no further click."""
+
+
 @contextmanager
 def frame(title: str, address: str, place: Workplace) -> Iterator[None]:
     """Draw the head of a page; its body is the content.
@@ -132,6 +136,20 @@ def button(text: str, action: Callable[..., Any], *, strong: bool = False, icon:
     """Draw a button."""
     drawn = ui.button(text, on_click=action, icon=icon or None, color=None)
     drawn.props("unelevated no-caps").classes("cs-button" if strong else "cs-plain")
+    return drawn
+
+
+def job_button(
+    text: str, action: Callable[..., Any], *, strong: bool = False, icon: str = ""
+) -> Any:
+    """Draw a button that begins a job: a double click begins one job, not two."""
+
+    def begin() -> None:
+        drawn.disable()
+        ui.timer(_DOUBLE_CLICK_S, drawn.enable, once=True)
+        action()
+
+    drawn = button(text, begin, strong=strong, icon=icon)
     return drawn
 
 

@@ -16,12 +16,12 @@ from convscope.studio.cell import Cell
 from convscope.studio.drawing import Curve, chart
 from convscope.studio.facts import Evaluated
 from convscope.studio.looks import (
-    button,
     card,
     command,
     found_run,
     frame,
     heading,
+    job_button,
     key_of,
     pill,
     row,
@@ -110,7 +110,7 @@ def _accuracy(place: Workplace, run: Run, row_: facts.Row) -> None:
             ui.navigate.to("/train")
 
         with row():
-            button("Resume the training", resume, strong=True)
+            job_button("Resume the training", resume, strong=True)
         command(command_line(*words_))
     reason = run.state.get("failure")
     if row_.status == "failed" and isinstance(reason, dict):
@@ -341,7 +341,7 @@ def _doctor(place: Workplace, run: Run) -> None:
         else:
             results(before)
         with row():
-            examine = button("Examine it" if before is None else "Examine it again", start)
+            examine = job_button("Examine it" if before is None else "Examine it again", start)
         command(command_line(*words[:-1]))
 
 
@@ -363,7 +363,7 @@ def _findings(place: Workplace, run: Run, found: Any) -> None:
                     ui.label(printable(remedy["words"]))
                     words = runnable(remedy["command"])
                     if words:
-                        button("Do it", lambda words=words: _remedy(place, run, words))
+                        job_button("Do it", lambda words=words: _remedy(place, run, words))
                 command(remedy["command"])
 
 
@@ -421,6 +421,6 @@ def _files(place: Workplace, run: Run) -> None:
                 when_ended(job, lambda: ui.navigate.reload() if job.status == "done" else None)
 
             with row():
-                button("Write the whole report", start)
+                job_button("Write the whole report", start)
             command(command_line(*words))
         say(f"Folder: {run.path}", "cs-quiet")

@@ -11,11 +11,11 @@ from convscope.studio import facts
 from convscope.studio.drawing import chart
 from convscope.studio.jobs import Job
 from convscope.studio.looks import (
-    button,
     card,
     command,
     frame,
     heading,
+    job_button,
     key_of,
     row,
     run_address,
@@ -222,7 +222,7 @@ def _form(place: Workplace, wish: Wish) -> None:
             ui.notify(f"{out.name}: it also goes on if this page is closed")
             preview()
 
-        button("Train", start, strong=True, icon="play_arrow")
+        job_button("Train", start, strong=True, icon="play_arrow")
         for control in (data, kind, minutes, recipe, model, epochs, sealed):
             control.on_value_change(preview)
         preview()
@@ -240,7 +240,7 @@ def _ended(place: Workplace) -> None:
                 if job.run is not None and Run(job.run).state_file.exists():
                     ui.link("Open the run", run_address(job.run.name))
                 if job.status in ("stopped", "killed", "failed") and _can_resume(job):
-                    button("Resume", lambda job=job: _resume(place, job))
+                    job_button("Resume", lambda job=job: _resume(place, job))
             command(job.command)
 
 

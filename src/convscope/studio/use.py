@@ -10,13 +10,13 @@ from convscope.run import Run
 from convscope.studio import facts
 from convscope.studio.jobs import Job
 from convscope.studio.looks import (
-    button,
     card,
     command,
     drop_zone,
     found_run,
     frame,
     heading,
+    job_button,
     row,
     run_address,
     say,
@@ -254,7 +254,7 @@ def _export(place: Workplace, run: Run, then: Callable[[], Any]) -> None:
             )
 
         with row():
-            button("Export", start, strong=True)
+            job_button("Export", start, strong=True)
         form.on_value_change(preview)
         preview()
         before = place.jobs.newest("export", run=run.name)

@@ -5,16 +5,19 @@ import importlib.util
 import json
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from convscope.studio.jobs import Job, now
+from convscope.studio.nice import ui
 from convscope.studio.sources import Source
 from convscope.studio.uploads import Uploads
 from convscope.studio.workplace import Workplace
 
+OLD_RUN = Path(__file__).parents[2] / "data" / "run-of-version-0.1"
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("nicegui") is None,
     reason="needs NiceGUI: pip install 'convscope[studio]'",
@@ -139,3 +142,30 @@ def test_old_results_say_when_they_were_found_and_that_the_images_have_changed(
     at = "2026-01-02T03:04:05+00:00"
     job_of(place, "check", "data", "check", about=about, output=found, at=at, number=2)
     visit(card, old)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A workplace with a run, whose jobs are kept but not begun."""
+    shutil.copytree(OLD_RUN, tmp_path / "runs" / "old")
+    place = Workplace(tmp_path / "runs")
+    place.begun = []
+
+    def submit(words, **more):
+        place.begun.append([str(word) for word in words])
+        number = len(place.begun)
+        return job_of(place, more["kind"], *place.begun[-1], run=more.get("run"), number=number)
+
+    monkeypatch.setattr(place.jobs, "submit", submit)
+    return place
+
+
+def test_a_double_click_begins_one_training(place, visit):
+    from convscope.studio import train
+
+    async def twice(user) -> None:
+        user.find(kind=ui.button, content="Train").click().click()
+        await asyncio.sleep(0.1)
+        assert [words[:3] for words in place.begun] == [["train", "--data", "digits"]]
+
+    visit(lambda: train.show(place, "digits"), twice)
