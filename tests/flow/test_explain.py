@@ -1,5 +1,6 @@
 """Explaining a run: it points to where the thing is, and the pages hold what they promise."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,28 @@ def test_images_of_one_name_have_a_page_each(run, explained, tmp_path):
         pixels.save(tmp_path / name)
     found = convscope.explain(run, [tmp_path], out=tmp_path / "pages", progress=Progress())
     assert len({each.page for each in found}) == 4
+
+
+def test_a_page_of_another_image_is_not_replaced_by_one_of_the_same_name(run, explained, tmp_path):
+    first, second = (each[0].prediction.path for each in explained[:2])
+    file, out = tmp_path / "photo.png", tmp_path / "pages"
+
+    def page_of(source: Path, **more) -> Path:
+        file.write_bytes(source.read_bytes())
+        (found,) = convscope.explain(run, [file], out=out, progress=Progress(), **more)
+        if found.explorer:
+            assert found.explorer.name in found.page.read_text(encoding="utf-8")
+        return found.page
+
+    page = page_of(first, explorer=False)
+    text = page.read_text(encoding="utf-8")
+    other = page_of(second)
+    assert page == out / "photo.html"
+    assert re.fullmatch(r"photo-[0-9a-f]{8}\.html", other.name)
+    assert page.read_text(encoding="utf-8") == text
+    # Explained once more, also for another class, an image keeps its page.
+    assert page_of(first, class_name="disc", explorer=False) == page
+    assert page_of(second, explorer=False) == other
 
 
 def test_a_file_that_cannot_be_read_costs_the_others_nothing(run, explained, tmp_path):

@@ -1,6 +1,8 @@
 """Explanation of a run's answer for an image."""
 
+import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +15,7 @@ from convscope.explain.explanation import Explanation, LayerOutput
 from convscope.paths import path_or_none, short_name
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
+from convscope.report.page import Page, Picture
 from convscope.run import Run
 from convscope.storage import require_outside
 from convscope.types import ImagePrediction, UnreadableImage
@@ -48,7 +51,9 @@ def explain(
         layer: Layer whose feature map Grad-CAM uses, as in `convscope models show`; None takes the
             last one that is larger than a point.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
-        out: Folder for the pages; None takes `explanations` in the run's folder.
+        out: Folder for the pages; None takes `explanations` in the run's folder. A page is named
+            after its file; where another image's page has that name, a digest of the pixels is
+            added.
         explorer: Whether to write the explorer too, up to 15 MB per image; None writes it if there
             is one image.
         progress: Called with each image; None draws on standard error.
@@ -120,6 +125,13 @@ def explain(
                 page=page,
                 explorer=page.with_name(f"{page.stem}-explorer.html") if with_explorer else None,
             )
+            shown_page = explanation_page(explanation, run.name)
+            if _is_of_another(page, shown_page):
+                digest = hashlib.sha256(image.tobytes()).hexdigest()[:8]
+                page = page.with_name(f"{page.stem}-{digest}.html")
+                beside = page.with_name(f"{page.stem}-explorer.html") if with_explorer else None
+                explanation = replace(explanation, page=page, explorer=beside)
+                shown_page = explanation_page(explanation, run.name)
             if explanation.explorer:
                 subject = Subject(
                     run=run.name,
@@ -131,10 +143,21 @@ def explain(
                     stages=BACKBONES.get(config.model).stages if is_backbone(config.model) else {},
                 )
                 write_explorer(build_payload(network, image, subject), explanation.explorer)
-            write_page(explanation_page(explanation, run.name), explanation.page)
+            write_page(shown_page, explanation.page)
             explanations.append(explanation)
             step(1)
     return explanations
+
+
+def _is_of_another(place: Path, page: Page) -> bool:
+    """Return whether the page that is at a place already shows another image than a new one."""
+    try:
+        before = place.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    # The first picture is the image as the network gets it.
+    pictures = (block for part in page.sections for block in part.blocks)
+    return next(each.source for each in pictures if isinstance(each, Picture)) not in before
 
 
 def _of_network(spec: ClassifierSpec) -> list[float] | None:

@@ -127,7 +127,9 @@ def _add_files(app: FastAPI, place: Workplace, sources: "Sources") -> None:
         if found is None:
             return PlainTextResponse("there is no such file of a run\n", 404)
         kind = "text/plain; charset=utf-8" if found.suffix == ".md" else None
-        return FileResponse(found, media_type=kind, headers={"content-security-policy": _SANDBOX})
+        # A page of the same name may be another one by now.
+        fields = {"content-security-policy": _SANDBOX, "cache-control": "no-cache"}
+        return FileResponse(found, media_type=kind, headers=fields)
 
     @app.get("/download/{name}/{file}")
     async def download(name: str, file: str) -> Response:
@@ -139,7 +141,12 @@ def _add_files(app: FastAPI, place: Workplace, sources: "Sources") -> None:
         own = path.name == file and not path.is_symlink() and not folder.is_symlink()
         if not own or not path.is_file():
             return PlainTextResponse("there is no such exported file\n", 404)
-        return FileResponse(path, filename=file, media_type="application/octet-stream")
+        return FileResponse(
+            path,
+            filename=file,
+            media_type="application/octet-stream",
+            headers={"cache-control": "no-cache"},
+        )
 
     @app.get("/picture/{name}.png")
     async def picture(name: str) -> Response:

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from html import escape
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -44,6 +45,10 @@ _CLOSED = (
     "margin:15vh auto;padding:0 1em'><h1 style='font-size:1.3em'>This studio is locked</h1>"
     "<p>Open the address that <code>convscope studio</code> printed in its terminal: it ends in a "
     "token, which your browser then remembers.</p>"
+)
+_WELCOME = (
+    "<!doctype html><meta charset=utf-8><title>convscope studio</title>"
+    '<meta http-equiv="refresh" content="0; url={place}"><a href="{place}">Open the studio</a>'
 )
 
 
@@ -119,17 +124,20 @@ class Gate:
         return sent is not None and _equal(sent.value, self._token)
 
     async def _welcome(self, scope: Scope, send: Send) -> None:
-        """Give the cookie, and lead to the same page without the token, which no history keeps."""
+        """Give the cookie, and lead to the same page without the token."""
         pairs = parse_qsl(scope["query_string"].decode("latin-1"))
         rest = urlencode([(key, value) for key, value in pairs if key != "token"])
         # One slash: two would name another host.
         place = "/" + scope["path"].lstrip("/\\") + (f"?{rest}" if rest else "")
-        place = re.sub(r"[^\x21-\x7e]", "", place)
+        place = escape(re.sub(r"[^\x21-\x7e]", "", place))
         cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=2592000"
-        fields = [(b"location", place.encode()), (b"set-cookie", cookie.encode())]
-        fields += [(b"cache-control", b"no-store"), (b"content-length", b"0")]
-        await _with_headers(send)({"type": "http.response.start", "status": 303, "headers": fields})
-        await send({"type": "http.response.body", "body": b""})
+        # A page that goes on by itself, not a redirect: after a click on the address in a page of
+        # another site, browsers would follow that without the cookie, as the other site's wish.
+        body = _WELCOME.format(place=place).encode()
+        fields = [(b"content-type", b"text/html; charset=utf-8"), (b"set-cookie", cookie.encode())]
+        fields += [(b"cache-control", b"no-store"), (b"content-length", str(len(body)).encode())]
+        await _with_headers(send)({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": body})
 
 
 def _require_own(scope: Scope, headers: dict[str, str]) -> None:

@@ -122,6 +122,12 @@ def test_files_of_a_run_are_shown_in_a_sandbox_and_no_others(browser):
     status, headers, _ = browser.ask("/files/old/MODEL_CARD.md")
     assert status == 200
     assert headers["content-security-policy"].startswith("sandbox ")
+    # Another page may have taken its name.
+    assert headers["cache-control"] == "no-cache"
+    export = browser.folder / "runs" / "old" / "export" / "old.onnx"
+    export.parent.mkdir(exist_ok=True)
+    export.write_bytes(b"abc")
+    assert browser.ask("/download/old/old.onnx")[1]["cache-control"] == "no-cache"
     for path in ("config.yaml", "weights/best.keras", "../old/report.html", "%2e%2e/token", "."):
         assert browser.ask(f"/files/old/{path}")[0] == 404, path
     assert browser.ask("/files/../.studio/token")[0] == 404
