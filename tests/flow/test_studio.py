@@ -226,7 +226,7 @@ def test_from_dropped_images_to_answers_through_a_kill_and_a_corrected_label(
         answer.get_by_text(re.compile("^one$")).wait_for()
         looked_at(page, "used", shots)
         page.goto(f"{at}/inside/digits-tutorial-2")
-        page.set_input_files("input[accept='image/*']", image)
+        page.set_input_files("input[accept^='image/*']", image)
         page.locator("iframe").first.wait_for()
         looked_at(page, "inside", shots)
         page.goto(f"{at}/data?data=digits")

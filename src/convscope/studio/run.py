@@ -1,5 +1,6 @@
 """The page of a run: what it can do, where it errs, how sure it is, and what is wrong with it."""
 
+import itertools
 import shlex
 from html import escape
 from typing import Any, Literal
@@ -11,11 +12,14 @@ from convscope.evaluation.calibration import reliability
 from convscope.evaluation.metrics import confusion_matrix
 from convscope.evaluation.tried import read_tried
 from convscope.run import Run
+from convscope.studio import data as data_page
 from convscope.studio import facts
 from convscope.studio.cell import Cell
 from convscope.studio.drawing import Curve, chart
 from convscope.studio.facts import Evaluated
+from convscope.studio.jobs import Job
 from convscope.studio.looks import (
+    button,
     card,
     command,
     found_run,
@@ -31,6 +35,7 @@ from convscope.studio.looks import (
     table,
 )
 from convscope.studio.nice import ui
+from convscope.studio.resume import can_resume, resume_button, words_to_resume
 from convscope.studio.sources import Sources
 from convscope.studio.watch import age, job_view, when_ended
 from convscope.studio.workplace import Workplace
@@ -38,6 +43,9 @@ from convscope.wording import command_line, counted, duration, printable
 
 _MOST_CLASSES = 25
 """Number of classes up to which the whole matrix is drawn."""
+
+_CELLS = "cells"
+"""Part of the address that leads to the confusion matrix."""
 
 _N_CONFUSIONS = 12
 """Number of the most frequent confusions that are listed."""
@@ -100,21 +108,54 @@ def _accuracy(place: Workplace, run: Run, row_: facts.Row) -> None:
                 if interval:
                     text += f" (95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
                 say(text, "cs-quiet")
-    if row_.status in ("interrupted", "killed"):
-        words_ = ("train", "--resume", run.path)
-
-        def resume() -> None:
-            place.jobs.submit(
-                words_, kind="train", title=f"Training of {run.name}, resumed", run=run.path
-            )
-            ui.navigate.to("/train")
-
+    if can_resume(place, run.path):
         with row():
-            job_button("Resume the training", resume, strong=True)
-        command(command_line(*words_))
+            resume_button(place, run.path, "Resume the training", strong=True)
+        command(command_line(*words_to_resume(run.path)))
+    elif row_.val is not None and row_.test is None:
+        _open_the_test_images(place, run)
     reason = run.state.get("failure")
     if row_.status == "failed" and isinstance(reason, dict):
         say(str(reason.get("reason", "")), "cs-bad")
+
+
+def _open_the_test_images(place: Workplace, run: Run) -> None:
+    """Draw the button that evaluates a run on its sealed test images, after a question."""
+    words = ("evaluate", run.path)
+    shown = ui.element("div")
+
+    def follow(job: Job) -> None:
+        with shown:
+            job_view(job, compact=True)
+        when_ended(job, lambda: ui.navigate.reload() if job.status == "done" else None)
+
+    def ask() -> None:
+        with ui.dialog(value=True) as dialog, ui.card():
+            heading("Open the test images?")
+            say(
+                "Their accuracy is honest once: after all choices are made. Each look is logged in "
+                "the run; whoever chooses by it must test on other images."
+            )
+
+            def evaluate() -> None:
+                dialog.close()
+                title = f"Evaluation of {run.name} on its test images"
+                about = {"run": run.name}
+                job = place.jobs.submit(
+                    words, kind="evaluate", title=title, heavy=False, about=about
+                )
+                follow(job)
+
+            with row():
+                job_button("Open them", evaluate, strong=True)
+                button("Cancel", dialog.close)
+
+    with row():
+        button("Evaluate on the test images", ask)
+    command(command_line(*words))
+    before = place.jobs.newest("evaluate", run=run.name)
+    if before is not None and before.is_active:
+        follow(before)
 
 
 def _learning(run: Run) -> None:
@@ -158,7 +199,8 @@ def _tried(run: Run) -> None:
 
 
 def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> None:
-    with card():
+    with card() as drawn:
+        drawn.props(f"id={_CELLS}")
         heading("Confusion matrix")
         parts = [part for part in _PARTS if part in found.parts]
         chosen: dict[str, Any] = {"part": parts[0]}
@@ -362,7 +404,10 @@ def _findings(place: Workplace, run: Run, found: Any) -> None:
                 with row():
                     ui.label(printable(remedy["words"]))
                     words = runnable(remedy["command"])
-                    if words:
+                    shown = page_of(words)
+                    if shown is not None:
+                        ui.link(*shown)
+                    elif words:
                         job_button("Do it", lambda words=words: _remedy(place, run, words))
                 command(remedy["command"])
 
@@ -382,6 +427,27 @@ def runnable(text: str) -> list[str]:
         return []
     blank = any(word.isupper() and word.isalpha() and len(word) > 2 for word in words)
     return words if program == "convscope" and words and not blank else []
+
+
+def page_of(words: list[str]) -> tuple[str, str] | None:
+    """Return the page that shows what a command would print: words for people, its address.
+
+    None for a command that does something.
+
+    Examples:
+        >>> page_of(["data", "check", "--data", "photos"])
+        ('Open the images', '/data?data=photos')
+    """
+    match words[:1]:
+        case ["data"]:
+            given = dict(itertools.pairwise(words))
+            place = data_page.address(given.get("--data", ""), given.get("--labels", ""))
+            return "Open the images", place
+        case ["gallery"]:
+            return "Choose a cell of the confusion matrix", f"#{_CELLS}"
+        case ["compare"]:
+            return "Select the runs", "/runs"
+    return None
 
 
 def _remedy(place: Workplace, run: Run, words: list[str]) -> None:

@@ -24,13 +24,14 @@ from convscope.studio.looks import (
     table,
 )
 from convscope.studio.nice import ui
+from convscope.studio.resume import can_resume, resume_button
 from convscope.studio.watch import job_view
 from convscope.studio.wish import AUTO, Wish, as_before
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line
 
 _N_ENDED = 6
-"""Number of ended jobs that are listed."""
+"""Number of ended jobs of a kind that are listed."""
 
 
 def show(place: Workplace, data: str = "", labels: str = "", run: str = "") -> None:
@@ -230,29 +231,23 @@ def _form(place: Workplace, wish: Wish) -> None:
 
 def _ended(place: Workplace) -> None:
     ended = [job for job in place.jobs.all() if job.code is not None or not job.is_active]
-    if not ended:
-        return
-    heading("Finished jobs")
-    for job in ended[:_N_ENDED]:
-        with card():
-            job_view(job, compact=True)
-            with row():
-                if job.run is not None and Run(job.run).state_file.exists():
-                    ui.link("Open the run", run_address(job.run.name))
-                if job.status in ("stopped", "killed", "failed") and _can_resume(job):
-                    job_button("Resume", lambda job=job: _resume(place, job))
-            command(job.command)
-
-
-def _can_resume(job: Job) -> bool:
-    run = None if job.run is None else Run(job.run)
-    return run is not None and (run.state_file.exists() or run.search_file.exists())
-
-
-def _resume(place: Workplace, job: Job) -> None:
-    assert job.run is not None
-    words = ("train", "--resume", job.run)
-    place.jobs.submit(
-        words, kind="train", title=f"Training of {job.run.name}, resumed", run=job.run
-    )
-    ui.navigate.reload()
+    # Small jobs, of which each page begins some, must not push trainings out of the list.
+    trainings = [job for job in ended if job.run is not None]
+    shown: set[Path] = set()
+    for title, jobs in (
+        ("Finished trainings", trainings),
+        ("Other finished jobs", [job for job in ended if job.run is None]),
+    ):
+        if jobs:
+            heading(title)
+        for job in jobs[:_N_ENDED]:
+            with card():
+                job_view(job, compact=True)
+                with row():
+                    if job.run is not None and job.run not in shown:
+                        shown.add(job.run)
+                        if Run(job.run).state_file.exists():
+                            ui.link("Open the run", run_address(job.run.name))
+                        if can_resume(place, job.run):
+                            resume_button(place, job.run, "Resume")
+                command(job.command)

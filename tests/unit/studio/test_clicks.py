@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convscope.run import Run
 from convscope.studio.jobs import Job, now
 from convscope.studio.nice import ui
 from convscope.studio.sources import Source
@@ -169,3 +170,100 @@ def test_a_double_click_begins_one_training(place, visit):
         assert [words[:3] for words in place.begun] == [["train", "--data", "digits"]]
 
     visit(lambda: train.show(place, "digits"), twice)
+
+
+def test_what_only_prints_is_led_to_the_page_that_shows_it():
+    from convscope.studio.run import page_of
+
+    words = ["data", "check", "--data", "my photos", "--labels", "a.csv"]
+    assert page_of(words)[1] == "/data?data=my+photos&labels=a.csv"
+    assert page_of(["gallery", "runs/a", "--of", "suspects"])[1] == "#cells"
+    assert page_of(["compare", "runs/a", "runs/b"])[1] == "/runs"
+    assert page_of(["train", "--config", "a.yaml"]) is None
+    assert page_of([]) is None
+
+
+def test_a_remedy_is_a_link_where_its_command_only_prints_and_a_button_elsewhere(place, visit):
+    from convscope.studio.run import _findings
+
+    def of(*commands: str) -> dict:
+        remedies = [{"words": "do", "command": each} for each in commands]
+        finding = {"sure": "possible", "symptom": "s", "evidence": "e", "remedies": remedies}
+        return {"findings": {"trap": finding}}
+
+    run = place.run("old")
+
+    async def led(user) -> None:
+        (link,) = user.find(kind=ui.link, content="Open the images").elements
+        assert link.props["href"] == "/data?data=photos"
+        await user.should_not_see("Do it")
+
+    async def done(user) -> None:
+        user.find("Do it").click().click()
+        assert place.begun == [["evaluate", "runs/old"]]
+
+    visit(lambda: _findings(place, run, of("convscope data check --data photos")), led)
+    visit(lambda: _findings(place, run, of("convscope evaluate runs/old")), done)
+
+
+@pytest.mark.parametrize(
+    ("status", "offered"),
+    [("finished", False), ("interrupted", True), ("failed", True), ("trained", True)],
+)
+def test_resuming_is_offered_by_the_status_of_the_run_whatever_its_job_says(
+    place, visit, status, offered
+):
+    from convscope.studio import train
+
+    run = place.run("old")
+    run.record(status=status)
+    job_of(place, "train", "train", run=run.path, code=0 if offered else 130, number=1)
+    job_of(place, "train", "train", run=run.path, code=130, number=2)
+    for number in range(3, 10):
+        job_of(place, "predict", "predict", number=number)
+
+    async def listed(user) -> None:
+        await user.should_see("Finished trainings")
+        await user.should_see("Other finished jobs")
+        if not offered:
+            await user.should_not_see("Resume")
+            return
+        (_,) = user.find(kind=ui.button, content="Resume").elements
+        user.find(kind=ui.button, content="Resume").click().click()
+        assert place.begun == [["train", "--resume", str(run.path)]]
+
+    visit(lambda: train.show(place), listed)
+
+
+def test_a_stopped_search_without_a_run_can_be_resumed(place):
+    from convscope.studio.resume import can_resume
+
+    path = place.root / "searching"
+    path.mkdir()
+    assert not can_resume(place, path)
+    Run(path).search_file.write_text("{}")
+    assert can_resume(place, path)
+    with Run(path).training_lock():
+        assert not can_resume(place, path)
+
+
+def test_the_test_images_of_a_sealed_run_are_opened_after_a_question(place, visit):
+    from convscope.studio import run as run_page
+    from convscope.studio.sources import Sources
+
+    run = place.run("old")
+
+    async def opened(user) -> None:
+        await user.should_not_see("Evaluate on the test images")
+
+    async def sealed(user) -> None:
+        user.find("Evaluate on the test images").click()
+        await user.should_see("Open the test images?")
+        assert place.begun == []
+        user.find("Open them").click().click()
+        assert place.begun == [["evaluate", str(run.path)]]
+
+    visit(lambda: run_page.show(place, Sources(), "old"), opened)
+    metrics = {key: value for key, value in run.metrics.items() if key != "test"}
+    run.write_json(run.metrics_file, metrics)
+    visit(lambda: run_page.show(place, Sources(), "old"), sealed)
