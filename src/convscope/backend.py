@@ -5,6 +5,7 @@ import gc
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -31,6 +32,24 @@ THREADS = {
     "torch": ("OMP_NUM_THREADS",),
 }
 """Environment variables that set the number of threads of each backend."""
+
+_CHATTER = re.compile(
+    r"[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] |WARNING: All log messages before absl"
+    r"|To enable the following instructions: "
+)
+"""Beginnings of the log lines of TensorFlow and XLA; fatal ones ("F0000") are none."""
+
+
+def is_chatter(line: str) -> bool:
+    """Return whether a line comes from the log of the backend and tells the user nothing.
+
+    Examples:
+        >>> is_chatter("I0000 00:00:1764.9 206 port.cc:153] oneDNN custom operations are on.")
+        True
+        >>> is_chatter("Weights: efficientnet-lite0.pth")
+        False
+    """
+    return _CHATTER.match(line) is not None
 
 
 def configure(backend: str = "auto") -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from convscope.backend import THREADS, forget_networks, only_our_own_use
+from convscope.backend import THREADS, forget_networks, is_chatter, only_our_own_use
 from convscope.errors import (
     ConfigError,
     ConvscopeError,
@@ -242,7 +242,7 @@ def _follow(
                 process.stdin.write(f"{json.dumps(order)}\n")
                 process.stdin.flush()
             for line in process.stderr:
-                if line.strip() and not _is_chatter(line):
+                if line.strip() and not is_chatter(line):
                     last = line.strip()
                     progress.say(f"  {last}")
                     if unwanted is not None and unwanted(job):
@@ -284,11 +284,6 @@ def _stop(process: "subprocess.Popen[str]") -> None:
     except BaseException:
         process.kill()
         raise
-
-
-def _is_chatter(line: str) -> bool:
-    """Return whether a line comes from the engine below and tells the user nothing."""
-    return line.startswith(("I0000", "WARNING: All log messages before absl", "E0000", "W0000"))
 
 
 def execute_here(job: Job, progress: Progress) -> Run:

@@ -27,6 +27,7 @@ from convscope.studio.nice import background, ui
 from convscope.studio.published import list_published, published, show_published
 from convscope.studio.sources import Source, Sources
 from convscope.studio.watch import age, job_view, when_ended
+from convscope.studio.wish import typed
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line, counted, printable
 
@@ -88,13 +89,13 @@ def _browse() -> None:
     """Draw a way to a folder of this machine: typed, or folder by folder."""
     with card():
         heading("Or a folder of this computer")
-        typed = ui.input("Folder, zip file or list of images").props("outlined dense")
-        typed.style("max-width:640px")
+        field = ui.input("Folder, zip file or list of images").props("outlined dense")
+        field.style("max-width:640px")
         problem = say("", "cs-bad").props('role="alert"')
 
         def go() -> None:
             try:
-                path = user_path(str(typed.value or ""), "The folder")
+                path = user_path(typed(field.value), "The folder")
             except ConvscopeError as error:
                 problem.set_text(str(error))
                 return
@@ -103,7 +104,7 @@ def _browse() -> None:
                 return
             ui.navigate.to(address(str(path)))
 
-        typed.on("keydown.enter", go)
+        field.on("keydown.enter", go)
         with row():
             button("Open", go, strong=True)
         at = {"folder": Path.cwd()}
@@ -127,7 +128,7 @@ def _browse() -> None:
 
         def enter(folder: Path) -> None:
             at["folder"] = folder
-            typed.set_value(str(folder))
+            field.set_value(str(folder))
             folders.refresh()
 
         with ui.expansion("Browse folders"):

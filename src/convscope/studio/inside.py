@@ -16,7 +16,7 @@ from convscope.studio.looks import (
     say,
 )
 from convscope.studio.nice import ui
-from convscope.studio.use import choose
+from convscope.studio.use import choose, only_run, reason_in
 from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.wording import printable
@@ -29,8 +29,9 @@ def show(place: Workplace, name: str = "") -> None:
 
     Args:
         place: Workplace.
-        name: Name of a run; empty to choose one.
+        name: Name of a run; empty for the only one, or to choose one.
     """
+    name = name or only_run(place)
     if not name:
         choose(place, "Look inside", "/inside", "inside", "Choose the run to look into:")
         return
@@ -93,7 +94,7 @@ def _pages(run: Run, found: dict[str, Any]) -> None:
                 with ui.tab_panel(title):
                     page(run, name)
     for each in found.get("skipped", ()):
-        say(str(each["reason"]), "cs-bad")
+        say(reason_in(each), "cs-bad")
 
 
 def page(run: Run, name: str) -> None:

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from convscope.backend import is_chatter
 from convscope.errors import LockTakenError, StorageError
 from convscope.locks import exclusive
 from convscope.storage import storage_errors, write_text
@@ -172,7 +173,7 @@ class Job:
 
     @property
     def last_line(self) -> str:
-        """The last line of its log, without "error: "."""
+        """The last line of its log that is not the backend's, without "error: "."""
         try:
             with self.log_file.open("rb") as file:
                 file.seek(0, os.SEEK_END)
@@ -180,7 +181,7 @@ class Job:
                 lines = file.read().decode("utf-8", "replace").split("\n")
         except OSError:
             return ""
-        said = [line.strip() for line in lines if line.strip()]
+        said = [line.strip() for line in lines if line.strip() and not is_chatter(line)]
         return said[-1].removeprefix("error: ") if said else ""
 
     @property

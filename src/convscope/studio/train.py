@@ -26,7 +26,7 @@ from convscope.studio.looks import (
 from convscope.studio.nice import ui
 from convscope.studio.resume import can_resume, resume_button
 from convscope.studio.watch import job_view
-from convscope.studio.wish import AUTO, Wish, as_before
+from convscope.studio.wish import AUTO, Wish, as_before, typed
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line
 
@@ -146,7 +146,7 @@ def _form(place: Workplace, wish: Wish) -> None:
     with card():
         heading("A new training")
         data = ui.input("Images: a folder, an archive, or a dataset", value=wish.data)
-        data.props("outlined dense").style("max-width:640px").bind_value_to(wish, "data")
+        data.props("outlined dense").style("max-width:640px").bind_value_to(wish, "data", typed)
         with row():
             ui.link("Choose or drop a folder", "/data")
             for name in ("digits", "cifar10"):
@@ -156,7 +156,7 @@ def _form(place: Workplace, wish: Wish) -> None:
         if wish.labels:
             ui.input("Table of labels", value=wish.labels).props("outlined dense").style(
                 "max-width:640px"
-            ).bind_value_to(wish, "labels")
+            ).bind_value_to(wish, "labels", typed)
         kinds = {AUTO: "Find the best in a given time", "one": "One recipe and model"}
         with ui.element("div").style("margin:12px 0 4px"):
             kind = ui.toggle(kinds, value=AUTO if wish.recipe == AUTO else "one").props(

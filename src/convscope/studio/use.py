@@ -25,6 +25,7 @@ from convscope.studio.nice import ui
 from convscope.studio.sources import Sources
 from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
+from convscope.types import NO_CLASS, said_of
 from convscope.wording import command_line, file_size, printable
 
 _N_CLASSES = 3
@@ -37,8 +38,9 @@ def show(place: Workplace, sources: Sources, name: str = "") -> None:
     Args:
         place: Workplace.
         sources: Folders whose pictures are shown.
-        name: Name of a run; empty to choose one.
+        name: Name of a run; empty for the only one, or to choose one.
     """
+    name = name or only_run(place)
     if not name:
         choose(place, "Use", "/use", "use", "Choose the run whose network answers:")
         return
@@ -49,6 +51,13 @@ def show(place: Workplace, sources: Sources, name: str = "") -> None:
         heading(f"Use {name}", 1)
         _answers(place, sources, run)
         _export_and_elsewhere(place, run)
+
+
+def only_run(place: Workplace) -> str:
+    """Return the name of the run with a trained network, if there is just one; empty otherwise."""
+    rows = [facts.row_of(run) for run in place.runs()]
+    trained = [each.name for each in rows if each.val is not None]
+    return trained[0] if len(trained) == 1 else ""
 
 
 def choose(place: Workplace, title: str, address: str, page: str, text: str) -> None:
@@ -181,9 +190,7 @@ def _draw(sources: Sources, folder: Path, found: dict[str, Any]) -> None:
                         f'<img alt="" src="/thumb/{key}?name={quote(name, safe="")}">',
                         sanitize=False,
                     )
-                classes = each.get("classes", [each.get("class")])
-                answer = " + ".join(filter(None, classes)) or "none of these"
-                ui.label(printable(answer)).style("font-weight:600; font-size:17px")
+                ui.label(printable(answer_in(each))).style("font-weight:600; font-size:17px")
                 best = sorted(each["probs"].items(), key=lambda pair: -pair[1])[:_N_CLASSES]
                 for class_name, prob in best:
                     ui.label(printable(f"{class_name} {100 * prob:.1f} %")).classes("cs-quiet")
@@ -191,7 +198,23 @@ def _draw(sources: Sources, folder: Path, found: dict[str, Any]) -> None:
                         ui.element("div").style(f"width:{100 * prob:.1f}%")
                 ui.label(printable(image.name)).classes("cs-quiet")
     for each in found.get("skipped", ()):
-        say(str(each["reason"]), "cs-bad")
+        say(reason_in(each), "cs-bad")
+
+
+def answer_in(found: dict[str, Any]) -> str:
+    """Return the answer for an image, of what `predict --format json` printed, in words."""
+    if "classes" in found:
+        return said_of(found["classes"])
+    return found.get("class") or NO_CLASS
+
+
+def reason_in(skipped: dict[str, Any]) -> str:
+    """Return why an image could not be read, of what a command printed as JSON.
+
+    It names the file as its owner knows it: the folder of an upload is the studio's.
+    """
+    image = str(skipped["image"])
+    return str(skipped["reason"]).replace(image, Path(image).name)
 
 
 def _export_and_elsewhere(place: Workplace, run: Run) -> None:

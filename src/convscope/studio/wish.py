@@ -1,6 +1,7 @@
 """A training that is wanted, as the form of the studio has it, and the command for it."""
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,7 @@ class Wish:
         words = ["train", "--data", self.data]
         words += ["--labels", self.labels] if self.labels else []
         if self.recipe == AUTO:
-            words += ["--minutes", f"{self.minutes or 5:g}"]
+            words += ["--minutes", f"{self.minutes:g}"] if self.minutes else []
         else:
             if self.is_like:
                 words += ["--config", self.like]
@@ -87,12 +88,25 @@ class Wish:
         """Return what is missing, in a line; empty if it can be trained."""
         if not self.data.strip():
             return "Name the data: a folder of images, or a dataset."
+        if self.recipe == AUTO and not self.minutes:
+            return "Give the minutes that the search may take."
         try:
             if self.data not in DATASETS.names() and not user_path(self.data, "data").exists():
                 return f"There is no folder, archive or dataset {self.data}."
         except ConvscopeError as error:
             return str(error)
         return ""
+
+
+def typed(text: str | None) -> str:
+    """Return a name or path without blanks around it, unless there is something of just that name.
+
+    Examples:
+        >>> typed(" digits "), typed(None)
+        ('digits', '')
+    """
+    given = text or ""
+    return given if os.path.lexists(given) else given.strip()
 
 
 def as_before(place: Workplace, name: str) -> Wish:

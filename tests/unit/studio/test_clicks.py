@@ -267,3 +267,14 @@ def test_the_test_images_of_a_sealed_run_are_opened_after_a_question(place, visi
     metrics = {key: value for key, value in run.metrics.items() if key != "test"}
     run.write_json(run.metrics_file, metrics)
     visit(lambda: run_page.show(place, Sources(), "old"), sealed)
+
+
+def test_a_blank_after_the_name_of_a_dataset_is_taken_away(place, visit):
+    from convscope.studio import train
+
+    async def begun(user) -> None:
+        user.find(kind=ui.input, content="Images:").clear().type("digits ")
+        user.find(kind=ui.button, content="Train").click()
+        assert [words[:3] for words in place.begun] == [["train", "--data", "digits"]]
+
+    visit(lambda: train.show(place), begun)

@@ -94,6 +94,24 @@ def _parent(pid: str) -> int | None:
         return None
 
 
+def test_the_log_of_the_backend_is_not_what_a_job_says(tmp_path):
+    chatter = [
+        "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+        "I0000 00:00:1795962320.958083   20697 port.cc:153] oneDNN custom operations are on.",
+        "2026-11-29 14:53:20.958083: I tensorflow/core/util/port.cc:153] oneDNN custom",
+        "To enable the following instructions: AVX2, in other operations, rebuild TensorFlow",
+        "",
+    ]
+    job = Job(tmp_path)
+    job.log_file.write_text("\n".join(chatter))
+    assert job.last_line == ""
+    job.log_file.write_text("\n".join(["Reading photos", *chatter]))
+    assert job.last_line == "Reading photos"
+    # A fatal line is the reason of an end.
+    job.log_file.write_text("F0000 00:00:1795962320.958083 20697 tsl.cc:1] out of memory\n")
+    assert job.last_line.endswith("out of memory")
+
+
 def test_exit_codes_with_a_result_are_no_failure(jobs):
     job = jobs.submit(["import sys; sys.exit(1)"], kind="check", title="c", success=[1])
     assert wait_for(job, "done", "failed") == "done"

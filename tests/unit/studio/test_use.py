@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from convscope.export import FORMATS
-from convscope.studio.use import exported_last, usage_of
+from convscope.studio.use import answer_in, exported_last, only_run, reason_in, usage_of
 from convscope.studio.workplace import Workplace
 
 OLD_RUN = Path(__file__).parents[2] / "data" / "run-of-version-0.1"
@@ -70,3 +70,24 @@ def test_every_format_but_that_of_convscope_itself_says_how_it_is_used():
         assert (usage is None) == (name == "onnx"), name
         if usage is not None:
             assert "x y_z" in usage(Path("x y_z")), name
+
+
+def test_answers_are_in_the_words_that_predict_has():
+    assert answer_in({"class": "cat"}) == "cat"
+    assert answer_in({"class": None}) == "none of these"
+    assert answer_in({"classes": ["cat", "dog"]}) == "cat + dog"
+    assert answer_in({"classes": []}) == "no class"
+
+
+def test_an_unreadable_image_is_named_as_its_owner_knows_it():
+    image = "runs/.studio/uploads/20261129-142903-96be68d4/empty.png"
+    skipped = {"image": image, "reason": f"{image} is empty (0 bytes)"}
+    assert reason_in(skipped) == "empty.png is empty (0 bytes)"
+
+
+def test_the_only_trained_run_is_not_asked_for(place):
+    assert only_run(place) == "old"
+    shutil.copytree(OLD_RUN, place.root / "other")
+    assert only_run(place) == ""
+    (place.root / "other" / "metrics.json").unlink()
+    assert only_run(place) == "old"

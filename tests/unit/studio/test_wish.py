@@ -9,7 +9,7 @@ import yaml
 
 from convscope.recipe import read_run_config
 from convscope.run import Run
-from convscope.studio.wish import AUTO, Wish, as_before
+from convscope.studio.wish import AUTO, Wish, as_before, typed
 from convscope.studio.workplace import Workplace
 
 OLD_RUN = Path(__file__).parents[2] / "data" / "run-of-version-0.1"
@@ -66,3 +66,19 @@ def test_where_a_run_cannot_be_read_the_form_is_the_usual_one(place):
     assert as_before(place, "../old") == as_before(place, "none") == Wish()
     (place.root / "old" / "config.yaml").write_text(yaml.safe_dump({"nonsense": 1}))
     assert as_before(place, "old") == Wish()
+
+
+def test_a_search_without_a_time_is_not_begun_with_another_one():
+    wish = Wish("digits", minutes=None)
+    assert wish.problem() == "Give the minutes that the search may take."
+    assert "--minutes" not in wish.words(Path("o"))
+    wish.recipe = "fast"
+    assert wish.problem() == ""
+
+
+def test_blanks_around_a_name_are_no_part_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert typed(" digits ") == "digits"
+    (tmp_path / "photos ").mkdir()
+    assert typed("photos ") == "photos "
+    assert typed(None) == ""
