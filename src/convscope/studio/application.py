@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from convscope.errors import ConvscopeError
@@ -105,14 +106,16 @@ def build_app(place: Workplace, token: str, port: int) -> App:
 
 
 def _add_files(app: FastAPI, place: Workplace, sources: "Sources") -> None:
+    from convscope.studio.sources import picture_name
+
     for own in ("studio.css", "drop.js"):
         _add_own(app, own)
 
     @app.get("/thumb/{key}")
-    def thumb(key: str, name: str) -> Response:
+    def thumb(key: str, request: Request) -> Response:
         # Not a coroutine: it runs in a thread, since decoding takes a while.
         try:
-            content = sources.picture(key, name)
+            content = sources.picture(key, picture_name(request.url.query))
         except ConvscopeError as error:
             return PlainTextResponse(f"{error}\n", 404)
         kept = {"cache-control": "private, max-age=3600"}

@@ -63,6 +63,8 @@ class Cell:
             with shown:
                 say(str(error), "cs-bad")
             return
+        if shown.is_deleted:
+            return  # the page was left meanwhile
         shown.clear()
         with shown:
             right = true == predicted

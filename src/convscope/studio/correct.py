@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from convscope.studio.looks import button, row, say
 from convscope.studio.nice import ui
-from convscope.studio.sources import Corrections, Source
+from convscope.studio.sources import Corrections, Source, picture_address
 from convscope.studio.workplace import Workplace
 from convscope.wording import counted, printable
 
@@ -31,7 +31,7 @@ class Doubt:
 
 def thumb(source: Source, file: str) -> str:
     """Return the address of a small picture of an image."""
-    return f"/thumb/{source.key}?name={quote(file, safe='', errors='surrogateescape')}"
+    return picture_address(source.key, file)
 
 
 def decide(

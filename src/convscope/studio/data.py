@@ -29,12 +29,13 @@ from convscope.studio.sources import Source, Sources
 from convscope.studio.watch import age, job_view, when_ended
 from convscope.studio.wish import typed
 from convscope.studio.workplace import Workplace
-from convscope.wording import command_line, counted, printable
+from convscope.wording import command_line, counted, in_utf8, printable
 
 _N_OF_CLASS = 12
 _N_CLASSES = 30
 _N_OF_FINDING = 8
 _N_SUSPECTS = 60
+_NO_ADDRESS = "the name is not UTF-8, so a browser cannot ask for it; rename the folder"
 _SEVERITIES = {"error": "cs-bad", "warning": "cs-warn", "note": ""}
 
 
@@ -116,9 +117,15 @@ def _browse() -> None:
                 ui.label(printable(str(here))).classes("cs-quiet")
                 if here.parent != here:
                     button("Up", lambda: enter(here.parent), icon="arrow_upward")
-                button("Choose this folder", lambda: ui.navigate.to(address(str(here))))
+                if has_address(here):
+                    button("Choose this folder", lambda: ui.navigate.to(address(str(here))))
+            if not has_address(here):
+                say(_NO_ADDRESS, "cs-quiet")
             with ui.element("div").classes("cs-row").style("margin-top:8px"):
                 for each in subfolders(here)[:200]:
+                    if not has_address(each):
+                        ui.label(f"{printable(each.name)}: {_NO_ADDRESS}").classes("cs-quiet")
+                        continue
                     ui.button(
                         printable(each.name),
                         on_click=lambda each=each: enter(each),
@@ -133,6 +140,11 @@ def _browse() -> None:
 
         with ui.expansion("Browse folders"):
             folders()
+
+
+def has_address(path: Path) -> bool:
+    """Return whether a browser can name a path: whether its name is UTF-8."""
+    return in_utf8(str(path)) == str(path)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -167,14 +179,18 @@ async def _shown(place: Workplace, sources: Sources, data: str, labels: str) -> 
         heading(name, 1)
         say(data, "cs-quiet")
         waiting = ui.spinner()
+        source, problem = None, ""
         try:
             source = await background.io_bound(sources.open, data, labels)
         except ConvscopeError as error:
-            waiting.delete()
-            say(str(error), "cs-bad")
+            problem = str(error)
+        if waiting.is_deleted:
+            return  # the page was left meanwhile
+        waiting.delete()
+        if source is None:
+            say(problem, "cs-bad")
             ui.link("Choose other images", "/data")
             return
-        waiting.delete()
         options = ("--labels", labels) if labels else ()
         words = ("--data", data, *options)
         _summary(source, words)

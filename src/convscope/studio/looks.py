@@ -54,7 +54,7 @@ def frame(title: str, address: str, place: Workplace) -> Iterator[None]:
         place: Workplace, whose jobs are counted in the head.
     """
     ui.colors(primary="#0b6bcb")
-    ui.page_title(f"{title} · convscope studio")
+    ui.page_title(f"{printable(title)} · convscope studio")
     ui.add_head_html('<link rel="stylesheet" href="/studio.css">')
     with ui.element("header").classes("cs-head"):
         ui.link("Skip to the content", "#content").classes("cs-skip")
@@ -185,7 +185,7 @@ def key_of(curves: Sequence[Curve]) -> None:
 
 def run_address(name: str, page: str = "run") -> str:
     """Return the address of a run's page."""
-    return f"/{page}/{quote(name, safe='')}"
+    return f"/{page}/{quote(name, safe='', errors='surrogateescape')}"
 
 
 def picture(image: UInt8Array) -> str:

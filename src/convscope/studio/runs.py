@@ -20,7 +20,7 @@ from convscope.studio.looks import (
 from convscope.studio.nice import ui
 from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
-from convscope.wording import command_line
+from convscope.wording import command_line, printable
 
 _COLUMNS = [
     {"name": "name", "label": "Run", "field": "name", "sortable": True, "align": "left"},
@@ -89,11 +89,18 @@ def _cells(row_: facts.Row) -> dict[str, Any]:
         f"{part}_text": "-" if value is None else f"{100 * value:.1f} %"
         for part, value in (("val", row_.val), ("test", row_.test))
     }
-    return {**vars(row_), **texts, "address": run_address(row_.name)}
+    shown = {
+        key: printable(each) if isinstance(each, str) else each for key, each in vars(row_).items()
+    }
+    return {**shown, **texts, "address": run_address(row_.name)}
 
 
 def _overlaid(place: Workplace, names: list[str]) -> None:
-    runs = [place.run(name) for name in names]
+    try:
+        runs = [place.run(name) for name in names]
+    except ConvscopeError as error:
+        problem(error)
+        return
     with card():
         heading("Curves on validation images")
         with ui.element("div").classes("cs-two"):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import parse_qs, quote
 
 import numpy as np
 from PIL import Image
@@ -160,6 +161,26 @@ class Corrections:
         if class_name is not None:
             self.decided[image] = class_name
         write_text(self._file, json.dumps(self.decided, indent=1) + "\n")
+
+
+def picture_address(key: str, name: str) -> str:
+    """Return the address of a small picture.
+
+    Args:
+        key: Secret of its folder.
+        name: Name of the image below the folder, whatever its bytes.
+    """
+    return f"/thumb/{key}?name={quote(name, safe='', errors='surrogateescape')}"
+
+
+def picture_name(query: str) -> str:
+    r"""Return the name of the image in the query of such an address; empty if there is none.
+
+    Examples:
+        >>> picture_name(picture_address("k", "caf\udce9/1.png").partition("?")[2])
+        'caf\udce9/1.png'
+    """
+    return parse_qs(query, errors="surrogateescape").get("name", [""])[0]
 
 
 class Sources:

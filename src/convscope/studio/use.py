@@ -22,7 +22,7 @@ from convscope.studio.looks import (
     say,
 )
 from convscope.studio.nice import ui
-from convscope.studio.sources import Sources
+from convscope.studio.sources import Sources, picture_address
 from convscope.studio.watch import job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.types import NO_CLASS, said_of
@@ -187,7 +187,7 @@ def _draw(sources: Sources, folder: Path, found: dict[str, Any]) -> None:
                 if image.resolve().is_relative_to(folder.resolve()):
                     name = image.resolve().relative_to(folder.resolve()).as_posix()
                     ui.html(
-                        f'<img alt="" src="/thumb/{key}?name={quote(name, safe="")}">',
+                        f'<img alt="" src="{picture_address(key, name)}">',
                         sanitize=False,
                     )
                 ui.label(printable(answer_in(each))).style("font-weight:600; font-size:17px")

@@ -3,7 +3,9 @@
 import asyncio
 import importlib.util
 import json
+import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -278,3 +280,76 @@ def test_a_blank_after_the_name_of_a_dataset_is_taken_away(place, visit):
         assert [words[:3] for words in place.begun] == [["train", "--data", "digits"]]
 
     visit(lambda: train.show(place), begun)
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names are UTF-8 there")
+def test_names_that_are_not_utf8_are_said_and_break_no_page(place, photos, visit, monkeypatch):
+    from nicegui import json as wire
+
+    from convscope.studio import data, runs
+    from convscope.studio.sources import Sources, picture_address, picture_name
+
+    odd = os.fsdecode(b"caf\xe9")
+    (photos / odd).mkdir()
+    (photos / "cats" / "0.png").rename(photos / odd / f"{odd}.png")
+    (place.root / "old").rename(place.root / odd)
+    monkeypatch.chdir(photos)
+
+    async def sendable(user) -> None:
+        for element in user.client.elements.values():
+            wire.dumps(element._to_dict())
+
+    async def browsed(user) -> None:
+        await sendable(user)
+        await user.should_see("caf\\udce9: the name is not UTF-8")
+        user.find("dogs").click()
+        await user.should_see("Choose this folder")
+        await sendable(user)
+        monkeypatch.chdir(photos / odd)
+
+    async def inside(user) -> None:
+        await sendable(user)
+        await user.should_not_see("Choose this folder")
+
+    visit(data._browse, browsed)
+    visit(data._browse, inside)
+    visit(lambda: runs.show(place), sendable)
+    # Its pictures are shown, by the very bytes of their names.
+    sources = Sources()
+    source = sources.open(str(photos))
+    (name,) = source.by_class[odd]
+    asked = picture_address(source.key, name).partition("?")[2]
+    assert "caf%E9%2Fcaf%E9.png" in asked
+    assert sources.picture(source.key, picture_name(asked))[:2] == b"\xff\xd8"
+
+
+def test_a_page_that_was_left_while_images_were_read_is_left_alone(
+    place, photos, visit, monkeypatch
+):
+    from convscope.studio import data
+    from convscope.studio.sources import Sources
+
+    sources = Sources()
+    raised = []
+
+    async def shown() -> None:
+        from nicegui import context
+
+        client = context.client
+
+        def slow(*args) -> Source:
+            time.sleep(0.1)
+            return Source(*args)
+
+        monkeypatch.setattr(sources, "open", slow)
+        asyncio.get_running_loop().call_later(0.05, client.delete)
+        try:
+            await data._shown(place, sources, str(photos), "")
+        except Exception as error:
+            raised.append(error)
+
+    async def left(user) -> None:
+        await asyncio.sleep(0.3)
+
+    visit(shown, left)
+    assert raised == []
