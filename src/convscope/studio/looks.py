@@ -129,7 +129,13 @@ def table(rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> None:
 
 def pill(status: str) -> Any:
     """Draw a status."""
-    return ui.label(status).classes(f"cs-pill {_KINDS.get(status, '')}")
+    return set_pill(ui.label(), status)
+
+
+def set_pill(drawn: Any, status: str) -> Any:
+    """Change a drawn status, and return it."""
+    drawn.set_text(status)
+    return drawn.classes(replace=f"cs-pill {_KINDS.get(status, '')}")
 
 
 def button(text: str, action: Callable[..., Any], *, strong: bool = False, icon: str = "") -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from convscope.run import Run
 from convscope.studio import facts
 from convscope.studio.jobs import Job, seconds_since
-from convscope.studio.looks import button, command, pill, row, say
+from convscope.studio.looks import button, command, pill, row, say, set_pill
 from convscope.studio.nice import ui
 from convscope.wording import duration, printable
 
@@ -55,66 +55,64 @@ def time_limit(job: Job) -> float | None:
     return None
 
 
-def job_view(job: Job, *, compact: bool = False) -> Any:
+def job_view(job: Job, *, compact: bool = False) -> None:
     """Draw a job: how far it is, what it said last, and a button that stops it.
 
-    It redraws itself while the job is at work; `compact` omits the command.
-
-    Returns:
-        The refreshable part.
+    It is kept up to date while the job is at work, element by element: one that is drawn anew
+    would lose the focus of the keyboard. `compact` omits the command.
     """
+    with row():
+        ui.label(printable(job.title)).style("font-weight:600")
+        status_pill = pill("")
+        since = ui.label("").classes("cs-quiet")
 
-    @ui.refreshable
-    def drawn() -> None:
+        def stop() -> None:
+            job.stop()
+            ui.notify("Stopping; what is finished is kept")
+            update()
+
+        stop_button = button("Stop", stop)
+        stopping = ui.label("stopping").classes("cs-quiet")
+    waiting = say("It starts when the jobs before it have ended.", "cs-quiet")
+    bar = ui.element("div").classes("cs-bar")
+    bar.props('role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-label="Progress"')
+    with bar:
+        filled = ui.element("div")
+    line = ui.label("").classes("cs-log")
+    reason = say("", "cs-bad")
+
+    def update() -> None:
         status = job.status
-        with row():
-            ui.label(printable(job.title)).style("font-weight:600")
-            pill(status)
-            if status == "running":
-                since, limit = duration(seconds_since(job.started)), time_limit(job)
-                about = f"for {since}" + (f" of {limit:g} min" if limit else "")
-                ui.label(about).classes("cs-quiet")
-            if status in ("waiting", "running"):
-
-                def stop() -> None:
-                    job.stop()
-                    ui.notify("Stopping; what is finished is kept")
-                    drawn.refresh()
-
-                if job.stop_file.exists():
-                    ui.label("stopping").classes("cs-quiet")
-                else:
-                    button("Stop", stop)
-        if status == "waiting":
-            say("It starts when the jobs before it have ended.", "cs-quiet")
-        if status == "running":
-            share, line = progress_of(job)
-            if share is not None:
-                with (
-                    ui.element("div")
-                    .classes("cs-bar")
-                    .props(
-                        f'role="progressbar" aria-valuenow="{100 * share:.0f}" aria-valuemin="0" '
-                        'aria-valuemax="100" aria-label="Progress"'
-                    )
-                ):
-                    ui.element("div").style(f"width:{100 * share:.1f}%")
-            ui.label(printable(line)).classes("cs-log")
+        set_pill(status_pill, status)
+        running, active = status == "running", status in ("waiting", "running")
+        asked = active and job.stop_file.exists()
+        stop_button.set_visibility(active and not asked)
+        stopping.set_visibility(asked)
+        waiting.set_visibility(status == "waiting")
+        share = None
+        if running:
+            limit = time_limit(job)
+            spent = f"for {duration(seconds_since(job.started))}"
+            since.set_text(spent + (f" of {limit:g} min" if limit else ""))
+            share, said = progress_of(job)
+            line.set_text(printable(said))
+        since.set_visibility(running)
+        line.set_visibility(running)
+        bar.set_visibility(share is not None)
+        if share is not None:
+            bar.props(f'aria-valuenow="{100 * share:.0f}"')
+            filled.style(f"width:{100 * share:.1f}%")
+        reason.set_visibility(status in ("failed", "killed"))
         if status in ("failed", "killed"):
-            reason = job.last_line or "Its process is gone; was the machine restarted?"
-            say(reason, "cs-bad")
-
-    drawn()
-    if not compact:
-        command(job.command)
-
-    def look() -> None:
-        drawn.refresh()
-        if not job.is_active:
+            gone = "Its process is gone; was the machine restarted?"
+            reason.set_text(printable(job.last_line or gone))
+        if not active:
             timer.deactivate()
 
-    timer = ui.timer(1.5, look, active=job.is_active)
-    return drawn
+    if not compact:
+        command(job.command)
+    timer = ui.timer(1.5, update, active=job.is_active, immediate=False)
+    update()
 
 
 def age(job: Job, changed: float, changes: str) -> None:

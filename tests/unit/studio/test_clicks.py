@@ -353,3 +353,39 @@ def test_a_page_that_was_left_while_images_were_read_is_left_alone(
 
     visit(shown, left)
     assert raised == []
+
+
+def test_a_job_at_work_is_kept_up_to_date_without_drawing_its_button_anew(
+    place, visit, monkeypatch
+):
+    from convscope.studio.watch import job_view
+
+    job = job_of(place, "train", "train")
+    (job.path / "ended.json").unlink()
+    job.write_start()
+    status = {"is": "running"}
+    monkeypatch.setattr(Job, "status", property(lambda _: status["is"]))
+
+    def at(done: int) -> None:
+        going = {"label": "Reading", "done": done, "total": 4, "unit": "images", "seconds": 1.0}
+        job.progress_file.write_text(json.dumps(going))
+
+    at(1)
+
+    async def watched(user) -> None:
+        (before,) = user.find(kind=ui.button, content="Stop").elements
+        await user.should_see("Reading: 1 of 4 images")
+        at(3)
+        await user.should_see("Reading: 3 of 4 images", retries=30)
+        (after,) = user.find(kind=ui.button, content="Stop").elements
+        assert after is before
+        user.find(kind=ui.button, content="Stop").click()
+        assert job.stop_file.exists()
+        await user.should_see("stopping")
+        await user.should_not_see(kind=ui.button, content="Stop")
+        status["is"] = "failed"
+        job.log_file.write_text("error: so it is\n")
+        await user.should_see("so it is", retries=30)
+        await user.should_not_see("Reading")
+
+    visit(lambda: job_view(job), watched)
