@@ -18,6 +18,7 @@ import pytest
 from accessible import require_accessible
 from PIL import Image
 
+from convscope.studio.uploads import Uploads
 from convscope.studio.workplace import Workplace
 
 pytestmark = [
@@ -251,3 +252,31 @@ def test_from_dropped_images_to_answers_through_a_kill_and_a_corrected_label(
         assert {url.partition("?")[0].split("/")[2] for url in asked if "//" in url} == {
             f"127.0.0.1:{studio.port}"
         }
+
+
+def test_files_of_an_upload_that_are_not_taken_are_told_before_the_page_goes_on(
+    studio, open_page, tmp_path
+):
+    folder = tmp_path / "photos"
+    for name in ("what?/1.png", "what?/2.jfif", "cats/3.png", "cats/ 4.png", "cats/notes.xyz"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name, "PNG")
+    (folder / ".hidden").touch()
+    at = f"http://127.0.0.1:{studio.port}"
+    with open_page(viewport={"width": 1280, "height": 900}) as (page, complaints, _):
+        # From a page of another site, as a chat or a notebook in the browser.
+        page.goto("data:text/html,<a href='" + f"{at}/?token={studio.place.token()}" + "'>it</a>")
+        page.get_by_role("link", name="it").click()
+        page.get_by_role("heading", name="Your images").wait_for()
+        page.set_input_files("input[webkitdirectory]", folder)
+        page.get_by_text("1 of 4 files refused: a file called 'photos/cats/ 4.png'").wait_for()
+        page.get_by_text("1 file left out, of a kind that is not taken").wait_for()
+        (drop,) = Uploads(studio.place.uploads).all()
+        assert drop.is_whole
+        looked_at(page, "refused", [])
+        assert not page.url.partition("?")[2]
+        page.get_by_role("button", name="Go on with 3 files").click()
+        page.wait_for_url("**/data?data=*")
+        page.get_by_text("3 images of 2 classes").wait_for()
+        # The browser itself notes the status of the refused file.
+        assert [each for each in complaints if "status of 400" not in each] == []
