@@ -44,6 +44,12 @@ DROP = """([text, name]) => {
             { dataTransfer: data, bubbles: true, cancelable: true }));
 }"""
 
+LEAVE = """() => {
+    const leaving = new Event("beforeunload", { cancelable: true });
+    dispatchEvent(leaving);
+    return leaving.defaultPrevented;
+}"""
+
 
 class Studio:
     """A studio in a process, which can be killed and started again at the same address."""
@@ -268,11 +274,21 @@ def test_files_of_an_upload_that_are_not_taken_are_told_before_the_page_goes_on(
         page.goto("data:text/html,<a href='" + f"{at}/?token={studio.place.token()}" + "'>it</a>")
         page.get_by_role("link", name="it").click()
         page.get_by_role("heading", name="Your images").wait_for()
+        held: list = []
+        page.route(re.compile("/upload/.*path="), lambda route: held.append(route))
         page.set_input_files("input[webkitdirectory]", folder)
+        while len(held) < 4:
+            page.wait_for_timeout(50)
+        # While files are sent, the browser asks before the page is left; the drop is not whole.
+        assert page.evaluate(LEAVE)
+        assert [each.is_whole for each in Uploads(studio.place.uploads).all()] == [False]
+        for each in held:
+            each.continue_()
         page.get_by_text("1 of 4 files refused: a file called 'photos/cats/ 4.png'").wait_for()
         page.get_by_text("1 file left out, of a kind that is not taken").wait_for()
         (drop,) = Uploads(studio.place.uploads).all()
         assert drop.is_whole
+        assert not page.evaluate(LEAVE)
         looked_at(page, "refused", [])
         assert not page.url.partition("?")[2]
         page.get_by_role("button", name="Go on with 3 files").click()
