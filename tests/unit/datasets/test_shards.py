@@ -15,9 +15,10 @@ from PIL import Image
 
 import convscope
 from convscope.datasets.sharded import source, writing
-from convscope.datasets.sharded.store import ShardEntry
+from convscope.datasets.sharded.store import ShardEntry, Store
 from convscope.datasets.sharded.unfinished import Note
-from convscope.errors import ConfigError, DataError, IntegrityError, StorageError
+from convscope.errors import ConfigError, DataError, IntegrityError, LockTakenError, StorageError
+from convscope.locks import LOCK, exclusive
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.storage import cache_dir
@@ -101,7 +102,7 @@ def contents(place) -> dict[str, bytes]:
 
         fs, root = fsspec.core.url_to_fs(place)
         return {file.rpartition("/")[2]: fs.cat_file(file) for file in fs.ls(root, detail=False)}
-    return {file.name: file.read_bytes() for file in place.iterdir()}
+    return {file.name: file.read_bytes() for file in place.iterdir() if file.name != LOCK}
 
 
 class Decoding:
@@ -393,9 +394,7 @@ def test_a_table_that_makes_no_sense_is_refused(photos, tmp_path, change):
         load(tmp_path / "shards")
 
 
-def test_an_unfinished_set_at_an_address_is_none(photos, place, monkeypatch):
-    write(photos, place)
-
+def test_an_unfinished_set_is_none(photos, place, monkeypatch):
     def fail(self, rows):
         raise KeyboardInterrupt
 
@@ -425,10 +424,50 @@ def test_unreadable_images_are_left_out_or_too_many(photos, tmp_path):
     for number in range(5, 9):
         (copy / "train" / "ant" / f"{number:02}.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"5 of 20 images in class 'ant' of train cannot be read"):
-        write(copy, tmp_path / "shards")
-    # What is there now is no set: the new one was not finished.
+        write(copy, tmp_path / "other")
     with pytest.raises(DataError):
-        load(tmp_path / "shards")
+        load(tmp_path / "other")
+
+
+def test_a_finished_set_is_left_as_it_is(photos, place, monkeypatch):
+    first = write(photos, place)
+    with at_folder(place) as (fs, folder):
+        before = {path: fs.cat_file(path) for path in fs.ls(folder, False)}
+
+    def fail(self, rows):
+        raise AssertionError("nothing is decoded")
+
+    monkeypatch.setattr(writing._Part, "read", fail)
+    assert write(photos, place) == first
+    with pytest.raises(DataError, match="holds another sharded set .* choose another --out"):
+        write(photos, place, shard_mb=1)
+    with at_folder(place) as (fs, folder):
+        assert {path: fs.cat_file(path) for path in fs.ls(folder, False)} == before
+    write(photos, place, near=3)
+    assert Store(place).index.near == 3
+
+
+def test_two_writings_into_one_folder_do_not_meet(photos, tmp_path):
+    place = tmp_path / "shards"
+    place.mkdir()
+    with (
+        exclusive(place / LOCK, wait=False),
+        pytest.raises(LockTakenError, match="is being written by another process"),
+    ):
+        write(photos, place)
+    write(photos, place)
+
+
+def test_shards_of_an_unfinished_writing_with_other_settings_do_not_stay(photos, tmp_path):
+    place = tmp_path / "shards"
+    small, large = 0.002, 1
+    write(photos, tmp_path / "small", shard_mb=small)
+    place.mkdir()
+    for name in ("train-00000.npy", "train-00001.npy", "train-00002.npy", "train-00002.done.npz"):
+        shutil.copy(tmp_path / "small" / name.replace("done.npz", "npy"), place / name)
+    write(photos, place, shard_mb=large)
+    shards = [shard.name for part in Store(place).index.parts.values() for shard in part.shards]
+    assert sorted(path.name for path in place.glob("*-0*")) == sorted(shards)
 
 
 @pytest.mark.parametrize(

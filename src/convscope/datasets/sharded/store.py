@@ -158,10 +158,12 @@ class Index(About):
         format: `FORMAT`.
         near: Number of shards among which images are shuffled.
         parts: By "train", "val", "test"; at least "train".
+        plan: Hash of the images and settings from which it was written; "" if it is not known.
     """
 
     format: int
     near: int = Field(gt=0)
+    plan: str = ""
     parts: dict[Literal["train", "val", "test"], PartEntry]
 
 

@@ -7,7 +7,7 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -31,6 +31,7 @@ from convscope.datasets.sharded.store import (
 )
 from convscope.datasets.sharded.unfinished import Note, plan_hash
 from convscope.errors import ConfigError, DataError
+from convscope.locks import LOCK, exclusive
 from convscope.paths import is_address
 from convscope.progress import Progress
 from convscope.remote import at_address, put_whole
@@ -112,6 +113,13 @@ class Written:
     n_bytes: int
     faults: dict[str, str]
 
+    @classmethod
+    def of(cls, place: Path | str, index: Index, faults: dict[str, str]) -> "Written":
+        """Return what an index says of a set."""
+        n_images = sum(part.n_images for part in index.parts.values())
+        n_shards = sum(len(part.shards) for part in index.parts.values())
+        return cls(str(place), n_images, n_shards, n_images * math.prod(index.image_shape), faults)
+
 
 def write_source(
     source: Source,
@@ -125,18 +133,21 @@ def write_source(
 
     Within a part the images are in a random order, always the same: each shard is a sample of all.
     A writing that was killed goes on after its last whole shard, if it is repeated with the same
-    images and settings.
+    images and settings; one that is finished is left as it is. In a folder, no other process writes
+    meanwhile; at an address nothing keeps it from that.
 
     Args:
         source: Images.
-        place: Folder or address; a sharded set that is there is none any more from the start.
+        place: Folder or address.
         shard_mb: Megabytes of a shard.
         near: Number of shards among which training shuffles images.
         progress: Called with each image.
 
     Raises:
         ConfigError: If a shard would have no size, or training no shards to shuffle among.
-        DataError: If too many images cannot be read, or the place holds something else.
+        DataError: If too many images cannot be read, or the place holds something else, such as
+            another sharded set.
+        LockTakenError: If another process writes into the folder.
         StorageError: If a file cannot be written or sent.
     """
     if not 0 < shard_mb < math.inf:
@@ -144,9 +155,29 @@ def write_source(
     if near < 1:
         raise ConfigError(f"--near must be at least 1, not {near}")
     about = _about(source)
-    target = _Target(place)
     per_shard = max(1, int(shard_mb * 1e6) // math.prod(source.image_shape))
     plan = _plan_of(source, per_shard)
+    target = _Target(place)
+    with target.locked():
+        done = target.finished(plan)
+        if done is None:
+            return _written(source, about, target, per_shard, plan, near, progress)
+        progress.say(f"{source.name}: these images are in {place} already")
+        if done.near != near:
+            target.write_index(done.model_copy(update={"near": near}))
+        return Written.of(place, done, {})
+
+
+def _written(
+    source: Source,
+    about: About,
+    target: "_Target",
+    per_shard: int,
+    plan: str,
+    near: int,
+    progress: Progress,
+) -> Written:
+    """Write what is not there yet of a set."""
     parts: dict[str, PartEntry] = {}
     faults: dict[str, str] = {}
     n_files = sum(len(part.ids) for part in source.parts.values())
@@ -172,15 +203,11 @@ def write_source(
         format=FORMAT,
         near=near,
         parts=parts,
+        plan=plan,
         **about.model_dump(),
     )
-    target.write(INDEX, [(json.dumps(index.model_dump(), indent=1) + "\n").encode()])
-    for part_entry in parts.values():
-        target.remove(_note_of(shard.name) for shard in part_entry.shards)
-    n_images = sum(part.n_images for part in parts.values())
-    n_shards = sum(len(part.shards) for part in parts.values())
-    n_bytes = n_images * math.prod(source.image_shape)
-    return Written(str(place), n_images, n_shards, n_bytes, faults)
+    target.write_index(index)
+    return Written.of(target.place, index, faults)
 
 
 def _about(source: Source) -> About:
@@ -338,7 +365,7 @@ class _Target:
     """Place to which files are written."""
 
     def __init__(self, place: Path | str) -> None:
-        self._place = place
+        self.place = place
         if not is_address(place) and Path(place).exists() and not Path(place).is_dir():
             raise DataError(f"{place} is a file; choose another --out")
         index = self.read(INDEX)
@@ -349,15 +376,47 @@ class _Target:
                 f"{place}/{INDEX} is not the index of a sharded set; remove it, or choose another "
                 "--out"
             )
-        # What is there is no set any more, before its first file changes.
-        self.remove([INDEX])
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing into the same folder."""
+        if is_address(self.place):
+            yield
+            return
+        busy = f"{self.place} is being written by another process; wait for it or stop it"
+        with exclusive(Path(self.place) / LOCK, wait=False, busy=busy):
+            yield
+
+    def finished(self, plan: str) -> Index | None:
+        """Return the index of a finished set; None if there is none.
+
+        Raises:
+            DataError: If it is of other images or settings.
+        """
+        content = self.read(INDEX)
+        if content is None:
+            return None
+        with contextlib.suppress(ValidationError):
+            index = Index.model_validate_json(content)
+            if (index.format, index.plan) == (FORMAT, plan):
+                return index
+        raise DataError(
+            f"{self.place} holds another sharded set (other images or settings); remove it, or "
+            "choose another --out"
+        )
+
+    def write_index(self, index: Index) -> None:
+        """Write the index, which makes it a set, and remove what is no part of it."""
+        self.write(INDEX, [(json.dumps(index.model_dump(), indent=1) + "\n").encode()])
+        shards = {shard.name for part in index.parts.values() for shard in part.shards}
+        self.remove(name for name in self._names() - shards if _SHARD.fullmatch(name))
 
     def _names(self) -> set[str]:
         """Return the names of the files and folders that are there."""
-        if not is_address(self._place):
-            with storage_errors(Path(self._place)):
-                return {path.name for path in Path(self._place).glob("*")}
-        with at_address(str(self._place)) as (fs, root):
+        if not is_address(self.place):
+            with storage_errors(Path(self.place)):
+                return {path.name for path in Path(self.place).glob("*")}
+        with at_address(str(self.place)) as (fs, root):
             found = fs.ls(root, detail=False) if fs.exists(root) else []
             paths = (path.strip("/") for path in found)
             # Some list the folder itself.
@@ -365,8 +424,8 @@ class _Target:
 
     def write(self, name: str, content: Iterable[Any]) -> str:
         """Write a file and return the SHA-256 of its bytes."""
-        if not is_address(self._place):
-            with atomic_path(Path(self._place) / name) as temporary:
+        if not is_address(self.place):
+            with atomic_path(Path(self.place) / name) as temporary:
                 return _write(temporary, content)
         scratch = cache_dir()
         with storage_errors(scratch):
@@ -375,7 +434,7 @@ class _Target:
         try:
             with storage_errors(work):
                 digest = _write(work / name, content)
-            with at_address(str(self._place)) as (fs, root):
+            with at_address(str(self.place)) as (fs, root):
                 put_whole(fs, work / name, f"{root}/{name}")
             return digest
         finally:
@@ -385,29 +444,29 @@ class _Target:
         """Return the content of a file; None if there is none."""
         if self.size(name) is None:
             return None
-        if is_address(self._place):
-            with at_address(str(self._place)) as (fs, root):
+        if is_address(self.place):
+            with at_address(str(self.place)) as (fs, root):
                 return bytes(fs.cat_file(f"{root}/{name}"))
-        path = Path(self._place) / name
+        path = Path(self.place) / name
         with storage_errors(path):
             return path.read_bytes()
 
     def size(self, name: str) -> int | None:
         """Return the size of a file in bytes; None if there is none."""
-        if not is_address(self._place):
-            path = Path(self._place) / name
+        if not is_address(self.place):
+            path = Path(self.place) / name
             return path.stat().st_size if path.is_file() else None
-        with at_address(str(self._place)) as (fs, root):
+        with at_address(str(self.place)) as (fs, root):
             return fs.size(f"{root}/{name}") if fs.exists(f"{root}/{name}") else None
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files that may be there."""
-        if not is_address(self._place):
+        if not is_address(self.place):
             for name in names:
-                with storage_errors(Path(self._place) / name):
-                    (Path(self._place) / name).unlink(missing_ok=True)
+                with storage_errors(Path(self.place) / name):
+                    (Path(self.place) / name).unlink(missing_ok=True)
             return
-        with at_address(str(self._place)) as (fs, root):
+        with at_address(str(self.place)) as (fs, root):
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
                     fs.rm_file(f"{root}/{name}")
@@ -433,4 +492,5 @@ def _any_foreign(names: Collection[str]) -> bool:
     return any(
         not (name in tables or _SHARD.fullmatch(name) or PurePath(name).match(".*.part*"))
         for name in names
+        if name != LOCK
     )
