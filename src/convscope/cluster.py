@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import ConfigError, MissingExtraError
+from convscope.progress import Progress
 
 N_RETRIES = 3
 """How often work is tried again after its worker or node was lost."""
@@ -118,6 +119,38 @@ def n_at_once(needed: Mapping[str, float]) -> int:
         min(int(node.get(name, 0) / needed[name]) for name in ("CPU", "GPU") if name in needed)
         for node in _nodes()
     )
+
+
+class Head:
+    """The head of the cluster that this process is connected to.
+
+    Args:
+        progress: Called when it does not answer.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        import ray
+
+        self._progress = progress
+        self._address: str = ray.get_runtime_context().gcs_address
+        self._answers = True
+
+    def tell_if_lost(self) -> None:
+        """Say once when it no longer answers; to be called before Ray is asked for its nodes.
+
+        Ray itself waits for a minute in silence and then ends the process.
+        """
+        try:
+            _require_answer(self._address)
+        except OSError as error:
+            if self._answers:
+                self._progress.say(
+                    f"The head of the cluster at {self._address} does not answer "
+                    f"({error.strerror or error}); Ray gives up after a minute"
+                )
+            self._answers = False
+        else:
+            self._answers = True
 
 
 def own_version() -> str:

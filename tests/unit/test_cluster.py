@@ -1,5 +1,7 @@
 """What is said of a Ray cluster, for which a stand-in plays here."""
 
+import contextlib
+import socket
 import sys
 from unittest.mock import MagicMock
 
@@ -7,6 +9,7 @@ import pytest
 
 from convscope import cluster
 from convscope.errors import ConfigError
+from convscope.progress import Progress
 
 
 @pytest.fixture
@@ -53,3 +56,28 @@ def test_the_options_of_what_does_not_fit_are_named(ray, needed, said):
     with pytest.raises(ConfigError) as refused:
         cluster.connect("auto", cluster.amounts_of(**needed))
     assert str(refused.value) == f"no node of the Ray cluster {said}"
+
+
+def test_a_head_that_does_not_answer_is_named_once_each_time(ray):
+    said = []
+    progress = Progress()
+    progress.say = said.append
+
+    @contextlib.contextmanager
+    def listening(port=0):
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            yield listener.getsockname()[1]
+
+    with listening() as port:
+        ray.get_runtime_context.return_value.gcs_address = f"127.0.0.1:{port}"
+        head = cluster.Head(progress)
+        head.tell_if_lost()
+        assert said == []
+    for times in (1, 2):
+        head.tell_if_lost()
+        head.tell_if_lost()
+        assert len(said) == times
+        with listening(port):
+            head.tell_if_lost()
+    start = f"The head of the cluster at 127.0.0.1:{port} does not answer ("
+    assert all(line.startswith(start) for line in said)

@@ -18,6 +18,7 @@ from convscope.classifier.many import LostError
 from convscope.classifier.worker import Answered, Order, answers
 from convscope.cluster import (
     N_RETRIES,
+    Head,
     amounts_of,
     connect,
     line_of,
@@ -43,7 +44,7 @@ class RayTasks:
         address: Address of the cluster, "HOST:PORT" or "auto".
         n_workers: Largest number of workers; None takes as many as there is room for.
         memory_gb: Memory of each worker in gigabytes; None does not reserve any.
-        progress: Called when there is no node left to work on.
+        progress: Called when there is no node left to work on, or the head does not answer.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -65,6 +66,7 @@ class RayTasks:
         connect(address, self._needed)
         import ray
 
+        self._head = Head(progress)
         self._n_workers = n_workers
         self._window, self._counted = 0, -_COUNT_S
         # As an array it is not copied out of the object store by every worker.
@@ -78,6 +80,7 @@ class RayTasks:
     def window(self) -> int:
         """See `Pool`."""
         if time.monotonic() - self._counted >= _COUNT_S:
+            self._head.tell_if_lost()
             room = max(1, n_at_once(self._needed))
             self._window = 3 * room if self._n_workers is None else min(self._n_workers, 3 * room)
             self._counted = time.monotonic()
@@ -93,6 +96,7 @@ class RayTasks:
 
         alone = False
         while not ray.wait([sent], timeout=_COUNT_S)[0]:
+            self._head.tell_if_lost()
             # Where all nodes were lost, Ray waits for new ones, and says nothing.
             if not alone and not n_at_once(self._needed):
                 alone = True

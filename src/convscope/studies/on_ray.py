@@ -16,6 +16,7 @@ from typing import Any
 
 from convscope.cluster import (
     N_RETRIES,
+    Head,
     amounts_of,
     connect,
     line_of,
@@ -109,8 +110,10 @@ class _RayExecutor:
         following = enumerate(jobs, 1)
         some_left = True
         fetch_at = 0.0
+        head = Head(progress)
         try:
             while True:
+                head.tell_if_lost()
                 if some_left:
                     # One more than fits: no node is idle, and a cluster that grows knows of it.
                     wanted = max(len(waiting), max(1, n_at_once(needed)) + 1)

@@ -18,6 +18,7 @@ def ray(monkeypatch):
     """Cluster of one node, on which a job is at work until it is cancelled."""
     ray = MagicMock()
     ray.nodes.return_value = [{"Alive": True, "Resources": {"CPU": 1}}]
+    ray.get_runtime_context.return_value.gcs_address = "127.0.0.1:1"
     lines = ray.remote.return_value.return_value.options.return_value.remote.return_value
     said = lines.taken.remote.return_value
     ray.get.side_effect = lambda reference: [] if reference is said else ("stopped", False)
