@@ -36,6 +36,15 @@ class Row:
     test: float | None
 
 
+def changed(run: Run) -> float:
+    """Return the time at which a run was last trained or evaluated, in seconds since 1970."""
+    newest = 0.0
+    for file in (run.results_file, run.metrics_file, run.predictions_file):
+        with contextlib.suppress(OSError):
+            newest = max(newest, file.stat().st_mtime)
+    return newest
+
+
 def row_of(run: Run) -> Row:
     """Return the row of a run in the table."""
     try:

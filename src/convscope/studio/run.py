@@ -358,11 +358,7 @@ def _doctor(place: Workplace, run: Run) -> None:
                 if job.status != "done":
                     return
                 with shown:
-                    files = (run.results_file, run.metrics_file, run.predictions_file)
-                    changed = max(
-                        (each.stat().st_mtime for each in files if each.exists()), default=0.0
-                    )
-                    age(job, changed, "The run has changed since")
+                    age(job, facts.changed(run), "The run has changed since")
                     _findings(place, run, job.result())
 
             with shown:

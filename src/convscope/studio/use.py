@@ -23,7 +23,7 @@ from convscope.studio.looks import (
 )
 from convscope.studio.nice import ui
 from convscope.studio.sources import Sources, picture_address
-from convscope.studio.watch import job_view, when_ended
+from convscope.studio.watch import age, job_view, when_ended
 from convscope.studio.workplace import Workplace
 from convscope.types import NO_CLASS, said_of
 from convscope.wording import command_line, file_size, printable
@@ -154,6 +154,7 @@ def _answers(place: Workplace, sources: Sources, run: Run) -> None:
                     return
                 area.clear()
                 with area:
+                    age(job, facts.changed(run), "The run has changed since")
                     _draw(sources, folder, found)
 
             when_ended(job, ended)
@@ -260,6 +261,7 @@ def _export(place: Workplace, run: Run, then: Callable[[], Any]) -> None:
                     found = job.result()
                     if isinstance(found, dict) and job.status == "done":
                         with shown:
+                            age(job, facts.changed(run), "The run has changed since")
                             _exported(run, found)
                         then()
 

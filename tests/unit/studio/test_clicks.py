@@ -389,3 +389,30 @@ def test_a_job_at_work_is_kept_up_to_date_without_drawing_its_button_anew(
         await user.should_not_see("Reading")
 
     visit(lambda: job_view(job), watched)
+
+
+def test_answers_of_a_run_that_was_trained_since_are_called_old(place, photos, visit):
+    from convscope.studio import use
+    from convscope.studio.sources import Sources
+
+    run = place.run("old")
+    said = {"image": str(photos / "cats" / "0.png"), "class": "cat", "probs": {"cat": 1.0}}
+    about = {"run": "old", "folder": str(photos)}
+    job_of(place, "predict", "predict", about=about, output=json.dumps({"predictions": [said]}))
+
+    def page() -> None:
+        use._answers(place, Sources(), run)
+
+    async def current(user) -> None:
+        await user.should_see("cat 100.0 %")
+        await user.should_not_see("The run has changed since")
+
+    async def old(user) -> None:
+        await user.should_see("The run has changed since")
+
+    before = time.time() - 60
+    for file in (run.results_file, run.metrics_file, run.predictions_file):
+        os.utime(file, (before, before))
+    visit(page, current)
+    os.utime(run.metrics_file, (before + 120, before + 120))
+    visit(page, old)
