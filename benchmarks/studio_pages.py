@@ -110,6 +110,7 @@ def main() -> None:
                 )
                 page = browser.new_page()
                 page.goto(address)
+                page.wait_for_selector(".cs-main h1")
                 measure(page, address.partition("/?")[0], process, given.loads)
                 browser.close()
         finally:

@@ -33,6 +33,9 @@ from convscope.wording import command_line
 _N_ENDED = 6
 """Number of ended jobs of a kind that are listed."""
 
+_LOOK_S = 2.0
+"""Seconds between looks at what is at work."""
+
 
 def show(place: Workplace, data: str = "", labels: str = "", run: str = "") -> None:
     """Draw the page.
@@ -67,7 +70,7 @@ def _at_work(place: Workplace) -> None:
                         _watched(job, job.run)
 
     look()
-    ui.timer(2.0, look)
+    ui.timer(_LOOK_S, look)
 
 
 def _watched(job: Job, path: Path) -> None:
@@ -94,28 +97,31 @@ def _watched(job: Job, path: Path) -> None:
                             )
                         )
             key_of(found)
-        if run.samples_picture.is_file():
+
+    going()
+    # Drawn once each: an open part that is drawn anew closes, and loses the focus.
+    pictures, ended = ui.element("div"), ui.element("div")
+
+    def look() -> None:
+        state = (_stamp(run.results_file), _stamp(run.search_file))
+        if said.get("state") != state:
+            said["state"] = state
+            going.refresh()
+        if run.samples_picture.is_file() and not said.get("pictures"):
+            said["pictures"] = True
             address = f"/files{run_address(run.name, '')[1:]}/{run.samples_picture.name}"
-            with ui.expansion("Training images"):
+            with pictures, ui.expansion("Training images"):
                 ui.html(
                     f'<img src="{address}" alt="Some training images" style="max-width:100%">',
                     sanitize=False,
                 )
-        if not job.is_active and run.state_file.exists():
-            ui.link("Open the run", run_address(run.name))
-
-    going()
-
-    def look() -> None:
-        now = (_stamp(run.results_file), _stamp(run.search_file), _stamp(run.samples_picture))
-        state = (*now, job.is_active)
-        if said.get("state") != state:
-            said["state"] = state
-            going.refresh()
         if not job.is_active:
             timer.deactivate()
+            if run.state_file.exists():
+                with ended:
+                    ui.link("Open the run", run_address(run.name))
 
-    timer = ui.timer(2.0, look)
+    timer = ui.timer(_LOOK_S, look)
 
 
 def _stamp(path: Path) -> int:

@@ -12,6 +12,9 @@ from convscope.studio.looks import button, command, pill, row, say, set_pill
 from convscope.studio.nice import ui
 from convscope.wording import duration, printable
 
+_LOOK_S = 1.5
+"""Seconds between looks at a job."""
+
 
 def progress_of(job: Job) -> tuple[float | None, str]:
     """Return how far a job is, a fraction or None, and a line about it.
@@ -111,7 +114,7 @@ def job_view(job: Job, *, compact: bool = False) -> None:
 
     if not compact:
         command(job.command)
-    timer = ui.timer(1.5, update, active=job.is_active, immediate=False)
+    timer = ui.timer(_LOOK_S, update, active=job.is_active, immediate=False)
     update()
 
 

@@ -358,8 +358,9 @@ def test_a_page_that_was_left_while_images_were_read_is_left_alone(
 def test_a_job_at_work_is_kept_up_to_date_without_drawing_its_button_anew(
     place, visit, monkeypatch
 ):
-    from convscope.studio.watch import job_view
+    from convscope.studio import watch
 
+    monkeypatch.setattr(watch, "_LOOK_S", 0.1)
     job = job_of(place, "train", "train")
     (job.path / "ended.json").unlink()
     job.write_start()
@@ -388,7 +389,7 @@ def test_a_job_at_work_is_kept_up_to_date_without_drawing_its_button_anew(
         await user.should_see("so it is", retries=30)
         await user.should_not_see("Reading")
 
-    visit(lambda: job_view(job), watched)
+    visit(lambda: watch.job_view(job), watched)
 
 
 def test_answers_of_a_run_that_was_trained_since_are_called_old(place, photos, visit):
@@ -416,3 +417,26 @@ def test_answers_of_a_run_that_was_trained_since_are_called_old(place, photos, v
     visit(page, current)
     os.utime(run.metrics_file, (before + 120, before + 120))
     visit(page, old)
+
+
+def test_what_is_open_beside_a_training_stays_open_while_its_curves_grow(place, visit, monkeypatch):
+    from convscope.studio import train
+
+    run = place.run("old")
+    run.samples_picture.write_bytes(b"")
+    job = job_of(place, "train", "train", run=run.path)
+    active = [True]
+    monkeypatch.setattr(train, "_LOOK_S", 0.1)
+    monkeypatch.setattr(Job, "is_active", property(lambda _: active[0]))
+
+    async def watched(user) -> None:
+        await user.should_see("Training images", retries=30)
+        (before,) = user.find(kind=ui.expansion).elements
+        os.utime(run.results_file, (1, 1))
+        await asyncio.sleep(0.3)
+        active[0] = False
+        await user.should_see("Open the run", retries=30)
+        (after,) = user.find(kind=ui.expansion).elements
+        assert after is before
+
+    visit(lambda: train._watched(job, run.path), watched)
