@@ -15,7 +15,7 @@ from convscope.datasets.part_notes import part_notes
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
-from convscope.types import PART_NAMES, Dataset, SealedSplit, Split, classes_of
+from convscope.types import PART_NAMES, Dataset, SealedSplit, Split, Stacked, classes_of
 from convscope.wording import composed, counted, printable, spreadsheet_path, spreadsheet_text
 
 COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
@@ -58,6 +58,9 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
             {**chosen.model_dump(), **there},
             lambda: draw_parts(pool, dataset.class_names, chosen, **there),
         )
+        if isinstance(train.images, Stacked):
+            # In the order of the shards, so that a pass over a part opens each of them once.
+            places = {name: np.sort(rows) for name, rows in places.items()}
         if "test" in places:
             test = SealedSplit(train.select(places["test"]))
         val = train.select(places["val"]) if "val" in places else val

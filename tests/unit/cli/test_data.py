@@ -52,6 +52,24 @@ def test_show_draws_where_it_is_asked_to(cli):
     assert done.out.endswith("picture      few.png\n")
 
 
+@pytest.mark.parametrize("verb", ["check", "show"])
+def test_a_table_of_labels_is_never_the_result(fails, folder, verb):
+    names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.png"))]
+    rows = "".join(f"{name},{name.partition('/')[0]}\n" for name in names)
+    beside = folder.parent / "labels.png"
+    beside.write_text(f"file,label\n{rows}")
+    listed = folder.parent / "list.csv"
+    listed.write_text("file,label\n" + rows.replace("class", f"{folder.name}/class"))
+    out = "is one of the inputs, which are never replaced"
+    data = ("data", verb, "--data", folder, "--labels", f"{beside}:file=file")
+    assert out in fails(2, *data, "--out", beside)
+    out_of_list = listed.with_suffix(".png") if verb == "show" else listed
+    if verb == "show":
+        out_of_list.symlink_to(listed)
+    assert out in fails(2, "data", verb, "--data", listed, "--out", out_of_list)
+    assert listed.read_text().startswith("file,label")
+
+
 def test_show_has_the_counts_for_programs(cli):
     facts = json.loads(cli("data", "show", "digits", "--json").out)
     true = np.bincount(load_digits().target)

@@ -232,6 +232,15 @@ def test_a_note_that_is_none_is_left_alone(content):
     assert Note.from_bytes(note.to_bytes("p"), "q", 0, 5) is None
 
 
+def test_a_pass_over_a_part_opens_each_shard_once(photos, tmp_path):
+    write(photos, tmp_path / "shards")
+    whole = load(tmp_path / "shards")
+    assert whole.val is not None
+    for part in (whole.train, whole.val):
+        shards = part.images.base.part_of(part.images.rows)
+        assert (np.diff(shards) >= 0).all()
+
+
 def test_an_order_stays_in_a_window_of_few_shards(photos, tmp_path):
     write(photos, tmp_path / "shards")
     train = load(tmp_path / "shards").train
