@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convscope.datasets.source import require_apart
 from convscope.paths import path_or_none
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
-from convscope.storage import require_other, require_outside
+from convscope.storage import require_other
 
 if TYPE_CHECKING:
     from convscope.evaluation.embedding import Embedding
@@ -41,7 +42,8 @@ def embed(
 
     run, place = Run.open(run), path_or_none(out, "--out")
     files = find_images(images)
-    place = require_outside(place or run.embedding_file, run_config(run).data_path)
+    config = run_config(run)
+    place = require_apart(place or run.embedding_file, config.data_path, config.labels)
     Run.require_spare(require_other(place, files), run.embedding_file)
     embedder = Embedder(run, weights)
     return write_embedding(embedder, files, place, progress=progress or console_progress())

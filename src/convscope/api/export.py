@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convscope import backend as backends
-from convscope.datasets.source import moved
+from convscope.datasets.source import moved, require_apart
 from convscope.errors import ConfigError, MissingExtraError
 from convscope.paths import path_or_none
 from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
-from convscope.storage import require_outside
 
 if TYPE_CHECKING:
     from convscope.export.parity import Parity
@@ -83,7 +82,7 @@ def export(
         )
     config = run_config(run)
     now = moved(config, data, labels)
-    require_outside(path, now.data_path)
+    require_apart(path, now.data_path, now.labels)
     for written in (path, spec_beside(path)):
         Run.require_spare(written)
     backends.configure("tensorflow")

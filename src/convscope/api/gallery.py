@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from convscope.datasets.source import moved
+from convscope.datasets.source import moved, require_apart
 from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, RunError
 from convscope.evaluation.opening import open_test
@@ -16,7 +16,6 @@ from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
-from convscope.storage import require_outside
 from convscope.types import UInt8Array
 from convscope.wording import command_line, composed
 
@@ -80,7 +79,8 @@ def gallery(
         progress=progress,
     )
     place = path_or_none(out, "--out") or run.gallery_picture
-    require_outside(place, moved(run_config(run), data, labels).data_path)
+    now = moved(run_config(run), data, labels)
+    require_apart(place, now.data_path, now.labels)
     Run.require_spare(place, run.gallery_picture)
     captions = [text for each in seen for text in each.captions]
     columns = len(captions) // len(seen) if similar else 5

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convscope.datasets.source import moved
+from convscope.datasets.source import moved, require_apart
 from convscope.errors import ConfigError
 from convscope.paths import path_or_none, user_path
 from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
-from convscope.storage import require_other, require_outside
+from convscope.storage import require_other
 
 if TYPE_CHECKING:
     from convscope.evaluation.neighbours import Similar
@@ -59,7 +59,8 @@ def similar(
     if top < 1:
         raise ConfigError(f"top must be at least 1, not {top}")
     config, place = run_config(run), path_or_none(out, "--out") or run.similar_picture
-    require_outside(require_other(place, [file]), moved(config, data, labels).data_path)
+    now = moved(config, data, labels)
+    require_apart(require_other(place, [file]), now.data_path, now.labels)
     Run.require_spare(place, run.similar_picture)
     embedder = Embedder(run, weights)
     pixels = embedder.classifier.decode(file)[None]

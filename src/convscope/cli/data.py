@@ -88,25 +88,18 @@ def _outside(place: "Mapping[str, Any]", out: str | None) -> "Path | None":
     """Return the path of a result.
 
     Raises:
-        DataError: If it is inside the data folder, which is never written to, or the table of
-            labels.
+        DataError: If it is inside the data folder, which is never written to, or is the table of
+            the labels.
         RunError: If it belongs to a run.
     """
-    from pathlib import Path
-
-    from convscope.datasets.folders.columns import LabelTable
+    from convscope.datasets.source import require_apart
     from convscope.paths import path_or_none
     from convscope.run import Run
-    from convscope.storage import require_other, require_outside
 
     target = path_or_none(out, "--out")
     if target is None:
         return None
-    if place.get("labels"):
-        # A table in the parts is in the data folder.
-        table = LabelTable.parse(place["labels"]).path
-        require_other(target, [Path(place["data_path"] or "", table)])
-    return Run.require_spare(require_outside(target, place["data_path"]))
+    return Run.require_spare(require_apart(target, place["data_path"], place.get("labels")))
 
 
 def _counts(dataset: "Dataset") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What `--data` and `--labels` name: a registered dataset, a folder, an archive, a list."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from convscope.images.fit import Fit
 from convscope.paths import is_address, path_or_none, user_path
 from convscope.progress import Progress
 from convscope.recipe import Recipe, RunConfig, SplitSettings, resolve
+from convscope.storage import require_other, require_outside
 from convscope.types import Dataset
 
 _MOST_ABOVE = 3
@@ -194,6 +196,27 @@ def words_of(place: Mapping[str, Any]) -> tuple[str, ...]:
     words = ("--data", place["data_path"] or place["data"])
     labels = table_of(place)
     return words if labels is None else (*words, "--labels", labels)
+
+
+def require_apart(place: Path, data_path: Path | str | None, labels: str | None) -> Path:
+    """Return the path of a result, unless it would replace a file of the user's data.
+
+    Args:
+        place: File to be written.
+        data_path: Folder of images; None if the data is not the user's own.
+        labels: Table of their labels, as `data_settings` gives it; None if there is none.
+
+    Raises:
+        DataError: If the path is in the folder, or is the table, which may lie elsewhere.
+    """
+    require_outside(place, data_path)
+    if data_path is None or labels is None:
+        return place
+    tables: list[Path] = []
+    # Where there is none, whoever reads it says so.
+    with contextlib.suppress(DataError):
+        tables = tables_of(Path(data_path), LabelTable.parse(labels).path)
+    return require_other(place, tables)
 
 
 def _below(root: Path, table: Path) -> str:

@@ -279,3 +279,17 @@ def test_check_of_labels_in_a_table(cli, tabled):
 def test_no_result_is_written_beside_images_of_a_list(fails, tabled):
     said = fails(2, "data", "show", "--data", "labels.csv", "--out", tabled / "grid.png")
     assert "which is never written to" in said
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_the_table_of_the_labels_is_not_replaced(fails, folder, tmp_path, as_list):
+    table = tmp_path / "labels.csv"
+    root = tmp_path if as_list else folder
+    rows = [f"{file.relative_to(root)},{file.parent.name}" for file in folder.rglob("*.png")]
+    table.write_text("\n".join(["file,label", *rows]))
+    before = table.read_bytes()
+    data = ["--data", table] if as_list else ["--data", folder, "--labels", table]
+    (tmp_path / "other.json").hardlink_to(table)
+    for out in (table, tmp_path / "other.json"):
+        assert "one of the inputs" in fails(2, "data", "check", *data, "--out", out)
+        assert table.read_bytes() == before
