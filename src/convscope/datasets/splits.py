@@ -15,7 +15,7 @@ from convscope.datasets.part_notes import part_notes
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
-from convscope.types import PART_NAMES, Dataset, SealedSplit, Split, Stacked, classes_of
+from convscope.types import PART_NAMES, Dataset, ImageView, SealedSplit, Split, Stacked, classes_of
 from convscope.wording import composed, counted, printable, spreadsheet_path, spreadsheet_text
 
 COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
@@ -58,8 +58,8 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
             {**chosen.model_dump(), **there},
             lambda: draw_parts(pool, dataset.class_names, chosen, **there),
         )
-        if isinstance(train.images, Stacked):
-            # In the order of the shards, so that a pass over a part opens each of them once.
+        if _in_shards(train):
+            # Each is read or fetched as a whole: rows in their order need it once, not many times.
             places = {name: np.sort(rows) for name, rows in places.items()}
         if "test" in places:
             test = SealedSplit(train.select(places["test"]))
@@ -68,6 +68,12 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
     divided = dataclasses.replace(dataset, train=train, val=val, test=test)
     notes += part_notes(divided)
     return dataclasses.replace(divided, notes=(*dataset.notes, *notes))
+
+
+def _in_shards(part: Split) -> bool:
+    """Return whether the images lie in files that are read as a whole."""
+    images = part.images.base if isinstance(part.images, ImageView) else part.images
+    return isinstance(images, Stacked) and images.n_near is not None
 
 
 def _n_images(dataset: Dataset) -> int:

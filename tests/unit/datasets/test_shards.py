@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 import convscope
-from convscope.datasets.sharded import source, writing
+from convscope.datasets.sharded import source, store, writing
 from convscope.datasets.sharded.store import ShardEntry, Store
 from convscope.datasets.sharded.unfinished import Note
 from convscope.errors import ConfigError, DataError, IntegrityError, LockTakenError, StorageError
@@ -232,15 +233,6 @@ def test_a_note_that_is_none_is_left_alone(content):
     assert Note.from_bytes(note.to_bytes("p"), "q", 0, 5) is None
 
 
-def test_a_pass_over_a_part_opens_each_shard_once(photos, tmp_path):
-    write(photos, tmp_path / "shards")
-    whole = load(tmp_path / "shards")
-    assert whole.val is not None
-    for part in (whole.train, whole.val):
-        shards = part.images.base.part_of(part.images.rows)
-        assert (np.diff(shards) >= 0).all()
-
-
 def test_an_order_stays_in_a_window_of_few_shards(photos, tmp_path):
     write(photos, tmp_path / "shards")
     train = load(tmp_path / "shards").train
@@ -335,6 +327,40 @@ def test_what_is_not_yet_on_its_way_at_the_end_of_a_process_is_not_fetched(photo
     after = done.stdout.partition("interrupted\n")[2].split()
     # Eight: four that were on their way, and four that began in the meantime.
     assert len(after) <= 8
+
+
+def test_parts_drawn_from_shards_keep_the_order_of_the_shards(photos, tmp_path):
+    write(photos, tmp_path / "shards")
+    divided = load(tmp_path / "shards")
+    for part in (divided.train, divided.val):
+        assert np.all(np.diff(part.images.rows) > 0)
+    rows = np.concatenate([divided.train.images.rows, divided.val.images.rows])
+    assert sorted(rows) == list(range(60))
+
+
+def test_a_shard_is_hashed_once_until_it_is_replaced(photos, tmp_path, monkeypatch):
+    write(photos, tmp_path / "shards")
+    hashed, plain = [], store.hashlib.file_digest
+
+    def digest(file, name):
+        hashed.append(file.name)
+        return plain(file, name)
+
+    monkeypatch.setattr(store.hashlib, "file_digest", digest)
+    monkeypatch.setattr(store, "_MOST_OPEN", 1)
+    for _ in range(2):
+        images = load(tmp_path / "shards").train.images.base
+        for _ in range(2):
+            for part in images.parts:
+                part[0]
+    assert len(hashed) == len(set(hashed)) == len(images.parts) > 1
+    file = tmp_path / "shards" / "train-00000.npy"
+    status, content = file.stat(), bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(IntegrityError, match="train-00000.npy is damaged"):
+        images.parts[0][0]
 
 
 def test_a_changed_byte_is_found(photos, tmp_path):
