@@ -16,7 +16,7 @@ def fewer_right(one: tuple[int, int], other: tuple[int, int]) -> float:
 
     Examples:
         >>> round(fewer_right((0, 1), (90, 100)), 3), round(fewer_right((2, 10), (90, 100)), 6)
-        (0.109, 3e-06)
+        (0.109, 4e-06)
     """
     from scipy.stats import fisher_exact
 
