@@ -202,8 +202,9 @@ class AnswersFile:
                     )
                 file.truncate(self._n_bytes)
                 file.seek(self._n_bytes)
-                if not self.n_done:
+                if not self._is_noted:
                     self._note(0)
+                if not self.n_done:
                     file.write(self._head())
                 rows: list[Result] = []
                 for result in results:
@@ -275,7 +276,7 @@ class AnswersFile:
         Raises:
             ConfigError: If it was another job, or not convscope.
         """
-        self._last = ""
+        self._last, self._is_noted = "", False
         self.n_done = self._n_bytes = self.n_unreadable = 0
         size = self._part.stat().st_size if self._part.exists() else 0
         remedy = f"remove {self._part} to begin anew, or choose another --out"
@@ -297,6 +298,7 @@ class AnswersFile:
             raise ConfigError(
                 f"{self._part} was begun by another command ({', '.join(other)}); {remedy}"
             )
+        self._is_noted = job == self._job
         if n_done > 0 and 0 < n_bytes <= size:
             self.n_done, self._n_bytes = n_done, n_bytes
             self.n_unreadable, self._last = n_unreadable, last

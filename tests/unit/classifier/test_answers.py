@@ -184,7 +184,8 @@ def test_a_kill_at_any_time_leaves_no_row_twice_and_none_out(kind, tmp_path):
         with subprocess.Popen(command, stdout=subprocess.PIPE, env=dict(os.environ)) as process:
             process.stdout.readline()
             try:
-                process.wait(0.05)
+                # Ever longer, as a slow disk needs more than that for the first record.
+                process.wait(0.05 + 0.005 * kills)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 kills += 1
