@@ -183,9 +183,6 @@ class AnswersFile:
         """
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self.n_done and not self._state.exists():
-                # First, so that a file without it is known to be none of ours.
-                self._note(0)
             busy = f"{self.path} is being written by another process"
             with (
                 exclusive(self._part, wait=False, busy=busy),
@@ -203,6 +200,7 @@ class AnswersFile:
                 file.truncate(self._n_bytes)
                 file.seek(self._n_bytes)
                 if not self._is_noted:
+                    # Before the first byte, so that a file without it is known to be none of ours.
                     self._note(0)
                 if not self.n_done:
                     file.write(self._head())
