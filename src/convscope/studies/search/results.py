@@ -32,6 +32,8 @@ class Results:
         self.rows = list(rows)
         self._run = run
         self._n_train = n_train
+        # Each training is over once it is looked at: its files are read once.
+        self._losses: dict[tuple[str, int], FloatArray] = {}
 
     def find(self, name: str, fold: int = 0) -> Tried | None:
         """Return the row of a training; None if there was none."""
@@ -56,6 +58,7 @@ class Results:
             if not note:
                 losses, accuracy = measured(run)
                 loss = float(losses.mean())
+                self._losses[candidate.name, fold] = losses
                 if run.state.get("rolled_back", False):
                     words += ", undone: the frozen backbone was no worse"
         except StorageError:
@@ -75,7 +78,11 @@ class Results:
 
     def losses(self, name: str, folds: Iterable[int] = (0,)) -> FloatArray:
         """Return the loss on each validation image of some folds, one fold after another."""
-        each = [measured(folder_of(self._run, name, fold))[0] for fold in folds]
+        each = []
+        for fold in folds:
+            if (name, fold) not in self._losses:
+                self._losses[name, fold] = measured(folder_of(self._run, name, fold))[0]
+            each.append(self._losses[name, fold])
         joined: FloatArray = np.concatenate(each)
         return joined
 
