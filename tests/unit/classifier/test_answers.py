@@ -44,6 +44,14 @@ def rows_of(path):
     return pq.read_table(path).column("image").to_pylist()
 
 
+def stopped_after_five(path):
+    """Leave behind what a process does that is stopped after five of nine images; four are kept."""
+    begun = AnswersFile(path, NAMES, JOB).write(results_of(paths(9)), batch=2)
+    for _ in range(5):
+        next(begun)
+    begun.close()
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_each_image_has_one_row(kind, tmp_path):
     path = tmp_path / "new" / f"a.{kind}"
@@ -95,10 +103,7 @@ def test_after_a_stop_it_goes_on_with_the_image_after_the_last_recorded(kind, im
 
 def test_another_job_or_other_images_do_not_go_on(tmp_path):
     path = tmp_path / "a.csv"
-    begun = AnswersFile(path, NAMES, JOB).write(results_of(paths(9)), batch=2)
-    for _ in range(5):
-        next(begun)
-    begun.close()
+    stopped_after_five(path)
     with pytest.raises(ConfigError, match=r"a.csv.part was begun by another command \(model\)"):
         AnswersFile(path, NAMES, {"model": "def"})
     second = AnswersFile(path, NAMES, JOB)
@@ -115,10 +120,7 @@ def test_another_job_or_other_images_do_not_go_on(tmp_path):
 
 def test_what_another_process_finished_meanwhile_stays(tmp_path):
     path = tmp_path / "a.csv"
-    begun = AnswersFile(path, NAMES, JOB).write(results_of(paths(9)), batch=2)
-    for _ in range(5):
-        next(begun)
-    begun.close()
+    stopped_after_five(path)
     late, early = AnswersFile(path, NAMES, JOB), AnswersFile(path, NAMES, JOB)
     assert len(list(early.write(results_of(early.left(paths(9)))))) == 5
     whole = path.read_bytes()
@@ -151,10 +153,7 @@ def test_a_folder_is_refused_at_once_and_a_link_stays_one(tmp_path):
 
 def test_images_without_an_answer_are_counted_over_stops(tmp_path):
     path = tmp_path / "a.jsonl"
-    begun = AnswersFile(path, NAMES, JOB).write(results_of(paths(9)), batch=2)
-    for _ in range(5):
-        next(begun)
-    begun.close()
+    stopped_after_five(path)
     second = AnswersFile(path, NAMES, JOB)
     assert (second.n_done, second.n_unreadable) == (4, 1)  # 3.png
     list(second.write(results_of(second.left(paths(9)))))
