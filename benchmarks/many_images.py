@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import convscope
-from convscope.classifier.sources import iter_images_of
+from convscope.classifier.bulk.sources import iter_images_of
 from convscope.machine import cpu_name, usable_cores
 from convscope.progress import Progress
 

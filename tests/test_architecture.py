@@ -57,7 +57,7 @@ def test_a_breach_of_the_contract_would_be_noticed(tmp_path):
         target = copied / file.relative_to(SOURCE)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
-    with (copied / "datasets" / "splits.py").open("a") as file:
+    with (copied / "datasets" / "division" / "splits.py").open("a") as file:
         file.write("\nimport convscope.training.results\n")
     (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     done = subprocess.run(
@@ -69,7 +69,7 @@ def test_a_breach_of_the_contract_would_be_noticed(tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    assert "convscope.datasets.splits" in done.stdout
+    assert "convscope.datasets.division.splits" in done.stdout
     assert "1 kept, 1 broken" in done.stdout
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convscope.datasets import DATASETS, DataRequest
-from convscope.datasets.splits import divide
+from convscope.datasets.division.splits import divide
 from convscope.recipe import SplitSettings
 from convscope.types import Dataset
 

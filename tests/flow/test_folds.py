@@ -13,7 +13,7 @@ from PIL import Image
 
 import convscope
 from convscope.cli import main
-from convscope.datasets.splits import read_split
+from convscope.datasets.division.splits import read_split
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.evaluation.folds import folded_accuracy
 from convscope.evaluation.predictions import read_predictions

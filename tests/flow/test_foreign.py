@@ -23,7 +23,7 @@ from pyarrow import parquet
 
 import convscope
 from convscope.cli import main
-from convscope.datasets.splits import read_split, verify_split, write_split
+from convscope.datasets.division.splits import read_split, verify_split, write_split
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError
 from convscope.models._checksum import add_checksum
 from convscope.progress import Progress

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convscope.datasets.splits import require_classes, verify_split
+from convscope.datasets.division.splits import require_classes, verify_split
 from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
 from convscope.planning.data import load_of_run

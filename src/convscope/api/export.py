@@ -61,7 +61,7 @@ def export(
         FailureError: If the network cannot be converted, or answers differently.
     """
     from convscope.classifier.keras_model import open_classifier, weights_for, which_weights
-    from convscope.datasets.splits import verify_split
+    from convscope.datasets.division.splits import verify_split
     from convscope.export import FORMATS
     from convscope.export.writing import spec_beside, write_float32, write_int8
 

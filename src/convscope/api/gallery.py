@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from convscope.datasets.division.splits import verify_split
 from convscope.datasets.source import moved, require_apart
-from convscope.datasets.splits import verify_split
 from convscope.errors import ConfigError, RunError
 from convscope.evaluation.opening import open_test
 from convscope.evaluation.telling import Kind, Seen, most_telling, seen_at

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convscope.classifier import classify
-from convscope.classifier.answers import Answers, AnswersFile
+from convscope.classifier.bulk.answers import Answers, AnswersFile
+from convscope.classifier.bulk.sources import files_read, is_stream, iter_images_of
 from convscope.classifier.exported import Classifier, is_exported, read_onnx
-from convscope.classifier.sources import files_read, is_stream, iter_images_of
 from convscope.engines.choice import REFERENCE
 from convscope.errors import ConfigError
 from convscope.images.find import find_images, one_or_more
@@ -19,7 +19,7 @@ from convscope.types import ImagePrediction, UnreadableImage
 from convscope.wording import command_line
 
 if TYPE_CHECKING:
-    from convscope.classifier.many import Pool
+    from convscope.classifier.bulk.pool import Pool
 
 
 def predict(
@@ -111,9 +111,9 @@ def predict(
         classifier: classify.Classifier = exported
         model = exported.sha256
         if many:
-            from convscope.classifier.on_ray import RayTasks
-            from convscope.classifier.processes import Processes
-            from convscope.classifier.worker import Order
+            from convscope.classifier.bulk.on_ray import RayTasks
+            from convscope.classifier.bulk.processes import Processes
+            from convscope.classifier.bulk.worker import Order
 
             order = Order(exported.sha256, exported.engine, threads or 1, reject)
             content, _ = read_onnx(exported.path)
@@ -145,7 +145,7 @@ def predict(
             files, total, batch_size=batch_size, progress=progress, reject=reject
         )
     else:
-        from convscope.classifier.many import predict_in_pool
+        from convscope.classifier.bulk.pool import predict_in_pool
 
         results = predict_in_pool(
             files,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from convscope.api.costs import file_mb, seconds_with_features, sheet_of
 from convscope.api.doctor import doctor
 from convscope.api.gallery import chosen_images
-from convscope.datasets.splits import read_split
+from convscope.datasets.division.splits import read_split
 from convscope.errors import ConvscopeError, RunError
 from convscope.evaluation.telling import Seen
 from convscope.evaluation.tried import read_tried

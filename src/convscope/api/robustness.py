@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from convscope.datasets.splits import verify_split
+from convscope.datasets.division.splits import verify_split
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.evaluation.opening import open_test
 from convscope.planning.data import load_of_run

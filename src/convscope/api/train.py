@@ -9,7 +9,7 @@ from typing import Any
 
 from convscope import backend as backends
 from convscope.api.evaluate import evaluate
-from convscope.datasets.splits import verify_split, write_split
+from convscope.datasets.division.splits import verify_split, write_split
 from convscope.errors import RunError
 from convscope.machine import peak_memory_mb
 from convscope.models import is_backbone

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope.cli._tables import NUMBER, TEXT, console, print_table
-from convscope.datasets.part_notes import classes_missing
+from convscope.datasets.division.part_notes import classes_missing
 from convscope.evaluation.metrics import columns_of, n_images_of_each, weakest_first
 from convscope.ledger import Ledger
 from convscope.run import Run

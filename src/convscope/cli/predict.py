@@ -122,7 +122,7 @@ def predict(
         convscope predict model.onnx /shared/list.txt --out answers.parquet --ray HOST:6379
     """
     import convscope
-    from convscope.classifier.answers import csv_header, csv_row, json_line
+    from convscope.classifier.bulk.answers import csv_header, csv_row, json_line
     from convscope.errors import ConfigError
     from convscope.types import UnreadableImage
 
@@ -174,7 +174,7 @@ def predict(
 
 def _consume(results: "Iterator[ImagePrediction | UnreadableImage]") -> None:
     """Take all results, which are in a file; name those that could not be read."""
-    from convscope.classifier.answers import Answers
+    from convscope.classifier.bulk.answers import Answers
     from convscope.types import UnreadableImage
 
     before = results.n_unreadable_before if isinstance(results, Answers) else 0
@@ -200,7 +200,7 @@ class _Nowhere:
 
 
 def _print_json(read: "list[ImagePrediction]", unreadable: "list[UnreadableImage]") -> None:
-    from convscope.classifier.answers import json_object
+    from convscope.classifier.bulk.answers import json_object
 
     content: dict[str, Any] = {
         "predictions": [json_object(item) for item in read],

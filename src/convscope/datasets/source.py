@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from convscope.datasets import DATASETS, DataRequest
+from convscope.datasets.division.splits import divide
 from convscope.datasets.folders.archives import is_archive
 from convscope.datasets.folders.columns import LabelTable, read_labels
 from convscope.datasets.folders.labelled import tables_of
 from convscope.datasets.folders.tables import is_table
 from convscope.datasets.sharded.store import is_sharded
-from convscope.datasets.splits import divide
 from convscope.errors import ConfigError, DataError, UnknownNameError
 from convscope.images.find import kind_of
 from convscope.images.fit import Fit

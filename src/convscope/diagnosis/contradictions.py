@@ -1,6 +1,6 @@
 """Labels that contradict each other: the same image in more than one class."""
 
-from convscope.datasets.part_notes import classes_of_copies
+from convscope.datasets.division.part_notes import classes_of_copies
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
 from convscope.wording import command_line

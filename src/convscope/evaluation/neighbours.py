@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from convscope.datasets.splits import verify_split
+from convscope.datasets.division.splits import verify_split
 from convscope.evaluation.embedding import Embedder
 from convscope.progress import Progress
 from convscope.types import (

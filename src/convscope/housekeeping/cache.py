@@ -10,8 +10,8 @@ from pathlib import Path
 
 from convscope import remote
 from convscope.datasets import DATASETS
+from convscope.datasets.division.kept import FOLDER as DIVISIONS
 from convscope.datasets.folders import archives
-from convscope.datasets.kept_divisions import FOLDER as DIVISIONS
 from convscope.datasets.published.array_cache import MANIFEST
 from convscope.datasets.published.collection import ARRAY_NAMES
 from convscope.datasets.sharded.store import FOLDER as SHARDS

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from convscope.datasets.splits import verify_split
+from convscope.datasets.division.splits import verify_split
 from convscope.errors import ConfigError, TrainingError
 from convscope.models import is_backbone
 from convscope.models.transfer import END

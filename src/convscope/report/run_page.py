@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convscope.datasets.part_notes import classes_missing
+from convscope.datasets.division.part_notes import classes_missing
 from convscope.diagnosis import Diagnosis
 from convscope.evaluation.calibration import reliability, with_temperature
 from convscope.evaluation.metrics import (

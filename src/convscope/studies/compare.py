@@ -12,8 +12,8 @@ import numpy as np
 from convscope.api.costs import file_mb, seconds_with_features, sheet_of
 from convscope.api.evaluate import evaluate
 from convscope.backend import forget_networks
+from convscope.datasets.division.splits import read_split
 from convscope.datasets.source import table_of
-from convscope.datasets.splits import read_split
 from convscope.errors import DataError, RunError, TrainingError
 from convscope.evaluation.map_difference import Scored
 from convscope.evaluation.multi_label import score_of

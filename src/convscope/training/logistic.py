@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from convscope.datasets.iterative_stratification import iterative_stratification
+from convscope.datasets.division.iterative_stratification import iterative_stratification
 from convscope.machine import usable_cores
 from convscope.models.head import Block
 from convscope.progress import Progress

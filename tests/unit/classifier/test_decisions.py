@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convscope.classifier.answers import AnswersFile, csv_row, json_object
+from convscope.classifier.bulk.answers import AnswersFile, csv_row, json_object
 from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.classifier.views import MeanOverViews

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import convscope
-from convscope.classifier.answers import Answers
+from convscope.classifier.bulk.answers import Answers
 from convscope.classifier.rejection import LARGEST_ENERGY, energy
 from convscope.classifier.spec import ClassifierSpec
 from convscope.progress import Progress

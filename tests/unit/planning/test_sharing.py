@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from convscope.datasets.splits import write_split
+from convscope.datasets.division.splits import write_split
 from convscope.errors import ConfigError, DataError, TrainingError
 from convscope.planning import sharing
 from convscope.planning.data import load_for

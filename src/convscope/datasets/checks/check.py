@@ -21,14 +21,14 @@ from convscope.datasets.checks._twins import Images, find_twins
 from convscope.datasets.checks._white import on_white
 from convscope.datasets.checks.findings import CheckReport, DataFinding, report_of
 from convscope.datasets.checks.fingerprints import Int8Array, fingerprint, gather
-from convscope.datasets.draw import Pool
+from convscope.datasets.division.draw import Pool
+from convscope.datasets.division.part_notes import classes_missing
+from convscope.datasets.division.splits import draw_parts
 from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.contents import read_contents
 from convscope.datasets.folders.layout import Layout
 from convscope.datasets.folders.parallel import map_ordered, n_workers
 from convscope.datasets.folders.scan import read_bytes
-from convscope.datasets.part_notes import classes_missing
-from convscope.datasets.splits import draw_parts
 from convscope.errors import DataError, ImageError, UnreadFormatError
 from convscope.images.decode import decode_image, read_peak
 from convscope.images.deep import choose_white

@@ -166,7 +166,7 @@ def test_the_images_have_a_row_of_flags_each(tmp_path: Path) -> None:
     from PIL import Image
 
     import convscope
-    from convscope.datasets.splits import read_split, verify_split, write_split
+    from convscope.datasets.division.splits import read_split, verify_split, write_split
     from convscope.progress import Progress
 
     random = np.random.default_rng(0)

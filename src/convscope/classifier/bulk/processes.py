@@ -14,8 +14,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from convscope.classifier.many import LostError
-from convscope.classifier.worker import Answered, Order, answers
+from convscope.classifier.bulk.pool import LostError
+from convscope.classifier.bulk.worker import Answered, Order, answers
 from convscope.types import PackedImage
 
 _N_RETRIES = 3

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from convscope.datasets.draw import Places, Pool, fold, hold_out
-from convscope.datasets.kept_divisions import drawn_once
-from convscope.datasets.part_notes import part_notes
+from convscope.datasets.division.draw import Places, Pool, fold, hold_out
+from convscope.datasets.division.kept import drawn_once
+from convscope.datasets.division.part_notes import part_notes
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path

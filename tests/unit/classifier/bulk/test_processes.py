@@ -10,10 +10,10 @@ import pytest
 
 import brightness
 import convscope
+from convscope.classifier.bulk.pool import predict_in_pool
+from convscope.classifier.bulk.processes import Processes
+from convscope.classifier.bulk.worker import Order
 from convscope.classifier.exported import read_sealed
-from convscope.classifier.many import predict_in_pool
-from convscope.classifier.processes import Processes
-from convscope.classifier.worker import Order
 from convscope.errors import ConfigError
 from convscope.progress import Progress
 from convscope.types import PackedImage, UnreadableImage

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from convscope.classifier.answers import AnswersFile
+from convscope.classifier.bulk.answers import AnswersFile
 from convscope.errors import ConfigError, LockTakenError
 from convscope.types import ImagePrediction, PackedImage, UnreadableImage
 

@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from convscope.classifier.bulk.worker import Answered
 from convscope.classifier.classify import answer_of
 from convscope.classifier.spec import ClassifierSpec
-from convscope.classifier.worker import Answered
 from convscope.errors import DataError, FailureError
 from convscope.progress import Progress
 from convscope.types import ImagePrediction, PackedImage, UnreadableImage

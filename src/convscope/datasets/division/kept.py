@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from convscope.datasets.draw import DRAWING_VERSION, Places, Pool
+from convscope.datasets.division.draw import DRAWING_VERSION, Places, Pool
 from convscope.errors import StorageError
 from convscope.machine import installed_versions
 from convscope.storage import atomic_path, cache_dir

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from convscope.classifier.many import LostError
-from convscope.classifier.worker import Answered, Order, answers
+from convscope.classifier.bulk.pool import LostError
+from convscope.classifier.bulk.worker import Answered, Order, answers
 from convscope.cluster import (
     N_RETRIES,
     Head,

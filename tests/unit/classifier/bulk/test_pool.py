@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convscope.classifier import many
-from convscope.classifier.many import LostError, predict_in_pool
+from convscope.classifier.bulk.pool import LostError, predict_in_pool
+from convscope.classifier.bulk.worker import Answered
 from convscope.classifier.spec import ClassifierSpec
-from convscope.classifier.worker import Answered
 from convscope.errors import DataError, FailureError
 from convscope.progress import Progress
 from convscope.types import ImagePrediction, PackedImage, UnreadableImage
@@ -89,7 +88,7 @@ def test_only_a_window_is_read_and_sent_until_answers_are_taken():
 
 
 def test_large_files_of_archives_make_small_chunks(monkeypatch):
-    monkeypatch.setattr(many, "_MOST_BYTES", 100)
+    monkeypatch.setattr("convscope.classifier.bulk.pool._MOST_BYTES", 100)
     pool = Pool()
     sizes = [60, 60, 10, 10, 500, 1]
     files = [PackedImage(Path(f"{n}.png"), bytes(size)) for n, size in enumerate(sizes)]

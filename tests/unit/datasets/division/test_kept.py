@@ -3,9 +3,9 @@ import importlib.metadata
 import numpy as np
 import pytest
 
-from convscope.datasets import kept_divisions
-from convscope.datasets.draw import Pool
-from convscope.datasets.kept_divisions import FOLDER, drawn_once
+from convscope.datasets.division import kept
+from convscope.datasets.division.draw import Pool
+from convscope.datasets.division.kept import FOLDER, drawn_once
 from convscope.storage import cache_dir
 
 LABELS = np.arange(12) % 3
@@ -60,7 +60,7 @@ def test_other_images_or_settings_are_drawn_anew(pool, settings):
 def test_what_other_code_drew_is_drawn_anew(monkeypatch):
     draw = Draw()
     drawn_once(POOL, {}, draw)
-    monkeypatch.setattr(kept_divisions, "DRAWING_VERSION", kept_divisions.DRAWING_VERSION + 1)
+    monkeypatch.setattr(kept, "DRAWING_VERSION", kept.DRAWING_VERSION + 1)
     drawn_once(POOL, {}, draw)
     assert draw.n == 2
 
@@ -92,7 +92,7 @@ def test_a_damaged_file_is_drawn_and_written_anew(damage):
 
 def test_without_a_cache_that_can_be_written_it_is_drawn_each_time(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("convscope.datasets.kept_divisions.cache_dir", lambda: tmp_path / "file")
+    monkeypatch.setattr("convscope.datasets.division.kept.cache_dir", lambda: tmp_path / "file")
     draw = Draw()
     for _ in range(2):
         assert drawn_once(POOL, {}, draw) is PLACES

@@ -7,8 +7,8 @@ import pytest
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 import convscope
-from convscope.datasets.draw import Pool
-from convscope.datasets.splits import divide, draw_parts
+from convscope.datasets.division.draw import Pool
+from convscope.datasets.division.splits import divide, draw_parts
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
 from convscope.types import Dataset, SealedSplit, Split

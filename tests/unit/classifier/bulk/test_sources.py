@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from convscope.classifier import sources
-from convscope.classifier.sources import is_stream, iter_images_of
+from convscope.classifier.bulk import sources
+from convscope.classifier.bulk.sources import is_stream, iter_images_of
 from convscope.datasets.folders import archives
 from convscope.errors import DataError
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from convscope.datasets.draw import Pool, fold, hold_out
-from convscope.datasets.iterative_stratification import iterative_stratification
-from convscope.datasets.splits import draw_parts
+from convscope.datasets.division.draw import Pool, fold, hold_out
+from convscope.datasets.division.iterative_stratification import iterative_stratification
+from convscope.datasets.division.splits import draw_parts
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
 

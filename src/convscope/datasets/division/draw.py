@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from convscope.datasets.iterative_stratification import (
+from convscope.datasets.division.iterative_stratification import (
     give_each_part_its_least,
     iterative_stratification,
 )

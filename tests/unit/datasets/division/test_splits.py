@@ -7,7 +7,7 @@ from sklearn.model_selection import train_test_split
 
 import convscope
 from convscope.datasets import DATASETS
-from convscope.datasets.splits import COLUMNS, divide, verify_split, write_split
+from convscope.datasets.division.splits import COLUMNS, divide, verify_split, write_split
 from convscope.errors import ConfigError, DataError, UnknownNameError
 from convscope.recipe import SplitSettings
 from convscope.types import Dataset, ImageView, SealedSplit, Split

@@ -1,0 +1,1 @@
+"""Division of a dataset into training, validation and test images."""
