@@ -6,6 +6,7 @@ result (`RunConfig`) is saved as `config.yaml` and alone reproduces the run.
 
 import difflib
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,6 +19,7 @@ from pydantic import (
     PositiveInt,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -236,6 +238,12 @@ class SplitSettings(Settings):
         83, ge=0, lt=2**32, description="seed of the split, not of the run: one split for all runs"
     )
     stratify: bool = Field(True, description="keep the share of each class equal in all parts")
+    group: str | None = Field(
+        None,
+        description="regular expression for the names of images: those of which it matches the "
+        "same text, or whose brackets do, go to one part together, such as the frames of a video: "
+        "'(.*)/' is the folder of an image",
+    )
     images: int | None = Field(
         None,
         ge=1,
@@ -257,6 +265,15 @@ class SplitSettings(Settings):
         description="2: copies of an image go to one part, and each class with an image for "
         "each part gets one; 1, in earlier runs: neither is ensured",
     )
+
+    @field_validator("group")
+    @classmethod
+    def _is_a_pattern(cls, group: str | None) -> str | None:
+        try:
+            re.compile(group or "")
+        except re.error as error:
+            raise ValueError(f"split.group is no regular expression ({error})") from None
+        return group or None
 
     @model_validator(mode="after")
     def _fold_is_one_of_them(self) -> Self:
@@ -372,7 +389,7 @@ class RunConfig(Recipe):
     labels: str | None = Field(
         None,
         description="table of its labels, in place of class folders; relative to the folder: "
-        "labels.csv, or labels.csv:file=COLUMN,label=COLUMN,split=COLUMN",
+        "labels.csv, or labels.csv:file=COLUMN,label=COLUMN,split=COLUMN,group=COLUMN",
     )
     multi_label: bool = Field(
         False,

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -237,12 +237,16 @@ class Split:
             the official file ("train/00190") or its path below the data folder.
         files: Shape (n_images,), sixteen hex digits of the SHA-256 of the file that each image was
             decoded from; None where the pixels are the original.
+        groups: Shape (n_images,), name of the group that each image belongs to, such as its patient
+            or its burst, which a division keeps in one part; "" for an image of none; None where
+            there are no groups.
     """
 
     images: Images
     labels: Labels
     ids: npt.NDArray[np.str_]
     files: npt.NDArray[np.str_] | None = None
+    groups: npt.NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[3] not in (1, 3):
@@ -257,6 +261,10 @@ class Split:
                 f"{len(self.images)} images, {len(self.labels)} labels and {len(self.ids)} ids: "
                 "the three must have the same length"
             )
+        if self.groups is not None and len(self.groups) != len(self.ids):
+            raise ShapeError(
+                f"{len(self.ids)} images and {len(self.groups)} groups: each image needs its own"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -267,21 +275,19 @@ class Split:
         first, *others = parts
         if not others:
             return first
-        files = [part.files for part in parts if part.files is not None]
         whole = cls(
             _joined_images([part.images for part in parts]),
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.ids for part in parts]),
-            np.concatenate(files) if len(files) == len(parts) else None,
+            _joined_if_all([part.files for part in parts]),
+            _joined_if_all([part.groups for part in parts]),
         )
         whole.__dict__["hashes"] = [each for part in parts for each in part.hashes]
         return whole
 
     def take(self, indices: npt.NDArray[np.intp]) -> "Split":
         """Return the images at `indices`, in that order, copied into memory."""
-        return Split(
-            self.images[indices], self.labels[indices], self.ids[indices], self._files_of(indices)
-        )
+        return self._with(self.images[indices], indices)
 
     def select(self, indices: npt.NDArray[np.intp]) -> "Split":
         """Return the images at `indices`, in that order; memory-mapped ones stay on the disk."""
@@ -292,7 +298,7 @@ class Split:
             images = ImageView(self.images, indices)
         else:
             images = self.images[indices]
-        selected = Split(images, self.labels[indices], self.ids[indices], self._files_of(indices))
+        selected = self._with(images, indices)
         if (known := self.__dict__.get("hashes")) is not None:
             # Each image is hashed once, however often the set is divided.
             selected.__dict__["hashes"] = [known[index] for index in indices]
@@ -308,8 +314,30 @@ class Split:
         """Sixteen hex digits that identify the source of each image, at any `--image-size`."""
         return self.hashes if self.files is None else self.files.tolist()
 
-    def _files_of(self, indices: npt.NDArray[np.intp]) -> npt.NDArray[np.str_] | None:
-        return None if self.files is None else self.files[indices]
+    def in_groups(self, groups: npt.NDArray[np.str_]) -> "Split":
+        """Return the same images in groups."""
+        grouped = replace(self, groups=groups)
+        if (known := self.__dict__.get("hashes")) is not None:
+            grouped.__dict__["hashes"] = known
+        return grouped
+
+    def _with(self, images: Images, indices: npt.NDArray[np.intp]) -> "Split":
+        """Return the images at `indices`, whose pixels are given."""
+        return Split(
+            images,
+            self.labels[indices],
+            self.ids[indices],
+            None if self.files is None else self.files[indices],
+            None if self.groups is None else self.groups[indices],
+        )
+
+
+def _joined_if_all(
+    parts: Sequence[npt.NDArray[np.str_] | None],
+) -> npt.NDArray[np.str_] | None:
+    """Return arrays one after another; None if one of them is missing."""
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None
 
 
 @dataclass(frozen=True)
@@ -336,6 +364,11 @@ class SealedSplit:
         return self._split.labels
 
     @property
+    def groups(self) -> npt.NDArray[np.str_] | None:
+        """As in `Split`."""
+        return self._split.groups
+
+    @property
     def hashes(self) -> list[str]:
         """Hashes of the pixels, as in `Split`."""
         return self._split.hashes
@@ -344,6 +377,10 @@ class SealedSplit:
     def source_hashes(self) -> list[str]:
         """Hashes of the sources, as in `Split`."""
         return self._split.source_hashes
+
+    def in_groups(self, groups: npt.NDArray[np.str_]) -> "SealedSplit":
+        """Return the same images in groups, sealed too."""
+        return SealedSplit(self._split.in_groups(groups))
 
     def select(self, indices: npt.NDArray[np.intp]) -> "SealedSplit":
         """Return the images at `indices`, sealed too."""

@@ -32,7 +32,8 @@ def load(
         data: Registered name ("cifar10"), or folder of images; a folder with the name of a dataset
             is given as "./cifar10". Also an archive of a folder, or a table of images and labels.
         labels: Table with the labels of the folder's images, in place of class folders: CSV, TSV,
-            JSON lines, Parquet, or "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN".
+            JSON lines, Parquet, or "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN"; with
+            "group=COLUMN" the images of a group, such as those of one patient, stay in one part.
         data_dir: Further folder to look for the files of a registered dataset.
         image_size: Side in pixels to which the images of a folder are resized.
         fit: Method for images of another aspect ratio: "squash", "crop" or "pad".

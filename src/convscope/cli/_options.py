@@ -37,7 +37,8 @@ Labels = Annotated[
         metavar="TABLE",
         help="Table of labels in place of class folders: a CSV, TSV, JSON lines or Parquet file "
         "with columns for file, label and, optionally, split. With named columns: "
-        "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN. An image may have any number of "
+        "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN. With group=COLUMN the images of a "
+        "group, such as those of one patient, go to one part. An image may have any number of "
         "classes: a list, 'cat|dog', or a column of 0 and 1 for each (classes=COLUMN+COLUMN); "
         "separator=comma and multi_label=yes where the table does not show it.",
     ),

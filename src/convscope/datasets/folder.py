@@ -232,10 +232,18 @@ def _splits(seen: Survey, pack: Pack) -> dict[str, Split]:
     ids = np.array(seen.layout.names)[pack.kept]
     digests = np.array([file.digest[:16] for file in seen.files])[pack.kept]
     labels = labels_of(seen.layout)[pack.kept]
+    groups = groups_of(seen.layout)
+    groups = None if groups is None else groups[pack.kept]
     splits = {}
     for part, files in seen.parts.items():
         stretch = slice(*np.searchsorted(pack.kept, [files.start, files.stop]).tolist())
-        split = Split(pack.images[stretch], labels[stretch], ids[stretch], digests[stretch])
+        split = Split(
+            pack.images[stretch],
+            labels[stretch],
+            ids[stretch],
+            digests[stretch],
+            None if groups is None else groups[stretch],
+        )
         split.__dict__["hashes"] = pack.hashes[stretch]
         splits[part] = split
     return splits
@@ -256,6 +264,13 @@ def labels_of(layout: Layout) -> Labels:
     for row, name in enumerate(layout.names):
         matrix[row, [label_of[each] for each in layout.labels_of[name]]] = 1
     return matrix
+
+
+def groups_of(layout: Layout) -> npt.NDArray[np.str_] | None:
+    """Return the groups of all images of a layout, as `Split.groups`, in the order of the names."""
+    if layout.group_of is None:
+        return None
+    return np.array([layout.group_of[name] for name in layout.names], dtype=np.str_)
 
 
 def _scale_note(peaks: Sequence[float], white: int | None) -> list[str]:
@@ -279,6 +294,8 @@ def _fingerprint(
                 digest.update(
                     f"{part}\0{name}\0{chr(0).join(names)}\n".encode("utf-8", "surrogateescape")
                 )
+        for file, group in (layout.group_of or {}).items():
+            digest.update(f"{file}\0{group}\n".encode("utf-8", "surrogateescape"))
         for file, of_file in (layout.labels_of or {}).items():
             text = chr(0).join((file, *sorted(of_file)))
             digest.update(f"{text}\n".encode("utf-8", "surrogateescape"))

@@ -35,7 +35,7 @@ def load_shards(request: DataRequest) -> Dataset:
     for name, entry in index.parts.items():
         rows = store.rows(name)
         images = Stacked([ShardImages(store, shard) for shard in entry.shards], index.near)
-        parts[name] = Split(images, rows.labels, rows.ids, rows.files)
+        parts[name] = Split(images, rows.labels, rows.ids, rows.files, rows.groups)
         # Else all pixels would be read for them before the first step.
         parts[name].__dict__["hashes"] = rows.hashes.tolist()
     height, width, channels = index.image_shape

@@ -2,10 +2,12 @@
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
 from convscope.datasets.checks.near_copies import near_copies_across
+from convscope.datasets.division.part_notes import groups_across, groups_of_parts
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
 from convscope.types import BoolArray
@@ -20,7 +22,7 @@ _COMMON = 0.05
 
 @TRAPS.register("leaks")
 def leaks(case: Case) -> Finding | None:
-    """Leaks: the same images, or nearly the same, in two of training, validation and test.
+    """Leaks: the same images, nearly the same, or of one group, in two of train, val and test.
 
     The network is then evaluated on images that it was trained on, or tested on images by which it
     was chosen, so the accuracy is too high.
@@ -33,6 +35,8 @@ def leaks(case: Case) -> Finding | None:
         for earlier, later in itertools.combinations(parts, 2)
     }
     copied = {names: mask for names, mask in copied.items() if mask.any()}
+    named = groups_of_parts(parts)
+    torn = groups_across(named)
     remedy = Remedy(
         "list them, and keep one of each", command_line("data", "check", *case.data_words)
     )
@@ -46,6 +50,19 @@ def leaks(case: Case) -> Finding | None:
             evidence=f"Pixel for pixel: {', '.join(listed)}.{_why(case, copied)}"
             + _without(case, copied),
             remedies=(remedy,),
+            sure="certain",
+        )
+    if torn:
+        listed = [
+            f"{counted(count, 'group')} of {later} also in {earlier}, such as "
+            f"'{printable(min(named[earlier] & named[later]))}'"
+            for (earlier, later), count in torn.items()
+        ]
+        return Finding(
+            symptom="Data leak: images of one group are in two parts.",
+            evidence=f"{'; '.join(listed)}. What a network learnt of a group, such as a patient or "
+            f"a place, it knows again in its other images.{_why(case, torn)}",
+            remedies=(replace(remedy, words="list them, and give each group to one part"),),
             sure="certain",
         )
     if sum(map(len, parts.values())) > _MOST_TO_LOOK_AT:

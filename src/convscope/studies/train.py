@@ -72,7 +72,8 @@ def train(
         model: Registered model.
         data: Registered dataset, or a folder of images.
         labels: Table with the labels of the folder's images, in place of class folders: CSV, TSV,
-            JSON lines, Parquet, or "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN".
+            JSON lines, Parquet, or "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN"; with
+            "group=COLUMN" the images of a group, such as those of one patient, stay in one part.
         recipe: Registered recipe; "auto" searches for the best classifier on a backbone.
         seed: Seed of initial weights and the order of images.
         epochs: Passes over the training images.

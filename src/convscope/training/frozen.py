@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from convscope.datasets.division.draw import keys_of
 from convscope.models.backbones import BACKBONES
 from convscope.models.folding import fold_batch_norm
 from convscope.models.transfer import END, START, TransferModel
@@ -35,6 +36,7 @@ class FrozenOutput:
             nothing is frozen. At "end", the features.
         maps_val: The same for the validation images.
         ids: Shape (n_images,), names of the training images in this order.
+        keys: Shape (n_images,), equal for training images that folds keep together.
         seconds: Time that computing them took, including those found in the cache.
     """
 
@@ -43,6 +45,7 @@ class FrozenOutput:
     maps: Examples
     maps_val: Examples
     ids: npt.NDArray[np.str_]
+    keys: Sequence[Hashable]
     seconds: float
 
 
@@ -102,12 +105,14 @@ def run_frozen(
         ]
         features_val = extract(_CUT_TO_FEATURES, _Version(cut_val.array, cut_val.key, judged.label))
         maps, maps_val = _maps(cut, cut_val, labels, val)
+    whole = Split.joined(train)
     return FrozenOutput(
         Examples.alternating(features, labels),
         Examples.alternating([features_val.array], val.labels),
         maps,
         maps_val,
-        np.concatenate([part.ids for part in train]),
+        whole.ids,
+        keys_of(whole.hashes, whole.groups),
         round(extract.seconds, 3),
     )
 

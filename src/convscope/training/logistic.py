@@ -11,15 +11,14 @@ import contextlib
 import itertools
 import math
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from convscope.datasets.division.iterative_stratification import iterative_stratification
+from convscope.datasets.division.draw import Pool, draw_folds
 from convscope.machine import usable_cores
 from convscope.models.head import Block
 from convscope.progress import Progress
@@ -109,6 +108,7 @@ def held_out_probs(
     penalty: float,
     *,
     seed: int,
+    keys: Sequence[Hashable] | None = None,
     views: int = 1,
     blocks: Sequence[Block] = (),
     weighting: Weighting = "none",
@@ -121,6 +121,7 @@ def held_out_probs(
         n_classes: Number of classes.
         penalty: L2 penalty.
         seed: Seed of the folds.
+        keys: Keys of the images, as in `choose_penalty`.
         views: Number of views; the probabilities are for the first.
         blocks: Blocks of the features, as in `fit_logistic`.
         weighting: Weights of the classes, as in `fit_logistic`.
@@ -129,7 +130,7 @@ def held_out_probs(
         Indices of the images that were held out, shape (n_held_out,): all of them, or of very many
         those of one fold; and their probabilities, shape (n_held_out, n_classes).
     """
-    folds = _folds(labels, seed, _n_folds(len(labels), n_classes))
+    folds = _folds(labels, seed, _n_folds(len(labels), n_classes), n_classes, keys)
     features, blocks = _in_fewer_columns(features, blocks)
     divided = [(_in_views(learnt, len(labels), views), held_out) for learnt, held_out in folds]
     with one_thread_each() as pool:
@@ -152,6 +153,7 @@ def choose_penalty(
     n_classes: int,
     *,
     seed: int,
+    keys: Sequence[Hashable] | None = None,
     views: int = 1,
     weighting: Weighting = "none",
     blocks: Sequence[Block] = (),
@@ -172,6 +174,8 @@ def choose_penalty(
         labels: Classes of the images.
         n_classes: Number of classes.
         seed: Seed of the folds.
+        keys: Shape (n_images,), equal for images that are learnt from or held out together, such as
+            copies and the images of one patient; None for none.
         views: Number of views; all those of an image are learnt from, or all are held out.
         weighting: Weights of the classes, as in `fit_logistic`; the held-out images count alike.
         blocks: Blocks of the features, as in `fit_logistic`; none for a single one whose last map
@@ -180,7 +184,7 @@ def choose_penalty(
             the first is tried first.
         progress: Called with each penalty.
     """
-    folds = _folds(labels, seed, _n_folds(len(labels), n_classes))
+    folds = _folds(labels, seed, _n_folds(len(labels), n_classes), n_classes, keys)
     n_learnt = len(folds[0][0])
     # As many as when all are learnt: to stop early is a penalty too.
     steps = most_steps(views * n_learnt, features.shape[1], n_classes)
@@ -416,27 +420,22 @@ def _thinned(fold: Fold, seed: int, limits: tuple[int, int]) -> Fold:
     return learnt, held_out
 
 
-def _folds(labels: Labels, seed: int, n_folds: int) -> list[Fold]:
+def _folds(
+    labels: Labels,
+    seed: int,
+    n_folds: int,
+    n_classes: int,
+    keys: Sequence[Hashable] | None = None,
+) -> list[Fold]:
     """Return for each fold the images to learn from and those held out, classes spread evenly."""
-    from sklearn.model_selection import StratifiedKFold
-
     n_folds = min(n_folds, len(labels))
-    if is_multi_label(labels):
-        ones = np.ones(len(labels), np.int64)
-        part_of = iterative_stratification(labels, ones, [1 / n_folds] * n_folds, seed)
-        several = [
-            (np.flatnonzero(part_of != part), np.flatnonzero(part_of == part))
-            for part in range(1 if len(labels) >= _MANY else n_folds)
-        ]
-        return [fold for fold in several if len(fold[1])]
-    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # A class with fewer images than folds is held out in some of them only.
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        if np.bincount(labels).max() < n_folds:
-            order = np.random.default_rng(seed).permutation(len(labels))
-            parts = np.array_split(order, n_folds)
-            folds = [(np.setdiff1d(order, part), part) for part in parts]
-        else:
-            folds = list(splitter.split(labels, labels))
+    # Of a single group nothing could be held out.
+    together = keys if keys is not None and len(set(keys)) > 1 else None
+    pool = Pool(labels, together, n_classes)
+    part_of = draw_folds(pool, n_folds, seed, stratify=bool(pool.counts.max() >= n_folds))
+    # Of fewer units than folds some are empty.
+    folds = [
+        (np.flatnonzero(part_of != part), np.flatnonzero(part_of == part))
+        for part in np.unique(part_of)
+    ]
     return folds[:1] if len(labels) >= _MANY else folds

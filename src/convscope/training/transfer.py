@@ -2,14 +2,13 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from convscope.backend import precision_policy
 from convscope.models.head import (
@@ -161,9 +160,9 @@ def train_transfer(
         phase = Phase(alone, *on_features, config, save, HEAD, n_chosen=n_epochs)
         if head.logistic:
             if keep_out_of_fold is not None and not run.snapshot_file.exists():
-                keep_out_of_fold(_out_of_fold(phase, output.ids, statistics, twin.blocks, run))
+                keep_out_of_fold(_out_of_fold(phase, output, statistics, twin.blocks, run))
             return _fit_at_once(
-                phase, statistics, twin.blocks, run, log_row=log_row, progress=progress
+                phase, statistics, twin.blocks, output.keys, run, log_row=log_row, progress=progress
             )
         return fit(phase, run, log_row=log_row, progress=progress)
 
@@ -174,7 +173,7 @@ def train_transfer(
         if head.logistic:
             phase = Phase(network.head, *on_features, config, save_as(twin.head), HEAD)
             history = _fit_at_once(
-                phase, statistics, twin.blocks, run, log_row=log_row, progress=progress
+                phase, statistics, twin.blocks, output.keys, run, log_row=log_row, progress=progress
             )
         elif config.backbone.head_epochs > 0:
             alone, save, n_epochs = _head_alone(config), save_as(twin.head), n_chosen(HEAD)
@@ -256,6 +255,7 @@ def _fit_at_once(
     phase: Phase,
     statistics: tuple[FloatArray, FloatArray],
     blocks: Sequence[Block],
+    keys: Sequence[Hashable],
     run: Run,
     *,
     log_row: Callable[[dict[str, Any]], None],
@@ -267,6 +267,7 @@ def _fit_at_once(
         phase: Head, and the features of training and validation images.
         statistics: Mean and variance of the features.
         blocks: Blocks of the features.
+        keys: Keys of the training images, as in `choose_penalty`.
         run: Run folder.
         log_row: Called with the row of results.
         progress: Called with each penalty that is tried.
@@ -294,6 +295,7 @@ def _fit_at_once(
             phase.train.labels,
             n_classes,
             seed=config.seed,
+            keys=keys,
             views=compared,
             weighting=weighting_of_logistic(config),
             blocks=blocks,
@@ -374,7 +376,7 @@ def _standardised_views(
 
 def _out_of_fold(
     phase: Phase,
-    ids: npt.NDArray[np.str_],
+    output: FrozenOutput,
     statistics: tuple[FloatArray, FloatArray],
     blocks: Sequence[Block],
     run: Run,
@@ -389,11 +391,12 @@ def _out_of_fold(
         int(phase.model.output_shape[-1]),
         config.head.penalty or run.state["penalty"],
         seed=config.seed,
+        keys=output.keys,
         views=views,
         blocks=blocks,
         weighting=weighting_of_logistic(config),
     )
-    return Predictions(probs, phase.train.labels[rows], ids[rows], "out_of_fold")
+    return Predictions(probs, phase.train.labels[rows], output.ids[rows], "out_of_fold")
 
 
 def _run_frozen(

@@ -97,6 +97,27 @@ def test_shards_hold_what_the_folder_holds(photos, place):
     assert all(hashes[name] == known[name] for name in shared)
 
 
+def test_shards_keep_groups(photos, tmp_path):
+    rows = ["file,label,burst"]
+    for path in sorted((photos / "train").rglob("*.png")):
+        name = path.relative_to(photos).as_posix()
+        rows.append(f"{name},{name.split('/')[1]},{path.parent.name}-{int(path.stem) // 4}")
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(rows))
+    labels = f"{table}:group=burst"
+    convscope.write_shards(photos, tmp_path / "shards", labels=labels, progress=Progress())
+    whole = convscope.load(photos, labels=labels, progress=Progress())
+    sharded = convscope.load(str(tmp_path / "shards"), progress=Progress())
+    known = {}
+    for part in whole.parts.values():
+        known |= dict(zip(part.ids.tolist(), part.groups.tolist(), strict=True))
+    named = []
+    for part in sharded.parts.values():
+        assert part.groups.tolist() == [known[name] for name in part.ids]
+        named.append(set(part.groups))
+    assert sum(map(len, named)) == len(set().union(*named)) == 15
+
+
 def contents(place) -> dict[str, bytes]:
     if isinstance(place, str):
         import fsspec

@@ -58,6 +58,21 @@ def test_near_copies_are_counted(n_leaked: int, sure: str) -> None:
     assert ("look alike by nature" in found.evidence) == (sure == "note")
 
 
+def test_groups_in_two_parts_are_a_leak() -> None:
+    train, val, test = scenes("train", 4, 0), scenes("val", 2, 1), scenes("test", 2, 2)
+    named = [["ann", "ann", "ben", ""], ["cleo", ""], ["dora", "ben"]]
+    parts = [
+        part.in_groups(np.array(groups))
+        for part, groups in zip((train, val, test), named, strict=True)
+    ]
+    found = leaks(case_of(*parts))
+    assert found is not None
+    assert found.sure == "certain"
+    assert found.evidence.startswith("1 group of test also in train, such as 'ben'. ")
+    assert found.remedies[0].command.startswith("convscope data check")
+    assert leaks(case_of(*parts[:2], test.in_groups(np.array(["dora", ""])))) is None
+
+
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("refit", [False, True])
 def test_validation_images_in_the_test_part_are_told_as_that(exact: bool, refit: bool) -> None:

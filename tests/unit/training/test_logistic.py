@@ -337,7 +337,7 @@ def test_the_part_is_taken_with_its_own_labels(monkeypatch):
     monkeypatch.setattr(module, "fit_logistic", fit)
     best = choose_penalty(features, labels, 3, seed=1, progress=SILENT)[0]
     assert set(n_taken) == {180}
-    (fold,) = module._folds(labels, 1, 5)
+    (fold,) = module._folds(labels, 1, 5, 3)
     learnt, held_out = module._thinned(fold, 1, (120, 60))
     penalty = best.penalty * len(fold[0]) / len(learnt)
     head = fit_logistic(features[learnt], labels[learnt], 3, penalty)
@@ -389,6 +389,30 @@ def test_a_head_on_several_networks_is_the_mean_of_a_head_on_each():
     at = next(each for each in tried if each.penalty == 0.1)
     found_labels = labels[held_out_probs(both, labels, 3, 0.1, seed=1)[0]]
     assert at.loss == pytest.approx(calibrated_losses(found, found_labels).mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_images_of_a_group_are_held_out_together(several):
+    # A group looks alike and has one class: heads that learnt the others cannot tell which.
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(40), 6)
+    labels = rng.integers(0, 2, 40)[groups]
+    features = rng.normal(0, 1, (40, 30))[groups] + rng.normal(0, 0.1, (240, 30))
+    features = features.astype(np.float32)
+    if several:
+        labels = np.eye(2, dtype=np.uint8)[labels]
+    (alone, together) = (
+        choose_penalty(features, labels, 2, seed=1, keys=keys, progress=SILENT)[0]
+        for keys in (None, groups.tolist())
+    )
+    assert alone.accuracy > 0.95
+    assert together.accuracy < 0.75
+    rows, _ = held_out_probs(features, labels, 2, 0.1, seed=1, keys=groups.tolist())
+    assert sorted(rows) == list(range(240))
+    for learnt, held_out in module._folds(labels, 1, 5, 2, groups.tolist()):
+        assert not set(groups[learnt]) & set(groups[held_out])
+    # Of a single group nothing could be learnt.
+    assert len(module._folds(labels, 1, 5, 2, [0] * 240)) == 5
 
 
 def test_networks_with_more_features_are_compared_on_the_same_folds():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from convscope.datasets.checks.findings import DataFinding, Severity
+from convscope.datasets.division.part_notes import groups_across
 from convscope.datasets.folders.layout import EVERY, TOLERATED, Layout
 from convscope.images.formats import ImageHeader
 from convscope.wording import counted, printable, quoted, spell_size
@@ -272,6 +273,30 @@ def on_headers(headers: Mapping[str, ImageHeader]) -> list[DataFinding]:
             )
         )
     return findings
+
+
+def on_groups(named: Mapping[str, set[str]]) -> list[DataFinding]:
+    """Return a finding on groups with images in two parts.
+
+    Args:
+        named: Groups of each part, as `groups_across` takes them.
+    """
+    torn = groups_across(named)
+    if not torn:
+        return []
+    listed = ", ".join(
+        f"{count:,} of {later} also in {earlier}" for (earlier, later), count in torn.items()
+    )
+    names = sorted({each for pair in torn for each in named[pair[0]] & named[pair[1]]})
+    return [
+        DataFinding(
+            "error",
+            "groups-across-parts",
+            f"groups with images in more than one part: {listed}",
+            "Give each group to one part: scores on known groups are too high.",
+            tuple(map(printable, names)),
+        )
+    ]
 
 
 def on_counts(counts: Mapping[str, Mapping[str, int]], *, divided: bool) -> list[DataFinding]:

@@ -14,6 +14,7 @@ import numpy as np
 from convscope.datasets.checks._oddities import (
     on_counts,
     on_faults,
+    on_groups,
     on_headers,
     on_layout,
 )
@@ -21,8 +22,8 @@ from convscope.datasets.checks._twins import Images, find_twins
 from convscope.datasets.checks._white import on_white
 from convscope.datasets.checks.findings import CheckReport, DataFinding, report_of
 from convscope.datasets.checks.fingerprints import Int8Array, fingerprint, gather
-from convscope.datasets.division.draw import Pool
-from convscope.datasets.division.part_notes import classes_missing
+from convscope.datasets.division.draw import Pool, keys_of
+from convscope.datasets.division.part_notes import classes_missing, groups_of_parts
 from convscope.datasets.division.splits import draw_parts
 from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.contents import read_contents
@@ -136,6 +137,7 @@ def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> Ch
         *on_white(peaks, white),
         *on_headers({look.name: look.header for look in readable if look.header is not None}),
         *on_counts(counts, divided=layout.divided),
+        *on_groups(_groups_of(layout, readable)),
         *_on_division(layout, readable, labels_of),
         *twins,
     ]
@@ -185,7 +187,11 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
         [key for split in parts.values() for key in split.hashes],
         gather(prints),
     )
-    findings = [*on_counts(counts, divided=len(parts) > 1), *find_twins(images, progress=progress)]
+    findings = [
+        *on_counts(counts, divided=len(parts) > 1),
+        *on_groups(groups_of_parts(parts)),
+        *find_twins(images, progress=progress),
+    ]
     return report_of(dataset.name, n_images, counts, findings)
 
 
@@ -194,6 +200,16 @@ def _labels_of(layout: Layout, looks: Sequence[_Look]) -> Mapping[str, Sequence[
     if layout.labels_of is not None:
         return layout.labels_of
     return {look.name: (look.class_name,) for look in looks}
+
+
+def _groups_of(layout: Layout, looks: Sequence[_Look]) -> dict[str, set[str]]:
+    """Return the groups of each part; empty if there are none."""
+    if layout.group_of is None:
+        return {}
+    found: dict[str, set[str]] = {part: set() for part in layout.parts}
+    for look in looks:
+        found[look.part] |= {layout.group_of[look.name]} - {""}
+    return found
 
 
 def _on_division(
@@ -210,7 +226,11 @@ def _on_division(
         labels = np.zeros((len(training), len(class_names)), np.uint8)
         for row, look in enumerate(training):
             labels[row, [label_of[name] for name in labels_of[look.name]]] = 1
-    pool = Pool(labels, [look.key for look in training], len(class_names))
+    groups = None
+    if layout.group_of is not None:
+        groups = np.array([layout.group_of[look.name] for look in training], np.str_)
+    keys = keys_of([look.key for look in training], groups)
+    pool = Pool(labels, keys, len(class_names), groups is not None)
     if {"val", "test"} <= set(given) or not pool.counts.all():
         return []
     try:

@@ -1,12 +1,14 @@
 """Drawing validation and test images, at random but fairly.
 
 Scikit-learn draws; then its errors are corrected and nothing else is touched: copies of one image
-that came to lie in different parts go to one, and a class that a part lacks, although it has enough
-images, gets one there. Without such errors, the draw is scikit-learn's.
+that came to lie in different parts go to one, as do images of one group, and a class that a part
+lacks, although it has enough images, gets one there. Without such errors, the draw is
+scikit-learn's.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,13 +33,16 @@ class Pool:
 
     Attributes:
         labels: Classes of the images, see `types.Labels`.
-        keys: Shape (n_images,), equal for copies of one image; None lets copies go anywhere.
+        keys: Shape (n_images,), equal for images that stay together, see `keys_of`; None lets each
+            go anywhere.
         n_classes: Number of classes; some may have no image here.
+        grouped: Whether images of a group stay together, not only copies; for messages.
     """
 
     labels: Labels
-    keys: Sequence[str] | None
+    keys: Sequence[Hashable] | None
     n_classes: int
+    grouped: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,7 +50,7 @@ class Pool:
     def take(self, places: Places) -> "Pool":
         """Return some of the images, in that order."""
         keys = None if self.keys is None else [self.keys[place] for place in places]
-        return Pool(self.labels[places], keys, self.n_classes)
+        return replace(self, labels=self.labels[places], keys=keys)
 
     @cached_property
     def counts(self) -> IntArray:
@@ -54,10 +59,10 @@ class Pool:
 
     @cached_property
     def unit_of(self) -> Places:
-        """Shape (n_images,): a number for each image that its copies share."""
+        """Shape (n_images,): a number for each image, shared by those that stay with it."""
         if self.keys is None:
             return np.arange(len(self))
-        numbers: dict[str, int] = {}
+        numbers: dict[Hashable, int] = {}
         return np.array([numbers.setdefault(key, len(numbers)) for key in self.keys], dtype=np.intp)
 
     @cached_property
@@ -74,15 +79,45 @@ class Pool:
 
     @cached_property
     def n_different(self) -> IntArray:
-        """Shape (n_classes,): images of each class, copies counted once."""
+        """Shape (n_classes,): images of each class, those that stay together counted once."""
         return np.bincount(self.different[1], minlength=self.n_classes).astype(np.int64)
 
     @cached_property
     def copies(self) -> list[Places]:
-        """The indices of the images that are copies of each other, for each image with copies."""
+        """The indices of the images that stay together, for each unit of several images."""
         many = np.bincount(self.unit_of, minlength=1) > 1
         rows = np.flatnonzero(many[self.unit_of]) if len(self) else np.arange(0)
         return _grouped(rows, self.unit_of[rows])
+
+
+def keys_of(hashes: Sequence[str], groups: npt.NDArray[np.str_] | None) -> Sequence[Hashable]:
+    """Return a key for each image, equal for images that stay together.
+
+    Those are copies of one image, images of one group, and in a chain: where groups have a copy of
+    an image in common, all images of both.
+
+    Args:
+        hashes: Shape (n_images,), equal for copies of one image.
+        groups: Shape (n_images,), see `Split.groups`.
+
+    Examples:
+        >>> keys_of(["a", "b", "b", "c"], np.array(["ann", "ann", "ben", ""]))
+        [0, 0, 0, 1]
+    """
+    if groups is None:
+        return hashes
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    different, copies = np.unique(hashes, return_inverse=True)
+    # Each image is an edge between its pixels and its group; one of no group is none.
+    named = np.flatnonzero(groups != "")
+    names, of_named = np.unique(groups[named], return_inverse=True)
+    n_nodes = len(different) + len(names)
+    edges = (copies[named], len(different) + of_named)
+    graph = coo_array((np.ones(len(named), np.int8), edges), (n_nodes, n_nodes))
+    keys: list[int] = connected_components(graph, directed=False)[1][copies].tolist()
+    return keys
 
 
 def hold_out(
@@ -145,35 +180,32 @@ def hold_out(
     )
 
 
-def fold(pool: Pool, folds: int, which: int, seed: int, *, stratify: bool) -> tuple[Places, Places]:
-    """Draw equal parts of the images, and hold one of them out.
+def draw_folds(pool: Pool, folds: int, seed: int, *, stratify: bool) -> Places:
+    """Draw equal parts of the images, and return the part of each, from 0; shape (n_images,).
 
     Args:
-        pool: Images to draw from; each class must have at least `folds` different images, or all of
-            them together if not stratified.
-        folds: Number of parts, at least 2.
-        which: Index of the held-out part, from 0.
-        seed: Seed of the draw of all parts.
+        pool: Images to draw from; at least one class must have `folds` images, or all of them
+            together if not stratified. Others are held out in some of the parts only.
+        folds: Number of parts, at least 2. With fewer units some are empty.
+        seed: Seed of the draw.
         stratify: Whether to keep the share of each class equal.
-
-    Returns:
-        The indices of the kept and of the held-out images.
     """
     if is_multi_label(pool.labels):
         least = np.ones((folds, pool.n_classes), np.int64)
-        part_of = _drawn_several(pool, [1 / folds] * folds, least, seed, stratify=stratify)
-        return np.flatnonzero(part_of != which), np.flatnonzero(part_of == which)
+        return _drawn_several(pool, [1 / folds] * folds, least, seed, stratify=stratify)
     from sklearn.model_selection import KFold, StratifiedKFold
 
     kind = StratifiedKFold if stratify else KFold
     drawn: Places = np.zeros(len(pool), dtype=np.intp)
-    parts = kind(folds, shuffle=True, random_state=seed).split(pool.labels, pool.labels)
-    for number, (_, members) in enumerate(parts):
-        drawn[members] = number
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        parts = kind(folds, shuffle=True, random_state=seed).split(pool.labels, pool.labels)
+        for number, (_, members) in enumerate(parts):
+            drawn[members] = number
     division = _Division(pool, drawn, folds, seed, by_class=stratify)
     division.join_copies()
     division.balance()
-    return np.flatnonzero(division.part_of != which), np.flatnonzero(division.part_of == which)
+    return division.part_of
 
 
 def _drawn_several(
@@ -190,11 +222,15 @@ def _drawn_several(
     """
     n_units = int(pool.unit_of.max()) + 1
     labels = np.zeros((n_units, pool.n_classes if stratify else 0), np.uint8)
+    weights = np.bincount(pool.unit_of).astype(np.int64)
     if stratify:
         # Copies may have different labels; the unit then counts for all of them.
         np.maximum.at(labels, pool.unit_of, pool.labels)
-    weights = np.bincount(pool.unit_of).astype(np.int64)
-    part_of = iterative_stratification(labels, weights, shares, seed)
+    counts = labels * weights[:, None]
+    if pool.grouped and stratify:
+        counts = np.zeros(labels.shape, np.int64)
+        np.add.at(counts, pool.unit_of, pool.labels)
+    part_of = iterative_stratification(counts, weights, shares, seed, by_room=pool.grouped)
     if stratify:
         give_each_part_its_least(labels, part_of, least, seed)
     return part_of[pool.unit_of]
@@ -252,9 +288,11 @@ class _Division:
         self._lacks[0] -= counts
 
     def join_copies(self) -> None:
-        """Put copies of one image into one part, beginning with the most copies.
+        """Put images that stay together into one part, beginning with the largest units.
 
-        Each group goes where it is lacking most; this may change the counts of a part.
+        Each unit goes where it fits best; this may change the counts of a part. Where several parts
+        have room for a group of images, one of them is drawn by how much it lacks: the first would
+        get all large groups, and the others be of small ones only.
         """
         torn = [members for members in self._pool.copies if np.ptp(self.part_of[members])]
         torn = [torn[place] for place in self._random.permutation(len(torn))]
@@ -263,7 +301,15 @@ class _Division:
             np.add.at(self._lacks, (self.part_of[members], self._kinds[members]), 1)
         for members in torn:
             count = self._count(members)
-            self._put(members, count, int(self._misfits(count).argmin()))
+            misfits = self._misfits(count)
+            part = int(misfits.argmin())
+            if self._pool.grouped:
+                room = np.maximum(self._lacks[:, count > 0].sum(axis=1), 0)
+                room[misfits > misfits[part]] = 0
+                part = (
+                    int(self._random.choice(len(room), p=room / room.sum())) if room.any() else part
+                )
+            self._put(members, count, part)
 
     def balance(self) -> None:
         """Move images, with their copies, while that improves the counts."""

@@ -15,7 +15,12 @@ Places = npt.NDArray[np.intp]
 
 
 def iterative_stratification(
-    labels: npt.NDArray[np.uint8], weights: IntArray, shares: Sequence[float], seed: int
+    counts: IntArray,
+    weights: IntArray,
+    shares: Sequence[float],
+    seed: int,
+    *,
+    by_room: bool = False,
 ) -> Places:
     """Return the part of each image, such that each class has its share in each part.
 
@@ -24,21 +29,23 @@ def iterative_stratification(
     lacks most images; then at random.
 
     Args:
-        labels: Shape (n_units, n_classes), 1 for each class of a unit: an image, or all copies of
-            one.
+        counts: Shape (n_units, n_classes), images of each class in a unit: an image, all copies of
+            one, or a group.
         weights: Shape (n_units,), number of images of each unit.
         shares: Share of each part; the sum is 1.
         seed: Seed of the draw.
+        by_room: Whether to draw one of the parts that have room for a unit, by how much they lack,
+            in place of the one that lacks most: that would get all large units.
 
     Returns:
         Shape (n_units,), indices of parts.
     """
-    n_units = len(labels)
+    n_units = len(counts)
     random = np.random.default_rng(seed)
     share = np.asarray(shares, np.float64)
-    mine = labels.astype(np.int64) * weights[:, None]
+    labels = counts > 0
     # What each part lacks still, of each class and in all; (n_parts, n_classes) and (n_parts,).
-    lacks = share[:, None] * mine.sum(axis=0)
+    lacks = share[:, None] * counts.sum(axis=0)
     lacks_all = share * weights.sum()
     part_of: Places = np.full(n_units, -1, np.intp)
     # Of units with as much left, those with more copies first: they are harder to place.
@@ -46,22 +53,25 @@ def iterative_stratification(
     order = order[np.argsort(-weights[order], kind="stable")]
     left = labels.sum(axis=0, dtype=np.int64)
 
-    def put(unit: int, wanted: npt.NDArray[np.float64]) -> None:
+    def put(unit: int, wanted: npt.NDArray[np.float64], n_images: int) -> None:
         best = np.flatnonzero(wanted >= wanted.max() - 1e-9)
+        if by_room and n_images <= wanted.max():
+            room = np.where(wanted >= n_images, wanted, 0)
+            best = random.choice(len(room), 1, p=room / room.sum())
         if len(best) > 1:
             best = best[lacks_all[best] >= lacks_all[best].max() - 1e-9]
         part = int(best[0] if len(best) == 1 else random.choice(best))
         part_of[unit] = part
-        lacks[part] -= mine[unit]
+        lacks[part] -= counts[unit]
         lacks_all[part] -= weights[unit]
-        left[labels[unit] > 0] -= 1
+        left[labels[unit]] -= 1
 
     while (left > 0).any():
         label = int(np.where(left > 0, left, left.max() + 1).argmin())
-        for unit in order[(labels[order, label] > 0) & (part_of[order] < 0)]:
-            put(int(unit), lacks[:, label])
+        for unit in order[labels[order, label] & (part_of[order] < 0)]:
+            put(int(unit), lacks[:, label], int(counts[unit, label]))
     for unit in order[part_of[order] < 0]:
-        put(int(unit), lacks_all)
+        put(int(unit), lacks_all, int(weights[unit]))
     return part_of
 
 

@@ -1,5 +1,6 @@
 """Notes on the parts of a dataset for its user, one line each."""
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +9,7 @@ from convscope.wording import counted, printable, quoted
 
 
 def part_notes(dataset: Dataset) -> list[str]:
-    """Return lines on classes that a part lacks, and on copies of images.
+    """Return lines on classes that a part lacks, on groups and on copies of images.
 
     Copies are identified by the hashes of the pixels; no model sees a test image.
 
@@ -18,7 +19,7 @@ def part_notes(dataset: Dataset) -> list[str]:
     parts, n_classes = dataset.parts, len(dataset.class_names)
     counts = {name: n_of_each(part.labels, n_classes).tolist() for name, part in parts.items()}
     missing = [said for _, said in classes_missing(dataset.class_names, counts)]
-    return [*missing, *_copies(dataset.class_names, parts)]
+    return [*missing, *_groups(parts), *_copies(dataset.class_names, parts)]
 
 
 def classes_missing(
@@ -76,6 +77,48 @@ def classes_of_copies(
             if counts[key] > 1:
                 found.setdefault(key, set()).add(classes_of(label))
     return list(found.values())
+
+
+def groups_across(named: Mapping[str, set[str]]) -> dict[tuple[str, str], int]:
+    """Return how many groups have images in two parts, by the earlier and the later part.
+
+    Args:
+        named: Groups of each part, the earlier parts first.
+
+    Examples:
+        >>> groups_across({"train": {"ann", "ben"}, "val": {"cleo"}, "test": {"ben", "dora"}})
+        {('train', 'test'): 1}
+    """
+    shared = {
+        (earlier, later): len(named[earlier] & named[later])
+        for earlier, later in itertools.combinations(named, 2)
+    }
+    return {names: count for names, count in shared.items() if count}
+
+
+def groups_of_parts(parts: Mapping[str, Split | SealedSplit]) -> dict[str, set[str]]:
+    """Return the groups of each part; empty if there are none."""
+    return {
+        name: set(part.groups.tolist()) - {""}
+        for name, part in parts.items()
+        if part.groups is not None
+    }
+
+
+def _groups(parts: dict[str, Split | SealedSplit]) -> list[str]:
+    named = groups_of_parts(parts)
+    counts = {name: len(groups) for name, groups in named.items()}
+    if not counts:
+        return []
+    listed = ", ".join(f"{counted(n, 'group')} in {PART_NAMES[name]}" for name, n in counts.items())
+    torn = [
+        f"{count:,} of {counts[later]:,} groups of the {PART_NAMES[later]} images have "
+        f"{PART_NAMES[earlier]} images too"
+        for (earlier, later), count in groups_across(named).items()
+    ]
+    if torn:
+        return [f"{', and '.join(torn)}: scores on those are too high"]
+    return [f"images of a group are kept together in one part: {listed}"]
 
 
 def _copies(class_names: Sequence[str], parts: dict[str, Split | SealedSplit]) -> list[str]:

@@ -3,13 +3,14 @@
 import csv
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convscope.datasets.division.draw import Places, Pool, fold, hold_out
+from convscope.datasets.division.draw import Places, Pool, draw_folds, hold_out, keys_of
 from convscope.datasets.division.kept import drawn_once
 from convscope.datasets.division.part_notes import part_notes
 from convscope.errors import DataError
@@ -19,6 +20,7 @@ from convscope.types import PART_NAMES, Dataset, ImageView, SealedSplit, Split, 
 from convscope.wording import composed, counted, printable, spreadsheet_path, spreadsheet_text
 
 COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
+"""Columns of `split.csv`; where there are groups, `group` comes last."""
 
 _REMEDY = "add images, or give the parts yourself as train/, val/ and test/ folders"
 
@@ -26,8 +28,9 @@ _REMEDY = "add images, or give the parts yourself as train/, val/ and test/ fold
 def divide(dataset: Dataset, **settings: Any) -> Dataset:
     """Return the dataset with all three parts; existing parts stay as they are.
 
-    Copies of one image (equal pixels) go to one part together, and a class with an image for each
-    part gets one in each. Facts that the user should know about the parts are added to the notes.
+    Copies of one image (equal pixels) go to one part together, as do the images of a group, and a
+    class with an image for each part gets one in each. Facts that the user should know about the
+    parts are added to the notes.
 
     Args:
         dataset: Dataset that may lack `val` and `test`.
@@ -39,6 +42,8 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
     """
     chosen = SplitSettings(**settings)
     notes: list[str] = []
+    if chosen.group is not None:
+        dataset = _grouped(dataset, chosen.group, notes)
     if chosen.images is not None and chosen.images < (n_all := _n_images(dataset)):
         dataset = _draw_images(dataset, chosen, chosen.images / n_all)
         notes.append(f"{_n_images(dataset):,} of {n_all:,} images are used (split.images)")
@@ -50,8 +55,8 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
         notes.append("each fold is the test part in turn; the existing test images are not used")
         test = None
     if val is None or test is None:
-        keys = train.hashes if chosen.version > 1 else None
-        pool = Pool(train.labels, keys, len(dataset.class_names))
+        keys = keys_of(train.hashes, train.groups) if chosen.version > 1 else None
+        pool = Pool(train.labels, keys, len(dataset.class_names), train.groups is not None)
         there = {"has_val": val is not None, "has_test": test is not None}
         places = drawn_once(
             pool,
@@ -68,6 +73,41 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
     divided = dataclasses.replace(dataset, train=train, val=val, test=test)
     notes += part_notes(divided)
     return dataclasses.replace(divided, notes=(*dataset.notes, *notes))
+
+
+def _grouped(dataset: Dataset, pattern: str, notes: list[str]) -> Dataset:
+    """Return the dataset with groups by the names of its images, see `SplitSettings.group`."""
+    if dataset.train.groups is not None:
+        raise DataError(
+            "the table of labels says the groups, and so does split.group; omit one of them"
+        )
+    form = re.compile(pattern)
+    parts: dict[str, Any] = {}
+    n_alone, first = 0, ""
+    for name, part in dataset.parts.items():
+        found = [form.search(str(image_id)) for image_id in part.ids]
+        groups = ["" if match is None else _group_of(match) for match in found]
+        alone = [place for place, group in enumerate(groups) if not group]
+        n_alone += len(alone)
+        first = first or (str(part.ids[alone[0]]) if alone else "")
+        parts[name] = part.in_groups(np.array(groups, np.str_))
+    n_images = _n_images(dataset)
+    if n_alone == n_images:
+        raise DataError(
+            f"no name of an image matches split.group '{printable(pattern)}' (first: "
+            f"'{printable(first)}'); correct the pattern"
+        )
+    if n_alone:
+        notes.append(
+            f"{n_alone:,} of {counted(n_images, 'image')} are of no group, since their names do "
+            f"not match split.group (first: '{printable(first)}')"
+        )
+    return dataclasses.replace(dataset, **parts)
+
+
+def _group_of(match: re.Match[str]) -> str:
+    """Return what the brackets of a pattern matched; without brackets, what all of it did."""
+    return "/".join(each or "" for each in match.groups()) or match[0]
 
 
 def _in_shards(part: Split) -> bool:
@@ -169,10 +209,16 @@ def draw_parts(
 def _refuse_lonely(pool: Pool, class_names: tuple[str, ...]) -> None:
     for label in np.flatnonzero((pool.counts > 0) & (pool.n_different < 2)):
         n_images = int(pool.counts[label])
-        said = "1 image" if n_images == 1 else f"{n_images:,} images that are all the same"
+        said = "1 image"
+        if n_images > 1:
+            said = f"{n_images:,} images that are all {_alike(pool)}"
         raise DataError(
             f"class '{printable(class_names[label])}' has {said}, too few to split; {_REMEDY}"
         )
+
+
+def _alike(pool: Pool) -> str:
+    return "of one group" if pool.grouped else "the same"
 
 
 def _fold(
@@ -188,12 +234,16 @@ def _fold(
         fewest, where = int(pool.n_different[label]), f" of class '{printable(class_names[label])}'"
         n_given = int(whole.counts[label])
     if fewest < folds:
-        more = f" ({n_given:,} with test images and copies)" if n_given > fewest else ""
+        noun, others = (
+            ("group", "images in all") if pool.grouped else ("image", "with test images and copies")
+        )
+        more = f" ({n_given:,} {others})" if n_given > fewest else ""
         raise DataError(
-            f"{counted(fewest, 'image')}{where}{more} cannot be in {folds} folds; "
+            f"{counted(fewest, noun)}{where}{more} cannot be in {folds} folds; "
             "choose fewer (split.folds), or add images"
         )
-    return fold(pool, folds, settings.fold, settings.seed, stratify=settings.stratify)
+    part_of = draw_folds(pool, folds, settings.seed, stratify=settings.stratify)
+    return np.flatnonzero(part_of != settings.fold), np.flatnonzero(part_of == settings.fold)
 
 
 def _too_few(part: str, whole: Pool, settings: SplitSettings) -> DataError:
@@ -210,23 +260,29 @@ def _too_few(part: str, whole: Pool, settings: SplitSettings) -> DataError:
     else:
         said = f"{key} leaves none for the {name} part, or none for training"
         advice = f"change it, or {_REMEDY}"
-    return DataError(f"{counted(len(whole), 'image')} of {n_classes} are too few: {said}; {advice}")
+    those = counted(len(whole), "image")
+    if whole.grouped:
+        those += f" in {counted(len(np.unique(whole.unit_of)), 'group')}"
+    return DataError(f"{those} of {n_classes} are too few: {said}; {advice}")
 
 
 def write_split(dataset: Dataset, path: Path) -> None:
-    """Write a row per image: id, label, class name, part, hash of its pixels.
+    """Write a row per image: id, label, class name, part, hash of its pixels, and its group if any.
 
     Raises:
         StorageError: If the file cannot be written.
     """
+    grouped = dataset.train.groups is not None
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow([*COLUMNS, *(["group"] if grouped else [])])
         for name, split in dataset.parts.items():
-            for image_id, label, digest in zip(split.ids, split.labels, split.hashes, strict=True):
+            groups = [""] * len(split) if split.groups is None else split.groups
+            rows = zip(split.ids, split.labels, split.hashes, groups, strict=True)
+            for image_id, label, digest, group in rows:
                 class_name = _class_cell(label, dataset.class_names)
                 row = [spreadsheet_path(image_id), _label_cell(label), class_name, name, digest]
-                writer.writerow(row)
+                writer.writerow([*row, *([spreadsheet_text(str(group))] if grouped else [])])
 
 
 def _label_cell(label: Any) -> str:

@@ -1,5 +1,6 @@
 """Columns of a table of labels: which holds the files, which the classes, which the parts."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from convscope.datasets.folders.parts import read_part
 from convscope.datasets.folders.tables import Table, open_table
 from convscope.errors import ConfigError, DataError
 from convscope.images.find import is_image
-from convscope.wording import printable, quoted
+from convscope.wording import counted, printable, quoted
 
 # Usual names without blanks, dashes and capitals; the earlier ones first.
 _FILE = (
@@ -20,6 +21,11 @@ _LABEL = ("label", "labels", "labelname", "class", "classname", "classes", "cate
 _SPLIT = ("split", "subset", "partition")
 _SPLIT_BY_CELLS = ("set", "dataset", "datasplit")
 """Names of columns of parts only if their cells are: they may hold anything else."""
+_GROUP = (
+    *("group", "groupid", "patient", "patientid", "subject", "subjectid", "person", "personid"),
+    *("sequence", "sequenceid", "seqid", "burst", "burstid", "video", "videoid", "clip", "clipid"),
+    *("specimen", "specimenid", "lesionid", "caseid", "slideid", "location", "locationid"),
+)
 _NO_NAME = ("", "unnamed0", "index")
 """Names of the row numbers that pandas writes."""
 
@@ -30,7 +36,7 @@ SEPARATORS = {"|": "|", ";": ";", "comma": ",", "space": " ", "none": ""}
 
 _YES_NO = ("yes", "no")
 
-_KEYS = ("file", "label", "split", "classes", "separator", "multi_label")
+_KEYS = ("file", "label", "split", "group", "classes", "separator", "multi_label")
 _ONE = rf"(?:{'|'.join(_KEYS)})=[^,]+"
 _SPELLED = re.compile(rf"(.+?):({_ONE}(?:,{_ONE})*)", re.S)
 
@@ -44,6 +50,8 @@ class LabelTable:
         file: Column of the files; None to look for it.
         label: Column of the classes; None to look for it.
         split: Column of the parts; None to look for it.
+        group: Column of the groups of images that belong together, such as those of one patient;
+            None for no groups.
         classes: Columns of a class each, which hold 0 or 1, with "+" between them; None to look for
             them.
         separator: Name in `SEPARATORS` of what is between the classes in a cell; None to find out.
@@ -55,6 +63,7 @@ class LabelTable:
     file: str | None = None
     label: str | None = None
     split: str | None = None
+    group: str | None = None
     classes: str | None = None
     separator: str | None = None
     multi_label: str | None = None
@@ -104,6 +113,7 @@ class LabelRow:
         labels: Classes of the image; none where the cell is empty. Until `multi_label.divided` has
             run, a cell counts as one.
         split: Part, as written in the table; "" without such a column.
+        group: Group, as written in the table; "" without such a column, or without a group.
     """
 
     table: Path
@@ -111,6 +121,7 @@ class LabelRow:
     file: str
     labels: tuple[str, ...]
     split: str
+    group: str = ""
 
     @property
     def place(self) -> str:
@@ -127,7 +138,7 @@ class Labels:
         said: Line that names the columns.
         has_split: Whether there is a column of parts.
         classes: Columns with a 0 or 1 for each class; empty if one column holds the classes.
-        notes: Lines on columns that seem to say the parts, but are not used.
+        notes: Lines on columns that seem to say the parts or groups, but are not used.
     """
 
     rows: list[LabelRow] = field(repr=False)
@@ -149,30 +160,36 @@ def read_labels(path: Path, named: LabelTable) -> Labels:
     """
     table = open_table(path)
     file = _column_of_files(table, named)
-    parts = {} if named.split else _columns_of_parts(table, but=(file, named.label))
+    taken = (file, named.label, named.group)
+    parts = {} if named.split else _columns_of_parts(table, but=taken)
     split = (
         named.split
-        or _usual(table.names, _SPLIT, but=(file, named.label))
+        or _usual(table.names, _SPLIT, but=taken)
         or _usual(tuple(parts), _SPLIT_BY_CELLS)
     )
     label, flags = named.label, []
     if named.classes is not None:
         flags = [name.strip() for name in named.classes.split("+")]
     elif label is None:
-        label = _column_of_labels(table, file, split)
-        flags = [] if label else _columns_of_classes(table, file, split)
+        label = _column_of_labels(table, but=(file, split, named.group))
+        flags = [] if label else _columns_of_classes(table, but=(file, split, named.group))
     if not label and not flags:
         others = [name for name in table.names if name != file]
         raise DataError(
             f"{path} has no column called label, class, category or target; name the one with the "
             f"classes: --labels {path.name}:label=COLUMN (it has {quoted(others, most=12)})"
         )
-    wanted = [file, *([split] if split else []), *([label] if label else flags)]
+    further = [column for column in (split, named.group) if column]
+    wanted = [file, *further, *([label] if label else flags)]
     rows = []
-    for number, cells in table.rows(wanted, lists=label):
-        rest = cells[2:] if split else cells[1:]
-        labels = _flagged(table, number, flags, rest) if flags else tuple(filter(None, rest))
-        rows.append(LabelRow(path, number, cells[0], labels, cells[1] if split else ""))
+    # Closed at once where a cell is refused, not whenever Python comes to it.
+    with contextlib.closing(table.rows(wanted, lists=label)) as read:
+        for number, cells in read:
+            rest = cells[1 + len(further) :]
+            labels = _flagged(table, number, flags, rest) if flags else tuple(filter(None, rest))
+            part = cells[1] if split else ""
+            group = cells[len(further)] if named.group else ""
+            rows.append(LabelRow(path, number, cells[0], labels, part, group))
     classes = (
         f"classes in '{printable(label)}'"
         if label
@@ -180,8 +197,11 @@ def read_labels(path: Path, named: LabelTable) -> Labels:
     )
     said = f"labels from {path.name}: files in '{printable(file)}', {classes}"
     said += f", parts in '{printable(split)}'" if split else ""
-    unused = [] if named.split else [name for name in table.names if name not in wanted]
-    notes = tuple(filter(None, (_note_of(path, name, parts.get(name, [])) for name in unused)))
+    said += f", groups in '{printable(named.group)}'" if named.group else ""
+    unused = [name for name in table.names if name not in wanted]
+    on_parts = [] if named.split else [_note_of(path, each, parts.get(each, [])) for each in unused]
+    on_groups = "" if named.group else _note_of_groups(table, unused)
+    notes = tuple(filter(None, (*on_parts, on_groups)))
     return Labels(rows, said, bool(split), tuple(flags), notes)
 
 
@@ -239,8 +259,26 @@ def _note_of(path: Path, name: str, parts: Sequence[str]) -> str:
     return ""
 
 
+def _note_of_groups(table: Table, unused: Sequence[str]) -> str:
+    """Return a line on an unused column that seems to say what belongs together; or ""."""
+    name = _usual(unused, _GROUP)
+    if name is None:
+        return ""
+    try:
+        cells = [cell for _, (cell,) in table.rows([name]) if cell]
+    except DataError:  # two of that name, or lists
+        return ""
+    if not 1 < len(set(cells)) < len(cells):
+        return ""
+    return (
+        f"the column '{printable(name)}' ({len(set(cells)):,} different in "
+        f"{counted(len(cells), 'row')}) is not used; to keep the images of each together, in one "
+        f"part: --labels {table.path.name}:group={printable(name)}"
+    )
+
+
 def _column_of_files(table: Table, named: LabelTable) -> str:
-    found = named.file or file_column(table, but=(named.label, named.split))
+    found = named.file or file_column(table, but=(named.label, named.split, named.group))
     if found is None:
         raise DataError(
             f"{table.path} has no column called file, image, path or id; name the one with the "
@@ -263,22 +301,22 @@ def file_column(table: Table, but: Sequence[str | None] = ()) -> str | None:
     return found or _usual(table.names, _FILE, but=but)
 
 
-def _column_of_labels(table: Table, file: str, split: str | None) -> str | None:
+def _column_of_labels(table: Table, but: Sequence[str | None]) -> str | None:
     """Return the column of the classes: the one of a usual name, or the only one that is left."""
-    found = _usual(table.names, _LABEL, but=(file, split))
+    found = _usual(table.names, _LABEL, but=but)
     if found is not None:
         return found
-    left = [
-        name for name in table.names if name not in (file, split) and _plain(name) not in _NO_NAME
-    ]
+    left = _left(table, but)
     return left[0] if len(left) == 1 else None
 
 
-def _columns_of_classes(table: Table, file: str, split: str | None) -> list[str]:
+def _left(table: Table, but: Sequence[str | None]) -> list[str]:
+    return [name for name in table.names if name not in but and _plain(name) not in _NO_NAME]
+
+
+def _columns_of_classes(table: Table, but: Sequence[str | None]) -> list[str]:
     """Return the columns with a 0 or 1 for each class; empty if the others are not all such."""
-    left = [
-        name for name in table.names if name not in (file, split) and _plain(name) not in _NO_NAME
-    ]
+    left = _left(table, but)
     first = dict(zip(table.names, table.first, strict=True))
     if len(left) < 2 or any(first[name].casefold() not in _FLAGS for name in left):
         return []

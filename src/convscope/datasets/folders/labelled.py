@@ -100,6 +100,8 @@ def read_labelled(root: Path, named: LabelTable, tables: Sequence[Path] | None =
     if has_split and named.split is None and (odd := no_part(found)):
         layout.remarks.append(odd)
         has_split = False
+    if named.group is not None:
+        layout.group_of = {image: row.group for image, row in found.rows.items()}
     _arrange(layout, found, has_split, _columns_of(read))
     note_rows(layout, tables[0], found)
     fitting = {name for _, names in found.unclear for name in names}

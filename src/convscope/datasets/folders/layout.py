@@ -62,6 +62,7 @@ class Layout:
         order: Classes in the order of a table of labels; empty for plain order.
         labels_of: Classes of each image, where a table gives images any number of them; None where
             each has one. `parts` then holds all images of a part under `EVERY`.
+        group_of: Group of each image where a table says it; None without such a column.
         named: Archive that was unpacked to the root; None for a folder of the user's own.
     """
 
@@ -79,6 +80,7 @@ class Layout:
     labels: str = ""
     order: tuple[str, ...] = ()
     labels_of: dict[str, tuple[str, ...]] | None = None
+    group_of: dict[str, str] | None = None
     named: Path | None = None
 
     @property

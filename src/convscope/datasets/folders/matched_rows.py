@@ -24,7 +24,7 @@ class MatchedRows:
         several: Rows with several classes, where that is not wanted or may be a mistake.
         missing: Rows whose image is not there.
         unclear: Rows whose name fits several images, with two of them.
-        contrary: Pairs of rows that give one image different classes or parts.
+        contrary: Pairs of rows that give one image different classes, parts or groups.
         repeated: Number of rows that repeat another.
     """
 
@@ -56,10 +56,11 @@ def match_rows(rows: Iterable[LabelRow], index: ImageIndex, found: MatchedRows) 
         else:
             before = found.rows.setdefault(images[0], row)
             same = set(before.labels) == set(row.labels)
-            if found.merge and before.split == row.split and not same:
+            together = (before.split, before.group) == (row.split, row.group)
+            if found.merge and together and not same:
                 both = tuple(dict.fromkeys(before.labels + row.labels))
                 found.rows[images[0]] = replace(before, labels=both)
-            elif before is not row and not (same and before.split == row.split):
+            elif before is not row and not (same and together):
                 found.contrary.append((before, row))
             elif before is not row:
                 found.repeated += 1
@@ -115,7 +116,7 @@ def note_rows(layout: Layout, table: Path, found: MatchedRows) -> None:
     if found.contrary:
         first, second = found.contrary[0]
         differ = [
-            f"{' '.join(filter(None, (*row.labels, row.split)))!r} in row {row.number:,}"
+            f"{' '.join(filter(None, (*row.labels, row.split, row.group)))!r} in row {row.number:,}"
             for row in (first, second)
         ]
         refuse(

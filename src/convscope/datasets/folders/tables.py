@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -67,7 +67,7 @@ class Table:
     first: tuple[str, ...]
     read: Callable[[Sequence[int]], Iterator[Row]]
 
-    def rows(self, names: Sequence[str], lists: str | None = None) -> Iterator[Row]:
+    def rows(self, names: Sequence[str], lists: str | None = None) -> Generator[Row, None, None]:
         """Yield the number of each row and its cells in some columns, without blanks around them.
 
         Args:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from convscope.datasets import DATASETS, DataRequest
-from convscope.datasets.folder import labels_of, left_out, require_few_faults, survey
+from convscope.datasets.folder import groups_of, labels_of, left_out, require_few_faults, survey
 from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.pack import decode_file, n_decoders
 from convscope.datasets.sharded.writing import Source, SourcePart
@@ -61,7 +61,9 @@ def _of_arrays(dataset: Dataset) -> Source:
     }
 
     def part_of(split: Split) -> SourcePart:
-        return SourcePart(split.labels, split.ids, split.files, lambda row: split.images[row])
+        return SourcePart(
+            split.labels, split.ids, split.files, split.groups, lambda row: split.images[row]
+        )
 
     return Source(
         name=dataset.name,
@@ -79,6 +81,7 @@ def _of_folder(root: Path, archive: Path | None, request: DataRequest) -> Source
         request.progress.say(f"{seen.name}: {note}")
     labels, names = labels_of(seen.layout), np.array(seen.layout.names)
     digests = np.array([file.digest[:16] for file in seen.files])
+    groups = groups_of(seen.layout)
     white = seen.white
 
     def part_of(rows: slice) -> SourcePart:
@@ -94,7 +97,8 @@ def _of_folder(root: Path, archive: Path | None, request: DataRequest) -> Source
                 white=white,
             )
 
-        return SourcePart(labels[rows], names[rows], digests[rows], pixels)
+        of_part = None if groups is None else groups[rows]
+        return SourcePart(labels[rows], names[rows], digests[rows], of_part, pixels)
 
     def check(faults: dict[str, str]) -> None:
         require_few_faults(seen.layout, faults)

@@ -3,7 +3,8 @@
 A sharded set is a folder, here or at an address that fsspec reaches:
 
     shards.json         classes, size of the images, provenance, hashes of all other files
-    train.npz           names, labels and hashes of the images of a part, in the order of the shards
+    train.npz           names, labels, hashes and groups of the images of a part, in the order of
+                        the shards
     train-00000.npy     their pixels, shape (n_images, height, width, channels), uint8
 
 Fetched shards are kept in the cache folder as long as there is room: those used longest ago make
@@ -172,7 +173,7 @@ class Index(About):
 
 @dataclass(frozen=True)
 class Rows:
-    """Names, labels and hashes of the images of a part, in the order of its shards.
+    """Names, labels, hashes and groups of the images of a part, in the order of its shards.
 
     Attributes:
         labels: See `types.Labels`.
@@ -180,25 +181,28 @@ class Rows:
         hashes: Shape (n_images,), sixteen hex digits of the SHA-256 of the pixels.
         files: Shape (n_images,), the same of the files that they were decoded from; None where
             there were none.
+        groups: As `Split.groups`.
     """
 
     labels: npt.NDArray[Any]
     ids: npt.NDArray[np.str_]
     hashes: npt.NDArray[np.str_]
     files: npt.NDArray[np.str_] | None
+    groups: npt.NDArray[np.str_] | None = None
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that holds them."""
         arrays: dict[str, Any] = {"labels": self.labels, "ids": self.ids, "hashes": self.hashes}
-        if self.files is not None:
-            arrays["files"] = self.files
+        further = {"files": self.files, "groups": self.groups}
+        arrays |= {name: array for name, array in further.items() if array is not None}
         held = io.BytesIO()
         np.savez_compressed(held, **arrays)
         return held.getvalue()
 
     def fit(self, n_images: int, n_classes: int) -> bool:
         """Return whether they are a name, a hash and labels of such classes for each image."""
-        texts = [self.ids, self.hashes, *([] if self.files is None else [self.files])]
+        further = [each for each in (self.files, self.groups) if each is not None]
+        texts = [self.ids, self.hashes, *further]
         if any(each.shape != (n_images,) or each.dtype.kind != "U" for each in texts):
             return False
         labels = self.labels
@@ -212,8 +216,8 @@ class Rows:
     def read(cls, content: bytes) -> "Rows":
         """Return the rows in a file's content."""
         with np.load(io.BytesIO(content), allow_pickle=False) as held:
-            files = held.get("files")
-            return cls(held["labels"], held["ids"], held["hashes"], files)
+            further = held.get("files"), held.get("groups")
+            return cls(held["labels"], held["ids"], held["hashes"], *further)
 
 
 def fault_of(error: ValidationError) -> str:

@@ -57,6 +57,7 @@ class SourcePart:
         ids: Shape (n_images,), names.
         files: Shape (n_images,), sixteen hex digits of the SHA-256 of each file; None if there are
             no files.
+        groups: As `Split.groups`.
         pixels: Function from an index to the pixels, shape (height, width, channels), or to the
             reason why there are none.
     """
@@ -64,6 +65,7 @@ class SourcePart:
     labels: Labels
     ids: npt.NDArray[np.str_]
     files: npt.NDArray[np.str_] | None
+    groups: npt.NDArray[np.str_] | None
     pixels: Callable[[int], UInt8Array | str]
 
 
@@ -237,7 +239,12 @@ def _plan_of(source: Source, per_shard: int) -> str:
     arrays = {
         f"{name} {kind}": array
         for name, part in source.parts.items()
-        for kind, array in (("ids", part.ids), ("labels", part.labels), ("files", part.files))
+        for kind, array in (
+            ("ids", part.ids),
+            ("labels", part.labels),
+            ("files", part.files),
+            ("groups", part.groups),
+        )
     }
     return plan_hash(settings, arrays)
 
@@ -332,12 +339,13 @@ class _Part:
         """Write what is left, and the table."""
         if self._n_held:
             self._flush()
-        kept, files = np.array(self.kept, np.intp), self._part.files
+        kept, files, groups = np.array(self.kept, np.intp), self._part.files, self._part.groups
         rows = Rows(
             self._part.labels[kept],
             self._part.ids[kept],
             np.array(self._hashes),
             None if files is None else files[kept],
+            None if groups is None else groups[kept],
         )
         file = f"{self._name}.npz"
         digest = self._target.write(file, [rows.to_bytes()])

@@ -416,6 +416,25 @@ def test_exact_duplicates_across_parts(divided: Path) -> None:
     assert report.has_errors
 
 
+def test_groups_across_parts(divided: Path) -> None:
+    rows = ["file,label,split,patient"]
+    for path in sorted(divided.rglob("*.png")):
+        name = path.relative_to(divided).as_posix()
+        part, label, _ = name.split("/")
+        rows.append(f"{name},{label},{part},{part} {path.stem}")
+    table = divided / "t.csv"
+    table.write_text("\n".join(rows))
+    labels = "t.csv:group=patient"
+    assert not check_folder(divided, labels, progress=Progress()).has_errors
+    known = "\n".join(rows).replace("test 01", "train 01").replace("val 02", "train 02")
+    table.write_text(known)
+    report = check_folder(divided, labels, progress=Progress())
+    (finding,) = [each for each in report.findings if each.severity == "error"]
+    assert finding.kind == "groups-across-parts"
+    assert finding.message.endswith("part: 1 of val also in train, 1 of test also in train")
+    assert finding.files == ("train 01", "train 02")
+
+
 def test_one_image_under_two_labels(pets: Path) -> None:
     save(Image.open(pets / "cat" / "00.png"), pets / "dog" / "00.png")
     report = check(pets)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from convscope.datasets.division.draw import Pool, fold, hold_out
+from convscope.datasets.division.draw import Pool, draw_folds, hold_out
 from convscope.datasets.division.iterative_stratification import iterative_stratification
 from convscope.datasets.division.splits import draw_parts
 from convscope.errors import DataError
@@ -43,7 +43,8 @@ def test_each_class_has_its_share_in_each_part():
 
 def test_folds_share_out_each_class():
     pool = pool_of()
-    held_out = [fold(pool, 5, which, 83, stratify=True)[1] for which in range(5)]
+    part_of = draw_folds(pool, 5, 83, stratify=True)
+    held_out = [np.flatnonzero(part_of == which) for which in range(5)]
     assert sorted(np.concatenate(held_out)) == list(range(1_000))
     counts = np.stack([pool.labels[rows].sum(axis=0) for rows in held_out])
     assert np.ptp(counts, axis=0).max() <= 2

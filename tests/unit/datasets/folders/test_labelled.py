@@ -52,6 +52,23 @@ def test_columns_are_found_by_their_usual_names(tmp_path: Path, table: str) -> N
     assert not layout.divided
 
 
+def test_a_column_of_groups_is_named(tmp_path: Path) -> None:
+    # With the groups named, the column that is left holds the classes.
+    rows = "img,who,kind / a.jpg,7,cat / b.jpg,,dog / c.jpg,7,dog / a.jpg,7,cat"
+    build(tmp_path, "a.jpg b.jpg c.jpg", t_csv=rows)
+    layout = read_contents(tmp_path, "t.csv:group=who")
+    assert classes_of(layout) == {"cat": ["a.jpg"], "dog": ["b.jpg", "c.jpg"]}
+    assert layout.group_of == {"a.jpg": "7", "b.jpg": "", "c.jpg": "7"}
+    assert layout.remarks[0].endswith("classes in 'kind', groups in 'who'")
+    assert read_contents(tmp_path, "t.csv:label=kind").group_of is None
+    build(tmp_path, "", t_csv=rows.replace("a.jpg,7,cat / b", "a.jpg,8,cat / b"))
+    (problem,) = read_contents(tmp_path, "t.csv:group=who").problems
+    assert problem.kind == "labels-contradict"
+    assert "'cat 8' in row 2 and 'cat 7' in row 5" in problem.message
+    with pytest.raises(DataError, match=r"no column called 'patient'; its columns: 'img', 'who'"):
+        read_contents(tmp_path, "t.csv:label=kind,group=patient")
+
+
 def test_columns_can_be_named(tmp_path: Path) -> None:
     build(tmp_path, "a.jpg b.jpg", t_csv="id,label,img,kind / 1,x,a.jpg,cat / 2,x,b.jpg,dog")
     layout = read_contents(tmp_path, "t.csv:file=img,label=kind")
