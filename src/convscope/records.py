@@ -91,6 +91,7 @@ _PART = shaped(
     {
         **dict.fromkeys(("accuracy", "mean_average_precision", "loss"), is_number),
         "n_images": is_count,
+        "n_groups": is_count,
         **dict.fromkeys(("balanced_accuracy", "macro_f1", "micro_f1"), is_score),
         **dict.fromkeys(("hamming_loss", "exact_match"), is_score),
         **dict.fromkeys(("calibration_error", "calibration_error_at_temperature"), is_score),

@@ -455,12 +455,14 @@ class Predictions:
         ids: Shape (n_images,), names of the images.
         split: Name of the split: "val" or "test"; "train" or "out_of_fold" where each image was
             predicted by a network of folds that did not learn it.
+        groups: Groups of the images, as in `Split`.
     """
 
     probs: FloatArray
     labels: Labels
     ids: npt.NDArray[np.str_]
     split: str
+    groups: npt.NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         if self.probs.ndim != 2 or len(self.probs) != len(self.labels):
@@ -487,6 +489,7 @@ class Predictions:
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.ids for part in parts]),
             split,
+            _joined_if_all([part.groups for part in parts]),
         )
 
     @property

@@ -126,7 +126,7 @@ def _line(name: str, split: dict[str, Any]) -> str:
     top = "".join(f", top-{k} {value:.4f}" for k, value in split["top_k_accuracy"].items())
     return (
         f"{name:<4} accuracy {split['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
-        f"loss {split['loss']:.4f}{top}, {split['n_images']:,} images"
+        f"loss {split['loss']:.4f}{top}, {_images(split)}"
     )
 
 
@@ -136,8 +136,14 @@ def _line_of_several(name: str, split: dict[str, Any]) -> str:
         f"{name:<4} mAP {split['mean_average_precision']:.4f} (95 % interval {low:.4f} to "
         f"{high:.4f}), F1 macro {split['macro_f1']:.4f}, micro {split['micro_f1']:.4f}; "
         f"{split['hamming_loss']:.1%} of the decisions wrong, {split['exact_match']:.1%} of the "
-        f"images without a wrong one, loss {split['loss']:.4f}, {split['n_images']:,} images"
+        f"images without a wrong one, loss {split['loss']:.4f}, {_images(split)}"
     )
+
+
+def _images(split: Mapping[str, Any]) -> str:
+    """Return the number of images, and of groups if the interval is over those."""
+    groups = f" in {counted(split['n_groups'], 'group')}" if "n_groups" in split else ""
+    return counted(split["n_images"], "image") + groups
 
 
 def _short(path: Path) -> str:

@@ -8,11 +8,11 @@ import numpy as np
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
 from convscope.errors import ConvscopeError
+from convscope.evaluation.grouping import answers_by_unit
 from convscope.evaluation.predictions import read_predictions
-from convscope.evaluation.statistics import difference, rows_by_seed
+from convscope.evaluation.statistics import Answers, difference, rows_by_seed
 from convscope.recipe import Recipe, RunConfig, differences, read_config, resolve
 from convscope.run import Run
-from convscope.types import BoolArray
 from convscope.wording import command_line
 
 _MOST_OTHERS = 20
@@ -28,13 +28,13 @@ class _Arm:
 
     config: RunConfig
     runs: dict[int, Run] = field(default_factory=dict)
-    right: dict[int, BoolArray] = field(default_factory=dict)
+    right: dict[int, Answers] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
         return float(np.mean([row.mean() for row in self.right.values()]))
 
-    def add(self, run: Run, config: RunConfig, right: BoolArray) -> None:
+    def add(self, run: Run, config: RunConfig, right: Answers) -> None:
         """Add a run, unless there is one of its seed."""
         self.runs.setdefault(config.seed, run)
         self.right.setdefault(config.seed, right)
@@ -65,7 +65,7 @@ def small_difference(case: Case) -> Finding | None:
     first = next(iter(other.runs.values()))
     return Finding(
         symptom=f"Not shown to be {'better' if found.mean >= 0 else 'worse'} than {first.name}.",
-        evidence=f"{rows_b.mean():.1%} against {rows_a.mean():.1%} of {rows_a.shape[1]:,} test "
+        evidence=f"{rows_b.mean():.1%} against {rows_a.mean():.1%} of {len(case.test.ids):,} test "
         f"images, {counts}: a difference of {100 * abs(found.mean):.1f} points, where {chance}.",
         remedies=_remedies(own, other),
         sure="note",
@@ -76,7 +76,7 @@ def _arms(case: Case) -> tuple[_Arm, list[_Arm]]:
     """Return the configuration of the run, and others evaluated on the same images."""
     run, test = case.trained, case.test
     own = _Arm(case.config)
-    own.add(run, case.config, test.right_by_id)
+    own.add(run, case.config, answers_by_unit(test))
     others: list[_Arm] = []
     for beside in Run.find_all(run.path.resolve().parent)[-_MOST_OTHERS:]:
         with contextlib.suppress(ConvscopeError):
@@ -89,7 +89,7 @@ def _arms(case: Case) -> tuple[_Arm, list[_Arm]]:
             arm = next((w for w in (own, *others) if _same_arm(w.config, config)), None)
             if arm is None:
                 others.append(arm := _Arm(config))
-            arm.add(beside, config, theirs.right_by_id)
+            arm.add(beside, config, answers_by_unit(theirs))
     return own, others
 
 

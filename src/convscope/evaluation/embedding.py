@@ -136,7 +136,7 @@ class Embedder:
         probs = predict_images(
             self._head, features, batch_size=batch_size, progress=Progress(), label=label
         )
-        return Predictions(probs, split.labels, split.ids, name)
+        return Predictions(probs, split.labels, split.ids, name, split.groups)
 
     def _features_of(self, split: Split, label: str, progress: Progress) -> FloatArray:
         from convscope.training.frozen import pooled_features

@@ -28,7 +28,11 @@ class FoldedAccuracy:
     n_images: int
 
 
-def folded_accuracy(n_right: Sequence[int], n_images: Sequence[int]) -> FoldedAccuracy:
+def folded_accuracy(
+    n_right: Sequence[int],
+    n_images: Sequence[int],
+    over_images: tuple[float, float] | None = None,
+) -> FoldedAccuracy:
     """Return the accuracy over all folds, and an interval that accounts for images and networks.
 
     The images are a sample of those that there might have been (Wilson's interval), and each fold
@@ -42,6 +46,8 @@ def folded_accuracy(n_right: Sequence[int], n_images: Sequence[int]) -> FoldedAc
     Args:
         n_right: Correctly classified images of each fold; at least two folds.
         n_images: Images of each fold, at least 1.
+        over_images: Interval that the images alone give, where they are in groups; None for
+            Wilson's.
 
     References:
         Bengio and Grandvalet, "No Unbiased Estimator of the Variance of K-Fold Cross-Validation",
@@ -56,7 +62,7 @@ def folded_accuracy(n_right: Sequence[int], n_images: Sequence[int]) -> FoldedAc
 
     right, images = np.asarray(n_right), np.asarray(n_images)
     mean = float(right.sum() / images.sum())
-    low, high = accuracy_interval(int(right.sum()), int(images.sum()))
+    low, high = over_images or accuracy_interval(int(right.sum()), int(images.sum()))
     sd = float(np.std(right / images, ddof=1))
     reach = float(t.ppf(0.975, len(right) - 1)) * sd / math.sqrt(len(right))
     return FoldedAccuracy(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from convscope.evaluation.multi_label import (
     Flags,
     average_precisions,
+    labels_of_units,
     resampled_map,
     unseen_loss,
 )
@@ -30,19 +31,29 @@ class Scored:
         of_classes: Shape (n_classes,), average precisions; nan for a class without images.
         resampled: Shape (n_samples,), on the bootstrap samples, which are the same for all runs.
         probs: Shape (n_images, n_classes), the answers.
-        labels: Shape (n_images, n_classes), which are the same for all runs.
+        units: Shape (n_units, n_classes), classes of the images, or of their groups, which are the
+            same for all runs.
+        grouped: Whether the images are in groups.
     """
 
     of_classes: FloatsOfSamples
     resampled: FloatsOfSamples
     probs: FloatArray
-    labels: Flags
+    units: Flags
+    grouped: bool
 
     @classmethod
-    def of(cls, probs: FloatArray, labels: Flags) -> "Scored":
+    def of(
+        cls, probs: FloatArray, labels: Flags, groups: npt.NDArray[np.str_] | None = None
+    ) -> "Scored":
         """Return it for predictions, the images in the same order for all runs."""
-        of_classes = average_precisions(probs, labels)[0]
-        return cls(of_classes, resampled_map(probs, labels), probs, labels)
+        return cls(
+            average_precisions(probs, labels)[0],
+            resampled_map(probs, labels, groups),
+            probs,
+            labels_of_units(labels, groups),
+            groups is not None,
+        )
 
     @property
     def score(self) -> float:
@@ -70,13 +81,13 @@ def map_difference(
     """
     from scipy.special import ndtri
 
-    labels = runs_a[0].labels
-    confidence, n_images = 1 - 0.05 / n_comparisons, len(labels)
+    units = runs_a[0].units
+    confidence, n_units = 1 - 0.05 / n_comparisons, len(units)
     sides = [_Side.of(runs_a), _Side.of(runs_b)]
     mean = float(sides[1].scores.mean() - sides[0].scores.mean())
     means = sides[1].samples.mean(axis=0) - sides[0].samples.mean(axis=0)
     apart = np.abs([one.of_classes - other.of_classes for one in runs_a for other in runs_b])
-    unseen = max(0.0, unseen_loss(labels) - float(np.nanmean(apart)))
+    unseen = max(0.0, unseen_loss(units) - float(np.nanmean(apart)))
     floor = max(float(means.var(ddof=1)), (unseen / float(ndtri(0.975))) ** 2)
     if len(runs_a) == len(runs_b) == 1:
         parts, pure, rest, seeds = [], floor, 0.0, None
@@ -111,7 +122,7 @@ def map_difference(
         paired=paired,
         identical=identical,
         # As variances of single images, of which a mean has that over their number.
-        variation=Variation(seeds, pure * n_images, rest * n_images, n_images),
+        variation=Variation(seeds, pure * n_units, rest * n_units, n_units, runs_a[0].grouped),
         confidence=confidence,
     )
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from convscope.classifier.decisions import decided, image_losses
 from convscope.errors import ShapeError
+from convscope.evaluation.grouping import number_of_groups, units_of
 from convscope.storage import atomic_path
 from convscope.types import FloatArray, IntArray, Predictions
 from convscope.wording import spreadsheet_text
@@ -98,13 +99,20 @@ def resamples(n_images: int, n_samples: int = N_RESAMPLES) -> FloatArray:
     return random.multinomial(n_images, shares, n_samples).astype(np.float32)
 
 
-def resampled_map(probs: FloatArray, labels: Flags) -> npt.NDArray[np.float64]:
+def resampled_map(
+    probs: FloatArray, labels: Flags, groups: npt.NDArray[np.str_] | None = None
+) -> npt.NDArray[np.float64]:
     """Return the mean average precision of bootstrap samples of the images, shape (n_samples,).
 
     The same samples for any predictions for images with these labels, so that two models can be
     compared sample by sample. Samples in which no image has a class have none and are left out.
+    Of images in groups, the groups are sampled.
     """
-    weights = resamples(len(labels))
+    if groups is None:
+        weights = resamples(len(labels))
+    else:
+        units = units_of(groups)
+        weights = resamples(int(units.max()) + 1)[:, units]
     at_once = max(1, _AT_ONCE // len(labels))
     parts = [
         average_precisions(probs, labels, weights[start : start + at_once])
@@ -114,7 +122,19 @@ def resampled_map(probs: FloatArray, labels: Flags) -> npt.NDArray[np.float64]:
     return np.asarray(np.nanmean(found[~np.isnan(found).all(axis=1)], axis=1))
 
 
-def map_interval(probs: FloatArray, labels: Flags) -> tuple[float, float]:
+def labels_of_units(labels: Flags, groups: npt.NDArray[np.str_] | None) -> Flags:
+    """Return the classes of each group of images, those of any of its images; else the labels."""
+    if groups is None:
+        return labels
+    units = units_of(groups)
+    found = np.zeros((int(units.max()) + 1, labels.shape[1]), labels.dtype)
+    np.maximum.at(found, units, labels)
+    return found
+
+
+def map_interval(
+    probs: FloatArray, labels: Flags, groups: npt.NDArray[np.str_] | None = None
+) -> tuple[float, float]:
     """Return the 95 % interval of the mean average precision, by the bootstrap over images.
 
     A sample holds some images twice, which makes it look better than other images would; its ends
@@ -129,6 +149,7 @@ def map_interval(probs: FloatArray, labels: Flags) -> tuple[float, float]:
     Args:
         probs: Shape (n_images, n_classes).
         labels: Shape (n_images, n_classes), with at least one class in one image.
+        groups: Groups of the images, as `Split.groups`, which are then what is sampled.
 
     Returns:
         Lower and upper end, fractions in [0, 1].
@@ -136,10 +157,10 @@ def map_interval(probs: FloatArray, labels: Flags) -> tuple[float, float]:
     References:
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993.
     """
-    found = resampled_map(probs, labels)
+    found = resampled_map(probs, labels, groups)
     bias = found.mean() - mean_average_precision(probs, labels)
     low, high = np.clip(np.percentile(found, [2.5, 97.5]) - bias, 0, 1)
-    unseen = unseen_loss(labels)
+    unseen = unseen_loss(labels_of_units(labels, groups))
     return min(float(low), 1 - unseen), max(float(high), unseen)
 
 
@@ -241,7 +262,7 @@ def compute_metrics(
         "micro_f1", "hamming_loss" (share of wrong decisions), "exact_match" (share of images
         without a wrong decision), "loss", "n_images", "missing_classes", and "per_class" with
         average precision, precision, recall, F1, threshold and number of images. For a class
-        without images all but the last two are None.
+        without images all but the last two are None. Of images in groups also "n_groups".
 
     Raises:
         ShapeError: If the predictions do not match the class names.
@@ -264,7 +285,8 @@ def compute_metrics(
     wrong = named != labels
     return {
         "mean_average_precision": float(areas[present].mean()),
-        "mean_average_precision_interval_95": list(map_interval(probs, labels)),
+        "mean_average_precision_interval_95": list(map_interval(probs, labels, said.groups)),
+        **number_of_groups(said),
         "macro_f1": float(f1[present].mean()),
         "micro_f1": float(micro),
         "hamming_loss": float(wrong.mean()),

@@ -63,7 +63,7 @@ def predict_split(
         progress=progress,
         label=f"Predicting the {name} images",
     )
-    return Predictions(probs, split.labels, split.ids, name)
+    return Predictions(probs, split.labels, split.ids, name, split.groups)
 
 
 def save_predictions(
@@ -76,7 +76,7 @@ def save_predictions(
     """Write predictions as a Parquet table, a row per image.
 
     Columns: `split`, `id`, `label` (class index) or, where an image may have any number of classes,
-    `labels` (list of class indices), then `prob_<class index>`.
+    `labels` (list of class indices), then `prob_<class index>`; `group`, if there are groups.
 
     Args:
         predictions: Predictions by split.
@@ -104,6 +104,9 @@ def save_predictions(
         columns["label"] = labels
     probs = np.concatenate([part.probs for part in parts])
     columns |= {f"prob_{index}": probs[:, index] for index in range(len(class_names))}
+    groups = [part.groups for part in parts]
+    if (known := [each for each in groups if each is not None]) and len(known) == len(parts):
+        columns["group"] = np.concatenate(known)
     table = pa.table(columns).replace_schema_metadata(about | {"classes": "\n".join(class_names)})
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
@@ -174,6 +177,9 @@ def read_predictions(path: Path) -> tuple[dict[str, Predictions], dict[str, str]
         probs = np.stack(
             [table[f"prob_{index}"].to_numpy() for index in range(n_classes)], axis=1
         ).astype(np.float32)
+        groups = None
+        if "group" in table.column_names:
+            groups = np.asarray(table["group"].to_pylist(), np.str_)
         labels: Labels
         if "labels" in table.column_names:
             labels = np.zeros(probs.shape, np.uint8)
@@ -189,7 +195,11 @@ def read_predictions(path: Path) -> tuple[dict[str, Predictions], dict[str, str]
         raise RunError(f"{path} is damaged ({error}); run evaluate again with --fresh") from None
     found = {
         str(name): Predictions(
-            probs[names == name], labels[names == name], ids[names == name], str(name)
+            probs[names == name],
+            labels[names == name],
+            ids[names == name],
+            str(name),
+            None if groups is None else groups[names == name],
         )
         for name in np.unique(names)
     }

@@ -6,9 +6,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from convscope.classifier.views import Network
 from convscope.evaluation.corruptions import answers_under
+from convscope.evaluation.grouping import contributions
 from convscope.evaluation.map_difference import Scored, map_difference
 from convscope.evaluation.multi_label import mean_average_precision
 from convscope.evaluation.statistics import difference
@@ -102,7 +104,7 @@ def accuracy_under_all(
                 note = f"{corruption} {severity}: {row[-1]:.3f}"
             step(0, note)
             found[corruption] = tuple(row)
-            if _is_worse(worst, clean, labels, n_comparisons):
+            if _is_worse(worst, clean, labels, chosen.groups, n_comparisons):
                 harmful.append(corruption)
     return Robustness(
         split=name,
@@ -130,12 +132,19 @@ def score_of(probs: FloatArray, labels: Labels) -> float:
     return float((probs.argmax(axis=1) == labels).mean())
 
 
-def _is_worse(corrupted: FloatArray, clean: FloatArray, labels: Labels, n_comparisons: int) -> bool:
+def _is_worse(
+    corrupted: FloatArray,
+    clean: FloatArray,
+    labels: Labels,
+    groups: npt.NDArray[np.str_] | None,
+    n_comparisons: int,
+) -> bool:
     """Return whether answers are worse than those to the same images, beyond chance."""
     if is_multi_label(labels):
-        scored = ([Scored.of(probs, labels)] for probs in (clean, corrupted))
+        scored = ([Scored.of(probs, labels, groups)] for probs in (clean, corrupted))
         found = map_difference(*scored, paired=True, n_comparisons=n_comparisons)
     else:
-        right = ((probs.argmax(axis=1) == labels)[None] for probs in (clean, corrupted))
-        found = difference(*right, paired=True, n_comparisons=n_comparisons)
+        right = [probs.argmax(axis=1) == labels for probs in (clean, corrupted)]
+        rows = right if groups is None else [contributions(row, groups) for row in right]
+        found = difference(*(row[None] for row in rows), paired=True, n_comparisons=n_comparisons)
     return found.high < 0

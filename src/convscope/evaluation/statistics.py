@@ -16,13 +16,16 @@ References:
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from convscope.errors import ShapeError
 from convscope.types import BoolArray
+
+Answers = npt.NDArray[Any]
+"""Whether each image is classified correctly, or what each group contributes to the accuracy."""
 
 Result = TypeVar("Result")
 
@@ -54,13 +57,15 @@ class Variation:
         seeds: Variance between pairs of seeds, over all images; None with one seed each.
         images: Variance between images, over all seeds.
         rest: Residual variance, that of the seed-by-image interaction.
-        n_images: Number of images that they were estimated from.
+        n_images: Number of images that they were estimated from, or of groups of images.
+        grouped: Whether they are variances between groups, not between images.
     """
 
     seeds: float | None
     images: float
     rest: float
     n_images: int
+    grouped: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,14 +131,15 @@ def spread_over_seeds(accuracies: list[float]) -> Spread:
 
 
 def rows_by_seed(
-    right_a: Mapping[int, BoolArray], right_b: Mapping[int, BoolArray]
-) -> tuple[BoolArray, BoolArray, bool]:
+    right_a: Mapping[int, Answers], right_b: Mapping[int, Answers]
+) -> tuple[Answers, Answers, bool]:
     """Return the runs of two configurations to be compared, and whether they are paired by seed.
 
     If both have several seeds in common, those are taken, row by row; otherwise all of them.
 
     Args:
-        right_a: By seed of A, whether each image is classified correctly; shape (n_images,).
+        right_a: By seed of A, whether each image is classified correctly, shape (n_images,); or
+            what each group contributes.
         right_b: The same for B, with the same images in the same order.
 
     Returns:
@@ -159,7 +165,7 @@ def runs_by_seed(
 
 
 def difference(
-    right_a: BoolArray, right_b: BoolArray, *, paired: bool, n_comparisons: int = 1
+    right_a: Answers, right_b: Answers, *, paired: bool, n_comparisons: int = 1
 ) -> Difference:
     """Compare two training configurations by the images that each run classifies correctly.
 
@@ -167,8 +173,11 @@ def difference(
     each, or where all seeds of a side give the same answers, two networks are compared, by an
     interval that excludes 0 where McNemar's exact test rejects.
 
+    Of images in groups the groups are what is sampled: with few of them by Student's distribution.
+
     Args:
-        right_a: Shape (n_seeds of A, n_images), bool; a row for each seed.
+        right_a: Shape (n_seeds of A, n_images), bool; a row for each seed. Or shape (n_seeds of A,
+            n_groups), float, see `grouping.contributions`.
         right_b: Shape (n_seeds of B, n_images), of the same images in the same order.
         paired: Whether row k of both has the same seed; both then have as many rows.
         n_comparisons: Number of comparisons in all: intervals are widened (Bonferroni) so that all
@@ -184,7 +193,8 @@ def difference(
     if not right_a.size or not right_b.size or (paired and len(right_a) != len(right_b)):
         raise ShapeError(f"{len(right_a)} and {len(right_b)} seeds cannot be paired")
     if (right_a == right_a[0]).all() and (right_b == right_b[0]).all():
-        found = _of_networks(right_a[0], right_b[0], paired, 1 - 0.05 / n_comparisons)
+        compare = _of_networks if right_a.dtype == bool else _of_networks_by_groups
+        found = compare(right_a[0], right_b[0], paired, 1 - 0.05 / n_comparisons)
         if len(right_a) == len(right_b) == 1:
             return found
         # Training without any chance: what holds for one seed holds for all.
@@ -193,7 +203,8 @@ def difference(
     n_images = right_a.shape[1]
     mean = float(right_b.mean() - right_a.mean())
     of_images = _variance(right_b.mean(axis=0) - right_a.mean(axis=0))
-    sides = [right_a.astype(np.int8), right_b.astype(np.int8)]
+    n_groups = None if right_a.dtype == bool else n_images
+    sides = [_signed(right_a), _signed(right_b)]
     rows_of = [sides[1] - sides[0]] if paired else sides
     # (variance over seeds, residual variance, number of seeds behind them) of each part
     variances = [
@@ -209,6 +220,7 @@ def difference(
         [(of_part / n, n_behind) for of_part, _, n_behind, n in parts],
         pure / n_images,
         of_images / n_images,
+        n_groups,
     )
     confidence = 1 - 0.05 / n_comparisons
     half_width = margins.half_width(confidence)
@@ -219,13 +231,24 @@ def difference(
         high=min(1.0, mean + half_width),
         p=margins.p(mean),
         p_seeds=Margins(margins.seeds, 0.0, 0.0).p(mean),
-        p_images=Margins([], 0.0, margins.floor).p(mean),
+        p_images=Margins([], 0.0, margins.floor, n_groups).p(mean),
         of_ways=True,
         paired=paired,
         identical=paired and bool((right_a == right_b).all()),
-        variation=Variation(of_seeds, pure, sum(rest for _, rest, _, _ in parts), n_images),
+        variation=Variation(
+            of_seeds,
+            pure,
+            sum(rest for _, rest, _, _ in parts),
+            n_images,
+            n_groups is not None,
+        ),
         confidence=confidence,
     )
+
+
+def _signed(rows: Answers) -> npt.NDArray[Any]:
+    """Return rows of which a difference can be taken."""
+    return rows.astype(np.int8) if rows.dtype == bool else rows
 
 
 def _variance(values: npt.NDArray[np.floating]) -> float:
@@ -250,11 +273,14 @@ class Margins:
         seeds: Squared standard error of each part and the number of seeds behind it.
         images: Squared standard error that the images add.
         floor: Squared standard error of the images with the seeds held fixed; a lower bound.
+        n_groups: Number of groups of images behind both; None for images of no group, which are
+            enough for the normal distribution.
     """
 
     seeds: list[tuple[float, int]]
     images: float
     floor: float
+    n_groups: int | None = None
 
     def half_width(self, confidence: float) -> float:
         """Return half the width of the interval."""
@@ -262,7 +288,9 @@ class Margins:
         from scipy.special import ndtri, stdtrit
 
         level = (1 + confidence) / 2
-        z = float(ndtri(level)) ** 2
+        if self.n_groups == 1:
+            return math.inf  # nothing follows for other groups
+        z = float(ndtri(level) if self.n_groups is None else stdtrit(self.n_groups - 1, level)) ** 2
         squared = z * self.images + sum(
             float(stdtrit(n - 1, level)) ** 2 * v for v, n in self.seeds
         )
@@ -272,12 +300,46 @@ class Margins:
         """Return one minus the confidence of the interval that just contains 0."""
         from scipy.optimize import brentq
 
-        if mean == 0:
+        if mean == 0 or self.n_groups == 1:
             return 1.0
         least = 1e-12
         if self.half_width(1 - least) < abs(mean):
             return 0.0
         return float(brentq(lambda p: self.half_width(1 - p) - abs(mean), least, 1.0))
+
+
+def _of_networks_by_groups(
+    of_a: Answers, of_b: Answers, paired: bool, confidence: float
+) -> Difference:
+    """Compare two networks by what each group contributes to their accuracies, shape (n_groups,).
+
+    By Student's test over the groups. Where so few of them differ that not even all in one
+    direction would be more than chance (the exact sign test), no difference is shown.
+    """
+    n_groups = len(of_a)
+    unlike = of_b - of_a
+    mean = float(unlike.mean())
+    variance = _variance(unlike)
+    margins = Margins([], 0.0, variance / n_groups, n_groups)
+    half_width = margins.half_width(confidence)
+    least = 2.0 ** (1 - np.count_nonzero(unlike.round(12)))
+    p = max(margins.p(mean), min(1.0, least))
+    low, high = max(-1.0, mean - half_width), min(1.0, mean + half_width)
+    if least > 1 - confidence:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return Difference(
+        mean=mean,
+        low=low,
+        high=high,
+        p=p,
+        p_seeds=None,
+        p_images=p,
+        of_ways=False,
+        paired=paired,
+        identical=paired and bool((of_a == of_b).all()),
+        variation=Variation(None, variance, 0.0, n_groups, True),
+        confidence=confidence,
+    )
 
 
 def _of_networks(

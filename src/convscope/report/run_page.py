@@ -254,7 +254,8 @@ def _interval(facts: RunFacts, judged: Mapping[str, Any]) -> str:
     if facts.multi_label:
         return multi_label.interval(judged)
     low, high = judged["accuracy_interval_95"]
-    return f"{low:.1%} to {high:.1%}"
+    over = f", over {counted(judged['n_groups'], 'group')}" if "n_groups" in judged else ""
+    return f"{low:.1%} to {high:.1%}{over}"
 
 
 def _learning(facts: RunFacts) -> list[Block]:

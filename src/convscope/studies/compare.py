@@ -15,9 +15,11 @@ from convscope.backend import forget_networks
 from convscope.datasets.division.splits import read_split
 from convscope.datasets.source import table_of
 from convscope.errors import DataError, RunError, TrainingError
+from convscope.evaluation.grouping import answers_by_unit
 from convscope.evaluation.map_difference import Scored
 from convscope.evaluation.multi_label import score_of
 from convscope.evaluation.opening import log_seen_again
+from convscope.evaluation.statistics import Answers
 from convscope.planning.data import load_once
 from convscope.planning.plan import run_config
 from convscope.planning.settle import settle
@@ -38,7 +40,7 @@ from convscope.studies.folder import (
     study_folder,
 )
 from convscope.studies.latency import latencies_ms
-from convscope.types import PART_NAMES, BoolArray, Dataset
+from convscope.types import PART_NAMES, Dataset
 
 
 def compare(
@@ -327,7 +329,7 @@ class _Study:
         )
         with self.progress.task("Evaluating", n_trials, "runs") as step:
             for arm in self.comparison.arms:
-                right: dict[int, BoolArray | Scored] = {}
+                right: dict[int, Answers | Scored] = {}
                 for trial in arm.trials:
                     if trial.failure is not None:
                         continue
@@ -401,8 +403,10 @@ class _Study:
         self.progress.say(f"{name}, seed {trial.seed} failed: {outcome.failure}")
         self._replace(trial, failure=outcome.failure, final=outcome.permanent)
 
-    def _right(self, run: Run, part: str) -> "BoolArray | Scored":
+    def _right(self, run: Run, part: str) -> "Answers | Scored":
         """Return whether a run classifies each image of a part correctly, sorted by image name.
+
+        Where images are in groups, what each group contributes to the accuracy.
 
         Where an image may have any number of classes, its mean average precision.
         """
@@ -429,8 +433,9 @@ class _Study:
         said = read_predictions(run.predictions_file)[0][part]
         if said.multi_label:
             order = np.argsort(said.ids, kind="stable")
-            return Scored.of(said.probs[order], said.labels[order])
-        return said.right_by_id
+            groups = None if said.groups is None else said.groups[order]
+            return Scored.of(said.probs[order], said.labels[order], groups)
+        return answers_by_unit(said)
 
     def _path(self, trial: Trial) -> Path:
         return self.comparison.path / trial.run

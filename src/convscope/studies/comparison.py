@@ -8,6 +8,7 @@ from typing import Any
 
 from convscope.evaluation.map_difference import Scored, map_difference
 from convscope.evaluation.statistics import (
+    Answers,
     Difference,
     Spread,
     Variation,
@@ -18,7 +19,7 @@ from convscope.evaluation.statistics import (
 )
 from convscope.studies.folder import damaged, kept_state
 from convscope.studies.verdicts import caution, chosen, conclude, outlook, verdict
-from convscope.types import PART_NAMES, BoolArray
+from convscope.types import PART_NAMES
 
 FORMAT = 1
 """Version of `comparison.json`; raised when an older convscope could misread it."""
@@ -251,7 +252,7 @@ def _pair_of(entry: Mapping[str, Any]) -> Pair:
 
 
 def pairs_of(
-    answers: Sequence[tuple[str, Mapping[int, BoolArray | Scored]]], part: str = "test"
+    answers: Sequence[tuple[str, Mapping[int, Answers | Scored]]], part: str = "test"
 ) -> tuple[Pair, ...]:
     """Compare each two arms by the images that each of their runs classifies correctly.
 
@@ -261,8 +262,8 @@ def pairs_of(
     ones are used; two arms without a common seed are compared unpaired.
 
     Args:
-        answers: Name of each arm, and by seed an array of shape (n_images,), or the mean average
-            precision; arms without any are skipped.
+        answers: Name of each arm, and by seed an array of shape (n_images,) or (n_groups,), or the
+            mean average precision; arms without any are skipped.
         part: Images of the answers: "val" or "test".
 
     Raises:
@@ -286,11 +287,11 @@ def pairs_of(
     return tuple(pairs)
 
 
-def _scored(results: Mapping[int, BoolArray | Scored]) -> dict[int, Scored]:
+def _scored(results: Mapping[int, Answers | Scored]) -> dict[int, Scored]:
     return {seed: each for seed, each in results.items() if isinstance(each, Scored)}
 
 
-def _plain(right: Mapping[int, BoolArray | Scored]) -> dict[int, BoolArray]:
+def _plain(right: Mapping[int, Answers | Scored]) -> dict[int, Answers]:
     return {seed: row for seed, row in right.items() if not isinstance(row, Scored)}
 
 

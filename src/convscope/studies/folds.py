@@ -197,7 +197,12 @@ def asked_before(path: Path) -> RunConfig:
 def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
     """Combine the predictions of the folds, and write the results."""
     from convscope.evaluation.folds import folded_accuracy
-    from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
+    from convscope.evaluation.metrics import (
+        compute_metrics,
+        confusion_matrix,
+        interval_of,
+        write_confusion,
+    )
     from convscope.evaluation.predictions import read_predictions, save_predictions
     from convscope.report.figures import confusion_figure, save_figure
 
@@ -207,7 +212,9 @@ def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
         raise RunError(f"the folds in {path} hold some images twice; start again in another --out")
     names = runs[0].class_names
     found = folded_accuracy(
-        [int(part.right.sum()) for part in parts], [len(part.ids) for part in parts]
+        [int(part.right.sum()) for part in parts],
+        [len(part.ids) for part in parts],
+        interval_of(said),
     )
     metrics = compute_metrics(said, names) | {
         "accuracy_interval_95": [found.low, found.high],

@@ -231,7 +231,7 @@ def _by_heads(plan: Plan, load: Callable[[RunConfig], Dataset], progress: Progre
     folds = np.array([fold_of[str(image_id)] for image_id in whole.ids])
     spec, n_classes = input_spec(dataset, config), len(dataset.class_names)
     probs = out_of_fold(config, spec, parts, folds, n_classes, plan.weights, progress)
-    return Predictions(probs, whole.labels, whole.ids, "train")
+    return Predictions(probs, whole.labels, whole.ids, "train", whole.groups)
 
 
 def _write_table(found: Suspicions) -> None:

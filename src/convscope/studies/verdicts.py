@@ -102,7 +102,9 @@ def outlook(pair: "Pair") -> str:
     if unseen:
         sentences.append(
             f"No number of seeds would show {_points(unseen[-1])}: "
-            f"{found.variation.n_images:,} {PART_NAMES[pair.part]} images are too few."
+            f"{found.variation.n_images:,} "
+            f"{'groups of ' if found.variation.grouped else ''}{PART_NAMES[pair.part]} images are "
+            "too few."
         )
     return " ".join(sentences)
 

@@ -1,0 +1,113 @@
+"""Accuracy on images in groups, such as several of one patient: they tell less than as many others.
+
+Images of a group are often all right or all wrong, so the number of images flatters an interval.
+What a group contributes to the accuracy is one observation; those of different groups are
+independent.
+
+References:
+    Cameron and Miller, "A Practitioner's Guide to Cluster-Robust Inference", Journal of Human
+    Resources 2015, whose CR3 (the jackknife over groups) the variance is;
+    Korn and Graubard, "Confidence Intervals for Proportions With Small Expected Number of Positive
+    Counts Estimated From Survey Data", Survey Methodology 1998.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from convscope.types import BoolArray, IntArray, Predictions
+
+FloatsOfUnits = npt.NDArray[np.float64]
+
+
+def units_of(groups: npt.NDArray[np.str_]) -> IntArray:
+    """Return the number of each image's group; an image of no group is one of its own.
+
+    Args:
+        groups: Shape (n_images,), as `Split.groups`.
+
+    Returns:
+        Shape (n_images,), in [0, n_units).
+
+    Examples:
+        >>> units_of(np.array(["ann", "", "ann", ""])).tolist()
+        [2, 0, 2, 1]
+    """
+    alone = np.flatnonzero(groups == "")
+    units = np.empty(len(groups), np.int64)
+    units[alone] = np.arange(len(alone))
+    named = groups != ""
+    units[named] = len(alone) + np.unique(groups[named], return_inverse=True)[1]
+    return units
+
+
+def contributions(right: BoolArray, groups: npt.NDArray[np.str_]) -> FloatsOfUnits:
+    """Return what each group contributes to the accuracy.
+
+    Their mean is the accuracy, and their variance over their number the variance of that by the
+    jackknife: the accuracy without a group moves the more the more images the group has.
+
+    Args:
+        right: Shape (n_images,), whether each image is classified correctly.
+        groups: Shape (n_images,), as `Split.groups`.
+
+    Returns:
+        Shape (n_units,), in no particular range: a large group counts for more.
+
+    Examples:
+        >>> contributions(np.array([True, True, False]), np.array(["ann", "ann", "ben"])).round(2)
+        array([ 1.67, -0.33])
+    """
+    units, n_images = units_of(groups), len(right)
+    accuracy = right.mean()
+    beyond, sizes = np.bincount(units, right - accuracy), np.bincount(units)
+    if len(sizes) < 2:
+        return np.full(len(sizes), accuracy)
+    moved = beyond / (n_images - sizes)
+    return np.asarray(accuracy + len(sizes) * (moved - moved.mean()))
+
+
+def answers_by_unit(said: Predictions) -> BoolArray | FloatsOfUnits:
+    """Return a value for each image, or each group, whose mean is the accuracy of predictions.
+
+    In the order of the images' names, or the groups', so that models can be compared.
+    """
+    if said.groups is None:
+        return said.right_by_id
+    order = np.argsort(said.ids, kind="stable")
+    return contributions(said.right[order], said.groups[order])
+
+
+def number_of_groups(said: Predictions) -> dict[str, int]:
+    """Return the number of groups of images as an entry of the metrics; empty if there are none."""
+    return {} if said.groups is None else {"n_groups": int(units_of(said.groups).max()) + 1}
+
+
+def n_effective(right: BoolArray, groups: npt.NDArray[np.str_]) -> float:
+    """Return how many images of their own would tell as much of the accuracy, at most their number.
+
+    Without an error, or without a right answer, nothing shows how much the images of a group agree:
+    each group then counts once. With few groups their variance is not well known either, which
+    lowers the number by Student's distribution.
+
+    Args:
+        right: Shape (n_images,), whether each image is classified correctly.
+        groups: Shape (n_images,), as `Split.groups`.
+
+    Returns:
+        0 for a single group, otherwise above 0.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    values = contributions(right, groups)
+    n_units = len(values)
+    if n_units < 2:
+        return 0.0
+    accuracy = float(right.mean())
+    variance = float(values.var(ddof=1)) / n_units
+    of_one = accuracy * (1 - accuracy)
+    number = float(n_units) if of_one == 0 else of_one / variance if variance else math.inf
+    level = 0.975
+    lowered = (float(ndtri(level)) / float(stdtrit(n_units - 1, level))) ** 2
+    return min(number, len(right)) * lowered
