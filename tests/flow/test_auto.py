@@ -30,7 +30,9 @@ def make_arrows(root: Path, n_images: int) -> Path:
         (root / name).mkdir(parents=True)
         for index in range(n_images):
             image = Image.fromarray(rng.integers(100, 140, (96, 128, 3)).astype(np.uint8))
-            x, y, side = *rng.integers(15, 30, 2), int(rng.integers(40, 60))
+            side = int(rng.integers(40, 60))
+            # As often on each side: by its place a mirrored arrow could be told from the others.
+            x, y = rng.integers(15, (128 - 15 - side, 96 - 15 - side))
             tip, back = (x + side, x) if name == "right" else (x, x + side)
             corners = [(back, y), (tip, y + side // 2), (back, y + side)]
             colour = tuple(int(part) for part in rng.integers(180, 256, 3))
