@@ -12,7 +12,9 @@ from convscope.errors import LockTakenError
 from convscope.locks import exclusive
 from convscope.progress import Progress
 
+IMAGES = "images.npy"
 MANIFEST = "manifest.json"
+ORIGINS = "origins.bin"
 
 _UNUSED_S = 7 * 24 * 3600
 
@@ -85,7 +87,7 @@ def read_manifest(pack: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         manifest = json.loads((pack / MANIFEST).read_text(encoding="utf-8"))
         if isinstance(manifest, dict) and manifest.keys() >= {"key", "root", "shape", "faults"}:
-            return manifest
+            return manifest if isinstance(manifest["shape"], list) else {}
     return {}
 
 

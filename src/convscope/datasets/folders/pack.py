@@ -2,7 +2,8 @@
 
 Nothing is written into the user's folder. A pack is at `cache_dir()/packed/<key>`; the key is made
 of each file's path and content, the decoder and the size, so other content has another key. A pack
-is written under a temporary name and renamed when it is complete.
+is written under a temporary name and renamed when it is complete. Images that another pack holds,
+such as that of the folder before a label was corrected, are copied from there.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,8 +23,11 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 
+from convscope.datasets.folders._older_images import OlderImages, list_origins, open_older_images
 from convscope.datasets.folders._pack_store import (
+    IMAGES,
     MANIFEST,
+    ORIGINS,
     alone,
     drop_superseded,
     read_manifest,
@@ -36,7 +41,14 @@ from convscope.images.decode import DECODER_VERSION, decode_image
 from convscope.images.fit import Fit
 from convscope.images.formats import may_pass
 from convscope.progress import Progress
-from convscope.storage import FOLDER_MODE, cache_dir, npy_header, storage_errors, write_text
+from convscope.storage import (
+    FOLDER_MODE,
+    atomic_path,
+    cache_dir,
+    npy_header,
+    storage_errors,
+    write_text,
+)
 from convscope.types import UInt8Array, hashes_of
 
 IN_MEMORY_BYTES = 2 * 2**30
@@ -45,7 +57,9 @@ IN_MEMORY_BYTES = 2 * 2**30
 CHUNK = 16
 """Images that a thread decodes at a time."""
 
-_IMAGES = "images.npy"
+_Outcome = tuple[UInt8Array, str] | str
+"""Pixels of a file and their hash, or the reason why it has none."""
+
 # Measured: two threads pack images of 128 x 128 pixels as fast as one, larger ones faster.
 _WORTHWHILE_PIXELS = 128 * 128
 
@@ -89,15 +103,15 @@ def pack_images(
         channels: Number of channels, 1 or 3.
         fit: Method of fitting images of another aspect ratio.
         white: White of images that do not define it.
-        progress: Called with each image that is decoded.
+        progress: Called with each image that is decoded or copied.
 
     Raises:
         DataError: If no image can be read, or a file changes meanwhile.
         StorageError: If the disk is full, or if the cache cannot be written to and the images need
             more than `IN_MEMORY_BYTES`.
     """
-    work = _Work(root, files, size, channels, fit, white)
     packed = cache_dir() / "packed"
+    work = _Work(packed, root, files, size, channels, fit, white)
     final = packed / work.key
     # Packs appear as a whole, so an existing one may be read without a lock.
     if (pack := _open(final, work)) is not None:
@@ -109,14 +123,13 @@ def pack_images(
                 return pack
             if held:
                 sweep(packed, work.key)
-            _make(final, work, progress)
-            made = _open(final, work)
+            made = _open(final, work, _make(final, work, progress))
             if made is not None:
                 drop_superseded(packed, final)
     except (StorageError, OSError) as error:
         if not _is_refusal(error if isinstance(error, OSError) else error.__cause__):
             raise
-        return _in_memory(work, packed, error, progress)
+        return _in_memory(work, error, progress)
     if made is None:
         raise StorageError(
             f"{final} cannot be mapped into memory; set CONVSCOPE_CACHE to a folder on a local disk"
@@ -165,6 +178,7 @@ class _Work:
 
     def __init__(
         self,
+        packed: Path,
         root: Path,
         files: Sequence[FileFacts],
         size: tuple[int, int],
@@ -172,6 +186,7 @@ class _Work:
         fit: Fit,
         white: int | None,
     ) -> None:
+        self.packed = packed
         self.root = root
         self.files = files
         self.size = size
@@ -179,90 +194,125 @@ class _Work:
         self.fit = fit
         self.white = white
         self.shape = (len(files), *size, channels)
+        self._settings = {heif: self._settings_of(heif=heif) for heif in (False, True)}
         self.key = self._key()
 
     def _key(self) -> str:
-        # Another Pillow may bring another JPEG decoder, and with it other pixels.
-        head = [DECODER_VERSION, PIL.__version__, *self.size, self.channels, self.white]
-        # What was packed before there were others was squashed, and stays valid.
-        if self.fit != "squash":
-            head.append(self.fit)
-        if any(file.format == "HEIF" for file in self.files):
-            head.append(reader_version("HEIF"))
-        digest = hashlib.sha256(json.dumps(head).encode())
+        settings = self._settings[any(file.format == "HEIF" for file in self.files)]
+        digest = hashlib.sha256(settings.encode())
         for file in self.files:
             # With the fault: a picture whose reader was installed meanwhile has none any more.
             line = f"{file.name}\0{file.n_bytes}\0{file.digest}\0{file.fault}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:32]
 
-    def outcomes(self, progress: Progress) -> Generator[UInt8Array | str, None, None]:
-        """Yield the pixels of each file, in order, or the reason why it has none."""
+    def _settings_of(self, *, heif: bool) -> str:
+        """Return all that decides the pixels of a file, apart from its content."""
+        # Another Pillow may bring another JPEG decoder, and with it other pixels.
+        head = [DECODER_VERSION, PIL.__version__, *self.size, self.channels, self.white]
+        # What was packed before there were others was squashed, and stays valid.
+        if self.fit != "squash":
+            head.append(self.fit)
+        if heif:
+            head.append(reader_version("HEIF"))
+        return json.dumps(head)
+
+    def origin(self, file: FileFacts) -> bytes:
+        """Return a hash of all that decides the pixels of a file."""
+        settings = self._settings[file.format == "HEIF"]
+        return hashlib.sha256(f"{settings} {file.digest}".encode()).digest()
+
+    def outcomes(self, progress: Progress) -> Generator[_Outcome, None, None]:
+        """Yield the image of each file, in order, or the reason why it has none."""
         workers = n_decoders(self.files)
         starts = range(0, len(self.files), CHUNK)
         chunks = (self.files[start : start + CHUNK] for start in starts)
+        wanted = {self.origin(file) for file in self.files if not file.fault}
+        copied = 0
         with (
             progress.task(f"Packing {self.root.name}", len(self.files), "images") as step,
-            contextlib.closing(map_ordered(self._decode, chunks, workers)) as results,
+            open_older_images(self.packed, self.shape[1:], wanted) as older,
+            contextlib.closing(
+                map_ordered(partial(self._images_of, older=older), chunks, workers)
+            ) as results,
         ):
-            for chunk in results:
-                yield from chunk
-                step(len(chunk))
+            for images, n_copied in results:
+                yield from images
+                copied += n_copied
+                step(len(images), f"{copied:,} of them decoded before" if copied else "")
 
-    def _decode(self, chunk: Sequence[FileFacts]) -> list[UInt8Array | str]:
-        return [
-            decode_file(
-                self.root,
-                file,
-                size=self.size,
-                channels=self.channels,
-                fit=self.fit,
-                white=self.white,
-            )
-            for file in chunk
-        ]
+    def _images_of(
+        self, chunk: Sequence[FileFacts], older: OlderImages
+    ) -> tuple[list[_Outcome], int]:
+        """Return the outcomes of some files, and how many of them were copied."""
+        outcomes: list[_Outcome] = []
+        n_copied = 0
+        for file in chunk:
+            if not file.fault and (known := older.take(self.origin(file))) is not None:
+                outcomes.append(known)
+                n_copied += 1
+            else:
+                outcomes.append(self._decode(file))
+        return outcomes, n_copied
 
-    def result(self, images: UInt8Array, faults: dict[str, str], *notes: str) -> Pack:
+    def _decode(self, file: FileFacts) -> _Outcome:
+        pixels = decode_file(
+            self.root,
+            file,
+            size=self.size,
+            channels=self.channels,
+            fit=self.fit,
+            white=self.white,
+        )
+        return pixels if isinstance(pixels, str) else (pixels, hashes_of([pixels])[0])
+
+    def result(
+        self, images: UInt8Array, hashes: list[str], faults: dict[str, str], *notes: str
+    ) -> Pack:
         """Return the pack of these images.
 
         Raises:
             DataError: If there is none.
         """
         kept = [place for place, file in enumerate(self.files) if file.name not in faults]
-        # A memory-mapped array is slow to take rows of.
-        hashes = hashes_of(np.asarray(images))
         return Pack(images, hashes, np.array(kept, dtype=np.intp), faults, notes)
 
 
-def _make(final: Path, work: _Work, progress: Progress) -> None:
-    """Write a pack, and rename it when it is complete."""
+def _make(final: Path, work: _Work, progress: Progress) -> list[str]:
+    """Write a pack, rename it when it is complete, and return the hashes of its images."""
     with storage_errors(final):
         part = Path(tempfile.mkdtemp(prefix=f".{work.key}-", suffix=".part", dir=final.parent))
     try:
         with storage_errors(final):
             # mkdtemp makes the folder private; the cache may be shared.
             os.chmod(part, FOLDER_MODE)
-            with (part / _IMAGES).open("wb") as file:
+            with (part / IMAGES).open("wb") as file:
                 faults, hashes = _write(file, work, progress)
+        kept = [file for file in work.files if file.name not in faults]
+        origins, digest = list_origins([work.origin(file) for file in kept], hashes)
+        with atomic_path(part / ORIGINS) as place:
+            place.write_bytes(origins)
         manifest = {
             "key": work.key,
             "root": str(work.root.resolve()),
             "fit": work.fit,
-            "shape": [len(work.files) - len(faults), *work.shape[1:]],
+            "shape": [len(kept), *work.shape[1:]],
             "faults": faults,
             "digest": _digest(hashes),
+            "origins": digest,
         }
         write_text(part / MANIFEST, json.dumps(manifest))
         with storage_errors(final):
             # An existing pack of that name was found to be damaged.
             shutil.rmtree(final, ignore_errors=True)
             part.rename(final)
+        return hashes
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _write(file: BinaryIO, work: _Work, progress: Progress) -> tuple[dict[str, str], Sequence[str]]:
-    """Write the decoded images as a .npy file; return the faults, and the hashes of the images.
+def _write(file: BinaryIO, work: _Work, progress: Progress) -> tuple[dict[str, str], list[str]]:
+    """Write the images as a .npy file; return the faults, and the hashes of the images.
 
     Written, not mapped: on a full disk a write raises an error, but a mapped page kills the
     process.
@@ -279,8 +329,9 @@ def _write(file: BinaryIO, work: _Work, progress: Progress) -> tuple[dict[str, s
             if isinstance(outcome, str):
                 faults[facts.name] = outcome
             else:
-                hashes += hashes_of([outcome])
-                file.write(outcome.data)
+                pixels, digest = outcome
+                file.write(pixels.data)
+                hashes.append(digest)
     _refuse_empty(work, faults)
     file.truncate()
     # numpy leaves room in the header for the first axis to change.
@@ -316,50 +367,60 @@ def _refuse_empty(work: _Work, faults: dict[str, str]) -> None:
         raise DataError(f"no image in {work.root} can be read ({first})")
 
 
-def _open(final: Path, work: _Work) -> Pack | None:
-    """Return the existing pack, or None if it is absent or damaged."""
+def _open(final: Path, work: _Work, hashes: list[str] | None = None) -> Pack | None:
+    """Return the existing pack, or None if it is absent or damaged.
+
+    Args:
+        final: Folder of the pack.
+        work: Images that it holds.
+        hashes: Hashes of the images, if they are known since it was just made.
+    """
     try:
         manifest = read_manifest(final)
         # This fails if the file is shorter than its header says.
-        images = np.load(final / _IMAGES, mmap_mode="r", allow_pickle=False)
+        images = np.load(final / IMAGES, mmap_mode="r", allow_pickle=False)
         if manifest["key"] != work.key or list(images.shape) != manifest["shape"]:
             return None
         # Marks it as in use; the folder may belong to another user.
         with contextlib.suppress(OSError):
             os.utime(final / MANIFEST)
-        # All is read here: the hashes are needed anyway, to divide the images and to record them.
-        pack = work.result(images, dict(manifest["faults"]))
-        # Packs of earlier versions have no digest.
-        return pack if manifest.get("digest") in (None, _digest(pack.hashes)) else None
+        if hashes is None:
+            # All is read here: the hashes are needed anyway, to divide the images and to record
+            # them. A memory-mapped array is slow to take rows of.
+            hashes = hashes_of(np.asarray(images))
+            # Packs of earlier versions have no digest.
+            if manifest.get("digest") not in (None, _digest(hashes)):
+                return None
+        return work.result(images, hashes, dict(manifest["faults"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _in_memory(work: _Work, packed: Path, error: Exception, progress: Progress) -> Pack:
+def _in_memory(work: _Work, error: Exception, progress: Progress) -> Pack:
     """Decode into memory instead, because of `error`."""
     n_bytes = int(np.prod(work.shape))
     if n_bytes > IN_MEMORY_BYTES:
         raise StorageError(
-            f"the image cache {packed} cannot be written to, and {n_bytes / 2**30:.1f} GiB of "
+            f"the image cache {work.packed} cannot be written to, and {n_bytes / 2**30:.1f} GiB of "
             "images are too many for memory; set CONVSCOPE_CACHE to a folder with that much space"
         ) from error
     images = np.empty(work.shape, dtype=np.uint8)
     faults: dict[str, str] = {}
-    n_kept = 0
+    hashes: list[str] = []
     for facts, outcome in zip(work.files, work.outcomes(progress), strict=True):
         if isinstance(outcome, str):
             faults[facts.name] = outcome
         else:
-            images[n_kept] = outcome
-            n_kept += 1
+            images[len(hashes)], digest = outcome
+            hashes.append(digest)
     _refuse_empty(work, faults)
-    images = images[:n_kept]
+    images = images[: len(hashes)]
     images.flags.writeable = False
     note = (
-        f"the image cache {packed} cannot be written to, so {n_bytes / 2**20:.0f} MiB of images "
-        "are held in memory and decoded again each time"
+        f"the image cache {work.packed} cannot be written to, so {n_bytes / 2**20:.0f} MiB of "
+        "images are held in memory and decoded again each time"
     )
-    return work.result(images, faults, note)
+    return work.result(images, hashes, faults, note)
 
 
 def _is_refusal(cause: BaseException | None) -> bool:

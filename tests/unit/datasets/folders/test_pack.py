@@ -1,9 +1,12 @@
 """The cache of decoded images: whole or not there, and never stale."""
 
+import contextlib
+import dataclasses
 import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -25,6 +28,8 @@ from convscope.storage import cache_dir
 
 N_IMAGES = 40
 
+PARTS = ["images.npy", "manifest.json", "origins.bin"]
+
 
 class Listener(Progress):
     """Remembers which tasks were begun, and what was said."""
@@ -32,10 +37,13 @@ class Listener(Progress):
     def __init__(self) -> None:
         self.tasks: list[tuple[str, int | None]] = []
         self.lines: list[str] = []
+        self.steps: list[tuple[int, str]] = []
 
+    @contextlib.contextmanager
     def task(self, label, total, unit):
         self.tasks.append((label, total))
-        return super().task(label, total, unit)
+        self.steps.clear()
+        yield lambda n, note="": self.steps.append((n, note))
 
     def say(self, text: str) -> None:
         self.lines.append(text)
@@ -80,6 +88,10 @@ def packs() -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.name not in ("locks", "index"))
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in PARTS]
 
 
 def child(code: str, **variables: object) -> "subprocess.Popen[str]":
@@ -426,6 +438,228 @@ def test_packs_of_old_content_go_after_a_week_unused(
     np.testing.assert_array_equal(make_pack(photos).images, one_by_one(photos))
 
 
+# What another pack holds
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are decoded from now on."""
+    names: list[str] = []
+
+    def note(content: bytes, **options: object) -> np.ndarray:
+        names.append(str(options["name"]))
+        return decode_image(content, **options)
+
+    monkeypatch.setattr(pack, "decode_image", note)
+    return names
+
+
+def assert_as_from_nothing(
+    root: Path, files: list[FileFacts], monkeypatch: pytest.MonkeyPatch, **options: object
+) -> None:
+    """Pack the files, and again in an empty cache, which must give the same bytes."""
+    options = {"size": (20, 20), "channels": 3, "progress": Progress(), **options}
+    before = packs()
+    made = pack_images(root, files, **options)
+    (new,) = (folder for folder in packs() if folder not in before)
+    with monkeypatch.context() as patched:
+        patched.setattr(pack, "decode_image", decode_image)
+        patched.setenv("CONVSCOPE_CACHE", str(root.parent / "empty"))
+        afresh = pack_images(root, files, **options)
+        (expected,) = packs()
+        assert contents(new) == contents(expected)
+        shutil.rmtree(expected)
+    np.testing.assert_array_equal(made.images, afresh.images)
+    assert (made.hashes, made.faults) == (afresh.hashes, afresh.faults)
+    assert made.kept.tolist() == afresh.kept.tolist()
+
+
+@pytest.mark.parametrize("n_threads", [1, 4])
+@pytest.mark.parametrize("change", ["order", "added", "removed", "replaced", "moved", "settings"])
+def test_images_that_a_pack_holds_are_not_decoded_for_another(
+    photos: Path, change: str, n_threads: int, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "n_workers", lambda *args, **options: n_threads)
+    (photos / "017.img").write_bytes(noise(17)[:2000])  # left out, so rows are not files
+    make_pack(photos)
+    make_pack(photos, side=12)
+    decoded.clear()
+    new: list[str] = []
+    if change == "added":
+        new = [f"{number:03d}a.img" for number in range(10)]
+        for number, name in enumerate(new):
+            (photos / name).write_bytes(noise(100 + number))
+    elif change == "removed":
+        (photos / "000.img").unlink()
+    elif change == "replaced":
+        new = ["005.img"]
+        (photos / "005.img").write_bytes(noise(999))
+    elif change == "moved":
+        photos = photos.rename(photos.parent / "elsewhere")
+        (photos / "005.img").rename(photos / "a.img")
+    files = scan(photos)
+    if change == "order":
+        files = [*files[20:30], *files[:20], *files[30:]]
+    options: dict[str, object] = {}
+    if change == "settings":
+        options = {"fit": "crop"}
+        new = [file.name for file in files if file.name != "017.img"]
+    assert_as_from_nothing(photos, files, monkeypatch, **options)
+    # What could not be read is tried again.
+    assert sorted(decoded) == sorted([*new, "017.img"])
+
+
+@pytest.mark.parametrize("setting", ["white", "decoder", "Pillow", "reader"])
+def test_images_of_another_decoder_are_not_taken(
+    photos: Path, setting: str, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [dataclasses.replace(file, format="HEIF") for file in scan(photos)]
+    pack_images(photos, files, size=(20, 20), channels=3, progress=Progress())
+    decoded.clear()
+    if setting == "decoder":
+        monkeypatch.setattr(pack, "DECODER_VERSION", 99)
+    elif setting == "Pillow":
+        monkeypatch.setattr(pack.PIL, "__version__", "99")
+    elif setting == "reader":
+        monkeypatch.setattr(pack, "reader_version", lambda container: "99")
+    white = 65535 if setting == "white" else None
+    assert_as_from_nothing(photos, files, monkeypatch, white=white)
+    assert len(decoded) == N_IMAGES
+
+
+@pytest.mark.parametrize(
+    ("damage", "n_decoded"),
+    [
+        ("pixel", 1),
+        ("short", 1),
+        ("header", 0),
+        ("no images", N_IMAGES),
+        ("origin", N_IMAGES),
+        ("hash", N_IMAGES),
+        ("no origins", N_IMAGES),
+        ("earlier version", N_IMAGES),
+        ("shape", N_IMAGES),
+        ("fewer", N_IMAGES),
+    ],
+)
+def test_nothing_damaged_is_taken_from_another_pack(
+    photos: Path,
+    damage: str,
+    n_decoded: int,
+    decoded: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_pack(photos)
+    decoded.clear()
+    (folder,) = packs()
+    images, manifest, origins = (folder / name for name in PARTS)
+
+    def flip(path: Path, place: int) -> None:
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
+
+    if damage == "pixel":
+        flip(images, -1)
+    elif damage == "short":
+        os.truncate(images, images.stat().st_size - 1)
+    elif damage == "header":
+        flip(images, 0)
+    elif damage == "no images":
+        images.unlink()
+    elif damage in ("origin", "hash"):
+        flip(origins, 0 if damage == "origin" else -1)
+    elif damage == "no origins":
+        origins.unlink()
+    elif damage == "fewer":
+        origins.write_bytes(origins.read_bytes()[:40])
+    else:
+        facts = json.loads(manifest.read_text())
+        if damage == "shape":
+            facts["shape"] = 7
+        else:
+            del facts["origins"]
+        manifest.write_text(json.dumps(facts))
+    assert_as_from_nothing(photos, scan(photos)[::-1], monkeypatch)
+    assert len(decoded) == n_decoded
+
+
+def test_a_damaged_pack_is_mended_from_itself(photos: Path, decoded: list[str]) -> None:
+    expected = np.array(make_pack(photos).images)
+    decoded.clear()
+    (folder,) = packs()
+    content = bytearray((folder / "images.npy").read_bytes())
+    content[-1] ^= 1
+    (folder / "images.npy").write_bytes(content)
+    np.testing.assert_array_equal(make_pack(photos).images, expected)
+    assert decoded == ["039.img"]
+
+
+def test_a_pack_may_go_while_images_are_taken_from_it(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pack(photos)
+    (older,) = packs()
+    (photos / "005.img").write_bytes(noise(999))
+
+    def remove_and_decode(content: bytes, **options: object) -> np.ndarray:
+        shutil.rmtree(older)
+        return decode_image(content, **options)
+
+    monkeypatch.setattr(pack, "decode_image", remove_and_decode)
+    assert_as_from_nothing(photos, scan(photos), monkeypatch)
+    assert not older.exists()
+
+
+def test_an_error_in_reading_another_pack_means_decoding(
+    photos: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pack(photos)
+    decoded.clear()
+    (older,) = packs()
+    (older / "images.npy").unlink()
+    (older / "images.npy").mkdir()
+    assert_as_from_nothing(photos, scan(photos)[::-1], monkeypatch)
+    assert len(decoded) == N_IMAGES
+
+
+def test_copied_images_count_as_progress(photos: Path) -> None:
+    make_pack(photos)
+    (photos / "000.img").write_bytes(noise(999))
+    listener = Listener()
+    make_pack(photos, progress=listener)
+    assert sum(n for n, _ in listener.steps) == N_IMAGES
+    assert listener.steps[-1][1] == "39 of them decoded before"
+
+
+def test_pixels_of_a_new_pack_are_hashed_once(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = []
+    hashes_of = pack.hashes_of
+
+    def note(images):
+        hashed.extend(images)
+        return hashes_of(images)
+
+    monkeypatch.setattr(pack, "hashes_of", note)
+    make_pack(photos)
+    assert len(hashed) == N_IMAGES
+
+
+@pytest.mark.parametrize("mounted", ["size=4m"], indirect=True)
+def test_packs_on_a_disk_that_became_read_only_are_used(
+    photos: Path, mounted: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVSCOPE_CACHE", str(mounted / "cache"))
+    make_pack(photos)
+    decoded.clear()
+    subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
+    (photos / "005.img").write_bytes(noise(999))
+    assert_in_memory(photos)
+    assert decoded == ["005.img"]
+
+
 # Killed, full, and two at once
 
 
@@ -466,9 +700,8 @@ def test_a_killed_packer_leaves_what_the_next_one_clears(
     make_pack(photos)
     (undisturbed,) = packs()
     assert whole.name == undisturbed.name
-    assert sorted(path.name for path in whole.iterdir()) == ["images.npy", "manifest.json"]
-    for name in ("images.npy", "manifest.json"):
-        assert (whole / name).read_bytes() == (undisturbed / name).read_bytes()
+    assert sorted(path.name for path in whole.iterdir()) == PARTS
+    assert contents(whole) == contents(undisturbed)
 
 
 def test_left_overs_go_with_any_pack_but_not_those_of_the_living(photos: Path) -> None:
