@@ -90,8 +90,10 @@ class Source:
         """
         return below(self.layout.root, name)
 
-    def corrected(self, corrections: Mapping[str, str], folder: Path) -> Path:
+    def corrected(self, corrections: Mapping[str, str], folder: Path) -> LabelTable:
         """Write a table of all images in which some labels are corrected; originals stay.
+
+        Parts and groups of the images stay as they are.
 
         Args:
             corrections: New class of images, by their name below the folder.
@@ -103,14 +105,23 @@ class Source:
         """
         if self.layout.labels_of is not None:
             raise DataError("labels are corrected here where each image has one class")
+        parts, group_of = self.layout.parts, self.layout.group_of
+        columns = ["file", "label", "split", "group"]
+        left_out = {"split"} if len(parts) == 1 else set()
+        left_out |= {"group"} if group_of is None else set()
         kept = io.StringIO(newline="")
-        writer = csv.writer(kept, lineterminator="\n")
-        writer.writerow(["file", "label", *(["split"] if len(self.layout.parts) > 1 else [])])
-        for part, classes in self.layout.parts.items():
+        writer = csv.DictWriter(
+            kept,
+            [column for column in columns if column not in left_out],
+            extrasaction="ignore",
+            lineterminator="\n",
+        )
+        writer.writeheader()
+        for part, classes in parts.items():
             for name, files in sorted(classes.items()):
                 for file in files:
-                    row = [file, corrections.get(file, name)]
-                    writer.writerow([*row, *([part] if len(self.layout.parts) > 1 else [])])
+                    row = (file, corrections.get(file, name), part, (group_of or {}).get(file))
+                    writer.writerow(dict(zip(columns, row, strict=True)))
         text = kept.getvalue()
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         path = folder / f"{short_name(self.name, 100)}-{digest}.csv"
@@ -119,7 +130,7 @@ class Source:
             temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file_,
         ):
             file_.write(text)
-        return path
+        return LabelTable(str(path), group=None if group_of is None else "group")
 
 
 def _changed(parts: Iterable[Path]) -> float:

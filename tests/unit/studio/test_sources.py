@@ -204,7 +204,7 @@ def test_corrected_labels_are_a_new_table_that_keeps_all_else(photos, tmp_path):
     again = Corrections(Source(str(photos)), tmp_path / "labels")
     assert again.decided == {wrong: "dogs"}
     table = source.corrected(again.decided, tmp_path / "labels")
-    with table.open(encoding="utf-8", newline="") as file:
+    with Path(table.path).open(encoding="utf-8", newline="") as file:
         rows = {row["file"]: (row["label"], row["split"]) for row in csv.DictReader(file)}
     assert len(rows) == 12
     assert rows[wrong] == ("dogs", "train")
@@ -217,3 +217,18 @@ def test_corrected_labels_are_a_new_table_that_keeps_all_else(photos, tmp_path):
     assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
     # Other corrections are another file: runs that learnt from the first stay as they are.
     assert source.corrected({}, tmp_path / "labels") != table
+
+
+def test_corrected_labels_keep_the_groups(photos, tmp_path):
+    rows = ["file,label,who"]
+    for path in sorted(photos.rglob("*.png")):
+        name = path.relative_to(photos).as_posix()
+        rows.append(f"{name},{path.parent.name},{path.stem[0]}")
+    (tmp_path / "t.csv").write_text("\n".join(rows), encoding="utf-8")
+    source = Source(str(photos), f"{tmp_path / 't.csv'}:group=who")
+    before = source.layout.group_of
+    table = source.corrected({"train/cats/1 ä.png": "dogs"}, tmp_path / "labels")
+    assert str(table).endswith(".csv:group=group")
+    layout = read_contents(photos, str(table))
+    assert layout.group_of == before
+    assert set(before.values()) == {"0", "1", "2"}
