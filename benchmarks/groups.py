@@ -1,10 +1,11 @@
 """How much a random division flatters, where images belong together: bursts of photos.
 
-Of each class of a folder some photos become bursts: one to eight views of each, cropped, brighter
-or darker and noisy. The same network learns them twice: divided at random, and with each burst in
-one part (`--labels TABLE:group=COLUMN`). The truth is its accuracy on all other photos.
+Of each class of a folder half of the photos, at most 30, become bursts: one to eight views of each,
+cropped, brighter or darker and noisy; classes of fewer than ten photos are left out. The same
+network learns them twice: divided at random, and with each burst in one part (`--labels
+TABLE:group=COLUMN`). The truth is its accuracy on all other photos.
 
-    python benchmarks/groups.py trashnet ucmerced --seeds 5 --work bursts/
+    python benchmarks/groups.py trashnet ucmerced/train caltech101 --work bursts/
 """
 
 import argparse
@@ -20,6 +21,7 @@ from convscope.images.find import walk_images
 from convscope.progress import Progress
 
 SIZE = (192, 192)
+LEAST = 10
 
 
 def views(photo: Path, random: np.random.Generator) -> Iterator[Image.Image]:
@@ -45,11 +47,12 @@ def make_bursts(root: Path, out: Path, n_photos: int, seed: int) -> list[tuple[P
     (out / "images").mkdir(parents=True, exist_ok=True)
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         photos = walk_images(folder)
-        if len(photos) < 2 * n_photos:
+        if len(photos) < LEAST:
             continue
         order = random.permutation(len(photos))
-        rest += [(photos[index], folder.name) for index in order[n_photos:]]
-        for index in order[:n_photos]:
+        n_bursts = min(n_photos, len(photos) // 2)
+        rest += [(photos[index], folder.name) for index in order[n_bursts:]]
+        for index in order[:n_bursts]:
             burst = f"{folder.name}-{index}"
             for number, view in enumerate(views(photos[index], random)):
                 name = f"{burst}-{number}.jpg"
@@ -63,7 +66,7 @@ def make_bursts(root: Path, out: Path, n_photos: int, seed: int) -> list[tuple[P
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, nargs="+", help="folders of photos, a folder per class")
-    parser.add_argument("--photos", type=int, default=30, help="photos of each class for bursts")
+    parser.add_argument("--photos", type=int, default=30, help="most photos of a class for bursts")
     parser.add_argument("--seeds", type=int, default=3, help="choices of the photos")
     parser.add_argument("--model", default="efficientnet_lite0")
     parser.add_argument("--image-size", type=int, default=128)
@@ -74,7 +77,7 @@ def main() -> None:
     for data in given.data:
         lines: dict[str, list[tuple[float, float, float, float]]] = {}
         for seed in range(given.seeds):
-            work = given.work / f"{data.name}-{seed}"
+            work = given.work / f"{data.parent.name}-{data.name}-{seed}"
             rest = make_bursts(data, work, given.photos, seed)
             for division, columns in (("at random", ""), ("by burst", ":group=burst")):
                 run = convscope.train(
