@@ -78,6 +78,27 @@ def inner_size(given: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]
     )
 
 
+def without_bars(image: UInt8Array) -> UInt8Array:
+    """Return a padded image without its bars, not copied; others, and grey ones, as they are.
+
+    Args:
+        image: Shape (height, width, channels), 0..255.
+    """
+    for axis in (0, 1):
+        lines = image.swapaxes(0, axis)
+        before, after = _n_of_padding(lines), _n_of_padding(lines[::-1])
+        if before < len(lines):
+            image = lines[before : len(lines) - after].swapaxes(0, axis)
+    return image
+
+
+def _n_of_padding(lines: UInt8Array) -> int:
+    """Return how many lines there are before the first that is not all of `PADDING`."""
+    # Line by line: an image may be hundreds of megabytes, and most have no bar.
+    shown = (place for place, line in enumerate(lines) if (line != PADDING).any())
+    return next(shown, len(lines))
+
+
 def _resized(
     image: Image.Image,
     size: tuple[int, int],

@@ -12,7 +12,7 @@ from convscope.datasets import DataRequest
 from convscope.datasets.folder import load_folder
 from convscope.errors import ImageTooLargeError
 from convscope.images.decode import decode_image
-from convscope.images.fit import FITS, PADDING, inner_size, resize, to_aspect
+from convscope.images.fit import FITS, PADDING, inner_size, resize, to_aspect, without_bars
 
 
 def stripes(columns: int, rows: int = 40) -> np.ndarray:
@@ -54,6 +54,20 @@ def test_padding_keeps_all_between_grey_bars():
     assert (found[5:15, :4] == 0).all()
     assert (found[5:15, 6:14] == 100).all()
     assert (found[5:15, 16:] == 200).all()
+
+
+@pytest.mark.parametrize("shape", [(20, 40, 3), (40, 20, 1), (39, 20, 3), (30, 30, 1), (1, 40, 3)])
+def test_a_padded_image_is_what_is_between_its_bars(shape):
+    pixels = np.random.default_rng(0).integers(128, 256, shape, dtype=np.uint8)
+    spare = max(shape[:2]) - np.array(shape[:2])
+    bars = [(each // 2, each - each // 2) for each in spare]
+    padded = np.pad(pixels, [*bars, (0, 0)], constant_values=PADDING)
+    assert np.array_equal(without_bars(padded), pixels)
+
+
+def test_a_grey_image_has_no_bars():
+    grey = np.full((5, 7, 3), PADDING, np.uint8)
+    assert without_bars(grey).shape == grey.shape
 
 
 def test_halves_of_a_pixel_between_the_bars_go_to_the_even_number():

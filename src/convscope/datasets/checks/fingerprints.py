@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from convscope.images.fit import without_bars
 from convscope.types import UInt8Array
 
 Int8Array = npt.NDArray[np.int8]
@@ -41,6 +42,9 @@ class Fingerprints:
 def fingerprint(pixels: UInt8Array) -> tuple[UInt8Array, Int8Array]:
     """Return the thumbnails of one image, squashed to a square.
 
+    Without the bars of a padded image, which are the most prominent thing in a thumbnail, and make
+    images of one aspect ratio alike and copies of another aspect ratio different.
+
     Args:
         pixels: Shape (height, width, 1 or 3), uint8.
 
@@ -48,6 +52,7 @@ def fingerprint(pixels: UInt8Array) -> tuple[UInt8Array, Int8Array]:
         Brightness, shape (64, 64) or, if a side has fewer than 64 pixels, (32, 32), uint8; and
         colours, shape (2, 8, 8), int8.
     """
+    pixels = without_bars(pixels)
     side = FINE_SIDE if min(pixels.shape[:2]) >= FINE_SIDE else COARSE_SIDE
     grey = pixels.shape[2] == 1
     image = Image.fromarray(pixels[:, :, 0] if grey else pixels)

@@ -25,6 +25,7 @@ from convscope.datasets.checks.near_copies import (
     least_likeness,
     near_copies_across,
 )
+from convscope.images.fit import FITS, resize
 from convscope.progress import Progress
 from convscope.types import Split
 
@@ -50,6 +51,27 @@ def test_a_copy_among_many_images_is_found_with_the_way_it_lies(kind: str, size:
     assert pairs_of(found) == [(7, 40)]
     assert near_groups(found) == [NearGroup((7, 40), (0, way))]
     assert found.complete
+
+
+@pytest.mark.parametrize("side", [96, 40])
+@pytest.mark.parametrize("fit", FITS)
+def test_copies_of_another_aspect_ratio_are_found_however_images_are_fitted(
+    fit: str, side: int
+) -> None:
+    def fitted(images: list[Image.Image]) -> Split:
+        pixels = np.stack([np.asarray(resize(image, (side, side), fit)) for image in images])
+        ids = np.array([str(place) for place in range(len(images))])
+        return Split(pixels, np.zeros(len(images), np.int64), ids)
+
+    shapes = [(96, 72), (72, 96), (96, 54)]
+    photos = [scene(seed).resize(shapes[seed % 3]) for seed in range(60)]
+    copies = [
+        image.crop((0, 0, image.width, round(0.9 * image.height))).resize((image.width, 72))
+        for image in photos[:20]
+    ]
+    others = [scene(seed).resize(shapes[seed % 3]) for seed in range(60, 90)]
+    found = near_copies_across({"train": fitted(photos), "val": fitted([*copies, *others])})
+    assert found["train", "val"] == [(place, place) for place in range(20)]
 
 
 def test_different_photos_are_no_copies() -> None:
