@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from convscope.classifier.views import Network
 from convscope.errors import RunError
+from convscope.parquet import read_batches
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.storage import atomic_path
@@ -20,6 +22,13 @@ from convscope.types import (
     classes_of,
     is_multi_label,
 )
+
+FREE_BYTES = 2**30
+"""Unpacked size of predictions up to which any file is read."""
+
+MAX_RATIO = 200
+"""Largest ratio of the unpacked size to that of the file, above `FREE_BYTES`; probabilities hardly
+compress, but may all be the same."""
 
 
 def predict_images(
@@ -161,18 +170,18 @@ def read_predictions(path: Path) -> tuple[dict[str, Predictions], dict[str, str]
         Predictions by split, and the metadata.
 
     Raises:
-        RunError: If the file is damaged.
+        RunError: If the file is damaged, or so small that it would unpack to no real predictions.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
-        metadata = {
-            key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()
-        }
-        names = np.asarray(table["split"].to_pylist())
-        ids = np.asarray(table["id"].to_pylist())
+        schema = pq.read_schema(path)
+        metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        most = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
+        table = pa.Table.from_batches(read_batches(path, schema.names, max_bytes=most))
+        names = _texts(table["split"].to_pylist(), most)
+        ids = _texts(table["id"].to_pylist(), most)
         n_classes = sum(name.startswith("prob_") for name in table.column_names)
         probs = np.stack(
             [table[f"prob_{index}"].to_numpy() for index in range(n_classes)], axis=1
@@ -204,3 +213,10 @@ def read_predictions(path: Path) -> tuple[dict[str, Predictions], dict[str, str]
         for name in np.unique(names)
     }
     return found, metadata
+
+
+def _texts(texts: Sequence[str], most: int) -> npt.NDArray[np.str_]:
+    """Return texts as an array, in which each takes as much as the longest."""
+    if 4 * len(texts) * max(map(len, texts), default=0) > most:
+        raise ValueError(f"its names take more than {most:,} bytes")
+    return np.asarray(texts)

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from convscope.errors import RunError
+from convscope.evaluation import predictions
 from convscope.evaluation.predictions import (
     predict_images,
     predict_split,
@@ -96,6 +97,29 @@ def test_a_damaged_table_is_one_clear_line(tmp_path, damage):
             table = {"split": ["val"], "id": ["a"], "label": ["cat"], "prob_0": [1.0]}
             pq.write_table(pa.table(table), path)
     with pytest.raises(RunError, match=r"predictions\.parquet is damaged.*--fresh") as caught:
+        read_predictions(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["probabilities", "names", "a name", "labels"])
+def test_a_small_file_does_not_fill_the_memory(tmp_path, what, monkeypatch):
+    path, n_images = tmp_path / "predictions.parquet", 20_000
+    table = {"split": ["val"] * n_images, "id": ["a"] * n_images, "label": [0] * n_images}
+    match what:
+        case "names":
+            table["id"] = ["x" * 1000] * n_images
+        case "a name":
+            table["id"] = ["x" * 1000, *["a"] * (n_images - 1)]
+        case "labels":
+            del table["label"]
+            table["labels"] = [[0] * 100] * n_images
+    n_classes = 100 if what == "probabilities" else 1
+    table |= {f"prob_{index}": np.full(n_images, 1, np.float32) for index in range(n_classes)}
+    pq.write_table(pa.table(table), path, compression="zstd")
+    read_predictions(path)
+    monkeypatch.setattr(predictions, "FREE_BYTES", 1_000_000)
+    monkeypatch.setattr(predictions, "MAX_RATIO", 20)
+    with pytest.raises(RunError, match="is damaged .* more than [0-9,]+ bytes") as caught:
         read_predictions(path)
     assert "\n" not in str(caught.value)
 

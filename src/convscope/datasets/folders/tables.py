@@ -10,7 +10,6 @@ import csv
 import itertools
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from typing import Any
 
 from convscope.errors import DataError, MissingExtraError
 from convscope.images.find import is_image, kind_of
+from convscope.parquet import read_batches
 from convscope.wording import composed, printable, quoted
 
 SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".txt", ".lst", ".jsonl", ".ndjson", ".parquet"})
@@ -28,15 +28,6 @@ MAX_BYTES = 2**28
 
 MAX_ROWS = 2**24
 """Largest number of rows: a small Parquet file can state any number."""
-
-MAX_UNPACKED = 2**29
-"""Largest size of a column of a Parquet file without its compression, and of the texts in its rows,
-in bytes: a small file can repeat a long text in every row."""
-
-MAX_VALUES = 2**26
-"""Largest number of values in a column of a Parquet file, whose cells may be lists."""
-
-_ROWS_AT_ONCE = 2**12
 
 _DELIMITERS = ",;\t|"
 
@@ -243,76 +234,29 @@ def _open_parquet(path: Path) -> Table:
     except ImportError:
         raise MissingExtraError("pyarrow", "train") from None
     with contextlib.closing(parquet.ParquetFile(path)) as file:
-        metadata, schema = file.metadata, file.schema_arrow
-        leaves = [file.schema.column(index) for index in range(len(file.schema))]
+        n_rows, schema = file.metadata.num_rows, file.schema_arrow
     names = list(schema.names)
-    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
     blobs = {field.name for field in schema if pa.types.is_fixed_size_binary(field.type)}
     simple = [
         place
         for place, field in enumerate(schema)
         if not pa.types.is_nested(field.type) and field.name not in blobs
     ]
-    if metadata.num_rows > MAX_ROWS:
+    if n_rows > MAX_ROWS:
         raise DataError(f"{path} has more than {MAX_ROWS:,} rows")
 
     def read(columns: Sequence[int]) -> Iterator[Row]:
         number = 1
         wanted = [names[index] for index in columns]
-        _require_moderate(path, metadata, wanted)
         for name in blobs.intersection(wanted):
             raise _no_text(path, name)
-        # As dictionaries, so that a text that is repeated a million times is in memory once.
-        with contextlib.closing(parquet.ParquetFile(path, read_dictionary=texts)) as file:
-            batches = file.iter_batches(_ROWS_AT_ONCE, columns=list(dict.fromkeys(wanted)))
-            n_bytes = 0
-            for batch in batches:
-                for name in wanted:
-                    n_bytes += _n_bytes(batch.column(name))
-                    if n_bytes > MAX_UNPACKED:
-                        raise _too_large(path, name)
-                cells = [_column(path, name, batch.column(name)) for name in wanted]
-                for row in zip(*cells, strict=True):
-                    number += 1
-                    yield number, list(row)
+        for batch in read_batches(path, wanted):
+            cells = [_column(path, name, batch.column(name)) for name in wanted]
+            for row in zip(*cells, strict=True):
+                number += 1
+                yield number, list(row)
 
     return _opened(path, names, read, simple)
-
-
-def _require_moderate(path: Path, metadata: Any, names: Sequence[str]) -> None:
-    """Refuse columns of a Parquet file that would fill the memory, by what the file states."""
-    n_bytes: Counter[str] = Counter()
-    n_values: Counter[str] = Counter()
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for chunk in map(group.column, range(group.num_columns)):
-            name = chunk.path_in_schema.partition(".")[0]
-            n_bytes[name] += chunk.total_uncompressed_size
-            n_values[name] += chunk.num_values
-    for name in names:
-        # The part before a dot, as above: a name may have one.
-        first = name.partition(".")[0]
-        if n_bytes[first] > MAX_UNPACKED or n_values[first] > MAX_VALUES:
-            raise _too_large(path, name)
-
-
-def _too_large(path: Path, name: str) -> DataError:
-    return DataError(
-        f"the column '{printable(name)}' of {path} unpacks to more than {MAX_UNPACKED:,} bytes or "
-        f"{MAX_VALUES:,} values"
-    )
-
-
-def _n_bytes(array: Any) -> int:
-    """Return the bytes of the texts in a column, repeated ones each time."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    while pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        array = array.flatten()
-    if pa.types.is_dictionary(array.type):
-        lengths = pc.binary_length(array.dictionary).cast(pa.int64())
-        return pc.sum(lengths.take(array.indices)).as_py() or 0
-    return array.nbytes  # type: ignore[no-any-return]
 
 
 def _column(path: Path, name: str, array: Any) -> Iterable[str]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from convscope import parquet as limits
 from convscope.datasets.folders import tables
 from convscope.datasets.folders.columns import LabelTable, read_labels
 from convscope.datasets.folders.tables import open_table
@@ -156,15 +157,17 @@ def test_a_long_text_in_every_row_of_a_small_file_is_not_unpacked(
         columns = {"file": pa.array(long).cast(getattr(pa, kind)()), "label": ["a"] * 2000}
     parquet.write_table(pa.table(columns), path, compression="zstd")
     assert path.stat().st_size < 10_000
-    largest, counted = [], tables._n_bytes
+    largest, counted = [], limits._n_bytes
 
     def watched(array: Any) -> int:
         largest.append(array.nbytes)
         return counted(array)
 
-    monkeypatch.setattr(tables, "_n_bytes", watched)
-    monkeypatch.setattr(tables, "MAX_UNPACKED", 10_000_000)
-    with pytest.raises(DataError, match="of .* unpacks to more than 10,000,000 bytes or") as error:
+    monkeypatch.setattr(limits, "_n_bytes", watched)
+    monkeypatch.setattr(limits, "MAX_UNPACKED", 10_000_000)
+    with pytest.raises(
+        DataError, match="its column .* unpacks to more than 10,000,000 bytes"
+    ) as error:
         list(open_table(path).rows(["file", "label"], "label"))
     assert "\n" not in str(error.value)
     assert max(largest) < 100_000, "the text is in memory once"
@@ -177,12 +180,24 @@ def test_a_column_is_limited_by_what_the_file_states(
     columns = {"file": [f"{n}.png" for n in range(99)], "label": [["x", "y"]] * 99}
     parquet.write_table(pa.table(columns), path)
     assert len(list(open_table(path).rows(["file", "label"], "label"))) == 99
-    monkeypatch.setattr(tables, "MAX_VALUES", 150)
-    with pytest.raises(DataError, match="the column 'label' of .* or 150 values"):
+    monkeypatch.setattr(limits, "MAX_VALUES", 150)
+    with pytest.raises(DataError, match="its column 'label' .* or 150 values"):
         list(open_table(path).rows(["file", "label"], "label"))
-    monkeypatch.setattr(tables, "MAX_UNPACKED", 400)
-    with pytest.raises(DataError, match="the column 'file' of .* more than 400 bytes"):
+    monkeypatch.setattr(limits, "MAX_UNPACKED", 400)
+    with pytest.raises(DataError, match="its column 'file' .* more than 400 bytes"):
         open_table(path)
+
+
+def test_texts_of_other_rows_are_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch comes with the texts of a million rows, in which each row took its time."""
+    names = [f"{n}.png" for n in range(9000)]
+    parquet.write_table(pa.table({"file": names}), tmp_path / "t.parquet")
+    seen, cells_of = [], tables._column
+    monkeypatch.setattr(tables, "_column", lambda *given: seen.append(given[2]) or cells_of(*given))
+    assert [cells[0] for _, cells in open_table(tmp_path / "t.parquet").rows(["file"])] == names
+    assert all(len(column.dictionary) <= len(column) for column in seen)
 
 
 def test_tables_with_flipped_bytes_give_rows_or_one_line(tmp_path: Path) -> None:
