@@ -275,18 +275,7 @@ class Run:
                 try:
                     path.mkdir()
                 except FileExistsError:
-                    if not path.is_dir():
-                        raise RunError(f"{path} is a file; choose another --out") from None
-                    if any(not _is_remains(item) for item in path.iterdir()):
-                        advice = (
-                            f"continue it with: {command_line('train', '--resume', path)}"
-                            if cls(path).state_file.exists() or cls(path).search_file.exists()
-                            else "choose another --out"
-                        )
-                        raise RunError(
-                            f"{path} exists and is not empty, and two runs never share a folder; "
-                            f"{advice}"
-                        ) from None
+                    cls.require_free(path)
             return cls(path)
         name = short_name(name, 200)
         with storage_errors(ROOT / name):
@@ -300,6 +289,31 @@ class Run:
                     continue
                 return cls(path)
         raise RunError(f"too many runs are called {ROOT / name}; give this one a name with --out")
+
+    @classmethod
+    def require_free(cls, path: Path) -> None:
+        """Reject a path that `create` would not take.
+
+        Raises:
+            RunError: If it is a file, or a folder that is not empty.
+            StorageError: If the folder cannot be read.
+        """
+        if not os.path.lexists(path):
+            return
+        if not path.is_dir():
+            raise RunError(f"{path} is a file; choose another --out")
+        with storage_errors(path):
+            taken = any(not _is_remains(item) for item in path.iterdir())
+        if taken:
+            run = cls(path)
+            advice = (
+                f"continue it with: {command_line('train', '--resume', path)}"
+                if run.state_file.exists() or run.search_file.exists()
+                else "choose another --out"
+            )
+            raise RunError(
+                f"{path} exists and is not empty, and two runs never share a folder; {advice}"
+            )
 
     def foreign_names(self, *more: str) -> set[str]:
         """Return the names in the folder that no command of convscope uses.

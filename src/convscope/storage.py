@@ -144,6 +144,17 @@ def require_outside(place: Path, data: Path | str | None) -> Path:
     return place
 
 
+def require_writable(folder: Path) -> None:
+    """Reject a folder that cannot be made or written to, before there is work in vain.
+
+    Raises:
+        StorageError: If nothing can be created in it, or in the nearest folder above that exists.
+    """
+    with storage_errors(folder):
+        there = next(each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110 (pathlib's may raise)
+        os.rmdir(tempfile.mkdtemp(prefix=".", suffix=".part", dir=there))  # noqa: PTH106
+
+
 def require_other(place: Path, inputs: Iterable[Path]) -> Path:
     """Return the path of a result, unless it is one of the files that it is made from.
 

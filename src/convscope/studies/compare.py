@@ -29,13 +29,15 @@ from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_text
 from convscope.studies.arms import file_name, folder_name, names_of, plan_arms, seeds_of
-from convscope.studies.comparison import FORMAT, Arm, Comparison, Trial, pairs_of
+from convscope.studies.comparison import FORMAT, Arm, Comparison, Trial, pairs_of, state_file
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import (
     as_read_back,
     damaged,
     look_of,
     read_state,
+    require_free,
+    require_place,
     require_same,
     study_folder,
 )
@@ -106,18 +108,22 @@ def compare(
         vary or {},
         labels,
     )
+    place = folder_or_none(out, "--out")
+    require_place(
+        place,
+        next(iter(requests.values())).chosen["data_path"],
+        lambda path: require_free(path, state_file(path), "comparison"),
+    )
     load = load_once(data_dir, progress)
     configs = {}
     for name, request in requests.items():
         # An error up to here leaves no folder behind.
         plan = settle(request, progress, load)
         configs[name], dataset = plan.config, plan.dataset
-    path = folder_or_none(out, "--out") or ROOT / folder_name(dataset.name, configs)
-    require_outside(path, next(iter(configs.values())).data_path)
     return compare_configs(
         configs,
         dataset,
-        path,
+        place or ROOT / folder_name(dataset.name, configs),
         seeds,
         data_dir=data_dir,
         final=final,

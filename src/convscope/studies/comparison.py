@@ -178,7 +178,7 @@ class Comparison:
             RunError: If there is none, its file is damaged, or another version of convscope wrote
                 it.
         """
-        file = path / "comparison.json"
+        file = state_file(path)
         state = kept_state(file, FORMAT, "comparison")
         try:
             part = state["part"]
@@ -195,7 +195,7 @@ class Comparison:
     @property
     def state_file(self) -> Path:
         """File of settings, runs and verdicts, from which a stopped comparison resumes."""
-        return self.path / "comparison.json"
+        return state_file(self.path)
 
     @property
     def page(self) -> Path:
@@ -237,6 +237,11 @@ class Comparison:
     def caution(self) -> str:
         """How to read the intervals."""
         return caution(self.pairs, self.looks, self.part)
+
+
+def state_file(path: Path) -> Path:
+    """Return the file that marks a folder as a comparison."""
+    return path / "comparison.json"
 
 
 def _pair_of(entry: Mapping[str, Any]) -> Pair:

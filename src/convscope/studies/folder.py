@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,27 @@ from convscope.errors import RunError
 from convscope.locks import LOCK, exclusive
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.remote import settle
-from convscope.run import Run
+from convscope.run import ROOT, Run
+from convscope.storage import require_outside, require_writable
+
+
+def require_place(out: Path | None, data: str | None, require_free: Callable[[Path], None]) -> None:
+    """Reject a folder of results before the images are read, which may take minutes.
+
+    Args:
+        out: Folder; None for one below `runs/`.
+        data: Setting `data_path`.
+        require_free: Function that rejects a folder that holds something else.
+
+    Raises:
+        DataError: If it is inside the folder of images.
+        RunError: If it is a file, or holds something else.
+        StorageError: If it cannot be made or written to.
+    """
+    place = require_outside(ROOT if out is None else out, data)
+    if out is not None:
+        require_free(out)
+    require_writable(place)
 
 
 def require_free(path: Path, state_file: Path, kind: str) -> None:

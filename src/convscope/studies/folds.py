@@ -25,7 +25,7 @@ from convscope.types import Dataset, Predictions
 FORMAT = 1
 """Version of `folds.json`; raised when an older convscope could misread it."""
 
-_KIND = "cross-validation"
+KIND = "cross-validation"
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ def cross_validate(
     path = require_outside(out or ROOT / short_name(name, 200), config.data_path)
     settings = flat(config.model_dump())
     asked = as_read_back({"data content": dataset.provenance.get("fingerprint"), **settings})
-    with study_folder(path, state_file(path), _KIND):
+    with study_folder(path, state_file(path), KIND):
         state = read_state(state_file(path), FORMAT) or {"format": FORMAT, "asked": asked}
-        require_same(state_file(path), state, asked, _KIND)
+        require_same(state_file(path), state, asked, KIND)
         # All folds are one look at the images, however often the study was stopped in between.
         state.setdefault("look", uuid.uuid4().hex)
         Run.write_json(state_file(path), state)

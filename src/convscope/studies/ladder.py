@@ -20,18 +20,19 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
-from convscope.storage import require_outside
 from convscope.studies.executor import Executor, Job, LocalExecutor
 from convscope.studies.folder import (
     as_read_back,
     damaged,
     look_of,
     read_state,
+    require_free,
+    require_place,
     require_same,
     study_folder,
 )
 from convscope.studies.ladder_plan import plan_ladder
-from convscope.studies.rungs import FORMAT, Ladder, Rung, write_table
+from convscope.studies.rungs import FORMAT, Ladder, Rung, state_file, write_table
 
 SIZES = (64, 96, 160)
 """Sides in pixels of the rungs that enlarge the images."""
@@ -120,6 +121,10 @@ def ladder(
         settings={**every, **settings},
     )
 
+    folder = folder_or_none(out, "--out")
+    require_place(
+        folder, place["data_path"], lambda path: require_free(path, state_file(path), "ladder")
+    )
     # Errors in data or weights hold for every rung: found before there is a folder.
     load = load_once(data_dir, progress)
     dataset = load(steps[0].config.model_copy(update=place))
@@ -129,10 +134,7 @@ def ladder(
             f"a ladder is climbed by accuracy, and images of {dataset.name} may have several "
             "classes; compare recipes instead: convscope compare MODEL:RECIPE MODEL:RECIPE"
         )
-    path = folder_or_none(out, "--out") or ROOT / short_name(
-        f"ladder-{dataset.name}-{model}-seed{seed}", 200
-    )
-    require_outside(path, place["data_path"])
+    path = folder or ROOT / short_name(f"ladder-{dataset.name}-{model}-seed{seed}", 200)
     about = f"{model} on {dataset.name}, seed {seed}"
     climb = Ladder(path, about, len(dataset.val.labels), tuple(step.rung for step in steps))
     content = dataset.provenance.get("fingerprint")

@@ -96,7 +96,7 @@ class Ladder:
             RunError: If there is none, its file is damaged, or another version of convscope wrote
                 it.
         """
-        file = path / "ladder.json"
+        file = state_file(path)
         state = kept_state(file, FORMAT, "ladder")
         try:
             rungs = tuple(Rung(**entry) for entry in state["rungs"])
@@ -112,7 +112,7 @@ class Ladder:
     @property
     def state_file(self) -> Path:
         """File of the settings and the rungs, from which a stopped ladder resumes."""
-        return self.path / "ladder.json"
+        return state_file(self.path)
 
     @property
     def table_file(self) -> Path:
@@ -235,6 +235,11 @@ def chance(before: float, after: float, n_images: int, *, n_comparisons: int = 1
     margin = z * math.sqrt(sum(rate * (1 - rate) for rate in rates) / n_added)
     # The added images pull both towards a half, and so the measured difference towards 0.
     return margin * n_added / n_images
+
+
+def state_file(path: Path) -> Path:
+    """Return the file that marks a folder as a ladder."""
+    return path / "ladder.json"
 
 
 def write_table(rungs: Sequence[Rung], path: Path) -> None:

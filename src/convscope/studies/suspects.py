@@ -21,9 +21,16 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig, flat
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
-from convscope.storage import require_outside, write_rows
+from convscope.storage import write_rows
 from convscope.studies.executor import Executor, Job, LocalExecutor
-from convscope.studies.folder import as_read_back, read_state, require_same, study_folder
+from convscope.studies.folder import (
+    as_read_back,
+    read_state,
+    require_free,
+    require_place,
+    require_same,
+    study_folder,
+)
 from convscope.studies.folds import train_folds
 from convscope.studies.search.candidates import SMALL
 from convscope.types import Dataset, Predictions, Split
@@ -63,7 +70,7 @@ class Suspicions:
     @property
     def state_file(self) -> Path:
         """File of the settings, from which a stopped search resumes."""
-        return self.path / "suspects.json"
+        return state_file(self.path)
 
     @property
     def table_file(self) -> Path:
@@ -74,6 +81,11 @@ class Suspicions:
     def picture(self) -> Path:
         """Picture of the most suspect images."""
         return self.path / "suspects.png"
+
+
+def state_file(path: Path) -> Path:
+    """Return the file that marks a folder as a search for wrong labels."""
+    return path / "suspects.json"
 
 
 def suspects(
@@ -131,6 +143,10 @@ def suspects(
     # The labels of validation images deserve the check too.
     by_folds = {"split.folds": folds, "split.fold_as": "val_of_all"}
     given = {**data_settings(data, labels), "seed": seed, **by_folds, **settings}
+    folder = folder_or_none(out, "--out")
+    require_place(
+        folder, given["data_path"], lambda path: require_free(path, state_file(path), _KIND)
+    )
     load = load_once(data_dir, progress)
     plan = None
     free = model is None and recipe is None and not settings.keys() & {"epochs", "image_size"}
@@ -150,10 +166,7 @@ def suspects(
             f"wrong labels are found where each image has one class, and those of {dataset.name} "
             "may have several; train, and look at the hardest images: convscope gallery RUN"
         )
-    path = folder_or_none(out, "--out") or ROOT / short_name(
-        f"suspects-{dataset.name}-{model}", 200
-    )
-    require_outside(path, config.data_path)
+    path = folder or ROOT / short_name(f"suspects-{dataset.name}-{model}", 200)
     found = Suspicions(path, 0, 0.0, ())
     asked = as_read_back(
         {"content": dataset.provenance.get("fingerprint"), "config": config.model_dump()}

@@ -23,7 +23,15 @@ from convscope.run import Run
 from convscope.scale.devices import ONE
 from convscope.scale.multihost import joined
 from convscope.studies.executor import Executor
-from convscope.studies.folds import CrossValidation, asked_before, cross_validate, find_begun
+from convscope.studies.folder import require_free, require_place
+from convscope.studies.folds import (
+    KIND,
+    CrossValidation,
+    asked_before,
+    cross_validate,
+    find_begun,
+    state_file,
+)
 from convscope.studies.search.auto import find_search, resume_search, search
 from convscope.studies.search.search import Place
 
@@ -235,6 +243,7 @@ def train(
                 run = Run.open(place)
             return single.resume(run, request, test=test, data_dir=data_dir, **common)
         with failures_told(team):
+            require_place(place, request.chosen.get("data_path"), Run.require_free)
             plan = settle(request, progress, load)
         return single.train(plan, out=place, test=test is not False, **common)
 
@@ -312,6 +321,11 @@ def _train_folds(
             raise ConfigError(f"'split.{key}' cannot be given with --set here: --folds decides it")
     of_folds = {"split.folds": folds, "split.fold": 0, "split.fold_as": "test"}
     request = Request({**given, **of_folds}, from_file)
+    require_place(
+        out,
+        request.chosen.get("data_path"),
+        lambda path: require_free(path, state_file(path), KIND),
+    )
     # Before there is a folder: an error up to here leaves none behind.
     plan = settle(request, progress, load_once(data_dir, progress))
     if plan.config.multi_label:

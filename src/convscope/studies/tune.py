@@ -24,11 +24,18 @@ from convscope.recipe import RunConfig, dump_config
 from convscope.remote import folder_or_none
 from convscope.remote import settle as send
 from convscope.run import ROOT, Run
-from convscope.storage import require_outside, write_rows, write_text
+from convscope.storage import write_rows, write_text
 from convscope.studies.arms import FIRST_SEED
 from convscope.studies.compare import compare_configs, measure_of
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
-from convscope.studies.folder import as_read_back, read_state, require_same, study_folder
+from convscope.studies.folder import (
+    as_read_back,
+    read_state,
+    require_free,
+    require_place,
+    require_same,
+    study_folder,
+)
 from convscope.studies.tuning import (
     BEST,
     DEFAULT,
@@ -126,14 +133,17 @@ def tune(
     for key in ranges:
         if key in _NOT_TO_VARY or key in (settings or {}):
             raise ConfigError(f"'{key}' cannot be varied: an option or --set decides it")
+    folder = folder_or_none(out, "--out")
+    require_place(
+        folder, place["data_path"], lambda path: require_free(path, state_file(path), _KIND)
+    )
     load = load_once(data_dir, progress)
     default = settle(Request(given), progress, load)
     # A setting without effect is refused here, before there is a folder.
     _settled(given, {key: _any_of(values) for key, values in ranges.items()}, load)
     about = f"{model}, recipe {recipe}, on {default.dataset.name}"
     name = short_name(f"tune-{default.dataset.name}-{model}-{recipe}", 200)
-    path = folder_or_none(out, "--out") or ROOT / name
-    require_outside(path, default.config.data_path)
+    path = folder or ROOT / name
     asked = as_read_back(
         {
             "content": default.dataset.provenance.get("fingerprint"),

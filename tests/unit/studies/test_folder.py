@@ -1,10 +1,17 @@
-"""What a stopped study may be continued with."""
+"""Folders of studies: where they may be, and what a stopped one may be continued with."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from convscope.errors import RunError
+import convscope
+from convscope.datasets import folder
+from convscope.errors import ConvscopeError, RunError
+from convscope.progress import Progress
 from convscope.studies.folder import require_same
 
 STATE = Path("study/study.json")
@@ -46,3 +53,48 @@ def test_anything_else_may_not_change(change: dict[str, object], message: str) -
 def test_a_state_without_settings_is_damaged(state: dict[str, object]) -> None:
     with pytest.raises(RunError, match="study.json is damaged; choose another --out"):
         require_same(STATE, state, BEGUN, "study")
+
+
+COMMANDS: dict[str, Callable[..., object]] = {
+    "train": lambda **place: convscope.train("cnn-sequential", **place),
+    "train, a search": lambda **place: convscope.train(recipe="auto", **place),
+    "train, folds": lambda **place: convscope.train("cnn-sequential", folds=3, **place),
+    "compare": lambda **place: convscope.compare(["cnn-sequential", "cnn-functional"], **place),
+    "ladder": lambda **place: convscope.ladder("mobilenet_v2", weights="random", **place),
+    "tune": lambda **place: convscope.tune("cnn-sequential", **place),
+    "suspects": lambda **place: convscope.suspects(**place),
+    "tutorial": lambda **place: convscope.tutorial(weights="random", **place),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_that_cannot_be_used_is_refused_before_the_images_are_read(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*given: object, **more: object) -> None:
+        pytest.fail("the images were read")
+
+    monkeypatch.setattr(folder, "pack_images", read)
+    photos, mine = tmp_path / "photos", tmp_path / "mine"
+    for name in ("cat", "dog"):
+        (photos / name).mkdir(parents=True)
+        for number in range(5):
+            pixels = np.full((8, 8, 3), number, np.uint8)
+            Image.fromarray(pixels).save(photos / name / f"{number}.png")
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+
+    def says(out: Path | None) -> str:
+        with pytest.raises(ConvscopeError) as error:
+            COMMANDS[command](data=photos, out=out, progress=Progress())
+        return str(error.value)
+
+    assert "not empty" in says(mine)
+    assert "is a file" in says(mine / "thesis.txt")
+    assert "there is a file where a folder must be" in says(mine / "thesis.txt" / "run")
+    assert "would be inside the data folder" in says(photos / "run")
+    monkeypatch.chdir(photos)
+    assert "would be inside the data folder" in says(None)
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+    assert sorted(os.listdir(tmp_path)) == ["mine", "photos"]
+    assert sorted(os.listdir(photos)) == ["cat", "dog"]

@@ -19,7 +19,6 @@ from convscope.api import train as single
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
 from convscope.evaluation.tried import Tried, write_tried
 from convscope.models import is_backbone
-from convscope.paths import short_name
 from convscope.planning.budget import Budget
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
@@ -27,8 +26,8 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.remote import shown
 from convscope.run import ROOT, Run
-from convscope.storage import require_outside, storage_errors, write_text
-from convscope.studies.folder import read_state, study_folder
+from convscope.storage import storage_errors, write_text
+from convscope.studies.folder import read_state, require_place, study_folder
 from convscope.studies.search.candidates import FOLDS, FROZEN, SMALL, folder_of, with_settings
 from convscope.studies.search.clock import seconds_per_image
 from convscope.studies.search.search import Place, Search
@@ -98,6 +97,7 @@ def search(
             "the search chooses the epochs; give --minutes, or name --model and --recipe with "
             "--epochs"
         )
+    require_place(out, request.chosen.get("data_path"), Run.require_free)
     plan = _first_plan(request, load, progress)
     began = time.monotonic()
     dataset = plan.dataset
@@ -106,7 +106,6 @@ def search(
     if small and not (model and is_backbone(model)):
         return _from_scratch(request, minutes, out, test, load, progress)
     name = f"{dataset.name}-auto-seed{plan.config.seed}"
-    require_outside(out if out is not None else ROOT / short_name(name, 200), plan.config.data_path)
     request, plan = _in_time(request, plan, minutes, load, progress)
     run = Run.create(out, name)
     state = {

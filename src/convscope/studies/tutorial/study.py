@@ -22,10 +22,17 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
-from convscope.storage import require_outside
 from convscope.studies.arms import FIRST_SEED
 from convscope.studies.comparison import Comparison
-from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.studies.folder import (
+    as_read_back,
+    damaged,
+    read_state,
+    require_free,
+    require_place,
+    require_same,
+    study_folder,
+)
 from convscope.studies.rungs import Ladder
 from convscope.studies.tutorial.backbones import Backbones
 from convscope.studies.tutorial.facts import BACKBONE_NAMES, DataFacts, Facts, Step, StyleRun
@@ -113,12 +120,19 @@ def tutorial(
         UserError: If a name or the data is wrong, or the folder holds something else.
         FailureError: If the data is not available, or a file cannot be written.
     """
+    place, folder = data_settings(data, labels), folder_or_none(out, "--out")
+    if not plan_only:
+        require_place(
+            folder,
+            place["data_path"],
+            lambda path: require_free(path, state_file(path), "tutorial"),
+        )
     study = _Study(
         words_in(language),
-        data_settings(data, labels),
+        place,
         quick=quick,
         weights=weights_setting(weights),
-        out=folder_or_none(out, "--out"),
+        out=folder,
         data_dir=data_dir,
         progress=progress or console_progress(),
     )
@@ -126,6 +140,11 @@ def tutorial(
         with study_folder(study.path, study.state_file, "tutorial"):
             study.run()
     return study.result()
+
+
+def state_file(path: Path) -> Path:
+    """Return the file that marks a folder as a tutorial."""
+    return path / "tutorial.json"
 
 
 class _Study:
@@ -161,7 +180,6 @@ class _Study:
             )
         name = f"tutorial-{self.dataset.name}{'-quick' if quick else ''}"
         self.path = out or ROOT / short_name(name, 200)
-        require_outside(self.path, place["data_path"])
         whole = self.dataset
         if self.plan.images is not None:
             whole = load_source(place, data_dir, Progress())
@@ -186,7 +204,7 @@ class _Study:
     @property
     def state_file(self) -> Path:
         """File of the settings and times, from which a stopped tutorial resumes."""
-        return self.path / "tutorial.json"
+        return state_file(self.path)
 
     def _list_steps(self) -> None:
         """List the parts of the work with their expected times."""
