@@ -179,13 +179,31 @@ def settle_all() -> None:
 
 
 def copies() -> Iterator[Path]:
-    """Return the folders of all copies whose files are at their address too."""
+    """Return the folders of all copies whose files have been sent to their address.
+
+    The addresses are not looked at; see `require_there`.
+    """
     for record in sorted((cache_dir().absolute() / FOLDER).glob("*/files.json")):
         with contextlib.suppress(StorageError):
             address, files = _recorded(record)
             folder = record.parent / address.rpartition("/")[2]
             if address and _files_here(folder) == {name: here for name, (here, _) in files.items()}:
                 yield folder
+
+
+def require_there(folder: Path) -> None:
+    """Reject a copy that could not be fetched again, and may be all that is left.
+
+    Args:
+        folder: Folder from `copies`.
+
+    Raises:
+        StorageError: If its address cannot be reached or is empty.
+        MissingExtraError: If fsspec is not installed.
+    """
+    address, files = _recorded(folder)
+    with _reaching(address):
+        _require_any(address, folder, files, _files_there(*_remote(address)))
 
 
 @contextlib.contextmanager
@@ -349,6 +367,16 @@ def _stamp_there(about: dict[str, Any]) -> _Stamp:
     return [about.get("size"), str(known)]
 
 
+def _require_any(address: str, folder: Path, known: _Files, there: dict[str, _Stamp]) -> None:
+    """Reject an address at which nothing is of a copy that was there once."""
+    if known and not there:
+        # A disk that is not mounted looks like this, and the copy may be all that is left.
+        raise StorageError(
+            f"nothing is at {address} any more; the copy in {folder} is intact: move it away to "
+            "begin anew at that address"
+        )
+
+
 def _settle(copy: _Copy, *paths: Path, send: bool) -> None:
     """Fetch what changed at the address; then, if wanted, send and remove what changed here.
 
@@ -363,12 +391,7 @@ def _settle(copy: _Copy, *paths: Path, send: bool) -> None:
         # Read anew: a run of a study has a process of its own.
         files = _recorded(copy.folder)[1]
         known = dict(files)
-        if known and not there:
-            # A disk that is not mounted looks like this, and the copy may be all that is left.
-            raise StorageError(
-                f"nothing is at {copy.address} any more; the copy in {copy.folder} is intact: move "
-                "it away to begin anew at that address"
-            )
+        _require_any(copy.address, copy.folder, known, there)
         tops = {path.absolute().relative_to(copy.folder) for path in paths}
         to_fetch: list[str] = []
         to_send: list[str] = []

@@ -292,8 +292,32 @@ def test_emptying_the_cache_keeps_what_was_not_sent_and_what_is_in_use(bucket, o
     with exclusive(folders["busy"] / ".lock", wait=False):
         emptied = empty_cache(["remote"])
     assert [name for name, folder in folders.items() if folder.exists()] == ["unsent", "busy"]
-    assert emptied.in_use == (folders["busy"].parent,)
+    assert emptied.stay.keys() == {folders["busy"].parent}
     assert there(f"{bucket}/sent") == {"run.json": "{}"}
+
+
+@pytest.mark.parametrize("hinders", ["nothing is there", "no network", "no package"])
+def test_emptying_the_cache_keeps_a_copy_that_could_not_be_fetched_again(
+    hinders, tmp_path, on_host, monkeypatch
+):
+    def fail(fs):
+        raise OSError("no route to host")
+
+    folder = remote.folder_path(f"file://{tmp_path / 'bucket'}/birds", "--out")
+    write_text(folder / "run.json", "{}")
+    match hinders:
+        case "nothing is there":
+            shutil.rmtree(tmp_path / "bucket")
+            said = "birds any more; the copy in"
+        case "no network":
+            monkeypatch.setattr(fsspec.get_filesystem_class("file"), "invalidate_cache", fail)
+            said = "birds cannot be reached (no route to host)"
+        case "no package":
+            monkeypatch.setitem(sys.modules, "fsspec", None)
+            said = "pip install 'convscope[remote]'"
+    (reason,) = empty_cache(["remote"]).stay.values()
+    assert said in reason
+    assert (folder / "run.json").read_text() == "{}"
 
 
 def test_files_that_are_no_run_folder_need_a_path():

@@ -43,7 +43,7 @@ def clear(
         list[str] | None,
         typer.Argument(
             metavar="[KIND]...",
-            help="Kinds to empty: datasets, packs, archives, features, weights.",
+            help="Kinds to empty, as 'convscope cache' lists them.",
             show_default=False,
         ),
     ] = None,
@@ -52,8 +52,8 @@ def clear(
     """Empty the cache: the named kinds, or --all of them.
 
     Only time is lost: contents are downloaded, decoded or computed again when needed. Entries in
-    use by another process stay. Runs are elsewhere ('convscope runs'); the ledger of test-set
-    uses is never emptied.
+    use by another process stay, and so do copies of runs that are no longer at their address.
+    Runs are elsewhere ('convscope runs'); the ledger of test-set uses is never emptied.
 
     For example:
 
@@ -67,7 +67,7 @@ def clear(
         raise ConfigError(f"name the kinds to empty: {', '.join(KINDS)}, or --all of them")
     emptied = empty_cache(KINDS if everything else kinds or ())
     typer.echo(f"{file_size(emptied.n_bytes)} freed")
-    for path in emptied.in_use:
-        typer.echo(f"{path} stays: in use, a link, or not removable", err=True)
-    if emptied.in_use:
+    for path, reason in emptied.stay.items():
+        typer.echo(f"{path} stays: {reason}", err=True)
+    if emptied.stay:
         raise typer.Exit(1)

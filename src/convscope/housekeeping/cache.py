@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from convscope.datasets.folders import archives
 from convscope.datasets.published.array_cache import MANIFEST
 from convscope.datasets.published.collection import ARRAY_NAMES
 from convscope.datasets.sharded.store import FOLDER as SHARDS
-from convscope.errors import LockTakenError, StorageError, UnknownNameError
+from convscope.errors import LockTakenError, MissingExtraError, StorageError, UnknownNameError
 from convscope.locks import LOCK, exclusive
 from convscope.measurements import KINDS as MEASUREMENTS
 from convscope.measurements import file_of
@@ -25,6 +25,8 @@ from convscope.training.features_store import readers_lock, writer_lock
 
 _KEY = re.compile(r"\.?[0-9a-f]{16,64}(-.*\.part)?")
 """Folders of packs and of features, and leftovers of a killed process."""
+
+_IN_USE = "in use, a link, or not removable"
 
 
 @dataclass(frozen=True)
@@ -52,19 +54,30 @@ class Emptied:
 
     Attributes:
         n_bytes: Freed bytes.
-        in_use: Entries that stay, since another process uses them or they could not be removed.
+        stay: Entries that could not be removed, each with the reason.
     """
 
     n_bytes: int
-    in_use: tuple[Path, ...]
+    stay: Mapping[Path, str]
 
 
 @dataclass(frozen=True)
 class _Kind:
+    """A kind of contents.
+
+    Attributes:
+        about: Description, and the cost of restoring it.
+        folder: Folder in the cache.
+        entries: Function that lists the entries in that.
+        locks: Function that returns the locks of the processes that use an entry.
+        require_spare: Function that rejects an entry that could not be restored.
+    """
+
     about: str
     folder: str
     entries: Callable[[Path], Iterable[Path]]
     locks: Callable[[Path], list[Path]]
+    require_spare: Callable[[Path], None] = lambda path: None
 
 
 def _datasets(folder: Path) -> Iterator[Path]:
@@ -100,6 +113,15 @@ def _locks_of_archive(path: Path) -> list[Path]:
     return (
         [] if path.suffix == ".json" else [archives.writer_lock(path), archives.readers_lock(path)]
     )
+
+
+def _copies_in(path: Path) -> list[Path]:
+    return [item for item in path.iterdir() if item.is_dir()]
+
+
+def _require_there(path: Path) -> None:
+    for copy in _copies_in(path):
+        remote.require_there(copy)
 
 
 KINDS = {
@@ -146,7 +168,8 @@ KINDS = {
         "copies of run folders at addresses; fetched again when needed",
         remote.FOLDER,
         lambda folder: (copy.parent for copy in remote.copies()),
-        lambda path: [item / LOCK for item in path.iterdir() if item.is_dir()],
+        lambda path: [copy / LOCK for copy in _copies_in(path)],
+        _require_there,
     ),
 }
 """Kinds that can be emptied. Only entries named by convscope are touched: a cache folder may also
@@ -189,7 +212,8 @@ def cache_parts() -> list[CachePart]:
 def empty_cache(kinds: Iterable[str]) -> Emptied:
     """Remove all entries of some kinds from the cache, except those in use by another process.
 
-    Links are not followed, and stay.
+    Links are not followed, and stay; so do copies of run folders of which nothing is at their
+    address any more, or whose address cannot be reached.
 
     Args:
         kinds: Names from `KINDS`.
@@ -201,32 +225,39 @@ def empty_cache(kinds: Iterable[str]) -> Emptied:
     for name in chosen:
         if name not in KINDS:
             raise UnknownNameError("kind", name, KINDS)
-    freed, in_use = 0, []
+    freed = 0
+    stay: dict[Path, str] = {}
     for name in chosen:
         kind = KINDS[name]
         for path in kind.entries(cache_dir() / kind.folder):
             if not os.path.lexists(path):
                 continue
             n_bytes = size_on_disk(path)
-            if _remove(path, kind.locks(path)):
-                freed += n_bytes
+            if reason := _remove(path, kind):
+                stay[path] = reason
             else:
-                in_use.append(path)
-    return Emptied(freed, tuple(in_use))
+                freed += n_bytes
+    return Emptied(freed, stay)
 
 
-def _remove(path: Path, locks: list[Path]) -> bool:
-    """Remove an entry while no process uses it; return whether that succeeded."""
+def _remove(path: Path, kind: _Kind) -> str:
+    """Remove an entry while no process uses it; return why it stays, or "" if it is gone."""
     if path.is_symlink():
-        return False
+        return _IN_USE
     try:
         with contextlib.ExitStack() as held:
-            if not all(held.enter_context(exclusive(lock, wait=False)) for lock in locks):
-                return False  # a file system without locks: use cannot be seen
+            if not all(
+                held.enter_context(exclusive(lock, wait=False)) for lock in kind.locks(path)
+            ):
+                return _IN_USE  # a file system without locks: use cannot be seen
+            try:
+                kind.require_spare(path)
+            except (StorageError, MissingExtraError) as error:
+                return str(error)
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
     except (LockTakenError, StorageError, OSError):
-        return False
-    return True
+        return _IN_USE
+    return ""

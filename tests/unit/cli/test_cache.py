@@ -33,10 +33,13 @@ def filled():
     }
     folder = root / "remote" / KEY / "birds"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_bytes(b"x" * 800)
-    stamp = [800, (folder / "run.json").stat().st_mtime_ns]
-    record = {"address": "memory://birds", "files": {"run.json": [stamp, [800, "1"]]}}
-    (folder.parent / "files.json").write_text(json.dumps(record).ljust(200))
+    (folder / "run.json").write_bytes(b"x" * 600)
+    stamp = [600, (folder / "run.json").stat().st_mtime_ns]
+    there = root.parent / f"{root.name}-bucket" / "birds"
+    there.mkdir(parents=True)
+    (there / "run.json").write_bytes(b"x" * 600)
+    record = {"address": f"file://{there}", "files": {"run.json": [stamp, [600, "1"]]}}
+    (folder.parent / "files.json").write_text(json.dumps(record).ljust(400))
     for names in files.values():
         for name in names:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +129,7 @@ def test_a_pack_that_is_being_made_stays(filled):
     packed = cache_dir() / "packed"
     with exclusive(packed / "locks" / f"{OTHER}.lock", wait=False):
         emptied = empty_cache(["packs"])
-    assert emptied.in_use == (packed / f".{OTHER}-x.part",)
+    assert emptied.stay.keys() == {packed / f".{OTHER}-x.part"}
     assert there(filled)["packs"] == [False, True]
 
 
@@ -137,14 +140,14 @@ def test_links_are_not_followed(filled, tmp_path):
     link = cache_dir() / "features" / ("a" * 32)
     link.symlink_to(tmp_path / "far")
     emptied = empty_cache(["features"])
-    assert emptied.in_use == (link,)
+    assert emptied.stay.keys() == {link}
     assert (tmp_path / "far" / "features.npy").exists()
 
 
 def test_without_locks_nobody_can_tell_so_it_stays(filled, no_locks):
     emptied = empty_cache(["features"])
     assert emptied.n_bytes == 0
-    assert len(emptied.in_use) == 2
+    assert len(emptied.stay) == 2
 
 
 def test_what_is_packed_from_a_folder_is_known(tmp_path):
@@ -161,7 +164,7 @@ def test_what_is_packed_from_a_folder_is_known(tmp_path):
     assert sizes()["packs"] > 16 * 8 * 8 * 3
     locks = sum(path.stat().st_size for path in (cache_dir() / "packed" / "locks").iterdir())
     assert sizes()["other"] == locks
-    assert empty_cache(["packs"]).in_use == ()
+    assert empty_cache(["packs"]).stay == {}
     assert sizes()["packs"] == 0
     # And made again.
     assert len(convscope.load(tmp_path / "pets").train)
