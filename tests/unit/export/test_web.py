@@ -15,6 +15,7 @@ from PIL import Image
 
 from convscope.classifier.classify import answer_of
 from convscope.classifier.spec import ClassifierSpec
+from convscope.errors import ImageTooLargeError
 from convscope.export import web
 from convscope.images.decode import decode_image
 
@@ -96,6 +97,23 @@ def test_grey_turned_and_transparent_files_are_read_as_the_decoder_does(page):
 @pytest.mark.parametrize("size", [(1100, 4099), (4099, 1100)])
 def test_a_photo_larger_than_a_strip_is_read_whole(size, page):
     assert_seen(page, encoded(noise(*size), compress_level=1), 1, "squash")
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("size", [(2, 70_000), (70_000, 2)])
+def test_an_image_that_no_canvas_holds_is_read_whole(size, fit, page):
+    assert_seen(page, encoded(noise(*size, 3)), 3, fit)
+
+
+def test_a_high_column_is_refused_as_by_the_decoder(page):
+    from playwright.sync_api import Error
+
+    file = encoded(noise(40_000, 2))
+    with pytest.raises(ImageTooLargeError):
+        decode_image(file, channels=1, size=(24, 4096))
+    spec = {"height": 24, "width": 4096, "channels": 1, "fit": "squash"}
+    with pytest.raises(Error, match="it is too large \\(2 x 40,000 pixels\\); make it smaller"):
+        page.evaluate(PIXELS_OF, [base64.b64encode(file).decode(), spec])
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
