@@ -188,7 +188,7 @@ def read_predictions(path: Path) -> tuple[dict[str, Predictions], dict[str, str]
         ).astype(np.float32)
         groups = None
         if "group" in table.column_names:
-            groups = np.asarray(table["group"].to_pylist(), np.str_)
+            groups = _texts(table["group"].to_pylist(), most)
         labels: Labels
         if "labels" in table.column_names:
             labels = np.zeros(probs.shape, np.uint8)
