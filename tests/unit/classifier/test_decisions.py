@@ -91,10 +91,10 @@ def test_files_of_answers_hold_lists(tmp_path: Path, kind: str):
     if kind == "csv":
         rows = list(csv.reader(path.read_text().splitlines()))
         assert rows == [
-            ["image", "classes", *NAMES],
-            ["a.png", "dog|cat", "0.5", "0.75", "0"],
-            ["b.png", "", "0.25", "0.25", "0.25"],
-            ["c.png", "", "", "", ""],
+            ["image", "classes", *NAMES, "error"],
+            ["a.png", "dog|cat", "0.5", "0.75", "0", ""],
+            ["b.png", "", "0.25", "0.25", "0.25", ""],
+            ["c.png", "", "", "", "", "c.png is damaged"],
         ]
         return
     if kind == "parquet":

@@ -224,7 +224,8 @@ class AnswersFile:
         if self._kind == ".parquet":
             return self._schema().serialize().to_pybytes()  # type: ignore[no-any-return]
         if self._kind == ".csv":
-            return self._csv_text([csv_header(self._class_names, multi_label=self._multi_label)])
+            columns = csv_header(self._class_names, multi_label=self._multi_label)
+            return self._csv_text([[*columns, "error"]])
         return b""
 
     def _bytes_of(self, results: list[Result]) -> bytes:
@@ -234,9 +235,13 @@ class AnswersFile:
             return "".join(f"{json_line(result)}\n" for result in results).encode()
         blanks = [""] * (1 + len(self._class_names))
         return self._csv_text(
-            [spreadsheet_path(str(result.path)), *blanks]
+            [
+                spreadsheet_path(str(result.path)),
+                *blanks,
+                spreadsheet_text(printable(result.reason)),
+            ]
             if isinstance(result, UnreadableImage)
-            else csv_row(result)
+            else [*csv_row(result), ""]
             for result in results
         )
 

@@ -62,6 +62,33 @@ def test_each_image_has_one_row(kind, tmp_path):
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_the_reason_stands_beside_an_image_that_could_not_be_read(kind, tmp_path):
+    path = tmp_path / f"a.{kind}"
+    list(AnswersFile(path, NAMES, JOB).write(results_of(paths(5))))
+    if kind == "csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert list(rows[0]) == ["image", "class", "'=cat", "dog", "error"]
+    elif kind == "jsonl":
+        rows = list(map(json.loads, path.read_text().splitlines()))
+    else:
+        import pyarrow.parquet as pq
+
+        rows = pq.read_table(path).to_pylist()
+    errors = [row.get("error") or None for row in rows]
+    assert errors == [None, None, None, "3.png is damaged", None]
+
+
+def test_a_reason_is_no_formula_and_no_command_to_a_terminal(tmp_path):
+    path, file = tmp_path / "a.csv", Path("=1+1\x1b[31m.png")
+    unreadable = UnreadableImage(file, f"{file} is damaged")
+    list(AnswersFile(path, NAMES, JOB).write(iter([unreadable])))
+    with path.open(encoding="utf-8", newline="") as opened:
+        (_, row) = csv.reader(opened)
+    assert row[-1] == r"'=1+1\x1b[31m.png is damaged"
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [("csv", r"caf\udce9.png"), ("jsonl", "caf\udce9.png"), ("parquet", r"caf\udce9.png")],
