@@ -74,7 +74,7 @@ def print_folds(done: "CrossValidation") -> None:
     out.print()
     out.print(
         f"accuracy {found.mean:.4f} (95 % interval {found.low:.4f} to {found.high:.4f}) over "
-        f"{found.n_images:,} images, each evaluated once by a network not trained on it; "
+        f"{_images(done.metrics)}, each evaluated once by a network not trained on it; "
         f"standard deviation between folds {found.sd:.4f}",
         soft_wrap=True,
     )

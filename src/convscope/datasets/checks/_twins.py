@@ -129,8 +129,10 @@ def _findings_on(images: Images, groups: list[dict[int, int]], *, near: bool) ->
             "note" if near else "warning",
             f"{alike} image more than once in one part: {extra:,} too many "
             f"in {counted(len(inside), 'group')}{_turned(inside)}",
-            "Keep one of each: copies count double"
-            + (", and a random split puts some of them into validation and test." if near else "."),
+            "Keep one of each, or make them a group (--labels TABLE:group=COLUMN): copies count "
+            "double, and a random split puts some of them into validation and test."
+            if near
+            else "Keep one of each: copies count double.",
             inside,
         )
     return findings
