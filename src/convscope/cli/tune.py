@@ -99,7 +99,7 @@ def tune(
     import convscope
     from convscope.cli._json import print_json
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
-    from convscope.studies.tuning import score_of, spelt
+    from convscope.studies.tuning import score_of_trial, spelt
 
     named = one_data(data_word, data)
     with repeatable():
@@ -126,7 +126,7 @@ def tune(
 
         print_json(json_format.loads(found.state_file.read_text(encoding="utf-8")))
         return
-    best = sorted(found.finished, key=score_of, reverse=True)
+    best = sorted(found.finished, key=score_of_trial, reverse=True)
     keys = list(best[0].settings)
     print_table(
         [("trial", NUMBER), (found.measure, NUMBER), *((key, NUMBER) for key in keys)],

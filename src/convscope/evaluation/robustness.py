@@ -98,7 +98,7 @@ def accuracy_under_all(
             for severity in severities:
                 on_batch = partial(step, note=note)
                 probs = answers_under(classifier, chosen, corruption, severity, on_batch=on_batch)
-                row.append(score_of(probs, labels))
+                row.append(score_of_answers(probs, labels))
                 if row[-1] == min(row):
                     worst = probs
                 note = f"{corruption} {severity}: {row[-1]:.3f}"
@@ -109,7 +109,7 @@ def accuracy_under_all(
     return Robustness(
         split=name,
         n_images=len(chosen),
-        clean=score_of(clean, labels),
+        clean=score_of_answers(clean, labels),
         severities=tuple(severities),
         accuracy=found,
         measure="mAP" if is_multi_label(labels) else "accuracy",
@@ -117,7 +117,7 @@ def accuracy_under_all(
     )
 
 
-def score_of(probs: FloatArray, labels: Labels) -> float:
+def score_of_answers(probs: FloatArray, labels: Labels) -> float:
     """Return the accuracy; where an image may have several classes, the mAP.
 
     Args:

@@ -63,7 +63,7 @@ class Tuning:
     @property
     def best(self) -> TunedTrial | None:
         """Trial with the highest score among the finished ones, the first of equals."""
-        return max(self.finished, key=score_of, default=None)
+        return max(self.finished, key=score_of_trial, default=None)
 
     @property
     def conclusion(self) -> str:
@@ -71,8 +71,8 @@ class Tuning:
         best = self.best
         if best is None:
             return "No trial was trained to its end."
-        scores = {f"{score_of(trial):.1%}" for trial in self.finished}
-        reached = f"{score_of(best):.1%} validation {self.measure}"
+        scores = {f"{score_of_trial(trial):.1%}" for trial in self.finished}
+        reached = f"{score_of_trial(best):.1%} validation {self.measure}"
         found = f"Trial {best.number} of {len(self.trials)} is best: {reached}."
         if len(scores) == 1 < len(self.finished):
             found = f"All trials that ended reach {reached}; trial {best.number} stands for them."
@@ -132,7 +132,7 @@ def state_file(path: Path) -> Path:
     return path / "tuning.json"
 
 
-def score_of(trial: TunedTrial) -> float:
+def score_of_trial(trial: TunedTrial) -> float:
     """Return the score of a trial that has one."""
     assert trial.score is not None
     return trial.score

@@ -14,7 +14,7 @@ from convscope.report.figures import (
     plain_axes,
 )
 from convscope.report.page import Command, Page, Picture, Points, Section, Table, svg_picture
-from convscope.studies.tuning import Tuning, score_of, spelt
+from convscope.studies.tuning import Tuning, score_of_trial, spelt
 from convscope.wording import command_line
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _history(found: Tuning) -> Picture:
     axes = figure.subplots()
     plain_axes(axes)
     _dots(axes, found, [trial.number for trial in found.trials])
-    best = list(accumulate(map(score_of, found.finished), max))
+    best = list(accumulate(map(score_of_trial, found.finished), max))
     axes.step([t.number for t in found.finished], best, where="post", color=INK, linewidth=1.2)
     axes.set_xlabel("trial")
     axes.set_ylabel(f"validation {found.measure}")
@@ -117,6 +117,6 @@ def _dots(axes: "Axes", found: Tuning, at: Sequence[float]) -> None:
         if points:
             xs, ys = zip(*points, strict=True)
             axes.scatter(xs, ys, s=22, color=colour, alpha=0.8, linewidths=0)
-    ringed = [(x, score_of(t)) for t, x in scored if t == found.best]
+    ringed = [(x, score_of_trial(t)) for t, x in scored if t == found.best]
     for x, score in ringed:
         axes.scatter([x], [score], s=90, facecolors="none", edgecolors=VAL_COLOUR)

@@ -11,7 +11,7 @@ import pytest
 import convscope
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES, answers_under, corrupt
-from convscope.evaluation.robustness import accuracy_under_all, score_of
+from convscope.evaluation.robustness import accuracy_under_all, score_of_answers
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.types import ImageView, Split
@@ -185,7 +185,7 @@ class ByBrightness:
 def accuracy_under(
     classifier: ByBrightness, split: Split, *how: object, **options: object
 ) -> float:
-    return score_of(answers_under(classifier, split, *how, **options), split.labels)
+    return score_of_answers(answers_under(classifier, split, *how, **options), split.labels)
 
 
 def test_accuracy_counts_each_image_once_in_batches():
