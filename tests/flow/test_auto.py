@@ -135,6 +135,26 @@ def test_the_temperature_is_that_of_heads_of_the_folds(quick):
     assert fit_temperature(of_val.probs, of_val.labels) != pytest.approx(expected, abs=1e-3)
 
 
+def test_groups_stay_together_through_a_search_and_its_numbers(arrows, tmp_path):
+    rows = ["file,label,scene"]
+    for path in sorted(arrows.rglob("*.png")):
+        name, label = path.relative_to(arrows).as_posix(), path.parent.name
+        rows.append(f"{name},{label},{label}{int(path.stem) // 3}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    labels, out = f"{tmp_path / 't.csv'}:group=scene", tmp_path / "run"
+    run = convscope.train(
+        data=arrows, labels=labels, minutes=0.05, out=out, progress=Progress(), **SMALL
+    )
+    with run.split_file.open(newline="", encoding="utf-8") as file:
+        parts = {(row["group"], row["split"]) for row in csv.DictReader(file)}
+    assert len(parts) == 20
+    n_groups = {name: run.metrics[name]["n_groups"] for name in ("val", "test", "folds")}
+    assert n_groups["val"] + n_groups["test"] < n_groups["folds"] + n_groups["test"] == 20
+    (found, _) = read_predictions(run.out_of_fold_file)
+    learnt = {group for group, part in parts if part != "test"}
+    assert set(found["out_of_fold"].groups) == learnt
+
+
 def test_nothing_of_the_search_is_left_but_its_table(quick):
     assert not quick.search_dir.exists()
     assert not quick.search_file.exists()

@@ -35,8 +35,7 @@ class FrozenOutput:
         maps: Activations at the cut for the training images, for the layers behind it; pixels if
             nothing is frozen. At "end", the features.
         maps_val: The same for the validation images.
-        ids: Shape (n_images,), names of the training images in this order.
-        keys: Shape (n_images,), equal for training images that folds keep together.
+        images: Training images in this order.
         seconds: Time that computing them took, including those found in the cache.
     """
 
@@ -44,9 +43,13 @@ class FrozenOutput:
     features_val: Examples
     maps: Examples
     maps_val: Examples
-    ids: npt.NDArray[np.str_]
-    keys: Sequence[Hashable]
+    images: Split
     seconds: float
+
+    @property
+    def keys(self) -> Sequence[Hashable]:
+        """Shape (n_images,), equal for training images that folds keep together."""
+        return keys_of(self.images.hashes, self.images.groups)
 
 
 def run_frozen(
@@ -105,14 +108,12 @@ def run_frozen(
         ]
         features_val = extract(_CUT_TO_FEATURES, _Version(cut_val.array, cut_val.key, judged.label))
         maps, maps_val = _maps(cut, cut_val, labels, val)
-    whole = Split.joined(train)
     return FrozenOutput(
         Examples.alternating(features, labels),
         Examples.alternating([features_val.array], val.labels),
         maps,
         maps_val,
-        whole.ids,
-        keys_of(whole.hashes, whole.groups),
+        Split.joined(train),
         round(extract.seconds, 3),
     )
 

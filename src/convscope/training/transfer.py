@@ -396,7 +396,9 @@ def _out_of_fold(
         blocks=blocks,
         weighting=weighting_of_logistic(config),
     )
-    return Predictions(probs, phase.train.labels[rows], output.ids[rows], "out_of_fold")
+    images = output.images
+    groups = None if images.groups is None else images.groups[rows]
+    return Predictions(probs, images.labels[rows], images.ids[rows], "out_of_fold", groups)
 
 
 def _run_frozen(
