@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import keras
@@ -46,7 +47,7 @@ class FrozenOutput:
     images: Split
     seconds: float
 
-    @property
+    @cached_property
     def keys(self) -> Sequence[Hashable]:
         """Shape (n_images,), equal for training images that folds keep together."""
         return keys_of(self.images.hashes, self.images.groups)

@@ -36,7 +36,8 @@ class Pool:
         keys: Shape (n_images,), equal for images that stay together, see `keys_of`; None lets each
             go anywhere.
         n_classes: Number of classes; some may have no image here.
-        grouped: Whether images of a group stay together, not only copies; for messages.
+        grouped: Whether images of a group stay together, not only copies: a part for a group is
+            drawn by how much each lacks, and messages count groups.
     """
 
     labels: Labels

@@ -47,7 +47,7 @@ def drawn_once(
 def _key(pool: Pool, settings: Mapping[str, Any]) -> str:
     # Without scikit-learn, images with several labels can be divided still.
     versions = installed_versions(("numpy", "scikit-learn"))
-    of_pool = [pool.labels.shape, pool.labels.dtype.str, pool.n_classes]
+    of_pool = [pool.labels.shape, pool.labels.dtype.str, pool.n_classes, pool.grouped]
     facts = [DRAWING_VERSION, *of_pool, settings, versions]
     key = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     key.update(pool.labels.tobytes())

@@ -46,6 +46,7 @@ def test_a_division_is_drawn_once_and_keeps_its_order():
         (POOL, {"seed": 2}),
         (Pool(LABELS[::-1], None, 3), {"seed": 1}),
         (Pool(LABELS, None, 4), {"seed": 1}),
+        (Pool(LABELS, None, 3, grouped=True), {"seed": 1}),
         (Pool(LABELS, list("abcdefghijkk"), 3), {"seed": 1}),
         (Pool(np.eye(3, dtype=bool)[LABELS], None, 3), {"seed": 1}),
     ],
