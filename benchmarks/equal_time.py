@@ -122,11 +122,12 @@ def tutorial(epochs: int) -> dict[str, float | None]:
 def timed(data: str, **choices: Any) -> dict[str, object]:
     """Return what `convscope.train` reached and took, once packages and data are loaded."""
     import convscope
+    from convscope import backend
     from convscope.planning.plan import run_config
     from convscope.progress import console_progress
 
     convscope.load(data, progress=console_progress())
-    import keras  # noqa: F401
+    backend.configure()  # imports Keras
 
     with tempfile.TemporaryDirectory() as folder:
         clock = Clock()

@@ -131,11 +131,12 @@ def plain(epochs: int) -> dict[str, float]:
 
 
 def cached() -> dict[str, float]:
-    import keras  # noqa: F401
-
     import convscope
+    from convscope import backend
     from convscope.progress import Progress
     from convscope.storage import cache_dir
+
+    backend.configure()  # imports Keras
 
     dataset_cache = cache_dir()
     convscope.load("cifar10", progress=Progress())

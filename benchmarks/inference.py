@@ -63,6 +63,8 @@ def tutorial(turn: Turn, times: int) -> None:
 def convscope_lane(turn: Turn, times: int) -> None:
     import convscope
     from convscope import backend
+
+    backend.configure()  # before anything imports Keras
     from convscope.classifier.keras_model import load_model
     from convscope.evaluation.predictions import predict_images
     from convscope.models.saving import PortableModel
@@ -70,9 +72,6 @@ def convscope_lane(turn: Turn, times: int) -> None:
     from convscope.progress import ConsoleProgress
     from convscope.recipe import resolve
     from convscope.recipes import RECIPES
-
-    backend.configure()
-    import keras  # noqa: F401
 
     turn.imported()
     pixels = images()

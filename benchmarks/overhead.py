@@ -117,6 +117,8 @@ def torch_lane(turn: Turn, epochs: int, precision: str, compiled: bool = False) 
 def convscope_lane(turn: Turn, epochs: int, precision: str) -> None:
     import convscope
     from convscope import backend
+
+    backend.configure()  # before anything imports Keras
     from convscope.models.saving import PortableModel
     from convscope.planning.networks import build_model, input_spec
     from convscope.progress import ConsoleProgress, Progress
@@ -125,9 +127,6 @@ def convscope_lane(turn: Turn, epochs: int, precision: str) -> None:
     from convscope.run import Run
     from convscope.training.batches import Examples
     from convscope.training.fit import Phase, fit
-
-    backend.configure()
-    import keras  # noqa: F401
 
     turn.imported()
     dataset = convscope.load("cifar10", progress=Progress())

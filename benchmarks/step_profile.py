@@ -7,34 +7,48 @@ step (as `convscope train` compiles it), then each layer by itself, forward and 
 milliseconds, the share of the step, and for layers that multiply the share of the largest rate.
 
 Times are CPU seconds (user and system, all threads), the least of some repetitions: a machine may
-be shared, and then a clock on the wall measures the others too. Layers that run one by one read
-their inputs from memory, those of a whole step may find them in the caches, so the sum of the
-layers is not the step; "elsewhere" is what is between: the loss, the optimiser, moving data. On
+be shared, and then a clock on the wall measures the others too. For the step this is printed too,
+with the pages of memory that the system had to map for it, which takes time. Layers that run one by
+one read their inputs from memory, those of a whole step may find them in the caches, so the sum of
+the layers is not the step; "elsewhere" is what is between: the loss, the optimiser, moving data. On
 TensorFlow.
 """
 
 import argparse
 import json
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import keras
-import numpy as np
-import tensorflow as tf
+from convscope import backend
 
-from convscope.backend import precision_policy
-from convscope.models.geometry import geometry
-from convscope.planning import networks
-from convscope.recipe import resolve
-from convscope.recipes import RECIPES
-from convscope.training.fused import FusedSilu, with_fused_layers
-from convscope.training.optimizers import build_optimizer
-from convscope.types import InputSpec
+backend.configure("tensorflow")  # before anything imports Keras
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from convscope.backend import precision_policy  # noqa: E402
+from convscope.models.geometry import geometry  # noqa: E402
+from convscope.planning import networks  # noqa: E402
+from convscope.recipe import resolve  # noqa: E402
+from convscope.recipes import RECIPES  # noqa: E402
+from convscope.training.fused import FusedSilu, with_fused_layers  # noqa: E402
+from convscope.training.optimizers import build_optimizer  # noqa: E402
+from convscope.types import InputSpec  # noqa: E402
 
 _REPETITIONS = 5
 _SQUARE = 2048
+
+
+class Cost(NamedTuple):
+    """Least that a piece of work took of each, over some repetitions."""
+
+    cpu_s: float
+    wall_s: float
+    n_pages: int
 
 
 def main() -> None:
@@ -61,7 +75,8 @@ def main() -> None:
     multiply_adds = {row.name: row.multiply_adds for row in geometry(model)}
     # Forward, and backward for the inputs and for the weights.
     step_flop = 3 * 2 * batch * sum(multiply_adds.values())
-    step = step_seconds(model, config)
+    whole = cost_of_step(model, config)
+    step = whole.cpu_s
 
     rows: list[dict[str, Any]] = []
     with precision_policy(options.precision):
@@ -86,6 +101,8 @@ def main() -> None:
         "batch_size": batch,
         "peak_gflop_per_cpu_s": peak / 1e9,
         "step_ms": 1e3 * step,
+        "step_wall_ms": 1e3 * whole.wall_s,
+        "step_pages": whole.n_pages,
         "step_share_of_peak": step_flop / step / peak,
         "elsewhere_ms": 1e3 * elsewhere,
         "layers": rows,
@@ -100,6 +117,7 @@ def main() -> None:
         f"{'step':16}{1e3 * step:9.1f}{1:9.0%}{found['step_share_of_peak']:9.0%}"
         f"   {batch / step:,.0f} images a CPU second"
     )
+    print(f"{'by the clock':16}{1e3 * whole.wall_s:9.1f}   {whole.n_pages:,} pages mapped anew")
     if options.out:
         options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
@@ -107,10 +125,10 @@ def main() -> None:
 def matrix_product_rate(precision: str) -> float:
     """Return how many operations a CPU second does in products of large matrices."""
     a = tf.cast(tf.random.normal((_SQUARE, _SQUARE)), precision)
-    return 2 * _SQUARE**3 / least(tf.function(lambda: tf.matmul(a, a)))
+    return 2 * _SQUARE**3 / least(tf.function(lambda: tf.matmul(a, a))).cpu_s
 
 
-def step_seconds(model: keras.Model, config: Any) -> float:
+def cost_of_step(model: keras.Model, config: Any) -> Cost:
     """Return what a training step takes."""
     model.compile(build_optimizer(config.optimizer), "categorical_crossentropy")
     rng = np.random.default_rng(0)
@@ -138,22 +156,28 @@ def layer_seconds(layer: Any, batch: int) -> float:
             y = layer(x, training=True) if _has_training(layer) else layer(x)
         return tape.gradient(y, [x, *(v.value for v in layer.trainable_variables)])
 
-    return least(run)
+    return least(run).cpu_s
 
 
 def _has_training(layer: Any) -> bool:
     return isinstance(layer, (keras.layers.BatchNormalization, keras.layers.Dropout, FusedSilu))
 
 
-def least(work: Callable[[], Any]) -> float:
-    """Return the fewest CPU seconds that it took, once it had been done before."""
+def least(work: Callable[[], Any]) -> Cost:
+    """Return the least that it cost, once it had been done before."""
     work()
     took = []
     for _ in range(_REPETITIONS):
-        began = time.process_time()
+        before = _now()
         tf.nest.map_structure(lambda each: np.asarray(each).shape, work())
-        took.append(time.process_time() - began)
-    return min(took)
+        took.append(np.subtract(_now(), before))
+    cpu_s, wall_s, n_pages = np.min(took, axis=0).tolist()
+    return Cost(cpu_s, wall_s, int(n_pages))
+
+
+def _now() -> tuple[float, float, int]:
+    n_pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    return time.process_time(), time.perf_counter(), n_pages
 
 
 if __name__ == "__main__":

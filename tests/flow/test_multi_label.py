@@ -108,7 +108,8 @@ def test_predictions_name_all_classes_above_their_thresholds(run, images):
     for each in said:
         above = {name for name in NAMES if each.probs[name] >= least[name]}
         assert set(each.class_names) == above
-        assert sum(each.probs.values()) != pytest.approx(1, abs=1e-3)
+    # Those of one image can add up to 1 by chance, those of all cannot.
+    assert max(abs(sum(each.probs.values()) - 1) for each in said) > 0.1
     assert len({each.class_names for each in said}) > 2
 
 

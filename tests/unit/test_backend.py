@@ -132,6 +132,29 @@ print(config.is_op_determinism_enabled())
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("avx2", "of_user", "expected"), [(True, None, "1"), (False, None, None), (True, "0", "0")]
+)
+def test_onednn_is_taken_where_it_was_measured_unless_the_user_says_otherwise(
+    avx2, of_user, expected, monkeypatch
+):
+    monkeypatch.setattr(backend, "has_avx2", lambda: avx2)
+    # So that what is set here is taken back.
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", of_user or "")
+    if of_user is None:
+        del os.environ["TF_ENABLE_ONEDNN_OPTS"]
+    backend.set_environment("tensorflow")
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == expected
+
+
+@pytest.mark.skipif(RUNNING != "tensorflow" or not machine.has_avx2(), reason="needs both")
+def test_these_tests_run_on_onednn_as_users_do():
+    from tensorflow.python.util import _pywrap_util_port
+
+    said = os.environ["TF_ENABLE_ONEDNN_OPTS"]
+    assert _pywrap_util_port.IsMklEnabled() == (said == "1")
+
+
 THREADS = """
 import os, re
 from pathlib import Path
@@ -154,7 +177,9 @@ print(*(os.environ.get(name) for name in backend.THREADS[keras.config.backend()]
     RUNNING == "torch" or not Path("/proc/self/task").exists() or len(os.sched_getaffinity(0)) < 2,
     reason="threads are counted by their names",
 )
-def test_no_more_threads_than_the_process_may_keep_busy():
+def test_no_more_threads_than_the_process_may_keep_busy(monkeypatch):
+    for name in backend.THREADS[RUNNING]:
+        monkeypatch.delenv(name, raising=False)  # set where workers share the cores
     counted, *set_to = run_python(THREADS, LOKY_MAX_CPU_COUNT="1").stdout.split()
     assert counted in ("1", "unnamed")
     assert set(set_to) == {"1"}

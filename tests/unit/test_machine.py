@@ -103,9 +103,16 @@ def test_bfloat16_is_seen_in_the_processors_flags(cpuinfo, flags, found):
     assert machine.cpu_name() == "Some CPU @ 2.00GHz (family 6, model 143)"
 
 
+@pytest.mark.parametrize(("flags", "found"), [("avx avx2 fma", True), ("avx fma", False)])
+def test_avx2_is_seen_in_the_processors_flags(cpuinfo, flags, found):
+    cpuinfo(CPUINFO.format(flags=flags))
+    assert machine.has_avx2() is found
+
+
 def test_where_the_processor_cannot_be_seen_nothing_is_claimed(cpuinfo):
     cpuinfo(None)
     assert machine.bfloat16_units() is None
+    assert machine.has_avx2() is False
     assert isinstance(machine.cpu_name(), str)
     cpuinfo("")
     assert machine.bfloat16_units() is None
