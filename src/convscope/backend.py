@@ -108,8 +108,9 @@ def set_environment(backend: str) -> None:
     if backend == "tensorflow":
         # Its notes about the CPU would bury our lines; errors still come through.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        # On Linux it takes oneDNN by itself only on CPUs with units for neural networks (VNNI, BF16,
-        # AMX). On any with AVX2, convolutional networks train 1.2 to 1.7 times as fast with it.
+        # On Linux it takes oneDNN by itself only on CPUs with units for neural networks (VNNI,
+        # BF16, AMX). On others with AVX2 convolutional networks train 1.2 to 1.7 times as fast
+        # with it.
         if has_avx2():
             os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convscope.datasets.division.draw import keys_of
+from convscope.datasets.division.draw import Together, keys_of
 from convscope.models.backbones import BACKBONES
 from convscope.models.folding import fold_batch_norm
 from convscope.models.transfer import END, START, TransferModel
@@ -48,9 +48,10 @@ class FrozenOutput:
     seconds: float
 
     @cached_property
-    def keys(self) -> Sequence[Hashable]:
-        """Shape (n_images,), equal for training images that folds keep together."""
-        return keys_of(self.images.hashes, self.images.groups)
+    def together(self) -> Together:
+        """Return which training images folds keep together."""
+        keys = keys_of(self.images.hashes, self.images.groups)
+        return Together(keys, self.images.groups is not None)
 
 
 def run_frozen(

@@ -11,14 +11,14 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from convscope.datasets.division.draw import Pool, draw_folds
+from convscope.datasets.division.draw import Pool, Together, draw_folds
 from convscope.machine import usable_cores
 from convscope.models.head import Block
 from convscope.progress import Progress
@@ -108,7 +108,7 @@ def held_out_probs(
     penalty: float,
     *,
     seed: int,
-    keys: Sequence[Hashable] | None = None,
+    together: Together | None = None,
     views: int = 1,
     blocks: Sequence[Block] = (),
     weighting: Weighting = "none",
@@ -121,7 +121,7 @@ def held_out_probs(
         n_classes: Number of classes.
         penalty: L2 penalty.
         seed: Seed of the folds.
-        keys: Keys of the images, as in `choose_penalty`.
+        together: Which images stay together, as in `choose_penalty`.
         views: Number of views; the probabilities are for the first.
         blocks: Blocks of the features, as in `fit_logistic`.
         weighting: Weights of the classes, as in `fit_logistic`.
@@ -130,7 +130,7 @@ def held_out_probs(
         Indices of the images that were held out, shape (n_held_out,): all of them, or of very many
         those of one fold; and their probabilities, shape (n_held_out, n_classes).
     """
-    folds = _folds(labels, seed, _n_folds(len(labels), n_classes), n_classes, keys)
+    folds = _folds(labels, seed, _n_folds(len(labels), n_classes), n_classes, together)
     features, blocks = _in_fewer_columns(features, blocks)
     divided = [(_in_views(learnt, len(labels), views), held_out) for learnt, held_out in folds]
     with one_thread_each() as pool:
@@ -153,7 +153,7 @@ def choose_penalty(
     n_classes: int,
     *,
     seed: int,
-    keys: Sequence[Hashable] | None = None,
+    together: Together | None = None,
     views: int = 1,
     weighting: Weighting = "none",
     blocks: Sequence[Block] = (),
@@ -174,8 +174,8 @@ def choose_penalty(
         labels: Classes of the images.
         n_classes: Number of classes.
         seed: Seed of the folds.
-        keys: Shape (n_images,), equal for images that are learnt from or held out together, such as
-            copies and the images of one patient; None for none.
+        together: Which images are learnt from or held out together, such as copies and the images
+            of one patient; None for none.
         views: Number of views; all those of an image are learnt from, or all are held out.
         weighting: Weights of the classes, as in `fit_logistic`; the held-out images count alike.
         blocks: Blocks of the features, as in `fit_logistic`; none for a single one whose last map
@@ -184,7 +184,7 @@ def choose_penalty(
             the first is tried first.
         progress: Called with each penalty.
     """
-    folds = _folds(labels, seed, _n_folds(len(labels), n_classes), n_classes, keys)
+    folds = _folds(labels, seed, _n_folds(len(labels), n_classes), n_classes, together)
     n_learnt = len(folds[0][0])
     # As many as when all are learnt: to stop early is a penalty too.
     steps = most_steps(views * n_learnt, features.shape[1], n_classes)
@@ -425,13 +425,15 @@ def _folds(
     seed: int,
     n_folds: int,
     n_classes: int,
-    keys: Sequence[Hashable] | None = None,
+    together: Together | None = None,
 ) -> list[Fold]:
     """Return for each fold the images to learn from and those held out, classes spread evenly."""
     n_folds = min(n_folds, len(labels))
     # Of a single group nothing could be held out.
-    together = keys if keys is not None and len(set(keys)) > 1 else None
-    pool = Pool(labels, together, n_classes)
+    keys, grouped = together or (None, False)
+    if keys is not None and len(set(keys)) == 1:
+        keys = None
+    pool = Pool(labels, keys, n_classes, grouped)
     part_of = draw_folds(pool, n_folds, seed, stratify=bool(pool.counts.max() >= n_folds))
     # Of fewer units than folds some are empty.
     folds = [

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from convscope.backend import precision_policy
+from convscope.datasets.division.draw import Together
 from convscope.models.head import (
     Block,
     build_head,
@@ -162,7 +163,13 @@ def train_transfer(
             if keep_out_of_fold is not None and not run.snapshot_file.exists():
                 keep_out_of_fold(_out_of_fold(phase, output, statistics, twin.blocks, run))
             return _fit_at_once(
-                phase, statistics, twin.blocks, output.keys, run, log_row=log_row, progress=progress
+                phase,
+                statistics,
+                twin.blocks,
+                output.together,
+                run,
+                log_row=log_row,
+                progress=progress,
             )
         return fit(phase, run, log_row=log_row, progress=progress)
 
@@ -173,7 +180,13 @@ def train_transfer(
         if head.logistic:
             phase = Phase(network.head, *on_features, config, save_as(twin.head), HEAD)
             history = _fit_at_once(
-                phase, statistics, twin.blocks, output.keys, run, log_row=log_row, progress=progress
+                phase,
+                statistics,
+                twin.blocks,
+                output.together,
+                run,
+                log_row=log_row,
+                progress=progress,
             )
         elif config.backbone.head_epochs > 0:
             alone, save, n_epochs = _head_alone(config), save_as(twin.head), n_chosen(HEAD)
@@ -255,7 +268,7 @@ def _fit_at_once(
     phase: Phase,
     statistics: tuple[FloatArray, FloatArray],
     blocks: Sequence[Block],
-    keys: Sequence[Hashable],
+    together: Together,
     run: Run,
     *,
     log_row: Callable[[dict[str, Any]], None],
@@ -267,7 +280,7 @@ def _fit_at_once(
         phase: Head, and the features of training and validation images.
         statistics: Mean and variance of the features.
         blocks: Blocks of the features.
-        keys: Keys of the training images, as in `choose_penalty`.
+        together: Which training images folds keep together.
         run: Run folder.
         log_row: Called with the row of results.
         progress: Called with each penalty that is tried.
@@ -295,7 +308,7 @@ def _fit_at_once(
             phase.train.labels,
             n_classes,
             seed=config.seed,
-            keys=keys,
+            together=together,
             views=compared,
             weighting=weighting_of_logistic(config),
             blocks=blocks,
@@ -391,7 +404,7 @@ def _out_of_fold(
         int(phase.model.output_shape[-1]),
         config.head.penalty or run.state["penalty"],
         seed=config.seed,
-        keys=output.keys,
+        together=output.together,
         views=views,
         blocks=blocks,
         weighting=weighting_of_logistic(config),

@@ -7,6 +7,7 @@ import pytest
 
 from convscope.classifier.classify import at_temperature
 from convscope.classifier.decisions import image_losses
+from convscope.datasets.division.draw import Together
 from convscope.models.head import Block
 from convscope.progress import Progress
 from convscope.run import Run
@@ -401,18 +402,30 @@ def test_images_of_a_group_are_held_out_together(several):
     features = features.astype(np.float32)
     if several:
         labels = np.eye(2, dtype=np.uint8)[labels]
-    (alone, together) = (
-        choose_penalty(features, labels, 2, seed=1, keys=keys, progress=SILENT)[0]
-        for keys in (None, groups.tolist())
+    together = Together(groups.tolist(), grouped=True)
+    of_images, of_groups = (
+        choose_penalty(features, labels, 2, seed=1, together=each, progress=SILENT)[0]
+        for each in (None, together)
     )
-    assert alone.accuracy > 0.95
-    assert together.accuracy < 0.75
-    rows, _ = held_out_probs(features, labels, 2, 0.1, seed=1, keys=groups.tolist())
+    assert of_images.accuracy > 0.95
+    assert of_groups.accuracy < 0.75
+    rows, _ = held_out_probs(features, labels, 2, 0.1, seed=1, together=together)
     assert sorted(rows) == list(range(240))
-    for learnt, held_out in module._folds(labels, 1, 5, 2, groups.tolist()):
+    for learnt, held_out in module._folds(labels, 1, 5, 2, together):
         assert not set(groups[learnt]) & set(groups[held_out])
     # Of a single group nothing could be learnt.
-    assert len(module._folds(labels, 1, 5, 2, [0] * 240)) == 5
+    assert len(module._folds(labels, 1, 5, 2, Together([0] * 240, grouped=True))) == 5
+
+
+def test_the_one_fold_of_many_images_has_its_share_of_the_large_groups():
+    # Half of 6,000 images in groups of 150, half in pairs.
+    sizes = np.array([150] * 20 + [2] * 1_500)
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    labels = np.repeat(np.random.default_rng(3).integers(0, 2, len(sizes)), sizes)
+    together = Together(groups.tolist(), grouped=True)
+    ((_, held_out),) = module._folds(labels, 1, 5, 2, together)
+    assert len(held_out) == pytest.approx(1_200, rel=0.1)
+    assert 0.3 < (sizes[groups[held_out]] == 150).mean() < 0.7
 
 
 def test_networks_with_more_features_are_compared_on_the_same_folds():

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,18 @@ class Pool:
         many = np.bincount(self.unit_of, minlength=1) > 1
         rows = np.flatnonzero(many[self.unit_of]) if len(self) else np.arange(0)
         return _grouped(rows, self.unit_of[rows])
+
+
+class Together(NamedTuple):
+    """Which images stay together.
+
+    Attributes:
+        keys: Shape (n_images,), equal for images that stay together, see `keys_of`.
+        grouped: Whether images of a group do, not only copies; see `Pool`.
+    """
+
+    keys: Sequence[Hashable]
+    grouped: bool
 
 
 def keys_of(hashes: Sequence[str], groups: npt.NDArray[np.str_] | None) -> Sequence[Hashable]:
