@@ -18,8 +18,7 @@ import pytest
 from convscope.backend import THREADS, set_environment
 from convscope.machine import usable_cores
 
-# Before Keras is imported anywhere: quiet start, and the workers of `-n` share the cores, which
-# saves an eighth of the time.
+# Before Keras is imported anywhere: quiet start, and the workers of `-n` share the cores.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if n_workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 from convscope.backend import precision_policy
-from convscope.datasets.division.draw import Together
 from convscope.models.head import (
     Block,
     build_head,
@@ -163,13 +162,7 @@ def train_transfer(
             if keep_out_of_fold is not None and not run.snapshot_file.exists():
                 keep_out_of_fold(_out_of_fold(phase, output, statistics, twin.blocks, run))
             return _fit_at_once(
-                phase,
-                statistics,
-                twin.blocks,
-                output.together,
-                run,
-                log_row=log_row,
-                progress=progress,
+                phase, output, statistics, twin.blocks, run, log_row=log_row, progress=progress
             )
         return fit(phase, run, log_row=log_row, progress=progress)
 
@@ -180,13 +173,7 @@ def train_transfer(
         if head.logistic:
             phase = Phase(network.head, *on_features, config, save_as(twin.head), HEAD)
             history = _fit_at_once(
-                phase,
-                statistics,
-                twin.blocks,
-                output.together,
-                run,
-                log_row=log_row,
-                progress=progress,
+                phase, output, statistics, twin.blocks, run, log_row=log_row, progress=progress
             )
         elif config.backbone.head_epochs > 0:
             alone, save, n_epochs = _head_alone(config), save_as(twin.head), n_chosen(HEAD)
@@ -266,9 +253,9 @@ def _validation_loss(model: keras.Model, val: Examples) -> float:
 
 def _fit_at_once(
     phase: Phase,
+    output: FrozenOutput,
     statistics: tuple[FloatArray, FloatArray],
     blocks: Sequence[Block],
-    together: Together,
     run: Run,
     *,
     log_row: Callable[[dict[str, Any]], None],
@@ -278,9 +265,9 @@ def _fit_at_once(
 
     Args:
         phase: Head, and the features of training and validation images.
+        output: What the features are of.
         statistics: Mean and variance of the features.
         blocks: Blocks of the features.
-        together: Which training images folds keep together.
         run: Run folder.
         log_row: Called with the row of results.
         progress: Called with each penalty that is tried.
@@ -308,7 +295,7 @@ def _fit_at_once(
             phase.train.labels,
             n_classes,
             seed=config.seed,
-            together=together,
+            together=output.together,
             views=compared,
             weighting=weighting_of_logistic(config),
             blocks=blocks,
