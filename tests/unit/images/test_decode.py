@@ -19,8 +19,7 @@ from convscope.images import decode
 from convscope.images.decode import decode_image
 from convscope.images.formats import read_header
 
-RNG = np.random.default_rng(0)
-PHOTO = RNG.integers(0, 256, (24, 40, 3), dtype=np.uint8)
+PHOTO = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
@@ -46,7 +45,7 @@ def test_a_large_image_comes_in_strips_with_little_memory_besides(
     channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decode, "_STRIP_PIXELS", 2**17, raising=False)
-    pixels = RNG.integers(0, 256, (1500, 1900, channels), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (1500, 1900, channels), dtype=np.uint8)
     content = encode(Image.fromarray(pixels.squeeze()), "BMP")
     tracemalloc.start()  # which knows NumPy's memory and not Pillow's
     found = decode_image(content, channels=channels)
@@ -140,7 +139,7 @@ def test_floats_without_meaning_are_refused(bad: float) -> None:
 
 
 def test_one_bit_is_black_and_white() -> None:
-    bits = RNG.random((9, 13)) > 0.5
+    bits = np.random.default_rng(0).random((9, 13)) > 0.5
     pixels = decode_image(encode(Image.fromarray(bits)), channels=3)
     np.testing.assert_array_equal(pixels[:, :, 1], bits * 255)
 
@@ -229,7 +228,7 @@ def test_broken_exif_counts_as_upright() -> None:
 
 
 def test_truncated_files_are_refused_everywhere_they_can_be_cut(tmp_path: Path) -> None:
-    image = Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     for file_format in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"):
         content = encode(image, file_format)
         for share in (0.3, 0.6, 0.95):
@@ -376,7 +375,9 @@ print([name for name in ("PIL.EpsImagePlugin", "PIL.PsdImagePlugin") if name in 
 
 
 def test_decoding_keeps_memory_flat() -> None:
-    content = encode(Image.fromarray(RNG.integers(0, 256, (500, 500, 3), dtype=np.uint8)))
+    content = encode(
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8))
+    )
     for _ in range(20):
         decode_image(content, channels=3)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -26,8 +26,7 @@ from convscope.types import InputSpec
 SPEC = InputSpec(64, 64, 3, "tf")
 HEAD = HeadSettings(standardise=True, hidden=(16,), dropout=0.3)
 N_CLASSES = 4
-RNG = np.random.default_rng(0)
-IMAGES = RNG.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
 LABELS = np.arange(6) % N_CLASSES
 
 
@@ -315,7 +314,7 @@ def test_a_head_is_what_its_settings_say(settings, layers):
 
 
 def test_standardised_features_have_mean_0_and_spread_1_and_stay_so():
-    features = RNG.normal(5, [[1, 10, 0.1]], (500, 3)).astype("float32")
+    features = np.random.default_rng(0).normal(5, [[1, 10, 0.1]], (500, 3)).astype("float32")
     head = build_head((3,), HeadSettings(standardise=True), 2, feature_statistics(features))
     seen = keras.Model(head.input, head.get_layer("standardise").output)
     for _ in range(2):
@@ -329,7 +328,7 @@ def test_standardised_features_have_mean_0_and_spread_1_and_stay_so():
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_statistics_are_those_of_numpy(tmp_path, dtype):
-    features = RNG.normal(100, [[1, 2, 0.5, 3]], (10_000, 4)).astype(dtype)
+    features = np.random.default_rng(0).normal(100, [[1, 2, 0.5, 3]], (10_000, 4)).astype(dtype)
     np.save(tmp_path / "features.npy", features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     mean, variance = feature_statistics(mapped)
@@ -339,7 +338,7 @@ def test_statistics_are_those_of_numpy(tmp_path, dtype):
 
 
 def test_a_feature_that_never_varies_is_not_blown_up():
-    features = RNG.normal(0, 1, (100, 3)).astype("float32")
+    features = np.random.default_rng(0).normal(0, 1, (100, 3)).astype("float32")
     features[:, 1] = 7
     _, variance = feature_statistics(features)
     assert 5e-5 < variance[1] < 2e-4
@@ -404,7 +403,8 @@ MADE = {
 )
 def test_a_saved_classifier_opens_with_keras_alone_and_gives_the_same_answers(tmp_path, kinds):
     sizes = {"same": (64, 64), "smaller": (20, 31), "larger": (90, 70)}
-    inputs = {k: RNG.integers(0, 256, (3, *s, 3), dtype="uint8") for k, s in sizes.items()}
+    rng = np.random.default_rng(0)
+    inputs = {k: rng.integers(0, 256, (3, *s, 3), dtype="uint8") for k, s in sizes.items()}
     np.savez(tmp_path / "inputs.npz", **inputs)
     made = {kind: MADE[kind] for kind in kinds}
     expected = {}
@@ -488,7 +488,7 @@ def test_maps_without_variation_do_not_break_training():
 
 
 def test_features_that_are_weighed_keep_their_mean_and_become_that_many_times_as_large():
-    features = RNG.normal(3, 2, (50, 8)).astype(np.float32)
+    features = np.random.default_rng(0).normal(3, 2, (50, 8)).astype(np.float32)
     statistics = feature_statistics(features)
     plain = standardised(features, statistics)
     double = standardised(features, weighed(statistics, [Block(0, 8, 3)], 2.0))

@@ -13,8 +13,6 @@ from convscope.training import heads
 from convscope.training.batches import Examples
 from convscope.training.heads import CANDIDATES, choose_head
 
-RNG = np.random.default_rng(0)
-
 
 @pytest.fixture(autouse=True, scope="module")
 def set_up():
@@ -30,13 +28,15 @@ def run(tmp_path) -> Run:
 
 def examples(n, *, ring: bool) -> Examples:
     """Two classes: apart, or one around the other, which no straight line divides."""
+    # Not from a generator that the tests share: what ran before would be part of the result.
+    rng = np.random.default_rng(n)
     labels = np.arange(n) % 2
     if ring:
-        angle = RNG.uniform(0, 2 * np.pi, n)
-        radius = np.where(labels, 3.0, 0.5) + RNG.normal(0, 0.1, n)
+        angle = rng.uniform(0, 2 * np.pi, n)
+        radius = np.where(labels, 3.0, 0.5) + rng.normal(0, 0.1, n)
         features = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     else:
-        features = RNG.normal(0, 0.3, (n, 2)) + np.where(labels, 2.0, -2.0)[:, None]
+        features = rng.normal(0, 0.3, (n, 2)) + np.where(labels, 2.0, -2.0)[:, None]
     return Examples(lambda epoch: features.astype("float32"), labels)
 
 
@@ -76,7 +76,7 @@ def test_what_no_line_divides_gets_a_hidden_layer(run):
     rows = tried(run)
     assert [row["hidden"] for row in rows] == ["linear", "512", "1024"]
     accuracies = [float(row["val_accuracy"]) for row in rows]
-    assert accuracies[0] < 0.7
+    assert accuracies[0] < 0.75  # The best line is right on 0.71 of them.
     assert max(accuracies) > 0.95
     best = CANDIDATES[int(np.argmax(accuracies))]
     assert (head.hidden, head.dropout) == (best["hidden"], best["dropout"])
