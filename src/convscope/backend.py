@@ -39,6 +39,15 @@ THREADS = {
 }
 """Environment variables that set the number of threads of each backend."""
 
+_NUMERICS = (
+    "TF_ENABLE_ONEDNN_OPTS",
+    "ONEDNN_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "NVIDIA_TF32_OVERRIDE",
+    "XLA_FLAGS",
+)
+"""Variables of the environment that change how backends compute, and so the last bits at least."""
+
 _CHATTER = re.compile(
     r"[IWE]\d{4} |\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IWE] |WARNING: All log messages before absl"
     r"|To enable the following instructions: "
@@ -110,8 +119,8 @@ def set_environment(backend: str) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         # On Linux it takes oneDNN by itself only on CPUs with units for neural networks (VNNI,
         # BF16, AMX). On others with AVX2 convolutional networks train 1.2 to 1.7 times as fast
-        # with it.
-        if has_avx2():
+        # with it. Once TensorFlow is imported, it has chosen.
+        if has_avx2() and "tensorflow" not in sys.modules:
             os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
@@ -303,7 +312,7 @@ def _preferred() -> str:
 
 
 def environment(backend: str, plugins: Iterable[str] = ()) -> dict[str, object]:
-    """Return versions and machine, as saved with each run.
+    """Return versions, machine and what else decides the numbers, as saved with each run.
 
     Args:
         backend: Chosen backend.
@@ -316,6 +325,11 @@ def environment(backend: str, plugins: Iterable[str] = ()) -> dict[str, object]:
         "cpu": cpu_name(),
         "cpu_cores": usable_cores(),
         "backend": backend,
+        "variables": {
+            name: os.environ[name]
+            for name in (*THREADS.get(backend, ()), *_NUMERICS)
+            if name in os.environ
+        },
         "packages": installed_versions((*packages, *plugins)),
     }
 

@@ -139,6 +139,7 @@ def test_onednn_is_taken_where_it_was_measured_unless_the_user_says_otherwise(
     avx2, of_user, expected, monkeypatch
 ):
     monkeypatch.setattr(backend, "has_avx2", lambda: avx2)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     # So that what is set here is taken back.
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", of_user or "")
     if of_user is None:
@@ -224,6 +225,26 @@ print("out")
     done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0
     assert done.stdout.split() == ["in", "out"]
+
+
+def test_onednn_is_not_said_to_be_chosen_where_tensorflow_has_chosen_already(monkeypatch):
+    monkeypatch.setattr(backend, "has_avx2", lambda: True)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    backend.set_environment("tensorflow")
+    assert "TF_ENABLE_ONEDNN_OPTS" not in os.environ
+
+
+def test_what_of_the_environment_changes_the_numbers_is_recorded(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setenv("SECRET_TOKEN", "hush")
+    variables = backend.environment("tensorflow")["variables"]
+    assert (
+        variables.items() >= {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_NUM_INTRAOP_THREADS": "1"}.items()
+    )
+    assert variables.keys().isdisjoint({"XLA_FLAGS", "SECRET_TOKEN"})
 
 
 def test_the_environment_says_what_ran_where():
