@@ -1,6 +1,7 @@
 """A comparison of real runs, each a process: killed and continued, with an arm that diverges."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -403,6 +404,13 @@ def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits
     for final, part in ((False, "validation"), (True, "test")):
         with pytest.raises(DataError, match=f"not evaluated on the same {part} images"):
             convscope.compare_runs([existing[0], other], out=out, final=final, progress=Progress())
+    grouped = tmp_path / "grouped"
+    shutil.copytree(existing[0], grouped)
+    head, *rows = (grouped / "split.csv").read_text().splitlines()
+    rows = [f"{head},group", *(f"{row},{number // 10}" for number, row in enumerate(rows))]
+    (grouped / "split.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match="have their images in other groups"):
+        convscope.compare_runs([existing[2], grouped], out=out, progress=Progress())
     assert not out.exists()
     for options, words in (
         ({"models": ["cnn-functional"]}, "at least two configurations"),
@@ -413,6 +421,10 @@ def test_what_cannot_be_compared_is_refused_in_a_line(existing, tmp_path, digits
             "'seed' cannot be given with --set or --vary: the comparison decides it",
         ),
         ({"models": ["cnn-functional", "fast-small"], "recipes": ["probe"]}, "is not for"),
+        (
+            {"models": ["cnn-functional"], "vary": {"split.seed": [1, 2]}},
+            r"seed=1 and seed=2 would be judged by other images.*out of --vary",
+        ),
     ):
         with pytest.raises(ConfigError, match=words):
             convscope.compare(**{"data": "digits", "out": out, "progress": Progress(), **options})

@@ -27,12 +27,15 @@ def at_chance(case: Case) -> Finding | None:
     kappa, error = beyond_guessing(val.labels, answers, val.probs.shape[1])
     if math.isnan(kappa):
         raise Unknown("all validation images are of one class")
+    if not case.n_val:
+        raise Unknown("all validation images are of one group")
+    error *= math.sqrt(len(answers) / case.n_val)
     if kappa > _SURE * error and kappa > 0:
         return None
     accuracy = float(val.right.mean())
     by_chance = (accuracy - kappa) / (1 - kappa)
     # Answers that are all the same have no error of their own.
-    error = max(error, math.sqrt(by_chance / (1 - by_chance) / len(answers)))
+    error = max(error, math.sqrt(by_chance / (1 - by_chance) / case.n_val))
     if kappa + _SURE * error > _TOO_FEW:
         few = counted(len(answers), "validation image")
         raise Unknown(f"{few} cannot tell it from a network that guesses")

@@ -1,5 +1,6 @@
 """What a trap may look at: settings, run, data and network, as far as they exist."""
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convscope.datasets.source import words_of
 from convscope.diagnosis import Remedy, Unknown
 from convscope.effects import trains_at_once
+from convscope.evaluation.grouping import n_effective, units_of
 from convscope.evaluation.predictions import read_predictions
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES, Backbone
@@ -143,6 +145,17 @@ class Case:
     def val(self) -> Predictions:
         """Predictions on the validation images."""
         return self.predictions["val"]
+
+    @cached_property
+    def n_val(self) -> float:
+        """Number of validation images; of images in groups, how many of their own tell as much."""
+        groups = self.val_images.groups
+        if groups is None:
+            return float(len(self.val_images))
+        with contextlib.suppress(Unknown):
+            if not self.config.multi_label:
+                return n_effective(self.val.right, self.val.groups)
+        return float(units_of(groups).max() + 1)
 
     @property
     def test(self) -> Predictions:

@@ -5,6 +5,8 @@ import numpy as np
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
 from convscope.diagnosis.chance import fewer_right
+from convscope.evaluation.grouping import n_effective
+from convscope.types import BoolArray, Predictions
 from convscope.wording import command_line, counted
 
 _RATIO = 5
@@ -34,13 +36,10 @@ def class_imbalance(case: Case) -> Finding | None:
     if val is not None:
         rare = np.isin(val.labels, np.flatnonzero(counts * _RATIO <= counts[commonest]))
         if rare.any() and not rare.all():
-            found = [
-                (int(right.sum()), len(right)) for right in (val.right[rare], val.right[~rare])
-            ]
-            low, high = (n_right / n_images for n_right, n_images in found)
-            chance = fewer_right(*found) >= _SURE
+            low, high = (float(val.right[some].mean()) for some in (rare, ~rare))
+            chance = fewer_right(_told(val, rare), _told(val, ~rare)) >= _SURE
             suffers = high - low > _LOSS and not chance
-            n_rare = counted(found[0][1], "validation image")
+            n_rare = counted(int(rare.sum()), "validation image")
             evidence += (
                 f"; recall {low:.0%} on {n_rare} of the rare classes, {high:.0%} on the others'"
             )
@@ -75,3 +74,10 @@ def class_imbalance(case: Case) -> Finding | None:
         ),
         sure="likely" if suffers else "possible",
     )
+
+
+def _told(said: Predictions, some: BoolArray) -> tuple[int, int]:
+    """Return right answers and images; of images in groups, as many as would tell as much."""
+    right = said.right[some]
+    n_images = int(n_effective(right, None if said.groups is None else said.groups[some]))
+    return round(float(right.mean()) * n_images), n_images

@@ -28,7 +28,7 @@ def fine_tuning(case: Case) -> Finding | None:
     # Close to 0 a loss may well double.
     if first["val_loss"] < _JUMP * before["val_loss"] or rise < guessing(case).little:
         return None
-    n_val = len(case.dataset.parts["val"])
+    n_val = int(case.n_val)
     n_right = [round(n_val * row["val_accuracy"]) for row in (last, before)]
     lost = fewer_right((n_right[0], n_val), (n_right[1], n_val)) < _SURE
     rate = case.config.optimizer.learning_rate

@@ -9,7 +9,7 @@ from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
 from convscope.diagnosis.guessing import guessing
 from convscope.errors import ConvscopeError
-from convscope.evaluation.metrics import accuracy_interval
+from convscope.evaluation.metrics import wilson
 from convscope.wording import command_line
 
 _RISE = 1.1
@@ -67,10 +67,9 @@ def _without_a_curve(case: Case) -> Finding | None:
         much = guess.little
     else:
         much = _GAP
-        n_val = len(case.dataset.parts["val"])
         learnt = last["accuracy"] - guess.accuracy
         # The most that chance allows for.
-        held = accuracy_interval(round(n_val * last["val_accuracy"]), n_val)[1] - guess.accuracy
+        held = wilson(last["val_accuracy"], case.n_val)[1] - guess.accuracy
     lost, worse = held <= learnt / 2, last["val_loss"] > guess.loss + guess.little
     if learnt < much or not (lost or worse):
         return None

@@ -8,7 +8,7 @@ import numpy as np
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
 from convscope.errors import ConvscopeError
-from convscope.evaluation.grouping import answers_by_unit
+from convscope.evaluation.grouping import answers_by_unit, images_of
 from convscope.evaluation.predictions import read_predictions
 from convscope.evaluation.statistics import Answers, difference, rows_by_seed
 from convscope.recipe import Recipe, RunConfig, differences, read_config, resolve
@@ -84,7 +84,7 @@ def _arms(case: Case) -> tuple[_Arm, list[_Arm]]:
             if differences(case.config, config).keys() & {"data", "data_path", "labels"}:
                 continue
             theirs = read_predictions(beside.predictions_file)[0].get("test")
-            if theirs is None or set(theirs.ids) != set(test.ids):
+            if theirs is None or images_of(theirs) != images_of(test):
                 continue
             arm = next((w for w in (own, *others) if _same_arm(w.config, config)), None)
             if arm is None:

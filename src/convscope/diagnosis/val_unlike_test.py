@@ -1,9 +1,12 @@
 """Validation images that differ from the test images."""
 
 import numpy as np
+import numpy.typing as npt
 
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
+from convscope.evaluation.grouping import unlike
+from convscope.types import Predictions
 from convscope.wording import command_line
 
 _SURE = 1e-3
@@ -16,18 +19,13 @@ def val_unlike_test(case: Case) -> Finding | None:
 
     Choices that were made on one then do not hold on the other.
     """
-    from scipy.stats import chi2_contingency, fisher_exact
-
     case.require_one_class()
     val, test = case.val, case.test
-    right = [part.right for part in (val, test)]
-    accuracies = [float(each.mean()) for each in right]
-    n_classes = val.probs.shape[1]
-    counts = np.stack([np.bincount(part.labels, minlength=n_classes) for part in (val, test)])
-    counts = counts[:, counts.sum(axis=0) > 0]
-    mixed = float(chi2_contingency(counts).pvalue) if counts.shape[1] > 1 else 1.0
-    table = np.array([[each.sum(), len(each) - each.sum()] for each in right])
-    differ = float(fisher_exact(table).pvalue)
+    accuracies = [float(part.right.mean()) for part in (val, test)]
+    if val.groups is None or test.groups is None:
+        differ, mixed = _by_images(val, test)
+    else:
+        differ, mixed = _by_groups(val, test, (val.groups, test.groups))
     apart = abs(accuracies[0] - accuracies[1])
     if mixed > _SURE and (differ > _SURE or apart < _POINTS):
         return None
@@ -46,6 +44,29 @@ def val_unlike_test(case: Case) -> Finding | None:
         ),
         sure="likely",
     )
+
+
+def _by_images(val: Predictions, test: Predictions) -> tuple[float, float]:
+    """Return the p values of equal accuracies and of equal class frequencies."""
+    from scipy.stats import chi2_contingency, fisher_exact
+
+    n_classes = val.probs.shape[1]
+    counts = np.stack([np.bincount(part.labels, minlength=n_classes) for part in (val, test)])
+    counts = counts[:, counts.sum(axis=0) > 0]
+    mixed = float(chi2_contingency(counts).pvalue) if counts.shape[1] > 1 else 1.0
+    table = [[part.right.sum(), (~part.right).sum()] for part in (val, test)]
+    return float(fisher_exact(table).pvalue), mixed
+
+
+def _by_groups(
+    val: Predictions, test: Predictions, groups: tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]]
+) -> tuple[float, float]:
+    """Return the same over groups: their images are often right or wrong, and of a class, alike."""
+    differ = unlike(val.right, test.right, groups)
+    classes = np.union1d(val.labels, test.labels)
+    each = [unlike(val.labels == index, test.labels == index, groups) for index in classes]
+    # The least of several is small by chance too.
+    return differ, min(1.0, len(each) * min(each))
 
 
 def _said(p: float) -> str:

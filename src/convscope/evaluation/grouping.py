@@ -16,7 +16,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from convscope.types import BoolArray, IntArray, Predictions
+from convscope.types import BoolArray, IntArray, Predictions, SealedSplit, Split
 
 FloatsOfUnits = npt.NDArray[np.float64]
 
@@ -68,6 +68,35 @@ def contributions(right: BoolArray, groups: npt.NDArray[np.str_]) -> FloatsOfUni
     return np.asarray(accuracy + len(sizes) * (moved - moved.mean()))
 
 
+def unlike(
+    first: BoolArray,
+    second: BoolArray,
+    groups: tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]],
+) -> float:
+    """Return the p value of two shares being equal, of images in different groups.
+
+    Welch's test of what the groups contribute. It needs two groups on each side.
+
+    Args:
+        first: Shape (n_images,), whether each image counts.
+        second: Shape (n_images of the second,), the same for the second.
+        groups: Groups of both, as `Split.groups`.
+
+    References:
+        Welch, "The Generalization of 'Student's' Problem when Several Different Population
+        Variances are Involved", Biometrika 1947.
+    """
+    from scipy.stats import ttest_ind_from_stats
+
+    sides = [contributions(right, of) for right, of in zip((first, second), groups, strict=True)]
+    if min(map(len, sides)) < 2:
+        return 1.0
+    facts = [fact for side in sides for fact in (side.mean(), side.std(ddof=1), len(side))]
+    p = float(ttest_ind_from_stats(*facts, equal_var=False).pvalue)
+    # Without any spread on both sides there is nothing to test by, unless they are equal.
+    return float(facts[0] == facts[3]) if math.isnan(p) else p
+
+
 def answers_by_unit(said: Predictions) -> BoolArray | FloatsOfUnits:
     """Return a value for each image, or each group, whose mean is the accuracy of predictions.
 
@@ -79,12 +108,21 @@ def answers_by_unit(said: Predictions) -> BoolArray | FloatsOfUnits:
     return contributions(said.right[order], said.groups[order])
 
 
+def images_of(part: Split | SealedSplit | Predictions) -> dict[str, str]:
+    """Return the group of each image, "" of none, by the image's name.
+
+    Models can be compared on the same images in the same groups.
+    """
+    groups = [""] * len(part.ids) if part.groups is None else part.groups.tolist()
+    return dict(zip(part.ids.tolist(), groups, strict=True))
+
+
 def number_of_groups(said: Predictions) -> dict[str, int]:
     """Return the number of groups of images as an entry of the metrics; empty if there are none."""
     return {} if said.groups is None else {"n_groups": int(units_of(said.groups).max()) + 1}
 
 
-def n_effective(right: BoolArray, groups: npt.NDArray[np.str_]) -> float:
+def n_effective(right: BoolArray, groups: npt.NDArray[np.str_] | None) -> float:
     """Return how many images of their own would tell as much of the accuracy, at most their number.
 
     Without an error, or without a right answer, nothing shows how much the images of a group agree:
@@ -93,13 +131,15 @@ def n_effective(right: BoolArray, groups: npt.NDArray[np.str_]) -> float:
 
     Args:
         right: Shape (n_images,), whether each image is classified correctly.
-        groups: Shape (n_images,), as `Split.groups`.
+        groups: Shape (n_images,), as `Split.groups`; None if all images are of their own.
 
     Returns:
         0 for a single group, otherwise above 0.
     """
     from scipy.special import ndtri, stdtrit
 
+    if groups is None:
+        return float(len(right))
     values = contributions(right, groups)
     n_units = len(values)
     if n_units < 2:

@@ -140,8 +140,6 @@ def interval_of(said: Predictions) -> tuple[float, float]:
         Lower and upper end, fractions in [0, 1].
     """
     right = said.right
-    if said.groups is None:
-        return accuracy_interval(int(right.sum()), len(right))
     return wilson(float(right.mean()), n_effective(right, said.groups))
 
 

@@ -254,8 +254,7 @@ def _interval(facts: RunFacts, judged: Mapping[str, Any]) -> str:
     if facts.multi_label:
         return multi_label.interval(judged)
     low, high = judged["accuracy_interval_95"]
-    over = f", over {counted(judged['n_groups'], 'group')}" if "n_groups" in judged else ""
-    return f"{low:.1%} to {high:.1%}{over}"
+    return f"{low:.1%} to {high:.1%}{multi_label.over_groups(judged)}"
 
 
 def _learning(facts: RunFacts) -> list[Block]:

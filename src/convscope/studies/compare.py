@@ -14,8 +14,8 @@ from convscope.api.evaluate import evaluate
 from convscope.backend import forget_networks
 from convscope.datasets.division.splits import read_split
 from convscope.datasets.source import table_of
-from convscope.errors import DataError, RunError, TrainingError
-from convscope.evaluation.grouping import answers_by_unit
+from convscope.errors import ConfigError, DataError, RunError, TrainingError
+from convscope.evaluation.grouping import answers_by_unit, images_of
 from convscope.evaluation.map_difference import Scored
 from convscope.evaluation.multi_label import score_of
 from convscope.evaluation.opening import log_seen_again
@@ -116,10 +116,18 @@ def compare(
     )
     load = load_once(data_dir, progress)
     configs = {}
+    first: tuple[str, dict[str, str]] | None = None
     for name, request in requests.items():
         # An error up to here leaves no folder behind.
         plan = settle(request, progress, load)
         configs[name], dataset = plan.config, plan.dataset
+        judged = images_of(dataset.parts["test" if final else "val"])
+        first = first or (name, judged)
+        if judged != first[1]:
+            raise ConfigError(
+                f"{first[0]} and {name} would be judged by other images, or by the same in other "
+                "groups; take settings of the division (split) out of --vary"
+            )
     return compare_configs(
         configs,
         dataset,
@@ -527,15 +535,23 @@ def _require_same_images(runs: Sequence[Run], part: str) -> int:
     places = {run_config(run).data_path for run in runs}
     by_name = len(sizes) > 1 and len(places) == 1
 
-    def images_of(run: Run) -> set[tuple[str, str, str]]:
-        rows = (row for row in read_split(run.split_file) if row["split"] == part)
-        return {(r["id"], r["label"], "" if by_name else r["sha256_16"]) for r in rows}
+    def judged(run: Run) -> tuple[set[tuple[str, str, str]], dict[str, str]]:
+        rows = [row for row in read_split(run.split_file) if row["split"] == part]
+        images = {(r["id"], r["label"], "" if by_name else r["sha256_16"]) for r in rows}
+        return images, {row["id"]: row["group"] for row in rows}
 
-    first = images_of(runs[0])
+    first, groups = judged(runs[0])
     for run in runs[1:]:
-        if images_of(run) != first:
+        own, own_groups = judged(run)
+        if own != first:
             raise DataError(
                 f"{run.path} and {runs[0].path} were not evaluated on the same {PART_NAMES[part]} "
                 "images; their accuracies cannot be compared"
+            )
+        if own_groups != groups:
+            raise DataError(
+                f"{run.path} and {runs[0].path} have their images in other groups, so what the "
+                "images make of the difference is not known; train one of them again with the "
+                "other's groups"
             )
     return len(first)

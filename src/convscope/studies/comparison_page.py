@@ -278,7 +278,7 @@ def _tests(comparison: Comparison) -> list[Block]:
                 f"{100 * of_images:.2f}",
             ]
         )
-    n, arms = len(comparison.pairs), comparison.arms
+    n = len(comparison.pairs)
     level = f"{100 * comparison.pairs[0].found.confidence:.2f}".rstrip("0").rstrip(".")
     return [
         Table(
@@ -291,18 +291,28 @@ def _tests(comparison: Comparison) -> list[Block]:
             + (f", so that all {n} hold jointly in 95 of 100 studies" if n > 1 else "")
             + ". p: the probability of a difference as large if there is none, over seeds and "
             "images together; over seeds alone it is Student's t-test, over images alone "
-            + (
-                "McNemar's exact test for single runs and a normal test for the mean of several"
-                if _measure(arms) == "accuracy"
-                else "a normal test with the spread of bootstrap samples"
-            )
+            + _test_of_images(comparison)
             + "; p values are not corrected for the number of comparisons. Spread of seeds: "
             "standard deviation of the difference over seeds; a configuration with a single seed "
             "gets that of the other. Spread of images: standard error of the difference over "
-            "other images.",
+            f"other {'groups of ' if _is_grouped(comparison) else ''}images.",
             small=True,
         ),
     ]
+
+
+def _test_of_images(comparison: Comparison) -> str:
+    """Return the test behind the p values over images alone."""
+    if _measure(comparison.arms) != "accuracy":
+        of = "groups of them" if _is_grouped(comparison) else "them"
+        return f"a normal test with the spread of bootstrap samples of {of}"
+    if _is_grouped(comparison):
+        return "Student's test over their groups"
+    return "McNemar's exact test for single runs and a normal test for the mean of several"
+
+
+def _is_grouped(comparison: Comparison) -> bool:
+    return comparison.pairs[0].found.variation.grouped
 
 
 def _runs(arms: Sequence[Arm]) -> Table:

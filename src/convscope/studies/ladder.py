@@ -11,6 +11,8 @@ from convscope.backend import forget_networks
 from convscope.datasets import settings_of
 from convscope.datasets.source import data_settings, table_of
 from convscope.errors import ConfigError, RunError, TrainingError
+from convscope.evaluation.grouping import n_effective
+from convscope.evaluation.predictions import read_predictions
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
 from convscope.paths import short_name
@@ -235,9 +237,11 @@ def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
 
 def _measure(rung: Rung, run: Run) -> Rung:
     """Return the rung with the results of its run, except the gain."""
+    said = read_predictions(run.predictions_file)[0]["val"]
     return dataclasses.replace(
         rung,
         val_accuracy=run.metrics["val"]["accuracy"],
+        n_effective=None if said.groups is None else n_effective(said.right, said.groups),
         feature_seconds=run.state["feature_seconds"],
         train_seconds=train_seconds(run),
         multiply_adds=sheet_of(run).n_multiply_adds,

@@ -15,7 +15,7 @@ from convscope.report.figures import (
     save_figure,
 )
 from convscope.report.page import Page, Points, Section, Table, svg_picture
-from convscope.studies.rungs import Ladder, Rung, accuracy_of, chance, conclude
+from convscope.studies.rungs import Ladder, Rung, accuracy_of, conclude, gain_by_chance
 from convscope.wording import duration
 
 if TYPE_CHECKING:
@@ -225,6 +225,6 @@ def _step(axes: "Axes", row: int, rung: Rung, before: Rung | None, n_val: int) -
 
 def _colour(rung: Rung, before: Rung, n_val: int) -> str:
     gain = accuracy_of(rung) - accuracy_of(before)
-    if abs(gain) <= chance(accuracy_of(before), accuracy_of(rung), n_val):
+    if abs(gain) <= gain_by_chance(before, rung, n_val):
         return FAINT
     return TRAIN_COLOUR if gain > 0 else VAL_COLOUR

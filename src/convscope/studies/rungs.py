@@ -8,6 +8,7 @@ from pathlib import Path
 
 from convscope.storage import atomic_path
 from convscope.studies.folder import damaged, kept_state
+from convscope.wording import counted
 
 FORMAT = 1
 """Version of `ladder.json`; raised when an older convscope could misread it."""
@@ -48,6 +49,8 @@ class Rung:
         train_seconds: Time of the search for a head and of all epochs, without their validation.
         multiply_adds: Multiply-adds of the whole model for one image.
         failure: Reason why it could not be trained.
+        n_effective: Number of validation images of their own that would tell as much as those in
+            groups; None if they are in none.
     """
 
     number: int
@@ -63,6 +66,7 @@ class Rung:
     train_seconds: float | None = None
     multiply_adds: int | None = None
     failure: str | None = None
+    n_effective: float | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -141,13 +145,19 @@ class Ladder:
 
     @property
     def caution(self) -> str:
-        """What single runs cannot show, and the gain that chance in the images alone may make."""
-        best = max((rung.val_accuracy or 0.0 for rung in self.rungs), default=0.0)
-        points = 100 * min(1, chance(best, best, self.n_val))
+        """What single runs cannot show, and the gain that the images alone may make by chance."""
+        trained = [rung for rung in self.rungs if rung.val_accuracy is not None]
+        if not trained:
+            return ""
+        best = max(trained, key=accuracy_of)
+        points = 100 * min(1, gain_by_chance(best, best, self.n_val))
+        images = counted(self.n_val, "validation image")
+        if best.n_effective is not None:
+            images += ", in groups,"
         return (
             "Each rung is a single run, so the gains are those of this seed; by how much another "
-            f"seed would change them, single runs cannot show. {self.n_val:,} validation images "
-            f"alone make differences of up to {points:.1f} points near {best:.0%}."
+            f"seed would change them, single runs cannot show. {images} alone make differences of "
+            f"up to {points:.1f} points near {accuracy_of(best):.0%}."
         )
 
 
@@ -171,7 +181,7 @@ def conclude(rungs: Sequence[Rung], n_val: int) -> str:
     total = high - low
     # The best of several is best by chance too.
     others = len(trained) - 1
-    if total <= chance(low, high, n_val, n_comparisons=others):
+    if total <= gain_by_chance(first, best, n_val, n_comparisons=others):
         return (
             f"No change shows an effect on {n_val:,} validation images: "
             f"{low:.1%} at '{first.name}', {high:.1%} at best."
@@ -194,15 +204,23 @@ def conclude(rungs: Sequence[Rung], n_val: int) -> str:
     share = f"all {all_points}" if points == all_points else f"{points} of the {all_points}"
     said = f"With this seed, {whose} gave {share} points from {low:.1%} to {high:.1%}."
     if best is not trained[-1]:
-        lost = high - accuracy_of(trained[-1])
+        last = trained[-1]
+        lost = high - accuracy_of(last)
         what = "gained nothing"
-        if lost > chance(high, high - lost, n_val, n_comparisons=others):
+        if lost > gain_by_chance(best, last, n_val, n_comparisons=others):
             what = f"lost {100 * lost:.{decimals}f}"
         said += f" The rungs after '{best.name}' {what}."
     return said
 
 
-def chance(before: float, after: float, n_images: int, *, n_comparisons: int = 1) -> float:
+def gain_by_chance(before: Rung, after: Rung, n_val: int, *, n_comparisons: int = 1) -> float:
+    """Return the difference of two trained rungs that the images alone may make, see `chance`."""
+    told = [n_val if rung.n_effective is None else rung.n_effective for rung in (before, after)]
+    rates = accuracy_of(before), accuracy_of(after)
+    return chance(*rates, min(told), n_comparisons=n_comparisons)
+
+
+def chance(before: float, after: float, n_images: float, *, n_comparisons: int = 1) -> float:
     """Return the difference of two accuracies that the images alone may make, at 95 % confidence.
 
     It assumes different images for the two; on the same ones, chance makes less. One correct and
@@ -212,7 +230,7 @@ def chance(before: float, after: float, n_images: int, *, n_comparisons: int = 1
     Args:
         before: Accuracy before, a fraction in [0, 1].
         after: Accuracy after, a fraction in [0, 1].
-        n_images: Number of images behind each.
+        n_images: Number of images behind each; 0 shows nothing.
         n_comparisons: Number of differences of which the largest is taken (Bonferroni).
 
     Returns:
@@ -229,6 +247,8 @@ def chance(before: float, after: float, n_images: int, *, n_comparisons: int = 1
     """
     from scipy.special import ndtri
 
+    if n_images == 0:
+        return math.inf
     z = float(ndtri(1 - 0.025 / n_comparisons))
     n_added = n_images + 2
     rates = [(accuracy * n_images + 1) / n_added for accuracy in (before, after)]

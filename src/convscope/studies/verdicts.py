@@ -82,7 +82,12 @@ def outlook(pair: "Pair") -> str:
     if found.variation.seeds is None:
         return "Only several seeds of each can separate the configurations from chance."
     needed = {
-        size: seeds_to_show(size, found.variation, confidence=found.confidence)
+        size: seeds_to_show(
+            size,
+            found.variation,
+            confidence=found.confidence,
+            few_groups=found.variation.grouped and pair.measure == "accuracy",
+        )
         for size in (*SIZES, abs(found.mean))
         if size
     }

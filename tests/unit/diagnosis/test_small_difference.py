@@ -1,5 +1,6 @@
 """When a lead over the runs beside it is called what chance may have made."""
 
+import dataclasses
 import shlex
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from convscope.diagnosis import Finding
 from convscope.diagnosis.case import Case
 from convscope.diagnosis.small_difference import small_difference
-from convscope.evaluation.predictions import save_predictions
+from convscope.evaluation.predictions import read_predictions, save_predictions
 from convscope.recipe import Recipe, RunConfig, dump_config, resolve
 from convscope.run import Run
 from convscope.types import Predictions
@@ -81,3 +82,13 @@ def test_one_run_beside_several_borrows_their_spread(tmp_path):
 @pytest.mark.parametrize("n_others", [0, 1])
 def test_other_seeds_of_the_same_way_are_no_other_way(tmp_path, n_others):
     assert finding(tmp_path, {}, {83 + k: 0.7 for k in range(n_others + 1)}) is None
+
+
+def test_runs_with_other_groups_are_not_compared(tmp_path):
+    run(tmp_path, "a83", 0.001, 83, 0.70)
+    made, config = run(tmp_path, "b83", 0.002, 83, 0.71)
+    said = read_predictions(made.predictions_file)[0]["test"]
+    groups = np.array([f"{number // 10}" for number in range(N_IMAGES)])
+    grouped = dataclasses.replace(said, groups=groups)
+    save_predictions({"test": grouped}, ["a", "b"], made.predictions_file, about={})
+    assert small_difference(Case(config, "", made, None, lambda _: None, lambda: None)) is None

@@ -42,9 +42,12 @@ def case_of(
     )
     case = Case(resolve(Recipe(), settings), "c.yaml", run, none, none, none)
     labels = np.repeat(np.arange(len(names)), 100) if train is None else train
+    n_val = n_val if val is None else len(val.labels)
+    groups = None if val is None else val.groups
+    pixels, none_yet = np.zeros((n_val, 1, 1, 1), np.uint8), np.zeros(n_val, int)
     parts = {
         "train": SimpleNamespace(labels=labels),
-        "val": range(n_val if val is None else len(val.labels)),
+        "val": Split(pixels, none_yet, np.arange(n_val).astype(str), groups=groups),
     }
     known: dict[str, Any] = {"dataset": SimpleNamespace(parts=parts, **parts)}
     if rows is not None:
@@ -326,6 +329,99 @@ def test_the_p_value_is_the_one_of_what_differs():
     assert finding.evidence.endswith(
         f"images (p = 1). The class frequencies of the two differ (p = {p:.2g})."
     )
+
+
+# --- images in groups
+
+
+def bursts(n_groups: int, n_each: int, rates: Any, split: str = "val") -> Predictions:
+    """Answers on bursts, of which each is right or wrong as a whole more or less; classes mixed."""
+    chance = np.random.default_rng(n_groups + n_each)
+    labels = np.arange(n_groups * n_each) % 2
+    right = chance.random((n_groups, n_each)) < np.broadcast_to(rates, n_groups)[:, None]
+    said = answers_of(labels, np.where(right.ravel(), labels, 1 - labels), 2, split)
+    names = np.array([f"{split}{number}" for number in range(n_groups)])
+    return dataclasses.replace(said, groups=np.repeat(names, n_each))
+
+
+def test_a_few_unlucky_bursts_are_no_difference_of_validation_and_test():
+    val = bursts(12, 25, [0.0] * 3 + [1.0] * 9)
+    test = bursts(15, 25, [0.0] + [1.0] * 14, "test")
+    alone = [dataclasses.replace(part, groups=None) for part in (val, test)]
+    assert found("val-unlike-test", case_of(TWO, val=alone[0], test=alone[1])) is not None
+    assert found("val-unlike-test", case_of(TWO, val=val, test=test)) is None
+    # What all bursts show is a difference.
+    worse = bursts(15, 25, 0.5, "test")
+    finding = found("val-unlike-test", case_of(TWO, val=bursts(12, 25, 0.9), test=worse))
+    assert "(p below 1e-6)" in finding.evidence
+
+
+def test_bursts_of_one_class_each_are_no_difference_in_class_frequencies():
+    def of_one_class_each(n_first: int, n_second: int, split: str) -> Predictions:
+        labels = np.repeat([0] * n_first + [1] * n_second, 30)
+        groups = np.repeat([f"{split}{number}" for number in range(n_first + n_second)], 30)
+        return dataclasses.replace(answers_of(labels, labels, 2, split), groups=groups)
+
+    def frequencies(test: Predictions) -> str:
+        case = case_of(TWO, val=of_one_class_each(6, 4, "val"), test=test)
+        finding = found("val-unlike-test", case)
+        return "" if finding is None else finding.evidence
+
+    assert frequencies(of_one_class_each(4, 6, "test")) == ""
+    many = case_of(
+        TWO, val=of_one_class_each(50, 10, "val"), test=of_one_class_each(10, 50, "test")
+    )
+    assert "class frequencies of the two differ" in found("val-unlike-test", many).evidence
+
+
+def test_one_burst_of_a_rare_class_is_too_few():
+    labels = np.array([0] * 100 + [1] * 20)
+    said = answers_of(labels, np.array([0] * 95 + [1] * 5 + [0] * 15 + [1] * 5), 2)
+    groups = np.array([f"{number // 5}" for number in range(100)] + ["rare"] * 20)
+    train = np.array([0] * 500 + [1] * 20)
+    found_in = {
+        name: found("class-imbalance", case_of(TWO, val=each, train=train))
+        for name, each in (("alone", said), ("burst", dataclasses.replace(said, groups=groups)))
+    }
+    assert "suffers" in found_in["alone"].symptom
+    assert "suffers" not in found_in["burst"].symptom
+    assert "on 20 validation images of the rare classes" in found_in["burst"].evidence
+
+
+def test_bursts_count_by_what_they_tell():
+    said = bursts(20, 10, 0.8)
+    assert case_of(TWO, val=dataclasses.replace(said, groups=None)).n_val == 200
+    assert 40 < case_of(TWO, val=said).n_val < 200
+    alike = bursts(20, 10, [1.0] * 16 + [0.0] * 4)
+    assert 10 < case_of(TWO, val=alike).n_val < 20
+    # Before an evaluation a burst counts once.
+    case = case_of(TWO, val=said)
+    case.predictions = {}
+    vars(case).pop("predictions")
+    case.run.predictions_file = SimpleNamespace(exists=lambda: False)
+    assert case.n_val == 20
+
+
+def test_one_group_cannot_tell_a_network_from_one_that_guesses():
+    said = bursts(1, 200, 0.5)
+    with pytest.raises(Unknown, match="of one group"):
+        found("at-chance", case_of(TWO, rows_of([0.6]), val=said))
+
+
+def test_probabilities_that_are_off_in_few_bursts_are_no_finding(monkeypatch):
+    from convscope.classifier import keras_model
+
+    monkeypatch.setattr(
+        keras_model, "spec_of", lambda run, weights: SimpleNamespace(temperature=1.0)
+    )
+    # Of nine in ten that are to be right, eight are, in some bursts none.
+    said = bursts(10, 60, [1.0] * 8 + [0.0] * 2)
+    alone = dataclasses.replace(said, groups=None)
+    assert found("calibration", case_of(TWO, val=alone)).sure == "certain"
+    assert found("calibration", case_of(TWO, val=said)) is None
+
+
+# --- decisions about several classes
 
 
 @pytest.mark.parametrize(("factor", "words"), [(0.25, "under"), (4.0, "over")])

@@ -83,6 +83,25 @@ def test_intervals_hold_the_truth():
     assert held / N_STUDIES >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / N_STUDIES)
 
 
+def test_power_over_few_groups_is_as_computed():
+    chance = np.random.default_rng(3)
+    n_groups, n_seeds, gain = 5, 3, 0.05
+    variation = Variation(0.01**2, 0.02**2, 0.02**2, n_groups, True)
+
+    def shown() -> bool:
+        own = chance.normal(0, 0.02, (n_seeds, n_groups)) + chance.normal(0, 0.02, n_groups)
+        b = 0.5 + gain + chance.normal(0, 0.01, (n_seeds, 1)) + own
+        a = np.full(b.shape, 0.5) + chance.normal(0, 1e-9, b.shape)
+        return difference(a, b, paired=True).shown
+
+    expected = power(gain, variation, n_seeds, few_groups=True)
+    assert np.mean([shown() for _ in range(400)]) == pytest.approx(expected, abs=0.08)
+    assert power(gain, variation, n_seeds) > expected + 0.05
+    assert seeds_to_show(gain, variation, few_groups=True) > seeds_to_show(gain, variation)
+    of_one = Variation(0.01**2, 0.02**2, 0.02**2, 1, True)
+    assert seeds_to_show(gain, of_one, few_groups=True) is None
+
+
 def test_power_is_as_computed():
     chance = np.random.default_rng(11)
     kind = {"n_seeds": 6, "n_images": 1500, "seeds": 0.06, "own": 0.3}

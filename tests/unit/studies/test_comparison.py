@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from convscope.errors import RunError
+from convscope.evaluation.grouping import contributions
 from convscope.report.page import Page, Points, Section, Table, Text, write_page
 from convscope.run import Run
 from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
@@ -314,6 +315,23 @@ def test_the_page_holds_everything_and_asks_the_network_for_nothing(three, tmp_p
             assert attrs.get(key, "data:").startswith("data:")
     assert not outline.all("script")
     assert not outline.all("link")
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_page_names_the_tests_that_were_made(grouped, three, tmp_path):
+    if grouped:
+        groups = np.repeat([f"{number}" for number in range(N_IMAGES // 20)], 20)
+        three = [
+            (name, {seed: contributions(row, groups) for seed, row in right.items()})
+            for name, right in three
+        ]
+    arms = tuple(arm(name, right) for name, right in three)
+    comparison = Comparison(tmp_path, "cifar10", N_IMAGES, arms, pairs_of(three))
+    write_page(comparison_page(comparison, {name: [] for name, _ in three}), comparison.page)
+    said = Outline(comparison.page.read_text(encoding="utf-8")).text
+    assert ("McNemar's exact test" in said) == (not grouped)
+    assert ("over images alone Student's test over their groups" in said) == grouped
+    assert ("standard error of the difference over other groups of images" in said) == grouped
 
 
 def test_no_way_is_called_best_where_all_are_equal(three, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from convscope.errors import RunError, StorageError
+from convscope.evaluation.grouping import n_effective
 from convscope.report.figures import FAINT, TRAIN_COLOUR, VAL_COLOUR
 from convscope.run import Run
 from convscope.studies.ladder_page import draw_ladder, duration
@@ -141,6 +142,33 @@ def test_of_equally_good_networks_none_is_said_to_have_gained():
     alarms = np.mean([" gave " in each for each in said])
     assert 0.01 < alarms <= 0.06
     assert all("With this seed" in each for each in said if " gave " in each)
+
+
+def test_of_equally_good_networks_on_bursts_none_is_said_to_have_gained():
+    chance = np.random.default_rng(84)
+    bursts = np.repeat([f"{number}" for number in range(15)], 20)
+
+    def study() -> str:
+        # Each network has its own luck in each burst.
+        rates = np.repeat(chance.beta(8, 2, (4, 15)), 20, axis=1)
+        right = chance.random(rates.shape) < rates
+        climbed = [
+            dataclasses.replace(rung, n_effective=n_effective(row, bursts))
+            for rung, row in zip(rungs(*right.mean(axis=1)), right, strict=True)
+        ]
+        return conclude(climbed, 300)
+
+    assert np.mean([" gave " in study() for _ in range(200)]) <= 0.06
+
+
+def test_the_caution_says_that_images_are_in_groups():
+    few = tuple(dataclasses.replace(rung, n_effective=10.0) for rung in rungs(0.5, 0.8))
+    caution = Ladder(Path("x"), "d", 200, few).caution
+    alone = Ladder(Path("x"), "d", 200, tuple(rungs(0.5, 0.8))).caution
+    assert (
+        "200 validation images, in groups, alone make differences of up to 41.6 points" in caution
+    )
+    assert "200 validation images alone make differences of up to 7.9 points" in alone
 
 
 def test_the_table_has_a_row_for_each_rung(tmp_path):

@@ -297,14 +297,17 @@ def _class_cell(label: Any, class_names: Sequence[str]) -> str:
 
 
 def read_split(path: Path) -> list[dict[str, str]]:
-    """Read the table that `write_split` wrote: a row for each image.
+    """Read the table that `write_split` wrote: a row for each image; "group" is "" without groups.
 
     Raises:
         DataError: If it is missing or damaged.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [{column: row[column] for column in COLUMNS} for row in csv.DictReader(file)]
+            rows = [
+                {column: row[column] for column in COLUMNS} | {"group": row.get("group") or ""}
+                for row in csv.DictReader(file)
+            ]
     except (OSError, KeyError, csv.Error, UnicodeDecodeError):
         raise DataError(f"{path} is missing or damaged, so the split cannot be verified") from None
     # As written by `spreadsheet_path`.
