@@ -50,23 +50,44 @@ def decide(
     kept = Corrections(source, place.labels)
     label_of = {file: name for name, files in source.by_class.items() for file in files}
     classes = list(source.by_class)
+    choices: dict[str, Any] = {}
+
+    def show() -> None:
+        decided = kept.decided
+        for image, choice in choices.items():
+            if decided.get(image) in (None, *classes):
+                choice.set_value(decided.get(image))
+
+    def keep(image: str, name: str | None) -> None:
+        # A choice also changes when it shows what another page decided.
+        if name != kept.decided.get(image):
+            kept.decide(image, name)
+            show()
+            summary.refresh()
+
     with ui.element("div").classes("cs-suspects"):
         for doubt in doubts:
             with ui.element("figure"):
-                _one(kept, source, doubt, classes, says, lambda: summary.refresh())
+                choices[doubt.image] = _one(source, doubt, classes, says)
+    show()
+    for image, choice in choices.items():
+        choice.on_value_change(lambda event, image=image: keep(image, event.value))
 
-    @ui.refreshable
-    def summary() -> None:
-        changed = {
+    def corrected() -> dict[str, str]:
+        return {
             image: name
             for image, name in kept.decided.items()
             if label_of.get(image) not in (name, None)
         }
+
+    @ui.refreshable
+    def summary() -> None:
+        changed = corrected()
         if not changed:
             return
 
         def use() -> None:
-            table = source.corrected(changed, place.labels)
+            table = source.corrected(corrected(), place.labels)
             of_run = {"run": run} if run else {}
             asked = {"data": source.data, "labels": str(table), **of_run}
             ui.navigate.to("/train?" + urlencode(asked))
@@ -80,9 +101,8 @@ def decide(
         summary()
 
 
-def _one(
-    kept: Corrections, source: Source, doubt: Doubt, classes: list[str], says: str, then: Any
-) -> None:
+def _one(source: Source, doubt: Doubt, classes: list[str], says: str) -> Any:
+    """Draw an image in doubt, and return the choice of its class."""
     ui.html(
         f'<img loading="lazy" alt="" src="{thumb(source, doubt.image)}">',
         sanitize=False,
@@ -90,25 +110,19 @@ def _one(
     ui.label(printable(f"Label: {doubt.label}"))
     ui.label(printable(f"{says}: {doubt.answer}, {100 * doubt.prob:.0f} %")).classes("cs-quiet")
     ui.label(printable(doubt.image)).classes("cs-quiet cs-name")
-    decided = kept.decided.get(doubt.image)
     choice = ui.select(
         {name: printable(name) for name in classes},
-        value=decided if decided in classes else None,
         label="It is",
         clearable=True,
     ).props("outlined dense options-dense")
 
-    def keep(event: Any) -> None:
-        kept.decide(doubt.image, event.value)
-        then()
-
-    choice.on_value_change(keep)
     with row():
         for word, value in ((doubt.answer, doubt.answer), (f"{doubt.label} is right", doubt.label)):
             about = f"{doubt.image}: {word}"
             ui.button(
                 printable(word), on_click=lambda value=value: choice.set_value(value), color=None
             ).props(f'flat dense no-caps size=sm aria-label="{_plain(about)}"').classes("cs-small")
+    return choice
 
 
 def _plain(text: str) -> str:

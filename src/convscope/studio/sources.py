@@ -24,6 +24,7 @@ from convscope.datasets.folders.layout import Layout
 from convscope.datasets.source import data_settings
 from convscope.errors import DataError
 from convscope.images.decode import decode_image
+from convscope.locks import LOCK, exclusive
 from convscope.paths import short_name
 from convscope.progress import Progress
 from convscope.storage import atomic_path, write_text
@@ -147,6 +148,9 @@ def _changed(parts: Iterable[Path]) -> float:
 class Corrections:
     """Decisions on suspect labels, kept beside the tables of labels.
 
+    Several pages may show the same images, so nothing is held in memory: what one of them decides,
+    all others see.
+
     Args:
         source: Images.
         folder: Folder in which they are kept.
@@ -158,20 +162,26 @@ class Corrections:
         place = f"{os.path.abspath(source.data)}\n{table}"  # noqa: PTH100
         digest = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         self._file = folder / f"{short_name(source.name, 100)}-{digest}.json"
-        self.decided: dict[str, str] = {}
+
+    @property
+    def decided(self) -> dict[str, str]:
+        """Class of each image that a person decided."""
         try:
             content: Any = json.loads(self._file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
-            return
-        if isinstance(content, dict):
-            self.decided = {str(key): str(value) for key, value in content.items()}
+            return {}
+        if not isinstance(content, dict):
+            return {}
+        return {str(key): str(value) for key, value in content.items()}
 
     def decide(self, image: str, class_name: str | None) -> None:
         """Keep the class of an image as decided by a person; None takes a decision back."""
-        self.decided.pop(image, None)
-        if class_name is not None:
-            self.decided[image] = class_name
-        write_text(self._file, json.dumps(self.decided, indent=1) + "\n")
+        with exclusive(self._file.parent / LOCK, wait=True):
+            decided = self.decided
+            decided.pop(image, None)
+            if class_name is not None:
+                decided[image] = class_name
+            write_text(self._file, json.dumps(decided, indent=1) + "\n")
 
 
 def picture_address(key: str, name: str) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 from convscope.run import Run
 from convscope.studio.jobs import Job, now
 from convscope.studio.nice import ui
-from convscope.studio.sources import Source
+from convscope.studio.sources import Corrections, Source
 from convscope.studio.uploads import Uploads
 from convscope.studio.workplace import Workplace
 
@@ -145,6 +145,26 @@ def test_old_results_say_when_they_were_found_and_that_the_images_have_changed(
     at = "2026-01-02T03:04:05+00:00"
     job_of(place, "check", "data", "check", about=about, output=found, at=at, number=2)
     visit(card, old)
+
+
+def test_what_another_page_decided_is_shown_and_kept_from_the_next_decision_on(
+    tmp_path, photos, visit
+):
+    from convscope.studio.correct import Doubt, decide
+
+    place, source = Workplace(tmp_path / "runs"), Source(str(photos))
+    doubts = [Doubt(f"cats/{number}.png", "cats", "dogs", 0.9) for number in range(2)]
+    other = Corrections(source, place.labels)
+
+    async def decided(user) -> None:
+        other.decide("cats/0.png", "dogs")
+        first, second = sorted(user.find(kind=ui.select).elements, key=lambda each: each.id)
+        second.set_value("dogs")
+        await user.should_see("2 labels corrected")
+        assert first.value == "dogs"
+        assert other.decided == {"cats/0.png": "dogs", "cats/1.png": "dogs"}
+
+    visit(lambda: decide(place, source, doubts, says="Answer"), decided)
 
 
 @pytest.fixture

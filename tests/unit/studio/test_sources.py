@@ -5,6 +5,7 @@ import csv
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,27 @@ def test_corrected_labels_are_a_new_table_that_keeps_all_else(photos, tmp_path):
     assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
     # Other corrections are another file: runs that learnt from the first stay as they are.
     assert source.corrected({}, tmp_path / "labels") != table
+
+
+def test_two_pages_of_the_same_images_keep_each_others_decisions(photos, tmp_path):
+    one, two = (Corrections(Source(str(photos)), tmp_path / "labels") for _ in range(2))
+    two.decide("train/cats/0 ä.png", "dogs")
+    two.decide("train/cats/1 ä.png", "dogs")
+    one.decide("train/cats/2 ä.png", "dogs")
+    one.decide("train/cats/1 ä.png", None)
+    assert one.decided == two.decided == {f"train/cats/{number} ä.png": "dogs" for number in (0, 2)}
+
+
+def test_decisions_of_many_pages_at_once_are_all_kept(photos, tmp_path):
+    source = Source(str(photos))
+
+    def decide(number: int) -> None:
+        Corrections(source, tmp_path / "labels").decide(str(number), "dogs")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(decide, range(40)))
+    decided = Corrections(source, tmp_path / "labels").decided
+    assert sorted(decided, key=int) == [str(number) for number in range(40)]
 
 
 def test_corrected_labels_keep_the_groups(photos, tmp_path):
