@@ -38,6 +38,9 @@ MAX_FILES = 200_000
 _LEFT_FREE = 1024**3
 """Bytes of the disk that stay free."""
 
+_LOOK_AFTER = 8 * 1024**2
+"""Bytes that are written before the free space is asked for again: others fill the disk too."""
+
 _UNFINISHED = ".unfinished"
 """File in the folder of a drop that is not whole yet; no dropped file can have its name."""
 
@@ -45,8 +48,16 @@ _NOT_IN_NAMES = '\\:*?"<>|' if os.name == "nt" else "\\"
 """Characters that names cannot have here. A backslash would part folders on another system."""
 
 
+@dataclass
+class _Taken:
+    """What a drop has taken so far, files that are still on their way among it."""
+
+    n_files: int = 0
+    n_bytes: int = 0
+
+
 class Uploads:
-    """Drops, each a folder.
+    """Drops, each a folder; several of their files may come at once.
 
     Args:
         folder: Folder of the drops.
@@ -54,7 +65,8 @@ class Uploads:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._taken: dict[str, tuple[int, int]] = {}
+        self._taken: dict[str, _Taken] = {}
+        self._room = 0
 
     def begin(self) -> str:
         """Return the name of a new drop."""
@@ -63,7 +75,7 @@ class Uploads:
         with storage_errors(self.folder):
             (self.folder / name).mkdir(parents=True)
             (self.folder / name / _UNFINISHED).touch()
-        self._taken = {**dict(list(self._taken.items())[-100:]), name: (0, 0)}
+        self._taken = {**dict(list(self._taken.items())[-100:]), name: _Taken()}
         return name
 
     async def keep(self, drop: str, name: str, chunks: AsyncIterator[bytes]) -> Path:
@@ -81,24 +93,39 @@ class Uploads:
         if drop not in self._taken:
             raise DataError("this drop is not known any more; drop the files again")
         place = self.folder / drop / inside(name)
-        n_files, total = self._taken[drop]
-        if n_files >= MAX_FILES:
-            raise DataError(f"at most {MAX_FILES:,} files can be dropped at once")
         largest = MAX_TOTAL if name.lower().endswith(ARCHIVES) else MAX_IMAGE
-        n_bytes = 0
-        with storage_errors(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(place.parent).free - _LEFT_FREE
-        with atomic_path(place) as temporary, temporary.open("wb") as file:
-            async for chunk in chunks:
-                n_bytes += len(chunk)
-                if n_bytes > largest or total + n_bytes > MAX_TOTAL:
-                    raise DataError(f"{name} is larger than {file_size(min(largest, MAX_TOTAL))}")
-                if n_bytes > free:
-                    raise StorageError("the disk is nearly full; free some space")
-                file.write(chunk)
-        self._taken[drop] = (n_files + 1, total + n_bytes)
+        taken, n_bytes = self._taken[drop], 0
+        if taken.n_files >= MAX_FILES:
+            raise DataError(f"at most {MAX_FILES:,} files can be dropped at once")
+        taken.n_files += 1
+        try:
+            with atomic_path(place) as temporary, temporary.open("wb") as file:
+                async for chunk in chunks:
+                    n_bytes += len(chunk)
+                    taken.n_bytes += len(chunk)
+                    if n_bytes > largest:
+                        raise DataError(f"{name} is larger than {file_size(largest)}")
+                    if taken.n_bytes > MAX_TOTAL:
+                        raise DataError(
+                            f"with {name} the files of this drop are larger than "
+                            f"{file_size(MAX_TOTAL)} together; drop the rest separately"
+                        )
+                    self._require_room(len(chunk))
+                    file.write(chunk)
+        except BaseException:
+            taken.n_files -= 1
+            taken.n_bytes -= n_bytes
+            raise
         return place
+
+    def _require_room(self, n_bytes: int) -> None:
+        """Take bytes off the room on the disk, which all files on their way share."""
+        if n_bytes > self._room:
+            free = shutil.disk_usage(self.folder).free - _LEFT_FREE
+            if n_bytes > free:
+                raise StorageError("the disk is nearly full; free some space")
+            self._room = min(free, _LOOK_AFTER)
+        self._room -= n_bytes
 
     def end(self, drop: str) -> None:
         """Keep that a drop is whole: every file that was to be sent has been.

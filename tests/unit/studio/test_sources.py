@@ -15,7 +15,7 @@ from PIL import Image
 from convscope.datasets.folders.archives import ENDINGS
 from convscope.datasets.folders.contents import read_contents
 from convscope.datasets.folders.tables import SUFFIXES
-from convscope.errors import ConvscopeError, DataError
+from convscope.errors import ConvscopeError, DataError, StorageError
 from convscope.images.find import IMAGE_SUFFIXES
 from convscope.studio import uploads
 from convscope.studio.dropped import kept_uploads
@@ -138,6 +138,59 @@ def test_a_drop_has_limits_and_leaves_nothing_of_a_file_beyond_them(tmp_path, mo
         dropped(files, drop, "3.jpg", b"")
     with pytest.raises(DataError, match="not known"):
         dropped(files, "../..", "3.jpg", b"")
+
+
+async def at_once(files: Uploads, drop: str, names: list[str], content: bytes) -> list[str]:
+    """Send files at once, in two pieces each, and return the names of those that were kept."""
+
+    async def stream():
+        for piece in (content[: len(content) // 2], content[len(content) // 2 :]):
+            await asyncio.sleep(0)
+            yield piece
+
+    each = (files.keep(drop, name, stream()) for name in names)
+    ends = await asyncio.gather(*each, return_exceptions=True)
+    refused = [end for end in ends if not isinstance(end, Path)]
+    assert all(isinstance(end, ConvscopeError) for end in refused), refused
+    return [end.name for end in ends if isinstance(end, Path)]
+
+
+def test_the_limits_of_a_drop_hold_for_files_that_come_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "MAX_FILES", 3)
+    monkeypatch.setattr(uploads, "MAX_TOTAL", 100)
+    files = Uploads(tmp_path / "uploads")
+    names = [f"{number}.jpg" for number in range(6)]
+    assert asyncio.run(at_once(files, files.begin(), names, b"1" * 10)) == names[:3]
+    monkeypatch.setattr(uploads, "MAX_FILES", 6)
+    drop = files.begin()
+    kept = asyncio.run(at_once(files, drop, names, b"1" * 40))
+    assert 1 <= len(kept) <= 2
+    # What was refused counts no more.
+    more = [f"{number}.png" for number in range(6 - len(kept))]
+    assert asyncio.run(at_once(files, drop, more, b"1" * 4)) == more
+
+
+def test_files_that_come_at_once_share_the_free_space(tmp_path, monkeypatch):
+    def free(folder: Path) -> shutil._ntuple_diskusage:
+        written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        return shutil._ntuple_diskusage(0, 0, 500_000 - written)
+
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    monkeypatch.setattr(uploads, "_LEFT_FREE", 100_000)
+    files = Uploads(tmp_path / "uploads")
+    names = [f"{number}.zip" for number in range(4)]
+    assert len(asyncio.run(at_once(files, files.begin(), names, b"1" * 300_000))) == 1
+    # Another program fills the disk, while a file is on its way.
+    monkeypatch.setattr(uploads, "_LOOK_AFTER", 10_000)
+    files = Uploads(tmp_path / "uploads")
+
+    async def stream():
+        yield b"1" * 20_000
+        (tmp_path / "uploads" / "other").write_bytes(b"1" * 90_000)
+        yield b"1" * 20_000
+
+    with pytest.raises(StorageError, match="nearly full"):
+        asyncio.run(files.keep(files.begin(), "a.zip", stream()))
 
 
 def test_an_upload_is_removed_with_its_files_and_nothing_else_is(tmp_path):
