@@ -103,7 +103,8 @@ def _browse() -> None:
             if not path.exists():
                 problem.set_text(f"There is no {path}.")
                 return
-            ui.navigate.to(address(str(path)))
+            # Absolute: what is found in it is kept for a studio that is started elsewhere.
+            ui.navigate.to(address(str(path.absolute())))
 
         field.on("keydown.enter", go)
         with row():

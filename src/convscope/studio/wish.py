@@ -1,6 +1,5 @@
 """A training that is wanted, as the form of the studio has it, and the command for it."""
 
-import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,8 +139,6 @@ def as_before(place: Workplace, name: str) -> Wish:
 def _job_of(place: Workplace, run: Run) -> Job | None:
     """Return the job that began a run; None if the studio did not begin it."""
     for job in place.jobs.all():
-        with contextlib.suppress(OSError):
-            of_run = job.run is not None and job.run.resolve() == run.path.resolve()
-            if of_run and "--resume" not in job.words:
-                return job
+        if job.run == run.path and "--resume" not in job.words:
+            return job
     return None

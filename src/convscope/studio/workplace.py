@@ -17,12 +17,14 @@ class Workplace:
     """The folder of runs that a studio shows, and its own folder in it.
 
     Attributes:
-        root: Folder of runs.
+        root: Folder of runs, absolute and without links.
         jobs: Commands that the studio runs.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        # Jobs keep paths below it, which a studio that is started elsewhere, or names the folder
+        # by a link, compares with its own.
+        self.root = Path(os.path.realpath(root))
         self.jobs = Jobs(self.own / "jobs")
 
     @property

@@ -167,6 +167,37 @@ def test_what_another_page_decided_is_shown_and_kept_from_the_next_decision_on(
     visit(lambda: decide(place, source, doubts, says="Answer"), decided)
 
 
+def test_a_studio_that_is_started_elsewhere_knows_the_jobs_of_the_folder(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "runs").mkdir()
+    (elsewhere / "link").symlink_to(tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    one = Workplace(Path("runs"))
+    path = one.new_run("cats")
+    job_of(one, "train", "train", "--out", str(path), run=path)
+    monkeypatch.chdir(elsewhere)
+    for named in (tmp_path / "runs", Path("../runs"), Path("link")):
+        two = Workplace(named)
+        assert [job.run for job in two.jobs.all()] == [two.root / "cats"]
+        assert two.new_run("cats") == two.root / "cats-2"
+
+
+def test_a_folder_of_images_is_absolute_however_it_is_typed(photos, visit, monkeypatch):
+    from convscope.studio import data
+
+    monkeypatch.chdir(photos)
+    asked = []
+
+    async def opened(user) -> None:
+        monkeypatch.setattr(ui.navigate, "to", asked.append)
+        user.find(kind=ui.input, content="Folder, zip").type("cats")
+        user.find("Open").click()
+
+    visit(data._browse, opened)
+    assert asked == [data.address(str(photos / "cats"))]
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A workplace with a run, whose jobs are kept but not begun."""
