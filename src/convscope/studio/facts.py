@@ -50,7 +50,7 @@ def row_of(run: Run) -> Row:
     try:
         state, status = run.state, run.status
         created = str(state.get("created", ""))[:16].replace("T", " ")
-        metrics = run.metrics if run.metrics_file.exists() else {}
+        metrics = metrics_of(run)
         model, data = _names(run)
         return Row(
             run.name, status, created, model, data, score(metrics, "val"), score(metrics, "test")
@@ -67,6 +67,15 @@ def _names(run: Run) -> tuple[str, str]:
     except ConvscopeError:
         return "", ""
     return config.model, config.data_name
+
+
+def metrics_of(run: Run) -> dict[str, Any]:
+    """Return the metrics of a run; empty before its evaluation.
+
+    Raises:
+        RunError: If they are damaged.
+    """
+    return run.metrics if run.metrics_file.exists() else {}
 
 
 def score(metrics: dict[str, Any], part: str) -> float | None:

@@ -93,7 +93,7 @@ def found_run(place: Workplace, name: str) -> Run | None:
     try:
         return place.run(name)
     except RunError as error:
-        heading("No such run", 1)
+        heading("This run cannot be shown", 1)
         say(str(error), "cs-bad")
         return None
 

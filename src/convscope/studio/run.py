@@ -70,10 +70,17 @@ def show(place: Workplace, sources: Sources, name: str) -> None:
         heading(name, 1)
         with row():
             pill(row_.status)
-            ui.label(printable(f"{row_.model} on {row_.data}")).classes("cs-quiet")
-        _accuracy(place, run, row_)
+            if row_.model:
+                ui.label(printable(f"{row_.model} on {row_.data}")).classes("cs-quiet")
+        metrics: dict[str, Any] = {}
+        try:
+            metrics = facts.metrics_of(run)
+        except ConvscopeError as error:
+            say(f"{error}.", "cs-bad")
+        else:
+            _accuracy(place, run, row_, metrics)
         _learning(run)
-        _tried(run)
+        _tried(run, metrics)
         try:
             found = facts.evaluated(run)
         except ConvscopeError as error:
@@ -91,9 +98,8 @@ def show(place: Workplace, sources: Sources, name: str) -> None:
         _files(place, run)
 
 
-def _accuracy(place: Workplace, run: Run, row_: facts.Row) -> None:
+def _accuracy(place: Workplace, run: Run, row_: facts.Row, metrics: dict[str, Any]) -> None:
     with card(), ui.element("div").classes("cs-two"):
-        metrics = run.metrics if run.metrics_file.exists() else {}
         for part, words in _PARTS.items():
             with ui.element("div"):
                 value = facts.score(metrics, part)
@@ -103,7 +109,11 @@ def _accuracy(place: Workplace, run: Run, row_: facts.Row) -> None:
                     continue
                 ui.label(f"{100 * value:.1f} %").classes("cs-figure")
                 noun = "accuracy" if "accuracy" in metrics[part] else "mean average precision"
-                text = f"{noun} on {counted(metrics[part]['n_images'], f'{words} image')}"
+                n_images = metrics[part].get("n_images")
+                images = (
+                    f"{words} images" if n_images is None else counted(n_images, f"{words} image")
+                )
+                text = f"{noun} on {images}"
                 interval = metrics[part].get("accuracy_interval_95")
                 if interval:
                     text += f" (95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
@@ -174,7 +184,7 @@ def _learning(run: Run) -> None:
         key_of(found)
 
 
-def _tried(run: Run) -> None:
+def _tried(run: Run, metrics: dict[str, Any]) -> None:
     try:
         tried = read_tried(run.tried_file)
     except ConvscopeError:
@@ -193,7 +203,7 @@ def _tried(run: Run) -> None:
             )
             for each in tried
         ]
-        is_several = "mean_average_precision" in run.metrics.get("val", {})
+        is_several = "mean_average_precision" in metrics.get("val", {})
         score = "mAP" if is_several else "accuracy"
         table(rows, ("candidate", f"{score}, validation images", "loss", "time", ""))
 

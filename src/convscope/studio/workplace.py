@@ -72,14 +72,15 @@ class Workplace:
         """Return the run of a name.
 
         Raises:
-            RunError: If there is none below the folder of runs.
+            RunError: If there is none below the folder of runs, its `run.json` is damaged, or a
+                newer convscope made it.
         """
         if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
             raise RunError(f"there is no run '{name}' below {self.root}")
-        run = Run(self.root / name)
-        if not run.state_file.is_file():
+        path = self.root / name
+        if not Run(path).state_file.is_file():
             raise RunError(f"there is no run '{name}' below {self.root}")
-        return Run.open(run)
+        return Run.open(path)
 
     def new_run(self, stem: str) -> Path:
         """Return a folder for a new run or study that is neither there nor promised to a job."""

@@ -300,6 +300,37 @@ def test_a_stopped_search_without_a_run_can_be_resumed(place):
         assert not can_resume(place, path)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "shown"),
+    [
+        ("run.json", "{", "run.json is damaged"),
+        ("run.json", '{"format": 99}', "was made by a newer convscope"),
+        ("metrics.json", "{", "metrics.json is damaged"),
+        ("metrics.json", '{"val": {"accuracy": "x"}}', "metrics.json is damaged"),
+        ("metrics.json", '{"val": {"accuracy": 0.5}}', "accuracy on validation images"),
+        # A training that was stopped after its search.
+        ("metrics.json", None, "Validation images: not yet"),
+    ],
+    ids=str,
+)
+def test_a_page_of_a_run_says_what_of_it_is_damaged(place, visit, file, content, shown):
+    from convscope.evaluation.tried import Tried, write_tried
+    from convscope.studio import run as run_page
+    from convscope.studio.sources import Sources
+
+    folder = place.root / "old"
+    write_tried([Tried("frozen", 0, "a small network", 9.0, 0.4, 1.5)], folder / "tried.csv")
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_text(content)
+
+    async def read(user) -> None:
+        await user.should_see(shown)
+
+    visit(lambda: run_page.show(place, Sources(), "old"), read)
+
+
 def test_the_test_images_of_a_sealed_run_are_opened_after_a_question(place, visit):
     from convscope.studio import run as run_page
     from convscope.studio.sources import Sources
