@@ -183,12 +183,9 @@ def copies() -> Iterator[Path]:
 
     The addresses are not looked at; see `require_there`.
     """
-    for record in sorted((cache_dir().absolute() / FOLDER).glob("*/files.json")):
-        with contextlib.suppress(StorageError):
-            address, files = _recorded(record)
-            folder = record.parent / address.rpartition("/")[2]
-            if address and _files_here(folder) == {name: here for name, (here, _) in files.items()}:
-                yield folder
+    for _, folder, files in _records():
+        if _files_here(folder) == {name: here for name, (here, _) in files.items()}:
+            yield folder
 
 
 def require_there(folder: Path) -> None:
@@ -293,6 +290,15 @@ def _recorded(folder: Path) -> tuple[str, _Files]:
         raise StorageError(
             f"{record} is damaged; remove {record.parent}, a copy of what is at its address"
         ) from None
+
+
+def _records() -> Iterator[tuple[str, Path, _Files]]:
+    """Return address, folder and files of all copies on this machine whose record is whole."""
+    for record in sorted((cache_dir().absolute() / FOLDER).glob("*/files.json")):
+        with contextlib.suppress(StorageError):
+            address, files = _recorded(record)
+            if address:
+                yield address, record.parent / address.rpartition("/")[2], files
 
 
 def _remote(address: str) -> tuple[Any, str]:
@@ -435,6 +441,29 @@ def _settle(copy: _Copy, *paths: Path, send: bool) -> None:
                 del files[name]
         if files != known:
             copy.save(files)
+        if send and to_remove:
+            _forget({f"{copy.address}/{name}" for name in to_remove})
+
+
+def _forget(removed: set[str]) -> None:
+    """Take files that were removed at their addresses out of all copies on this machine.
+
+    A folder of runs has a copy of its own beside those of its runs. Once the last run was removed,
+    its address would look to that copy like a disk that is not mounted.
+    """
+    for address, folder, files in _records():
+        gone = [name for name in files if f"{address}/{name}" in removed]
+        if not gone:
+            continue
+        # Whoever is at work in a copy compares it with its address later.
+        with contextlib.suppress(LockTakenError), exclusive(folder / LOCK, wait=False):
+            files = _recorded(folder)[1]
+            for name in gone:
+                before, _ = files.pop(name, (None, None))
+                with contextlib.suppress(OSError):
+                    if _stamp_here(folder / name) == before:
+                        (folder / name).unlink()
+            _Copy(address, folder, 0).save(files)
 
 
 def _send(copy: _Copy, name: str) -> None:

@@ -152,6 +152,21 @@ def test_an_address_that_is_empty_now_leaves_the_copy_intact(bucket, on_host):
     assert remote.folder_path(f"{bucket}/birds", "--out") == folder
 
 
+@pytest.mark.parametrize("removed", ["runs/birds", "runs"])
+def test_what_was_removed_on_purpose_is_no_address_that_is_empty_now(removed, bucket, on_host):
+    names = ("runs/birds", "runs")
+    run = remote.folder_path(f"{bucket}/runs/birds", "--out")
+    write_text(run / "run.json", "{}")
+    copies = {name: remote.folder_path(f"{bucket}/{name}", "RUN") for name in names}
+    assert [each.name for each in Run.find_all(f"{bucket}/runs")] == ["birds"]
+    shutil.rmtree(run if removed == "runs/birds" else copies["runs"] / "birds")
+    remote.settle(copies[removed])
+    assert there(f"{bucket}/runs") == {}
+    for name in names:
+        assert remote.folder_path(f"{bucket}/{name}", "RUN") == copies[name]
+    assert Run.find_all(f"{bucket}/runs") == []
+
+
 def test_a_path_in_a_copy_is_fetched_and_sent_alone(bucket, on_host):
     folder = remote.folder_path(f"{bucket}/study", "--out")
     write_text(folder / "state.json", "1")
