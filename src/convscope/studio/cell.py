@@ -1,11 +1,13 @@
 """Images of a cell of the confusion matrix: to look at, to correct, beside similar ones."""
 
+import hashlib
 from typing import Any
 
 from convscope.api.gallery import chosen_images
 from convscope.datasets.source import table_of
 from convscope.errors import ConvscopeError
 from convscope.evaluation.telling import Seen
+from convscope.paths import short_name
 from convscope.progress import Progress
 from convscope.recipe import read_run_config
 from convscope.run import Run
@@ -36,37 +38,46 @@ class Cell:
         place: Workplace.
         sources: Folders whose pictures are shown.
         run: Run.
+        shown: Element that gets them.
     """
 
-    def __init__(self, place: Workplace, sources: Sources, run: Run) -> None:
-        self._place, self._sources, self._run = place, sources, run
+    def __init__(self, place: Workplace, sources: Sources, run: Run, shown: Any) -> None:
+        self._place, self._sources, self._run, self._shown = place, sources, run, shown
         self._source: Source | None = None
+        self._asked = object()
 
-    async def draw(self, part: str, true: str, predicted: str, shown: Any) -> None:
+    def clear(self) -> None:
+        """Remove the images, also those that are being loaded."""
+        self._asked = object()
+        self._shown.clear()
+
+    async def draw(self, part: str, true: str, predicted: str) -> None:
         """Draw the images of a cell in place of those before.
 
         Args:
             part: "val" or "test"; a look at test images is logged.
             true: Class of their labels.
             predicted: Class that the network gave.
-            shown: Element that gets them.
         """
-        shown.clear()
+        self.clear()
+        shown, asked = self._shown, self._asked
         with shown:
             ui.spinner()
         chosen = ("--split", part, "--true", true, "--predicted", predicted)
         words = ("gallery", self._run.path, *chosen)
+        found: tuple[list[Seen], list[str], bool] | ConvscopeError
         try:
-            seen, pictures, small = await background.io_bound(self._load, part, true, predicted)
+            found = await background.io_bound(self._load, part, true, predicted)
         except ConvscopeError as error:
-            shown.clear()
-            with shown:
-                say(str(error), "cs-bad")
-            return
-        if shown.is_deleted:
-            return  # the page was left meanwhile
+            found = error
+        if shown.is_deleted or self._asked is not asked:
+            return  # the page was left meanwhile, or another cell chosen
         shown.clear()
         with shown:
+            if isinstance(found, ConvscopeError):
+                say(str(found), "cs-bad")
+                return
+            seen, pictures, small = found
             right = true == predicted
             heading(f"{true}, recognised" if right else f"{true}, taken for {predicted}", 3)
             if len(seen) == _N_SHOWN:
@@ -107,7 +118,10 @@ class Cell:
 
     def _similar(self, words: tuple[object, ...]) -> None:
         """Draw a button that shows the most similar training images beside each image."""
-        file = self._place.own / "pictures" / f"{self._run.name}.png"
+        # Of its own: the picture of another cell may be shown on another page.
+        whole = command_line(*words).encode("utf-8", "surrogateescape")
+        digest = hashlib.sha256(whole).hexdigest()[:8]
+        file = self._place.own / "pictures" / f"{short_name(self._run.name, 200)}-{digest}.png"
         beside = ui.element("div")
 
         def start() -> None:

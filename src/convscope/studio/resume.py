@@ -39,8 +39,10 @@ def resume_button(place: Workplace, path: Path, text: str, *, strong: bool = Fal
     """Draw the button that resumes a training, and then shows it."""
 
     def resume() -> None:
-        title = f"Training of {path.name}, resumed"
-        place.jobs.submit(words_to_resume(path), kind="train", title=title, run=path)
+        # Another page may have resumed it since this one was drawn.
+        if can_resume(place, path):
+            title = f"Training of {path.name}, resumed"
+            place.jobs.submit(words_to_resume(path), kind="train", title=title, run=path)
         ui.navigate.to("/train")
 
     job_button(text, resume, strong=strong)

@@ -218,7 +218,7 @@ def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> N
         def take(event: Any) -> None:
             chosen["part"] = event.value
             matrix.refresh()
-            shown.clear()
+            cell.clear()
 
         if len(parts) > 1:
             names = {part: f"{_PARTS[part]} images".capitalize() for part in parts}
@@ -245,14 +245,13 @@ def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> N
             )
 
         matrix()
-        shown = ui.element("div")
-        cell = Cell(place, sources, run)
+        cell = Cell(place, sources, run, ui.element("div"))
 
         async def look(true: int, predicted: int) -> None:
             names = found.class_names
             if not (0 <= true < len(names) and 0 <= predicted < len(names)):
                 return
-            await cell.draw(chosen["part"], names[true], names[predicted], shown)
+            await cell.draw(chosen["part"], names[true], names[predicted])
 
 
 def _confusions(matrix: Any, names: Any) -> str:

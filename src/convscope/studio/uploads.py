@@ -90,9 +90,7 @@ class Uploads:
             DataError: If the name, the kind or the size is not allowed.
             StorageError: If it cannot be written.
         """
-        if drop not in self._taken:
-            raise DataError("this drop is not known any more; drop the files again")
-        place = self.folder / drop / inside(name)
+        place = self._unfinished(drop).parent / inside(name)
         largest = MAX_TOTAL if name.lower().endswith(ARCHIVES) else MAX_IMAGE
         taken, n_bytes = self._taken[drop], 0
         if taken.n_files >= MAX_FILES:
@@ -118,6 +116,17 @@ class Uploads:
             raise
         return place
 
+    def _unfinished(self, drop: str) -> Path:
+        """Return the mark of a drop that is not whole yet.
+
+        Raises:
+            DataError: If there is no such drop; another page may have removed it.
+        """
+        mark = self.folder / drop / _UNFINISHED
+        if drop not in self._taken or not mark.exists():
+            raise DataError("this drop is not known any more; drop the files again")
+        return mark
+
     def _require_room(self, n_bytes: int) -> None:
         """Take bytes off the room on the disk, which all files on their way share."""
         if n_bytes > self._room:
@@ -134,10 +143,8 @@ class Uploads:
             DataError: If the drop is not known.
             StorageError: If that cannot be kept.
         """
-        if drop not in self._taken:
-            raise DataError("this drop is not known any more; drop the files again")
         with storage_errors(self.folder):
-            (self.folder / drop / _UNFINISHED).unlink(missing_ok=True)
+            self._unfinished(drop).unlink()
 
     def all(self) -> "list[Drop]":
         """Return all drops, the newest first."""
@@ -156,7 +163,6 @@ class Uploads:
         """
         if drop.path.parent != self.folder or drop.path.name in ("", ".", ".."):
             raise StorageError(f"{drop.path} is no upload of this studio")
-        self._taken.pop(drop.path.name, None)
         with storage_errors(drop.path):
             shutil.rmtree(drop.path)
 

@@ -288,6 +288,20 @@ def test_resuming_is_offered_by_the_status_of_the_run_whatever_its_job_says(
     visit(lambda: train.show(place), listed)
 
 
+def test_a_training_is_resumed_once_by_two_pages(place, visit):
+    from convscope.studio.resume import resume_button
+
+    run = place.run("old")
+    run.record(status="interrupted")
+
+    async def resumed_by_the_other(user) -> None:
+        with run.training_lock():
+            user.find(kind=ui.button, content="Resume").click()
+        assert place.begun == []
+
+    visit(lambda: resume_button(place, run.path, "Resume"), resumed_by_the_other)
+
+
 def test_a_stopped_search_without_a_run_can_be_resumed(place):
     from convscope.studio.resume import can_resume
 
@@ -435,6 +449,63 @@ def test_a_page_that_was_left_while_images_were_read_is_left_alone(
 
     visit(shown, left)
     assert raised == []
+
+
+@pytest.fixture
+def loading(monkeypatch):
+    """Seconds that the images of a cell take to load, by the class predicted; there are none."""
+    from convscope.studio.cell import Cell
+
+    seconds = {}
+
+    def load(self, part, true, predicted):
+        time.sleep(seconds.get(predicted, 0))
+        return [], [], False
+
+    monkeypatch.setattr(Cell, "_load", load)
+    return seconds
+
+
+def test_the_cell_that_was_chosen_last_is_shown_whatever_loads_longer(place, visit, loading):
+    from convscope.studio.cell import Cell
+    from convscope.studio.sources import Sources
+
+    loading.update({"1": 0.2, "3": 0.1})
+
+    async def shown() -> None:
+        cell = Cell(place, Sources(), place.run("old"), ui.element("div"))
+        await asyncio.gather(cell.draw("val", "0", "1"), cell.draw("val", "0", "2"))
+        other = Cell(place, Sources(), place.run("old"), ui.element("div"))
+        drawing = asyncio.ensure_future(other.draw("val", "0", "3"))
+        await asyncio.sleep(0)
+        other.clear()
+        await drawing
+
+    async def last(user) -> None:
+        await user.should_see("0, taken for 2", retries=10)
+        await user.should_not_see("0, taken for 1")
+        await user.should_not_see("0, taken for 3")
+
+    visit(shown, last)
+
+
+def test_similar_images_of_each_cell_are_a_picture_of_its_own(place, visit, loading):
+    from convscope.studio.cell import Cell
+    from convscope.studio.sources import Sources
+
+    cells = []
+
+    def shown() -> None:
+        cells.append(Cell(place, Sources(), place.run("old"), ui.element("div")))
+
+    async def asked(user) -> None:
+        for predicted in "12":
+            await cells[0].draw("val", "0", predicted)
+            user.find("Beside the most similar training images").click()
+        first, second = (words[words.index("--out") + 1] for words in place.begun)
+        assert first != second
+
+    visit(shown, asked)
 
 
 def test_a_job_at_work_is_kept_up_to_date_without_drawing_its_button_anew(

@@ -214,6 +214,19 @@ def test_an_upload_is_removed_with_its_files_and_nothing_else_is(tmp_path):
     assert (tmp_path / "uploads" / second / "2.jpg").exists()
 
 
+def test_a_drop_that_another_page_removed_does_not_come_back(tmp_path):
+    files = Uploads(tmp_path / "uploads")
+    drop = files.begin()
+    dropped(files, drop, "cats/1.jpg", b"abc")
+    other = Uploads(tmp_path / "uploads")
+    other.remove(other.all()[0])
+    with pytest.raises(DataError, match="drop the files again"):
+        dropped(files, drop, "cats/2.jpg", b"abc")
+    with pytest.raises(DataError, match="drop the files again"):
+        files.end(drop)
+    assert files.all() == []
+
+
 def test_uploads_that_a_run_learnt_from_are_not_free_to_remove(tmp_path):
     place = Workplace(tmp_path / "runs")
     files = Uploads(place.uploads)
