@@ -6,11 +6,9 @@ import numpy as np
 
 from convscope.diagnosis import AT_CHANCE, TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
-from convscope.diagnosis.guessing import beyond_guessing, guessing
+from convscope.diagnosis.guessing import SURE, beyond_guessing, guessing
 from convscope.wording import command_line, counted
 
-_SURE = 1.645
-"""Standard errors of a one-sided test at 5 %."""
 _TOO_FEW = 0.25
 """Kappa that so few images cannot tell from none."""
 
@@ -30,13 +28,13 @@ def at_chance(case: Case) -> Finding | None:
     if not case.n_val:
         raise Unknown("all validation images are of one group")
     error *= math.sqrt(len(answers) / case.n_val)
-    if kappa > _SURE * error and kappa > 0:
+    if kappa > SURE * error and kappa > 0:
         return None
     accuracy = float(val.right.mean())
     by_chance = (accuracy - kappa) / (1 - kappa)
     # Answers that are all the same have no error of their own.
     error = max(error, math.sqrt(by_chance / (1 - by_chance) / case.n_val))
-    if kappa + _SURE * error > _TOO_FEW:
+    if kappa + SURE * error > _TOO_FEW:
         few = counted(len(answers), "validation image")
         raise Unknown(f"{few} cannot tell it from a network that guesses")
     commonest = int(np.bincount(answers).argmax())

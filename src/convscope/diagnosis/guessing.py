@@ -8,11 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.diagnosis.case import Case
+from convscope.evaluation.multi_label import mean_average_precision
+from convscope.types import Predictions
 
 _POWERS = {"none": 1.0, "sqrt": 0.5, "balanced": 0.0}
 """Power of a class's share that remains of it in the loss, by `class_weights`."""
 
+SURE = 1.645
+"""Standard errors beyond guessing that show it, in a one-sided test at 5 %."""
 _LITTLE = 0.05
+_ORDERS = 20
+"""Random orders that show what ranking by chance reaches."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,14 @@ class Guessing:
         loss: Its loss, in nats: the entropy of the classes as training counts and softens them.
         least_loss: Loss of a network that is always right and sure, above 0 with softened labels.
         accuracy: Its accuracy, a fraction: the share of the largest class.
+        even_loss: Loss of equal probabilities, near which a new network begins; the more unlike the
+            shares of the classes, the further above `loss`.
     """
 
     loss: float
     least_loss: float
     accuracy: float
+    even_loss: float
 
     @property
     def little(self) -> float:
@@ -44,7 +53,8 @@ def guessing(case: Case) -> Guessing:
         softened = rates * (1 - soft) + soft / 2
         loss = (_entropies(softened) + _entropies(1 - softened)).mean()
         least = _entropies(np.array([1 - soft / 2, soft / 2])).sum()
-        return Guessing(float(loss), float(least), float(np.maximum(rates, 1 - rates).mean()))
+        accuracy = np.maximum(rates, 1 - rates).mean()
+        return Guessing(float(loss), float(least), float(accuracy), math.log(2))
     n_classes = len(case.class_names)
     counts = np.bincount(labels, minlength=n_classes)
     # Classes without training images are never guessed.
@@ -58,6 +68,7 @@ def guessing(case: Case) -> Guessing:
         loss=float(_entropies(shares * (1 - soft) + soft / n_classes).sum()),
         least_loss=float(_entropies(right).sum()),
         accuracy=float((shares if config.balance else counts / counts.sum()).max()),
+        even_loss=math.log(n_classes),
     )
 
 
@@ -88,6 +99,27 @@ def beyond_guessing(
     kappa = (float((labels == answers).mean()) - by_chance) / (1 - by_chance)
     variance = by_chance + by_chance**2 - float((true * said * (true + said)).sum())
     return kappa, math.sqrt(max(0.0, variance) / n_images) / (1 - by_chance)
+
+
+def ranked_beyond_guessing(said: Predictions) -> tuple[float, float]:
+    """Return how much better images of several classes are ranked than in random order.
+
+    Args:
+        said: Predictions for images that may have any number of classes.
+
+    Returns:
+        Share of the way from random order (0) to all right (1) in mean average precision, and its
+        standard error if the answers have nothing to do with the labels.
+    """
+    random = np.random.default_rng(83)
+    by_chance = [
+        mean_average_precision(random.permutation(said.probs), said.labels) for _ in range(_ORDERS)
+    ]
+    most = 1 - float(np.mean(by_chance))
+    if not most > 0:  # every image has every class, or none has any
+        return math.nan, math.nan
+    reached = mean_average_precision(said.probs, said.labels)
+    return (reached - 1) / most + 1, float(np.std(by_chance, ddof=1)) / most
 
 
 def _entropies(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -1,12 +1,19 @@
 """Learning rates that are too high or too low."""
 
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from convscope.diagnosis import TRAPS, Finding, Unknown
 from convscope.diagnosis.case import Case
-from convscope.diagnosis.guessing import Guessing, guessing
+from convscope.diagnosis.guessing import (
+    SURE,
+    Guessing,
+    beyond_guessing,
+    guessing,
+    ranked_beyond_guessing,
+)
 from convscope.errors import DivergedError, TrainingError
 
 if TYPE_CHECKING:
@@ -19,14 +26,16 @@ _TREND = 0.05
 """Probability that losses without a trend fall so steadily."""
 _SHORTEST_TREND = 4
 """Least number of epochs whose losses, each lower than the last, show a trend."""
+_MOST_AT_ONCE = 0.5
+"""Share of a steady fall that one epoch makes at most."""
 
 
 @TRAPS.register("learning-rate")
 def learning_rate(case: Case) -> Finding | None:
     """A learning rate that is too high or too low.
 
-    Too high, and the loss is not finite, rises above that of guessing, or rises again; too low, and
-    it hardly falls. A loss that stays at that of guessing may be either;
+    Too high, and the loss is not finite, leaps above that of guessing, or rises again; too low, and
+    it falls slowly. A loss that stays at that of guessing may be either;
     `convscope doctor --range-test` tries rates and says which.
     """
     if case.trains_at_once:
@@ -45,7 +54,7 @@ def learning_rate(case: Case) -> Finding | None:
         )
     rows, guess = case.whole_epochs, guessing(case)
     losses = [row["loss"] for row in rows]
-    if _is_nothing_learnt(rows, guess, multi_label=case.config.multi_label):
+    if _is_nothing_learnt(case, rows, guess):
         verdict = _verdict(losses, guess)
         remedies = {"too high": (lower,), "too low": (case.other_rate(10),)}
         return Finding(
@@ -79,30 +88,52 @@ def _diverged(failure: Mapping[str, str]) -> bool:
     return kind == DivergedError.__name__ or of_old
 
 
-def _is_nothing_learnt(
-    rows: Sequence[Mapping[str, Any]], guess: Guessing, *, multi_label: bool
-) -> bool:
+def _is_nothing_learnt(case: Case, rows: Sequence[Mapping[str, Any]], guess: Guessing) -> bool:
     if min(row["loss"] for row in rows) <= guess.loss - guess.little:
         return False
     # Most classes are absent from most images, so guessing is nearly always right about them.
     accuracy = max(row["accuracy"] for row in rows)
-    return multi_label or accuracy < guess.accuracy + _LEARNT * (1 - guess.accuracy)
+    if not case.config.multi_label and accuracy >= guess.accuracy + _LEARNT * (1 - guess.accuracy):
+        return False
+    # Dropout and the mean over an epoch hide what a short training has learnt; validation does not.
+    beyond, error = 0.0, 0.0
+    with contextlib.suppress(Unknown):  # it may not have been evaluated yet
+        val = case.val
+        if case.config.multi_label:
+            beyond, error = ranked_beyond_guessing(val)
+        else:
+            answers = val.probs.argmax(axis=1)
+            beyond, error = beyond_guessing(val.labels, answers, val.probs.shape[1])
+    return not beyond > max(_LEARNT, SURE * error)  # nan shows nothing
 
 
 def _verdict(losses: Sequence[float], guess: Guessing) -> str:
     """Return which way a rate is wrong with which nothing is learnt."""
+    if any(after - before > guess.little for before, after in itertools.pairwise(losses)):
+        return "too high"
+    # Where guessing has a loss far below that of a new network, a slow fall passes through it.
+    if _falls_slowly(losses):
+        return "too low"
+    # A loss that began high, as of a new head on large features, and falls is on its way.
+    on_its_way = losses[0] > losses[-1] > guess.loss + guess.little
+    began_worse = max(losses) > max(guess.loss, guess.even_loss) + guess.little
+    return "too high" if began_worse and not on_its_way else "too low or too high"
+
+
+def _falls_slowly(losses: Sequence[float]) -> bool:
+    """Return whether losses fall steadily: too high a rate may end in a fall too, but in one step.
+
+    Such as that of a first epoch which began with a leap and left no unit alive.
+    """
     from scipy.stats import kendalltau
 
-    high = guess.loss + guess.little
-    jumps = any(after - before > guess.little for before, after in itertools.pairwise(losses))
-    # A loss that began high, as of a new head on large features, and falls is on its way.
-    on_its_way = losses[-1] > high and losses[-1] < losses[0] and not jumps
-    if jumps or (max(losses) > high and not on_its_way):
-        return "too high"
+    if len(losses) < _SHORTEST_TREND:
+        return False
+    steps = [before - after for before, after in itertools.pairwise(losses)]
+    steady = max(steps) <= _MOST_AT_ONCE * (losses[0] - losses[-1])
     # nan, so not below it, for losses that are all the same
-    long = len(losses) >= _SHORTEST_TREND
-    falls = long and kendalltau(range(len(losses)), losses, alternative="less").pvalue < _TREND
-    return "too low" if falls else "too low or too high"
+    trend = kendalltau(range(len(losses)), losses, alternative="less").pvalue < _TREND
+    return bool(steady and trend)
 
 
 def _tried(case: Case, test: "RangeTest") -> Finding | None:

@@ -1,6 +1,7 @@
 """Traps on made-up histories and predictions: what they say, and when they are quiet."""
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,7 +39,11 @@ def case_of(
         raise AssertionError("no file is needed")
 
     run = SimpleNamespace(
-        state=state or {}, path="runs/x", class_names=list(names), metrics={"weights": judged}
+        state=state or {},
+        path="runs/x",
+        predictions_file=Path("runs/x/predictions.parquet"),
+        class_names=list(names),
+        metrics={"weights": judged},
     )
     case = Case(resolve(Recipe(), settings), "c.yaml", run, none, none, none)
     labels = np.repeat(np.arange(len(names)), 100) if train is None else train
@@ -52,8 +57,9 @@ def case_of(
     known: dict[str, Any] = {"dataset": SimpleNamespace(parts=parts, **parts)}
     if rows is not None:
         known["all_phases"] = rows
-    said = {"val": val, "test": test}
-    known["predictions"] = {name: each for name, each in said.items() if each is not None}
+    said = {name: each for name, each in (("val", val), ("test", test)) if each is not None}
+    if said:
+        known["predictions"] = said
     vars(case).update(known)
     return case
 
@@ -124,6 +130,59 @@ def test_where_nothing_is_learnt_the_losses_say_which_way_to_go(losses, verdict,
     else:
         rate = 1e-7 if verdict.endswith("high") else 1e-5
         assert changes(finding) == [{"optimizer.learning_rate": rate}]
+
+
+UNEVEN = np.array([0] * 910 + [c for c in range(1, 10) for _ in range(10)])
+RARE = (np.arange(100)[:, None] < 10 * np.ones(10)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("falls_from", ["classes of unequal size", "rare classes in an image"])
+@pytest.mark.parametrize(
+    ("towards", "verdict"),
+    [
+        (lambda start, guess: np.linspace(start, guess + 0.01, 8), "probably too low"),
+        (lambda start, guess: guess + (start - guess) * 0.8 ** np.arange(20), "probably too low"),
+        # In one step to guessing: either that is all there is to learn, or no unit is left alive.
+        (
+            lambda start, guess: guess + (start - guess) * 0.01 ** np.arange(5),
+            "too low or too high",
+        ),
+        # Only a leap brings a loss above that of a new network.
+        (lambda start, guess: guess + start * 0.01 ** np.arange(5), "probably too high"),
+    ],
+    ids=["steady", "ever slower", "at once", "after a leap"],
+)
+def test_a_slow_fall_passes_through_the_loss_of_guessing(falls_from, towards, verdict):
+    if falls_from.startswith("rare"):
+        train, settings = RARE, {"multi_label": True, "loss": "binary_crossentropy"}
+    else:
+        train, settings = UNEVEN, {}
+    guess = guessing(case_of(TEN, train=train, **settings))
+    losses = towards(guess.even_loss, guess.loss).tolist()
+    finding = found("learning-rate", case_of(TEN, rows_of(losses), train=train, **settings))
+    assert finding.symptom == f"Nothing is learnt: the learning rate is {verdict}."
+
+
+def test_what_validation_images_show_was_learnt():
+    rows = rows_of([1.128, 1.047, 0.994, 0.949], [0.37, 0.37, 0.37, 0.4])
+    labels = np.array([0] * 6 + [1] * 4 + [2] * 8)
+    guesses, knows = np.full(18, 2), np.where(np.arange(18) == 0, 1, labels)
+    names, train = ("a", "b", "c"), np.repeat([0, 1, 2], [25, 5, 38])
+    for answers, learns in ((guesses, False), (knows, True)):
+        case = case_of(names, rows, answers_of(labels, answers, 3), train=train)
+        assert (found("learning-rate", case) is None) == learns
+
+
+def test_what_the_order_of_images_of_several_classes_shows_was_learnt():
+    rows = rows_of([0.693, 0.5, 0.33])
+    random = np.random.default_rng(1)
+    labels = (random.random((60, 10)) < 0.1).astype(np.uint8)
+    noise = random.random(labels.shape, np.float32)
+    settings = {"multi_label": True, "loss": "binary_crossentropy"}
+    for probs, learns in ((noise, False), (0.3 * labels + 0.7 * noise, True)):
+        said = Predictions(probs, labels, np.array([f"{i}" for i in range(60)]), "val")
+        case = case_of(TEN, rows, said, train=RARE, **settings)
+        assert (found("learning-rate", case) is None) == learns
 
 
 def test_a_backbone_which_no_range_test_takes_is_tried_both_ways():
