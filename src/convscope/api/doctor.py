@@ -112,5 +112,5 @@ def doctor(
             f"{config.model} is pretrained"
         )
     wanted = rates if try_rates else None
-    case = Case(config, path, run, load, network_of, pretrained, wanted)
+    case = Case(config, path, run, load, network_of, pretrained, wanted, data, labels)
     return diagnose(case)

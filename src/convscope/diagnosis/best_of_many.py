@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
+from convscope.diagnosis import TRAPS, Finding, Unknown
 from convscope.diagnosis.case import Case
 from convscope.errors import ConvscopeError
 from convscope.ledger import COMMON_SHARE, Ledger
@@ -52,10 +52,11 @@ def best_of_many(case: Case) -> Finding | None:
             f"images it is {'also the best' if best_by_val else 'not the best'}.{looks}"
         ),
         remedies=(
-            Remedy(
+            case.again(
                 "choose by validation images, then report the test accuracy of that run, or the "
                 "mean over seeds",
-                f"{case.again('', {}).command} --no-test",
+                {},
+                sealed=True,
             ),
         ),
         # A choice by validation images would have led to this run as well.

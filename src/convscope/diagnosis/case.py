@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convscope.datasets.source import words_of
+from convscope.datasets.source import moved, words_of
 from convscope.diagnosis import Remedy, Unknown
 from convscope.effects import trains_at_once
 from convscope.evaluation.grouping import n_effective, units_of
@@ -48,6 +49,8 @@ class Case:
         load_network: Function that loads the trained network, from raw pixels to probabilities.
         load_backbone: Function that loads the backbone as it was pretrained.
         try_rates: Function that runs a learning-rate range test; None if that is not wanted.
+        data: Current place of the images; None if they have not moved.
+        labels: Current place of the table of their labels; None if it has not moved.
     """
 
     config: RunConfig
@@ -57,6 +60,8 @@ class Case:
     load_network: "Callable[[Run], keras.Model]"
     load_backbone: "Callable[[], keras.Model]"
     try_rates: "Callable[[], RangeTest] | None" = None
+    data: Path | str | None = None
+    labels: Path | str | None = None
 
     @property
     def trained(self) -> Run:
@@ -170,8 +175,13 @@ class Case:
 
     @property
     def data_words(self) -> tuple[str, ...]:
-        """Options of a command line that name the data."""
-        return words_of(self.config.model_dump())
+        """Options of a command line that name the data where it is now."""
+        return words_of(moved(self.config, self.data, self.labels).model_dump())
+
+    @property
+    def moved_words(self) -> tuple[str, ...]:
+        """`data_words` for a command that has the data's place from the run; empty if it holds."""
+        return () if self.data is None and self.labels is None else self.data_words
 
     @property
     def val_images(self) -> Split:
@@ -189,16 +199,17 @@ class Case:
         """Names of the classes in the order of the labels."""
         return self.run.class_names if self.run else list(self.dataset.class_names)
 
-    def again(self, words: str, settings: Mapping[str, Any]) -> Remedy:
+    def again(self, words: str, settings: Mapping[str, Any], *, sealed: bool = False) -> Remedy:
         """Return the remedy that trains again with some settings changed.
 
         Args:
             words: Short instruction.
             settings: Changed settings by dotted names.
+            sealed: Whether the test images stay sealed; they do if the run left them so.
         """
-        command = ["train", "--config", self.config_path]
+        command = ["train", "--config", self.config_path, *self.moved_words]
         state = {} if self.run is None else self.run.state
-        if state.get("test") is False and not state.get("test_openings"):
+        if sealed or (state.get("test") is False and not state.get("test_openings")):
             command.append("--no-test")
         for key, value in settings.items():
             spelt = value if isinstance(value, str) else json.dumps(value)
@@ -231,4 +242,4 @@ class Case:
 
     def command(self, *words: str) -> str:
         """Return a command line about the run."""
-        return command_line(*words, self.trained.path)
+        return command_line(*words, self.trained.path, *self.moved_words)

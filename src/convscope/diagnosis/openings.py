@@ -1,9 +1,8 @@
 """A test set that was used repeatedly."""
 
-from convscope.diagnosis import TRAPS, Finding, Remedy
+from convscope.diagnosis import TRAPS, Finding
 from convscope.diagnosis.case import Case
 from convscope.ledger import Ledger
-from convscope.wording import command_line
 
 
 @TRAPS.register("test-openings")
@@ -24,10 +23,7 @@ def openings(case: Case) -> Finding | None:
         symptom="The test images were opened more than once.",
         evidence=f"{len(found)} times: {listed}{more}.{looks}",
         remedies=(
-            Remedy(
-                "report the first result; keep them sealed while choosing",
-                command_line("train", "--config", case.config_path, "--no-test"),
-            ),
+            case.again("report the first result; keep them sealed while choosing", {}, sealed=True),
         ),
         sure="certain",
     )

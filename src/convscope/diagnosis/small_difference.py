@@ -67,7 +67,7 @@ def small_difference(case: Case) -> Finding | None:
         symptom=f"Not shown to be {'better' if found.mean >= 0 else 'worse'} than {first.name}.",
         evidence=f"{rows_b.mean():.1%} against {rows_a.mean():.1%} of {len(case.test.ids):,} test "
         f"images, {counts}: a difference of {100 * abs(found.mean):.1f} points, where {chance}.",
-        remedies=_remedies(own, other),
+        remedies=_remedies(own, other, case.moved_words),
         sure="note",
     )
 
@@ -97,15 +97,15 @@ def _same_arm(one: RunConfig, other: RunConfig) -> bool:
     return differences(one, other).keys() <= {"seed"}
 
 
-def _remedies(own: _Arm, other: _Arm) -> tuple[Remedy, ...]:
+def _remedies(own: _Arm, other: _Arm, moved: tuple[str, ...]) -> tuple[Remedy, ...]:
     """Return the commands that train another seed of both, and compare all runs."""
     seed = 1 + max(*own.runs, *other.runs)
     training = []
     for arm, whose in ((own, "this"), (other, "the other")):
         config = next(iter(arm.runs.values())).config_file
-        command = command_line("train", "--config", config, "--seed", seed)
+        command = command_line("train", "--config", config, "--seed", seed, *moved)
         training.append(Remedy(f"train another seed of {whose}", command))
     paths = [run.path for arm in (own, other) for run in arm.runs.values()]
-    compared = Remedy("compare over seeds", command_line("compare", *paths))
+    compared = Remedy("compare over seeds", command_line("compare", *paths, *moved))
     several = len(own.runs) > 1 or len(other.runs) > 1
     return (compared, *training) if several else (*training, compared)

@@ -87,7 +87,10 @@ def test_a_run_whose_images_moved_goes_on_where_they_are(tmp_path, monkeypatch):
         convscope.train(resume=run.path, epochs=2, progress=Progress())
     new = there / "photos"
     for verb in ("gallery", "robustness", "report", "doctor"):
-        getattr(convscope, verb)(run, data=new, progress=Progress())
+        done = getattr(convscope, verb)(run, data=new, progress=Progress())
+    commands = [each.command for found in done.findings.values() for each in found.remedies]
+    assert commands
+    assert all(f" --data {new}" in command for command in commands), commands
     # Without the images too, as far as none is looked at.
     assert convscope.report(run, progress=Progress()).exists()
     found = convscope.doctor(run, progress=Progress())

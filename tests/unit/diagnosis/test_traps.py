@@ -101,6 +101,27 @@ def changes(finding: Finding) -> list[dict[str, Any]]:
     return [dict(remedy.settings) for remedy in finding.remedies]
 
 
+# --- commands
+
+
+def test_commands_name_the_data_where_it_is_now(tmp_path):
+    images, table = tmp_path / "now" / "photos", tmp_path / "labels.csv"
+    images.mkdir(parents=True)
+    table.touch()
+    place = {"data": "folder", "data_path": "/was/photos", "labels": "../labels.csv"}
+    case = case_of(TEN, **place)
+    assert case.command("evaluate") == "convscope evaluate runs/x"
+    assert case.again("", {}, sealed=True).command == "convscope train --config c.yaml --no-test"
+    assert case.data_words == ("--data", "/was/photos", "--labels", "../labels.csv")
+    case = dataclasses.replace(case, data=images, labels=table)
+    now = f"--data {images} --labels {table}"
+    assert " ".join(case.data_words) == now
+    assert case.command("evaluate") == f"convscope evaluate runs/x {now}"
+    assert case.again("", {"epochs": 3}).command == (
+        f"convscope train --config c.yaml {now} --epochs 3"
+    )
+
+
 # --- the learning rate
 
 
