@@ -421,6 +421,10 @@ class RunConfig(Recipe):
 RANDOM_WEIGHTS = "random"
 """Value in place of a file of weights: a backbone that was not pretrained, to compare with."""
 
+OF_A_RUN = ("seed", "format", "backend", "data", "data_path", "labels", "weights")
+"""Settings in which runs of one training configuration may differ: the seed, and where things are;
+whether images and weights are the same ones, their hashes say."""
+
 
 def resolve(recipe: Recipe, *layers: Mapping[str, Any]) -> RunConfig:
     """Return the configuration of a run.
@@ -556,6 +560,11 @@ def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Return the settings in which two configurations differ, dotted, with both values."""
     before, after = flat(old.model_dump()), flat(new.model_dump())
     return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def is_one_configuration(one: RunConfig, other: RunConfig) -> bool:
+    """Return whether runs count as one training configuration: all but `OF_A_RUN` is the same."""
+    return differences(one, other).keys() <= {*OF_A_RUN}
 
 
 def differences_in_kind(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:

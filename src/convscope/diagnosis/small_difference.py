@@ -5,13 +5,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from convscope.datasets.division.splits import read_split
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
 from convscope.errors import ConvscopeError
 from convscope.evaluation.grouping import answers_by_unit, images_of
 from convscope.evaluation.predictions import read_predictions
 from convscope.evaluation.statistics import Answers, difference, rows_by_seed
-from convscope.recipe import Recipe, RunConfig, differences, read_config, resolve
+from convscope.recipe import (
+    Recipe,
+    RunConfig,
+    differences,
+    is_one_configuration,
+    read_config,
+    resolve,
+)
 from convscope.run import Run
 from convscope.wording import command_line
 
@@ -24,7 +32,7 @@ configuration vary by 0.018 from seed to seed. Many vary less; single runs canno
 
 @dataclass
 class _Arm:
-    """Runs that differ only in their seed."""
+    """Runs of one training configuration, by seed."""
 
     config: RunConfig
     runs: dict[int, Run] = field(default_factory=dict)
@@ -81,20 +89,23 @@ def _arms(case: Case) -> tuple[_Arm, list[_Arm]]:
     for beside in Run.find_all(run.path.resolve().parent)[-_MOST_OTHERS:]:
         with contextlib.suppress(ConvscopeError):
             config = resolve(Recipe(), read_config(beside.config_file))
-            if differences(case.config, config).keys() & {"data", "data_path", "labels"}:
+            moved = differences(case.config, config).keys() & {"data", "data_path", "labels"}
+            if moved and _test_images(beside) != _test_images(run):
                 continue
             theirs = read_predictions(beside.predictions_file)[0].get("test")
             if theirs is None or images_of(theirs) != images_of(test):
                 continue
-            arm = next((w for w in (own, *others) if _same_arm(w.config, config)), None)
+            arm = next((w for w in (own, *others) if is_one_configuration(w.config, config)), None)
             if arm is None:
                 others.append(arm := _Arm(config))
             arm.add(beside, config, answers_by_unit(theirs))
     return own, others
 
 
-def _same_arm(one: RunConfig, other: RunConfig) -> bool:
-    return differences(one, other).keys() <= {"seed"}
+def _test_images(run: Run) -> set[tuple[str, str, str]]:
+    """Return name, label and hash of the test images, which tell them wherever they are."""
+    rows = read_split(run.split_file)
+    return {(row["id"], row["label"], row["sha256_16"]) for row in rows if row["split"] == "test"}
 
 
 def _remedies(own: _Arm, other: _Arm, moved: tuple[str, ...]) -> tuple[Remedy, ...]:

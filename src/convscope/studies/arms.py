@@ -13,7 +13,7 @@ from convscope.models import is_backbone
 from convscope.paths import short_name
 from convscope.planning.settle import Request, weights_setting
 from convscope.planning.usual import recipe_for, usual_settings
-from convscope.recipe import RunConfig, differences, resolve
+from convscope.recipe import OF_A_RUN, RunConfig, differences, resolve
 from convscope.recipes import RECIPES
 
 FIRST_SEED = 83
@@ -137,7 +137,7 @@ def names_of(configs: Sequence[RunConfig]) -> list[str]:
     for config in configs:
         defaults = usual_settings(config.recipe, config.model, config.data)
         own = {key: after for key, (_, after) in differences(defaults, config).items()}
-        for key in ("seed", "format", "backend", "data", "data_path", "labels", "weights"):
+        for key in OF_A_RUN:
             own.pop(key, None)
         facts.append({"model": config.model, "recipe": config.recipe, **own})
     # Each backbone has its own weights; they are part of the name if one has several.

@@ -3,25 +3,31 @@
 import dataclasses
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from convscope.datasets.division.splits import COLUMNS
 from convscope.diagnosis import Finding
 from convscope.diagnosis.case import Case
 from convscope.diagnosis.small_difference import small_difference
 from convscope.evaluation.predictions import read_predictions, save_predictions
+from convscope.planning.plan import run_config
 from convscope.recipe import Recipe, RunConfig, dump_config, resolve
 from convscope.run import Run
+from convscope.studies.arms import names_of
 from convscope.types import Predictions
 
 N_IMAGES = 2000
 RIGHT = np.random.default_rng(0).random(N_IMAGES)
 
 
-def run(folder: Path, name: str, rate: float, seed: int, accuracy: float) -> tuple[Run, RunConfig]:
+def run(
+    folder: Path, name: str, rate: float, seed: int, accuracy: float, **settings: Any
+) -> tuple[Run, RunConfig]:
     """Write what the trap reads of a run, right on about so many of the test images."""
-    config = resolve(Recipe(), {"optimizer.learning_rate": rate, "seed": seed})
+    config = resolve(Recipe(), {"optimizer.learning_rate": rate, "seed": seed}, settings)
     made = Run(folder / name)
     made.path.mkdir(parents=True)
     made.config_file.write_text(dump_config(config))
@@ -92,3 +98,27 @@ def test_runs_with_other_groups_are_not_compared(tmp_path):
     grouped = dataclasses.replace(said, groups=groups)
     save_predictions({"test": grouped}, ["a", "b"], made.predictions_file, about={})
     assert small_difference(Case(config, "", made, None, lambda _: None, lambda: None)) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "digest", "n_seeds"),
+    [
+        ({"weights": "/elsewhere", "backend": "jax"}, "1", 2),
+        ({"data_path": "/new/photos"}, "1", 2),
+        ({"data_path": "/new/photos"}, "2", 1),
+    ],
+    ids=["other tools", "moved images", "other images"],
+)
+def test_a_configuration_is_the_same_wherever_its_files_are(tmp_path, settings, digest, n_seeds):
+    place = {"data": "folder", "data_path": "/old/photos"}
+    made, config = run(tmp_path, "first", 0.002, 83, 0.72, **place)
+    again, _ = run(tmp_path, "again", 0.002, 84, 0.70, **{**place, **settings})
+    other, _ = run(tmp_path, "other", 0.001, 83, 0.71, **place)
+    for each, its in ((made, "1"), (again, digest), (other, "1")):
+        rows = f"{','.join(COLUMNS)}\n00000,0,a,test,{its}\n"
+        each.split_file.write_text(rows)
+    found = small_difference(Case(config, "", made, None, None, None))
+    counts = "one run each" if n_seeds == 1 else f"means over {n_seeds} and 1 seeds"
+    assert counts in found.evidence
+    paths = shlex.split(next(r.command for r in found.remedies if "compare" in r.command))[2:]
+    assert len(set(names_of([run_config(Run(Path(path))) for path in paths]))) == 2
