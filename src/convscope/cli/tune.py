@@ -81,11 +81,12 @@ def tune(
 ) -> None:
     """Search for better settings of a recipe, and say how much of the gain is luck.
 
-    The first trial has the recipe's own settings; later ones follow what was good so far, and those
-    that fall behind are stopped. At the end the best settings and the recipe's own are trained with
-    new seeds and compared, since the best of many trials is also the luckiest. Only validation
-    images are looked at. Writes best.yaml (for 'convscope train --config'), trials.csv and a page
-    with the importance of each setting. Repeat the command to resume, or to add --trials.
+    The first trial has the recipe's own settings, if they lie in the search space; later ones
+    follow what was good so far, and those that fall behind are stopped. At the end the best
+    settings and the recipe's own are trained with new seeds and compared, since the best of many
+    trials is also the luckiest. Only validation images are looked at. Writes best.yaml (for
+    'convscope train --config'), trials.csv and a page with the importance of each setting. Repeat
+    the command to resume, or to add --trials.
 
     For example:
 

@@ -80,11 +80,12 @@ def tune(
 ) -> Tuning:
     """Search for better settings of a recipe, and say how much of the gain is luck.
 
-    The first trial has the recipe's own settings, the next ten are spread over the search space,
-    later ones follow what was good (tree-structured Parzen estimator). Trials whose curve of
-    validation accuracy falls behind are stopped (Hyperband). At the end the best settings and the
-    recipe's own are trained with new seeds and compared. Only validation images are looked at; the
-    test images stay sealed. Called again, it resumes, and adds trials up to the number given.
+    The first trial has the recipe's own settings, if they lie in the search space, the next ten are
+    spread over it, later ones follow what was good (tree-structured Parzen estimator). Trials whose
+    curve of validation accuracy falls behind are stopped (Hyperband). At the end the best settings
+    and the recipe's own are trained with new seeds and compared. Only validation images are looked
+    at; the test images stay sealed. Called again, it resumes, and adds trials up to the number
+    given.
 
     Args:
         model: Registered model.
@@ -168,6 +169,7 @@ def tune(
             measure_of(default.config),
             search.trials(),
             search.importance(),
+            usual=settings_at(ranges, default.config.model_dump()),
         )
         best = found.best
         if best is None:
@@ -178,8 +180,7 @@ def tune(
             )
         chosen = _settled(given, best.settings, load)
         write_text(found.config_file, dump_config(chosen))
-        changed = settings_at(ranges, default.config.model_dump()) != dict(best.settings)
-        if confirm and changed:
+        if confirm and not found.is_usual:
             progress.say(f"Comparing trial {best.number} with the recipe on {confirm} new seeds")
             confirmation = compare_configs(
                 {DEFAULT: default.config, BEST: chosen},
@@ -237,7 +238,7 @@ class _Search:
         return self._path / "trials.db"
 
     def open(self, storage: str | None, seed: int, default: RunConfig, n_trials: int) -> None:
-        """Open or create the study; its first trial has the recipe's own settings."""
+        """Open or create the study; its first trial has the recipe's own settings, if they can."""
         import optuna
 
         self._multi_label = default.multi_label

@@ -46,6 +46,7 @@ class Tuning:
             first; empty with too few trials.
         confirmation: Comparison of the best settings with the recipe's own, on seeds that had no
             part in the search; None if there was nothing to compare.
+        usual: The recipe's own settings, by dotted name; None if they are not in the search space.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Tuning:
     trials: tuple[TunedTrial, ...]
     importance: Mapping[str, float]
     confirmation: Comparison | None = None
+    usual: Mapping[str, Any] | None = None
 
     @property
     def finished(self) -> list[TunedTrial]:
@@ -64,6 +66,11 @@ class Tuning:
     def best(self) -> TunedTrial | None:
         """Trial with the highest score among the finished ones, the first of equals."""
         return max(self.finished, key=score_of_trial, default=None)
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the best settings are the recipe's own."""
+        return self.best is not None and dict(self.best.settings) == self.usual
 
     @property
     def conclusion(self) -> str:
@@ -78,7 +85,7 @@ class Tuning:
             found = f"All trials that ended reach {reached}; trial {best.number} stands for them."
         if self.confirmation is not None and self.confirmation.pairs:
             return f"{found} {self.confirmation.pairs[0].verdict}"
-        if best.number == 1:
+        if self.is_usual:
             return f"{found} These are the recipe's own settings."
         return found
 

@@ -1,5 +1,6 @@
 """What a search over settings says of its trials."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ def tuning(*scores: float, again: float | None = None) -> Tuning:
         return Tuning(Path("x"), "d", "accuracy", trials, {})
     arm = Arm(BEST, "m", "r", (Trial("r", 1083, val_accuracy=again),), "val")
     return Tuning(Path("x"), "d", "accuracy", trials, {}, Comparison(Path("x"), "d", 20, (arm,)))
+
+
+@pytest.mark.parametrize("usual", [{"epochs": 1}, {"epochs": 9}, None])
+def test_the_recipes_own_settings_are_known_by_themselves_not_by_their_number(usual):
+    found = dataclasses.replace(tuning(0.9, 0.5), usual=usual)
+    trials = (dataclasses.replace(found.trials[0], settings={"epochs": 1}), *found.trials[1:])
+    said = dataclasses.replace(found, trials=trials).conclusion
+    assert said.endswith("These are the recipe's own settings.") == (usual == {"epochs": 1})
 
 
 def test_of_equal_trials_none_is_said_to_be_best():
