@@ -29,7 +29,16 @@ from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_text
 from convscope.studies.arms import file_name, folder_name, names_of, plan_arms, seeds_of
-from convscope.studies.comparison import FORMAT, Arm, Comparison, Trial, pairs_of, state_file
+from convscope.studies.comparison import (
+    FORMAT,
+    Arm,
+    Comparison,
+    Trial,
+    look_read,
+    looks_with,
+    pairs_of,
+    state_file,
+)
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import (
     as_read_back,
@@ -42,6 +51,7 @@ from convscope.studies.folder import (
     study_folder,
 )
 from convscope.studies.latency import latencies_ms
+from convscope.studies.verdicts import Look
 from convscope.types import PART_NAMES, Dataset
 
 
@@ -279,7 +289,7 @@ class _Study:
 
     comparison: Comparison
     asked: dict[str, Any]
-    looks: dict[str, list[int]]
+    looks: dict[str, list[Look]]
     data_dir: Path | str | None
     progress: Progress
     data: Path | str | None = None
@@ -369,12 +379,9 @@ class _Study:
                 )
             )
             forget_networks()
-        n_seeds = max(len(arm.trials) for arm in self.comparison.arms)
-        looks = self.looks.setdefault(part, [])
-        if n_seeds not in looks:
-            looks.append(n_seeds)
+        self.looks[part] = looks_with(self.looks.get(part, []), self.comparison.seeds)
         self.comparison = dataclasses.replace(
-            self.comparison, pairs=pairs_of(answers, part), looks=tuple(looks)
+            self.comparison, pairs=pairs_of(answers, part), looks=tuple(self.looks[part])
         )
         self.write()
 
@@ -428,10 +435,11 @@ class _Study:
 
         look = None
         if part == "test":
-            # The same name after a stop, another one with more seeds.
+            # The same name after a stop, another one with other seeds.
             trials = [trial for arm in self.comparison.arms for trial in arm.trials]
             first = next(trial for trial in trials if trial.failure is None)
-            look = f"{look_of(self.comparison.path, Run(self._path(first)))} {len(trials)} runs"
+            study = look_of(self.comparison.path, Run(self._path(first)))
+            look = f"{study} {_runs_told_apart(len(trials), self.comparison.seeds)}"
         evaluate(
             run,
             test=part == "test",
@@ -473,6 +481,17 @@ class _Study:
         self._put(dataclasses.replace(arm, trials=trials))
 
 
+def _runs_told_apart(n_runs: int, seeds: Sequence[int]) -> str:
+    """Return which runs a look is at, of a study whose first run is known.
+
+    Examples:
+        >>> _runs_told_apart(4, (83, 84)), _runs_told_apart(4, (83, 91))
+        ('4 runs', '4 runs of seeds 83,91')
+    """
+    in_a_row = seeds[-1] - seeds[0] < len(seeds)
+    return f"{n_runs} runs" + ("" if in_a_row else f" of seeds {','.join(map(str, seeds))}")
+
+
 def measure_of(config: RunConfig) -> str:
     """Return the name of the score by which runs with these settings are compared."""
     return "mAP" if config.multi_label else "accuracy"
@@ -480,7 +499,7 @@ def measure_of(config: RunConfig) -> str:
 
 def _take_up(
     comparison: Comparison, asked: dict[str, Any]
-) -> tuple[Comparison, dict[str, list[int]]]:
+) -> tuple[Comparison, dict[str, list[Look]]]:
     """Return the comparison with what is known of its runs, and the earlier looks at each part."""
     state = read_state(comparison.state_file, FORMAT)
     if state is None:
@@ -490,7 +509,7 @@ def _take_up(
         known = {trial["run"]: Trial(**trial) for arm in state["arms"] for trial in arm["trials"]}
         # Older versions compared on test images only.
         looks = {"test": state["looks"], "val": state.get("val_looks", [])}
-        looks = {part: [int(n) for n in numbers] for part, numbers in looks.items()}
+        looks = {part: [look_read(each) for each in found] for part, found in looks.items()}
     except (TypeError, KeyError, ValueError, AttributeError):
         raise damaged(comparison.state_file) from None
     arms = tuple(

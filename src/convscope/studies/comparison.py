@@ -18,7 +18,14 @@ from convscope.evaluation.statistics import (
     spread_over_seeds,
 )
 from convscope.studies.folder import damaged, kept_state
-from convscope.studies.verdicts import caution, chosen, conclude, outlook, verdict
+from convscope.studies.verdicts import (
+    Look,
+    caution,
+    chosen,
+    conclude,
+    outlook,
+    verdict,
+)
 from convscope.types import PART_NAMES
 
 FORMAT = 1
@@ -160,7 +167,8 @@ class Comparison:
         n_images: Number of images of the part in use.
         arms: Arms in the order in which they were given.
         pairs: Pairs of evaluated arms.
-        looks: Number of seeds at each evaluation on that part.
+        looks: Seeds of each evaluation on that part, the last one of these; of one by an older
+            version the number of seeds.
     """
 
     path: Path
@@ -168,7 +176,7 @@ class Comparison:
     n_images: int
     arms: tuple[Arm, ...]
     pairs: tuple[Pair, ...] = ()
-    looks: tuple[int, ...] = ()
+    looks: tuple[Look, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> "Comparison":
@@ -187,10 +195,15 @@ class Comparison:
                 for arm in state["arms"]
             )
             pairs = tuple(_pair_of(pair) for pair in state["pairs"])
-            looks = tuple(state["looks" if part == "test" else "val_looks"])
+            looks = tuple(map(look_read, state["looks" if part == "test" else "val_looks"]))
             return cls(path, state["data"], state["n_images"], arms, pairs, looks)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise damaged(file) from None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of all arms, in order."""
+        return tuple(sorted({trial.seed for arm in self.arms for trial in arm.trials}))
 
     @property
     def state_file(self) -> Path:
@@ -237,6 +250,28 @@ class Comparison:
     def caution(self) -> str:
         """How to read the intervals."""
         return caution(self.pairs, self.looks, self.part)
+
+
+def looks_with(looks: Sequence[Look], seeds: tuple[int, ...]) -> list[Look]:
+    """Return the looks at results with that at these seeds as the last, which counts once.
+
+    Examples:
+        >>> looks_with([(1, 2)], (3, 4)), looks_with([(1, 2), (3, 4)], (1, 2))
+        ([(1, 2), (3, 4)], [(3, 4), (1, 2)])
+        >>> looks_with([2, 3], (1, 2, 3))  # an older version kept the number of seeds
+        [2, (1, 2, 3)]
+    """
+    return [*(each for each in looks if each not in (seeds, len(seeds))), seeds]
+
+
+def look_read(kept: Any) -> Look:
+    """Return a look at results, as `Comparison.looks` has it, from a state file.
+
+    Raises:
+        ValueError: If it is none.
+        TypeError: If it is none.
+    """
+    return tuple(map(int, kept)) if isinstance(kept, list) else int(kept)
 
 
 def state_file(path: Path) -> Path:

@@ -227,12 +227,16 @@ def chosen(arms: Sequence["Arm"]) -> str:
     )
 
 
-def caution(pairs: Sequence["Pair"], looks: Sequence[int], part: str = "test") -> str:
+Look = int | tuple[int, ...]
+"""Seeds of an evaluation of all arms; or their number, where an older version kept that alone."""
+
+
+def caution(pairs: Sequence["Pair"], looks: Sequence[Look], part: str = "test") -> str:
     """Return sentences on how to read the intervals of a comparison.
 
     Args:
         pairs: Differences of each two evaluated arms.
-        looks: Number of seeds at each evaluation on that part.
+        looks: Seeds of each evaluation on that part, in order.
         part: Images of the comparison: "val" or "test".
     """
     of_arms = [pair for pair in pairs if pair.found.of_ways]
@@ -263,11 +267,24 @@ def caution(pairs: Sequence["Pair"], looks: Sequence[int], part: str = "test") -
             "configuration here, so the best of these numbers is not one to report; for that, "
             "--final opens the test images, once for all runs."
         )
-    earlier = [str(n) for n in looks[:-1]]
-    if earlier:
+    *before, now = looks or [()]
+    others = [
+        each
+        for each in before
+        if isinstance(each, tuple) and isinstance(now, tuple) and not {*each} <= {*now}
+    ]
+    added = [each for each in before if each not in others]
+    told = []
+    if added:
+        counts = [str(each if isinstance(each, int) else len(each)) for each in added]
+        told.append(f"Seeds were added after a look at the result (after {_joined(counts)})")
+    if others:
+        sets = "; ".join(_joined([str(seed) for seed in each]) for each in others)
+        told.append(f"The result of other seeds was looked at before ({sets})")
+    for sentence in told:
         said += (
-            f" Seeds were added after a look at the result (after {_joined(earlier)}), which "
-            "makes it likelier that a chance difference is taken for a true one."
+            f" {sentence}, which makes it likelier that a chance difference is taken for a true "
+            "one."
         )
     return said
 

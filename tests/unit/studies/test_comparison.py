@@ -271,6 +271,29 @@ def test_more_seeds_after_a_look_are_owned_up_to(three):
     assert "Seeds were added after a look at the result (after 3)" in two_looks.caution
 
 
+@pytest.mark.parametrize(
+    ("looks", "said"),
+    [
+        (((1, 2),), []),
+        (((1, 2), (1, 2, 3)), ["Seeds were added after a look at the result (after 2), which"]),
+        ((2, (1, 2, 3)), ["Seeds were added after a look at the result (after 2), which"]),
+        (((1, 2), (3, 4)), ["The result of other seeds was looked at before (1 and 2), which"]),
+        (
+            ((1, 2), (3, 4), (3, 4, 5)),
+            [
+                "Seeds were added after a look at the result (after 2), which",
+                "The result of other seeds was looked at before (1 and 2), which",
+            ],
+        ),
+    ],
+)
+def test_each_look_at_other_seeds_is_owned_up_to(three, looks, said):
+    arms = tuple(arm(name, right) for name, right in three)
+    caution = Comparison(Path("x"), "d", 9, arms, pairs_of(three), looks=looks).caution
+    assert all(words in caution for words in said)
+    assert caution.count("chance difference is taken for a true one") == len(said)
+
+
 class Outline(html.parser.HTMLParser):
     """What a browser would find in a page."""
 
@@ -425,10 +448,10 @@ def test_a_page_in_progress_ranks_nothing(tmp_path):
 
 def test_a_comparison_is_read_as_it_was_written(three, tmp_path):
     arms = tuple(arm(name, right) for name, right in three)
-    found = Comparison(tmp_path, "some", N_IMAGES, arms, pairs_of(three), (5,))
+    found = Comparison(tmp_path, "some", N_IMAGES, arms, pairs_of(three), (5, (3, 4)))
     state = {
         **{"format": 1, "data": "some", "n_images": N_IMAGES},
-        **{"part": "test", "looks": [5], "val_looks": []},
+        **{"part": "test", "looks": [5, [3, 4]], "val_looks": []},
         "arms": [dataclasses.asdict(each) for each in arms],
         "pairs": [dataclasses.asdict(pair) for pair in found.pairs],
     }
