@@ -60,6 +60,13 @@ class Run:
         return self.path.resolve().name
 
     @property
+    def called(self) -> Path | str:
+        """What a command calls it, as `open` finds it: its name below `runs/`, else where it is."""
+        if self.path.resolve().parent == ROOT.resolve():
+            return Path(self.name)
+        return address_of(self.path) or self.path
+
+    @property
     def state_file(self) -> Path:
         """Status, dates, each opening of the test set."""
         return self.path / "run.json"

@@ -136,6 +136,7 @@ def test_the_card_says_what_it_is_for_and_where_it_does_not_do(reported):
     assert "| train | 1,149 |" in card
     assert "It knows these classes only" in card
     assert "convscope predict" in card
+    assert f"convscope predict {reported.path} IMAGE..." in card  # not below runs/
 
 
 def test_a_run_that_was_not_judged_has_no_page_yet(digits_run, tmp_path):

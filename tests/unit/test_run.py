@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,20 @@ def test_open_finds_by_path_and_by_name(tmp_path, monkeypatch):
     Run.create(tmp_path / "study" / "rungs" / "01", "a").record(status="created")
     with pytest.raises(RunError, match="name a run in it, such as study/rungs/01$"):
         Run.open("study")
+
+
+@pytest.mark.parametrize(
+    ("place", "called"),
+    [("runs/first", "first"), ("first", "first"), ("cmp/runs/first", "cmp/runs/first")],
+)
+def test_a_run_is_called_what_finds_it(place, called, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(Path(place), "a")
+    run.record(status="created")
+    assert run.called == Path(called)
+    assert Run.open(called).path.resolve() == run.path.resolve()
+    absolute = Run(tmp_path / place)
+    assert Run.open(absolute.called).path.resolve() == run.path.resolve()
 
 
 def test_a_run_of_a_newer_version_is_refused(tmp_path):

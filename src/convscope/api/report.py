@@ -70,6 +70,7 @@ def report(
     spec = spec_of(run, str(metrics["weights"]))
     facts = RunFacts(
         name=run.name,
+        called=run.called,
         config=flat(config.model_dump()),
         data=config.data_name,
         class_names=run.class_names,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class RunFacts:
 
     Attributes:
         name: Name of the run.
+        called: What a command calls it.
         config: Settings by dotted names.
         data: Name of the data, for people.
         class_names: Names in the order of the labels.
@@ -85,6 +87,7 @@ class RunFacts:
     """
 
     name: str
+    called: Path | str
     config: Mapping[str, Any]
     data: str
     class_names: Sequence[str]
@@ -185,7 +188,7 @@ def run_card(facts: RunFacts) -> Page:
                         f"{', '.join(facts.class_names)}. It takes raw pixels, 0 to 255, of any "
                         f"size; resizing and scaling are part of the model.{_FITTED[config['fit']]}"
                     ),
-                    Command(f"{command_line('predict', facts.name)} IMAGE..."),
+                    Command(f"{command_line('predict', facts.called)} IMAGE..."),
                 ],
             ),
             Section(
