@@ -17,6 +17,7 @@ from convscope.serving.limits import (
     RefusedError,
     decode_base64,
     parse_json,
+    require_possible,
     whole_number,
     within,
 )
@@ -108,7 +109,8 @@ def build_app(
         query = request.query_params
         k = _top_k(query.get("top_k"))
         served = models.get(query.get("model"), query.get("version"))
-        images = images_in(await request.body(), request.headers.get("content-type", ""))
+        kind = request.headers.get("content-type", "")
+        images = images_in(await request.body(), kind, served.batcher.queue)
         request.state.facts = {"model": served.name, "images": len(images)}
         return await _classify(served, images, k or top_k, limits)
 
@@ -154,15 +156,16 @@ def _top_k(text: str | None) -> int | None:
     return number
 
 
-def images_in(body: bytes, content_type: str) -> list[tuple[str | None, bytes]]:
+def images_in(body: bytes, content_type: str, most: int) -> list[tuple[str | None, bytes]]:
     """Return the images in a request, each with the name of its file if it has one.
 
     Args:
         body: A form with files, JSON with base64, or the bytes of one image.
         content_type: Header "content-type".
+        most: Largest number of images in a request.
 
     Raises:
-        RefusedError: If there is none.
+        RefusedError: If there is none (400), or there are too many (413).
     """
     kind = content_type.partition(";")[0].strip().lower()
     if not body:
@@ -170,15 +173,16 @@ def images_in(body: bytes, content_type: str) -> list[tuple[str | None, bytes]]:
     if kind == "multipart/form-data":
         return list(files_in(body, content_type))
     if kind == "application/json":
-        return [(None, image) for image in _from_json(body)]
+        return [(None, image) for image in _from_json(body, most)]
     return [(None, body)]
 
 
-def _from_json(body: bytes) -> list[bytes]:
+def _from_json(body: bytes, most: int) -> list[bytes]:
     content = parse_json(body)
     images = content.get("images", [content["image"]] if "image" in content else None)
     if not isinstance(images, list) or not images:
         raise RefusedError(400, 'the JSON needs "images": [...], each an image file in base64')
+    require_possible(len(images), most)
     return [decode_base64(each, f"image {number}") for number, each in enumerate(images, 1)]
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convscope.serving.limits import RefusedError
+from convscope.serving.limits import RefusedError, require_possible
 from convscope.types import FloatArray, UInt8Array
 
 _ENGINES = ThreadPoolExecutor(64, thread_name_prefix="engine")
@@ -123,10 +123,7 @@ class Batcher:
         Raises:
             RefusedError: If there is no room (503), or never would be (413).
         """
-        if n_images > self.queue:
-            raise RefusedError(
-                413, f"{n_images} images in one request; the server takes at most {self.queue}"
-            )
+        require_possible(n_images, self.queue)
         if self.in_flight + n_images > self.queue:
             raise RefusedError(
                 503, "the queue is full; try again in a second", retry_after=RETRY_AFTER_S

@@ -226,6 +226,24 @@ def decode_base64(text: object, name: str) -> bytes:
     raise RefusedError(400, f"{name} is no base64 text")
 
 
+def require_possible(n_images: int, most: int) -> None:
+    """Refuse more images in one request than can ever have places in the queue.
+
+    Before each is an object of Python, which takes a hundred bytes however small the image is.
+
+    Args:
+        n_images: Number of images in the request.
+        most: Largest number.
+
+    Raises:
+        RefusedError: If there are more (413).
+    """
+    if n_images > most:
+        raise RefusedError(
+            413, f"{n_images} images in one request; the server takes at most {most}"
+        )
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 

@@ -121,7 +121,8 @@ def add_protocol(app: FastAPI, direct: Direct, models: Models, limits: Limits) -
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         served = models.get(name, version)
         length = request.headers.get(LENGTH_HEADER)
-        asked = read_request(await request.body(), length, served.spec.channels)
+        most = served.batcher.queue
+        asked = read_request(await request.body(), length, served.spec.channels, most)
         request.state.facts = {"model": name, "images": len(asked.images)}
         outputs, binary = _wanted(asked.content, served, raw=length == "0")
         further = any(name in served.further for name, _ in outputs)
@@ -209,13 +210,17 @@ def _wanted(
         return [(name, 0) for name in known], [by_default is True] * len(known)
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
         raise RefusedError(400, '"outputs" has to be a list of {"name": ...}')
-    found, binary = [], []
+    found: list[tuple[str, int]] = []
+    binary: list[bool] = []
     for each in listed:
         name = each.get("name")
         if name not in known:
             raise RefusedError(
                 400, f"the model has no output '{str(name)[:40]}'; it has {', '.join(known)}"
             )
+        if any(name == other for other, _ in found):
+            # Each would be there once more in the answer.
+            raise RefusedError(400, f"the output '{name}' is asked for twice")
         parameters = parameters_of(each)
         k = parameters.get("classification", 0)
         if not isinstance(k, int) or isinstance(k, bool) or k < 0 or (k and name != PROBS):

@@ -16,7 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.engines import INPUT
-from convscope.serving.limits import RefusedError, decode_base64, parse_json, whole_number
+from convscope.serving.limits import (
+    RefusedError,
+    decode_base64,
+    parse_json,
+    require_possible,
+    whole_number,
+)
 from convscope.types import UInt8Array
 
 LENGTH_HEADER = "inference-header-content-length"
@@ -42,16 +48,18 @@ class Asked:
     images: "list[bytes | UInt8Array]"
 
 
-def read_request(body: bytes, header_length: str | None, channels: int) -> Asked:
+def read_request(body: bytes, header_length: str | None, channels: int, most: int) -> Asked:
     """Return the images in a request for an inference.
 
     Args:
         body: JSON, or JSON and binary tensors, or one encoded image alone (length 0).
         header_length: `LENGTH_HEADER` of the request.
         channels: Channels of the model.
+        most: Largest number of images in a request.
 
     Raises:
-        RefusedError: If it does not follow the protocol, or has another input than the model.
+        RefusedError: If it does not follow the protocol, has another input than the model (400), or
+            too many images (413).
     """
     if header_length is None:
         content, rest = parse_json(body), memoryview(b"")
@@ -88,14 +96,14 @@ def read_request(body: bytes, header_length: str | None, channels: int) -> Asked
         raise RefusedError(400, f"the body has {len(rest)} bytes more than the tensors need")
     datatype = given.get("datatype")
     if datatype == "BYTES":
-        return Asked(content, _encoded(data, shape, binary=size is not None))
+        return Asked(content, _encoded(data, shape, most, binary=size is not None))
     if datatype != "UINT8":
         raise RefusedError(
             400,
             f"'{INPUT}' is UINT8 (pixels, 0..255) or BYTES (image files), not "
             f"{datatype if datatype in _TYPES else 'a datatype of the protocol'}",
         )
-    pixels = _pixels(data, shape, channels, binary=size is not None)
+    pixels = _pixels(data, shape, channels, most, binary=size is not None)
     return Asked(content, list(pixels))
 
 
@@ -112,37 +120,37 @@ def _shape(given: dict[str, Any]) -> list[int]:
     return shape
 
 
-def _encoded(data: Any, shape: list[int], *, binary: bool) -> "list[bytes | UInt8Array]":
+def _encoded(data: Any, shape: list[int], most: int, *, binary: bool) -> "list[bytes | UInt8Array]":
     """Return the elements of a tensor of image files."""
     if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
         raise RefusedError(400, f"image files come as shape [N] or [N, 1], not {shape}")
-    images: list[bytes | UInt8Array] = []
+    require_possible(shape[0], most)
+    elements = data if isinstance(data, list) else [data]
     if binary:
-        while len(data):
+        elements = []
+        # One more than there may be: millions of empty ones fit into a small body.
+        while len(data) and len(elements) <= shape[0]:
             if len(data) < 4 or len(data) - 4 < (length := struct.unpack("<I", data[:4])[0]):
                 raise RefusedError(400, f"an element of '{INPUT}' is longer than its data")
-            images.append(bytes(data[4 : 4 + length]))
+            elements.append(bytes(data[4 : 4 + length]))
             data = data[4 + length :]
-    else:
-        elements = data if isinstance(data, list) else [data]
-        if len(shape) == 2:
-            elements = [each[0] if isinstance(each, list) and each else each for each in elements]
-        images += [
-            decode_base64(each, f"element {i} of '{INPUT}'") for i, each in enumerate(elements)
-        ]
-    if len(images) != shape[0]:
-        raise RefusedError(
-            400, f"'{INPUT}' has {len(images)} elements, but its shape says {shape[0]}"
-        )
-    return images
+    if len(elements) != shape[0]:
+        there = "more" if len(elements) > shape[0] else len(elements)
+        raise RefusedError(400, f"'{INPUT}' has {there} elements, but its shape says {shape[0]}")
+    if binary:
+        return elements
+    if len(shape) == 2:
+        elements = [each[0] if isinstance(each, list) and each else each for each in elements]
+    return [decode_base64(each, f"element {i} of '{INPUT}'") for i, each in enumerate(elements)]
 
 
-def _pixels(data: Any, shape: list[int], channels: int, *, binary: bool) -> UInt8Array:
+def _pixels(data: Any, shape: list[int], channels: int, most: int, *, binary: bool) -> UInt8Array:
     """Return a tensor of pixels, shape (n_images, height, width, channels)."""
     if len(shape) != 4 or shape[3] != channels:
         raise RefusedError(
             400, f"'{INPUT}' has the shape [N, height, width, {channels}], not {shape}"
         )
+    require_possible(shape[0], most)
     if binary:
         values: npt.NDArray[Any] = np.frombuffer(data, np.uint8)
     else:

@@ -180,7 +180,7 @@ BAD = {
     "no data": ({"inputs": [{"name": "pixels", "shape": [1], "datatype": "BYTES"}]}, "no data"),
     "a negative shape": ({"inputs": [tensor(pixels(1), shape=[-1, 4, 4, 1])]}, "shape"),
     "a shape that overflows": (
-        {"inputs": [tensor(pixels(1), shape=[2**62, 2**62, 4, 1])]},
+        {"inputs": [tensor(pixels(1), shape=[1, 2**62, 2**62, 1])]},
         "16 values",
     ),
     "a shape of many": ({"inputs": [tensor(pixels(1), shape=[1] * 1000)]}, "shape"),
@@ -207,6 +207,10 @@ BAD = {
     "nothing": ({"inputs": [tensor(pixels(1), data={})]}, "whole numbers"),
     "a damaged file": ({"inputs": [encoded(png(1), b"x")]}, "element 1 of 'pixels'"),
     "no base64": ({"inputs": [{**encoded(png(1)), "data": ["ä"]}]}, "base64"),
+    "an output twice": (
+        {"inputs": [tensor(pixels(1))], "outputs": [{"name": "probs"}] * 9},
+        "'probs' is asked for twice",
+    ),
     "another number of files": ({"inputs": [{**encoded(png(1)), "shape": [2]}]}, "shape says 2"),
     "files of many dimensions": (
         {"inputs": [{**encoded(png(1)), "shape": [1, 1, 1]}]},
@@ -255,6 +259,38 @@ def test_a_long_text_among_numbers_takes_no_more_memory_than_its_own(server):
     assert peak < 20_000_000
 
 
+def tiny(n_images, n_bytes, shape, datatype):
+    """Return a request for many images of which each is a few bytes."""
+    given = {"name": "pixels", "shape": [n_images, *shape], "datatype": datatype}
+    given["parameters"] = {"binary_data_size": n_images * n_bytes}
+    return binary({"inputs": [given]}, bytes(n_images * n_bytes))
+
+
+N_TINY = 100_000
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/v2/models/grey/infer", tiny(N_TINY, 1, [1, 1, 1], "UINT8")),
+        ("/v2/models/grey/infer", tiny(N_TINY, 4, [], "BYTES")),
+        ("/v2/models/grey/infer", {"json": {"inputs": [encoded(*[b""] * N_TINY)]}}),
+        ("/predict", {"json": {"images": [""] * N_TINY}}),
+    ],
+)
+def test_more_images_than_the_queue_has_places_take_no_memory(server, path, options):
+    server.ask("POST", path, **options)  # imports and caches of the first request
+    tracemalloc.start()
+    try:
+        said = server.ask("POST", path, **options)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert said.status_code == 413
+    assert said.json() == {"error": "100000 images in one request; the server takes at most 512"}
+    assert peak < 5_000_000
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -278,6 +314,20 @@ def test_a_long_text_among_numbers_takes_no_more_memory_than_its_own(server):
                 b"\xff\xff\xff\xff1234",
             ),
             "longer than its data",
+        ),
+        (
+            binary(
+                {
+                    "inputs": [
+                        {
+                            **{"name": "pixels", "shape": [2], "datatype": "BYTES"},
+                            "parameters": {"binary_data_size": 400},
+                        }
+                    ]
+                },
+                bytes(400),
+            ),
+            "more elements, but its shape says 2",
         ),
     ],
 )
