@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from convscope.datasets.folders.archives import complaint, is_archive, within_limits
 from convscope.datasets.folders.columns import file_column
 from convscope.datasets.folders.members import DAMAGED, Member, open_members
-from convscope.datasets.folders.tables import is_table, open_table
+from convscope.datasets.folders.tables import is_table, open_table, tidy
 from convscope.errors import DataError
 from convscope.images.find import LEFTOVERS, find_images, is_image
 from convscope.paths import user_path
@@ -48,11 +48,11 @@ def iter_images_of(sources: Iterable[Path | str]) -> Iterator[Path | PackedImage
 
     Raises:
         DataError: If a source does not exist, has no image, is a table without a column of files,
-            or an archive that unpacks to absurd sizes.
+            an archive that unpacks to absurd sizes, or there is no standard input.
     """
     for source in sources:
         if source == STDIN:
-            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+            yield from _on_stdin()
             continue
         path = user_path(source, "IMAGE")
         if is_stream(path) and (matches := _matches(path)):
@@ -60,16 +60,37 @@ def iter_images_of(sources: Iterable[Path | str]) -> Iterator[Path | PackedImage
         elif is_archive(path) and path.is_file():
             yield from _packed_images(path)
         elif is_table(path):
-            table = open_table(path)
+            table = open_table(path, as_written=True)
             column = file_column(table)
             if column is None:
                 raise DataError(
                     f"{table.path} has no column called file, image, path or id, so it is not "
                     "clear which holds the images; rename it"
                 )
-            yield from (table.path.parent / cells[0] for _, cells in table.rows([column]))
+            yield from (_named(cells[0], table.path.parent) for _, cells in table.rows([column]))
         else:
             yield from find_images([source])
+
+
+def _on_stdin() -> Iterator[Path]:
+    """Yield the paths on standard input, whose bytes need not be UTF-8."""
+    lines = getattr(sys.stdin, "buffer", None)
+    if lines is None:  # closed
+        raise DataError(f"'{STDIN}' is a list on standard input, and there is none; pipe one in")
+    for line in lines:
+        if line.strip():
+            yield Path(os.fsdecode(line.rstrip(b"\r\n")))
+
+
+def _named(cell: str, folder: Path) -> Path:
+    """Return the path in a cell of a table: as it is written, unless only the tidy one is there.
+
+    A name may begin with a blank, and macOS has accents as characters of their own.
+    """
+    place, other = folder / cell, tidy(cell)
+    if other != cell and not os.path.lexists(place) and os.path.lexists(folder / other):
+        return folder / other
+    return place
 
 
 def _matches(pattern: Path) -> list[Path]:

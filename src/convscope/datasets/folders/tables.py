@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -50,16 +50,19 @@ class Table:
         path: File.
         names: Names of the columns; "1", "2" ... where the file has no row of names.
         first: Cells of the first row after the names; empty if there is none.
-        read: Function from indices of columns to the rows, with the cells of those columns.
+        read: Function from indices of columns to the rows, with the cells of those columns as they
+            are written.
+        as_written: Whether `rows` yields cells as they are written, for paths.
     """
 
     path: Path
     names: tuple[str, ...]
     first: tuple[str, ...]
     read: Callable[[Sequence[int]], Iterator[Row]]
+    as_written: bool = False
 
     def rows(self, names: Sequence[str], lists: str | None = None) -> Generator[Row, None, None]:
-        """Yield the number of each row and its cells in some columns, without blanks around them.
+        """Yield the number of each row and its cells in some columns, made `tidy`.
 
         Args:
             names: Names of columns.
@@ -76,16 +79,17 @@ class Table:
                     f"{quoted(self.names, most=12)}"
                 )
         with _faults_of(self.path):
-            for count, row in enumerate(self.read([self.names.index(name) for name in names])):
+            columns = [self.names.index(name) for name in names]
+            for count, (number, cells) in enumerate(self.read(columns)):
                 if count >= MAX_ROWS:
                     raise DataError(f"{self.path} has more than {MAX_ROWS:,} rows")
-                for name, cell in zip(names, row[1], strict=True):
+                for name, cell in zip(names, cells, strict=True):
                     if isinstance(cell, ListCell) and name != lists:
                         raise DataError(
                             f"the column '{printable(name)}' of {self.path} holds lists; one text "
                             "is needed"
                         )
-                yield row
+                yield number, cells if self.as_written else list(map(tidy, cells))
 
 
 def is_table(path: Path) -> bool:
@@ -93,11 +97,13 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path, *, as_written: bool = False) -> Table:
     """Open a table by the ending of its name.
 
     Args:
         path: File.
+        as_written: Whether cells are paths: they stay as they are, and in a list of files, which
+            may be what `find` wrote, bytes that are not UTF-8 are what `os.fsdecode` makes of them.
 
     Raises:
         DataError: If it is missing, not a regular file, too large, of another kind, empty or
@@ -116,14 +122,20 @@ def open_table(path: Path) -> Table:
     with _faults_of(path):
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} is larger than {MAX_BYTES:,} bytes")
-        if suffix == ".parquet":
-            return _open_parquet(path)
-        if suffix in (".jsonl", ".ndjson"):
-            return _open_json_lines(path)
-        first = _first_line(path)
-        if suffix in (".txt", ".lst") and "\t" not in first and not _has_image_cell(first, ","):
-            return _open_list(path)
-        return _open_delimited(path, first, "\t" if suffix in (".tsv", ".tab") else None)
+        return replace(_opened_by(path, suffix, as_written), as_written=as_written)
+
+
+def _opened_by(path: Path, suffix: str, as_written: bool) -> Table:
+    if suffix == ".parquet":
+        return _open_parquet(path)
+    if suffix in (".jsonl", ".ndjson"):
+        return _open_json_lines(path)
+    may_be_list = suffix in (".txt", ".lst")
+    errors = "surrogateescape" if may_be_list and as_written else "strict"
+    first = _first_line(path, errors)
+    if may_be_list and "\t" not in first and not _has_image_cell(first, ","):
+        return _open_list(path, first, errors)
+    return _open_delimited(path, first, "\t" if suffix in (".tsv", ".tab") else None)
 
 
 @contextlib.contextmanager
@@ -144,18 +156,19 @@ def _one_line(error: BaseException) -> str:
     return printable(lines[0][:200]) if lines else type(error).__name__
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path, errors: str = "strict") -> Iterator[str]:
     """Yield the lines of a text file; blank ones too, which count as rows."""
     with path.open("rb") as file:
         start = file.read(2)
     wide = start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # Excel's "Unicode text"
-    with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as file:
+    encoding = "utf-16" if wide else "utf-8-sig"
+    with path.open(encoding=encoding, errors=errors, newline="") as file:
         yield from file
 
 
-def _first_line(path: Path) -> str:
+def _first_line(path: Path, errors: str = "strict") -> str:
     """Return the first line of a text file that is not blank; "" if there is none."""
-    return next((line for line in _lines(path) if line.strip()), "")
+    return next((line for line in _lines(path, errors) if line.strip()), "")
 
 
 def _open_delimited(path: Path, first: str, delimiter: str | None) -> Table:
@@ -164,7 +177,7 @@ def _open_delimited(path: Path, first: str, delimiter: str | None) -> Table:
         mark = " "  # columns of equal width
     head = next(csv.reader([first], delimiter=mark), [])
     headed = not any(is_image(cell.strip()) for cell in head)
-    names = [_text(cell) for cell in head] if headed else [f"{n + 1}" for n in range(len(head))]
+    names = [tidy(cell) for cell in head] if headed else [f"{n + 1}" for n in range(len(head))]
     if not head:
         raise DataError(f"{path} is empty")
 
@@ -178,31 +191,30 @@ def _open_delimited(path: Path, first: str, delimiter: str | None) -> Table:
                     f"cells that contain '{mark}' into quotes"
                 )
             cells += [""] * (len(names) - len(cells))
-            yield number, [_text(cells[index]) for index in columns]
+            yield number, [cells[index] for index in columns]
 
     return _opened(path, names, read, range(len(names)))
 
 
-def _open_list(path: Path) -> Table:
+def _open_list(path: Path, first: str, errors: str) -> Table:
     """Open a list of files: a path in each line, perhaps with its label after a blank.
 
     Without labels the class of a file is the folder that it is in.
     """
-    first = _first_line(path).strip()
     if not first:
         raise DataError(f"{path} is empty")
-    words = first.rsplit(None, 1)
+    words = first.strip().rsplit(None, 1)
     labelled = len(words) == 2 and not is_image(words[1])
 
     def read(columns: Sequence[int]) -> Iterator[Row]:
-        for number, line in enumerate(_lines(path), 1):
+        for number, line in enumerate(_lines(path, errors), 1):
             if not line.strip():
                 continue
-            words = line.rsplit(None, 1) if labelled else [line.strip()]
-            file = _text(words[0])
-            label = PurePosixPath(file).parent.name
+            words = line.rsplit(None, 1) if labelled else [line.rstrip("\r\n")]
+            file = words[0]
+            label = PurePosixPath(tidy(file)).parent.name
             if labelled:
-                label = _text(words[1]) if len(words) > 1 else ""
+                label = words[1] if len(words) > 1 else ""
             yield number, [(file, label)[index] for index in columns]
 
     return _opened(path, ["file", "label"], read, range(2))
@@ -274,7 +286,7 @@ def _opened(
 ) -> Table:
     """Return a table with its first row; columns that hold no text, not in `simple`, are empty."""
     _, cells = next(read(simple), (0, [""] * len(simple)))
-    first = dict(zip(simple, cells, strict=True))
+    first = dict(zip(simple, map(tidy, cells), strict=True))
     cells = [first.get(index, "") for index in range(len(names))]
     return Table(path, tuple(map(composed, names)), tuple(cells), read)
 
@@ -290,7 +302,7 @@ def _cell(path: Path, name: str, value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, str | int | float):
-        return _text(str(value))
+        return str(value)
     if isinstance(value, list | tuple):
         return ListCell(json.dumps(value, ensure_ascii=False, default=str))
     raise _no_text(path, name)
@@ -303,8 +315,9 @@ def _no_text(path: Path, name: str) -> DataError:
     )
 
 
-def _text(cell: str) -> str:
-    return composed(cell.strip())
+def tidy(cell: str) -> str:
+    """Return a cell without blanks around it, in Unicode's composed form; a list as it is."""
+    return cell if isinstance(cell, ListCell) else composed(cell.strip())
 
 
 def _has_image_cell(line: str, mark: str) -> bool:

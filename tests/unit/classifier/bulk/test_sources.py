@@ -1,11 +1,16 @@
 """What a user names for prediction: files, folders and lists."""
 
+import csv
 import io
+import json
+import os
 import tarfile
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from convscope.classifier.bulk import sources
 from convscope.classifier.bulk.sources import is_stream, iter_images_of
@@ -41,10 +46,51 @@ def test_a_list_names_files_relative_to_itself(name, text, photos):
 
 
 def test_sources_come_in_their_order_and_standard_input_is_a_list(photos, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("x.png\n\ny.png\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"x.png\n\ny.png\r\n")))
     found = list(iter_images_of([photos / "deep", "-", photos / "a.png"]))
     assert found == [photos / "deep" / "d.png", Path("x.png"), Path("y.png"), photos / "a.png"]
     assert not is_stream(photos)
+
+
+def lists_of(names, folder):
+    """Write a list of names in each format that holds them, and return the lists."""
+    (folder / "list.txt").write_bytes(b"".join(os.fsencode(name) + b"\n" for name in names))
+    (folder / "list.jsonl").write_text("".join(f"{json.dumps({'file': n})}\n" for n in names))
+    with (folder / "list.csv").open("w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["file"], *([name] for name in names)])
+    parquet.write_table(pa.table({"file": names}), folder / "list.parquet")
+    return [folder / f"list.{kind}" for kind in ("txt", "jsonl", "csv", "parquet")]
+
+
+def test_paths_in_lists_are_those_that_are_written(tmp_path):
+    names = ["Cafe\u0301.png", " led.png", "Caf\xe9s.png", "none.png "]
+    for name in names[:3]:
+        (tmp_path / name).touch()
+    # As a cell in a table has it, where only such a file is there.
+    (tmp_path / "tidy.png").touch()
+    (tmp_path / "caf\xe9.png").touch()
+    names += [" tidy.png ", "cafe\u0301.png"]
+    expected = [tmp_path / name for name in (*names[:4], "tidy.png", "caf\xe9.png")]
+    for path in lists_of(names, tmp_path):
+        assert list(iter_images_of([path])) == expected, path
+
+
+def test_names_that_are_not_utf_8_are_read_from_lists_as_find_writes_them(photos, monkeypatch):
+    content = b"caf\xe9.png\na.png\n"
+    (photos / "list.txt").write_bytes(content)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content), "utf-8"))
+    names = ["caf\udce9.png", "a.png"]
+    found = list(iter_images_of([photos / "list.txt", "-"]))
+    assert found == [*(photos / name for name in names), *map(Path, names)]
+    (photos / "list.csv").write_bytes(b"file\n" + content)  # saved by a spreadsheet
+    with pytest.raises(DataError, match="is not UTF-8; save it as"):
+        list(iter_images_of([photos / "list.csv"]))
+
+
+def test_a_closed_standard_input_is_no_list(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DataError, match="standard input, and there is none"):
+        list(iter_images_of(["-"]))
 
 
 def test_a_table_without_a_column_of_files_is_refused(photos):
