@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from convscope.serving.door import Scope, Send
+from convscope.serving.door import Scope, Send, own_path
 from convscope.serving.limits import Receive
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -51,8 +51,7 @@ class Direct:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let the application behind do it."""
         if scope["type"] == "http" and scope["method"] == "POST":
-            # The place where another application has mounted this one is before the path.
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            path = own_path(scope)
             for route, function in self._routes:
                 if found := route.path_regex.match(path):
                     scope["route"] = route

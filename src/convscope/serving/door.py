@@ -171,7 +171,7 @@ class Door:
             and origin.partition("://")[2] != host
         ):
             raise RefusedError(403, "pages of other sites may not send requests to this server")
-        if self._key is None or scope["path"] in OPEN_TO_ALL:
+        if self._key is None or own_path(scope) in OPEN_TO_ALL:
             return
         sent = headers.get("x-api-key", b"")
         scheme, _, token = headers.get("authorization", b"").partition(b" ")
@@ -181,6 +181,13 @@ class Door:
             raise RefusedError(
                 401, "send the server's key in the header 'Authorization: Bearer KEY'"
             )
+
+
+def own_path(scope: Scope) -> str:
+    """Return the path of a request, below the place where another application mounted this one."""
+    path: str = scope["path"]
+    below = path.removeprefix(scope.get("root_path", ""))
+    return below if below.startswith("/") else path
 
 
 def _digest(key: bytes) -> bytes:

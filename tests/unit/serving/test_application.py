@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from serving_server import Server, png
 
+from convscope.serving.door import OPEN_TO_ALL
 from convscope.serving.limits import MEGABYTE, Bodies, Limits, RefusedError
 
 
@@ -413,3 +414,19 @@ def test_it_can_be_mounted_in_another_application(server):
             return await client.post("/vision/predict", content=png(5))
 
     assert asyncio.run(run()).json()["predictions"][0]["class"] == "grey 5"
+
+
+def test_below_another_application_the_same_addresses_need_the_key():
+    from fastapi import FastAPI
+
+    other = FastAPI()
+    other.mount("/vision", Server(api_key="secret").app)
+
+    async def statuses(*paths):
+        transport = httpx.ASGITransport(other)
+        async with httpx.AsyncClient(transport=transport, base_url="http://other") as client:
+            return [(await client.get(f"/vision{path}")).status_code for path in paths]
+
+    assert asyncio.run(statuses(*OPEN_TO_ALL)) == [200] * len(OPEN_TO_ALL)
+    closed = ("/metrics", "/shares", "/v2/models/grey", "/healthz/", "/vision/healthz", "//")
+    assert asyncio.run(statuses(*closed)) == [401] * len(closed)
