@@ -223,6 +223,9 @@ def test_augmentation_reaches_a_network_that_learns_from_nothing(tmp_path):
 def test_an_export_is_not_named_like_another_format(digits_run, tmp_path):
     with pytest.raises(ConfigError, match="ends like the format litert, and onnx is asked for"):
         convscope.export(digits_run, out=tmp_path / "model.tflite", progress=Progress())
+    for name in ("mymodel", "digits.bin", "lr0.01"):
+        with pytest.raises(ConfigError, match=rf"{name} must end in \.onnx; onnx is one file"):
+            convscope.export(digits_run, out=tmp_path / name, progress=Progress())
     assert list(tmp_path.iterdir()) == []
 
 

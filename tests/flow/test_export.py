@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -61,6 +62,8 @@ def test_an_exported_file_answers_as_the_run(digits_run, exported, tmp_path):
     ):
         assert said.path == expected.path
         assert said.probs == pytest.approx(expected.probs, abs=1e-5)
+    capitals = shutil.copy(path, tmp_path / "DIGITS.ONNX")
+    assert next(convscope.predict(capitals, images[0], progress=Progress())).path == images[0]
     beside = json.loads(path.with_name("digits.onnx.json").read_text())
     assert beside["class_names"] == [str(digit) for digit in range(10)]
     # Stored when the run was evaluated, for a server to compare its answers with.
@@ -88,7 +91,7 @@ def test_every_format_passes_its_check_and_refuses_changed_files(name, digits_ru
     path, found = convscope.export(
         digits_run,
         format=name,
-        out=tmp_path / f"m{FORMATS.get(name)().suffix}",
+        out=tmp_path / f"lr0.01{FORMATS.get(name)().suffix}",
         progress=Progress(),
     )
     assert found.largest_difference < 1e-5

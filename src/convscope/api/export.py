@@ -42,7 +42,8 @@ def export(
         int8: Whether to calculate in 8-bit whole numbers (ONNX); kept only if that is faster on
             this machine and costs at most half a point of validation accuracy.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
-        out: File or folder to write; None takes a name in the run's folder `export/`.
+        out: File to write, with the format's ending (".onnx", ".tflite"), or folder; None takes a
+            name in the run's folder `export/`.
         data: Current place of the folder of images, if it moved.
         labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
@@ -54,6 +55,7 @@ def export(
     Raises:
         RunError: If there is no such run or no such weights, or `out` belongs to a run.
         UnknownNameError: If there is no such format.
+        ConfigError: If `out` has not the ending of the format's files.
         MissingExtraError: If a package is missing; TensorFlow is needed for every format, on
             whichever backend the run was trained.
         DataError: If the validation images are missing or not those of the run, or `out` is in the
@@ -75,11 +77,14 @@ def export(
             raise MissingExtraError(package, extra)
     name = f"{run.name}-int8{form.suffix}" if int8 else f"{run.name}{form.suffix}"
     path = path_or_none(out, "--out") or run.exports_dir / name
+    ending = path.suffix.lower()
     others = {entry.value().suffix: entry.name for entry in FORMATS.entries()}
-    if path.suffix != form.suffix and path.suffix in others:
+    if ending != form.suffix and ending in others:
         raise ConfigError(
-            f"--out {path} ends like the format {others[path.suffix]}, and {format} is asked for"
+            f"--out {path} ends like the format {others[ending]}, and {format} is asked for"
         )
+    if ending != form.suffix and not form.is_folder:
+        raise ConfigError(f"--out {path} must end in {form.suffix}; {format} is one file")
     config = run_config(run)
     now = moved(config, data, labels)
     require_apart(path, now.data_path, now.labels)

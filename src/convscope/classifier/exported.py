@@ -82,7 +82,7 @@ def classifier_in(content: bytes, *, engine: str, threads: int) -> classify.Clas
 
 def is_exported(path: Path | str) -> bool:
     """Return whether a path names an exported file, and not the folder of a run."""
-    return os.fspath(path).endswith(SUFFIX)
+    return os.fspath(path).lower().endswith(SUFFIX)
 
 
 def with_spec(model: bytes, spec: ClassifierSpec) -> bytes:

@@ -29,7 +29,11 @@ def export(
     ] = False,
     out: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="File or folder to write. Default: in RUN/export/."),
+        typer.Option(
+            metavar="PATH",
+            help="File to write, which ends in .onnx or .tflite, or folder. Default: in "
+            "RUN/export/.",
+        ),
     ] = None,
     weights: SavedWeights = None,
     data: MovedData = None,

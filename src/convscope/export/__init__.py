@@ -20,7 +20,8 @@ class Format:
         write: Function that writes a model: `write(function, spec, path)`, with the TensorFlow
             function from `export.graph.build_function` and the spec of the exported model.
         open: Function that opens what `write` wrote, in the format's own engine.
-        suffix: Ending of the file's name (".onnx"), or of the folder's.
+        suffix: Ending of the file's name, with a dot (".onnx"), or of the folder's, without one
+            ("_savedmodel").
         any_size: Whether a model of this format resizes images itself.
         packages: Packages that writing and opening need, by the extra that installs them.
         note: Function that returns a line for the user about what was written.
@@ -34,6 +35,11 @@ class Format:
     packages: tuple[tuple[str, str], ...] = ()
     note: "Callable[[Path], str] | None" = None
     usage: "Callable[[Path], str] | None" = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether a model of this format is a folder, whose name may be any, and not one file."""
+        return not self.suffix.startswith(".")
 
 
 FORMATS: Registry[Callable[[], Format]] = Registry(

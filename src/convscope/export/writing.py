@@ -69,7 +69,7 @@ def write_float32(
     function = build_function(network, classifier.spec, any_size=form.any_size, familiarity=known)
     spec = _exported_spec(classifier, any_size=form.any_size)
     part = _validation(dataset)
-    with _new_place(path) as temporary:
+    with _new_folder(path) if form.is_folder else atomic_path(path) as temporary:
         form.write(function, spec, temporary)
         parity = compare_models(
             classifier,
@@ -80,7 +80,7 @@ def write_float32(
             progress=progress,
         )
         require_parity(parity)
-    if not path.is_dir():
+    if not form.is_folder:
         write_text(spec_beside(path), spec.to_json())
     return parity
 
@@ -166,12 +166,8 @@ def _validation(dataset: Dataset) -> Split:
 
 
 @contextlib.contextmanager
-def _new_place(path: Path) -> Iterator[Path]:
-    """Yield a path for a new file or folder, which takes its place at a clean exit only."""
-    if path.suffix:
-        with atomic_path(path) as temporary:
-            yield temporary
-        return
+def _new_folder(path: Path) -> Iterator[Path]:
+    """Yield a path for a new folder, which takes its place at a clean exit only."""
     if path.exists():
         raise RunError(f"{path} exists already; remove it, or choose another folder with --out")
     with storage_errors(path):

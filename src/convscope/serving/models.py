@@ -303,7 +303,7 @@ class Source:
             found = {
                 str(number): file
                 for number, folder in numbers
-                for file in sorted(folder.glob(f"*{exported.SUFFIX}"))[:1]
+                for file in sorted(filter(exported.is_exported, folder.glob("*")))[:1]
             }
         except OSError as error:
             raise RunError(f"{self.path} cannot be read: {error.strerror}") from None
