@@ -102,7 +102,7 @@ class AnswersFile:
     place when all images are done. After a kill, the same command goes on where it was: rows that
     were not recorded as done are cut off and made again, so that no image has two rows or none.
     A Parquet file cannot grow, so it grows as a stream of Arrow, and is made of that at the end.
-    What another command began is never thrown away.
+    What another command did is never thrown away; where nothing was done, nothing is left.
 
     Args:
         path: File to write, or a link to it; its ending decides the format.
@@ -117,7 +117,7 @@ class AnswersFile:
 
     Raises:
         ConfigError: If the ending is not one of `KINDS`, the path is a folder, or beside it lies
-            what another command began.
+            what another command did.
         MissingExtraError: If it is a Parquet file and pyarrow is not installed.
 
     References:
@@ -185,7 +185,7 @@ class AnswersFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             busy = f"{self.path} is being written by another process"
             with (
-                exclusive(self._part, wait=False, busy=busy),
+                exclusive(self._part, wait=False, busy=busy) as held,
                 self._part.open("r+b") as file,
             ):
                 counted = self.n_done, self._n_bytes
@@ -205,12 +205,19 @@ class AnswersFile:
                 if not self.n_done:
                     file.write(self._head())
                 rows: list[Result] = []
-                for result in results:
-                    rows.append(result)
-                    if (self.n_done + len(rows)) % batch == 0:
-                        self._record(file, rows)
-                    yield result
-                self._record(file, rows)
+                try:
+                    for result in results:
+                        rows.append(result)
+                        if (self.n_done + len(rows)) % batch == 0:
+                            self._record(file, rows)
+                        yield result
+                    self._record(file, rows)
+                except BaseException:
+                    if held and not self.n_done:
+                        # There is nothing to go on after, such as where no list is at that path.
+                        self._part.unlink(missing_ok=True)
+                        self._state.unlink(missing_ok=True)
+                    raise
                 if self._kind == ".parquet":
                     self._make_parquet()
             if self._kind == ".parquet":
@@ -277,7 +284,7 @@ class AnswersFile:
         """Read what an earlier process of the same job did.
 
         Raises:
-            ConfigError: If it was another job, or not convscope.
+            ConfigError: If it was another job that did some, or not convscope.
         """
         self._last, self._is_noted = "", False
         self.n_done = self._n_bytes = self.n_unreadable = 0
@@ -297,7 +304,8 @@ class AnswersFile:
                     f"begun it; {remedy}"
                 ) from None
             return
-        if size and (other := [key for key, value in self._job.items() if job.get(key) != value]):
+        other = [key for key, value in self._job.items() if job.get(key) != value]
+        if size and n_done and other:
             raise ConfigError(
                 f"{self._part} was begun by another command ({', '.join(other)}); {remedy}"
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from convscope.classifier.bulk.answers import AnswersFile
-from convscope.errors import ConfigError, LockTakenError
+from convscope.errors import ConfigError, DataError, LockTakenError
 from convscope.types import ImagePrediction, PackedImage, UnreadableImage
 
 NAMES = ("=cat", "dog")
@@ -143,6 +143,31 @@ def test_another_job_or_other_images_do_not_go_on(tmp_path):
         next(third)
     with pytest.raises(ConfigError, match="must end in"):
         AnswersFile(tmp_path / "a.xlsx", NAMES, JOB)
+
+
+def missing():
+    """Fail as a list does that is not there."""
+    raise DataError("there is no table")
+    yield
+
+
+def test_where_nothing_was_done_another_job_begins(tmp_path):
+    path = tmp_path / "a.csv"
+    with pytest.raises(DataError, match="no table"):
+        list(AnswersFile(path, NAMES, {"images": "mistyped.csv"}).write(missing()))
+    assert not list(tmp_path.iterdir())
+    # A process that was killed before its first record could not take its files away.
+    state = tmp_path / "a.csv.part.json"
+    killed = AnswersFile(path, NAMES, JOB).write(results_of(paths(9)))
+    next(killed)
+    noted = state.read_text()
+    killed.close()
+    (tmp_path / "a.csv.part").write_text("image,")
+    state.write_text(noted)
+    second = AnswersFile(path, NAMES, {"model": "def"})
+    assert len(list(second.write(results_of(second.left(paths(3)))))) == 3
+    assert rows_of(path) == [str(each) for each in paths(3)]
+    assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
 
 
 def test_what_another_process_finished_meanwhile_stays(tmp_path):
