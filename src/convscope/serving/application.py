@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from convscope.classifier.classify import best_first
 from convscope.errors import ImageError, ImageTooLargeError
 from convscope.serving.direct import BINARY, Direct
 from convscope.serving.door import App, Door
@@ -222,7 +223,7 @@ def answer(
         top_k: Number of classes, the most probable first; None for all.
     """
     names, spec = served.spec.class_names, served.spec
-    best = probs.argsort(kind="stable")[::-1][:top_k].tolist()
+    best = best_first(probs)[:top_k].tolist()
     # float32 has seven digits that mean something.
     by_name = {names[index]: float(f"{probs[index]:.7g}") for index in best}
     if spec.multi_label:

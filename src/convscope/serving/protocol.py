@@ -19,6 +19,7 @@ import numpy as np
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
 
+from convscope.classifier.classify import best_first
 from convscope.engines import INPUT
 from convscope.errors import ConvscopeError, ImageError, ImageTooLargeError
 from convscope.serving.direct import BINARY, Direct
@@ -261,7 +262,7 @@ def _output(served: Served, found: dict[str, FloatArray], name: str, k: int) -> 
         return Output(CLASS_NAME, np.array(values, dtype=object))
     if not k:
         return Output(PROBS, probs)
-    best = probs.argsort(axis=1, kind="stable")[:, ::-1][:, :k]
+    best = best_first(probs)[:, :k]
     texts = np.empty(best.shape, dtype=object)
     for row, indices in enumerate(best):
         for rank, index in enumerate(indices):

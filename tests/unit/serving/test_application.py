@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from serving_server import Server, png
 
+from convscope.classifier.classify import Classifier
 from convscope.serving.door import OPEN_TO_ALL
 from convscope.serving.limits import MEGABYTE, Bodies, Limits, RefusedError
 
@@ -38,7 +39,12 @@ def test_many_images_are_answered_in_order_with_the_classes_that_one_asks_for(se
     files = [("f", (f"{value}.png", png(value))) for value in range(40)]
     answers = server.predict(files=files, params={"top_k": 2}).json()["predictions"]
     assert [each["class"] for each in answers] == [f"grey {value}" for value in range(40)]
-    assert {len(each["probs"]) for each in answers} == {2}
+    # All others are equal; the first of them is named, as `ImagePrediction.top` does.
+    second = {0: "grey 1"}
+    for value, each in enumerate(answers):
+        assert list(each["probs"]) == [f"grey {value}", second.get(value, "grey 0")]
+    (said,) = Classifier(server.network, server.spec).predict([png(7)])
+    assert list(answers[7]["probs"]) == [name for name, _ in said.top(2)]
     assert max(server.network.batches) <= server.models.get().batcher.max_batch
     zeros = server.predict(png(1), params={"top_k": "0" * 5000 + "2"})
     assert len(zeros.json()["predictions"][0]["probs"]) == 2

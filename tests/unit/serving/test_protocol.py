@@ -91,7 +91,7 @@ def test_only_the_outputs_that_are_asked_for_come_in_that_order(server):
     names, best = infer(server, asked).json()["outputs"]
     assert names["data"] == ["grey 3"]
     assert (best["datatype"], best["shape"]) == ("BYTES", [1, 2])
-    assert best["data"][0] == "0.500000:3:grey 3"
+    assert best["data"] == ["0.500000:3:grey 3", "0.001961:0:grey 0"]
 
 
 def test_outputs_of_the_metadata_come_by_default_and_others_by_name():
