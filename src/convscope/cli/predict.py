@@ -48,7 +48,7 @@ def predict(
         typer.Option(
             "--format",
             help="Format of the output; all but the table hold the probability of every class. "
-            "jsonl: a line of JSON per image.",
+            "jsonl: a line of JSON per image. With --out the ending of the file decides it.",
         ),
     ] = Format.TABLE,
     top: Annotated[int, typer.Option(min=1, help="Number of classes per image (table).")] = 3,
@@ -130,6 +130,12 @@ def predict(
         if output is Format.CSV:
             raise ConfigError("--json and --format csv: choose one")
         output = Format.JSON
+    if out is not None and output is not Format.TABLE and not out.lower().endswith(f".{output}"):
+        option = "--json" if json else f"--format {output}"
+        raise ConfigError(
+            f"{option} is for standard output, and --out {out} takes the answers, in the format of "
+            f"its ending; leave out {option}"
+        )
     results = convscope.predict(
         run,
         images,

@@ -147,6 +147,28 @@ def test_a_path_that_is_not_there(fails, digits_run, digit_files):
     assert "does not exist" in fails(2, "predict", "no-run", good)
 
 
+@pytest.mark.parametrize(
+    ("out", "options"),
+    [
+        ("a.csv", ["--json"]),
+        ("a.csv", ["--format", "json"]),
+        ("a.parquet", ["--format", "csv"]),
+        ("a.csv", ["--format", "jsonl"]),
+    ],
+)
+def test_a_format_of_standard_output_is_refused_beside_a_file_of_another(fails, out, options):
+    said = fails(2, "predict", "x.onnx", "nope.png", "--out", out, *options)
+    assert said == (
+        f"error: {' '.join(options)} is for standard output, and --out {out} takes the answers, in "
+        f"the format of its ending; leave out {' '.join(options)}\n"
+    )
+
+
+def test_the_format_of_the_file_may_be_said_twice(fails):
+    said = fails(2, "predict", "x.onnx", "nope.png", "--out", "a.CSV", "--format", "csv")
+    assert "no file or folder nope.png" in said
+
+
 def test_no_image_at_all_is_a_usage_error(cli, digits_run):
     done = cli("predict", digits_run)
     assert done.code == 2
