@@ -12,7 +12,7 @@ from typing import Literal
 from convscope.errors import UnreadFormatError
 from convscope.machine import installed_versions
 
-Container = Literal["AVIF", "HEIF", "JXL"]
+Container = Literal["AVIF", "HEIF", "JXL", "JP2"]
 
 HEAD_BYTES = 256
 """How much of the beginning of a file `container_of` looks at, in bytes."""
@@ -24,6 +24,7 @@ _ANY = {b"mif1", b"msf1"}
 # More in one place are no picture; libheif has such a limit too.
 _MAX_BOXES = 20_000
 _JXL = (b"\xff\x0a", b"\x00\x00\x00\x0cJXL \r\n\x87\n")
+_JP2 = (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  \r\n\x87\n")
 
 
 def container_of(head: bytes) -> Container | None:
@@ -33,10 +34,13 @@ def container_of(head: bytes) -> Container | None:
         head: The first `HEAD_BYTES` of the file, or all of it.
 
     References:
-        ISO/IEC 14496-12 (the box `ftyp`), ISO/IEC 23008-12 (HEIF), ISO/IEC 18181-2 (JPEG XL).
+        ISO/IEC 14496-12 (the box `ftyp`), ISO/IEC 23008-12 (HEIF), ISO/IEC 18181-2 (JPEG XL),
+        ISO/IEC 15444-1 (JPEG 2000).
     """
     if head.startswith(_JXL):
         return "JXL"
+    if head.startswith(_JP2):
+        return "JP2"
     if head[4:8] != b"ftyp":
         return None
     end = int.from_bytes(head[:4], "big")
@@ -59,6 +63,10 @@ def prepare(container: Container) -> None:
         # Of the plugins for Pillow, none gives the size before it has decoded everything.
         raise UnreadFormatError(
             "is a JPEG XL image, a format that is not read; convert it to PNG or JPEG"
+        )
+    if container == "JP2":
+        raise UnreadFormatError(
+            "is a JPEG 2000 image, a format that is not read; convert it to PNG or JPEG"
         )
     if container == "AVIF" and not _reads_avif():
         raise UnreadFormatError(

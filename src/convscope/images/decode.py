@@ -19,7 +19,7 @@ from convscope.types import UInt8Array
 
 _STRIP_PIXELS = 2**20
 
-DECODER_VERSION = 3
+DECODER_VERSION = 4
 """Increased whenever the same file would give other pixels."""
 
 

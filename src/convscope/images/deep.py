@@ -1,4 +1,4 @@
-"""Images of more than 8 bits per pixel: the value of white.
+"""Images of more than 8 bits per channel: the value of white.
 
 A file of whole numbers of up to 16 bits states its number of bits. Floating-point and 32-bit files
 do not: the same picture may run to 1, to 255 or to 65535. For a single file that can only be
@@ -7,10 +7,11 @@ because of one pixel.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from convscope.errors import ImageError
 from convscope.types import UInt8Array
@@ -26,7 +27,7 @@ _WHITE_IS_ZERO = 0
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Return whether the pixels of an image have more than 8 bits."""
+    """Return whether the pixels of an image have more than 8 bits; of colour Pillow keeps 8."""
     return image.mode == "F" or image.mode.startswith("I")
 
 
@@ -34,10 +35,10 @@ def stated_white(image: Image.Image) -> int | None:
     """Return the value of white that the file states; None if it states none.
 
     Args:
-        image: Image of any mode; its header is enough.
+        image: Image of any mode whose pixels are not loaded yet; of a deep one they may be.
     """
     if not is_deep(image):
-        return 255
+        return 65535 if _is_cut(image) else 255
     if image.mode == "F":
         return None
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -46,6 +47,17 @@ def stated_white(image: Image.Image) -> int | None:
         # 12-bit cameras store them as such.
         return int(2 ** int(image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]) - 1)
     return 65535
+
+
+def _is_cut(image: Image.Image) -> bool:
+    """Return whether Pillow will cut the channels of an image to 8 bits."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))) > 8
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in ("PNG", "PPM"):
+        return False
+    # How the decoder is to unpack: a mode, or a mode and the largest value.
+    how: Any = image.tile[0][3] if image.tile else ""
+    return bool(how.endswith(";16B") if isinstance(how, str) else how[1] > 255)
 
 
 def peak_of(image: Image.Image) -> float:

@@ -29,6 +29,7 @@ from convscope.images.containers import HEAD_BYTES, container_of, largest_area, 
 from convscope.images.deep import is_deep, stated_white
 from convscope.images.metadata import orientation_of, without_metadata
 from convscope.images.quiet import QUIET, quieten_libtiff
+from convscope.images.tiff import read_rightly, unread_kind
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "HEIF")
 """Accepted formats, by Pillow's names; the suffix of a file is not trusted."""
@@ -94,9 +95,11 @@ def opened(
                 image = _open(stream, max_pixels, pixels)
             except (ImageError, MemoryError, Image.DecompressionBombError):
                 raise
-            except Exception:
+            except Exception as error:
                 bare = _open_bare(stream, max_pixels, pixels)
                 if bare is None:
+                    if isinstance(error, UnidentifiedImageError) and (kind := unread_kind(stream)):
+                        raise UnreadFormatError(kind) from None
                     raise
                 image = bare
             yield stack.enter_context(image)
@@ -115,9 +118,11 @@ def _open(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image:
         if (area := largest_area(stream.read())) > max_pixels:
             raise too_large(f"{area:,} pixels", max_pixels)
         stream.seek(0)
-    elif head[:2] in (b"II", b"MM"):
+    is_tiff = container is None and head[:2] in (b"II", b"MM")
+    if is_tiff:
         quieten_libtiff()
-    image = Image.open(stream, formats=_PLAIN if container is None else (container,))
+    with read_rightly(stream) if is_tiff else contextlib.nullcontext():
+        image = Image.open(stream, formats=_PLAIN if container is None else (container,))
     _check_size(image, max_pixels)
     if pixels:
         image.load()

@@ -132,9 +132,17 @@ def test_an_avif_that_this_pillow_cannot_read_names_the_command(monkeypatch):
         read_header(b"\0\0\0\x14ftypavif\0\0\0\0avif", name="a.avif")
 
 
-def test_a_jpeg_xl_says_what_to_do():
-    with pytest.raises(UnreadFormatError, match=r"a\.jxl is a JPEG XL image, .*convert it to PNG"):
-        decode_image(b"\xff\x0a\xfa\x7f\x01", channels=3, name="a.jxl")
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\xff\x0a\xfa\x7f\x01", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"\xff\x4f\xff\x51\0\x29", "JPEG 2000"),
+    ],
+)
+def test_a_format_that_is_not_read_says_what_to_do(head, kind):
+    with pytest.raises(UnreadFormatError, match=rf"a\.bin is a {kind} image, .*convert it to PNG"):
+        decode_image(head, channels=3, name="a.bin")
 
 
 def test_nothing_is_imported_for_them_before_one_comes(photo, encode):

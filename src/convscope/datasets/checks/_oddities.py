@@ -141,8 +141,8 @@ def on_faults(
         (
             "unsupported-format",
             {name: why for name, why in faults.items() if name in unread_formats},
-            "images of a format that needs another package",
-            "Install it, or convert them to PNG or JPEG: training leaves them out.",
+            "images of a kind that is not read",
+            "Convert them to PNG or JPEG, or install what reads them: training leaves them out.",
         ),
         (
             "unreadable",
@@ -195,7 +195,7 @@ _ODD: list[tuple[Severity, str, Callable[[ImageHeader], bool], str, str]] = [
         "note",
         "deep",
         lambda header: header.white not in (255, None),
-        "images of more than 8 bits for each pixel, scaled to 8 by what their format can hold",
+        "images of more than 8 bits for each channel, scaled to 8 by what their format can hold",
         "See that they do not look too dark: 12-bit values in a 16-bit file do.",
     ),
     (
