@@ -185,6 +185,11 @@ class HeadSettings(Settings):
                 "head.logistic is a linear head without dropout or a search; to train another: "
                 "--set head.logistic=false"
             )
+        if self.logistic and not self.standardise:
+            raise ValueError(
+                "head.logistic penalises all features alike and needs them standardised: --set "
+                "head.standardise=true; to train another head: --set head.logistic=false"
+            )
         return self
 
     @model_validator(mode="after")

@@ -165,6 +165,12 @@ def test_what_a_search_would_replace_cannot_be_set_beside_it():
         resolve(searched, {**own, "head.search": False})
 
 
+def test_a_logistic_head_needs_standardised_features():
+    with pytest.raises(ConfigError, match=r"needs them standardised: --set head\.standardise=true"):
+        resolve(Recipe(), {"head.logistic": True})
+    resolve(Recipe(), {"head.logistic": True, "head.standardise": True})
+
+
 def test_unequal_classes_are_made_up_for_in_one_way():
     with pytest.raises(ConfigError, match=r"^balance and class_weights both make up for unequal"):
         resolve(Recipe(), {"balance": True, "class_weights": "sqrt"})

@@ -255,7 +255,9 @@ def test_epochs_on_the_hardest_images_alone_show_no_rise():
 
 
 def test_a_head_without_a_learning_rate_has_none_that_is_wrong():
-    case = case_of(TWO, rows_of([0.69], 0.5), model=LITE0, **{"head.logistic": True})
+    case = case_of(
+        TWO, rows_of([0.69], 0.5), model=LITE0, **{"head.logistic": True, "head.standardise": True}
+    )
     with pytest.raises(Unknown, match="has no learning rate"):
         found("learning-rate", case)
 
@@ -580,7 +582,12 @@ def test_over_fitting_is_not_mended_by_what_the_run_has_already():
 
 
 def test_a_head_that_takes_no_epochs_over_fits_by_its_losses_and_accuracies():
-    logistic = {"model": LITE0, "recipe": "logistic", "head.logistic": True}
+    logistic = {
+        "model": LITE0,
+        "recipe": "logistic",
+        "head.logistic": True,
+        "head.standardise": True,
+    }
 
     def finding(loss: float, accuracy: float, val_loss: float, val: float) -> Finding | None:
         rows = rows_of([loss], accuracy, [val_loss], val)
@@ -604,7 +611,10 @@ def test_decisions_about_several_classes_over_fit_by_their_losses():
 
     def finding(val_loss: float) -> Finding | None:
         rows = rows_of([0.05], 0.99, [val_loss], 0.9)
-        return found("over-fitting", case_of(TEN[:4], rows, **several, **{"head.logistic": True}))
+        return found(
+            "over-fitting",
+            case_of(TEN[:4], rows, **several, **{"head.logistic": True, "head.standardise": True}),
+        )
 
     assert finding(0.25) is None
     assert finding(0.4).sure == "likely"
