@@ -23,7 +23,7 @@ from convscope.types import IntArray, Labels, is_multi_label, n_of_each
 
 Places = npt.NDArray[np.intp]
 
-DRAWING_VERSION = 2
+DRAWING_VERSION = 3
 """Increased whenever the same images and settings would be divided otherwise, here or in `splits`:
 divisions kept in the cache are then drawn anew."""
 
@@ -186,8 +186,7 @@ def hold_out(
             division.want(1, np.minimum(np.maximum(wanted, least_held), np.maximum(most, 0)))
     division.balance()
     if stratify:
-        division.require(0, least_kept)
-        division.require(1, least_held)
+        division.require(least_kept, least_held)
     return (
         _refilled(keep, np.flatnonzero(division.part_of == 0), pool.labels),
         _refilled(held_out, np.flatnonzero(division.part_of == 1), pool.labels),
@@ -347,26 +346,39 @@ class _Division:
             there = int(misfits.argmin())
             self._put(members, count, there if misfits[there] < misfits[here] else here)
 
-    def require(self, part: int, least: IntArray) -> None:
-        """Move images into one of two parts until it has the least of each class, at any cost.
+    def require(self, least_kept: IntArray, least_held: IntArray) -> None:
+        """Move images between two parts until both have the least of each class.
+
+        The first gets them at any cost, the second as far as the first can spare them: units of
+        several classes may leave too few for both.
 
         Args:
-            part: Index of the part, 0 or 1.
-            least: Shape (n_classes,), number of different images of each class.
+            least_kept: Shape (n_classes,), number of different images of each class in the first.
+            least_held: Shape (n_classes,), the same of the second.
         """
         of_images = self._pool.unit_of
         sizes = np.bincount(of_images)
         first = np.unique(of_images, return_index=True)[1]
         units, labels = self._pool.different
-        here_now = labels[np.flatnonzero(self.part_of[first[units]] == part)]
-        for label in np.flatnonzero(np.bincount(here_now, minlength=len(least)) < least):
-            mine = units[labels == label]
-            while True:
-                there = mine[np.flatnonzero(self.part_of[first[mine]] != part)]
-                if len(mine) - len(there) >= least[label] or not len(there):
-                    break
-                fewest = there[sizes[there] == sizes[there].min()]
-                self.part_of[of_images == self._random.choice(fewest)] = part
+        least = np.stack([least_kept, least_held])
+        counts = np.zeros_like(least)
+        np.add.at(counts, (self.part_of[first[units]], labels), 1)
+        for part in (0, 1):
+            for label in np.flatnonzero(counts[part] < least[part]):
+                mine = units[labels == label]
+                while counts[part, label] < least[part, label]:
+                    there = mine[self.part_of[first[mine]] != part]
+                    if part == 1:
+                        scarce = counts[0] <= least_kept
+                        there = np.setdiff1d(there, units[scarce[labels]])
+                    if not len(there):
+                        break
+                    fewest = there[sizes[there] == sizes[there].min()]
+                    unit = self._random.choice(fewest)
+                    self.part_of[of_images == unit] = part
+                    own = labels[units == unit]
+                    counts[part, own] += 1
+                    counts[1 - part, own] -= 1
 
     def _count(self, members: Places) -> IntArray:
         return np.bincount(self._kinds[members], minlength=self._n_kinds).astype(np.int64)

@@ -67,6 +67,20 @@ def test_a_group_is_in_one_part_and_classes_are_shared_out(several):
     np.testing.assert_allclose(np.bincount(part_of) / len(part_of), 0.2, atol=0.08)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_no_part_takes_from_training_what_that_needs_of_another_class(seed):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(20), rng.integers(3, 12, 20))
+    labels = rng.integers(0, 3, len(groups))
+    # Three patients have the last class, two of them another rare one besides.
+    firsts = np.searchsorted(groups, np.arange(3))
+    labels[firsts] = 4
+    labels[firsts[:2] + 1] = 3
+    pool = Pool(labels, groups.tolist(), 5, grouped=True)
+    places = draw_parts(pool, tuple("abcde"), SplitSettings(), has_val=False, has_test=False)
+    assert set(labels[places["train"]]) == {0, 1, 2, 3, 4}
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_large_groups_are_tested_as_often_as_small_ones(several):
     pool, groups = patients(60, several=several)
