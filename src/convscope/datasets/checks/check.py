@@ -23,7 +23,11 @@ from convscope.datasets.checks._white import on_white
 from convscope.datasets.checks.findings import CheckReport, DataFinding, report_of
 from convscope.datasets.checks.fingerprints import Int8Array, fingerprint, gather
 from convscope.datasets.division.draw import Pool, keys_of
-from convscope.datasets.division.part_notes import classes_missing, groups_of_parts
+from convscope.datasets.division.part_notes import (
+    classes_everywhere,
+    classes_missing,
+    groups_of_parts,
+)
 from convscope.datasets.division.splits import draw_parts
 from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.contents import read_contents
@@ -254,10 +258,20 @@ def _on_division(
             "warning",
             "class-without-part",
             line,
-            "Add images: a class needs one for each part.",
+            remedy,
             tuple(map(printable, names)),
         )
-        for names, line in classes_missing(class_names, counts)
+        for found, remedy in (
+            (
+                classes_missing(class_names, counts),
+                "Add images: a class needs one for each part.",
+            ),
+            (
+                classes_everywhere(class_names, labels[places["train"]]),
+                "Add images that do not have it.",
+            ),
+        )
+        for names, line in found
     ]
 
 

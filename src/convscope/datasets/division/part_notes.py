@@ -4,7 +4,19 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from convscope.types import PART_NAMES, Dataset, SealedSplit, Split, classes_of, n_of_each, said_of
+import numpy as np
+
+from convscope.types import (
+    PART_NAMES,
+    Dataset,
+    Labels,
+    SealedSplit,
+    Split,
+    classes_of,
+    is_multi_label,
+    n_of_each,
+    said_of,
+)
 from convscope.wording import counted, printable, quoted
 
 
@@ -19,6 +31,7 @@ def part_notes(dataset: Dataset) -> list[str]:
     parts, n_classes = dataset.parts, len(dataset.class_names)
     counts = {name: n_of_each(part.labels, n_classes).tolist() for name, part in parts.items()}
     missing = [said for _, said in classes_missing(dataset.class_names, counts)]
+    missing += [said for _, said in classes_everywhere(dataset.class_names, parts["train"].labels)]
     return [*missing, *_groups(parts), *_copies(dataset.class_names, parts)]
 
 
@@ -56,6 +69,28 @@ def classes_missing(
             line = f"no {part} image of {what}; {score} unknown"
         notes.append((tuple(names), line))
     return notes
+
+
+def classes_everywhere(
+    class_names: Sequence[str], labels: Labels
+) -> list[tuple[tuple[str, ...], str]]:
+    """Return the consequence if every training image has some classes: nothing tells them.
+
+    Args:
+        class_names: Names in the order of the labels.
+        labels: Classes of the training images; only where each may have several is that a loss.
+
+    Returns:
+        Those classes with a line about them; empty if there are none.
+    """
+    if not is_multi_label(labels):
+        return []
+    everywhere = np.flatnonzero(n_of_each(labels, len(class_names)) == len(labels))
+    names = tuple(class_names[label] for label in everywhere.tolist())
+    if not names:
+        return []
+    what, it = ("class", "it") if len(names) == 1 else ("classes", "they")
+    return [(names, f"every training image has {what} {quoted(names)}; {it} cannot be learnt")]
 
 
 def classes_of_copies(

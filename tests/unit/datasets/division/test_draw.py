@@ -8,6 +8,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 import convscope
 from convscope.datasets.division.draw import Pool
+from convscope.datasets.division.part_notes import classes_everywhere
 from convscope.datasets.division.splits import divide, draw_parts
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
@@ -531,6 +532,24 @@ def test_a_class_without_a_training_image_is_said():
         ("no training image of class 'b'; it cannot be learnt",),
         ("no validation and no test image of class 'b'; its score is unknown",),
     }
+
+
+def test_a_class_that_every_training_image_has_is_said_where_images_may_have_several():
+    labels = np.ones((20, 2), np.uint8)
+    labels[:, 0] = np.arange(20) % 2
+    labels[7, 1] = 0
+    images = np.arange(20, dtype="<u4").view(np.uint8).reshape(-1, 2, 2, 1)
+    whole = Dataset("some", ("a", "b"), Split(images, labels, np.arange(20).astype(str)))
+    told = ("every training image has class 'b'; it cannot be learnt",)
+    seen = set()
+    for seed in range(10):
+        divided = divide(whole, **settings(seed=seed))
+        everywhere = bool(divided.train.labels[:, 1].all())
+        assert divided.notes == (told if everywhere else ())
+        seen.add(everywhere)
+    assert seen == {False, True}
+    # Of one class for each image, the others cannot be learnt, and that is said.
+    assert not classes_everywhere(("a", "b"), np.zeros(3, np.int64))
 
 
 def test_notes_of_the_loader_come_first_and_nothing_is_added_without_need():
