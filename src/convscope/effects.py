@@ -57,6 +57,11 @@ _CONDITIONS = (
         "trainable layers of the backbone, such as backbone.cut before-last,",
     ),
     _Condition(
+        ("backbone.head_epochs", "backbone.head_learning_rate"),
+        lambda config, backbone: not config.head.logistic or config.backbone.head_epochs == 0,
+        "head.logistic false",
+    ),
+    _Condition(
         ("head.penalty", "head.last_map"),
         lambda config, backbone: config.head.logistic,
         "head.logistic true",
@@ -69,7 +74,9 @@ _CONDITIONS = (
     _Condition(
         (
             *("optimizer", "schedule", "label_smoothing", "early_stop_patience"),
-            *("augment.mixup", "augment.cutmix", "backbone.head_epochs", "filter"),
+            *("augment.mixup", "augment.cutmix", "filter"),
+            # A batch size counts for what else a search of photos trains.
+            *("least_steps", "full_batches"),
         ),
         lambda config, backbone: not trains_at_once(config),
         "head.logistic false",

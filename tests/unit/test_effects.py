@@ -120,6 +120,22 @@ def test_no_recipe_has_settings_without_effect(entry):
     require_effect(resolve(entry.value()), Recipe(), backbone=backbone)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "given"),
+    [
+        ("finetune-photos", {"backbone.head_epochs": 3}),
+        ("finetune-photos", {"backbone.head_learning_rate": 0.1}),
+        ("logistic", {"least_steps": 5}),
+        ("logistic", {"full_batches": True}),
+    ],
+)
+def test_a_logistic_head_takes_no_epochs_of_its_own(recipe, given):
+    usual = RECIPES.get(recipe)()
+    with pytest.raises(ConfigError, match=f"^{next(iter(given))} .* has no effect here"):
+        require_effect(resolve(usual, given), usual, backbone=True)
+    require_effect(resolve(usual, {"batch_size": 16}), usual, backbone=True)
+
+
 def test_muon_is_refused_for_a_backbone():
     config = resolve(Recipe(), {"optimizer.name": "muon"})
     require_effect(config, Recipe(), backbone=False)
