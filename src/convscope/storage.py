@@ -4,6 +4,7 @@ import contextlib
 import errno
 import math
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convscope.errors import DataError, ReadOnlyError, StorageError
+from convscope.errors import ConvscopeError, DataError, ReadOnlyError, StorageError
 from convscope.paths import short_name, user_path
 
 if TYPE_CHECKING:
@@ -303,6 +304,11 @@ def scratch_array(shape: tuple[int, ...]) -> "npt.NDArray[np.float32]":
     return np.empty(shape, np.float32)
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM_TEXTS = ("No space left", "Disk quota exceeded")
+_STREAM_FAILED = "iostream error"
+"""What is left of any error where a program in C++, such as OpenVINO, writes a file."""
+
 _BROKEN = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EISDIR, errno.EBUSY)
 """What a disk that fails answers, a network drive that was taken away, a folder in the place."""
 
@@ -311,19 +317,23 @@ _BROKEN = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.EISDIR, err
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusal to write `path` into one clear line.
 
+    The refusal may come as an exception of the library that writes, such as TensorFlow's.
+
     Raises:
         StorageError: On a full disk or quota, a read-only or forbidden place.
     """
     try:
         yield
-    except OSError as error:
-        # h5py and zipfile sometimes lose the errno; the text still shows it.
-        text = str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
+    except ConvscopeError:
+        raise
+    except Exception as error:
+        if _is_full(error, path):
             raise StorageError(
                 f"no space left on disk while writing {path}; free some space and try again "
                 "(what was written before is intact)"
             ) from error
+        if not isinstance(error, OSError):
+            raise
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise ReadOnlyError(
                 f"cannot write {path} ({error.strerror}); choose a place that you can write to"
@@ -350,6 +360,17 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno == errno.EFBIG:
             raise StorageError(f"{path} would be larger than the file size limit allows") from error
         raise
+
+
+def _is_full(error: Exception, path: Path) -> bool:
+    """Return whether an error while writing `path` says that the disk is full."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return True
+    # TensorFlow, h5py and zipfile lose the number; the text still shows it.
+    text = str(error)
+    if any(known in text for known in _NO_ROOM_TEXTS):
+        return True
+    return _STREAM_FAILED in text and shutil.disk_usage(path.parent).free < _BLOCK
 
 
 def _sync(path: Path) -> None:

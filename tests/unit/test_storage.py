@@ -6,13 +6,14 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from convscope import storage
-from convscope.errors import ReadOnlyError, StorageError
-from convscope.storage import atomic_path, npy_header, scratch_array, write_text
+from convscope.errors import FailureError, ReadOnlyError, StorageError
+from convscope.storage import atomic_path, npy_header, scratch_array, storage_errors, write_text
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
@@ -24,6 +25,34 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
         temporary.write_text("new")
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "full"),
+    [
+        (RuntimeError("{{node Save}} x.tempstate; No space left on device [Op:SaveV2]"), 1e9, True),
+        (RuntimeError("basic_ios::clear: iostream error"), 0, True),
+        (RuntimeError("basic_ios::clear: iostream error"), 1e9, False),
+        (RuntimeError("OOM when allocating tensor"), 0, False),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 1e9, True),
+        (FailureError("it told: No space left on device"), 0, False),
+    ],
+)
+def test_a_full_disk_is_told_whichever_library_met_it(error, free, full, tmp_path, monkeypatch):
+    usage = SimpleNamespace(free=free)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: usage)
+
+    def write():
+        with storage_errors(tmp_path / "model"):
+            raise error
+
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - which one is what is tested
+        write()
+    if full:
+        assert type(raised.value) is StorageError
+        assert str(raised.value).startswith(f"no space left on disk while writing {tmp_path}/model")
+    else:
+        assert raised.value is error
 
 
 def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path):

@@ -17,6 +17,7 @@ from convscope.export import FORMATS, Format
 from convscope.export._folder import PIXELS_COMMENT
 from convscope.export.savedmodel import save_function
 from convscope.machine import usable_cores
+from convscope.storage import storage_errors
 from convscope.types import FloatArray, UInt8Array
 
 
@@ -32,7 +33,8 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Only from such a folder does the converter keep the names of inputs and outputs.
-        save_function(function, Path(folder))
+        with storage_errors(Path(folder)):
+            save_function(function, Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
