@@ -46,7 +46,7 @@ def test_a_full_disk_is_told_whichever_library_met_it(error, free, full, tmp_pat
         with storage_errors(tmp_path / "model"):
             raise error
 
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - which one is what is tested
+    with pytest.raises(Exception) as raised:
         write()
     if full:
         assert type(raised.value) is StorageError

@@ -16,7 +16,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from convscope.types import BoolArray, IntArray, Predictions, SealedSplit, Split
+from convscope.types import BoolArray, FloatArray, IntArray, Predictions, SealedSplit, Split
 
 FloatsOfUnits = npt.NDArray[np.float64]
 
@@ -42,14 +42,15 @@ def units_of(groups: npt.NDArray[np.str_]) -> IntArray:
     return units
 
 
-def contributions(right: BoolArray, groups: npt.NDArray[np.str_]) -> FloatsOfUnits:
+def contributions(right: BoolArray | FloatArray, groups: npt.NDArray[np.str_]) -> FloatsOfUnits:
     """Return what each group contributes to the accuracy.
 
     Their mean is the accuracy, and their variance over their number the variance of that by the
     jackknife: the accuracy without a group moves the more the more images the group has.
 
     Args:
-        right: Shape (n_images,), whether each image is classified correctly.
+        right: Shape (n_images,), whether each image is classified correctly, or another number for
+            each of which the mean is wanted.
         groups: Shape (n_images,), as `Split.groups`.
 
     Returns:

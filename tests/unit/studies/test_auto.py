@@ -73,6 +73,7 @@ class Labelled:
 
     def __init__(self, n_images: int) -> None:
         self.labels = np.arange(n_images) % 2
+        self.groups = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -115,7 +116,7 @@ def searched(monkeypatch, tmp_path):
             name, _, fold = run.name.partition("-fold")
             noise = np.random.default_rng(sum(map(ord, run.name))).normal(0, 0.3, n_val)
             values = losses[name][int(fold or 1) - 1] + noise - noise.mean()
-            return values.astype(np.float32), float((values < 1).mean())
+            return results.Judged(values.astype(np.float32), float((values < 1).mean()), None)
 
         def job_of(self, candidate, fold):
             run = candidates.folder_of(self.run, candidate.name, fold)
@@ -425,3 +426,17 @@ def test_a_candidate_whose_predictions_cannot_be_read_is_out(searched):
     best, tried, told = searched(CLEAR)
     assert (best, tried) == ("fine-tuned", ALL)
     assert "  failed: its predictions are damaged" in told
+
+
+def test_losses_on_few_groups_are_clearly_lower_only_if_most_groups_say_so():
+    chance = np.random.default_rng(0)
+    groups = np.repeat([f"{number}" for number in range(8)], 50)
+    plain = chance.gamma(1, 1, 400).astype(np.float32)
+    # Two bursts of eight are far better, the others a little worse.
+    lucky = plain - np.repeat([1.0, 1.0] + [-0.1] * 6, 50).astype(np.float32)
+    assert results.is_lower(lucky, plain)
+    assert not results.is_lower(lucky, plain, groups)
+    better = plain - np.repeat(chance.normal(0.3, 0.1, 8), 50).astype(np.float32)
+    better[::7] = np.nan
+    assert results.is_lower(better, plain, groups)
+    assert not results.is_lower(better, plain, np.full(400, "one"))

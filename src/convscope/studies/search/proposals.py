@@ -23,7 +23,7 @@ from convscope.studies.search.candidates import (
     folder_of,
 )
 from convscope.studies.search.clock import Clock
-from convscope.studies.search.results import Results, is_lower
+from convscope.studies.search.results import Results
 
 _LEAST_EPOCHS = 4
 """Epochs of fine-tuning, of which fewer lost against the frozen backbone."""
@@ -176,7 +176,7 @@ class Proposals:
         if tried is None or tried.note:
             return False
         plain, both = self._results.all_losses(base), self._results.all_losses("mirrored")
-        keeps = not is_lower(plain, both)
+        keeps = not self._results.is_lower_on_all(base, "mirrored")
         if not keeps:
             note = "mirrored images raise the held-out loss"
             self._results.rows.remove(tried)

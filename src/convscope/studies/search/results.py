@@ -2,18 +2,39 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from convscope.errors import ConvscopeError, StorageError
+from convscope.evaluation.grouping import contributions
 from convscope.evaluation.multi_label import score_of
 from convscope.evaluation.tried import Tried
 from convscope.run import Run
 from convscope.studies.search.candidates import HEADS, Candidate, folder_of
-from convscope.types import FloatArray
+from convscope.types import FloatArray, Split
 
 _CLEAR = 2.0
 """Standard errors from which the difference of two candidates' losses is no chance."""
+
+
+Groups = npt.NDArray[np.str_] | None
+"""Groups of images, as `Split.groups`."""
+
+
+class Judged(NamedTuple):
+    """What the validation images say of a training; in the order of their names.
+
+    Attributes:
+        losses: Shape (n_images,), loss on each, after the temperature.
+        score: Accuracy or mAP.
+        groups: Their groups.
+    """
+
+    losses: FloatArray
+    score: float
+    groups: Groups
 
 
 class Results:
@@ -22,18 +43,18 @@ class Results:
     Args:
         run: Run of the search, which holds those of its candidates.
         rows: Trainings before the search was stopped.
-        n_train: Number of training images.
+        train: Training images.
 
     Attributes:
         rows: A row for each training, in their order.
     """
 
-    def __init__(self, run: Run, rows: Sequence[Tried], n_train: int) -> None:
+    def __init__(self, run: Run, rows: Sequence[Tried], train: Split) -> None:
         self.rows = list(rows)
         self._run = run
-        self._n_train = n_train
+        self._train = train
         # Each training is over once it is looked at: its files are read once.
-        self._losses: dict[tuple[str, int], FloatArray] = {}
+        self._judged: dict[tuple[str, int], Judged] = {}
 
     def find(self, name: str, fold: int = 0) -> Tried | None:
         """Return the row of a training; None if there was none."""
@@ -56,9 +77,8 @@ class Results:
         accuracy, loss, words = None, None, candidate.words
         try:
             if not note:
-                losses, accuracy = measured(run)
-                loss = float(losses.mean())
-                self._losses[candidate.name, fold] = losses
+                judged = self._judged[candidate.name, fold] = measured(run)
+                accuracy, loss = judged.score, float(judged.losses.mean())
                 if run.state.get("rolled_back", False):
                     words += ", undone: the frozen backbone was no worse"
         except StorageError:
@@ -78,20 +98,20 @@ class Results:
 
     def losses(self, name: str, folds: Iterable[int] = (0,)) -> FloatArray:
         """Return the loss on each validation image of some folds, one fold after another."""
-        each = []
-        for fold in folds:
-            if (name, fold) not in self._losses:
-                self._losses[name, fold] = measured(folder_of(self._run, name, fold))[0]
-            each.append(self._losses[name, fold])
-        joined: FloatArray = np.concatenate(each)
+        joined: FloatArray = np.concatenate([self._of(name, fold).losses for fold in folds])
         return joined
+
+    def _of(self, name: str, fold: int) -> Judged:
+        if (name, fold) not in self._judged:
+            self._judged[name, fold] = measured(folder_of(self._run, name, fold))
+        return self._judged[name, fold]
 
     def all_losses(self, name: str) -> FloatArray:
         """Return the losses of a head on training and validation images, each without them.
 
         Not a number where an image was not held out: all of training, with a penalty of the user's.
         """
-        held_out = np.full(self._n_train, np.nan, np.float32)
+        held_out = np.full(len(self._train), np.nan, np.float32)
         try:
             found = np.load(folder_of(self._run, name, 0).held_out_file)
         except (OSError, ValueError):
@@ -142,26 +162,41 @@ class Results:
         if first not in names or second not in names:
             return first in names
         if {first, second} <= set(HEADS):
-            return is_lower(self.all_losses(first), self.all_losses(second))
+            return self.is_lower_on_all(first, second)
         shared = sorted(self.folds_of(first) & self.folds_of(second))
-        return is_lower(self.losses(first, shared), self.losses(second, shared))
+        groups = _joined([self._of(first, fold).groups for fold in shared])
+        return is_lower(self.losses(first, shared), self.losses(second, shared), groups)
+
+    def is_lower_on_all(self, first: str, second: str) -> bool:
+        """Return whether the first of two heads has a clearly lower loss on all images."""
+        groups = _joined([self._train.groups, self._of(first, 0).groups])
+        return is_lower(self.all_losses(first), self.all_losses(second), groups)
 
 
-def is_lower(first: FloatArray, second: FloatArray) -> bool:
+def _joined(parts: Sequence[Groups]) -> Groups:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None
+
+
+def is_lower(first: FloatArray, second: FloatArray, groups: Groups = None) -> bool:
     """Return whether losses on the same images are lower by more than chance explains.
 
     Args:
         first: Shape (n_images,); not a number where an image has no loss.
         second: The same for the other candidate.
+        groups: Groups of the images, which then are what is sampled.
     """
-    gaps = (second - first)[~np.isnan(second - first)]
+    known = ~np.isnan(second - first)
+    gaps = (second - first)[known]
+    if groups is not None:
+        gaps = contributions(gaps, groups[known])
+        if len(gaps) < 2:
+            return False
     return bool(gaps.mean() > _CLEAR * gaps.std() / math.sqrt(len(gaps)))
 
 
-def measured(run: Run) -> tuple[FloatArray, float]:
-    """Return the loss on each validation image, after the temperature, and accuracy or mAP.
-
-    In the order of the images' names, which is the same for all runs with these images.
+def measured(run: Run) -> Judged:
+    """Return what the validation images say of a finished run.
 
     Raises:
         RunError: If the run's files are damaged.
@@ -176,4 +211,5 @@ def measured(run: Run) -> tuple[FloatArray, float]:
     probs = with_temperature(said, temperature).probs
     order = np.argsort(said.ids, kind="stable")
     losses = image_losses(probs, said.labels, LEAST_PROB)[order].astype(np.float32)
-    return losses, score_of(run.metrics["val"])
+    groups = None if said.groups is None else said.groups[order]
+    return Judged(losses, score_of(run.metrics["val"]), groups)

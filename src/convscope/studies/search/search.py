@@ -88,7 +88,7 @@ class Search:
         self._plan = plan
         self._load = load
         self._progress = progress
-        self._results = Results(run, [Tried(**row) for row in state["tried"]], len(data.train))
+        self._results = Results(run, [Tried(**row) for row in state["tried"]], data.train)
         self._clock = Clock(
             run,
             plan,
