@@ -77,6 +77,11 @@ def export(
             raise MissingExtraError(package, extra)
     name = f"{run.name}-int8{form.suffix}" if int8 else f"{run.name}{form.suffix}"
     path = path_or_none(out, "--out") or run.exports_dir / name
+    config = run_config(run)
+    now = moved(config, data, labels)
+    require_apart(path, now.data_path, now.labels)
+    for written in (path, spec_beside(path)):
+        Run.require_spare(written)
     ending = path.suffix.lower()
     others = {entry.value().suffix: entry.name for entry in FORMATS.entries()}
     if ending != form.suffix and ending in others:
@@ -85,11 +90,6 @@ def export(
         )
     if ending != form.suffix and not form.is_folder:
         raise ConfigError(f"--out {path} must end in {form.suffix}; {format} is one file")
-    config = run_config(run)
-    now = moved(config, data, labels)
-    require_apart(path, now.data_path, now.labels)
-    for written in (path, spec_beside(path)):
-        Run.require_spare(written)
     backends.configure("tensorflow")
     dataset = load_of_run(config, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, "val")
