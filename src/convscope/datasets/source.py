@@ -149,8 +149,12 @@ def labels_setting(root: Path | None, labels: str | Path) -> str:
     if kind_of(path) != "dangling":
         whole = _resolved(path)
         return str(table.at(str(whole) if root is None else _below(root, whole)))
-    if root is not None and is_archive(root) and not path.is_absolute():
-        return str(table.at(path.as_posix()))  # a table in the archive
+    if root is not None and is_archive(root):
+        # Messages name what is in an archive by the path of both.
+        whole, archive = path.resolve(), root.resolve()
+        path = whole.relative_to(archive) if whole.is_relative_to(archive) else path
+        if not path.is_absolute():
+            return str(table.at(path.as_posix()))
     if root is not None and not path.is_absolute() and kind_of(root) == "folder":
         found = tables_of(root, path.as_posix())
         return str(table.at(path.as_posix() if len(found) > 1 else _below(root, found[0])))

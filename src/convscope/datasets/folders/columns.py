@@ -330,8 +330,9 @@ def _flagged(
         if cell.casefold() not in _FLAGS:
             raise DataError(
                 f"{table.path}, row {number:,}: '{printable(cell)}' in the column "
-                f"'{printable(name)}' is neither 0 nor 1; if one column holds the classes, name "
-                f"it: --labels {table.path.name}:label=COLUMN"
+                f"'{printable(name)}' is neither 0 nor 1; name the column that holds the "
+                f"classes (--labels {table.path.name}:label=COLUMN) or those with a 0 or 1 for "
+                "each class (:classes=COLUMN+COLUMN)"
             )
     flags = zip(names, cells, strict=True)
     return tuple(name for name, cell in flags if _FLAGS[cell.casefold()])

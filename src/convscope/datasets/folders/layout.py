@@ -7,6 +7,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from convscope.datasets.folders.multi_label import NUMBER
 from convscope.datasets.folders.parts import Listing, arrange, read_part, shared_folders
 from convscope.errors import DataError, NoClassesError
 from convscope.images.find import Skipped, kind_of, list_folder, pass_over, walk_images
@@ -223,6 +224,8 @@ def note_odd_names(layout: Layout, noun: str, remedy: str) -> None:
 
 def _look_of(name: str) -> str:
     """Return a name without details that are easily overlooked: capitals, spaces, dashes."""
+    if NUMBER.fullmatch(name):
+        return name  # -1 is not 1
     folded = unicodedata.normalize("NFKC", name).casefold()
     return re.sub(r"[\W_]+", " ", folded).strip() or folded
 

@@ -133,7 +133,7 @@ def _opened_by(path: Path, suffix: str, as_written: bool) -> Table:
     may_be_list = suffix in (".txt", ".lst")
     errors = "surrogateescape" if may_be_list and as_written else "strict"
     first = _first_line(path, errors)
-    if may_be_list and "\t" not in first and not _has_image_cell(first, ","):
+    if may_be_list and _begins_list(first):
         return _open_list(path, first, errors)
     return _open_delimited(path, first, "\t" if suffix in (".tsv", ".tab") else None)
 
@@ -318,6 +318,14 @@ def _no_text(path: Path, name: str) -> DataError:
 def tidy(cell: str) -> str:
     """Return a cell without blanks around it, in Unicode's composed form; a list as it is."""
     return cell if isinstance(cell, ListCell) else composed(cell.strip())
+
+
+def _begins_list(first: str) -> bool:
+    """Return whether the first line of a text file names a file, not the columns of a table."""
+    if "\t" in first or any(_has_image_cell(first, mark) for mark in ",;"):
+        return False
+    headed = ("," in first or ";" in first) and "/" not in first
+    return not headed or any(map(is_image, first.split()))
 
 
 def _has_image_cell(line: str, mark: str) -> bool:

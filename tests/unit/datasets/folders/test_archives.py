@@ -262,6 +262,9 @@ def test_labels_inside_an_archive_and_beside_it(tmp_path: Path, monkeypatch) -> 
     (tmp_path / "beside.csv").write_bytes(table)
     inside = data_settings(path, "images/inside.csv")
     assert inside["labels"] == "images/inside.csv"
+    # As messages name it.
+    assert data_settings(path, path / "images/inside.csv") == inside
+    assert data_settings(path, "flat.zip/images/inside.csv") == inside
     beside = data_settings(path, "beside.csv")
     assert beside["labels"] == "../beside.csv"
     assert words_of(beside)[2:] == ("--labels", str(tmp_path / "beside.csv"))

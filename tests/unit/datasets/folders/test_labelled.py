@@ -86,6 +86,7 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         ("file,label,label / a.jpg,x,y", "two columns called 'label'"),
         ("file,label / a.jpg,cat, big", "row 2 has 3 cells in 2 columns; put cells that contain"),
         ("file,cat,dog / a.jpg,1,0 / b.jpg,2,0", "'2' in the column 'cat' is neither 0 nor 1"),
+        ("id,file,cat,dog / 1,a.jpg,1,0 / 2,b.jpg,0,1", r"label=COLUMN\) .* \(:classes=COLUMN"),
         ("file,label / a.jpg, / b.jpg,", "has no row with a label"),
         ("file,label / x/y.jpg,cat", r"none of 1 image that t.csv names is in .* \(first: 'x/y"),
         ("", "is empty"),
@@ -293,6 +294,8 @@ def test_a_single_class_and_odd_names_are_refused(tmp_path: Path) -> None:
     assert "\x1b" not in problem.message
     build(tmp_path, "", t_csv="file,label / a,Tea / b,tea")
     assert read_contents(tmp_path, "t.csv").look_alikes == [["Tea", "tea"]]
+    build(tmp_path, "", t_csv="file,label / a,-1 / b,1")
+    assert not read_contents(tmp_path, "t.csv").look_alikes
 
 
 def test_tables_beside_class_folders_are_taken_only_if_named(tmp_path: Path) -> None:

@@ -32,8 +32,13 @@ def test_a_list_has_a_label_after_a_blank_or_in_the_path(tmp_path: Path) -> None
     assert rows_of(path) == [("pie/1005649", "pie"), ("soup/22", "soup")]
     path.write_text("a.jpg\tbig cat\nb.jpg\tdog\n")
     assert rows_of(path) == [("a.jpg", "big cat"), ("b.jpg", "dog")]
-    path.write_text("a.jpg,big cat\nb.jpg,dog\n")
-    assert rows_of(path) == [("a.jpg", "big cat"), ("b.jpg", "dog")]
+    for table in ("a.jpg,big cat\nb.jpg,dog\n", "filename;label\na.jpg;big cat\nb.jpg;dog\n"):
+        for mark in ",;":
+            path.write_text(table.replace(",", mark).replace(";", mark))
+            assert rows_of(path) == [("a.jpg", "big cat"), ("b.jpg", "dog")]
+    for names in (["one, two.jpg", "b.jpg"], ["fish,chips/1005649", "soup/22"]):
+        path.write_text("\n".join(names))
+        assert [file for file, _ in rows_of(path)] == names
 
 
 def test_columns_between_blanks(tmp_path: Path) -> None:
