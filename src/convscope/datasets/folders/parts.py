@@ -12,6 +12,7 @@ from pathlib import Path
 
 from convscope.errors import DataError
 from convscope.images.find import Skipped, is_image, iter_images, kind_of, list_folder, pass_over
+from convscope.wording import printable, quoted
 
 _PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -183,6 +184,9 @@ def _parts_among(listing: Listing) -> dict[str, Path]:
         for rest, group in groups.items()
         if any(part == "train" for part, _ in group) and (rest == () or len(group) > 1)
     ]
+    several = [rest for rest in trained if len({part for part, _ in groups[rest]}) > 1]
+    if len(several) > 1 and () not in groups:
+        raise DataError(_which_are_the_classes(listing, several))
     plain: list[tuple[str, ...]] = [()] if () in groups else []
     chosen = ([rest for rest in trained if rest == ()] or trained or plain)[:1]
     if not chosen or (len(trained) > 1 and chosen != [()]):
@@ -206,6 +210,17 @@ def _parts_among(listing: Listing) -> dict[str, Path]:
             f"{listing.place} has {named} but no train/; put the classes to learn into train/"
         )
     return {part: parts[part] for part in ("train", "val", "test") if part in parts}
+
+
+def _which_are_the_classes(listing: Listing, rests: list[tuple[str, ...]]) -> str:
+    """Return the question about folders that name parts and something else, of several kinds."""
+    first, second = (printable("_".join(rest)) for rest in rests[:2])
+    return (
+        f"{listing.place} has {quoted(path.name for path in listing.folders)}, so which are the "
+        f"classes? If '{first}' and '{second}' are, put the parts above them: train/{first}, "
+        f"train/{second}, test/{first}; if each is a set of its own, put its parts into a folder "
+        "and name that; if these folders are the classes, rename them without the words for parts"
+    )
 
 
 def _unwrapped(listing: Listing, above: Iterable[Path]) -> Listing:
