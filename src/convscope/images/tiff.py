@@ -44,7 +44,6 @@ def read_rightly(stream: BinaryIO) -> Iterator[None]:
 
     Bands that lie one after the other, not compressed, it would take for 8 bits if they have 16,
     and would ignore that white is zero. libtiff, by which it reads compressed files, does neither.
-    Another thread that opens a file meanwhile has libtiff too, and the same pixels.
 
     Args:
         stream: The file.
@@ -60,12 +59,10 @@ def read_rightly(stream: BinaryIO) -> Iterator[None]:
         in_planes = wrong = False
     if wrong:
         raise UnreadFormatError(_not_read(tags))
-    if not in_planes:
-        yield
-        return
+    # All threads share the switch, and other files are read wrongly by libtiff.
     with _switching:
         usual = TiffImagePlugin.READ_LIBTIFF
-        TiffImagePlugin.READ_LIBTIFF = True
+        TiffImagePlugin.READ_LIBTIFF = usual or in_planes
         try:
             yield
         finally:
