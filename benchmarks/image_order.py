@@ -77,7 +77,8 @@ def trained_head(way: str, seed: int, inputs: Any, labels: Any) -> Any:
     from keras.layers import Dense
 
     from convscope.training.batches import Batches, epoch_order
-    from convscope.training.passes import learn
+    from convscope.training.objective import build_state
+    from convscope.training.passes import steps_on_one_device, train_epoch
 
     if way in SEEDED:
         keras.utils.set_random_seed(seed)
@@ -93,9 +94,11 @@ def trained_head(way: str, seed: int, inputs: Any, labels: Any) -> Any:
     )
     head.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     if way in ("batches", "convscope"):
+        build_state(head, 10, flags=False)
+        steps = steps_on_one_device(head)
         for epoch in range(EPOCHS):
-            batches = Batches(inputs, labels, BATCH, epoch_order(len(labels), seed, epoch))
-            learn(head, batches)
+            order = epoch_order(len(labels), seed, epoch)
+            train_epoch(steps, Batches(inputs, labels, BATCH, order))
     else:
         head.fit(inputs, labels, batch_size=BATCH, epochs=EPOCHS, verbose=0)
     return head

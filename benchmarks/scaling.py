@@ -129,7 +129,7 @@ def pack_s(photos: Sequence[Path], rounds: int) -> float:
 
 def train_s(model: str) -> float:
     """Return the CPU seconds of a training step for an image of 32 x 32 pixels, bfloat16."""
-    from step_profile import step_seconds
+    from step_profile import cost_of_step
 
     from convscope.planning.networks import build_model
     from convscope.recipe import resolve
@@ -139,7 +139,7 @@ def train_s(model: str) -> float:
 
     config = resolve(RECIPES.get("fast")(), {"model": model, "precision": "bfloat16"})
     network = with_fused_layers(build_model(config, InputSpec(32, 32, 3), 10))
-    return step_seconds(network, config) / config.batch_size
+    return cost_of_step(network, config).cpu_s / config.batch_size
 
 
 def least(work: Callable[[], Any], rounds: int) -> float:

@@ -87,7 +87,7 @@ STATE: Mapping[str, Kind] = {
 }
 """Kinds of the entries of `run.json` on which something rests."""
 
-_NUMBERS = shaped(
+_PART = shaped(
     {
         **dict.fromkeys(("accuracy", "mean_average_precision", "loss"), is_number),
         "n_images": is_count,
@@ -103,17 +103,10 @@ _NUMBERS = shaped(
     }
 )
 
-
-def _is_part(value: object) -> bool:
-    # By one of the two, runs are ranked.
-    scores = ("accuracy", "mean_average_precision")
-    return _NUMBERS(value) and isinstance(value, dict) and any(name in value for name in scores)
-
-
 METRICS: Mapping[str, Kind] = {
     "weights": is_text,
-    "val": _is_part,
-    "test": _is_part,
+    "val": _PART,
+    "test": _PART,
     "rejection": shaped({"by": is_text, "rejected": dict_of(is_number)}),
 }
 """Kinds of the entries of `metrics.json`."""

@@ -370,7 +370,9 @@ def _is_full(error: Exception, path: Path) -> bool:
     text = str(error)
     if any(known in text for known in _NO_ROOM_TEXTS):
         return True
-    return _STREAM_FAILED in text and shutil.disk_usage(path.parent).free < _BLOCK
+    with contextlib.suppress(OSError):  # the folder may be gone
+        return _STREAM_FAILED in text and shutil.disk_usage(path.parent).free < _BLOCK
+    return False
 
 
 def _sync(path: Path) -> None:

@@ -106,7 +106,6 @@ def test_a_damaged_state_is_one_clear_line(tmp_path, content):
         ("metrics.json", "test", {"accuracy": "high"}),
         ("metrics.json", "val", {"accuracy": None}),
         ("metrics.json", "val", {"per_class": {"cat": {"f1": "high"}}}),
-        ("metrics.json", "val", {"n_images": 7}),
         ("metrics.json", "val", {"accuracy_interval_95": [0.1]}),
         ("metrics.json", "weights", 1),
     ],

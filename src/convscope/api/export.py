@@ -55,7 +55,7 @@ def export(
     Raises:
         RunError: If there is no such run or no such weights, or `out` belongs to a run.
         UnknownNameError: If there is no such format.
-        ConfigError: If `out` has not the ending of the format's files.
+        ConfigError: If `out` does not have the ending of the format's files.
         MissingExtraError: If a package is missing; TensorFlow is needed for every format, on
             whichever backend the run was trained.
         DataError: If the validation images are missing or not those of the run, or `out` is in the

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from convscope.studies.comparison import Comparison
 
 
+_SEEDS = "5"
+
+
 def compare(
     what: Annotated[
         list[str] | None,
@@ -61,7 +64,7 @@ def compare(
         typer.Option(
             metavar="N", help="Number of seeds, counted from 83; or the seeds, such as 1,2,3."
         ),
-    ] = "5",
+    ] = _SEEDS,
     epochs: Epochs = None,
     weights: BackboneWeights = None,
     settings: Settings = None,
@@ -134,6 +137,16 @@ def compare(
             raise ConfigError(
                 "name what to compare: --models A,B, --recipes A,B, --vary KEY=A,B, or runs"
             )
+        of_training = (
+            *(("--epochs", epochs), ("--weights", weights), ("--set", settings)),
+            *(("--ray", ray), ("--threads", threads), ("--gpus", gpus), ("--memory", memory)),
+            ("--seeds", None if seeds == _SEEDS else seeds),
+        )
+        for option, value in of_training:
+            if value:
+                raise ConfigError(
+                    f"{option} is for runs to be trained; finished ones are compared as they are"
+                )
         done = convscope.compare_runs(
             what, data=data, labels=labels, out=out, data_dir=data_dir, final=final
         )

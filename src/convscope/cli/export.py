@@ -31,8 +31,7 @@ def export(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="File to write, which ends in .onnx or .tflite, or folder. Default: in "
-            "RUN/export/.",
+            help="File (ending in .onnx or .tflite) or folder to write. Default: in RUN/export/.",
         ),
     ] = None,
     weights: SavedWeights = None,

@@ -81,7 +81,12 @@ def tutorial(
         )
     except KeyboardInterrupt:
         words: list[object] = ["tutorial", "--data", chosen]
-        given = (("--labels", labels), ("--weights", weights), ("--out", out))
+        given = (
+            ("--labels", labels),
+            ("--weights", weights),
+            ("--out", out),
+            ("--data-dir", data_dir),
+        )
         words += ["--quick"] if quick else []
         words += [part for option in given if option[1] is not None for part in option]
         words += [] if language == "en" else ["--language", language]

@@ -1,6 +1,5 @@
 """What a trap may look at: settings, run, data and network, as far as they exist."""
 
-import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -154,13 +153,15 @@ class Case:
     @cached_property
     def n_val(self) -> float:
         """Number of validation images; of images in groups, how many of their own tell as much."""
-        groups = self.val_images.groups
-        if groups is None:
-            return float(len(self.val_images))
-        with contextlib.suppress(Unknown):
-            if not self.config.multi_label:
-                return n_effective(self.val.right, self.val.groups)
-        return float(units_of(groups).max() + 1)
+        part: Split | Predictions
+        try:
+            part = self.val  # for which no image has to be loaded
+        except Unknown:
+            part = self.val_images
+        if isinstance(part, Predictions) and not part.multi_label:
+            return n_effective(part.right, part.groups)
+        units = None if part.groups is None else units_of(part.groups)
+        return float(len(part.labels) if units is None else units.max() + 1)
 
     @property
     def test(self) -> Predictions:

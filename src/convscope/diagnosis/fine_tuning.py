@@ -34,7 +34,10 @@ def fine_tuning(case: Case) -> Finding | None:
     rate = case.config.optimizer.learning_rate
     remedies = [case.again("a tenth of the learning rate", {"optimizer.learning_rate": rate / 10})]
     if not case.config.head.logistic:
-        better = {"head.logistic": True, "head.dropout": 0.0, "backbone.head_epochs": 0}
+        better = {
+            **{"head.logistic": True, "head.standardise": True, "head.hidden": []},
+            **{"head.dropout": 0.0, "backbone.head_epochs": 0},
+        }
         remedies.append(case.again("start from the best possible head", better))
     return Finding(
         symptom="Fine-tuning began with a jump: the backbone lost "

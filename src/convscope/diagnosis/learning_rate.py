@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,8 @@ def _is_nothing_learnt(case: Case, rows: Sequence[Mapping[str, Any]], guess: Gue
         else:
             answers = val.probs.argmax(axis=1)
             beyond, error = beyond_guessing(val.labels, answers, val.probs.shape[1])
+        # A single group shows nothing of others.
+        error = error * math.sqrt(len(val.labels) / case.n_val) if case.n_val else math.inf
     return not beyond > max(_LEARNT, SURE * error)  # nan shows nothing
 
 
@@ -121,9 +124,10 @@ def _verdict(losses: Sequence[float], guess: Guessing) -> str:
 
 
 def _falls_slowly(losses: Sequence[float]) -> bool:
-    """Return whether losses fall steadily: too high a rate may end in a fall too, but in one step.
+    """Return whether losses fall steadily.
 
-    Such as that of a first epoch which began with a leap and left no unit alive.
+    Too high a rate may end in a fall too, but in one step: a first epoch that began with a leap and
+    left no unit alive.
     """
     from scipy.stats import kendalltau
 

@@ -49,8 +49,8 @@ def contributions(right: BoolArray | FloatArray, groups: npt.NDArray[np.str_]) -
     jackknife: the accuracy without a group moves the more the more images the group has.
 
     Args:
-        right: Shape (n_images,), whether each image is classified correctly, or another number for
-            each of which the mean is wanted.
+        right: Shape (n_images,), whether each image is classified correctly, or any number for each
+            image, whose mean is wanted.
         groups: Shape (n_images,), as `Split.groups`.
 
     Returns:
@@ -94,8 +94,8 @@ def unlike(
         return 1.0
     facts = [fact for side in sides for fact in (side.mean(), side.std(ddof=1), len(side))]
     p = float(ttest_ind_from_stats(*facts, equal_var=False).pvalue)
-    # Without any spread on both sides there is nothing to test by, unless they are equal.
-    return float(facts[0] == facts[3]) if math.isnan(p) else p
+    # Not a number if both are equal, without any spread.
+    return 1.0 if math.isnan(p) else p
 
 
 def answers_by_unit(said: Predictions) -> BoolArray | FloatsOfUnits:

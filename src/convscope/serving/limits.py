@@ -229,7 +229,8 @@ def decode_base64(text: object, name: str) -> bytes:
 def require_possible(n_images: int, most: int) -> None:
     """Refuse more images in one request than can ever have places in the queue.
 
-    Before each is an object of Python, which takes a hundred bytes however small the image is.
+    To be called before each image becomes a Python object, which takes a hundred bytes however
+    small the image is.
 
     Args:
         n_images: Number of images in the request.

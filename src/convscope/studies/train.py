@@ -193,8 +193,11 @@ def train(
                 "the command that started it"
             )
         return _train_folds(folds, given, from_file, place, data_dir, progress, executor)
+    continued = resume and place is not None and (named or Run(place).state_file.exists())
     if devices is not None:
-        _require_one_network(given, from_file, minutes=minutes, target=target)
+        if not continued:
+            _require_one_network(given, from_file, minutes=minutes, target=target)
+        _require_jax(given, from_file)
         given["backend"] = backends.configure("jax")
     stopped = find_search(place) if resume and place is not None else None
     load = load_once(data_dir, progress)
@@ -208,7 +211,6 @@ def train(
             progress=progress,
             place=Place(executor, data_dir),
         )
-    continued = resume and place is not None and (named or Run(place).state_file.exists())
     if not continued and target is None and _wants_search(given, from_file, minutes):
         if trackers:
             raise ConfigError("--tracker tracks a single run, not a search; name a --recipe")
@@ -271,6 +273,14 @@ def _require_one_network(
     ):
         if hinders:
             raise ConfigError(f"--devices and {option} cannot be combined: {why}")
+
+
+def _require_jax(given: Mapping[str, Any], from_file: Mapping[str, Any]) -> None:
+    """Reject a backend that trains on one device alone.
+
+    Raises:
+        ConfigError: If another than JAX is asked for.
+    """
     backend = given.get("backend", from_file.get("backend", "auto"))
     if backend not in ("auto", "jax"):
         raise ConfigError(f"--devices all trains with backend jax, not {backend}")

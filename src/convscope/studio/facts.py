@@ -79,10 +79,14 @@ def metrics_of(run: Run) -> dict[str, Any]:
 
 
 def score(metrics: dict[str, Any], part: str) -> float | None:
-    """Return the accuracy of a part in `metrics.json`, or its mean average precision."""
+    """Return the accuracy of a part in `metrics.json`, or its mean average precision.
+
+    None if it was not evaluated, or the entry is damaged and lacks both.
+    """
     from convscope.evaluation.multi_label import score_of
 
-    return score_of(metrics[part]) if part in metrics else None
+    found = metrics.get(part, {})
+    return score_of(found) if {"accuracy", "mean_average_precision"} & found.keys() else None
 
 
 def history(run: Run) -> list[dict[str, Any]]:

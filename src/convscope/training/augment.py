@@ -22,6 +22,9 @@ from convscope.types import (
     is_multi_label,
 )
 
+_OF_FLIPS = 2**32 - 1
+"""Number of no view, so that flips are independent of what a view draws."""
+
 
 class AugmentedView:
     """One augmented version of each image: flipped, shifted, partly blanked, recoloured.
@@ -59,7 +62,8 @@ class AugmentedView:
         self.images = images
         self.settings = settings
         self._seed = [seed, view]
-        first = np.random.default_rng(seed).integers(0, 2, n_images)
+        # By the seed alone the numbers would be those of the shifts in view 0.
+        first = np.random.default_rng([seed, _OF_FLIPS]).integers(0, 2, n_images)
         self.flipped = ((first + view) % 2).astype(bool) & settings.flip
         rng = np.random.default_rng(self._seed)
         self.reach = (round(settings.crop * height), round(settings.crop * width))

@@ -311,7 +311,7 @@ def _views(train: Split, config: RunConfig) -> list[_Version]:
     return [
         _Version(
             AugmentedView(train.images, augment, _VIEW_SEED, view),
-            f"{key} {json.dumps(done, sort_keys=True)} {_VIEW_SEED} {view}",
+            f"{key} {json.dumps(done, sort_keys=True)} {_VIEW_SEED} view {view}",
             f"training images, view {view + 1} of {n_views}",
         )
         for view in range(n_views)

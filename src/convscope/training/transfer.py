@@ -234,8 +234,11 @@ def _keep_the_better(tuned: float, run: Run, progress: Progress) -> None:
     run.record(rolled_back=tuned >= frozen)
     if tuned < frozen:
         return
-    with atomic_path(run.weights("last")) as temporary:
-        shutil.copyfile(run.weights("frozen"), temporary)
+    for name in ("last", "best"):
+        # Whichever is evaluated, an epoch with layers of the backbone is not.
+        if run.weights(name).exists():
+            with atomic_path(run.weights(name)) as temporary:
+                shutil.copyfile(run.weights("frozen"), temporary)
     progress.say(
         f"Fine-tuning did not help: validation loss {tuned:.4f}, {frozen:.4f} with the frozen "
         "backbone, which is kept"

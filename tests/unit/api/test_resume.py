@@ -96,6 +96,8 @@ def test_a_run_whose_images_moved_goes_on_where_they_are(tmp_path, monkeypatch):
     found = convscope.doctor(run, progress=Progress())
     assert any("no longer in" in reason for reason in found.unknown.values())
     assert len(found.unknown) < len(found.quiet) + len(found.findings)
+    for trap in ("at-chance", "calibration"):
+        assert "no longer in" not in found.unknown.get(trap, "")
     longer = convscope.train(resume=run.path, data=new, epochs=2, progress=Progress())
     assert len(longer.results_file.read_text().splitlines()) == 3
     # And it is remembered.

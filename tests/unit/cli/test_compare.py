@@ -27,6 +27,9 @@ from convscope.studies.arms import folder_name, plan_arms
         ),
         (("--data", "", "--vary", "label_smoothing=0,0.1"), "--data is empty; give a path"),
         (("digits", "--models", "cnn-functional", "--seeds", ""), "--seeds must be a number"),
+        (("runs/a", "runs/b", "--set", "judge=best"), "--set is for runs to be trained; finished"),
+        (("runs/a", "runs/b", "--seeds", "3"), "--seeds is for runs to be trained; finished"),
+        (("runs/a", "runs/b", "--gpus", "1"), "--gpus is for runs to be trained; finished"),
     ],
 )
 def test_what_is_no_comparison_is_refused_in_a_line(fails, tmp_path, arguments, says):

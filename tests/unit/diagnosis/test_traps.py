@@ -484,6 +484,16 @@ def test_bursts_count_by_what_they_tell():
     assert case.n_val == 20
 
 
+def test_a_few_lucky_bursts_do_not_show_that_something_was_learnt():
+    said = bursts(8, 25, [1.0] * 5 + [0.0] * 3)
+    alone = dataclasses.replace(said, groups=None)
+    rows = rows_of([0.694] * 5, 0.5)
+    assert found("learning-rate", case_of(TWO, rows, val=alone)) is None
+    for each in (said, bursts(1, 200, 0.7)):
+        finding = found("learning-rate", case_of(TWO, rows, val=each))
+        assert finding.symptom.startswith("Nothing is learnt")
+
+
 def test_one_group_cannot_tell_a_network_from_one_that_guesses():
     said = bursts(1, 200, 0.5)
     with pytest.raises(Unknown, match="of one group"):
@@ -548,6 +558,8 @@ def test_a_jump_in_fine_tuning_is_certain_if_accuracy_is_lost(before, after, acc
     case = case_of(TEN, tuned(before, after, accuracies), model=LITE0)
     finding = found("fine-tuning", case)
     assert (finding and finding.sure) == sure
+    for changed in changes(finding) if finding else ():
+        resolve(Recipe(), {"head.hidden": [64], **changed})  # is no error
 
 
 def over_fitted(*val_losses: float) -> list[dict[str, Any]]:

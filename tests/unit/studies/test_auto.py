@@ -440,3 +440,14 @@ def test_losses_on_few_groups_are_clearly_lower_only_if_most_groups_say_so():
     better[::7] = np.nan
     assert results.is_lower(better, plain, groups)
     assert not results.is_lower(better, plain, np.full(400, "one"))
+
+
+def test_of_equal_losses_on_three_groups_few_are_called_lower():
+    chance = np.random.default_rng(1)
+    groups = np.repeat(["a", "b", "c"], 20)
+
+    def lower() -> bool:
+        gaps = np.repeat(chance.normal(0, 0.3, 3), 20) + chance.normal(0, 0.1, 60)
+        return results.is_lower(np.zeros(60), gaps, groups)
+
+    assert np.mean([lower() for _ in range(400)]) < 0.06

@@ -322,6 +322,7 @@ def test_a_stopped_search_without_a_run_can_be_resumed(place):
         ("metrics.json", "{", "metrics.json is damaged"),
         ("metrics.json", '{"val": {"accuracy": "x"}}', "metrics.json is damaged"),
         ("metrics.json", '{"val": {"accuracy": 0.5}}', "accuracy on validation images"),
+        ("metrics.json", '{"val": {"n_images": 7}}', "Validation images: not yet"),
         # A training that was stopped after its search.
         ("metrics.json", None, "Validation images: not yet"),
     ],

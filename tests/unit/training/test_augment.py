@@ -96,6 +96,15 @@ def test_cutout_gives_a_rectangle_within_each_image_its_mean_colour():
     assert {column for _, column in corners} == set(range(15))
 
 
+def test_a_flip_says_nothing_about_a_shift():
+    images = np.zeros((2000, 10, 10, 3), np.uint8)
+    for number in (0, 1):
+        made = view(number, images=images, flip=True, crop=0.2)
+        for shift in range(-2, 3):
+            for axis in (0, 1):
+                assert 0.4 < made.flipped[made.shift[:, axis] == shift].mean() < 0.6
+
+
 def test_cutout_leaves_flips_and_shifts_as_they_are():
     without, having = (view(2, flip=True, crop=0.2, cutout=share)[:] for share in (0, 0.3))
     same = (without == having).all(axis=-1)

@@ -12,7 +12,7 @@ from convscope.recipes import RECIPES
 from convscope.run import Run
 from convscope.training import transfer as module
 from convscope.training.fit import Phase
-from convscope.training.transfer import train_transfer
+from convscope.training.transfer import _keep_the_better, train_transfer
 from convscope.types import InputSpec
 
 
@@ -85,3 +85,17 @@ def test_a_head_alone_has_one_phase_and_no_shares(phases):
     mean, variance = feature_statistics(head.train.inputs(0))
     found = head.model.get_layer("standardise").get_weights()
     np.testing.assert_allclose(found, [mean, variance], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("tuned", "kept"), [(1.5, "frozen"), (0.5, "tuned")])
+def test_fine_tuning_that_did_not_help_is_undone_in_whichever_weights_are_evaluated(
+    tmp_path, tuned, kept
+):
+    run = Run.create(tmp_path / "run", "run")
+    run.record(frozen_loss=1.0)
+    run.weights("last").parent.mkdir(exist_ok=True)
+    for name, content in (("frozen", "frozen"), ("last", "tuned"), ("best", "tuned")):
+        run.weights(name).write_text(content)
+    _keep_the_better(tuned, run, Progress())
+    assert {run.weights(name).read_text() for name in ("last", "best")} == {kept}
+    assert run.state["rolled_back"] == (kept == "frozen")

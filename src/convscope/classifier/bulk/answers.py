@@ -212,11 +212,17 @@ class AnswersFile:
                             self._record(file, rows)
                         yield result
                     self._record(file, rows)
-                except BaseException:
+                except KeyboardInterrupt:
+                    # Half recorded, they are done again.
+                    if not self._is_recording:
+                        self._record(file, rows)
+                    raise
+                except Exception:
                     if held and not self.n_done:
                         # There is nothing to go on after, such as where no list is at that path.
-                        self._part.unlink(missing_ok=True)
-                        self._state.unlink(missing_ok=True)
+                        with contextlib.suppress(OSError):
+                            self._part.unlink(missing_ok=True)
+                            self._state.unlink(missing_ok=True)
                     raise
                 if self._kind == ".parquet":
                     self._make_parquet()
@@ -259,6 +265,7 @@ class AnswersFile:
 
     def _record(self, file: BinaryIO, rows: list[Result]) -> None:
         """Write rows, empty their list, and record that they are done."""
+        self._is_recording = True
         if rows:
             file.write(self._bytes_of(rows))
             self.n_done += len(rows)
@@ -268,6 +275,7 @@ class AnswersFile:
         file.flush()
         os.fsync(file.fileno())
         self._note(file.tell())
+        self._is_recording = False
 
     def _note(self, n_bytes: int) -> None:
         """Record what has been done, in so many bytes."""
@@ -286,7 +294,7 @@ class AnswersFile:
         Raises:
             ConfigError: If it was another job that did some, or not convscope.
         """
-        self._last, self._is_noted = "", False
+        self._last, self._is_noted, self._is_recording = "", False, False
         self.n_done = self._n_bytes = self.n_unreadable = 0
         size = self._part.stat().st_size if self._part.exists() else 0
         remedy = f"remove {self._part} to begin anew, or choose another --out"

@@ -79,7 +79,7 @@ def _on_stdin() -> Iterator[Path]:
         raise DataError(f"'{STDIN}' is a list on standard input, and there is none; pipe one in")
     for line in lines:
         if line.strip():
-            yield Path(os.fsdecode(line.rstrip(b"\r\n")))
+            yield Path(line.rstrip(b"\r\n").decode(sys.stdin.encoding, "surrogateescape"))
 
 
 def _named(cell: str, folder: Path) -> Path:

@@ -256,17 +256,19 @@ def _on_division(
     return [
         DataFinding(
             "warning",
-            "class-without-part",
+            kind,
             line,
             remedy,
             tuple(map(printable, names)),
         )
-        for found, remedy in (
+        for kind, found, remedy in (
             (
+                "class-without-part",
                 classes_missing(class_names, counts),
                 "Add images: a class needs one for each part.",
             ),
             (
+                "class-everywhere",
                 classes_everywhere(class_names, labels[places["train"]]),
                 "Add images that do not have it.",
             ),

@@ -186,7 +186,8 @@ def _parts_among(listing: Listing) -> dict[str, Path]:
     ]
     several = [rest for rest in trained if len({part for part, _ in groups[rest]}) > 1]
     if len(several) > 1 and () not in groups:
-        raise DataError(_which_are_the_classes(listing, several))
+        parts_there = {part for part, _ in groups[several[0]]}
+        raise DataError(_which_are_the_classes(listing, several, max(parts_there - {"train"})))
     plain: list[tuple[str, ...]] = [()] if () in groups else []
     chosen = ([rest for rest in trained if rest == ()] or trained or plain)[:1]
     if not chosen or (len(trained) > 1 and chosen != [()]):
@@ -212,14 +213,21 @@ def _parts_among(listing: Listing) -> dict[str, Path]:
     return {part: parts[part] for part in ("train", "val", "test") if part in parts}
 
 
-def _which_are_the_classes(listing: Listing, rests: list[tuple[str, ...]]) -> str:
-    """Return the question about folders that name parts and something else, of several kinds."""
+def _which_are_the_classes(listing: Listing, rests: list[tuple[str, ...]], other: str) -> str:
+    """Return the question about folders that name parts and something else, of several kinds.
+
+    Args:
+        listing: Folder above them.
+        rests: What their names say besides parts.
+        other: A part of the first kind that is not "train".
+    """
     first, second = (printable("_".join(rest)) for rest in rests[:2])
     return (
         f"{listing.place} has {quoted(path.name for path in listing.folders)}, so which are the "
         f"classes? If '{first}' and '{second}' are, put the parts above them: train/{first}, "
-        f"train/{second}, test/{first}; if each is a set of its own, put its parts into a folder "
-        "and name that; if these folders are the classes, rename them without the words for parts"
+        f"train/{second}, {other}/{first}; if each is a set of its own, put its parts into a "
+        "folder and name that; if these folders are the classes, rename them without the words for "
+        "parts"
     )
 
 

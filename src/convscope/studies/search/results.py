@@ -15,8 +15,9 @@ from convscope.run import Run
 from convscope.studies.search.candidates import HEADS, Candidate, folder_of
 from convscope.types import FloatArray, Split
 
-_CLEAR = 2.0
-"""Standard errors from which the difference of two candidates' losses is no chance."""
+_SURE = 0.977
+"""One-sided confidence from which the difference of two candidates' losses is no chance: with many
+images two standard errors."""
 
 
 Groups = npt.NDArray[np.str_] | None
@@ -186,13 +187,16 @@ def is_lower(first: FloatArray, second: FloatArray, groups: Groups = None) -> bo
         second: The same for the other candidate.
         groups: Groups of the images, which then are what is sampled.
     """
+    from scipy.special import stdtrit
+
     known = ~np.isnan(second - first)
     gaps = (second - first)[known]
     if groups is not None:
         gaps = contributions(gaps, groups[known])
-        if len(gaps) < 2:
-            return False
-    return bool(gaps.mean() > _CLEAR * gaps.std() / math.sqrt(len(gaps)))
+    if len(gaps) < 2:
+        return False
+    error = gaps.std(ddof=1) / math.sqrt(len(gaps))
+    return bool(gaps.mean() > stdtrit(len(gaps) - 1, _SURE) * error)
 
 
 def measured(run: Run) -> Judged:

@@ -242,3 +242,19 @@ def test_a_kill_at_any_time_leaves_no_row_twice_and_none_out(kind, tmp_path):
                 kills += 1
     assert kills
     assert rows_of(path) == [str(each) for each in paths(90)]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_ctrl_c_keeps_what_was_answered_before_the_first_record(kind, tmp_path):
+    path = tmp_path / f"a.{kind}"
+
+    def interrupted():
+        yield from results_of(paths(3))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(AnswersFile(path, NAMES, JOB).write(interrupted(), batch=100))
+    answers = AnswersFile(path, NAMES, JOB)
+    done = list(answers.write(results_of(answers.left(paths(5)))))
+    assert [each.path.stem for each in done] == ["3", "4"]
+    assert rows_of(path) == [str(each) for each in paths(5)]
