@@ -166,9 +166,11 @@ def test_what_it_returns_can_be_used(quick, arrows):
     assert said.class_name in ("left", "right")
 
 
-def test_resumed_it_is_not_trained_again_and_opens_no_test_images(quick):
+# As in a script that is started again.
+@pytest.mark.parametrize("options", [{}, {"recipe": "auto", "minutes": 3}], ids=["alone", "whole"])
+def test_resumed_it_is_not_trained_again_and_opens_no_test_images(quick, options):
     before = quick.test_openings, quick.weights_sha256("last"), quick.weights_sha256("refit")
-    again = convscope.train(resume=quick.path, progress=Progress())
+    again = convscope.train(resume=quick.path, progress=Progress(), **options)
     assert before == (
         again.test_openings,
         again.weights_sha256("last"),

@@ -194,17 +194,23 @@ def train(
             )
         return _train_folds(folds, given, from_file, place, data_dir, progress, executor)
     continued = resume and place is not None and (named or Run(place).state_file.exists())
+    stopped = find_search(place) if resume and place is not None else None
+    if continued and given.get("recipe") == AUTO:
+        del given["recipe"]  # the search has found one
+    if stopped is not None:
+        for option, hinders in (("--tracker", bool(trackers)), ("--devices", devices is not None)):
+            if hinders:
+                raise ConfigError(f"{option} is for a single network, not for a search; omit it")
     if devices is not None:
         if not continued:
             _require_one_network(given, from_file, minutes=minutes, target=target)
         _require_jax(given, from_file)
         given["backend"] = backends.configure("jax")
-    stopped = find_search(place) if resume and place is not None else None
     load = load_once(data_dir, progress)
     if stopped is not None:
         return resume_search(
             stopped,
-            given=given,
+            request=_wishes_of_search(given, from_file),
             minutes=minutes,
             test=test,
             load=load,
@@ -228,7 +234,9 @@ def train(
             "--ray and --threads are for several trainings: give --folds, search on a folder of "
             "photos with --minutes, or use 'compare'"
         )
-    budget = Budget.of(minutes, target, given=given, from_file=from_file)
+    budget = None
+    if not continued:
+        budget = Budget.of(minutes, target, given=given, from_file=from_file)
     with joined() if devices is not None else nullcontext(ONE) as team:
         if not team.is_first:
             progress.say(f"Process {team.index} of {team.n_processes}; process 0 reports")
@@ -237,7 +245,7 @@ def train(
         common: dict[str, Any] = {"progress": progress, "trackers": trackers, "devices": team}
         # A script that is started again after a reboot need not know how far it got.
         if continued and place is not None:
-            if budget is not None:
+            if minutes is not None or target is not None:
                 progress.say(
                     "Ignoring --minutes/--target: a resumed run keeps its network and epochs"
                 )

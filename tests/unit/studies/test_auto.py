@@ -100,7 +100,7 @@ def searched(monkeypatch, tmp_path):
         def train(self, candidate, run, fold):
             now[0] += 10.0
             search.settings[candidate.name] = candidate.settings
-            if candidate.name not in losses:
+            if losses.get(candidate.name, [None])[fold] is None:
                 raise TrainingError("it diverged")
             run.path.mkdir(parents=True)
             held_out = search.held_out.get(candidate.name, losses[candidate.name][0])
@@ -312,7 +312,46 @@ def test_close_ones_are_compared_on_further_folds_and_all_of_them_count(searched
     assert {("mirrored", 1), ("fine-tuned", 1)} <= set(tried[5:8])
     # Another lost by a lot on the first fold, and is not tried again.
     assert ("frozen", 1) not in tried
-    assert any("are close: fold 2 of 5" in line for line in told)
+    assert any("are close: training both again with fold 2 of 5" in line for line in told)
+
+
+@pytest.mark.parametrize("failing", [("mirrored",), ("fine-tuned",), ("mirrored", "fine-tuned")])
+def test_a_further_fold_that_fails_counts_for_none(searched, failing):
+    close = {"frozen": [0.9] * 5, "mirrored": [0.50] + [0.9] * 4, "fine-tuned": [0.51] * 5}
+    for name in failing:
+        close[name][1] = None
+    best, tried, _ = searched(close)
+    # By the first fold, and no time is spent on others.
+    assert best == "mirrored"
+    assert max(fold for _, fold in tried) == 1
+
+
+def test_only_the_winner_is_refitted(monkeypatch):
+    asked = []
+    monkeypatch.setattr("convscope.studies.search.search.settle", lambda it, *_: asked.append(it))
+    for given, from_file in (({"refit": True}, {}), ({}, {"refit": True})):
+        of = SimpleNamespace(
+            _plan=SimpleNamespace(config=SimpleNamespace(split=SimpleNamespace(folds=None))),
+            _request=Request(given, from_file),
+            _load=None,
+        )
+        Search._plan_of(of, candidates.Candidate("frozen", "frozen", candidates.FROZEN), 0)
+    assert [each.chosen["refit"] for each in asked] == [False, False]
+
+
+def test_a_search_is_resumed_with_the_settings_that_it_began_with():
+    begun = Request(
+        {"data": "folder", "data_path": "old", "seed": 3, "head.hidden": [8]}, {"fit": "pad"}
+    )
+    same = Request({"data_path": "new", "seed": 3, "head.hidden": (8,)}, {"fit": "pad"})
+    assert auto._repeated(same, begun) == same.given
+    for changed, says in (
+        ({"seed": 4}, "began with seed 3, not 4"),
+        ({"split.seed": 1}, "began with no split.seed of yours, not 1"),
+        ({"fit": "crop"}, "began with fit 'pad', not 'crop'"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            auto._repeated(Request(changed), begun)
 
 
 def test_on_further_folds_each_has_its_own_network(searched):

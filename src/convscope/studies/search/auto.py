@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from convscope.planning.budget import Budget
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
-from convscope.recipe import RunConfig, dump_config
+from convscope.recipe import RunConfig, dump_config, flat
 from convscope.remote import shown
 from convscope.run import ROOT, Run
 from convscope.storage import storage_errors, write_text
-from convscope.studies.folder import read_state, require_place, study_folder
+from convscope.studies.folder import as_read_back, read_state, require_place, study_folder
 from convscope.studies.search.candidates import FOLDS, FROZEN, SMALL, folder_of, with_settings
 from convscope.studies.search.clock import seconds_per_image
 from convscope.studies.search.search import Place, Search
@@ -104,6 +104,11 @@ def search(
     model = request.chosen.get("model")
     small = max(dataset.image_shape[:2]) <= SMALL and len(dataset.train) >= _MANY
     if small and not (model and is_backbone(model)):
+        if place.executor is not None:
+            raise ConfigError(
+                "--ray and --threads are for several training runs, and on many small images one "
+                "network is trained from scratch; leave them out"
+            )
         return _from_scratch(request, minutes, out, test, load, progress)
     name = f"{dataset.name}-auto-seed{plan.config.seed}"
     request, plan = _in_time(request, plan, minutes, load, progress)
@@ -125,7 +130,7 @@ def search(
 def resume_search(
     path: Path,
     *,
-    given: Mapping[str, Any],
+    request: Request,
     minutes: float | None,
     test: bool | None = None,
     load: Callable[[RunConfig], Dataset],
@@ -136,7 +141,7 @@ def resume_search(
 
     Args:
         path: Folder of the search.
-        given: Settings that are repeated: the data may be elsewhere by now.
+        request: Settings that are repeated: data and weights may be elsewhere by now.
         minutes: New time limit over all; None keeps the one that it was begun with.
         test: Whether to open the test images at the end; None: as it was begun.
         load: Function that loads the data of settings.
@@ -144,17 +149,22 @@ def resume_search(
         place: Place where the candidates are trained; the last training is here.
 
     Raises:
+        ConfigError: If another setting is not what it was, as candidates would be compared that
+            differ in more than their networks.
         RunError: If the state is damaged, or another process works on it.
         DataError: If the images are no longer those of the search.
     """
     run = Run(path)
     state = read_state(run.search_file, FORMAT) or {}
     try:
-        request = Request({**state["given"], **given}, state["from_file"])
+        begun = Request(state["given"], state["from_file"])
+        request = Request({**begun.given, **_repeated(request, begun)}, begun.from_file)
         state["minutes"] = float(state["minutes"] if minutes is None else minutes)
         state["test"] = bool(state["test"] if test is None else test)
-        spent = sum(Tried(**row).seconds for row in state["tried"])
-        spent = float(state.get("spent", spent))
+        rows = [Tried(**row) for row in state["tried"]]
+        spent = float(state.get("spent", sum(row.seconds for row in rows)))
+        # What failed may have been the machine's fault; it is tried again.
+        state["tried"] = [asdict(row) for row in rows if row.loss is not None]
     except (KeyError, TypeError, ValueError):
         raise RunError(f"{run.search_file} is damaged; start again in another --out") from None
     plan = _first_plan(request, load, progress)
@@ -167,6 +177,24 @@ def resume_search(
     return _go_on(Search(run, request, state, plan, load, began, progress, place), progress)
 
 
+def _repeated(request: Request, begun: Request) -> Mapping[str, Any]:
+    """Return the settings of a request that repeats the one with which a search began.
+
+    Raises:
+        ConfigError: If one is another, except the places of data and weights.
+    """
+    before = {**flat(begun.from_file), **begun.given}
+    now = as_read_back({**flat(request.from_file), **request.given})
+    for key in now.keys() - {"data", "data_path", "labels", "weights"}:
+        if before.get(key) != now[key]:
+            was = f"{key} {before[key]!r}" if key in before else f"no {key} of yours"
+            raise ConfigError(
+                f"the search began with {was}, not {now[key]!r}; on --resume only --minutes may "
+                "change, so omit the option or start a new search"
+            )
+    return request.given
+
+
 def _go_on(work: Search, progress: Progress) -> Run:
     run, state = work.run, work.state
     with study_folder(run.path, run.search_file, _KIND):
@@ -176,6 +204,7 @@ def _go_on(work: Search, progress: Progress) -> Run:
             try:
                 state["winner"] = work.best()
             except KeyboardInterrupt:
+                work.save()
                 run.record(status="interrupted")
                 raise
             except ConvscopeError as error:

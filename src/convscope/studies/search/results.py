@@ -90,8 +90,16 @@ class Results:
         return self.rows[-1]
 
     def folds_of(self, name: str) -> set[int]:
-        """Return the indices of the folds that a candidate was tried on."""
-        return {row.fold for row in self.rows if row.candidate == name}
+        """Return the indices of the folds that a candidate was tried on, and none failed on."""
+        return {
+            row.fold
+            for row in self.rows
+            if row.candidate == name and not (row.fold and self.is_spoilt(row.fold))
+        }
+
+    def is_spoilt(self, fold: int) -> bool:
+        """Return whether a training on a fold failed, so that no two are compared on it."""
+        return any(row.note for row in self.rows if row.fold == fold)
 
     def mean_seconds(self, name: str) -> float:
         """Return the mean time of a candidate's trainings."""
@@ -127,7 +135,7 @@ class Results:
         Those tried on more folds are compared on these; others have lost on the first.
         """
         names = list(dict.fromkeys(row.candidate for row in self.rows))
-        out = {row.candidate for row in self.rows if row.note}
+        out = {row.candidate for row in self.rows if row.note and row.fold == 0}
         names = [name for name in names if name not in out]
         most = max((len(self.folds_of(name)) for name in names), default=0)
 

@@ -134,7 +134,7 @@ class Search:
             f"Best of {counted(len(standing), 'candidate')}: {best.words}"
             + (f"; an image takes {cost:.1f} times as long as with the first" * (cost > 1))
         )
-        self._save()
+        self.save()
         return name
 
     def keep_out_of_fold(self, name: str) -> None:
@@ -165,9 +165,9 @@ class Search:
             "training"
         )
         self._progress.say(
-            f"Plan for {minutes:g} minute{'s' * (minutes != 1)}: a frozen backbone, larger "
-            "ones, mirrored images too; the last stage of the best one fine-tuned; the best of "
-            "these once more on all but the test images"
+            f"Plan for {minutes:g} minute{'s' * (minutes != 1)}: train a head on a frozen "
+            "backbone; try larger backbones and mirrored images; fine-tune the last stage of the "
+            "best" + "; retrain the winner on training and validation images" * self.refits
         )
 
     def _race(self, finalists: list[str]) -> None:
@@ -185,9 +185,12 @@ class Search:
             now = [left.pop(0) for _ in range(min(len(left), max(1, self._at_once // 2)))]
             listed = ", ".join(str(fold + 1) for fold in now)
             self._progress.say(
-                f"{names[0]} and {names[1]} are close: fold {listed} of {folds} for both"
+                f"{' and '.join(known[name].words for name in names)} are close: training both "
+                f"again with fold {listed} of {folds} held out"
             )
             self._try([(known[name], fold) for fold in now for name in names])
+            if any(results.is_spoilt(fold) for fold in now):
+                return
 
     def _try(self, wanted: list[tuple[Candidate, int]]) -> None:
         """Train candidates, each on all folds but one, and keep how good they are."""
@@ -198,7 +201,7 @@ class Search:
             seconds = round(time.monotonic() - began, 1)
             began = time.monotonic() if self._at_once == 1 else began
             row = self._results.add(candidate, fold, seconds, note)
-            self._save()
+            self.save()
             self._tell(row)
 
     def _tell(self, row: Tried) -> None:
@@ -259,7 +262,10 @@ class Search:
         settings = dict(candidate.settings)
         if self._plan.config.split.folds is not None:
             settings |= {**FOLDS, "split.fold": fold}
-        return settle(with_settings(self._request, settings), Progress(), self._load)
+        request = with_settings(self._request, settings)
+        # Only the winner is trained once more.
+        request = Request({**request.given, "refit": False}, request.from_file)
+        return settle(request, Progress(), self._load)
 
     def _train(self, candidate: Candidate, run: Run, fold: int) -> None:
         """Train a candidate in this process on all folds but one, from where it stands."""
@@ -278,7 +284,8 @@ class Search:
             plan = replace(plan, pace=Pace(deadline, plan.config.epochs))
         single.train(plan, progress=progress, out=run.path, test=False)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write down what was tried, and the time that it took."""
         self.state["tried"] = [asdict(each) for each in self._results.rows]
         self.state["spent"] = round(time.monotonic() - self._began, 1)
         Run.write_json(self.run.search_file, self.state)
