@@ -414,6 +414,7 @@ def test_a_changed_byte_is_found(photos, tmp_path):
         ({"image_shape": [12, 12, 0]}, "image_shape: no image is 12 x 12 pixels of 0 channels"),
         ({"white": 7}, "white: 7 is no white$"),
         ({"format": 99}, "was made by a newer convscope"),
+        ({"format": 99, "codec": "webp"}, "was made by a newer convscope"),
         ({"parts": {}}, "it names no training images"),
         ({"more": 1}, "more: Extra inputs are not permitted"),
     ],

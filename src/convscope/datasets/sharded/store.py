@@ -227,13 +227,18 @@ def fault_of(error: ValidationError) -> str:
     return printable(f"{where}: {first['msg'].removeprefix('Value error, ')}")
 
 
-def is_index(content: bytes) -> bool:
-    """Return whether a file's content looks like that of `shards.json`, of whatever version."""
+def _entries(content: bytes) -> dict[str, Any]:
+    """Return what a file holds as a JSON object; nothing if it holds anything else."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and found.keys() >= {"format", "class_names", "parts"}
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_index(content: bytes) -> bool:
+    """Return whether a file's content looks like that of `shards.json`, of whatever version."""
+    return _entries(content).keys() >= {"format", "class_names", "parts"}
 
 
 def is_sharded(data: Path | str) -> bool:
@@ -258,12 +263,14 @@ class Store:
     def __init__(self, place: Path | str) -> None:
         self.place = place
         content = self._read(INDEX)
+        # Before the rest: a newer format may have entries that this one does not know.
+        version = _entries(content).get("format")
+        if isinstance(version, int) and version > FORMAT:
+            raise DataError(f"{self.place} was made by a newer convscope; upgrade convscope")
         try:
             self.index = Index.model_validate_json(content)
         except ValidationError as error:
             raise DataError(f"{self.place}/{INDEX} is damaged: {fault_of(error)}") from None
-        if self.index.format > FORMAT:
-            raise DataError(f"{self.place} was made by a newer convscope; upgrade convscope")
         if "train" not in self.index.parts:
             raise DataError(f"{self.place}/{INDEX} is damaged: it names no training images")
         self.sha256 = hashlib.sha256(content).hexdigest()
