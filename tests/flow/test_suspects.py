@@ -86,6 +86,20 @@ def test_what_cannot_be_is_refused(searched, mislabelled, tmp_path):
                 convscope.suspects(folder, **{**OPTIONS, "settings": settings})
 
 
+def test_a_place_to_train_is_refused_for_heads_on_a_frozen_backbone(tiny_backbone, tmp_path):
+    with pytest.raises(ConfigError, match="--ray and --threads have no effect here: tiny is froz"):
+        convscope.suspects(
+            "digits",
+            model=tiny_backbone,
+            recipe="logistic",
+            settings={"weights": "random"},
+            out=tmp_path / "out",
+            executor=LocalExecutor(2),
+            progress=Progress(),
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_validation_images_of_a_folder_are_checked_too(mislabelled, tmp_path):
     folder, _ = mislabelled
     shutil.copytree(folder / "1", tmp_path / "parts/train/1")

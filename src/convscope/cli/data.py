@@ -323,7 +323,7 @@ def suspects(
 
         # photos: a pretrained network runs once on each, then heads are trained
         convscope data suspects --data photos/
-        # a network of your own for each fold
+        # a network of your own for each fold, which --ray and --threads are for
         convscope data suspects --data photos/ --model fast-small --set image_size=64
     """
     import convscope

@@ -124,7 +124,8 @@ def suspects(
         settings: Any other settings by dotted name.
         out: Folder; None takes `runs/suspects-DATA-MODEL`.
         data_dir: Further folder to look for the files of a registered dataset.
-        executor: Where to train networks; None trains one after the other on this machine.
+        executor: Where to train networks; None trains one after the other on this machine. Heads
+            on a frozen backbone are trained in this process, so it is refused for them.
         progress: Called with all events; None draws on standard error.
 
     Raises:
@@ -166,6 +167,13 @@ def suspects(
             f"wrong labels are found where each image has one class, and those of {dataset.name} "
             "may have several; train, and look at the hardest images: convscope gallery RUN"
         )
+    by_heads = is_backbone(config.model) and trains_at_once(config) and not config.augment.varies
+    if by_heads and executor is not None:
+        raise ConfigError(
+            f"--ray and --threads have no effect here: {config.model} is frozen, and its heads are "
+            "trained in this process; leave them out, or train a network for each fold, such as "
+            "--model fast-small"
+        )
     path = folder or ROOT / short_name(f"suspects-{dataset.name}-{model}", 200)
     found = Suspicions(path, 0, 0.0, ())
     asked = as_read_back(
@@ -175,7 +183,7 @@ def suspects(
         require_same(found.state_file, read_state(found.state_file, FORMAT), asked, _KIND)
         Run.write_json(found.state_file, {"format": FORMAT, "asked": asked})
 
-        if is_backbone(config.model) and trains_at_once(config) and not config.augment.varies:
+        if by_heads:
             said = _by_heads(plan, load, progress)
         else:
             jobs = _jobs(path, given, folds, load, data_dir)
