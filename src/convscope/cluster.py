@@ -80,8 +80,9 @@ def connect(address: str, needed: Mapping[str, float]) -> None:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ray.exceptions.RayError, ValueError, RuntimeError, OSError) as error:
             raise ConfigError(
-                f"no Ray cluster answers at '{address}' ({line_of(error)}; one with tokens needs "
-                f"its {_TOKEN} here, too); start one with: ray start --head"
+                f"no Ray cluster answers at '{address}' ({line_of(error)}; a cluster with token "
+                f"authentication also needs its {_TOKEN} on this machine); start one with: ray "
+                "start --head"
             ) from None
     end = time.monotonic() + _JOIN_S
     while True:

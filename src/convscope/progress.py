@@ -89,7 +89,7 @@ def dropped_if_broken() -> Iterator[None]:
 
 @contextlib.contextmanager
 def kept_if_writable(progress: Progress, place: Path) -> Iterator[None]:
-    """Let results be shown and not kept, with a line, if their folder is read-only.
+    """Let results be shown but not saved, with a line, if their folder is read-only.
 
     Args:
         progress: Called with the line.
@@ -98,7 +98,7 @@ def kept_if_writable(progress: Progress, place: Path) -> Iterator[None]:
     try:
         yield
     except ReadOnlyError:
-        progress.say(f"{place} cannot be written to, so these results are shown and not kept.")
+        progress.say(f"{place} cannot be written to, so these results are shown but not saved.")
 
 
 class ConsoleProgress(Progress):

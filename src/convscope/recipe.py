@@ -612,8 +612,8 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
         changed.pop("refit")
     for key, (before, after) in changed.items():
         raise ConfigError(
-            f"the run has {key} {before!r}, not {after!r}; on --resume only --epochs may change, "
-            "so omit the option or start a new run"
+            f"the run has {key} {before!r}, not {after!r}; on --resume only --epochs may be "
+            "raised and --refit added, so omit the option or start a new run"
         )
     return wanted
 

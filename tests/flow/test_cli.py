@@ -86,7 +86,7 @@ def test_ctrl_c_or_sigterm_keeps_what_is_learnt_and_says_how_to_go_on(tmp_path, 
     assert out == ""
     assert "Traceback" not in err
     last = err.strip().splitlines()[-1]
-    assert last.startswith("Stopped. The finished epochs are kept; resume with: ")
+    assert last.startswith("Stopped. What was finished is kept; resume with: ")
     assert "convscope train --resume long " in last
     run = Run.open(tmp_path / "long")
     assert run.status == "interrupted"

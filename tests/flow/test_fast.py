@@ -228,7 +228,7 @@ def test_judging_and_a_refit_have_their_share_of_the_minutes(monkeypatch, settin
         ({"minutes": 1, "epochs": 3}, "drop --epochs"),
         (
             {"minutes": 1, "recipe": "tutorial"},
-            "which --minutes and --target need; use one of: fast",
+            "need measured .*, and there are none for the recipe 'tutorial'; use one of: fast",
         ),
         ({"minutes": 1, "model": "cnn-functional"}, "choose --epochs, or"),
     ],

@@ -173,7 +173,7 @@ def test_resume_of_a_finished_run_trains_nothing(tmp_path, uninterrupted):
 
 
 def test_what_resume_refuses(tmp_path, uninterrupted):
-    with pytest.raises(ConfigError, match="only --epochs may change"):
+    with pytest.raises(ConfigError, match="only --epochs may be raised and --refit added"):
         train(uninterrupted.path, seed=99, resume=True)
     with pytest.raises(RunError, match="does not exist"):
         train(None, resume=tmp_path / "none")

@@ -80,7 +80,7 @@ def predict(
         typer.Option(
             min=1,
             help="Processes that classify, each with a core (or --threads); for exported files. "
-            "Default: this one alone. With --ray: at most so many; default: all that fit.",
+            "Default: this one alone. With --ray: at most this many; default: all that fit.",
         ),
     ] = None,
     threads: Annotated[

@@ -228,7 +228,7 @@ def train(
             typer.echo("\nStopped before training began; there is nothing to resume.", err=True)
             raise typer.Exit(130) from None
         typer.echo(
-            "\nStopped. The finished epochs are kept; resume with: "
+            "\nStopped. What was finished is kept; resume with: "
             f"{command_line('train', '--resume', folder or 'RUN')}  "
             "('convscope runs' lists the runs)",
             err=True,

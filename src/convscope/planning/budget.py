@@ -211,15 +211,15 @@ def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:
     if not curves:
         known = ", ".join(entry.name for entry in RECIPES.entries() if "curves" in entry.info)
         raise ConfigError(
-            f"the recipe '{recipe}' was not measured, which --minutes and --target need; "
-            f"use one of: {known}"
+            "--minutes and --target need measured accuracy curves, and there are none for the "
+            f"recipe '{recipe}'; use one of: {known}"
         )
     if model is None:
         return curves
     if model not in curves:
         raise ConfigError(
-            f"{model} was not measured, which --minutes and --target need; choose --epochs, or "
-            f"one of: {', '.join(curves)}"
+            "--minutes and --target need measured accuracy curves, and there are none for "
+            f"{model}; choose --epochs, or one of: {', '.join(curves)}"
         )
     return {model: curves[model]}
 

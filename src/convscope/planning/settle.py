@@ -180,7 +180,9 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     config = resolve(usual_settings(recipe, model, data), wished, names, given)
     require_effect(config, defaults, backbone=backbone)
     if defaults.augment.flip and not config.augment.flip and "augment.flip" in settings_of(data):
-        progress.say(f"{data}: mirroring changes the meaning of an image, so none is flipped")
+        progress.say(
+            f"{data}: mirroring would change what an image shows, so flipping is turned off"
+        )
     if config.weights is not None and not backbone:
         raise ConfigError(f"{model} starts from random weights; --weights is for backbones")
     update: dict[str, Any] = {"backend": backends.configure(config.backend)}
@@ -252,8 +254,8 @@ def settle_batches(
     batch_size = math.ceil(n_images / steps / request.n_devices) * request.n_devices
     if "batch_size" in request.given and batch_size != config.batch_size:
         progress.say(
-            f"Batches of {batch_size} images instead of {config.batch_size}: {steps} about equal "
-            f"ones per epoch; least_steps=1 keeps your batch size"
+            f"Batch size {batch_size} instead of {config.batch_size}, for {steps} batches of about "
+            "equal size per epoch; --set least_steps=1 keeps yours"
         )
     return config.model_copy(update={"batch_size": batch_size})
 

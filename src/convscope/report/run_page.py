@@ -395,7 +395,7 @@ def _abstaining(facts: RunFacts) -> list[Block]:
         if answered.any():
             points.append(
                 (
-                    f"Answering only from {chosen.threshold:.0%} confidence, it answers "
+                    f"If it answers only at {chosen.threshold:.0%} confidence or more, it answers "
                     f"{answered.mean():.0%} of the images, and {right[answered].mean():.1%} of "
                     "those answers are correct.",
                     f"The threshold was chosen on {where}, for {asked:.0%} accuracy.",

@@ -289,8 +289,8 @@ def _tests(comparison: Comparison) -> list[Block]:
         Text(
             f"Intervals hold with {level} % confidence each"
             + (f", so that all {n} hold jointly in 95 of 100 studies" if n > 1 else "")
-            + ". p: the probability of a difference as large if there is none, over seeds and "
-            "images together; over seeds alone it is Student's t-test, over images alone "
+            + ". p: the probability of a difference at least this large if there were none, over "
+            "seeds and images together; over seeds alone it is Student's t-test, over images alone "
             + _test_of_images(comparison)
             + "; p values are not corrected for the number of comparisons. Spread of seeds: "
             "standard deviation of the difference over seeds; a configuration with a single seed "

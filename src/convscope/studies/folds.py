@@ -209,7 +209,9 @@ def _gathered(path: Path, runs: list[Run]) -> CrossValidation:
     parts = [read_predictions(run.predictions_file)[0]["test"] for run in runs]
     said = Predictions.joined(parts, "test")
     if len(np.unique(said.ids)) != len(said.ids):
-        raise RunError(f"the folds in {path} hold some images twice; start again in another --out")
+        raise RunError(
+            f"some images are in more than one fold of {path}; start again in another --out"
+        )
     names = runs[0].class_names
     found = folded_accuracy(
         [int(part.right.sum()) for part in parts],

@@ -226,7 +226,7 @@ def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
     for name, config in asked["rungs"].items():
         if configs.get(name) != config:
             raise RunError(
-                f"{climb.path} was begun when the recipe of its rung '{name}' was another; "
+                f"{climb.path} was begun with a different version of the recipe of rung '{name}'; "
                 "choose another --out"
             )
     if all(rung.val_accuracy is None for rung in rungs):

@@ -55,7 +55,7 @@ def ladder_page(ladder: Ladder) -> Page:
         alt=f"Validation accuracy of each rung: {listed}."
         if listed
         else "No rung has been trained.",
-        caption="Accuracy of each rung, and its gain over the rung above.",
+        caption="Accuracy of each rung, and its gain over the previous rung.",
     )
     rows = [
         [
@@ -141,7 +141,7 @@ def _figure(rungs: Sequence[Rung], n_val: int, about: str, *, title: str) -> "Fi
     figure.text(
         _NAMES / _WIDTH,
         0.14 / height,
-        "gain: points over the rung above, grey if within chance on "
+        "gain: points over the previous rung, grey if within chance on "
         f"{n_val:,} validation images.  time: with nothing cached.",
         fontsize=8,
         color=FAINT,

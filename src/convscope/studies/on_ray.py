@@ -143,7 +143,7 @@ class _RayExecutor:
             for reference in waiting:
                 ray.cancel(reference)
             if waiting:
-                progress.say("Stopping the runs at work; they save their state")
+                progress.say("Stopping the active runs; they save their state")
                 ray.wait(list(waiting), num_returns=len(waiting), timeout=_STOP_S)
             ray.kill(lines)
 

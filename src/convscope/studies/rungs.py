@@ -153,11 +153,11 @@ class Ladder:
         points = 100 * min(1, gain_by_chance(best, best, self.n_val))
         images = counted(self.n_val, "validation image")
         if best.n_effective is not None:
-            images += ", in groups,"
+            images += ", in groups"
         return (
             "Each rung is a single run, so the gains are those of this seed; by how much another "
-            f"seed would change them, single runs cannot show. {images} alone make differences of "
-            f"up to {points:.1f} points near {accuracy_of(best):.0%}."
+            f"seed would change them, single runs cannot show. With {images}, differences of up to "
+            f"{points:.1f} points near {accuracy_of(best):.0%} can be due to chance."
         )
 
 

@@ -164,8 +164,9 @@ def suspects(
     config, dataset = plan.config, plan.dataset
     if dataset.multi_label:
         raise ConfigError(
-            f"wrong labels are found where each image has one class, and those of {dataset.name} "
-            "may have several; train, and look at the hardest images: convscope gallery RUN"
+            "this search needs images of exactly one class each, and those of "
+            f"{dataset.name} may have several; train a model, then look at the hardest images: "
+            "convscope gallery RUN"
         )
     by_heads = is_backbone(config.model) and trains_at_once(config) and not config.augment.varies
     if by_heads and executor is not None:

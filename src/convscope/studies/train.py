@@ -231,8 +231,8 @@ def train(
         )
     if executor is not None:
         raise ConfigError(
-            "--ray and --threads are for several trainings: give --folds, search on a folder of "
-            "photos with --minutes, or use 'compare'"
+            "--ray and --threads are for several training runs: give --folds, search on a folder "
+            "of photos with --minutes, or use 'compare'"
         )
     budget = None
     if not continued:

@@ -176,7 +176,7 @@ def tune(
             failed = [trial.failure for trial in found.trials if trial.failure]
             raise TrainingError(
                 f"no trial was trained to its end{f': {failed[0]}' if failed else ''}; "
-                "give more --trials or --minutes"
+                "raise --trials or --minutes"
             )
         chosen = _settled(given, best.settings, load)
         write_text(found.config_file, dump_config(chosen))

@@ -101,8 +101,8 @@ def outlook(pair: "Pair") -> str:
     more = [(size, n) for size in SIZES if (n := needed[size]) is not None and n > here]
     if more:
         # Three suffice to show how the effort grows.
-        needed_seeds = _joined([f"{_points(size)} with {n}" for size, n in more[-3:]])
-        sentences.append(f"Seeds of each needed to show a difference: {needed_seeds}.")
+        needed_seeds = _joined([f"{n} for {_points(size)}" for size, n in more[-3:]])
+        sentences.append(f"Seeds per configuration needed to show a difference: {needed_seeds}.")
     unseen = [size for size in SIZES if needed[size] is None]
     if unseen:
         sentences.append(

@@ -81,7 +81,10 @@ class Cell:
             right = true == predicted
             heading(f"{true}, recognised" if right else f"{true}, taken for {predicted}", 3)
             if len(seen) == _N_SHOWN:
-                say(f"The {_N_SHOWN} in which the network gives its label the least.", "cs-quiet")
+                say(
+                    f"The {_N_SHOWN} to whose label the network gives the lowest probability.",
+                    "cs-quiet",
+                )
             if right or self._source is None:
                 captions = [
                     f"{100 * each.prob:.0f} % {each.answer} · {each.image_id}" for each in seen

@@ -354,8 +354,9 @@ def _suspects(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
             return
         suspects = found.get("suspects", [])
         say(
-            f"{counted(len(suspects), 'label')} of {found.get('n_images', 0):,} in doubt, by "
-            f"networks that were right for {100 * found.get('accuracy', 0):.1f} % of images that "
+            f"{len(suspects):,} of {counted(found.get('n_images', 0), 'label')} "
+            f"{'is' if len(suspects) == 1 else 'are'} in doubt, according to networks that were "
+            f"right on {100 * found.get('accuracy', 0):.1f} % of images that "
             "they had not learnt."
         )
         if suspects:

@@ -337,7 +337,7 @@ def _threshold(found: Evaluated) -> None:
         heading("Confidence threshold")
         say("Images with less confidence than this are left to a person:", "cs-quiet")
         slider = ui.slider(min=0, max=99, step=1, value=0).style("max-width:520px")
-        slider.props('label aria-label="Least confidence in per cent"')
+        slider.props('label aria-label="Minimum confidence in percent"')
         lines = {part: say("") for part in _PARTS if part in found.parts}
 
         def update() -> None:

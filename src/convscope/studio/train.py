@@ -150,7 +150,7 @@ def _tried(run: Run) -> list[tuple[str, str]]:
 
 def _form(place: Workplace, wish: Wish) -> None:
     with card():
-        heading("A new training")
+        heading("New training run")
         data = ui.input("Images: a folder, an archive, or a dataset", value=wish.data)
         data.props("outlined dense").style("max-width:640px").bind_value_to(wish, "data", typed)
         with row():
@@ -226,7 +226,7 @@ def _form(place: Workplace, wish: Wish) -> None:
             except ConvscopeError as error:
                 problem.set_text(str(error))
                 return
-            ui.notify(f"{out.name}: it also goes on if this page is closed")
+            ui.notify(f"{out.name}: it continues even if you close this page")
             preview()
 
         job_button("Train", start, strong=True, icon="play_arrow")
@@ -241,7 +241,7 @@ def _ended(place: Workplace) -> None:
     trainings = [job for job in ended if job.run is not None]
     shown: set[Path] = set()
     for title, jobs in (
-        ("Finished trainings", trainings),
+        ("Finished training runs", trainings),
         ("Other finished jobs", [job for job in ended if job.run is None]),
     ):
         if jobs:

@@ -119,8 +119,8 @@ class FrozenInference:
         gap, largest = (float(np.abs(x).max()) for x in (run(few) - expected, expected))
         if not gap <= _SAME * largest:
             self._progress.say(
-                "Features are computed in Keras: ONNX Runtime's differ from them by "
-                f"{gap:.2g}, of at most {largest:.3g}"
+                "Features are computed in Keras: those of ONNX Runtime differ by up to "
+                f"{gap:.2g} (largest feature: {largest:.3g})"
             )
             return self._by_keras
         return run

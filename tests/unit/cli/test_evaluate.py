@@ -143,7 +143,7 @@ def test_figures_of_a_run_that_cannot_be_written_to_are_shown(cli, run, monkeypa
     done = cli("evaluate", run.path, "--json")
     assert (done.code, json.loads(done.out)) == (0, saved)
     (line,) = done.err.splitlines()
-    assert line == f"{run.path} cannot be written to, so these results are shown and not kept."
+    assert line == f"{run.path} cannot be written to, so these results are shown but not saved."
     done = cli("robustness", run.path, "--severities", "1", "-n", "9", "--json")
     assert (done.code, json.loads(done.out)["n_images"]) == (0, 9)
     assert line in done.err

@@ -83,7 +83,7 @@ def test_options_reach_the_verb_and_the_table_is_printed(cli, monkeypatch):
     )
     assert said in done.out
     # 1.96 * sqrt(2 * 0.75 * 0.25 / 1000)
-    assert "1,000 validation images alone make differences of up to 3.8 points near 75%" in done.out
+    assert "With 1,000 validation images, differences of up to 3.8 points near 75%" in done.out
     assert "somewhere/ladder.png" in done.out
 
 

@@ -192,8 +192,8 @@ def test_a_batch_size_that_is_not_kept_is_said_and_one_may_insist():
     changed = settle_batches(Request(given), config, 1149, listening)
     assert changed.batch_size == 230
     assert listening.lines == [
-        "Batches of 230 images instead of 400: 5 about equal ones per epoch; least_steps=1 keeps "
-        "your batch size"
+        "Batch size 230 instead of 400, for 5 batches of about equal size per epoch; "
+        "--set least_steps=1 keeps yours"
     ]
     insisting = {**given, "least_steps": 1}
     kept = settle_names(Request(insisting), Progress())

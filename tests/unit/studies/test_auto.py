@@ -191,7 +191,7 @@ def test_a_clear_winner_is_taken_at_once(searched):
     assert (best, tried) == ("fine-tuned", ALL)
     best, _, told = searched({**CLEAR, "larger": [0.1] * 5}, minutes=61)
     assert best == "larger"
-    assert told[-1].endswith("frozen; an image takes 3.2 times as long as with the first")
+    assert told[-1].endswith("frozen; it takes 3.2 times as long per image as the first candidate")
 
 
 def test_what_comes_after_it_is_of_the_better_network(searched):
@@ -380,7 +380,9 @@ def test_where_mirroring_does_not_keep_the_classes_no_image_is_mirrored(searched
     best, _, told = searched(asymmetric)
     assert best == "frozen"
     assert any(
-        line.endswith("no image is mirrored; it may change the class, as of letters")
+        line.endswith(
+            "images will not be mirrored, since that may change the class, as with letters"
+        )
         for line in told
     )
     # A difference that chance explains says nothing against it.

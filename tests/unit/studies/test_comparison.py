@@ -2,6 +2,7 @@
 
 import dataclasses
 import html.parser
+import re
 from pathlib import Path
 
 import numpy as np
@@ -75,15 +76,9 @@ def test_where_nothing_differs_the_most_it_could_be_is_said_and_what_would_settl
     most = 100 * max(abs(pair.found.low), abs(pair.found.high))
     said = float(pair.verdict.split("at most ")[1].split(" points")[0])
     assert most <= said < most + 0.1
-    assert "Seeds of each needed to show a difference" in pair.outlook
-    told = {
-        float(part.split(" point")[0]): int(part.split(" with ")[1])
-        for part in pair.outlook.split("difference: ")[1]
-        .split(".")[0]
-        .replace(" and ", ", ")
-        .split(", ")
-        if " with " in part
-    }
+    assert "Seeds per configuration needed to show a difference" in pair.outlook
+    needed = pair.outlook.split("difference: ")[1]
+    told = {float(size): int(n) for n, size in re.findall(r"(\d+) for ([\d.]+) point", needed)}
     assert len(told) >= 1
     # A smaller difference takes more seeds.
     assert [told[size] for size in sorted(told)] == sorted(told.values(), reverse=True)
@@ -137,7 +132,7 @@ def test_one_run_against_several_has_their_spread():
     assert near.pairs[0].verdict.startswith("b is better than a by ")
     assert near.conclusion.startswith("b is best with ")
     assert far.pairs[0].verdict.startswith("No difference shown between a and b: at most ")
-    assert "Seeds of each needed to show a difference" in far.pairs[0].outlook
+    assert "Seeds per configuration needed to show a difference" in far.pairs[0].outlook
     assert "a single seed is assumed to spread over seeds as the one that it is" in near.caution
     assert "another seed may reverse it" not in near.caution
 

@@ -276,7 +276,7 @@ def test_resuming_is_offered_by_the_status_of_the_run_whatever_its_job_says(
         job_of(place, "predict", "predict", number=number)
 
     async def listed(user) -> None:
-        await user.should_see("Finished trainings")
+        await user.should_see("Finished training runs")
         await user.should_see("Other finished jobs")
         if not offered:
             await user.should_not_see("Resume")

@@ -92,7 +92,7 @@ def browser(tmp_path_factory):
         ("/run/old", "43.2 %"),
         ("/run/old", "a broken one, fold 2"),
         ("/run/old", "it diverged"),
-        ("/train?data=digits", "A new training"),
+        ("/train?data=digits", "New training run"),
         ("/train?data=digits&run=old", "All other settings are those of that run"),
         ("/use/old", "The same without the studio"),
         ("/data", "fashion_mnist"),

@@ -139,8 +139,8 @@ def _arrange(layout: Layout, found: MatchedRows, has_split: bool, columns: Seque
 def _require_train(layout: Layout) -> None:
     if "train" not in layout.parts:
         raise DataError(
-            f"no row of the table of {layout.root} is of the part train; rows to learn from are "
-            "needed"
+            f"no row of the table of {layout.root} is in the part train; at least one training "
+            "row is needed"
         )
 
 

@@ -298,7 +298,7 @@ class Store:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             raise IntegrityError(f"{self.place}/{entry.rows} cannot be read as a table") from None
         if not rows.fit(entry.n_images, len(self.index.class_names)):
-            raise IntegrityError(f"{self.place}/{entry.rows} and {INDEX} differ in their images")
+            raise IntegrityError(_unlike(f"{self.place}/{entry.rows}"))
         return rows
 
     def pixels(self, shard: ShardEntry) -> UInt8Array:
@@ -321,9 +321,7 @@ class Store:
                 images.shape != (shard.n_images, *self.index.image_shape)
                 or images.dtype != np.uint8
             ):
-                raise IntegrityError(
-                    f"{self.place}/{shard.name} and {INDEX} differ in their images"
-                )
+                raise IntegrityError(_unlike(f"{self.place}/{shard.name}"))
             self._open[shard.name] = images
             while len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
@@ -343,7 +341,7 @@ class Store:
                 return _load(path)
         raise StorageError(
             f"there is so little room in {self._folder.parent} that shards are dropped before they "
-            f"are read; set {SPACE_VARIABLE}"
+            f"are read; set {SPACE_VARIABLE} to more gigabytes"
         )
 
     def expect(self, shards: Sequence[ShardEntry]) -> None:
@@ -447,7 +445,8 @@ class Store:
             raise StorageError(
                 f"a shard of {self.place} needs {n_bytes / 1e6:,.0f} MB, and only "
                 f"{limit / 1e6:,.0f} MB may be used in {self._folder.parent}; set "
-                f"{SPACE_VARIABLE}, or CONVSCOPE_CACHE to a folder on a larger disk"
+                f"{SPACE_VARIABLE} to more gigabytes, or CONVSCOPE_CACHE to a folder on a larger "
+                "disk"
             )
         for _, size, path in sorted(held):
             if used + n_bytes <= limit:
@@ -520,6 +519,10 @@ class ShardImages:
 def _require_hash(name: str, found: Any, wanted: str) -> None:
     if found.hexdigest() != wanted:
         raise IntegrityError(f"{name} is damaged: its hash is not the one in {INDEX}")
+
+
+def _unlike(name: str) -> str:
+    return f"{name} does not match {INDEX} (number, size or labels of images)"
 
 
 def _space(used: int) -> float:

@@ -239,8 +239,8 @@ def _from_scratch(
 ) -> Run:
     """Train a network from random weights in the time, on small images."""
     progress.say(
-        f"Images of at most {SMALL} pixels, {_MANY:,} and more: a network from random weights "
-        "(recipe fast)"
+        f"{_MANY:,} or more images of at most {SMALL} pixels: training a network from scratch "
+        "(recipe fast) instead of searching"
     )
     budget = Budget.of(minutes, None, given=request.given, from_file=request.from_file)
     plan = settle(Request(request.given, request.from_file, budget), progress, load)
@@ -280,7 +280,8 @@ def _in_time(
         return request, plan
     progress.say(
         f"{n_images:,} images would take {whole / 60:.1f} minutes at {size} pixels; "
-        f"{whole / 60 * (chosen / size) ** 2:.1f} at {chosen}, with fewer details"
+        f"using {chosen} pixels instead ({whole / 60 * (chosen / size) ** 2:.1f} minutes, less "
+        "detail)"
     )
     smaller_request = Request({**request.given, "image_size": chosen}, request.from_file)
     return smaller_request, _first_plan(smaller_request, load, progress)

@@ -187,7 +187,7 @@ class Proposals:
             + (
                 "mirroring does no harm"
                 if keeps
-                else "no image is mirrored; it may change the class, as of letters"
+                else "images will not be mirrored, since that may change the class, as with letters"
             )
         )
         return keeps

@@ -119,7 +119,7 @@ class Search:
             raise TrainingError(results.rows[0].note)
         if proposals.left_out:
             self._progress.say(
-                f"Not tried, for lack of time: {', '.join(proposals.left_out)}; give more --minutes"
+                f"Not tried, for lack of time: {', '.join(proposals.left_out)}; raise --minutes"
             )
         finalists = [each for each in standing if each not in HEADS]
         if set(standing) & set(HEADS):
@@ -132,7 +132,7 @@ class Search:
         cost = self._clock.cost(proposals.known[name].settings)
         self._progress.say(
             f"Best of {counted(len(standing), 'candidate')}: {best.words}"
-            + (f"; an image takes {cost:.1f} times as long as with the first" * (cost > 1))
+            + (f"; it takes {cost:.1f} times as long per image as the first candidate" * (cost > 1))
         )
         self.save()
         return name
@@ -216,7 +216,8 @@ class Search:
             f"  {f'{words}: ' if self._at_once > 1 else ''}{measure} {row.accuracy:.4f}, "
             f"loss {row.loss:.4f} on {n_images:,} validation images after {row.seconds:.0f} s"
             + (
-                f"; it can be used from now on: {folder_of(self.run, row.candidate, row.fold).path}"
+                "; usable until the search ends: "
+                f"{folder_of(self.run, row.candidate, row.fold).path}"
                 if is_first
                 else ""
             )

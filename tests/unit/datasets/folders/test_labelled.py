@@ -122,7 +122,9 @@ def test_the_column_of_parts_is_honoured(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=f"row 3: the part of 'b' is '{part}'; write train"):
             read_contents(tmp_path, "t.csv")
     (tmp_path / "t.csv").write_text("file,label,split\na,x,val\nb,y,test\n")
-    with pytest.raises(DataError, match="is of the part train"):
+    with pytest.raises(
+        DataError, match="is in the part train; at least one training row is needed"
+    ):
         read_contents(tmp_path, "t.csv")
 
 
