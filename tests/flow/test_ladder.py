@@ -260,7 +260,7 @@ def test_a_recipe_that_has_changed_is_noticed(climbed, monkeypatch):
     entry = RECIPES.entry("probe")
     other = entry.value().model_copy(update={"batch_size": 7})
     monkeypatch.setitem(RECIPES._entries, "probe", type(entry)("probe", lambda: other, entry.info))
-    with pytest.raises(RunError, match="the recipe of its rung 'better head' was another"):
+    with pytest.raises(RunError, match="a different version of the recipe of rung 'better head'"):
         convscope.ladder(out=climbed["ladder"].path, progress=Progress(), **CLIMB)
 
 
