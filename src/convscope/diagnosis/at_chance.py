@@ -27,7 +27,7 @@ def at_chance(case: Case) -> Finding | None:
         raise Unknown("all validation images are of one class")
     if not case.n_val:
         raise Unknown("all validation images are of one group")
-    error *= math.sqrt(len(answers) / case.n_val)
+    error = case.over_groups(error)
     if kappa > SURE * error and kappa > 0:
         return None
     accuracy = float(val.right.mean())

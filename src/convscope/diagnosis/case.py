@@ -163,6 +163,13 @@ class Case:
         units = None if part.groups is None else units_of(part.groups)
         return float(len(part.labels) if units is None else units.max() + 1)
 
+    def over_groups(self, error: float) -> float:
+        """Return a standard error over validation images as that over their groups, if in some.
+
+        A single group shows nothing of others: infinite.
+        """
+        return error * math.sqrt(len(self.val.labels) / self.n_val) if self.n_val else math.inf
+
     @property
     def test(self) -> Predictions:
         """Predictions on the test images.

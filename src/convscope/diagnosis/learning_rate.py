@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -105,8 +104,7 @@ def _is_nothing_learnt(case: Case, rows: Sequence[Mapping[str, Any]], guess: Gue
         else:
             answers = val.probs.argmax(axis=1)
             beyond, error = beyond_guessing(val.labels, answers, val.probs.shape[1])
-        # A single group shows nothing of others.
-        error = error * math.sqrt(len(val.labels) / case.n_val) if case.n_val else math.inf
+        error = case.over_groups(error)
     return not beyond > max(_LEARNT, SURE * error)  # nan shows nothing
 
 

@@ -10,7 +10,6 @@ from convscope.evaluation.multi_label import wrongly_named
 from convscope.report.figures import mistakes_figure
 from convscope.report.page import Block, Points, svg_picture
 from convscope.types import FloatArray, Labels
-from convscope.wording import counted
 
 _LISTED = 3
 
@@ -31,12 +30,7 @@ def headline(judged: Mapping[str, Any], part: str) -> str:
 def interval(judged: Mapping[str, Any]) -> str:
     """Return the interval of the mean average precision."""
     low, high = judged["mean_average_precision_interval_95"]
-    return f"mAP {low:.1%} to {high:.1%}{over_groups(judged)}"
-
-
-def over_groups(judged: Mapping[str, Any]) -> str:
-    """Return what an interval is over where images are in groups; otherwise nothing."""
-    return f", over {counted(judged['n_groups'], 'group')}" if "n_groups" in judged else ""
+    return f"mAP {low:.1%} to {high:.1%}"
 
 
 def score_points(judged: Mapping[str, Any]) -> Points:

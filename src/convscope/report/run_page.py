@@ -254,10 +254,11 @@ def _not_judged(facts: RunFacts) -> list[str]:
 
 
 def _interval(facts: RunFacts, judged: Mapping[str, Any]) -> str:
+    over = f", over {counted(judged['n_groups'], 'group')}" if "n_groups" in judged else ""
     if facts.multi_label:
-        return multi_label.interval(judged)
+        return f"{multi_label.interval(judged)}{over}"
     low, high = judged["accuracy_interval_95"]
-    return f"{low:.1%} to {high:.1%}{multi_label.over_groups(judged)}"
+    return f"{low:.1%} to {high:.1%}{over}"
 
 
 def _learning(facts: RunFacts) -> list[Block]:
