@@ -21,7 +21,7 @@ from convscope.planning.curves import (
 from convscope.planning.networks import new_network
 from convscope.planning.plan import Plan
 from convscope.progress import Progress
-from convscope.recipe import RunConfig
+from convscope.recipe import RunConfig, dotted
 from convscope.recipes import RECIPES
 from convscope.types import Dataset
 
@@ -106,7 +106,7 @@ class Budget:
     def defaults(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that the budget adds to those chosen."""
         added: dict[str, Any] = {} if "recipe" in chosen else {"recipe": _RECIPE}
-        if self.target is not None and not any(key.split(".")[0] == "split" for key in chosen):
+        if self.target is not None and not dotted(chosen).keys() & _NUMBERS_OF_IMAGES:
             added["split.val_fraction"] = _VAL_FRACTION
         return added
 
@@ -204,6 +204,9 @@ _RECIPE = "fast"
 _MEASURED_ON = "cifar10"
 _VAL_FRACTION = 0.02
 """Share of the training images that was held out where accuracies were measured."""
+
+_NUMBERS_OF_IMAGES = {"split.val_fraction", "split.images", "split.folds"}
+"""Settings beside which that share would not be the user's wish."""
 
 
 def _curves(recipe: str, model: str | None) -> dict[str, dict[int, float]]:

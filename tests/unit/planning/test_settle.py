@@ -9,6 +9,7 @@ import yaml
 import convscope
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
+from convscope.planning.budget import Budget
 from convscope.planning.settle import Request, prepare, settle, settle_batches, settle_names
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config, resolve_resumed
@@ -225,3 +226,19 @@ def test_plans_are_not_changed_by_reading_them(digits):
     plan = settle(Request({"data": "digits", "precision": "float32"}), Progress(), lambda _: digits)
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan.config = plan.config  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "held_out"),
+    [
+        ({}, 0.02),
+        ({"split.seed": 1, "split.stratify": False}, 0.02),
+        ({"split": {"seed": 1}}, 0.02),
+        ({"split.val_fraction": 0.2}, None),
+        ({"split": {"images": 5000}}, None),
+    ],
+)
+def test_a_target_holds_out_what_its_curves_did_unless_the_number_is_chosen(chosen, held_out):
+    budget = Budget(minutes=None, target=92.0)
+    assert budget.defaults(chosen).get("split.val_fraction") == held_out
+    assert "split.val_fraction" not in Budget(minutes=1.0, target=None).defaults(chosen)
