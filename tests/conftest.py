@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import itertools
 import json
 import os
@@ -40,6 +41,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             getattr(item, "fixturenames", ())
         ):
             item.add_marker("engine")
+
+
+def pytest_collection_finish() -> None:
+    """Spare all that is imported by now from the collections of garbage, as `configure` does."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
