@@ -16,6 +16,7 @@ from typing import Any
 
 from convscope.errors import ConfigError, MissingExtraError
 from convscope.progress import Progress
+from convscope.wording import first_line
 
 N_RETRIES = 3
 """How often work is tried again after its worker or node was lost."""
@@ -80,7 +81,7 @@ def connect(address: str, needed: Mapping[str, float]) -> None:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ray.exceptions.RayError, ValueError, RuntimeError, OSError) as error:
             raise ConfigError(
-                f"no Ray cluster answers at '{address}' ({line_of(error)}; a cluster with token "
+                f"no Ray cluster answers at '{address}' ({first_line(error)}; a cluster with token "
                 f"authentication also needs its {_TOKEN} on this machine); start one with: ray "
                 "start --head"
             ) from None
@@ -170,12 +171,6 @@ def require_version(version: str) -> None:
             f"node {os.uname().nodename} has convscope {own}, and this needs {version}; install "
             "it there"
         )
-
-
-def line_of(error: BaseException) -> str:
-    """Return what an error of Ray says, as one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _nodes() -> list[dict[str, float]]:

@@ -24,6 +24,7 @@ from convscope.locks import LOCK, exclusive
 from convscope.paths import is_address, user_path
 from convscope.progress import console_progress
 from convscope.storage import FILE_MODE, cache_dir, follow_writes, storage_errors, write_text
+from convscope.wording import first_line
 
 FOLDER = "remote"
 """Folder of the copies in the cache folder."""
@@ -323,15 +324,11 @@ def _reaching(address: str) -> Iterator[None]:
         if "Protocol not known" in str(error):
             kind = address.partition(":")[0]
             raise PathError(f"{address}: no kind of address is called '{kind}'") from None
-        raise StorageError(f"{address} cannot be reached ({_line_of(error)})") from error
+        raise StorageError(f"{address} cannot be reached ({first_line(error)})") from error
     except Exception as error:  # each package has errors of its own
         raise StorageError(
-            f"{address} cannot be reached ({_line_of(error)}); what is on this machine is intact"
+            f"{address} cannot be reached ({first_line(error)}); what is on this machine is intact"
         ) from error
-
-
-def _line_of(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
 
 
 def _files_here(folder: Path) -> dict[str, _Stamp]:

@@ -34,6 +34,21 @@ def printable(name: str) -> str:
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", in_utf8(name))
 
 
+def first_line(error: BaseException) -> str:
+    r"""Return what a library's error says, or its kind, as one short line for a message of ours.
+
+    It may quote bytes of a file, end in a full stop, or say nothing.
+
+    Examples:
+        >>> first_line(ValueError("bad name 'caf\udce9'.\nSee ..."))
+        "bad name 'caf\\udce9'"
+        >>> first_line(EOFError())
+        'EOFError'
+    """
+    line = (str(error).strip().splitlines() or [""])[0][:300].rstrip(" .")
+    return printable(line) or type(error).__name__
+
+
 def composed(name: str) -> str:
     r"""Return a name in Unicode's composed form (NFC), in which equal names have equal characters.
 

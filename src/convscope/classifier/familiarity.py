@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from convscope.storage import atomic_path
 from convscope.types import BoolArray, FloatArray, evenly_spread
+from convscope.wording import first_line
 
 N_AXES = 200
 """Directions in which the training images differ most, at most; more than 64 or 16 of them reject
@@ -142,4 +143,4 @@ class Familiarity:
                 weights_sha256=str(held["weights_sha256"]),
             )
         except Exception as error:  # NumPy raises any exception on a damaged archive.
-            raise ValueError(str(error).split("\n")[0][:200]) from None
+            raise ValueError(first_line(error)) from None

@@ -18,7 +18,7 @@ from convscope.models.structure import model_of
 from convscope.recipe import read_run_config
 from convscope.run import WEIGHTS, Run
 from convscope.types import InputSpec
-from convscope.wording import command_line
+from convscope.wording import command_line, first_line
 
 if TYPE_CHECKING:
     import keras
@@ -109,8 +109,7 @@ def load_model(path: Path) -> "keras.Model":
     try:
         return load_portable(path)
     except Exception as error:  # Keras raises any exception of its parts on a damaged file.
-        reason = str(error).strip().split("\n")[0][:200]
-        raise RunError(f"the saved model {path} is damaged: {reason}") from error
+        raise RunError(f"the saved model {path} is damaged: {first_line(error)}") from error
 
 
 def spec_of(run: Run, which: str) -> ClassifierSpec:

@@ -9,6 +9,7 @@ from typing import Any
 
 from convscope.engines import INPUT
 from convscope.errors import FailureError, MissingExtraError
+from convscope.wording import first_line
 
 PACKAGES = ("onnx", "tf2onnx")
 """Packages that it needs, beside TensorFlow."""
@@ -56,7 +57,7 @@ def to_onnx(function: Any, *, simplified: bool = True) -> bytes:
                     function, input_signature=function.input_signature, opset=OPSET
                 )
         except Exception as error:  # any exception of its rewriters
-            reason = heard.reason or str(error).strip().split("\n")[0][:200]
+            reason = heard.reason or first_line(error)
             raise FailureError(f"this network cannot be converted to ONNX: {reason}") from error
         finally:
             for logger in loggers:

@@ -9,6 +9,7 @@ from convscope.engines import ENGINES, INPUT, OUTPUTS
 from convscope.errors import FailureError
 from convscope.machine import usable_cores
 from convscope.types import FloatArray, UInt8Array
+from convscope.wording import first_line
 
 # It would send facts about the machine and the model to its maker, and keep a file for that among
 # the temporary ones; it looks once, when it is imported. Who wants that sets it to 0.
@@ -52,8 +53,7 @@ class OnnxRuntimeSession:
                 model, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its own kinds of exception, which share no base
-            reason = str(error).strip().split("\n")[0][:200]
-            raise FailureError(f"ONNX Runtime cannot load the model: {reason}") from None
+            raise FailureError(f"ONNX Runtime cannot load the model: {first_line(error)}") from None
 
     @property
     def facts(self) -> dict[str, str]:

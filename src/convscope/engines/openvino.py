@@ -10,6 +10,7 @@ from convscope.engines import ENGINES, INPUT, OUTPUTS
 from convscope.errors import FailureError, MissingExtraError
 from convscope.machine import usable_cores
 from convscope.types import FloatArray, UInt8Array
+from convscope.wording import first_line
 
 
 @ENGINES.register("openvino", package="openvino")
@@ -52,8 +53,7 @@ class OpenVinoSession:
             source = model if isinstance(model, Path) else io.BytesIO(model)
             self._model = core.compile_model(core.read_model(source), "CPU", settings)
         except Exception as error:  # any RuntimeError of its readers and compilers
-            reason = str(error).strip().split("\n")[0][:200]
-            raise FailureError(f"OpenVINO cannot load the model: {reason}") from None
+            raise FailureError(f"OpenVINO cannot load the model: {first_line(error)}") from None
 
     @property
     def names(self) -> tuple[str, ...]:

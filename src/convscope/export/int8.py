@@ -14,6 +14,7 @@ from convscope.engines import INPUT
 from convscope.errors import FailureError, MissingExtraError
 from convscope.progress import Progress
 from convscope.types import Images, evenly_spread
+from convscope.wording import first_line
 
 _BATCH = 16
 _KINDS = ["Conv"]
@@ -88,7 +89,7 @@ def quantized(model: bytes, images: Images, n_images: int, progress: Progress) -
                 nodes_to_exclude=convolutions[:1],
             )
         except Exception as error:  # any exception of the tools
-            reason = str(error).strip().split("\n")[0][:200]
+            reason = first_line(error)
             raise FailureError(f"this network cannot be quantised to int8: {reason}") from error
         return target.read_bytes()
 

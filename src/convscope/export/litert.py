@@ -19,6 +19,7 @@ from convscope.export.savedmodel import save_function
 from convscope.machine import usable_cores
 from convscope.storage import storage_errors
 from convscope.types import FloatArray, UInt8Array
+from convscope.wording import first_line
 
 
 @FORMATS.register("litert")
@@ -40,7 +41,7 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
         try:
             content: bytes = converter.convert()
         except Exception as error:  # its own kinds of exception
-            reason = str(error).strip().split("\n")[0][:300]
+            reason = first_line(error)
             raise FailureError(f"this network cannot be converted to LiteRT: {reason}") from None
     # What follows the model in the file is not read by LiteRT, whose own metadata lie there too.
     path.write_bytes(with_spec(content, spec))

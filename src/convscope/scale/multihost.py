@@ -12,6 +12,7 @@ import numpy as np
 from convscope.errors import ConfigError, ConvscopeError, TrainingError
 from convscope.interrupts import leave_sigterm_alone
 from convscope.scale.devices import Devices
+from convscope.wording import first_line
 
 _BLOCK = 1 << 24
 """Bytes that are sent at once."""
@@ -214,7 +215,7 @@ def _initialize(launch: Launch) -> None:
     try:
         jax.distributed.initialize(**(explicit if launch.coordinator else {}))
     except RuntimeError as error:
-        reason = str(error).split("\n")[0]
+        reason = first_line(error)
         if "before" in reason:
             raise ConfigError(
                 "JAX computed in this process before, so it cannot join others any more; train "

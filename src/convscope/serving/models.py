@@ -31,7 +31,7 @@ from convscope.serving.batcher import Batcher
 from convscope.serving.limits import Limits, RefusedError
 from convscope.serving.metrics import Metrics
 from convscope.types import FloatArray, UInt8Array
-from convscope.wording import command_line
+from convscope.wording import command_line, first_line
 
 _N_DECODERS = max(2, usable_cores())
 _DECODERS = ThreadPoolExecutor(_N_DECODERS, thread_name_prefix="decoder")
@@ -497,8 +497,7 @@ class Models:
         except ConvscopeError:
             raise
         except Exception as error:  # any exception of an engine
-            reason = str(error).strip().split("\n")[0][:200]
-            raise FailureError(f"the model loads but does not run: {reason}") from error
+            raise FailureError(f"the model loads but does not run: {first_line(error)}") from error
         return served
 
 

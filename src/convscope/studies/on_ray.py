@@ -19,7 +19,6 @@ from convscope.cluster import (
     Head,
     amounts_of,
     connect,
-    line_of,
     n_at_once,
     options_of,
     own_version,
@@ -31,6 +30,7 @@ from convscope.progress import Progress
 from convscope.remote import address_of, fetch, folder_path
 from convscope.run import Run
 from convscope.studies.executor import Executor, Job, Outcome, Unwanted, execute
+from convscope.wording import first_line
 
 _POLL_S = 0.3
 _FETCH_S = 5.0
@@ -174,11 +174,11 @@ def _outcome_of(job: Job, reference: Any, *, stopped: bool) -> Outcome:
         cause = error.cause
         if isinstance(cause, StorageError | ConfigError):
             raise cause from None
-        return Outcome(Run(job.folder), line_of(cause))
+        return Outcome(Run(job.folder), first_line(cause))
     except ray.exceptions.OutOfMemoryError:
         return Outcome(Run(job.folder), "its node ran out of memory; choose more --memory")
     except ray.exceptions.RayError as error:
-        lost = f"its worker or node was lost {N_RETRIES + 1} times ({line_of(error)})"
+        lost = f"its worker or node was lost {N_RETRIES + 1} times ({first_line(error)})"
         return Outcome(Run(job.folder), lost)
     return Outcome(Run(job.folder), failure, permanent, stopped and failure is not None)
 

@@ -45,6 +45,7 @@ from convscope.studies.tuning import (
     state_file,
 )
 from convscope.training.results import n_rows, read_results
+from convscope.wording import first_line
 
 if TYPE_CHECKING:
     import optuna
@@ -258,8 +259,7 @@ class _Search:
                 load_if_exists=True,
             )
         except Exception as error:  # whatever the database raises
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ConfigError(f"--storage {storage or where}: {reason}") from None
+            raise ConfigError(f"--storage {storage or where}: {first_line(error)}") from None
         # A search that goes on, or shares its trials, would otherwise draw those settings again
         # that were drawn before.
         fresh = seed + len(self._study.trials)

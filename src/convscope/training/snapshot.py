@@ -23,6 +23,7 @@ from convscope.scale.multihost import from_first
 from convscope.storage import atomic_path
 from convscope.training.filtering import Hardest
 from convscope.training.results import ONLY_PHASE
+from convscope.wording import first_line
 
 if TYPE_CHECKING:
     import keras
@@ -193,7 +194,8 @@ def _opened(path: Path | bytes) -> Iterator[Any]:
         ):
             yield file
     except _DAMAGE as error:
-        raise RunError(f"the snapshot {_name(path)} is damaged ({error}); train again") from None
+        reason = first_line(error)
+        raise RunError(f"the snapshot {_name(path)} is damaged ({reason}); train again") from None
 
 
 def _name(path: Path | bytes) -> Path | str:

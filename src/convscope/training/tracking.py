@@ -8,6 +8,7 @@ from typing import Any
 from convscope.errors import ConfigError, MissingExtraError, UnknownNameError
 from convscope.recipe import RunConfig
 from convscope.run import Run
+from convscope.wording import first_line
 
 
 class Tracker:
@@ -65,9 +66,8 @@ class MLflowTracker(Tracker):
             mlflow.start_run(run_name=run.name)
             mlflow.log_params(config.model_dump())
         except mlflow.exceptions.MlflowException as error:
-            reason = str(error).strip().split("\n")[0][:200]
             raise ConfigError(
-                f"MLflow cannot log to {mlflow.get_tracking_uri()}: {reason}; "
+                f"MLflow cannot log to {mlflow.get_tracking_uri()}: {first_line(error)}; "
                 "set MLFLOW_TRACKING_URI to your MLflow server, such as http://localhost:5000"
             ) from error
 

@@ -10,6 +10,7 @@ import keras
 import pytest
 
 import convscope
+from convscope.classifier import keras_model
 from convscope.classifier.keras_model import load_model, open_classifier, spec_of, write_spec
 from convscope.errors import RunError
 from convscope.progress import Progress
@@ -30,6 +31,27 @@ def test_a_missing_or_damaged_model_says_what_to_do(tmp_path):
         with pytest.raises(RunError, match=r"last\.keras is damaged") as caught:
             load_model(path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (EOFError(), "EOFError"),
+        (ValueError("no layer caf\udce9\x1b[2J.\nmore"), r"no layer caf\udce9\x1b[2J"),
+    ],
+)
+def test_the_cause_of_damage_is_one_printable_line_whatever_keras_says(
+    tmp_path, monkeypatch, error, said
+):
+    def load_portable(path):
+        raise error
+
+    monkeypatch.setattr(keras_model, "load_portable", load_portable)
+    path = tmp_path / "last.keras"
+    path.touch()
+    with pytest.raises(RunError) as caught:
+        load_model(path)
+    assert str(caught.value) == f"the saved model {path} is damaged: {said}"
 
 
 def test_a_saved_model_cannot_run_code(tmp_path):

@@ -21,7 +21,6 @@ from convscope.cluster import (
     Head,
     amounts_of,
     connect,
-    line_of,
     n_at_once,
     options_of,
     own_version,
@@ -30,6 +29,7 @@ from convscope.cluster import (
 from convscope.errors import ConvscopeError, FailureError
 from convscope.progress import Progress
 from convscope.types import PackedImage
+from convscope.wording import first_line
 
 _COUNT_S = 5.0
 """Seconds between two counts of the nodes, which may join and leave."""
@@ -108,9 +108,9 @@ class RayTasks:
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, ConvscopeError):
                 raise error.cause from None
-            raise FailureError(f"a node of the cluster failed: {line_of(error.cause)}") from None
+            raise FailureError(f"a node of the cluster failed: {first_line(error.cause)}") from None
         except ray.exceptions.RayError as error:
-            lost = f"its worker or node was lost {N_RETRIES + 1} times ({line_of(error)})"
+            lost = f"its worker or node was lost {N_RETRIES + 1} times ({first_line(error)})"
             raise LostError(lost) from None
         return answered
 

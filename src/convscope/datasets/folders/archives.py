@@ -26,7 +26,7 @@ from convscope.images.find import RESULTS, is_image
 from convscope.locks import exclusive, share_while_alive
 from convscope.progress import Progress
 from convscope.storage import FOLDER_MODE, cache_dir, storage_errors, write_text
-from convscope.wording import file_size, printable
+from convscope.wording import file_size, first_line, printable
 
 FOLDER = "archives"
 """Name of the folder in the cache."""
@@ -210,9 +210,8 @@ def within_limits(path: Path, members: Iterable[Member]) -> Iterator[Member]:
 
 def complaint(error: Exception) -> str:
     """Return what a reader of archives said of a damaged one, as one line."""
-    if isinstance(error, OSError):  # what gzip and bz2 raise for damaged data has no number
-        return error.strerror or str(error)
-    return printable(str(error).splitlines()[0][:200]) if str(error) else type(error).__name__
+    # What gzip and bz2 raise for damaged data is an OSError without a number.
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def _inside(archive: Path, member: Member) -> PurePosixPath | None:

@@ -18,7 +18,7 @@ from typing import Any
 from convscope.errors import DataError, MissingExtraError
 from convscope.images.find import is_image, kind_of
 from convscope.parquet import read_batches
-from convscope.wording import composed, printable, quoted
+from convscope.wording import composed, first_line, printable, quoted
 
 SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".txt", ".lst", ".jsonl", ".ndjson", ".parquet"})
 """Endings of files that can be a table of labels, in small letters."""
@@ -132,7 +132,7 @@ def _opened_by(path: Path, suffix: str, as_written: bool) -> Table:
         return _open_json_lines(path)
     may_be_list = suffix in (".txt", ".lst")
     errors = "surrogateescape" if may_be_list and as_written else "strict"
-    first = _first_line(path, errors)
+    first = _beginning(path, errors)
     if may_be_list and _begins_list(first):
         return _open_list(path, first, errors)
     return _open_delimited(path, first, "\t" if suffix in (".tsv", ".tab") else None)
@@ -146,14 +146,9 @@ def _faults_of(path: Path) -> Iterator[None]:
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8; save it as 'CSV UTF-8'") from None
     except (csv.Error, *_DAMAGED) as error:
-        raise DataError(f"{path} cannot be read as a table ({_one_line(error)})") from None
+        raise DataError(f"{path} cannot be read as a table ({first_line(error)})") from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or _one_line(error)})") from None
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return printable(lines[0][:200]) if lines else type(error).__name__
+        raise DataError(f"{path} cannot be read ({error.strerror or first_line(error)})") from None
 
 
 def _lines(path: Path, errors: str = "strict") -> Iterator[str]:
@@ -166,7 +161,7 @@ def _lines(path: Path, errors: str = "strict") -> Iterator[str]:
         yield from file
 
 
-def _first_line(path: Path, errors: str = "strict") -> str:
+def _beginning(path: Path, errors: str = "strict") -> str:
     """Return the first line of a text file that is not blank; "" if there is none."""
     return next((line for line in _lines(path, errors) if line.strip()), "")
 
@@ -221,7 +216,7 @@ def _open_list(path: Path, first: str, errors: str) -> Table:
 
 
 def _open_json_lines(path: Path) -> Table:
-    first = json.loads(_first_line(path) or "null")
+    first = json.loads(_beginning(path) or "null")
     if not isinstance(first, dict):
         raise DataError(f'{path} must have an object in each line, such as {{"file_name": ...}}')
     names = list(first)
