@@ -81,6 +81,19 @@ def share_while_alive(path: Path, holder: object) -> None:
         _wait_for(stream, path, shared=True)
 
 
+def writer_lock(entry: Path) -> Path:
+    """Return the path of the lock held while an entry of the cache is made, opened or removed.
+
+    What a killed process left of an entry (`.KEY-*.part`) has the lock of that entry.
+    """
+    return entry.parent / "locks" / f"{entry.name.removeprefix('.').partition('-')[0]}.lock"
+
+
+def readers_lock(entry: Path) -> Path:
+    """Return the path of the lock shared by all processes that read an entry of the cache."""
+    return writer_lock(entry).with_suffix(".readers")
+
+
 def _open_lock(path: Path) -> BinaryIO:
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,12 +16,11 @@ from convscope.datasets.published.array_cache import MANIFEST
 from convscope.datasets.published.collection import ARRAY_NAMES
 from convscope.datasets.sharded.store import FOLDER as SHARDS
 from convscope.errors import LockTakenError, MissingExtraError, StorageError, UnknownNameError
-from convscope.locks import LOCK, exclusive
+from convscope.locks import LOCK, exclusive, readers_lock, writer_lock
 from convscope.measurements import KINDS as MEASUREMENTS
 from convscope.measurements import file_of
 from convscope.models.backbones import BACKBONES
 from convscope.storage import cache_dir, size_on_disk
-from convscope.training.features_store import readers_lock, writer_lock
 
 _KEY = re.compile(r"\.?[0-9a-f]{16,64}(-.*\.part)?")
 """Folders of packs and of features, and leftovers of a killed process."""
@@ -103,16 +102,10 @@ def _weights(folder: Path) -> Iterator[Path]:
         yield from (folder / name, folder / f"{name}.partial")
 
 
-def _locks_of_pack(path: Path) -> list[Path]:
+def _locks(path: Path) -> list[Path]:
     if path.suffix == ".json":
         return []  # an index only saves time, and is written whole
-    return [path.parent / "locks" / f"{path.name.removeprefix('.').partition('-')[0]}.lock"]
-
-
-def _locks_of_archive(path: Path) -> list[Path]:
-    return (
-        [] if path.suffix == ".json" else [archives.writer_lock(path), archives.readers_lock(path)]
-    )
+    return [writer_lock(path), readers_lock(path)]
 
 
 def _copies_in(path: Path) -> list[Path]:
@@ -131,14 +124,12 @@ KINDS = {
         _datasets,
         lambda path: [path.with_name(f"{path.name}.lock")],
     ),
-    "packs": _Kind(
-        "decoded images of your folders; decoded again", "packed", _packs, _locks_of_pack
-    ),
+    "packs": _Kind("decoded images of your folders; decoded again", "packed", _packs, _locks),
     "archives": _Kind(
         "contents of your archives of images; unpacked again",
         archives.FOLDER,
         _packs,
-        _locks_of_archive,
+        _locks,
     ),
     "divisions": _Kind(
         "which images went to which part; drawn again",
@@ -150,7 +141,7 @@ KINDS = {
         "outputs of frozen networks; computed again",
         "features",
         _features,
-        lambda path: [writer_lock(path), readers_lock(path)],
+        _locks,
     ),
     "weights": _Kind(
         "unfinished downloads of weights; finished ones are in Keras' cache",

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.errors import ConfigError, StorageError
-from convscope.locks import exclusive
+from convscope.locks import exclusive, writer_lock
 from convscope.progress import Progress
 from convscope.storage import cache_dir, npy_header, storage_errors, write_text
 from convscope.training.features_rows import KnownRows
@@ -35,7 +35,6 @@ from convscope.training.features_store import (
     make_room,
     open_set,
     seconds_of,
-    writer_lock,
 )
 from convscope.training.inference import FrozenInference, engine_of
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.errors import LockTakenError
-from convscope.locks import exclusive
-from convscope.training.features_store import ROWS, open_set, seconds_of, sets_of, writer_lock
+from convscope.locks import exclusive, writer_lock
+from convscope.training.features_store import ROWS, open_set, seconds_of, sets_of
 
 
 class KnownRows:

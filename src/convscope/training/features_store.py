@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.errors import LockTakenError, StorageError
-from convscope.locks import exclusive, share_while_alive
+from convscope.locks import exclusive, readers_lock, share_while_alive, writer_lock
 
 FEATURES, MANIFEST, DONE, ROWS = "features.npy", "manifest.json", "rows_done", "rows.txt"
 """Files of a set: the array, the description of its origin, the progress, a key for each row."""
@@ -20,16 +20,6 @@ FEATURES, MANIFEST, DONE, ROWS = "features.npy", "manifest.json", "rows_done", "
 _UNUSED_S = 30 * 24 * 3600
 _MARGIN_BYTES = 256 * 2**20
 """Space left free for other files: models, tables, pictures."""
-
-
-def writer_lock(folder: Path) -> Path:
-    """Return the path of the lock held while a set is computed, opened or removed."""
-    return folder.parent / "locks" / f"{folder.name}.lock"
-
-
-def readers_lock(folder: Path) -> Path:
-    """Return the path of the lock shared by all processes that have a set mapped."""
-    return folder.parent / "locks" / f"{folder.name}.readers"
 
 
 def make_room(folder: Path, n_bytes: int) -> None:

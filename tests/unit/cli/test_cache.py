@@ -6,9 +6,8 @@ import os
 import pytest
 
 from convscope.housekeeping.cache import KINDS, cache_parts, empty_cache
-from convscope.locks import exclusive, share_while_alive
+from convscope.locks import exclusive, readers_lock, share_while_alive, writer_lock
 from convscope.storage import cache_dir
-from convscope.training.features_store import readers_lock, writer_lock
 
 KEY, OTHER = "0123456789abcdef" * 2, "f" * 32
 

@@ -32,7 +32,7 @@ from convscope.datasets.division.splits import draw_parts
 from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.contents import read_contents
 from convscope.datasets.folders.layout import Layout
-from convscope.datasets.folders.parallel import map_ordered, n_workers
+from convscope.datasets.folders.parallel import map_ordered, n_readers
 from convscope.datasets.folders.scan import read_bytes
 from convscope.errors import DataError, ImageError, UnreadFormatError
 from convscope.images.decode import decode_image, read_peak
@@ -102,8 +102,7 @@ def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> Ch
     ]
     looks = []
     # Every image is decoded and made small, which threads share well unless all are small files.
-    n_bytes = [_n_bytes(root / name) for _, _, name in places[:: max(1, len(places) // 100)]]
-    workers = n_workers(sum(n_bytes) / max(1, len(n_bytes)), worthwhile=16384)
+    workers = n_readers(root, [name for _, _, name in places], worthwhile=16384)
     with progress.task(f"Checking {root.name}", len(places), "images") as step:
         for look in map_ordered(partial(_look, root), places, workers):
             looks.append(look)
@@ -315,10 +314,3 @@ def _prints(pixels: UInt8Array) -> dict[str, Any]:
 
 def _alone_if_large(header: ImageHeader) -> contextlib.AbstractContextManager[object]:
     return _LARGE if header.height * header.width > _LARGE_PIXELS else contextlib.nullcontext()
-
-
-def _n_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import LockTakenError
-from convscope.locks import exclusive
+from convscope.locks import exclusive, writer_lock
 from convscope.progress import Progress
 
 IMAGES = "images.npy"
@@ -32,7 +32,9 @@ def alone(packed: Path, key: str, progress: Progress) -> Iterator[bool]:
         Whether it is held; False on a file system without locks.
     """
     waiting = "Waiting for another process that is packing the same images"
-    with exclusive(_lock_of(packed, key), wait=True, on_wait=lambda: progress.say(waiting)) as held:
+    with exclusive(
+        writer_lock(packed / key), wait=True, on_wait=lambda: progress.say(waiting)
+    ) as held:
         yield held
 
 
@@ -44,11 +46,11 @@ def sweep(packed: Path, own_key: str) -> None:
         own_key: Pack whose lock is held.
     """
     for part in packed.glob(".*.part"):
-        key = part.name[1:].split("-", 1)[0]
+        lock = writer_lock(part)
         with contextlib.ExitStack() as stack:
-            if key != own_key:
+            if lock != writer_lock(packed / own_key):
                 try:
-                    held = stack.enter_context(exclusive(_lock_of(packed, key), wait=False))
+                    held = stack.enter_context(exclusive(lock, wait=False))
                 except LockTakenError:
                     continue
                 if not held:
@@ -77,7 +79,7 @@ def drop_superseded(packed: Path, newest: Path) -> None:
         with contextlib.suppress(LockTakenError, OSError):
             unused_s = time.time() - (other / MANIFEST).stat().st_mtime
             if unused_s > _UNUSED_S:
-                with exclusive(_lock_of(packed, other.name), wait=False) as held:
+                with exclusive(writer_lock(other), wait=False) as held:
                     if held:
                         shutil.rmtree(other, ignore_errors=True)
 
@@ -89,7 +91,3 @@ def read_manifest(pack: Path) -> dict[str, Any]:
         if isinstance(manifest, dict) and manifest.keys() >= {"key", "root", "shape", "faults"}:
             return manifest if isinstance(manifest["shape"], list) else {}
     return {}
-
-
-def _lock_of(packed: Path, key: str) -> Path:
-    return packed / "locks" / f"{key}.lock"

@@ -19,11 +19,11 @@ from pathlib import Path, PurePosixPath
 
 from convscope.datasets.folders._pack_store import sweep
 from convscope.datasets.folders.members import DAMAGED, Member, open_members
-from convscope.datasets.folders.scan import MAX_FILE_BYTES, SETTLED_NS
+from convscope.datasets.folders.scan import MAX_FILE_BYTES, SETTLED_NS, stamp_of
 from convscope.datasets.folders.tables import MAX_BYTES, is_table
 from convscope.errors import DataError, LockTakenError, ReadOnlyError, StorageError
 from convscope.images.find import RESULTS, is_image
-from convscope.locks import exclusive, share_while_alive
+from convscope.locks import exclusive, readers_lock, share_while_alive, writer_lock
 from convscope.progress import Progress
 from convscope.storage import FOLDER_MODE, cache_dir, storage_errors, write_text
 from convscope.wording import file_size, first_line, printable
@@ -114,16 +114,6 @@ def _unpack(path: Path, holder: _Holder, progress: Progress) -> Path:
     return final / name
 
 
-def writer_lock(final: Path) -> Path:
-    """Return the path of the lock held while an archive is unpacked, opened or removed."""
-    return final.parent / "locks" / f"{final.name.removeprefix('.').partition('-')[0]}.lock"
-
-
-def readers_lock(final: Path) -> Path:
-    """Return the path of the lock shared by all processes that read what was unpacked."""
-    return writer_lock(final).with_suffix(".readers")
-
-
 def _drop_superseded(folder: Path, newest: Path, path: str) -> None:
     """Remove what earlier contents of the same archive were unpacked to, unless it is in use."""
     for other in folder.iterdir():
@@ -140,8 +130,7 @@ def _drop_superseded(folder: Path, newest: Path, path: str) -> None:
 
 def _digest(path: Path, folder: Path) -> str:
     """Return the SHA-256 of an archive; one that has not changed since is not read again."""
-    status = path.stat()
-    stamp = [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+    stamp = stamp_of(path)
     place = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     index = folder / "index" / f"{place}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -1,8 +1,10 @@
 """A map over threads that keeps the order and holds few results at a time."""
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from convscope.machine import usable_cores
@@ -25,6 +27,21 @@ def n_workers(work_per_item: float, *, worthwhile: float) -> int:
     if work_per_item < worthwhile:
         return 1
     return min(usable_cores(), 16)
+
+
+def n_readers(root: Path, names: Sequence[str], *, worthwhile: float) -> int:
+    """Return the number of threads with which to read files, by the mean size of a sample.
+
+    Args:
+        root: Folder.
+        names: Paths relative to it.
+        worthwhile: Size in bytes from which threads help.
+    """
+    n_bytes = []
+    for name in names[:: max(1, len(names) // 100)]:
+        with contextlib.suppress(OSError):  # reading it will say why
+            n_bytes.append((root / name).stat().st_size)
+    return n_workers(sum(n_bytes) / max(1, len(n_bytes)), worthwhile=worthwhile)
 
 
 def map_ordered(

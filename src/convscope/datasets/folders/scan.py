@@ -17,7 +17,7 @@ from typing import Any
 
 import PIL
 
-from convscope.datasets.folders.parallel import map_ordered, n_workers
+from convscope.datasets.folders.parallel import map_ordered, n_readers
 from convscope.errors import ImageError, StorageError, UnreadFormatError
 from convscope.images.decode import DECODER_VERSION, read_peak
 from convscope.images.formats import may_pass, read_header
@@ -90,21 +90,13 @@ def scan_files(root: Path, names: Sequence[str], *, progress: Progress) -> list[
     known = {name: facts for name in names if (facts := index.find(name)) is not None}
     unknown = [name for name in names if name not in known]
     if unknown:
-        sample = [_n_bytes(root / name) for name in unknown[:: max(1, len(unknown) // 100)]]
-        workers = n_workers(sum(sample) / len(sample), worthwhile=65536)
+        workers = n_readers(root, unknown, worthwhile=65536)
         with progress.task(f"Reading {root.name}", len(unknown), "images") as step:
             for facts in map_ordered(index.look, unknown, workers):
                 known[facts.name] = facts
                 step(1)
         index.save(known)
     return [known[name] for name in names]
-
-
-def _n_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 class _Index:
@@ -135,7 +127,7 @@ class _Index:
             return None
         with contextlib.suppress(OSError, TypeError, ValueError):
             stamp, *rest = entry
-            if stamp == _stamp(self._root / name):
+            if stamp == stamp_of(self._root / name):
                 self._stamps[name] = stamp
                 return FileFacts(name, *rest)
         return None
@@ -145,7 +137,7 @@ class _Index:
         now = time.time_ns()
         try:
             with contextlib.suppress(OSError):
-                stamp = _stamp(self._root / name)
+                stamp = stamp_of(self._root / name)
                 if max(stamp[2:]) < now - SETTLED_NS:
                     self._stamps[name] = stamp
             content = read_bytes(self._root, name)
@@ -189,6 +181,7 @@ class _Index:
             write_text(self._path, json.dumps({"tag": self._tag, "files": files}))
 
 
-def _stamp(path: Path) -> list[int]:
+def stamp_of(path: Path) -> list[int]:
+    """Return by what a file is known to be unchanged: size, inode, modification and change time."""
     status = path.stat()
     return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]

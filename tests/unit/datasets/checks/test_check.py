@@ -67,7 +67,7 @@ def test_large_pictures_are_decoded_one_at_a_time(
         return prints(pixels)
 
     prints = checking._prints
-    monkeypatch.setattr(checking, "n_workers", lambda *args, **options: 4)
+    monkeypatch.setattr(checking, "n_readers", lambda *args, **options: 4)
     monkeypatch.setattr(checking, "_prints", slow)
     check_folder(tmp_path, progress=Progress())
     assert max(most) > 1
