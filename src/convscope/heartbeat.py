@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import StorageError
-from convscope.storage import write_text
+from convscope.storage import read_object, write_text
 
 BEAT_S = 15.0
 """Seconds between heartbeats."""
@@ -72,8 +72,8 @@ def beating(path: Path) -> Iterator[None]:
 def last_beat(path: Path) -> datetime.datetime | None:
     """Return the time of the last heartbeat, in UTC; None if there is none to read."""
     try:
-        return datetime.datetime.fromisoformat(json.loads(path.read_text(encoding="utf-8"))["at"])
-    except (OSError, ValueError, TypeError, KeyError):
+        return datetime.datetime.fromisoformat(read_object(path)["at"])
+    except (ValueError, TypeError, KeyError):
         return None
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.locks import exclusive
-from convscope.storage import atomic_path, cache_dir, storage_errors
+from convscope.storage import atomic_path, cache_dir, object_in, storage_errors
 from convscope.wording import ordinal
 
 _ODD_SHARE = 0.01
@@ -95,11 +95,9 @@ class Ledger:
             return []
         found = []
         for line in lines:
-            try:
-                look = json.loads(line)
-            except ValueError:
-                continue  # the remainder of one that a power cut left half-written
-            if isinstance(look, dict) and look.keys() >= {"look", "kind", "run", "images"}:
+            look = object_in(line)
+            # A power cut may have left one half-written.
+            if look.keys() >= {"look", "kind", "run", "images"}:
                 found.append(look)
         return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from convscope.errors import StorageError
-from convscope.storage import cache_dir, write_text
+from convscope.storage import cache_dir, read_object, write_text
 
 KINDS = {
     "precision": "which precision is faster on this machine",
@@ -32,9 +32,8 @@ def read_results(kind: str, value: Callable[[Any], _Value]) -> dict[str, _Value]
             damage.
     """
     try:
-        content = json.loads(file_of(kind).read_text(encoding="utf-8"))
-        return {str(key): value(each) for key, each in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return {key: value(each) for key, each in read_object(file_of(kind)).items()}
+    except (ValueError, TypeError):
         return {}
 
 

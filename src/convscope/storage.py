@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import math
 import os
 import shutil
@@ -233,6 +234,28 @@ def write_text(path: Path, text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; an empty one if the file is missing or holds none."""
+    try:
+        return object_in(path.read_bytes())
+    except OSError:
+        return {}
+
+
+def object_in(text: str | bytes) -> dict[str, Any]:
+    """Return the JSON object in a text; an empty one if it is damaged or holds anything else.
+
+    Examples:
+        >>> object_in('{"a": 1}'), object_in("[1]"), object_in('{"a":')
+        ({'a': 1}, {}, {})
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):  # the latter: lists in lists, a hundred thousand deep
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -112,7 +112,16 @@ def test_a_line_that_a_power_cut_left_half_written_costs_no_other():
     assert judge(images(1, 2)).times == 3
 
 
-@pytest.mark.parametrize("content", ["", "[]\nnull\n{}\n", "\x00\xff\n", '{"look": "a"}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]\nnull\n{}\n",
+        "\x00\xff\n",
+        '{"look": "a"}\n',
+        pytest.param("[" * 200_000 + "\n", id="deep"),
+    ],
+)
 def test_a_damaged_ledger_is_gone_on_with(content):
     file = cache_dir() / "ledger" / "looks.jsonl"
     file.parent.mkdir(parents=True)

@@ -13,7 +13,14 @@ import pytest
 
 from convscope import storage
 from convscope.errors import FailureError, ReadOnlyError, StorageError
-from convscope.storage import atomic_path, npy_header, scratch_array, storage_errors, write_text
+from convscope.storage import (
+    atomic_path,
+    npy_header,
+    read_object,
+    scratch_array,
+    storage_errors,
+    write_text,
+)
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
@@ -138,6 +145,18 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
 def test_a_place_that_takes_no_files_is_one_clear_line():
     with pytest.raises(StorageError, match=r"cannot write /proc/a.txt .*choose another place"):
         write_text(Path("/proc/a.txt"), "a")
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"[1]", b'{"a": 1', b"\xff", b'{"a": ' + b"[" * 200_000], ids=range(6)
+)
+def test_what_is_no_json_object_is_an_empty_one(content, tmp_path):
+    path = tmp_path / "notes.json"
+    if content is not None:
+        path.write_bytes(content)
+    assert read_object(path) == {}
+    path.write_text('{"a": "é"}', encoding="utf-8")
+    assert read_object(path) == {"a": "é"}
 
 
 def test_new_files_have_the_mode_of_ordinary_ones(tmp_path):

@@ -1,7 +1,6 @@
 """The classifier of a run: the only file of this folder that uses Keras and runs."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from convscope.models.saving import load_portable
 from convscope.models.structure import model_of
 from convscope.recipe import read_run_config
 from convscope.run import WEIGHTS, Run
+from convscope.storage import read_object
 from convscope.types import InputSpec
 from convscope.wording import command_line, first_line
 
@@ -197,11 +197,11 @@ def _temperature_of_old(run: Run, digest: str) -> float:
     if not file.exists():
         return 1.0
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_object(file)
         temperature, fitted_to = float(content["temperature"]), content["weights_sha256"]
         if not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
             raise ValueError
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         raise RunError(
             f"{file} is damaged; write it again: {command_line('evaluate', run.path, '--fresh')}"
         ) from None

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from convscope.backend import is_chatter
 from convscope.errors import LockTakenError, StorageError
 from convscope.locks import exclusive
-from convscope.storage import storage_errors, write_text
+from convscope.storage import read_object, storage_errors, write_text
 from convscope.wording import command_line
 
 Status = Literal["waiting", "running", "done", "failed", "stopped", "killed"]
@@ -74,7 +74,7 @@ class Job:
 
     @cached_property
     def _order(self) -> dict[str, Any]:
-        return _read(self.path / "job.json")
+        return read_object(self.path / "job.json")
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -121,17 +121,17 @@ class Job:
     @property
     def started(self) -> str:
         """Time at which its command began; empty while it waits."""
-        return str(_read(self.path / "started.json").get("at", ""))
+        return str(read_object(self.path / "started.json").get("at", ""))
 
     @property
     def ended(self) -> str:
         """Time at which its command ended; empty before."""
-        return str(_read(self.path / "ended.json").get("at", ""))
+        return str(read_object(self.path / "ended.json").get("at", ""))
 
     @property
     def code(self) -> int | None:
         """Exit code of its command; None before its end."""
-        found = _read(self.path / "ended.json").get("code")
+        found = read_object(self.path / "ended.json").get("code")
         return found if isinstance(found, int) else None
 
     @property
@@ -187,7 +187,7 @@ class Job:
     @property
     def progress(self) -> dict[str, Any]:
         """What it works on: {"label", "done", "total", "unit", "seconds", "note"}; may be empty."""
-        return _read(self.progress_file)
+        return read_object(self.progress_file)
 
     def result(self) -> Any:
         """Return its output, read as JSON; None if it is none."""
@@ -330,11 +330,3 @@ def seconds_at(moment: str) -> float:
         return datetime.datetime.fromisoformat(moment).timestamp()
     except ValueError:
         return float("-inf")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

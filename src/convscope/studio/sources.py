@@ -27,7 +27,7 @@ from convscope.images.decode import decode_image
 from convscope.locks import LOCK, exclusive
 from convscope.paths import short_name
 from convscope.progress import Progress
-from convscope.storage import atomic_path, write_text
+from convscope.storage import atomic_path, read_object, write_text
 
 _SIDE = 192
 """Side of a small picture in pixels; it is drawn at half of that on sharp screens."""
@@ -166,13 +166,7 @@ class Corrections:
     @property
     def decided(self) -> dict[str, str]:
         """Class of each image that a person decided."""
-        try:
-            content: Any = json.loads(self._file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        if not isinstance(content, dict):
-            return {}
-        return {str(key): str(value) for key, value in content.items()}
+        return {key: str(value) for key, value in read_object(self._file).items()}
 
     def decide(self, image: str, class_name: str | None) -> None:
         """Keep the class of an image as decided by a person; None takes a decision back."""

@@ -1,7 +1,6 @@
 """The feature cache as a folder of sets: who uses which, and which are evicted for space."""
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from convscope.errors import LockTakenError, StorageError
 from convscope.locks import exclusive, readers_lock, share_while_alive, writer_lock
+from convscope.storage import read_object
 
 FEATURES, MANIFEST, DONE, ROWS = "features.npy", "manifest.json", "rows_done", "rows.txt"
 """Files of a set: the array, the description of its origin, the progress, a key for each row."""
@@ -47,10 +47,9 @@ def make_room(folder: Path, n_bytes: int) -> None:
 def sets_of(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the other finished sets that have a key for each row, with their manifests."""
     for other in sorted(_others(folder), key=_last_used, reverse=True):
-        with contextlib.suppress(OSError, ValueError):
-            manifest = json.loads((other / MANIFEST).read_text(encoding="utf-8"))
-            if (other / ROWS).is_file() and isinstance(manifest, dict):
-                yield other, manifest
+        manifest = read_object(other / MANIFEST)
+        if manifest and (other / ROWS).is_file():
+            yield other, manifest
 
 
 def open_set(folder: Path, shape: tuple[int, ...], storage: str) -> npt.NDArray[Any] | None:
@@ -75,8 +74,8 @@ def open_set(folder: Path, shape: tuple[int, ...], storage: str) -> npt.NDArray[
 def seconds_of(folder: Path) -> float:
     """Return the seconds that computing a set took; 0 if its manifest does not say."""
     try:
-        return float(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float(read_object(folder / MANIFEST)["seconds"])
+    except (ValueError, KeyError, TypeError):
         return 0.0
 
 

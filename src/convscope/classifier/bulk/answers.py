@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from convscope.errors import ConfigError, LockTakenError, MissingExtraError
 from convscope.locks import exclusive
-from convscope.storage import atomic_path, storage_errors, write_text
+from convscope.storage import atomic_path, read_object, storage_errors, write_text
 from convscope.types import ImagePrediction, PackedImage, UnreadableImage
 from convscope.wording import in_utf8, printable, spreadsheet_path, spreadsheet_text
 
@@ -299,13 +299,13 @@ class AnswersFile:
         size = self._part.stat().st_size if self._part.exists() else 0
         remedy = f"remove {self._part} to begin anew, or choose another --out"
         try:
-            content = json.loads(self._state.read_text(encoding="utf-8"))
+            content = read_object(self._state)
             job = dict(content["job"])
             n_done, n_bytes, n_unreadable = (
                 int(content[key]) for key in ("n_done", "n_bytes", "n_unreadable")
             )
             last = str(content["last"])
-        except (OSError, ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError):
             if size:
                 raise ConfigError(
                     f"{self._part} would be overwritten, and no command here is known to have "

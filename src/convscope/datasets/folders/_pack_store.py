@@ -1,7 +1,6 @@
 """The folder of packs: one writer per pack at a time, and no leftovers."""
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 from convscope.errors import LockTakenError
 from convscope.locks import exclusive, writer_lock
 from convscope.progress import Progress
+from convscope.storage import read_object
 
 IMAGES = "images.npy"
 MANIFEST = "manifest.json"
@@ -86,8 +86,6 @@ def drop_superseded(packed: Path, newest: Path) -> None:
 
 def read_manifest(pack: Path) -> dict[str, Any]:
     """Return the description in a pack; an empty dictionary if the pack is incomplete."""
-    with contextlib.suppress(OSError, ValueError):
-        manifest = json.loads((pack / MANIFEST).read_text(encoding="utf-8"))
-        if isinstance(manifest, dict) and manifest.keys() >= {"key", "root", "shape", "faults"}:
-            return manifest if isinstance(manifest["shape"], list) else {}
-    return {}
+    manifest = read_object(pack / MANIFEST)
+    whole = manifest.keys() >= {"key", "root", "shape", "faults"}
+    return manifest if whole and isinstance(manifest["shape"], list) else {}

@@ -25,7 +25,7 @@ from convscope.errors import DataError, LockTakenError, ReadOnlyError, StorageEr
 from convscope.images.find import RESULTS, is_image
 from convscope.locks import exclusive, readers_lock, share_while_alive, writer_lock
 from convscope.progress import Progress
-from convscope.storage import FOLDER_MODE, cache_dir, storage_errors, write_text
+from convscope.storage import FOLDER_MODE, cache_dir, read_object, storage_errors, write_text
 from convscope.wording import file_size, first_line, printable
 
 FOLDER = "archives"
@@ -117,15 +117,15 @@ def _unpack(path: Path, holder: _Holder, progress: Progress) -> Path:
 def _drop_superseded(folder: Path, newest: Path, path: str) -> None:
     """Remove what earlier contents of the same archive were unpacked to, unless it is in use."""
     for other in folder.iterdir():
-        with contextlib.suppress(OSError, ValueError, KeyError, LockTakenError, StorageError):
-            manifest = json.loads((other / MANIFEST).read_text(encoding="utf-8"))
-            if other != newest and manifest["path"] == path:
-                with (
-                    exclusive(writer_lock(other), wait=False) as alone,
-                    exclusive(readers_lock(other), wait=False) as unread,
-                ):
-                    if alone and unread:
-                        shutil.rmtree(other, ignore_errors=True)
+        if other == newest or read_object(other / MANIFEST).get("path") != path:
+            continue
+        with (
+            contextlib.suppress(OSError, LockTakenError, StorageError),
+            exclusive(writer_lock(other), wait=False) as alone,
+            exclusive(readers_lock(other), wait=False) as unread,
+        ):
+            if alone and unread:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _digest(path: Path, folder: Path) -> str:
@@ -133,10 +133,9 @@ def _digest(path: Path, folder: Path) -> str:
     stamp = stamp_of(path)
     place = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     index = folder / "index" / f"{place}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(index.read_text(encoding="utf-8"))
-        if known["stamp"] == stamp:
-            return str(known["sha256"])
+    known = read_object(index)
+    if known.get("stamp") == stamp and "sha256" in known:
+        return str(known["sha256"])
     now = time.time_ns()
     try:
         with path.open("rb") as file:

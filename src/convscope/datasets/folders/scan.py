@@ -22,7 +22,7 @@ from convscope.errors import ImageError, StorageError, UnreadFormatError
 from convscope.images.decode import DECODER_VERSION, read_peak
 from convscope.images.formats import may_pass, read_header
 from convscope.progress import Progress
-from convscope.storage import cache_dir, write_text
+from convscope.storage import cache_dir, read_object, write_text
 from convscope.wording import printable
 
 MAX_FILE_BYTES = 2**30
@@ -115,8 +115,8 @@ class _Index:
         self._old: dict[str, list[Any]] = {}
         self._stamps: dict[str, list[int]] = {}
         # The index only saves time: if it is missing or damaged, files are read.
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            stored = json.loads(self._path.read_text(encoding="utf-8"))
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            stored = read_object(self._path)
             if stored["tag"] == self._tag:
                 self._old = dict(stored["files"])
 

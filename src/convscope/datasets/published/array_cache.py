@@ -22,7 +22,7 @@ def is_cache(folder: Path, collection: Collection) -> bool:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         # A manifest that cannot be read is worth a message, unless it is a foreign file.
         return folder.name == collection.name
     return (

@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import io
 import itertools
-import json
 import math
 import os
 import shutil
@@ -38,7 +37,7 @@ from convscope.images.deep import WHITES
 from convscope.images.fit import MAX_SIDE
 from convscope.paths import is_address
 from convscope.remote import at_address, get_whole
-from convscope.storage import cache_dir, storage_errors
+from convscope.storage import cache_dir, object_in, storage_errors
 from convscope.types import UInt8Array
 from convscope.wording import composed, has_controls, printable
 
@@ -227,18 +226,9 @@ def fault_of(error: ValidationError) -> str:
     return printable(f"{where}: {first['msg'].removeprefix('Value error, ')}")
 
 
-def _entries(content: bytes) -> dict[str, Any]:
-    """Return what a file holds as a JSON object; nothing if it holds anything else."""
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def is_index(content: bytes) -> bool:
     """Return whether a file's content looks like that of `shards.json`, of whatever version."""
-    return _entries(content).keys() >= {"format", "class_names", "parts"}
+    return object_in(content).keys() >= {"format", "class_names", "parts"}
 
 
 def is_sharded(data: Path | str) -> bool:
@@ -264,7 +254,7 @@ class Store:
         self.place = place
         content = self._read(INDEX)
         # Before the rest: a newer format may have entries that this one does not know.
-        version = _entries(content).get("format")
+        version = object_in(content).get("format")
         if isinstance(version, int) and version > FORMAT:
             raise DataError(f"{self.place} was made by a newer convscope; upgrade convscope")
         try:

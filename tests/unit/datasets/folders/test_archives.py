@@ -1,5 +1,6 @@
 """Zip and tar archives in place of a folder."""
 
+import hashlib
 import io
 import os
 import stat
@@ -118,6 +119,21 @@ def test_it_is_unpacked_once_until_its_content_changes(tmp_path: Path, monkeypat
         assert (other / "photos/cat/0.png").read_bytes() == changed["photos/cat/0.png"]
     assert not root.exists(), "what is outdated does not stay"
     assert len(opened) == 2
+
+
+@pytest.mark.parametrize("depth", [1, 200_000])
+def test_damaged_notes_in_the_cache_cost_no_more_than_time(tmp_path: Path, depth: int) -> None:
+    path = pack(tmp_path / "photos.zip", PHOTOS)
+    with unpacked(path, Progress()) as root:
+        (root.parent / archives.MANIFEST).write_text("[" * depth + "]" * depth)
+    place = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    index = cache_dir() / "archives" / "index" / f"{place}.json"
+    index.parent.mkdir(exist_ok=True)
+    index.write_text("[" * depth + "]" * depth)
+    changed = {**PHOTOS, "photos/cat/0.png": picture(99)}
+    pack(path, changed)
+    with unpacked(path, Progress()) as other:
+        assert (other / "photos/cat/0.png").read_bytes() == changed["photos/cat/0.png"]
 
 
 def test_the_cache_lists_and_empties_it_unless_it_is_in_use(tmp_path: Path) -> None:

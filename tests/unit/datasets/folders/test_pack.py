@@ -385,7 +385,16 @@ def test_a_header_for_which_memory_is_short_is_read_again(
 
 
 @pytest.mark.parametrize(
-    "damage", ["short", "no manifest", "bad manifest", "other key", "other shape", "other pixel"]
+    "damage",
+    [
+        "short",
+        "no manifest",
+        "bad manifest",
+        "deep manifest",
+        "other key",
+        "other shape",
+        "other pixel",
+    ],
 )
 def test_a_damaged_pack_is_made_again(photos: Path, damage: str) -> None:
     expected = np.array(make_pack(photos).images)
@@ -401,6 +410,8 @@ def test_a_damaged_pack_is_made_again(photos: Path, damage: str) -> None:
         manifest.unlink()
     elif damage == "bad manifest":
         manifest.write_text("{")
+    elif damage == "deep manifest":
+        manifest.write_text("[" * 200_000)
     else:
         other = {"key": "0" * 32} if damage == "other key" else {"shape": [1, 20, 20, 3]}
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **other}))

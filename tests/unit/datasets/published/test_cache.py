@@ -27,7 +27,7 @@ def test_writing_into_loaded_images_does_not_change_the_cache(filled):
     assert_mini(acquire(mini(), DataRequest()))
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "pickle", "manifest"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "pickle", "manifest", "deep"])
 def test_a_damaged_cache_is_told_and_made_again(filled, tmp_path, archive, damage):
     victim = filled / "train_images.npy"
     data = bytearray(victim.read_bytes())
@@ -41,7 +41,8 @@ def test_a_damaged_cache_is_told_and_made_again(filled, tmp_path, archive, damag
     elif damage == "pickle":
         np.save(victim, np.array([{}], dtype=object), allow_pickle=True)
     else:
-        (filled / "source.json").write_text('{"format": 1, "dataset": "mini"')
+        half = '{"format": 1, "dataset": "mini"'
+        (filled / "source.json").write_text("[" * 200_000 if damage == "deep" else half)
     dataset = acquire(mini(archive), DataRequest(data_dir=tmp_path / "source"))
     assert_mini(dataset)
     (note,) = dataset.notes
