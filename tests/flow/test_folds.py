@@ -16,6 +16,7 @@ from convscope.cli import main
 from convscope.datasets.division.splits import read_split
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.evaluation.folds import folded_accuracy
+from convscope.evaluation.metrics import wilson
 from convscope.evaluation.predictions import read_predictions
 from convscope.ledger import Ledger
 from convscope.progress import Progress
@@ -138,7 +139,9 @@ def test_one_number_comes_out_with_its_interval_and_the_spread(validated):
     metrics = json.loads((out / "metrics.json").read_text())
     parts = [read_predictions(run.predictions_file)[0]["test"] for run in runs_of(out)]
     right = [int(part.right.sum()) for part in parts]
-    found = folded_accuracy(right, [len(part.labels) for part in parts])
+    found = folded_accuracy(
+        right, [len(part.labels) for part in parts], wilson(sum(right) / 42, 42)
+    )
     assert metrics["accuracy"] == sum(right) / 42 == found.mean
     assert metrics["accuracy_interval_95"] == [found.low, found.high]
     assert metrics["accuracy_sd_between_folds"] == found.sd

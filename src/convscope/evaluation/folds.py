@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convscope.evaluation.metrics import accuracy_interval
-
 
 @dataclass(frozen=True)
 class FoldedAccuracy:
@@ -29,9 +27,7 @@ class FoldedAccuracy:
 
 
 def folded_accuracy(
-    n_right: Sequence[int],
-    n_images: Sequence[int],
-    over_images: tuple[float, float] | None = None,
+    n_right: Sequence[int], n_images: Sequence[int], over_images: tuple[float, float]
 ) -> FoldedAccuracy:
     """Return the accuracy over all folds, and an interval that accounts for images and networks.
 
@@ -46,15 +42,14 @@ def folded_accuracy(
     Args:
         n_right: Correctly classified images of each fold; at least two folds.
         n_images: Images of each fold, at least 1.
-        over_images: Interval that the images alone give, where they are in groups; None for
-            Wilson's.
+        over_images: Interval that the images alone give: `metrics.interval_of` all of them.
 
     References:
         Bengio and Grandvalet, "No Unbiased Estimator of the Variance of K-Fold Cross-Validation",
         JMLR 2004, on the limits of any such interval.
 
     Examples:
-        >>> found = folded_accuracy([45, 44, 46, 43, 47], [50] * 5)
+        >>> found = folded_accuracy([45, 44, 46, 43, 47], [50] * 5, (0.857, 0.931))
         >>> found.mean, round(found.low, 3), round(found.high, 3), round(found.sd, 3)
         (0.9, 0.857, 0.939, 0.032)
     """
@@ -62,7 +57,7 @@ def folded_accuracy(
 
     right, images = np.asarray(n_right), np.asarray(n_images)
     mean = float(right.sum() / images.sum())
-    low, high = over_images or accuracy_interval(int(right.sum()), int(images.sum()))
+    low, high = over_images
     sd = float(np.std(right / images, ddof=1))
     reach = float(t.ppf(0.975, len(right) - 1)) * sd / math.sqrt(len(right))
     return FoldedAccuracy(

@@ -133,6 +133,9 @@ def n_images_of_each(metrics: Mapping[str, Any]) -> dict[str, list[int]]:
 def interval_of(said: Predictions) -> tuple[float, float]:
     """Return the 95 % interval of the accuracy of predictions; over groups where there are some.
 
+    It says how far the accuracy of this one model could lie from its accuracy on all images of this
+    kind; the spread over seeds comes on top.
+
     In simulations of 5 to 100 groups of unequal sizes, whose images agree more or less, it covered
     the truth in 88 to 99 of 100 studies, where the one over images did in as few as 42.
 
@@ -163,23 +166,6 @@ def wilson(share: float, number: float) -> tuple[float, float]:
     middle = (share + z / 2) / (1 + z)
     reach = math.sqrt(z * share * (1 - share) + z**2 / 4) / (1 + z)
     return max(0.0, middle - reach), min(1.0, middle + reach)
-
-
-def accuracy_interval(n_right: int, n_images: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of an accuracy.
-
-    It says how far the accuracy of this one model could lie from its accuracy on all images of this
-    kind; the spread over seeds comes on top.
-
-    Args:
-        n_right: Number of correctly classified images.
-        n_images: Number of all images, at least 1.
-
-    Returns:
-        Lower and upper end, fractions in [0, 1].
-
-    """
-    return wilson(n_right / n_images, n_images)
 
 
 def top_k_accuracy(probs: FloatArray, labels: IntArray, *, k: int) -> float:

@@ -11,7 +11,7 @@ from convscope.evaluation.grouping import (
     units_of,
 )
 from convscope.evaluation.map_difference import Scored, map_difference
-from convscope.evaluation.metrics import accuracy_interval, compute_metrics, interval_of
+from convscope.evaluation.metrics import compute_metrics, interval_of, wilson
 from convscope.evaluation.multi_label import map_interval, resampled_map, unseen_loss
 from convscope.evaluation.predictions import read_predictions, save_predictions
 from convscope.evaluation.statistics import difference
@@ -50,7 +50,7 @@ def test_five_copies_of_each_image_tell_no_more_than_one(right):
 
 def test_images_of_no_group_are_their_own(right):
     said = said_of(right, np.full(N, "", "<U4"))
-    np.testing.assert_allclose(interval_of(said), accuracy_interval(right.sum(), N), atol=2e-3)
+    np.testing.assert_allclose(interval_of(said), wilson(right.mean(), N), atol=2e-3)
     assert len(set(units_of(said.groups))) == N
 
 
@@ -59,7 +59,7 @@ def test_without_an_error_each_group_counts_once():
     said = said_of(right, np.repeat(NAMES[:10], 10))
     low, high = interval_of(said)
     assert high == pytest.approx(1)
-    assert low < accuracy_interval(10, 10)[0] < accuracy_interval(100, 100)[0]
+    assert low < wilson(1, 10)[0] < wilson(1, 100)[0]
     # Of one group nothing follows for others.
     assert interval_of(said_of(right, np.repeat(NAMES[:1], 100))) == (0, 1)
 
@@ -83,7 +83,7 @@ def test_the_interval_covers_the_truth_where_that_over_images_does_not():
         share = rng.beta(3.6, 0.4, 30)  # 0.9 on average, and an image says much of its neighbours
         right = rng.random(len(groups)) < share[units_of(groups)]
         said = said_of(right, groups)
-        ends = interval_of(said), accuracy_interval(int(right.sum()), len(right))
+        ends = interval_of(said), wilson(right.mean(), len(right))
         covered += [low <= 0.9 <= high for low, high in ends]
     assert covered[0] > 0.87 * 300
     assert covered[1] < 0.7 * 300

@@ -10,7 +10,6 @@ from sklearn.metrics import f1_score
 from convscope.classifier.decisions import image_losses
 from convscope.errors import ShapeError
 from convscope.evaluation.metrics import (
-    accuracy_interval,
     check_probs,
     compute_metrics,
     confusion_matrix,
@@ -18,6 +17,7 @@ from convscope.evaluation.metrics import (
     top_k_accuracy,
     weakest_classes,
     weakest_first,
+    wilson,
     write_confusion,
 )
 from convscope.types import Predictions
@@ -157,7 +157,7 @@ def test_a_class_that_is_never_predicted_has_precision_zero():
     ],
 )
 def test_the_interval_is_wilsons(n_right, n_images, low, high):
-    found = accuracy_interval(n_right, n_images)
+    found = wilson(n_right / n_images, n_images)
     assert found == pytest.approx((low, high), abs=6e-5)
     p, z = n_right / n_images, 1.959964
     centre = (p + z**2 / (2 * n_images)) / (1 + z**2 / n_images)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from convscope.evaluation.metrics import accuracy_interval
+from convscope.evaluation.metrics import wilson
 from convscope.report.page import (
     Bar,
     Bars,
@@ -244,7 +244,7 @@ def _climbed(facts: Facts, name: str) -> list[Block]:
             said = _("failed") if rung.failure else _("not yet")
             bars.append(Bar(shown, None, said))
             continue
-        low, high = accuracy_interval(round(accuracy * n_test), n_test)
+        low, high = wilson(accuracy, n_test)
         bars.append(Bar(shown, accuracy, percent(accuracy), low, high))
     blocks: list[Block] = [
         Bars(
