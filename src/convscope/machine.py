@@ -50,14 +50,9 @@ def _container_cores() -> int | None:
 
 def cpu_name() -> str:
     """Return the processor's model, for people and for keys of measurements."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                # Virtual machines hide the model's name; family and model number still identify it.
-                return f"{name} (family {_cpuinfo('cpu family')}, model {_cpuinfo('model')})"
-    except OSError:
-        pass
+    if name := _cpuinfo("model name"):
+        # Virtual machines hide the model's name; family and model number still identify it.
+        return f"{name} (family {_cpuinfo('cpu family')}, model {_cpuinfo('model')})"
     return platform.processor() or platform.machine()
 
 

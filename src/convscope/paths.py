@@ -18,9 +18,6 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")
 
 _NOT_IN_NAMES = re.compile(r"[/\\:\x00-\x1f\x7f-\x9f]")
 
-NAME_BYTES = 255
-"""Longest name of a file or folder on common file systems, in bytes."""
-
 
 def user_path(given: Path | str, option: str) -> Path:
     """Return the path that a user means: `~`, `~name`, `$NAME` and `${NAME}` expanded.

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from convscope.classifier.classify import at_temperature
-from convscope.errors import ShapeError
 from convscope.evaluation.metrics import check_probs
 from convscope.evaluation.multi_label import check_flags
 from convscope.training.temperature import best_temperature
 from convscope.types import FloatArray, Labels, Predictions, is_multi_label
 
 N_BINS = 15
+"""Number of equal intervals of confidence in (0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ReliabilityBin:
     accuracy: float
 
 
-def reliability(probs: FloatArray, labels: Labels, *, n_bins: int = N_BINS) -> list[ReliabilityBin]:
+def reliability(probs: FloatArray, labels: Labels) -> list[ReliabilityBin]:
     """Return the share of correct answers by confidence (a reliability diagram).
 
     Where an image may have any number of classes, each class of each image is an answer of its own:
@@ -43,24 +43,21 @@ def reliability(probs: FloatArray, labels: Labels, *, n_bins: int = N_BINS) -> l
     Args:
         probs: Shape (n_images, n_classes), rows sum to 1 unless images have any number of classes.
         labels: True classes, see `types.Labels`.
-        n_bins: Equal-width confidence bins over (0, 1], at least 1.
 
     Raises:
         ShapeError: If `probs` are not probabilities, or the lengths differ.
     """
     _check(probs, labels)
-    if n_bins < 1:
-        raise ShapeError(f"n_bins must be at least 1, not {n_bins}")
     if is_multi_label(labels):
         confidence, right = probs.ravel().astype(np.float64), labels.ravel() > 0
     else:
         confidence = probs.max(axis=1).astype(np.float64)
         right = probs.argmax(axis=1) == labels
-    edges = np.linspace(0, 1, n_bins + 1)
+    edges = np.linspace(0, 1, N_BINS + 1)
     # A confidence of exactly an edge belongs to the bin below it.
-    place = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+    place = np.clip(np.ceil(confidence * N_BINS).astype(int) - 1, 0, N_BINS - 1)
     bins = []
-    for index in range(n_bins):
+    for index in range(N_BINS):
         inside = place == index
         n = int(inside.sum())
         mean = float(confidence[inside].mean()) if n else float("nan")
@@ -69,13 +66,12 @@ def reliability(probs: FloatArray, labels: Labels, *, n_bins: int = N_BINS) -> l
     return bins
 
 
-def expected_calibration_error(probs: FloatArray, labels: Labels, *, n_bins: int = N_BINS) -> float:
+def expected_calibration_error(probs: FloatArray, labels: Labels) -> float:
     """Return the mean gap between confidence and accuracy.
 
     Args:
         probs: Shape (n_images, n_classes), as for `reliability`. Logits are refused, not converted.
         labels: True classes, as for `reliability`.
-        n_bins: Equal-width confidence bins over (0, 1], at least 1.
 
     Returns:
         A fraction in [0, 1], not percent; 0 is perfectly calibrated.
@@ -93,7 +89,7 @@ def expected_calibration_error(probs: FloatArray, labels: Labels, *, n_bins: int
         >>> round(expected_calibration_error(probs, np.array([0, 0, 1, 1, 1])), 4)
         0.4
     """
-    found = [each for each in reliability(probs, labels, n_bins=n_bins) if each.n_images]
+    found = [each for each in reliability(probs, labels) if each.n_images]
     return sum(b.n_images * abs(b.confidence - b.accuracy) for b in found) / labels.size
 
 

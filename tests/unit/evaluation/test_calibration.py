@@ -50,11 +50,12 @@ def test_a_network_without_a_mistake_among_few_is_not_taken_for_infallible():
 
 
 def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
-    probs = np.array([[0.75, 0.25], [0.76, 0.24]], np.float32)
-    bins = reliability(probs, np.array([0, 1]), n_bins=4)
-    assert [each.n_images for each in bins] == [0, 0, 1, 1]
-    assert bins[2].accuracy == 1
-    assert bins[3].accuracy == 0
+    probs = np.array([[0.6, 0.4], [0.61, 0.39]])
+    bins = reliability(probs, np.array([0, 1]))
+    assert [each.n_images for each in bins] == [0] * 8 + [1, 1] + [0] * 5
+    assert bins[8].high == 0.6
+    assert bins[8].accuracy == 1
+    assert bins[9].accuracy == 0
 
 
 def test_logits_are_refused():

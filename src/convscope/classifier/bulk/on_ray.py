@@ -36,7 +36,7 @@ _COUNT_S = 5.0
 
 
 class RayTasks:
-    """A `many.Pool` on the nodes of a cluster.
+    """A `pool.Pool` on the nodes of a cluster.
 
     Args:
         order: How to classify.

@@ -28,7 +28,7 @@ class _Sent:
 
 
 class Processes:
-    """A `many.Pool` of processes; one that is killed is replaced.
+    """A `pool.Pool` of processes; one that is killed is replaced.
 
     Args:
         order: How to classify.

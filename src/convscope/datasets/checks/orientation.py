@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 AS_IT_IS = 0
 MIRRORED = 4
-N_WAYS = 8
 
 _WORDS = (
     "",
