@@ -624,7 +624,7 @@ def setting_names() -> list[str]:
 
 
 def _in_this_format(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings under their current names.
+    """Return settings under their current names, by dotted names.
 
     Raises:
         ConfigError: If they have a newer format, which may hold unknown settings.
@@ -641,7 +641,8 @@ def _in_this_format(layer: Mapping[str, Any]) -> dict[str, Any]:
     then: dict[str, Any] = {}
     for since, values in _BEFORE.items():
         then |= values if found < since else {}
-    return then | {renamed.get(key, key): value for key, value in layer.items() if key != "format"}
+    given = dotted(layer).items()
+    return then | {renamed.get(key, key): value for key, value in given if key != "format"}
 
 
 def dotted(settings: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
@@ -650,15 +651,11 @@ def dotted(settings: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in settings.items():
         # A value that is not a group is not searched: YAML's aliases make a few lines a million
         # settings.
-        if isinstance(value, Mapping) and _is_group(f"{prefix}{key}"):
+        if isinstance(value, Mapping) and f"{prefix}{key}" in _groups():
             found |= dotted(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value
     return found
-
-
-def _is_group(key: str) -> bool:
-    return key in _groups()
 
 
 @functools.cache
@@ -667,10 +664,6 @@ def _groups() -> frozenset[str]:
 
 
 def _override(target: dict[str, Any], key: str, value: Any) -> None:
-    if isinstance(value, Mapping) and _is_group(key):
-        for inner, inner_value in value.items():
-            _override(target, f"{key}.{inner}", inner_value)
-        return
     if key not in setting_names():
         groups = [name for name in setting_names() if name.startswith(f"{key}.")]
         if groups:
