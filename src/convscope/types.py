@@ -279,8 +279,8 @@ class Split:
             _joined_images([part.images for part in parts]),
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.ids for part in parts]),
-            _joined_if_all([part.files for part in parts]),
-            _joined_if_all([part.groups for part in parts]),
+            joined_if_all([part.files for part in parts]),
+            joined_if_all([part.groups for part in parts]),
         )
         whole.__dict__["hashes"] = [each for part in parts for each in part.hashes]
         return whole
@@ -332,7 +332,7 @@ class Split:
         )
 
 
-def _joined_if_all(
+def joined_if_all(
     parts: Sequence[npt.NDArray[np.str_] | None],
 ) -> npt.NDArray[np.str_] | None:
     """Return arrays one after another; None if one of them is missing."""
@@ -489,7 +489,7 @@ class Predictions:
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.ids for part in parts]),
             split,
-            _joined_if_all([part.groups for part in parts]),
+            joined_if_all([part.groups for part in parts]),
         )
 
     @property

@@ -20,7 +20,6 @@ from convscope.types import (
     Predictions,
     Split,
     classes_of,
-    is_multi_label,
 )
 
 FREE_BYTES = 2**30
@@ -100,22 +99,20 @@ def save_predictions(
     import pyarrow.parquet as pq
 
     parts = list(predictions.values())
+    said = Predictions.joined(parts, "all")
     columns: dict[str, Any] = {
         "split": np.concatenate([np.full(len(part.labels), part.split) for part in parts]),
-        "id": np.concatenate([part.ids for part in parts]),
+        "id": said.ids,
     }
-    labels = np.concatenate([part.labels for part in parts])
-    if is_multi_label(labels):
+    if said.multi_label:
         columns["labels"] = pa.array(
-            [list(classes_of(row)) for row in labels], pa.list_(pa.int64())
+            [list(classes_of(row)) for row in said.labels], pa.list_(pa.int64())
         )
     else:
-        columns["label"] = labels
-    probs = np.concatenate([part.probs for part in parts])
-    columns |= {f"prob_{index}": probs[:, index] for index in range(len(class_names))}
-    groups = [part.groups for part in parts]
-    if (known := [each for each in groups if each is not None]) and len(known) == len(parts):
-        columns["group"] = np.concatenate(known)
+        columns["label"] = said.labels
+    columns |= {f"prob_{index}": said.probs[:, index] for index in range(len(class_names))}
+    if said.groups is not None:
+        columns["group"] = said.groups
     table = pa.table(columns).replace_schema_metadata(about | {"classes": "\n".join(class_names)})
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)

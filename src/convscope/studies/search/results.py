@@ -13,7 +13,7 @@ from convscope.evaluation.multi_label import score_of
 from convscope.evaluation.tried import Tried
 from convscope.run import Run
 from convscope.studies.search.candidates import HEADS, Candidate, folder_of
-from convscope.types import FloatArray, Split
+from convscope.types import FloatArray, Split, joined_if_all
 
 _SURE = 0.977
 """One-sided confidence from which the difference of two candidates' losses is no chance: with many
@@ -173,18 +173,13 @@ class Results:
         if {first, second} <= set(HEADS):
             return self.is_lower_on_all(first, second)
         shared = sorted(self.folds_of(first) & self.folds_of(second))
-        groups = _joined([self._of(first, fold).groups for fold in shared])
+        groups = joined_if_all([self._of(first, fold).groups for fold in shared])
         return is_lower(self.losses(first, shared), self.losses(second, shared), groups)
 
     def is_lower_on_all(self, first: str, second: str) -> bool:
         """Return whether the first of two heads has a clearly lower loss on all images."""
-        groups = _joined([self._train.groups, self._of(first, 0).groups])
+        groups = joined_if_all([self._train.groups, self._of(first, 0).groups])
         return is_lower(self.all_losses(first), self.all_losses(second), groups)
-
-
-def _joined(parts: Sequence[Groups]) -> Groups:
-    known = [part for part in parts if part is not None]
-    return np.concatenate(known) if len(known) == len(parts) else None
 
 
 def is_lower(first: FloatArray, second: FloatArray, groups: Groups = None) -> bool:
