@@ -18,7 +18,8 @@ from convscope.recipes import RECIPES
 
 FIRST_SEED = 83
 
-_NOT_TO_SET = ("data", "data_path", "labels", "epochs", "model", "recipe", "seed", "weights")
+NOT_TO_SET = ("data", "data_path", "labels", "epochs", "model", "recipe", "seed", "weights")
+"""Settings that a study, or an option of it, decides."""
 
 
 def plan_arms(
@@ -50,7 +51,7 @@ def plan_arms(
         UserError: If a name or a setting is wrong, or there are not two arms to compare.
     """
     for key in (*settings, *vary):
-        if key in _NOT_TO_SET:
+        if key in NOT_TO_SET:
             raise ConfigError(
                 f"'{key}' cannot be given with --set or --vary: the comparison decides it, or an "
                 "option does"

@@ -22,6 +22,7 @@ from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
+from convscope.studies.arms import NOT_TO_SET
 from convscope.studies.executor import Executor, Job, LocalExecutor
 from convscope.studies.folder import (
     as_read_back,
@@ -38,19 +39,6 @@ from convscope.studies.rungs import FORMAT, Ladder, Rung, state_file, write_tabl
 
 SIZES = (64, 96, 160)
 """Sides in pixels of the rungs that enlarge the images."""
-
-_NOT_TO_SET = (
-    "data",
-    "data_path",
-    "labels",
-    "epochs",
-    "image_size",
-    "model",
-    "recipe",
-    "seed",
-    "weights",
-    "weights_sha256",
-)
 
 
 def ladder(
@@ -105,7 +93,7 @@ def ladder(
             f"{', '.join(BACKBONES.names())}"
         )
     for key in settings:
-        if key in _NOT_TO_SET:
+        if key in (*NOT_TO_SET, "image_size", "weights_sha256"):
             raise ConfigError(
                 f"'{key}' cannot be given with --set here: the ladder decides it, or an option does"
             )

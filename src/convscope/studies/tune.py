@@ -25,7 +25,7 @@ from convscope.remote import folder_or_none
 from convscope.remote import settle as send
 from convscope.run import ROOT, Run
 from convscope.storage import write_rows, write_text
-from convscope.studies.arms import FIRST_SEED
+from convscope.studies.arms import FIRST_SEED, NOT_TO_SET
 from convscope.studies.compare import compare_configs, measure_of
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import (
@@ -56,7 +56,6 @@ FORMAT = 1
 _KIND = "search over settings"
 _NAME = "convscope"
 _FEWEST_FOR_IMPORTANCE = 5
-_NOT_TO_VARY = ("data", "data_path", "labels", "epochs", "model", "recipe", "seed", "weights")
 
 
 def tune(
@@ -133,7 +132,7 @@ def tune(
     given |= {} if epochs is None else {"epochs": epochs}
     given |= {} if weights is None else {"weights": weights_setting(weights)}
     for key in ranges:
-        if key in _NOT_TO_VARY or key in (settings or {}):
+        if key in NOT_TO_SET or key in (settings or {}):
             raise ConfigError(f"'{key}' cannot be varied: an option or --set decides it")
     folder = folder_or_none(out, "--out")
     require_place(
