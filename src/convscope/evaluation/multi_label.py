@@ -1,6 +1,6 @@
 """Metrics of images that have any number of classes. NumPy arrays in, plain values out.
 
-No number here counts an image as right or wrong by its most probable class.
+No number here counts such an image as right or wrong by its most probable class.
 """
 
 import csv
@@ -16,7 +16,7 @@ from convscope.classifier.decisions import decided, image_losses
 from convscope.errors import ShapeError
 from convscope.evaluation.grouping import number_of_groups, units_of
 from convscope.storage import atomic_path
-from convscope.types import FloatArray, IntArray, Predictions
+from convscope.types import FloatArray, IntArray, Labels, Predictions, is_multi_label
 from convscope.wording import spreadsheet_text
 
 N_RESAMPLES = 400
@@ -352,3 +352,18 @@ def score_of(part: Mapping[str, Any]) -> float:
         part: Metrics of a part in `metrics.json`.
     """
     return float(part.get("mean_average_precision", part.get("accuracy")))
+
+
+def score_of_answers(probs: FloatArray, labels: Labels) -> float:
+    """Return the accuracy; where an image may have several classes, the mAP.
+
+    Args:
+        probs: Shape (n_images, n_classes).
+        labels: Shape (n_images,), or (n_images, n_classes) of 0 and 1.
+
+    Returns:
+        A fraction in [0, 1].
+    """
+    if is_multi_label(labels):
+        return mean_average_precision(probs, labels)
+    return float((probs.argmax(axis=1) == labels).mean())

@@ -12,7 +12,7 @@ from convscope.classifier.views import Network
 from convscope.evaluation.corruptions import answers_under
 from convscope.evaluation.grouping import contributions
 from convscope.evaluation.map_difference import Scored, map_difference
-from convscope.evaluation.multi_label import mean_average_precision
+from convscope.evaluation.multi_label import score_of_answers
 from convscope.evaluation.statistics import difference
 from convscope.progress import Progress
 from convscope.types import FloatArray, Labels, Split, is_multi_label
@@ -115,21 +115,6 @@ def accuracy_under_all(
         measure="mAP" if is_multi_label(labels) else "accuracy",
         harmful=tuple(harmful),
     )
-
-
-def score_of_answers(probs: FloatArray, labels: Labels) -> float:
-    """Return the accuracy; where an image may have several classes, the mAP.
-
-    Args:
-        probs: Shape (n_images, n_classes).
-        labels: Shape (n_images,), or (n_images, n_classes) of 0 and 1.
-
-    Returns:
-        A fraction in [0, 1].
-    """
-    if is_multi_label(labels):
-        return mean_average_precision(probs, labels)
-    return float((probs.argmax(axis=1) == labels).mean())
 
 
 def _is_worse(

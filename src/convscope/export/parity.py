@@ -12,7 +12,7 @@ from convscope.classifier.classify import Classifier
 from convscope.classifier.decisions import decided
 from convscope.engines.choice import median_ms
 from convscope.errors import FailureError
-from convscope.evaluation.multi_label import mean_average_precision
+from convscope.evaluation.multi_label import score_of_answers
 from convscope.images.decode import decode_image
 from convscope.progress import Progress
 from convscope.types import FloatArray, Split, UInt8Array, evenly_spread
@@ -99,10 +99,6 @@ def compare_models(
     before, after = (np.concatenate(each) for each in zip(*answers, strict=True))
     labels = part.labels[rows]
     several = trained.spec.multi_label
-    if several:
-        accuracy = [mean_average_precision(probs, labels) for probs in (before, after)]
-    else:
-        accuracy = [float(np.mean(probs.argmax(1) == labels)) for probs in (before, after)]
 
     def agreement(one: FloatArray, other: FloatArray) -> float:
         if several:
@@ -119,7 +115,7 @@ def compare_models(
         n_images=len(rows),
         largest_difference=float(np.abs(before - after).max()),
         agreement=agreement(before, after),
-        accuracy=(accuracy[0], accuracy[1]),
+        accuracy=(score_of_answers(before, labels), score_of_answers(after, labels)),
         n_files=len(same),
         file_agreement=float(np.mean(same)),
         latency_ms={n: _latencies(trained, exported, images[:n]) for n in LATENCY_BATCHES},

@@ -11,7 +11,8 @@ import pytest
 import convscope
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES, answers_under, corrupt
-from convscope.evaluation.robustness import accuracy_under_all, score_of_answers
+from convscope.evaluation.multi_label import score_of_answers
+from convscope.evaluation.robustness import accuracy_under_all
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.types import ImageView, Split
