@@ -207,8 +207,7 @@ class Ledger:
         Returns:
             None if there is none, or none that was recorded here.
         """
-        named = [str(opening["images"]) for opening in openings if "images" in opening]
-        return self.tally(named[-1]) if named else None
+        return self.tally(images_in(openings))
 
     def runs_judged_on(self, name: str) -> list[Path]:
         """Return the folders of the runs that were evaluated on most images of a set, each once.
@@ -249,6 +248,16 @@ class Ledger:
 
     def _contains(self, name: str, images: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         return np.isin(images, self._images(name), assume_unique=True)
+
+
+def images_in(openings: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of the test images that a run was last evaluated on; "" if unknown.
+
+    Args:
+        openings: Openings of a run, as in its `run.json`.
+    """
+    named = [str(opening["images"]) for opening in openings if "images" in opening]
+    return named[-1] if named else ""
 
 
 def _sorted(hashes: Sequence[str]) -> npt.NDArray[np.uint64]:

@@ -7,7 +7,7 @@ import numpy as np
 from convscope.diagnosis import TRAPS, Finding, Unknown
 from convscope.diagnosis.case import Case
 from convscope.errors import ConvscopeError
-from convscope.ledger import COMMON_SHARE, Ledger
+from convscope.ledger import COMMON_SHARE, Ledger, images_in
 from convscope.run import Run
 from convscope.wording import counted
 
@@ -24,7 +24,7 @@ def best_of_many(case: Case) -> Finding | None:
     """
     case.require_one_class()
     run, mine = case.trained, len(case.test.labels)
-    images = _images_of(run)
+    images = images_in(run.test_openings)
     if not images:
         raise Unknown("an older convscope evaluated it, which did not record the test images")
     ledger = Ledger()
@@ -64,14 +64,6 @@ def best_of_many(case: Case) -> Finding | None:
     )
 
 
-def _images_of(run: Run) -> str:
-    """Return the identity of the test images that a run was evaluated on; "" if unknown."""
-    named = [str(opening["images"]) for opening in run.test_openings if "images" in opening]
-    return named[-1] if named else ""
-
-
 def _is_of_same_images(ledger: Ledger, other: Run, images: str) -> bool:
-    theirs = _images_of(other)
-    return theirs == images or (
-        bool(theirs) and ledger.share_in_common(images, theirs) >= COMMON_SHARE
-    )
+    theirs = images_in(other.test_openings)
+    return theirs == images or ledger.share_in_common(images, theirs) >= COMMON_SHARE

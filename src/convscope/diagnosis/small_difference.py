@@ -12,14 +12,7 @@ from convscope.errors import ConvscopeError
 from convscope.evaluation.grouping import answers_by_unit, images_of
 from convscope.evaluation.predictions import read_predictions
 from convscope.evaluation.statistics import Answers, difference, rows_by_seed
-from convscope.recipe import (
-    Recipe,
-    RunConfig,
-    differences,
-    is_one_configuration,
-    read_config,
-    resolve,
-)
+from convscope.recipe import RunConfig, differences, is_one_configuration, read_run_config
 from convscope.run import Run
 from convscope.wording import command_line
 
@@ -88,7 +81,7 @@ def _arms(case: Case) -> tuple[_Arm, list[_Arm]]:
     others: list[_Arm] = []
     for beside in Run.find_all(run.path.resolve().parent)[-_MOST_OTHERS:]:
         with contextlib.suppress(ConvscopeError):
-            config = resolve(Recipe(), read_config(beside.config_file))
+            config = read_run_config(beside.config_file)
             moved = differences(case.config, config).keys() & {"data", "data_path", "labels"}
             if moved and _test_images(beside) != _test_images(run):
                 continue

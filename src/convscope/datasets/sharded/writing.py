@@ -36,7 +36,7 @@ from convscope.paths import is_address
 from convscope.progress import Progress
 from convscope.remote import at_address, put_whole
 from convscope.storage import atomic_path, cache_dir, npy_header, storage_errors
-from convscope.types import Labels, UInt8Array
+from convscope.types import Labels, UInt8Array, hashes_of
 
 SHARD_MB = 128
 """Usual size of a shard, in megabytes."""
@@ -328,7 +328,7 @@ class _Part:
                 self._faults_since[str(self._part.ids[row])] = image
                 continue
             self.kept.append(int(row))
-            self._hashes.append(hashlib.sha256(image.tobytes()).hexdigest()[:16])
+            self._hashes += hashes_of([image])
             self._held[self._n_held] = image
             self._n_held += 1
             if self._n_held == len(self._held):
