@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from convscope.datasets.division.splits import read_split
+from convscope.datasets.division.splits import images_of_part
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
 from convscope.errors import ConvscopeError
@@ -83,7 +83,9 @@ def _arms(case: Case) -> tuple[_Arm, list[_Arm]]:
         with contextlib.suppress(ConvscopeError):
             config = read_run_config(beside.config_file)
             moved = differences(case.config, config).keys() & {"data", "data_path", "labels"}
-            if moved and _test_images(beside) != _test_images(run):
+            if moved and (
+                images_of_part(beside.split_file, "test") != images_of_part(run.split_file, "test")
+            ):
                 continue
             theirs = read_predictions(beside.predictions_file)[0].get("test")
             if theirs is None or images_of(theirs) != images_of(test):
@@ -93,12 +95,6 @@ def _arms(case: Case) -> tuple[_Arm, list[_Arm]]:
                 others.append(arm := _Arm(config))
             arm.add(beside, config, answers_by_unit(theirs))
     return own, others
-
-
-def _test_images(run: Run) -> set[tuple[str, str, str]]:
-    """Return name, label and hash of the test images, which tell them wherever they are."""
-    rows = read_split(run.split_file)
-    return {(row["id"], row["label"], row["sha256_16"]) for row in rows if row["split"] == "test"}
 
 
 def _remedies(own: _Arm, other: _Arm, moved: tuple[str, ...]) -> tuple[Remedy, ...]:

@@ -19,6 +19,7 @@ from convscope.recipe import read_run_config
 from convscope.run import Run
 from convscope.storage import atomic_path
 from convscope.types import (
+    PART_NAMES,
     FloatArray,
     InputSpec,
     Predictions,
@@ -130,7 +131,7 @@ class Embedder:
             batch_size: Features per batch.
             progress: Called with each batch.
         """
-        label = f"Features of {'validation' if name == 'val' else name} images"
+        label = f"Features of {PART_NAMES[name]} images"
         features = self._features_of(split, label, progress)
         # A head takes too little time for a progress line.
         probs = predict_images(

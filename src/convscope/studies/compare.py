@@ -12,7 +12,7 @@ import numpy as np
 from convscope.api.costs import file_mb, seconds_with_features, sheet_of
 from convscope.api.evaluate import evaluate
 from convscope.backend import forget_networks
-from convscope.datasets.division.splits import read_split
+from convscope.datasets.division.splits import images_of_part
 from convscope.datasets.source import table_of
 from convscope.errors import ConfigError, DataError, RunError, TrainingError
 from convscope.evaluation.grouping import answers_by_unit, images_of
@@ -554,20 +554,19 @@ def _require_same_images(runs: Sequence[Run], part: str) -> int:
     places = {run_config(run).data_path for run in runs}
     by_name = len(sizes) > 1 and len(places) == 1
 
-    def judged(run: Run) -> tuple[set[tuple[str, str, str]], dict[str, str]]:
-        rows = [row for row in read_split(run.split_file) if row["split"] == part]
-        images = {(r["id"], r["label"], "" if by_name else r["sha256_16"]) for r in rows}
-        return images, {row["id"]: row["group"] for row in rows}
+    def judged(run: Run) -> dict[tuple[str, ...], str]:
+        found = images_of_part(run.split_file, part)
+        return {image[:2] if by_name else image: group for image, group in found.items()}
 
-    first, groups = judged(runs[0])
+    first = judged(runs[0])
     for run in runs[1:]:
-        own, own_groups = judged(run)
-        if own != first:
+        own = judged(run)
+        if own.keys() != first.keys():
             raise DataError(
                 f"{run.path} and {runs[0].path} were not evaluated on the same {PART_NAMES[part]} "
                 "images; their accuracies cannot be compared"
             )
-        if own_groups != groups:
+        if own != first:
             raise DataError(
                 f"{run.path} and {runs[0].path} have their images in other groups, so what the "
                 "images make of the difference is not known; train one of them again with the "

@@ -153,7 +153,7 @@ class Evaluated:
         """Return the share of images that are answered from a confidence on, and their accuracy."""
         said = self.parts[part]
         sure = said.probs.max(axis=1) >= threshold
-        right = (said.probs.argmax(axis=1) == said.labels)[sure]
+        right = said.right[sure]
         return float(sure.mean()), float(right.mean()) if right.size else None
 
 

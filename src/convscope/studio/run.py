@@ -3,7 +3,7 @@
 import itertools
 import shlex
 from html import escape
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +39,7 @@ from convscope.studio.resume import can_resume, resume_button, words_to_resume
 from convscope.studio.sources import Sources
 from convscope.studio.watch import age, job_view, when_ended
 from convscope.studio.workplace import Workplace
+from convscope.types import PART_NAMES
 from convscope.wording import command_line, counted, duration, printable
 
 _MOST_CLASSES = 25
@@ -50,8 +51,7 @@ _CELLS = "cells"
 _N_CONFUSIONS = 12
 """Number of the most frequent confusions that are listed."""
 
-Part = Literal["val", "test"]
-_PARTS: dict[Part, str] = {"val": "validation", "test": "test"}
+_PARTS = {part: PART_NAMES[part] for part in ("val", "test")}
 
 
 def show(place: Workplace, sources: Sources, name: str) -> None:
@@ -310,7 +310,7 @@ def _matrix(matrix: Any, names: Any) -> str:
 
 
 def _calibration(found: Evaluated) -> None:
-    part: Part = "test" if "test" in found.parts else "val"
+    part = "test" if "test" in found.parts else "val"
     with ui.element("div"):
         heading("Calibration")
         kinds = [("as answered", found.parts[part], 0)]

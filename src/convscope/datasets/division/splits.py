@@ -314,6 +314,15 @@ def read_split(path: Path) -> list[dict[str, str]]:
     return [{**row, "id": row["id"].removeprefix("./")} for row in rows]
 
 
+def images_of_part(path: Path, part: str) -> dict[tuple[str, ...], str]:
+    """Return the group of each image of a part of `split.csv`, by its name, label and hash."""
+    return {
+        (row["id"], row["label"], row["sha256_16"]): row["group"]
+        for row in read_split(path)
+        if row["split"] == part
+    }
+
+
 def verify_split(dataset: Dataset, path: Path, part: str) -> None:
     """Check that one part of the dataset still matches `split.csv`.
 
@@ -330,11 +339,7 @@ def verify_split(dataset: Dataset, path: Path, part: str) -> None:
         (composed(str(image_id)), _label_cell(label), digest)
         for image_id, label, digest in zip(split.ids, split.labels, split.hashes, strict=True)
     }
-    before = {
-        (composed(row["id"]), row["label"], row["sha256_16"])
-        for row in read_split(path)
-        if row["split"] == part
-    }
+    before = {(composed(name), *rest) for name, *rest in images_of_part(path, part)}
     if now != before:
         changed = len({row[0] for row in now ^ before})
         raise DataError(
