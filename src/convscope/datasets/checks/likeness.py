@@ -23,6 +23,12 @@ Places = npt.NDArray[np.intp]
 MAX_COLOUR = 25.0
 """Largest difference in colour between copies, in the unit of `Fingerprints.colours`."""
 
+# Where both pictures are clearly coloured (in that unit), a copy has the same hue within 60 degrees
+# but for this share of its area; fainter colours turn with the white balance.
+_COLOURED = 15.0
+_LEAST_COSINE = 0.5
+_MAX_OTHER_HUE = 0.03
+
 # Pairs that disagree at a coarse 16 x 16 are not compared more closely.
 _COARSE_AGREEMENT = 0.8
 _COARSE_DETAIL = 0.5
@@ -129,11 +135,37 @@ class Likeness:
         first = self._prints.colours[pairs[:, 0]].astype(np.float32)
         second = _turned(self._prints.colours[pairs[:, 1]].astype(np.float32), ways)
         moved, within = move(second, moves)
+        area = within.sum(axis=(1, 2)) + 1e-6
         apart = (np.abs(first - moved) * within[:, None]).sum(axis=(2, 3))
-        same: npt.NDArray[np.bool_] = (
-            apart.max(axis=1) / (within.sum(axis=(1, 2)) + 1e-6) <= MAX_COLOUR
+        other_hue = (_of_other_hue(first, moved) * within).sum(axis=(1, 2))
+        same: npt.NDArray[np.bool_] = (apart.max(axis=1) <= MAX_COLOUR * area) & (
+            other_hue <= _MAX_OTHER_HUE * area
         )
         return same
+
+
+def _of_other_hue(first: FloatArray, second: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return where both pictures are clearly coloured, and differently.
+
+    Args:
+        first: Shape (n_pictures, 2, side, side), as in `Fingerprints.colours`.
+        second: The same of the pictures beside them.
+
+    Returns:
+        Shape (n_pictures, side, side).
+    """
+
+    def plane(colours: FloatArray) -> FloatArray:
+        # Red and blue at right angles to grey, a third of a circle apart as seen from it.
+        red, blue = colours[:, 0], colours[:, 1]
+        return np.stack([red - blue / 2, np.sqrt(np.float32(0.75)) * blue])
+
+    one, other = plane(first), plane(second)
+    sizes = np.sqrt((one**2).sum(axis=0)), np.sqrt((other**2).sum(axis=0))
+    product = (one * other).sum(axis=0)
+    coloured = np.minimum(*sizes) >= _COLOURED
+    turned: npt.NDArray[np.bool_] = product < _LEAST_COSINE * sizes[0] * sizes[1]
+    return coloured & turned
 
 
 def detail_of(pictures: FloatArray) -> FloatArray:
