@@ -124,12 +124,11 @@ def compare(
         # existing runs
         convscope compare runs/first runs/second
     """
-    import json as json_format
-
     import convscope
     from convscope.cli._json import print_json
     from convscope.cli._tables import console
     from convscope.errors import ConfigError
+    from convscope.run import Run
 
     what = what or []
     if models is None and recipes is None and vary is None:
@@ -177,7 +176,7 @@ def compare(
                 executor=executor_of(ray, threads, gpus, memory),
             )
     if json:
-        print_json(json_format.loads(done.state_file.read_text(encoding="utf-8")))
+        print_json(Run.read_json(done.state_file))
         return
     _print(done, console())
 

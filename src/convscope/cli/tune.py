@@ -100,6 +100,7 @@ def tune(
     import convscope
     from convscope.cli._json import print_json
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
+    from convscope.run import Run
     from convscope.studies.tuning import score_of_trial, spelt
 
     named = one_data(data_word, data)
@@ -123,9 +124,7 @@ def tune(
             executor=executor_of(ray, threads, gpus, memory),
         )
     if json:
-        import json as json_format
-
-        print_json(json_format.loads(found.state_file.read_text(encoding="utf-8")))
+        print_json(Run.read_json(found.state_file))
         return
     best = sorted(found.finished, key=score_of_trial, reverse=True)
     keys = list(best[0].settings)
