@@ -1,7 +1,7 @@
 """Options shared by several commands, so that the same word means the same everywhere."""
 
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,6 +30,9 @@ DataWord = Annotated[
     typer.Argument(metavar="[DATA]", help=f"{DATA_HELP} The same as --data.", show_default=False),
 ]
 Data = Annotated[str | None, typer.Option("--data", help=DATA_HELP)]
+Images = Annotated[
+    list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders, glob patterns.")
+]
 Labels = Annotated[
     str | None,
     typer.Option(
@@ -69,8 +72,14 @@ SavedWeights = Annotated[
         "validation images). Default: the recipe's."
     ),
 ]
+Split = Annotated[
+    Literal["val", "test"],
+    typer.Option(help="Part of the data; test images are logged as opened."),
+]
+MaxImages = Annotated[int, typer.Option("-n", min=1, help="Maximum number of images.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON output, for programs.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")]
 
 # Options that change a recipe. The recipe checks the numbers, wherever they come from.
 RecipeName = Annotated[

@@ -33,6 +33,10 @@ app = typer.Typer(
     no_args_is_help=True, help="Look at data before training on it; put it in shards."
 )
 
+Size = Annotated[
+    int | None, typer.Option(min=1, help="Side in pixels to which images of a folder are resized.")
+]
+
 
 @app.command()
 def show(
@@ -42,10 +46,7 @@ def show(
     out: Annotated[
         str | None, picture_option("Picture of a grid of training images with their class names.")
     ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Side in pixels to which images of a folder are resized."),
-    ] = None,
+    image_size: Size = None,
     fit: Fit = None,
     data_dir: DataDir = None,
     json: Json = False,
@@ -218,10 +219,7 @@ def shards(
     data_word: DataWord = None,
     data: Data = None,
     labels: Labels = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Side in pixels to which images of a folder are resized."),
-    ] = None,
+    image_size: Size = None,
     fit: Fit = None,
     shard_mb: Annotated[
         float, typer.Option(help="Megabytes of decoded pixels in a shard.")

@@ -4,15 +4,13 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import Json, RunArgument, SavedWeights
+from convscope.cli._options import Images, Json, RunArgument, SavedWeights
 from convscope.cli._unreadable import report_unreadable
 
 
 def explain(
     run: RunArgument,
-    images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders, glob patterns.")
-    ],
+    images: Images,
     class_name: Annotated[
         str | None,
         typer.Option("--class", metavar="CLASS", help="Class to explain. Default: the answer."),

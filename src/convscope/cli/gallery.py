@@ -1,54 +1,38 @@
 """`convscope gallery`."""
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from convscope.cli._options import (
     DataDir,
     Json,
+    MaxImages,
     MovedData,
     MovedLabels,
     RunArgument,
+    Split,
     picture_option,
 )
-
-
-class Of(StrEnum):
-    """Kinds of images to show."""
-
-    LOSSES = "losses"
-    SUSPECTS = "suspects"
-    RIGHT = "right"
-
-
-class Part(StrEnum):
-    """Parts to take images from."""
-
-    VAL = "val"
-    TEST = "test"
 
 
 def gallery(
     run: RunArgument,
     of: Annotated[
-        Of,
+        Literal["losses", "suspects", "right"],
         typer.Option(
             help="Images to show: losses (the hardest), suspects (the label is probably wrong) or "
             "right (the most confident correct ones)."
         ),
-    ] = Of.LOSSES,
-    split: Annotated[
-        Part, typer.Option(help="Part of the data; test images are logged as opened.")
-    ] = Part.VAL,
+    ] = "losses",
+    split: Split = "val",
     true: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Only images with this label.")
     ] = None,
     predicted: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Only images with this prediction.")
     ] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Maximum number of images.")] = 20,
+    n: MaxImages = 20,
     similar: Annotated[
         int,
         typer.Option(min=0, help="Number of similar training images to show beside each image."),
@@ -84,8 +68,8 @@ def gallery(
     opened = Run.open(run)
     seen = convscope.gallery(
         opened,
-        of.value,
-        split=split.value,
+        of,
+        split=split,
         true=true,
         predicted=predicted,
         n=n,

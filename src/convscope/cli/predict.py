@@ -3,8 +3,7 @@
 import csv
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,15 +15,6 @@ from convscope.wording import counted, printable
 
 if TYPE_CHECKING:
     from convscope.types import ImagePrediction, UnreadableImage
-
-
-class Format(StrEnum):
-    """Formats of the output."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    JSONL = "jsonl"
 
 
 def predict(
@@ -44,13 +34,13 @@ def predict(
         ),
     ],
     output: Annotated[
-        Format,
+        Literal["table", "csv", "json", "jsonl"],
         typer.Option(
             "--format",
             help="Format of the output; all but the table hold the probability of every class. "
             "jsonl: a line of JSON per image. With --out the ending of the file decides it.",
         ),
-    ] = Format.TABLE,
+    ] = "table",
     top: Annotated[int, typer.Option(min=1, help="Number of classes per image (table).")] = 3,
     batch_size: BatchSize = 256,
     weights: SavedWeights = None,
@@ -127,10 +117,10 @@ def predict(
     from convscope.types import UnreadableImage
 
     if json:
-        if output is Format.CSV:
+        if output == "csv":
             raise ConfigError("--json and --format csv: choose one")
-        output = Format.JSON
-    if out is not None and output is not Format.TABLE and not out.lower().endswith(f".{output}"):
+        output = "json"
+    if out is not None and output != "table" and not out.lower().endswith(f".{output}"):
         option = "--json" if json else f"--format {output}"
         raise ConfigError(
             f"{option} is for standard output, and --out {out} takes the answers, in the format of "
@@ -158,22 +148,22 @@ def predict(
     table = None
     for result in results:
         # Row by row: there may be millions.
-        if output is Format.JSONL:
+        if output == "jsonl":
             typer.echo(json_line(result))
         if isinstance(result, UnreadableImage):
             unreadable.append(result)
-        elif output is Format.CSV:
+        elif output == "csv":
             if table is None:
                 # Python itself turns it into the system's line end.
                 table = csv.writer(sys.stdout or _Nowhere(), lineterminator="\n")
                 several = result.thresholds is not None
                 table.writerow(csv_header(result.probs, multi_label=several))
             table.writerow(csv_row(result))
-        elif output is not Format.JSONL:
+        elif output != "jsonl":
             read.append(result)
-    if output is Format.JSON:
+    if output == "json":
         _print_json(read, unreadable)
-    elif output is Format.TABLE:
+    elif output == "table":
         _print_table(read, top)
     report_unreadable(unreadable)
 

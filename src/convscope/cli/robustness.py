@@ -7,13 +7,14 @@ import typer
 from convscope.cli._options import (
     DataDir,
     Json,
+    MaxImages,
     MovedData,
     MovedLabels,
     RunArgument,
+    Split,
     read_names,
     read_numbers,
 )
-from convscope.cli.gallery import Part
 
 
 def robustness(
@@ -24,10 +25,8 @@ def robustness(
     severities: Annotated[
         str, typer.Option(metavar="1,2,...", help="Severities, from 1 (mild) to 5 (strong).")
     ] = "1,2,3,4,5",
-    split: Annotated[
-        Part, typer.Option(help="Part of the data; test images are logged as opened.")
-    ] = Part.VAL,
-    n: Annotated[int, typer.Option("-n", min=1, help="Maximum number of images.")] = 2_000,
+    split: Split = "val",
+    n: MaxImages = 2_000,
     data: MovedData = None,
     labels: MovedLabels = None,
     data_dir: DataDir = None,
@@ -53,7 +52,7 @@ def robustness(
         opened,
         corruptions=read_names(corruptions) if corruptions else None,
         severities=levels,
-        split=split.value,
+        split=split,
         n_images=n,
         data=data,
         labels=labels,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from convscope.cli._options import ENGINE_HELP
+from convscope.cli._options import ENGINE_HELP, Port
 
 
 def serve(
@@ -19,9 +19,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines.")
     ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")
-    ] = 8000,
+    port: Port = 8000,
     workers: Annotated[
         int,
         typer.Option(

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
+from convscope.cli._options import Port
+
 
 def studio(
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")
-    ] = 8100,
+    port: Port = 8100,
     runs: Annotated[str, typer.Option(metavar="DIR", help="Folder of the runs.")] = "runs",
     open_browser: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the address in the browser.")
