@@ -13,7 +13,8 @@ import numpy as np
 
 from convscope.errors import RunError
 from convscope.run import Run
-from convscope.studio.drawing import N_COLOURS, Curve
+from convscope.studio import facts
+from convscope.studio.drawing import N_COLOURS, Curve, chart
 from convscope.studio.nice import ui
 from convscope.studio.uploads import ARCHIVES, IMAGES, TAKEN
 from convscope.studio.workplace import Workplace
@@ -178,6 +179,24 @@ def command(text: str) -> None:
 def svg(drawing: str) -> Any:
     """Draw a picture of `drawing.py`."""
     return ui.html(drawing, sanitize=False).style("width:100%")
+
+
+def curve_pair(runs: Sequence[Run], ending: Callable[[Sequence[Curve]], str]) -> list[Curve]:
+    """Draw accuracy and loss by epoch side by side, and return curves for their key.
+
+    Args:
+        runs: Runs in the order of their colours.
+        ending: From curves to the end of their description, "Accuracy by epoch ...", for readers
+            who cannot see them.
+    """
+    with ui.element("div").classes("cs-two"):
+        for what, title in (("accuracy", "Accuracy"), ("loss", "Loss (nats)")):
+            found = facts.curves(runs, what)
+            with ui.element("div"):
+                heading(title, 3)
+                about = f"{title} by epoch{ending(found)}"
+                svg(chart(found, about=about, x="epoch", y=title, percent=what == "accuracy"))
+    return found
 
 
 def key_of(curves: Sequence[Curve]) -> None:

@@ -22,6 +22,7 @@ from convscope.studio.looks import (
     button,
     card,
     command,
+    curve_pair,
     found_run,
     frame,
     heading,
@@ -174,14 +175,7 @@ def _learning(run: Run) -> None:
         return
     with card():
         heading("Learning curves")
-        with ui.element("div").classes("cs-two"):
-            for what, title in (("accuracy", "Accuracy"), ("loss", "Loss (nats)")):
-                found = facts.curves([run], what)
-                with ui.element("div"):
-                    heading(title, 3)
-                    about = f"{title} by epoch: {found[0].points[-1][1]:.3g} at the end"
-                    svg(chart(found, about=about, x="epoch", y=title, percent=what == "accuracy"))
-        key_of(found)
+        key_of(curve_pair([run], lambda found: f": {found[0].points[-1][1]:.3g} at the end"))
 
 
 def _tried(run: Run, metrics: dict[str, Any]) -> None:

@@ -4,18 +4,17 @@ from typing import Any
 
 from convscope.errors import ConvscopeError
 from convscope.studio import facts
-from convscope.studio.drawing import chart
 from convscope.studio.looks import (
     button,
     card,
     command,
+    curve_pair,
     frame,
     heading,
     key_of,
     row,
     run_address,
     say,
-    svg,
 )
 from convscope.studio.nice import ui
 from convscope.studio.watch import job_view, when_ended
@@ -103,14 +102,8 @@ def _overlaid(place: Workplace, names: list[str]) -> None:
         return
     with card():
         heading("Curves on validation images")
-        with ui.element("div").classes("cs-two"):
-            for what, title in (("accuracy", "Accuracy"), ("loss", "Loss (nats)")):
-                found = facts.curves(runs, what)
-                with ui.element("div"):
-                    heading(title, 3)
-                    about = f"{title} by epoch of {', '.join(names)}"
-                    svg(chart(found, about=about, x="epoch", y=title, percent=what == "accuracy"))
-        key_of([curve for curve in facts.curves(runs, "accuracy") if not curve.dashed])
+        found = curve_pair(runs, lambda _: f" of {', '.join(names)}")
+        key_of([curve for curve in found if not curve.dashed])
         if len(runs) < 2:
             return
         with row():

@@ -8,11 +8,11 @@ from convscope.models import MODELS
 from convscope.recipes import RECIPES
 from convscope.run import Run
 from convscope.studio import facts
-from convscope.studio.drawing import chart
 from convscope.studio.jobs import Job
 from convscope.studio.looks import (
     card,
     command,
+    curve_pair,
     frame,
     heading,
     job_button,
@@ -20,7 +20,6 @@ from convscope.studio.looks import (
     row,
     run_address,
     say,
-    svg,
     table,
 )
 from convscope.studio.nice import ui
@@ -85,18 +84,7 @@ def _watched(job: Job, path: Path) -> None:
         if tried:
             table(tried)
         if rows:
-            with ui.element("div").classes("cs-two"):
-                for what, title in (("accuracy", "Accuracy"), ("loss", "Loss (nats)")):
-                    found = facts.curves([run], what)
-                    with ui.element("div"):
-                        heading(title, 3)
-                        about = f"{title} by epoch, up to epoch {len(rows)}"
-                        svg(
-                            chart(
-                                found, about=about, x="epoch", y=title, percent=what == "accuracy"
-                            )
-                        )
-            key_of(found)
+            key_of(curve_pair([run], lambda _: f", up to epoch {len(rows)}"))
 
     going()
     # Drawn once each: an open part that is drawn anew closes, and loses the focus.
