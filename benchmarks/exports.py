@@ -22,6 +22,7 @@ into --work/results.json, from which `table` prints Markdown.
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,7 +141,7 @@ def speed(
     images = np.resize(images, (max(BATCHES), *images.shape[1:]))
     batches = {str(n): np.ascontiguousarray(images[:n]) for n in BATCHES}
     lanes = lanes_of(run, place)
-    times = {n: _rounded(median_ms(lanes, batch, seconds)) for n, batch in batches.items()}
+    times = {n: _times(lanes, batch, seconds) for n, batch in batches.items()}
     over: dict[str, Any] = {}
     for name, (session, model) in engines_of(place).items():
         own = {
@@ -148,7 +149,7 @@ def speed(
             "probs": model,
             "answers": _lane(lambda batch, model=model: list(model.predict(batch))),
         }
-        over[name] = {n: _rounded(median_ms(own, each, seconds)) for n, each in batches.items()}
+        over[name] = {n: _times(own, each, seconds) for n, each in batches.items()}
     return times, over
 
 
@@ -208,8 +209,9 @@ def _lane(function: Callable[[Any], Any]) -> Any:
     return SimpleNamespace(predict_on_batch=function)
 
 
-def _rounded(times: dict[str, float]) -> dict[str, float]:
-    return {name: round(ms, 4) for name, ms in times.items()}
+def _times(lanes: dict[str, Any], images: UInt8Array, seconds: float) -> dict[str, float]:
+    calls = {name: partial(lane.predict_on_batch, images) for name, lane in lanes.items()}
+    return {name: round(ms, 4) for name, ms in median_ms(calls, seconds).items()}
 
 
 def parity_table(content: dict[str, Any]) -> Iterator[str]:

@@ -5,7 +5,8 @@ import importlib.metadata
 import importlib.util
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from convscope.errors import FailureError
 from convscope.machine import cpu_name, usable_cores
 from convscope.measurements import keep_results, read_results
 from convscope.progress import Progress
-from convscope.types import FloatArray, UInt8Array
+from convscope.types import FloatArray
 
 AUTO = "auto"
 """Name that stands for the fastest engine."""
@@ -91,33 +92,35 @@ def measure_engines(
                 sessions[name] = session
     found: dict[str, list[float]] = {name: [] for name in sessions}
     for n in BATCHES:
-        for name, ms in median_ms(sessions, images[:n], _SECONDS * len(sessions)).items():
+        calls = {
+            name: partial(each.predict_on_batch, images[:n]) for name, each in sessions.items()
+        }
+        for name, ms in median_ms(calls, _SECONDS * len(calls)).items():
             found[name].append(ms)
     return found
 
 
-def median_ms(models: Mapping[str, Any], images: UInt8Array, seconds: float) -> dict[str, float]:
-    """Return the median time of each model for a batch, in milliseconds, taken in turn.
+def median_ms(calls: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    """Return the median time of each call of a model, in milliseconds, taken in turn.
 
     Of the calls in a turn of a fast model only the last is timed: the threads of the model before
     go on looking for work for about a millisecond, and the caches hold its weights.
 
     Args:
-        models: Objects with `predict_on_batch`, by name.
-        images: Shape (batch, height, width, channels).
+        calls: Calls without arguments, by name.
         seconds: Time for all together; each is timed three times at least.
     """
-    times: dict[str, list[float]] = {name: [] for name in models}
-    for model in models.values():
-        model.predict_on_batch(images)  # the first call prepares
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()  # the first call prepares
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or any(len(each) < 3 for each in times.values()):
-        for name, model in models.items():
+        for name, call in calls.items():
             turn = time.perf_counter()
             ms, timed = 0.0, False
             while not timed:
                 start = time.perf_counter()
-                model.predict_on_batch(images)
+                call()
                 ms = 1e3 * (time.perf_counter() - start)
                 timed = start - turn >= _WARM_S or ms >= 1e3 * _SLOW_S
             times[name].append(ms)
