@@ -25,11 +25,6 @@ class _Condition(NamedTuple):
     words: str
 
 
-def trains_at_once(config: RunConfig) -> bool:
-    """Return whether all that is trained is a head that takes no epochs."""
-    return config.head.logistic and config.backbone.cut == "end"
-
-
 _CONDITIONS = (
     _Condition(
         ("head", "backbone", "optimizer.layer_decay", "weights_sha256"),
@@ -78,12 +73,12 @@ _CONDITIONS = (
             # A batch size counts for what else a search of photos trains.
             *("least_steps", "full_batches"),
         ),
-        lambda config, backbone: not trains_at_once(config),
+        lambda config, backbone: not config.trains_at_once,
         "head.logistic false",
     ),
     _Condition(
         ("epochs",),
-        lambda config, backbone: not trains_at_once(config) or config.epochs == 1,
+        lambda config, backbone: not config.trains_at_once or config.epochs == 1,
         "head.logistic false",
     ),
     _Condition(

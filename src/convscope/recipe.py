@@ -418,6 +418,11 @@ class RunConfig(Recipe):
         return "sigmoid" if self.multi_label else "softmax"
 
     @property
+    def trains_at_once(self) -> bool:
+        """Whether all that is trained on a backbone is a head that takes no epochs."""
+        return self.head.logistic and self.backbone.cut == "end"
+
+    @property
     def data_name(self) -> str:
         """Name of the data, for people and folders."""
         return Path(self.data_path).name if self.data_path else self.data

@@ -15,7 +15,6 @@ from convscope.evaluation.tried import read_tried
 from convscope.ledger import Ledger
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
-from convscope.recipe import flat
 from convscope.run import Run
 from convscope.types import Predictions
 
@@ -62,7 +61,7 @@ def report(
     where: dict[str, Any] = {"data": data, "labels": labels, "data_dir": data_dir}
     where["progress"] = progress or console_progress()
     run = Run.open(run)
-    config, metrics, state = run_config(run), run.metrics, run.state
+    metrics, state = run.metrics, run.state
     parts = [row["split"] for row in read_split(run.split_file)]
     sheet = sheet_of(run)
     predictions = read_predictions(run.predictions_file)[0]
@@ -71,8 +70,7 @@ def report(
     facts = RunFacts(
         name=run.name,
         called=run.called,
-        config=flat(config.model_dump()),
-        data=config.data_name,
+        config=run_config(run),
         class_names=run.class_names,
         metrics=metrics,
         history=read_results(run.results_file),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from convscope.datasets.source import moved, words_of
 from convscope.diagnosis import Remedy, Unknown
-from convscope.effects import trains_at_once
 from convscope.evaluation.grouping import n_effective, units_of
 from convscope.evaluation.predictions import read_predictions
 from convscope.models import is_backbone
@@ -81,7 +80,7 @@ class Case:
     @property
     def trains_at_once(self) -> bool:
         """Whether all that is trained is a head without epochs or a learning rate."""
-        return self.backbone is not None and trains_at_once(self.config)
+        return self.backbone is not None and self.config.trains_at_once
 
     def require_one_class(self) -> None:
         """Leave the trap unchecked where an image may have any number of classes.

@@ -19,6 +19,7 @@ from convscope.evaluation.metrics import (
 )
 from convscope.evaluation.selective import coverage_curve, threshold_for
 from convscope.evaluation.tried import Tried
+from convscope.recipe import RunConfig, flat
 from convscope.report import multi_label
 from convscope.report.curves import curves_figure
 from convscope.report.figures import (
@@ -61,8 +62,7 @@ class RunFacts:
     Attributes:
         name: Name of the run.
         called: What a command calls it.
-        config: Settings by dotted names.
-        data: Name of the data, for people.
+        config: Settings.
         class_names: Names in the order of the labels.
         metrics: Contents of `metrics.json`.
         history: Rows of `results.csv`.
@@ -88,8 +88,7 @@ class RunFacts:
 
     name: str
     called: Path | str
-    config: Mapping[str, Any]
-    data: str
+    config: RunConfig
     class_names: Sequence[str]
     metrics: Mapping[str, Any]
     history: Sequence[dict[str, Any]]
@@ -186,7 +185,7 @@ def run_card(facts: RunFacts) -> Page:
                     Text(
                         f"{_use(facts)} {len(facts.class_names)} classes: "
                         f"{', '.join(facts.class_names)}. It takes raw pixels, 0 to 255, of any "
-                        f"size; resizing and scaling are part of the model.{_FITTED[config['fit']]}"
+                        f"size; resizing and scaling are part of the model.{_FITTED[config.fit]}"
                     ),
                     Command(f"{command_line('predict', facts.called)} IMAGE..."),
                 ],
@@ -194,7 +193,7 @@ def run_card(facts: RunFacts) -> Page:
             Section(
                 "Data",
                 [
-                    Table(("", ""), [[k, v] for k, v in about_data], f"{facts.data}"),
+                    Table(("", ""), [[k, v] for k, v in about_data], config.data_name),
                     Table(
                         ("part", "images"),
                         [[name, f"{n:,}"] for name, n in facts.n_images.items()],
@@ -227,11 +226,11 @@ def _use(facts: RunFacts) -> str:
 
 def _about(facts: RunFacts) -> str:
     config = facts.config
-    at_once = config["head.logistic"] and config["backbone.cut"] == "end"
-    trained = "logistic regression" if at_once else counted(len(facts.history), "epoch")
-    again = ", then once more on validation images too" if config["refit"] else ""
+    epochs = counted(len(facts.history), "epoch")
+    trained = "logistic regression" if config.trains_at_once else epochs
+    again = ", then once more on validation images too" if config.refit else ""
     return (
-        f"{config['model']} on {facts.data}, recipe {config['recipe']}, seed {config['seed']}, "
+        f"{config.model} on {config.data_name}, recipe {config.recipe}, seed {config.seed}, "
         f"{trained}{again}"
     )
 
@@ -461,8 +460,8 @@ def _facts(facts: RunFacts) -> list[Block]:
         ("saved model", f"{facts.file_mb:.1f} MB"),
         ("training time", duration(facts.train_seconds)),
         ("peak memory", memory),
-        ("precision in training", str(config["precision"])),
-        ("backend", f"{config['backend']}, Keras {packages.get('keras', '')}"),
+        ("precision in training", config.precision),
+        ("backend", f"{config.backend}, Keras {packages.get('keras', '')}"),
         ("processor", str(machine.get("cpu", ""))),
     ]
     return [Table(("", ""), [list(row) for row in rows if row[1]], "The model and its training")]
@@ -506,5 +505,6 @@ def _classes(facts: RunFacts) -> Table:
 
 
 def _settings(facts: RunFacts) -> Table:
-    rows = [[key, "" if value is None else str(value)] for key, value in facts.config.items()]
+    values = flat(facts.config.model_dump())
+    rows = [[key, "" if value is None else str(value)] for key, value in values.items()]
     return Table(("setting", "value"), rows, "config.yaml, which alone reproduces the run")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from convscope.datasets.source import data_settings
-from convscope.effects import trains_at_once
 from convscope.errors import ConfigError
 from convscope.evaluation.telling import Seen, seen_at
 from convscope.models import is_backbone
@@ -168,7 +167,7 @@ def suspects(
             f"{dataset.name} may have several; train a model, then look at the hardest images: "
             "convscope gallery RUN"
         )
-    by_heads = is_backbone(config.model) and trains_at_once(config) and not config.augment.varies
+    by_heads = is_backbone(config.model) and config.trains_at_once and not config.augment.varies
     if by_heads and executor is not None:
         raise ConfigError(
             f"--ray and --threads have no effect here: {config.model} is frozen, and its heads are "

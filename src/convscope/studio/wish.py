@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convscope.datasets import DATASETS
-from convscope.effects import trains_at_once
 from convscope.errors import ConvscopeError
 from convscope.paths import user_path
 from convscope.recipe import read_run_config
@@ -128,7 +127,7 @@ def as_before(place: Workplace, name: str) -> Wish:
     return Wish(
         recipe=config.recipe,
         model=config.model,
-        epochs=None if trains_at_once(config) else config.epochs,
+        epochs=None if config.trains_at_once else config.epochs,
         sealed=sealed,
         like=str(run.config_file),
         like_recipe=config.recipe,

@@ -293,7 +293,7 @@ def _views(train: Split, config: RunConfig) -> list[_Version]:
     if not augment.varies:
         return [plain]
     only_flips = not augment.model_copy(update={"flip": False}).varies
-    if only_flips and n_views == 2 and config.head.logistic and config.backbone.cut == END:
+    if only_flips and n_views == 2 and config.trains_at_once:
         # All views are learnt from at once: the images as they are, which are mostly in the cache,
         # and mirrored.
         mirrored = MirroredImages(train.images)
