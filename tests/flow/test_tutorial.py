@@ -114,4 +114,4 @@ def test_another_tutorial_in_its_folder_is_refused(finished):
     with pytest.raises(RunError, match=r"holds a tutorial with data 'digits', not 'cifar10'|plan"):
         convscope.tutorial("digits", out=finished["done"].path, progress=Progress())
     state = json.loads((finished["done"].path / "tutorial.json").read_text())
-    assert state["format"] == study.FORMAT
+    assert state["format"] == study.TUTORIAL.version

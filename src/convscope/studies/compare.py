@@ -30,26 +30,16 @@ from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_text
 from convscope.studies.arms import file_name, folder_name, names_of, plan_arms, seeds_of
 from convscope.studies.comparison import (
-    FORMAT,
+    COMPARISON,
     Arm,
     Comparison,
     Trial,
     look_read,
     looks_with,
     pairs_of,
-    state_file,
 )
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
-from convscope.studies.folder import (
-    as_read_back,
-    damaged,
-    look_of,
-    read_state,
-    require_free,
-    require_place,
-    require_same,
-    study_folder,
-)
+from convscope.studies.folder import as_read_back, look_of
 from convscope.studies.latency import latencies_ms
 from convscope.studies.verdicts import Look
 from convscope.types import PART_NAMES, Dataset
@@ -119,11 +109,7 @@ def compare(
         labels,
     )
     place = folder_or_none(out, "--out")
-    require_place(
-        place,
-        next(iter(requests.values())).chosen["data_path"],
-        lambda path: require_free(path, state_file(path), "comparison"),
-    )
+    COMPARISON.require_place(place, next(iter(requests.values())).chosen["data_path"])
     load = load_once(data_dir, progress)
     configs = {}
     first: tuple[str, dict[str, str]] | None = None
@@ -201,7 +187,7 @@ def compare_configs(
         "ways": {name: config.model_dump(exclude={"seed"}) for name, config in configs.items()},
     }
     asked = as_read_back(asked)
-    with study_folder(path, comparison.state_file, "comparison"):
+    with COMPARISON.locked(path):
         comparison, looks = _take_up(comparison, asked)
         for name, config in configs.items():
             write_text(path / "arms" / f"{file_name(name)}.yaml", dump_config(config))
@@ -272,9 +258,8 @@ def compare_runs(
     require_outside(path, configs[0].data_path)
     comparison = Comparison(path, configs[0].data_name, n_images, tuple(arms))
     asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
-    with study_folder(path, comparison.state_file, "comparison"):
-        state = read_state(comparison.state_file, FORMAT)
-        require_same(comparison.state_file, state, asked, "comparison")
+    with COMPARISON.locked(path):
+        COMPARISON.require_same(path, COMPARISON.read(path), asked)
         study = _Study(comparison, asked, {}, data_dir, progress, data, labels)
         for arm in comparison.arms:
             for trial in arm.trials:
@@ -394,7 +379,7 @@ class _Study:
 
         it = self.comparison
         state = {
-            **{"format": FORMAT, "about": it.about, "data": it.data, "n_images": it.n_images},
+            **{"about": it.about, "data": it.data, "n_images": it.n_images},
             **{"conclusion": it.conclusion, "caution": it.caution, "part": it.part},
             **{"looks": self.looks.get("test", []), "val_looks": self.looks.get("val", [])},
             "pairs": [
@@ -404,7 +389,7 @@ class _Study:
             "arms": [dataclasses.asdict(arm) for arm in it.arms],
             "asked": self.asked,
         }
-        Run.write_json(it.state_file, state)
+        COMPARISON.write(it.path, state)
         curves: dict[str, list[list[float]]] = {arm.name: [] for arm in it.arms}
         for arm in it.arms:
             for trial in arm.trials:
@@ -501,7 +486,7 @@ def _take_up(
     comparison: Comparison, asked: dict[str, Any]
 ) -> tuple[Comparison, dict[str, list[Look]]]:
     """Return the comparison with what is known of its runs, and the earlier looks at each part."""
-    state = read_state(comparison.state_file, FORMAT)
+    state = COMPARISON.read(comparison.path)
     if state is None:
         return comparison, {}
     try:
@@ -511,7 +496,7 @@ def _take_up(
         looks = {"test": state["looks"], "val": state.get("val_looks", [])}
         looks = {part: [look_read(each) for each in found] for part, found in looks.items()}
     except (TypeError, KeyError, ValueError, AttributeError):
-        raise damaged(comparison.state_file) from None
+        raise COMPARISON.damaged(comparison.path) from None
     arms = tuple(
         dataclasses.replace(
             arm, trials=tuple(_still_there(comparison, known, trial) for trial in arm.trials)

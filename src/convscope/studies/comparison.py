@@ -17,7 +17,7 @@ from convscope.evaluation.statistics import (
     runs_by_seed,
     spread_over_seeds,
 )
-from convscope.studies.folder import damaged, kept_state
+from convscope.studies.folder import StudyKind
 from convscope.studies.verdicts import (
     Look,
     caution,
@@ -28,8 +28,7 @@ from convscope.studies.verdicts import (
 )
 from convscope.types import PART_NAMES
 
-FORMAT = 1
-"""Version of `comparison.json`; raised when an older convscope could misread it."""
+COMPARISON = StudyKind("comparison", "comparison.json")
 
 
 @dataclass(frozen=True)
@@ -186,8 +185,7 @@ class Comparison:
             RunError: If there is none, its file is damaged, or another version of convscope wrote
                 it.
         """
-        file = state_file(path)
-        state = kept_state(file, FORMAT, "comparison")
+        state = COMPARISON.kept(path)
         try:
             part = state["part"]
             arms = tuple(
@@ -198,7 +196,7 @@ class Comparison:
             looks = tuple(map(look_read, state["looks" if part == "test" else "val_looks"]))
             return cls(path, state["data"], state["n_images"], arms, pairs, looks)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise damaged(file) from None
+            raise COMPARISON.damaged(path) from None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -208,7 +206,7 @@ class Comparison:
     @property
     def state_file(self) -> Path:
         """File of settings, runs and verdicts, from which a stopped comparison resumes."""
-        return state_file(self.path)
+        return COMPARISON.state_file(self.path)
 
     @property
     def page(self) -> Path:
@@ -272,11 +270,6 @@ def look_read(kept: Any) -> Look:
         TypeError: If it is none.
     """
     return tuple(map(int, kept)) if isinstance(kept, list) else int(kept)
-
-
-def state_file(path: Path) -> Path:
-    """Return the file that marks a folder as a comparison."""
-    return path / "comparison.json"
 
 
 def _pair_of(entry: Mapping[str, Any]) -> Pair:

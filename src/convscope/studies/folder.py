@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,46 +34,132 @@ def require_place(out: Path | None, data: str | None, require_free: Callable[[Pa
     require_writable(place)
 
 
-def require_free(path: Path, state_file: Path, kind: str) -> None:
-    """Reject a folder that holds something else.
+@dataclass(frozen=True)
+class StudyKind:
+    """A kind of study: what people call it, and the file that marks its folders.
 
-    Args:
-        path: Folder of the study; need not exist.
-        state_file: File in it that marks such a study.
-        kind: Name of the kind of study.
-
-    Raises:
-        RunError: If it is a file, or holds other things.
+    Attributes:
+        name: Name for people.
+        file: Name of the file in a folder of this kind that holds the state of the study.
+        version: Version of that file; raised when an older convscope could misread it.
     """
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file; choose another --out")
-    # Leftovers of a kill are no reason to refuse.
-    if not state_file.exists() and any(
-        item.name != LOCK and ".part" not in item.name for item in path.glob("*")
-    ):
-        raise RunError(f"{path} is not empty and holds no {kind}; choose another --out")
 
+    name: str
+    file: str
+    version: int = 1
 
-@contextlib.contextmanager
-def study_folder(path: Path, state_file: Path, kind: str) -> Iterator[None]:
-    """Lock a study's folder, so that no other process works on it.
+    def state_file(self, path: Path) -> Path:
+        """Return the file that marks a folder as such a study."""
+        return path / self.file
 
-    Args:
-        path: Folder; created if absent.
-        state_file: File in it that marks such a study.
-        kind: Name of the kind of study.
+    def require_place(self, out: Path | None, data: str | None) -> None:
+        """Reject a folder of results before the images are read; see `require_place`."""
+        require_place(out, data, self.require_free)
 
-    Raises:
-        RunError: If it is a file, holds other things, or another process works on it.
-        StorageError: If it cannot be written to.
-    """
-    require_free(path, state_file, kind)
-    busy = f"{path} is being worked on by another process; wait for it or stop it"
-    with exclusive(path / LOCK, wait=False, busy=busy):
+    def require_free(self, path: Path) -> None:
+        """Reject a folder that holds something else.
+
+        Args:
+            path: Folder of the study; need not exist.
+
+        Raises:
+            RunError: If it is a file, or holds other things.
+        """
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file; choose another --out")
+        # Leftovers of a kill are no reason to refuse.
+        if not self.state_file(path).exists() and any(
+            item.name != LOCK and ".part" not in item.name for item in path.glob("*")
+        ):
+            raise RunError(f"{path} is not empty and holds no {self.name}; choose another --out")
+
+    @contextlib.contextmanager
+    def locked(self, path: Path) -> Iterator[None]:
+        """Lock a study's folder, so that no other process works on it.
+
+        Args:
+            path: Folder; created if absent.
+
+        Raises:
+            RunError: If it is a file, holds other things, or another process works on it.
+            StorageError: If it cannot be written to.
+        """
+        self.require_free(path)
+        busy = f"{path} is being worked on by another process; wait for it or stop it"
+        with exclusive(path / LOCK, wait=False, busy=busy):
+            try:
+                yield
+            finally:
+                settle(path)
+
+    def read(self, path: Path) -> dict[str, Any] | None:
+        """Return the state of the study when it was stopped; None if it is new.
+
+        Raises:
+            RunError: If the file is damaged, or another version of convscope wrote it.
+        """
+        file = self.state_file(path)
+        if not file.exists():
+            return None
         try:
-            yield
-        finally:
-            settle(path)
+            state = json.loads(file.read_text(encoding="utf-8"))
+            written = state.get("format")
+        except (OSError, ValueError, AttributeError, RecursionError):
+            raise self.damaged(path) from None
+        if written != self.version:
+            raise RunError(
+                f"{file} was written by another version of convscope; use that one, or choose "
+                "another --out"
+            )
+        return state  # type: ignore[no-any-return]
+
+    def kept(self, path: Path) -> dict[str, Any]:
+        """Return the state of a study that is there.
+
+        Raises:
+            RunError: As for `read`, and if there is none.
+        """
+        state = self.read(path)
+        if state is None:
+            raise RunError(f"{path} holds no {self.name}")
+        return state
+
+    def write(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Write the state of a study, with its version."""
+        Run.write_json(self.state_file(path), {"format": self.version, **state})
+
+    def require_same(
+        self, path: Path, state: Mapping[str, Any] | None, asked: Mapping[str, Any]
+    ) -> None:
+        """Refuse to resume a study with other settings.
+
+        The images and a backbone's weights may have moved: the settings have hashes of both.
+
+        Args:
+            path: Folder of the study.
+            state: Its state, whose "asked" has the settings that it was begun with; None if the
+                study is new.
+            asked: Settings given now; further ones of the state do not count.
+
+        Raises:
+            RunError: If the state is damaged, or they differ; the message names the first setting
+                that does.
+        """
+        if state is None:
+            return
+        before = state.get("asked")
+        if not isinstance(before, Mapping):
+            raise self.damaged(path)
+        for key, value in asked.items():
+            if _in_kind({key: before.get(key)}) != _in_kind({key: value}):
+                raise RunError(
+                    f"{path} holds a {self.name} with {key} {before.get(key)!r}, "
+                    f"not {value!r}; repeat its settings to continue it, or choose another --out"
+                )
+
+    def damaged(self, path: Path) -> RunError:
+        """Return the error for a state that makes no sense."""
+        return RunError(f"{self.state_file(path)} is damaged; choose another --out")
 
 
 def look_of(path: Path, first: Run) -> str:
@@ -92,70 +179,6 @@ def as_read_back(asked: Any) -> Any:
     return json.loads(json.dumps(asked))
 
 
-def read_state(state_file: Path, version: int) -> dict[str, Any] | None:
-    """Return the state of the study when it was stopped; None if it is new.
-
-    Raises:
-        RunError: If the file is damaged, or another version of convscope wrote it.
-    """
-    if not state_file.exists():
-        return None
-    try:
-        state = json.loads(state_file.read_text(encoding="utf-8"))
-        written = state.get("format")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        raise damaged(state_file) from None
-    if written != version:
-        raise RunError(
-            f"{state_file} was written by another version of convscope; use that one, or choose "
-            "another --out"
-        )
-    return state  # type: ignore[no-any-return]
-
-
-def kept_state(state_file: Path, version: int, kind: str) -> dict[str, Any]:
-    """Return the state of a study that is there.
-
-    Raises:
-        RunError: As for `read_state`, and if there is none.
-    """
-    state = read_state(state_file, version)
-    if state is None:
-        raise RunError(f"{state_file.parent} holds no {kind}")
-    return state
-
-
-def require_same(
-    state_file: Path, state: Mapping[str, Any] | None, asked: Mapping[str, Any], kind: str
-) -> None:
-    """Refuse to resume a study with other settings.
-
-    The images and a backbone's weights may have moved: the settings have hashes of both.
-
-    Args:
-        state_file: File with the state of the study.
-        state: Its content, whose "asked" has the settings that it was begun with; None if the
-            study is new.
-        asked: Settings given now; further ones of the state do not count.
-        kind: Name of the kind of study.
-
-    Raises:
-        RunError: If the state is damaged, or they differ; the message names the first setting that
-            does.
-    """
-    if state is None:
-        return
-    before = state.get("asked")
-    if not isinstance(before, Mapping):
-        raise damaged(state_file)
-    for key, value in asked.items():
-        if _in_kind({key: before.get(key)}) != _in_kind({key: value}):
-            raise RunError(
-                f"{state_file.parent} holds a {kind} with {key} {before.get(key)!r}, "
-                f"not {value!r}; repeat its settings to continue it, or choose another --out"
-            )
-
-
 def _in_kind(settings: Any) -> Any:
     """Return settings without the places of images, tables and weights, only whether there are."""
     if not isinstance(settings, Mapping):
@@ -169,8 +192,3 @@ def _in_kind(settings: Any) -> Any:
     if "weights" in kept:
         kept["weights"] = kept["weights"] == RANDOM_WEIGHTS
     return kept
-
-
-def damaged(state_file: Path) -> RunError:
-    """Return the error for a state that makes no sense."""
-    return RunError(f"{state_file} is damaged; choose another --out")

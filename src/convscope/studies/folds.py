@@ -19,13 +19,10 @@ from convscope.recipe import RunConfig, flat, resolve, setting_names
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, write_rows
 from convscope.studies.executor import Executor, Job, LocalExecutor
-from convscope.studies.folder import as_read_back, damaged, read_state, require_same, study_folder
+from convscope.studies.folder import StudyKind, as_read_back
 from convscope.types import Dataset, Predictions
 
-FORMAT = 1
-"""Version of `folds.json`; raised when an older convscope could misread it."""
-
-KIND = "cross-validation"
+CROSS_VALIDATION = StudyKind("cross-validation", "folds.json")
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class CrossValidation:
     @property
     def state_file(self) -> Path:
         """File of the settings, from which a stopped cross-validation resumes."""
-        return state_file(self.path)
+        return CROSS_VALIDATION.state_file(self.path)
 
     @property
     def table_file(self) -> Path:
@@ -90,14 +87,12 @@ class CrossValidation:
         return self.path / "confusion_matrix.png"
 
 
-def state_file(path: Path) -> Path:
-    """Return the file that marks a folder as a cross-validation."""
-    return path / "folds.json"
-
-
 def find_begun(path: Path) -> Path | None:
     """Return the folder of a cross-validation, by its path or its name below `runs/`; or None."""
-    return next((place for place in (path, ROOT / path) if state_file(place).exists()), None)
+    return next(
+        (place for place in (path, ROOT / path) if CROSS_VALIDATION.state_file(place).exists()),
+        None,
+    )
 
 
 def cross_validate(
@@ -135,12 +130,12 @@ def cross_validate(
     path = require_outside(out or ROOT / short_name(name, 200), config.data_path)
     settings = flat(config.model_dump())
     asked = as_read_back({"data content": dataset.provenance.get("fingerprint"), **settings})
-    with study_folder(path, state_file(path), KIND):
-        state = read_state(state_file(path), FORMAT) or {"format": FORMAT, "asked": asked}
-        require_same(state_file(path), state, asked, KIND)
+    with CROSS_VALIDATION.locked(path):
+        state = CROSS_VALIDATION.read(path) or {"asked": asked}
+        CROSS_VALIDATION.require_same(path, state, asked)
         # All folds are one look at the images, however often the study was stopped in between.
         state.setdefault("look", uuid.uuid4().hex)
-        Run.write_json(state_file(path), state)
+        CROSS_VALIDATION.write(path, state)
         progress.say(f"Folder of the folds: {path}")
         runs = [Run(path / "folds" / str(fold)) for fold in range(folds)]
         jobs = [
@@ -186,12 +181,12 @@ def asked_before(path: Path) -> RunConfig:
     Raises:
         RunError: If its state is damaged, or of another version.
     """
-    state = read_state(state_file(path), FORMAT) or {}
+    state = CROSS_VALIDATION.read(path) or {}
     try:
         asked = state["asked"]
         return resolve(RunConfig(), {key: asked[key] for key in setting_names()})
     except (KeyError, TypeError, AttributeError, ConvscopeError):
-        raise damaged(state_file(path)) from None
+        raise CROSS_VALIDATION.damaged(path) from None
 
 
 def _gathered(path: Path, runs: list[Run]) -> CrossValidation:

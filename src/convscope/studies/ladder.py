@@ -24,18 +24,9 @@ from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.studies.arms import NOT_TO_SET
 from convscope.studies.executor import Executor, Job, LocalExecutor
-from convscope.studies.folder import (
-    as_read_back,
-    damaged,
-    look_of,
-    read_state,
-    require_free,
-    require_place,
-    require_same,
-    study_folder,
-)
+from convscope.studies.folder import as_read_back, look_of
 from convscope.studies.ladder_plan import plan_ladder
-from convscope.studies.rungs import FORMAT, Ladder, Rung, state_file, write_table
+from convscope.studies.rungs import LADDER, Ladder, Rung, write_table
 
 SIZES = (64, 96, 160)
 """Sides in pixels of the rungs that enlarge the images."""
@@ -112,9 +103,7 @@ def ladder(
     )
 
     folder = folder_or_none(out, "--out")
-    require_place(
-        folder, place["data_path"], lambda path: require_free(path, state_file(path), "ladder")
-    )
+    LADDER.require_place(folder, place["data_path"])
     # Errors in data or weights hold for every rung: found before there is a folder.
     load = load_once(data_dir, progress)
     dataset = load(steps[0].config.model_copy(update=place))
@@ -143,7 +132,7 @@ def ladder(
         "rungs": {step.rung.name: step.config.model_dump() for step in steps},
     }
     asked = as_read_back(asked)
-    with study_folder(path, climb.state_file, "ladder"):
+    with LADDER.locked(path):
         climb = _take_up(climb, asked)
         jobs: dict[Path, tuple[Job, Rung]] = {}
         for rung, step in zip(climb.rungs, steps, strict=True):
@@ -200,7 +189,7 @@ def ladder(
 
 def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
     """Return the ladder as it was left; write down its plan if it is new."""
-    state = read_state(climb.state_file, FORMAT)
+    state = LADDER.read(climb.path)
     if state is None:
         _write_state(climb, asked)
         return climb
@@ -208,9 +197,9 @@ def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
         rungs = tuple(Rung(**entry) for entry in state["rungs"])
         configs = dict(state["asked"]["rungs"])
     except (TypeError, KeyError, ValueError):
-        raise damaged(climb.state_file) from None
+        raise LADDER.damaged(climb.path) from None
     settings = {key: value for key, value in asked.items() if key != "rungs"}
-    require_same(climb.state_file, state, settings, "ladder")
+    LADDER.require_same(climb.path, state, settings)
     for name, config in asked["rungs"].items():
         if configs.get(name) != config:
             raise RunError(
@@ -266,8 +255,5 @@ def _write(climb: Ladder, asked: dict[str, Any]) -> None:
 
 def _write_state(climb: Ladder, asked: dict[str, Any]) -> None:
     rungs = [dataclasses.asdict(rung) for rung in climb.rungs]
-    state = {
-        **{"format": FORMAT, "about": climb.about, "n_val": climb.n_val},
-        **{"conclusion": climb.conclusion, "rungs": rungs, "asked": asked},
-    }
-    Run.write_json(climb.state_file, state)
+    state = {"about": climb.about, "n_val": climb.n_val, "conclusion": climb.conclusion}
+    LADDER.write(climb.path, {**state, "rungs": rungs, "asked": asked})

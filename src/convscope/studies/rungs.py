@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convscope.storage import atomic_path
-from convscope.studies.folder import damaged, kept_state
+from convscope.studies.folder import StudyKind
 from convscope.wording import counted
 
-FORMAT = 1
-"""Version of `ladder.json`; raised when an older convscope could misread it."""
+LADDER = StudyKind("ladder", "ladder.json")
 
 COLUMNS = (
     "rung",
@@ -100,13 +99,12 @@ class Ladder:
             RunError: If there is none, its file is damaged, or another version of convscope wrote
                 it.
         """
-        file = state_file(path)
-        state = kept_state(file, FORMAT, "ladder")
+        state = LADDER.kept(path)
         try:
             rungs = tuple(Rung(**entry) for entry in state["rungs"])
             return cls(path, state["about"], state["n_val"], rungs)
         except (ValueError, KeyError, TypeError):
-            raise damaged(file) from None
+            raise LADDER.damaged(path) from None
 
     @property
     def is_finished(self) -> bool:
@@ -116,7 +114,7 @@ class Ladder:
     @property
     def state_file(self) -> Path:
         """File of the settings and the rungs, from which a stopped ladder resumes."""
-        return state_file(self.path)
+        return LADDER.state_file(self.path)
 
     @property
     def table_file(self) -> Path:
@@ -255,11 +253,6 @@ def chance(before: float, after: float, n_images: float, *, n_comparisons: int =
     margin = z * math.sqrt(sum(rate * (1 - rate) for rate in rates) / n_added)
     # The added images pull both towards a half, and so the measured difference towards 0.
     return margin * n_added / n_images
-
-
-def state_file(path: Path) -> Path:
-    """Return the file that marks a folder as a ladder."""
-    return path / "ladder.json"
 
 
 def write_table(rungs: Sequence[Rung], path: Path) -> None:

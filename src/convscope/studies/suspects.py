@@ -22,23 +22,14 @@ from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.storage import write_rows
 from convscope.studies.executor import Executor, Job, LocalExecutor
-from convscope.studies.folder import (
-    as_read_back,
-    read_state,
-    require_free,
-    require_place,
-    require_same,
-    study_folder,
-)
+from convscope.studies.folder import StudyKind, as_read_back
 from convscope.studies.folds import train_folds
 from convscope.studies.search.candidates import SMALL
 from convscope.types import Dataset, Predictions, Split
 from convscope.wording import spreadsheet_path, spreadsheet_text
 
-FORMAT = 1
-"""Version of `suspects.json`; raised when an older convscope could misread it."""
+SUSPECTS = StudyKind("search for wrong labels", "suspects.json")
 
-_KIND = "search for wrong labels"
 _N_PICTURED = 40
 
 _NOT_TO_SET = {
@@ -69,7 +60,7 @@ class Suspicions:
     @property
     def state_file(self) -> Path:
         """File of the settings, from which a stopped search resumes."""
-        return state_file(self.path)
+        return SUSPECTS.state_file(self.path)
 
     @property
     def table_file(self) -> Path:
@@ -80,11 +71,6 @@ class Suspicions:
     def picture(self) -> Path:
         """Picture of the most suspect images."""
         return self.path / "suspects.png"
-
-
-def state_file(path: Path) -> Path:
-    """Return the file that marks a folder as a search for wrong labels."""
-    return path / "suspects.json"
 
 
 def suspects(
@@ -144,9 +130,7 @@ def suspects(
     by_folds = {"split.folds": folds, "split.fold_as": "val_of_all"}
     given = {**data_settings(data, labels), "seed": seed, **by_folds, **settings}
     folder = folder_or_none(out, "--out")
-    require_place(
-        folder, given["data_path"], lambda path: require_free(path, state_file(path), _KIND)
-    )
+    SUSPECTS.require_place(folder, given["data_path"])
     load = load_once(data_dir, progress)
     plan = None
     free = model is None and recipe is None and not settings.keys() & {"epochs", "image_size"}
@@ -175,13 +159,12 @@ def suspects(
             "--model fast-small"
         )
     path = folder or ROOT / short_name(f"suspects-{dataset.name}-{model}", 200)
-    found = Suspicions(path, 0, 0.0, ())
     asked = as_read_back(
         {"content": dataset.provenance.get("fingerprint"), "config": config.model_dump()}
     )
-    with study_folder(path, found.state_file, _KIND):
-        require_same(found.state_file, read_state(found.state_file, FORMAT), asked, _KIND)
-        Run.write_json(found.state_file, {"format": FORMAT, "asked": asked})
+    with SUSPECTS.locked(path):
+        SUSPECTS.require_same(path, SUSPECTS.read(path), asked)
+        SUSPECTS.write(path, {"asked": asked})
 
         if by_heads:
             said = _by_heads(plan, load, progress)

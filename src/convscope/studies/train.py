@@ -23,14 +23,13 @@ from convscope.run import Run
 from convscope.scale.devices import ONE
 from convscope.scale.multihost import joined
 from convscope.studies.executor import Executor
-from convscope.studies.folder import require_free, require_place
+from convscope.studies.folder import require_place
 from convscope.studies.folds import (
-    KIND,
+    CROSS_VALIDATION,
     CrossValidation,
     asked_before,
     cross_validate,
     find_begun,
-    state_file,
 )
 from convscope.studies.search.auto import find_search, resume_search, search
 from convscope.studies.search.search import Place
@@ -339,11 +338,7 @@ def _train_folds(
             raise ConfigError(f"'split.{key}' cannot be given with --set here: --folds decides it")
     of_folds = {"split.folds": folds, "split.fold": 0, "split.fold_as": "test"}
     request = Request({**given, **of_folds}, from_file)
-    require_place(
-        out,
-        request.chosen.get("data_path"),
-        lambda path: require_free(path, state_file(path), KIND),
-    )
+    CROSS_VALIDATION.require_place(out, request.chosen.get("data_path"))
     # Before there is a folder: an error up to here leaves none behind.
     plan = settle(request, progress, load_once(data_dir, progress))
     if plan.config.multi_label:

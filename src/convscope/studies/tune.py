@@ -28,32 +28,14 @@ from convscope.storage import write_rows, write_text
 from convscope.studies.arms import FIRST_SEED, NOT_TO_SET
 from convscope.studies.compare import compare_configs, measure_of
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
-from convscope.studies.folder import (
-    as_read_back,
-    read_state,
-    require_free,
-    require_place,
-    require_same,
-    study_folder,
-)
-from convscope.studies.tuning import (
-    BEST,
-    DEFAULT,
-    TunedTrial,
-    Tuning,
-    spelt,
-    state_file,
-)
+from convscope.studies.folder import as_read_back
+from convscope.studies.tuning import BEST, DEFAULT, TUNING, TunedTrial, Tuning, spelt
 from convscope.training.results import n_rows, read_results
 from convscope.wording import first_line
 
 if TYPE_CHECKING:
     import optuna
 
-FORMAT = 1
-"""Version of `tuning.json`; raised when an older convscope could misread it."""
-
-_KIND = "search over settings"
 _NAME = "convscope"
 _FEWEST_FOR_IMPORTANCE = 5
 
@@ -135,9 +117,7 @@ def tune(
         if key in NOT_TO_SET or key in (settings or {}):
             raise ConfigError(f"'{key}' cannot be varied: an option or --set decides it")
     folder = folder_or_none(out, "--out")
-    require_place(
-        folder, place["data_path"], lambda path: require_free(path, state_file(path), _KIND)
-    )
+    TUNING.require_place(folder, place["data_path"])
     load = load_once(data_dir, progress)
     default = settle(Request(given), progress, load)
     # A setting without effect is refused here, before there is a folder.
@@ -153,12 +133,12 @@ def tune(
             "storage": storage,
         }
     )
-    with study_folder(path, state_file(path), _KIND):
-        before = read_state(state_file(path), FORMAT)
-        require_same(state_file(path), before, asked, _KIND)
+    with TUNING.locked(path):
+        before = TUNING.read(path)
+        TUNING.require_same(path, before, asked)
         own_id = str((before or {}).get("id") or uuid.uuid4().hex)
-        begun = {"format": FORMAT, "id": own_id, "asked": asked}
-        Run.write_json(state_file(path), begun)
+        begun = {"id": own_id, "asked": asked}
+        TUNING.write(path, begun)
         search = _Search(path, own_id, ranges, given, load, data_dir, progress)
         search.open(storage, seed, default.config, trials)
         executor = executor or LocalExecutor()
@@ -443,7 +423,7 @@ def _write(found: Tuning, begun: dict[str, Any]) -> None:
         "confirmation": None if found.confirmation is None else found.confirmation.path.name,
         "trials": [asdict(trial) for trial in found.trials],
     }
-    Run.write_json(found.state_file, state)
+    TUNING.write(found.path, state)
     keys = sorted({key for trial in found.trials for key in trial.settings})
     rows = [
         {"trial": t.number, "score": t.score, "epochs": t.epochs, "status": t.status, **t.settings}

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from convscope.studies.comparison import Comparison
+from convscope.studies.folder import StudyKind
+
+TUNING = StudyKind("search over settings", "tuning.json")
 
 
 @dataclass(frozen=True)
@@ -127,16 +130,11 @@ class Tuning:
     @property
     def state_file(self) -> Path:
         """Settings and results, from which a stopped search resumes."""
-        return state_file(self.path)
+        return TUNING.state_file(self.path)
 
 
 BEST, DEFAULT = "best", "recipe"
 """Names of the two arms of the confirmation."""
-
-
-def state_file(path: Path) -> Path:
-    """Return the file that marks a folder as a search over settings."""
-    return path / "tuning.json"
 
 
 def score_of_trial(trial: TunedTrial) -> float:

@@ -12,9 +12,9 @@ import convscope
 from convscope.datasets import folder
 from convscope.errors import ConvscopeError, RunError
 from convscope.progress import Progress
-from convscope.studies.folder import require_same
+from convscope.studies.folder import StudyKind
 
-STATE = Path("study/study.json")
+PLACE, STUDY = Path("study"), StudyKind("study", "study.json")
 
 BEGUN = {
     "content": "0123",
@@ -30,9 +30,9 @@ def moved(**changes: object) -> dict[str, object]:
 
 
 def test_images_and_weights_may_be_elsewhere_by_now() -> None:
-    require_same(STATE, {"asked": BEGUN}, moved(), "study")
-    require_same(STATE, {"asked": moved()}, BEGUN, "study")
-    require_same(STATE, None, BEGUN, "study")
+    STUDY.require_same(PLACE, {"asked": BEGUN}, moved())
+    STUDY.require_same(PLACE, {"asked": moved()}, BEGUN)
+    STUDY.require_same(PLACE, None, BEGUN)
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_images_and_weights_may_be_elsewhere_by_now() -> None:
 )
 def test_anything_else_may_not_change(change: dict[str, object], message: str) -> None:
     with pytest.raises(RunError, match=message):
-        require_same(STATE, {"asked": BEGUN}, moved(**change), "study")
+        STUDY.require_same(PLACE, {"asked": BEGUN}, moved(**change))
 
 
 @pytest.mark.parametrize("state", [{}, {"asked": []}, {"asked": None}])
 def test_a_state_without_settings_is_damaged(state: dict[str, object]) -> None:
     with pytest.raises(RunError, match="study.json is damaged; choose another --out"):
-        require_same(STATE, state, BEGUN, "study")
+        STUDY.require_same(PLACE, state, BEGUN)
 
 
 COMMANDS: dict[str, Callable[..., object]] = {

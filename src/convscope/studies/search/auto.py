@@ -27,14 +27,13 @@ from convscope.recipe import RunConfig, dump_config, flat
 from convscope.remote import shown
 from convscope.run import ROOT, Run
 from convscope.storage import storage_errors, write_text
-from convscope.studies.folder import as_read_back, read_state, require_place, study_folder
+from convscope.studies.folder import StudyKind, as_read_back, require_place
 from convscope.studies.search.candidates import FOLDS, FROZEN, SMALL, folder_of, with_settings
 from convscope.studies.search.clock import seconds_per_image
 from convscope.studies.search.search import Place, Search
 from convscope.types import Dataset
 
-FORMAT = 1
-"""Version of `search.json`; raised when an older convscope could misread it."""
+SEARCH = StudyKind("search", "search.json")
 
 MINUTES = 5.0
 """Time limit if none is given."""
@@ -42,7 +41,6 @@ MINUTES = 5.0
 HERE = Place()
 """Place of a search in this process alone."""
 
-_KIND = "search"
 _SHARE = 0.4
 """Share of the time that the frozen backbone may take for all images; otherwise they are made
 smaller."""
@@ -114,7 +112,7 @@ def search(
     request, plan = _in_time(request, plan, minutes, load, progress)
     run = Run.create(out, name)
     state = {
-        "format": FORMAT,
+        "format": SEARCH.version,
         "given": dict(request.given),
         "from_file": dict(request.from_file),
         "minutes": minutes,
@@ -155,7 +153,7 @@ def resume_search(
         DataError: If the images are no longer those of the search.
     """
     run = Run(path)
-    state = read_state(run.search_file, FORMAT) or {}
+    state = SEARCH.read(run.path) or {}
     try:
         begun = Request(state["given"], state["from_file"])
         request = Request({**begun.given, **_repeated(request, begun)}, begun.from_file)
@@ -197,7 +195,7 @@ def _repeated(request: Request, begun: Request) -> Mapping[str, Any]:
 
 def _go_on(work: Search, progress: Progress) -> Run:
     run, state = work.run, work.state
-    with study_folder(run.path, run.search_file, _KIND):
+    with SEARCH.locked(run.path):
         if "winner" not in state:
             # So that it is listed, and can be removed; the winner's entries take their place.
             run.record(status="training", failure=None, trainer=heartbeat.this_process())

@@ -24,15 +24,7 @@ from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.studies.arms import FIRST_SEED
 from convscope.studies.comparison import Comparison
-from convscope.studies.folder import (
-    as_read_back,
-    damaged,
-    read_state,
-    require_free,
-    require_place,
-    require_same,
-    study_folder,
-)
+from convscope.studies.folder import StudyKind, as_read_back
 from convscope.studies.rungs import Ladder
 from convscope.studies.tutorial.backbones import Backbones
 from convscope.studies.tutorial.facts import BACKBONE_NAMES, DataFacts, Facts, Step, StyleRun
@@ -50,8 +42,7 @@ from convscope.studies.tutorial.words import Words, words_in
 from convscope.types import Dataset
 from convscope.wording import command_line, duration
 
-FORMAT = 1
-"""Version of `tutorial.json`; raised when an older convscope could misread it."""
+TUTORIAL = StudyKind("tutorial", "tutorial.json")
 
 _COMPARISON_S = 20.0
 _BETWEEN_PAGES_S = 60.0
@@ -122,11 +113,7 @@ def tutorial(
     """
     place, folder = data_settings(data, labels), folder_or_none(out, "--out")
     if not plan_only:
-        require_place(
-            folder,
-            place["data_path"],
-            lambda path: require_free(path, state_file(path), "tutorial"),
-        )
+        TUTORIAL.require_place(folder, place["data_path"])
     study = _Study(
         words_in(language),
         place,
@@ -137,14 +124,9 @@ def tutorial(
         progress=progress or console_progress(),
     )
     if not plan_only:
-        with study_folder(study.path, study.state_file, "tutorial"):
+        with TUTORIAL.locked(study.path):
             study.run()
     return study.result()
-
-
-def state_file(path: Path) -> Path:
-    """Return the file that marks a folder as a tutorial."""
-    return path / "tutorial.json"
 
 
 class _Study:
@@ -204,7 +186,7 @@ class _Study:
     @property
     def state_file(self) -> Path:
         """File of the settings and times, from which a stopped tutorial resumes."""
-        return state_file(self.path)
+        return TUTORIAL.state_file(self.path)
 
     def _list_steps(self) -> None:
         """List the parts of the work with their expected times."""
@@ -257,21 +239,20 @@ class _Study:
 
     def _take_up(self) -> None:
         """Take up the times of a stopped tutorial, or write down the plan of a new one."""
-        state = read_state(self.state_file, FORMAT)
+        state = TUTORIAL.read(self.path)
         if state is not None:
             try:
                 seconds = dict(state["seconds"])
             except (KeyError, TypeError, ValueError):
-                raise damaged(self.state_file) from None
-            require_same(self.state_file, state, self.asked, "tutorial")
+                raise TUTORIAL.damaged(self.path) from None
+            TUTORIAL.require_same(self.path, state, self.asked)
             for name, step in self.steps.items():
                 self.steps[name] = dataclasses.replace(step, seconds=seconds.get(name))
         self._write_state()
 
     def _write_state(self) -> None:
         seconds = {step.name: step.seconds for step in self.steps.values() if step.seconds}
-        state = {"format": FORMAT, "asked": self.asked, "seconds": seconds}
-        Run.write_json(self.state_file, state)
+        TUTORIAL.write(self.path, {"asked": self.asked, "seconds": seconds})
 
     def write(self) -> None:
         """Write the page."""
