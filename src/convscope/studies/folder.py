@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,12 +150,15 @@ class StudyKind:
         before = state.get("asked")
         if not isinstance(before, Mapping):
             raise self.damaged(path)
-        for key, value in asked.items():
-            if _in_kind({key: before.get(key)}) != _in_kind({key: value}):
-                raise RunError(
-                    f"{path} holds a {self.name} with {key} {before.get(key)!r}, "
-                    f"not {value!r}; repeat its settings to continue it, or choose another --out"
-                )
+        if (found := _difference(before, asked, asked)) is not None:
+            name, then, now = found
+            if name in _CONTENTS:
+                raise RunError(f"{path} holds a {self.name} of other images; choose another --out")
+            name = name.removeprefix("config.").removeprefix("settings.")
+            raise RunError(
+                f"{path} holds a {self.name} with {name} {then!r}, not {now!r}; repeat its settings "
+                "to continue it, or choose another --out"
+            )
 
     def damaged(self, path: Path) -> RunError:
         """Return the error for a state that makes no sense."""
@@ -177,6 +180,26 @@ def look_of(path: Path, first: Run) -> str:
 def as_read_back(asked: Any) -> Any:
     """Return settings as they would be read back from a state file, to compare them with one."""
     return json.loads(json.dumps(asked))
+
+
+_CONTENTS = ("content", "data content")
+"""Names of the hash of all images among the settings of a study."""
+
+
+def _difference(
+    before: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str]
+) -> tuple[str, Any, Any] | None:
+    """Return dotted name and both values of the first of some settings that differs, if any."""
+    for key in keys:
+        then, value = before.get(key), now.get(key)
+        if _in_kind({key: then}) == _in_kind({key: value}):
+            continue
+        if isinstance(then, Mapping) and isinstance(value, Mapping):
+            inner = _difference(then, value, {**value, **then})
+            if inner is not None:
+                return f"{key}.{inner[0]}", *inner[1:]
+        return key, then, value
+    return None
 
 
 def _in_kind(settings: Any) -> Any:

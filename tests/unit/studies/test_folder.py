@@ -21,6 +21,7 @@ BEGUN = {
     "data_path": "/here/photos",
     "weights": "/here/weights.h5",
     "ways": {"a": {"data_path": "/here/photos", "weights": None, "epochs": 3}},
+    "config": {"epochs": 2, "optimizer": {"name": "adam"}},
 }
 
 
@@ -38,10 +39,12 @@ def test_images_and_weights_may_be_elsewhere_by_now() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"content": "4567"}, "content '0123', not '4567'"),
+        ({"content": "4567"}, "study holds a study of other images; choose"),
         ({"data_path": None}, "data_path '/here/photos', not None"),
         ({"weights": "random"}, "weights '/here/weights.h5', not 'random'"),
-        ({"ways": {"a": {"data_path": "/here/photos", "weights": None, "epochs": 4}}}, "ways"),
+        ({"ways": {"a": {"data_path": "/here/photos", "weights": None, "epochs": 4}}}, r"ways\.a\.epochs 3, not 4"),
+        ({"config": {"epochs": 2, "optimizer": {"name": "sgd"}}}, "with optimizer.name 'adam', not 'sgd'"),
+        ({"config": {"epochs": 2, "optimizer": {}}}, "with optimizer.name 'adam', not None"),
     ],
 )
 def test_anything_else_may_not_change(change: dict[str, object], message: str) -> None:
