@@ -23,8 +23,8 @@ Places = npt.NDArray[np.intp]
 MAX_COLOUR = 25.0
 """Largest difference in colour between copies, in the unit of `Fingerprints.colours`."""
 
-# Where both pictures are clearly coloured (in that unit), a copy has the same hue within 60 degrees
-# but for this share of its area; fainter colours turn with the white balance.
+# Where both pictures are coloured (geometric mean of their colours, in that unit), a copy has the
+# same hue within 60 degrees but for this share of its area; fainter ones turn with white balance.
 _COLOURED = 15.0
 _LEAST_COSINE = 0.5
 _MAX_OTHER_HUE = 0.03
@@ -145,7 +145,7 @@ class Likeness:
 
 
 def _of_other_hue(first: FloatArray, second: FloatArray) -> npt.NDArray[np.bool_]:
-    """Return where both pictures are clearly coloured, and differently.
+    """Return where two pictures are clearly coloured, and differently.
 
     Args:
         first: Shape (n_pictures, 2, side, side), as in `Fingerprints.colours`.
@@ -163,9 +163,8 @@ def _of_other_hue(first: FloatArray, second: FloatArray) -> npt.NDArray[np.bool_
     one, other = plane(first), plane(second)
     sizes = np.sqrt((one**2).sum(axis=0)), np.sqrt((other**2).sum(axis=0))
     product = (one * other).sum(axis=0)
-    coloured = np.minimum(*sizes) >= _COLOURED
     turned: npt.NDArray[np.bool_] = product < _LEAST_COSINE * sizes[0] * sizes[1]
-    return coloured & turned
+    return turned & (sizes[0] * sizes[1] >= _COLOURED**2)
 
 
 def detail_of(pictures: FloatArray) -> FloatArray:

@@ -162,6 +162,24 @@ def test_other_colours_are_no_copy_but_a_shade_is() -> None:
     assert pairs_of(find_near_copies(prints_of([*others, image, strong]))) == [(28, 29)]
 
 
+def banded(colour: tuple[int, int, int]) -> Image.Image:
+    """A scene with a band of one colour, such as a flag or a lamp that stands for its class."""
+    image = scene(1)
+    image.paste(colour, (0, 40, image.width, 56))
+    return image
+
+
+def test_a_part_of_another_hue_is_no_copy() -> None:
+    others = [scene(seed) for seed in range(2, 30)]
+    # As light as each other.
+    red, green, blue = banded((200, 40, 40)), banded((20, 110, 60)), banded((40, 80, 160))
+    assert pairs_of(find_near_copies(prints_of([*others, red, green, blue]))) == []
+    pale = ImageEnhance.Color(red).enhance(0.4)
+    orange = banded((190, 60, 30))
+    found = pairs_of(find_near_copies(prints_of([*others, red, pale, orange])))
+    assert set(found) >= {(28, 29), (28, 30)}
+
+
 def test_grey_images_are_compared_too() -> None:
     images = [scene(seed).convert("L") for seed in range(20)]
     grey = [np.asarray(image)[:, :, None] for image in (*images, images[4].rotate(90))]
