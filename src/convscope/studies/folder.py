@@ -156,8 +156,8 @@ class StudyKind:
                 raise RunError(f"{path} holds a {self.name} of other images; choose another --out")
             name = name.removeprefix("config.").removeprefix("settings.")
             raise RunError(
-                f"{path} holds a {self.name} with {name} {then!r}, not {now!r}; repeat its settings "
-                "to continue it, or choose another --out"
+                f"{path} holds a {self.name} with {name} {then!r}, not {now!r}; repeat its "
+                "settings to continue it, or choose another --out"
             )
 
     def damaged(self, path: Path) -> RunError:
@@ -197,7 +197,7 @@ def _difference(
         if isinstance(then, Mapping) and isinstance(value, Mapping):
             inner = _difference(then, value, {**value, **then})
             if inner is not None:
-                return f"{key}.{inner[0]}", *inner[1:]
+                return (f"{key}.{inner[0]}", inner[1], inner[2])
         return key, then, value
     return None
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from convscope.studies.folder import StudyKind
 
 PLACE, STUDY = Path("study"), StudyKind("study", "study.json")
 
-BEGUN = {
+BEGUN: dict[str, Any] = {
     "content": "0123",
     "data_path": "/here/photos",
     "weights": "/here/weights.h5",
@@ -42,8 +43,11 @@ def test_images_and_weights_may_be_elsewhere_by_now() -> None:
         ({"content": "4567"}, "study holds a study of other images; choose"),
         ({"data_path": None}, "data_path '/here/photos', not None"),
         ({"weights": "random"}, "weights '/here/weights.h5', not 'random'"),
-        ({"ways": {"a": {"data_path": "/here/photos", "weights": None, "epochs": 4}}}, r"ways\.a\.epochs 3, not 4"),
-        ({"config": {"epochs": 2, "optimizer": {"name": "sgd"}}}, "with optimizer.name 'adam', not 'sgd'"),
+        ({"ways": {"a": {**BEGUN["ways"]["a"], "epochs": 4}}}, r"ways\.a\.epochs 3, not 4"),
+        (
+            {"config": {"epochs": 2, "optimizer": {"name": "sgd"}}},
+            "with optimizer.name 'adam', not 'sgd'",
+        ),
         ({"config": {"epochs": 2, "optimizer": {}}}, "with optimizer.name 'adam', not None"),
     ],
 )

@@ -160,11 +160,11 @@ def _of_other_hue(first: FloatArray, second: FloatArray) -> npt.NDArray[np.bool_
         red, blue = colours[:, 0], colours[:, 1]
         return np.stack([red - blue / 2, np.sqrt(np.float32(0.75)) * blue])
 
-    one, other = plane(first), plane(second)
-    sizes = np.sqrt((one**2).sum(axis=0)), np.sqrt((other**2).sum(axis=0))
-    product = (one * other).sum(axis=0)
-    turned: npt.NDArray[np.bool_] = product < _LEAST_COSINE * sizes[0] * sizes[1]
-    return turned & (sizes[0] * sizes[1] >= _COLOURED**2)
+    one, two = plane(first), plane(second)
+    product = (one * two).sum(axis=0)
+    coloured = np.sqrt((one**2).sum(axis=0) * (two**2).sum(axis=0))
+    other: npt.NDArray[np.bool_] = (product < _LEAST_COSINE * coloured) & (coloured >= _COLOURED**2)
+    return other
 
 
 def detail_of(pictures: FloatArray) -> FloatArray:
