@@ -18,8 +18,6 @@ from convscope import heartbeat
 from convscope.api import train as single
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
 from convscope.evaluation.tried import Tried, write_tried
-from convscope.models import is_backbone
-from convscope.planning.budget import Budget
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
@@ -28,7 +26,7 @@ from convscope.remote import shown
 from convscope.run import ROOT, Run
 from convscope.storage import storage_errors, write_text
 from convscope.studies.folder import StudyKind, as_read_back, require_place
-from convscope.studies.search.candidates import FOLDS, FROZEN, SMALL, folder_of, with_settings
+from convscope.studies.search.candidates import FOLDS, FROZEN, folder_of, with_settings
 from convscope.studies.search.clock import seconds_per_image
 from convscope.studies.search.search import Place, Search
 from convscope.types import Dataset
@@ -50,10 +48,6 @@ _SIZES = (192, 160, 128, 96)
 
 _SLOW_S = 0.01
 """Seconds for an image at 224 pixels on a slow machine; below it nothing needs to be measured."""
-
-_MANY = 1_000
-"""Training images from which, if they are small, a network trained from scratch is better than
-one that was pretrained on photos."""
 
 
 def find_search(path: Path) -> Path | None:
@@ -99,15 +93,6 @@ def search(
     plan = _first_plan(request, load, progress)
     began = time.monotonic()
     dataset = plan.dataset
-    model = request.chosen.get("model")
-    small = max(dataset.image_shape[:2]) <= SMALL and len(dataset.train) >= _MANY
-    if small and not (model and is_backbone(model)):
-        if place.executor is not None:
-            raise ConfigError(
-                "--ray and --threads are for several training runs, and on many small images one "
-                "network is trained from scratch; leave them out"
-            )
-        return _from_scratch(request, minutes, out, test, load, progress)
     name = f"{dataset.name}-auto-seed{plan.config.seed}"
     request, plan = _in_time(request, plan, minutes, load, progress)
     run = Run.create(out, name)
@@ -225,24 +210,6 @@ def _go_on(work: Search, progress: Progress) -> Run:
         # Last: until then the search is unfinished.
         run.search_file.unlink(missing_ok=True)
     return done
-
-
-def _from_scratch(
-    request: Request,
-    minutes: float,
-    out: Path | None,
-    test: bool,
-    load: Callable[[RunConfig], Dataset],
-    progress: Progress,
-) -> Run:
-    """Train a network from random weights in the time, on small images."""
-    progress.say(
-        f"{_MANY:,} or more images of at most {SMALL} pixels: training a network from scratch "
-        "(recipe fast) instead of searching"
-    )
-    budget = Budget.of(minutes, None, given=request.given, from_file=request.from_file)
-    plan = settle(Request(request.given, request.from_file, budget), progress, load)
-    return single.train(plan, progress=progress, out=out, test=test)
 
 
 def _first_plan(request: Request, load: Callable[[RunConfig], Dataset], progress: Progress) -> Plan:

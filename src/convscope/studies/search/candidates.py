@@ -17,7 +17,13 @@ FOLDS: Mapping[str, Any] = {"split.folds": 5}
 """Settings of a search: one fold is held out, further ones tell close candidates apart."""
 
 SMALL = 64
-"""Side in pixels up to which images are no photos to a pretrained network."""
+"""Side in pixels up to which a network that starts from random weights is worth trying."""
+
+SCRATCH = "from-scratch"
+"""Name of the candidate that starts from random weights."""
+
+FROM_SCRATCH: Mapping[str, Any] = {"recipe": "fast"}
+"""Its settings; network and epochs are chosen by the time."""
 
 NETWORK = ("model", "image_size")
 """Settings that decide how long an image takes."""

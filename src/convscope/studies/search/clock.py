@@ -65,6 +65,15 @@ class Clock:
         """Return the seconds that are left; negative if it is over."""
         return self._ends - time.monotonic()
 
+    def for_long(self, first: Candidate) -> float:
+        """Return the seconds for a training that may take what is left, and its refit.
+
+        Args:
+            first: First candidate, which may win in the end.
+        """
+        # The refit takes as long again.
+        return (self.left() - self.finishing(first)) * (0.5 if self._refits else 1.0)
+
     def fits(self, seconds: float, after: float) -> bool:
         """Return whether a training ends in time, with what has to follow it."""
         return seconds + after <= self.left()

@@ -13,11 +13,13 @@ from convscope.recipes.finetune_photos import finetune_photos
 from convscope.run import Run
 from convscope.studies.search.candidates import (
     FIRST,
+    FROM_SCRATCH,
     FROZEN,
     HEADS,
     LARGER,
     MIRRORED,
     NETWORK,
+    SCRATCH,
     SINGLE_VIEW,
     Candidate,
     folder_of,
@@ -27,6 +29,9 @@ from convscope.studies.search.results import Results
 
 _LEAST_EPOCHS = 4
 """Epochs of fine-tuning, of which fewer lost against the frozen backbone."""
+
+_LEAST_SCRATCH_S = 20.0
+"""Seconds of which less, to train from random weights, would go into compiling the network."""
 
 _ENOUGH_EPOCHS = 6
 """Epochs from which more versions of each image are worth more than further epochs."""
@@ -56,6 +61,7 @@ class Proposals:
         results: Results, to which those of each group are added before the next one is taken.
         clock: Time of the search.
         at_once: Number of candidates that can be trained at once.
+        from_scratch: Whether a network that starts from random weights is worth trying.
         progress: Told what mirrored images do.
 
     Attributes:
@@ -71,6 +77,7 @@ class Proposals:
         results: Results,
         clock: Clock,
         at_once: int,
+        from_scratch: bool,
         progress: Progress,
     ) -> None:
         self.known: dict[str, Candidate] = {}
@@ -81,6 +88,7 @@ class Proposals:
         self._results = results
         self._clock = clock
         self._at_once = at_once
+        self._from_scratch = from_scratch
         self._progress = progress
 
     def groups(self) -> Iterator[list[Candidate]]:
@@ -102,6 +110,10 @@ class Proposals:
         first = self._results.find(FIRST)
         if first is None or first.note:
             return
+        if self._from_scratch:
+            yield from self._scratch_that_fits()
+            if self._results.find(SCRATCH) and self._results.is_clear(SCRATCH, FIRST):
+                return
         yield from self._larger_that_fit()
         mirror: bool | None = self._request.chosen.get("augment.flip")
         if mirror is None:
@@ -113,6 +125,16 @@ class Proposals:
             else:
                 self.left_out.append("mirrored images")
         yield from self._fine_tuned(mirror=bool(mirror))
+
+    def _scratch_that_fits(self) -> Iterator[list[Candidate]]:
+        if (
+            self._results.find(SCRATCH)
+            or self._clock.for_long(self.known[FIRST]) > _LEAST_SCRATCH_S
+        ):
+            words = "a network from random weights, on the images at their own size"
+            yield [Candidate(SCRATCH, words, FROM_SCRATCH, pace=True)]
+        else:
+            self.left_out.append("a network from random weights")
 
     def _larger_that_fit(self) -> Iterator[list[Candidate]]:
         """Yield the largest that fits; where it does not clearly help, a smaller one too."""

@@ -9,6 +9,7 @@ from typing import Any
 from convscope.api import train as single
 from convscope.errors import ConvscopeError, StorageError, TrainingError
 from convscope.evaluation.tried import Tried
+from convscope.planning.budget import Budget
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
@@ -19,6 +20,8 @@ from convscope.studies.search.candidates import (
     FIRST,
     FOLDS,
     HEADS,
+    SCRATCH,
+    SMALL,
     Candidate,
     folder_of,
     with_settings,
@@ -28,6 +31,9 @@ from convscope.studies.search.proposals import Proposals
 from convscope.studies.search.results import Results
 from convscope.types import Dataset, Predictions, n_of_each
 from convscope.wording import counted
+
+_MANY = 1_000
+"""Training images from which, if they are small, a network from random weights is worth trying."""
 
 _FEW = 1_000
 """Validation images below which they are worth more for training, in the end, than apart."""
@@ -99,8 +105,22 @@ class Search:
             remote=place.executor is not None,
         )
         self._at_once = 1 if place.executor is None else place.executor.at_once
+        # Its time is measured where it is trained, in this process.
+        self._from_scratch = (
+            place.executor is None
+            and "model" not in request.chosen
+            and max(data.image_shape[:2]) <= SMALL
+            and len(data.train) >= _MANY
+        )
         self._proposals = Proposals(
-            run, request, plan.config, self._results, self._clock, self._at_once, progress
+            run,
+            request,
+            plan.config,
+            self._results,
+            self._clock,
+            self._at_once,
+            self._from_scratch,
+            progress,
         )
 
     def best(self) -> str:
@@ -166,8 +186,10 @@ class Search:
         )
         self._progress.say(
             f"Plan for {minutes:g} minute{'s' * (minutes != 1)}: train a head on a frozen "
-            "backbone; try larger backbones and mirrored images; fine-tune the last stage of the "
-            "best" + "; retrain the winner on training and validation images" * self.refits
+            "backbone; "
+            + "train a network from random weights, as the images are small; " * self._from_scratch
+            + "try larger backbones and mirrored images; fine-tune the last stage of the best"
+            + "; retrain the winner on training and validation images" * self.refits
         )
 
     def _race(self, finalists: list[str]) -> None:
@@ -255,18 +277,29 @@ class Search:
         if run.state_file.exists():
             config = settle(self.settings_of(run), Progress(), self._load).config
         else:
-            config = self._plan_of(candidate, fold).config
+            config = self._plan_of(candidate, fold, Progress()).config
         where = f", fold {fold + 1}" if fold else ""
         return Job(config, run.path, self._place.data_dir, f"Trying {candidate.words}{where}")
 
-    def _plan_of(self, candidate: Candidate, fold: int) -> Plan:
-        settings = dict(candidate.settings)
+    def _plan_of(self, candidate: Candidate, fold: int, progress: Progress) -> Plan:
+        settings, given = dict(candidate.settings), dict(self._request.given)
         if self._plan.config.split.folds is not None:
             settings |= {**FOLDS, "split.fold": fold}
-        request = with_settings(self._request, settings)
+        budget = None
+        if candidate.name == SCRATCH:
+            # Enlarged, they would only take longer.
+            if given.get("image_size", 0) > max(self._plan.dataset.image_shape[:2]):
+                del given["image_size"]
+            if fold == 0:
+                seconds = self._clock.for_long(self._proposals.known[FIRST])
+                budget = Budget(minutes=seconds / 60, target=None)
+            else:
+                first = run_config(folder_of(self.run, SCRATCH, 0))
+                settings |= {"model": first.model, "epochs": first.epochs}
+        request = with_settings(Request(given, self._request.from_file), settings)
         # Only the winner is trained once more.
-        request = Request({**request.given, "refit": False}, request.from_file)
-        return settle(request, Progress(), self._load)
+        request = Request({**request.given, "refit": False}, request.from_file, budget)
+        return settle(request, progress, self._load)
 
     def _train(self, candidate: Candidate, run: Run, fold: int) -> None:
         """Train a candidate in this process on all folds but one, from where it stands."""
@@ -276,12 +309,10 @@ class Search:
         if run.state_file.exists():
             single.resume(run, self.settings_of(run), progress=progress, test=False)
             return
-        plan = self._plan_of(candidate, fold)
-        if candidate.pace:
-            # The refit takes as long again.
-            share = 0.5 if self.refits else 1.0
-            after = self._clock.finishing(self._proposals.known[FIRST])
-            deadline = Deadline((self._clock.left() - after) * share)
+        measured = candidate.name == SCRATCH
+        plan = self._plan_of(candidate, fold, progress if measured else Progress())
+        if candidate.pace and plan.pace is None:
+            deadline = Deadline(self._clock.for_long(self._proposals.known[FIRST]))
             plan = replace(plan, pace=Pace(deadline, plan.config.epochs))
         single.train(plan, progress=progress, out=run.path, test=False)
 
