@@ -21,6 +21,8 @@ from convscope.progress import Progress
 from convscope.run import Run
 
 SMALL = {"image_size": 64, "precision": "float32", "seed": 3}
+QUICK = {**SMALL, "recipe": "auto", "image_size": 32, "model": "tiny", "weights": "random"}
+"""Settings where any backbone shows it."""
 
 
 def make_arrows(root: Path, n_images: int) -> Path:
@@ -71,11 +73,12 @@ def test_with_little_time_it_ends_in_a_run_on_the_frozen_backbone(quick, arrows)
     assert len(quick.test_openings) == 1
 
 
+@pytest.mark.usefixtures("tiny_backbone")
 def test_a_file_of_settings_holds_for_every_candidate(arrows, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "recipe: auto\naugment: {flip: false}\nsplit: {val_fraction: 0.3}\nimage_size: 64\n"
-        "precision: float32\nseed: 3\n"
+        "recipe: auto\naugment: {flip: false}\nsplit: {val_fraction: 0.3}\nimage_size: 32\n"
+        "model: tiny\nweights: random\nprecision: float32\nseed: 3\n"
     )
     run = convscope.train(
         data=arrows, minutes=0.4, out=tmp_path / "run", config=file, test=False, progress=Progress()
@@ -89,11 +92,14 @@ def test_a_file_of_settings_holds_for_every_candidate(arrows, tmp_path):
     assert "mirrored" not in {row["candidate"] for row in tried_in(run)}
 
 
+@pytest.mark.usefixtures("tiny_backbone")
 def test_the_settings_of_another_run_leave_the_search_its_choices(quick, arrows, tmp_path):
     out = tmp_path / "run"
     again = convscope.train(
         data=arrows,
         recipe="auto",
+        model="tiny",
+        weights="random",
         minutes=0.05,
         out=out,
         config=quick.config_file,
@@ -104,18 +110,19 @@ def test_the_settings_of_another_run_leave_the_search_its_choices(quick, arrows,
     assert [row["candidate"] for row in tried_in(again)] == ["frozen"]
 
 
+@pytest.mark.usefixtures("tiny_backbone")
 def test_auto_on_small_images_searches_on_a_backbone_that_is_named(tmp_path):
     run = convscope.train(
         data="digits",
-        recipe="auto",
-        model="efficientnet_lite0",
         minutes=0.05,
         out=tmp_path / "run",
+        refit=False,
         test=False,
         progress=Progress(),
-        **SMALL,
+        **QUICK,
     )
-    assert run_config(run).model == "efficientnet_lite0"
+    assert run_config(run).model == "tiny"
+    assert run.tried_file.exists()
 
 
 def test_the_temperature_is_that_of_heads_of_the_folds(quick):
@@ -135,6 +142,7 @@ def test_the_temperature_is_that_of_heads_of_the_folds(quick):
     assert fit_temperature(of_val.probs, of_val.labels) != pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.usefixtures("tiny_backbone")
 def test_groups_stay_together_through_a_search_and_its_numbers(arrows, tmp_path):
     rows = ["file,label,scene"]
     for path in sorted(arrows.rglob("*.png")):
@@ -143,7 +151,7 @@ def test_groups_stay_together_through_a_search_and_its_numbers(arrows, tmp_path)
     (tmp_path / "t.csv").write_text("\n".join(rows))
     labels, out = f"{tmp_path / 't.csv'}:group=scene", tmp_path / "run"
     run = convscope.train(
-        data=arrows, labels=labels, minutes=0.05, out=out, progress=Progress(), **SMALL
+        data=arrows, labels=labels, minutes=0.05, out=out, progress=Progress(), **QUICK
     )
     with run.split_file.open(newline="", encoding="utf-8") as file:
         parts = {(row["group"], row["split"]) for row in csv.DictReader(file)}
