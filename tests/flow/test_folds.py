@@ -49,14 +49,6 @@ def folder(tmp_path_factory) -> Path:
     return root
 
 
-class FirstInAProcess:
-    """Executor that starts a process for the first job alone, since that takes seconds."""
-
-    def outcomes(self, jobs: Sequence[Job], progress: Progress) -> Iterator[tuple[Job, Outcome]]:
-        for number, job in enumerate(jobs):
-            yield from LocalExecutor(own_process=number == 0).outcomes([job], progress)
-
-
 @pytest.fixture(scope="module")
 def validated(folder, tmp_path_factory) -> tuple[Path, list[str]]:
     """By the command line."""
@@ -64,7 +56,8 @@ def validated(folder, tmp_path_factory) -> tuple[Path, list[str]]:
     arguments = ["--data", folder, "--model", "cnn-sequential", "--folds", 3, "--epochs", 2]
     arguments += ["--precision", "float32"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "LocalExecutor", FirstInAProcess)
+        # In this process: one for each job would take longer than the training.
+        patch.setattr(study, "LocalExecutor", lambda: LocalExecutor(own_process=False))
         patch.setenv("CONVSCOPE_CACHE", str(tmp_path_factory.mktemp("folds-cache")))
         lines = command(patch, "train", *arguments, "--out", out)
     return out, lines
