@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from convscope.cli import main
 from convscope.run import Run
 from convscope.training.results import read_results
 
@@ -33,20 +34,13 @@ def start(
     )
 
 
-def test_from_training_to_a_prediction(tmp_path):
+def test_from_training_to_a_prediction(tmp_path, monkeypatch, capsys):
     program = Path(sys.executable).with_name("convscope")
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [str(program)] if program.exists() else [sys.executable, "-m", "convscope"]
-        return subprocess.run(
-            [*command, *map(str, arguments)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    done = run("train", "--data", "digits", "--epochs", 2, "--precision", "float32", "--lr", 0.005)
+    command = [str(program)] if program.exists() else [sys.executable, "-m", "convscope"]
+    options = ["--data", "digits", "--epochs", "2", "--precision", "float32", "--lr", "0.005"]
+    done = subprocess.run(
+        [*command, "train", *options], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     (found,) = Run.find_all(tmp_path / "runs")
     assert f"Run folder: runs/{found.name}" in done.stderr
@@ -57,9 +51,13 @@ def test_from_training_to_a_prediction(tmp_path):
     for index in range(5):
         pixels = (bunch.images[index] * 15.9).astype("uint8")
         Image.fromarray(pixels).save(tmp_path / f"{index}.png")
-    done = run("predict", found.name, ".", "--format", "json")
-    assert done.returncode == 0, done.stderr
-    images = [item["image"] for item in json.loads(done.stdout)["predictions"]]
+    # In this process, since another one would spend most of its time on imports.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["convscope", "predict", found.name, ".", "--format", "json"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    images = [item["image"] for item in json.loads(capsys.readouterr().out)["predictions"]]
     assert [name for name in images if not name.startswith("runs")] == [
         f"{i}.png" for i in range(5)
     ]
