@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from convscope import predict, train
+from convscope.errors import UnknownNameError
+from convscope.progress import Progress
 from convscope.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -63,11 +66,11 @@ def test_it_is_trained_and_the_run_needs_it_no_more(installed, tmp_path):
     convscope(installed, "train", "--model", "tiny-residual", *training)
     packages = json.loads(Run.open(out).environment_file.read_text())["packages"]
     assert packages["tiny-nets"] == "1.0"
-    # Without the package on the path.
-    predicted = convscope(os.environ, "predict", out, out / "samples.png")
-    assert "samples.png" in predicted
-    told = convscope(os.environ, "train", "--model", "tiny-residual", "--data", "digits", code=2)
-    assert "unknown model 'tiny-residual'" in told
+    # Here, without the package on the path.
+    (said,) = predict(out, [out / "samples.png"], progress=Progress())
+    assert said.class_name in Run.open(out).class_names
+    with pytest.raises(UnknownNameError, match="unknown model 'tiny-residual'"):
+        train("tiny-residual", data="digits", out=tmp_path / "no", progress=Progress())
 
 
 def test_the_contract_tests_see_it(installed):
