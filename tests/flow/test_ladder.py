@@ -25,14 +25,15 @@ from convscope.studies.ladder_plan import RungPlan, plan_ladder
 from convscope.studies.rungs import Ladder
 from convscope.training import heads
 
+# Only the last rung trains its head apart, and with this rate its loss is not finite.
+TOO_FAST = {"backbone.head_learning_rate": 1e38}
 CLIMB = {
     "model": "tiny",
     "data": "digits",
     "sizes": (32, 48),
     "epochs": 1,
     "weights": "random",
-    # Only the last rung trains its head apart, and with this rate its loss is not finite.
-    "settings": {"backbone.head_learning_rate": 1e38},
+    "settings": {**TOO_FAST, "split.images": 400},
 }
 FINETUNE = 6
 
@@ -150,7 +151,7 @@ def test_each_rung_is_its_recipe_with_what_is_not_mended_yet(climbed):
     for number, name in ((1, "tutorial-transfer"), (5, "probe"), (6, "finetune")):
         given = {"image_size": 48 if number > 1 else 32, "epochs": 1, "augment.flip": False}
         if number == FINETUNE:  # before it, there is nothing to fine-tune
-            given |= CLIMB["settings"]
+            given |= TOO_FAST
         if number == 1:
             given["head.pooling"] = "avg"
         recipe = resolve(RECIPES.get(name)(), given)
@@ -306,7 +307,7 @@ def test_where_no_rung_can_be_trained_that_is_an_error(tmp_path, monkeypatch):
 
     broken = dataclasses.replace(BACKBONES.get("tiny"), build=refuse)
     monkeypatch.setitem(BACKBONES._entries, "tiny", Entry("tiny", broken))
-    change = {"data": tmp_path / "photos"}
+    change = {"data": tmp_path / "photos", "settings": TOO_FAST}
     out = tmp_path / "out"
     with pytest.raises(TrainingError, match="no rung could be trained: tiny cannot be built"):
         convscope.ladder(out=out, progress=Progress(), **{**CLIMB, **change})
