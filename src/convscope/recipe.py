@@ -623,9 +623,10 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
     return wanted
 
 
-def setting_names() -> list[str]:
+@functools.cache
+def setting_names() -> tuple[str, ...]:
     """Return every key that `--set` accepts, dotted."""
-    return sorted(flat(RunConfig().model_dump()))
+    return tuple(sorted(flat(RunConfig().model_dump())))
 
 
 def _in_this_format(layer: Mapping[str, Any]) -> dict[str, Any]:
