@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import tiny
 from convscope.errors import ConfigError, UnknownNameError
 from convscope.models.backbones import BACKBONES
 from convscope.models.folding import fold_batch_norm
@@ -22,6 +24,8 @@ from convscope.models.transfer import END, START, TransferModel, build_transfer
 from convscope.recipe import HeadSettings
 from convscope.recipes import RECIPES
 from convscope.types import InputSpec
+
+pytestmark = pytest.mark.usefixtures("tiny_backbone")
 
 SPEC = InputSpec(64, 64, 3, "tf")
 HEAD = HeadSettings(standardise=True, hidden=(16,), dropout=0.3)
@@ -67,12 +71,16 @@ def answers(model, inputs=IMAGES) -> np.ndarray:
     return keras.ops.convert_to_numpy(model(inputs))
 
 
-STAGES = ["stage1", "stage2", "stage3", "stage4"]
-
-
-@pytest.mark.parametrize("cut", [START, *STAGES, "block_9_add", "block_6_expand", END])
-def test_the_whole_is_its_two_parts(cut):
-    network = untrained(cut)
+@pytest.mark.parametrize(
+    ("cut", "name"),
+    [
+        *((f"stage{number}", "tiny") for number in (1, 2, 3, 4)),
+        *((cut, "mobilenet_v2") for cut in (START, "block_6_expand", END)),
+        pytest.param("block_9_add", "mobilenet_v2", marks=pytest.mark.slow),
+    ],
+)
+def test_the_whole_is_its_two_parts(cut, name):
+    network = untrained(cut, name)
     whole = answers(network.whole)
     assert whole.shape == (6, N_CLASSES)
     assert whole.dtype == np.float32
@@ -93,7 +101,7 @@ def test_the_whole_is_its_two_parts(cut):
 
 
 def test_the_parts_share_their_weights_with_the_whole():
-    network = untrained("stage4")
+    network = untrained("stage4", "tiny")
     ids = {id(weight) for weight in network.whole.weights}
     for part in (network.lower(), network.between("stage4"), network.upper(), network.head):
         assert {id(weight) for weight in part.weights} <= ids
@@ -102,21 +110,19 @@ def test_the_parts_share_their_weights_with_the_whole():
     assert not lower & upper
 
 
-def test_the_whole_does_what_the_backbone_of_keras_does():
-    keras.utils.set_random_seed(1)
+def test_the_whole_does_what_the_backbone_of_keras_does(network):
     trunk = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=(64, 64, 3), pooling="avg"
     )
-    network = build_transfer("mobilenet_v2", SPEC, N_CLASSES, HEAD)
-    network.trunk.set_weights(trunk.get_weights())
+    trunk.set_weights(network.trunk.get_weights())
     prepared = keras.applications.mobilenet_v2.preprocess_input(IMAGES.astype("float32"))
     np.testing.assert_allclose(answers(network.lower()), answers(trunk, prepared), atol=1e-4)
 
 
 def test_flattened_features_are_all_values_of_the_last_map():
-    network = untrained(head=HeadSettings(pooling="flatten"))
-    assert network.map_shape == (2, 2, 1280)
-    assert network.head.input_shape == (None, 5120)
+    network = untrained(name="tiny", head=HeadSettings(pooling="flatten"))
+    assert network.map_shape == (2, 2, 32)
+    assert network.head.input_shape == (None, 128)
     np.testing.assert_allclose(
         answers(network.head, answers(network.lower())), answers(network.whole), atol=1e-5
     )
@@ -138,6 +144,7 @@ def changed(network, before) -> set[str]:
     return {w.path for w, old in pairs if not np.array_equal(keras.ops.convert_to_numpy(w), old)}
 
 
+@pytest.mark.parametrize("name", ["tiny", pytest.param("mobilenet_v2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("cut", "what"),
     [
@@ -149,8 +156,8 @@ def changed(network, before) -> set[str]:
         ),
     ],
 )
-def test_only_what_lies_behind_the_cut_learns_and_statistics_stay(cut, what):
-    network = untrained(cut)
+def test_only_what_lies_behind_the_cut_learns_and_statistics_stay(cut, what, name):
+    network = untrained(cut, name)
     before = network.whole.get_weights()
     if what == "whole" or cut == START:
         learn(network.whole, IMAGES)
@@ -176,7 +183,7 @@ def test_only_what_lies_behind_the_cut_learns_and_statistics_stay(cut, what):
 
 def test_the_statistics_of_the_trunk_would_move_if_they_were_not_held():
     # The check above could not fail otherwise.
-    network = untrained("stage4")
+    network = untrained("stage4", "tiny")
     for layer in network.trunk.layers:
         layer.trainable = True
     before = network.whole.get_weights()
@@ -184,8 +191,8 @@ def test_the_statistics_of_the_trunk_would_move_if_they_were_not_held():
     assert any(path.endswith("moving_mean") for path in changed(network, before))
 
 
-def test_a_bfloat16_trunk_has_float32_weights_and_gives_nearly_the_same():
-    exact, coarse = untrained(), untrained(precision="bfloat16")
+def test_a_bfloat16_trunk_has_float32_weights_and_gives_nearly_the_same(network):
+    exact, coarse = network, untrained(precision="bfloat16")
     assert keras.config.dtype_policy().name == "float32"
     assert {str(w.dtype) for w in coarse.whole.weights} == {"float32"}
     assert coarse.trunk.layers[1].compute_dtype == "bfloat16"
@@ -202,13 +209,12 @@ def test_a_bfloat16_trunk_has_float32_weights_and_gives_nearly_the_same():
 # Images.
 
 
-def test_grey_images_are_seen_as_colour_ones_of_equal_channels():
+def test_grey_images_are_seen_as_colour_ones_of_equal_channels(network):
     grey = untrained(spec=InputSpec(64, 64, 1, "tf"))
-    colour = untrained()
     pixels = IMAGES[..., :1]
     np.testing.assert_allclose(
         answers(grey.whole, pixels),
-        answers(colour.whole, np.repeat(pixels, 3, axis=-1)),
+        answers(network.whole, np.repeat(pixels, 3, axis=-1)),
         atol=1e-6,
     )
 
@@ -243,13 +249,20 @@ def test_an_unknown_backbone_suggests_the_nearest():
         TransferModel("mobilenet-v2", SPEC, 4, HEAD)
 
 
-@pytest.mark.parametrize("cut", ["stage9", "block_4_expand", "block_12_depthwise", "last", ""])
-def test_what_is_no_cut_is_refused_in_one_line_that_names_the_stages(cut):
-    # Inside a residual block data also flows past the layer.
+@pytest.mark.parametrize(
+    ("cut", "name"),
+    [
+        *((cut, "tiny") for cut in ("stage9", "last", "")),
+        # Inside a residual block data also flows past the layer.
+        ("block_4_expand", "mobilenet_v2"),
+        pytest.param("block_12_depthwise", "mobilenet_v2", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_no_cut_is_refused_in_one_line_that_names_the_stages(cut, name):
     with pytest.raises(ConfigError) as caught:
-        TransferModel("mobilenet_v2", SPEC, 4, HEAD, cut).upper()
+        TransferModel(name, SPEC, 4, HEAD, cut).upper()
     assert str(caught.value) == (
-        f"mobilenet_v2 cannot be cut at '{cut}'; choose one of: start, stage1, stage2, stage3, "
+        f"{name} cannot be cut at '{cut}'; choose one of: start, stage1, stage2, stage3, "
         "stage4, before-last, end, or a layer that all data passes through"
     )
 
@@ -347,26 +360,43 @@ def test_a_feature_that_never_varies_is_not_blown_up():
     assert (variance > 0).all()
 
 
-@pytest.mark.parametrize("cut", [END, pytest.param("stage2", marks=pytest.mark.slow)])
-def test_a_plain_call_is_no_training_even_after_reloading(tmp_path, cut):
-    # EfficientNet drops whole branches in training.
-    network = untrained(cut, "efficientnet_b0", InputSpec(32, 32, 3, "none"))
+@pytest.fixture
+def branching():
+    """The name of a tiny backbone that drops a whole branch in training, as EfficientNet does."""
+
+    def build(shape):
+        trunk = tiny.build(shape)
+        branch = keras.layers.Dropout(0.5, noise_shape=(None, 1, 1, 1), name="drop")(trunk.output)
+        total = keras.layers.Add(name="add")([trunk.output, branch])
+        return keras.Model(trunk.input, total)
+
+    plain = BACKBONES.get("tiny")
+    stages = {**plain.stages, "stage5": "add"}
+    BACKBONES.register("branching")(
+        dataclasses.replace(plain, name="branching", build=build, stages=stages)
+    )
+    yield
+    del BACKBONES._entries["branching"]
+
+
+@pytest.mark.parametrize(
+    "name", ["branching", pytest.param("efficientnet_b0", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("cut", [START, "stage2", END])
+def test_branches_are_dropped_in_training_and_a_plain_call_is_none_even_after_reloading(
+    branching, tmp_path, name, cut
+):
+    spec = InputSpec(32, 32, 3, BACKBONES.get(name).scaling)
+    network = untrained(cut, name, spec, HeadSettings())
     pixels = IMAGES[:, :32, :32]
-    network.whole.save(tmp_path / "whole.keras")
-    again = keras.saving.load_model(tmp_path / "whole.keras")
     expected = network.whole.predict_on_batch(pixels)
-    for model in (network.whole, again):
-        for _ in range(2):
-            np.testing.assert_allclose(answers(model, pixels), expected, atol=1e-5)
-    lower = network.lower()
-    np.testing.assert_array_equal(answers(lower, pixels), answers(lower, pixels))
-
-
-def test_the_branches_of_a_learning_trunk_are_dropped_in_training():
-    network = untrained(START, "efficientnet_b0", InputSpec(32, 32, 3, "none"))
-    pixels = IMAGES[:, :32, :32]
-    pair = [network.whole(pixels, training=True) for _ in range(2)]
-    assert not np.array_equal(*map(keras.ops.convert_to_numpy, pair))
+    network.whole.save(tmp_path / "whole.keras")
+    for model in (network.whole, keras.saving.load_model(tmp_path / "whole.keras")):
+        np.testing.assert_allclose(answers(model, pixels), expected, atol=1e-5)
+    features = answers(network.lower(END), pixels)
+    np.testing.assert_allclose(answers(network.head, features), expected, atol=1e-5)
+    trained = keras.ops.convert_to_numpy(network.whole(pixels, training=True))
+    assert np.abs(trained - expected).max() > 1e-3
 
 
 # Saving.
@@ -391,9 +421,9 @@ assert not [module for module in sys.modules if module.startswith("convscope")]
 
 
 MADE = {
-    "end": ("mobilenet_v2", SPEC, END, "float32"),
+    "end": ("tiny", SPEC, END, "float32"),
     "stage": ("mobilenet_v2", SPEC, "stage4", "bfloat16"),
-    "grey": ("mobilenet_v2", InputSpec(32, 32, 1, "torch"), START, "float32"),
+    "grey": ("tiny", InputSpec(32, 32, 1, "torch"), START, "float32"),
     "caffe": ("vgg16", InputSpec(32, 32, 3, "caffe"), "stage3", "float32"),
 }
 
@@ -440,7 +470,7 @@ def test_a_saved_classifier_opens_with_keras_alone_and_gives_the_same_answers(tm
 
 
 def test_pieces_that_were_made_before_do_not_get_into_the_file(tmp_path):
-    network = untrained("stage4")
+    network = untrained("stage4", "tiny")
     network.upper(), network.lower(), network.between("stage4"), network.stage_of()
     before = answers(network.whole)
     network.whole.save(tmp_path / "whole.keras")
@@ -456,10 +486,13 @@ def test_backbones_of_these_tests_are_registered():
 STAGES = HeadSettings(pooling="stages", standardise=True)
 
 
-@pytest.mark.parametrize("cut", [END, "before-last", "block_13_expand"])
-def test_of_all_stages_there_are_means_and_deviations_and_of_the_last_map_means(cut):
-    network = untrained(cut=cut, head=STAGES)
-    names = list(network.backbone.pooled)
+@pytest.mark.parametrize(
+    ("cut", "name"),
+    [(END, "tiny"), ("before-last", "tiny"), ("block_13_expand", "mobilenet_v2")],
+)
+def test_of_all_stages_there_are_means_and_deviations_and_of_the_last_map_means(cut, name):
+    network = untrained(cut, name, head=STAGES)
+    names = list(network.backbone.pooled or network.backbone.stages.values())
     maps = keras.Model(network.trunk.input, [network.trunk.get_layer(n).output for n in names])
     scaled = IMAGES.astype(np.float32) / 127.5 - 1
     *earlier, last = (np.asarray(each) for each in maps(scaled))
@@ -475,11 +508,11 @@ def test_of_all_stages_there_are_means_and_deviations_and_of_the_last_map_means(
         np.testing.assert_allclose(answers(network.head, features), whole, atol=1e-5)
     np.testing.assert_allclose(features, np.concatenate(expected, axis=1), rtol=2e-3, atol=2e-4)
     assert network.blocks == [Block(0, features.shape[1], last.shape[-1])]
-    assert untrained().blocks == [Block(0, last.shape[-1])]
+    assert untrained(name=name).blocks == [Block(0, last.shape[-1])]
 
 
 def test_maps_without_variation_do_not_break_training():
-    network = untrained(cut="before-last", head=STAGES)
+    network = untrained("stage2", "tiny", head=STAGES)
     upper = network.upper()
     upper.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
     flat = np.zeros((6, *upper.input_shape[1:]), np.float32)
