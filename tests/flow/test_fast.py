@@ -15,6 +15,7 @@ from convscope.planning import budget as budgets
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
+from convscope.recipe import read_config
 from convscope.recipes import RECIPES
 from convscope.run import Run
 from convscope.training.pace import Deadline, Pace
@@ -43,31 +44,30 @@ def test_it_learns_quickly(uninterrupted):
     assert uninterrupted.metrics["test"]["accuracy"] > 0.9
 
 
-def test_few_images_make_small_batches_unless_one_insists_on_others(uninterrupted, tmp_path):
+@pytest.fixture(scope="module")
+def other(tmp_path_factory) -> Run:
+    """A shorter run with another seed, large batches and more views."""
+    options = {**FAST, "settings": {"least_steps": 1, "tta.mirror": True}}
+    out = tmp_path_factory.mktemp("other") / "run"
+    return train(out, options, epochs=1, seed=5, batch_size=500, test=False)
+
+
+def test_few_images_make_small_batches_unless_one_insists_on_others(uninterrupted, other):
     n_images = len(convscope.load("digits", progress=Progress()).train)
     config = run_config(uninterrupted)
     # The last batch is about as large as the others.
     assert (config.batch_size, n_images) == (230, 4 * 230 + 229)
-    insisting = {"least_steps": 1}
-    large = train(
-        tmp_path / "given", {**FAST, "settings": insisting}, epochs=1, batch_size=500, test=False
-    )
-    assert run_config(large).batch_size == 500
-    same = convscope.train(
-        out=tmp_path / "same",
-        config=uninterrupted.config_file,
-        epochs=1,
-        test=False,
-        progress=Progress(),
-    )
-    assert run_config(same).batch_size == config.batch_size
+    assert run_config(other).batch_size == 500
+    dataset = convscope.load("digits", progress=Progress())
+    again = Request({"epochs": 1}, read_config(uninterrupted.config_file))
+    same = settle(again, Progress(), lambda config: dataset)
+    assert same.config.batch_size == config.batch_size
 
 
-def test_what_was_whitened_stays(uninterrupted, tmp_path):
-    (tmp_path / "other").mkdir()
-    other = train(tmp_path / "other" / "run", epochs=1, seed=5)
+def test_what_was_whitened_stays(uninterrupted, other):
     first, second = weights(uninterrupted)[:2], weights(other)[:2]
-    # The same data give the same patches, whatever the seed and however long it learns.
+    # The same data give the same patches, whatever the seed, in whatever batches and however long
+    # it learns.
     for mine, theirs in zip(first, second, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -80,28 +80,23 @@ def killed(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_killed_it_ends_with_the_same_bits(tmp_path, killed, uninterrupted):
     out = shutil.copytree(killed, tmp_path / "run")
     assert_same(train(out, resume=True), uninterrupted)
 
 
-def test_the_recipe_brings_its_own_network(tmp_path):
-    run = convscope.train(
-        out=tmp_path / "run",
-        recipe="fast",
-        data="digits",
-        epochs=1,
-        settings={"tta.mirror": True},
-        test=False,
-        progress=Progress(),
-    )
-    config = run_config(run)
+def test_the_recipe_brings_its_own_network():
+    dataset = convscope.load("digits", progress=Progress())
+    config = planned(None, dataset).config
     assert config.model == "fast-medium"
     assert not config.augment.flip  # digits do not look so
-    # It is judged by the mean over views.
+
+
+def test_it_is_judged_by_the_mean_over_views(other):
     val = convscope.load("digits", progress=Progress()).val
-    both = open_classifier(run).predict_on_batch(val.images)
-    assert run.metrics["val"]["accuracy"] == np.mean(both.argmax(axis=1) == val.labels)
+    both = open_classifier(other).predict_on_batch(val.images)
+    assert other.metrics["val"]["accuracy"] == np.mean(both.argmax(axis=1) == val.labels)
 
 
 def test_a_network_that_cannot_be_whitened_is_refused_in_one_line(tmp_path):
