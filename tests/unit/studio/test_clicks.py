@@ -1,6 +1,7 @@
 """What pages show and do when they are used, on NiceGUI's simulated user: no browser, no server."""
 
 import asyncio
+import gc
 import importlib.util
 import json
 import os
@@ -25,6 +26,13 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("nicegui") is None,
     reason="needs NiceGUI: pip install 'convscope[studio]'",
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_garbage():
+    """Spare what earlier tests left: NiceGUI collects all garbage, twice for each visit."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
