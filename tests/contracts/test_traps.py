@@ -52,7 +52,7 @@ def healthy(tmp_path_factory) -> Path:
     convscope.train(
         "cnn-functional",
         data="digits",
-        epochs=20,
+        epochs=12,
         lr=3e-3,
         settings=settings,
         precision="float32",
