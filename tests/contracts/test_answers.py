@@ -26,13 +26,23 @@ RECIPES_OF = {
     kind: [entry.name for entry in RECIPES.entries() if entry.info["trains"] == kind]
     for kind in ("network", "backbone")
 }
+# In every run are, with views, the smallest of each kind of network, and one without.
+LIKE_OTHERS = {
+    *((name, "fast") for name in ("fast-medium", "fast-large", "fast-deep")),
+    *((name, "tutorial") for name in NETWORKS if name != "cnn-functional"),
+}
 CASES = [
-    *((name, recipe, {}) for name in NETWORKS for recipe in RECIPES_OF["network"]),
     *(
-        # What they have in common is run in one of them; views under a probe come below.
+        pytest.param(
+            name, recipe, {}, marks=pytest.mark.slow if (name, recipe) in LIKE_OTHERS else ()
+        )
+        for name in NETWORKS
+        for recipe in RECIPES_OF["network"]
+    ),
+    # What they have in common is run in one of them; views under a probe come below.
+    ("tiny", "finetune", {}),
+    *(
         pytest.param("mobilenet_v2", recipe, {}, marks=pytest.mark.slow)
-        if recipe != "finetune"
-        else ("mobilenet_v2", recipe, {})
         for recipe in RECIPES_OF["backbone"]
     ),
     # Views under a frozen backbone, whose features are in a cache where there are none.
@@ -72,7 +82,7 @@ def untrained_run(folder: Path, name: str, recipe: str, settings: dict) -> Run:
 
 
 @pytest.mark.parametrize(("name", "recipe", "settings"), CASES)
-def test_all_doors_give_one_answer(name, recipe, settings, tmp_path):
+def test_all_doors_give_one_answer(name, recipe, settings, tmp_path, tiny_backbone):
     run = untrained_run(tmp_path / "run", name, recipe, settings)
     # Judging fits a temperature, and from then on it belongs to every answer.
     convscope.evaluate(run, test=False, progress=Progress())
