@@ -19,13 +19,20 @@ from convscope.types import InputSpec
 SIZE, N_IMAGES, N_CLASSES = 32, 3, 5
 HEAD = HeadSettings(dropout=0.5)
 
-# One for each way of building a trunk that matters here: nothing in it differs in training, there
-# is BatchNorm. Of those whose branches are dropped too, all are slow.
-STRUCTURES = {"vgg16", "mobilenet_v2"}
+# BatchNorm, which differs in training, is in a small one too.
 BACKBONE_CASES = [
-    pytest.param(name, marks=() if name in STRUCTURES else pytest.mark.slow)
-    for name in BACKBONES.names()
+    "tiny",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES.names()),
 ]
+# They differ from "fast-small" in width and depth alone.
+LIKE_OTHERS = {"fast-medium", "fast-large"}
+
+
+def networks(*slow: str) -> list[object]:
+    return [
+        pytest.param(name, marks=pytest.mark.slow if name in {*LIKE_OTHERS, *slow} else ())
+        for name in MODELS.names()
+    ]
 
 
 def images(height, width, channels=3):
@@ -70,7 +77,8 @@ def saved(name, spec, folder):
     return network, path
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+# The shortcuts of "fast-deep" are in the test with grey images.
+@pytest.mark.parametrize("name", networks("fast-deep"))
 def test_plain_keras_gives_the_answers_of_a_network(name, tmp_path):
     network, path = saved(name, InputSpec(SIZE, SIZE, 3), tmp_path)
     model = keras.saving.load_model(path)
@@ -83,7 +91,7 @@ def test_plain_keras_gives_the_answers_of_a_network(name, tmp_path):
     np.testing.assert_allclose(array(network(other)), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", networks())
 def test_plain_keras_gives_the_answers_of_a_network_for_grey_images(name, tmp_path):
     network, path = saved(name, InputSpec(SIZE, SIZE, 1), tmp_path)
     model = keras.saving.load_model(path)
@@ -103,7 +111,7 @@ def test_in_training_the_answers_would_be_others_and_the_statistics_change(tmp_p
 
 
 @pytest.mark.parametrize("name", BACKBONE_CASES)
-def test_plain_keras_gives_the_answers_of_a_classifier_on_a_backbone(name, tmp_path):
+def test_plain_keras_gives_the_answers_of_a_classifier_on_a_backbone(name, tmp_path, tiny_backbone):
     backbone = BACKBONES.get(name)
     side = backbone.smallest_size
     spec = InputSpec(side, side, 3, backbone.scaling)
@@ -132,7 +140,7 @@ def let_images_through(network, side):
         each.momentum, each.trainable = before, False
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@pytest.mark.parametrize("name", networks())
 def test_no_layer_takes_a_call_for_training_unasked(name):
     model = PortableModel.of(name, InputSpec(SIZE, SIZE, 3), N_CLASSES).model
     for layer in model._flatten_layers():
