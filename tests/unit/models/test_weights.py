@@ -103,10 +103,23 @@ def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+@functools.cache
+def unloaded() -> keras.Model:
+    return keras_application("MobileNetV2", alpha=0.35)(SHAPE)
+
+
+def chain(*kernels: int) -> keras.Model:
+    inputs = x = keras.Input(SHAPE)
+    for kernel in kernels:
+        x = keras.layers.Conv2D(3, kernel, padding="same")(x)
+    return keras.Model(inputs, x)
+
+
 class TestLoading:
     @pytest.mark.parametrize("layout", ["published", "own", "whole"])
     def test_every_weight_of_the_file_arrives(self, tiny, network, files, layout):
-        trunk = tiny.build(SHAPE)
+        trunk = unloaded()
+        trunk.set_weights([np.zeros_like(weight) for weight in trunk.get_weights()])
         assert not same(trunk.get_weights(), network.get_weights())
         load_weights(trunk, tiny, found(files[layout]))
         assert same(trunk.get_weights(), network.get_weights())
@@ -119,7 +132,8 @@ class TestLoading:
         save_legacy(network, path)
         with h5py.File(path) as file:
             assert "layer_names1" in file.attrs
-        trunk = tiny.build(SHAPE)
+        trunk = unloaded()
+        trunk.set_weights([np.zeros_like(weight) for weight in trunk.get_weights()])
         load_weights(trunk, tiny, found(path))
         assert same(trunk.get_weights(), network.get_weights())
 
@@ -128,22 +142,22 @@ class TestLoading:
         load_weights(trunk, tiny, found(files["published"]))
         assert same(trunk.get_weights(), network.get_weights())
 
-    def test_the_state_of_an_optimizer_is_passed_over(self, tiny, network, tmp_path):
-        trained = keras.models.clone_model(network)
+    def test_the_state_of_an_optimizer_is_passed_over(self, tiny, tmp_path):
+        trained = chain(3, 1, 5)
         trained.compile("adam", "mse")
         trained.optimizer.build(trained.trainable_variables)
         path = tmp_path / "trained.weights.h5"
         trained.save_weights(path)
         with h5py.File(path) as file:
             assert "optimizer" in file
-        trunk = tiny.build(SHAPE)
+        trunk = chain(3, 1, 5)
         load_weights(trunk, tiny, found(path))
         assert same(trunk.get_weights(), trained.get_weights())
 
     def test_what_keras_does_after_loading_is_done(self, tiny, files):
         seen = []
         load_weights(
-            trunk := tiny.build(SHAPE),
+            trunk := unloaded(),
             dataclasses.replace(tiny, after_loading=seen.append),
             found(files["own"]),
         )
@@ -151,8 +165,13 @@ class TestLoading:
 
 
 @functools.cache
-def unloaded() -> keras.Model:
-    return keras_application("MobileNetV2", alpha=0.35)(SHAPE)
+def in_another_width() -> keras.Model:
+    return keras_application("MobileNetV2", alpha=0.5)(SHAPE)
+
+
+@functools.cache
+def with_classifier() -> keras.Model:
+    return keras.applications.MobileNetV2(alpha=0.35, weights=None, input_shape=SHAPE)
 
 
 class TestRefusal:
@@ -199,9 +218,7 @@ class TestRefusal:
 
     @pytest.mark.parametrize("layout", ["legacy", "own"])
     def test_the_same_architecture_in_another_width(self, tiny, tmp_path, layout):
-        other = keras.applications.MobileNetV2(
-            alpha=0.5, weights=None, include_top=False, input_shape=SHAPE
-        )
+        other = in_another_width()
         path = tmp_path / ("other.h5" if layout == "legacy" else "other.weights.h5")
         save_legacy(other, path) if layout == "legacy" else other.save_weights(path)
         self.refused(tiny, path, r"another network than tiny_net: 260 arrays, of which \d+ do")
@@ -209,31 +226,19 @@ class TestRefusal:
     @pytest.mark.parametrize("layout", ["legacy", "own"])
     def test_the_classifier_besides(self, tiny, tmp_path, layout):
         # Keras itself would load one of the two and say nothing of what was left over.
-        whole = keras.applications.MobileNetV2(alpha=0.35, weights=None, input_shape=SHAPE)
+        whole = with_classifier()
         path = tmp_path / ("top.h5" if layout == "legacy" else "top.weights.h5")
         save_legacy(whole, path) if layout == "legacy" else whole.save_weights(path)
         self.refused(tiny, path, "with its classifier; .*'notop'")
 
     def test_a_deeper_network_that_begins_alike(self, tmp_path):
         # All of VGG16's shapes occur in VGG19; here with few channels.
-        def chain(n):
-            inputs = x = keras.Input(SHAPE)
-            for _ in range(n):
-                x = keras.layers.Conv2D(3, 3, padding="same")(x)
-            return keras.Model(inputs, x)
-
         backbone = dataclasses.replace(BACKBONES.get("mobilenet_v2"), name="chain")
         path = tmp_path / "deep.weights.h5"
-        chain(4).save_weights(path)
-        self.refused(backbone, path, "another network than chain: 8 arrays", trunk=chain(3))
+        chain(3, 3, 3, 3).save_weights(path)
+        self.refused(backbone, path, "another network than chain: 8 arrays", trunk=chain(3, 3, 3))
 
     def test_the_right_shapes_in_the_wrong_order(self, tiny, tmp_path):
-        def chain(*kernels):
-            inputs = x = keras.Input(SHAPE)
-            for kernel in kernels:
-                x = keras.layers.Conv2D(3, kernel, padding="same")(x)
-            return keras.Model(inputs, x)
-
         for name in ("swapped.h5", "swapped.weights.h5"):
             path = tmp_path / name
             swapped = chain(3, 5, 1)
@@ -475,57 +480,64 @@ def _no_waiting(monkeypatch) -> None:
     monkeypatch.setattr(pooch.core, "time", Clock)
 
 
+@pytest.fixture(scope="module")
+def efficientnet_file(tmp_path_factory) -> Path:
+    keras.utils.set_random_seed(1)
+    source = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=SHAPE)
+    rng = np.random.default_rng(0)
+    for layer in source.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            mean, variance = [0.485, 0.456, 0.406], [0.0524, 0.0502, 0.0506]
+            layer.set_weights([np.array(mean), np.array(variance), np.array(0)])
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            # Small enough that the signal of the image does not fade in the depth.
+            gamma, beta, mean, variance = layer.get_weights()
+            layer.set_weights([gamma, beta, mean, rng.uniform(0.2, 0.6, gamma.shape)])
+    path = tmp_path_factory.mktemp("efficientnet") / "efficientnetb0_notop.h5"
+    save_legacy(source, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def efficientnets(efficientnet_file) -> list[keras.Model]:
+    """The network with the weights of the file, and what it is before the step behind that."""
+    backbone = BACKBONES.get("efficientnet_b0")
+    ours, plain = backbone.build(SHAPE), backbone.build(SHAPE)
+    load_weights(ours, backbone, found(efficientnet_file))
+    load_weights(plain, dataclasses.replace(backbone, after_loading=None), found(efficientnet_file))
+    return [ours, plain]
+
+
 class TestEfficientNet:
     """Keras builds the first EfficientNet otherwise when it loads ImageNet weights itself."""
 
-    @pytest.fixture
-    def file(self, tmp_path) -> Path:
-        keras.utils.set_random_seed(1)
-        source = keras.applications.EfficientNetB0(
-            weights=None, include_top=False, input_shape=SHAPE
+    def test_gives_what_keras_own_imagenet_model_gives(
+        self, efficientnet_file, efficientnets, monkeypatch
+    ):
+        monkeypatch.setattr(
+            efficientnet.file_utils, "get_file", lambda *_, **__: str(efficientnet_file)
         )
-        rng = np.random.default_rng(0)
-        for layer in source.layers:
-            if isinstance(layer, keras.layers.Normalization):
-                mean, variance = [0.485, 0.456, 0.406], [0.0524, 0.0502, 0.0506]
-                layer.set_weights([np.array(mean), np.array(variance), np.array(0)])
-            elif isinstance(layer, keras.layers.BatchNormalization):
-                # Small enough that the signal of the image does not fade in the depth.
-                gamma, beta, mean, variance = layer.get_weights()
-                layer.set_weights([gamma, beta, mean, rng.uniform(0.2, 0.6, gamma.shape)])
-        path = tmp_path / "efficientnetb0_notop.h5"
-        save_legacy(source, path)
-        return path
-
-    def test_gives_what_keras_own_imagenet_model_gives(self, file, monkeypatch):
-        monkeypatch.setattr(efficientnet.file_utils, "get_file", lambda *_, **__: str(file))
         theirs = keras.applications.EfficientNetB0(
             weights="imagenet", include_top=False, input_shape=SHAPE
         )
-        backbone = BACKBONES.get("efficientnet_b0")
-        ours, plain = backbone.build(SHAPE), backbone.build(SHAPE)
-        load_weights(ours, backbone, found(file))
-        load_weights(plain, dataclasses.replace(backbone, after_loading=None), found(file))
-
         x = np.random.default_rng(2).integers(0, 256, (2, *SHAPE)).astype("float32")
-        for layer in ("stem_conv", "block2b_add", "block5c_add", "top_activation"):
-            expected, seen, without = (
-                keras.ops.convert_to_numpy(
-                    keras.Model(model.input, model.get_layer(layer).output)(x)
-                )
-                for model in (theirs, ours, plain)
-            )
+        layers = ("stem_conv", "block2b_add", "block5c_add", "top_activation")
+        maps = []
+        for model in (theirs, *efficientnets):
+            inside = keras.Model(model.input, [model.get_layer(layer).output for layer in layers])
+            maps.append([keras.ops.convert_to_numpy(each) for each in inside(x)])
+        for layer, expected, seen, without in zip(layers, *maps, strict=True):
             spread = expected.std()
             # Rounding grows on its way through 200 layers.
             assert np.abs(seen - expected).max() < 2e-3 * spread, layer
             # Without that step the answer is another one, so this test can fail.
             assert np.abs(without - expected).max() > 0.2 * spread, layer
 
-    def test_only_the_first_convolution_differs_from_the_file(self, file):
-        backbone = BACKBONES.get("efficientnet_b0")
-        ours, plain = backbone.build(SHAPE), backbone.build(SHAPE)
-        load_weights(ours, backbone, found(file))
-        plain.load_weights(file)
+    def test_only_the_first_convolution_differs_from_the_file(
+        self, efficientnet_file, efficientnets
+    ):
+        ours, plain = efficientnets
+        plain.load_weights(efficientnet_file)
         names = [variable.path for variable in ours.weights]
         pairs = zip(names, ours.get_weights(), plain.get_weights(), strict=True)
         assert [name for name, a, b in pairs if not np.array_equal(a, b)] == ["stem_conv/kernel"]
