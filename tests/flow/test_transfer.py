@@ -186,8 +186,13 @@ BEFORE_TABLE = """
 """
 
 
-def test_logistic_regression_takes_one_row_and_stands_at_its_optimum(shared, trained_weights):
-    run = train(shared / "logistic", LOGISTIC)
+@pytest.fixture(scope="module")
+def logistic(shared, trained_weights) -> Run:
+    return train(shared / "logistic", {**LOGISTIC, "settings": {"head.last_map": 3.0}})
+
+
+def test_logistic_regression_takes_one_row_and_stands_at_its_optimum(logistic):
+    run = logistic
     (row,) = read_results(run.results_file)
     assert (row["epoch"], row["phase"]) == (1, "head")
     with run.heads_file.open(encoding="utf-8", newline="") as file:
@@ -228,8 +233,8 @@ def test_the_frozen_backbone_sees_each_image_once(tmp_path, monkeypatch):
     assert run.familiarity_file("last").exists()
 
 
-def test_choices_of_a_logistic_head_can_be_set(tmp_path):
-    chose = train(tmp_path / "run", {**LOGISTIC, "settings": {"head.last_map": 3.0}})
+def test_choices_of_a_logistic_head_can_be_set(logistic, tmp_path):
+    chose = logistic
     with chose.heads_file.open(encoding="utf-8", newline="") as file:
         assert {row["last_map"] for row in csv.DictReader(file)} == {"3.0"}
     assert chose.state["last_map"] == 3
@@ -327,6 +332,7 @@ def test_fine_tuning_that_hurts_is_undone_and_stays_undone_in_the_refit(tmp_path
     settings = {
         "backbone.cut": CUT,
         "head.penalty": 0.1,
+        "split.images": 500,
         **{"optimizer.ema": None, "augment.crop": 0.0, "augment.mixup": 0.0},
     }
     hasty = {**PROBE, "recipe": "finetune-photos", "settings": settings}
