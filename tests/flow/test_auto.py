@@ -233,3 +233,20 @@ def test_killed_it_goes_on_with_what_is_left(arrows, tmp_path, patch):
     assert {"mirrored images raise the held-out loss"} == {
         row["note"] for row in rows if row["candidate"] == "mirrored"
     }
+
+
+@pytest.mark.slow
+def test_small_images_are_learnt_from_scratch_too_and_both_are_compared(tmp_path):
+    run = convscope.train(
+        data="digits", recipe="auto", minutes=4, out=tmp_path / "run", progress=Progress()
+    )
+    rows = {row["candidate"]: row for row in tried_in(run)}
+    assert float(rows["frozen"]["accuracy"]) > 0.95
+    assert float(rows["from-scratch"]["accuracy"]) > 0.95
+    losses = [float(rows[name]["loss"]) for name in ("from-scratch", "frozen")]
+    # Digits are no photos.
+    assert losses[0] < losses[1]
+    assert rows["from-scratch"]["chosen"] == "yes"
+    config = run_config(run)
+    assert (config.recipe, config.image_size, config.refit) == ("fast", None, True)
+    assert run.metrics["test"]["accuracy"] > 0.97

@@ -92,6 +92,7 @@ def searched(monkeypatch, tmp_path):
         given=(),
         resumed=False,
         executor=None,
+        side: int = 224,
     ):
         now = [0.0]
         monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
@@ -130,7 +131,7 @@ def searched(monkeypatch, tmp_path):
         monkeypatch.setattr(results, "measured", losses_of)
 
         data = SimpleNamespace(
-            class_names=("a", "b"), image_shape=(224, 224, 3), train=Labelled(4 * n_val)
+            class_names=("a", "b"), image_shape=(side, side, 3), train=Labelled(4 * n_val)
         )
         data.val, data.test = range(n_val), None
         config = SimpleNamespace(model="efficientnet_lite0", image_size=224, multi_label=False)
@@ -275,6 +276,51 @@ def test_mirrored_images_that_were_tried_keep_their_network(searched, losses):
     assert network_of(searched.settings["mirrored"]) == {}
 
 
+SCRATCH = ("from-scratch", 0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "best", "tried"),
+    [
+        (0.1, "from-scratch", [ALL[0], SCRATCH]),
+        (2.0, "fine-tuned", [ALL[0], SCRATCH, *ALL[1:]]),
+        # Which is better is not clear, so what else fits is tried too.
+        (0.88, "fine-tuned", [ALL[0], SCRATCH, *ALL[1:]]),
+    ],
+)
+def test_on_many_small_images_a_network_from_random_weights_is_tried_too(
+    searched, loss, best, tried
+):
+    found = searched({**CLEAR, "from-scratch": [loss] * 5}, n_val=300, side=64)
+    assert found[:2] == (best, tried)
+    assert searched.settings["from-scratch"] == {"recipe": "fast"}
+    assert "train a network from random weights" in found[2][1]
+
+
+def test_a_network_from_random_weights_is_not_tried_where_it_is_of_no_use(searched):
+    losses = {**CLEAR, "from-scratch": [0.1] * 5}
+    for number, kind in enumerate(
+        [
+            {"n_val": 200, "side": 64},
+            {"n_val": 300, "side": 65},
+            {"n_val": 300, "side": 64, "given": {"model": "efficientnet_lite0"}},
+            # It is trained in as much time as is left, which is known in this process alone.
+            {"n_val": 300, "side": 64, "executor": AtOnce(1)},
+        ]
+    ):
+        _, tried, told = searched(losses, minutes=60 + number, **kind)
+        assert SCRATCH not in tried
+        assert "random weights" not in told[1]
+    _, tried, told = searched(losses, minutes=0.5, n_val=300, side=64)
+    assert SCRATCH not in tried
+    assert "lack of time: a network from random weights" in told[-2]
+
+
+def test_a_network_from_random_weights_that_fails_ends_nothing(searched):
+    best, tried, _ = searched({**CLEAR, "from-scratch": [None]}, n_val=300, side=64)
+    assert (best, tried) == ("fine-tuned", [ALL[0], SCRATCH, *ALL[1:]])
+
+
 @pytest.mark.parametrize(
     ("minutes", "helpful", "tried"),
     [
@@ -335,7 +381,8 @@ def test_only_the_winner_is_refitted(monkeypatch):
             _request=Request(given, from_file),
             _load=None,
         )
-        Search._plan_of(of, candidates.Candidate("frozen", "frozen", candidates.FROZEN), 0)
+        frozen = candidates.Candidate("frozen", "frozen", candidates.FROZEN)
+        Search._plan_of(of, frozen, 0, Progress())
     assert [each.chosen["refit"] for each in asked] == [False, False]
 
 
@@ -403,21 +450,25 @@ def test_if_all_fail_so_does_the_search(searched):
 
 
 @pytest.mark.parametrize(
-    ("n_images", "each", "minutes", "given", "size"),
+    ("n_images", "side", "each", "minutes", "given", "size"),
     [
-        (1_000, 9.9, 5, {}, 224),  # few enough for any machine: nothing is measured
-        (12_000, 0.01, 5, {}, 224),
-        (50_000, 0.01, 5, {}, 96),
-        (50_000, 0.01, 20, {}, 192),
-        (50_000, 0.01, 60, {}, 224),
-        (10**7, 0.01, 5, {}, 96),
-        (50_000, 0.01, 5, {"image_size": 224}, 224),
+        (1_000, 224, 9.9, 5, {}, 224),  # few enough for any machine: nothing is measured
+        (12_000, 224, 0.01, 5, {}, 224),
+        (50_000, 224, 0.01, 5, {}, 96),
+        (50_000, 224, 0.01, 20, {}, 192),
+        (50_000, 224, 0.01, 60, {}, 224),
+        (10**7, 224, 0.01, 5, {}, 96),
+        (50_000, 224, 0.01, 5, {"image_size": 224}, 224),
+        # A network from random weights needs more of the time.
+        (12_000, 64, 0.01, 5, {}, 160),
+        (12_000, 64, 0.01, 5, {"model": "efficientnet_lite0"}, 224),
     ],
 )
 def test_many_images_in_little_time_are_made_smaller(
-    monkeypatch, n_images, each, minutes, given, size
+    monkeypatch, n_images, side, each, minutes, given, size
 ):
-    data = SimpleNamespace(parts={"train": range(n_images)})
+    images = range(n_images)
+    data = SimpleNamespace(parts={"train": images}, train=images, image_shape=(side, side, 3))
     plan = SimpleNamespace(dataset=data, config=SimpleNamespace(image_size=224))
     monkeypatch.setattr(auto, "seconds_per_image", lambda plan: each)
     monkeypatch.setattr(auto, "_first_plan", lambda request, load, progress: request)

@@ -26,7 +26,13 @@ from convscope.remote import shown
 from convscope.run import ROOT, Run
 from convscope.storage import storage_errors, write_text
 from convscope.studies.folder import StudyKind, as_read_back, require_place
-from convscope.studies.search.candidates import FOLDS, FROZEN, folder_of, with_settings
+from convscope.studies.search.candidates import (
+    FOLDS,
+    FROZEN,
+    folder_of,
+    tries_scratch,
+    with_settings,
+)
 from convscope.studies.search.clock import seconds_per_image
 from convscope.studies.search.search import Place, Search
 from convscope.types import Dataset
@@ -39,9 +45,9 @@ MINUTES = 5.0
 HERE = Place()
 """Place of a search in this process alone."""
 
-_SHARE = 0.4
+_SHARE, _SHARE_OF_SMALL = 0.4, 0.25
 """Share of the time that the frozen backbone may take for all images; otherwise they are made
-smaller."""
+smaller. A network from random weights needs more of it."""
 
 _SIZES = (192, 160, 128, 96)
 """Smaller sides in pixels, for many images in little time."""
@@ -233,7 +239,8 @@ def _in_time(
     """Return the request with a smaller image size if all images would take too long otherwise."""
     size = plan.config.image_size
     n_images = sum(map(len, plan.dataset.parts.values()))
-    seconds = _SHARE * 60 * minutes
+    share = _SHARE_OF_SMALL if tries_scratch(request, plan.dataset) else _SHARE
+    seconds = share * 60 * minutes
     if size is None or "image_size" in request.chosen or n_images * _SLOW_S <= seconds:
         return request, plan
     whole = n_images * seconds_per_image(plan)

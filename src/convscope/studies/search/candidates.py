@@ -6,6 +6,7 @@ from typing import Any
 
 from convscope.planning.settle import Request
 from convscope.run import Run
+from convscope.types import Dataset
 
 FROZEN: Mapping[str, Any] = {"recipe": "logistic"}
 """Settings of a head on a frozen backbone."""
@@ -18,6 +19,9 @@ FOLDS: Mapping[str, Any] = {"split.folds": 5}
 
 SMALL = 64
 """Side in pixels up to which a network that starts from random weights is worth trying."""
+
+_MANY = 1_000
+"""Training images from which it is, if they are small."""
 
 SCRATCH = "from-scratch"
 """Name of the candidate that starts from random weights."""
@@ -61,6 +65,20 @@ class Candidate:
     def network(self) -> Mapping[str, Any]:
         """Those of its settings that decide how long an image takes."""
         return {key: self.settings[key] for key in NETWORK if key in self.settings}
+
+
+def tries_scratch(request: Request, data: Dataset) -> bool:
+    """Return whether a network that starts from random weights is worth trying on some images.
+
+    Of 1,898 drawings of 64 pixels in nine classes it knew half of what a frozen backbone did, of
+    digits more; so both are tried where neither is known to be better.
+
+    Args:
+        request: Settings of the user.
+        data: The images, at their own size if that is small.
+    """
+    small = max(data.image_shape[:2]) <= SMALL
+    return small and len(data.train) >= _MANY and "model" not in request.chosen
 
 
 def with_settings(request: Request, settings: Mapping[str, Any]) -> Request:

@@ -21,9 +21,9 @@ from convscope.studies.search.candidates import (
     FOLDS,
     HEADS,
     SCRATCH,
-    SMALL,
     Candidate,
     folder_of,
+    tries_scratch,
     with_settings,
 )
 from convscope.studies.search.clock import Clock
@@ -31,9 +31,6 @@ from convscope.studies.search.proposals import Proposals
 from convscope.studies.search.results import Results
 from convscope.types import Dataset, Predictions, n_of_each
 from convscope.wording import counted
-
-_MANY = 1_000
-"""Training images from which, if they are small, a network from random weights is worth trying."""
 
 _FEW = 1_000
 """Validation images below which they are worth more for training, in the end, than apart."""
@@ -106,12 +103,7 @@ class Search:
         )
         self._at_once = 1 if place.executor is None else place.executor.at_once
         # Its time is measured where it is trained, in this process.
-        self._from_scratch = (
-            place.executor is None
-            and "model" not in request.chosen
-            and max(data.image_shape[:2]) <= SMALL
-            and len(data.train) >= _MANY
-        )
+        self._from_scratch = place.executor is None and tries_scratch(request, data)
         self._proposals = Proposals(
             run,
             request,
