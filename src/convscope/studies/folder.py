@@ -142,22 +142,23 @@ class StudyKind:
             asked: Settings given now; further ones of the state do not count.
 
         Raises:
-            RunError: If the state is damaged, or they differ; the message names the first setting
-                that does.
+            RunError: If the state is damaged, or they differ; the message names those that do.
         """
         if state is None:
             return
         before = state.get("asked")
         if not isinstance(before, Mapping):
             raise self.damaged(path)
-        if (found := _difference(before, asked, asked)) is not None:
-            name, then, now = found
-            if name in _CONTENTS:
-                raise RunError(f"{path} holds a {self.name} of other images; choose another --out")
-            name = name.removeprefix("config.").removeprefix("settings.")
+        found = {name: both for name, *both in _differences(before, asked, asked)}
+        if found.keys() & set(_CONTENTS):
+            raise RunError(f"{path} holds a {self.name} of other images; choose another --out")
+        if found:
+            # One setting may have decided others, such as the number of folds the batch size.
+            listed = [f"{name} {then!r}, not {now!r}" for name, (then, now) in found.items()]
+            more = f" and {len(listed) - _LISTED} more" * (len(listed) > _LISTED)
             raise RunError(
-                f"{path} holds a {self.name} with {name} {then!r}, not {now!r}; repeat its "
-                "settings to continue it, or choose another --out"
+                f"{path} holds a {self.name} with {' and '.join(listed[:_LISTED])}{more}; repeat "
+                "its settings to continue it, or choose another --out"
             )
 
     def damaged(self, path: Path) -> RunError:
@@ -185,21 +186,24 @@ def as_read_back(asked: Any) -> Any:
 _CONTENTS = ("content", "data content")
 """Names of the hash of all images among the settings of a study."""
 
+_LISTED = 3
+"""Settings that differ and are named in a message, at most."""
 
-def _difference(
-    before: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str]
-) -> tuple[str, Any, Any] | None:
-    """Return dotted name and both values of the first of some settings that differs, if any."""
+
+def _differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str], group: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield dotted name and both values of those of some settings that differ."""
     for key in keys:
         then, value = before.get(key), now.get(key)
         if _in_kind({key: then}) == _in_kind({key: value}):
             continue
         if isinstance(then, Mapping) and isinstance(value, Mapping):
-            inner = _difference(then, value, {**value, **then})
-            if inner is not None:
-                return (f"{key}.{inner[0]}", inner[1], inner[2])
-        return key, then, value
-    return None
+            # All settings of a run or a rung, which need no name of their own.
+            inner = "" if key in ("config", "settings") else f"{group}{key}."
+            yield from _differences(then, value, {**value, **then}, inner)
+        else:
+            yield f"{group}{key}", then, value
 
 
 def _in_kind(settings: Any) -> Any:
