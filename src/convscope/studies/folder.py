@@ -150,11 +150,15 @@ class StudyKind:
         if not isinstance(before, Mapping):
             raise self.damaged(path)
         found = {name: both for name, *both in _differences(before, asked, asked)}
-        if found.keys() & set(_CONTENTS):
+        if found and found.keys() <= set(_CONTENTS):
             raise RunError(f"{path} holds a {self.name} of other images; choose another --out")
         if found:
             # One setting may have decided others, such as the number of folds the batch size.
-            listed = [f"{name} {then!r}, not {now!r}" for name, (then, now) in found.items()]
+            listed = [
+                f"{name} {then!r}, not {now!r}"
+                for name, (then, now) in found.items()
+                if name not in _CONTENTS
+            ]
             more = f" and {len(listed) - _LISTED} more" * (len(listed) > _LISTED)
             raise RunError(
                 f"{path} holds a {self.name} with {' and '.join(listed[:_LISTED])}{more}; repeat "
