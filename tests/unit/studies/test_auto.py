@@ -304,6 +304,7 @@ def test_a_network_from_random_weights_is_not_tried_where_it_is_of_no_use(search
             {"n_val": 200, "side": 64},
             {"n_val": 300, "side": 65},
             {"n_val": 300, "side": 64, "given": {"model": "efficientnet_lite0"}},
+            {"n_val": 300, "side": 64, "given": {"weights": "my.h5"}},
             # It is trained in as much time as is left, which is known in this process alone.
             {"n_val": 300, "side": 64, "executor": AtOnce(1)},
         ]
@@ -384,6 +385,24 @@ def test_only_the_winner_is_refitted(monkeypatch):
         frozen = candidates.Candidate("frozen", "frozen", candidates.FROZEN)
         Search._plan_of(of, frozen, 0, Progress())
     assert [each.chosen["refit"] for each in asked] == [False, False]
+
+
+@pytest.mark.parametrize(("size", "kept"), [(96, False), (48, True), (None, True)])
+def test_a_network_from_random_weights_sees_small_images_at_their_own_size(monkeypatch, size, kept):
+    asked = []
+    monkeypatch.setattr("convscope.studies.search.search.settle", lambda it, *_: asked.append(it))
+    config = SimpleNamespace(split=SimpleNamespace(folds=None))
+    of = SimpleNamespace(
+        _plan=SimpleNamespace(config=config, dataset=SimpleNamespace(image_shape=(64, 64, 3))),
+        _request=Request({"image_size": size}),
+        _clock=SimpleNamespace(for_long=lambda first: 90.0),
+        _proposals=SimpleNamespace(known={"frozen": None}),
+        _load=None,
+    )
+    scratch = candidates.Candidate("from-scratch", "", candidates.FROM_SCRATCH, pace=True)
+    Search._plan_of(of, scratch, 0, Progress())
+    assert ("image_size" in asked[0].given) == kept
+    assert (asked[0].given["recipe"], asked[0].budget.minutes) == ("fast", 1.5)
 
 
 def test_a_search_is_resumed_with_the_settings_that_it_began_with():

@@ -78,7 +78,7 @@ def tries_scratch(request: Request, data: Dataset) -> bool:
         data: The images, at their own size if that is small.
     """
     small = max(data.image_shape[:2]) <= SMALL
-    return small and len(data.train) >= _MANY and "model" not in request.chosen
+    return small and len(data.train) >= _MANY and not {"model", "weights"} & request.chosen.keys()
 
 
 def with_settings(request: Request, settings: Mapping[str, Any]) -> Request:

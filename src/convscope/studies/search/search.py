@@ -280,7 +280,7 @@ class Search:
         budget = None
         if candidate.name == SCRATCH:
             # Enlarged, they would only take longer.
-            if given.get("image_size", 0) > max(self._plan.dataset.image_shape[:2]):
+            if (given.get("image_size") or 0) > max(self._plan.dataset.image_shape[:2]):
                 del given["image_size"]
             if fold == 0:
                 seconds = self._clock.for_long(self._proposals.known[FIRST])
