@@ -399,7 +399,9 @@ def test_a_network_from_random_weights_sees_small_images_at_their_own_size(monke
         _proposals=SimpleNamespace(known={"frozen": None}),
         _load=None,
     )
-    scratch = candidates.Candidate("from-scratch", "", candidates.FROM_SCRATCH, pace=True)
+    scratch = candidates.Candidate(
+        "from-scratch", "", candidates.FROM_SCRATCH, pace=True, by_time=True
+    )
     Search._plan_of(of, scratch, 0, Progress())
     assert ("image_size" in asked[0].given) == kept
     assert (asked[0].given["recipe"], asked[0].budget.minutes) == ("fast", 1.5)

@@ -27,7 +27,7 @@ SCRATCH = "from-scratch"
 """Name of the candidate that starts from random weights."""
 
 FROM_SCRATCH: Mapping[str, Any] = {"recipe": "fast"}
-"""Its settings; network and epochs are chosen by the time."""
+"""Its settings."""
 
 NETWORK = ("model", "image_size")
 """Settings that decide how long an image takes."""
@@ -54,12 +54,15 @@ class Candidate:
         words: What it is, for people.
         settings: Settings on top of the user's.
         pace: Whether its epochs adapt to the time that is left.
+        by_time: Whether network and epochs, too, are chosen by that time before it begins; it
+            learns the images at their own size.
     """
 
     name: str
     words: str
     settings: Mapping[str, Any]
     pace: bool = False
+    by_time: bool = False
 
     @property
     def network(self) -> Mapping[str, Any]:

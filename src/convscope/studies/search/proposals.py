@@ -132,7 +132,7 @@ class Proposals:
             or self._clock.for_long(self.known[FIRST]) > _LEAST_SCRATCH_S
         ):
             words = "a network from random weights, on the images at their own size"
-            yield [Candidate(SCRATCH, words, FROM_SCRATCH, pace=True)]
+            yield [Candidate(SCRATCH, words, FROM_SCRATCH, pace=True, by_time=True)]
         else:
             self.left_out.append("a network from random weights")
 

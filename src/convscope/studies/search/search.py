@@ -20,7 +20,6 @@ from convscope.studies.search.candidates import (
     FIRST,
     FOLDS,
     HEADS,
-    SCRATCH,
     Candidate,
     folder_of,
     tries_scratch,
@@ -278,7 +277,7 @@ class Search:
         if self._plan.config.split.folds is not None:
             settings |= {**FOLDS, "split.fold": fold}
         budget = None
-        if candidate.name == SCRATCH:
+        if candidate.by_time:
             # Enlarged, they would only take longer.
             if (given.get("image_size") or 0) > max(self._plan.dataset.image_shape[:2]):
                 del given["image_size"]
@@ -286,7 +285,7 @@ class Search:
                 seconds = self._clock.for_long(self._proposals.known[FIRST])
                 budget = Budget(minutes=seconds / 60, target=None)
             else:
-                first = run_config(folder_of(self.run, SCRATCH, 0))
+                first = run_config(folder_of(self.run, candidate.name, 0))
                 settings |= {"model": first.model, "epochs": first.epochs}
         request = with_settings(Request(given, self._request.from_file), settings)
         # Only the winner is trained once more.
@@ -301,8 +300,7 @@ class Search:
         if run.state_file.exists():
             single.resume(run, self.settings_of(run), progress=progress, test=False)
             return
-        measured = candidate.name == SCRATCH
-        plan = self._plan_of(candidate, fold, progress if measured else Progress())
+        plan = self._plan_of(candidate, fold, progress if candidate.by_time else Progress())
         if candidate.pace and plan.pace is None:
             deadline = Deadline(self._clock.for_long(self._proposals.known[FIRST]))
             plan = replace(plan, pace=Pace(deadline, plan.config.epochs))
