@@ -284,7 +284,7 @@ def suspects(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Model, see 'convscope models'. Default: a pretrained network for photos, "
+            help="Model, see 'convscope models'. Default: a pretrained network for a folder, "
             "otherwise fast-small."
         ),
     ] = None,
@@ -319,7 +319,7 @@ def suspects(
 
     For example:
 
-        # photos: a pretrained network runs once on each, then heads are trained
+        # a folder: a pretrained network runs once on each image, then heads are trained
         convscope data suspects --data photos/
         # a network of your own for each fold, which --ray and --threads are for
         convscope data suspects --data photos/ --model fast-small --set image_size=64

@@ -1,16 +1,19 @@
 """Images that are in two parts at once."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
+from convscope.datasets.checks.fingerprints import Fingerprints, fingerprint, gather
 from convscope.datasets.checks.near_copies import near_copies_across
+from convscope.datasets.checks.series import UNRELATED, find_series
 from convscope.datasets.division.part_notes import groups_across, groups_of_parts
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
-from convscope.types import BoolArray
+from convscope.types import BoolArray, Split, names_of
 from convscope.wording import command_line, counted, printable
 
 _MOST_TO_LOOK_AT = 20_000
@@ -22,8 +25,9 @@ _COMMON = 0.05
 
 @TRAPS.register("leaks")
 def leaks(case: Case) -> Finding | None:
-    """Leaks: the same images, nearly the same, or of one group, in two of train, val and test.
+    """Leaks: the same images, nearly the same, or of one group or series, in two parts.
 
+    The parts are train, val and test.
     The network is then evaluated on images that it was trained on, or tested on images by which it
     was chosen, so the accuracy is too high.
     Near copies are searched for among up to 20,000 images; `convscope data check` searches among
@@ -65,14 +69,16 @@ def leaks(case: Case) -> Finding | None:
             remedies=(replace(remedy, words="list them, and give each group to one part"),),
             sure="certain",
         )
+    opened = {"train": case.dataset.train, "val": case.val_images}
+    if case.dataset.test is not None:
+        opened["test"] = case.dataset.test.open(lambda _: None)
+    if not named and case.config.data == "folder" and (series := _series(case, opened)):
+        return series
     if sum(map(len, parts.values())) > _MOST_TO_LOOK_AT:
         raise Unknown(
             f"no image is in two parts pixel for pixel; near copies among more than "
             f"{_MOST_TO_LOOK_AT:,} images take long: {remedy.command}"
         )
-    opened = {"train": case.dataset.train, "val": case.val_images}
-    if case.dataset.test is not None:
-        opened["test"] = case.dataset.test.open(lambda _: None)
     pairs = {names: found for names, found in near_copies_across(opened).items() if found}
     if not pairs:
         return None
@@ -93,6 +99,42 @@ def leaks(case: Case) -> Finding | None:
         + (" Images of this kind look alike by nature, so it may mean little." if alike else ""),
         remedies=(remedy,),
         sure="note" if alike else "likely",
+    )
+
+
+def _series(case: Case, parts: Mapping[str, Split]) -> Finding | None:
+    """Return a finding on images that look like their neighbour by name in another part."""
+    whole = Split.joined(list(parts.values()))
+    names = list(map(str, whole.ids))
+
+    def prints_of(places: npt.NDArray[np.intp]) -> Fingerprints:
+        return gather(fingerprint(whole.images[place]) for place in places)
+
+    found = find_series(
+        names,
+        [names_of(label, case.dataset.class_names) for label in whole.labels],
+        prints_of,
+        parts=[name for name, part in parts.items() for _ in range(len(part))],
+    )
+    if found is None:
+        return None
+    first, second = map(printable, found.pairs[0])
+    return Finding(
+        symptom="Possible data leak: images of one series are in different parts.",
+        evidence=f"{found.alike:.0%} of the images that are neighbours by name but in different "
+        f"parts look alike, such as {first} and {second} (of unrelated images of a class it would "
+        f"be {UNRELATED:.0%}). Of frames of a video, or several photos of one thing, a network "
+        "knows again what it learnt, and its scores are too high.",
+        remedies=(
+            case.again("keep each series in one part", {"split.group": found.group})
+            if found.group
+            else Remedy(
+                "list them; a table with their groups (--labels TABLE:group=COLUMN) keeps each in "
+                "one part",
+                command_line("data", "check", *case.data_words),
+            ),
+        ),
+        sure="likely",
     )
 
 

@@ -24,7 +24,6 @@ from convscope.storage import write_rows
 from convscope.studies.executor import Executor, Job, LocalExecutor
 from convscope.studies.folder import StudyKind, as_read_back
 from convscope.studies.folds import train_folds
-from convscope.studies.search.candidates import SMALL
 from convscope.types import Dataset, Predictions, Split
 from convscope.wording import spreadsheet_path, spreadsheet_text
 
@@ -100,8 +99,8 @@ def suspects(
         data: Registered dataset, or a folder of images.
         labels: Table with the labels of the folder's images, as for `load`.
         model: Registered model; the better it is, the fewer hard images are taken for wrong ones.
-            None takes the pretrained network that is usual for a folder of photos, if its weights
-            are at hand and the images are larger than 64 pixels; otherwise `fast-small`.
+            None takes the pretrained network that is usual for a folder of images, if its weights
+            are at hand; otherwise `fast-small`.
         recipe: Registered recipe; None takes `fast` for the networks made for it, otherwise the
             model's default.
         folds: Number of folds, at least 2.
@@ -132,18 +131,14 @@ def suspects(
     folder = folder_or_none(out, "--out")
     SUSPECTS.require_place(folder, given["data_path"])
     load = load_once(data_dir, progress)
-    plan = None
     free = model is None and recipe is None and not settings.keys() & {"epochs", "image_size"}
-    if free and usual_recipe(given, Progress()) is not None:
-        plan = settle(Request(given), progress, load)
-        model = plan.config.model if max(plan.dataset.image_shape[:2]) > SMALL else None
-    if model is None:
-        model, plan = "fast-small", None
-    if plan is None:
-        if recipe is None and model.startswith("fast-"):
+    if not (free and usual_recipe(given, Progress())):
+        given["model"] = model or "fast-small"
+        if recipe is None and given["model"].startswith("fast-"):
             recipe = "fast"
-        given |= {"model": model} | ({} if recipe is None else {"recipe": recipe})
-        plan = settle(Request(given), progress, load)
+        if recipe is not None:
+            given["recipe"] = recipe
+    plan = settle(Request(given), progress, load)
     config, dataset = plan.config, plan.dataset
     if dataset.multi_label:
         raise ConfigError(
@@ -158,7 +153,7 @@ def suspects(
             "trained in this process; leave them out, or train a network for each fold, such as "
             "--model fast-small"
         )
-    path = folder or ROOT / short_name(f"suspects-{dataset.name}-{model}", 200)
+    path = folder or ROOT / short_name(f"suspects-{dataset.name}-{config.model}", 200)
     asked = as_read_back(
         {"content": dataset.provenance.get("fingerprint"), "config": config.model_dump()}
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convscope.diagnosis import Remedy
 from convscope.diagnosis.leaks import leaks
 from convscope.types import Dataset, SealedSplit, Split
 
@@ -24,14 +25,17 @@ def scenes(part: str, n_images: int, seed: int) -> Split:
     return Split(np.stack(images), np.zeros(n_images, np.int64), ids)
 
 
-def case_of(train: Split, val: Split, test: Split, *, refit: bool = False) -> SimpleNamespace:
+def case_of(
+    train: Split, val: Split, test: Split, *, refit: bool = False, data: str = "made"
+) -> SimpleNamespace:
     dataset = Dataset("made", ("a", "b"), train, val, SealedSplit(test))
     return SimpleNamespace(
         dataset=dataset,
         val_images=val,
         data="made",
         data_words=("--data", "made"),
-        config=SimpleNamespace(refit=refit, multi_label=False),
+        config=SimpleNamespace(refit=refit, multi_label=False, data=data),
+        again=lambda words, settings: Remedy(words, "convscope train", settings),
         predictions={},
     )
 
@@ -87,3 +91,46 @@ def test_validation_images_in_the_test_part_are_told_as_that(exact: bool, refit:
     assert "1 of 20 test images" in found.evidence
     assert "train " not in found.evidence
     assert ("The validation images were trained on too" in found.evidence) == refit
+
+
+def frames(spelt: str) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of 25 videos, in which a camera moves over a scene, and their names."""
+    wide = scenes("wide", 25, 5).images
+    images = np.stack([view[:, 2 * frame : 2 * frame + 32] for view in wide for frame in range(8)])
+    names = [spelt.format(video=video, frame=frame) for video in range(25) for frame in range(8)]
+    return images, np.array(names)
+
+
+@pytest.mark.parametrize("data", ["folder", "made"])
+def test_frames_of_a_video_in_two_parts_are_a_leak_of_ones_own_images(data: str) -> None:
+    images, names = frames("a/{video:02d}-{frame}.png")
+    order = np.random.default_rng(0).permutation(len(names))
+    cuts = np.split(order, [120, 160])
+    parts = [Split(images[rows], np.zeros(len(rows), np.int64), names[rows]) for rows in cuts]
+    found = leaks(case_of(*parts, data=data))
+    if data == "made":
+        # Names of registered images are numbers.
+        assert found is None or "series" not in found.symptom
+        return
+    assert found is not None
+    assert found.sure == "likely"
+    assert found.symptom == "Possible data leak: images of one series are in different parts."
+    assert "% of the images that are neighbours by name but in different parts" in found.evidence
+    assert found.remedies[0].settings == {"split.group": "(.+?)[-_ ]?[0-9]+[.]"}
+
+
+def test_without_groups_in_the_names_the_remedy_is_a_table() -> None:
+    images, names = frames("a/{video:02d}{frame}.png")
+    rows = [np.flatnonzero(np.arange(len(names)) % 3 == part) for part in range(3)]
+    parts = [Split(images[at], np.zeros(len(at), np.int64), names[at]) for at in rows]
+    found = leaks(case_of(*parts, data="folder"))
+    assert found is not None
+    assert "--labels TABLE:group=COLUMN" in found.remedies[0].words
+    assert found.remedies[0].command == "convscope data check --data made"
+
+
+def test_videos_that_are_whole_in_a_part_are_no_leak() -> None:
+    images, names = frames("a/{video:02d}-{frame}.png")
+    cuts = np.split(np.arange(len(names)), [120, 160])
+    parts = [Split(images[rows], np.zeros(len(rows), np.int64), names[rows]) for rows in cuts]
+    assert leaks(case_of(*parts, data="folder")) is None

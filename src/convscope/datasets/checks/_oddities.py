@@ -275,6 +275,29 @@ def on_headers(headers: Mapping[str, ImageHeader]) -> list[DataFinding]:
     return findings
 
 
+def on_blank(files: Collection[str], n_transparent: int = 0) -> list[DataFinding]:
+    """Return a finding on images in which there is nothing to see.
+
+    Args:
+        files: Names of those of which nothing can be seen but one colour.
+        n_transparent: How many of them may have transparent pixels.
+    """
+    if not files:
+        return []
+    why = f", of which {n_transparent:,} may have transparent pixels" if n_transparent else ""
+    return [
+        DataFinding(
+            "warning",
+            "blank",
+            f"images in which nothing can be seen but one colour: {len(files):,}{why}",
+            "Look at them and delete what is empty."
+            + " White on a transparent background needs another one, as transparent pixels become "
+            "white." * bool(n_transparent),
+            tuple(map(printable, files)),
+        )
+    ]
+
+
 def on_groups(named: Mapping[str, set[str]]) -> list[DataFinding]:
     """Return a finding on groups with images in two parts.
 

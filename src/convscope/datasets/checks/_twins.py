@@ -114,11 +114,12 @@ def _findings_on(images: Images, groups: list[dict[int, int]], *, near: bool) ->
             across,
         )
     if torn:
+        often = "most often " if len(torn) > 1 else ""
         add(
             "duplicates-across-classes",
             "warning" if near else "error",
             f"{alike} image in more than one class: {counted(len(torn), 'time')} "
-            f"({_commonest_pair(images, torn)})",
+            f"({often}{_commonest_pair(images, torn)})",
             "Look at them and keep each in its correct class only.",
             torn,
         )
@@ -186,4 +187,4 @@ def _commonest_pair(images: Images, groups: list[dict[int, int]]) -> str:
         for pair in itertools.combinations(sorted({images.classes[i] for i in group}), 2)
     )
     (first, second), _ = pairs.most_common(1)[0]
-    return f"most often '{printable(first)}' and '{printable(second)}'"
+    return f"'{printable(first)}' and '{printable(second)}'"

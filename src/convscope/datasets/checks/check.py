@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from convscope.datasets.checks._oddities import (
+    on_blank,
     on_counts,
     on_faults,
     on_groups,
@@ -21,7 +22,14 @@ from convscope.datasets.checks._oddities import (
 from convscope.datasets.checks._twins import Images, find_twins
 from convscope.datasets.checks._white import on_white
 from convscope.datasets.checks.findings import CheckReport, DataFinding, report_of
-from convscope.datasets.checks.fingerprints import Int8Array, fingerprint, gather
+from convscope.datasets.checks.fingerprints import (
+    Fingerprints,
+    Int8Array,
+    are_blank,
+    fingerprint,
+    gather,
+)
+from convscope.datasets.checks.series import UNRELATED, find_series
 from convscope.datasets.division.draw import Pool, keys_of
 from convscope.datasets.division.part_notes import (
     classes_everywhere,
@@ -120,16 +128,18 @@ def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> Ch
     for look in readable:
         for name in labels_of[look.name]:
             counts[look.part][name] += 1
+    prints = gather(look.print for look in readable if look.print is not None)
     twins = find_twins(
         Images(
             [look.name for look in readable],
             [look.part for look in readable],
             [said_of(labels_of[look.name]) for look in readable],
             [look.key for look in readable],
-            gather(look.print for look in readable if look.print is not None),
+            prints,
         ),
         progress=progress,
     )
+    blank = [look for look, is_blank in zip(readable, are_blank(prints), strict=True) if is_blank]
     findings = [
         *on_layout(layout),
         *on_faults(
@@ -139,8 +149,13 @@ def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> Ch
         ),
         *on_white(peaks, white),
         *on_headers({look.name: look.header for look in readable if look.header is not None}),
+        *on_blank(
+            [look.name for look in blank],
+            sum(look.header is not None and look.header.alpha for look in blank),
+        ),
         *on_counts(counts, divided=layout.divided),
         *on_groups(_groups_of(layout, readable)),
+        *_on_series(layout, readable, labels_of, prints),
         *_on_division(layout, readable, labels_of),
         *twins,
     ]
@@ -190,7 +205,9 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
         [key for split in parts.values() for key in split.hashes],
         gather(prints),
     )
+    blank = np.flatnonzero(are_blank(images.prints)).tolist()
     findings = [
+        *on_blank([images.ids[place] for place in blank]),
         *on_counts(counts, divided=len(parts) > 1),
         *on_groups(groups_of_parts(parts)),
         *find_twins(images, progress=progress),
@@ -213,6 +230,43 @@ def _groups_of(layout: Layout, looks: Sequence[_Look]) -> dict[str, set[str]]:
     for look in looks:
         found[look.part] |= {layout.group_of[look.name]} - {""}
     return found
+
+
+def _on_series(
+    layout: Layout,
+    readable: Sequence[_Look],
+    labels_of: Mapping[str, Sequence[str]],
+    prints: Fingerprints,
+) -> list[DataFinding]:
+    """Return a finding on series among images that training would divide at random."""
+    if layout.group_of is not None or {"val", "test"} <= set(layout.parts):
+        return []
+    rows = np.array([at for at, look in enumerate(readable) if look.part == "train"], np.intp)
+    names = [look.name for look in readable if look.part == "train"]
+    found = find_series(
+        names,
+        [said_of(labels_of[name]) for name in names],
+        lambda places: prints.take(rows[places]),
+    )
+    if found is None:
+        return []
+    how = (
+        f"--set split.group='{found.group}' keeps each series in one part."
+        if found.group
+        else "a table with their groups (--labels TABLE:group=COLUMN) keeps each in one part."
+    )
+    return [
+        DataFinding(
+            "warning",
+            "series",
+            "images that look like the next one by name, as frames of a video or shots of a burst "
+            f"do: {found.alike:.0%} (of unrelated images of a class it would be {UNRELATED:.0%})",
+            "Where they show the same thing, a random split puts it into training and test, and "
+            f"scores are too high: {how}",
+            tuple(printable(name) for pair in found.pairs for name in pair),
+            tuple((printable(first), printable(second)) for first, second in found.pairs),
+        )
+    ]
 
 
 def _on_division(

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -78,7 +78,8 @@ class CheckReport:
         """Return a table row for each finding.
 
         Args:
-            n_files: Number of files to name; the others are counted.
+            n_files: Number of files, or of groups and of files of each, to name; the others are
+                counted.
 
         Returns:
             Severity, kind, message, files (one per line, with the reason if they cannot be read;
@@ -88,15 +89,17 @@ class CheckReport:
         for finding in self.findings:
             groups = [
                 " = ".join(
-                    f"{name} ({way})" if way else name
-                    for name, way in itertools.zip_longest(group, ways, fillvalue="")
+                    _first(
+                        [
+                            f"{name} ({way})" if way else name
+                            for name, way in itertools.zip_longest(group, ways, fillvalue="")
+                        ],
+                        n_files,
+                    )
                 )
                 for group, ways in itertools.zip_longest(finding.groups, finding.ways, fillvalue=())
             ]
-            things = groups or list(finding.details or finding.files)
-            shown = things[:n_files]
-            if len(things) > n_files:
-                shown.append(f"and {len(things) - n_files:,} more")
+            shown = _first(groups or finding.details or finding.files, n_files)
             rows.append(
                 (
                     finding.severity,
@@ -115,6 +118,12 @@ class CheckReport:
     def to_json(self) -> str:
         """Return everything as JSON text."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _first(names: Sequence[str], n_named: int) -> list[str]:
+    """Return the first names, and how many more there are."""
+    more = [f"and {len(names) - n_named:,} more"] if len(names) > n_named else []
+    return [*names[:n_named], *more]
 
 
 def report_of(

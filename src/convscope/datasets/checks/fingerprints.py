@@ -16,6 +16,12 @@ FINE_SIDE = 64
 COARSE_SIDE = 32
 COLOUR_SIDE = 8
 
+_MIN_DETAIL = 2.0
+"""Standard deviation over a thumbnail, in grey levels, below which there is nothing to be seen. Of
+64 x 64 white pixels one that is black gives 4."""
+
+_AT_ONCE = 1024
+
 
 @dataclass(frozen=True)
 class Fingerprints:
@@ -63,6 +69,18 @@ def fingerprint(pixels: UInt8Array) -> tuple[UInt8Array, Int8Array]:
     brightness = small @ np.array([0.299, 0.587, 0.114], np.float32)
     apart = np.stack([small[:, :, 0] - brightness, small[:, :, 2] - brightness]) / 2
     return light, apart.round().clip(-127, 127).astype(np.int8)
+
+
+def are_blank(prints: Fingerprints) -> npt.NDArray[np.bool_]:
+    """Return, shape (n_images,), of which images nothing can be seen but one colour."""
+    blank = np.empty(len(prints), np.bool_)
+    for start in range(0, len(prints), _AT_ONCE):
+        block = slice(start, start + _AT_ONCE)
+        # Over the area, in each channel; the colours are halved.
+        light = prints.light[block].std(axis=(1, 2), dtype=np.float32)
+        colours = 2 * prints.colours[block].std(axis=(2, 3), dtype=np.float32).max(axis=1)
+        blank[block] = np.maximum(light, colours) < _MIN_DETAIL
+    return blank
 
 
 def gather(prints: Iterable[tuple[UInt8Array, Int8Array]]) -> Fingerprints:

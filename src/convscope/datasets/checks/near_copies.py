@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from convscope.datasets.checks.fingerprints import Fingerprints, fingerprint, gather
+from convscope.datasets.checks.fingerprints import Fingerprints, are_blank, fingerprint, gather
 from convscope.datasets.checks.likeness import Likeness
 from convscope.datasets.checks.neighbours import Patterns, contrasts, nearest
 from convscope.datasets.checks.orientation import AS_IT_IS, MIRRORED, undone
@@ -76,9 +76,9 @@ def find_near_copies(
         progress: Called with each image and orientation.
     """
     varied = contrasts(prints) >= MIN_CONTRAST
-    lively, flat = np.flatnonzero(varied), np.flatnonzero(~varied)
+    lively = np.flatnonzero(varied)
     n_looked_at = min(len(lively), max(1, max_looked_at // max(1, len(_THOROUGH) * len(lively))))
-    pairs = [_same_shade(prints, flat)]
+    pairs = [_same_shade(prints, np.flatnonzero(are_blank(prints)))]
     ways = [np.zeros(len(pairs[0]), np.intp)]
     if len(lively) > 1:
         shown = prints.take(lively)
@@ -217,12 +217,12 @@ def _unique(pairs: Places, way: int) -> Places:
     return np.unique(pairs, axis=0)
 
 
-def _same_shade(prints: Fingerprints, flat: Places) -> Places:
-    """Return pairs of flat images of one shade: the first of each shade with each other."""
-    light = np.array([prints.light[place].mean() for place in flat], np.float32)
-    colours = prints.colours[flat].mean(axis=(2, 3), dtype=np.float32) * 2
+def _same_shade(prints: Fingerprints, blank: Places) -> Places:
+    """Return pairs of blank images of one shade: the first of each shade with each other."""
+    light = np.array([prints.light[place].mean() for place in blank], np.float32)
+    colours = prints.colours[blank].mean(axis=(2, 3), dtype=np.float32) * 2
     shades = (np.column_stack([light, colours]) / _SHADE).round()
     _, firsts, shade_of = np.unique(shades, axis=0, return_index=True, return_inverse=True)
-    pairs = np.stack([flat[firsts[shade_of.reshape(-1)]], flat], axis=1)
+    pairs = np.stack([blank[firsts[shade_of.reshape(-1)]], blank], axis=1)
     different: Places = pairs[pairs[:, 0] != pairs[:, 1]]
     return different

@@ -147,7 +147,39 @@ def test_flat_colours_are_no_duplicates_of_each_other(tmp_path: Path) -> None:
     for name, colours in {"a": ("red", "blue", "white"), "b": ("green", "black", "gray")}.items():
         for colour in colours:
             save(Image.new("RGB", (32, 32), colour), tmp_path / name / f"{colour}.png")
-    assert check(tmp_path).findings == ()
+    assert kinds(check(tmp_path)) == ["blank"]
+
+
+def test_images_without_anything_to_see_are_named(pets: Path) -> None:
+    chance = np.random.default_rng(0)
+    # The noise of a camera whose lens is covered, and one point on paper.
+    dark = chance.integers(0, 4, (64, 64, 3), dtype=np.uint8)
+    save(Image.fromarray(dark), pets / "dog" / "covered.png")
+    paper = Image.new("RGB", (64, 64), "white")
+    paper.putpixel((20, 30), (0, 0, 0))
+    save(paper, pets / "dog" / "point.png")
+    finding = only(check(pets))
+    assert (finding.severity, finding.kind) == ("warning", "blank")
+    assert finding.files == ("dog/covered.png",)
+    assert finding.message.endswith("one colour: 1")
+    assert "transparent" not in finding.remedy
+    # White on nothing, which becomes white.
+    drawn = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    ImageDraw.Draw(drawn).ellipse((10, 10, 50, 50), fill="white")
+    save(drawn, pets / "cat" / "white.png")
+    finding = of_kind(check(pets), "blank")
+    assert finding.files == ("cat/white.png", "dog/covered.png")
+    assert finding.message.endswith("one colour: 2, of which 1 may have transparent pixels")
+    assert "White on a transparent background needs another one" in finding.remedy
+
+
+def test_blank_images_of_a_loaded_set_are_named() -> None:
+    images = np.stack([np.asarray(photo(seed, (32, 32))) for seed in range(8)])
+    images[3] = 255
+    ids = np.array([f"train/{place}" for place in range(8)])
+    data = Dataset("made", ("a", "b"), Split(images, np.array([0, 1] * 4), ids), None, None)
+    finding = only(check_dataset(data, progress=Progress()))
+    assert (finding.kind, finding.files) == ("blank", ("train/3",))
 
 
 def test_nothing_is_written(pets: Path) -> None:
@@ -442,7 +474,7 @@ def test_one_image_under_two_labels(pets: Path) -> None:
     finding = report.findings[0]
     assert finding.severity == "error"
     assert finding.files == ("cat/00.png", "dog/00.png")
-    assert "1 time (most often 'cat' and 'dog')" in finding.message
+    assert "1 time ('cat' and 'dog')" in finding.message
 
 
 @pytest.mark.parametrize("how", ["smaller", "brighter", "noisy"])
@@ -635,3 +667,46 @@ def test_leaks_in_a_dataset_are_found() -> None:
         assert finding.groups == (("train/1", "test/3"),)
     assert "1 of test (25.0%) with a twin in train" in report.findings[0].message
     assert report.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 2, "b": 2}}
+
+
+# Series
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Videos of two kinds: a camera that moves over a scene."""
+    for video in range(20):
+        wide = scene(video).resize((128, 96))
+        for frame in range(6):
+            view = wide.crop((5 * frame, 0, 5 * frame + 96, 96))
+            save(view, tmp_path / "clips" / ("cat", "dog")[video % 2] / f"{video:02d}-{frame}.png")
+    return tmp_path / "clips"
+
+
+def test_frames_are_reported_with_the_setting_that_keeps_them_together(clips: Path) -> None:
+    finding = of_kind(check(clips), "series")
+    assert finding.severity == "warning"
+    assert "(of unrelated images of a class it would be 5%)" in finding.message
+    assert "--set split.group='(.+?)[-_ ]?[0-9]+[.]'" in finding.remedy
+    for first, second in finding.groups:
+        assert first.split("-")[0] == second.split("-")[0]
+
+
+def test_frames_whose_groups_are_known_or_parts_given_are_not_reported(clips: Path) -> None:
+    names = sorted(str(path.relative_to(clips)) for path in clips.rglob("*.png"))
+    table = clips.parent / "labels.csv"
+    rows = [f"{name},{name.split('/')[0]},{name.split('-')[0]}" for name in names]
+    table.write_text("\n".join(["file,label,clip", *rows]) + "\n")
+    report = check_folder(clips, f"{table}:group=clip", progress=Progress())
+    assert "series" not in kinds(report)
+    for part in ("val", "test"):
+        fill(clips.parent / "parts" / part, {"cat": 6, "dog": 6}, first_seed=7)
+    clips.rename(clips.parent / "parts" / "train")
+    assert "series" not in kinds(check(clips.parent / "parts"))
+
+
+def test_a_table_names_three_files_of_a_group_and_counts_the_others(pets: Path) -> None:
+    for number in range(4):
+        save(photo(0), pets / "cat" / f"copy{number}.png")
+    (row,) = check(pets).rows()
+    assert row[3] == "cat/00.png = cat/copy0.png = cat/copy1.png = and 2 more"

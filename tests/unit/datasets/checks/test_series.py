@@ -1,0 +1,96 @@
+"""Series: frames and bursts are found by their names, unrelated images are not."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from scenes import scene
+
+from convscope.datasets.checks.fingerprints import Fingerprints, fingerprint, gather
+from convscope.datasets.checks.series import Series, find_series
+
+N_FRAMES = 8
+
+
+def videos(n_videos: int, spelt: str) -> tuple[list[str], list[Image.Image]]:
+    """Frames of a camera that moves over a scene, in the order of the videos, for two classes."""
+    names, images = [], []
+    for video in range(n_videos):
+        wide = scene(video).resize((128, 96))
+        for frame in range(N_FRAMES):
+            kind = ("cat", "dog")[video % 2]
+            names.append(spelt.format(kind=kind, video=video, frame=frame + 3))
+            images.append(wide.crop((2 * frame, 0, 2 * frame + 96, 96)))
+    return names, images
+
+
+def found_in(
+    names: list[str], images: list[Image.Image], parts: list[str] | None = None
+) -> Series | None:
+    def prints_of(places: np.ndarray) -> Fingerprints:
+        return gather(fingerprint(np.asarray(images[place])) for place in places)
+
+    classes = [name.split("/")[0] for name in names]
+    return find_series(names, classes, prints_of, parts=parts)
+
+
+@pytest.mark.parametrize(
+    ("spelt", "group"),
+    [
+        ("{kind}/clip{video:03d}_{frame}.png", "(.+?)[-_ ]?[0-9]+[.]"),
+        ("{kind}/clip{video:03d}/{frame}.png", "(.+?)[-_ ]?[0-9]+[.]"),
+        ("{kind}/{video:03d}-{frame}x.png", "(.+)[-_ ][^-_ /]*[.]"),
+        ("{kind}/{video:03d}_{frame}_left.png", "((?:.*/)?[^-_ ./]+)"),
+        ("{kind}/{video:03d}/x{frame}x.png", "(.*)/"),
+    ],
+)
+def test_frames_are_a_series_and_the_groups_are_told_from_their_names(spelt, group) -> None:
+    names, images = videos(20, spelt)
+    shuffled = np.random.default_rng(0).permutation(len(names))
+    found = found_in([names[place] for place in shuffled], [images[place] for place in shuffled])
+    assert found is not None
+    assert found.alike > 0.75
+    assert found.group == group
+    # Frame 10 comes after frame 9, not after frame 1.
+    number = {name: place for place, name in enumerate(names)}
+    steps = [number[second] - number[first] for first, second in found.pairs]
+    assert np.mean(np.array(steps) == 1) > 0.9
+
+
+def test_where_no_part_of_the_names_tells_the_series_no_group_is_advised() -> None:
+    names, images = videos(20, "{kind}/{video:03d}{frame:03d}.png")
+    found = found_in(names, images)
+    assert found is not None
+    assert found.group is None
+
+
+def test_unrelated_images_are_none_whatever_their_names() -> None:
+    for spelt in ("{kind}/clip{video:03d}_{frame}.png", "{kind}/{video:03d}{frame:03d}.png"):
+        names, _ = videos(20, spelt)
+        assert found_in(names, [scene(seed) for seed in range(len(names))]) is None
+
+
+def test_only_neighbours_in_different_parts_count_if_there_are_parts() -> None:
+    names, images = videos(20, "{kind}/clip{video:03d}_{frame}.png")
+    by_video = ["train" if place // N_FRAMES % 4 else "val" for place in range(len(names))]
+    assert found_in(names, images, by_video) is None
+    chance = np.random.default_rng(1)
+    at_random = ["val" if chance.random() < 0.3 else "train" for _ in names]
+    found = found_in(names, images, at_random)
+    assert found is not None
+    part_of = dict(zip(names, at_random, strict=True))
+    assert all(part_of[first] != part_of[second] for first, second in found.pairs)
+
+
+@pytest.mark.parametrize("n_videos", [0, 1, 5])
+def test_few_images_say_nothing(n_videos: int) -> None:
+    assert found_in(*videos(n_videos, "{kind}/clip{video:03d}_{frame}.png")) is None
+
+
+def test_blank_images_are_no_series() -> None:
+    names, _ = videos(20, "{kind}/clip{video:03d}_{frame}.png")
+    assert found_in(names, [Image.new("RGB", (64, 64), "white")] * len(names)) is None
+
+
+def test_a_name_may_end_in_more_digits_than_a_number_has() -> None:
+    names, images = videos(20, "{kind}/clip{video:03d}_{frame}" + "9" * 5000 + ".png")
+    assert found_in(names, images) is not None
