@@ -5,15 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from convscope.datasets.checks.fingerprints import Fingerprints, fingerprint, gather
 from convscope.datasets.checks.near_copies import near_copies_across
-from convscope.datasets.checks.series import UNRELATED, find_series
+from convscope.datasets.checks.series import UNRELATED, series_across
 from convscope.datasets.division.part_notes import groups_across, groups_of_parts
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
-from convscope.types import BoolArray, Split, names_of
+from convscope.types import BoolArray, Split
 from convscope.wording import command_line, counted, printable
 
 _MOST_TO_LOOK_AT = 20_000
@@ -104,18 +102,7 @@ def leaks(case: Case) -> Finding | None:
 
 def _series(case: Case, parts: Mapping[str, Split]) -> Finding | None:
     """Return a finding on images that look like their neighbour by name in another part."""
-    whole = Split.joined(list(parts.values()))
-    names = list(map(str, whole.ids))
-
-    def prints_of(places: npt.NDArray[np.intp]) -> Fingerprints:
-        return gather(fingerprint(whole.images[place]) for place in places)
-
-    found = find_series(
-        names,
-        [names_of(label, case.dataset.class_names) for label in whole.labels],
-        prints_of,
-        parts=[name for name, part in parts.items() for _ in range(len(part))],
-    )
+    found = series_across(parts, case.dataset.class_names)
     if found is None:
         return None
     first, second = map(printable, found.pairs[0])

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from convscope.datasets.checks.series import UNRELATED, series_across
 from convscope.datasets.source import divide_and_tell, load_undivided, moved
 from convscope.errors import DataError
 from convscope.paths import is_address, path_or_none, user_path
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.types import Dataset
+from convscope.wording import printable
 
 
 def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
@@ -61,6 +63,7 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
     """
     whole: dict[str, Dataset] = {}
     divided: dict[str, Dataset] = {}
+    looked_at: set[str] = set()
     # Looked at before there is work in vain.
     place, quiet = path_or_none(data_dir, "--data-dir"), _SaidOnce(progress)
 
@@ -75,9 +78,27 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
         if part not in divided:
             divided.clear()
             divided[part] = divide_and_tell(whole[key], config.split, quiet)
+            if config.data == "folder" and key not in looked_at:
+                looked_at.add(key)
+                _tell_series(divided[part], quiet)
         return divided[part]
 
     return load_known
+
+
+def _tell_series(dataset: Dataset, progress: Progress) -> None:
+    """Say if a division at random put images of one series into training and validation."""
+    train, val = dataset.train, dataset.val
+    if val is None or train.groups is not None:
+        return
+    if found := series_across({"train": train, "val": val}, dataset.class_names):
+        progress.say(
+            f"Note: {found.alike:.0%} of the images that are neighbours by name, one in "
+            f"training and one in validation, look alike, such as {printable(found.pairs[0][0])} "
+            f"and {printable(found.pairs[0][1])} (of unrelated images of a class it would be "
+            f"{UNRELATED:.0%}). If they are frames of a video or photos of one thing, all scores "
+            f"are too high; {found.remedy}"
+        )
 
 
 class _SaidOnce(Progress):

@@ -40,3 +40,27 @@ def test_what_is_said_of_images_is_said_once_for_all_folds(tmp_path: Path) -> No
         parts.append(set(val.ids))
     assert parts[0] & parts[1] == set()
     assert len([line for line in listening.lines if "cop" in line]) == 1, listening.lines
+
+
+def test_frames_in_training_and_validation_are_said_once_with_what_keeps_them_together(
+    tmp_path: Path,
+) -> None:
+    chance = np.random.default_rng(0)
+    for clip in range(40):
+        wide = Image.fromarray(chance.integers(0, 256, (6, 9, 3), dtype=np.uint8))
+        wide = wide.resize((72, 48), Image.Resampling.BICUBIC)
+        place = tmp_path / ("cat", "dog")[clip % 2]
+        place.mkdir(exist_ok=True)
+        for frame in range(8):
+            view = wide.crop((2 * frame, 0, 2 * frame + 48, 48))
+            view.save(place / f"clip{clip}-{frame}.png")
+    config = RunConfig(data="folder", data_path=str(tmp_path), image_size=32)
+    for group, n_said in ((None, 1), ("(.+?)[-_ ]?[0-9]+[.]", 0)):
+        listening = Listening()
+        load = load_once(None, listening)
+        for seed in (1, 2):
+            split = config.split.model_copy(update={"seed": seed, "group": group})
+            load(config.model_copy(update={"split": split}))
+        said = [line for line in listening.lines if "neighbours by name" in line]
+        assert len(said) == n_said
+        assert all("--set split.group='(.+?)[-_ ]?[0-9]+[.]' keeps each" in line for line in said)

@@ -250,11 +250,6 @@ def _on_series(
     )
     if found is None:
         return []
-    how = (
-        f"--set split.group='{found.group}' keeps each series in one part."
-        if found.group
-        else "a table with their groups (--labels TABLE:group=COLUMN) keeps each in one part."
-    )
     return [
         DataFinding(
             "warning",
@@ -262,7 +257,7 @@ def _on_series(
             "images that look like the next one by name, as frames of a video or shots of a burst "
             f"do: {found.alike:.0%} (of unrelated images of a class it would be {UNRELATED:.0%})",
             "Where they show the same thing, a random split puts it into training and test, and "
-            f"scores are too high: {how}",
+            f"scores are too high: {found.remedy}.",
             tuple(printable(name) for pair in found.pairs for name in pair),
             tuple((printable(first), printable(second)) for first, second in found.pairs),
         )

@@ -2,15 +2,15 @@
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from convscope.datasets.checks.fingerprints import Fingerprints, are_blank
+from convscope.datasets.checks.fingerprints import Fingerprints, are_blank, fingerprint, gather
 from convscope.datasets.checks.neighbours import Patterns
-from convscope.types import FloatArray
+from convscope.types import FloatArray, Split, names_of
 
 Places = npt.NDArray[np.intp]
 
@@ -57,6 +57,13 @@ class Series:
     alike: float
     pairs: tuple[tuple[str, str], ...]
     group: str | None
+
+    @property
+    def remedy(self) -> str:
+        """What keeps each series in one part, for people."""
+        if self.group:
+            return f"--set split.group='{self.group}' keeps each series in one part"
+        return "a table with their groups (--labels TABLE:group=COLUMN) keeps each in one part"
 
 
 def find_series(
@@ -120,6 +127,27 @@ def find_series(
         next(
             (each for each in PATTERNS if _keeps_together(each, names, classes, pairs, alike)), None
         ),
+    )
+
+
+def series_across(parts: Mapping[str, Split], class_names: Sequence[str]) -> Series | None:
+    """Return the series that are in several parts at once, as `find_series`.
+
+    Args:
+        parts: Parts by name, divided at random.
+        class_names: Names of the classes in the order of the labels.
+    """
+    named = [(name, place) for name, part in parts.items() for place in range(len(part))]
+
+    def prints_of(places: Places) -> Fingerprints:
+        shown = (named[place] for place in places)
+        return gather(fingerprint(parts[name].images[place]) for name, place in shown)
+
+    return find_series(
+        [str(image_id) for part in parts.values() for image_id in part.ids],
+        [names_of(label, class_names) for part in parts.values() for label in part.labels],
+        prints_of,
+        parts=[name for name, _ in named],
     )
 
 
