@@ -31,6 +31,7 @@ _LEAST_GROUPS = 3
 
 _LEAST_PAIRS = 50
 _LEAST_OF_CLASS = 12
+_ENOUGH_OF_CLASS = 40
 _MOST_PAIRS = 2_000
 
 PATTERNS = (
@@ -71,12 +72,13 @@ def find_series(
     classes: Sequence[str],
     prints_of: Callable[[Places], Fingerprints],
     *,
-    parts: Sequence[str] | None = None,
+    parts: Sequence[str] | npt.NDArray[np.intp] | None = None,
 ) -> Series | None:
     """Return the series of a set of images, if many of them look like the next one by name.
 
     Such images show the same thing: a random division puts some into training and others into the
-    test part, whose score is then too high. At most 2,000 pairs are looked at.
+    test part, whose score is then too high. At most 2,000 pairs are looked at, of 50 classes or
+    more.
 
     Args:
         names: Name of each image; names are in order as people count, 9 before 10.
@@ -87,12 +89,13 @@ def find_series(
     chance = np.random.default_rng(0)
     ranks, pairs = _neighbours(names, classes)
     if parts is not None:
-        pairs = pairs[[parts[first] != parts[second] for first, second in pairs]]
-    if len(pairs) > _MOST_PAIRS:
-        pairs = pairs[np.sort(chance.choice(len(pairs), _MOST_PAIRS, replace=False))]
-    shown = np.unique(pairs)
+        part_of = np.asarray(parts)[pairs]
+        pairs = pairs[part_of[:, 0] != part_of[:, 1]]
     if len(pairs) < _LEAST_PAIRS:
         return None
+    class_of = np.unique(np.asarray(classes, np.str_), return_inverse=True)[1].reshape(-1)
+    pairs = _some(pairs, class_of[pairs[:, 0]], chance)
+    shown = np.unique(pairs)
     prints = prints_of(shown)
     features = Patterns(prints).features(prints)
     at = np.full(len(names), -1, np.intp)
@@ -102,7 +105,6 @@ def find_series(
     pairs = pairs[seen[pairs].all(axis=1)]
     cosines = _cosines(features, at[pairs])
 
-    class_of = np.unique(np.asarray(classes, np.str_), return_inverse=True)[1].reshape(-1)
     limits = np.full(class_of.max() + 1, np.nan, np.float32)
     for label in np.unique(class_of[pairs[:, 0]]):
         members = np.flatnonzero((class_of == label) & seen)
@@ -137,17 +139,19 @@ def series_across(parts: Mapping[str, Split], class_names: Sequence[str]) -> Ser
         parts: Parts by name, divided at random.
         class_names: Names of the classes in the order of the labels.
     """
-    named = [(name, place) for name, part in parts.items() for place in range(len(part))]
+    splits = list(parts.values())
+    starts = np.cumsum([0, *map(len, splits)])
+    part_of = np.repeat(np.arange(len(splits)), np.diff(starts))
 
     def prints_of(places: Places) -> Fingerprints:
-        shown = (named[place] for place in places)
-        return gather(fingerprint(parts[name].images[place]) for name, place in shown)
+        shown = zip(part_of[places], places - starts[part_of[places]], strict=True)
+        return gather(fingerprint(splits[part].images[place]) for part, place in shown)
 
     return find_series(
-        [str(image_id) for part in parts.values() for image_id in part.ids],
-        [names_of(label, class_names) for part in parts.values() for label in part.labels],
+        [str(image_id) for part in splits for image_id in part.ids],
+        [names_of(label, class_names) for part in splits for label in part.labels],
         prints_of,
-        parts=[name for name, _ in named],
+        parts=part_of,
     )
 
 
@@ -161,6 +165,19 @@ def _neighbours(names: Sequence[str], classes: Sequence[str]) -> tuple[Places, P
             ranks[place] = ranks[before] + 1
             pairs.append((before, place))
     return ranks, np.array(pairs, np.intp).reshape(-1, 2)
+
+
+def _some(pairs: Places, class_of: Places, chance: np.random.Generator) -> Places:
+    """Return at most `_MOST_PAIRS` of the pairs: of all classes, or of some but enough of each."""
+    if len(pairs) <= _MOST_PAIRS:
+        return pairs
+    labels = chance.permutation(np.unique(class_of))
+    most = max(_ENOUGH_OF_CLASS, _MOST_PAIRS // len(labels))
+    order = chance.permutation(len(pairs))
+    kept: list[Places] = []
+    for label in labels[: _MOST_PAIRS // most]:
+        kept.append(order[class_of[order] == label][:most])
+    return pairs[np.sort(np.concatenate(kept))]
 
 
 def _counted(name: str) -> list[tuple[int, str]]:

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from scenes import COPIES, scene
 
 import convscope
+from convscope.datasets.checks import _looks
 from convscope.datasets.checks import check as checking
 from convscope.datasets.checks.check import check_dataset, check_folder
 from convscope.datasets.checks.findings import CheckReport, DataFinding
@@ -45,7 +46,7 @@ def fill(root: Path, classes: dict[str, int], first_seed: int = 0) -> Path:
 def test_the_prints_of_a_picture_take_no_copy_of_its_pixels() -> None:
     pixels = np.array(photo(0, (2000, 1500)))
     tracemalloc.start()  # which knows NumPy's memory and not Pillow's
-    prints = checking._prints(pixels)
+    prints = _looks._prints(pixels)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 0.2 * pixels.nbytes
@@ -66,13 +67,13 @@ def test_large_pictures_are_decoded_one_at_a_time(
         running.pop()
         return prints(pixels)
 
-    prints = checking._prints
+    prints = _looks._prints
     monkeypatch.setattr(checking, "n_readers", lambda *args, **options: 4)
-    monkeypatch.setattr(checking, "_prints", slow)
+    monkeypatch.setattr(_looks, "_prints", slow)
     check_folder(tmp_path, progress=Progress())
     assert max(most) > 1
     most.clear()
-    monkeypatch.setattr(checking, "_LARGE_PIXELS", 64 * 64 - 1)
+    monkeypatch.setattr(_looks, "_LARGE_PIXELS", 64 * 64 - 1)
     check_folder(tmp_path, progress=Progress())
     assert most == [1] * 8
 

@@ -94,3 +94,35 @@ def test_blank_images_are_no_series() -> None:
 def test_a_name_may_end_in_more_digits_than_a_number_has() -> None:
     names, images = videos(20, "{kind}/clip{video:03d}_{frame}" + "9" * 5000 + ".png")
     assert found_in(names, images) is not None
+
+
+def test_of_many_classes_enough_images_of_some_are_looked_at() -> None:
+    # 300 classes of 20 images, ten videos of two frames each.
+    chance = np.random.default_rng(0)
+    names, places = [], []
+    for kind in range(300):
+        for image in range(20):
+            names.append(f"{kind:03d}/{image // 2:02d}-{image % 2}.png")
+            places.append(kind * 10 + image // 2)
+    seen: list[int] = []
+
+    def prints_of(wanted: np.ndarray) -> Fingerprints:
+        seen.extend(wanted.tolist())
+        pictures = {
+            place: np.random.default_rng(place).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            for place in {places[each] for each in wanted}
+        }
+        return gather(
+            fingerprint(
+                np.asarray(Image.fromarray(pictures[places[each]]).resize((32, 32)))
+                + chance.integers(0, 3, (32, 32, 3), dtype=np.uint8)
+            )
+            for each in wanted
+        )
+
+    found = find_series(names, [name.split("/")[0] for name in names], prints_of)
+    assert found is not None
+    assert 0.4 < found.alike < 0.65
+    assert found.group == "(.+?)[-_ ]?[0-9]+[.]"
+    assert len(seen) <= 4_000
+    assert len({names[each].split("/")[0] for each in seen}) >= 50

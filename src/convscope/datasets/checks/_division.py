@@ -1,0 +1,111 @@
+"""Findings on the parts into which training would divide a folder."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from convscope.datasets.checks._looks import Look
+from convscope.datasets.checks.findings import DataFinding
+from convscope.datasets.checks.fingerprints import Fingerprints
+from convscope.datasets.checks.series import UNRELATED, find_series
+from convscope.datasets.division.draw import Pool, keys_of
+from convscope.datasets.division.part_notes import classes_everywhere, classes_missing
+from convscope.datasets.division.splits import draw_parts
+from convscope.datasets.folders.layout import Layout
+from convscope.errors import DataError
+from convscope.recipe import SplitSettings
+from convscope.types import Labels, n_of_each, said_of
+from convscope.wording import printable
+
+
+def on_series(
+    layout: Layout,
+    readable: Sequence[Look],
+    labels_of: Mapping[str, Sequence[str]],
+    prints: Fingerprints,
+) -> list[DataFinding]:
+    """Return a finding on series among images that training would divide at random."""
+    if layout.group_of is not None or {"val", "test"} <= set(layout.parts):
+        return []
+    rows = np.array([at for at, look in enumerate(readable) if look.part == "train"], np.intp)
+    names = [look.name for look in readable if look.part == "train"]
+    found = find_series(
+        names,
+        [said_of(labels_of[name]) for name in names],
+        lambda places: prints.take(rows[places]),
+    )
+    if found is None:
+        return []
+    return [
+        DataFinding(
+            "warning",
+            "series",
+            "images that look like the next one by name, as frames of a video or shots of a burst "
+            f"do: {found.alike:.0%} (of unrelated images of a class it would be {UNRELATED:.0%})",
+            "Where they show the same thing, a random split puts it into training and test, and "
+            f"scores are too high: {found.remedy}.",
+            tuple(dict.fromkeys(printable(name) for pair in found.pairs for name in pair)),
+            tuple((printable(first), printable(second)) for first, second in found.pairs),
+        )
+    ]
+
+
+def on_division(
+    layout: Layout, readable: Sequence[Look], labels_of: Mapping[str, Sequence[str]]
+) -> list[DataFinding]:
+    """Return findings on the parts into which training would divide a folder, by doing so."""
+    class_names, given = layout.class_names, layout.parts
+    label_of = {name: label for label, name in enumerate(class_names)}
+    training = [look for look in readable if look.part == "train"]
+    labels: Labels
+    if layout.labels_of is None:
+        labels = np.array([label_of[look.class_name] for look in training], dtype=np.int64)
+    else:
+        labels = np.zeros((len(training), len(class_names)), np.uint8)
+        for row, look in enumerate(training):
+            labels[row, [label_of[name] for name in labels_of[look.name]]] = 1
+    groups = None
+    if layout.group_of is not None:
+        groups = np.array([layout.group_of[look.name] for look in training], np.str_)
+    keys = keys_of([look.key for look in training], groups)
+    pool = Pool(labels, keys, len(class_names), groups is not None)
+    if {"val", "test"} <= set(given) or not pool.counts.all():
+        return []
+    try:
+        places = draw_parts(
+            pool,
+            class_names,
+            SplitSettings(),
+            has_val="val" in given,
+            has_test="test" in given,
+        )
+    except DataError as error:
+        if pool.counts.min() == 1:
+            return []  # reported already, as "single-image-class"
+        remedy = "Training refuses the folder until then."
+        return [DataFinding("error", "too-few-images", str(error), remedy)]
+    counts = {
+        part: n_of_each(labels[rows], len(class_names)).tolist() for part, rows in places.items()
+    }
+    return [
+        DataFinding(
+            "warning",
+            kind,
+            line,
+            remedy,
+            tuple(map(printable, names)),
+        )
+        for kind, found, remedy in (
+            (
+                "class-without-part",
+                classes_missing(class_names, counts),
+                "Add images: a class needs one for each part.",
+            ),
+            (
+                "class-everywhere",
+                classes_everywhere(class_names, labels[places["train"]]),
+                "Add images that do not have it.",
+            ),
+        )
+        for names, line in found
+    ]
