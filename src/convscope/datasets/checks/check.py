@@ -16,6 +16,7 @@ from convscope.datasets.checks._oddities import (
     on_headers,
     on_layout,
 )
+from convscope.datasets.checks._sources import on_sources
 from convscope.datasets.checks._twins import Images, find_twins
 from convscope.datasets.checks._white import on_white
 from convscope.datasets.checks.findings import CheckReport, report_of
@@ -99,6 +100,7 @@ def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> Ch
         progress=progress,
     )
     blank = [look for look, is_blank in zip(readable, are_blank(prints), strict=True) if is_blank]
+    headers = {look.name: look.header for look in readable if look.header is not None}
     findings = [
         *on_layout(layout),
         *on_faults(
@@ -107,7 +109,8 @@ def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> Ch
             {look.name for look in looks if look.unread_format},
         ),
         *on_white(peaks, white),
-        *on_headers({look.name: look.header for look in readable if look.header is not None}),
+        *on_headers(headers),
+        *on_sources(headers, {name: said_of(labels_of[name]) for name in headers}),
         *on_blank(
             [look.name for look in blank],
             sum(look.header is not None and look.header.alpha for look in blank),

@@ -670,6 +670,72 @@ def test_leaks_in_a_dataset_are_found() -> None:
     assert report.counts == {"train": {"a": 2, "b": 2}, "test": {"a": 2, "b": 2}}
 
 
+# Sources
+
+
+@pytest.mark.parametrize(
+    ("of_cats", "of_dogs", "message"),
+    [
+        (
+            ("jpg", (64, 64)),
+            ("png", (64, 64)),
+            "the format of a file alone tells the class of 100% of the images (the most frequent "
+            "class is that of 60%): 120 of 120 images in JPEG are of 'cat'",
+        ),
+        (
+            ("png", (64, 64)),
+            ("png", (48, 64)),
+            "the size of a file alone tells the class of 100% of the images (the most frequent "
+            "class is that of 60%): 80 of 80 images of 64 pixels wide and 48 high are of 'dog'",
+        ),
+    ],
+)
+def test_classes_that_their_files_tell_apart_are_reported(
+    tmp_path: Path, of_cats, of_dogs, message
+) -> None:
+    for name, (suffix, size), count in (("cat", of_cats, 120), ("dog", of_dogs, 80)):
+        for number in range(count):
+            save(photo(1000 * count + number, size), tmp_path / name / f"{number}.{suffix}")
+    finding = of_kind(check(tmp_path), "told-by-files")
+    assert finding.severity == "warning"
+    assert finding.message == message
+    assert len({name.split("/")[0] for name in finding.files}) == 1
+
+
+def test_one_class_in_another_format_is_reported(tmp_path: Path) -> None:
+    for label, name in enumerate(("ant", "bee", "cat", "dog", "elk")):
+        for number in range(22):
+            suffix = "png" if name == "dog" and number else "jpg"
+            save(photo(1000 * label + number), tmp_path / name / f"{number}.{suffix}")
+    save(photo(9000), tmp_path / "ant" / "22.png")
+    finding = of_kind(check(tmp_path), "told-by-files")
+    assert finding.message == (
+        "the format of a file alone tells the images of 'dog': 21 of its 22 are in PNG, and 1 of "
+        "other classes"
+    )
+    assert len(finding.files) == 21
+
+
+def test_sizes_that_differ_in_each_class_alike_tell_nothing(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    for name in ("cat", "dog", "owl"):
+        for number in range(40):
+            size = tuple(chance.choice([24, 32, 40, 48, 56, 64], 2).tolist())
+            suffix = chance.choice(["png", "jpg"])
+            save(photo(int(chance.integers(2**31)), size), tmp_path / name / f"{number}.{suffix}")
+    assert "told-by-files" not in kinds(check(tmp_path))
+
+
+def test_few_images_in_other_formats_tell_nothing(tmp_path: Path) -> None:
+    for name, suffix in (("cat", "jpg"), ("dog", "png")):
+        for number in range(5):
+            save(
+                photo(100 * len(suffix) + 7 * (name == "dog") * 100 + number),
+                tmp_path / name / f"{number}.{suffix}",
+            )
+    assert "told-by-files" not in kinds(check(tmp_path))
+
+
 # Series
 
 
