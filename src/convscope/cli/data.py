@@ -172,7 +172,7 @@ def check(
     json: Json = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Check data for problems: broken files, unusual modes, duplicates, leaks between parts.
+    """Check data for problems: broken and empty images, duplicates, series, leaks between parts.
 
     Nothing is changed. The exit code is 1 if there is an error among the findings.
 
@@ -284,8 +284,8 @@ def suspects(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Model, see 'convscope models'. Default: a pretrained network for a folder, "
-            "otherwise fast-small."
+            help="Model, see 'convscope models'. Default: a pretrained network for a folder "
+            "of images, otherwise fast-small."
         ),
     ] = None,
     recipe: Annotated[

@@ -70,16 +70,17 @@ def leaks(case: Case) -> Finding | None:
     opened = {"train": case.dataset.train, "val": case.val_images}
     if case.dataset.test is not None:
         opened["test"] = case.dataset.test.open(lambda _: None)
-    if not named and case.config.data == "folder" and (series := _series(case, opened)):
-        return series
+    series = _series(case, opened) if not named and case.config.data == "folder" else None
     if sum(map(len, parts.values())) > _MOST_TO_LOOK_AT:
+        if series is not None:
+            return series
         raise Unknown(
             f"no image is in two parts pixel for pixel; near copies among more than "
             f"{_MOST_TO_LOOK_AT:,} images take long: {remedy.command}"
         )
     pairs = {names: found for names, found in near_copies_across(opened).items() if found}
     if not pairs:
-        return None
+        return series
     found = ", ".join(
         f"{count:,} of {counted(len(parts[later]), f'{later} image')} "
         f"{'looks' if count == 1 else 'look'} like one of {earlier}"
@@ -91,13 +92,17 @@ def leaks(case: Case) -> Finding | None:
         for (earlier, later), ((first, second), *_) in pairs.items()
     )
     alike = sum(map(len, pairs.values())) > _COMMON * sum(map(len, parts.values()))
-    return Finding(
+    copies = Finding(
         symptom=f"Possible data leak: some {_leak(pairs, 'look like')}.",
         evidence=f"{found[0].upper()}{found[1:]}, such as {examples}.{_why(case, pairs)}"
         + (" Images of this kind look alike by nature, so it may mean little." if alike else ""),
         remedies=(remedy,),
         sure="note" if alike else "likely",
     )
+    if series is None:
+        return copies
+    evidence = f"{series.evidence} {copies.evidence}"
+    return replace(series, evidence=evidence, remedies=(*series.remedies, *copies.remedies))
 
 
 def _series(case: Case, parts: Mapping[str, Split]) -> Finding | None:
@@ -108,16 +113,15 @@ def _series(case: Case, parts: Mapping[str, Split]) -> Finding | None:
     first, second = map(printable, found.pairs[0])
     return Finding(
         symptom="Possible data leak: images of one series are in different parts.",
-        evidence=f"{found.alike:.0%} of the images that are neighbours by name but in different "
-        f"parts look alike, such as {first} and {second} (of unrelated images of a class it would "
-        f"be {UNRELATED:.0%}). Of frames of a video, or several photos of one thing, a network "
-        "knows again what it learnt, and its scores are too high.",
+        evidence=f"In {found.alike:.0%} of the pairs of neighbours by name that are in different "
+        f"parts the two look alike, such as {first} and {second} ({UNRELATED:.0%} would be "
+        "expected of unrelated images of a class). If they are frames of a video or photos of one "
+        "thing, the network recognises what it learnt, and its scores are too high.",
         remedies=(
             case.again("keep each series in one part", {"split.group": found.group})
-            if found.group
+            if found.group and case.config.labels is None
             else Remedy(
-                "list them; a table with their groups (--labels TABLE:group=COLUMN) keeps each in "
-                "one part",
+                f"list them; {found.remedy(has_table=True)}",
                 command_line("data", "check", *case.data_words),
             ),
         ),

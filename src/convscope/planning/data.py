@@ -63,7 +63,7 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
     """
     whole: dict[str, Dataset] = {}
     divided: dict[str, Dataset] = {}
-    looked_at: set[str] = set()
+    told: set[tuple[str | None, str | None]] = set()
     # Looked at before there is work in vain.
     place, quiet = path_or_none(data_dir, "--data-dir"), _SaidOnce(progress)
 
@@ -78,26 +78,29 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
         if part not in divided:
             divided.clear()
             divided[part] = divide_and_tell(whole[key], config.split, quiet)
-            if config.data == "folder" and key not in looked_at:
-                looked_at.add(key)
-                _tell_series(divided[part], quiet)
+            place_of = (config.data_path, config.labels)
+            if config.data == "folder" and place_of not in told:
+                if divided[part].train.groups is None:
+                    told.add(place_of)
+                _tell_series(divided[part], quiet, has_table=config.labels is not None)
         return divided[part]
 
     return load_known
 
 
-def _tell_series(dataset: Dataset, progress: Progress) -> None:
-    """Say if a division at random put images of one series into training and validation."""
+def _tell_series(dataset: Dataset, progress: Progress, *, has_table: bool) -> None:
+    """Say if images of one series are in training and in validation."""
     train, val = dataset.train, dataset.val
     if val is None or train.groups is not None:
         return
     if found := series_across({"train": train, "val": val}, dataset.class_names):
+        first, second = map(printable, found.pairs[0])
         progress.say(
-            f"Note: {found.alike:.0%} of the images that are neighbours by name, one in "
-            f"training and one in validation, look alike, such as {printable(found.pairs[0][0])} "
-            f"and {printable(found.pairs[0][1])} (of unrelated images of a class it would be "
-            f"{UNRELATED:.0%}). If they are frames of a video or photos of one thing, all scores "
-            f"are too high; {found.remedy}"
+            f"Note: in {found.alike:.0%} of the pairs of neighbours by name, of which one is in "
+            "training and the other in validation, the two look alike, such as "
+            f"{first} and {second} ({UNRELATED:.0%} would be expected of unrelated images of a "
+            "class). If they are frames of a video or photos of one thing, all scores are too "
+            f"high; {found.remedy(has_table=has_table)}"
         )
 
 

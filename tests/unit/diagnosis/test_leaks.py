@@ -26,7 +26,13 @@ def scenes(part: str, n_images: int, seed: int) -> Split:
 
 
 def case_of(
-    train: Split, val: Split, test: Split, *, refit: bool = False, data: str = "made"
+    train: Split,
+    val: Split,
+    test: Split,
+    *,
+    refit: bool = False,
+    data: str = "made",
+    labels: str | None = None,
 ) -> SimpleNamespace:
     dataset = Dataset("made", ("a", "b"), train, val, SealedSplit(test))
     return SimpleNamespace(
@@ -34,7 +40,7 @@ def case_of(
         val_images=val,
         data="made",
         data_words=("--data", "made"),
-        config=SimpleNamespace(refit=refit, multi_label=False, data=data),
+        config=SimpleNamespace(refit=refit, multi_label=False, data=data, labels=labels),
         again=lambda words, settings: Remedy(words, "convscope train", settings),
         predictions={},
     )
@@ -115,8 +121,26 @@ def test_frames_of_a_video_in_two_parts_are_a_leak_of_ones_own_images(data: str)
     assert found is not None
     assert found.sure == "likely"
     assert found.symptom == "Possible data leak: images of one series are in different parts."
-    assert "% of the images that are neighbours by name but in different parts" in found.evidence
-    assert found.remedies[0].settings == {"split.group": "(.+?)[-_ ]?[0-9]+[.]"}
+    assert "% of the pairs of neighbours by name that are in different parts" in found.evidence
+    assert found.remedies[0].settings == {"split.group": "(.*[^0-9])[0-9]+[.]"}
+    # A table whose parts may be the cause is not overruled by a setting.
+    found = leaks(case_of(*parts, data=data, labels="labels.csv"))
+    assert found is not None
+    assert found.remedies[0].command == "convscope data check --data made"
+
+
+def test_near_copies_and_series_are_both_told() -> None:
+    images, names = frames("a/{video:02d}-{frame}.png")
+    order = np.random.default_rng(0).permutation(len(names))
+    cuts = np.split(order, [120, 160])
+    parts = [Split(images[rows], np.zeros(len(rows), np.int64), names[rows]) for rows in cuts]
+    bright = np.clip(parts[0].images[:3] * 0.8 + 30, 0, 255).astype(np.uint8)
+    parts[1].images[:3] = bright
+    found = leaks(case_of(*parts, data="folder"))
+    assert found is not None
+    assert "neighbours by name" in found.evidence
+    assert "look like one of train" in found.evidence
+    assert len(found.remedies) == 2
 
 
 def test_without_groups_in_the_names_the_remedy_is_a_table() -> None:

@@ -24,28 +24,42 @@ def on_series(
     labels_of: Mapping[str, Sequence[str]],
     prints: Fingerprints,
 ) -> list[DataFinding]:
-    """Return a finding on series among images that training would divide at random."""
-    if layout.group_of is not None or {"val", "test"} <= set(layout.parts):
+    """Return a finding on series that a division at random, or the given one, tears apart."""
+    if layout.group_of is not None:
         return []
-    rows = np.array([at for at, look in enumerate(readable) if look.part == "train"], np.intp)
-    names = [look.name for look in readable if look.part == "train"]
+    divided = {"val", "test"} <= set(layout.parts)
+    # Copies are in one part.
+    firsts: dict[str, int] = {}
+    for row, look in enumerate(readable):
+        if divided or look.part == "train":
+            firsts.setdefault(look.key, row)
+    rows = np.array(list(firsts.values()), np.intp)
+    looks = [readable[row] for row in rows]
     found = find_series(
-        names,
-        [said_of(labels_of[name]) for name in names],
+        [look.name for look in looks],
+        [said_of(labels_of[look.name]) for look in looks],
         lambda places: prints.take(rows[places]),
+        parts=[look.part for look in looks] if divided else None,
     )
     if found is None:
         return []
+    what = "neighbours by name in different parts" if divided else "neighbours by name"
+    where = "are in several parts" if divided else "come into several parts by a random split"
+    how = (
+        "give each series to one part."
+        if divided
+        else f"{found.remedy(has_table=layout.labels_of is not None)}."
+    )
     return [
         DataFinding(
             "warning",
             "series",
-            "images that look like the next one by name, as frames of a video or shots of a burst "
-            f"do: {found.alike:.0%} (of unrelated images of a class it would be {UNRELATED:.0%})",
-            "Where they show the same thing, a random split puts it into training and test, and "
-            f"scores are too high: {found.remedy}.",
+            f"{what} that look alike, as frames of a video or shots of a burst do: "
+            f"{found.alike:.0%} of the pairs ({UNRELATED:.0%} would be expected of unrelated "
+            "images of a class)",
+            f"If they show the same thing, and not only the same kind of thing, they {where} and "
+            f"scores are too high: {how}",
             tuple(dict.fromkeys(printable(name) for pair in found.pairs for name in pair)),
-            tuple((printable(first), printable(second)) for first, second in found.pairs),
         )
     ]
 

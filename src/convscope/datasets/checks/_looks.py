@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from convscope.datasets.checks.fingerprints import Int8Array, fingerprint
+from convscope.datasets.checks.fingerprints import Int8Array, fingerprint, is_blank
 from convscope.datasets.folders.scan import read_bytes
 from convscope.errors import ImageError, UnreadFormatError
 from convscope.images.decode import decode_image, read_peak
@@ -35,6 +35,7 @@ class Look:
     header: ImageHeader | None = None
     key: str = ""
     print: tuple[UInt8Array, Int8Array] | None = None
+    blank: bool = False
     peak: float | None = None
 
 
@@ -77,7 +78,8 @@ def _prints(pixels: UInt8Array) -> dict[str, Any]:
     # No copy of the pixels: they may be hundreds of megabytes.
     digest = hashlib.sha256(f"{pixels.shape}".encode())
     digest.update(pixels.data)
-    return {"key": digest.hexdigest(), "print": fingerprint(pixels)}
+    prints = fingerprint(pixels)
+    return {"key": digest.hexdigest(), "print": prints, "blank": is_blank(pixels, prints)}
 
 
 def _alone_if_large(header: ImageHeader) -> contextlib.AbstractContextManager[object]:

@@ -279,7 +279,7 @@ def on_blank(files: Collection[str], n_transparent: int = 0) -> list[DataFinding
     """Return a finding on images in which there is nothing to see.
 
     Args:
-        files: Names of those of which nothing can be seen but one colour.
+        files: Names of those that show nothing but one colour.
         n_transparent: How many of them may have transparent pixels.
     """
     if not files:
@@ -289,10 +289,10 @@ def on_blank(files: Collection[str], n_transparent: int = 0) -> list[DataFinding
         DataFinding(
             "warning",
             "blank",
-            f"images in which nothing can be seen but one colour: {len(files):,}{why}",
-            "Look at them and delete what is empty."
-            + " White on a transparent background needs another one, as transparent pixels become "
-            "white." * bool(n_transparent),
+            f"images that show nothing but one colour: {len(files):,}{why}",
+            "Look at them, and delete those that are empty."
+            + " White drawings on a transparent background need a background of another colour: "
+            "transparent pixels become white." * bool(n_transparent),
             tuple(map(printable, files)),
         )
     ]

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from convscope.datasets.checks._division import on_division, on_series
 from convscope.datasets.checks._looks import Look, look_again, look_at
 from convscope.datasets.checks._oddities import (
@@ -20,11 +18,7 @@ from convscope.datasets.checks._sources import on_sources
 from convscope.datasets.checks._twins import Images, find_twins
 from convscope.datasets.checks._white import on_white
 from convscope.datasets.checks.findings import CheckReport, report_of
-from convscope.datasets.checks.fingerprints import (
-    are_blank,
-    fingerprint,
-    gather,
-)
+from convscope.datasets.checks.fingerprints import fingerprint, gather, is_blank
 from convscope.datasets.division.part_notes import (
     groups_of_parts,
 )
@@ -99,7 +93,7 @@ def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> Ch
         ),
         progress=progress,
     )
-    blank = [look for look, is_blank in zip(readable, are_blank(prints), strict=True) if is_blank]
+    blank = [look for look in readable if look.blank]
     headers = {look.name: look.header for look in readable if look.header is not None}
     findings = [
         *on_layout(layout),
@@ -139,12 +133,14 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
         parts["val"] = dataset.val
     if dataset.test is not None:
         parts["test"] = dataset.test.open(lambda _: None)
-    prints = []
+    prints, blank = [], []
     n_images = sum(map(len, parts.values()))
     with progress.task(f"Checking {dataset.name}", n_images, "images") as step:
         for split in parts.values():
-            for image in split.images:
+            for image, image_id in zip(split.images, split.ids, strict=True):
                 prints.append(fingerprint(image))
+                if is_blank(image, prints[-1]):
+                    blank.append(str(image_id))
                 step(1)
     counts = {
         part: dict(
@@ -167,9 +163,8 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
         [key for split in parts.values() for key in split.hashes],
         gather(prints),
     )
-    blank = np.flatnonzero(are_blank(images.prints)).tolist()
     findings = [
-        *on_blank([images.ids[place] for place in blank]),
+        *on_blank(blank),
         *on_counts(counts, divided=len(parts) > 1),
         *on_groups(groups_of_parts(parts)),
         *find_twins(images, progress=progress),

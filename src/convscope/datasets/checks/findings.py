@@ -88,24 +88,23 @@ class CheckReport:
         rows: list[tuple[str, str, str, str, str]] = []
         for finding in self.findings:
             groups = [
-                " = ".join(
-                    _first(
-                        [
-                            f"{name} ({way})" if way else name
-                            for name, way in itertools.zip_longest(group, ways, fillvalue="")
-                        ],
-                        n_files,
-                    )
+                _first(
+                    [
+                        f"{name} ({way})" if way else name
+                        for name, way in itertools.zip_longest(group, ways, fillvalue="")
+                    ],
+                    n_files,
+                    " = ",
                 )
                 for group, ways in itertools.zip_longest(finding.groups, finding.ways, fillvalue=())
             ]
-            shown = _first(groups or finding.details or finding.files, n_files)
+            shown = _first(groups or finding.details or finding.files, n_files, "\n")
             rows.append(
                 (
                     finding.severity,
                     finding.kind,
                     finding.message,
-                    "\n".join(shown),
+                    shown,
                     finding.remedy,
                 )
             )
@@ -120,10 +119,13 @@ class CheckReport:
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _first(names: Sequence[str], n_named: int) -> list[str]:
+def _first(names: Sequence[str], n_named: int, between: str) -> str:
     """Return the first names, and how many more there are."""
-    more = [f"and {len(names) - n_named:,} more"] if len(names) > n_named else []
-    return [*names[:n_named], *more]
+    listed = between.join(names[:n_named])
+    if len(names) <= n_named:
+        return listed
+    end = "\n" if between == "\n" else " "
+    return f"{listed}{end}and {len(names) - n_named:,} more"
 
 
 def report_of(

@@ -20,6 +20,9 @@ _MIN_DETAIL = 2.0
 """Standard deviation over a thumbnail, in grey levels, below which there is nothing to be seen. Of
 64 x 64 white pixels one that is black gives 4."""
 
+_NOISE, _HOT_PIXELS = 24, 2e-5
+"""Grey levels by which pixels of a covered lens differ, and the share of those that differ more."""
+
 _AT_ONCE = 1024
 
 
@@ -71,8 +74,26 @@ def fingerprint(pixels: UInt8Array) -> tuple[UInt8Array, Int8Array]:
     return light, apart.round().clip(-127, 127).astype(np.int8)
 
 
+def is_blank(pixels: UInt8Array, prints: tuple[UInt8Array, Int8Array]) -> bool:
+    """Return whether an image shows nothing but one colour, up to the noise of a camera.
+
+    Args:
+        pixels: Shape (height, width, 1 or 3), uint8.
+        prints: Its thumbnails, from `fingerprint`.
+    """
+    if not are_blank(gather([prints]))[0]:
+        return False
+    # A thumbnail does not show a pinhole.
+    colour = np.median(pixels[::8, ::8], axis=(0, 1)).astype(np.int16)
+    n_other = sum(
+        np.count_nonzero((np.abs(pixels[row : row + 256] - colour) > _NOISE).any(axis=2))
+        for row in range(0, len(pixels), 256)
+    )
+    return bool(n_other <= _HOT_PIXELS * pixels.shape[0] * pixels.shape[1])
+
+
 def are_blank(prints: Fingerprints) -> npt.NDArray[np.bool_]:
-    """Return, shape (n_images,), of which images nothing can be seen but one colour."""
+    """Return, shape (n_images,), of which images a thumbnail shows nothing but one colour."""
     blank = np.empty(len(prints), np.bool_)
     for start in range(0, len(prints), _AT_ONCE):
         block = slice(start, start + _AT_ONCE)

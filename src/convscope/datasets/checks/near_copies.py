@@ -22,7 +22,8 @@ from convscope.types import FloatArray, Split
 Places = npt.NDArray[np.intp]
 
 MIN_CONTRAST = 3.0
-"""Images that vary less than this, in grey levels, are flat: they have no detail to compare."""
+"""Images that vary less than this over 8 x 8 fields, in grey levels, are not compared: what is left
+of them is chance."""
 
 MAX_LOOKED_AT = 50_000_000_000
 """Number of pairs of thumbnails to compare; all pairs of up to 84,000 images, in seven ways."""

@@ -1,7 +1,7 @@
 """Series: images that look like their neighbour by name, as frames of a video or a burst do."""
 
-import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,16 +18,17 @@ UNRELATED = 0.05
 """Share of the pairs of unrelated images of a class that are called alike."""
 
 LEAST_ALIKE = 0.3
-"""Share of the pairs of neighbours that have to be alike to be called a series. It was 0.04 of
-CIFAR-10, 0.08 of TrashNet and UC Merced, 0.12 of Caltech 101, 0.2 of emoji and clip art; and 0.4 of
+"""Share of the pairs of neighbours that have to be alike to be called series. It was 0.05 of
+CIFAR-10, 0.08 of TrashNet, 0.14 of UC Merced and Caltech 101, 0.2 of emoji and stamps; and 0.36 of
 solar cells, which were cut out of pictures of whole modules, and 0.6 of the frames of animations.
 """
 
 _FEW_LEFT = 0.15
 """Share of alike neighbours in different groups below which these groups are the series."""
 
-_LEAST_GROUPS = 3
-"""Groups for each class that a division needs: one for each part."""
+_LEAST_GROUPS, _LARGEST_GROUP, _MOST_CLASSES = 3, 0.5, 0.8
+"""Groups of a class that a division needs, one for each part, and the largest share of its images
+that one may have; and the least share of classes of which both hold."""
 
 _LEAST_PAIRS = 50
 _LEAST_OF_CLASS = 12
@@ -35,7 +36,7 @@ _ENOUGH_OF_CLASS = 40
 _MOST_PAIRS = 2_000
 
 PATTERNS = (
-    "(.+?)[-_ ]?[0-9]+[.]",
+    "(.*[^0-9])[0-9]+[.]",
     "(.+)[-_ ][^-_ /]*[.]",
     "((?:.*/)?[^-_ ./]+)",
     "(.*)/",
@@ -59,12 +60,18 @@ class Series:
     pairs: tuple[tuple[str, str], ...]
     group: str | None
 
-    @property
-    def remedy(self) -> str:
-        """What keeps each series in one part, for people."""
-        if self.group:
-            return f"--set split.group='{self.group}' keeps each series in one part"
-        return "a table with their groups (--labels TABLE:group=COLUMN) keeps each in one part"
+    def remedy(self, *, has_table: bool) -> str:
+        """Return what keeps each series in one part, for people.
+
+        Args:
+            has_table: Whether a table says the labels of the images.
+        """
+        if self.group and not has_table:
+            return f"train with --set split.group='{self.group}', which keeps each in one part"
+        return (
+            "a column with their groups in the table (--labels TABLE:group=COLUMN) keeps each in "
+            "one part"
+        )
 
 
 def find_series(
@@ -76,9 +83,9 @@ def find_series(
 ) -> Series | None:
     """Return the series of a set of images, if many of them look like the next one by name.
 
-    Such images show the same thing: a random division puts some into training and others into the
-    test part, whose score is then too high. At most 2,000 pairs are looked at, of 50 classes or
-    more.
+    Such images show the same thing, or the same kind of thing where names are sorted by that. If
+    it is the same, a random division puts some into training and others into the test part, whose
+    score is then too high. At most 2,000 pairs are looked at, of 50 classes or more.
 
     Args:
         names: Name of each image; names are in order as people count, 9 before 10.
@@ -87,14 +94,30 @@ def find_series(
         parts: Part of each image, to look at neighbours in different parts only.
     """
     chance = np.random.default_rng(0)
-    ranks, pairs = _neighbours(names, classes)
-    if parts is not None:
-        part_of = np.asarray(parts)[pairs]
-        pairs = pairs[part_of[:, 0] != part_of[:, 1]]
-    if len(pairs) < _LEAST_PAIRS:
-        return None
     class_of = np.unique(np.asarray(classes, np.str_), return_inverse=True)[1].reshape(-1)
-    pairs = _some(pairs, class_of[pairs[:, 0]], chance)
+    ranks = np.zeros(len(names), np.intp)
+    found, n_wanted = [], 0
+    sizes = np.bincount(class_of)
+    labels = chance.permutation(np.flatnonzero(sizes >= _LEAST_OF_CLASS))
+    most = max(_ENOUGH_OF_CLASS, _MOST_PAIRS // max(1, len(labels)))
+    for label in labels:
+        members = np.flatnonzero(class_of == label)
+        by_name = sorted(members.tolist(), key=lambda place: _counted(names[place]))
+        in_order = np.array(by_name, np.intp)
+        ranks[in_order] = np.arange(len(in_order))
+        pairs = np.stack([in_order[:-1], in_order[1:]], axis=1)
+        if parts is not None:
+            part_of = np.asarray(parts)[pairs]
+            pairs = pairs[part_of[:, 0] != part_of[:, 1]]
+        if len(pairs) > most:
+            pairs = pairs[chance.choice(len(pairs), most, replace=False)]
+        found.append(pairs)
+        n_wanted += len(pairs)
+        if n_wanted >= _MOST_PAIRS:
+            break
+    if n_wanted < _LEAST_PAIRS:
+        return None
+    pairs = np.concatenate(found)
     shown = np.unique(pairs)
     prints = prints_of(shown)
     features = Patterns(prints).features(prints)
@@ -105,13 +128,13 @@ def find_series(
     pairs = pairs[seen[pairs].all(axis=1)]
     cosines = _cosines(features, at[pairs])
 
-    limits = np.full(class_of.max() + 1, np.nan, np.float32)
+    limits = np.full(len(sizes), np.nan, np.float32)
     for label in np.unique(class_of[pairs[:, 0]]):
         members = np.flatnonzero((class_of == label) & seen)
         if len(members) < _LEAST_OF_CLASS:
             continue
         others = chance.choice(members, (4_000, 2))
-        far = abs(ranks[others[:, 0]] - ranks[others[:, 1]]) > (class_of == label).sum() / 4
+        far = abs(ranks[others[:, 0]] - ranks[others[:, 1]]) > sizes[label] / 4
         if far.any():
             limits[label] = np.quantile(_cosines(features, at[others[far]]), 1 - UNRELATED)
     known = ~np.isnan(limits[class_of[pairs[:, 0]]])
@@ -126,9 +149,7 @@ def find_series(
     return Series(
         share,
         tuple((names[pairs[at, 0]], names[pairs[at, 1]]) for at in by_likeness),
-        next(
-            (each for each in PATTERNS if _keeps_together(each, names, classes, pairs, alike)), None
-        ),
+        next((each for each in PATTERNS if _keeps(each, names, class_of, pairs, alike)), None),
     )
 
 
@@ -136,56 +157,33 @@ def series_across(parts: Mapping[str, Split], class_names: Sequence[str]) -> Ser
     """Return the series that are in several parts at once, as `find_series`.
 
     Args:
-        parts: Parts by name, divided at random.
+        parts: Parts by name.
         class_names: Names of the classes in the order of the labels.
     """
     splits = list(parts.values())
     starts = np.cumsum([0, *map(len, splits)])
     part_of = np.repeat(np.arange(len(splits)), np.diff(starts))
+    ids = [str(image_id) for part in splits for image_id in part.ids]
+    labels = [names_of(label, class_names) for part in splits for label in part.labels]
+    # Copies are in one part.
+    _, firsts = np.unique([key for part in splits for key in part.hashes], return_index=True)
 
     def prints_of(places: Places) -> Fingerprints:
-        shown = zip(part_of[places], places - starts[part_of[places]], strict=True)
+        rows = firsts[places]
+        shown = zip(part_of[rows], rows - starts[part_of[rows]], strict=True)
         return gather(fingerprint(splits[part].images[place]) for part, place in shown)
 
     return find_series(
-        [str(image_id) for part in splits for image_id in part.ids],
-        [names_of(label, class_names) for part in splits for label in part.labels],
+        [ids[row] for row in firsts],
+        [labels[row] for row in firsts],
         prints_of,
-        parts=part_of,
+        parts=part_of[firsts],
     )
 
 
-def _neighbours(names: Sequence[str], classes: Sequence[str]) -> tuple[Places, Places]:
-    """Return the rank of each image in its class, by name, and the pairs of neighbours."""
-    order = sorted(range(len(names)), key=lambda place: (classes[place], _counted(names[place])))
-    ranks = np.zeros(len(names), np.intp)
-    pairs = []
-    for before, place in itertools.pairwise(order):
-        if classes[before] == classes[place]:
-            ranks[place] = ranks[before] + 1
-            pairs.append((before, place))
-    return ranks, np.array(pairs, np.intp).reshape(-1, 2)
-
-
-def _some(pairs: Places, class_of: Places, chance: np.random.Generator) -> Places:
-    """Return at most `_MOST_PAIRS` of the pairs: of all classes, or of some but enough of each."""
-    if len(pairs) <= _MOST_PAIRS:
-        return pairs
-    labels = chance.permutation(np.unique(class_of))
-    most = max(_ENOUGH_OF_CLASS, _MOST_PAIRS // len(labels))
-    order = chance.permutation(len(pairs))
-    kept: list[Places] = []
-    for label in labels[: _MOST_PAIRS // most]:
-        kept.append(order[class_of[order] == label][:most])
-    return pairs[np.sort(np.concatenate(kept))]
-
-
-def _counted(name: str) -> list[tuple[int, str]]:
+def _counted(name: str) -> str:
     """Return what sorts a name as people count."""
-    return [
-        (int(each), "") if each.isascii() and each.isdigit() else (-1, each)
-        for each in re.split(r"([0-9]{1,18})", name)
-    ]
+    return re.sub("[0-9]+", lambda number: number[0].zfill(18), name)
 
 
 def _cosines(features: FloatArray, pairs: Places) -> FloatArray:
@@ -193,18 +191,28 @@ def _cosines(features: FloatArray, pairs: Places) -> FloatArray:
     return found
 
 
-def _keeps_together(
+def _keeps(
     pattern: str,
     names: Sequence[str],
-    classes: Sequence[str],
+    class_of: Places,
     pairs: Places,
     alike: npt.NDArray[np.bool_],
 ) -> bool:
     """Return whether a pattern has groups enough, and few alike neighbours are in two of them."""
     form = re.compile(pattern)
-    group_of = np.array([match[1] if (match := form.search(name)) else "" for name in names])
-    if len(np.unique(group_of)) < _LEAST_GROUPS * len(set(classes)):
-        return False
-    first, second = group_of[pairs].T
-    apart = (first != second) | (first == "")
-    return bool(alike[apart].sum() <= _FEW_LEFT * max(apart.sum(), alike.sum()))
+    # Without a group an image is one of its own.
+    group_of = [match[1] if (match := form.search(name)) else name for name in names]
+    n_of_group: dict[int, Counter[str]] = {}
+    for label, group in zip(class_of.tolist(), group_of, strict=True):
+        n_of_group.setdefault(label, Counter())[group] += 1
+    n_divisible = 0
+    for counts in n_of_group.values():
+        largest, total = max(counts.values()), counts.total()
+        # Of a single group no part could be set aside.
+        if largest == total > 1:
+            return False
+        n_divisible += len(counts) >= _LEAST_GROUPS and largest <= _LARGEST_GROUP * total
+    apart = np.array([group_of[first] != group_of[second] for first, second in pairs.tolist()])
+    return n_divisible >= _MOST_CLASSES * len(n_of_group) and bool(
+        alike[apart].sum() <= _FEW_LEFT * max(apart.sum(), alike.sum())
+    )

@@ -17,7 +17,7 @@ MIRRORED: Mapping[str, Any] = {"augment.flip": True, "backbone.views": 2}
 FOLDS: Mapping[str, Any] = {"split.folds": 5}
 """Settings of a search: one fold is held out, further ones tell close candidates apart."""
 
-SMALL = 64
+_SMALL = 64
 """Side in pixels up to which a network that starts from random weights is worth trying."""
 
 _MANY = 1_000
@@ -80,7 +80,7 @@ def tries_scratch(request: Request, data: Dataset) -> bool:
         request: Settings of the user.
         data: The images, at their own size if that is small.
     """
-    small = max(data.image_shape[:2]) <= SMALL
+    small = max(data.image_shape[:2]) <= _SMALL
     return small and len(data.train) >= _MANY and not {"model", "weights"} & request.chosen.keys()
 
 

@@ -164,6 +164,12 @@ def test_images_without_anything_to_see_are_named(pets: Path) -> None:
     assert finding.files == ("dog/covered.png",)
     assert finding.message.endswith("one colour: 1")
     assert "transparent" not in finding.remedy
+    # A pinhole, which no thumbnail shows.
+    sheet = Image.new("RGB", (1000, 1000), "white")
+    ImageDraw.Draw(sheet).rectangle((400, 300, 407, 307), fill="black")
+    save(sheet, pets / "dog" / "hole.png")
+    assert of_kind(check(pets), "blank").files == ("dog/covered.png",)
+    (pets / "dog" / "hole.png").unlink()
     # White on nothing, which becomes white.
     drawn = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     ImageDraw.Draw(drawn).ellipse((10, 10, 50, 50), fill="white")
@@ -171,7 +177,7 @@ def test_images_without_anything_to_see_are_named(pets: Path) -> None:
     finding = of_kind(check(pets), "blank")
     assert finding.files == ("cat/white.png", "dog/covered.png")
     assert finding.message.endswith("one colour: 2, of which 1 may have transparent pixels")
-    assert "White on a transparent background needs another one" in finding.remedy
+    assert "White drawings on a transparent background need" in finding.remedy
 
 
 def test_blank_images_of_a_loaded_set_are_named() -> None:
@@ -753,10 +759,10 @@ def clips(tmp_path: Path) -> Path:
 def test_frames_are_reported_with_the_setting_that_keeps_them_together(clips: Path) -> None:
     finding = of_kind(check(clips), "series")
     assert finding.severity == "warning"
-    assert "(of unrelated images of a class it would be 5%)" in finding.message
-    assert "--set split.group='(.+?)[-_ ]?[0-9]+[.]'" in finding.remedy
-    for first, second in finding.groups:
-        assert first.split("-")[0] == second.split("-")[0]
+    assert "% of the pairs (5% would be expected of unrelated images" in finding.message
+    assert "train with --set split.group='(.*[^0-9])[0-9]+[.]'" in finding.remedy
+    assert set(finding.files) <= {str(path.relative_to(clips)) for path in clips.rglob("*.png")}
+    assert len(finding.files) == len(set(finding.files)) > 60
 
 
 def test_frames_whose_groups_are_known_or_parts_given_are_not_reported(clips: Path) -> None:
@@ -772,8 +778,35 @@ def test_frames_whose_groups_are_known_or_parts_given_are_not_reported(clips: Pa
     assert "series" not in kinds(check(clips.parent / "parts"))
 
 
+def test_frames_that_a_table_puts_into_several_parts_are_reported(clips: Path) -> None:
+    table = clips.parent / "labels.csv"
+    names = sorted(str(path.relative_to(clips)) for path in clips.rglob("*.png"))
+
+    def finding_of(part_of) -> DataFinding | None:
+        rows = [f"{name},{name.split('/')[0]},{part_of(name)}" for name in names]
+        table.write_text("\n".join(["file,label,split", *rows]) + "\n")
+        report = check_folder(clips, str(table), progress=Progress())
+        return next((each for each in report.findings if each.kind == "series"), None)
+
+    parts = ("train", "train", "val", "test", "train", "val")
+    torn = finding_of(lambda name: parts[int(name[-5])])
+    assert torn is not None
+    assert torn.message.startswith("neighbours by name in different parts that look alike")
+    assert torn.remedy.endswith("give each series to one part.")
+    assert finding_of(lambda name: parts[int(name[4:6]) % 6]) is None
+
+
+def test_copies_beside_their_originals_are_no_series(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for number in range(40):
+            for copy in ("", " (1)"):
+                image = photo(number + 100 * (name == "dog"))
+                save(image, tmp_path / name / f"{number}{copy}.png")
+    assert kinds(check(tmp_path)) == ["duplicates"]
+
+
 def test_a_table_names_three_files_of_a_group_and_counts_the_others(pets: Path) -> None:
     for number in range(4):
         save(photo(0), pets / "cat" / f"copy{number}.png")
     (row,) = check(pets).rows()
-    assert row[3] == "cat/00.png = cat/copy0.png = cat/copy1.png = and 2 more"
+    assert row[3] == "cat/00.png = cat/copy0.png = cat/copy1.png and 2 more"
