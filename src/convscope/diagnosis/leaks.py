@@ -111,6 +111,7 @@ def _series(case: Case, parts: Mapping[str, Split]) -> Finding | None:
     if found is None:
         return None
     first, second = map(printable, found.pairs[0])
+    settings = found.settings(has_table=case.config.labels is not None)
     return Finding(
         symptom="Possible data leak: images of one series are in different parts.",
         evidence=f"In {found.alike:.0%} of the pairs of neighbours by name that are in different "
@@ -118,8 +119,8 @@ def _series(case: Case, parts: Mapping[str, Split]) -> Finding | None:
         "expected of unrelated images of a class). If they are frames of a video or photos of one "
         "thing, the network recognises what it learnt, and its scores are too high.",
         remedies=(
-            case.again("keep each series in one part", {"split.group": found.group})
-            if found.group and case.config.labels is None
+            case.again("keep each series in one part", settings)
+            if settings
             else Remedy(
                 f"list them; {found.remedy(has_table=True)}",
                 command_line("data", "check", *case.data_words),

@@ -78,8 +78,8 @@ def build_app(place: Workplace, token: str, port: int) -> App:
         add(address, shown)
         add(f"{address}/{{name}}", shown)
 
-    def of_training(data: str = "", labels: str = "", run: str = "") -> None:
-        train.show(place, data, labels, run)
+    def of_training(data: str = "", labels: str = "", run: str = "", group: str = "") -> None:
+        train.show(place, data, labels, run, group)
 
     add("/train", of_training)
 

@@ -215,12 +215,15 @@ def _summary(source: Source, words: tuple[str, ...]) -> None:
         for problem in source.layout.problems:
             say(problem.message, "cs-bad")
         with row():
-            target = "/train?" + urlencode(
-                {"data": source.data} | ({"labels": source.labels} if source.labels else {})
-            )
-            button("Train on them", lambda: ui.navigate.to(target), strong=True)
+            button("Train on them", lambda: ui.navigate.to(training(source)), strong=True)
             ui.link("Other images", "/data")
         command(command_line("data", "show", *words))
+
+
+def training(source: Source, group: str = "") -> str:
+    """Return the address of the page that trains on images, with a pattern of their groups."""
+    asked = {"data": source.data, "labels": source.labels, "group": group}
+    return "/train?" + urlencode({key: value for key, value in asked.items() if value})
 
 
 def _classes(source: Source) -> None:
@@ -317,6 +320,8 @@ def _check(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
                 pill(finding["severity"]).classes(_SEVERITIES.get(finding["severity"], ""))
                 ui.label(printable(finding["message"]))
             say(finding["remedy"], "cs-quiet")
+            if group := finding.get("settings", {}).get("split.group"):
+                ui.link("Train with each series in one part", training(source, group))
             groups = [file for group in finding["groups"][:4] for file in group[:4]]
             files = (groups or finding["files"])[:_N_OF_FINDING]
             known = [file for file in files if _is_image(source, file)]

@@ -36,7 +36,9 @@ _LOOK_S = 2.0
 """Seconds between looks at what is at work."""
 
 
-def show(place: Workplace, data: str = "", labels: str = "", run: str = "") -> None:
+def show(
+    place: Workplace, data: str = "", labels: str = "", run: str = "", group: str = ""
+) -> None:
     """Draw the page.
 
     Args:
@@ -44,9 +46,10 @@ def show(place: Workplace, data: str = "", labels: str = "", run: str = "") -> N
         data: Data that the form begins with.
         labels: Table of labels that it begins with.
         run: Name of a run with whose settings it begins.
+        group: Pattern of the groups in the names of images.
     """
     wish = as_before(place, run) if run else Wish()
-    wish.data, wish.labels = data, labels
+    wish.data, wish.labels, wish.group = data, labels, group
     with frame("Train", "/train", place):
         heading("Train", 1)
         _at_work(place)
@@ -151,6 +154,10 @@ def _form(place: Workplace, wish: Wish) -> None:
             ui.input("Table of labels", value=wish.labels).props("outlined dense").style(
                 "max-width:640px"
             ).bind_value_to(wish, "labels", typed)
+        if wish.group:
+            ui.input(
+                "Images of a group stay in one part; pattern of the names", value=wish.group
+            ).props("outlined dense").style("max-width:640px").bind_value_to(wish, "group", typed)
         kinds = {AUTO: "Find the best in a given time", "one": "One recipe and model"}
         with ui.element("div").style("margin:12px 0 4px"):
             kind = ui.toggle(kinds, value=AUTO if wish.recipe == AUTO else "one").props(

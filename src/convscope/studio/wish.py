@@ -24,6 +24,7 @@ class Wish:
     Attributes:
         data: Folder, archive or name of a dataset.
         labels: Table of labels; empty for the folder's own.
+        group: Pattern of the groups in the names of images; empty for none.
         recipe: Registered recipe, or `AUTO`.
         minutes: Time limit of a search.
         model: Registered model; empty for the recipe's.
@@ -36,6 +37,7 @@ class Wish:
 
     data: str = ""
     labels: str = ""
+    group: str = ""
     recipe: str = AUTO
     minutes: float | None = 5
     model: str = ""
@@ -72,6 +74,7 @@ class Wish:
                 words += ["--recipe", self.recipe]
                 words += ["--model", self.model] if self.model else []
             words += ["--epochs", f"{self.epochs:.0f}"] if self.epochs else []
+        words += ["--set", f"split.group={self.group}"] if self.group else []
         words += ["--no-test"] if self.sealed else []
         return [*words, "--out", str(out)]
 

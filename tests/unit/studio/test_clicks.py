@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import html
 import importlib.util
 import json
 import os
@@ -9,11 +10,13 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from convscope.datasets.checks.findings import CheckReport, DataFinding
 from convscope.run import Run
 from convscope.studio.jobs import Job, now
 from convscope.studio.nice import ui
@@ -153,6 +156,33 @@ def test_old_results_say_when_they_were_found_and_that_the_images_have_changed(
     at = "2026-01-02T03:04:05+00:00"
     job_of(place, "check", "data", "check", about=about, output=found, at=at, number=2)
     visit(card, old)
+
+
+def test_a_finding_that_a_setting_mends_leads_to_a_training_with_it(tmp_path, photos, visit):
+    from convscope.studio import data, train
+
+    place = Workplace(tmp_path / "runs")
+    source = Source(str(photos))
+    series = DataFinding(
+        "warning", "series", "alike", "train apart", settings={"split.group": "(.*)/"}
+    )
+    found = CheckReport("photos", 4, {}, (series,)).to_json()
+    about = {"data": source.data, "labels": ""}
+    job_of(place, "check", "data", "check", about=about, output=found)
+    address = data.training(source, "(.*)/")
+    assert parse_qs(urlsplit(address).query) == {"data": [source.data], "group": ["(.*)/"]}
+
+    async def led(user) -> None:
+        await user.should_see("Train with each series in one part")
+
+    async def filled(user) -> None:
+        (box,) = user.find(kind=ui.input, content="Images of a group stay in one part").elements
+        assert box.value == "(.*)/"
+        shown = [html.unescape(each.content) for each in user.find(kind=ui.html).elements]
+        assert any("--set 'split.group=(.*)/'" in each for each in shown)
+
+    visit(lambda: data._check(place, source, ()), led)
+    visit(lambda: train.show(place, source.data, group="(.*)/"), filled)
 
 
 def test_what_another_page_decided_is_shown_and_kept_from_the_next_decision_on(

@@ -82,3 +82,10 @@ def test_blanks_around_a_name_are_no_part_of_it(tmp_path, monkeypatch):
     (tmp_path / "photos ").mkdir()
     assert typed("photos ") == "photos "
     assert typed(None) == ""
+
+
+def test_groups_of_images_are_a_setting_of_every_training():
+    for wish in (Wish("photos", group="(.*)/"), Wish("photos", group="(.*)/", recipe="fast")):
+        words = wish.words(Path("o"))
+        assert words[words.index("--set") + 1] == "split.group=(.*)/"
+    assert "--set" not in Wish("photos").words(Path("o"))

@@ -45,11 +45,8 @@ def on_series(
         return []
     what = "neighbours by name in different parts" if divided else "neighbours by name"
     where = "are in several parts" if divided else "come into several parts by a random split"
-    how = (
-        "give each series to one part."
-        if divided
-        else f"{found.remedy(has_table=layout.labels_of is not None)}."
-    )
+    has_table = layout.labels_of is not None
+    how = "give each series to one part" if divided else found.remedy(has_table=has_table)
     return [
         DataFinding(
             "warning",
@@ -58,8 +55,9 @@ def on_series(
             f"{found.alike:.0%} of the pairs ({UNRELATED:.0%} would be expected of unrelated "
             "images of a class)",
             f"If they show the same thing, and not only the same kind of thing, they {where} and "
-            f"scores are too high: {how}",
+            f"scores are too high: {how}.",
             tuple(dict.fromkeys(printable(name) for pair in found.pairs for name in pair)),
+            settings={} if divided else found.settings(has_table=has_table),
         )
     ]
 

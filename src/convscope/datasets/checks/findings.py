@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from convscope.wording import printable
@@ -27,6 +27,7 @@ class DataFinding:
         ways: Orientation of each file of each group relative to the first ("mirrored", "turned by
             180 degrees"), for near duplicates; "" for the same orientation.
         details: Reasons for unreadable files; one line each, beginning with the name.
+        settings: Settings by dotted name with which a training keeps clear of it.
     """
 
     severity: Severity
@@ -37,6 +38,7 @@ class DataFinding:
     groups: tuple[tuple[str, ...], ...] = ()
     ways: tuple[tuple[str, ...], ...] = ()
     details: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ _LEAST_PAIRS = 50
 _LEAST_OF_CLASS = 12
 _ENOUGH_OF_CLASS = 40
 _MOST_PAIRS = 2_000
+_N_UNRELATED = 4_000
 
 PATTERNS = (
     "(.*[^0-9])[0-9]+[.]",
@@ -60,13 +62,17 @@ class Series:
     pairs: tuple[tuple[str, str], ...]
     group: str | None
 
-    def remedy(self, *, has_table: bool) -> str:
-        """Return what keeps each series in one part, for people.
+    def settings(self, *, has_table: bool) -> dict[str, str]:
+        """Return the settings that keep each series in one part; empty if none do.
 
         Args:
-            has_table: Whether a table says the labels of the images.
+            has_table: Whether a table says the labels of the images, and can say their groups.
         """
-        if self.group and not has_table:
+        return {"split.group": self.group} if self.group and not has_table else {}
+
+    def remedy(self, *, has_table: bool) -> str:
+        """Return what keeps each series in one part, for people; with arguments as `settings`."""
+        if self.settings(has_table=has_table):
             return f"train with --set split.group='{self.group}', which keeps each in one part"
         return (
             "a column with their groups in the table (--labels TABLE:group=COLUMN) keeps each in "
@@ -95,60 +101,44 @@ def find_series(
     """
     chance = np.random.default_rng(0)
     class_of = np.unique(np.asarray(classes, np.str_), return_inverse=True)[1].reshape(-1)
-    ranks = np.zeros(len(names), np.intp)
-    found, n_wanted = [], 0
-    sizes = np.bincount(class_of)
-    labels = chance.permutation(np.flatnonzero(sizes >= _LEAST_OF_CLASS))
-    most = max(_ENOUGH_OF_CLASS, _MOST_PAIRS // max(1, len(labels)))
-    for label in labels:
-        members = np.flatnonzero(class_of == label)
-        by_name = sorted(members.tolist(), key=lambda place: _counted(names[place]))
-        in_order = np.array(by_name, np.intp)
-        ranks[in_order] = np.arange(len(in_order))
-        pairs = np.stack([in_order[:-1], in_order[1:]], axis=1)
-        if parts is not None:
-            part_of = np.asarray(parts)[pairs]
-            pairs = pairs[part_of[:, 0] != part_of[:, 1]]
-        if len(pairs) > most:
-            pairs = pairs[chance.choice(len(pairs), most, replace=False)]
-        found.append(pairs)
-        n_wanted += len(pairs)
-        if n_wanted >= _MOST_PAIRS:
-            break
-    if n_wanted < _LEAST_PAIRS:
+    pairs, ranks = _neighbours(
+        names, class_of, None if parts is None else np.asarray(parts), chance
+    )
+    if len(pairs) < _LEAST_PAIRS:
         return None
-    pairs = np.concatenate(found)
     shown = np.unique(pairs)
     prints = prints_of(shown)
     features = Patterns(prints).features(prints)
     at = np.full(len(names), -1, np.intp)
     at[shown] = np.arange(len(shown))
-    seen = np.zeros(len(names), np.bool_)
-    seen[shown] = ~are_blank(prints)
-    pairs = pairs[seen[pairs].all(axis=1)]
-    cosines = _cosines(features, at[pairs])
 
-    limits = np.full(len(sizes), np.nan, np.float32)
+    def cosines(pairs: Places) -> FloatArray:
+        found: FloatArray = np.einsum("pf,pf->p", *(features[at[side]] for side in pairs.T))
+        return found
+
+    seen = shown[~are_blank(prints)]
+    pairs = pairs[np.isin(pairs, seen).all(axis=1)]
+    limits = np.full(len(names), np.nan, np.float32)
     for label in np.unique(class_of[pairs[:, 0]]):
-        members = np.flatnonzero((class_of == label) & seen)
+        members = seen[class_of[seen] == label]
         if len(members) < _LEAST_OF_CLASS:
             continue
-        others = chance.choice(members, (4_000, 2))
-        far = abs(ranks[others[:, 0]] - ranks[others[:, 1]]) > sizes[label] / 4
-        if far.any():
-            limits[label] = np.quantile(_cosines(features, at[others[far]]), 1 - UNRELATED)
-    known = ~np.isnan(limits[class_of[pairs[:, 0]]])
-    pairs, cosines = pairs[known], cosines[known]
+        others = chance.choice(members, (_N_UNRELATED, 2))
+        n_apart = abs(ranks[others[:, 0]] - ranks[others[:, 1]])
+        others = others[n_apart > np.count_nonzero(class_of == label) / 4]
+        if len(others):
+            limits[label] = np.quantile(cosines(others), 1 - UNRELATED)
+    pairs = pairs[~np.isnan(limits[class_of[pairs[:, 0]]])]
     if len(pairs) < _LEAST_PAIRS:
         return None
-    alike = cosines > limits[class_of[pairs[:, 0]]]
-    share = float(alike.mean())
-    if share < LEAST_ALIKE:
+    likeness = cosines(pairs)
+    alike = likeness > limits[class_of[pairs[:, 0]]]
+    if alike.mean() < LEAST_ALIKE:
         return None
-    by_likeness = np.flatnonzero(alike)[np.argsort(-cosines[alike], kind="stable")]
+    most_alike = pairs[alike][np.argsort(-likeness[alike], kind="stable")]
     return Series(
-        share,
-        tuple((names[pairs[at, 0]], names[pairs[at, 1]]) for at in by_likeness),
+        float(alike.mean()),
+        tuple((names[first], names[second]) for first, second in most_alike.tolist()),
         next((each for each in PATTERNS if _keeps(each, names, class_of, pairs, alike)), None),
     )
 
@@ -181,14 +171,39 @@ def series_across(parts: Mapping[str, Split], class_names: Sequence[str]) -> Ser
     )
 
 
+def _neighbours(
+    names: Sequence[str],
+    class_of: Places,
+    part_of: npt.NDArray[Any] | None,
+    chance: np.random.Generator,
+) -> tuple[Places, Places]:
+    """Return pairs of neighbours by name, and the rank of each image by name in its class.
+
+    Of many pairs some, by chance: of all classes, or of some of them but enough of each.
+    """
+    sizes = np.bincount(class_of)
+    labels = chance.permutation(np.flatnonzero(sizes >= _LEAST_OF_CLASS))
+    most = max(_ENOUGH_OF_CLASS, _MOST_PAIRS // max(1, len(labels)))
+    ranks = np.zeros(len(names), np.intp)
+    found = [np.empty((0, 2), np.intp)]
+    for label in labels:
+        members = np.flatnonzero(class_of == label).tolist()
+        in_order = np.array(sorted(members, key=lambda place: _counted(names[place])), np.intp)
+        ranks[in_order] = np.arange(len(in_order))
+        pairs = np.stack([in_order[:-1], in_order[1:]], axis=1)
+        if part_of is not None:
+            pairs = pairs[part_of[pairs[:, 0]] != part_of[pairs[:, 1]]]
+        if len(pairs) > most:
+            pairs = pairs[chance.choice(len(pairs), most, replace=False)]
+        found.append(pairs)
+        if sum(map(len, found)) >= _MOST_PAIRS:
+            break
+    return np.concatenate(found), ranks
+
+
 def _counted(name: str) -> str:
     """Return what sorts a name as people count."""
     return re.sub("[0-9]+", lambda number: number[0].zfill(18), name)
-
-
-def _cosines(features: FloatArray, pairs: Places) -> FloatArray:
-    found: FloatArray = np.einsum("pf,pf->p", features[pairs[:, 0]], features[pairs[:, 1]])
-    return found
 
 
 def _keeps(
