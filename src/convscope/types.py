@@ -411,6 +411,7 @@ class Dataset:
         notes: Notes for the user ("ignored 2 hidden folders").
         white: Pixel value shown as white in images whose files do not state it (floating-point,
             32-bit); None if there are none.
+        drawn: Names of the parts that were drawn by chance, not given.
     """
 
     name: str
@@ -421,6 +422,7 @@ class Dataset:
     provenance: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     white: int | None = None
+    drawn: frozenset[str] = frozenset()
 
     @property
     def multi_label(self) -> bool:

@@ -59,7 +59,7 @@ def check(
     data_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> "CheckReport":
-    """Check data for problems: broken and empty images, duplicates, series, leaks between parts.
+    """Check data for problems: broken and blank images, duplicates, series, leaks between parts.
 
     Args:
         data: Folder of images (its files are checked), or registered name (its pixels are).

@@ -172,7 +172,7 @@ def check(
     json: Json = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Check data for problems: broken and empty images, duplicates, series, leaks between parts.
+    """Check data for problems: broken and blank images, duplicates, series, leaks between parts.
 
     Nothing is changed. The exit code is 1 if there is an error among the findings.
 

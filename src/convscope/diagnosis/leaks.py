@@ -111,7 +111,8 @@ def _series(case: Case, parts: Mapping[str, Split]) -> Finding | None:
     if found is None:
         return None
     first, second = map(printable, found.pairs[0])
-    settings = found.settings(has_table=case.config.labels is not None)
+    drawn = bool(case.dataset.drawn)
+    settings = found.settings(drawn=drawn)
     return Finding(
         symptom="Possible data leak: images of one series are in different parts.",
         evidence=f"In {found.alike:.0%} of the pairs of neighbours by name that are in different "
@@ -122,7 +123,7 @@ def _series(case: Case, parts: Mapping[str, Split]) -> Finding | None:
             case.again("keep each series in one part", settings)
             if settings
             else Remedy(
-                f"list them; {found.remedy(has_table=True)}",
+                f"list them; {found.remedy(drawn=drawn)}",
                 command_line("data", "check", *case.data_words),
             ),
         ),

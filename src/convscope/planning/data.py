@@ -79,28 +79,28 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
             divided.clear()
             divided[part] = divide_and_tell(whole[key], config.split, quiet)
             place_of = (config.data_path, config.labels)
-            if config.data == "folder" and place_of not in told:
-                if divided[part].train.groups is None:
-                    told.add(place_of)
-                _tell_series(divided[part], quiet, has_table=config.labels is not None)
+            in_groups = divided[part].train.groups is not None
+            if config.data == "folder" and not in_groups and place_of not in told:
+                told.add(place_of)
+                _tell_series(divided[part], quiet)
         return divided[part]
 
     return load_known
 
 
-def _tell_series(dataset: Dataset, progress: Progress, *, has_table: bool) -> None:
+def _tell_series(dataset: Dataset, progress: Progress) -> None:
     """Say if images of one series are in training and in validation."""
-    train, val = dataset.train, dataset.val
-    if val is None or train.groups is not None:
+    if dataset.val is None:
         return
-    if found := series_across({"train": train, "val": val}, dataset.class_names):
+    parts = {"train": dataset.train, "val": dataset.val}
+    if found := series_across(parts, dataset.class_names):
         first, second = map(printable, found.pairs[0])
         progress.say(
             f"Note: in {found.alike:.0%} of the pairs of neighbours by name, of which one is in "
             "training and the other in validation, the two look alike, such as "
             f"{first} and {second} ({UNRELATED:.0%} would be expected of unrelated images of a "
             "class). If they are frames of a video or photos of one thing, all scores are too "
-            f"high; {found.remedy(has_table=has_table)}"
+            f"high; {found.remedy(drawn='val' in dataset.drawn)}"
         )
 
 

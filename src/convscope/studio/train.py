@@ -49,7 +49,7 @@ def show(
         group: Pattern of the groups in the names of images.
     """
     wish = as_before(place, run) if run else Wish()
-    wish.data, wish.labels, wish.group = data, labels, group
+    wish.data, wish.labels, wish.group = data, labels, group or wish.group
     with frame("Train", "/train", place):
         heading("Train", 1)
         _at_work(place)
@@ -154,10 +154,11 @@ def _form(place: Workplace, wish: Wish) -> None:
             ui.input("Table of labels", value=wish.labels).props("outlined dense").style(
                 "max-width:640px"
             ).bind_value_to(wish, "labels", typed)
-        if wish.group:
-            ui.input(
-                "Images of a group stay in one part; pattern of the names", value=wish.group
-            ).props("outlined dense").style("max-width:640px").bind_value_to(wish, "group", typed)
+        group = ui.input(
+            "Images of a group stay in one part; pattern of the names", value=wish.group
+        ).props("outlined dense")
+        group.style("max-width:640px").bind_value_to(wish, "group", typed)
+        group.set_visibility(bool(wish.group))
         kinds = {AUTO: "Find the best in a given time", "one": "One recipe and model"}
         with ui.element("div").style("margin:12px 0 4px"):
             kind = ui.toggle(kinds, value=AUTO if wish.recipe == AUTO else "one").props(
@@ -225,7 +226,7 @@ def _form(place: Workplace, wish: Wish) -> None:
             preview()
 
         job_button("Train", start, strong=True, icon="play_arrow")
-        for control in (data, kind, minutes, recipe, model, epochs, sealed):
+        for control in (data, group, kind, minutes, recipe, model, epochs, sealed):
             control.on_value_change(preview)
         preview()
 

@@ -123,15 +123,17 @@ def as_before(place: Workplace, name: str) -> Wish:
         sealed = "test" not in run.metrics
     except ConvscopeError:
         return Wish()
+    group = config.split.group or ""
     job = _job_of(place, run)
     minutes = None if job is None else time_limit(job)
     if minutes is not None or run.tried_file.exists():
-        return Wish(minutes=minutes or 5, sealed=sealed)
+        return Wish(minutes=minutes or 5, sealed=sealed, group=group)
     return Wish(
         recipe=config.recipe,
         model=config.model,
         epochs=None if config.trains_at_once else config.epochs,
         sealed=sealed,
+        group=group,
         like=str(run.config_file),
         like_recipe=config.recipe,
         like_model=config.model,

@@ -32,15 +32,22 @@ def case_of(
     *,
     refit: bool = False,
     data: str = "made",
-    labels: str | None = None,
+    drawn: bool = True,
 ) -> SimpleNamespace:
-    dataset = Dataset("made", ("a", "b"), train, val, SealedSplit(test))
+    dataset = Dataset(
+        "made",
+        ("a", "b"),
+        train,
+        val,
+        SealedSplit(test),
+        drawn=frozenset({"val", "test"} if drawn else ()),
+    )
     return SimpleNamespace(
         dataset=dataset,
         val_images=val,
         data="made",
         data_words=("--data", "made"),
-        config=SimpleNamespace(refit=refit, multi_label=False, data=data, labels=labels),
+        config=SimpleNamespace(refit=refit, multi_label=False, data=data),
         again=lambda words, settings: Remedy(words, "convscope train", settings),
         predictions={},
     )
@@ -123,9 +130,10 @@ def test_frames_of_a_video_in_two_parts_are_a_leak_of_ones_own_images(data: str)
     assert found.symptom == "Possible data leak: images of one series are in different parts."
     assert "% of the pairs of neighbours by name that are in different parts" in found.evidence
     assert found.remedies[0].settings == {"split.group": "(.*[^0-9])[0-9]+[.]"}
-    # A table whose parts may be the cause is not overruled by a setting.
-    found = leaks(case_of(*parts, data=data, labels="labels.csv"))
+    # Parts that are given are not changed by a setting.
+    found = leaks(case_of(*parts, data=data, drawn=False))
     assert found is not None
+    assert found.remedies[0].words == "list them; give each series to one part"
     assert found.remedies[0].command == "convscope data check --data made"
 
 

@@ -89,3 +89,14 @@ def test_groups_of_images_are_a_setting_of_every_training():
         words = wish.words(Path("o"))
         assert words[words.index("--set") + 1] == "split.group=(.*)/"
     assert "--set" not in Wish("photos").words(Path("o"))
+
+
+def test_a_training_after_another_keeps_its_groups(place):
+    file = place.root / "old" / "config.yaml"
+    settings = yaml.safe_load(file.read_text())
+    settings["split"]["group"] = "(.*)/"
+    file.write_text(yaml.safe_dump(settings))
+    assert as_before(place, "old").group == "(.*)/"
+    begun_by(place, "20260101-0-train", "--data", "x", "--minutes", "12")
+    again = as_before(place, "old")
+    assert (again.recipe, again.group) == (AUTO, "(.*)/")

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from convscope.datasets.checks._looks import Look
 from convscope.datasets.checks.findings import DataFinding
 from convscope.datasets.checks.fingerprints import Fingerprints
-from convscope.datasets.checks.series import UNRELATED, find_series
+from convscope.datasets.checks.series import UNRELATED, Series, find_series
 from convscope.datasets.division.draw import Pool, keys_of
 from convscope.datasets.division.part_notes import classes_everywhere, classes_missing
 from convscope.datasets.division.splits import draw_parts
@@ -27,26 +28,26 @@ def on_series(
     """Return a finding on series that a division at random, or the given one, tears apart."""
     if layout.group_of is not None:
         return []
-    divided = {"val", "test"} <= set(layout.parts)
     # Copies are in one part.
     firsts: dict[str, int] = {}
     for row, look in enumerate(readable):
-        if divided or look.part == "train":
-            firsts.setdefault(look.key, row)
+        firsts.setdefault(look.key, row)
     rows = np.array(list(firsts.values()), np.intp)
-    looks = [readable[row] for row in rows]
-    found = find_series(
-        [look.name for look in looks],
-        [said_of(labels_of[look.name]) for look in looks],
-        lambda places: prints.take(rows[places]),
-        parts=[look.part for look in looks] if divided else None,
-    )
+
+    def find(rows: npt.NDArray[np.intp], parts: list[str] | None) -> Series | None:
+        names = [readable[row].name for row in rows]
+        classes = [said_of(labels_of[name]) for name in names]
+        return find_series(names, classes, lambda some: prints.take(rows[some]), parts=parts)
+
+    parts = [readable[row].part for row in rows]
+    found = find(rows, parts) if len(layout.parts) > 1 else None
+    drawn = found is None
+    if drawn and not {"val", "test"} <= set(layout.parts):
+        found = find(rows[[part == "train" for part in parts]], None)
     if found is None:
         return []
-    what = "neighbours by name in different parts" if divided else "neighbours by name"
-    where = "are in several parts" if divided else "come into several parts by a random split"
-    has_table = layout.labels_of is not None
-    how = "give each series to one part" if divided else found.remedy(has_table=has_table)
+    what = "neighbours by name" + " in different parts" * (not drawn)
+    where = "come into several parts by a random split" if drawn else "are in several parts"
     return [
         DataFinding(
             "warning",
@@ -55,9 +56,9 @@ def on_series(
             f"{found.alike:.0%} of the pairs ({UNRELATED:.0%} would be expected of unrelated "
             "images of a class)",
             f"If they show the same thing, and not only the same kind of thing, they {where} and "
-            f"scores are too high: {how}.",
+            f"scores are too high: {found.remedy(drawn=drawn)}.",
             tuple(dict.fromkeys(printable(name) for pair in found.pairs for name in pair)),
-            settings={} if divided else found.settings(has_table=has_table),
+            settings=found.settings(drawn=drawn),
         )
     ]
 

@@ -290,7 +290,7 @@ def on_blank(files: Collection[str], n_transparent: int = 0) -> list[DataFinding
             "warning",
             "blank",
             f"images that show nothing but one colour: {len(files):,}{why}",
-            "Look at them, and delete those that are empty."
+            "Look at them, and delete those in which something should be seen."
             + " White drawings on a transparent background need a background of another colour: "
             "transparent pixels become white." * bool(n_transparent),
             tuple(map(printable, files)),

@@ -35,6 +35,7 @@ class Images:
         classes: Class of each image.
         keys: Hash of each image's pixels, equal for equal images only.
         prints: Fingerprints, for near duplicates.
+        blank: Whether each image shows nothing but one colour.
     """
 
     ids: Sequence[str]
@@ -42,6 +43,7 @@ class Images:
     classes: Sequence[str]
     keys: Sequence[str]
     prints: Fingerprints
+    blank: Sequence[bool]
 
 
 def find_twins(images: Images, *, progress: Progress) -> list[DataFinding]:
@@ -57,7 +59,8 @@ def find_twins(images: Images, *, progress: Progress) -> list[DataFinding]:
     for place, key in enumerate(images.keys):
         members.setdefault(key, []).append(place)
     firsts = np.array([places[0] for places in members.values()], dtype=np.intp)
-    found = find_near_copies(images.prints.take(firsts), progress=progress)
+    blank = np.array(images.blank, np.bool_)[firsts]
+    found = find_near_copies(images.prints.take(firsts), blank=blank, progress=progress)
     near = []
     for group in near_groups(found):
         ways = {

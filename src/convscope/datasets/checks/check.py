@@ -1,5 +1,6 @@
 """Check of images before training: broken, unusual, unbalanced or duplicate ones."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -90,6 +91,7 @@ def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> Ch
             [said_of(labels_of[look.name]) for look in readable],
             [look.key for look in readable],
             prints,
+            [look.blank for look in readable],
         ),
         progress=progress,
     )
@@ -137,10 +139,9 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
     n_images = sum(map(len, parts.values()))
     with progress.task(f"Checking {dataset.name}", n_images, "images") as step:
         for split in parts.values():
-            for image, image_id in zip(split.images, split.ids, strict=True):
+            for image in split.images:
                 prints.append(fingerprint(image))
-                if is_blank(image, prints[-1]):
-                    blank.append(str(image_id))
+                blank.append(is_blank(image, prints[-1]))
                 step(1)
     counts = {
         part: dict(
@@ -162,9 +163,10 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
         ],
         [key for split in parts.values() for key in split.hashes],
         gather(prints),
+        blank,
     )
     findings = [
-        *on_blank(blank),
+        *on_blank(list(itertools.compress(images.ids, blank))),
         *on_counts(counts, divided=len(parts) > 1),
         *on_groups(groups_of_parts(parts)),
         *find_twins(images, progress=progress),

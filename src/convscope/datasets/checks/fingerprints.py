@@ -83,7 +83,8 @@ def is_blank(pixels: UInt8Array, prints: tuple[UInt8Array, Int8Array]) -> bool:
     """
     if not are_blank(gather([prints]))[0]:
         return False
-    # A thumbnail does not show a pinhole.
+    # A thumbnail does not show a pinhole, nor the bars of a padded image.
+    pixels = without_bars(pixels)
     colour = np.median(pixels[::8, ::8], axis=(0, 1)).astype(np.int16)
     n_other = sum(
         np.count_nonzero((np.abs(pixels[row : row + 256] - colour) > _NOISE).any(axis=2))

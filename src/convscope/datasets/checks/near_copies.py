@@ -61,6 +61,7 @@ class NearCopies:
 def find_near_copies(
     prints: Fingerprints,
     *,
+    blank: npt.NDArray[np.bool_] | None = None,
     max_looked_at: int = MAX_LOOKED_AT,
     progress: Progress | None = None,
 ) -> NearCopies:
@@ -72,6 +73,8 @@ def find_near_copies(
     Args:
         prints: Fingerprints of images that are all different; equal ones are found faster by their
             hashes.
+        blank: Shape (n_images,), which of them show nothing but one colour, and are copies if that
+            is the same; None takes what their thumbnails show.
         max_looked_at: Number of pairs of thumbnails to compare. If there are more, each image is
             compared only with its likeliest neighbours.
         progress: Called with each image and orientation.
@@ -79,7 +82,7 @@ def find_near_copies(
     varied = contrasts(prints) >= MIN_CONTRAST
     lively = np.flatnonzero(varied)
     n_looked_at = min(len(lively), max(1, max_looked_at // max(1, len(_THOROUGH) * len(lively))))
-    pairs = [_same_shade(prints, np.flatnonzero(are_blank(prints)))]
+    pairs = [_same_shade(prints, np.flatnonzero(are_blank(prints) if blank is None else blank))]
     ways = [np.zeros(len(pairs[0]), np.intp)]
     if len(lively) > 1:
         shown = prints.take(lively)

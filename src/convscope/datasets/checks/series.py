@@ -1,5 +1,6 @@
 """Series: images that look like their neighbour by name, as frames of a video or a burst do."""
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -62,22 +63,21 @@ class Series:
     pairs: tuple[tuple[str, str], ...]
     group: str | None
 
-    def settings(self, *, has_table: bool) -> dict[str, str]:
+    def settings(self, *, drawn: bool) -> dict[str, str]:
         """Return the settings that keep each series in one part; empty if none do.
 
         Args:
-            has_table: Whether a table says the labels of the images, and can say their groups.
+            drawn: Whether parts are drawn by chance, and not given.
         """
-        return {"split.group": self.group} if self.group and not has_table else {}
+        return {"split.group": self.group} if self.group and drawn else {}
 
-    def remedy(self, *, has_table: bool) -> str:
+    def remedy(self, *, drawn: bool) -> str:
         """Return what keeps each series in one part, for people; with arguments as `settings`."""
-        if self.settings(has_table=has_table):
+        if self.settings(drawn=drawn):
             return f"train with --set split.group='{self.group}', which keeps each in one part"
-        return (
-            "a column with their groups in the table (--labels TABLE:group=COLUMN) keeps each in "
-            "one part"
-        )
+        if not drawn:
+            return "give each series to one part"
+        return "a table with their groups (--labels TABLE:group=COLUMN) keeps each in one part"
 
 
 def find_series(
@@ -91,13 +91,15 @@ def find_series(
 
     Such images show the same thing, or the same kind of thing where names are sorted by that. If
     it is the same, a random division puts some into training and others into the test part, whose
-    score is then too high. At most 2,000 pairs are looked at, of 50 classes or more.
+    score is then too high. Of more than 2,000 pairs some are looked at, by chance; of very many
+    classes, those of some.
 
     Args:
         names: Name of each image; names are in order as people count, 9 before 10.
         classes: Class of each image; neighbours are of one class.
         prints_of: Function that returns the fingerprints of some images, by their indices.
-        parts: Part of each image, to look at neighbours in different parts only.
+        parts: Part of each image, to look at neighbours in different parts only; the folder of
+            each part does not count for the order.
     """
     chance = np.random.default_rng(0)
     class_of = np.unique(np.asarray(classes, np.str_), return_inverse=True)[1].reshape(-1)
@@ -185,10 +187,11 @@ def _neighbours(
     labels = chance.permutation(np.flatnonzero(sizes >= _LEAST_OF_CLASS))
     most = max(_ENOUGH_OF_CLASS, _MOST_PAIRS // max(1, len(labels)))
     ranks = np.zeros(len(names), np.intp)
+    sorted_as = names if part_of is None else _below_parts(names, part_of.tolist())
     found = [np.empty((0, 2), np.intp)]
     for label in labels:
         members = np.flatnonzero(class_of == label).tolist()
-        in_order = np.array(sorted(members, key=lambda place: _counted(names[place])), np.intp)
+        in_order = np.array(sorted(members, key=lambda place: _counted(sorted_as[place])), np.intp)
         ranks[in_order] = np.arange(len(in_order))
         pairs = np.stack([in_order[:-1], in_order[1:]], axis=1)
         if part_of is not None:
@@ -199,6 +202,22 @@ def _neighbours(
         if sum(map(len, found)) >= _MOST_PAIRS:
             break
     return np.concatenate(found), ranks
+
+
+def _below_parts(names: Sequence[str], part_of: Sequence[object]) -> list[str]:
+    """Return the names without the folders that all images of their part are in."""
+    folders: dict[object, list[list[str]]] = {}
+    for name, part in zip(names, part_of, strict=True):
+        folders.setdefault(part, []).append(name.split("/")[:-1])
+    n_shared = {}
+    for part, each in folders.items():
+        # What the first and the last in order begin with, all do.
+        ends = zip(min(each), max(each), strict=False)
+        n_shared[part] = sum(1 for _ in itertools.takewhile(lambda end: end[0] == end[1], ends))
+    return [
+        "/".join(name.split("/")[n_shared[part] :])
+        for name, part in zip(names, part_of, strict=True)
+    ]
 
 
 def _counted(name: str) -> str:

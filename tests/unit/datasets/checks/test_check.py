@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 import tracemalloc
 from functools import partial
@@ -168,8 +169,12 @@ def test_images_without_anything_to_see_are_named(pets: Path) -> None:
     sheet = Image.new("RGB", (1000, 1000), "white")
     ImageDraw.Draw(sheet).rectangle((400, 300, 407, 307), fill="black")
     save(sheet, pets / "dog" / "hole.png")
-    assert of_kind(check(pets), "blank").files == ("dog/covered.png",)
+    save(Image.new("RGB", (1000, 1000), "white"), pets / "cat" / "empty.png")
+    report = check(pets)
+    assert of_kind(report, "blank").files == ("cat/empty.png", "dog/covered.png")
+    assert kinds(report) == ["blank", "mixed-sizes"]
     (pets / "dog" / "hole.png").unlink()
+    (pets / "cat" / "empty.png").unlink()
     # White on nothing, which becomes white.
     drawn = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     ImageDraw.Draw(drawn).ellipse((10, 10, 50, 50), fill="white")
@@ -692,7 +697,7 @@ def test_leaks_in_a_dataset_are_found() -> None:
             ("png", (64, 64)),
             ("png", (48, 64)),
             "the size of a file alone tells the class of 100% of the images (the most frequent "
-            "class is that of 60%): 80 of 80 images of 64 pixels wide and 48 high are of 'dog'",
+            "class is that of 60%): 120 of 120 images of 64 x 64 pixels are of 'cat'",
         ),
     ],
 )
@@ -765,17 +770,46 @@ def test_frames_are_reported_with_the_setting_that_keeps_them_together(clips: Pa
     assert len(finding.files) == len(set(finding.files)) > 60
 
 
-def test_frames_whose_groups_are_known_or_parts_given_are_not_reported(clips: Path) -> None:
+def test_frames_whose_groups_are_known_are_not_reported(clips: Path) -> None:
     names = sorted(str(path.relative_to(clips)) for path in clips.rglob("*.png"))
     table = clips.parent / "labels.csv"
     rows = [f"{name},{name.split('/')[0]},{name.split('-')[0]}" for name in names]
     table.write_text("\n".join(["file,label,clip", *rows]) + "\n")
     report = check_folder(clips, f"{table}:group=clip", progress=Progress())
     assert "series" not in kinds(report)
-    for part in ("val", "test"):
-        fill(clips.parent / "parts" / part, {"cat": 6, "dog": 6}, first_seed=7)
-    clips.rename(clips.parent / "parts" / "train")
-    assert "series" not in kinds(check(clips.parent / "parts"))
+
+
+def test_frames_that_are_dealt_into_folders_of_parts_are_reported(clips: Path) -> None:
+    def finding_of(part_of) -> DataFinding | None:
+        root = clips.parent / "parts"
+        shutil.rmtree(root, ignore_errors=True)
+        for path in clips.rglob("*.png"):
+            place = root / part_of(path.stem) / path.relative_to(clips)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+        found = [finding for finding in check(root).findings if finding.kind == "series"]
+        return found[0] if found else None
+
+    parts = ("train", "train", "val", "test", "train", "val")
+    torn = finding_of(lambda stem: parts[int(stem[-1])])
+    assert torn is not None
+    assert torn.message.startswith("neighbours by name in different parts")
+    assert torn.settings == {}
+    assert finding_of(lambda stem: parts[int(stem[:2]) % 6]) is None
+    # Validation images will be drawn from such training images.
+    rest = finding_of(lambda stem: "test" if int(stem[:2]) < 4 else "train")
+    assert rest is not None
+    assert rest.message.startswith("neighbours by name that look alike")
+    assert rest.settings == {"split.group": "(.*[^0-9])[0-9]+[.]"}
+
+
+def test_frames_with_several_labels_are_reported(clips: Path) -> None:
+    table = clips.parent / "labels.csv"
+    names = sorted(str(path.relative_to(clips)) for path in clips.rglob("*.png"))
+    rows = [f"{name},1,{int('dog' in name)}" for name in names]
+    table.write_text("\n".join(["file,animal,dog", *rows]) + "\n")
+    report = check_folder(clips, f"{table}:classes=animal+dog", progress=Progress())
+    assert of_kind(report, "series").settings == {"split.group": "(.*[^0-9])[0-9]+[.]"}
 
 
 def test_frames_that_a_table_puts_into_several_parts_are_reported(clips: Path) -> None:

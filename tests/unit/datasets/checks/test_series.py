@@ -92,16 +92,39 @@ def test_unrelated_images_are_none_whatever_their_names() -> None:
         assert found_in(names, [scene(seed) for seed in range(len(names))]) is None
 
 
-def test_only_neighbours_in_different_parts_count_if_there_are_parts() -> None:
+@pytest.mark.parametrize("in_folders", [False, True])
+def test_only_neighbours_in_different_parts_count_if_there_are_parts(in_folders) -> None:
     names, images = videos(20, "{kind}/clip{video:03d}_{frame}.png")
-    by_video = ["train" if place // N_FRAMES % 4 else "val" for place in range(len(names))]
-    assert found_in(names, images, by_video) is None
+    kinds = [name.split("/")[0] for name in names]
     chance = np.random.default_rng(1)
-    at_random = ["val" if chance.random() < 0.3 else "train" for _ in names]
-    found = found_in(names, images, at_random)
+
+    def found_of(parts: list[str]) -> Series | None:
+        spelt = [f"{part}/{name}" for part, name in zip(parts, names, strict=True)]
+        shown = spelt if in_folders else names
+        return find_series(
+            shown,
+            kinds,
+            lambda places: gather(fingerprint(np.asarray(images[place])) for place in places),
+            parts=parts,
+        )
+
+    assert found_of(["train"] * len(names)) is None
+    found = found_of(["val" if chance.random() < 0.3 else "train" for _ in names])
     assert found is not None
-    part_of = dict(zip(names, at_random, strict=True))
-    assert all(part_of[first] != part_of[second] for first, second in found.pairs)
+    assert found.alike > 0.75
+
+
+def test_videos_that_are_whole_in_their_part_are_no_series_across_parts() -> None:
+    # So short that there are neighbours enough in different parts.
+    names, images = [], []
+    for video in range(140):
+        wide = scene(video).resize((120, 96))
+        for frame in range(2):
+            names.append(f"cat/clip{video:03d}_{frame}.png")
+            images.append(wide.crop((2 * frame, 0, 2 * frame + 96, 96)))
+    by_video = ["train" if place // 2 % 2 else "val" for place in range(len(names))]
+    assert found_in(names, images, by_video) is None
+    assert found_in(names, images, ["train" if place % 2 else "val" for place in range(280)])
 
 
 @pytest.mark.parametrize("n_videos", [0, 1, 5])
@@ -111,7 +134,8 @@ def test_few_images_say_nothing(n_videos: int) -> None:
 
 def test_blank_images_are_no_series() -> None:
     names, _ = videos(20, "{kind}/clip{video:03d}_{frame}.png")
-    assert found_in(names, [Image.new("RGB", (64, 64), "white")] * len(names)) is None
+    shades = [(12 * (place // N_FRAMES),) * 3 for place in range(len(names))]
+    assert found_in(names, [Image.new("RGB", (64, 64), shade) for shade in shades]) is None
 
 
 def test_a_name_may_end_in_more_digits_than_a_number_has() -> None:
