@@ -750,15 +750,16 @@ def test_few_images_in_other_formats_tell_nothing(tmp_path: Path) -> None:
 # Series
 
 
-@pytest.fixture
-def clips(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos of two kinds: a camera that moves over a scene."""
+    root = tmp_path_factory.mktemp("videos") / "clips"
     for video in range(20):
         wide = scene(video).resize((128, 96))
         for frame in range(6):
             view = wide.crop((5 * frame, 0, 5 * frame + 96, 96))
-            save(view, tmp_path / "clips" / ("cat", "dog")[video % 2] / f"{video:02d}-{frame}.png")
-    return tmp_path / "clips"
+            save(view, root / ("cat", "dog")[video % 2] / f"{video:02d}-{frame}.png")
+    return root
 
 
 def test_frames_are_reported_with_the_setting_that_keeps_them_together(clips: Path) -> None:
@@ -770,18 +771,20 @@ def test_frames_are_reported_with_the_setting_that_keeps_them_together(clips: Pa
     assert len(finding.files) == len(set(finding.files)) > 60
 
 
-def test_frames_whose_groups_are_known_are_not_reported(clips: Path) -> None:
+def test_frames_whose_groups_are_known_are_not_reported(clips: Path, tmp_path: Path) -> None:
     names = sorted(str(path.relative_to(clips)) for path in clips.rglob("*.png"))
-    table = clips.parent / "labels.csv"
+    table = tmp_path / "labels.csv"
     rows = [f"{name},{name.split('/')[0]},{name.split('-')[0]}" for name in names]
     table.write_text("\n".join(["file,label,clip", *rows]) + "\n")
     report = check_folder(clips, f"{table}:group=clip", progress=Progress())
     assert "series" not in kinds(report)
 
 
-def test_frames_that_are_dealt_into_folders_of_parts_are_reported(clips: Path) -> None:
+def test_frames_that_are_dealt_into_folders_of_parts_are_reported(
+    clips: Path, tmp_path: Path
+) -> None:
     def finding_of(part_of) -> DataFinding | None:
-        root = clips.parent / "parts"
+        root = tmp_path / "parts"
         shutil.rmtree(root, ignore_errors=True)
         for path in clips.rglob("*.png"):
             place = root / part_of(path.stem) / path.relative_to(clips)
@@ -803,8 +806,8 @@ def test_frames_that_are_dealt_into_folders_of_parts_are_reported(clips: Path) -
     assert rest.settings == {"split.group": "(.*[^0-9])[0-9]+[.]"}
 
 
-def test_frames_with_several_labels_are_reported(clips: Path) -> None:
-    table = clips.parent / "labels.csv"
+def test_frames_with_several_labels_are_reported(clips: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
     names = sorted(str(path.relative_to(clips)) for path in clips.rglob("*.png"))
     rows = [f"{name},1,{int('dog' in name)}" for name in names]
     table.write_text("\n".join(["file,animal,dog", *rows]) + "\n")
@@ -812,8 +815,10 @@ def test_frames_with_several_labels_are_reported(clips: Path) -> None:
     assert of_kind(report, "series").settings == {"split.group": "(.*[^0-9])[0-9]+[.]"}
 
 
-def test_frames_that_a_table_puts_into_several_parts_are_reported(clips: Path) -> None:
-    table = clips.parent / "labels.csv"
+def test_frames_that_a_table_puts_into_several_parts_are_reported(
+    clips: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "labels.csv"
     names = sorted(str(path.relative_to(clips)) for path in clips.rglob("*.png"))
 
     def finding_of(part_of) -> DataFinding | None:
