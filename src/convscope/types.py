@@ -1,11 +1,11 @@
 """The objects that stages pass to each other."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -330,6 +332,18 @@ class Split:
             None if self.files is None else self.files[indices],
             None if self.groups is None else self.groups[indices],
         )
+
+
+def numbered(values: Iterable[_Key]) -> tuple[npt.NDArray[np.intp], list[_Key]]:
+    """Return the number of each value, from 0 in the order of the first of each, and the values.
+
+    Examples:
+        >>> numbered(["b", "a", "b"])[1]
+        ['b', 'a']
+    """
+    numbers: dict[_Key, int] = {}
+    found = np.array([numbers.setdefault(each, len(numbers)) for each in values], np.intp)
+    return found, list(numbers)
 
 
 def joined_if_all(

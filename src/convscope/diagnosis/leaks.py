@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from convscope.datasets.checks.near_copies import near_copies_across
-from convscope.datasets.checks.series import UNRELATED, series_across
+from convscope.datasets.checks.series import series_across
 from convscope.datasets.division.part_notes import groups_across, groups_of_parts
 from convscope.diagnosis import TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
@@ -25,7 +25,6 @@ _COMMON = 0.05
 def leaks(case: Case) -> Finding | None:
     """Leaks: the same images, nearly the same, or of one group or series, in two parts.
 
-    The parts are train, val and test.
     The network is then evaluated on images that it was trained on, or tested on images by which it
     was chosen, so the accuracy is too high.
     Near copies are searched for among up to 20,000 images; `convscope data check` searches among
@@ -110,15 +109,13 @@ def _series(case: Case, parts: Mapping[str, Split]) -> Finding | None:
     found = series_across(parts, case.dataset.class_names)
     if found is None:
         return None
-    first, second = map(printable, found.pairs[0])
     drawn = bool(case.dataset.drawn)
     settings = found.settings(drawn=drawn)
     return Finding(
         symptom="Possible data leak: images of one series are in different parts.",
-        evidence=f"In {found.alike:.0%} of the pairs of neighbours by name that are in different "
-        f"parts the two look alike, such as {first} and {second} ({UNRELATED:.0%} would be "
-        "expected of unrelated images of a class). If they are frames of a video or photos of one "
-        "thing, the network recognises what it learnt, and its scores are too high.",
+        evidence=f"In {found.seen(' that are in different parts')}. If they are frames of a video "
+        "or photos of one thing, the network recognises what it learnt, and its scores are too "
+        "high.",
         remedies=(
             case.again("keep each series in one part", settings)
             if settings

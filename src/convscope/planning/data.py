@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from convscope.datasets.checks.series import UNRELATED, series_across
+from convscope.datasets.checks.series import series_across
 from convscope.datasets.source import divide_and_tell, load_undivided, moved
 from convscope.errors import DataError
 from convscope.paths import is_address, path_or_none, user_path
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.types import Dataset
-from convscope.wording import printable
 
 
 def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
@@ -94,13 +93,10 @@ def _tell_series(dataset: Dataset, progress: Progress) -> None:
         return
     parts = {"train": dataset.train, "val": dataset.val}
     if found := series_across(parts, dataset.class_names):
-        first, second = map(printable, found.pairs[0])
+        where = ", of which one is in training and the other in validation,"
         progress.say(
-            f"Note: in {found.alike:.0%} of the pairs of neighbours by name, of which one is in "
-            "training and the other in validation, the two look alike, such as "
-            f"{first} and {second} ({UNRELATED:.0%} would be expected of unrelated images of a "
-            "class). If they are frames of a video or photos of one thing, all scores are too "
-            f"high; {found.remedy(drawn='val' in dataset.drawn)}"
+            f"Note: in {found.seen(where)}. If they are frames of a video or photos of one thing, "
+            f"all scores are too high; {found.remedy(drawn='val' in dataset.drawn)}"
         )
 
 

@@ -1,7 +1,7 @@
 """Findings on classes that can be told from their files: images from different sources."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from convscope.datasets.checks.findings import DataFinding
 from convscope.images.formats import ImageHeader
+from convscope.types import numbered
 from convscope.wording import printable, spell_size
 
 Places = npt.NDArray[np.intp]
@@ -93,12 +94,12 @@ def on_sources(
         class_of: Class of each image, by file name.
     """
     names = list(headers)
-    labels, classes = _numbered(class_of[name] for name in names)
+    labels, classes = numbered(class_of[name] for name in names)
     if len(classes) < 2:
         return []
     of_all, of_one = [], []
     for each in _PROPERTIES:
-        keys, _ = _numbered(str(each.value_of(headers[name])) for name in names)
+        keys, _ = numbered(str(each.value_of(headers[name])) for name in names)
         table = _Table(keys, labels)
 
         def spell(image: int, words_of: Callable[[ImageHeader], str] = each.words_of) -> str:
@@ -217,10 +218,3 @@ def _class_told(
         )
         found.append(_Told(count, message, images))
     return found
-
-
-def _numbered(values: Iterable[str]) -> tuple[Places, list[str]]:
-    """Return the number of each value, and the values by number."""
-    numbers: dict[str, int] = {}
-    numbered = np.array([numbers.setdefault(each, len(numbers)) for each in values], np.intp)
-    return numbered, list(numbers)

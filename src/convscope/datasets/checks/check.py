@@ -20,22 +20,14 @@ from convscope.datasets.checks._twins import Images, find_twins
 from convscope.datasets.checks._white import on_white
 from convscope.datasets.checks.findings import CheckReport, report_of
 from convscope.datasets.checks.fingerprints import fingerprint, gather, is_blank
-from convscope.datasets.division.part_notes import (
-    groups_of_parts,
-)
+from convscope.datasets.division.part_notes import groups_of_parts
 from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.contents import read_contents
 from convscope.datasets.folders.layout import Layout
 from convscope.datasets.folders.parallel import map_ordered, n_readers
 from convscope.images.deep import choose_white
 from convscope.progress import Progress
-from convscope.types import (
-    Dataset,
-    Split,
-    n_of_each,
-    names_of,
-    said_of,
-)
+from convscope.types import Dataset, Split, n_of_each, names_of, said_of
 
 
 def check_folder(path: Path, labels: str | None = None, *, progress: Progress) -> CheckReport:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from convscope.datasets.checks.fingerprints import Fingerprints, are_blank, fingerprint, gather
 from convscope.datasets.checks.neighbours import Patterns
-from convscope.types import FloatArray, Split, names_of
+from convscope.types import FloatArray, Split, names_of, numbered
+from convscope.wording import printable
 
 Places = npt.NDArray[np.intp]
 
@@ -21,7 +22,7 @@ UNRELATED = 0.05
 
 LEAST_ALIKE = 0.3
 """Share of the pairs of neighbours that have to be alike to be called series. It was 0.05 of
-CIFAR-10, 0.08 of TrashNet, 0.14 of UC Merced and Caltech 101, 0.2 of emoji and stamps; and 0.36 of
+CIFAR-10, 0.08 of TrashNet, 0.12 of Caltech 101, 0.14 of UC Merced, 0.2 of emoji and stamps; and 0.36 of
 solar cells, which were cut out of pictures of whole modules, and 0.6 of the frames of animations.
 """
 
@@ -63,6 +64,19 @@ class Series:
     pairs: tuple[tuple[str, str], ...]
     group: str | None
 
+    def seen(self, where: str) -> str:
+        """Return what was seen, for people, from "in" on.
+
+        Args:
+            where: Which pairs of neighbours were looked at, in words.
+        """
+        first, second = map(printable, self.pairs[0])
+        return (
+            f"{self.alike:.0%} of the pairs of neighbours by name{where} the two look alike, such "
+            f"as {first} and {second} ({UNRELATED:.0%} would be expected of unrelated images of a "
+            "class)"
+        )
+
     def settings(self, *, drawn: bool) -> dict[str, str]:
         """Return the settings that keep each series in one part; empty if none do.
 
@@ -102,7 +116,7 @@ def find_series(
             each part does not count for the order.
     """
     chance = np.random.default_rng(0)
-    class_of = np.unique(np.asarray(classes, np.str_), return_inverse=True)[1].reshape(-1)
+    class_of, _ = numbered(classes)
     pairs, ranks = _neighbours(
         names, class_of, None if parts is None else np.asarray(parts), chance
     )

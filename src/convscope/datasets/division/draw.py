@@ -19,7 +19,7 @@ from convscope.datasets.division.iterative_stratification import (
     give_each_part_its_least,
     iterative_stratification,
 )
-from convscope.types import IntArray, Labels, is_multi_label, n_of_each
+from convscope.types import IntArray, Labels, is_multi_label, n_of_each, numbered
 
 Places = npt.NDArray[np.intp]
 
@@ -64,8 +64,7 @@ class Pool:
         """Shape (n_images,): a number for each image, shared by those that stay with it."""
         if self.keys is None:
             return np.arange(len(self))
-        numbers: dict[Hashable, int] = {}
-        return np.array([numbers.setdefault(key, len(numbers)) for key in self.keys], dtype=np.intp)
+        return numbered(self.keys)[0]
 
     @cached_property
     def different(self) -> tuple[Places, IntArray]:

@@ -54,7 +54,7 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
     if chosen.part_of_fold == "test" and test is not None:
         notes.append("each fold is the test part in turn; the existing test images are not used")
         test = None
-    given = [name for name, part in (("val", val), ("test", test)) if part is not None]
+    drawn = frozenset(name for name, part in (("val", val), ("test", test)) if part is None)
     if val is None or test is None:
         keys = keys_of(train.hashes, train.groups) if chosen.version > 1 else None
         pool = Pool(train.labels, keys, len(dataset.class_names), train.groups is not None)
@@ -71,7 +71,6 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
             test = SealedSplit(train.select(places["test"]))
         val = train.select(places["val"]) if "val" in places else val
         train = train.select(places["train"])
-    drawn = frozenset({"val", "test"} - set(given))
     divided = dataclasses.replace(dataset, train=train, val=val, test=test, drawn=drawn)
     notes += part_notes(divided)
     return dataclasses.replace(divided, notes=(*dataset.notes, *notes))
