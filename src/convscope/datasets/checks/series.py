@@ -22,9 +22,9 @@ UNRELATED = 0.05
 
 LEAST_ALIKE = 0.3
 """Share of the pairs of neighbours that have to be alike to be called series. It was 0.05 of
-CIFAR-10, 0.08 of TrashNet, 0.12 of Caltech 101, 0.14 of UC Merced, 0.2 of emoji and stamps; and 0.36 of
-solar cells, which were cut out of pictures of whole modules, and 0.6 of the frames of animations.
-"""
+CIFAR-10, 0.08 of TrashNet, 0.12 of Caltech 101, 0.14 of UC Merced, 0.2 of emoji and stamps; and
+0.36 of solar cells, which were cut out of pictures of whole modules, and 0.6 of the frames of
+animations."""
 
 _FEW_LEFT = 0.15
 """Share of alike neighbours in different groups below which these groups are the series."""
