@@ -249,6 +249,11 @@ class SplitSettings(Settings):
         "same text, or whose brackets do, go to one part together, such as the frames of a video: "
         "'(.*)/' is the folder of an image",
     )
+    near_copies: bool = Field(
+        False,
+        description="keep near copies, such as shots of a burst or cropped and mirrored versions "
+        "of an image, in one part; they are searched for as 'convscope data check' does",
+    )
     images: int | None = Field(
         None,
         ge=1,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convscope.datasets import DATASETS, DataRequest
+from convscope.datasets.division.near import SIDE, near_copies_of
 from convscope.datasets.division.splits import divide
 from convscope.datasets.folders.archives import is_archive
 from convscope.datasets.folders.columns import LabelTable, read_labels
@@ -102,7 +103,7 @@ def load_source(
     own = DATASETS.entry(place["data"]).info.get("split", {})
     settings = resolve(Recipe(), {"fit": fit, "split": {**own, **split}})
     whole = load_undivided(place, data_dir, progress, image_size=image_size, fit=settings.fit)
-    return divide_and_tell(whole, settings.split, progress)
+    return divide_and_tell(whole, place, settings.split, data_dir, progress)
 
 
 def load_undivided(
@@ -114,20 +115,49 @@ def load_undivided(
     fit: Fit,
 ) -> Dataset:
     """Load the data of settings in the parts in which they are; as `load_source`, if valid."""
-    at = place["data_path"]
-    address = at if at is not None and is_address(at) else None
-    folder = None if address else path_or_none(at, "data_path")
-    further, labels = path_or_none(data_dir, "--data-dir"), place.get("labels")
-    request = DataRequest(folder, address, further, image_size, fit, labels, progress)
-    dataset = DATASETS.get(place["data"])(request)
+    dataset = _loaded(place, data_dir, progress, image_size, fit)
     for note in dataset.notes:
         progress.say(f"{dataset.name}: {note}")
     return dataset
 
 
-def divide_and_tell(dataset: Dataset, split: SplitSettings, progress: Progress) -> Dataset:
-    """Return the dataset with all three parts, as `divide`, with its notes printed."""
-    divided = divide(dataset, **split.model_dump())
+def _loaded(
+    place: Mapping[str, Any],
+    data_dir: Path | str | None,
+    progress: Progress,
+    image_size: int | None,
+    fit: Fit,
+) -> Dataset:
+    at = place["data_path"]
+    address = at if at is not None and is_address(at) else None
+    folder = None if address else path_or_none(at, "data_path")
+    further, labels = path_or_none(data_dir, "--data-dir"), place.get("labels")
+    request = DataRequest(folder, address, further, image_size, fit, labels, progress)
+    return DATASETS.get(place["data"])(request)
+
+
+def divide_and_tell(
+    dataset: Dataset,
+    place: Mapping[str, Any],
+    split: SplitSettings,
+    data_dir: Path | str | None,
+    progress: Progress,
+) -> Dataset:
+    """Return the dataset with all three parts, as `divide`, with its notes printed.
+
+    Args:
+        dataset: Dataset that may lack parts.
+        place: Settings that it was loaded from, see `load_source`: near copies are searched for
+            among smaller versions of its images.
+        split: Settings of the division.
+        data_dir: Further folder to look for the files of a registered dataset.
+        progress: Called with the search for near copies, and with notes.
+    """
+    alike = None
+    if split.near_copies:
+        small = _loaded(place, data_dir, progress, SIDE, "squash")
+        alike = near_copies_of(small, progress)
+    divided = divide(dataset, alike, **split.model_dump())
     for note in divided.notes[len(dataset.notes) :]:
         progress.say(f"{dataset.name}: {note}")
     return divided

@@ -90,12 +90,17 @@ def leaks(case: Case) -> Finding | None:
         f"{printable(str(opened[earlier].ids[first]))}"
         for (earlier, later), ((first, second), *_) in pairs.items()
     )
+    keep = (
+        (case.again("keep near copies in one part", {"split.near_copies": True}),)
+        if case.dataset.drawn and not case.config.split.near_copies
+        else ()
+    )
     alike = sum(map(len, pairs.values())) > _COMMON * sum(map(len, parts.values()))
     copies = Finding(
         symptom=f"Possible data leak: some {_leak(pairs, 'look like')}.",
         evidence=f"{found[0].upper()}{found[1:]}, such as {examples}.{_why(case, pairs)}"
         + (" Images of this kind look alike by nature, so it may mean little." if alike else ""),
-        remedies=(remedy,),
+        remedies=(*keep, remedy),
         sure="note" if alike else "likely",
     )
     if series is None:

@@ -132,7 +132,7 @@ KINDS = {
         _locks,
     ),
     "divisions": _Kind(
-        "which images went to which part; drawn again",
+        "which images went to which part, and which are near copies; found again",
         DIVISIONS,
         lambda folder: (path for path in folder.glob("*.npz") if _KEY.fullmatch(path.stem)),
         lambda path: [],

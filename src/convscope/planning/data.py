@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from convscope.datasets.checks.near_copies import share_of_near_copies
 from convscope.datasets.checks.series import series_across
 from convscope.datasets.source import divide_and_tell, load_undivided, moved
 from convscope.errors import DataError
@@ -15,12 +16,19 @@ from convscope.types import Dataset
 def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
     """Load the data that a run's settings name, divided as they say."""
     progress = _SaidOnce(progress)
-    return divide_and_tell(_load_undivided(config, data_dir, progress), config.split, progress)
+    whole = _load_undivided(config, data_dir, progress)
+    return _divide(whole, config, data_dir, progress)
 
 
 def _load_undivided(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
     size, fit = config.image_size, config.fit
     return load_undivided(config.model_dump(), data_dir, progress, image_size=size, fit=fit)
+
+
+def _divide(
+    whole: Dataset, config: RunConfig, data_dir: Path | str | None, progress: Progress
+) -> Dataset:
+    return divide_and_tell(whole, config.model_dump(), config.split, data_dir, progress)
 
 
 def load_of_run(
@@ -76,27 +84,35 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
         part = repr(config.split)
         if part not in divided:
             divided.clear()
-            divided[part] = divide_and_tell(whole[key], config.split, quiet)
+            divided[part] = _divide(whole[key], config, place, quiet)
             place_of = (config.data_path, config.labels)
             in_groups = divided[part].train.groups is not None
             if config.data == "folder" and not in_groups and place_of not in told:
                 told.add(place_of)
-                _tell_series(divided[part], quiet)
+                _tell_likeness(divided[part], quiet)
         return divided[part]
 
     return load_known
 
 
-def _tell_series(dataset: Dataset, progress: Progress) -> None:
-    """Say if images of one series are in training and in validation."""
+def _tell_likeness(dataset: Dataset, progress: Progress) -> None:
+    """Say if images of one series, or near copies, are in training and in validation."""
     if dataset.val is None:
         return
     parts = {"train": dataset.train, "val": dataset.val}
-    if found := series_across(parts, dataset.class_names):
+    drawn = "val" in dataset.drawn
+    series = series_across(parts, dataset.class_names)
+    copies = None if series and series.settings(drawn=drawn) else share_of_near_copies(parts)
+    if copies:
+        progress.say(
+            f"Note: {copies.seen()}. If the two show the same thing, all scores are too high; "
+            f"{copies.remedy(drawn=drawn)}"
+        )
+    elif series:
         where = ", of which one is in training and the other in validation,"
         progress.say(
-            f"Note: in {found.seen(where)}. If they are frames of a video or photos of one thing, "
-            f"all scores are too high; {found.remedy(drawn='val' in dataset.drawn)}"
+            f"Note: in {series.seen(where)}. If they are frames of a video or photos of one thing, "
+            f"all scores are too high; {series.remedy(drawn=drawn)}"
         )
 
 

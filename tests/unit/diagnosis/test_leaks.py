@@ -33,6 +33,7 @@ def case_of(
     refit: bool = False,
     data: str = "made",
     drawn: bool = True,
+    near_copies: bool = False,
 ) -> SimpleNamespace:
     dataset = Dataset(
         "made",
@@ -47,7 +48,12 @@ def case_of(
         val_images=val,
         data="made",
         data_words=("--data", "made"),
-        config=SimpleNamespace(refit=refit, multi_label=False, data=data),
+        config=SimpleNamespace(
+            refit=refit,
+            multi_label=False,
+            data=data,
+            split=SimpleNamespace(near_copies=near_copies),
+        ),
         again=lambda words, settings: Remedy(words, "convscope train", settings),
         predictions={},
     )
@@ -73,6 +79,23 @@ def test_near_copies_are_counted(n_leaked: int, sure: str) -> None:
     assert "1 of 20 test images looks like one of val" in found.evidence
     assert "such as val/0 and train/0, test/5 and train/0, test/5 and val/0" in found.evidence
     assert ("look alike by nature" in found.evidence) == (sure == "note")
+
+
+@pytest.mark.parametrize(
+    ("how", "settings"),
+    [
+        ({}, [{"split.near_copies": True}, {}]),
+        ({"near_copies": True}, [{}]),
+        ({"drawn": False}, [{}]),
+    ],
+)
+def test_near_copies_are_kept_in_one_part_by_a_setting_if_parts_are_drawn(how, settings) -> None:
+    train, val, test = scenes("train", 40, 0), scenes("val", 20, 1), scenes("test", 20, 2)
+    val.images[:3] = np.clip(train.images[:3] * 0.8 + 30, 0, 255).astype(np.uint8)
+    found = leaks(case_of(train, val, test, **how))
+    assert found is not None
+    assert [remedy.settings for remedy in found.remedies] == settings
+    assert found.remedies[-1].command == "convscope data check --data made"
 
 
 def test_groups_in_two_parts_are_a_leak() -> None:
@@ -148,7 +171,11 @@ def test_near_copies_and_series_are_both_told() -> None:
     assert found is not None
     assert "neighbours by name" in found.evidence
     assert "look like one of train" in found.evidence
-    assert len(found.remedies) == 2
+    assert [list(remedy.settings) for remedy in found.remedies] == [
+        ["split.group"],
+        ["split.near_copies"],
+        [],
+    ]
 
 
 def test_without_groups_in_the_names_the_remedy_is_a_table() -> None:

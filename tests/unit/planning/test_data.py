@@ -66,3 +66,33 @@ def test_frames_in_training_and_validation_are_said_once_with_what_keeps_them_to
         assert all(
             "--set split.group='(.*[^0-9])[0-9]+[.]', which keeps each" in line for line in said
         )
+
+
+def test_near_copies_in_training_and_validation_are_said_with_what_keeps_them_together(
+    tmp_path: Path,
+) -> None:
+    chance = np.random.default_rng(0)
+    numbers = chance.permutation(240)
+    for thing in range(60):
+        wide = Image.fromarray(chance.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        place = tmp_path / ("cat", "dog")[thing % 2]
+        place.mkdir(exist_ok=True)
+        for shot in range(4):
+            view = wide.resize((80, 80), Image.Resampling.BICUBIC).crop((shot, 0, shot + 72, 72))
+            # A name that tells nothing: what is beside it shows something else.
+            view.save(place / f"{numbers[4 * thing + shot]:03d}.png")
+    config = RunConfig(data="folder", data_path=str(tmp_path), image_size=72)
+    for near_copies, n_said in ((False, 1), (True, 0)):
+        listening = Listening()
+        load = load_once(None, listening)
+        split = config.split.model_copy(update={"near_copies": near_copies})
+        dataset = load(config.model_copy(update={"split": split}))
+        said = [line for line in listening.lines if "nearly the same as a training image" in line]
+        assert len(said) == n_said, listening.lines
+        assert all("train with --set split.near_copies=true, which" in line for line in said)
+    assert "folder: 240 images have near copies, and are in a group with them" in (
+        line.replace(tmp_path.name, "folder") for line in listening.lines
+    )
+    # A run of another size has the same parts.
+    smaller = load(config.model_copy(update={"split": split, "image_size": 24}))
+    assert smaller.train.ids.tolist() == dataset.train.ids.tolist()

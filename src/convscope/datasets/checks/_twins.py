@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,11 @@ from convscope.wording import counted, printable
 
 # In sets whose images look alike by nature (handwritten digits), similarity means less.
 _COMMON = 0.05
+
+_MANY = 5
+"""Near copies more than one of each, below which they change no score by much."""
+
+_TOGETHER = "split.near_copies"
 
 
 @dataclass(frozen=True)
@@ -94,18 +99,33 @@ def _findings_on(images: Images, groups: list[dict[int, int]], *, near: bool) ->
     ]
     prefix, alike = ("near-", "almost the same") if near else ("", "the same")
     hint = ""
-    if near and sum(map(len, groups)) > _COMMON * len(images.ids):
+    common = near and sum(map(len, groups)) > _COMMON * len(images.ids)
+    if common:
         hint = " Images of this kind look alike by nature, so check before you delete."
     findings = []
 
     def add(
-        kind: str, severity: Severity, message: str, remedy: str, which: list[dict[int, int]]
+        kind: str,
+        severity: Severity,
+        message: str,
+        remedy: str,
+        which: list[dict[int, int]],
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         named = tuple(tuple(printable(images.ids[i]) for i in group) for group in which)
         files = tuple(itertools.chain.from_iterable(named))
         ways = tuple(tuple(map(spell_way, group.values())) for group in which) if near else ()
         findings.append(
-            DataFinding(severity, prefix + kind, message, remedy + hint, files, named, ways)
+            DataFinding(
+                severity,
+                prefix + kind,
+                message,
+                remedy + hint,
+                files,
+                named,
+                ways,
+                settings=settings or {},
+            )
         )
 
     if across:
@@ -128,17 +148,24 @@ def _findings_on(images: Images, groups: list[dict[int, int]], *, near: bool) ->
         )
     if inside:
         extra = sum(len(group) - 1 for group in inside)
-        add(
-            "duplicates",
-            "note" if near else "warning",
+        message = (
             f"{alike} image more than once in one part: {extra:,} too many "
-            f"in {counted(len(inside), 'group')}{_turned(inside)}",
-            "Keep one of each, or make them a group (--labels TABLE:group=COLUMN): copies count "
-            "double, and a random split puts some of them into validation and test."
-            if near
-            else "Keep one of each: copies count double.",
-            inside,
+            f"in {counted(len(inside), 'group')}{_turned(inside)}"
         )
+        if near and not {"val", "test"} <= set(images.parts):
+            add(
+                "duplicates",
+                "warning" if common and extra >= _MANY else "note",
+                message,
+                f"Keep one of each, or train with --set {_TOGETHER}=true: copies count double, and "
+                "a random split puts some of them into validation and test, whose scores are then "
+                "too high.",
+                inside,
+                {_TOGETHER: "true"},
+            )
+        else:
+            severity: Severity = "note" if near else "warning"
+            add("duplicates", severity, message, "Keep one of each: copies count double.", inside)
     return findings
 
 

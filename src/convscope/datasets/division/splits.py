@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ COLUMNS = ("id", "label", "class_name", "split", "sha256_16")
 _REMEDY = "add images, or give the parts yourself as train/, val/ and test/ folders"
 
 
-def divide(dataset: Dataset, **settings: Any) -> Dataset:
+def divide(dataset: Dataset, alike: Mapping[str, str] | None = None, **settings: Any) -> Dataset:
     """Return the dataset with all three parts; existing parts stay as they are.
 
     Copies of one image (equal pixels) go to one part together, as do the images of a group, and a
@@ -34,6 +34,8 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
 
     Args:
         dataset: Dataset that may lack `val` and `test`.
+        alike: Group of each image that has near copies, by its name, see `near_copies_of`; with
+            them, images of a group that have a near copy in another are of one group.
         settings: Fields of `SplitSettings`.
 
     Raises:
@@ -44,6 +46,10 @@ def divide(dataset: Dataset, **settings: Any) -> Dataset:
     notes: list[str] = []
     if chosen.group is not None:
         dataset = _grouped(dataset, chosen.group, notes)
+    if alike:
+        n_alike = sum(str(each) in alike for part in dataset.parts.values() for each in part.ids)
+        notes.append(f"{n_alike:,} images have near copies, and are in a group with them")
+        dataset = _with_near_copies(dataset, alike)
     if chosen.images is not None and chosen.images < (n_all := _n_images(dataset)):
         dataset = _draw_images(dataset, chosen, chosen.images / n_all)
         notes.append(f"{_n_images(dataset):,} of {n_all:,} images are used (split.images)")
@@ -103,6 +109,33 @@ def _grouped(dataset: Dataset, pattern: str, notes: list[str]) -> Dataset:
             f"{n_alone:,} of {counted(n_images, 'image')} are of no group, since their names do "
             f"not match split.group (first: '{printable(first)}')"
         )
+    return dataclasses.replace(dataset, **parts)
+
+
+def _with_near_copies(dataset: Dataset, alike: Mapping[str, str]) -> Dataset:
+    """Return the dataset with near copies in one group, together with the groups that they have."""
+    leads_to: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def end(place: tuple[str, str]) -> tuple[str, str]:
+        while (further := leads_to.get(place, place)) != place:
+            leads_to[place] = leads_to.get(further, further)
+            place = further
+        return place
+
+    parts: dict[str, Any] = {}
+    rows: dict[str, list[tuple[str, str]]] = {}
+    for name, part in dataset.parts.items():
+        given = [""] * len(part) if part.groups is None else part.groups.tolist()
+        rows[name] = []
+        for image_id, group in zip(part.ids.tolist(), given, strict=True):
+            of_copies = ("copies", alike.get(str(image_id), ""))
+            of_group = ("group", group) if group else of_copies
+            if of_copies[1]:
+                leads_to[end(of_copies)] = end(of_group)
+            rows[name].append(of_group)
+    for name, part in dataset.parts.items():
+        joined = [end(each)[1] for each in rows[name]]
+        parts[name] = part.in_groups(np.array(joined, np.str_))
     return dataclasses.replace(dataset, **parts)
 
 

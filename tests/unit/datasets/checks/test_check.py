@@ -496,6 +496,27 @@ def test_near_duplicates_within_a_part(pets: Path, how: str) -> None:
     finding = only(check(pets))
     assert (finding.severity, finding.kind) == ("note", "near-duplicates")
     assert finding.groups == (("cat/a.png", "cat/b.png"),)
+    assert "--set split.near_copies=true" in finding.remedy
+    assert finding.settings == {"split.near_copies": "true"}
+
+
+def test_many_near_duplicates_are_a_warning(pets: Path) -> None:
+    for number in range(5):
+        save(near("brighter", photo(500 + number)), pets / "cat" / f"a{number}.png")
+        save(photo(500 + number), pets / "cat" / f"b{number}.png")
+    finding = of_kind(check(pets), "near-duplicates")
+    assert finding.severity == "warning"
+    assert "5 too many in 5 groups" in finding.message
+
+
+def test_where_parts_are_given_no_setting_keeps_near_duplicates_together(divided: Path) -> None:
+    for part in ("train", "test"):
+        save(near("brighter", photo(500)), divided / part / "cat" / f"{part}.png")
+    save(photo(500), divided / "train" / "cat" / "b.png")
+    findings = {each.kind: each for each in check(divided).findings}
+    assert {"train", "val", "test"} == {path.name for path in divided.iterdir()}
+    assert findings["near-duplicates"].settings == {}
+    assert "near_copies" not in findings["near-duplicates"].remedy
 
 
 @pytest.mark.parametrize("how", ["smaller", "brighter", "noisy"])
