@@ -14,7 +14,7 @@ from convscope.datasets.division.splits import divide, draw_parts, read_split, w
 from convscope.errors import ConfigError, DataError
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, SplitSettings, resolve
-from convscope.types import Dataset, SealedSplit, Split
+from convscope.types import Dataset, SealedSplit, Split, numbered
 
 NAMES = ("cat", "dog", "owl")
 
@@ -96,6 +96,11 @@ def test_copies_join_groups():
     keys = keys_of(["a", "b", "b", "c", "d", "e"], np.array(["ann", "ann", "ben", "ben", "", ""]))
     assert len(set(keys[:4])) == 1
     assert len(set(keys)) == 3
+    # A black frame of many patients says nothing about them; copies of no group stay together.
+    hashes = ["black", "a", "black", "b", "black", "c", "black", "black", "a"]
+    of = ["ann", "ann", "ben", "ben", "cleo", "cleo", "", "", "dora"]
+    assert numbered(keys_of(hashes, np.array(of)))[0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 0]
+    assert keys_of(["a", "b", "a"], np.array(["", "", ""])) == [0, 1, 0]
     # Without groups as it has always been.
     assert keys_of(["a", "b", "b"], None) == ["a", "b", "b"]
 
