@@ -176,6 +176,30 @@ def test_groups_in_two_parts_of_their_own_are_told():
     )
 
 
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("(.*)/", "c/s0"),
+        ("/(s[0-9]+)", "s0"),
+        (r"(.*)/(s\d+)", "c/s0"),
+        ("(.*/)c/", "sets/test/"),
+    ],
+)
+def test_the_folder_of_a_part_is_no_group(pattern, expected):
+    parts = {}
+    for seed, name in enumerate(("train", "val", "test")):
+        # The folder of a class counts, although it is the only one of these parts.
+        part = make_dataset(8, labels=[0] * 8).train
+        ids = np.array([f"sets/{name}/{image_id}" for image_id in part.ids])
+        parts[name] = dataclasses.replace(part, images=part.images + np.uint8(seed), ids=ids)
+    test = SealedSplit(parts.pop("test"))
+    dataset = Dataset("some", ("c", "d"), **parts, test=test)
+    divided = divide(dataset, group=pattern)
+    assert parts_of(divided)[-1].groups[0] == expected
+    torn = any(note.endswith("scores on those are too high") for note in divided.notes)
+    assert torn == ("test" not in expected)
+
+
 def test_too_few_groups_are_named():
     dataset = make_dataset(40, ["ann"] * 20 + ["ben"] * 20, [0] * 20 + [1] * 20)
     with pytest.raises(DataError, match=r"class 'c' has 20 images that are all of one group"):
