@@ -7,6 +7,7 @@ import numpy as np
 from convscope.datasets.checks.findings import DataFinding, Severity
 from convscope.datasets.division.part_notes import groups_across
 from convscope.datasets.folders.layout import EVERY, TOLERATED, Layout
+from convscope.datasets.folders.namesakes import find_namesakes
 from convscope.images.formats import ImageHeader
 from convscope.wording import counted, printable, quoted, spell_size
 
@@ -124,6 +125,24 @@ def on_layout(layout: Layout) -> list[DataFinding]:
             files = tuple(map(printable, names))
             findings.append(DataFinding(severity, kind, f"{said}: {len(files):,}", remedy, files))
     return findings
+
+
+def on_namesakes(names: Sequence[str]) -> list[DataFinding]:
+    """Return a finding on images of which many have a namesake, see `find_namesakes`."""
+    found = find_namesakes(names)
+    if not found:
+        return []
+    return [
+        DataFinding(
+            "warning",
+            "namesakes",
+            "images with a namesake beside them, which may be their mask, or a copy in another "
+            f"format: {len(found):,}",
+            "Move masks and copies out of the class folders: they are learnt as images of their "
+            "class, and may come into another part than their image.",
+            tuple(printable(name) for names in found for name in names),
+        )
+    ]
 
 
 def on_faults(

@@ -762,6 +762,29 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def test_masks_beside_their_images_are_reported(tmp_path: Path) -> None:
+    fill(tmp_path, {"crack": 8, "hole": 8})
+    for path in sorted(tmp_path.rglob("*.png"))[:10]:
+        save(Image.open(path).convert("L").point(lambda value: 255 * (value > 99)), mask_of(path))
+    report = check(tmp_path)
+    finding = of_kind(report, "namesakes")
+    assert finding.severity == "warning"
+    assert finding.message.endswith(": 10")
+    assert finding.files[:2] == ("crack/00.bmp", "crack/00.png")
+    assert len(finding.files) == 20
+    dataset = convscope.load(tmp_path, progress=Progress())
+    (note,) = [note for note in dataset.notes if "namesake" in note]
+    assert note.startswith(
+        "10 images have a namesake beside them ('crack/00.bmp', 'crack/00.png'): move masks, "
+    )
+    mask_of(tmp_path / "crack/00.png").unlink()
+    assert "namesakes" not in kinds(check(tmp_path))
+
+
+def mask_of(path: Path) -> Path:
+    return path.with_suffix(".bmp")
+
+
 def test_frames_are_reported_with_the_setting_that_keeps_them_together(clips: Path) -> None:
     finding = of_kind(check(clips), "series")
     assert finding.severity == "warning"
