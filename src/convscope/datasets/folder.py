@@ -61,8 +61,9 @@ def load_folder(request: DataRequest) -> Dataset:
             one.
 
     Raises:
-        DataError: If the folder is missing or not laid out like that, the parts have different
-            classes, a class has no image, or more than 10 % of its files cannot be read.
+        DataError: If the folder is missing or not laid out like that, another part has a class that
+            `train` lacks, `train` has no image of a class, or more than 10 % of its files cannot be
+            read.
         StorageError: If the cache has no room for the decoded images.
     """
     if request.path is None:

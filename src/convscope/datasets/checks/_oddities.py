@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from convscope.datasets.checks.findings import DataFinding, Severity
-from convscope.datasets.division.part_notes import groups_across
+from convscope.datasets.division.part_notes import classes_missing, groups_across
 from convscope.datasets.folders.layout import EVERY, TOLERATED, Layout
 from convscope.datasets.folders.namesakes import find_namesakes
 from convscope.images.formats import ImageHeader
@@ -342,7 +342,7 @@ def on_groups(named: Mapping[str, set[str]]) -> list[DataFinding]:
 
 
 def on_counts(counts: Mapping[str, Mapping[str, int]], *, divided: bool) -> list[DataFinding]:
-    """Return findings on classes that have few images or far fewer than others.
+    """Return findings on classes that have no, few or far fewer images than others.
 
     Args:
         counts: Number of readable images, by part and class.
@@ -361,6 +361,22 @@ def on_counts(counts: Mapping[str, Mapping[str, int]], *, divided: bool) -> list
                     tuple(map(printable, lonely)),
                 )
             )
+    known = list(counts["train"])
+    given = {
+        part: [classes.get(name, 0) for name in known]
+        for part, classes in counts.items()
+        if part != "train"
+    }
+    findings += [
+        DataFinding(
+            "warning",
+            "class-without-part",
+            line,
+            "Add images: a class needs one for each part.",
+            tuple(map(printable, names)),
+        )
+        for names, line in classes_missing(known, given)
+    ]
     filled = {name: count for name, count in counts["train"].items() if count}
     if filled:
         least, most = min(filled, key=filled.__getitem__), max(filled, key=filled.__getitem__)

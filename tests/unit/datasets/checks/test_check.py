@@ -255,10 +255,22 @@ def test_a_single_class(tmp_path: Path) -> None:
 
 def test_classes_that_differ_between_parts(divided: Path) -> None:
     (divided / "test" / "dog").rename(divided / "test" / "dogs")
-    finding = only(check(divided))
-    assert (finding.severity, finding.kind) == ("error", "classes-differ")
+    finding = of_kind(check(divided), "classes-differ")
+    assert finding.severity == "error"
     assert "test lacks 'dog'; only test has 'dogs'" in finding.message
     assert finding.files == ("train/dog", "test/dogs")
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_class_that_a_part_lacks(divided: Path, empty: bool) -> None:
+    shutil.rmtree(divided / "test" / "dog")
+    if empty:
+        (divided / "test" / "dog").mkdir()
+    report = check(divided)
+    finding = only(report)
+    assert (finding.severity, finding.kind) == ("warning", "class-without-part")
+    assert finding.message == "no test image of class 'dog'; its score is unknown"
+    assert report.counts["test"]["dog"] == 0
 
 
 @pytest.mark.parametrize(("part", "severity"), [("", "error"), ("test", "warning")])
