@@ -22,7 +22,12 @@ MAX_IMBALANCE = 10
 
 # Pictures that the decoder does not read, but other programs can convert. JPEG XL is among them as
 # no plugin of Pillow tells the size of such a picture before it has decoded it.
-_CONVERTIBLE = {".ico", ".jp2", ".jxl", ".psd", ".raw", ".svg", ".tga"}
+_CONVERTIBLE = {
+    *(".exr", ".hdr", ".ico", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".psd", ".svg", ".tga"),
+    # What cameras record.
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef"),
+    *(".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srf", ".srw", ".x3f"),
+}
 
 
 def on_layout(layout: Layout) -> list[DataFinding]:

@@ -335,13 +335,14 @@ def test_what_is_ignored_is_said(divided: Path) -> None:
     save(photo(1), divided / "train" / "cat" / "._00.png")
     (divided / "train" / "cat" / "labels.csv").write_text("x")
     (divided / "train" / "dog" / "film.JXL").write_bytes(b"x")
+    (divided / "train" / "dog" / "raw.CR2").write_bytes(b"x")
     save(photo(2), divided / "train" / "cover.png")
     save(photo(3), divided / "raw" / "x.png")
     (divided / "train" / "dog" / "loop").symlink_to(divided / "train")
     report = check(divided)
     found = {finding.kind: (finding.severity, finding.files) for finding in report.findings}
     assert found == {
-        "unsupported-format": ("warning", ("train/dog/film.JXL",)),
+        "unsupported-format": ("warning", ("train/dog/film.JXL", "train/dog/raw.CR2")),
         "stray": ("warning", ("train/cover.png",)),
         "unused-folder": ("note", ("raw",)),
         "hidden": ("note", (".DS_Store", "train/cat/._00.png")),
