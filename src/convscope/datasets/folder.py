@@ -13,6 +13,7 @@ from convscope.datasets import DATASETS, DataRequest
 from convscope.datasets.folders.archives import unpacked
 from convscope.datasets.folders.contents import read_contents
 from convscope.datasets.folders.layout import EVERY, TOLERATED, Layout
+from convscope.datasets.folders.namesakes import find_namesakes
 from convscope.datasets.folders.pack import Pack, pack_images
 from convscope.datasets.folders.scan import FileFacts, scan_files
 from convscope.errors import DataError
@@ -60,8 +61,9 @@ def load_folder(request: DataRequest) -> Dataset:
             one.
 
     Raises:
-        DataError: If the folder is missing or not laid out like that, the parts have different
-            classes, a class has no image, or more than 10 % of its files cannot be read.
+        DataError: If the folder is missing or not laid out like that, another part has a class that
+            `train` lacks, `train` has no image of a class, or more than 10 % of its files cannot be
+            read.
         StorageError: If the cache has no room for the decoded images.
     """
     if request.path is None:
@@ -117,7 +119,12 @@ class Survey:
     @property
     def notes(self) -> tuple[str, ...]:
         """Lines for the user."""
-        return (self.choice, *_scale_note(self.peaks, self.white), *ignored(self.layout))
+        return (
+            self.choice,
+            *_scale_note(self.peaks, self.white),
+            *ignored(self.layout),
+            *_namesakes_note(self.layout),
+        )
 
     def provenance(self, kept: npt.NDArray[np.intp]) -> dict[str, str]:
         """Return the origin of the data, as `Dataset.provenance`, of the files at some indices."""
@@ -341,6 +348,17 @@ def ignored(layout: Layout) -> list[str]:
         first = quoted(map(layout.below, skipped.loops), most=3)
         lines.append(f"ignored {count} to folders seen already: {first}")
     return lines
+
+
+def _namesakes_note(layout: Layout) -> list[str]:
+    found = find_namesakes(layout.names)
+    if not found:
+        return []
+    first = quoted(found[0], most=3)
+    return [
+        f"{len(found):,} images have a namesake beside them ({first}): move masks, and "
+        f"copies in another format, out of the class folders; {_see(layout)}"
+    ]
 
 
 def left_out(layout: Layout, faults: dict[str, str]) -> list[str]:

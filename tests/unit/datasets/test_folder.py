@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from convscope.datasets import DATASETS, DataRequest
+from convscope.datasets.division.splits import divide
 from convscope.datasets.folder import load_folder
 from convscope.errors import DataError
 from convscope.types import Dataset
@@ -283,6 +284,19 @@ def test_other_classes_in_val_or_test_are_an_error(tmp_path: Path, part: str) ->
     with pytest.raises(DataError) as caught:
         load(tmp_path)
     assert f"{part} lacks 'dog', 'mouse'; only {part} has 'dogs'" in str(caught.value)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_given_part_may_lack_a_class(tmp_path: Path, empty: bool) -> None:
+    fill(tmp_path / "train", {"cat": 6, "dog": 6, "mouse": 6})
+    fill(tmp_path / "test", {"cat": 2, "mouse": 2})
+    if empty:
+        (tmp_path / "test" / "dog").mkdir()
+    dataset = divide(load(tmp_path))
+    assert dataset.class_names == ("cat", "dog", "mouse")
+    assert dataset.test is not None
+    assert dataset.test.labels.tolist() == [0, 0, 2, 2]
+    assert "no test image of class 'dog'; its score is unknown" in dataset.notes
 
 
 def test_a_hidden_folder_in_val_is_no_class(tmp_path: Path) -> None:

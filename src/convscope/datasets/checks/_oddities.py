@@ -5,8 +5,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from convscope.datasets.checks.findings import DataFinding, Severity
-from convscope.datasets.division.part_notes import groups_across
+from convscope.datasets.division.part_notes import classes_missing, groups_across
 from convscope.datasets.folders.layout import EVERY, TOLERATED, Layout
+from convscope.datasets.folders.namesakes import find_namesakes
 from convscope.images.formats import ImageHeader
 from convscope.wording import counted, printable, quoted, spell_size
 
@@ -21,7 +22,12 @@ MAX_IMBALANCE = 10
 
 # Pictures that the decoder does not read, but other programs can convert. JPEG XL is among them as
 # no plugin of Pillow tells the size of such a picture before it has decoded it.
-_CONVERTIBLE = {".ico", ".jp2", ".jxl", ".psd", ".raw", ".svg", ".tga"}
+_CONVERTIBLE = {
+    *(".exr", ".hdr", ".ico", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".psd", ".svg", ".tga"),
+    # What cameras record.
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef"),
+    *(".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".sr2", ".srf", ".srw", ".x3f"),
+}
 
 
 def on_layout(layout: Layout) -> list[DataFinding]:
@@ -124,6 +130,24 @@ def on_layout(layout: Layout) -> list[DataFinding]:
             files = tuple(map(printable, names))
             findings.append(DataFinding(severity, kind, f"{said}: {len(files):,}", remedy, files))
     return findings
+
+
+def on_namesakes(names: Sequence[str]) -> list[DataFinding]:
+    """Return a finding on images of which many have a namesake, see `find_namesakes`."""
+    found = find_namesakes(names)
+    if not found:
+        return []
+    return [
+        DataFinding(
+            "warning",
+            "namesakes",
+            "images with a namesake beside them, which may be their mask, or a copy in another "
+            f"format: {len(found):,}",
+            "Move masks and copies out of the class folders: they are learnt as images of their "
+            "class, and may come into another part than their image.",
+            tuple(printable(name) for names in found for name in names),
+        )
+    ]
 
 
 def on_faults(
@@ -323,7 +347,7 @@ def on_groups(named: Mapping[str, set[str]]) -> list[DataFinding]:
 
 
 def on_counts(counts: Mapping[str, Mapping[str, int]], *, divided: bool) -> list[DataFinding]:
-    """Return findings on classes that have few images or far fewer than others.
+    """Return findings on classes that have no, few or far fewer images than others.
 
     Args:
         counts: Number of readable images, by part and class.
@@ -342,6 +366,22 @@ def on_counts(counts: Mapping[str, Mapping[str, int]], *, divided: bool) -> list
                     tuple(map(printable, lonely)),
                 )
             )
+    known = list(counts["train"])
+    given = {
+        part: [classes.get(name, 0) for name in known]
+        for part, classes in counts.items()
+        if part != "train"
+    }
+    findings += [
+        DataFinding(
+            "warning",
+            "class-without-part",
+            line,
+            "Add images: a class needs one for each part.",
+            tuple(map(printable, names)),
+        )
+        for names, line in classes_missing(known, given)
+    ]
     filled = {name: count for name, count in counts["train"].items() if count}
     if filled:
         least, most = min(filled, key=filled.__getitem__), max(filled, key=filled.__getitem__)

@@ -14,6 +14,7 @@ from convscope.datasets.checks._oddities import (
     on_groups,
     on_headers,
     on_layout,
+    on_namesakes,
 )
 from convscope.datasets.checks._sources import on_sources
 from convscope.datasets.checks._twins import Images, find_twins
@@ -91,6 +92,7 @@ def _check(root: Path, path: Path, labels: str | None, progress: Progress) -> Ch
     headers = {look.name: look.header for look in readable if look.header is not None}
     findings = [
         *on_layout(layout),
+        *on_namesakes(layout.names),
         *on_faults(
             layout,
             {look.name: look.fault for look in looks if look.fault},

@@ -1,6 +1,5 @@
 """Series: images that look like their neighbour by name, as frames of a video or a burst do."""
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from convscope.datasets.checks.fingerprints import Fingerprints, are_blank, fingerprint, gather
 from convscope.datasets.checks.neighbours import Patterns
+from convscope.datasets.division.part_notes import folder_above
 from convscope.types import FloatArray, Split, names_of, numbered
 from convscope.wording import printable
 
@@ -220,18 +220,11 @@ def _neighbours(
 
 def _below_parts(names: Sequence[str], part_of: Sequence[object]) -> list[str]:
     """Return the names without the folders that all images of their part are in."""
-    folders: dict[object, list[list[str]]] = {}
+    names_of: dict[object, list[str]] = {}
     for name, part in zip(names, part_of, strict=True):
-        folders.setdefault(part, []).append(name.split("/")[:-1])
-    n_shared = {}
-    for part, each in folders.items():
-        # What the first and the last in order begin with, all do.
-        ends = zip(min(each), max(each), strict=False)
-        n_shared[part] = sum(1 for _ in itertools.takewhile(lambda end: end[0] == end[1], ends))
-    return [
-        "/".join(name.split("/")[n_shared[part] :])
-        for name, part in zip(names, part_of, strict=True)
-    ]
+        names_of.setdefault(part, []).append(name)
+    above = {part: folder_above(each) for part, each in names_of.items()}
+    return [name.removeprefix(above[part]) for name, part in zip(names, part_of, strict=True)]
 
 
 def _counted(name: str) -> str:

@@ -25,7 +25,10 @@ Places = npt.NDArray[np.intp]
 
 DRAWING_VERSION = 3
 """Increased whenever the same images and settings would be divided otherwise, here or in `splits`:
-divisions kept in the cache are then drawn anew."""
+divisions kept in the cache are then drawn anew. The keys of the images are looked up with them."""
+
+_MOST_GROUPS_JOINED = 2
+"""Number of groups up to which a picture that all of them have joins them."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,9 @@ class Together(NamedTuple):
 def keys_of(hashes: Sequence[str], groups: npt.NDArray[np.str_] | None) -> Sequence[Hashable]:
     """Return a key for each image, equal for images that stay together.
 
-    Those are copies of one image, images of one group, and in a chain: where groups have a copy of
-    an image in common, all images of both.
+    Those are copies of one image, images of one group, and in a chain: where two groups have a copy
+    of an image in common, all images of both. A picture in more than two groups, such as a black
+    frame, says nothing about what belongs together: each copy stays with its group alone.
 
     Args:
         hashes: Shape (n_images,), equal for copies of one image.
@@ -126,10 +130,14 @@ def keys_of(hashes: Sequence[str], groups: npt.NDArray[np.str_] | None) -> Seque
     # Each image is an edge between its pixels and its group; one of no group is none.
     named = np.flatnonzero(groups != "")
     names, of_named = np.unique(groups[named], return_inverse=True)
+    nodes = copies.copy()
+    nodes[named] = len(different) + of_named
     n_nodes = len(different) + len(names)
-    edges = (copies[named], len(different) + of_named)
-    graph = coo_array((np.ones(len(named), np.int8), edges), (n_nodes, n_nodes))
-    keys: list[int] = connected_components(graph, directed=False)[1][copies].tolist()
+    pictures, owners = np.divmod(np.unique(copies[named] * n_nodes + nodes[named]), n_nodes)
+    joins = np.bincount(pictures, minlength=1)[pictures] <= _MOST_GROUPS_JOINED
+    edges = (pictures[joins], owners[joins])
+    graph = coo_array((np.ones(len(edges[0]), np.int8), edges), (n_nodes, n_nodes))
+    keys: list[int] = connected_components(graph, directed=False)[1][nodes].tolist()
     return keys
 
 

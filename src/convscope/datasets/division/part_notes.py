@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from convscope.types import (
     n_of_each,
     said_of,
 )
-from convscope.wording import counted, printable, quoted
+from convscope.wording import composed, counted, printable, quoted
 
 
 def part_notes(dataset: Dataset) -> list[str]:
@@ -138,6 +138,26 @@ def groups_of_parts(parts: Mapping[str, Split | SealedSplit]) -> dict[str, set[s
         for name, part in parts.items()
         if part.groups is not None
     }
+
+
+def folder_above(names: Iterable[str], but: Collection[str] = ()) -> str:
+    """Return the folders that all images are in, with a slash at the end; "" if there are none.
+
+    Args:
+        names: Names of the images.
+        but: Names of folders that do not count, nor what is below them.
+
+    Examples:
+        >>> folder_above(["test/cat/1.png", "test/cat/2.png"], but=["cat", "dog"])
+        'test/'
+    """
+    folders = [name.split("/")[:-1] for name in names]
+    # What the first and the last in order begin with, all do.
+    ends = zip(min(folders, default=[]), max(folders, default=[]), strict=False)
+    shared = itertools.takewhile(
+        lambda pair: pair[0] == pair[1] and composed(pair[0]) not in but, ends
+    )
+    return "".join(f"{folder}/" for folder, _ in shared)
 
 
 def _groups(parts: dict[str, Split | SealedSplit]) -> list[str]:

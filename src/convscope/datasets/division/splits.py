@@ -12,7 +12,7 @@ import numpy as np
 
 from convscope.datasets.division.draw import Places, Pool, draw_folds, hold_out, keys_of
 from convscope.datasets.division.kept import drawn_once
-from convscope.datasets.division.part_notes import part_notes
+from convscope.datasets.division.part_notes import folder_above, part_notes
 from convscope.errors import DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
@@ -94,6 +94,10 @@ def _grouped(dataset: Dataset, pattern: str, notes: list[str]) -> Dataset:
     for name, part in dataset.parts.items():
         found = [form.search(str(image_id)) for image_id in part.ids]
         groups = ["" if match is None else _group_of(match) for match in found]
+        if len(dataset.parts) > 1:
+            # "train/cat/video7" and "test/cat/video7" are frames of one video.
+            above = folder_above(map(str, part.ids), but=dataset.class_names)
+            groups = [group.removeprefix(above) or group for group in groups]
         alone = [place for place, group in enumerate(groups) if not group]
         n_alone += len(alone)
         first = first or (str(part.ids[alone[0]]) if alone else "")

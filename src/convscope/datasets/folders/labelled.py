@@ -239,6 +239,15 @@ def _parts_by_folder(layout: Layout, found: MatchedRows) -> dict[str, str]:
     parts = {folder: read_part(PurePosixPath(folder).name) for folder in set(folders.values())}
     read = {folder: part[0] for folder, part in parts.items() if part is not None}
     if len(read) < max(2, len(parts)) or "train" not in read.values():
+        if len(set(read.values())) > 1 and "train" in read.values():
+            outside = [image for image in found.rows if folders[image] not in read]
+            is_or_are = "is" if len(outside) == 1 else "are"
+            layout.remarks.append(
+                f"{quoted(f'{folder}/' for folder in sorted(read))} are not taken for parts, since "
+                f"{counted(len(outside), 'image')} with a label {is_or_are} in none of them "
+                f"(first: '{printable(outside[0])}'); move what is outside into one, or name a "
+                "column of the parts: --labels TABLE:split=COLUMN"
+            )
         return dict.fromkeys(found.rows, "train")
     if any(folder.lower() != part for folder, part in read.items()):
         said = ", ".join(f"{folder}/ is {read[folder]}" for folder in sorted(read))

@@ -4,6 +4,7 @@ import difflib
 import re
 import shlex
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -166,36 +167,42 @@ def _read_classes(layout: Layout, listing: Listing, above: list[Path]) -> dict[s
 
 
 def _note_classes_missing(layout: Layout) -> None:
-    """Record the classes without images, and those that not all parts have."""
-    train = layout.parts["train"].keys()
-    for part, classes in layout.parts.items():
-        place = layout.places[part]
-        for name in sorted(name for name, files in classes.items() if not files):
-            others = sum((place / name) in path.parents for path in layout.skipped.others)
-            aside = f" ({counted(others, 'file')} there, but not of images)" if others else ""
-            layout.problems.append(
-                Problem(
-                    "empty-class",
-                    f"class '{printable(name)}' in {place} has no image{aside}; add images or "
-                    "remove its folder",
-                    (layout.below(place / name),),
-                )
+    """Record the classes of which there is nothing to learn from; other parts may lack some."""
+    place, train = layout.places["train"], layout.parts["train"]
+    others = Counter(
+        composed(path.relative_to(place).parts[0])
+        for path in layout.skipped.others
+        if path.is_relative_to(place)
+    )
+    for name in sorted(name for name, files in train.items() if not files):
+        n_others = others[name]
+        aside = f" ({counted(n_others, 'file')} there, but not of images)" if n_others else ""
+        layout.problems.append(
+            Problem(
+                "empty-class",
+                f"class '{printable(name)}' in {place} has no image{aside}; add images or "
+                "remove its folder",
+                (layout.below(place / name),),
             )
-        if classes.keys() != train:
-            lacks, extra = sorted(train - classes.keys()), sorted(classes.keys() - train)
-            said = [f"{part} lacks {quoted(lacks)}"] if lacks else []
-            said += [f"only {part} has {quoted(extra)}"] if extra else []
+        )
+    for part, classes in layout.parts.items():
+        lacks, extra = sorted(train.keys() - classes), sorted(classes.keys() - train)
+        if extra:
+            # One of the others may be the same class by another name.
+            said = f"{part} lacks {quoted(lacks)}; " if lacks else ""
             layout.problems.append(
                 Problem(
                     "classes-differ",
-                    f"the classes of {part} differ from those of train in {layout.root}: "
-                    f"{'; '.join(said)}; give all parts the same class folders",
+                    f"the classes of {part} differ from those of train in {layout.root}: {said}"
+                    f"only {part} has {quoted(extra)}; call the same class the same, add images "
+                    "of it to train, or remove its folder",
                     tuple(
-                        [layout.below(layout.places["train"] / name) for name in lacks]
-                        + [layout.below(place / name) for name in extra]
+                        [layout.below(place / name) for name in lacks]
+                        + [layout.below(layout.places[part] / name) for name in extra]
                     ),
                 )
             )
+        classes |= {name: [] for name in lacks}
 
 
 def note_odd_names(layout: Layout, noun: str, remedy: str) -> None:
@@ -272,7 +279,7 @@ def _note_odd_folders(layout: Layout) -> None:
             )
         )
     for name, inside in layout.nested.items():
-        copies = sorted(inside & classes.keys() - {name} if not shared else set())
+        copies = sorted(each for each in inside if each in classes and each != name and not shared)
         if len(copies) > 1:
             layout.problems.append(
                 Problem(

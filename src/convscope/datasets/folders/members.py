@@ -18,6 +18,9 @@ _MOST_CHUNKS_AFTER = 64
 _HEADER_BYTES = 2**26
 """Largest part of a tar file read at once; only headers are, and long ones are an attack."""
 
+_SAYS_UTF_8 = 0x800
+"""Flag of a member of a zip file whose name is UTF-8; without it, it is read as code page 437."""
+
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
     *(NotImplementedError, RuntimeError, ValueError, OverflowError),
@@ -64,10 +67,21 @@ def open_members(path: Path) -> Iterator[Iterator[Member]]:
 
 def _of_zip(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     mode = info.external_attr >> 16
-    kind = "folder" if info.is_dir() else _kind(mode) if stat.S_IFMT(mode) else "file"
+    name = _zip_name(info)
+    # Some programs of Windows write its own separator.
+    is_folder = name.endswith(("/", "\\"))
+    kind = "folder" if is_folder else _kind(mode) if stat.S_IFMT(mode) else "file"
     if info.flag_bits & 1:
         kind = "encrypted"
-    return Member(info.filename, kind, info.file_size, lambda: packed.open(info))
+    return Member(name, kind, info.file_size, lambda: packed.open(info))
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member; the Finder of a Mac writes UTF-8 and does not say so."""
+    if not info.flag_bits & _SAYS_UTF_8:
+        with contextlib.suppress(UnicodeError):
+            return info.filename.encode("cp437").decode()
+    return info.filename
 
 
 def _tar_members(packed: tarfile.TarFile, stream: "_Forward") -> Iterator[Member]:

@@ -6,6 +6,7 @@ them (`photos/photos/cat`, `seg_train/seg_train/forest`).
 """
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,8 +100,8 @@ def arrange(root: Path) -> Arrangement:
         root: Existing folder.
 
     Raises:
-        DataError: If a folder cannot be listed, two folders mean the same part, or there are test
-            or validation images but none to train on.
+        DataError: If a folder cannot be listed, two folders mean the same part, one may be a part
+            or a class, or there are test or validation images but none to train on.
     """
     above = [*root.resolve().parents, root.resolve()]
     passed = [list_place(root, above)]
@@ -197,6 +198,8 @@ def _parts_among(listing: Listing) -> dict[str, Path]:
     # A class may be called "train", of all vehicles; it then holds images, like its neighbours.
     if others and all(_has_images(path) for _, path in group):
         return {}
+    if len(group) == 1:
+        _refuse_class_or_part(listing, group[0][1], others)
     parts: dict[str, Path] = {}
     for part, path in group:
         if part in parts:
@@ -211,6 +214,20 @@ def _parts_among(listing: Listing) -> dict[str, Path]:
             f"{listing.place} has {named} but no train/; put the classes to learn into train/"
         )
     return {part: parts[part] for part in ("train", "val", "test") if part in parts}
+
+
+def _refuse_class_or_part(listing: Listing, only: Path, others: Iterable[Path]) -> None:
+    """Refuse a folder called like a part among several others that may be classes beside it."""
+    beside = [path.name for path in others if _any_image(path)]
+    if len(beside) < 2:
+        return
+    name = printable(only.name)
+    if _any_image(only):
+        raise DataError(
+            f"{listing.place} has {name}/ and also {quoted(beside)} with images, so is '{name}' a "
+            "class like them, or does it hold the classes? If a class, put its images straight "
+            f"into it; if it holds the classes, name it: --data {shlex.quote(str(only))}"
+        )
 
 
 def _which_are_the_classes(listing: Listing, rests: list[tuple[str, ...]], other: str) -> str:

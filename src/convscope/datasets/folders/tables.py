@@ -167,7 +167,10 @@ def _beginning(path: Path, errors: str = "strict") -> str:
 
 
 def _open_delimited(path: Path, first: str, delimiter: str | None) -> Table:
-    mark = delimiter or max(_DELIMITERS, key=first.count)
+    # 'a.jpg,cat|dog|owl' has columns by the mark that cuts out the name of an image.
+    mark = delimiter or max(
+        _DELIMITERS, key=lambda each: (_has_image_cell(first, each), first.count(each))
+    )
     if mark not in first and _has_image_cell(first, " "):
         mark = " "  # columns of equal width
     head = next(csv.reader([first], delimiter=mark), [])
@@ -215,23 +218,36 @@ def _open_list(path: Path, first: str, errors: str) -> Table:
     return _opened(path, ["file", "label"], read, range(2))
 
 
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number and the object of each line."""
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise DataError(
+                f"{path}, line {number:,} holds no object; each line needs one, such as "
+                '{"file_name": ...}'
+            )
+        yield number, row
+
+
 def _open_json_lines(path: Path) -> Table:
-    first = json.loads(_beginning(path) or "null")
-    if not isinstance(first, dict):
-        raise DataError(f'{path} must have an object in each line, such as {{"file_name": ...}}')
-    names = list(first)
+    # A field without a value may be left out, also in the first line.
+    fields: dict[str, Any] = {}
+    for _, row in _json_lines(path):
+        for name, value in row.items():
+            fields.setdefault(name, value)
+    if not fields:
+        raise DataError(f"{path} is empty")
+    names = list(fields)
 
     def read(columns: Sequence[int]) -> Iterator[Row]:
-        for number, line in enumerate(_lines(path), 1):
-            if not line.strip():
-                continue
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number:,} holds no object")
+        for number, row in _json_lines(path):
             yield number, [_cell(path, names[index], row.get(names[index])) for index in columns]
 
-    simple = (index for index, name in enumerate(names) if not isinstance(first[name], list | dict))
-    return _opened(path, names, read, list(simple))
+    simple = [n for n, value in enumerate(fields.values()) if not isinstance(value, list | dict)]
+    return _opened(path, names, read, simple)
 
 
 def _open_parquet(path: Path) -> Table:
@@ -244,11 +260,7 @@ def _open_parquet(path: Path) -> Table:
         n_rows, schema = file.metadata.num_rows, file.schema_arrow
     names = list(schema.names)
     blobs = {field.name for field in schema if pa.types.is_fixed_size_binary(field.type)}
-    simple = [
-        place
-        for place, field in enumerate(schema)
-        if not pa.types.is_nested(field.type) and field.name not in blobs
-    ]
+    simple = [place for place, field in enumerate(schema) if _is_spelled(field.type)]
     if n_rows > MAX_ROWS:
         raise DataError(f"{path} has more than {MAX_ROWS:,} rows")
 
@@ -264,6 +276,15 @@ def _open_parquet(path: Path) -> Table:
                 yield number, list(row)
 
     return _opened(path, names, read, simple)
+
+
+def _is_spelled(kind: Any) -> bool:
+    """Return whether the values of a type of Arrow are texts or numbers, see `_cell`."""
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    known = ("string", "large_string", "integer", "floating", "boolean", "null")
+    return any(getattr(pa.types, f"is_{each}")(kind) for each in known)
 
 
 def _column(path: Path, name: str, array: Any) -> Iterable[str]:
@@ -324,4 +345,5 @@ def _begins_list(first: str) -> bool:
 
 
 def _has_image_cell(line: str, mark: str) -> bool:
-    return mark in line and any(is_image(cell.strip()) for cell in line.split(mark)[:-1])
+    cells = (cell.strip().strip('"') for cell in line.split(mark)[:-1])
+    return any(map(is_image, cells))

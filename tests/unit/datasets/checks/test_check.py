@@ -255,10 +255,22 @@ def test_a_single_class(tmp_path: Path) -> None:
 
 def test_classes_that_differ_between_parts(divided: Path) -> None:
     (divided / "test" / "dog").rename(divided / "test" / "dogs")
-    finding = only(check(divided))
-    assert (finding.severity, finding.kind) == ("error", "classes-differ")
+    finding = of_kind(check(divided), "classes-differ")
+    assert finding.severity == "error"
     assert "test lacks 'dog'; only test has 'dogs'" in finding.message
     assert finding.files == ("train/dog", "test/dogs")
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_class_that_a_part_lacks(divided: Path, empty: bool) -> None:
+    shutil.rmtree(divided / "test" / "dog")
+    if empty:
+        (divided / "test" / "dog").mkdir()
+    report = check(divided)
+    finding = only(report)
+    assert (finding.severity, finding.kind) == ("warning", "class-without-part")
+    assert finding.message == "no test image of class 'dog'; its score is unknown"
+    assert report.counts["test"]["dog"] == 0
 
 
 @pytest.mark.parametrize(("part", "severity"), [("", "error"), ("test", "warning")])
@@ -323,13 +335,14 @@ def test_what_is_ignored_is_said(divided: Path) -> None:
     save(photo(1), divided / "train" / "cat" / "._00.png")
     (divided / "train" / "cat" / "labels.csv").write_text("x")
     (divided / "train" / "dog" / "film.JXL").write_bytes(b"x")
+    (divided / "train" / "dog" / "raw.CR2").write_bytes(b"x")
     save(photo(2), divided / "train" / "cover.png")
     save(photo(3), divided / "raw" / "x.png")
     (divided / "train" / "dog" / "loop").symlink_to(divided / "train")
     report = check(divided)
     found = {finding.kind: (finding.severity, finding.files) for finding in report.findings}
     assert found == {
-        "unsupported-format": ("warning", ("train/dog/film.JXL",)),
+        "unsupported-format": ("warning", ("train/dog/film.JXL", "train/dog/raw.CR2")),
         "stray": ("warning", ("train/cover.png",)),
         "unused-folder": ("note", ("raw",)),
         "hidden": ("note", (".DS_Store", "train/cat/._00.png")),
@@ -781,6 +794,29 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
             view = wide.crop((5 * frame, 0, 5 * frame + 96, 96))
             save(view, root / ("cat", "dog")[video % 2] / f"{video:02d}-{frame}.png")
     return root
+
+
+def test_masks_beside_their_images_are_reported(tmp_path: Path) -> None:
+    fill(tmp_path, {"crack": 8, "hole": 8})
+    for path in sorted(tmp_path.rglob("*.png"))[:10]:
+        save(Image.open(path).convert("L").point(lambda value: 255 * (value > 99)), mask_of(path))
+    report = check(tmp_path)
+    finding = of_kind(report, "namesakes")
+    assert finding.severity == "warning"
+    assert finding.message.endswith(": 10")
+    assert finding.files[:2] == ("crack/00.bmp", "crack/00.png")
+    assert len(finding.files) == 20
+    dataset = convscope.load(tmp_path, progress=Progress())
+    (note,) = [note for note in dataset.notes if "namesake" in note]
+    assert note.startswith(
+        "10 images have a namesake beside them ('crack/00.bmp', 'crack/00.png'): move masks, "
+    )
+    mask_of(tmp_path / "crack/00.png").unlink()
+    assert "namesakes" not in kinds(check(tmp_path))
+
+
+def mask_of(path: Path) -> Path:
+    return path.with_suffix(".bmp")
 
 
 def test_frames_are_reported_with_the_setting_that_keeps_them_together(clips: Path) -> None:

@@ -14,7 +14,7 @@ from convscope.datasets.division.splits import divide, draw_parts, read_split, w
 from convscope.errors import ConfigError, DataError
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, SplitSettings, resolve
-from convscope.types import Dataset, SealedSplit, Split
+from convscope.types import Dataset, SealedSplit, Split, numbered
 
 NAMES = ("cat", "dog", "owl")
 
@@ -96,6 +96,11 @@ def test_copies_join_groups():
     keys = keys_of(["a", "b", "b", "c", "d", "e"], np.array(["ann", "ann", "ben", "ben", "", ""]))
     assert len(set(keys[:4])) == 1
     assert len(set(keys)) == 3
+    # A black frame of many patients says nothing about them; copies of no group stay together.
+    hashes = ["black", "a", "black", "b", "black", "c", "black", "black", "a"]
+    of = ["ann", "ann", "ben", "ben", "cleo", "cleo", "", "", "dora"]
+    assert numbered(keys_of(hashes, np.array(of)))[0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 0]
+    assert keys_of(["a", "b", "a"], np.array(["", "", ""])) == [0, 1, 0]
     # Without groups as it has always been.
     assert keys_of(["a", "b", "b"], None) == ["a", "b", "b"]
 
@@ -169,6 +174,30 @@ def test_groups_in_two_parts_of_their_own_are_told():
         r"test images have validation images too)?: scores on those are too high",
         line,
     )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("(.*)/", "c/s0"),
+        ("/(s[0-9]+)", "s0"),
+        (r"(.*)/(s\d+)", "c/s0"),
+        ("(.*/)c/", "sets/test/"),
+    ],
+)
+def test_the_folder_of_a_part_is_no_group(pattern, expected):
+    parts = {}
+    for seed, name in enumerate(("train", "val", "test")):
+        # The folder of a class counts, although it is the only one of these parts.
+        part = make_dataset(8, labels=[0] * 8).train
+        ids = np.array([f"sets/{name}/{image_id}" for image_id in part.ids])
+        parts[name] = dataclasses.replace(part, images=part.images + np.uint8(seed), ids=ids)
+    test = SealedSplit(parts.pop("test"))
+    dataset = Dataset("some", ("c", "d"), **parts, test=test)
+    divided = divide(dataset, group=pattern)
+    assert parts_of(divided)[-1].groups[0] == expected
+    torn = any(note.endswith("scores on those are too high") for note in divided.notes)
+    assert torn == ("test" not in expected)
 
 
 def test_too_few_groups_are_named():

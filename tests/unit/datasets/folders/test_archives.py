@@ -206,6 +206,26 @@ def test_links_devices_and_encrypted_files_are_refused_by_name(tmp_path: Path) -
     assert "'x.png' is encrypted;" in fails(tmp_path / "odd.zip")
 
 
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    # As the Finder of a Mac and as programs of Windows write them, both without the flag.
+    [("cafe\u0301".encode(), "cafe\u0301"), ("café".encode("cp437"), "café"), (b"tea", "tea")],
+)
+def test_names_in_a_zip_are_read_as_they_were_written(
+    tmp_path: Path, stored: bytes, expected: str
+) -> None:
+    stand_in = b"x" * len(stored)
+    path = pack(
+        tmp_path / "mac.zip",
+        {f"{stand_in.decode()}\\": b"", f"{stand_in.decode()}\\1.png": picture(1)},
+    )
+    path.write_bytes(path.read_bytes().replace(stand_in, stored))
+    with unpacked(path, Progress()) as root:
+        (folder,) = root.iterdir()
+        assert folder.name == expected
+        assert [file.name for file in folder.iterdir()] == ["1.png"]
+
+
 @pytest.mark.parametrize("name", ["bomb.zip", "bomb.tar.gz"])
 def test_absurd_sizes_are_refused_by_name(tmp_path: Path, name: str, monkeypatch) -> None:
     path = pack(tmp_path / name, {**PHOTOS, "photos/cat/bomb.png": bytes(2**22)})

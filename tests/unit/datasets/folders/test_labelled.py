@@ -194,7 +194,13 @@ def test_folders_of_parts_are_honoured_where_all_images_are_in_them(tmp_path: Pa
     layout = read_contents(tmp_path, "t.csv")
     assert classes_of(layout, "test") == {"x": ["test/a.jpg"]}
     build(tmp_path, "c.jpg", t_csv=f"{table} / c.jpg,y")
-    assert list(read_contents(tmp_path, "t.csv").parts) == ["train"]
+    layout = read_contents(tmp_path, "t.csv")
+    assert list(layout.parts) == ["train"]
+    assert layout.remarks[-1] == (
+        "'test/', 'train/' are not taken for parts, since 1 image with a label is in none of them "
+        "(first: 'c.jpg'); move what is outside into one, or name a column of the parts: "
+        "--labels TABLE:split=COLUMN"
+    )
 
 
 def test_paths_are_relative_to_the_folder_or_to_the_table(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Tables from files of each kind, and from damaged ones."""
 
 import builtins
+import datetime
 import random
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,41 @@ def test_parquet_columns_of_text_and_numbers(tmp_path: Path) -> None:
     assert read == [2, 3, 4], "as a spreadsheet counts them"
 
 
+def test_parquet_columns_of_other_kinds_may_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    columns = {
+        "taken": pa.array([datetime.date(2024, 5, 1), None]),
+        "at": pa.array([datetime.datetime(2024, 5, 1), None]),
+        "price": pa.array([Decimal("1.50"), None]),
+        "bytes": pa.array([b"x", None]),
+        "key": pa.array([b"xy", None], pa.binary(2)),
+        "image": pa.array(["a.jpg", "b.jpg"], pa.large_string()),
+        "label": pa.array(["x", "y"]).dictionary_encode(),
+    }
+    parquet.write_table(pa.table(columns), path)
+    assert rows_of(path) == [("a.jpg", "x"), ("b.jpg", "y")]
+    for name in list(columns)[:5]:
+        with pytest.raises(DataError, match=f"the column '{name}' of .* holds neither text nor"):
+            rows_of(path, f":label={name}")
+
+
+@pytest.mark.parametrize("cell", ["a.jpg", '"a.jpg"'])
+def test_the_mark_between_columns_is_beside_the_name_of_an_image(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"{cell},cat|dog|owl\nb.jpg,cat\n")
+    assert rows_of(path) == [("a.jpg", "cat|dog|owl"), ("b.jpg", "cat")]
+
+
+def test_fields_of_json_lines_may_be_missing_in_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text(
+        '{"file_name": "a.jpg"}\n{"file_name": "b.jpg", "label": "cat"}\n'
+        '{"label": "dog", "file_name": "c.jpg", "tags": [1]}\n'
+    )
+    assert open_table(path).names == ("file_name", "label", "tags")
+    assert rows_of(path) == [("a.jpg", ""), ("b.jpg", "cat"), ("c.jpg", "dog")]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "numbers"),
     [
@@ -122,6 +159,7 @@ def test_text_as_excel_saves_it(tmp_path: Path, encoding: str) -> None:
         ("t.csv", b'file,label\n"' + b"a" * 200_000, "cannot be read as a table"),
         ("t.parquet", b"PAR1 no", "cannot be read as a table"),
         ("t.jsonl", b'{"file": "a", "label": 1}\n[1]\n', "line 2 holds no object"),
+        ("t.jsonl", b"\n", "is empty"),
         ("t.jsonl", b'{"file": "a", "label": 1}\n{"file"\n', "cannot be read as a table"),
         ("t.jsonl", b"[" * 100_000, "cannot be read as a table"),
         ("t.txt", b"\n", "is empty"),
