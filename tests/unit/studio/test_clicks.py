@@ -66,6 +66,10 @@ def test_a_drop_that_is_not_whole_is_listed_but_no_data(tmp_path, visit):
     async def listed() -> None:
         await show_uploads(place)
 
+    async def coming(user) -> None:
+        await user.should_see("being sent")
+        await user.should_not_see(kind=ui.button)
+
     async def broken(user) -> None:
         await user.should_see("incomplete: not all files have been sent")
         assert not user.find("v1.0").elements.pop().props.get("href")
@@ -75,9 +79,60 @@ def test_a_drop_that_is_not_whole_is_listed_but_no_data(tmp_path, visit):
         await user.should_not_see("incomplete")
         assert drop in user.find("v1.0").elements.pop().props["href"]
 
+    visit(listed, coming)
+    os.utime(place.uploads / drop / ".unfinished", (0, 0))
     visit(listed, broken)
     files.end(drop)
     visit(listed, whole)
+
+
+def test_an_upload_that_was_put_to_use_since_the_page_was_drawn_stays(
+    tmp_path, visit, photos, monkeypatch
+):
+    from convscope.studio.dropped import show_uploads
+
+    place = Workplace(tmp_path / "runs")
+    files = Uploads(place.uploads)
+    drop = files.begin()
+    shutil.copytree(photos, place.uploads / drop / "photos")
+    files.end(drop)
+
+    async def listed() -> None:
+        await show_uploads(place)
+
+    async def searched_since(user) -> None:
+        user.find("Remove the 1 upload without a run").click()
+        # A search that is stopped before its end has no settings but its state.
+        run = Run(place.root / "searching")
+        run.record(status="interrupted")
+        state = {"from_file": {}, "given": {"data_path": str(place.uploads / drop / "photos")}}
+        run.write_json(run.search_file, state)
+        confirm(user)
+        await user.should_see("is in use by now, so nothing was removed")
+        assert (place.uploads / drop).is_dir()
+
+    async def removed(user) -> None:
+        await user.should_not_see("without a run")
+        await user.should_see("images of searching")
+        user.find(kind=ui.button, content="Remove").click()
+        await user.should_see("searching learnt from these images.")
+        asked = []
+        monkeypatch.setattr(ui.navigate, "to", asked.append)
+        confirm(user)
+        while not asked:
+            await asyncio.sleep(0.02)
+        assert asked == ["/data"]
+        assert not (place.uploads / drop).exists()
+
+    def confirm(user) -> None:
+        from nicegui.testing.user_interaction import UserInteraction
+
+        # That of the dialog, the newest.
+        buttons = user.find(kind=ui.button, content="Remove").elements
+        UserInteraction(user, {max(buttons, key=lambda each: each.id)}, None).click()
+
+    visit(listed, searched_since)
+    visit(listed, removed)
 
 
 @pytest.fixture
