@@ -62,7 +62,10 @@ def small_difference(case: Case) -> Finding | None:
     chance = f"chance (seeds and images) makes {noise}"
     if not found.of_ways:
         seeds = f"{100 * _SEEDS_MAY_MAKE:.0f}"
-        chance = f"the choice of images makes {noise}, and other seeds may make {seeds}"
+        chance = (
+            f"the choice of images alone accounts for up to {noise}, and another seed for up to "
+            f"{seeds}"
+        )
     first = next(iter(other.runs.values()))
     return Finding(
         symptom=f"Not shown to be {'better' if found.mean >= 0 else 'worse'} than {first.name}.",
