@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from convscope.datasets.checks.findings import CheckReport, DataFinding
+from convscope.errors import RunError
 from convscope.run import Run
 from convscope.studio.jobs import Job, now
 from convscope.studio.nice import ui
@@ -231,7 +232,9 @@ def test_a_finding_that_a_setting_mends_leads_to_a_training_with_it(tmp_path, ph
         await user.should_see("Train with each series in one part")
 
     async def filled(user) -> None:
-        (box,) = user.find(kind=ui.input, content="Images of a group stay in one part").elements
+        (box,) = user.find(
+            kind=ui.input, content="Pattern in file names that marks a group"
+        ).elements
         assert box.value == "(.*)/"
         shown = [html.unescape(each.content) for each in user.find(kind=ui.html).elements]
         assert any("--set 'split.group=(.*)/'" in each for each in shown)
@@ -379,6 +382,60 @@ def test_resuming_is_offered_by_the_status_of_the_run_whatever_its_job_says(
         assert place.begun == [["train", "--resume", str(run.path)]]
 
     visit(lambda: train.show(place), listed)
+
+
+def test_a_training_that_a_restart_took_out_of_the_queue_is_started_by_a_button(
+    place, visit, monkeypatch
+):
+    from convscope.studio import train
+
+    words = ("train", "--out", "runs/a")
+    lost = job_of(place, "train", *words, run=place.root / "a", at="2026-01-02", number=9)
+    (lost.path / "ended.json").unlink()
+    asked = []
+
+    async def started(user) -> None:
+        monkeypatch.setattr(ui.navigate, "to", asked.append)
+        user.find(kind=ui.button, content="Start it").click()
+
+    visit(lambda: train.show(place), started)
+    assert place.begun == [list(words)]
+    assert not lost.path.exists()
+    assert asked == ["/train"]
+
+
+def test_each_comparison_is_beside_the_runs_in_a_folder_of_its_own(place, visit):
+    from convscope.studies.comparison import COMPARISON
+    from convscope.studio import runs
+
+    shutil.copytree(OLD_RUN, place.root / "new")
+    out = place.root / "compare-old-new"
+
+    async def compared(user) -> None:
+        user.find(kind=ui.button, content="Compare: is one better?").click()
+        await user.should_see("Whole report")
+        (link,) = user.find("Whole report").elements
+        assert link.props["href"] == "/comparison/compare-old-new"
+
+    paths = [str(place.root / name) for name in ("old", "new")]
+    whole = {"part": "val", "arms": [], "pairs": [], "val_looks": [], "data": "d", "n_images": 1}
+    COMPARISON.write(out, whole)
+    (out / "report.html").write_text("it")
+    assert place.comparison_page("compare-old-new") == out / "report.html"
+    for name in ("..", "old", "none", ""):
+        with pytest.raises(RunError):
+            place.comparison_page(name)
+    moved = out.rename(out.parent.parent / "elsewhere")
+    submit = place.jobs.submit
+
+    def compare(words, **more):
+        moved.rename(out)
+        return submit(words, **more)
+
+    place.jobs.submit = compare
+    visit(lambda: runs._overlaid(place, ["old", "new"]), compared)
+    assert place.begun == [["compare", *paths, "--out", str(out), "--json"]]
+    assert runs._folder(place, ["old", "new"]) == place.root / "compare-old-new-2"
 
 
 def test_a_training_is_resumed_once_by_two_pages(place, visit):
