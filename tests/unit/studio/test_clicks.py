@@ -723,6 +723,28 @@ def test_answers_of_a_run_that_was_trained_since_are_called_old(place, photos, v
     visit(page, old)
 
 
+def test_of_very_many_answers_the_first_are_drawn_and_a_command_has_all(place, photos, visit):
+    from convscope.studio import use
+    from convscope.studio.sources import Sources
+
+    def page(n: int) -> None:
+        said = [{"image": f"{i}.png", "class": "cat", "probs": {"cat": 1.0}} for i in range(n)]
+        use._draw(Sources(), photos, {"predictions": said}, Path("runs/old"))
+
+    async def few(user) -> None:
+        assert len(user.find("cat 100.0 %").elements) == 60
+        await user.should_not_see("more")
+
+    async def many(user) -> None:
+        assert len(user.find("cat 100.0 %").elements) == 60
+        await user.should_see("and 4,940 more")
+        shown = [each.content for each in user.find(kind=ui.html).elements]
+        assert f"convscope predict runs/old {photos} --out answers.csv" in shown
+
+    visit(lambda: page(60), few)
+    visit(lambda: page(5000), many)
+
+
 def test_what_is_open_beside_a_training_stays_open_while_its_curves_grow(place, visit, monkeypatch):
     from convscope.studio import train
 
