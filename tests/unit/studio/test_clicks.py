@@ -349,10 +349,91 @@ def test_a_remedy_is_a_link_where_its_command_only_prints_and_a_button_elsewhere
 
     async def done(user) -> None:
         user.find("Do it").click().click()
-        assert place.begun == [["evaluate", "runs/old"]]
+        assert place.begun.pop() == ["evaluate", "runs/old", "--no-test"]
 
-    visit(lambda: _findings(place, run, of("convscope data check --data photos")), led)
-    visit(lambda: _findings(place, run, of("convscope evaluate runs/old")), done)
+    async def asked(user) -> None:
+        user.find("Do it").click()
+        await user.should_see("Open the test images?")
+        assert place.begun == []
+        user.find("Open them").click()
+        assert place.begun.pop() == ["evaluate", "runs/old"]
+
+    async def resumed(user) -> None:
+        user.find("Do it").click()
+        words = ["train", "--resume", "runs/old", "--epochs", "9"]
+        assert place.begun == [words]
+        assert [job.run for job in place.jobs.all() if list(job.words) == words] == [run.path]
+
+    for commands, person in (
+        ("convscope data check --data photos", led),
+        ("convscope evaluate runs/old --no-test", done),
+        ("convscope evaluate runs/old", asked),
+        ("convscope train --resume runs/old --epochs 9", resumed),
+    ):
+        shutil.rmtree(place.jobs.folder, ignore_errors=True)
+        visit(lambda each=commands: _findings(place, run, of(each), lambda _: None), person)
+
+
+def test_what_was_not_checked_is_said_and_certain_findings_are_mended_at_once(place, visit):
+    from convscope.studio.run import _findings
+
+    together = "convscope train --config c.yaml --image-size 160 --set backbone.scaling=own"
+    found = {"findings": {}, "quiet": ["scaling"], "unknown": {"leaks": "no images"}}
+
+    async def read(user) -> None:
+        await user.should_see("1 trap checked, none found.")
+        await user.should_see("not checked: leaks (no images)")
+        user.find("Do it").click()
+        assert place.begun[0][:-1] == [*together.split()[1:], "--out"]
+
+    run = place.run("old")
+    visit(lambda: _findings(place, run, {**found, "together": together}, lambda _: None), read)
+
+
+def test_a_range_test_is_shown_where_it_was_asked_for(place, visit):
+    from convscope.studio.run import _doctor
+
+    remedy = {"words": "try", "command": "convscope doctor runs/old --range-test"}
+    finding = {"sure": "likely", "symptom": "s", "evidence": "e", "remedies": [remedy]}
+    job_of(
+        *(place, "doctor", "doctor"),
+        about={"run": "old"},
+        output=json.dumps({"findings": {"learning-rate": finding}}),
+        number=0,
+    )
+
+    async def tried(user) -> None:
+        await user.should_see("try")
+        user.find("Do it").click()
+        assert place.begun == [["doctor", "runs/old", "--range-test", "--json"]]
+        await asyncio.sleep(0.1)
+        await user.should_not_see("Do it")
+
+    visit(lambda: _doctor(place, place.run("old")), tried)
+
+
+def test_a_report_from_before_a_change_is_called_old_and_can_be_written_again(place, visit):
+    from convscope.studio.run import _files
+
+    run = place.run("old")
+
+    async def none(user) -> None:
+        await user.should_not_see("again")
+        user.find("Write the whole report").click()
+        assert place.begun == [["report", str(run.path)]]
+
+    async def current(user) -> None:
+        await user.should_see("Write the whole report again")
+        await user.should_not_see("has changed since")
+
+    async def old(user) -> None:
+        await user.should_see("The run has changed since its report was written.")
+
+    visit(lambda: _files(place, run), none)
+    run.report_page.touch()
+    visit(lambda: _files(place, run), current)
+    os.utime(run.report_page, (1, 1))
+    visit(lambda: _files(place, run), old)
 
 
 @pytest.mark.parametrize(
