@@ -4,8 +4,10 @@
 result (`RunConfig`) is saved as `config.yaml` and alone reproduces the run.
 """
 
+import contextlib
 import difflib
 import functools
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -515,6 +517,22 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(value)
     except UNREADABLE_YAML:
         raise ConfigError(f"--set {text}: the value cannot be read") from None
+
+
+def spell_setting(key: str, value: Any) -> str:
+    """Return the word after `--set` that `parse_setting` reads as a key and this value.
+
+    Examples:
+        >>> spell_setting("augment.crop", 0.1), spell_setting("split.group", "(.*)/")
+        ('augment.crop=0.1', 'split.group=(.*)/')
+        >>> spell_setting("split.group", "[^_]*_")
+        'split.group="[^_]*_"'
+    """
+    if isinstance(value, str):
+        with contextlib.suppress(ConfigError):
+            if parse_setting(plain := f"{key}={value}") == (key, value):
+                return plain
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 
 def parse_alternatives(text: str) -> tuple[str, list[Any]]:

@@ -105,6 +105,8 @@ def evaluate(
             dataset = load_of_run(config, data, labels, data_dir, progress)
         require_classes(dataset, run.class_names)
         by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, look, progress)
+    # Saved ones come in another order.
+    by_split = {name: by_split[name] for name in ("val", "test") if name in by_split}
 
     names = run.class_names
     several = config.multi_label

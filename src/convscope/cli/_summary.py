@@ -9,7 +9,7 @@ from convscope.datasets.division.part_notes import classes_missing
 from convscope.evaluation.metrics import columns_of, n_images_of_each, weakest_first
 from convscope.ledger import Ledger
 from convscope.run import Run
-from convscope.types import NO_CLASS
+from convscope.types import NO_CLASS, PART_NAMES
 from convscope.wording import counted
 
 if TYPE_CHECKING:
@@ -103,9 +103,11 @@ def _print_class_extremes(metrics: Mapping[str, Any], out: "Console") -> None:
         out.print(line, markup=False)
 
 
-def print_classes(metrics: dict[str, Any]) -> None:
-    """Print precision, recall and F1 of each class on the test images, and what else is known."""
-    columns = columns_of(metrics["test"])
+def print_classes(metrics: dict[str, Any], part: str) -> None:
+    """Print precision, recall and F1 of each class on a part, and what else is known."""
+    if part != "test":
+        console().print(f"on {PART_NAMES[part]} images:")
+    columns = columns_of(metrics[part])
     print_table(
         [("class", TEXT), *((name, NUMBER) for name in columns.values()), ("images", NUMBER)],
         (
@@ -114,7 +116,7 @@ def print_classes(metrics: dict[str, Any]) -> None:
                 *(f"{row[key]:.3f}" if row["n_images"] else "unknown" for key in columns),
                 f"{row['n_images']:,}",
             ]
-            for name, row in metrics["test"]["per_class"].items()
+            for name, row in metrics[part]["per_class"].items()
         ),
     )
 

@@ -80,7 +80,8 @@ def compare(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Folder of the comparison. Default: runs/compare-..., named after its contents.",
+            help="Folder of the comparison. Default: runs/compare-..., named after its contents; "
+            "of runs, with a number if that holds a comparison of others.",
         ),
     ] = None,
     data_dir: DataDir = None,

@@ -21,6 +21,13 @@ def evaluate(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Predict again even if predictions are saved.")
     ] = False,
+    no_test: Annotated[
+        bool,
+        typer.Option(
+            "--no-test",
+            help="Leave the test images sealed: evaluate on the validation images alone.",
+        ),
+    ] = False,
     batch_size: BatchSize = 256,
     data: MovedData = None,
     labels: MovedLabels = None,
@@ -33,7 +40,8 @@ def evaluate(
 
     Predictions are made once and saved as predictions.parquet; metrics.json and the pictures are
     derived from them. Each run of the model on the test images is logged in run.json, and the
-    number of evaluations of these images on this machine is reported.
+    number of evaluations of these images on this machine is reported. With --no-test they stay
+    sealed, and each class is judged by validation images.
 
     For example:
 
@@ -49,6 +57,7 @@ def evaluate(
     metrics = convscope.evaluate(
         opened,
         weights=weights,
+        test=not no_test,
         fresh=fresh,
         batch_size=batch_size,
         data=data,
@@ -58,5 +67,5 @@ def evaluate(
     if json:
         print_json(metrics)
         return
-    print_classes(metrics)
+    print_classes(metrics, "val" if no_test else "test")
     print_summary(opened, metrics)

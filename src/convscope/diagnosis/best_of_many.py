@@ -49,16 +49,10 @@ def best_of_many(case: Case) -> Finding | None:
         evidence=(
             f"{accuracy:.1%} of {counted(mine, 'test image')}, where the others reach "
             f"{tests.min():.1%} to {tests.max():.1%}, {tests.mean():.1%} on average; by validation "
-            f"images it is {'also the best' if best_by_val else 'not the best'}.{looks}"
+            f"images it is {'also the best' if best_by_val else 'not the best'}.{looks} Choose by "
+            "validation images, then report the test accuracy of that run, or the mean over seeds."
         ),
-        remedies=(
-            case.again(
-                "choose by validation images, then report the test accuracy of that run, or the "
-                "mean over seeds",
-                {},
-                sealed=True,
-            ),
-        ),
+        remedies=(),  # no command undoes a look
         # A choice by validation images would have led to this run as well.
         sure="possible" if best_by_val else "likely",
     )

@@ -40,7 +40,7 @@ def calibration(case: Case) -> Finding | None:
         f"{'the share of right decisions' if val.multi_label else 'accuracy'} {right:.1%}; "
         f"expected calibration error {error:.3f}{fitted}.",
         remedies=(
-            Remedy("fit the temperature on validation images", case.command("evaluate"))
+            Remedy("fit the temperature on validation images", case.evaluation)
             if temperature == 1
             else Remedy(
                 "see which confidences are off: one temperature cannot mend them",

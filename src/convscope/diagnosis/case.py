@@ -14,7 +14,7 @@ from convscope.evaluation.grouping import n_effective, units_of
 from convscope.evaluation.predictions import read_predictions
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES, Backbone
-from convscope.recipe import RunConfig, flat
+from convscope.recipe import RunConfig, flat, spell_setting
 from convscope.run import Run
 from convscope.training.results import read_results
 from convscope.types import Dataset, Predictions, Split
@@ -141,7 +141,7 @@ class Case:
         """Predictions by split: "val" and (if it was opened) "test"."""
         file = self.trained.predictions_file
         if not file.exists():
-            raise Unknown(f"it has not been evaluated; run: {self.command('evaluate')}")
+            raise Unknown(f"it has not been evaluated; run: {self.evaluation}")
         return read_predictions(file)[0]
 
     @property
@@ -206,24 +206,28 @@ class Case:
         """Names of the classes in the order of the labels."""
         return self.run.class_names if self.run else list(self.dataset.class_names)
 
-    def again(self, words: str, settings: Mapping[str, Any], *, sealed: bool = False) -> Remedy:
+    @property
+    def is_sealed(self) -> bool:
+        """Whether there is a run, and it has never been evaluated on test images."""
+        return self.run is not None and not self.run.state.get("test_openings")
+
+    def again(self, words: str, settings: Mapping[str, Any]) -> Remedy:
         """Return the remedy that trains again with some settings changed.
+
+        Test images that the run left sealed stay so.
 
         Args:
             words: Short instruction.
             settings: Changed settings by dotted names.
-            sealed: Whether the test images stay sealed; they do if the run left them so.
         """
         command = ["train", "--config", self.config_path, *self.moved_words]
-        state = {} if self.run is None else self.run.state
-        if sealed or (state.get("test") is False and not state.get("test_openings")):
+        if self.is_sealed and self.trained.state.get("test") is False:
             command.append("--no-test")
         for key, value in settings.items():
-            spelt = value if isinstance(value, str) else json.dumps(value)
             if key in _OPTIONS:
-                command += [_OPTIONS[key], spelt]
+                command += [_OPTIONS[key], value if isinstance(value, str) else json.dumps(value)]
             else:
-                command += ["--set", f"{key}={spelt}"]
+                command += ["--set", spell_setting(key, value)]
         return Remedy(words, command_line(*command), dict(settings))
 
     def changed(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,6 +250,11 @@ class Case:
             return (self.other_rate(10), self.other_rate(0.1))
         tried = f"{self.command('doctor')} --range-test"
         return (Remedy("try learning rates to see which ones train", tried),)
+
+    @property
+    def evaluation(self) -> str:
+        """A command line that evaluates the run, and opens no test images that are sealed."""
+        return self.command("evaluate") + " --no-test" * self.is_sealed
 
     def command(self, *words: str) -> str:
         """Return a command line about the run."""

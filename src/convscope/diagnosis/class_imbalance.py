@@ -41,10 +41,11 @@ def class_imbalance(case: Case) -> Finding | None:
             suffers = high - low > _LOSS and not chance
             n_rare = counted(int(rare.sum()), "validation image")
             evidence += (
-                f"; recall {low:.0%} on {n_rare} of the rare classes, {high:.0%} on the others'"
+                f"; recall {low:.0%} on {n_rare} of the rare classes, {high:.0%} on images of the "
+                "other classes"
             )
             if high - low > _LOSS and chance:
-                evidence += ", which are too few to tell it from chance"
+                evidence += "; the rare ones are too few to tell it from chance"
     config = case.config
     fixes = []
     if not config.balance and config.class_weights == "none":
@@ -67,7 +68,7 @@ def class_imbalance(case: Case) -> Finding | None:
                 command_line("data", "show", *case.data_words),
             ),
             *(
-                [Remedy("look at each class, not at accuracy alone", case.command("evaluate"))]
+                [Remedy("look at each class, not at accuracy alone", case.evaluation)]
                 if case.run is not None
                 else []
             ),

@@ -21,9 +21,8 @@ def openings(case: Case) -> Finding | None:
     looks = "" if tally is None else f" On this machine, for this and other runs, {tally.so_far}."
     return Finding(
         symptom="The test images were opened more than once.",
-        evidence=f"{len(found)} times: {listed}{more}.{looks}",
-        remedies=(
-            case.again("report the first result; keep them sealed while choosing", {}, sealed=True),
-        ),
+        evidence=f"{len(found)} times: {listed}{more}.{looks} Report the first result, and keep "
+        "them sealed while choosing (train --no-test).",
+        remedies=(),  # no command undoes a look
         sure="certain",
     )

@@ -3,6 +3,7 @@
 from convscope.diagnosis import TRAPS, Finding
 from convscope.diagnosis.case import Case
 from convscope.models.preprocessing import RANGES
+from convscope.recipe import RANDOM_WEIGHTS
 
 
 @TRAPS.register("scaling")
@@ -15,6 +16,8 @@ def scaling(case: Case) -> Finding | None:
     backbone, chosen = case.backbone, case.config.backbone.scaling
     if backbone is None or chosen in ("own", backbone.scaling):
         return None
+    if case.config.weights == RANDOM_WEIGHTS:
+        return None  # its filters were fitted to no values yet
     return Finding(
         symptom=f"{backbone.name} gets pixels scaled differently than in its pretraining.",
         evidence=f"They are scaled {RANGES[chosen]} (backbone.scaling: {chosen}); its weights were "

@@ -59,10 +59,13 @@ def small_difference(case: Case) -> Finding | None:
         f"means over {len(rows_b)} and {len(rows_a)} seeds" if found.of_ways else "one run each"
     )
     noise = f"{50 * (found.high - found.low):.1f}"
-    chance = f"chance (seeds and images) makes {noise}"
+    chance = f"chance (seeds and images) accounts for up to {noise}"
     if not found.of_ways:
         seeds = f"{100 * _SEEDS_MAY_MAKE:.0f}"
-        chance = f"the choice of images makes {noise}, and other seeds may make {seeds}"
+        chance = (
+            f"the choice of images alone accounts for up to {noise}, and another seed for up to "
+            f"{seeds}"
+        )
     first = next(iter(other.runs.values()))
     return Finding(
         symptom=f"Not shown to be {'better' if found.mean >= 0 else 'worse'} than {first.name}.",

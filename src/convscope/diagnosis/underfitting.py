@@ -31,7 +31,7 @@ def underfitting(case: Case) -> Finding | None:
     if not falls or gained < _GAIN:
         return None
     more = 2 * config.epochs
-    longer = f"{case.command('train', '--resume')} --epochs {more}"
+    longer = f"{case.command('train', '--resume')} --epochs {more}{' --no-test' * case.is_sealed}"
     return Finding(
         symptom="Underfitting: validation was still improving when training ended.",
         evidence=f"Over the last {quarter} of {len(rows)} epochs the validation loss was "

@@ -219,7 +219,8 @@ def compare_runs(
         runs: Runs or their folders, at least two, evaluated on the same images.
         data: Current place of the runs' folder of images, if it moved.
         labels: Current place of the table of their labels, if that moved.
-        out: Folder of the comparison; None takes `runs/compare-` and the names of the arms.
+        out: Folder of the comparison; None takes `runs/compare-` and the names of the arms, with a
+            number if that holds a comparison of other runs.
         data_dir: Further folder to look for the files of a registered dataset.
         final: Whether to use the test images, when all choices are made.
         progress: Called with all events; None draws on standard error.
@@ -254,10 +255,11 @@ def compare_runs(
         first = configs[found[0]]
         arms.append(Arm(name, first.model, first.recipe, trials, part, measure_of(first)))
     by_name = {arm.name: configs[grouped[arm.name][0]] for arm in arms}
-    path = folder_or_none(out, "--out") or ROOT / folder_name(configs[0].data_name, by_name)
+    asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
+    usual = ROOT / folder_name(configs[0].data_name, by_name)
+    path = folder_or_none(out, "--out") or COMPARISON.free_place(usual, asked)
     require_outside(path, configs[0].data_path)
     comparison = Comparison(path, configs[0].data_name, n_images, tuple(arms))
-    asked = {"runs": sorted(str(run.path.resolve()) for run in opened)}
     with COMPARISON.locked(path):
         COMPARISON.require_same(path, COMPARISON.read(path), asked)
         study = _Study(comparison, asked, {}, data_dir, progress, data, labels)

@@ -165,6 +165,22 @@ class StudyKind:
                 "its settings to continue it, or choose another --out"
             )
 
+    def free_place(self, usual: Path, asked: Mapping[str, Any]) -> Path:
+        """Return a folder for a study: the usual one, or with a number if that holds another.
+
+        Args:
+            usual: Folder.
+            asked: Settings of the study, as for `require_same`.
+        """
+        place, number = usual, 1
+        while True:
+            with contextlib.suppress(RunError):
+                self.require_free(place)
+                self.require_same(place, self.read(place), asked)
+                return place
+            number += 1
+            place = usual.with_name(f"{usual.name}-{number}")
+
     def damaged(self, path: Path) -> RunError:
         """Return the error for a state that makes no sense."""
         return RunError(f"{self.state_file(path)} is damaged; choose another --out")

@@ -134,6 +134,15 @@ def _add_files(app: FastAPI, place: Workplace, sources: "Sources") -> None:
         fields = {"content-security-policy": _SANDBOX, "cache-control": "no-cache"}
         return FileResponse(found, media_type=kind, headers=fields)
 
+    @app.get("/comparison/{name}")
+    async def comparison(name: str) -> Response:
+        try:
+            page = place.comparison_page(name)
+        except ConvscopeError as error:
+            return PlainTextResponse(f"{error}\n", 404)
+        fields = {"content-security-policy": _SANDBOX, "cache-control": "no-cache"}
+        return FileResponse(page, headers=fields)
+
     @app.get("/download/{name}/{file}")
     async def download(name: str, file: str) -> Response:
         try:

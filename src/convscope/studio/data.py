@@ -377,8 +377,8 @@ def _suspects(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
         "suspects",
         "Find wrong labels",
         f"Search for wrong labels in {source.name}",
-        "Networks that did not learn an image say what it is; where they rule its label out, a "
-        "person decides. Takes a minute for a thousand photos.",
+        "Networks that were not trained on an image say what it shows; where they rule out its "
+        "label, you decide. Takes a minute for a thousand photos.",
         command_of,
         draw,
     )

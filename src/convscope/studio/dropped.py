@@ -1,11 +1,17 @@
 """The list of uploads: the size of each, the runs that learnt from it, a button to remove it."""
 
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from convscope.errors import ConvscopeError
-from convscope.recipe import read_run_config
+from convscope.recipe import read_config
+from convscope.run import Run
+from convscope.storage import read_object
 from convscope.studio.looks import button, card, heading, row, say
 from convscope.studio.nice import background, ui
 from convscope.studio.uploads import ARCHIVES, Drop, Uploads
@@ -24,7 +30,7 @@ class Kept:
         drop: Upload.
         n_bytes: Bytes of its files.
         runs: Names of the runs that learnt from it.
-        busy: Whether a job that waits or runs uses it.
+        busy: Whether a job that waits or runs uses it, or its files are on their way.
     """
 
     drop: Drop
@@ -40,24 +46,42 @@ class Kept:
 
 def kept_uploads(place: Workplace) -> list[Kept]:
     """Return all uploads, with what needs them, the newest first."""
-    learnt: dict[str, str] = {}
-    for run in place.runs():
-        try:
-            data = read_run_config(run.config_file).data_path
-        except ConvscopeError:
-            continue
-        if data is not None:
-            learnt[run.name] = data
+    learnt = _learnt(place.root)
     words = [word for job in place.jobs.active() for word in job.words]
     return [
         Kept(
             drop,
             drop.n_bytes,
-            tuple(name for name, data in learnt.items() if drop.holds(data)),
-            any(drop.path.name in Path(word).parts for word in words),
+            tuple(name for name, places in learnt.items() if any(map(drop.holds, places))),
+            drop.is_coming or any(drop.path.name in Path(word).parts for word in words),
         )
         for drop in Uploads(place.uploads).all()
     ]
+
+
+def _learnt(root: Path) -> dict[str, set[str]]:
+    """Return the places of the images of each run, search and study of runs, by its name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, settings in _settings_below(root):
+        data = settings.get("data_path")
+        if isinstance(data, str):
+            found[name].add(data)
+    return found
+
+
+def _settings_below(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of each folder of runs with settings of its own or of a run in it."""
+    # The runs of a search, a comparison, a ladder and a cross-validation are two folders deeper.
+    for pattern in ("*/config.yaml", "*/*/*/config.yaml"):
+        for file in root.glob(pattern):
+            with contextlib.suppress(ConvscopeError):
+                yield file.relative_to(root).parts[0], read_config(file)
+    # A search has no settings of its own before its end, but can be resumed.
+    for folder in root.glob("*/"):
+        state = read_object(Run(folder).search_file)
+        for key in ("from_file", "given"):
+            if isinstance(state.get(key), dict):
+                yield folder.name, state[key]
 
 
 async def show_uploads(place: Workplace) -> None:
@@ -88,9 +112,11 @@ def _line(place: Workplace, kept: Kept) -> None:
     name = ", ".join(tops[:3]) + (f" and {len(tops) - 3:,} more" if len(tops) > 3 else "")
     date = kept.drop.path.name[:8]
     about = f"{date[:4]}-{date[4:6]}-{date[6:]}, {file_size(kept.n_bytes)}"
-    if not kept.drop.is_whole:
+    if kept.drop.is_coming:
+        about += ", being sent"
+    elif not kept.drop.is_whole:
         about += ", incomplete: not all files have been sent"
-    if kept.busy:
+    if kept.busy and not kept.drop.is_coming:
         about += ", in use"
     elif kept.runs:
         about += f", images of {', '.join(kept.runs[:3])}"
@@ -114,12 +140,12 @@ def _line(place: Workplace, kept: Kept) -> None:
 
 def _ask(place: Workplace, chosen: list[Kept]) -> None:
     """Ask whether uploads shall be removed."""
-    runs = sorted({name for each in chosen for name in each.runs})
+    runs = {name for each in chosen for name in each.runs}
     size = file_size(sum(each.n_bytes for each in chosen))
     with ui.dialog(value=True) as dialog, ui.card():
         heading(f"Remove {counted(len(chosen), 'upload')}, {size}?")
         if runs:
-            some = ", ".join(runs[:5])
+            some = ", ".join(sorted(runs)[:5])
             some += f" and {counted(len(runs) - 5, 'more run')}" if len(runs) > 5 else ""
             say(
                 f"{some} learnt from these images. Without them these runs still predict and can "
@@ -127,8 +153,14 @@ def _ask(place: Workplace, chosen: list[Kept]) -> None:
             )
         say("The originals on your computer stay as they are.", "cs-quiet")
 
-        def remove() -> None:
+        async def remove() -> None:
             uploads = Uploads(place.uploads)
+            # The page may have been drawn hours ago.
+            now = await background.io_bound(kept_uploads, place)
+            needed = {each.drop for each in now if each.busy or not set(each.runs) <= runs}
+            if any(each.drop in needed for each in chosen):
+                ui.notify("Some of it is in use by now, so nothing was removed: load the page anew")
+                return
             try:
                 for each in chosen:
                     uploads.remove(each.drop)

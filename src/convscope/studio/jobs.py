@@ -4,6 +4,7 @@ A job is a folder. The studio writes what to do into it, the process of the job 
 page that is loaded again, or a studio that is started again, finds every job as it stands.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -12,11 +13,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from convscope import heartbeat
 from convscope.backend import is_chatter
 from convscope.errors import LockTakenError, StorageError
 from convscope.locks import exclusive
@@ -56,6 +58,11 @@ class Job:
     def stop_file(self) -> Path:
         """File whose existence asks the process to stop."""
         return self.path / "stop"
+
+    @property
+    def heartbeat_file(self) -> Path:
+        """File of the heartbeat of the process of the job, for where there are no locks."""
+        return self.path / ".heartbeat"
 
     @property
     def log_file(self) -> Path:
@@ -114,6 +121,11 @@ class Job:
         return bool(self._order.get("heavy"))
 
     @property
+    def success(self) -> tuple[int, ...]:
+        """Exit codes besides 0 with which it may have a result."""
+        return tuple(self._order.get("success", ()))
+
+    @property
     def created(self) -> str:
         """Time at which it was asked for, in ISO format (UTC)."""
         return str(self._order.get("created", ""))
@@ -139,16 +151,12 @@ class Job:
         """The status in a word; "killed" if its process is gone without an end."""
         code = self.code
         if code is not None:
-            if code == 0 or code in self._order.get("success", ()):
+            # A command that failed altogether may end as one whose result has gaps does.
+            if code == 0 or (code in self.success and isinstance(self.result(), dict)):
                 return "done"
             return "stopped" if self.stop_file.exists() else "failed"
-        try:
-            with exclusive(self.lock, wait=False):
-                pass
-        except LockTakenError:
+        if self._has_process:
             return "running" if self.started else "waiting"
-        except StorageError:
-            return "killed"  # a folder of another user
         # It may have ended in between.
         if self.code is not None:
             return self.status
@@ -157,6 +165,21 @@ class Job:
             if not self.started and seconds_since(self.created) < _STARTING_S
             else "killed"
         )
+
+    @property
+    def _has_process(self) -> bool:
+        """Whether its process is alive, as far as can be told; see `Run.status`."""
+        worker = read_object(self.path / "worker.json")
+        try:
+            with exclusive(self.lock, wait=False) as held:
+                # A free lock says little about another host: many file systems keep locks to one.
+                if held and (not worker or heartbeat.is_here(worker)):
+                    return False
+        except LockTakenError:
+            return True
+        except StorageError:
+            pass  # a folder of another user
+        return bool(worker) and heartbeat.is_alive(worker, self.heartbeat_file)
 
     def is_older(self, changed: float) -> bool:
         """Return whether it was asked for before something changed.
@@ -206,6 +229,14 @@ class Job:
         """Ask it to stop; training keeps its finished epochs."""
         write_text(self.stop_file, now() + "\n")
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let other processes know that this one works on it, as long as the body runs."""
+        with exclusive(self.lock, wait=True):
+            write_text(self.path / "worker.json", json.dumps(heartbeat.this_process()) + "\n")
+            with heartbeat.beating(self.heartbeat_file):
+                yield
+
     def write_start(self) -> None:
         """Keep that its command began."""
         write_text(self.path / "started.json", json.dumps({"at": now()}) + "\n")
@@ -247,7 +278,7 @@ class Jobs:
             heavy: Whether it waits for the heavy jobs before it.
             run: Run folder that it writes.
             about: What the page wants to know again.
-            success: Exit codes besides 0 with which it has a result.
+            success: Exit codes besides 0 with which it may have a result.
 
         Raises:
             StorageError: If its folder cannot be written.
@@ -278,6 +309,25 @@ class Jobs:
         _CHILDREN.append(process)
         self.forget_old()
         return job
+
+    def submit_again(self, job: Job) -> None:
+        """Start a job, whose process went before it began, in the place of the lost one.
+
+        Raises:
+            StorageError: If its folder cannot be written.
+        """
+        # Another page may have been quicker.
+        if job.path.is_dir():
+            self.submit(
+                job.words,
+                kind=job.kind,
+                title=job.title,
+                heavy=job.is_heavy,
+                run=job.run,
+                about=job.about,
+                success=job.success,
+            )
+            shutil.rmtree(job.path, ignore_errors=True)
 
     def all(self) -> list[Job]:
         """Return all jobs, the newest first."""

@@ -2,6 +2,7 @@
 
 import itertools
 import shlex
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -140,33 +141,35 @@ def _open_the_test_images(place: Workplace, run: Run) -> None:
             job_view(job, compact=True)
         when_ended(job, lambda: ui.navigate.reload() if job.status == "done" else None)
 
-    def ask() -> None:
-        with ui.dialog(value=True) as dialog, ui.card():
-            heading("Open the test images?")
-            say(
-                "Their accuracy is honest once: after all choices are made. Each look is logged in "
-                "the run; whoever chooses by it must test on other images."
-            )
-
-            def evaluate() -> None:
-                dialog.close()
-                title = f"Evaluation of {run.name} on its test images"
-                about = {"run": run.name}
-                job = place.jobs.submit(
-                    words, kind="evaluate", title=title, heavy=False, about=about
-                )
-                follow(job)
-
-            with row():
-                job_button("Open them", evaluate, strong=True)
-                button("Cancel", dialog.close)
+    def evaluate() -> None:
+        title = f"Evaluation of {run.name} on its test images"
+        about = {"run": run.name}
+        follow(place.jobs.submit(words, kind="evaluate", title=title, heavy=False, about=about))
 
     with row():
-        button("Evaluate on the test images", ask)
+        button("Evaluate on the test images", lambda: _ask_to_open(evaluate))
     command(command_line(*words))
     before = place.jobs.newest("evaluate", run=run.name)
     if before is not None and before.is_active:
         follow(before)
+
+
+def _ask_to_open(then: Callable[[], None]) -> None:
+    """Ask whether the test images shall be opened, and if so call a function."""
+    with ui.dialog(value=True) as dialog, ui.card():
+        heading("Open the test images?")
+        say(
+            "Their accuracy is honest once: after all choices are made. Each look is logged in "
+            "the run; whoever chooses by it must test on other images."
+        )
+
+        def open_them() -> None:
+            dialog.close()
+            then()
+
+        with row():
+            job_button("Open them", open_them, strong=True)
+            button("Cancel", dialog.close)
 
 
 def _learning(run: Run) -> None:
@@ -351,7 +354,7 @@ def _threshold(found: Evaluated) -> None:
 
 
 def _doctor(place: Workplace, run: Run) -> None:
-    words = ("doctor", run.path, "--json")
+    words = ("doctor", run.path)
     with card():
         heading("Diagnosis")
         shown = ui.element("div")
@@ -362,19 +365,25 @@ def _doctor(place: Workplace, run: Run) -> None:
                     return
                 with shown:
                     age(job, facts.changed(run), "The run has changed since")
-                    _findings(place, run, job.result())
+                    _findings(place, run, job.result(), start)
 
             with shown:
                 if job.is_active or job.status != "done":
                     job_view(job, compact=True)
             when_ended(job, draw)
 
-        def start() -> None:
+        def start(asked: Sequence[object] = words) -> None:
             shown.clear()
-            about = {"run": run.name}
-            title = f"Diagnosis of {run.name}"
             examine.set_text("Examine it again")
-            results(place.jobs.submit(words, kind="doctor", title=title, heavy=False, about=about))
+            results(
+                place.jobs.submit(
+                    (*asked, "--json"),
+                    kind="doctor",
+                    title=f"Diagnosis of {run.name}",
+                    heavy="--range-test" in asked,
+                    about={"run": run.name},
+                )
+            )
 
         before = place.jobs.newest("doctor", run=run.name)
         if before is None:
@@ -383,11 +392,20 @@ def _doctor(place: Workplace, run: Run) -> None:
             results(before)
         with row():
             examine = job_button("Examine it" if before is None else "Examine it again", start)
-        command(command_line(*words[:-1]))
+        command(command_line(*words))
 
 
-def _findings(place: Workplace, run: Run, found: Any) -> None:
-    """Draw what `doctor --json` printed, each remedy with a button that runs it."""
+def _findings(
+    place: Workplace, run: Run, found: Any, examine: Callable[[Sequence[object]], None]
+) -> None:
+    """Draw what `doctor --json` printed, each remedy with a button that runs it.
+
+    Args:
+        place: Workplace.
+        run: Run.
+        found: Output of the command.
+        examine: Function that examines the run by another command, and draws what that finds.
+    """
     if not isinstance(found, dict):
         return
     findings = found.get("findings", {})
@@ -400,15 +418,41 @@ def _findings(place: Workplace, run: Run, found: Any) -> None:
                 ui.label(printable(finding["symptom"])).style("font-weight:600")
             say(finding["evidence"], "cs-quiet")
             for remedy in finding["remedies"]:
-                with row():
-                    ui.label(printable(remedy["words"]))
-                    words = runnable(remedy["command"])
-                    shown = page_of(words)
-                    if shown is not None:
-                        ui.link(*shown)
-                    elif words:
-                        job_button("Do it", lambda words=words: _remedy(place, run, words))
-                command(remedy["command"])
+                _remedy(place, run, remedy["words"], remedy["command"], examine)
+    if found.get("together"):
+        said = "All certain findings, fixed in one training"
+        _remedy(place, run, said, found["together"], examine)
+    for name, reason in found.get("unknown", {}).items():
+        say(f"not checked: {name} ({reason})", "cs-quiet")
+
+
+def _remedy(
+    place: Workplace,
+    run: Run,
+    about: str,
+    text: str,
+    examine: Callable[[Sequence[object]], None],
+) -> None:
+    """Draw a command that mends something, with a button that runs it or a link to its page."""
+
+    def do() -> None:
+        match words:
+            case ["doctor", *_]:
+                examine(words)
+            case ["evaluate", *options] if "--no-test" not in options:
+                _ask_to_open(lambda: _submit(place, run, words))
+            case _:
+                _submit(place, run, words)
+
+    with row():
+        ui.label(printable(about))
+        words = runnable(text)
+        shown = page_of(words)
+        if shown is not None:
+            ui.link(*shown)
+        elif words:
+            job_button("Do it", do)
+    command(text)
 
 
 def runnable(text: str) -> list[str]:
@@ -449,12 +493,16 @@ def page_of(words: list[str]) -> tuple[str, str] | None:
     return None
 
 
-def _remedy(place: Workplace, run: Run, words: list[str]) -> None:
-    new = None
+def _submit(place: Workplace, run: Run, words: list[str]) -> None:
+    """Begin a command that mends something, and show it."""
+    written = run.path if words[0] == "train" and "--resume" in words else None
     if words[0] == "train" and "--resume" not in words and "--out" not in words:
-        new = place.new_run(f"{run.name}-mended")
-        words = [*words, "--out", str(new)]
-    place.jobs.submit(words, kind=words[0], title=f"Remedy for {run.name}", run=new)
+        written = place.new_run(f"{run.name}-mended")
+        words = [*words, "--out", str(written)]
+    # Another page may have resumed it since this one was drawn.
+    if written is None or all(job.run != written for job in place.jobs.active()):
+        title, about = f"Remedy for {run.name}", {"run": run.name}
+        place.jobs.submit(words, kind=words[0], title=title, run=written, about=about)
     ui.navigate.to("/train")
 
 
@@ -472,7 +520,10 @@ def _files(place: Workplace, run: Run) -> None:
                 if file.exists():
                     address = f"/files{run_address(run.name, '')[1:]}/{file.name}"
                     ui.link(name, address, new_tab=True)
-        if not run.report_page.exists() and run.predictions_file.exists():
+        if run.predictions_file.exists():
+            is_written = run.report_page.exists()
+            if is_written and run.report_page.stat().st_mtime < facts.changed(run):
+                say("The run has changed since its report was written.", "cs-warn")
             words = ("report", run.path)
             shown = ui.element("div")
 
@@ -486,6 +537,6 @@ def _files(place: Workplace, run: Run) -> None:
                 when_ended(job, lambda: ui.navigate.reload() if job.status == "done" else None)
 
             with row():
-                job_button("Write the whole report", start)
+                job_button("Write the whole report" + " again" * is_written, start)
             command(command_line(*words))
         say(f"Folder: {run.path}", "cs-quiet")

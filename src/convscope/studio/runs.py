@@ -1,5 +1,7 @@
 """The page of all runs: a table, curves over each other, a comparison."""
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 from convscope.errors import ConvscopeError
@@ -109,21 +111,32 @@ def _overlaid(place: Workplace, names: list[str]) -> None:
         with row():
             compare = button("Compare: is one better?", lambda: started(), strong=True)
         shown = ui.element("div")
-        words = ("compare", *(run.path for run in runs), "--json")
-        command(command_line(*words))
+        words = ("compare", *(run.path for run in runs), "--out")
+        command(command_line(*words, _folder(place, names)))
 
         def started() -> None:
             title = f"Comparison of {' and '.join(names)}"
             compare.disable()
-            job = place.jobs.submit(words, kind="compare", title=title, heavy=False)
+            # Another page may have taken the name that was shown.
+            out = _folder(place, names)
+            whole = (*words, out, "--json")
+            job = place.jobs.submit(whole, kind="compare", title=title, heavy=False)
             with shown:
                 job_view(job, compact=True)
 
                 def verdicts() -> None:
                     with shown:
                         _verdicts(job.result())
+                        with contextlib.suppress(ConvscopeError):
+                            place.comparison_page(out.name)
+                            address = run_address(out.name, "comparison")
+                            ui.link("Whole report", address, new_tab=True)
 
                 when_ended(job, verdicts)
+
+
+def _folder(place: Workplace, names: list[str]) -> Path:
+    return place.new_run(f"compare-{'-'.join(names)}")
 
 
 def _verdicts(found: object) -> None:

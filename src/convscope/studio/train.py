@@ -155,7 +155,8 @@ def _form(place: Workplace, wish: Wish) -> None:
                 "max-width:640px"
             ).bind_value_to(wish, "labels", typed)
         group = ui.input(
-            "Images of a group stay in one part; pattern of the names", value=wish.group
+            "Pattern in file names that marks a group (each group stays in one part)",
+            value=wish.group,
         ).props("outlined dense")
         group.style("max-width:640px").bind_value_to(wish, "group", typed)
         group.set_visibility(bool(wish.group))
@@ -167,7 +168,9 @@ def _form(place: Workplace, wish: Wish) -> None:
         with row() as searching:
             minutes = ui.number("Minutes", value=wish.minutes, min=0.1, max=10_000, format="%g")
             minutes.props("outlined dense").style("width:130px").bind_value_to(wish, "minutes")
-            ui.label("More time tries more; most photos need 5 to 20.").classes("cs-quiet")
+            ui.label(
+                "With more time it tries more; 5 to 20 minutes suit most sets of photos."
+            ).classes("cs-quiet")
         with row() as single:
             recipes = {entry.name: entry.name for entry in RECIPES.entries()}
             known = wish.recipe if wish.recipe in recipes else "tutorial"
@@ -183,7 +186,6 @@ def _form(place: Workplace, wish: Wish) -> None:
                 min=1,
                 max=100_000,
                 format="%d",
-                placeholder="usual",
             )
             epochs.props("outlined dense").style("width:130px").bind_value_to(wish, "epochs")
         sealed = ui.checkbox(
@@ -200,6 +202,7 @@ def _form(place: Workplace, wish: Wish) -> None:
             searching.set_visibility(kind.value == AUTO)
             single.set_visibility(kind.value != AUTO)
             same.set_visibility(wish.is_like)
+            epochs.props(f'placeholder="{"as in that run" if wish.is_like else "usual"}"')
             words = wish.words(place.new_run(wish.stem())) if wish.data else ()
             text = command_line(*words) if words else ""
             if shown.get("text") != text:
@@ -231,6 +234,16 @@ def _form(place: Workplace, wish: Wish) -> None:
         preview()
 
 
+def _start_again(place: Workplace, job: Job) -> None:
+    """Put a job that a restart of the machine took out of the queue into it again."""
+    try:
+        place.jobs.submit_again(job)
+    except ConvscopeError as error:
+        ui.notify(str(error))
+        return
+    ui.navigate.to("/train")
+
+
 def _ended(place: Workplace) -> None:
     ended = [job for job in place.jobs.all() if job.code is not None or not job.is_active]
     # Small jobs, of which each page begins some, must not push trainings out of the list.
@@ -246,6 +259,8 @@ def _ended(place: Workplace) -> None:
             with card():
                 job_view(job, compact=True)
                 with row():
+                    if job.status == "killed" and not job.started:
+                        job_button("Start it", lambda job=job: _start_again(place, job))
                     if job.run is not None and job.run not in shown:
                         shown.add(job.run)
                         if Run(job.run).state_file.exists():

@@ -1,9 +1,11 @@
 """What is dropped into the browser: limited in size and kind, kept in the folder of the studio."""
 
+import contextlib
 import datetime
 import os
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -44,6 +46,9 @@ _LOOK_AFTER = 8 * 1024**2
 _UNFINISHED = ".unfinished"
 """File in the folder of a drop that is not whole yet; no dropped file can have its name."""
 
+_SILENT_S = 120.0
+"""Seconds without a byte after which the rest of a drop is not waited for any more."""
+
 _NOT_IN_NAMES = '\\:*?"<>|' if os.name == "nt" else "\\"
 """Characters that names cannot have here. A backslash would part folders on another system."""
 
@@ -54,6 +59,15 @@ class _Taken:
 
     n_files: int = 0
     n_bytes: int = 0
+    noted: float = 0.0
+
+    def note(self, mark: Path) -> None:
+        """Keep in the date of a drop's mark that bytes are coming, now and then."""
+        if time.monotonic() - self.noted > _SILENT_S / 10:
+            self.noted = time.monotonic()
+            # Another page may have removed the drop.
+            with contextlib.suppress(OSError):
+                os.utime(mark)
 
 
 class Uploads:
@@ -90,7 +104,8 @@ class Uploads:
             DataError: If the name, the kind or the size is not allowed.
             StorageError: If it cannot be written.
         """
-        place = self._unfinished(drop).parent / inside(name)
+        mark = self._unfinished(drop)
+        place = mark.parent / inside(name)
         largest = MAX_TOTAL if name.lower().endswith(ARCHIVES) else MAX_IMAGE
         taken, n_bytes = self._taken[drop], 0
         if taken.n_files >= MAX_FILES:
@@ -110,6 +125,7 @@ class Uploads:
                         )
                     self._require_room(len(chunk))
                     file.write(chunk)
+                    taken.note(mark)
         except BaseException:
             taken.n_files -= 1
             taken.n_bytes -= n_bytes
@@ -190,6 +206,15 @@ class Drop:
     def is_whole(self) -> bool:
         """Whether all its files came, as far as the browser could send them."""
         return not (self.path / _UNFINISHED).exists()
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether its files are on their way: it is not whole, and the last bytes came just now."""
+        try:
+            last = (self.path / _UNFINISHED).stat().st_mtime
+        except OSError:
+            return False
+        return time.time() - last < _SILENT_S
 
     @property
     def n_bytes(self) -> int:

@@ -1,5 +1,6 @@
 """The page of use: images in, answers out; the export, and the commands that do the same."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from convscope.wording import command_line, file_size, printable
 
 _N_CLASSES = 3
 """Number of classes in an answer on the page."""
+
+_N_SHOWN = 60
+"""Largest number of images whose answers are drawn, and of those that could not be read."""
 
 
 def show(place: Workplace, sources: Sources, name: str = "") -> None:
@@ -155,7 +159,7 @@ def _answers(place: Workplace, sources: Sources, run: Run) -> None:
                 area.clear()
                 with area:
                     age(job, facts.changed(run), "The run has changed since")
-                    _draw(sources, folder, found)
+                    _draw(sources, folder, found, model_of(run))
 
             when_ended(job, ended)
             command(job.command)
@@ -178,11 +182,19 @@ def _answers(place: Workplace, sources: Sources, run: Run) -> None:
         follow(before, Path(str(before.about["folder"])))
 
 
-def _draw(sources: Sources, folder: Path, found: dict[str, Any]) -> None:
-    """Draw what `predict --format json` printed."""
+def _draw(sources: Sources, folder: Path, found: dict[str, Any], model: Path) -> None:
+    """Draw the first answers of those that `predict --format json` printed.
+
+    Args:
+        sources: Folders whose pictures are shown.
+        folder: Folder of the images.
+        found: Output of the command.
+        model: What answers, for a command that writes all answers to a file.
+    """
     key = sources.add(folder)
+    answers, skipped = found.get("predictions", []), found.get("skipped", [])
     with ui.element("div").classes("cs-suspects"):
-        for each in found.get("predictions", ()):
+        for each in answers[:_N_SHOWN]:
             with ui.element("figure"):
                 image = Path(str(each["image"]))
                 if image.resolve().is_relative_to(folder.resolve()):
@@ -198,8 +210,12 @@ def _draw(sources: Sources, folder: Path, found: dict[str, Any]) -> None:
                     with ui.element("div").classes("cs-bar").style("margin:0 0 4px"):
                         ui.element("div").style(f"width:{100 * prob:.1f}%")
                 ui.label(printable(image.name)).classes("cs-quiet")
-    for each in found.get("skipped", ()):
+    for each in skipped[:_N_SHOWN]:
         say(reason_in(each), "cs-bad")
+    if len(answers) > _N_SHOWN or len(skipped) > _N_SHOWN:
+        more = sum(max(0, len(each) - _N_SHOWN) for each in (answers, skipped))
+        say(f"and {more:,} more. All answers in a table:")
+        command(command_line("predict", model, folder, "--out", "answers.csv"))
 
 
 def answer_in(found: dict[str, Any]) -> str:
@@ -245,7 +261,7 @@ def _export(place: Workplace, run: Run, then: Callable[[], Any]) -> None:
         shown, again = ui.element("div"), ui.element("div")
 
         def words() -> tuple[object, ...]:
-            return ("export", run.path, "--format", form.value)
+            return ("export", run.path, "--format", form.value, *place_words(run, form.value))
 
         def preview() -> None:
             again.clear()
@@ -264,6 +280,7 @@ def _export(place: Workplace, run: Run, then: Callable[[], Any]) -> None:
                             age(job, facts.changed(run), "The run has changed since")
                             _exported(run, found)
                         then()
+                    preview()
 
                 when_ended(job, ended)
 
@@ -285,6 +302,24 @@ def _export(place: Workplace, run: Run, then: Callable[[], Any]) -> None:
         before = place.jobs.newest("export", run=run.name)
         if before is not None:
             follow(before)
+
+
+def place_words(run: Run, form: str) -> tuple[object, ...]:
+    """Return the words that name the place of an export; none for the usual one.
+
+    A file is replaced, but a folder is not: others may serve from it.
+
+    Args:
+        run: Run.
+        form: Name of a format.
+    """
+    chosen = FORMATS.get(form)()
+    usual = run.exports_dir / f"{run.name}{chosen.suffix}"
+    if not chosen.is_folder or not usual.exists():
+        return ()
+    numbers = itertools.count(2)
+    places = (usual.with_name(f"{run.name}-{number}{chosen.suffix}") for number in numbers)
+    return ("--out", next(place for place in places if not place.exists()))
 
 
 def _exported(run: Run, found: dict[str, Any]) -> None:

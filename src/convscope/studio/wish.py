@@ -7,7 +7,7 @@ from pathlib import Path
 from convscope.datasets import DATASETS
 from convscope.errors import ConvscopeError
 from convscope.paths import user_path
-from convscope.recipe import read_run_config
+from convscope.recipe import read_run_config, spell_setting
 from convscope.run import Run
 from convscope.studio.jobs import Job
 from convscope.studio.watch import time_limit
@@ -33,6 +33,7 @@ class Wish:
         like: Settings file of a run whose settings hold as long as recipe and model are its own.
         like_recipe: Recipe of that run.
         like_model: Model of that run.
+        like_resets: Settings of that run, by dotted name, that an empty field of the form undoes.
     """
 
     data: str = ""
@@ -46,6 +47,7 @@ class Wish:
     like: str = ""
     like_recipe: str = ""
     like_model: str = ""
+    like_resets: frozenset[str] = frozenset()
 
     @property
     def is_like(self) -> bool:
@@ -74,7 +76,11 @@ class Wish:
                 words += ["--recipe", self.recipe]
                 words += ["--model", self.model] if self.model else []
             words += ["--epochs", f"{self.epochs:.0f}"] if self.epochs else []
-        words += ["--set", f"split.group={self.group}"] if self.group else []
+        words += ["--set", spell_setting("split.group", self.group)] if self.group else []
+        if self.is_like:
+            emptied = {"labels": not self.labels, "split.group": not self.group}
+            for key in sorted(self.like_resets):
+                words += ["--set", f"{key}=null"] if emptied[key] else []
         words += ["--no-test"] if self.sealed else []
         return [*words, "--out", str(out)]
 
@@ -123,6 +129,7 @@ def as_before(place: Workplace, name: str) -> Wish:
         sealed = "test" not in run.metrics
     except ConvscopeError:
         return Wish()
+    settings = {"labels": config.labels, "split.group": config.split.group}
     group = config.split.group or ""
     job = _job_of(place, run)
     minutes = None if job is None else time_limit(job)
@@ -137,6 +144,7 @@ def as_before(place: Workplace, name: str) -> Wish:
         like=str(run.config_file),
         like_recipe=config.recipe,
         like_model=config.model,
+        like_resets=frozenset(key for key, value in settings.items() if value),
     )
 
 

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 from convscope.errors import LockTakenError
-from convscope.locks import exclusive
 from convscope.studio.jobs import Job
 
 _LOOK_S = 0.3
@@ -30,7 +29,7 @@ def work(job: Job, program: list[str]) -> None:
         job: Job in its folder.
         program: Command to which the words of the job are added.
     """
-    with exclusive(job.lock, wait=True):
+    with job.held():
         while job.is_heavy and any(
             other.is_heavy and other.status in ("waiting", "running") for other in job.before()
         ):

@@ -75,12 +75,26 @@ class Workplace:
             RunError: If there is none below the folder of runs, its `run.json` is damaged, or a
                 newer convscope made it.
         """
-        if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
-            raise RunError(f"there is no run '{name}' below {self.root}")
         path = self.root / name
-        if not Run(path).state_file.is_file():
+        if not _is_name(name) or not Run(path).state_file.is_file():
             raise RunError(f"there is no run '{name}' below {self.root}")
         return Run.open(path)
+
+    def comparison_page(self, name: str) -> Path:
+        """Return the page of the comparison of a name.
+
+        Links are not followed: the folder may be another person's.
+
+        Raises:
+            RunError: If there is none below the folder of runs, or its file is damaged.
+        """
+        from convscope.studies.comparison import Comparison
+
+        if _is_name(name):
+            page = Comparison.read(self.root / name).page
+            if page.is_file() and not page.is_symlink() and not page.parent.is_symlink():
+                return page
+        raise RunError(f"there is no comparison '{name}' below {self.root}")
 
     def new_run(self, stem: str) -> Path:
         """Return a folder for a new run or study that is neither there nor promised to a job."""
@@ -93,3 +107,8 @@ class Workplace:
             if not path.exists() and str(path) not in promised:
                 return path
             number += 1
+
+
+def _is_name(name: str) -> bool:
+    """Return whether a text is the name of something in a folder."""
+    return name not in ("", ".", "..") and not any(each in name for each in "/\\\0")

@@ -75,6 +75,27 @@ def test_each_class_is_listed_with_its_numbers(cli, run):
         assert line.split() == [name, *numbers, str(row["n_images"])]
 
 
+def test_sealed_test_images_stay_sealed_and_each_class_is_judged_by_validation_images(cli, run):
+    before, found = run.state["test_openings"], run.metrics["val"]["per_class"]
+    run.predictions_file.unlink()
+    lines = cli("evaluate", run.path, "--no-test").out.splitlines()
+    assert run.state["test_openings"] == before
+    assert "test" not in run.metrics
+    assert lines[0] == "on validation images:"
+    assert lines[2].split()[-1] == str(found["0"]["n_images"])
+    assert not any(line.startswith("test accuracy") for line in lines)
+
+
+def test_results_that_are_the_same_keep_their_date(cli, run):
+    # Exports and answers from before a file's date are called old.
+    os.utime(run.metrics_file, (1_000_000_000, 1_000_000_000))
+    assert cli("evaluate", run.path, "--no-test").code == 0
+    assert run.metrics_file.stat().st_mtime == 1_000_000_000
+    run.metrics_file.write_text("{}")
+    assert cli("evaluate", run.path).code == 0
+    assert run.metrics["test"]["n_images"] == 360
+
+
 def test_damaged_predictions_name_the_remedy_and_it_works(cli, fails, run):
     content = run.predictions_file.read_bytes()
     for damage in (b"", b"PAR1 nonsense PAR1", content[: len(content) // 2], content[:-9] + b"x"):

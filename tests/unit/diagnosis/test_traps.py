@@ -1,6 +1,7 @@
 """Traps on made-up histories and predictions: what they say, and when they are quiet."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from convscope.diagnosis import TRAPS, Finding, Unknown
 from convscope.diagnosis.case import Case
 from convscope.diagnosis.guessing import beyond_guessing, guessing
 from convscope.evaluation.label_noise import share_of_noise
-from convscope.recipe import Recipe, resolve
+from convscope.recipe import Recipe, parse_setting, resolve
 from convscope.types import Predictions, Split
 
 TEN = tuple("abcdefghij")
@@ -111,7 +112,6 @@ def test_commands_name_the_data_where_it_is_now(tmp_path):
     place = {"data": "folder", "data_path": "/was/photos", "labels": "../labels.csv"}
     case = case_of(TEN, **place)
     assert case.command("evaluate") == "convscope evaluate runs/x"
-    assert case.again("", {}, sealed=True).command == "convscope train --config c.yaml --no-test"
     assert case.data_words == ("--data", "/was/photos", "--labels", "../labels.csv")
     case = dataclasses.replace(case, data=images, labels=table)
     now = f"--data {images} --labels {table}"
@@ -120,6 +120,42 @@ def test_commands_name_the_data_where_it_is_now(tmp_path):
     assert case.again("", {"epochs": 3}).command == (
         f"convscope train --config c.yaml {now} --epochs 3"
     )
+
+
+def test_commands_leave_sealed_test_images_sealed():
+    opened = case_of(TEN, state={"test_openings": [{}]})
+    assert opened.evaluation == "convscope evaluate runs/x"
+    for state in ({}, {"test": True}, {"test": False}):
+        assert case_of(TEN, state=state).evaluation == "convscope evaluate runs/x --no-test"
+    sealed = case_of(TEN, state={"test": False})
+    assert sealed.again("", {}).command == "convscope train --config c.yaml --no-test"
+    # Whether a run opened them or not, its settings alone open them.
+    assert case_of(TEN).again("", {}).command == "convscope train --config c.yaml"
+
+
+def test_a_run_that_goes_on_leaves_sealed_test_images_sealed():
+    losses = [2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.8]
+    rows = rows_of(losses, [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65])
+
+    def command(state: dict[str, Any]) -> str:
+        case = case_of(TEN, rows, state=state, epochs=8)
+        return found("under-fitting", case).remedies[0].command
+
+    assert command({}) == "convscope train --resume runs/x --epochs 16 --no-test"
+    assert command({"test_openings": [{}]}) == "convscope train --resume runs/x --epochs 16"
+
+
+def test_settings_are_spelt_so_that_they_are_read_back():
+    case = case_of(TEN)
+    command = case.again("", {"split.group": "[^_]*_", "head.hidden": [64, 32]}).command
+    given = shlex.split(command)[5::2]
+    assert dict(map(parse_setting, given)) == {"split.group": "[^_]*_", "head.hidden": [64, 32]}
+
+
+def test_a_backbone_that_was_not_pretrained_has_no_scaling_of_its_own():
+    settings = {"model": LITE0, "backbone.scaling": "caffe"}
+    assert found("scaling", case_of(TEN, **settings)).sure == "certain"
+    assert found("scaling", case_of(TEN, **settings, weights="random")) is None
 
 
 # --- the learning rate
@@ -391,8 +427,11 @@ def test_one_missed_image_of_a_rare_class_is_no_loss_and_many_are():
 
     few, many = finding(1), finding(10)
     assert (few.sure, many.sure) == ("possible", "likely")
-    assert "recall 0% on 1 validation image of the rare classes, 90% on the others'" in few.evidence
-    assert few.evidence.endswith("which are too few to tell it from chance.")
+    assert (
+        "recall 0% on 1 validation image of the rare classes, 90% on images of the other"
+        in few.evidence
+    )
+    assert few.evidence.endswith("the rare ones are too few to tell it from chance.")
     assert "suffers" in many.symptom
     assert "too few" not in many.evidence
 

@@ -56,6 +56,18 @@ def test_anything_else_may_not_change(change: dict[str, object], message: str) -
         STUDY.require_same(PLACE, {"asked": BEGUN}, moved(**change))
 
 
+def test_a_study_of_other_runs_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    usual, first, second = tmp_path / "study-a", {"runs": ["1", "2"]}, {"runs": ["1", "2", "3"]}
+    assert STUDY.free_place(usual, first) == usual
+    STUDY.write(usual, {"asked": first})
+    # The same continues, or is made again.
+    assert STUDY.free_place(usual, first) == usual
+    assert STUDY.free_place(usual, second) == tmp_path / "study-a-2"
+    (tmp_path / "study-a-2").mkdir()
+    (tmp_path / "study-a-2" / "notes.txt").touch()
+    assert STUDY.free_place(usual, second) == tmp_path / "study-a-3"
+
+
 @pytest.mark.parametrize("state", [{}, {"asked": []}, {"asked": None}])
 def test_a_state_without_settings_is_damaged(state: dict[str, object]) -> None:
     with pytest.raises(RunError, match="study.json is damaged; choose another --out"):

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from convscope.datasets.checks.findings import CheckReport, DataFinding
+from convscope.errors import RunError
 from convscope.run import Run
 from convscope.studio.jobs import Job, now
 from convscope.studio.nice import ui
@@ -66,6 +67,10 @@ def test_a_drop_that_is_not_whole_is_listed_but_no_data(tmp_path, visit):
     async def listed() -> None:
         await show_uploads(place)
 
+    async def coming(user) -> None:
+        await user.should_see("being sent")
+        await user.should_not_see(kind=ui.button)
+
     async def broken(user) -> None:
         await user.should_see("incomplete: not all files have been sent")
         assert not user.find("v1.0").elements.pop().props.get("href")
@@ -75,9 +80,60 @@ def test_a_drop_that_is_not_whole_is_listed_but_no_data(tmp_path, visit):
         await user.should_not_see("incomplete")
         assert drop in user.find("v1.0").elements.pop().props["href"]
 
+    visit(listed, coming)
+    os.utime(place.uploads / drop / ".unfinished", (0, 0))
     visit(listed, broken)
     files.end(drop)
     visit(listed, whole)
+
+
+def test_an_upload_that_was_put_to_use_since_the_page_was_drawn_stays(
+    tmp_path, visit, photos, monkeypatch
+):
+    from convscope.studio.dropped import show_uploads
+
+    place = Workplace(tmp_path / "runs")
+    files = Uploads(place.uploads)
+    drop = files.begin()
+    shutil.copytree(photos, place.uploads / drop / "photos")
+    files.end(drop)
+
+    async def listed() -> None:
+        await show_uploads(place)
+
+    async def searched_since(user) -> None:
+        user.find("Remove the 1 upload without a run").click()
+        # A search that is stopped before its end has no settings but its state.
+        run = Run(place.root / "searching")
+        run.record(status="interrupted")
+        state = {"from_file": {}, "given": {"data_path": str(place.uploads / drop / "photos")}}
+        run.write_json(run.search_file, state)
+        confirm(user)
+        await user.should_see("is in use by now, so nothing was removed")
+        assert (place.uploads / drop).is_dir()
+
+    async def removed(user) -> None:
+        await user.should_not_see("without a run")
+        await user.should_see("images of searching")
+        user.find(kind=ui.button, content="Remove").click()
+        await user.should_see("searching learnt from these images.")
+        asked = []
+        monkeypatch.setattr(ui.navigate, "to", asked.append)
+        confirm(user)
+        while not asked:
+            await asyncio.sleep(0.02)
+        assert asked == ["/data"]
+        assert not (place.uploads / drop).exists()
+
+    def confirm(user) -> None:
+        from nicegui.testing.user_interaction import UserInteraction
+
+        # That of the dialog, the newest.
+        buttons = user.find(kind=ui.button, content="Remove").elements
+        UserInteraction(user, {max(buttons, key=lambda each: each.id)}, None).click()
+
+    visit(listed, searched_since)
+    visit(listed, removed)
 
 
 @pytest.fixture
@@ -176,7 +232,9 @@ def test_a_finding_that_a_setting_mends_leads_to_a_training_with_it(tmp_path, ph
         await user.should_see("Train with each series in one part")
 
     async def filled(user) -> None:
-        (box,) = user.find(kind=ui.input, content="Images of a group stay in one part").elements
+        (box,) = user.find(
+            kind=ui.input, content="Pattern in file names that marks a group"
+        ).elements
         assert box.value == "(.*)/"
         shown = [html.unescape(each.content) for each in user.find(kind=ui.html).elements]
         assert any("--set 'split.group=(.*)/'" in each for each in shown)
@@ -291,10 +349,91 @@ def test_a_remedy_is_a_link_where_its_command_only_prints_and_a_button_elsewhere
 
     async def done(user) -> None:
         user.find("Do it").click().click()
-        assert place.begun == [["evaluate", "runs/old"]]
+        assert place.begun.pop() == ["evaluate", "runs/old", "--no-test"]
 
-    visit(lambda: _findings(place, run, of("convscope data check --data photos")), led)
-    visit(lambda: _findings(place, run, of("convscope evaluate runs/old")), done)
+    async def asked(user) -> None:
+        user.find("Do it").click()
+        await user.should_see("Open the test images?")
+        assert place.begun == []
+        user.find("Open them").click()
+        assert place.begun.pop() == ["evaluate", "runs/old"]
+
+    async def resumed(user) -> None:
+        user.find("Do it").click()
+        words = ["train", "--resume", "runs/old", "--epochs", "9"]
+        assert place.begun == [words]
+        assert [job.run for job in place.jobs.all() if list(job.words) == words] == [run.path]
+
+    for commands, person in (
+        ("convscope data check --data photos", led),
+        ("convscope evaluate runs/old --no-test", done),
+        ("convscope evaluate runs/old", asked),
+        ("convscope train --resume runs/old --epochs 9", resumed),
+    ):
+        shutil.rmtree(place.jobs.folder, ignore_errors=True)
+        visit(lambda each=commands: _findings(place, run, of(each), lambda _: None), person)
+
+
+def test_what_was_not_checked_is_said_and_certain_findings_are_mended_at_once(place, visit):
+    from convscope.studio.run import _findings
+
+    together = "convscope train --config c.yaml --image-size 160 --set backbone.scaling=own"
+    found = {"findings": {}, "quiet": ["scaling"], "unknown": {"leaks": "no images"}}
+
+    async def read(user) -> None:
+        await user.should_see("1 trap checked, none found.")
+        await user.should_see("not checked: leaks (no images)")
+        user.find("Do it").click()
+        assert place.begun[0][:-1] == [*together.split()[1:], "--out"]
+
+    run = place.run("old")
+    visit(lambda: _findings(place, run, {**found, "together": together}, lambda _: None), read)
+
+
+def test_a_range_test_is_shown_where_it_was_asked_for(place, visit):
+    from convscope.studio.run import _doctor
+
+    remedy = {"words": "try", "command": "convscope doctor runs/old --range-test"}
+    finding = {"sure": "likely", "symptom": "s", "evidence": "e", "remedies": [remedy]}
+    job_of(
+        *(place, "doctor", "doctor"),
+        about={"run": "old"},
+        output=json.dumps({"findings": {"learning-rate": finding}}),
+        number=0,
+    )
+
+    async def tried(user) -> None:
+        await user.should_see("try")
+        user.find("Do it").click()
+        assert place.begun == [["doctor", "runs/old", "--range-test", "--json"]]
+        await asyncio.sleep(0.1)
+        await user.should_not_see("Do it")
+
+    visit(lambda: _doctor(place, place.run("old")), tried)
+
+
+def test_a_report_from_before_a_change_is_called_old_and_can_be_written_again(place, visit):
+    from convscope.studio.run import _files
+
+    run = place.run("old")
+
+    async def none(user) -> None:
+        await user.should_not_see("again")
+        user.find("Write the whole report").click()
+        assert place.begun == [["report", str(run.path)]]
+
+    async def current(user) -> None:
+        await user.should_see("Write the whole report again")
+        await user.should_not_see("has changed since")
+
+    async def old(user) -> None:
+        await user.should_see("The run has changed since its report was written.")
+
+    visit(lambda: _files(place, run), none)
+    run.report_page.touch()
+    visit(lambda: _files(place, run), current)
+    os.utime(run.report_page, (1, 1))
+    visit(lambda: _files(place, run), old)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +463,60 @@ def test_resuming_is_offered_by_the_status_of_the_run_whatever_its_job_says(
         assert place.begun == [["train", "--resume", str(run.path)]]
 
     visit(lambda: train.show(place), listed)
+
+
+def test_a_training_that_a_restart_took_out_of_the_queue_is_started_by_a_button(
+    place, visit, monkeypatch
+):
+    from convscope.studio import train
+
+    words = ("train", "--out", "runs/a")
+    lost = job_of(place, "train", *words, run=place.root / "a", at="2026-01-02", number=9)
+    (lost.path / "ended.json").unlink()
+    asked = []
+
+    async def started(user) -> None:
+        monkeypatch.setattr(ui.navigate, "to", asked.append)
+        user.find(kind=ui.button, content="Start it").click()
+
+    visit(lambda: train.show(place), started)
+    assert place.begun == [list(words)]
+    assert not lost.path.exists()
+    assert asked == ["/train"]
+
+
+def test_each_comparison_is_beside_the_runs_in_a_folder_of_its_own(place, visit):
+    from convscope.studies.comparison import COMPARISON
+    from convscope.studio import runs
+
+    shutil.copytree(OLD_RUN, place.root / "new")
+    out = place.root / "compare-old-new"
+
+    async def compared(user) -> None:
+        user.find(kind=ui.button, content="Compare: is one better?").click()
+        await user.should_see("Whole report")
+        (link,) = user.find("Whole report").elements
+        assert link.props["href"] == "/comparison/compare-old-new"
+
+    paths = [str(place.root / name) for name in ("old", "new")]
+    whole = {"part": "val", "arms": [], "pairs": [], "val_looks": [], "data": "d", "n_images": 1}
+    COMPARISON.write(out, whole)
+    (out / "report.html").write_text("it")
+    assert place.comparison_page("compare-old-new") == out / "report.html"
+    for name in ("..", "old", "none", ""):
+        with pytest.raises(RunError):
+            place.comparison_page(name)
+    moved = out.rename(out.parent.parent / "elsewhere")
+    submit = place.jobs.submit
+
+    def compare(words, **more):
+        moved.rename(out)
+        return submit(words, **more)
+
+    place.jobs.submit = compare
+    visit(lambda: runs._overlaid(place, ["old", "new"]), compared)
+    assert place.begun == [["compare", *paths, "--out", str(out), "--json"]]
+    assert runs._folder(place, ["old", "new"]) == place.root / "compare-old-new-2"
 
 
 def test_a_training_is_resumed_once_by_two_pages(place, visit):
@@ -609,6 +802,28 @@ def test_answers_of_a_run_that_was_trained_since_are_called_old(place, photos, v
     visit(page, current)
     os.utime(run.metrics_file, (before + 120, before + 120))
     visit(page, old)
+
+
+def test_of_very_many_answers_the_first_are_drawn_and_a_command_has_all(place, photos, visit):
+    from convscope.studio import use
+    from convscope.studio.sources import Sources
+
+    def page(n: int) -> None:
+        said = [{"image": f"{i}.png", "class": "cat", "probs": {"cat": 1.0}} for i in range(n)]
+        use._draw(Sources(), photos, {"predictions": said}, Path("runs/old"))
+
+    async def few(user) -> None:
+        assert len(user.find("cat 100.0 %").elements) == 60
+        await user.should_not_see("more")
+
+    async def many(user) -> None:
+        assert len(user.find("cat 100.0 %").elements) == 60
+        await user.should_see("and 4,940 more")
+        shown = [each.content for each in user.find(kind=ui.html).elements]
+        assert f"convscope predict runs/old {photos} --out answers.csv" in shown
+
+    visit(lambda: page(60), few)
+    visit(lambda: page(5000), many)
 
 
 def test_what_is_open_beside_a_training_stays_open_while_its_curves_grow(place, visit, monkeypatch):

@@ -1,5 +1,7 @@
 """Jobs of the studio: processes that outlive it, in a queue, with all that is known on disk."""
 
+import contextlib
+import datetime
 import json
 import os
 import signal
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from convscope.heartbeat import this_process
 from convscope.studio.jobs import Job, Jobs
 
 PROGRAM = [sys.executable, "-S", "-c"]
@@ -112,9 +115,65 @@ def test_the_log_of_the_backend_is_not_what_a_job_says(tmp_path):
     assert job.last_line.endswith("out of memory")
 
 
-def test_exit_codes_with_a_result_are_no_failure(jobs):
-    job = jobs.submit(["import sys; sys.exit(1)"], kind="check", title="c", success=[1])
+def test_exit_codes_with_a_result_are_no_failure_and_without_one_they_are(jobs):
+    result = "print('{}'); raise SystemExit(1)"
+    job = jobs.submit([result], kind="check", title="c", success=[1])
     assert wait_for(job, "done", "failed") == "done"
+    reason = "raise SystemExit('error: no image can be read')"
+    job = jobs.submit([reason], kind="check", title="c", success=[1])
+    assert wait_for(job, "done", "failed") == "failed"
+    assert job.last_line == "no image can be read"
+
+
+@pytest.mark.parametrize(
+    ("worker", "silent_s", "status"),
+    [
+        ({}, 0, "running"),
+        ({}, 600, "killed"),
+        ({"pid": 2**22 + 1}, 0, "killed" if os.name == "posix" else "running"),
+        ({"host": "another"}, 0, "running"),
+        ({"host": "another"}, 600, "killed"),
+    ],
+)
+@pytest.mark.parametrize("has_locks", [False, True])
+def test_without_locks_and_on_another_host_a_job_lives_by_its_heartbeat(
+    tmp_path, monkeypatch, has_locks, worker, silent_s, status
+):
+    @contextlib.contextmanager
+    def exclusive(path, *, wait):
+        yield has_locks
+
+    monkeypatch.setattr(sys.modules[Job.__module__], "exclusive", exclusive)
+    job = Job(tmp_path)
+    (tmp_path / "worker.json").write_text(json.dumps(this_process() | worker))
+    beat = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=silent_s)
+    job.heartbeat_file.write_text(json.dumps({"at": beat.isoformat()}))
+    job.write_start()
+    # A lock that can be taken on the host of the process is free.
+    assert job.status == ("killed" if has_locks and "host" not in worker else status)
+
+
+def test_a_job_at_work_says_who_works_and_beats(jobs):
+    # Its own folder is the only one.
+    code = "import os, sys; print(*os.listdir(*os.scandir(sys.argv[1])))"
+    job = jobs.submit([code, jobs.folder], kind="t", title="t")
+    assert wait_for(job, "done", "failed") == "done"
+    assert {"worker.json", ".heartbeat"} <= set(job.output_file.read_text().split())
+    assert not job.heartbeat_file.exists()
+
+
+def test_a_job_that_was_lost_before_it_began_is_started_in_its_place(jobs):
+    jobs.folder.mkdir(parents=True)
+    lost = Job(jobs.folder / "20260101-0-train")
+    lost.path.mkdir()
+    order = {"words": ["print(7)"], "kind": "train", "title": "T", "heavy": True, "run": "runs/a"}
+    (lost.path / "job.json").write_text(json.dumps({**order, "about": {"x": 1}}))
+    assert (lost.status, lost.started) == ("killed", "")
+    jobs.submit_again(lost)
+    jobs.submit_again(lost)
+    (job,) = jobs.all()
+    assert wait_for(job, "done") == "done"
+    assert (job.title, job.run, job.about, job.result()) == ("T", Path("runs/a"), {"x": 1}, 7)
 
 
 def test_damaged_job_folders_are_no_jobs(jobs):

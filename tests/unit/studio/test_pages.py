@@ -135,6 +135,21 @@ def test_files_of_a_run_are_shown_in_a_sandbox_and_no_others(browser):
 
 
 @needs_nicegui
+def test_the_page_of_a_comparison_is_shown_in_a_sandbox(browser):
+    from convscope.studies.comparison import COMPARISON
+
+    path = browser.folder / "runs" / "compared"
+    state = {"part": "val", "arms": [], "pairs": [], "val_looks": [], "data": "d", "n_images": 1}
+    COMPARISON.write(path, state)
+    assert browser.ask("/comparison/compared")[0] == 404
+    (path / "report.html").write_text("<p>it")
+    status, headers, text = browser.ask("/comparison/compared")
+    assert (status, text) == (200, "<p>it")
+    assert headers["content-security-policy"].startswith("sandbox ")
+    assert [browser.ask(f"/comparison/{name}")[0] for name in ("old", "none", "..")] == [404] * 3
+
+
+@needs_nicegui
 def test_the_browser_is_told_what_is_taken_and_tells_when_a_drop_is_whole(browser):
     page = browser.ask("/data")[2]
     for ending in (".jfif", ".parquet", ".tar.xz"):

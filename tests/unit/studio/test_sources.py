@@ -230,16 +230,41 @@ def test_a_drop_that_another_page_removed_does_not_come_back(tmp_path):
 def test_uploads_that_a_run_learnt_from_are_not_free_to_remove(tmp_path):
     place = Workplace(tmp_path / "runs")
     files = Uploads(place.uploads)
-    used, free = files.begin(), files.begin()
-    for drop in (used, free):
+    used, compared, free, coming = (files.begin() for _ in range(4))
+    for drop in (used, compared, free, coming):
         dropped(files, drop, "photos/cats/1.jpg", b"abc")
+    for drop in (used, compared, free):
+        files.end(drop)
     run = tmp_path / "runs" / "a"
     shutil.copytree(Path(__file__).parents[2] / "data" / "run-of-version-0.1", run)
     config = (run / "config.yaml").read_text("utf-8")
     data = place.uploads / used / "photos"
     (run / "config.yaml").write_text(re.sub(r"data_path: .*", f"data_path: {data}", config))
+    # A run of a comparison.
+    inner = tmp_path / "runs" / "b" / "runs" / "cnn-seed83"
+    inner.mkdir(parents=True)
+    data = place.uploads / compared / "photos"
+    (inner / "config.yaml").write_text(f"data: folder\ndata_path: {data}\n")
     found = {each.drop.path.name: (each.runs, each.is_free) for each in kept_uploads(place)}
-    assert found == {used: (("a",), False), free: ((), True)}
+    assert found == {
+        used: (("a",), False),
+        compared: (("b",), False),
+        free: ((), True),
+        coming: ((), False),
+    }
+
+
+def test_a_drop_is_on_its_way_until_nothing_comes_for_a_while(tmp_path):
+    files = Uploads(tmp_path / "uploads")
+    mark = tmp_path / "uploads" / files.begin() / ".unfinished"
+    drop = Drop(mark.parent)
+    assert drop.is_coming
+    os.utime(mark, (0, 0))
+    assert not drop.is_coming
+    dropped(files, drop.path.name, "1.jpg", b"abc")
+    assert drop.is_coming
+    files.end(drop.path.name)
+    assert not drop.is_coming
 
 
 def test_pictures_are_small_and_of_images_in_the_shown_folder_only(photos):

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from convscope.export import FORMATS
-from convscope.studio.use import answer_in, exported_last, only_run, reason_in, usage_of
+from convscope.studio.use import (
+    answer_in,
+    exported_last,
+    only_run,
+    place_words,
+    reason_in,
+    usage_of,
+)
 from convscope.studio.workplace import Workplace
 
 OLD_RUN = Path(__file__).parents[2] / "data" / "run-of-version-0.1"
@@ -62,6 +69,18 @@ def test_an_export_from_before_the_last_training_is_not_named(place):
     exported(place, 1, "onnx", file)
     os.utime(file, (0, 0))
     assert exported_last(place, run) is None
+
+
+def test_an_export_to_a_folder_that_is_there_goes_to_another(place):
+    run = place.run("old")
+    assert place_words(run, "web") == ()
+    (run.path / "export" / "old_web").mkdir(parents=True)
+    assert place_words(run, "web") == ("--out", run.path / "export" / "old-2_web")
+    (run.path / "export" / "old-2_web").mkdir()
+    assert place_words(run, "web") == ("--out", run.path / "export" / "old-3_web")
+    # A file is replaced.
+    (run.path / "export" / "old.onnx").touch()
+    assert place_words(run, "onnx") == ()
 
 
 def test_every_format_but_that_of_convscope_itself_says_how_it_is_used():

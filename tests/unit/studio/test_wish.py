@@ -1,5 +1,6 @@
 """What the form of a training begins with, and the command for it."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from convscope.recipe import read_run_config
+from convscope.recipe import parse_setting, read_run_config
 from convscope.run import Run
 from convscope.studio.wish import AUTO, Wish, as_before, typed
 from convscope.studio.workplace import Workplace
@@ -91,11 +92,40 @@ def test_groups_of_images_are_a_setting_of_every_training():
     assert "--set" not in Wish("photos").words(Path("o"))
 
 
-def test_a_training_after_another_keeps_its_groups(place):
+def in_groups(place: Workplace, **more: object) -> None:
+    """Give the run "old" groups, and further settings."""
     file = place.root / "old" / "config.yaml"
     settings = yaml.safe_load(file.read_text())
     settings["split"]["group"] = "(.*)/"
-    file.write_text(yaml.safe_dump(settings))
+    file.write_text(yaml.safe_dump({**settings, **more}))
+
+
+def test_what_was_emptied_is_undone_in_a_training_like_another(place):
+    in_groups(place, data="folder", data_path="photos", labels="labels.csv")
+    wish = as_before(place, "old")
+    wish.data, wish.labels = "photos", "labels.csv"
+    assert set_in(wish) == {"split.group": "(.*)/"}
+    wish.group = ""
+    assert set_in(wish) == {"split.group": None}
+    wish.labels = ""
+    assert set_in(wish) == {"split.group": None, "labels": None}
+    # The settings of that run do not count any more.
+    wish.recipe = "fast"
+    assert set_in(wish) == {}
+
+
+def test_a_pattern_that_yaml_takes_for_a_list_is_quoted():
+    assert set_in(Wish("photos", group="[^_]*_")) == {"split.group": "[^_]*_"}
+
+
+def set_in(wish: Wish) -> dict[str, object]:
+    """Return what the command of a wish sets with --set, as it is read."""
+    pairs = itertools.pairwise(wish.words(Path("o")))
+    return dict(parse_setting(word) for option, word in pairs if option == "--set")
+
+
+def test_a_training_after_another_keeps_its_groups(place):
+    in_groups(place)
     assert as_before(place, "old").group == "(.*)/"
     begun_by(place, "20260101-0-train", "--data", "x", "--minutes", "12")
     again = as_before(place, "old")
