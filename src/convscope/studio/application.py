@@ -78,8 +78,10 @@ def build_app(place: Workplace, token: str, port: int) -> App:
         add(address, shown)
         add(f"{address}/{{name}}", shown)
 
-    def of_training(data: str = "", labels: str = "", run: str = "", group: str = "") -> None:
-        train.show(place, data, labels, run, group)
+    def of_training(
+        data: str = "", labels: str = "", run: str = "", group: str = "", near_copies: bool = False
+    ) -> None:
+        train.show(place, data, labels, run, group, near_copies)
 
     add("/train", of_training)
 

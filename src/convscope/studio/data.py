@@ -1,8 +1,9 @@
 """The page of data: choose images, see them, check them, and correct their labels."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -36,6 +37,13 @@ _N_CLASSES = 30
 _N_OF_FINDING = 8
 _N_SUSPECTS = 60
 _NO_ADDRESS = "the name is not UTF-8, so a browser cannot ask for it; rename the folder"
+_AS_USUAL: Mapping[str, str] = MappingProxyType({})
+_ADVICE = {
+    "split.group": "Train with each series in one part",
+    "split.near_copies": "Train with near copies in one part",
+}
+"""Links of a finding, by the setting with which a training keeps clear of it."""
+
 _SEVERITIES = {"error": "cs-bad", "warning": "cs-warn", "note": ""}
 
 
@@ -220,9 +228,14 @@ def _summary(source: Source, words: tuple[str, ...]) -> None:
         command(command_line("data", "show", *words))
 
 
-def training(source: Source, group: str = "") -> str:
-    """Return the address of the page that trains on images, with a pattern of their groups."""
-    asked = {"data": source.data, "labels": source.labels, "group": group}
+def training(source: Source, settings: Mapping[str, str] = _AS_USUAL) -> str:
+    """Return the address of the page that trains on images, perhaps as a finding advises."""
+    asked = {
+        "data": source.data,
+        "labels": source.labels,
+        "group": settings.get("split.group"),
+        "near_copies": settings.get("split.near_copies"),
+    }
     return "/train?" + urlencode({key: value for key, value in asked.items() if value})
 
 
@@ -320,8 +333,9 @@ def _check(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
                 pill(finding["severity"]).classes(_SEVERITIES.get(finding["severity"], ""))
                 ui.label(printable(finding["message"]))
             say(finding["remedy"], "cs-quiet")
-            if group := finding.get("settings", {}).get("split.group"):
-                ui.link("Train with each series in one part", training(source, group))
+            for key, value in finding.get("settings", {}).items():
+                if key in _ADVICE:
+                    ui.link(_ADVICE[key], training(source, {key: value}))
             groups = [file for group in finding["groups"][:4] for file in group[:4]]
             files = (groups or finding["files"])[:_N_OF_FINDING]
             known = [file for file in files if _is_image(source, file)]

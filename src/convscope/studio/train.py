@@ -37,7 +37,12 @@ _LOOK_S = 2.0
 
 
 def show(
-    place: Workplace, data: str = "", labels: str = "", run: str = "", group: str = ""
+    place: Workplace,
+    data: str = "",
+    labels: str = "",
+    run: str = "",
+    group: str = "",
+    near_copies: bool = False,
 ) -> None:
     """Draw the page.
 
@@ -47,9 +52,11 @@ def show(
         labels: Table of labels that it begins with.
         run: Name of a run with whose settings it begins.
         group: Pattern of the groups in the names of images.
+        near_copies: Whether near copies are kept in one part.
     """
     wish = as_before(place, run) if run else Wish()
     wish.data, wish.labels, wish.group = data, labels, group or wish.group
+    wish.near_copies |= near_copies
     with frame("Train", "/train", place):
         heading("Train", 1)
         _at_work(place)
@@ -160,6 +167,8 @@ def _form(place: Workplace, wish: Wish) -> None:
         ).props("outlined dense")
         group.style("max-width:640px").bind_value_to(wish, "group", typed)
         group.set_visibility(bool(wish.group))
+        together = ui.checkbox("Keep near copies in one part", value=wish.near_copies)
+        together.bind_value_to(wish, "near_copies").set_visibility(wish.near_copies)
         kinds = {AUTO: "Find the best in a given time", "one": "One recipe and model"}
         with ui.element("div").style("margin:12px 0 4px"):
             kind = ui.toggle(kinds, value=AUTO if wish.recipe == AUTO else "one").props(
@@ -229,7 +238,7 @@ def _form(place: Workplace, wish: Wish) -> None:
             preview()
 
         job_button("Train", start, strong=True, icon="play_arrow")
-        for control in (data, group, kind, minutes, recipe, model, epochs, sealed):
+        for control in (data, group, together, kind, minutes, recipe, model, epochs, sealed):
             control.on_value_change(preview)
         preview()
 

@@ -1,7 +1,7 @@
 """A training that is wanted, as the form of the studio has it, and the command for it."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convscope.datasets import DATASETS
@@ -25,6 +25,7 @@ class Wish:
         data: Folder, archive or name of a dataset.
         labels: Table of labels; empty for the folder's own.
         group: Pattern of the groups in the names of images; empty for none.
+        near_copies: Whether near copies are kept in one part.
         recipe: Registered recipe, or `AUTO`.
         minutes: Time limit of a search.
         model: Registered model; empty for the recipe's.
@@ -39,6 +40,7 @@ class Wish:
     data: str = ""
     labels: str = ""
     group: str = ""
+    near_copies: bool = False
     recipe: str = AUTO
     minutes: float | None = 5
     model: str = ""
@@ -77,10 +79,16 @@ class Wish:
                 words += ["--model", self.model] if self.model else []
             words += ["--epochs", f"{self.epochs:.0f}"] if self.epochs else []
         words += ["--set", spell_setting("split.group", self.group)] if self.group else []
+        words += ["--set", "split.near_copies=true"] if self.near_copies else []
         if self.is_like:
-            emptied = {"labels": not self.labels, "split.group": not self.group}
+            none = {
+                "labels": (self.labels, "null"),
+                "split.group": (self.group, "null"),
+                "split.near_copies": (self.near_copies, "false"),
+            }
             for key in sorted(self.like_resets):
-                words += ["--set", f"{key}=null"] if emptied[key] else []
+                there, value = none[key]
+                words += [] if there else ["--set", f"{key}={value}"]
         words += ["--no-test"] if self.sealed else []
         return [*words, "--out", str(out)]
 
@@ -129,18 +137,22 @@ def as_before(place: Workplace, name: str) -> Wish:
         sealed = "test" not in run.metrics
     except ConvscopeError:
         return Wish()
-    settings = {"labels": config.labels, "split.group": config.split.group}
-    group = config.split.group or ""
+    split = config.split
+    settings = {
+        "labels": config.labels,
+        "split.group": split.group,
+        "split.near_copies": split.near_copies,
+    }
+    wish = Wish(sealed=sealed, group=split.group or "", near_copies=split.near_copies)
     job = _job_of(place, run)
     minutes = None if job is None else time_limit(job)
     if minutes is not None or run.tried_file.exists():
-        return Wish(minutes=minutes or 5, sealed=sealed, group=group)
-    return Wish(
+        return replace(wish, minutes=minutes or 5)
+    return replace(
+        wish,
         recipe=config.recipe,
         model=config.model,
         epochs=None if config.trains_at_once else config.epochs,
-        sealed=sealed,
-        group=group,
         like=str(run.config_file),
         like_recipe=config.recipe,
         like_model=config.model,

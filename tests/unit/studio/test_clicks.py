@@ -222,14 +222,23 @@ def test_a_finding_that_a_setting_mends_leads_to_a_training_with_it(tmp_path, ph
     series = DataFinding(
         "warning", "series", "alike", "train apart", settings={"split.group": "(.*)/"}
     )
-    found = CheckReport("photos", 4, {}, (series,)).to_json()
+    copies = DataFinding(
+        "note", "near-duplicates", "twins", "apart", settings={"split.near_copies": "true"}
+    )
+    found = CheckReport("photos", 4, {}, (series, copies)).to_json()
     about = {"data": source.data, "labels": ""}
     job_of(place, "check", "data", "check", about=about, output=found)
-    address = data.training(source, "(.*)/")
-    assert parse_qs(urlsplit(address).query) == {"data": [source.data], "group": ["(.*)/"]}
+    for settings, asked in (
+        (series.settings, {"group": ["(.*)/"]}),
+        (copies.settings, {"near_copies": ["true"]}),
+        ({}, {}),
+    ):
+        address = data.training(source, settings)
+        assert parse_qs(urlsplit(address).query) == {"data": [source.data], **asked}
 
     async def led(user) -> None:
         await user.should_see("Train with each series in one part")
+        await user.should_see("Train with near copies in one part")
 
     async def filled(user) -> None:
         (box,) = user.find(
@@ -240,7 +249,14 @@ def test_a_finding_that_a_setting_mends_leads_to_a_training_with_it(tmp_path, ph
         assert any("--set 'split.group=(.*)/'" in each for each in shown)
 
     visit(lambda: data._check(place, source, ()), led)
+
+    async def ticked(user) -> None:
+        await user.should_see("Keep near copies in one part")
+        shown = [html.unescape(each.content) for each in user.find(kind=ui.html).elements]
+        assert any("--set split.near_copies=true" in each for each in shown)
+
     visit(lambda: train.show(place, source.data, group="(.*)/"), filled)
+    visit(lambda: train.show(place, source.data, near_copies=True), ticked)
 
 
 def test_what_another_page_decided_is_shown_and_kept_from_the_next_decision_on(

@@ -92,6 +92,21 @@ def test_groups_of_images_are_a_setting_of_every_training():
     assert "--set" not in Wish("photos").words(Path("o"))
 
 
+def test_near_copies_in_one_part_are_a_setting_of_every_training_and_can_be_undone(place):
+    for recipe in ("auto", "fast"):
+        assert set_in(Wish("photos", near_copies=True, recipe=recipe)) == {
+            "split.near_copies": True
+        }
+    file = place.root / "old" / "config.yaml"
+    settings = yaml.safe_load(file.read_text())
+    settings["split"]["near_copies"] = True
+    file.write_text(yaml.safe_dump(settings))
+    wish = as_before(place, "old")
+    assert set_in(wish) == {"split.near_copies": True}
+    wish.near_copies = False
+    assert set_in(wish) == {"split.near_copies": False}
+
+
 def in_groups(place: Workplace, **more: object) -> None:
     """Give the run "old" groups, and further settings."""
     file = place.root / "old" / "config.yaml"
