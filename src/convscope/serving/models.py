@@ -255,18 +255,25 @@ class Served:
         self.metrics.answers(probs, rejected)
         return probs, rejected
 
-    async def outputs(self, pixels: Sequence[UInt8Array]) -> dict[str, FloatArray]:
-        """Return all outputs of images that `decode` returned, by name, and count the answers."""
+    async def outputs(
+        self, pixels: Sequence[UInt8Array]
+    ) -> tuple[dict[str, FloatArray], list[bool]]:
+        """Return all outputs of images that `decode` returned, and count the answers.
+
+        Returns:
+            Each by its name, and whether each image is rejected.
+        """
         answers = await self._further_batcher.predict(_joined(pixels))
         n_classes = len(self.spec.class_names)
         found = {PROBS: answers[:, :n_classes]}
-        self.metrics.answers(found[PROBS], (answers[:, n_classes] > 0).tolist())
+        rejected = (answers[:, n_classes] > 0).tolist()
+        self.metrics.answers(found[PROBS], rejected)
         start = n_classes + 1
         for name, shape in self.further.items():
             end = start + math.prod(shape)
             found[name] = answers[:, start:end].reshape(-1, *shape)
             start = end
-        return found
+        return found, rejected
 
 
 def _joined(pixels: Sequence[UInt8Array]) -> UInt8Array:

@@ -128,6 +128,34 @@ def test_outputs_of_the_metadata_come_by_default_and_others_by_name():
     assert infer(server, content).status_code == 500
 
 
+class Strange(Exported):
+    """Its distance is the grey value."""
+
+    names = ("probs", "distance")
+
+    def outputs(self, images, names):
+        distance = images[:, 0, 0, 0].astype(np.float32)
+        found = {"probs": self.predict_on_batch(images), "distance": distance}
+        return {name: found[name] for name in names}
+
+
+@pytest.mark.parametrize("outputs", [[], [{"name": "class_name"}]], ids=["all", "one"])
+@pytest.mark.parametrize(
+    ("reject", "thresholds", "expected"),
+    [
+        (True, (), ["grey 3", "none of these"]),
+        (False, (), ["grey 3", "grey 200"]),
+        (True, (0.4,) * 256, ['["grey 3"]', "[]"]),
+        (False, (0.4,) * 256, ['["grey 3"]', '["grey 200"]']),
+    ],
+)
+def test_a_rejected_image_has_no_class(outputs, reject, thresholds, expected):
+    server = Server(network=Strange(), reject=reject, reject_above=100.0, thresholds=thresholds)
+    asked = {"inputs": [tensor(pixels(3, 200))], "outputs": outputs}
+    found = {each["name"]: each["data"] for each in infer(server, asked).json()["outputs"]}
+    assert found["class_name"] == expected
+
+
 def test_tensors_travel_binary_both_ways(server):
     given = {"name": "pixels", "shape": [2, 4, 4, 1], "datatype": "UINT8"}
     given["parameters"] = {"binary_data_size": 32}
