@@ -270,6 +270,27 @@ def test_a_body_that_does_not_arrive_is_408_and_all_bodies_together_have_a_limit
     assert server.predict(png(1)).status_code == 200
 
 
+@pytest.mark.parametrize(("max_body", "room"), [(100, 512), (1024, 2048)])
+def test_there_is_room_for_two_of_the_largest_bodies(monkeypatch, max_body, room):
+    monkeypatch.setattr("convscope.serving.limits.MEGABYTE", 1)
+    bodies = Bodies(Limits(max_body=max_body))
+
+    async def read(n_bytes):
+        async def receive():
+            return {"type": "http.request", "body": bytes(n_bytes)}
+
+        async with bodies.read(receive, b"", ""):
+            await asyncio.sleep(0.01)
+
+    async def run():
+        sizes = [max_body] * (room // max_body) + [room % max_body + 1]
+        return await asyncio.gather(*map(read, sizes), return_exceptions=True)
+
+    *whole, refused = asyncio.run(run())
+    assert whole == [None] * (room // max_body)
+    assert refused.status == 503
+
+
 def test_compressed_bodies_count_as_what_they_unpack_to_and_leave_nothing_behind():
     bodies = Bodies(Limits(max_body=6 * MEGABYTE, max_held=8 * MEGABYTE))
     small, large, huge = (gzip.compress(bytes(n * MEGABYTE)) for n in (1, 5, 9))
