@@ -54,7 +54,7 @@ def measured(name: str, side: int, rounds: int) -> str:
     from convscope.models.weights import find_weights, weights_at_hand
     from convscope.progress import Progress
     from convscope.recipe import HeadSettings
-    from convscope.training.features import batch_size_for
+    from convscope.classifier.classify import batch_size_for
     from convscope.training.inference import FrozenInference
     from convscope.types import InputSpec
 

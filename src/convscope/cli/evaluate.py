@@ -21,7 +21,7 @@ def evaluate(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Predict again even if predictions are saved.")
     ] = False,
-    batch_size: BatchSize = 256,
+    batch_size: BatchSize = None,
     data: MovedData = None,
     labels: MovedLabels = None,
     data_dir: DataDir = None,
