@@ -1,7 +1,7 @@
 """Addresses of a server: `/predict`, health, metrics, and the protocol's."""
 
 import importlib.metadata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -79,6 +79,7 @@ def build_app(
     hosts: Collection[str] | None = None,
     top_k: int | None = None,
     log_requests: bool = True,
+    on_load: Callable[[], None] | None = None,
 ) -> App:
     """Return the ASGI application of a server.
 
@@ -90,6 +91,7 @@ def build_app(
         hosts: Names under which the server may be addressed; None allows all.
         top_k: Number of classes in an answer of `/predict`; None for all.
         log_requests: Whether each request is a line in the log.
+        on_load: Called once a client had the files of a model read again.
     """
     # FastAPI's own pages load scripts from another host.
     app = FastAPI(
@@ -131,7 +133,7 @@ def build_app(
                 metrics.compare(name, newest.metrics, newest.spec.val_shares)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    add_protocol(app, direct, models, limits)
+    add_protocol(app, direct, models, limits, on_load)
     add_page(app, models, limits)
     return Door(
         direct,

@@ -13,6 +13,7 @@ References:
 import asyncio
 import importlib.metadata
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,22 @@ _INFER: dict[str, Any] = {
 }
 
 
-def add_protocol(app: FastAPI, direct: Direct, models: Models, limits: Limits) -> None:
-    """Add the addresses below `/v2` to an application."""
+def add_protocol(
+    app: FastAPI,
+    direct: Direct,
+    models: Models,
+    limits: Limits,
+    on_load: Callable[[], None] | None = None,
+) -> None:
+    """Add the addresses below `/v2` to an application.
+
+    Args:
+        app: Application.
+        direct: The one in front of it.
+        models: Models.
+        limits: Limits of requests.
+        on_load: Called once a client had the files of a model read again.
+    """
 
     @app.get("/v2", summary="The server")
     async def server() -> Response:
@@ -155,6 +170,8 @@ def add_protocol(app: FastAPI, direct: Direct, models: Models, limits: Limits) -
                 400, f"'{name}' was not loaded, nothing has changed: {text}"
             ) from None
         LOG.info("loaded", extra=facts(model=name, new_versions=new))
+        if on_load is not None:
+            on_load()
         return JSONResponse({"name": name, "new_versions": new})
 
 

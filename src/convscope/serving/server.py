@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,9 @@ def serve(
     def work() -> None:
         metrics = Metrics()
         loaded = Models(sources, settings, metrics)
+        parent = None if workers == 1 else os.getppid()
+        # Which has all workers do so; to the one that did it there is nothing new.
+        tell_others = None if parent is None else partial(os.kill, parent, signal.SIGHUP)
         app = build_app(
             loaded,
             settings.limits,
@@ -126,9 +130,9 @@ def serve(
             hosts={name.lower() for name in allow_host} if host in _LOOPBACK else None,
             top_k=top_k,
             log_requests=log_requests,
+            on_load=tell_others,
         )
         say = on_ready or (lambda address: None)
-        parent = None if workers == 1 else os.getppid()
         grace_s = settings.limits.body_s + settings.limits.deadline_ms / 1000
         server = _Server(app, loaded, drain_s, grace_s, lambda: say(address), parent)
         server.serve_at(listening)

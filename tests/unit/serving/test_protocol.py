@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from serving_server import Exported, Server, png
 
+from convscope.errors import RunError
+
 LENGTH = "inference-header-content-length"
 
 
@@ -371,6 +373,18 @@ def test_models_are_listed_and_loaded_again_but_not_taken_away(server):
     assert server.ask("POST", "/v2/repository/models/grey/load").status_code == 200
     assert server.ask("POST", "/v2/repository/models/none/load").status_code == 404
     assert server.ask("POST", "/v2/repository/models/grey/unload").status_code == 404
+
+
+def test_only_a_model_that_was_loaded_again_is_told():
+    told = []
+    server = Server(on_load=lambda: told.append("loaded"))
+    assert server.ask("POST", "/v2/repository/models/none/load").status_code == 404
+    server.models.load = lambda name: (_ for _ in ()).throw(RunError("x.onnx is damaged"))
+    assert server.ask("POST", "/v2/repository/models/grey/load").status_code == 400
+    assert told == []
+    del server.models.load
+    assert server.ask("POST", "/v2/repository/models/grey/load").status_code == 200
+    assert told == ["loaded"]
 
 
 def test_a_model_that_is_not_loaded_yet_is_not_ready():
