@@ -125,6 +125,7 @@ def build_app(
 
     @app.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     async def figures() -> Response:
+        metrics.forget_comparisons()
         for name in models.names:
             metrics.ready.labels(name).set(models.ready(name))
             versions = list(models.versions(name).values())
