@@ -77,6 +77,7 @@ def build_app(
     *,
     api_key: str | None = None,
     hosts: Collection[str] | None = None,
+    origins: Collection[str] = (),
     top_k: int | None = None,
     log_requests: bool = True,
     on_load: Callable[[], None] | None = None,
@@ -89,6 +90,7 @@ def build_app(
         metrics: Metrics of the server.
         api_key: Key that clients have to send; None lets everybody in.
         hosts: Names under which the server may be addressed; None allows all.
+        origins: Names of sites whose pages may send requests, besides the one that is addressed.
         top_k: Number of classes in an answer of `/predict`; None for all.
         log_requests: Whether each request is a line in the log.
         on_load: Called once a client had the files of a model read again.
@@ -142,6 +144,7 @@ def build_app(
         metrics=metrics,
         api_key=api_key,
         hosts=hosts,
+        origins=origins,
         log_requests=log_requests,
     )
 

@@ -78,7 +78,7 @@ def serve(
         deadline_ms: Milliseconds from the arrival of a request to its answer.
         api_key: Key that clients have to send; None lets everybody in.
         allow_host: Names under which a server at a loopback address may be addressed, besides
-            "localhost", such as the one that a proxy in front of it passes on.
+            "localhost", and whose pages may send requests: that of a proxy in front of it.
         max_body_mb: Largest body of a request, in MB.
         max_megapixels: Largest image, in millions of pixels.
         reject: Whether images that look like no class are rejected.
@@ -122,12 +122,14 @@ def serve(
         parent = None if workers == 1 else os.getppid()
         # Which has all workers do so; to the one that did it there is nothing new.
         tell_others = None if parent is None else partial(os.kill, parent, signal.SIGHUP)
+        names = {name.lower() for name in allow_host}
         app = build_app(
             loaded,
             settings.limits,
             metrics,
             api_key=api_key,
-            hosts={name.lower() for name in allow_host} if host in _LOOPBACK else None,
+            hosts=names if host in _LOOPBACK else None,
+            origins=names,
             top_k=top_k,
             log_requests=log_requests,
             on_load=tell_others,

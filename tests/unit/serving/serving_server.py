@@ -65,7 +65,11 @@ class Server:
     """Server of a `GreyValues`, called in one event loop."""
 
     def __init__(self, limits=None, **options):
-        door = {key: options.pop(key) for key in ("api_key", "hosts", "on_load") if key in options}
+        door = {
+            key: options.pop(key)
+            for key in ("api_key", "hosts", "origins", "on_load")
+            if key in options
+        }
         self.network = options.pop("network", None) or GreyValues()
         prefix = options.pop("prefix", "grey ")
         names = tuple(f"{prefix}{value}" for value in range(N_CLASSES))

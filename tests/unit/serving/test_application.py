@@ -369,6 +369,29 @@ def test_pages_of_other_sites_cannot_use_a_server_on_this_machine():
         assert "access-control-allow-origin" not in said.headers
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://photos.example", 200),
+        ("http://photos.example", 200),
+        ("https://photos.example:9999", 403),
+        ("https://evil.example", 403),
+        ("https://photos.example.evil.example", 403),
+        ("null", 403),
+    ],
+)
+@pytest.mark.parametrize("hosts", [None, {"photos.example"}])
+def test_the_page_behind_a_proxy_is_answered_once_its_name_is_known(hosts, origin, status):
+    # As nginx does by default, the proxy passes on the name by which it reaches the server.
+    headers = {"host": "127.0.0.1:8000", "origin": origin}
+    server = Server(hosts=hosts, origins={"photos.example"})
+    said = server.predict(png(1), headers=headers)
+    assert said.status_code == status
+    if status == 403:
+        assert "--allow-host" in said.json()["error"]
+    assert Server(hosts=hosts).predict(png(1), headers=headers).status_code == 403
+
+
 def test_every_answer_has_an_id_and_the_headers_of_safety(server):
     for said in (
         server.predict(png(1)),
