@@ -180,7 +180,8 @@ class Door:
             raise RefusedError(
                 403,
                 "pages of other sites may not send requests to this server; if this is its own "
-                "page behind a proxy, start the server with --allow-host and the page's host name",
+                "page, let the proxy pass on the header Host, or start the server with "
+                "--allow-host and the page's host name",
             )
         if self._key is None or own_path(scope) in OPEN_TO_ALL:
             return

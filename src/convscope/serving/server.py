@@ -239,6 +239,9 @@ class _Server(uvicorn.Server):
                 target=self._reload, daemon=True
             ).start()
         before = {number: signal.signal(number, each) for number, each in handlers.items()}
+        if hasattr(signal, "SIGHUP"):
+            # A worker waited with it.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         try:
             yield
         finally:
