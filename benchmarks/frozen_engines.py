@@ -48,13 +48,13 @@ def measured(name: str, side: int, rounds: int) -> str:
     """Return a line with the images per second of each lane and their ratio."""
     import keras
 
+    from convscope.classifier.classify import batch_size_for
     from convscope.models.backbones import BACKBONES
     from convscope.models.folding import fold_batch_norm
     from convscope.models.transfer import build_transfer
     from convscope.models.weights import find_weights, weights_at_hand
     from convscope.progress import Progress
     from convscope.recipe import HeadSettings
-    from convscope.training.features import batch_size_for
     from convscope.training.inference import FrozenInference
     from convscope.types import InputSpec
 

@@ -63,7 +63,7 @@ def test_the_table_has_the_input_of_the_last_layer_and_the_answers_of_predict(
     run, folder, digits, monkeypatch
 ):
     monkeypatch.setattr(embedding, "_ROWS", 2)
-    monkeypatch.setattr("convscope.training.features.batch_size_for", lambda side: 2)
+    monkeypatch.setattr("convscope.evaluation.embedding.batch_size_for", lambda side: 2)
     found = convscope.embed(run, [folder], out=folder / "table.parquet", **QUIET)
     assert (found.n_images, found.n_features, found.skipped) == (5, 128, ())
     file = pq.ParquetFile(found.path)

@@ -152,6 +152,25 @@ def test_a_model_that_answers_otherwise_is_not_kept(digits_run, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("weights", "format", "name"),
+    [
+        (None, "onnx", "digits.onnx"),
+        ("last", "onnx", "digits.onnx"),
+        ("best", "onnx", "digits-best.onnx"),
+        ("best", "savedmodel", "digits-best_savedmodel"),
+    ],
+)
+def test_weights_that_the_recipe_does_not_choose_are_in_the_name(
+    digits_run, monkeypatch, weights, format, name
+):
+    from convscope.export import writing
+
+    monkeypatch.setattr(writing, "write_float32", lambda *given: None)
+    path, _ = convscope.export(digits_run, weights=weights, format=format, progress=Progress())
+    assert path == Run.open(digits_run).exports_dir / name
+
+
 def test_int8_is_kept_only_if_it_pays(digits_run, tmp_path, monkeypatch):
     from convscope.export import writing
 

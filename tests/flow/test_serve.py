@@ -291,7 +291,8 @@ def test_a_second_signal_ends_it_at_once_and_kill_leaves_nothing(digits_export, 
 
 
 def test_workers_share_the_port_and_one_that_dies_is_replaced(digits_export, photos, tmp_path):
-    with serving(tmp_path, digits_export[0], "--workers", "2") as process:
+    path = shutil.copy(digits_export[0], tmp_path / "digits.onnx")
+    with serving(tmp_path, path, "--workers", "2") as process:
 
         def children():
             found = subprocess.run(
@@ -316,6 +317,11 @@ def test_workers_share_the_port_and_one_that_dies_is_replaced(digits_export, pho
         for photo in photos:
             assert httpx.post(f"{process.url}/predict", content=photo).status_code == 200
         soon(lambda: process.out.read_text().count("Ready") == 3)
+        # All have the new model, whichever was asked to load it.
+        path.write_bytes(sealed(path.read_bytes(), {"test": "new"}))
+        load = f"{process.url}/v2/repository/models/digits/load"
+        assert httpx.post(load, timeout=START_S).json()["new_versions"] == ["1"]
+        soon(lambda: process.log.read_text().count('"new_versions": ["1"]') == 2)
         assert process.end() == 0
         assert children() == set()
 

@@ -24,7 +24,7 @@ def evaluate(
     weights: str | None = None,
     test: bool = True,
     fresh: bool = False,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     data: Path | str | None = None,
     labels: Path | str | None = None,
     data_dir: Path | str | None = None,
@@ -44,7 +44,8 @@ def evaluate(
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         test: Whether to open the test images; if not, only validation images are used.
         fresh: Whether to predict again even if predictions of these weights are saved.
-        batch_size: Images per batch.
+        batch_size: Images per batch; None takes as many as suit the size of the model's input: 512
+            of 32 x 32 pixels, 32 of 224 x 224.
         data: Current place of the folder of images, if it moved.
         labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
@@ -167,17 +168,21 @@ def _predict_splits(
     which: str,
     dataset: Dataset,
     names: Sequence[str],
-    batch_size: int,
+    batch_size: int | None,
     by: str,
     look: str | None,
     progress: Progress,
 ) -> dict[str, Predictions]:
     """Run a model on the parts called `names`; the opening of the test images is logged."""
+    from convscope.classifier.classify import batch_size_for
     from convscope.classifier.keras_model import open_classifier, weights_for
     from convscope.evaluation.embedding import Embedder
     from convscope.evaluation.predictions import predict_split
     from convscope.evaluation.rejection import judge_familiarity
 
+    if batch_size is None:
+        size = run.state["input"]
+        batch_size = batch_size_for(max(size["height"], size["width"]))
     config = run_config(run)
     for name in names:
         verify_split(dataset, run.split_file, name)

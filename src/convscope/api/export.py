@@ -43,7 +43,8 @@ def export(
             this machine and costs at most half a point of validation accuracy.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         out: File to write, with the format's ending (".onnx", ".tflite"), or folder; None takes a
-            name in the run's folder `export/`.
+            name in the run's folder `export/`, with the weights in it if they are not the
+            recipe's choice.
         data: Current place of the folder of images, if it moved.
         labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
@@ -75,7 +76,10 @@ def export(
     for package, extra in (*form.packages, ("tensorflow", "train")):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, extra)
-    name = f"{run.name}-int8{form.suffix}" if int8 else f"{run.name}{form.suffix}"
+    which = which_weights(run, weights)
+    # Others than the recipe's have a name of their own: the one without is taken for the run's.
+    other = "" if which == which_weights(run, None) else f"-{which}"
+    name = f"{run.name}{other}{'-int8' if int8 else ''}{form.suffix}"
     path = path_or_none(out, "--out") or run.exports_dir / name
     config = run_config(run)
     now = moved(config, data, labels)
@@ -95,7 +99,6 @@ def export(
     verify_split(dataset, run.split_file, "val")
     folder = path_or_none(now.data_path, "data_path") if now.data == "folder" else None
     classifier = open_classifier(run, weights, reject=True)
-    which = which_weights(run, weights)
     if weights_for(run, which, "val") != which:
         progress.say(
             "Note: the model has learnt the validation images that it is compared on, so their "

@@ -27,7 +27,7 @@ def predict(
     images: Path | str | Iterable[Path | str],
     *,
     weights: str | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     reject: bool = False,
     engine: str | None = None,
     out: Path | str | None = None,
@@ -49,7 +49,8 @@ def predict(
             .jsonl, .parquet), archives (.zip, .tar, .tar.gz and the like), and "-" for a list on
             standard input.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
-        batch_size: Images per batch.
+        batch_size: Images per batch; None takes as many as suit the size of the model's input: 512
+            of 32 x 32 pixels, 32 of 224 x 224.
         reject: Whether images that look like no class are `rejected`, by the threshold that
             `evaluate` chose on validation images.
         engine: Engine of an exported file: "onnxruntime" (None), "openvino", or "auto" for the
@@ -76,7 +77,8 @@ def predict(
         DataError: If a path does not exist, nothing matches, or `out` is one of the lists.
         ConfigError: If there is no cluster at that address, or settings do not go together.
     """
-    classify.require_batch_size(batch_size)
+    if batch_size is not None:
+        classify.require_batch_size(batch_size)
     progress = progress or console_progress()
     sources = [str(image) for image in one_or_more(images)]
     if (place := path_or_none(out, "--out")) is not None:
@@ -130,11 +132,13 @@ def predict(
         model = f"{classifier.spec.weights_sha256} at {classifier.spec.temperature}"
         if classifier.spec.multi_label:
             model += f", thresholds {classifier.spec.thresholds}"
+    spec = classifier.spec
+    if batch_size is None:
+        batch_size = classify.batch_size_for(max(spec.height, spec.width))
     answers = None
     if place is not None:
         given = [name if is_stream(name) else str(Path(name).absolute()) for name in sources]
         job = {"model": model, "images": given, "reject": reject}
-        spec = classifier.spec
         answers = AnswersFile(place, spec.class_names, job, multi_label=spec.multi_label)
         if answers.n_done:
             progress.say(f"{answers.n_done:,} images were done before; going on after them")
@@ -151,7 +155,7 @@ def predict(
             files,
             total,
             pool=pool,
-            spec=classifier.spec,
+            spec=spec,
             batch_size=batch_size,
             progress=progress,
         )

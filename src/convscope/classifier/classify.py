@@ -357,6 +357,20 @@ class Classifier:
                 step(1)
 
 
+def batch_size_for(side: int) -> int:
+    """Return a batch size that is fast on a CPU and needs little memory.
+
+    Args:
+        side: Longer side of the images, in pixels.
+
+    Examples:
+        >>> batch_size_for(32), batch_size_for(224)
+        (512, 32)
+    """
+    fitting = 128 * (96 / side) ** 2
+    return int(min(512, max(16, 2 ** round(np.log2(fitting)))))
+
+
 def require_batch_size(batch_size: int) -> None:
     """Refuse batches without an image.
 

@@ -77,7 +77,12 @@ Split = Annotated[
     typer.Option(help="Part of the data; test images are logged as opened."),
 ]
 MaxImages = Annotated[int, typer.Option("-n", min=1, help="Maximum number of images.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images per batch.")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Images per batch.", show_default="by the input: 512 at 32 px, 32 at 224 px"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON output, for programs.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")]
 

@@ -28,7 +28,7 @@ def evaluate(
             help="Leave the test images sealed: evaluate on the validation images alone.",
         ),
     ] = False,
-    batch_size: BatchSize = 256,
+    batch_size: BatchSize = None,
     data: MovedData = None,
     labels: MovedLabels = None,
     data_dir: DataDir = None,

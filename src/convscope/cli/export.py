@@ -31,7 +31,8 @@ def export(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="File (ending in .onnx or .tflite) or folder to write. Default: in RUN/export/.",
+            help="File (ending in .onnx or .tflite) or folder to write. Default: in RUN/export/, "
+            "named after the run, and after --weights that are not the recipe's choice.",
         ),
     ] = None,
     weights: SavedWeights = None,

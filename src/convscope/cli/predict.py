@@ -42,7 +42,7 @@ def predict(
         ),
     ] = "table",
     top: Annotated[int, typer.Option(min=1, help="Number of classes per image (table).")] = 3,
-    batch_size: BatchSize = 256,
+    batch_size: BatchSize = None,
     weights: SavedWeights = None,
     reject: Annotated[
         bool,

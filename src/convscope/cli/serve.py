@@ -52,7 +52,7 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Further host name to accept, as a proxy passes it on."),
+        typer.Option(metavar="NAME", help="Further host name to accept, of a proxy in front."),
     ] = None,
     max_body_mb: Annotated[
         float, typer.Option(min=0.001, help="Maximum size of a request in MB.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from convscope.classifier.classify import at_temperature
+from convscope.classifier.classify import at_temperature, batch_size_for
 from convscope.classifier.keras_model import open_classifier, which_weights
 from convscope.classifier.spec import Views
 from convscope.evaluation.predictions import predict_images
@@ -59,8 +59,6 @@ class Embedder:
         self.weights = which_weights(run, weights)
         # This chooses the run's backend, before anything imports Keras.
         self.classifier = open_classifier(run, self.weights)
-        from convscope.training.features import batch_size_for
-
         self._config = read_run_config(run.config_file)
         self._spec = InputSpec(**run.state["input"])
         network = cast("keras.Model", self.classifier.network)

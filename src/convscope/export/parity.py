@@ -24,7 +24,7 @@ LARGEST_DIFFERENCE = 1e-4
 LEAST_FILE_AGREEMENT = 0.995
 """Least share of files for which both give the same class. An engine whose arithmetic is coarser
 than the graph asks for may give a resized pixel another grey level, so that a file between two
-classes changes sides."""
+classes changes sides. One file may always do so, however few there are."""
 
 MOST_ACCURACY_LOST = 0.005
 """Allowed loss of accuracy of an int8 model, a fraction."""

@@ -110,9 +110,23 @@ def _flatten(image: Image.Image, mode: str, white: int | None) -> Image.Image:
     if is_deep(image):
         image = Image.fromarray(scale(image, white))
     elif image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
+        return _composite(image, mode)
     return image if image.mode == mode else image.convert(mode)
+
+
+def _composite(image: Image.Image, mode: str) -> Image.Image:
+    """Return a transparent image on white, as `mode`.
+
+    In strips: the whole image and the white behind it would be four more copies of its pixels.
+    """
+    flat = Image.new(mode, image.size)
+    n_rows = max(1, _STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, n_rows):
+        bottom = min(image.height, top + n_rows)
+        strip = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        white = Image.new("RGBA", strip.size, (255, 255, 255, 255))
+        flat.paste(Image.alpha_composite(white, strip).convert(mode), (0, top))
+    return flat
 
 
 def read_peak(source: Path | bytes | BinaryIO, *, name: str = "") -> float:

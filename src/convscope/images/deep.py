@@ -116,7 +116,10 @@ def scale(image: Image.Image, white: int | None = None) -> UInt8Array:
             "convert it to their scale"
         )
     assert white is not None
-    scaled: UInt8Array = np.rint(values * (255 / white)).clip(0, 255).astype(np.uint8)
+    whole = values * (255 / white)
+    # In place: four bytes a pixel, and the image may be large.
+    np.rint(whole, out=whole)
+    scaled: UInt8Array = whole.clip(0, 255, out=whole).astype(np.uint8)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         # Pillow inverts values of 8 bits only.
         if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:

@@ -29,6 +29,7 @@ from convscope.images.containers import HEAD_BYTES, container_of, largest_area, 
 from convscope.images.deep import is_deep, stated_white
 from convscope.images.metadata import orientation_of, without_metadata
 from convscope.images.quiet import QUIET, quieten_libtiff
+from convscope.images.room import Room
 from convscope.images.tiff import read_rightly, unread_kind
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "HEIF")
@@ -39,6 +40,9 @@ _PLAIN = FORMATS[:-2]
 
 MAX_PIXELS = 2**27
 """Largest number of pixels: 134 million, 400 MB as RGB; phones reach 108 million."""
+
+_ROOM = Room(MAX_PIXELS)
+"""Of all images that are open with their pixels."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -63,6 +67,8 @@ def opened(
     source: Path | bytes | BinaryIO, *, name: str, max_pixels: int, pixels: bool = True
 ) -> Iterator[Image.Image]:
     """Yield an image whose header has been read, and on request its pixels.
+
+    Waits while other threads have many pixels open, so the body must not open another image.
 
     A file that Pillow rejects is read again without its metadata, so that broken or long text,
     profiles and camera data do not cost the picture. Any exception, here or in the body, becomes an
@@ -91,12 +97,14 @@ def opened(
             stream.seek(0)
             if not stream.read(1):
                 raise ImageError("is empty (0 bytes)")
+            room = stack.enter_context(contextlib.ExitStack())
             try:
-                image = _open(stream, max_pixels, pixels)
+                image = _open(stream, max_pixels, room if pixels else None)
             except (ImageError, MemoryError, Image.DecompressionBombError):
                 raise
             except Exception as error:
-                bare = _open_bare(stream, max_pixels, pixels)
+                room.close()
+                bare = _open_bare(stream, max_pixels, room if pixels else None)
                 if bare is None:
                     if isinstance(error, UnidentifiedImageError) and (kind := unread_kind(stream)):
                         raise UnreadFormatError(kind) from None
@@ -107,12 +115,19 @@ def opened(
         _refuse(label, error, max_pixels)
 
 
-def _open(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image:
-    """Return an image of a known format; pixels are decoded after a check of its header."""
+def _open(stream: BinaryIO, max_pixels: int, room: contextlib.ExitStack | None) -> Image.Image:
+    """Return an image of a known format; pixels are decoded after a check of its header.
+
+    Args:
+        stream: File.
+        max_pixels: Largest number of pixels.
+        room: What is to hold the room of the pixels; None if they are not decoded.
+    """
     stream.seek(0)
     head = stream.read(HEAD_BYTES)
     stream.seek(0)
     container = container_of(head)
+    area = 0
     if container is not None:
         prepare(container)
         if (area := largest_area(stream.read())) > max_pixels:
@@ -124,14 +139,17 @@ def _open(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image:
     with read_rightly(stream) if is_tiff else contextlib.nullcontext():
         image = Image.open(stream, formats=_PLAIN if container is None else (container,))
     _check_size(image, max_pixels)
-    if pixels:
+    if room is not None:
+        room.enter_context(_ROOM.taken(max(area, image.width * image.height)))
         image.load()
         # Some decoders learn the true size from the pixels only.
         _check_size(image, max_pixels)
     return image
 
 
-def _open_bare(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image | None:
+def _open_bare(
+    stream: BinaryIO, max_pixels: int, room: contextlib.ExitStack | None
+) -> Image.Image | None:
     """Return the image without its metadata; None if even that cannot be read."""
     # The fault of the file itself is more informative than that of a copy.
     with contextlib.suppress(Exception):
@@ -139,7 +157,7 @@ def _open_bare(stream: BinaryIO, max_pixels: int, pixels: bool) -> Image.Image |
         content = stream.read(_MAX_COPIED + 1)
         copy = without_metadata(content) if len(content) <= _MAX_COPIED else None
         if copy is not None:
-            return _open(io.BytesIO(copy), max_pixels, pixels)
+            return _open(io.BytesIO(copy), max_pixels, room)
     return None
 
 

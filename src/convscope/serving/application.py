@@ -1,7 +1,7 @@
 """Addresses of a server: `/predict`, health, metrics, and the protocol's."""
 
 import importlib.metadata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -77,8 +77,10 @@ def build_app(
     *,
     api_key: str | None = None,
     hosts: Collection[str] | None = None,
+    origins: Collection[str] = (),
     top_k: int | None = None,
     log_requests: bool = True,
+    on_load: Callable[[], None] | None = None,
 ) -> App:
     """Return the ASGI application of a server.
 
@@ -88,8 +90,10 @@ def build_app(
         metrics: Metrics of the server.
         api_key: Key that clients have to send; None lets everybody in.
         hosts: Names under which the server may be addressed; None allows all.
+        origins: Names of sites whose pages may send requests, besides the one that is addressed.
         top_k: Number of classes in an answer of `/predict`; None for all.
         log_requests: Whether each request is a line in the log.
+        on_load: Called once a client had the files of a model read again.
     """
     # FastAPI's own pages load scripts from another host.
     app = FastAPI(
@@ -123,6 +127,7 @@ def build_app(
 
     @app.get("/metrics", summary="Figures for Prometheus", response_class=PlainTextResponse)
     async def figures() -> Response:
+        metrics.forget_comparisons()
         for name in models.names:
             metrics.ready.labels(name).set(models.ready(name))
             versions = list(models.versions(name).values())
@@ -131,7 +136,7 @@ def build_app(
                 metrics.compare(name, newest.metrics, newest.spec.val_shares)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    add_protocol(app, direct, models, limits)
+    add_protocol(app, direct, models, limits, on_load)
     add_page(app, models, limits)
     return Door(
         direct,
@@ -139,6 +144,7 @@ def build_app(
         metrics=metrics,
         api_key=api_key,
         hosts=hosts,
+        origins=origins,
         log_requests=log_requests,
     )
 

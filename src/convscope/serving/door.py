@@ -51,6 +51,8 @@ class Door:
         hosts: Names under which the server may be addressed, besides IP addresses and "localhost";
             None allows all. A page of another site can otherwise reach a server on this machine
             by a name of its own that leads here.
+        origins: Names of sites whose pages may send requests, besides the one that is addressed:
+            a proxy in front of the server need not pass on its own name.
         log_requests: Whether each request is a line in the log.
     """
 
@@ -62,6 +64,7 @@ class Door:
         metrics: Metrics,
         api_key: str | None = None,
         hosts: Collection[str] | None = None,
+        origins: Collection[str] = (),
         log_requests: bool = True,
     ) -> None:
         self._app = app
@@ -69,6 +72,7 @@ class Door:
         self._metrics = metrics
         self._key = None if api_key is None else _digest(api_key.encode())
         self._hosts = hosts
+        self._origins = origins
         self._log_requests = log_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -165,12 +169,20 @@ class Door:
                 403, "this host name is not served; start the server with --allow-host"
             )
         origin = headers.get("origin", b"").decode("latin-1")
+        # With its port: at another one of the same machine is another site.
+        site = origin.partition("://")[2]
         if (
             origin
             and scope["method"] not in ("GET", "HEAD", "OPTIONS")
-            and origin.partition("://")[2] != host
+            and site != host
+            and site not in self._origins
         ):
-            raise RefusedError(403, "pages of other sites may not send requests to this server")
+            raise RefusedError(
+                403,
+                "pages of other sites may not send requests to this server; if this is its own "
+                "page, let the proxy pass on the header Host, or start the server with "
+                "--allow-host and the page's host name",
+            )
         if self._key is None or own_path(scope) in OPEN_TO_ALL:
             return
         sent = headers.get("x-api-key", b"")

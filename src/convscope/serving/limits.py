@@ -38,14 +38,15 @@ class Limits:
         max_pixels: Largest number of pixels of an image; larger ones are refused by their header.
         body_s: Seconds within which the body has to arrive.
         deadline_ms: Milliseconds from the arrival of the body to the answer.
-        max_held: Bytes of the bodies of all requests together, decompressed.
+        max_held: Bytes of the bodies of all requests together, decompressed; None allows 512 MB, or
+            two of the largest bodies if they are more: one that comes compressed is there twice.
     """
 
     max_body: int = 32 * MEGABYTE
     max_pixels: int = 50_000_000
     body_s: float = 30.0
     deadline_ms: float = 10_000.0
-    max_held: int = 512 * MEGABYTE
+    max_held: int | None = None
 
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -72,6 +73,7 @@ class Bodies:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._most = limits.max_held or max(512 * MEGABYTE, 2 * limits.max_body)
         self.held = 0
 
     @asynccontextmanager
@@ -142,7 +144,7 @@ class Bodies:
         Raises:
             RefusedError: If there is no room for them (503).
         """
-        if self.held + n_bytes > self._limits.max_held:
+        if self.held + n_bytes > self._most:
             raise RefusedError(503, "too many large requests at once", retry_after=1)
         self.held += n_bytes
 

@@ -1,6 +1,5 @@
 """Figures of a server in the text format of Prometheus: load, speed, and the shares of classes."""
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -87,23 +86,6 @@ class Metrics:
             "convscope_queue_images", "Images that are not yet answered.", model, **labels
         )
         self.ready = Gauge("convscope_ready", "1 if the model can answer.", model, **labels)
-        self._models: dict[str, ModelMetrics] = {}
-
-    def of_model(
-        self, name: str, class_names: Sequence[str], thresholds: Sequence[float] = ()
-    ) -> "ModelMetrics":
-        """Return the metrics of a model; a new version with the same classes continues them.
-
-        Args:
-            name: Name of the model.
-            class_names: Names in the order of the probabilities.
-            thresholds: Threshold of each class, where an image may have any number of classes.
-        """
-        known = self._models.get(name)
-        if known is None or known.class_names != tuple(class_names):
-            known = self._models[name] = ModelMetrics(self, name, tuple(class_names))
-        known.thresholds = tuple(thresholds)
-        return known
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count a request.
@@ -115,6 +97,11 @@ class Metrics:
         """
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
+
+    def forget_comparisons(self) -> None:
+        """Drop what `compare` set: a model may have been replaced by one of other classes."""
+        for each in (self._val_classes, self._val_confidence, self._drift):
+            each.clear()
 
     def compare(self, name: str, found: "ModelMetrics", usual: Shares) -> None:
         """Set what compares a model's answers of late with those on validation images.
@@ -141,21 +128,34 @@ class Metrics:
 
 
 class ModelMetrics:
-    """Metrics of one model.
+    """Metrics of one version of a model, as it was loaded.
+
+    What Prometheus counts goes on when the model is loaded anew; what is compared with its
+    validation images begins again.
+
+    Args:
+        metrics: Metrics of the server.
+        name: Name of the model.
+        class_names: Names in the order of the probabilities.
+        thresholds: Threshold of each class, where an image may have any number of classes.
 
     Attributes:
-        thresholds: Threshold of each class, where an image may have any number of classes.
-        n_images: Number of images that were answered, since the start.
-        counts: Number of answers by class, since the start.
+        n_images: Number of images that were answered.
+        counts: Number of answers by class.
         confidences: Number of answers by confidence, in the intervals that `CONFIDENCES` end.
         recent: Indices of the classes and of the interval of confidence of the last `RECENT`
             answers.
     """
 
-    def __init__(self, metrics: Metrics, name: str, class_names: tuple[str, ...]) -> None:
-        self.class_names = class_names
-        self.since = time.time()
-        self.thresholds: tuple[float, ...] = ()
+    def __init__(
+        self,
+        metrics: Metrics,
+        name: str,
+        class_names: Sequence[str],
+        thresholds: Sequence[float] = (),
+    ) -> None:
+        self.class_names = tuple(class_names)
+        self.thresholds = tuple(thresholds)
         self.n_images = 0
         self.counts = [0] * len(class_names)
         self.confidences = [0] * len(CONFIDENCES)
@@ -215,7 +215,7 @@ class ModelMetrics:
         }
 
     def shares(self, usual: Shares) -> dict[str, object]:
-        """Return the shares of classes and confidences: since the start, of late, and usual ones.
+        """Return the shares of classes and confidences: of all answers, of late, and usual ones.
 
         Args:
             usual: Shares on validation images.

@@ -29,7 +29,7 @@ from convscope.machine import usable_cores
 from convscope.paths import user_path
 from convscope.serving.batcher import Batcher
 from convscope.serving.limits import Limits, RefusedError
-from convscope.serving.metrics import Metrics
+from convscope.serving.metrics import Metrics, ModelMetrics
 from convscope.types import FloatArray, UInt8Array
 from convscope.wording import command_line, first_line
 
@@ -82,6 +82,51 @@ class Settings:
     limits: Limits = dataclasses.field(default_factory=Limits)
 
 
+class _Engine:
+    """What a model's batches are given to.
+
+    Apart from `Served`, which holds their queue: so nothing holds itself, and a model that was
+    replaced is gone with its last request, without a search for what nobody needs.
+
+    Args:
+        classifier: The classifier.
+        reject: Whether images that look like no class are rejected.
+
+    Attributes:
+        further: Shape of a row of each output besides the probabilities, by its name; known once
+            the model is warmed up.
+    """
+
+    def __init__(self, classifier: classify.Classifier, *, reject: bool) -> None:
+        self._classifier = classifier
+        self._reject = reject
+        self.further: dict[str, tuple[int, ...]] = {}
+
+    def answers(self, images: UInt8Array) -> FloatArray:
+        """Return probabilities, and in a last column 1 for images that are rejected, else 0."""
+        if self._reject:
+            # By an output of the model, so in the engine's thread, too.
+            probs, rejected = self._classifier.predict_and_reject(images)
+        else:
+            probs = self._classifier.predict_on_batch(images)
+            rejected = np.zeros(len(probs), bool)
+        if not np.isfinite(probs).all():
+            raise FailureError("the model's probabilities are not finite")
+        found = np.empty((len(probs), probs.shape[1] + 1), np.float32)
+        found[:, :-1], found[:, -1] = probs, rejected
+        return found
+
+    def all_outputs(self, images: UInt8Array) -> FloatArray:
+        """Return what `answers` does, and in further columns the outputs of `further`."""
+        network: Any = self._classifier.network
+        found: dict[str, FloatArray] = network.outputs(images, [PROBS, *self.further])
+        if not all(np.isfinite(values).all() for values in found.values()):
+            raise FailureError("the model's outputs are not finite")
+        rejects = self._classifier.rejects(found) if self._reject else np.zeros(len(images))
+        rows = [found[name].reshape(len(images), -1) for name in self.further]
+        return np.column_stack([found[PROBS], rejects.astype(np.float32), *rows])
+
+
 class Served:
     """One version of a model, ready to answer.
 
@@ -95,8 +140,6 @@ class Served:
 
     Attributes:
         batcher: Queue before the engine.
-        further: Shape of a row of each output besides the probabilities, by its name; known once it
-            is warmed up.
         digest: SHA-256 of the file; empty for a classifier that was given as an object.
     """
 
@@ -113,23 +156,27 @@ class Served:
         self.version = version
         self.classifier = classifier
         self.spec = classifier.spec
-        self._reject = settings.reject
         self.digest: str = getattr(classifier, "sha256", "")
-        self.metrics = metrics.of_model(name, self.spec.class_names, self.spec.thresholds)
+        self.metrics = ModelMetrics(metrics, name, self.spec.class_names, self.spec.thresholds)
         self._limits = settings.limits
         self._max_batch = settings.max_batch
+        self._engine = _Engine(classifier, reject=settings.reject)
         self.batcher = Batcher(
-            self._answers,
+            self._engine.answers,
             max_batch=settings.max_batch or _MOST_IN_BATCH,
             queue=settings.queue,
             at_once=at_once,
             on_batch=self.metrics.batch,
         )
-        self.further: dict[str, tuple[int, ...]] = {}
         # Of its own: other requests need not wait for what only the protocol's ask for.
         self._further_batcher = Batcher(
-            self._all_outputs, max_batch=self.batcher.max_batch, on_batch=self.metrics.batch
+            self._engine.all_outputs, max_batch=self.batcher.max_batch, on_batch=self.metrics.batch
         )
+
+    @property
+    def further(self) -> dict[str, tuple[int, ...]]:
+        """Shape of a row of each output besides the probabilities, by its name."""
+        return self._engine.further
 
     @property
     def failing(self) -> bool:
@@ -147,7 +194,7 @@ class Served:
         """
         self._run_once(1)
         if self._max_batch is None:
-            seconds = max(_BATCH_S / _MOST_IN_BATCH, _seconds(self._answers, self._black(1)))
+            seconds = max(_BATCH_S / _MOST_IN_BATCH, _seconds(self._engine.answers, self._black(1)))
             n_images = max(1, round(_BATCH_S / seconds))
             self.batcher.max_batch = self._further_batcher.max_batch = n_images
         self._run_once(self.batcher.max_batch)
@@ -155,7 +202,7 @@ class Served:
         names = [name for name in getattr(network, "names", ()) if name != PROBS]
         if names:
             found = network.outputs(self._black(1), names)
-            self.further = {name: values.shape[1:] for name, values in found.items()}
+            self._engine.further = {name: values.shape[1:] for name, values in found.items()}
 
     def _black(self, n_images: int) -> UInt8Array:
         """Return black images of the model's size."""
@@ -168,37 +215,13 @@ class Served:
         Raises:
             FailureError: If it does not answer with a probability for each class.
         """
-        shape = self._answers(self._black(n_images))[:, :-1].shape
+        shape = self._engine.answers(self._black(n_images))[:, :-1].shape
         n_classes = len(self.spec.class_names)
         if shape != (n_images, n_classes):
             raise FailureError(
                 f"the model gives outputs of shape {shape} for {n_images} images and "
                 f"{n_classes} classes"
             )
-
-    def _answers(self, images: UInt8Array) -> FloatArray:
-        """Return probabilities, and in a last column 1 for images that are rejected, else 0."""
-        if self._reject:
-            # By an output of the model, so in the engine's thread, too.
-            probs, rejected = self.classifier.predict_and_reject(images)
-        else:
-            probs = self.classifier.predict_on_batch(images)
-            rejected = np.zeros(len(probs), bool)
-        if not np.isfinite(probs).all():
-            raise FailureError("the model's probabilities are not finite")
-        found = np.empty((len(probs), probs.shape[1] + 1), np.float32)
-        found[:, :-1], found[:, -1] = probs, rejected
-        return found
-
-    def _all_outputs(self, images: UInt8Array) -> FloatArray:
-        """Return what `_answers` does, and in further columns the outputs of `further`."""
-        network: Any = self.classifier.network
-        found: dict[str, FloatArray] = network.outputs(images, [PROBS, *self.further])
-        if not all(np.isfinite(values).all() for values in found.values()):
-            raise FailureError("the model's outputs are not finite")
-        rejects = self.classifier.rejects(found) if self._reject else np.zeros(len(images))
-        rows = [found[name].reshape(len(images), -1) for name in self.further]
-        return np.column_stack([found[PROBS], rejects.astype(np.float32), *rows])
 
     async def decode(self, images: Sequence[bytes | UInt8Array]) -> "list[UInt8Array | ImageError]":
         """Return the pixels of images, of the model's size, or the reason why one cannot be read.
@@ -255,18 +278,25 @@ class Served:
         self.metrics.answers(probs, rejected)
         return probs, rejected
 
-    async def outputs(self, pixels: Sequence[UInt8Array]) -> dict[str, FloatArray]:
-        """Return all outputs of images that `decode` returned, by name, and count the answers."""
+    async def outputs(
+        self, pixels: Sequence[UInt8Array]
+    ) -> tuple[dict[str, FloatArray], list[bool]]:
+        """Return all outputs of images that `decode` returned, and count the answers.
+
+        Returns:
+            Each by its name, and whether each image is rejected.
+        """
         answers = await self._further_batcher.predict(_joined(pixels))
         n_classes = len(self.spec.class_names)
         found = {PROBS: answers[:, :n_classes]}
-        self.metrics.answers(found[PROBS], (answers[:, n_classes] > 0).tolist())
+        rejected = (answers[:, n_classes] > 0).tolist()
+        self.metrics.answers(found[PROBS], rejected)
         start = n_classes + 1
         for name, shape in self.further.items():
             end = start + math.prod(shape)
             found[name] = answers[:, start:end].reshape(-1, *shape)
             start = end
-        return found
+        return found, rejected
 
 
 def _joined(pixels: Sequence[UInt8Array]) -> UInt8Array:

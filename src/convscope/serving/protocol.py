@@ -13,6 +13,7 @@ References:
 import asyncio
 import importlib.metadata
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,11 @@ from convscope.serving.tensors import (
     read_request,
     write_answer,
 )
-from convscope.types import FloatArray
+from convscope.types import NO_CLASS, FloatArray
 
 CLASS_NAME = "class_name"
-"""Name of the output with the most probable class, shape (n_images,); where an image may have any
-number of classes, a list of them as JSON."""
+"""Name of the output with the most probable class, or `NO_CLASS` for a rejected image, shape
+(n_images,); where an image may have any number of classes, a list of them as JSON."""
 
 _PLATFORM = "onnx_onnxv1"
 _INFER: dict[str, Any] = {
@@ -76,8 +77,22 @@ _INFER: dict[str, Any] = {
 }
 
 
-def add_protocol(app: FastAPI, direct: Direct, models: Models, limits: Limits) -> None:
-    """Add the addresses below `/v2` to an application."""
+def add_protocol(
+    app: FastAPI,
+    direct: Direct,
+    models: Models,
+    limits: Limits,
+    on_load: Callable[[], None] | None = None,
+) -> None:
+    """Add the addresses below `/v2` to an application.
+
+    Args:
+        app: Application.
+        direct: The one in front of it.
+        models: Models.
+        limits: Limits of requests.
+        on_load: Called once a client had the files of a model read again.
+    """
 
     @app.get("/v2", summary="The server")
     async def server() -> Response:
@@ -127,11 +142,11 @@ def add_protocol(app: FastAPI, direct: Direct, models: Models, limits: Limits) -
         request.state.facts = {"model": name, "images": len(asked.images)}
         outputs, binary = _wanted(asked.content, served, raw=length == "0")
         further = any(name in served.further for name, _ in outputs)
-        found = await _infer(served, asked.images, limits, further=further)
+        found, rejected = await _infer(served, asked.images, limits, further=further)
         head: dict[str, Any] = {"model_name": served.name, "model_version": served.version}
         if "id" in asked.content:
             head["id"] = str(asked.content["id"])
-        tensors = [_output(served, found, each, k) for each, k in outputs]
+        tensors = [_output(served, found, rejected, each, k) for each, k in outputs]
         body, json_length = write_answer(head, tensors, binary)
         if json_length is None:
             return Response(body, media_type="application/json")
@@ -155,6 +170,8 @@ def add_protocol(app: FastAPI, direct: Direct, models: Models, limits: Limits) -
                 400, f"'{name}' was not loaded, nothing has changed: {text}"
             ) from None
         LOG.info("loaded", extra=facts(model=name, new_versions=new))
+        if on_load is not None:
+            on_load()
         return JSONResponse({"name": name, "new_versions": new})
 
 
@@ -233,8 +250,11 @@ def _wanted(
 
 async def _infer(
     served: Served, images: list[Any], limits: Limits, *, further: bool
-) -> dict[str, FloatArray]:
-    """Return outputs by name: the probabilities, and on request all that the model has."""
+) -> tuple[dict[str, FloatArray], list[bool]]:
+    """Return outputs by name, and whether each image is rejected.
+
+    They are the probabilities, and on request all that the model has.
+    """
     with served.batcher.admitted(len(images)):
         async with within(limits):
             pixels = await served.decode(images)
@@ -245,20 +265,26 @@ async def _infer(
                     raise RefusedError(status, f"element {index} of '{INPUT}': {each}")
             if further:
                 return await served.outputs(pixels)  # type: ignore[arg-type]
-            probs, _ = await served.predict(pixels)  # type: ignore[arg-type]
-            return {PROBS: probs}
+            probs, rejected = await served.predict(pixels)  # type: ignore[arg-type]
+            return {PROBS: probs}, rejected
 
 
-def _output(served: Served, found: dict[str, FloatArray], name: str, k: int) -> Output:
+def _output(
+    served: Served, found: dict[str, FloatArray], rejected: list[bool], name: str, k: int
+) -> Output:
     names, probs = served.spec.class_names, found[PROBS]
     if name in served.further:
         return Output(name, found[name])
     if name == CLASS_NAME and served.spec.multi_label:
-        said = (served.classifier.answer(None, row).class_names for row in probs)
-        lists = [json.dumps(each, ensure_ascii=False).encode() for each in said]
+        answers = (
+            served.classifier.answer(None, row, rejected=each)
+            for row, each in zip(probs, rejected, strict=True)
+        )
+        lists = [json.dumps(each.class_names, ensure_ascii=False).encode() for each in answers]
         return Output(CLASS_NAME, np.array(lists, dtype=object))
     if name == CLASS_NAME:
-        values = [names[index].encode() for index in probs.argmax(axis=1)]
+        said = zip(probs.argmax(axis=1), rejected, strict=True)
+        values = [(NO_CLASS if none else names[best]).encode() for best, none in said]
         return Output(CLASS_NAME, np.array(values, dtype=object))
     if not k:
         return Output(PROBS, probs)

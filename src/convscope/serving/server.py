@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,9 @@ _CONNECTIONS = 1000
 _KEEP_ALIVE_S = 30
 _HEAD_S = 20.0
 """Seconds in which a client has to send the head of a request."""
+_UNREAD_S = 15.0
+"""Seconds in which a client has to read something of an answer that waits; at most twice as many
+pass until its connection is cut."""
 _MOST_HEAD = 1 << 16
 """Largest head of a request, in bytes; one that comes at once may be a few times as large."""
 
@@ -73,7 +78,7 @@ def serve(
         deadline_ms: Milliseconds from the arrival of a request to its answer.
         api_key: Key that clients have to send; None lets everybody in.
         allow_host: Names under which a server at a loopback address may be addressed, besides
-            "localhost", such as the one that a proxy in front of it passes on.
+            "localhost", and whose pages may send requests: that of a proxy in front of it.
         max_body_mb: Largest body of a request, in MB.
         max_megapixels: Largest image, in millions of pixels.
         reject: Whether images that look like no class are rejected.
@@ -114,18 +119,25 @@ def serve(
     def work() -> None:
         metrics = Metrics()
         loaded = Models(sources, settings, metrics)
+        parent = None if workers == 1 else os.getppid()
+        # Which has all workers do so; to the one that did it there is nothing new.
+        tell_others = None if parent is None else partial(os.kill, parent, signal.SIGHUP)
+        names = {name.lower() for name in allow_host}
         app = build_app(
             loaded,
             settings.limits,
             metrics,
             api_key=api_key,
-            hosts={name.lower() for name in allow_host} if host in _LOOPBACK else None,
+            hosts=names if host in _LOOPBACK else None,
+            origins=names,
             top_k=top_k,
             log_requests=log_requests,
+            on_load=tell_others,
         )
         say = on_ready or (lambda address: None)
-        parent = None if workers == 1 else os.getppid()
-        _Server(app, loaded, drain_s, lambda: say(address), parent).serve_at(listening)
+        grace_s = settings.limits.body_s + settings.limits.deadline_ms / 1000
+        server = _Server(app, loaded, drain_s, grace_s, lambda: say(address), parent)
+        server.serve_at(listening)
 
     if workers == 1:
         work()
@@ -140,6 +152,7 @@ class _Server(uvicorn.Server):
         app: ASGI application.
         models: Its models.
         drain_s: Seconds between the first signal and the closing of the socket.
+        grace_s: Seconds after that in which requests in progress are answered.
         on_ready: Called once all models are loaded.
         parent: Process without which this one ends, too; None for none.
     """
@@ -149,6 +162,7 @@ class _Server(uvicorn.Server):
         app: "App",
         models: Models,
         drain_s: float,
+        grace_s: float,
         on_ready: Callable[[], None],
         parent: int | None = None,
     ) -> None:
@@ -163,6 +177,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 limit_concurrency=_CONNECTIONS,
                 timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=math.ceil(grace_s),
             )
         )
         self._models = models
@@ -224,6 +239,9 @@ class _Server(uvicorn.Server):
                 target=self._reload, daemon=True
             ).start()
         before = {number: signal.signal(number, each) for number, each in handlers.items()}
+        if hasattr(signal, "SIGHUP"):
+            # A worker waited with it.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         try:
             yield
         finally:
@@ -252,7 +270,8 @@ class _Server(uvicorn.Server):
 class _Connection(HttpToolsProtocol):
     """A connection whose heads of requests have to be short and to come in time.
 
-    The parser by itself keeps a head that never ends, and so the trailers of a body in chunks.
+    The parser by itself keeps a head that never ends, and so the trailers of a body in chunks. And
+    a client that does not read its answer would have it wait in memory, and the server at its end.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -261,6 +280,20 @@ class _Connection(HttpToolsProtocol):
         self._unused = 0
         self._watch: asyncio.TimerHandle | None = None
         self._await_head()
+        self._require_read(0)
+
+    def _require_read(self, before: int) -> None:
+        """Cut the connection if nothing was read of what waits, and look again later.
+
+        Args:
+            before: Bytes that waited to be read when it was looked last.
+        """
+        waiting = self.transport.get_write_buffer_size()
+        if 0 < before <= waiting:
+            # To close it would be to wait until all is read.
+            self.transport.abort()
+            return
+        self._unread = self.loop.call_later(_UNREAD_S, self._require_read, waiting)
 
     def _await_head(self) -> None:
         if self._watch is None:
@@ -302,6 +335,7 @@ class _Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_watch()
+        self._unread.cancel()
         super().connection_lost(exc)
 
 

@@ -71,6 +71,8 @@ def _fork(work: Callable[[], None]) -> int:
     try:
         # Ctrl-C reaches the parent only, which passes it on.
         os.setpgid(0, 0)
+        # Not before it can load its models again, which it may be doing for the first time.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         work()

@@ -145,12 +145,6 @@ def compute_features(
     return Features(kept, key, seconds)
 
 
-def batch_size_for(side: int) -> int:
-    """Return a batch size that is fast on a CPU, for images of that side in pixels."""
-    fitting = 128 * (96 / side) ** 2
-    return int(min(512, max(16, 2 ** round(np.log2(fitting)))))
-
-
 def _compute(
     inference: FrozenInference,
     source: Source,

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from convscope.classifier.classify import batch_size_for
 from convscope.datasets.division.draw import Together, keys_of
 from convscope.models.backbones import BACKBONES
 from convscope.models.folding import fold_batch_norm
@@ -19,7 +20,7 @@ from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.training.augment import AugmentedView, MirroredImages, augmented
 from convscope.training.batches import Examples
-from convscope.training.features import Features, Source, batch_size_for, compute_features
+from convscope.training.features import Features, Source, compute_features
 from convscope.types import InputSpec, Split, Stacked
 
 _VIEW_SEED = 83

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from convscope.classifier import classify
-from convscope.classifier.classify import Classifier, at_temperature
+from convscope.classifier.classify import Classifier, at_temperature, batch_size_for
 from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.spec import ClassifierSpec, Views
 from convscope.errors import ConfigError, RunError
@@ -67,6 +67,13 @@ def test_an_array_of_images_of_the_size_of_the_model_needs_no_decoder(monkeypatc
     assert [answer.class_name for answer in found] == expected
     assert [answer.class_name for answer in enlarged] == expected
     assert {type(prob) for answer in found for prob in answer.probs.values()} == {float}
+
+
+@pytest.mark.parametrize(
+    ("side", "batch_size"), [(32, 512), (64, 256), (96, 128), (224, 32), (600, 16), (4096, 16)]
+)
+def test_batches_are_smaller_where_images_are_larger(side, batch_size):
+    assert batch_size_for(side) == batch_size
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])

@@ -168,6 +168,30 @@ def test_palette_with_transparency() -> None:
     assert plain[0].tolist() == [[10, 20, 30], [200, 100, 50]]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_images_are_put_on_white_in_strips(monkeypatch, mode, channels) -> None:
+    monkeypatch.setattr(decode, "_STRIP_PIXELS", 7 * 40)
+    alpha = np.random.default_rng(1).integers(0, 256, (24, 40, 1), dtype=np.uint8)
+    image = Image.fromarray(np.concatenate([PHOTO, alpha], axis=2), "RGBA").convert(mode)
+    options = {"transparency": bytes(range(256))} if mode == "P" else {}
+    content = encode(image, **options)
+    rgba = Image.open(io.BytesIO(content)).convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    whole = Image.alpha_composite(white, rgba).convert("L" if channels == 1 else "RGB")
+    heights = []
+    composite = Image.alpha_composite
+
+    def seen(below: Image.Image, above: Image.Image) -> Image.Image:
+        heights.append(above.height)
+        return composite(below, above)
+
+    monkeypatch.setattr(Image, "alpha_composite", seen)
+    found = decode_image(content, channels=channels)
+    assert np.array_equal(found, np.asarray(whole).reshape(found.shape))
+    assert heights == [7, 7, 7, 3]
+
+
 def test_transparent_colour_of_grey_rgb_and_deep_images() -> None:
     grey = Image.fromarray(np.array([[0, 90]], dtype=np.uint8))
     assert decode_image(encode(grey, transparency=0), channels=1).ravel().tolist() == [255, 90]

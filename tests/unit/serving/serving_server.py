@@ -65,15 +65,20 @@ class Server:
     """Server of a `GreyValues`, called in one event loop."""
 
     def __init__(self, limits=None, **options):
-        door = {key: options.pop(key) for key in ("api_key", "hosts") if key in options}
+        door = {
+            key: options.pop(key)
+            for key in ("api_key", "hosts", "origins", "on_load")
+            if key in options
+        }
         self.network = options.pop("network", None) or GreyValues()
         prefix = options.pop("prefix", "grey ")
         names = tuple(f"{prefix}{value}" for value in range(N_CLASSES))
-        below = options.pop("reject_below", 0.0)
+        below, above = options.pop("reject_below", 0.0), options.pop("reject_above", 0.0)
         thresholds = options.pop("thresholds", ())
         self.spec = ClassifierSpec(
             *(names, SIZE, SIZE, 1),
             reject_below=below,
+            reject_above=above,
             val_shares=options.pop("val_shares", Shares()),
             multi_label=bool(thresholds),
             thresholds=thresholds,

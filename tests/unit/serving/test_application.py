@@ -270,6 +270,27 @@ def test_a_body_that_does_not_arrive_is_408_and_all_bodies_together_have_a_limit
     assert server.predict(png(1)).status_code == 200
 
 
+@pytest.mark.parametrize(("max_body", "room"), [(100, 512), (1024, 2048)])
+def test_there_is_room_for_two_of_the_largest_bodies(monkeypatch, max_body, room):
+    monkeypatch.setattr("convscope.serving.limits.MEGABYTE", 1)
+    bodies = Bodies(Limits(max_body=max_body))
+
+    async def read(n_bytes):
+        async def receive():
+            return {"type": "http.request", "body": bytes(n_bytes)}
+
+        async with bodies.read(receive, b"", ""):
+            await asyncio.sleep(0.01)
+
+    async def run():
+        sizes = [max_body] * (room // max_body) + [room % max_body + 1]
+        return await asyncio.gather(*map(read, sizes), return_exceptions=True)
+
+    *whole, refused = asyncio.run(run())
+    assert whole == [None] * (room // max_body)
+    assert refused.status == 503
+
+
 def test_compressed_bodies_count_as_what_they_unpack_to_and_leave_nothing_behind():
     bodies = Bodies(Limits(max_body=6 * MEGABYTE, max_held=8 * MEGABYTE))
     small, large, huge = (gzip.compress(bytes(n * MEGABYTE)) for n in (1, 5, 9))
@@ -346,6 +367,29 @@ def test_pages_of_other_sites_cannot_use_a_server_on_this_machine():
         said = server.predict(png(1), headers={"origin": origin})
         assert said.status_code == status, origin
         assert "access-control-allow-origin" not in said.headers
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://photos.example", 200),
+        ("http://photos.example", 200),
+        ("https://photos.example:9999", 403),
+        ("https://evil.example", 403),
+        ("https://photos.example.evil.example", 403),
+        ("null", 403),
+    ],
+)
+@pytest.mark.parametrize("hosts", [None, {"photos.example"}])
+def test_the_page_behind_a_proxy_is_answered_once_its_name_is_known(hosts, origin, status):
+    # As nginx does by default, the proxy passes on the name by which it reaches the server.
+    headers = {"host": "127.0.0.1:8000", "origin": origin}
+    server = Server(hosts=hosts, origins={"photos.example"})
+    said = server.predict(png(1), headers=headers)
+    assert said.status_code == status
+    if status == 403:
+        assert "--allow-host" in said.json()["error"]
+    assert Server(hosts=hosts).predict(png(1), headers=headers).status_code == 403
 
 
 def test_every_answer_has_an_id_and_the_headers_of_safety(server):

@@ -1,14 +1,18 @@
 """Several models and versions; loading beside what answers."""
 
 import asyncio
+import dataclasses
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
-from serving_server import GreyValues, Server
+from serving_server import GreyValues, Server, png
 
 from convscope.classifier.classify import Classifier
+from convscope.classifier.shares import CONFIDENCES, Shares
 from convscope.classifier.spec import ClassifierSpec
 from convscope.errors import ConfigError, ConvscopeError, FailureError, RunError
 from convscope.serving import models as module
@@ -164,6 +168,90 @@ def test_requests_in_progress_finish_with_the_version_that_they_began_with(tmp_p
         assert probs.argmax() == 7
 
     asyncio.run(run())
+
+
+def test_a_model_that_was_replaced_leaves_the_memory_by_itself(tmp_path, opened):
+    file = write(tmp_path / "cats.onnx", "first")
+    models = loaded(file)
+    served = models.get()
+    asyncio.run(served.predict([np.zeros((4, 4, 1), np.uint8)]))
+    old = weakref.ref(served.classifier)
+    del served
+    write(file, "second")
+    gc.collect()
+    gc.disable()  # what was there at the start of a server is never looked through
+    try:
+        models.load("cats")
+        assert old() is None
+    finally:
+        gc.enable()
+    assert run_id(models) == "second"
+
+
+def answer(models, value, n_images):
+    image = np.full((4, 4, 1), value, np.uint8)
+    return asyncio.run(models.get().predict([image] * n_images))
+
+
+def test_answers_of_a_model_are_compared_with_its_own_images_only(tmp_path, opened):
+    usual = Shares(2, (1.0,) + (0.0,) * 255, tuple(float(end == 0.5) for end in CONFIDENCES))
+    file = write(tmp_path / "cats.onnx", "first")
+    metrics = Metrics()
+    models = Models(sources_of([file]), Settings(), metrics)
+    models.load_all()
+    answer(models, 1, 8)
+    assert models.get().metrics.drift(usual)["classes"] == 1
+    for bad in ("bad", "failing"):
+        write(file, bad)
+        with pytest.raises(ConvscopeError):
+            models.load("cats")
+        assert models.get().metrics.shares(usual)["images"] == 8
+    write(file, "second")
+    models.load("cats")
+    assert models.get().metrics.drift(usual) == {}
+    answer(models, 0, 3)
+    assert models.get().metrics.drift(usual)["classes"] == 0
+    # What Prometheus adds up goes on.
+    assert 'convscope_images_total{model="cats"} 11.0' in metrics.text().decode()
+
+
+def test_thresholds_of_a_model_that_cannot_be_loaded_are_not_counted_by(
+    tmp_path, opened, monkeypatch
+):
+    file = write(tmp_path / "cats.onnx", "first")
+    models = loaded(file)
+    monkeypatch.setattr(
+        module.exported.Classifier, "__init__", with_thresholds(module.exported.Classifier.__init__)
+    )
+    write(file, "failing")
+    with pytest.raises(FailureError):
+        models.load("cats")
+    answer(models, 1, 1)
+    shares = models.get().metrics.shares(Shares())["classes"]
+    assert [each["class"] for each in shares if each["share"]] == ["grey 1"]
+
+
+def with_thresholds(init):
+    def changed(self, path, **settings):
+        init(self, path, **settings)
+        self.spec = dataclasses.replace(self.spec, multi_label=True, thresholds=(0.001,) * 256)
+
+    return changed
+
+
+def test_figures_of_a_model_that_was_replaced_are_gone():
+    usual = Shares(2, (1.0,) + (0.0,) * 255, tuple(float(end == 0.5) for end in CONFIDENCES))
+    server = Server(val_shares=usual)
+    server.predict(png(1))
+    said = server.ask("GET", "/metrics").text
+    assert 'convscope_val_answers{class="grey 1"' in said
+    assert "convscope_drift{" in said
+    other = Server(prefix="red ")
+    server.models._loaded = other.models._loaded
+    said = server.ask("GET", "/metrics").text
+    assert "convscope_val_answers{" not in said
+    assert "convscope_val_confidence{" not in said
+    assert "convscope_drift{" not in said
 
 
 def test_a_model_without_a_threshold_cannot_reject():

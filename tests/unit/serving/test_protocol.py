@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from serving_server import Exported, Server, png
 
+from convscope.errors import RunError
+
 LENGTH = "inference-header-content-length"
 
 
@@ -126,6 +128,34 @@ def test_outputs_of_the_metadata_come_by_default_and_others_by_name():
     server.network.fails_at = 9
     content["outputs"] = [{"name": "logits"}]
     assert infer(server, content).status_code == 500
+
+
+class Strange(Exported):
+    """Its distance is the grey value."""
+
+    names = ("probs", "distance")
+
+    def outputs(self, images, names):
+        distance = images[:, 0, 0, 0].astype(np.float32)
+        found = {"probs": self.predict_on_batch(images), "distance": distance}
+        return {name: found[name] for name in names}
+
+
+@pytest.mark.parametrize("outputs", [[], [{"name": "class_name"}]], ids=["all", "one"])
+@pytest.mark.parametrize(
+    ("reject", "thresholds", "expected"),
+    [
+        (True, (), ["grey 3", "none of these"]),
+        (False, (), ["grey 3", "grey 200"]),
+        (True, (0.4,) * 256, ['["grey 3"]', "[]"]),
+        (False, (0.4,) * 256, ['["grey 3"]', '["grey 200"]']),
+    ],
+)
+def test_a_rejected_image_has_no_class(outputs, reject, thresholds, expected):
+    server = Server(network=Strange(), reject=reject, reject_above=100.0, thresholds=thresholds)
+    asked = {"inputs": [tensor(pixels(3, 200))], "outputs": outputs}
+    found = {each["name"]: each["data"] for each in infer(server, asked).json()["outputs"]}
+    assert found["class_name"] == expected
 
 
 def test_tensors_travel_binary_both_ways(server):
@@ -343,6 +373,18 @@ def test_models_are_listed_and_loaded_again_but_not_taken_away(server):
     assert server.ask("POST", "/v2/repository/models/grey/load").status_code == 200
     assert server.ask("POST", "/v2/repository/models/none/load").status_code == 404
     assert server.ask("POST", "/v2/repository/models/grey/unload").status_code == 404
+
+
+def test_only_a_model_that_was_loaded_again_is_told():
+    told = []
+    server = Server(on_load=lambda: told.append("loaded"))
+    assert server.ask("POST", "/v2/repository/models/none/load").status_code == 404
+    server.models.load = lambda name: (_ for _ in ()).throw(RunError("x.onnx is damaged"))
+    assert server.ask("POST", "/v2/repository/models/grey/load").status_code == 400
+    assert told == []
+    del server.models.load
+    assert server.ask("POST", "/v2/repository/models/grey/load").status_code == 200
+    assert told == ["loaded"]
 
 
 def test_a_model_that_is_not_loaded_yet_is_not_ready():

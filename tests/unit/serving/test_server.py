@@ -16,10 +16,9 @@ from convscope.serving import server as module
 from convscope.serving.log import facts, log_as_json
 
 
-@pytest.fixture
-def port(monkeypatch):
-    monkeypatch.setattr(module, "_HEAD_S", 0.8)  # a busy machine takes tenths of a second
-    application = Server().app
+@contextlib.contextmanager
+def listening(application):
+    """Yield a server of an application, and its port."""
     config = uvicorn.Config(
         application, port=0, http=module._Connection, log_config=None, lifespan="off", ws="none"
     )
@@ -28,9 +27,18 @@ def port(monkeypatch):
     thread.start()
     while not running.started:
         time.sleep(0.01)
-    yield running.servers[0].sockets[0].getsockname()[1]
-    running.should_exit = True
-    thread.join()
+    try:
+        yield running, running.servers[0].sockets[0].getsockname()[1]
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def port(monkeypatch):
+    monkeypatch.setattr(module, "_HEAD_S", 0.8)  # a busy machine takes tenths of a second
+    with listening(Server().app) as (_, number):
+        yield number
 
 
 HEAD = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(png(1))
@@ -123,6 +131,48 @@ def test_a_connection_that_asks_slowly_but_steadily_stays(port):
         connection.sendall(b"POST")
         while connection.recv(100_000):  # the head of a further request does not come
             pass
+
+
+MUCH = 40_000_000
+"""Bytes of an answer that no system takes off the server's hands before the client reads it."""
+
+
+async def answers_much(scope, receive, send):
+    headers = [(b"content-length", b"%d" % MUCH)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": bytes(MUCH)})
+
+
+@pytest.mark.parametrize("end", ["", "connection: close\r\n"], ids=["kept alive", "closed"])
+@pytest.mark.parametrize("exits", [False, True])
+def test_a_client_that_does_not_read_its_answer_is_cut_off(monkeypatch, end, exits):
+    monkeypatch.setattr(module, "_UNREAD_S", 0.4)
+    with (
+        listening(answers_much) as (running, number),
+        socket.create_connection(("127.0.0.1", number), timeout=10) as connection,
+    ):
+        connection.sendall(f"GET / HTTP/1.1\r\nhost: localhost\r\n{end}\r\n".encode())
+        start = time.monotonic()
+        assert connection.recv(1)
+        running.should_exit = exits
+        while running.server_state.connections:
+            assert time.monotonic() < start + 10
+            time.sleep(0.01)
+        assert time.monotonic() > start + 0.3
+
+
+def test_a_client_that_reads_slowly_gets_its_answer(monkeypatch):
+    monkeypatch.setattr(module, "_UNREAD_S", 0.4)
+    with (
+        listening(answers_much) as (_, number),
+        socket.create_connection(("127.0.0.1", number), timeout=10) as connection,
+    ):
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        n_read = 0
+        while some := connection.recv(1_000_000):
+            n_read += len(some)
+            time.sleep(0.03)
+        assert n_read > MUCH
 
 
 def test_each_line_of_the_log_is_json_whatever_is_in_it(monkeypatch, capsys):

@@ -18,7 +18,7 @@ from convscope.progress import ConsoleProgress, Progress
 from convscope.storage import cache_dir
 from convscope.training import features as module
 from convscope.training import features_store, inference
-from convscope.training.features import Features, batch_size_for, compute_features
+from convscope.training.features import Features, compute_features
 
 N_IMAGES, SIDE = 50, 12
 IMAGES = np.random.default_rng(0).integers(0, 256, (N_IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
@@ -566,13 +566,6 @@ def test_two_processes_at_once_compute_once(net, tmp_path):
     assert source.batches == 0
     assert other.wait() == 0
     assert sets() == {features.key}
-
-
-@pytest.mark.parametrize(
-    ("side", "batch_size"), [(32, 512), (64, 256), (96, 128), (224, 32), (600, 16), (4096, 16)]
-)
-def test_batches_are_smaller_where_images_are_larger(side, batch_size):
-    assert batch_size_for(side) == batch_size
 
 
 def test_what_was_computed_or_found_before_is_no_news(net):

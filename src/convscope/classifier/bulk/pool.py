@@ -25,6 +25,11 @@ _MOST_BYTES = 2**22
 chunks."""
 
 
+_MOST_AT_FIRST = 3
+"""Images that are lost one after the other, before any was answered, until it is no longer their
+fault: no worker can live."""
+
+
 class LostError(Exception):
     """A chunk was lost with each worker that had it; the message says how often, in words."""
 
@@ -74,8 +79,10 @@ def predict_in_pool(
 
     Raises:
         DataError: If a node of the workers does not see a file that is here.
-        FailureError: If all images of a chunk were lost with their workers.
+        FailureError: If all images of a chunk, or the first few of all, were lost with their
+            workers.
     """
+    n_at_first: int | None = 0  # lost before any was answered
     chunks = _chunks(files, batch_size)
     waiting: deque[tuple[Chunk, Any]] = deque()
     try:
@@ -88,8 +95,9 @@ def predict_in_pool(
                 chunk, sent = waiting[0]
                 try:
                     found = _results(chunk, pool.receive(sent), spec)
+                    n_at_first = None
                 except LostError as error:
-                    found = _one_by_one(chunk, pool, spec, str(error))
+                    found, n_at_first = _one_by_one(chunk, pool, spec, str(error), n_at_first)
                 for result in found:
                     yield result
                     step(1)
@@ -135,30 +143,59 @@ def _results(
 
 
 def _one_by_one(
-    chunk: Chunk, pool: Pool, spec: ClassifierSpec, how_often: str
-) -> list[ImagePrediction | UnreadableImage]:
+    chunk: Chunk, pool: Pool, spec: ClassifierSpec, how_often: str, n_at_first: int | None
+) -> tuple[list[ImagePrediction | UnreadableImage], int | None]:
     """Return the results of a chunk that workers do not survive: the image at fault is unreadable.
 
+    Args:
+        chunk: Images.
+        pool: Workers.
+        spec: Spec of the model.
+        how_often: How often the chunk was lost, in words.
+        n_at_first: Number of images before it, if all were lost; None if one was answered.
+
+    Returns:
+        The results, and `n_at_first` for the next chunk.
+
     Raises:
-        FailureError: If no image of it can be classified, so that something else is at fault.
+        FailureError: If no image of it, or none of the first few, can be classified, so that
+            something else is at fault.
     """
     results: list[ImagePrediction | UnreadableImage] = []
     n_lost = 0
     for image in chunk:
         try:
             results += _results([image], pool.receive(pool.send([image])), spec)
+            n_at_first = None
         except LostError:
             n_lost += 1
+            if n_at_first is not None:
+                n_at_first += 1
+                if n_at_first == _MOST_AT_FIRST:
+                    which = f"each of the first {n_at_first} images"
+                    raise _no_survivor(how_often, which, at_first=True) from None
             path = _path_of(image)
             reason = f"{path} cannot be read: {how_often}, each time with this image"
             results.append(UnreadableImage(path, reason))
     if n_lost == len(chunk) > 1:
-        raise FailureError(
-            f"{how_often}, with {_path_of(chunk[0])} and each of the {n_lost - 1} images after it "
-            "(out of memory?); choose fewer --workers, or more --memory for each on a cluster, and "
-            "repeat the command"
-        )
-    return results
+        which = f"{_path_of(chunk[0])} and each of the {n_lost - 1} images after it"
+        raise _no_survivor(how_often, which, at_first=n_at_first is not None)
+    return results, n_at_first
+
+
+def _no_survivor(how_often: str, which: str, *, at_first: bool) -> FailureError:
+    """Return the error of images that cannot all be at fault.
+
+    Args:
+        how_often: How often they were lost, in words.
+        which: The images, in words.
+        at_first: Whether no other one was answered before.
+    """
+    script = ', or a script whose work is not below `if __name__ == "__main__":`'
+    return FailureError(
+        f"{how_often}, with {which} (out of memory{script if at_first else ''}?); choose fewer "
+        "--workers, or more --memory for each on a cluster, and repeat the command"
+    )
 
 
 def _path_of(image: Path | PackedImage) -> Path:

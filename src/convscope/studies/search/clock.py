@@ -165,10 +165,10 @@ class Clock:
 
 def seconds_per_image(plan: Plan) -> float:
     """Return the time in which the frozen backbone of a plan runs on an image, measured."""
+    from convscope.classifier.classify import batch_size_for
     from convscope.models.folding import fold_batch_norm
     from convscope.models.transfer import build_transfer
     from convscope.planning.networks import input_spec
-    from convscope.training.features import batch_size_for
     from convscope.training.inference import FrozenInference
 
     config, data = plan.config, plan.dataset

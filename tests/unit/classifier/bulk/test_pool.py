@@ -115,6 +115,23 @@ def test_where_no_image_survives_it_is_not_the_fault_of_the_images():
     assert pool.dropped == 2
 
 
+@pytest.mark.parametrize("batch_size", [1, 4, 256])
+def test_where_none_of_the_first_images_survives_it_ends_at_once(batch_size):
+    pool = Pool(deadly=range(1000))
+    with pytest.raises(FailureError, match=r"the first 3 images .*a script .*`if __name__ == "):
+        list(predict(pool, paths(1000), batch_size))
+    assert len(pool.chunks) <= 8
+    with pytest.raises(FailureError, match=r"0\.png and each .*a script "):
+        list(predict(pool, paths(2), 4))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 256])
+def test_two_images_at_first_may_be_lost(batch_size):
+    found = list(predict(Pool(deadly=[0, 1, 4, 6, 7]), paths(9), batch_size))
+    lost = [number_of(each) for each in found if "worker was killed" in getattr(each, "reason", "")]
+    assert lost == [0, 1, 4, 6, 7]
+
+
 def test_a_node_without_the_files_is_named_and_a_missing_file_is_listed(tmp_path):
     file = tmp_path / "3.png"
     found = list(predict(Pool(unseen=[3]), [file]))

@@ -1,0 +1,55 @@
+"""What `predict` decides before an image is read."""
+
+import importlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convscope
+from convscope.classifier.classify import Classifier
+from convscope.classifier.spec import ClassifierSpec
+from convscope.errors import ConfigError
+from convscope.progress import Progress
+
+module = importlib.import_module("convscope.api.predict")
+
+
+class Counting:
+    def __init__(self):
+        self.sizes = []
+
+    def predict_on_batch(self, images):
+        self.sizes.append(len(images))
+        return np.full((len(images), 2), 0.5, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "given", "expected"),
+    [
+        (224, 10, None, [32, 8]),
+        (10, 224, None, [32, 8]),
+        (32, 32, None, [40]),
+        (224, 224, 25, [25, 15]),
+    ],
+)
+def test_batches_suit_the_size_of_the_input(tmp_path, monkeypatch, height, width, given, expected):
+    network = Counting()
+
+    class Exported(Classifier):
+        sha256 = "0" * 64
+
+        def __init__(self, path, **settings):
+            super().__init__(network, ClassifierSpec(("a", "b"), height, width, 1))
+
+    monkeypatch.setattr(module, "Classifier", Exported)
+    for number in range(40):
+        Image.new("L", (2, 2)).save(tmp_path / f"{number:02}.png")
+    answers = convscope.predict("x.onnx", tmp_path, batch_size=given, progress=Progress())
+    assert len(list(answers)) == 40
+    assert network.sizes == expected
+
+
+def test_a_batch_without_an_image_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, not 0"):
+        convscope.predict("x.onnx", tmp_path, batch_size=0, progress=Progress())
