@@ -437,6 +437,31 @@ def test_where_the_data_decide_what_is_held_out_there_are_no_further_folds(searc
     assert (best, tried) == ("fine-tuned", ALL)
 
 
+def test_of_a_fold_that_the_user_chose_there_are_no_others(searched):
+    close = {**CLEAR, "fine-tuned": [0.30] * 5, "larger": [0.31] * 5}
+    given = {"split.folds": 5, "split.fold": 2}
+    assert {fold for _, fold in searched(close, n_val=8, given=given)[1]} == {0}
+
+
+@pytest.mark.parametrize(
+    ("given", "folds"),
+    [
+        ({}, 5),
+        ({"split.group": "(.*)/"}, 5),
+        ({"split.seed": 3, "split.images": 100}, 5),
+        ({"split.test_fraction": 0.1}, 5),
+        ({"split.val_fraction": 0.3}, None),
+        ({"split.folds": 3}, 3),
+    ],
+)
+def test_images_are_divided_into_folds_unless_it_is_said_which_are_held_out(
+    monkeypatch, given, folds
+):
+    monkeypatch.setattr(auto, "settle", lambda request, *_: request)
+    for request in (Request(given), Request({}, given)):
+        assert auto._first_plan(request, None, Progress()).chosen.get("split.folds") == folds
+
+
 def test_a_candidate_starts_only_if_it_can_end_in_time(searched):
     # After the first training ten seconds are over, and another would take two more.
     assert searched(CLEAR, minutes=12 / 60)[1] == ALL[:1]
@@ -480,6 +505,9 @@ def test_if_all_fail_so_does_the_search(searched):
         (50_000, 224, 0.01, 60, {}, 224),
         (10**7, 224, 0.01, 5, {}, 96),
         (50_000, 224, 0.01, 5, {"image_size": 224}, 224),
+        # Few enough for the usual backbone, and too many for one of forty times the cost.
+        (5_000, 224, 0.2, 5, {"model": "vgg16"}, 96),
+        (5_000, 224, 0.2, 5, {"model": "mobilenet_v2"}, 224),
         # A network from random weights needs more of the time.
         (12_000, 64, 0.01, 5, {}, 160),
         (12_000, 64, 0.01, 5, {"model": "efficientnet_lite0"}, 224),
@@ -490,7 +518,8 @@ def test_many_images_in_little_time_are_made_smaller(
 ):
     images = range(n_images)
     data = SimpleNamespace(parts={"train": images}, train=images, image_shape=(side, side, 3))
-    plan = SimpleNamespace(dataset=data, config=SimpleNamespace(image_size=224))
+    model = given.get("model", "efficientnet_lite0")
+    plan = SimpleNamespace(dataset=data, config=SimpleNamespace(image_size=224, model=model))
     monkeypatch.setattr(auto, "seconds_per_image", lambda plan: each)
     monkeypatch.setattr(auto, "_first_plan", lambda request, load, progress: request)
     told = Listening()

@@ -17,6 +17,9 @@ MIRRORED: Mapping[str, Any] = {"augment.flip": True, "backbone.views": 2}
 FOLDS: Mapping[str, Any] = {"split.folds": 5}
 """Settings of a search: one fold is held out, further ones tell close candidates apart."""
 
+HELD_OUT = frozenset({"split.val_fraction", "split.folds", "split.fold", "split.fold_as"})
+"""Settings by which a user decides which images are held out, in place of `FOLDS`."""
+
 _SMALL = 64
 """Side in pixels up to which a network that starts from random weights is worth trying."""
 

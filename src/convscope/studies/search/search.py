@@ -135,7 +135,9 @@ class Search:
         finalists = [each for each in standing if each not in HEADS]
         if set(standing) & set(HEADS):
             finalists.append(proposals.best_head(HEADS))
-        if self._plan.config.split.folds is not None:
+        # A fold of the user is the only one.
+        one_fold = {"split.fold", "split.fold_as"} & self._request.chosen.keys()
+        if self._plan.config.split.folds is not None and not one_fold:
             self._race(finalists)
         name = next(each for each in results.standing() if each in finalists)
         best = results.find(name)
