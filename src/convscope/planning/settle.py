@@ -91,6 +91,8 @@ def settle(
     config = settle_labels(request, config, dataset)
     config = settle_batches(request, config, len(dataset.train), progress)
     config, weights = _locate_weights(config, progress)
+    if "backbone.views" not in request.chosen:
+        _tell_single_version(config, progress)
     plan = Plan(config, dataset, weights)
     if request.budget is not None:
         return choose(
@@ -292,6 +294,20 @@ def _locate_weights(
             "give those with --weights, or start a new run without weights_sha256"
         )
     return config.model_copy(update={"weights_sha256": found.sha256}), found
+
+
+def _tell_single_version(config: RunConfig, progress: Progress) -> None:
+    """Say if augmentation makes one version of each image, which is the same in all epochs."""
+    backbone = config.backbone
+    has_frozen_part = is_backbone(config.model) and backbone.cut != "start"
+    if not (has_frozen_part and config.augment.varies and backbone.views == 1):
+        return
+    line = (
+        "Note: with backbone.views 1 the frozen part sees one changed version of each image, such "
+        "as mirrored or not, and every epoch learns that one; --set backbone.views=2 makes two"
+    )
+    if progress.is_news(line):
+        progress.say(line)
 
 
 _built: set[str] = set()

@@ -10,9 +10,16 @@ import convscope
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
 from convscope.planning.budget import Budget
-from convscope.planning.settle import Request, prepare, settle, settle_batches, settle_names
+from convscope.planning.settle import (
+    Request,
+    _tell_single_version,
+    prepare,
+    settle,
+    settle_batches,
+    settle_names,
+)
 from convscope.progress import Progress
-from convscope.recipe import RunConfig, dump_config, resolve_resumed
+from convscope.recipe import Recipe, RunConfig, dump_config, resolve, resolve_resumed
 from convscope.recipes import RECIPES
 from convscope.studies.arms import plan_arms
 
@@ -242,3 +249,22 @@ def test_a_target_holds_out_what_its_curves_did_unless_the_number_is_chosen(chos
     budget = Budget(minutes=None, target=92.0)
     assert budget.defaults(chosen).get("split.val_fraction") == held_out
     assert "split.val_fraction" not in Budget(minutes=1.0, target=None).defaults(chosen)
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_lines"),
+    [
+        ({}, 0),
+        ({"augment.flip": True}, 1),
+        ({"augment.crop": 0.1, "backbone.cut": "before-last"}, 1),
+        ({"augment.crop": 0.1, "backbone.cut": "start"}, 0),
+        ({"augment.flip": True, "backbone.views": 2}, 0),
+        ({"augment.flip": True, "model": "cnn-functional"}, 0),
+    ],
+)
+def test_that_all_epochs_learn_one_version_of_an_image_is_said_once(settings, n_lines):
+    told = Listening()
+    config = resolve(Recipe(), {"model": "mobilenet_v2"}, settings)
+    for _ in range(2):
+        _tell_single_version(config, told)
+    assert len([line for line in told.lines if "backbone.views=2 makes two" in line]) == n_lines

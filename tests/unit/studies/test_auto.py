@@ -483,6 +483,50 @@ def test_where_mirroring_does_not_keep_the_classes_no_image_is_mirrored(searched
     assert any(line.endswith("mirroring does no harm") for line in told)
 
 
+def test_who_says_that_mirrored_images_keep_their_classes_gets_each_image_both_ways(searched):
+    given = {"augment.flip": True}
+    worse = {**CLEAR, "mirrored": [1.1] * 5}
+    best, tried, told = searched(worse, given=given)
+    assert (best, tried) == ("fine-tuned", ALL)
+    assert searched.settings["mirrored"]["backbone.views"] == 2
+    assert searched.settings["fine-tuned"]["augment.flip"] is True
+    assert not any("mirroring" in line or "mirrored ones" in line for line in told)
+    # Who says that they do not, or sets the versions of an image, gets no more of them.
+    for number, more in enumerate(({"augment.flip": False}, {**given, "backbone.views": 4})):
+        _, tried, _ = searched(worse, given=more, minutes=61 + number)
+        assert ("mirrored", 0) not in tried
+        assert searched.settings["fine-tuned"]["augment.flip"] is more["augment.flip"]
+
+
+@pytest.mark.parametrize(
+    ("given", "plain", "both"),
+    [
+        ({"augment.flip": True}, None, True),
+        ({"augment.flip": True, "backbone.views": 4}, True, True),
+        ({"augment.flip": False}, None, False),
+        ({}, None, True),
+    ],
+)
+def test_a_head_that_learns_each_image_once_learns_it_as_it_is(monkeypatch, given, plain, both):
+    asked = []
+    monkeypatch.setattr("convscope.studies.search.search.settle", lambda it, *_: asked.append(it))
+    monkeypatch.setattr(auto, "settle", lambda it, *_: asked.append(it))
+    for request in (Request(given), Request({}, given)):
+        of = SimpleNamespace(
+            _plan=SimpleNamespace(config=SimpleNamespace(split=SimpleNamespace(folds=None))),
+            _request=request,
+            _load=None,
+        )
+        auto._first_plan(request, None, Progress())
+        for name in ("frozen", "larger"):
+            Search._plan_of(of, candidates.Candidate(name, "", candidates.FROZEN), 0, Progress())
+        settings = {**candidates.FROZEN, **candidates.MIRRORED}
+        Search._plan_of(of, candidates.Candidate("mirrored", "", settings), 0, Progress())
+        found = [each.chosen.get("augment.flip") for each in asked]
+        assert found == [plain, plain, plain, both]
+        asked.clear()
+
+
 def test_a_candidate_that_fails_is_told_and_the_others_count(searched):
     best, tried, told = searched({name: CLEAR[name] for name in ("frozen", "mirrored")})
     assert best == "mirrored"

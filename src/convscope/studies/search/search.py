@@ -20,10 +20,12 @@ from convscope.studies.search.candidates import (
     FIRST,
     FOLDS,
     HEADS,
+    SINGLE_VIEW,
     Candidate,
     folder_of,
     tries_scratch,
     with_settings,
+    without_mirrored,
 )
 from convscope.studies.search.clock import Clock
 from convscope.studies.search.proposals import Proposals
@@ -289,7 +291,10 @@ class Search:
             else:
                 first = run_config(folder_of(self.run, candidate.name, 0))
                 settings |= {"model": first.model, "epochs": first.epochs}
-        request = with_settings(Request(given, self._request.from_file), settings)
+        request = Request(given, self._request.from_file)
+        if candidate.name in SINGLE_VIEW:
+            request = without_mirrored(request)
+        request = with_settings(request, settings)
         # Only the winner is trained once more.
         request = Request({**request.given, "refit": False}, request.from_file, budget)
         return settle(request, progress, self._load)
