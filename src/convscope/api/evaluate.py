@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convscope.datasets.division.splits import require_classes, verify_split
+from convscope.datasets.division.splits import require_any_class, require_classes, verify_split
 from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
 from convscope.planning.data import load_of_run
@@ -62,7 +62,8 @@ def evaluate(
 
     Raises:
         RunError: If there is no such run or no such weights.
-        DataError: If the images are not those that the run was split into.
+        DataError: If the images are not those that the run was split into, or if each may have any
+            number of classes and none of a part has one.
         StorageError: If the opening of the test images cannot be logged.
     """
     from convscope.classifier.decisions import decided
@@ -104,6 +105,8 @@ def evaluate(
         if dataset is None:
             dataset = load_of_run(config, data, labels, data_dir, progress)
         require_classes(dataset, run.class_names)
+        for name in missing:
+            require_any_class(dataset, name)
         by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, look, progress)
 
     names = run.class_names

@@ -9,7 +9,7 @@ from typing import Any
 
 from convscope import backend as backends
 from convscope.api.evaluate import evaluate
-from convscope.datasets.division.splits import verify_split, write_split
+from convscope.datasets.division.splits import require_any_class, verify_split, write_split
 from convscope.errors import RunError
 from convscope.machine import peak_memory_mb
 from convscope.models import is_backbone
@@ -51,7 +51,8 @@ def train(
     Raises:
         ConfigError: If the settings cannot be trained on these devices.
         RunError: If `out` is taken.
-        DataError: If it lies in the folder of images.
+        DataError: If it lies in the folder of images, or if each image may have any number of
+            classes and no test image, which are to be opened, has one.
         DivergedError: If the loss is not finite.
         StorageError: If a file cannot be written; the run can be resumed.
     """
@@ -59,6 +60,8 @@ def train(
     with ExitStack() as locked:
         with failures_told(devices):
             require_trainable(config, devices)
+            if test:
+                require_any_class(plan.dataset, "test")
             name = f"{plan.dataset.name}-{config.model}-{config.recipe}-seed{config.seed}"
             place = ROOT / short_name(name, 200) if out is None else out
             require_outside(place, config.data_path)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
 from convscope.datasets import settings_of
+from convscope.datasets.division.splits import require_any_class
 from convscope.datasets.source import data_settings, settled_labels
 from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
@@ -208,6 +209,7 @@ def settle_labels(request: Request, config: RunConfig, dataset: Dataset) -> RunC
 
     Raises:
         ConfigError: If a setting that the user named does not suit such images.
+        DataError: If no validation image has any class.
     """
     asked = request.given.get("multi_label")
     if asked is not None and asked != dataset.multi_label:
@@ -215,6 +217,7 @@ def settle_labels(request: Request, config: RunConfig, dataset: Dataset) -> RunC
             f"the data decides multi_label, and it is {str(dataset.multi_label).lower()} for "
             f"{dataset.name}; to read a table otherwise: --labels TABLE:multi_label=yes (or no)"
         )
+    require_any_class(dataset, "val")
     if dataset.multi_label:
         for key, holds in (
             ("balance", config.balance),

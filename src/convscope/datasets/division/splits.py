@@ -349,6 +349,23 @@ def verify_split(dataset: Dataset, path: Path, part: str) -> None:
         )
 
 
+def require_any_class(dataset: Dataset, part: str) -> None:
+    """Refuse images to be judged by of which none has a class, where each may have any number.
+
+    Args:
+        dataset: Dataset in three parts.
+        part: Name of the part: "val" or "test".
+
+    Raises:
+        DataError: If there is no such image in that part.
+    """
+    if dataset.multi_label and not dataset.parts[part].labels.any():
+        raise DataError(
+            f"no {PART_NAMES[part]} image of {dataset.name} has any class, so there would be no "
+            "mAP; give that part images with classes"
+        )
+
+
 def require_classes(dataset: Dataset, ours: list[str]) -> None:
     """Refuse data with other classes than those of a run, in its order.
 

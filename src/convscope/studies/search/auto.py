@@ -16,6 +16,7 @@ from typing import Any
 
 from convscope import heartbeat
 from convscope.api import train as single
+from convscope.datasets.division.splits import require_any_class
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
 from convscope.evaluation.tried import Tried, write_tried
 from convscope.planning.plan import Plan, run_config
@@ -102,6 +103,8 @@ def search(
     plan = _first_plan(request, load, progress)
     began = time.monotonic()
     dataset = plan.dataset
+    if test:
+        require_any_class(dataset, "test")
     name = f"{dataset.name}-auto-seed{plan.config.seed}"
     request, plan = _in_time(request, plan, minutes, load, progress)
     run = Run.create(out, name)

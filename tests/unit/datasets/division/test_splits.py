@@ -6,10 +6,20 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 import convscope
+from convscope.api import train as single
 from convscope.datasets import DATASETS
-from convscope.datasets.division.splits import COLUMNS, divide, verify_split, write_split
+from convscope.datasets.division.splits import (
+    COLUMNS,
+    divide,
+    require_any_class,
+    verify_split,
+    write_split,
+)
 from convscope.errors import ConfigError, DataError, UnknownNameError
-from convscope.recipe import SplitSettings
+from convscope.planning.plan import Plan
+from convscope.planning.settle import Request, settle_labels
+from convscope.progress import Progress
+from convscope.recipe import RunConfig, SplitSettings
 from convscope.types import Dataset, ImageView, SealedSplit, Split
 
 DEFAULTS = SplitSettings().model_dump()
@@ -294,3 +304,22 @@ def test_dividing_a_memory_mapped_set_reads_no_image(tmp_path):
         np.testing.assert_array_equal(part.images[:][:, 0, 0, 0], part.ids.astype(int))
         assert [int(image[0, 0, 0]) for image in part.images] == part.ids.astype(int).tolist()
     assert [len(parts.train), len(parts.val), len(opened)] == [60, 20, 20]
+
+
+def test_a_part_in_which_no_image_has_a_class_is_refused_where_each_may_have_several(tmp_path):
+    def part(flags, name) -> Split:
+        split = some_split(range(len(flags)), name)
+        return dataclasses.replace(split, labels=np.array(flags, np.uint8))
+
+    some, none = [[1, 0], [0, 0]], [[0, 0], [0, 0]]
+    test = SealedSplit(part(none, "test"))
+    dataset = Dataset("scenes", ("a", "b"), part(some, "train"), part(some, "val"), test)
+    assert settle_labels(Request({}), RunConfig(), dataset).multi_label
+    with pytest.raises(DataError, match="^no test image of scenes has any class"):
+        single.train(Plan(RunConfig(), dataset), progress=Progress(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    blank = dataclasses.replace(dataset, val=part(none, "val"))
+    with pytest.raises(DataError, match="^no validation image of scenes has any class"):
+        settle_labels(Request({}), RunConfig(), blank)
+    # Of images of exactly one class each has one, the first as well.
+    require_any_class(some_dataset([0, 1], val=some_split([0, 0], "val")), "val")
