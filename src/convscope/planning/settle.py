@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
 from convscope.datasets import settings_of
-from convscope.datasets.division.splits import require_any_class
+from convscope.datasets.division.splits import require_any_class, require_drawn
 from convscope.datasets.source import data_settings, settled_labels
 from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
@@ -89,6 +89,8 @@ def settle(
     """
     config = settle_names(request, progress)
     dataset = load(config)
+    # In a file of a run they were named by nobody.
+    require_drawn(dataset, request.given)
     config = settle_labels(request, config, dataset)
     config = settle_batches(request, config, len(dataset.train), progress)
     config, weights = _locate_weights(config, progress)

@@ -268,3 +268,12 @@ def test_that_all_epochs_learn_one_version_of_an_image_is_said_once(settings, n_
     for _ in range(2):
         _tell_single_version(config, told)
     assert len([line for line in told.lines if "backbone.views=2 makes two" in line]) == n_lines
+
+
+def test_a_share_of_a_part_that_is_there_counts_only_where_the_user_names_it(digits):
+    own_test = dataclasses.replace(digits, drawn=frozenset({"val"}))
+    wish = {"data": "digits", "precision": "float32"}
+    assert settled(own_test, wish, {"split.test_fraction": 0.1}).split.test_fraction == 0.1
+    assert settled(digits, {**wish, "split.test_fraction": 0.1}).split.test_fraction == 0.1
+    with pytest.raises(ConfigError, match=r"split\.test_fraction has no effect here"):
+        settled(own_test, {**wish, "split.test_fraction": 0.1})

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from convscope.datasets.division.draw import Places, Pool, draw_folds, hold_out, keys_of
 from convscope.datasets.division.kept import drawn_once
 from convscope.datasets.division.part_notes import part_notes
-from convscope.errors import DataError
+from convscope.errors import ConfigError, DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
 from convscope.types import PART_NAMES, Dataset, ImageView, SealedSplit, Split, Stacked, classes_of
@@ -347,6 +347,25 @@ def verify_split(dataset: Dataset, path: Path, part: str) -> None:
             f"the {part} images are not those of the run: {changed} differ from {path}; "
             "restore the data, or train again"
         )
+
+
+def require_drawn(dataset: Dataset, named: Collection[str]) -> None:
+    """Refuse a share of the images for a part that the data bring, where it has no effect.
+
+    Args:
+        dataset: Dataset from `divide`.
+        named: Dotted names of the settings that the user named.
+
+    Raises:
+        ConfigError: If one of them is such a share.
+    """
+    for part in ("val", "test"):
+        key = f"split.{part}_fraction"
+        if key in named and part not in dataset.drawn:
+            raise ConfigError(
+                f"{key} has no effect here: {dataset.name} has {PART_NAMES[part]} images of its "
+                f"own; leave {key} out"
+            )
 
 
 def require_any_class(dataset: Dataset, part: str) -> None:

@@ -12,6 +12,7 @@ from convscope.datasets.division.splits import (
     COLUMNS,
     divide,
     require_any_class,
+    require_drawn,
     verify_split,
     write_split,
 )
@@ -323,3 +324,17 @@ def test_a_part_in_which_no_image_has_a_class_is_refused_where_each_may_have_sev
         settle_labels(Request({}), RunConfig(), blank)
     # Of images of exactly one class each has one, the first as well.
     require_any_class(some_dataset([0, 1], val=some_split([0, 0], "val")), "val")
+
+
+def test_a_share_for_a_part_that_the_data_bring_is_refused():
+    shares = ("split.val_fraction", "split.test_fraction")
+    require_drawn(divide(some_dataset([0, 1] * 20), **DEFAULTS), shares)
+    test = SealedSplit(some_split([0, 1], "test"))
+    brought = some_dataset([0, 1] * 20, test=test)
+    divided = divide(brought, **DEFAULTS)
+    require_drawn(divided, ["split.val_fraction", "split.seed"])
+    with pytest.raises(ConfigError, match="^split.test_fraction has no effect here: some has test"):
+        require_drawn(divided, shares)
+    # A fold takes its place.
+    folds = {"folds": 2, "fold_as": "test"}
+    require_drawn(divide(brought, **{**DEFAULTS, **folds}), shares)
