@@ -78,6 +78,7 @@ STATE: Mapping[str, Kind] = {
     "test_openings": list_of(shaped({"at": is_text, "by": is_text, "images": is_text})),
     "epochs_changed": list_of(dict_of(is_number)),
     "feature_seconds": is_number,
+    "feature_seconds_here": is_number,
     "last_after": is_count,
     "frozen_loss": is_number,
     "penalty": is_number,

@@ -135,7 +135,7 @@ def train_transfer(
         phase = _behind_the_cut(network, *maps, config, _save_nothing, devices)
         return fit(phase, run, log_row=log_row, progress=progress)
     output = _run_frozen(frozen, config, spec, parts, dataset.val, progress)
-    run.record(feature_seconds=output.seconds)
+    run.record(feature_seconds=output.seconds, feature_seconds_here=output.spent)
     statistics = feature_statistics(output.features.inputs(0))
     head = choose_head(
         config, output.features, output.features_val, statistics, n_classes, run, progress

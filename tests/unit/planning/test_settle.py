@@ -229,6 +229,15 @@ def test_a_run_may_grow_and_move_and_nothing_else():
         resolve_resumed(saved, {"data": "digits", "data_path": None})
 
 
+def test_a_head_that_was_trained_at_once_gets_no_more_epochs():
+    saved = resolve(RECIPES.get("logistic")(), {"model": "efficientnet_lite0"})
+    assert resolve_resumed(saved, {"epochs": saved.epochs, "refit": True}).refit
+    with pytest.raises(ConfigError, match="^epochs 30 has no effect here"):
+        resolve_resumed(saved, {"epochs": 30})
+    tuned = resolve(saved, saved.model_dump(), {"backbone.cut": "before-last", "epochs": 6})
+    assert resolve_resumed(tuned, {"epochs": 30}).epochs == 30
+
+
 def test_plans_are_not_changed_by_reading_them(digits):
     plan = settle(Request({"data": "digits", "precision": "float32"}), Progress(), lambda _: digits)
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -106,7 +106,9 @@ def searched(monkeypatch, tmp_path):
             run.path.mkdir(parents=True)
             held_out = search.held_out.get(candidate.name, losses[candidate.name][0])
             noise = np.random.default_rng(sum(map(ord, candidate.name))).normal(0, 0.3, 4 * n_val)
-            run.record(status="finished", feature_seconds=search.feature_seconds)
+            here = 0.0 if search.from_cache else search.feature_seconds
+            times = {"feature_seconds": search.feature_seconds, "feature_seconds_here": here}
+            run.record(status="finished", **times)
             if not search.given_penalty:
                 values = (held_out + noise - noise.mean()).astype(np.float32)
                 np.save(run.held_out_file, values[: search.n_held_out])
@@ -149,6 +151,7 @@ def searched(monkeypatch, tmp_path):
 
     search.settings, search.held_out, search.given_penalty = {}, {}, False
     search.n_held_out = search.unreadable = None
+    search.from_cache = False
     search.at_hand, search.feature_seconds = "efficientnet-lite2.pth", 4.0
     return search
 
@@ -466,6 +469,15 @@ def test_a_candidate_starts_only_if_it_can_end_in_time(searched):
     # After the first training ten seconds are over, and another would take two more.
     assert searched(CLEAR, minutes=12 / 60)[1] == ALL[:1]
     assert searched(CLEAR, minutes=0.88)[1] == ALL[:3]
+
+
+def test_what_features_in_the_cache_once_took_is_no_time_of_the_first_candidate(searched):
+    # Of its ten seconds eight were for features, and two for the head.
+    searched.feature_seconds = 8.0
+    assert ("mirrored", 0) in searched(CLEAR, minutes=0.44, n_val=8)[1]
+    # All ten were, and another head takes as long.
+    searched.from_cache = True
+    assert searched(CLEAR, minutes=0.441, n_val=8)[1] == ALL[:1]
 
 
 def test_where_mirroring_does_not_keep_the_classes_no_image_is_mirrored(searched):

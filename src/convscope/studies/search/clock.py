@@ -155,9 +155,12 @@ class Clock:
 
         first = self._results.find(FIRST)
         assert first is not None
-        known = self._per_image * (self._n_train + self._n_val)
+        state = folder_of(self._run, FIRST, 0).state
+        # Found in the cache they took no time of the candidate's; of earlier versions that is
+        # unknown.
+        spent = float(state.get("feature_seconds_here", state["feature_seconds"]))
         n_networks = len(BACKBONES.get(settings.get("model", self._config.model)).parts) or 1
-        return _START_S + n_networks * (1 + views) / 2 * max(0.0, first.seconds - known)
+        return _START_S + n_networks * (1 + views) / 2 * max(0.0, first.seconds - spent)
 
 
 def relative_cost(model: str, other: str) -> float:
