@@ -81,6 +81,7 @@ STATE: Mapping[str, Kind] = {
     "feature_seconds_here": is_number,
     "last_after": is_count,
     "frozen_loss": is_number,
+    "best_loss": is_number,
     "penalty": is_number,
     "last_map": is_number,
     "peak_memory_mb": is_number,
