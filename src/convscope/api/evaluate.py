@@ -201,7 +201,9 @@ def _predict_splits(
             predictions[name] = classifier.predict_split(
                 part, name, batch_size=batch_size, progress=progress
             )
-            judge_familiarity(run, which, classifier, config.accepted, dataset, part, name)
+            judge_familiarity(
+                run, which, classifier, config.accepted, dataset, part, name, progress
+            )
         else:
             predictions[name] = predict_split(
                 classifier.averaged, part, name, batch_size=batch_size, progress=progress
