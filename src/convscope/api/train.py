@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
 from convscope.api.evaluate import evaluate
@@ -27,6 +27,9 @@ from convscope.scale.multihost import leave, losses_explained
 from convscope.storage import require_outside, write_text
 from convscope.types import Dataset, Split
 from convscope.wording import command_line
+
+if TYPE_CHECKING:
+    from convscope.training.pace import Pace
 
 
 def train(
@@ -83,6 +86,7 @@ def resume(
     data_dir: Path | str | None = None,
     trackers: Sequence[str] = (),
     devices: Devices = ONE,
+    pace: "Pace | None" = None,
 ) -> Run:
     """Resume a run after its last finished epoch, evaluate it, and return it.
 
@@ -95,6 +99,7 @@ def resume(
         data_dir: Further folder to look for the files of a registered dataset.
         trackers: Any of "tensorboard" and "mlflow".
         devices: Devices among which each batch is divided; this process is the first.
+        pace: Limit that keeps what is left of the training to its time, if there is one.
 
     Raises:
         ConfigError: If another setting differs, or these devices cannot train the run.
@@ -109,6 +114,7 @@ def resume(
             _require_snapshot(run)
             require_trainable(run_config(run), devices)
             plan = settle_resumed(run_config(run), request, progress, data_dir=data_dir)
+            plan = dataclasses.replace(plan, pace=pace)
             if not run.split_file.exists():  # killed before it began
                 describe(run, plan.config, plan.dataset)
             for part in ("train", "val"):

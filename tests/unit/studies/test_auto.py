@@ -410,6 +410,27 @@ def test_a_network_from_random_weights_sees_small_images_at_their_own_size(monke
     assert (asked[0].given["recipe"], asked[0].budget.minutes) == ("fast", 1.5)
 
 
+def test_a_candidate_that_was_stopped_keeps_to_the_time_that_is_left(monkeypatch, tmp_path):
+    paces = []
+    work = "convscope.studies.search.search"
+    monkeypatch.setattr(f"{work}.single.resume", lambda *_, pace, **others: paces.append(pace))
+    monkeypatch.setattr(f"{work}.run_config", lambda run: SimpleNamespace(epochs=8))
+    of = SimpleNamespace(
+        _progress=Progress(),
+        _clock=SimpleNamespace(for_long=lambda first: -1.0),
+        _proposals=SimpleNamespace(known={"frozen": None}),
+        settings_of=lambda run: Request({}),
+    )
+    run = Run.create(tmp_path / "fine-tuned", "fine-tuned")
+    run.record(status="training")
+    for adapts in (True, False):
+        Search._train(of, candidates.Candidate("fine-tuned", "", {}, pace=adapts), run, 0)
+    tuned, head = paces
+    # The time is over: after two epochs, by which it knows its speed, it ends with the next one.
+    assert [tuned.fitting(done, 8) for done in (1, 2)] == [8, 3]
+    assert head is None
+
+
 def test_a_search_is_resumed_with_the_settings_that_it_began_with():
     begun = Request(
         {"data": "folder", "data_path": "old", "seed": 3, "head.hidden": [8]}, {"fit": "pad"}

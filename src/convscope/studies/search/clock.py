@@ -167,8 +167,8 @@ def relative_cost(model: str, other: str) -> float:
     """Return the multiply-adds of a backbone relative to those of another; inf if not known."""
     from convscope.models.backbones import BACKBONES
 
-    counts = [BACKBONES.get(name).multiply_adds.get(_COUNTED_AT) for name in (model, other)]
-    return math.inf if None in counts else counts[0] / counts[1]
+    one, two = (BACKBONES.get(name).multiply_adds.get(_COUNTED_AT) for name in (model, other))
+    return math.inf if one is None or two is None else one / two
 
 
 def seconds_per_image(plan: Plan) -> float:

@@ -304,13 +304,19 @@ class Search:
         from convscope.training.pace import Deadline, Pace
 
         progress = _Indented(self._progress)
+
+        def pace(epochs: int) -> Pace | None:
+            if not candidate.pace:
+                return None
+            return Pace(Deadline(self._clock.for_long(self._proposals.known[FIRST])), epochs)
+
         if run.state_file.exists():
-            single.resume(run, self.settings_of(run), progress=progress, test=False)
+            left = pace(run_config(run).epochs)
+            settings = self.settings_of(run)
+            single.resume(run, settings, progress=progress, test=False, pace=left)
             return
         plan = self._plan_of(candidate, fold, progress if candidate.by_time else Progress())
-        if candidate.pace and plan.pace is None:
-            deadline = Deadline(self._clock.for_long(self._proposals.known[FIRST]))
-            plan = replace(plan, pace=Pace(deadline, plan.config.epochs))
+        plan = replace(plan, pace=plan.pace or pace(plan.config.epochs))
         single.train(plan, progress=progress, out=run.path, test=False)
 
     def save(self) -> None:
