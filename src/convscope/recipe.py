@@ -626,7 +626,7 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
 
     Raises:
         ConfigError: If anything else differs, since the configuration would no longer describe the
-            run.
+            run, or if there are more epochs of what takes none.
     """
     wanted = resolve(saved, saved.model_dump(), *layers)
     changed = differences_in_kind(saved, wanted)
@@ -634,6 +634,11 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(
             f"the run has {saved.epochs} epochs; --resume can increase --epochs, not reduce them "
             f"to {wanted.epochs}"
+        )
+    if "epochs" in changed and saved.trains_at_once:
+        raise ConfigError(
+            f"epochs {wanted.epochs} has no effect here: the run trained its head at once "
+            "(head.logistic); omit --epochs, or start a new run with --recipe probe"
         )
     changed.pop("epochs", None)
     if changed.get("refit") == (False, True):  # one more training at the end

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convscope.datasets.division.splits import require_classes, verify_split
+from convscope.datasets.division.splits import require_any_class, require_classes, verify_split
 from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
 from convscope.planning.data import load_of_run
@@ -63,7 +63,8 @@ def evaluate(
 
     Raises:
         RunError: If there is no such run or no such weights.
-        DataError: If the images are not those that the run was split into.
+        DataError: If the images are not those that the run was split into, or if each may have any
+            number of classes and none of a part has one.
         StorageError: If the opening of the test images cannot be logged.
     """
     from convscope.classifier.decisions import decided
@@ -105,6 +106,8 @@ def evaluate(
         if dataset is None:
             dataset = load_of_run(config, data, labels, data_dir, progress)
         require_classes(dataset, run.class_names)
+        for name in missing:
+            require_any_class(dataset, name)
         by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, look, progress)
     # Saved ones come in another order.
     by_split = {name: by_split[name] for name in ("val", "test") if name in by_split}
@@ -205,7 +208,9 @@ def _predict_splits(
             predictions[name] = classifier.predict_split(
                 part, name, batch_size=batch_size, progress=progress
             )
-            judge_familiarity(run, which, classifier, config.accepted, dataset, part, name)
+            judge_familiarity(
+                run, which, classifier, config.accepted, dataset, part, name, progress
+            )
         else:
             predictions[name] = predict_split(
                 classifier.averaged, part, name, batch_size=batch_size, progress=progress

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
 from convscope.api.evaluate import evaluate
-from convscope.datasets.division.splits import verify_split, write_split
+from convscope.datasets.division.splits import require_any_class, verify_split, write_split
 from convscope.errors import RunError
 from convscope.machine import peak_memory_mb
 from convscope.models import is_backbone
@@ -27,6 +27,9 @@ from convscope.scale.multihost import leave, losses_explained
 from convscope.storage import require_outside, write_text
 from convscope.types import Dataset, Split
 from convscope.wording import command_line
+
+if TYPE_CHECKING:
+    from convscope.training.pace import Pace
 
 
 def train(
@@ -51,7 +54,8 @@ def train(
     Raises:
         ConfigError: If the settings cannot be trained on these devices.
         RunError: If `out` is taken.
-        DataError: If it lies in the folder of images.
+        DataError: If it lies in the folder of images, or if each image may have any number of
+            classes and no test image, which are to be opened, has one.
         DivergedError: If the loss is not finite.
         StorageError: If a file cannot be written; the run can be resumed.
     """
@@ -59,6 +63,8 @@ def train(
     with ExitStack() as locked:
         with failures_told(devices):
             require_trainable(config, devices)
+            if test:
+                require_any_class(plan.dataset, "test")
             name = f"{plan.dataset.name}-{config.model}-{config.recipe}-seed{config.seed}"
             place = ROOT / short_name(name, 200) if out is None else out
             require_outside(place, config.data_path)
@@ -80,6 +86,7 @@ def resume(
     data_dir: Path | str | None = None,
     trackers: Sequence[str] = (),
     devices: Devices = ONE,
+    pace: "Pace | None" = None,
 ) -> Run:
     """Resume a run after its last finished epoch, evaluate it, and return it.
 
@@ -92,6 +99,7 @@ def resume(
         data_dir: Further folder to look for the files of a registered dataset.
         trackers: Any of "tensorboard" and "mlflow".
         devices: Devices among which each batch is divided; this process is the first.
+        pace: Limit that keeps what is left of the training to its time, if there is one.
 
     Raises:
         ConfigError: If another setting differs, or these devices cannot train the run.
@@ -106,6 +114,7 @@ def resume(
             _require_snapshot(run)
             require_trainable(run_config(run), devices)
             plan = settle_resumed(run_config(run), request, progress, data_dir=data_dir)
+            plan = dataclasses.replace(plan, pace=pace)
             if not run.split_file.exists():  # killed before it began
                 describe(run, plan.config, plan.dataset)
             for part in ("train", "val"):

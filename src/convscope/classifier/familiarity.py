@@ -22,8 +22,8 @@ _IMAGES_PER_AXIS = 4
 MOST_FEATURES = 16_384
 """Number of features above which the file would be too large: it is of 14 MB with so many."""
 
-_MOST_IMAGES = 2_000
-"""Images that the directions are computed from, at most."""
+MOST_IMAGES = 2_000
+"""Images that the directions are computed from, at most, evenly spread."""
 
 _MOST_BYTES = 100_000_000
 
@@ -63,7 +63,7 @@ class Familiarity:
     @classmethod
     def of(cls, features: FloatArray) -> "Familiarity":
         """Return it from features of training images, shape (n_images, n_features)."""
-        known = np.asarray(features[evenly_spread(len(features), _MOST_IMAGES)], np.float64)
+        known = np.asarray(features[evenly_spread(len(features), MOST_IMAGES)], np.float64)
         centre, spread = known.mean(axis=0), known.std(axis=0)
         # What never varied is not made large by the first image in which it does.
         scale = 1 / np.maximum(spread, 0.01 * spread.mean() + 1e-12)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscope.classifier.familiarity import MOST_FEATURES, Familiarity
+from convscope.classifier.familiarity import MOST_FEATURES, MOST_IMAGES, Familiarity
 from convscope.classifier.keras_model import familiarity_of
 from convscope.classifier.rejection import energy, least_familiarity
 from convscope.errors import ReadOnlyError
 from convscope.progress import Progress
 from convscope.run import Run
-from convscope.types import PART_NAMES, Dataset, FloatArray, Split
+from convscope.types import PART_NAMES, Dataset, FloatArray, Split, evenly_spread
 
 if TYPE_CHECKING:
     from convscope.evaluation.embedding import Embedder
@@ -27,29 +27,34 @@ def judge_familiarity(
     dataset: Dataset,
     part: Split,
     name: str,
+    progress: Progress,
 ) -> None:
     """Write, next to the weights, how unlike the training images an image may be.
 
     Args:
         run: Trained run.
         which: One of `run.WEIGHTS`.
-        embedder: Classifier on a frozen backbone. Training and its predictions have just put the
-            features into the cache.
+        embedder: Classifier on a frozen backbone. Its predictions have just put the features of
+            `part` into the cache; training those of the training images, unless it learnt changed
+            ones, or in another precision.
         accepted: Share of validation images to accept.
         dataset: Dataset of the run.
         part: Validation images, which decide the threshold, or test images.
         name: "val" or "test".
+        progress: Called with each batch that passes the backbone.
     """
     if len(embedder.feature_shape) != 1 or embedder.feature_shape[0] > MOST_FEATURES:
         return
 
-    def features(split: Split, words: str) -> FloatArray:
-        return embedder.features_of(split, f"Features of {words} images", Progress())
+    def features(split: Split, name: str) -> FloatArray:
+        label = f"Features of {PART_NAMES[name]} images"
+        return embedder.features_of(split, label, _WorkAlone(progress))
 
-    seen = features(part, PART_NAMES[name])
+    seen = features(part, name)
     known: Familiarity | None
     if name == "val":
-        known = Familiarity.of(features(dataset.train, "training"))
+        few = dataset.train.select(evenly_spread(len(dataset.train), MOST_IMAGES))
+        known = Familiarity.of(features(few, "train"))
         farthest = -least_familiarity(-known.distances(seen), accepted)
         known = dataclasses.replace(
             known, farthest=farthest, weights_sha256=run.weights_sha256(which)
@@ -60,6 +65,13 @@ def judge_familiarity(
     # A run that cannot be written to is judged all the same, by energy.
     with contextlib.suppress(ReadOnlyError):
         dataclasses.replace(known, rejected=shares).write(run.familiarity_file(which))
+
+
+class _WorkAlone(Progress):
+    """Progress that draws work, and does not repeat what was found in the cache."""
+
+    def __init__(self, outer: Progress) -> None:
+        self.task = outer.task  # type: ignore[method-assign]
 
 
 def rejection_of(

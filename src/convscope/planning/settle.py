@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from convscope import backend as backends
 from convscope.datasets import settings_of
+from convscope.datasets.division.splits import require_any_class, require_drawn
 from convscope.datasets.source import data_settings, settled_labels
 from convscope.effects import require_effect
 from convscope.errors import ConfigError, RunError
@@ -88,9 +89,13 @@ def settle(
     """
     config = settle_names(request, progress)
     dataset = load(config)
+    # In a file of a run they were named by nobody.
+    require_drawn(dataset, request.given)
     config = settle_labels(request, config, dataset)
     config = settle_batches(request, config, len(dataset.train), progress)
     config, weights = _locate_weights(config, progress)
+    if "backbone.views" not in request.chosen:
+        _tell_single_version(config, progress)
     plan = Plan(config, dataset, weights)
     if request.budget is not None:
         return choose(
@@ -206,6 +211,7 @@ def settle_labels(request: Request, config: RunConfig, dataset: Dataset) -> RunC
 
     Raises:
         ConfigError: If a setting that the user named does not suit such images.
+        DataError: If no validation image has any class.
     """
     asked = request.given.get("multi_label")
     if asked is not None and asked != dataset.multi_label:
@@ -213,6 +219,7 @@ def settle_labels(request: Request, config: RunConfig, dataset: Dataset) -> RunC
             f"the data decides multi_label, and it is {str(dataset.multi_label).lower()} for "
             f"{dataset.name}; to read a table otherwise: --labels TABLE:multi_label=yes (or no)"
         )
+    require_any_class(dataset, "val")
     if dataset.multi_label:
         for key, holds in (
             ("balance", config.balance),
@@ -292,6 +299,20 @@ def _locate_weights(
             "give those with --weights, or start a new run without weights_sha256"
         )
     return config.model_copy(update={"weights_sha256": found.sha256}), found
+
+
+def _tell_single_version(config: RunConfig, progress: Progress) -> None:
+    """Say if augmentation makes one version of each image, which is the same in all epochs."""
+    backbone = config.backbone
+    has_frozen_part = is_backbone(config.model) and backbone.cut != "start"
+    if not (has_frozen_part and config.augment.varies and backbone.views == 1):
+        return
+    line = (
+        "Note: with backbone.views 1 the frozen part sees one changed version of each image, such "
+        "as mirrored or not, and every epoch learns that one; --set backbone.views=2 makes two"
+    )
+    if progress.is_news(line):
+        progress.say(line)
 
 
 _built: set[str] = set()

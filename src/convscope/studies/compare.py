@@ -12,7 +12,7 @@ import numpy as np
 from convscope.api.costs import file_mb, seconds_with_features, sheet_of
 from convscope.api.evaluate import evaluate
 from convscope.backend import forget_networks
-from convscope.datasets.division.splits import images_of_part
+from convscope.datasets.division.splits import images_of_part, require_any_class
 from convscope.datasets.source import table_of
 from convscope.errors import ConfigError, DataError, RunError, TrainingError
 from convscope.evaluation.grouping import answers_by_unit, images_of
@@ -117,6 +117,8 @@ def compare(
         # An error up to here leaves no folder behind.
         plan = settle(request, progress, load)
         configs[name], dataset = plan.config, plan.dataset
+        if final:
+            require_any_class(dataset, "test")
         judged = images_of(dataset.parts["test" if final else "val"])
         first = first or (name, judged)
         if judged != first[1]:

@@ -9,6 +9,7 @@ from convscope.api.costs import sheet_of, train_seconds
 from convscope.api.evaluate import evaluate
 from convscope.backend import forget_networks
 from convscope.datasets import settings_of
+from convscope.datasets.division.splits import require_drawn
 from convscope.datasets.source import data_settings, table_of
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.evaluation.grouping import n_effective
@@ -107,6 +108,7 @@ def ladder(
     # Errors in data or weights hold for every rung: found before there is a folder.
     load = load_once(data_dir, progress)
     dataset = load(steps[0].config.model_copy(update=place))
+    require_drawn(dataset, settings)
     assert dataset.val is not None
     if dataset.multi_label:
         raise ConfigError(

@@ -135,7 +135,7 @@ def train_transfer(
         phase = _behind_the_cut(network, *maps, config, _save_nothing, devices)
         return fit(phase, run, log_row=log_row, progress=progress)
     output = _run_frozen(frozen, config, spec, parts, dataset.val, progress)
-    run.record(feature_seconds=output.seconds)
+    run.record(feature_seconds=output.seconds, feature_seconds_here=output.spent)
     statistics = feature_statistics(output.features.inputs(0))
     head = choose_head(
         config, output.features, output.features_val, statistics, n_classes, run, progress
@@ -186,13 +186,15 @@ def train_transfer(
     if refit and run.state.get("rolled_back"):
         return history
     _head_of_first(devices, head)
-    save = save_as(twin.upper())
+    upper = twin.upper()
+    save = save_as(upper)
+    if config.judge == "best" and not refit:
+        save = _noting_best(save, upper, output.maps_val, run)
     phase = _behind_the_cut(network, output.maps, output.maps_val, config, save, devices)
     phase = replace(phase, n_chosen=n_chosen(phase.name))
     history = fit(phase, run, log_row=log_row, progress=progress, pace=pace)
     if not refit and "frozen_loss" in run.state:
-        with averages_swapped_in(phase.model):
-            _keep_the_better(_validation_loss(phase.model, phase.val), run, progress)
+        _keep_the_better(_tuned_loss(phase, run), run, progress)
     return history
 
 
@@ -226,6 +228,35 @@ def _behind_the_cut(
 
 def _save_nothing(weights: list[Any], path: Path) -> None:
     """Leave the files to the first process."""
+
+
+def _noting_best(
+    save: Callable[[list[Any], Path], None], part: keras.Model, val: Examples, run: Run
+) -> Callable[[list[Any], Path], None]:
+    """Return a function that saves weights and, of the best, records the validation loss.
+
+    Args:
+        save: Function that sets the weights of `part` and saves them.
+        part: Layers behind the cut, in a network of their own.
+        val: Validation examples for these.
+        run: Run folder.
+    """
+
+    def save_and_note(weights: list[Any], path: Path) -> None:
+        save(weights, path)
+        if path == run.weights("best"):
+            run.record(best_loss=_validation_loss(part, val))
+
+    return save_and_note
+
+
+def _tuned_loss(phase: Phase, run: Run) -> float:
+    """Return the validation loss of the epoch behind the cut that would be evaluated."""
+    if phase.config.judge == "best" and "best_loss" in run.state:
+        return float(run.state["best_loss"])
+    # The last one; or none of this phase was the best.
+    with averages_swapped_in(phase.model):
+        return _validation_loss(phase.model, phase.val)
 
 
 def _keep_the_better(tuned: float, run: Run, progress: Progress) -> None:

@@ -10,9 +10,16 @@ import convscope
 from convscope.errors import ConfigError
 from convscope.models import is_backbone
 from convscope.planning.budget import Budget
-from convscope.planning.settle import Request, prepare, settle, settle_batches, settle_names
+from convscope.planning.settle import (
+    Request,
+    _tell_single_version,
+    prepare,
+    settle,
+    settle_batches,
+    settle_names,
+)
 from convscope.progress import Progress
-from convscope.recipe import RunConfig, dump_config, resolve_resumed
+from convscope.recipe import Recipe, RunConfig, dump_config, resolve, resolve_resumed
 from convscope.recipes import RECIPES
 from convscope.studies.arms import plan_arms
 
@@ -222,6 +229,15 @@ def test_a_run_may_grow_and_move_and_nothing_else():
         resolve_resumed(saved, {"data": "digits", "data_path": None})
 
 
+def test_a_head_that_was_trained_at_once_gets_no_more_epochs():
+    saved = resolve(RECIPES.get("logistic")(), {"model": "efficientnet_lite0"})
+    assert resolve_resumed(saved, {"epochs": saved.epochs, "refit": True}).refit
+    with pytest.raises(ConfigError, match="^epochs 30 has no effect here"):
+        resolve_resumed(saved, {"epochs": 30})
+    tuned = resolve(saved, saved.model_dump(), {"backbone.cut": "before-last", "epochs": 6})
+    assert resolve_resumed(tuned, {"epochs": 30}).epochs == 30
+
+
 def test_plans_are_not_changed_by_reading_them(digits):
     plan = settle(Request({"data": "digits", "precision": "float32"}), Progress(), lambda _: digits)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -242,3 +258,31 @@ def test_a_target_holds_out_what_its_curves_did_unless_the_number_is_chosen(chos
     budget = Budget(minutes=None, target=92.0)
     assert budget.defaults(chosen).get("split.val_fraction") == held_out
     assert "split.val_fraction" not in Budget(minutes=1.0, target=None).defaults(chosen)
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_lines"),
+    [
+        ({}, 0),
+        ({"augment.flip": True}, 1),
+        ({"augment.crop": 0.1, "backbone.cut": "before-last"}, 1),
+        ({"augment.crop": 0.1, "backbone.cut": "start"}, 0),
+        ({"augment.flip": True, "backbone.views": 2}, 0),
+        ({"augment.flip": True, "model": "cnn-functional"}, 0),
+    ],
+)
+def test_that_all_epochs_learn_one_version_of_an_image_is_said_once(settings, n_lines):
+    told = Listening()
+    config = resolve(Recipe(), {"model": "mobilenet_v2"}, settings)
+    for _ in range(2):
+        _tell_single_version(config, told)
+    assert len([line for line in told.lines if "backbone.views=2 makes two" in line]) == n_lines
+
+
+def test_a_share_of_a_part_that_is_there_counts_only_where_the_user_names_it(digits):
+    own_test = dataclasses.replace(digits, drawn=frozenset({"val"}))
+    wish = {"data": "digits", "precision": "float32"}
+    assert settled(own_test, wish, {"split.test_fraction": 0.1}).split.test_fraction == 0.1
+    assert settled(digits, {**wish, "split.test_fraction": 0.1}).split.test_fraction == 0.1
+    with pytest.raises(ConfigError, match=r"split\.test_fraction has no effect here"):
+        settled(own_test, {**wish, "split.test_fraction": 0.1})

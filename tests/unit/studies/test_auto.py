@@ -106,7 +106,9 @@ def searched(monkeypatch, tmp_path):
             run.path.mkdir(parents=True)
             held_out = search.held_out.get(candidate.name, losses[candidate.name][0])
             noise = np.random.default_rng(sum(map(ord, candidate.name))).normal(0, 0.3, 4 * n_val)
-            run.record(status="finished", feature_seconds=search.feature_seconds)
+            here = 0.0 if search.from_cache else search.feature_seconds
+            times = {"feature_seconds": search.feature_seconds, "feature_seconds_here": here}
+            run.record(status="finished", **times)
             if not search.given_penalty:
                 values = (held_out + noise - noise.mean()).astype(np.float32)
                 np.save(run.held_out_file, values[: search.n_held_out])
@@ -149,6 +151,7 @@ def searched(monkeypatch, tmp_path):
 
     search.settings, search.held_out, search.given_penalty = {}, {}, False
     search.n_held_out = search.unreadable = None
+    search.from_cache = False
     search.at_hand, search.feature_seconds = "efficientnet-lite2.pth", 4.0
     return search
 
@@ -407,6 +410,27 @@ def test_a_network_from_random_weights_sees_small_images_at_their_own_size(monke
     assert (asked[0].given["recipe"], asked[0].budget.minutes) == ("fast", 1.5)
 
 
+def test_a_candidate_that_was_stopped_keeps_to_the_time_that_is_left(monkeypatch, tmp_path):
+    paces = []
+    work = "convscope.studies.search.search"
+    monkeypatch.setattr(f"{work}.single.resume", lambda *_, pace, **others: paces.append(pace))
+    monkeypatch.setattr(f"{work}.run_config", lambda run: SimpleNamespace(epochs=8))
+    of = SimpleNamespace(
+        _progress=Progress(),
+        _clock=SimpleNamespace(for_long=lambda first: -1.0),
+        _proposals=SimpleNamespace(known={"frozen": None}),
+        settings_of=lambda run: Request({}),
+    )
+    run = Run.create(tmp_path / "fine-tuned", "fine-tuned")
+    run.record(status="training")
+    for adapts in (True, False):
+        Search._train(of, candidates.Candidate("fine-tuned", "", {}, pace=adapts), run, 0)
+    tuned, head = paces
+    # The time is over: after two epochs, by which it knows its speed, it ends with the next one.
+    assert [tuned.fitting(done, 8) for done in (1, 2)] == [8, 3]
+    assert head is None
+
+
 def test_a_search_is_resumed_with_the_settings_that_it_began_with():
     begun = Request(
         {"data": "folder", "data_path": "old", "seed": 3, "head.hidden": [8]}, {"fit": "pad"}
@@ -437,10 +461,44 @@ def test_where_the_data_decide_what_is_held_out_there_are_no_further_folds(searc
     assert (best, tried) == ("fine-tuned", ALL)
 
 
+def test_of_a_fold_that_the_user_chose_there_are_no_others(searched):
+    close = {**CLEAR, "fine-tuned": [0.30] * 5, "larger": [0.31] * 5}
+    given = {"split.folds": 5, "split.fold": 2}
+    assert {fold for _, fold in searched(close, n_val=8, given=given)[1]} == {0}
+
+
+@pytest.mark.parametrize(
+    ("given", "folds"),
+    [
+        ({}, 5),
+        ({"split.group": "(.*)/"}, 5),
+        ({"split.seed": 3, "split.images": 100}, 5),
+        ({"split.test_fraction": 0.1}, 5),
+        ({"split.val_fraction": 0.3}, None),
+        ({"split.folds": 3}, 3),
+    ],
+)
+def test_images_are_divided_into_folds_unless_it_is_said_which_are_held_out(
+    monkeypatch, given, folds
+):
+    monkeypatch.setattr(auto, "settle", lambda request, *_: request)
+    for request in (Request(given), Request({}, given)):
+        assert auto._first_plan(request, None, Progress()).chosen.get("split.folds") == folds
+
+
 def test_a_candidate_starts_only_if_it_can_end_in_time(searched):
     # After the first training ten seconds are over, and another would take two more.
     assert searched(CLEAR, minutes=12 / 60)[1] == ALL[:1]
     assert searched(CLEAR, minutes=0.88)[1] == ALL[:3]
+
+
+def test_what_features_in_the_cache_once_took_is_no_time_of_the_first_candidate(searched):
+    # Of its ten seconds eight were for features, and two for the head.
+    searched.feature_seconds = 8.0
+    assert ("mirrored", 0) in searched(CLEAR, minutes=0.44, n_val=8)[1]
+    # All ten were, and another head takes as long.
+    searched.from_cache = True
+    assert searched(CLEAR, minutes=0.441, n_val=8)[1] == ALL[:1]
 
 
 def test_where_mirroring_does_not_keep_the_classes_no_image_is_mirrored(searched):
@@ -456,6 +514,50 @@ def test_where_mirroring_does_not_keep_the_classes_no_image_is_mirrored(searched
     # A difference that chance explains says nothing against it.
     _, _, told = searched({**asymmetric, "mirrored": [0.93] * 5}, minutes=61)
     assert any(line.endswith("mirroring does no harm") for line in told)
+
+
+def test_who_says_that_mirrored_images_keep_their_classes_gets_each_image_both_ways(searched):
+    given = {"augment.flip": True}
+    worse = {**CLEAR, "mirrored": [1.1] * 5}
+    best, tried, told = searched(worse, given=given)
+    assert (best, tried) == ("fine-tuned", ALL)
+    assert searched.settings["mirrored"]["backbone.views"] == 2
+    assert searched.settings["fine-tuned"]["augment.flip"] is True
+    assert not any("mirroring" in line or "mirrored ones" in line for line in told)
+    # Who says that they do not, or sets the versions of an image, gets no more of them.
+    for number, more in enumerate(({"augment.flip": False}, {**given, "backbone.views": 4})):
+        _, tried, _ = searched(worse, given=more, minutes=61 + number)
+        assert ("mirrored", 0) not in tried
+        assert searched.settings["fine-tuned"]["augment.flip"] is more["augment.flip"]
+
+
+@pytest.mark.parametrize(
+    ("given", "plain", "both"),
+    [
+        ({"augment.flip": True}, None, True),
+        ({"augment.flip": True, "backbone.views": 4}, True, True),
+        ({"augment.flip": False}, None, False),
+        ({}, None, True),
+    ],
+)
+def test_a_head_that_learns_each_image_once_learns_it_as_it_is(monkeypatch, given, plain, both):
+    asked = []
+    monkeypatch.setattr("convscope.studies.search.search.settle", lambda it, *_: asked.append(it))
+    monkeypatch.setattr(auto, "settle", lambda it, *_: asked.append(it))
+    for request in (Request(given), Request({}, given)):
+        of = SimpleNamespace(
+            _plan=SimpleNamespace(config=SimpleNamespace(split=SimpleNamespace(folds=None))),
+            _request=request,
+            _load=None,
+        )
+        auto._first_plan(request, None, Progress())
+        for name in ("frozen", "larger"):
+            Search._plan_of(of, candidates.Candidate(name, "", candidates.FROZEN), 0, Progress())
+        settings = {**candidates.FROZEN, **candidates.MIRRORED}
+        Search._plan_of(of, candidates.Candidate("mirrored", "", settings), 0, Progress())
+        found = [each.chosen.get("augment.flip") for each in asked]
+        assert found == [plain, plain, plain, both]
+        asked.clear()
 
 
 def test_a_candidate_that_fails_is_told_and_the_others_count(searched):
@@ -480,6 +582,9 @@ def test_if_all_fail_so_does_the_search(searched):
         (50_000, 224, 0.01, 60, {}, 224),
         (10**7, 224, 0.01, 5, {}, 96),
         (50_000, 224, 0.01, 5, {"image_size": 224}, 224),
+        # Few enough for the usual backbone, and too many for one of forty times the cost.
+        (5_000, 224, 0.2, 5, {"model": "vgg16"}, 96),
+        (5_000, 224, 0.2, 5, {"model": "mobilenet_v2"}, 224),
         # A network from random weights needs more of the time.
         (12_000, 64, 0.01, 5, {}, 160),
         (12_000, 64, 0.01, 5, {"model": "efficientnet_lite0"}, 224),
@@ -490,7 +595,8 @@ def test_many_images_in_little_time_are_made_smaller(
 ):
     images = range(n_images)
     data = SimpleNamespace(parts={"train": images}, train=images, image_shape=(side, side, 3))
-    plan = SimpleNamespace(dataset=data, config=SimpleNamespace(image_size=224))
+    model = given.get("model", "efficientnet_lite0")
+    plan = SimpleNamespace(dataset=data, config=SimpleNamespace(image_size=224, model=model))
     monkeypatch.setattr(auto, "seconds_per_image", lambda plan: each)
     monkeypatch.setattr(auto, "_first_plan", lambda request, load, progress: request)
     told = Listening()

@@ -85,6 +85,9 @@ def test_features_serve_another_run_that_asks_for_the_same(data, monkeypatch):
     assert keys.seen[:half] == keys.seen[half:]
     assert len(set(keys.seen[:half])) == half == 3  # two views, and the validation images
     np.testing.assert_array_equal(first.features.inputs(0), again.features.inputs(0))
+    # It says what they once took, and what finding them took.
+    assert again.seconds == first.seconds
+    assert 0 < again.spent < first.spent
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,12 @@ from convscope.recipes import RECIPES
 from convscope.run import Run
 from convscope.training import transfer as module
 from convscope.training.fit import Phase
-from convscope.training.transfer import _keep_the_better, train_transfer
+from convscope.training.transfer import (
+    _keep_the_better,
+    _noting_best,
+    _tuned_loss,
+    train_transfer,
+)
 from convscope.types import InputSpec
 
 
@@ -99,3 +104,33 @@ def test_fine_tuning_that_did_not_help_is_undone_in_whichever_weights_are_evalua
     _keep_the_better(tuned, run, Progress())
     assert {run.weights(name).read_text() for name in ("last", "best")} == {kept}
     assert run.state["rolled_back"] == (kept == "frozen")
+
+
+def test_what_fine_tuning_gained_is_that_of_the_epoch_that_is_evaluated(monkeypatch, tmp_path):
+    import keras
+
+    run = Run.create(tmp_path / "run", "run")
+    part = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+    part.compile("sgd", "mse")
+    saved = []
+    monkeypatch.setattr(module, "_validation_loss", lambda model, val: float(model(val)[0, 0]))
+
+    def save(weights, path):
+        part.set_weights(weights)
+        saved.append(path)
+
+    save_and_note = _noting_best(save, part, np.ones((1, 2)), run)
+    for name, loss in (("best", 0.5), ("best", 0.25), ("last", 2.0)):
+        save_and_note([np.full((2, 1), loss / 2)], run.weights(name))
+    assert saved == [run.weights(name) for name in ("best", "best", "last")]
+    head_was_best = Run.create(tmp_path / "other", "other")
+    head_was_best.record(frozen_loss=1.0)
+    # The model of the phase is that of its last epoch.
+    for judge, where, loss in (
+        ("best", run, 0.25),
+        ("last", run, 2.0),
+        ("best", head_was_best, 2.0),
+    ):
+        config = resolve(RECIPES.get("finetune")(), {"judge": judge})
+        phase = Phase(part, None, np.ones((1, 2)), config, save)
+        assert _tuned_loss(phase, where) == loss

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from convscope.datasets.division.draw import Places, Pool, draw_folds, hold_out, keys_of
 from convscope.datasets.division.kept import drawn_once
 from convscope.datasets.division.part_notes import folder_above, part_notes
-from convscope.errors import DataError
+from convscope.errors import ConfigError, DataError
 from convscope.recipe import SplitSettings
 from convscope.storage import atomic_path
 from convscope.types import PART_NAMES, Dataset, ImageView, SealedSplit, Split, Stacked, classes_of
@@ -383,6 +383,42 @@ def verify_split(dataset: Dataset, path: Path, part: str) -> None:
         raise DataError(
             f"the {part} images are not those of the run: {changed} differ from {path}; "
             "restore the data, or train again"
+        )
+
+
+def require_drawn(dataset: Dataset, named: Collection[str]) -> None:
+    """Refuse a share of the images for a part that the data bring, where it has no effect.
+
+    Args:
+        dataset: Dataset from `divide`.
+        named: Dotted names of the settings that the user named.
+
+    Raises:
+        ConfigError: If one of them is such a share.
+    """
+    for part in ("val", "test"):
+        key = f"split.{part}_fraction"
+        if key in named and part not in dataset.drawn:
+            raise ConfigError(
+                f"{key} has no effect here: {dataset.name} has {PART_NAMES[part]} images of its "
+                f"own; leave {key} out"
+            )
+
+
+def require_any_class(dataset: Dataset, part: str) -> None:
+    """Refuse images to be judged by of which none has a class, where each may have any number.
+
+    Args:
+        dataset: Dataset in three parts.
+        part: Name of the part: "val" or "test".
+
+    Raises:
+        DataError: If there is no such image in that part.
+    """
+    if dataset.multi_label and not dataset.parts[part].labels.any():
+        raise DataError(
+            f"no {PART_NAMES[part]} image of {dataset.name} has any class, so there would be no "
+            "mAP; give that part images with classes"
         )
 
 

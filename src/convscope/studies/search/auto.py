@@ -16,6 +16,7 @@ from typing import Any
 
 from convscope import heartbeat
 from convscope.api import train as single
+from convscope.datasets.division.splits import require_any_class
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
 from convscope.evaluation.tried import Tried, write_tried
 from convscope.planning.plan import Plan, run_config
@@ -29,11 +30,13 @@ from convscope.studies.folder import StudyKind, as_read_back, require_place
 from convscope.studies.search.candidates import (
     FOLDS,
     FROZEN,
+    HELD_OUT,
     folder_of,
     tries_scratch,
     with_settings,
+    without_mirrored,
 )
-from convscope.studies.search.clock import seconds_per_image
+from convscope.studies.search.clock import relative_cost, seconds_per_image
 from convscope.studies.search.search import Place, Search
 from convscope.types import Dataset
 
@@ -52,8 +55,9 @@ smaller. A network from random weights needs more of it."""
 _SIZES = (192, 160, 128, 96)
 """Smaller sides in pixels, for many images in little time."""
 
-_SLOW_S = 0.01
-"""Seconds for an image at 224 pixels on a slow machine; below it nothing needs to be measured."""
+_SLOW, _SLOW_S = "efficientnet_lite0", 0.01
+"""Backbone, and its seconds for an image at 224 pixels on a slow machine; where that and the cost
+of another relative to it leave enough time, nothing needs to be measured."""
 
 
 def find_search(path: Path) -> Path | None:
@@ -99,6 +103,8 @@ def search(
     plan = _first_plan(request, load, progress)
     began = time.monotonic()
     dataset = plan.dataset
+    if test:
+        require_any_class(dataset, "test")
     name = f"{dataset.name}-auto-seed{plan.config.seed}"
     request, plan = _in_time(request, plan, minutes, load, progress)
     run = Run.create(out, name)
@@ -219,9 +225,9 @@ def _go_on(work: Search, progress: Progress) -> Run:
 
 
 def _first_plan(request: Request, load: Callable[[RunConfig], Dataset], progress: Progress) -> Plan:
-    """Return the plan of the first candidate; by folds, unless the data decide what is held out."""
-    settings = dict(FROZEN)
-    if not any(key.startswith("split.") for key in request.chosen):
+    """Return the plan of the first candidate; by folds, unless it is decided what is held out."""
+    settings, request = dict(FROZEN), without_mirrored(request)
+    if not HELD_OUT & request.chosen.keys():
         try:
             return settle(with_settings(request, {**settings, **FOLDS}), progress, load)
         except DataError:
@@ -241,7 +247,9 @@ def _in_time(
     n_images = sum(map(len, plan.dataset.parts.values()))
     share = _SHARE_OF_SMALL if tries_scratch(request, plan.dataset) else _SHARE
     seconds = share * 60 * minutes
-    if size is None or "image_size" in request.chosen or n_images * _SLOW_S <= seconds:
+    if size is None or "image_size" in request.chosen:
+        return request, plan
+    if n_images * _SLOW_S * relative_cost(plan.config.model, _SLOW) <= seconds:
         return request, plan
     whole = n_images * seconds_per_image(plan)
     smaller = [each for each in _SIZES if each < size]

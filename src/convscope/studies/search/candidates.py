@@ -1,7 +1,7 @@
 """Candidates of a search: ways of training on the same images, each a run of its own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from convscope.planning.settle import Request
@@ -16,6 +16,9 @@ MIRRORED: Mapping[str, Any] = {"augment.flip": True, "backbone.views": 2}
 
 FOLDS: Mapping[str, Any] = {"split.folds": 5}
 """Settings of a search: one fold is held out, further ones tell close candidates apart."""
+
+HELD_OUT = frozenset({"split.val_fraction", "split.folds", "split.fold", "split.fold_as"})
+"""Settings by which a user decides which images are held out, in place of `FOLDS`."""
 
 _SMALL = 64
 """Side in pixels up to which a network that starts from random weights is worth trying."""
@@ -88,6 +91,21 @@ def with_settings(request: Request, settings: Mapping[str, Any]) -> Request:
     """Return a request with settings that hold where the user named none."""
     added = {key: value for key, value in settings.items() if key not in request.from_file}
     return Request({**added, **request.given}, request.from_file)
+
+
+def without_mirrored(request: Request) -> Request:
+    """Return a request for heads that learn each image once, as it is.
+
+    Of a single version, as many would be mirrored by chance, for good: whoever says that mirrored
+    images keep their class wants both. Who sets the number of versions gets that.
+    """
+    if "backbone.views" in request.chosen:
+        return request
+
+    def rest(settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in settings.items() if key != "augment.flip"}
+
+    return replace(request, given=rest(request.given), from_file=rest(request.from_file))
 
 
 def folder_of(run: Run, name: str, fold: int) -> Run:

@@ -93,12 +93,9 @@ class Clock:
 
     def cost(self, settings: Mapping[str, Any]) -> float:
         """Return the time for an image with settings, relative to that of the first candidate."""
-        from convscope.models.backbones import BACKBONES
-
         config, cost = self._config, 1.0
         if "model" in settings:
-            first, other = BACKBONES.get(config.model), BACKBONES.get(settings["model"])
-            cost *= other.multiply_adds[_COUNTED_AT] / first.multiply_adds[_COUNTED_AT]
+            cost *= relative_cost(settings["model"], config.model)
         if "image_size" in settings and config.image_size is not None:
             cost *= (settings["image_size"] / config.image_size) ** 2
         return float(cost)
@@ -158,9 +155,20 @@ class Clock:
 
         first = self._results.find(FIRST)
         assert first is not None
-        known = self._per_image * (self._n_train + self._n_val)
+        state = folder_of(self._run, FIRST, 0).state
+        # Found in the cache they took no time of the candidate's; of earlier versions that is
+        # unknown.
+        spent = float(state.get("feature_seconds_here", state["feature_seconds"]))
         n_networks = len(BACKBONES.get(settings.get("model", self._config.model)).parts) or 1
-        return _START_S + n_networks * (1 + views) / 2 * max(0.0, first.seconds - known)
+        return _START_S + n_networks * (1 + views) / 2 * max(0.0, first.seconds - spent)
+
+
+def relative_cost(model: str, other: str) -> float:
+    """Return the multiply-adds of a backbone relative to those of another; inf if not known."""
+    from convscope.models.backbones import BACKBONES
+
+    one, two = (BACKBONES.get(name).multiply_adds.get(_COUNTED_AT) for name in (model, other))
+    return math.inf if one is None or two is None else one / two
 
 
 def seconds_per_image(plan: Plan) -> float:

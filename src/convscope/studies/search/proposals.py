@@ -115,13 +115,15 @@ class Proposals:
             if self._results.find(SCRATCH) and self._results.is_clear(SCRATCH, FIRST):
                 return
         yield from self._larger_that_fit()
-        mirror: bool | None = self._request.chosen.get("augment.flip")
-        if mirror is None:
+        chosen = self._request.chosen
+        mirror: bool | None = chosen.get("augment.flip")
+        # Where the user said that they keep their classes, the single views have none.
+        if mirror is None or (mirror and "backbone.views" not in chosen):
             base = self.known[self._base()]
             if self._results.find("mirrored") or self._clock.fits_head(base, views=2):
                 settings = {**base.settings, **MIRRORED, **self._chosen_by(base, "last_map")}
                 yield [Candidate("mirrored", _words_mirrored(base), settings)]
-                mirror = self._keeps_the_classes(base.name)
+                mirror = mirror or self._keeps_the_classes(base.name)
             else:
                 self.left_out.append("mirrored images")
         yield from self._fine_tuned(mirror=bool(mirror))

@@ -20,10 +20,12 @@ from convscope.studies.search.candidates import (
     FIRST,
     FOLDS,
     HEADS,
+    SINGLE_VIEW,
     Candidate,
     folder_of,
     tries_scratch,
     with_settings,
+    without_mirrored,
 )
 from convscope.studies.search.clock import Clock
 from convscope.studies.search.proposals import Proposals
@@ -135,7 +137,9 @@ class Search:
         finalists = [each for each in standing if each not in HEADS]
         if set(standing) & set(HEADS):
             finalists.append(proposals.best_head(HEADS))
-        if self._plan.config.split.folds is not None:
+        # A fold of the user is the only one.
+        one_fold = {"split.fold", "split.fold_as"} & self._request.chosen.keys()
+        if self._plan.config.split.folds is not None and not one_fold:
             self._race(finalists)
         name = next(each for each in results.standing() if each in finalists)
         best = results.find(name)
@@ -287,7 +291,10 @@ class Search:
             else:
                 first = run_config(folder_of(self.run, candidate.name, 0))
                 settings |= {"model": first.model, "epochs": first.epochs}
-        request = with_settings(Request(given, self._request.from_file), settings)
+        request = Request(given, self._request.from_file)
+        if candidate.name in SINGLE_VIEW:
+            request = without_mirrored(request)
+        request = with_settings(request, settings)
         # Only the winner is trained once more.
         request = Request({**request.given, "refit": False}, request.from_file, budget)
         return settle(request, progress, self._load)
@@ -297,13 +304,19 @@ class Search:
         from convscope.training.pace import Deadline, Pace
 
         progress = _Indented(self._progress)
+
+        def pace(epochs: int) -> Pace | None:
+            if not candidate.pace:
+                return None
+            return Pace(Deadline(self._clock.for_long(self._proposals.known[FIRST])), epochs)
+
         if run.state_file.exists():
-            single.resume(run, self.settings_of(run), progress=progress, test=False)
+            left = pace(run_config(run).epochs)
+            settings = self.settings_of(run)
+            single.resume(run, settings, progress=progress, test=False, pace=left)
             return
         plan = self._plan_of(candidate, fold, progress if candidate.by_time else Progress())
-        if candidate.pace and plan.pace is None:
-            deadline = Deadline(self._clock.for_long(self._proposals.known[FIRST]))
-            plan = replace(plan, pace=Pace(deadline, plan.config.epochs))
+        plan = replace(plan, pace=plan.pace or pace(plan.config.epochs))
         single.train(plan, progress=progress, out=run.path, test=False)
 
     def save(self) -> None:

@@ -6,10 +6,21 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 import convscope
+from convscope.api import train as single
 from convscope.datasets import DATASETS
-from convscope.datasets.division.splits import COLUMNS, divide, verify_split, write_split
+from convscope.datasets.division.splits import (
+    COLUMNS,
+    divide,
+    require_any_class,
+    require_drawn,
+    verify_split,
+    write_split,
+)
 from convscope.errors import ConfigError, DataError, UnknownNameError
-from convscope.recipe import SplitSettings
+from convscope.planning.plan import Plan
+from convscope.planning.settle import Request, settle_labels
+from convscope.progress import Progress
+from convscope.recipe import RunConfig, SplitSettings
 from convscope.types import Dataset, ImageView, SealedSplit, Split
 
 DEFAULTS = SplitSettings().model_dump()
@@ -294,3 +305,36 @@ def test_dividing_a_memory_mapped_set_reads_no_image(tmp_path):
         np.testing.assert_array_equal(part.images[:][:, 0, 0, 0], part.ids.astype(int))
         assert [int(image[0, 0, 0]) for image in part.images] == part.ids.astype(int).tolist()
     assert [len(parts.train), len(parts.val), len(opened)] == [60, 20, 20]
+
+
+def test_a_part_in_which_no_image_has_a_class_is_refused_where_each_may_have_several(tmp_path):
+    def part(flags, name) -> Split:
+        split = some_split(range(len(flags)), name)
+        return dataclasses.replace(split, labels=np.array(flags, np.uint8))
+
+    some, none = [[1, 0], [0, 0]], [[0, 0], [0, 0]]
+    test = SealedSplit(part(none, "test"))
+    dataset = Dataset("scenes", ("a", "b"), part(some, "train"), part(some, "val"), test)
+    assert settle_labels(Request({}), RunConfig(), dataset).multi_label
+    with pytest.raises(DataError, match="^no test image of scenes has any class"):
+        single.train(Plan(RunConfig(), dataset), progress=Progress(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    blank = dataclasses.replace(dataset, val=part(none, "val"))
+    with pytest.raises(DataError, match="^no validation image of scenes has any class"):
+        settle_labels(Request({}), RunConfig(), blank)
+    # Of images of exactly one class each has one, the first as well.
+    require_any_class(some_dataset([0, 1], val=some_split([0, 0], "val")), "val")
+
+
+def test_a_share_for_a_part_that_the_data_bring_is_refused():
+    shares = ("split.val_fraction", "split.test_fraction")
+    require_drawn(divide(some_dataset([0, 1] * 20), **DEFAULTS), shares)
+    test = SealedSplit(some_split([0, 1], "test"))
+    brought = some_dataset([0, 1] * 20, test=test)
+    divided = divide(brought, **DEFAULTS)
+    require_drawn(divided, ["split.val_fraction", "split.seed"])
+    with pytest.raises(ConfigError, match="^split.test_fraction has no effect here: some has test"):
+        require_drawn(divided, shares)
+    # A fold takes its place.
+    folds = {"folds": 2, "fold_as": "test"}
+    require_drawn(divide(brought, **{**DEFAULTS, **folds}), shares)
