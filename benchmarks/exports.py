@@ -104,7 +104,7 @@ def images_of(run: Run, photos: Path | None, every: int) -> Iterator[UInt8Array]
     """Yield batches of images of a run's size, shape (at most 64, height, width, channels)."""
     config, most = run_config(run), max(BATCHES)
     if config.data_path is None:
-        test = load_of_run(config, None, None, None, Progress()).test
+        test = load_of_run(config, run.split_file, None, None, None, Progress()).test
         assert test is not None
         pixels = test.open(lambda n: None).images[::every]  # no label is looked at
         yield from (pixels[first : first + most] for first in range(0, len(pixels), most))

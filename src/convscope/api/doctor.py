@@ -90,7 +90,8 @@ def doctor(
 
     @functools.cache
     def load() -> Dataset:
-        return load_of_run(config, data, labels, data_dir, progress)
+        split_file = None if run is None else run.split_file
+        return load_of_run(config, split_file, data, labels, data_dir, progress)
 
     if run is None:
         config = settle_labels(request, config, load())

@@ -104,7 +104,7 @@ def evaluate(
     missing = [name for name in wanted if name not in by_split]
     if missing:
         if dataset is None:
-            dataset = load_of_run(config, data, labels, data_dir, progress)
+            dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
         require_classes(dataset, run.class_names)
         for name in missing:
             require_any_class(dataset, name)

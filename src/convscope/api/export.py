@@ -95,7 +95,7 @@ def export(
     if ending != form.suffix and not form.is_folder:
         raise ConfigError(f"--out {path} must end in {form.suffix}; {format} is one file")
     backends.configure("tensorflow")
-    dataset = load_of_run(config, data, labels, data_dir, progress)
+    dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, "val")
     folder = path_or_none(now.data_path, "data_path") if now.data == "folder" else None
     classifier = open_classifier(run, weights, reject=True)

@@ -136,7 +136,7 @@ def chosen_images(
     if not order:
         raise RunError(f"no {split} image of {run.path} matches")
     seen = [seen_at(said, i, names, thresholds) for i in order]
-    dataset = load_of_run(run_config(run), data, labels, data_dir, progress)
+    dataset = load_of_run(run_config(run), run.split_file, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, split)
     assert dataset.val is not None
     part = dataset.val

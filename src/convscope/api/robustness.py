@@ -67,7 +67,7 @@ def robustness(
     if n_images < 1:
         raise ConfigError(f"n_images must be at least 1, not {n_images}")
     config = run_config(run)
-    dataset = load_of_run(config, data, labels, data_dir, progress)
+    dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, split)
     which = weights_for(run, which_weights(run, None), split)
     classifier = open_classifier(run, which)

@@ -65,7 +65,7 @@ def similar(
     embedder = Embedder(run, weights)
     pixels = embedder.classifier.decode(file)[None]
     said = embedder.classifier.answer(file, embedder.embed(pixels)[1][0])
-    dataset = load_of_run(config, data, labels, data_dir, progress)
+    dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
     ((near, images),) = Neighbourhood(embedder, dataset, progress).nearest(pixels, top)
     named = "\n".join(f"{name} {said.probs[name]:.0%}" for name in said.class_names)
     captions = [f"this image:\n{named or said.answer}"]

@@ -113,7 +113,9 @@ def resume(
             locked.enter_context(run.training_lock())
             _require_snapshot(run)
             require_trainable(run_config(run), devices)
-            plan = settle_resumed(run_config(run), request, progress, data_dir=data_dir)
+            plan = settle_resumed(
+                run_config(run), request, progress, data_dir=data_dir, split_file=run.split_file
+            )
             plan = dataclasses.replace(plan, pace=pace)
             if not run.split_file.exists():  # killed before it began
                 describe(run, plan.config, plan.dataset)

@@ -103,7 +103,8 @@ def load_source(
     own = DATASETS.entry(place["data"]).info.get("split", {})
     settings = resolve(Recipe(), {"fit": fit, "split": {**own, **split}})
     whole = load_undivided(place, data_dir, progress, image_size=image_size, fit=settings.fit)
-    return divide_and_tell(whole, place, settings.split, data_dir, progress)
+    alike = near_copies(place, data_dir, progress) if settings.split.near_copies else None
+    return divide_and_tell(whole, settings.split, progress, alike)
 
 
 def load_undivided(
@@ -136,28 +137,28 @@ def _loaded(
     return DATASETS.get(place["data"])(request)
 
 
+def near_copies(
+    place: Mapping[str, Any], data_dir: Path | str | None, progress: Progress
+) -> dict[str, str]:
+    """Return the groups of near copies in the data of settings, as `near_copies_of` does."""
+    return near_copies_of(_loaded(place, data_dir, progress, SIDE, "squash"), progress)
+
+
 def divide_and_tell(
     dataset: Dataset,
-    place: Mapping[str, Any],
     split: SplitSettings,
-    data_dir: Path | str | None,
     progress: Progress,
+    alike: Mapping[str, str] | None,
 ) -> Dataset:
-    """Return the dataset with all three parts, as `divide`, with its notes printed.
-
-    Args:
-        dataset: Dataset that may lack parts.
-        place: Settings that it was loaded from, see `load_source`: near copies are searched for
-            among smaller versions of its images.
-        split: Settings of the division.
-        data_dir: Further folder to look for the files of a registered dataset.
-        progress: Called with the search for near copies, and with notes.
-    """
-    alike = None
-    if split.near_copies:
-        small = _loaded(place, data_dir, progress, SIDE, "squash")
-        alike = near_copies_of(small, progress)
-    divided = divide(dataset, alike, **split.model_dump())
+    """Return the dataset with all three parts, as `divide`, with its notes printed."""
+    try:
+        divided = divide(dataset, alike, **split.model_dump())
+    except DataError as error:
+        if not alike:
+            raise
+        raise DataError(
+            f"{error}; near copies are a group here: omit split.near_copies to divide without"
+        ) from None
     for note in divided.notes[len(dataset.notes) :]:
         progress.say(f"{dataset.name}: {note}")
     return divided

@@ -59,12 +59,16 @@ def leaks(case: Case) -> Finding | None:
             f"'{printable(min(named[earlier] & named[later]))}'"
             for (earlier, later), count in torn.items()
         ]
+        what = "a patient or a place"
+        if case.config.split.near_copies:
+            what = "images that are nearly the same (split.near_copies)"
         return Finding(
             symptom="Data leak: images of one group are in two parts.",
-            evidence=f"{'; '.join(listed)}. What a network learnt of a group, such as a patient or "
-            f"a place, it knows again in its other images.{_why(case, torn)}",
+            evidence=f"{'; '.join(listed)}. What a network learnt of a group, such as {what}, it "
+            f"knows again in its other images.{_why(case, torn)}",
             remedies=(replace(remedy, words="list them, and give each group to one part"),),
-            sure="certain",
+            # Images of a kind may look alike by nature.
+            sure="likely" if case.config.split.near_copies else "certain",
         )
     opened = {"train": case.dataset.train, "val": case.val_images}
     if case.dataset.test is not None:
@@ -92,7 +96,7 @@ def leaks(case: Case) -> Finding | None:
     )
     keep = (
         (case.again("keep near copies in one part", {"split.near_copies": True}),)
-        if case.dataset.drawn and not case.config.split.near_copies
+        if case.dataset.drawn & {later for _, later in pairs} and not case.config.split.near_copies
         else ()
     )
     alike = sum(map(len, pairs.values())) > _COMMON * sum(map(len, parts.values()))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from convscope.datasets.checks.near_copies import share_of_near_copies
 from convscope.datasets.checks.series import series_across
-from convscope.datasets.source import divide_and_tell, load_undivided, moved
+from convscope.datasets.division.splits import in_recorded_groups
+from convscope.datasets.source import divide_and_tell, load_undivided, moved, near_copies
 from convscope.errors import DataError
 from convscope.paths import is_address, path_or_none, user_path
 from convscope.progress import Progress
@@ -17,7 +18,7 @@ def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress)
     """Load the data that a run's settings name, divided as they say."""
     progress = _SaidOnce(progress)
     whole = _load_undivided(config, data_dir, progress)
-    return _divide(whole, config, data_dir, progress)
+    return divide_and_tell(whole, config.split, progress, _alike(config, data_dir, progress))
 
 
 def _load_undivided(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
@@ -25,14 +26,18 @@ def _load_undivided(config: RunConfig, data_dir: Path | str | None, progress: Pr
     return load_undivided(config.model_dump(), data_dir, progress, image_size=size, fit=fit)
 
 
-def _divide(
-    whole: Dataset, config: RunConfig, data_dir: Path | str | None, progress: Progress
-) -> Dataset:
-    return divide_and_tell(whole, config.model_dump(), config.split, data_dir, progress)
+def _alike(
+    config: RunConfig, data_dir: Path | str | None, progress: Progress
+) -> dict[str, str] | None:
+    """Return the groups of near copies if they are to stay together."""
+    if not config.split.near_copies:
+        return None
+    return near_copies(config.model_dump(), data_dir, progress)
 
 
 def load_of_run(
     config: RunConfig,
+    split_file: Path | None,
     data: Path | str | None,
     labels: Path | str | None,
     data_dir: Path | str | None,
@@ -44,6 +49,8 @@ def load_of_run(
 
     Args:
         config: Settings of the run.
+        split_file: Its `split.csv`, by which its near copies are known if it is there: another
+            version of the search, or another machine, may find other ones. None if there is no run.
         data: Current place of a folder of images, if it moved.
         labels: Current place of the table of its labels, if that moved.
         data_dir: Further folder to look for the files of a registered dataset.
@@ -60,7 +67,12 @@ def load_of_run(
             f"the images of the run are no longer in {config.data_path}; "
             "give their current place with --data"
         )
-    return load_for(config, data_dir, progress)
+    if not config.split.near_copies or split_file is None or not split_file.exists():
+        return load_for(config, data_dir, progress)
+    progress = _SaidOnce(progress)
+    whole = in_recorded_groups(_load_undivided(config, data_dir, progress), split_file)
+    split = config.split.model_copy(update={"group": None})
+    return divide_and_tell(whole, split, progress, None)
 
 
 def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunConfig], Dataset]:
@@ -71,6 +83,7 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
     whole: dict[str, Dataset] = {}
     divided: dict[str, Dataset] = {}
     told: set[tuple[str | None, str | None]] = set()
+    alike: dict[tuple[str, str | None, str | None], dict[str, str] | None] = {}
     # Looked at before there is work in vain.
     place, quiet = path_or_none(data_dir, "--data-dir"), _SaidOnce(progress)
 
@@ -84,29 +97,41 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
         part = repr(config.split)
         if part not in divided:
             divided.clear()
-            divided[part] = _divide(whole[key], config, place, quiet)
+            source = of_data[:3]
+            if config.split.near_copies and source not in alike:
+                alike[source] = _alike(config, place, quiet)
+            known = alike[source] if config.split.near_copies else None
+            divided[part] = divide_and_tell(whole[key], config.split, quiet, known)
             place_of = (config.data_path, config.labels)
             in_groups = divided[part].train.groups is not None
             if config.data == "folder" and not in_groups and place_of not in told:
                 told.add(place_of)
-                _tell_likeness(divided[part], quiet)
+                _tell_likeness(divided[part], quiet, copies=not config.split.near_copies)
         return divided[part]
 
     return load_known
 
 
-def _tell_likeness(dataset: Dataset, progress: Progress) -> None:
-    """Say if images of one series, or near copies, are in training and in validation."""
+def _tell_likeness(dataset: Dataset, progress: Progress, *, copies: bool) -> None:
+    """Say if images of one series, or near copies, are in training and in validation.
+
+    Args:
+        dataset: Divided dataset.
+        progress: Told.
+        copies: Whether to look for near copies.
+    """
     if dataset.val is None:
         return
     parts = {"train": dataset.train, "val": dataset.val}
     drawn = "val" in dataset.drawn
     series = series_across(parts, dataset.class_names)
-    copies = None if series and series.settings(drawn=drawn) else share_of_near_copies(parts)
-    if copies:
+    found = None
+    if copies and not (series and series.settings(drawn=drawn)):
+        found = share_of_near_copies(parts)
+    if found:
         progress.say(
-            f"Note: {copies.seen()}. If the two show the same thing, all scores are too high; "
-            f"{copies.remedy(drawn=drawn)}"
+            f"Note: {found.seen()}. If the two show the same thing, all scores are too high; "
+            f"{found.remedy(drawn=drawn)}"
         )
     elif series:
         where = ", of which one is in training and the other in validation,"

@@ -126,6 +126,7 @@ def settle_resumed(
     progress: Progress,
     *,
     data_dir: Path | str | None = None,
+    split_file: Path | None = None,
 ) -> Plan:
     """Return the plan by which a run is resumed: its own, with at most more epochs.
 
@@ -134,22 +135,29 @@ def settle_resumed(
         request: Settings that the user repeats; data and weights may be elsewhere by now.
         progress: Progress, as for `settle`.
         data_dir: Further folder to look for the files of a registered dataset.
+        split_file: Its `split.csv`, see `load_of_run`; None for what was not divided yet.
 
     Raises:
         ConfigError: If anything else differs.
         FailureError: If weights or data cannot be obtained.
     """
-    return prepare(resolve_resumed(saved, request.from_file, request.given), progress, data_dir)
+    config = resolve_resumed(saved, request.from_file, request.given)
+    return prepare(config, progress, data_dir, split_file)
 
 
-def prepare(config: RunConfig, progress: Progress, data_dir: Path | str | None = None) -> Plan:
+def prepare(
+    config: RunConfig,
+    progress: Progress,
+    data_dir: Path | str | None = None,
+    split_file: Path | None = None,
+) -> Plan:
     """Return the plan of resolved settings: load what they name, change nothing.
 
     Raises:
         DataError: If the data cannot be loaded.
         RunError: If a backbone's weights are not those that the settings name.
     """
-    dataset = load_of_run(config, None, None, data_dir, progress)
+    dataset = load_of_run(config, split_file, None, None, data_dir, progress)
     resolved, weights = _locate_weights(config, progress)
     return Plan(resolved, dataset, weights)
 

@@ -181,7 +181,7 @@ class Door:
                 403,
                 "pages of other sites may not send requests to this server; if this is its own "
                 "page, let the proxy pass on the header Host, or start the server with "
-                "--allow-host and the page's host name",
+                "--allow-host and the page's host name (and port, if its address has one)",
             )
         if self._key is None or own_path(scope) in OPEN_TO_ALL:
             return

@@ -280,20 +280,21 @@ class _Connection(HttpToolsProtocol):
         self._unused = 0
         self._watch: asyncio.TimerHandle | None = None
         self._await_head()
-        self._require_read(0)
+        self._require_read(0, None)
 
-    def _require_read(self, before: int) -> None:
+    def _require_read(self, before: int, answer: object) -> None:
         """Cut the connection if nothing was read of what waits, and look again later.
 
         Args:
             before: Bytes that waited to be read when it was looked last.
+            answer: Answer to which they belonged: of a later one as many may wait.
         """
         waiting = self.transport.get_write_buffer_size()
-        if 0 < before <= waiting:
+        if 0 < before <= waiting and answer is self.cycle:
             # To close it would be to wait until all is read.
             self.transport.abort()
             return
-        self._unread = self.loop.call_later(_UNREAD_S, self._require_read, waiting)
+        self._unread = self.loop.call_later(_UNREAD_S, self._require_read, waiting, self.cycle)
 
     def _await_head(self) -> None:
         if self._watch is None:

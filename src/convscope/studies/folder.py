@@ -236,6 +236,10 @@ def _in_kind(settings: Any) -> Any:
     # Studies that began when there were no tables have no such key.
     if kept.pop("labels", None) is not None:
         kept["labels"] = True
+    # Nor had they this one.
+    for key in ("near_copies", "split.near_copies"):
+        if not kept.get(key):
+            kept.pop(key, None)
     if "weights" in kept:
         kept["weights"] = kept["weights"] == RANDOM_WEIGHTS
     return kept

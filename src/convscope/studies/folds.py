@@ -184,7 +184,9 @@ def asked_before(path: Path) -> RunConfig:
     state = CROSS_VALIDATION.read(path) or {}
     try:
         asked = state["asked"]
-        return resolve(RunConfig(), {key: asked[key] for key in setting_names()})
+        # Without the key of a setting that there was not when it was begun.
+        known = [key for key in setting_names() if key != "split.near_copies" or key in asked]
+        return resolve(RunConfig(), {key: asked[key] for key in known})
     except (KeyError, TypeError, AttributeError, ConvscopeError):
         raise CROSS_VALIDATION.damaged(path) from None
 

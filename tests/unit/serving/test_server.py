@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
@@ -173,6 +174,24 @@ def test_a_client_that_reads_slowly_gets_its_answer(monkeypatch):
             n_read += len(some)
             time.sleep(0.03)
         assert n_read > MUCH
+
+
+def test_as_much_of_a_later_answer_may_wait_to_be_read_as_of_the_one_before():
+    looks, cut = [], []
+    connection = object.__new__(module._Connection)
+    connection.loop = SimpleNamespace(call_later=lambda _, look, *args: looks.append(args))
+    waiting = [100]
+    connection.transport = SimpleNamespace(
+        get_write_buffer_size=lambda: waiting[-1], abort=lambda: cut.append(waiting[-1])
+    )
+    connection.cycle = "first"
+    connection._require_read(0, None)
+    connection.cycle = "second"
+    waiting.append(500)
+    connection._require_read(*looks[-1])
+    assert not cut
+    connection._require_read(*looks[-1])
+    assert cut == [500]
 
 
 def test_each_line_of_the_log_is_json_whatever_is_in_it(monkeypatch, capsys):

@@ -37,6 +37,14 @@ def test_images_and_weights_may_be_elsewhere_by_now() -> None:
     STUDY.require_same(PLACE, None, BEGUN)
 
 
+def test_a_study_may_be_older_than_a_setting_that_has_its_usual_value() -> None:
+    for now in ({"split": {"near_copies": False}}, {"split.near_copies": False}):
+        before: dict[str, Any] = {"split": {}} if "split" in now else {}
+        STUDY.require_same(PLACE, {"asked": before}, now)
+    with pytest.raises(RunError, match="near_copies None, not True"):
+        STUDY.require_same(PLACE, {"asked": {"split": {}}}, {"split": {"near_copies": True}})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -41,6 +41,7 @@ class Images:
         keys: Hash of each image's pixels, equal for equal images only.
         prints: Fingerprints, for near duplicates.
         blank: Whether each image shows nothing but one colour.
+        drawn: Names of the parts that were drawn by chance, not given.
     """
 
     ids: Sequence[str]
@@ -49,6 +50,7 @@ class Images:
     keys: Sequence[str]
     prints: Fingerprints
     blank: Sequence[bool]
+    drawn: frozenset[str] = frozenset()
 
 
 def find_twins(images: Images, *, progress: Progress) -> list[DataFinding]:
@@ -129,12 +131,19 @@ def _findings_on(images: Images, groups: list[dict[int, int]], *, near: bool) ->
         )
 
     if across:
+        by_chance = near and any(
+            {images.parts[i] for i in group} & images.drawn for group in across
+        )
         add(
             "duplicates-across-parts",
             "warning" if near else "error",
             f"{alike} image in more than one part: {_leaks(images, across)}",
-            "Remove them from one of the parts: scores on training images are too high.",
+            f"Train with --set {_TOGETHER}=true, which keeps them in one part: scores on training "
+            "images are too high."
+            if by_chance
+            else "Remove them from one of the parts: scores on training images are too high.",
             across,
+            {_TOGETHER: "true"} if by_chance else None,
         )
     if torn:
         often = "most often " if len(torn) > 1 else ""

@@ -158,6 +158,7 @@ def check_dataset(dataset: Dataset, *, progress: Progress) -> CheckReport:
         [key for split in parts.values() for key in split.hashes],
         gather(prints),
         blank,
+        dataset.drawn,
     )
     findings = [
         *on_blank(list(itertools.compress(images.ids, blank))),

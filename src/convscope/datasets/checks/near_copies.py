@@ -18,7 +18,7 @@ from convscope.datasets.checks.neighbours import Patterns, contrasts, nearest
 from convscope.datasets.checks.orientation import AS_IT_IS, MIRRORED, undone
 from convscope.progress import Progress
 from convscope.types import FloatArray, Split
-from convscope.wording import counted, printable
+from convscope.wording import printable
 
 Places = npt.NDArray[np.intp]
 
@@ -166,9 +166,8 @@ class ShareOfCopies:
         """Return what was seen, for people."""
         earlier, later = map(printable, self.first)
         return (
-            f"{self.n_copies:,} of {counted(self.n_images, 'validation image')} "
-            f"{'is' if self.n_copies == 1 else 'are'} nearly the same as a training image, such as "
-            f"{later} and {earlier}"
+            f"{self.n_copies:,} of {self.n_images:,} validation images are nearly the same as a "
+            f"training image, such as {later} and {earlier}"
         )
 
     def remedy(self, *, drawn: bool) -> str:

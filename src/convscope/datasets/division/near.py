@@ -28,13 +28,13 @@ _VERSION = 1
 def near_copies_of(dataset: Dataset, progress: Progress) -> dict[str, str]:
     """Return the images that have near copies, with the name of the first of each group.
 
-    In all parts; no model sees the test images. The answer is kept in the cache, since each command
-    on a run divides its images again.
+    In all parts; no model sees the test images. Images that are equal here count too: they may
+    differ in a larger version. The answer is kept in the cache.
 
     Args:
-        dataset: Dataset in one, two or three parts, whose images have at most `SIDE` pixels a side
-            or are small by themselves.
-        progress: Called with each image and comparison.
+        dataset: Dataset in one, two or three parts, if possible in a version of `SIDE` pixels.
+        progress: Called with each image and comparison, and told if there are so many images that
+            each was compared with its likeliest neighbours only.
     """
     parts = [
         part if isinstance(part, Split) else part.open(lambda _: None)
@@ -42,17 +42,25 @@ def near_copies_of(dataset: Dataset, progress: Progress) -> dict[str, str]:
     ]
     ids = [str(image_id) for part in parts for image_id in part.ids]
     hashes = [key for part in parts for key in part.hashes]
-    different, firsts = np.unique(hashes, return_index=True)
+    different, firsts, of_different = np.unique(hashes, return_index=True, return_inverse=True)
     facts = "\n".join([str(_VERSION), *different.tolist()]).encode()
     file = cache_dir() / FOLDER / f"{hashlib.blake2b(facts, digest_size=16).hexdigest()}.npz"
-    group_of = _read(file, len(different))
-    if group_of is None:
-        group_of = _found(parts, firsts, progress)
+    found = _read(file, len(different))
+    if found is None:
+        found = _found(parts, firsts, progress)
         # Where it cannot be kept, they are searched for again.
         with contextlib.suppress(StorageError, OSError), atomic_path(file) as temporary:
-            np.savez(temporary, group_of=group_of)
+            np.savez(temporary, group_of=found[0], complete=found[1])
+    group_of, complete = found
+    if not complete:
+        progress.say(
+            f"{dataset.name}: there are so many images that each was compared only with its "
+            "likeliest neighbours; some near copies may be in different parts"
+        )
+    equal = np.flatnonzero((group_of < 0) & (np.bincount(of_different) > 1))
+    group_of[equal] = group_of.max(initial=-1) + 1 + np.arange(len(equal))
     named: dict[int, str] = {}
-    groups = group_of[np.searchsorted(different, hashes)].tolist()
+    groups = group_of[of_different].tolist()
     for image_id, group in zip(ids, groups, strict=True):
         if group >= 0:
             named.setdefault(group, image_id)
@@ -61,29 +69,35 @@ def near_copies_of(dataset: Dataset, progress: Progress) -> dict[str, str]:
     }
 
 
-def _found(parts: list[Split], firsts: Places, progress: Progress) -> Places:
-    """Return the number of each different image's group; -1 for one without near copies."""
+def _found(parts: list[Split], firsts: Places, progress: Progress) -> tuple[Places, bool]:
+    """Return the number of each different image's group, -1 for one without near copies.
+
+    And whether each image was compared with every other.
+    """
     starts = np.cumsum([0, *map(len, parts)])
-    part_of = np.searchsorted(starts, firsts, side="right") - 1
     prints = []
+    # In the order of the rows: shards are read as a whole.
+    order = np.argsort(firsts)
     with progress.task("Thumbnails for near copies", len(firsts), "images") as step:
-        for part, row in zip(part_of.tolist(), (firsts - starts[part_of]).tolist(), strict=True):
-            prints.append(fingerprint(parts[part].images[row]))
+        for row in firsts[order].tolist():
+            part = int(np.searchsorted(starts, row, side="right")) - 1
+            prints.append(fingerprint(parts[part].images[row - int(starts[part])]))
             step(1)
+    # Of what looks blank in a thumbnail, copies are equal pixel for pixel.
+    blank = np.zeros(len(firsts), np.bool_)
+    found = find_near_copies(gather(prints), blank=blank, progress=progress)
     group_of = np.full(len(firsts), -1, np.intp)
-    for number, group in enumerate(
-        near_groups(find_near_copies(gather(prints), progress=progress))
-    ):
-        group_of[list(group.places)] = number
-    return group_of
+    for number, group in enumerate(near_groups(found)):
+        group_of[order[list(group.places)]] = number
+    return group_of, found.complete
 
 
-def _read(file: Path, n_different: int) -> Places | None:
-    """Return the groups in a file; None if there is none, or a damaged one."""
+def _read(file: Path, n_different: int) -> tuple[Places, bool] | None:
+    """Return the groups in a file as `_found` does; None if there is none, or a damaged one."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            group_of = stored["group_of"]
+            group_of, complete = stored["group_of"], bool(stored["complete"])
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     fits = group_of.shape == (n_different,) and group_of.dtype.kind == "i"
-    return group_of.astype(np.intp) if fits else None
+    return (group_of.astype(np.intp), complete) if fits else None

@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from convscope.datasets.division.draw import Places, Pool, draw_folds, hold_out, keys_of
+from convscope.datasets.division.draw import (
+    MOST_GROUPS_JOINED,
+    Places,
+    Pool,
+    draw_folds,
+    hold_out,
+    keys_of,
+)
 from convscope.datasets.division.kept import drawn_once
 from convscope.datasets.division.part_notes import folder_above, part_notes
 from convscope.errors import ConfigError, DataError
@@ -47,12 +54,14 @@ def divide(dataset: Dataset, alike: Mapping[str, str] | None = None, **settings:
     if chosen.group is not None:
         dataset = _grouped(dataset, chosen.group, notes)
     if alike:
-        n_alike = sum(str(each) in alike for part in dataset.parts.values() for each in part.ids)
-        notes.append(f"{n_alike:,} images have near copies, and are in a group with them")
         dataset = _with_near_copies(dataset, alike)
     if chosen.images is not None and chosen.images < (n_all := _n_images(dataset)):
         dataset = _draw_images(dataset, chosen, chosen.images / n_all)
         notes.append(f"{_n_images(dataset):,} of {n_all:,} images are used (split.images)")
+    if alike is not None:
+        n_alike = sum(str(each) in alike for part in dataset.parts.values() for each in part.ids)
+        those = f"{n_alike:,} images have near copies, and are in a group with them"
+        notes.append(those if n_alike else "no near copies were found")
     train, val, test = dataset.train, dataset.val, dataset.test
     if chosen.fold_as == "val_of_all" and val is not None:
         notes.append("the existing validation images are divided into folds with the others")
@@ -117,29 +126,43 @@ def _grouped(dataset: Dataset, pattern: str, notes: list[str]) -> Dataset:
 
 
 def _with_near_copies(dataset: Dataset, alike: Mapping[str, str]) -> Dataset:
-    """Return the dataset with near copies in one group, together with the groups that they have."""
-    leads_to: dict[tuple[str, str], tuple[str, str]] = {}
+    """Return the dataset with near copies in one group, together with the groups that they have.
 
-    def end(place: tuple[str, str]) -> tuple[str, str]:
-        while (further := leads_to.get(place, place)) != place:
-            leads_to[place] = leads_to.get(further, further)
-            place = further
-        return place
+    As with equal images, see `keys_of`, what more than two groups have joins none of them.
+    """
+    given = {
+        name: [""] * len(part) if part.groups is None else part.groups.tolist()
+        for name, part in dataset.parts.items()
+    }
+    copies = {
+        name: [alike.get(str(image_id), "") for image_id in part.ids.tolist()]
+        for name, part in dataset.parts.items()
+    }
+    joined: dict[str, set[str]] = {}
+    for name in given:
+        for group, copy in zip(given[name], copies[name], strict=True):
+            if group and copy:
+                joined.setdefault(copy, set()).add(group)
+    joined = {copy: groups for copy, groups in joined.items() if len(groups) <= MOST_GROUPS_JOINED}
+    leads_to: dict[str, str] = {}
 
+    def end(group: str) -> str:
+        while (further := leads_to.get(group, group)) != group:
+            leads_to[group] = leads_to.get(further, further)
+            group = further
+        return group
+
+    for groups in joined.values():
+        first, *others = sorted(groups)
+        for other in others:
+            leads_to[end(other)] = end(first)
     parts: dict[str, Any] = {}
-    rows: dict[str, list[tuple[str, str]]] = {}
     for name, part in dataset.parts.items():
-        given = [""] * len(part) if part.groups is None else part.groups.tolist()
-        rows[name] = []
-        for image_id, group in zip(part.ids.tolist(), given, strict=True):
-            of_copies = ("copies", alike.get(str(image_id), ""))
-            of_group = ("group", group) if group else of_copies
-            if of_copies[1]:
-                leads_to[end(of_copies)] = end(of_group)
-            rows[name].append(of_group)
-    for name, part in dataset.parts.items():
-        joined = [end(each)[1] for each in rows[name]]
-        parts[name] = part.in_groups(np.array(joined, np.str_))
+        named = []
+        for group, copy in zip(given[name], copies[name], strict=True):
+            of_images = group or min(joined.get(copy, ()), default="")
+            named.append(end(of_images) if of_images else copy)
+        parts[name] = part.in_groups(np.array(named, np.str_))
     return dataclasses.replace(dataset, **parts)
 
 
@@ -350,6 +373,24 @@ def read_split(path: Path) -> list[dict[str, str]]:
         raise DataError(f"{path} is missing or damaged, so the split cannot be verified") from None
     # As written by `spreadsheet_path`.
     return [{**row, "id": row["id"].removeprefix("./")} for row in rows]
+
+
+def in_recorded_groups(dataset: Dataset, path: Path) -> Dataset:
+    """Return the dataset with the groups that `write_split` wrote.
+
+    Raises:
+        DataError: If the table is missing or damaged.
+    """
+    group_of = {composed(row["id"]): row["group"] for row in read_split(path)}
+    if not any(group_of.values()):
+        return dataset
+    parts: dict[str, Any] = {
+        name: part.in_groups(
+            np.array([group_of.get(composed(str(each)), "") for each in part.ids], np.str_)
+        )
+        for name, part in dataset.parts.items()
+    }
+    return dataclasses.replace(dataset, **parts)
 
 
 def images_of_part(path: Path, part: str) -> dict[tuple[str, ...], str]:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import scene
 
+from convscope.datasets.checks.near_copies import NearCopies
 from convscope.datasets.division import near
 from convscope.datasets.division.near import SIDE, near_copies_of
-from convscope.datasets.division.splits import divide
+from convscope.datasets.division.splits import divide, in_recorded_groups, write_split
 from convscope.progress import Progress
 from convscope.types import Dataset, SealedSplit, Split
+from scenes import scene
 
 N_THINGS, N_SHOTS = 20, 4
 
@@ -131,3 +132,62 @@ def test_near_copies_join_the_groups_that_they_are_in() -> None:
     assert group_of["f"] == group_of["h"] == "f"
     assert group_of["g"] == "cleo"
     assert len(set(group_of.values())) == 3
+
+
+def test_a_picture_that_more_than_two_groups_have_joins_none_of_them() -> None:
+    ids = np.array(list("abcdefgh"))
+    groups = np.array(["ann", "ann", "ben", "ben", "cleo", "cleo", "", ""])
+    images = np.arange(8 * 4 * 4 * 3, dtype=np.uint8).reshape(8, 4, 4, 3)
+    split = Split(images, np.zeros(8, np.int64), ids).in_groups(groups)
+    alike = dict.fromkeys("acegh", "a")
+    divided = divide(Dataset("made", ("all",), split), alike, val_fraction=0.4, test_fraction=0.4)
+    group_of = {
+        image_id: group
+        for part in divided.parts.values()
+        for image_id, group in zip(part.ids.tolist(), part.groups.tolist(), strict=True)
+    }
+    assert [group_of[each] for each in "abcdef"] == groups[:6].tolist()
+    # Those of no group are one.
+    assert group_of["g"] == group_of["h"] == "a"
+
+
+def test_what_was_recorded_are_the_groups_of_a_later_division(tmp_path: Path) -> None:
+    dataset = Dataset("made", ("a", "b"), shots(0))
+    divided = divide(dataset, near_copies_of(dataset, Progress()), val_fraction=0.3)
+    write_split(divided, tmp_path / "split.csv")
+    again = divide(in_recorded_groups(dataset, tmp_path / "split.csv"), val_fraction=0.3)
+    for name, part in divided.parts.items():
+        assert part.ids.tolist() == again.parts[name].ids.tolist()
+        assert part.groups.tolist() == again.parts[name].groups.tolist()
+    # Without near copies there were no groups.
+    plain = divide(dataset, {})
+    write_split(plain, tmp_path / "split.csv")
+    assert in_recorded_groups(dataset, tmp_path / "split.csv").train.groups is None
+    assert "no near copies were found" in plain.notes
+
+
+def test_images_that_are_equal_when_small_are_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        near,
+        "find_near_copies",
+        lambda prints, **more: NearCopies(
+            np.empty((0, 2), np.intp), np.empty(0, np.intp), complete=False
+        ),
+    )
+    images = np.stack([np.asarray(scene(seed).resize((SIDE, SIDE))) for seed in (1, 2, 1, 3, 3)])
+    split = Split(images, np.zeros(5, np.int64), np.array(list("abcde")))
+    said: list[str] = []
+    progress = Progress()
+    progress.say = said.append  # type: ignore[method-assign]
+    found = near_copies_of(Dataset("made", ("a",), split), progress)
+    assert found == {"a": "a", "c": "a", "d": "d", "e": "d"}
+    assert len(said) == 1
+    assert said[0].startswith("made: there are so many images")
+
+
+def test_nearly_blank_images_are_no_copies_of_each_other() -> None:
+    images = np.full((6, SIDE, SIDE, 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        image[10 * number + 3, 30] = 200  # one grey pixel, each elsewhere
+    split = Split(images, np.zeros(6, np.int64), np.arange(6).astype(str))
+    assert near_copies_of(Dataset("made", ("a",), split), Progress()) == {}
