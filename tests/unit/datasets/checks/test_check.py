@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
-from scenes import COPIES, scene
 
 import convscope
 from convscope.datasets.checks import _looks
@@ -22,6 +21,7 @@ from convscope.datasets.checks.near_copies import find_near_copies
 from convscope.errors import DataError
 from convscope.progress import Progress
 from convscope.types import Dataset, SealedSplit, Split
+from scenes import COPIES, scene
 
 
 def photo(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:

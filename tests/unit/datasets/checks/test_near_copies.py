@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
-from scenes import COPIES, crop, jpeg, noisy, scene
 
 from convscope.api.data import load
 from convscope.datasets.checks import neighbours
@@ -28,6 +27,7 @@ from convscope.datasets.checks.near_copies import (
 from convscope.images.fit import FITS, resize
 from convscope.progress import Progress
 from convscope.types import Split
+from scenes import COPIES, crop, jpeg, noisy, scene
 
 
 def prints_of(images: Iterable[Image.Image | np.ndarray]) -> Fingerprints:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from PIL import Image
-from scenes import scene
 
 from convscope.datasets.checks.fingerprints import Fingerprints, fingerprint, gather
 from convscope.datasets.checks.series import Series, find_series
+from scenes import scene
 
 N_FRAMES = 8
 
