@@ -220,3 +220,20 @@ def test_the_confusion_of_a_run_counts_what_it_predicted(tmp_path):
     assert (row.name, row.val) == ("old", run.metrics["val"]["accuracy"])
     run.state_file.write_text("{")
     assert facts.row_of(run).status == "damaged"
+
+
+def test_settings_of_a_run_are_read_once_until_they_change(tmp_path, monkeypatch):
+    from convscope import recipe
+    from convscope.studio import facts
+
+    run = Run(runs_in(tmp_path) / "old")
+    reads = []
+    read = recipe.read_run_config
+    monkeypatch.setattr(recipe, "read_run_config", lambda path: reads.append(path) or read(path))
+    first = facts.row_of(run)
+    assert facts.row_of(run) == first
+    assert len(reads) == 1
+    text = run.config_file.read_text()
+    run.config_file.write_text(text.replace(f"model: {first.model}", "model: fast-small"))
+    assert facts.row_of(run).model == "fast-small"
+    assert len(reads) == 2
