@@ -56,6 +56,17 @@ class Progress:
         return True
 
 
+class WorkAlone(Progress):
+    """Progress that draws work, and says nothing: for what was said before, or is of no interest.
+
+    Args:
+        outer: Progress that draws it.
+    """
+
+    def __init__(self, outer: Progress) -> None:
+        self.task = outer.task  # type: ignore[method-assign]
+
+
 class _Patient:
     """Standard error, whose closing or filling up is no reason to stop work that takes hours.
 

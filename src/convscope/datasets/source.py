@@ -18,7 +18,7 @@ from convscope.errors import ConfigError, DataError, UnknownNameError
 from convscope.images.find import kind_of
 from convscope.images.fit import Fit
 from convscope.paths import is_address, path_or_none, user_path
-from convscope.progress import Progress
+from convscope.progress import Progress, WorkAlone
 from convscope.recipe import Recipe, RunConfig, SplitSettings, resolve
 from convscope.storage import require_other, require_outside
 from convscope.types import Dataset
@@ -116,32 +116,24 @@ def load_undivided(
     fit: Fit,
 ) -> Dataset:
     """Load the data of settings in the parts in which they are; as `load_source`, if valid."""
-    dataset = _loaded(place, data_dir, progress, image_size, fit)
-    for note in dataset.notes:
-        progress.say(f"{dataset.name}: {note}")
-    return dataset
-
-
-def _loaded(
-    place: Mapping[str, Any],
-    data_dir: Path | str | None,
-    progress: Progress,
-    image_size: int | None,
-    fit: Fit,
-) -> Dataset:
     at = place["data_path"]
     address = at if at is not None and is_address(at) else None
     folder = None if address else path_or_none(at, "data_path")
     further, labels = path_or_none(data_dir, "--data-dir"), place.get("labels")
     request = DataRequest(folder, address, further, image_size, fit, labels, progress)
-    return DATASETS.get(place["data"])(request)
+    dataset = DATASETS.get(place["data"])(request)
+    for note in dataset.notes:
+        progress.say(f"{dataset.name}: {note}")
+    return dataset
 
 
 def near_copies(
     place: Mapping[str, Any], data_dir: Path | str | None, progress: Progress
 ) -> dict[str, str]:
     """Return the groups of near copies in the data of settings, as `near_copies_of` does."""
-    return near_copies_of(_loaded(place, data_dir, progress, SIDE, "squash"), progress)
+    # Its notes are those of the images in the size of the run.
+    small = load_undivided(place, data_dir, WorkAlone(progress), image_size=SIDE, fit="squash")
+    return near_copies_of(small, progress)
 
 
 def divide_and_tell(

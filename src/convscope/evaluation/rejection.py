@@ -11,7 +11,7 @@ from convscope.classifier.familiarity import MOST_FEATURES, MOST_IMAGES, Familia
 from convscope.classifier.keras_model import familiarity_of
 from convscope.classifier.rejection import energy, least_familiarity
 from convscope.errors import ReadOnlyError
-from convscope.progress import Progress
+from convscope.progress import Progress, WorkAlone
 from convscope.run import Run
 from convscope.types import PART_NAMES, Dataset, FloatArray, Split, evenly_spread
 
@@ -48,7 +48,8 @@ def judge_familiarity(
 
     def features(split: Split, name: str) -> FloatArray:
         label = f"Features of {PART_NAMES[name]} images"
-        return embedder.features_of(split, label, _WorkAlone(progress))
+        # What is found in the cache has been said.
+        return embedder.features_of(split, label, WorkAlone(progress))
 
     seen = features(part, name)
     known: Familiarity | None
@@ -65,13 +66,6 @@ def judge_familiarity(
     # A run that cannot be written to is judged all the same, by energy.
     with contextlib.suppress(ReadOnlyError):
         dataclasses.replace(known, rejected=shares).write(run.familiarity_file(which))
-
-
-class _WorkAlone(Progress):
-    """Progress that draws work, and does not repeat what was found in the cache."""
-
-    def __init__(self, outer: Progress) -> None:
-        self.task = outer.task  # type: ignore[method-assign]
 
 
 def rejection_of(

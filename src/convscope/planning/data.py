@@ -83,7 +83,7 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
     whole: dict[str, Dataset] = {}
     divided: dict[str, Dataset] = {}
     told: set[tuple[str | None, str | None]] = set()
-    alike: dict[tuple[str, str | None, str | None], dict[str, str] | None] = {}
+    alike: dict[tuple[str, str | None, str | None, bool], dict[str, str] | None] = {}
     # Looked at before there is work in vain.
     place, quiet = path_or_none(data_dir, "--data-dir"), _SaidOnce(progress)
 
@@ -97,11 +97,10 @@ def load_once(data_dir: Path | str | None, progress: Progress) -> Callable[[RunC
         part = repr(config.split)
         if part not in divided:
             divided.clear()
-            source = of_data[:3]
-            if config.split.near_copies and source not in alike:
-                alike[source] = _alike(config, place, quiet)
-            known = alike[source] if config.split.near_copies else None
-            divided[part] = divide_and_tell(whole[key], config.split, quiet, known)
+            asked = (*of_data[:3], config.split.near_copies)
+            if asked not in alike:
+                alike[asked] = _alike(config, place, quiet)
+            divided[part] = divide_and_tell(whole[key], config.split, quiet, alike[asked])
             place_of = (config.data_path, config.labels)
             in_groups = divided[part].train.groups is not None
             if config.data == "folder" and not in_groups and place_of not in told:

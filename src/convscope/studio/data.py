@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -37,7 +36,7 @@ _N_CLASSES = 30
 _N_OF_FINDING = 8
 _N_SUSPECTS = 60
 _NO_ADDRESS = "the name is not UTF-8, so a browser cannot ask for it; rename the folder"
-_AS_USUAL: Mapping[str, str] = MappingProxyType({})
+_AS_USUAL: Mapping[str, str] = {}
 _ADVICE = {
     "split.group": "Train with each series in one part",
     "split.near_copies": "Train with near copies in one part",

@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.datasets.checks._looks import Look
+from convscope.datasets.checks._oddities import on_missing
 from convscope.datasets.checks.findings import DataFinding
 from convscope.datasets.checks.fingerprints import Fingerprints
 from convscope.datasets.checks.series import UNRELATED, Series, find_series
 from convscope.datasets.division.draw import Pool, keys_of
-from convscope.datasets.division.part_notes import classes_everywhere, classes_missing
+from convscope.datasets.division.part_notes import classes_everywhere
 from convscope.datasets.division.splits import draw_parts
 from convscope.datasets.folders.layout import Layout
 from convscope.errors import DataError
@@ -100,25 +101,14 @@ def on_division(
     counts = {
         part: n_of_each(labels[rows], len(class_names)).tolist() for part, rows in places.items()
     }
-    return [
+    everywhere = [
         DataFinding(
             "warning",
-            kind,
+            "class-everywhere",
             line,
-            remedy,
+            "Add images that do not have it.",
             tuple(map(printable, names)),
         )
-        for kind, found, remedy in (
-            (
-                "class-without-part",
-                classes_missing(class_names, counts),
-                "Add images: a class needs one for each part.",
-            ),
-            (
-                "class-everywhere",
-                classes_everywhere(class_names, labels[places["train"]]),
-                "Add images that do not have it.",
-            ),
-        )
-        for names, line in found
+        for names, line in classes_everywhere(class_names, labels[places["train"]])
     ]
+    return [*on_missing(class_names, counts), *everywhere]

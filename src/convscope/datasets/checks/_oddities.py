@@ -346,6 +346,22 @@ def on_groups(named: Mapping[str, set[str]]) -> list[DataFinding]:
     ]
 
 
+def on_missing(
+    class_names: Sequence[str], counts: Mapping[str, Sequence[int]]
+) -> list[DataFinding]:
+    """Return findings on classes that have no image in some part, as `classes_missing`."""
+    return [
+        DataFinding(
+            "warning",
+            "class-without-part",
+            line,
+            "Add images: a class needs one for each part.",
+            tuple(map(printable, names)),
+        )
+        for names, line in classes_missing(class_names, counts)
+    ]
+
+
 def on_counts(counts: Mapping[str, Mapping[str, int]], *, divided: bool) -> list[DataFinding]:
     """Return findings on classes that have no, few or far fewer images than others.
 
@@ -372,16 +388,7 @@ def on_counts(counts: Mapping[str, Mapping[str, int]], *, divided: bool) -> list
         for part, classes in counts.items()
         if part != "train"
     }
-    findings += [
-        DataFinding(
-            "warning",
-            "class-without-part",
-            line,
-            "Add images: a class needs one for each part.",
-            tuple(map(printable, names)),
-        )
-        for names, line in classes_missing(known, given)
-    ]
+    findings += on_missing(known, given)
     filled = {name: count for name, count in counts["train"].items() if count}
     if filled:
         least, most = min(filled, key=filled.__getitem__), max(filled, key=filled.__getitem__)

@@ -27,7 +27,7 @@ DRAWING_VERSION = 3
 """Increased whenever the same images and settings would be divided otherwise, here or in `splits`:
 divisions kept in the cache are then drawn anew. The keys of the images are looked up with them."""
 
-MOST_GROUPS_JOINED = 2
+_MOST_GROUPS_JOINED = 2
 """Number of groups up to which a picture that all of them have joins them."""
 
 
@@ -134,7 +134,7 @@ def keys_of(hashes: Sequence[str], groups: npt.NDArray[np.str_] | None) -> Seque
     nodes[named] = len(different) + of_named
     n_nodes = len(different) + len(names)
     pictures, owners = np.divmod(np.unique(copies[named] * n_nodes + nodes[named]), n_nodes)
-    joins = np.bincount(pictures, minlength=1)[pictures] <= MOST_GROUPS_JOINED
+    joins = np.bincount(pictures, minlength=1)[pictures] <= _MOST_GROUPS_JOINED
     edges = (pictures[joins], owners[joins])
     graph = coo_array((np.ones(len(edges[0]), np.int8), edges), (n_nodes, n_nodes))
     keys: list[int] = connected_components(graph, directed=False)[1][nodes].tolist()

@@ -4,20 +4,13 @@ import csv
 import dataclasses
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from convscope.datasets.division.draw import (
-    MOST_GROUPS_JOINED,
-    Places,
-    Pool,
-    draw_folds,
-    hold_out,
-    keys_of,
-)
+from convscope.datasets.division.draw import Places, Pool, draw_folds, hold_out, keys_of
 from convscope.datasets.division.kept import drawn_once
 from convscope.datasets.division.part_notes import folder_above, part_notes
 from convscope.errors import ConfigError, DataError
@@ -126,43 +119,26 @@ def _grouped(dataset: Dataset, pattern: str, notes: list[str]) -> Dataset:
 
 
 def _with_near_copies(dataset: Dataset, alike: Mapping[str, str]) -> Dataset:
-    """Return the dataset with near copies in one group, together with the groups that they have.
-
-    As with equal images, see `keys_of`, what more than two groups have joins none of them.
-    """
-    given = {
-        name: [""] * len(part) if part.groups is None else part.groups.tolist()
-        for name, part in dataset.parts.items()
+    """Return the dataset with near copies in one group, together with the groups that they have."""
+    splits = list(dataset.parts.values())
+    given = [np.full(len(each), "") if each.groups is None else each.groups for each in splits]
+    groups = np.concatenate(given)
+    copies = [alike.get(str(image_id), "") for each in splits for image_id in each.ids]
+    # As of one picture; an image without near copies is one of its own.
+    pictures = [f"copies/{name}" if name else f"{row}" for row, name in enumerate(copies)]
+    keys = keys_of(pictures, groups)
+    # The groups of a table or pattern keep their names.
+    name_of: dict[Hashable, str] = {}
+    for names in (groups.tolist(), copies):
+        for key, name in zip(keys, names, strict=True):
+            if name:
+                name_of.setdefault(key, name)
+    joined = np.array([name_of.get(key, "") for key in keys], np.str_)
+    ends = np.cumsum([len(each) for each in splits])[:-1]
+    parts: dict[str, Any] = {
+        name: part.in_groups(named)
+        for (name, part), named in zip(dataset.parts.items(), np.split(joined, ends), strict=True)
     }
-    copies = {
-        name: [alike.get(str(image_id), "") for image_id in part.ids.tolist()]
-        for name, part in dataset.parts.items()
-    }
-    joined: dict[str, set[str]] = {}
-    for name in given:
-        for group, copy in zip(given[name], copies[name], strict=True):
-            if group and copy:
-                joined.setdefault(copy, set()).add(group)
-    joined = {copy: groups for copy, groups in joined.items() if len(groups) <= MOST_GROUPS_JOINED}
-    leads_to: dict[str, str] = {}
-
-    def end(group: str) -> str:
-        while (further := leads_to.get(group, group)) != group:
-            leads_to[group] = leads_to.get(further, further)
-            group = further
-        return group
-
-    for groups in joined.values():
-        first, *others = sorted(groups)
-        for other in others:
-            leads_to[end(other)] = end(first)
-    parts: dict[str, Any] = {}
-    for name, part in dataset.parts.items():
-        named = []
-        for group, copy in zip(given[name], copies[name], strict=True):
-            of_images = group or min(joined.get(copy, ()), default="")
-            named.append(end(of_images) if of_images else copy)
-        parts[name] = part.in_groups(np.array(named, np.str_))
     return dataclasses.replace(dataset, **parts)
 
 
