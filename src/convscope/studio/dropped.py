@@ -46,6 +46,9 @@ class Kept:
 
 def kept_uploads(place: Workplace) -> list[Kept]:
     """Return all uploads, with what needs them, the newest first."""
+    drops = Uploads(place.uploads).all()
+    if not drops:
+        return []  # without a look at all runs
     learnt = _learnt(place.root)
     words = [word for job in place.jobs.active() for word in job.words]
     return [
@@ -55,7 +58,7 @@ def kept_uploads(place: Workplace) -> list[Kept]:
             tuple(name for name, places in learnt.items() if any(map(drop.holds, places))),
             drop.is_coming or any(drop.path.name in Path(word).parts for word in words),
         )
-        for drop in Uploads(place.uploads).all()
+        for drop in drops
     ]
 
 
