@@ -167,6 +167,11 @@ class Run:
         return self.path / "samples.png"
 
     @property
+    def augmented_picture(self) -> Path:
+        """Some training images, and versions of each; where the run augments them."""
+        return self.path / "augmented.png"
+
+    @property
     def explanations_dir(self) -> Path:
         """Pages that explain the network's answers for images."""
         return self.path / "explanations"

@@ -183,6 +183,7 @@ def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
     """Write down, before training, what the run starts from."""
     from convscope.datasets.samples import sample_images
     from convscope.report.figures import samples_figure, save_figure
+    from convscope.training.preview import COLUMNS, augmented_samples
 
     write_text(run.config_file, dump_config(config))
     spec = dataclasses.asdict(input_spec(dataset, config))
@@ -198,6 +199,12 @@ def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
     environment = backends.environment(config.backend, plugins_of(config))
     run.write_json(run.environment_file, environment)
     save_figure(samples_figure(*sample_images(dataset)), run.samples_picture)
+    mixed = not is_backbone(config.model) and bool(config.augment.mixup or config.augment.cutmix)
+    if config.augment.varies or mixed:
+        # Keras is imported for RandAugment, and as this run needs it.
+        backends.configure(config.backend)
+        versions, captions = augmented_samples(dataset, config.augment, config.seed, mixed=mixed)
+        save_figure(samples_figure(versions, captions, columns=COLUMNS), run.augmented_picture)
     write_split(dataset, run.split_file)
 
 

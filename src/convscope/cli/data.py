@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from matplotlib.figure import Figure
+
+    from convscope.recipe import AugmentSettings
     from convscope.types import Dataset
 
 app = typer.Typer(
@@ -48,34 +51,50 @@ def show(
     ] = None,
     image_size: Size = None,
     fit: Fit = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Setting of augmentation, such as augment.crop=0.1, to see in the picture what it "
+            "makes of images; or of the split, such as split.val_fraction=0.2.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Show the number of images of each class and part; with --out draw some of them.
 
     For CIFAR-10, the default, the picture is the tutorial's grid: training images 190 to 209 of its
-    split.
+    split. With settings of augmentation it shows some images, and four versions of each.
 
     For example:
 
         convscope data show --data digits
         convscope data show --data photos/ --out samples.png
+        # is this too much of a shift?
+        convscope data show --data photos/ --set augment.crop=0.3 --out shifted.png
     """
     import convscope
-    from convscope.datasets.samples import sample_images
     from convscope.datasets.source import data_settings
 
     named = one_data(data_word, data)
     data = "cifar10" if named is None else named
     place = data_settings(data, labels)
     picture = _outside(place, out)
+    split, augment = _shown_settings(settings, picture)
     dataset = convscope.load(
-        data, labels=labels, data_dir=data_dir, image_size=image_size, fit=fit or "squash"
+        data,
+        labels=labels,
+        data_dir=data_dir,
+        image_size=image_size,
+        fit=fit or "squash",
+        split=split,
     )
     if picture is not None:
-        from convscope.report.figures import samples_figure, save_figure
+        from convscope.report.figures import save_figure
 
-        save_figure(samples_figure(*sample_images(dataset)), picture)
+        save_figure(_samples(dataset, augment), picture)
     if json:
         from convscope.cli._json import print_json
 
@@ -83,6 +102,42 @@ def show(
         return
     _print_counts(dataset)
     _print_facts(dataset, None if picture is None else str(picture), place)
+
+
+def _shown_settings(
+    given: list[str] | None, picture: "Path | None"
+) -> "tuple[dict[str, Any], AugmentSettings | None]":
+    """Return the settings of the split that were given, and those of augmentation; None for none.
+
+    Raises:
+        ConfigError: If one is of neither, or one of augmentation has no picture to be seen in.
+    """
+    from convscope.errors import ConfigError
+    from convscope.recipe import Recipe, resolve
+
+    settings = read_settings(given)
+    resolved = resolve(Recipe(), settings)
+    kinds = {key: key.partition(".")[0] for key in settings}
+    for key, kind in kinds.items():
+        if kind not in ("split", "augment"):
+            raise ConfigError(f"--set {key}: only settings of split and augment can be shown")
+        if kind == "augment" and picture is None:
+            raise ConfigError(f"--set {key} is seen in a picture only; add --out augmented.png")
+    split = {key.removeprefix("split."): settings[key] for key in kinds if kinds[key] == "split"}
+    return split, resolved.augment if "augment" in kinds.values() else None
+
+
+def _samples(dataset: "Dataset", augment: "AugmentSettings | None") -> "Figure":
+    """Return a picture of training images, with what augmentation makes of them if it is given."""
+    from convscope.datasets.samples import sample_images
+    from convscope.report.figures import samples_figure
+
+    if augment is None:
+        return samples_figure(*sample_images(dataset))
+    from convscope.training.preview import COLUMNS, augmented_samples
+
+    versions, captions = augmented_samples(dataset, augment, seed=0, mixed=True)
+    return samples_figure(versions, captions, columns=COLUMNS)
 
 
 def _outside(place: "Mapping[str, Any]", out: str | None) -> "Path | None":

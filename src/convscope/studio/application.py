@@ -186,7 +186,10 @@ def shown_file(run: Run, name: str) -> Path | None:
     """
     shown = {
         file.name: file
-        for file in (run.report_page, run.card_file, run.samples_picture, run.similar_picture)
+        for file in (
+            *(run.report_page, run.card_file, run.samples_picture, run.augmented_picture),
+            run.similar_picture,
+        )
     }
     path = shown.get(name)
     folder, _, page = name.partition("/")

@@ -516,6 +516,7 @@ def _files(place: Workplace, run: Run) -> None:
                 (run.report_page, "Whole report"),
                 (run.card_file, "Model card"),
                 (run.samples_picture, "Training images"),
+                (run.augmented_picture, "Augmented images"),
             ):
                 if file.exists():
                     address = f"/files{run_address(run.name, '')[1:]}/{file.name}"

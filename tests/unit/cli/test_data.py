@@ -52,6 +52,28 @@ def test_show_draws_where_it_is_asked_to(cli):
     assert done.out.endswith("picture      few.png\n")
 
 
+def test_show_draws_versions_of_images_under_settings_of_augmentation(cli):
+    drawn = {}
+    for name in ("0", "0.3", "0.3 again"):
+        crop = f"augment.crop={name.split()[0]}"
+        done = cli("data", "show", "--data", "digits", "--set", crop, "--out", f"{name}.png")
+        assert done.code == 0
+        with Image.open(f"{name}.png") as picture:
+            drawn[name] = np.asarray(picture.convert("L"))
+    assert not np.array_equal(drawn["0"], drawn["0.3"])
+    np.testing.assert_array_equal(drawn["0.3"], drawn["0.3 again"])
+
+
+def test_show_takes_settings_of_augmentation_and_of_the_split_alone(cli, fails):
+    counts = cli("data", "show", "--data", "digits", "--set", "split.val_fraction=0.5").out
+    assert list(map(int, _numbers(counts.splitlines()[11]))) == [718, 719, 360]
+    command = ("data", "show", "--data", "digits", "--set")
+    assert "augment.crop is seen in a picture only" in fails(2, *command, "augment.crop=0.2")
+    assert "only settings of split and augment" in fails(2, *command, "epochs=3", "--out", "x.png")
+    assert "did you mean 'augment.crop'" in fails(2, *command, "augment.krop=1", "--out", "x.png")
+    assert not Path("x.png").exists()
+
+
 @pytest.mark.parametrize("verb", ["check", "show"])
 def test_a_table_of_labels_is_never_the_result(fails, folder, verb):
     names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.png"))]
