@@ -44,6 +44,33 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_and_accuracy_is_not_weighted()
     assert accuracy == pytest.approx((probs.argmax(axis=1) == LABELS).mean())
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"label_smoothing": 0.2}, {"augment": {"mixup": 1.0}}], ids=str
+)
+def test_a_step_goes_down_the_weighted_loss(settings):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, activation="softmax")])
+    inputs = np.random.default_rng(2).normal(size=(21, 3)).astype(np.float32)
+    config = RunConfig(
+        class_weights="balanced",
+        batch_size=21,
+        optimizer={"name": "sgd", "momentum": 0, "weight_decay": 0},
+        **settings,
+    )
+    compile_at(model, config, 0.5)
+    examples = Examples.alternating([inputs], LABELS)
+    ((inputs, targets),) = (training_batches(config, examples, 4, 0)[index] for index in range(1))
+    probs = model.predict_on_batch(inputs)
+    before = [np.array(each) for each in model.get_weights()]
+    model.train_on_batch(inputs, targets)
+    # d loss / d logits of an image: its weight times p, less its weighted target.
+    slope = (targets.sum(axis=1, keepdims=True) * probs - targets) / len(inputs)
+    for then, now, step in zip(
+        before, model.get_weights(), (inputs.T @ slope, slope.sum(axis=0)), strict=True
+    ):
+        np.testing.assert_allclose(now, then - 0.5 * step, atol=1e-6)
+
+
 def test_an_image_that_is_smoothed_or_mixed_keeps_its_own_weight():
     weights = np.array([1, 5], np.float32)
     inputs, labels = np.eye(2, dtype=np.float32), np.array([0, 1])
