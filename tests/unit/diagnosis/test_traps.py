@@ -355,6 +355,17 @@ def test_few_images_cannot_tell_a_network_from_one_that_guesses():
         found("at-chance", case_of(TWO, rows_of([0.6]), val=said))
 
 
+@pytest.mark.parametrize("n_groups", [None, 2, 5])
+def test_few_groups_of_right_answers_cannot_tell_it_either(n_groups):
+    labels = np.arange(100 if n_groups else 2) % 2
+    said = answers_of(labels, labels, 2)
+    if n_groups:
+        groups = np.array([f"{number % n_groups}" for number in range(100)])
+        said = dataclasses.replace(said, groups=groups)
+    with pytest.raises(Unknown, match=f"{len(labels)} validation images cannot tell"):
+        found("at-chance", case_of(TWO, rows_of([0.1], 1.0), val=said))
+
+
 def test_kappa_and_its_error_are_those_of_answers_in_random_order():
     chance = np.random.default_rng(0)
     labels = chance.choice(3, 400, p=[0.6, 0.3, 0.1])
