@@ -463,6 +463,16 @@ def test_the_p_value_is_the_one_of_what_differs():
     )
 
 
+def test_after_a_refit_accuracies_are_those_of_two_networks():
+    even, others = [0, 1] * 300, [0] * 370 + [1] * 230
+    val = answers_of(even, even, 2)
+    half = answers_of(even, [0, 0] * 300, 2, "test")
+    assert found("val-unlike-test", case_of(TWO, val=val, test=half, judged="refit")) is None
+    mixed = answers_of(others, [0] * 600, 2, "test")
+    finding = found("val-unlike-test", case_of(TWO, val=val, test=mixed, judged="refit"))
+    assert finding.evidence.startswith("The class frequencies of the two differ (p = ")
+
+
 # --- images in groups
 
 
