@@ -239,7 +239,7 @@ def _headline(facts: RunFacts) -> str:
     judged = facts.metrics[facts.judged]
     part = PART_NAMES[facts.judged]
     if facts.multi_label:
-        said = multi_label.headline(judged, part)
+        said = multi_label.headline(judged, part, fitted=facts.unseen.split == facts.judged)
     else:
         said = f"{judged['accuracy']:.1%} accuracy on {judged['n_images']:,} {part} images."
     said = " ".join([said, *(f"{line}." for line in _not_judged(facts))])
