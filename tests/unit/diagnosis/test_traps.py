@@ -622,6 +622,31 @@ def test_a_jump_in_fine_tuning_is_certain_if_accuracy_is_lost(before, after, acc
         resolve(Recipe(), {"head.hidden": [64], **changed})  # is no error
 
 
+def test_fine_tuning_that_was_undone_is_no_fault_of_what_was_kept():
+    rows = rows_of([1.0, 0.8], 0.7, phase="head")
+    rows += rows_of([3.0, 0.5, 0.1, 0.01], 0.99, [4.5, 1.0, 2.0, 3.0], 0.5, "after stage4")
+    settings = {"model": LITE0, "schedule.name": "constant"}
+    kept, undone = (
+        case_of(TEN, rows, state={"rolled_back": back}, val=even_answers(), **settings)
+        for back in (False, True)
+    )
+    assert found("over-fitting", kept).sure == "certain"
+    assert found("fine-tuning", kept).sure == "certain"
+    assert undone.history == rows[:2]
+    assert found("over-fitting", undone) is None
+    assert found("under-fitting", undone) is None
+    finding = found("fine-tuning", undone)
+    assert finding.symptom.endswith("was undone: the frozen backbone was kept.")
+    assert finding.sure == "note"
+    with pytest.raises(Unknown, match="fine-tuning was undone"):
+        found("learning-rate", undone)
+
+
+def even_answers() -> Predictions:
+    labels = np.arange(200) % 10
+    return answers_of(labels, labels, 10)
+
+
 def over_fitted(*val_losses: float) -> list[dict[str, Any]]:
     losses = [1.0, 0.5, 0.2, 0.1, 0.05]
     return rows_of(losses, 0.98, list(val_losses), [0.6, 0.8, 0.9, 0.88, 0.86])
