@@ -527,6 +527,11 @@ class Predictions:
         """The same in the order of the images' names, which does not depend on the model."""
         return self.right[np.argsort(self.ids, kind="stable")]
 
+    @property
+    def groups_by_id(self) -> npt.NDArray[np.str_] | None:
+        """The groups in that order."""
+        return None if self.groups is None else self.groups[np.argsort(self.ids, kind="stable")]
+
 
 NO_CLASS = "none of these"
 """Answer for an image that looks like no class."""

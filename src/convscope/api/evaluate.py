@@ -1,10 +1,11 @@
 """Evaluation of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope.datasets.division.splits import require_any_class, require_classes, verify_split
+from convscope.errors import RunError
 from convscope.evaluation.opening import open_test
 from convscope.models import is_backbone
 from convscope.planning.data import load_of_run
@@ -43,7 +44,8 @@ def evaluate(
         run: Run or its folder.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         test: Whether to open the test images; if not, only validation images are used.
-        fresh: Whether to predict again even if predictions of these weights are saved.
+        fresh: Whether to predict again even if predictions of these weights are saved; those on
+            test images only with `test`.
         batch_size: Images per batch; None takes as many as suit the size of the model's input: 512
             of 32 x 32 pixels, 32 of 224 x 224.
         data: Current place of the folder of images, if it moved.
@@ -77,11 +79,7 @@ def evaluate(
         with_temperature,
     )
     from convscope.evaluation.metrics import compute_metrics, confusion_matrix, write_confusion
-    from convscope.evaluation.predictions import (
-        read_predictions,
-        save_predictions,
-        unseen_predictions,
-    )
+    from convscope.evaluation.predictions import save_predictions, unseen_predictions
     from convscope.evaluation.rejection import rejection_of
     from convscope.report.figures import confusion_figure, mistakes_figure, save_figure
 
@@ -97,9 +95,7 @@ def evaluate(
         return file if own else run.of_other_weights(file, which)
 
     kept = place(run.predictions_file)
-    by_split, saved_about = read_predictions(kept) if kept.exists() and not fresh else ({}, {})
-    if not saved_about.items() >= about.items():
-        by_split = {}
+    by_split = _saved(kept, about, len(run.class_names), fresh=fresh, test=test, progress=progress)
     wanted = ("val", "test") if test else ("val",)
     missing = [name for name in wanted if name not in by_split]
     if missing:
@@ -164,6 +160,45 @@ def evaluate(
                 mistakes_figure(matrix, of_each, names), place(run.mistakes_picture), title=title
             )
     return metrics
+
+
+def _saved(
+    file: Path,
+    about: Mapping[str, str],
+    n_classes: int,
+    *,
+    fresh: bool,
+    test: bool,
+    progress: Progress,
+) -> dict[str, Predictions]:
+    """Return the saved predictions of the weights `about` that are not to be made again.
+
+    Those on test images are kept if these stay closed, as to get them back would open them again.
+    """
+    from convscope.evaluation.predictions import read_predictions
+
+    if not file.exists() or (fresh and test):
+        return {}
+    saved: dict[str, Predictions] | None = None
+    kept: dict[str, Predictions] = {}
+    try:
+        saved, saved_about = read_predictions(file)
+        kept = saved if saved_about.items() >= about.items() else {}
+    except RunError:
+        if not fresh:
+            raise
+    if fresh:
+        kept = {
+            name: said
+            for name, said in kept.items()
+            if name == "test" and said.probs.shape[1] == n_classes
+        }
+    if not test and "test" not in kept and (saved is None or "test" in saved):
+        progress.say(
+            f"Note: results on test images are left out, as {file.name} is damaged or of other "
+            "weights; evaluate without --no-test makes them again, which opens these images"
+        )
+    return kept
 
 
 def _predict_splits(

@@ -56,12 +56,13 @@ def report(
     from convscope.report.markdown import write_markdown
     from convscope.report.page import write_page
     from convscope.report.run_page import RunFacts, run_card, run_page
-    from convscope.training.results import read_results
+    from convscope.training.results import HEAD, read_results
 
     where: dict[str, Any] = {"data": data, "labels": labels, "data_dir": data_dir}
     where["progress"] = progress or console_progress()
     run = Run.open(run)
     metrics, state = run.metrics, run.state
+    rolled_back = bool(state.get("rolled_back"))
     parts = [row["split"] for row in read_split(run.split_file)]
     sheet = sheet_of(run)
     predictions = read_predictions(run.predictions_file)[0]
@@ -73,7 +74,9 @@ def report(
         config=run_config(run),
         class_names=run.class_names,
         metrics=metrics,
-        history=read_results(run.results_file),
+        history=[
+            row for row in read_results(run.results_file) if not rolled_back or row["phase"] == HEAD
+        ],
         predictions=predictions,
         unseen=unseen_predictions(run, str(metrics["weights"]), predictions["val"]),
         temperature=spec.temperature,
@@ -90,6 +93,8 @@ def report(
         looks=_looks(run),
         hardest=_hardest(run, metrics, where),
         tried=read_tried(run.tried_file),
+        opened=bool(run.test_openings),
+        rolled_back=rolled_back,
     )
     write_page(run_page(facts), run.report_page)
     write_markdown(run_card(facts), run.card_file)

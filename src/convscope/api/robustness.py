@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from convscope.datasets.division.splits import verify_split
-from convscope.errors import ConfigError, UnknownNameError
+import numpy as np
+import numpy.typing as npt
+
+from convscope.datasets.division.splits import require_any_class, verify_split
+from convscope.errors import ConfigError, DataError, UnknownNameError
 from convscope.evaluation.opening import open_test
 from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress, kept_if_writable
 from convscope.run import Run
-from convscope.types import evenly_spread
+from convscope.types import PART_NAMES, Dataset, evenly_spread
 
 if TYPE_CHECKING:
     from convscope.evaluation.robustness import Robustness
@@ -46,7 +49,8 @@ def robustness(
         RunError: If there is no such run or no trained weights.
         UnknownNameError: If there is no such corruption.
         ConfigError: If there is no such severity, or `n_images` is below 1.
-        DataError: If the images are not those of the run.
+        DataError: If the images are not those of the run, or if each may have any number of classes
+            and none of those that are taken has one.
     """
     from convscope.classifier.keras_model import open_classifier, weights_for, which_weights
     from convscope.evaluation.corruptions import CORRUPTIONS, SEVERITIES
@@ -69,13 +73,14 @@ def robustness(
     config = run_config(run)
     dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
     verify_split(dataset, run.split_file, split)
+    taken = _taken(dataset, split, n_images)
     which = weights_for(run, which_weights(run, None), split)
     classifier = open_classifier(run, which)
     assert dataset.val is not None
     part = dataset.val
     if split == "test":
         part = open_test(dataset, run, by="robustness", weights=which, progress=progress)
-    chosen = part.select(evenly_spread(len(part), n_images))
+    chosen = part.select(taken)
     result = accuracy_under_all(classifier, chosen, split, names, levels, progress)
     title = f"{run.name}: {result.conclusion}"
     with kept_if_writable(progress, run.path):
@@ -83,3 +88,20 @@ def robustness(
         figure = robustness_figure(result.accuracy, levels, result.clean)
         save_figure(figure, run.robustness_picture, title=title)
     return result
+
+
+def _taken(dataset: Dataset, split: str, n_images: int) -> npt.NDArray[np.intp]:
+    """Return the indices of the images that are corrupted.
+
+    Raises:
+        DataError: If an image may have any number of classes and none of these has one.
+    """
+    require_any_class(dataset, split)
+    labels = dataset.parts[split].labels
+    taken = evenly_spread(len(labels), n_images)
+    if dataset.multi_label and not labels[taken].any():
+        raise DataError(
+            f"none of the {len(taken):,} {PART_NAMES[split]} images that would be taken has any "
+            "class, so there would be no mAP; take more with -n"
+        )
+    return taken

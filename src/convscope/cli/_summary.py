@@ -24,7 +24,9 @@ def print_summary(run: Run, metrics: dict[str, Any]) -> None:
     out.print()
     judged = [name for name in ("val", "folds", "test") if name in metrics]
     for name in judged:
-        out.print(_line(name, metrics[name]))
+        # Where there are predictions of folds, thresholds are chosen on those.
+        fitted = name == ("folds" if "folds" in metrics else "val")
+        out.print(_line(name, metrics[name], fitted=fitted))
     if metrics["weights"] == "refit":
         out.print("validation images were evaluated before the last training, which learnt them")
     _print_class_extremes(metrics, out)
@@ -121,9 +123,9 @@ def print_classes(metrics: dict[str, Any], part: str) -> None:
     )
 
 
-def _line(name: str, split: dict[str, Any]) -> str:
+def _line(name: str, split: dict[str, Any], *, fitted: bool) -> str:
     if "mean_average_precision" in split:
-        return _line_of_several(name, split)
+        return _line_of_several(name, split, fitted=fitted)
     low, high = split["accuracy_interval_95"]
     top = "".join(f", top-{k} {value:.4f}" for k, value in split["top_k_accuracy"].items())
     return (
@@ -132,13 +134,15 @@ def _line(name: str, split: dict[str, Any]) -> str:
     )
 
 
-def _line_of_several(name: str, split: dict[str, Any]) -> str:
+def _line_of_several(name: str, split: dict[str, Any], *, fitted: bool) -> str:
+    flattering = " (flattering: its thresholds were chosen on these images)" if fitted else ""
     low, high = split["mean_average_precision_interval_95"]
     return (
         f"{name:<4} mAP {split['mean_average_precision']:.4f} (95 % interval {low:.4f} to "
-        f"{high:.4f}), F1 macro {split['macro_f1']:.4f}, micro {split['micro_f1']:.4f}; "
-        f"{split['hamming_loss']:.1%} of the decisions wrong, {split['exact_match']:.1%} of the "
-        f"images without a wrong one, loss {split['loss']:.4f}, {_images(split)}"
+        f"{high:.4f}), F1 macro {split['macro_f1']:.4f}, micro {split['micro_f1']:.4f}"
+        f"{flattering}; {split['hamming_loss']:.1%} of the decisions wrong, "
+        f"{split['exact_match']:.1%} of the images without a wrong one, loss {split['loss']:.4f}, "
+        f"{_images(split)}"
     )
 
 

@@ -25,7 +25,8 @@ def evaluate(
         bool,
         typer.Option(
             "--no-test",
-            help="Leave the test images sealed: evaluate on the validation images alone.",
+            help="Leave the test images sealed: evaluate on the validation images alone. "
+            "Saved results on test images stay, if they are of these weights.",
         ),
     ] = False,
     batch_size: BatchSize = None,

@@ -6,7 +6,7 @@ import numpy as np
 
 from convscope.diagnosis import AT_CHANCE, TRAPS, Finding, Remedy, Unknown
 from convscope.diagnosis.case import Case
-from convscope.diagnosis.guessing import SURE, beyond_guessing, guessing
+from convscope.diagnosis.guessing import SURE, beyond_guessing, guessing, right_by_chance
 from convscope.wording import command_line, counted
 
 _TOO_FEW = 0.25
@@ -31,7 +31,7 @@ def at_chance(case: Case) -> Finding | None:
     if kappa > SURE * error and kappa > 0:
         return None
     accuracy = float(val.right.mean())
-    by_chance = (accuracy - kappa) / (1 - kappa)
+    by_chance = right_by_chance(val.labels, answers, val.probs.shape[1])
     # Answers that are all the same have no error of their own.
     error = max(error, math.sqrt(by_chance / (1 - by_chance) / case.n_val))
     if kappa + SURE * error > _TOO_FEW:

@@ -16,7 +16,7 @@ from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES, Backbone
 from convscope.recipe import RunConfig, flat, spell_setting
 from convscope.run import Run
-from convscope.training.results import read_results
+from convscope.training.results import HEAD, read_results
 from convscope.types import Dataset, Predictions, Split
 from convscope.wording import command_line
 
@@ -106,11 +106,17 @@ class Case:
         """The pretrained backbone; None if the network was trained from scratch."""
         return BACKBONES.get(self.config.model) if is_backbone(self.config.model) else None
 
+    @property
+    def rolled_back(self) -> bool:
+        """Whether fine-tuning was undone, so that the frozen backbone and its head were kept."""
+        return bool(self.trained.state.get("rolled_back"))
+
     @cached_property
     def history(self) -> list[dict[str, Any]]:
-        """A row for each epoch that trained all trainable parts, as in `results.csv`."""
+        """A row for each epoch that trained all that is kept and can be, as in `results.csv`."""
         rows = self.all_phases
-        return [row for row in rows if row["phase"] == rows[-1]["phase"]]
+        phase = HEAD if self.rolled_back else rows[-1]["phase"]
+        return [row for row in rows if row["phase"] == phase]
 
     @property
     def whole_epochs(self) -> list[dict[str, Any]]:
@@ -174,10 +180,14 @@ class Case:
         """Predictions on the test images.
 
         Raises:
-            Unknown: If they are sealed.
+            Unknown: If there are none.
         """
         if "test" not in self.predictions:
-            raise Unknown("the test images are sealed")
+            raise Unknown(
+                "the test images are sealed"
+                if self.is_sealed
+                else "these weights were not evaluated on the test images"
+            )
         return self.predictions["test"]
 
     @property

@@ -4,7 +4,7 @@ from convscope.diagnosis import TRAPS, Finding
 from convscope.diagnosis.case import Case
 from convscope.diagnosis.chance import fewer_right
 from convscope.diagnosis.guessing import guessing
-from convscope.training.transfer import HEAD
+from convscope.training.results import HEAD
 
 _JUMP = 1.5
 """First validation loss of the trained layers over the last one of the head alone."""
@@ -39,13 +39,16 @@ def fine_tuning(case: Case) -> Finding | None:
             **{"head.dropout": 0.0, "backbone.head_epochs": 0},
         }
         remedies.append(case.again("start from the best possible head", better))
+    symptom = "Fine-tuning began with a jump: the backbone lost "
+    symptom += "what it knew." if lost else "some of what it knew, at least for a while."
+    if case.rolled_back:
+        symptom = "Fine-tuning began with a jump and was undone: the frozen backbone was kept."
     return Finding(
-        symptom="Fine-tuning began with a jump: the backbone lost "
-        + ("what it knew." if lost else "some of what it knew, at least for a while."),
+        symptom=symptom,
         evidence=f"When layers of the backbone joined in, the validation loss went from "
         f"{before['val_loss']:.3f} to {first['val_loss']:.3f}; {case.decisions} "
         f"{before['val_accuracy']:.1%} with the frozen backbone, {last['val_accuracy']:.1%} at "
         "the end.",
         remedies=tuple(remedies),
-        sure="certain" if lost else "likely",
+        sure="note" if case.rolled_back else "certain" if lost else "likely",
     )

@@ -91,14 +91,18 @@ def beyond_guessing(
         Psychological Bulletin 1969.
     """
     n_images = len(labels)
-    true = np.bincount(labels, minlength=n_classes) / n_images
-    said = np.bincount(answers, minlength=n_classes) / n_images
-    by_chance = float(true @ said)
+    true, said = _shares(labels, n_classes), _shares(answers, n_classes)
+    by_chance = right_by_chance(labels, answers, n_classes)
     if by_chance == 1:
         return math.nan, math.nan
     kappa = (float((labels == answers).mean()) - by_chance) / (1 - by_chance)
     variance = by_chance + by_chance**2 - float((true * said * (true + said)).sum())
     return kappa, math.sqrt(max(0.0, variance) / n_images) / (1 - by_chance)
+
+
+def right_by_chance(labels: npt.NDArray[Any], answers: npt.NDArray[Any], n_classes: int) -> float:
+    """Return the accuracy that answers have in random order, a fraction."""
+    return float(_shares(labels, n_classes) @ _shares(answers, n_classes))
 
 
 def ranked_beyond_guessing(said: Predictions) -> tuple[float, float]:
@@ -120,6 +124,10 @@ def ranked_beyond_guessing(said: Predictions) -> tuple[float, float]:
         return math.nan, math.nan
     reached = mean_average_precision(said.probs, said.labels)
     return (reached - 1) / most + 1, float(np.std(by_chance, ddof=1)) / most
+
+
+def _shares(classes: npt.NDArray[Any], n_classes: int) -> npt.NDArray[np.float64]:
+    return np.bincount(classes, minlength=n_classes) / len(classes)
 
 
 def _entropies(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -52,6 +52,8 @@ def learning_rate(case: Case) -> Finding | None:
             remedies=(lower,),
             sure="certain",
         )
+    if case.rolled_back:
+        raise Unknown("fine-tuning was undone, so its learning rate is not behind what was kept")
     rows, guess = case.whole_epochs, guessing(case)
     losses = [row["loss"] for row in rows]
     if _is_nothing_learnt(case, rows, guess):

@@ -93,6 +93,8 @@ def _evaluated(case: Case) -> str:
     """Return a sentence if the weights that are evaluated are not those of the last epoch."""
     from convscope.training.fit import chosen_epochs
 
+    if case.rolled_back:  # to the last epoch of the head
+        return ""
     with contextlib.suppress(ConvscopeError):  # it may not have been evaluated yet
         if case.judged == "last":
             return ""
@@ -120,7 +122,7 @@ def _remedies(case: Case) -> tuple[Remedy, ...]:
         remedies.append(case.again("add dropout to the head", {"head.dropout": 0.5}))
     stops = config.early_stop_patience is not None
     stop = case.changed({"judge": "best"} | ({} if stops else {"early_stop_patience": 3}))
-    if stop and not case.trains_at_once:
+    if stop and not case.trains_at_once and not case.rolled_back:
         remedies.append(case.again("stop when validation no longer improves", stop))
     if not remedies:
         more = command_line("data", "show", *case.data_words)

@@ -9,11 +9,12 @@ from convscope.datasets.division.splits import images_of_part
 from convscope.diagnosis import TRAPS, Finding, Remedy
 from convscope.diagnosis.case import Case
 from convscope.errors import ConvscopeError
-from convscope.evaluation.grouping import answers_by_unit, images_of
+from convscope.evaluation.grouping import images_of
 from convscope.evaluation.predictions import read_predictions
-from convscope.evaluation.statistics import Answers, difference, rows_by_seed
+from convscope.evaluation.statistics import difference, rows_by_seed
 from convscope.recipe import RunConfig, differences, is_one_configuration, read_run_config
 from convscope.run import Run
+from convscope.types import BoolArray
 from convscope.wording import command_line
 
 _MOST_OTHERS = 20
@@ -29,13 +30,13 @@ class _Arm:
 
     config: RunConfig
     runs: dict[int, Run] = field(default_factory=dict)
-    right: dict[int, Answers] = field(default_factory=dict)
+    right: dict[int, BoolArray] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
         return float(np.mean([row.mean() for row in self.right.values()]))
 
-    def add(self, run: Run, config: RunConfig, right: Answers) -> None:
+    def add(self, run: Run, config: RunConfig, right: BoolArray) -> None:
         """Add a run, unless there is one of its seed."""
         self.runs.setdefault(config.seed, run)
         self.right.setdefault(config.seed, right)
@@ -50,7 +51,7 @@ def small_difference(case: Case) -> Finding | None:
         return None
     other = min(others, key=lambda arm: abs(arm.accuracy - own.accuracy))
     rows_a, rows_b, paired = rows_by_seed(other.right, own.right)
-    found = difference(rows_a, rows_b, paired=paired)
+    found = difference(rows_a, rows_b, paired=paired, groups=case.test.groups_by_id)
     # One run each cannot show the spread over seeds: only a larger difference counts as shown.
     shown = found.shown and (found.of_ways or abs(found.mean) > _SEEDS_MAY_MAKE)
     if shown or found.identical:
@@ -80,7 +81,7 @@ def _arms(case: Case) -> tuple[_Arm, list[_Arm]]:
     """Return the configuration of the run, and others evaluated on the same images."""
     run, test = case.trained, case.test
     own = _Arm(case.config)
-    own.add(run, case.config, answers_by_unit(test))
+    own.add(run, case.config, test.right_by_id)
     others: list[_Arm] = []
     for beside in Run.find_all(run.path.resolve().parent)[-_MOST_OTHERS:]:
         with contextlib.suppress(ConvscopeError):
@@ -96,7 +97,7 @@ def _arms(case: Case) -> tuple[_Arm, list[_Arm]]:
             arm = next((w for w in (own, *others) if is_one_configuration(w.config, config)), None)
             if arm is None:
                 others.append(arm := _Arm(config))
-            arm.add(beside, config, answers_by_unit(theirs))
+            arm.add(beside, config, theirs.right_by_id)
     return own, others
 
 

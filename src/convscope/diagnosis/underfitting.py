@@ -18,7 +18,8 @@ def underfitting(case: Case) -> Finding | None:
     improved towards its end and then converged.
     """
     rows, config = case.history, case.config
-    if config.schedule.name != "constant" or len(rows) < 4:
+    # The head on the frozen backbone has a falling rate.
+    if case.rolled_back or config.schedule.name != "constant" or len(rows) < 4:
         return None
     quarter = max(1, len(rows) // 4)
     before, last = rows[-2 * quarter : -quarter], rows[-quarter:]

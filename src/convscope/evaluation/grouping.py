@@ -98,17 +98,6 @@ def unlike(
     return 1.0 if math.isnan(p) else p
 
 
-def answers_by_unit(said: Predictions) -> BoolArray | FloatsOfUnits:
-    """Return a value for each image, or each group, whose mean is the accuracy of predictions.
-
-    In the order of the images' names, or the groups', so that models can be compared.
-    """
-    if said.groups is None:
-        return said.right_by_id
-    order = np.argsort(said.ids, kind="stable")
-    return contributions(said.right[order], said.groups[order])
-
-
 def images_of(part: Split | SealedSplit | Predictions) -> dict[str, str]:
     """Return the group of each image, "" of none, by the image's name.
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from convscope.classifier.views import Network
 from convscope.evaluation.corruptions import answers_under
-from convscope.evaluation.grouping import contributions
 from convscope.evaluation.map_difference import Scored, map_difference
 from convscope.evaluation.multi_label import score_of_answers
 from convscope.evaluation.statistics import difference
@@ -129,7 +128,6 @@ def _is_worse(
         scored = ([Scored.of(probs, labels, groups)] for probs in (clean, corrupted))
         found = map_difference(*scored, paired=True, n_comparisons=n_comparisons)
     else:
-        right = [probs.argmax(axis=1) == labels for probs in (clean, corrupted)]
-        rows = right if groups is None else [contributions(row, groups) for row in right]
-        found = difference(*(row[None] for row in rows), paired=True, n_comparisons=n_comparisons)
+        rows = ((probs.argmax(axis=1) == labels)[None] for probs in (clean, corrupted))
+        found = difference(*rows, paired=True, n_comparisons=n_comparisons, groups=groups)
     return found.high < 0

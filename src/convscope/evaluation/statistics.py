@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from convscope.errors import ShapeError
+from convscope.evaluation.grouping import contributions, units_of
 from convscope.types import BoolArray
 
-Answers = npt.NDArray[Any]
-"""Whether each image is classified correctly, or what each group contributes to the accuracy."""
+Groups = npt.NDArray[np.str_] | None
+"""Groups of images, as `Split.groups`."""
 
 Result = TypeVar("Result")
 
@@ -131,15 +132,14 @@ def spread_over_seeds(accuracies: list[float]) -> Spread:
 
 
 def rows_by_seed(
-    right_a: Mapping[int, Answers], right_b: Mapping[int, Answers]
-) -> tuple[Answers, Answers, bool]:
+    right_a: Mapping[int, BoolArray], right_b: Mapping[int, BoolArray]
+) -> tuple[BoolArray, BoolArray, bool]:
     """Return the runs of two configurations to be compared, and whether they are paired by seed.
 
     If both have several seeds in common, those are taken, row by row; otherwise all of them.
 
     Args:
-        right_a: By seed of A, whether each image is classified correctly, shape (n_images,); or
-            what each group contributes.
+        right_a: By seed of A, whether each image is classified correctly, shape (n_images,).
         right_b: The same for B, with the same images in the same order.
 
     Returns:
@@ -165,7 +165,12 @@ def runs_by_seed(
 
 
 def difference(
-    right_a: Answers, right_b: Answers, *, paired: bool, n_comparisons: int = 1
+    right_a: BoolArray,
+    right_b: BoolArray,
+    *,
+    paired: bool,
+    n_comparisons: int = 1,
+    groups: Groups = None,
 ) -> Difference:
     """Compare two training configurations by the images that each run classifies correctly.
 
@@ -176,12 +181,12 @@ def difference(
     Of images in groups the groups are what is sampled: with few of them by Student's distribution.
 
     Args:
-        right_a: Shape (n_seeds of A, n_images), bool; a row for each seed. Or shape (n_seeds of A,
-            n_groups), float, see `grouping.contributions`.
+        right_a: Shape (n_seeds of A, n_images), a row for each seed.
         right_b: Shape (n_seeds of B, n_images), of the same images in the same order.
         paired: Whether row k of both has the same seed; both then have as many rows.
         n_comparisons: Number of comparisons in all: intervals are widened (Bonferroni) so that all
             of them hold jointly in 95 % of studies.
+        groups: Shape (n_images,), the groups of the images, if they are in some.
 
     Raises:
         ShapeError: If the shapes do not match.
@@ -193,18 +198,20 @@ def difference(
     if not right_a.size or not right_b.size or (paired and len(right_a) != len(right_b)):
         raise ShapeError(f"{len(right_a)} and {len(right_b)} seeds cannot be paired")
     if (right_a == right_a[0]).all() and (right_b == right_b[0]).all():
-        compare = _of_networks if right_a.dtype == bool else _of_networks_by_groups
-        found = compare(right_a[0], right_b[0], paired, 1 - 0.05 / n_comparisons)
+        networks = right_a[0], right_b[0], paired, 1 - 0.05 / n_comparisons
+        found = (
+            _of_networks(*networks) if groups is None else _of_networks_by_groups(*networks, groups)
+        )
         if len(right_a) == len(right_b) == 1:
             return found
         # Training without any chance: what holds for one seed holds for all.
         variation = replace(found.variation, seeds=0.0)
         return replace(found, of_ways=True, p_seeds=float(found.mean == 0), variation=variation)
-    n_images = right_a.shape[1]
     mean = float(right_b.mean() - right_a.mean())
-    of_images = _variance(right_b.mean(axis=0) - right_a.mean(axis=0))
-    n_groups = None if right_a.dtype == bool else n_images
-    sides = [_signed(right_a), _signed(right_b)]
+    sides = [_by_unit(right, groups) for right in (right_a, right_b)]
+    n_units = sides[0].shape[1]  # images, or groups of them
+    of_images = _variance(sides[1].mean(axis=0) - sides[0].mean(axis=0))
+    n_groups = None if groups is None else n_units
     rows_of = [sides[1] - sides[0]] if paired else sides
     # (variance over seeds, residual variance, number of seeds behind them) of each part
     variances = [
@@ -218,13 +225,13 @@ def difference(
     pure = max(0.0, of_images - sum(rest / n for _, rest, _, n in parts))
     margins = Margins(
         [(of_part / n, n_behind) for of_part, _, n_behind, n in parts],
-        pure / n_images,
-        of_images / n_images,
+        pure / n_units,
+        of_images / n_units,
         n_groups,
     )
     confidence = 1 - 0.05 / n_comparisons
     half_width = margins.half_width(confidence)
-    of_seeds = max(0.0, sum(of_part - rest / n_images for of_part, rest, _, _ in parts))
+    of_seeds = max(0.0, sum(of_part - rest / n_units for of_part, rest, _, _ in parts))
     return Difference(
         mean=mean,
         low=max(-1.0, mean - half_width),
@@ -239,16 +246,18 @@ def difference(
             of_seeds,
             pure,
             sum(rest for _, rest, _, _ in parts),
-            n_images,
+            n_units,
             n_groups is not None,
         ),
         confidence=confidence,
     )
 
 
-def _signed(rows: Answers) -> npt.NDArray[Any]:
-    """Return rows of which a difference can be taken."""
-    return rows.astype(np.int8) if rows.dtype == bool else rows
+def _by_unit(right: BoolArray, groups: Groups) -> npt.NDArray[Any]:
+    """Return a number for each image, or each group, of which a difference can be taken."""
+    if groups is None:
+        return right.astype(np.int8)
+    return np.stack([contributions(row, groups) for row in right])
 
 
 def _variance(values: npt.NDArray[np.floating]) -> float:
@@ -309,20 +318,26 @@ class Margins:
 
 
 def _of_networks_by_groups(
-    of_a: Answers, of_b: Answers, paired: bool, confidence: float
+    right_a: BoolArray,
+    right_b: BoolArray,
+    paired: bool,
+    confidence: float,
+    groups: npt.NDArray[np.str_],
 ) -> Difference:
-    """Compare two networks by what each group contributes to their accuracies, shape (n_groups,).
+    """Compare two networks by what each group of images contributes to their accuracies.
 
     By Student's test over the groups. Where so few of them differ that not even all in one
     direction would be more than chance (the exact sign test), no difference is shown.
     """
-    n_groups = len(of_a)
-    unlike = of_b - of_a
-    mean = float(unlike.mean())
-    variance = _variance(unlike)
+    apart = contributions(right_b, groups) - contributions(right_a, groups)
+    n_groups = len(apart)
+    mean = float(apart.mean())
+    variance = _variance(apart)
     margins = Margins([], 0.0, variance / n_groups, n_groups)
     half_width = margins.half_width(confidence)
-    least = 2.0 ** (1 - np.count_nonzero(unlike.round(12)))
+    # Of right answers: what groups contribute differs wherever the accuracies do.
+    more_right = np.bincount(units_of(groups), right_b.astype(np.float64) - right_a)
+    least = 2.0 ** (1 - np.count_nonzero(more_right))
     p = max(margins.p(mean), min(1.0, least))
     low, high = max(-1.0, mean - half_width), min(1.0, mean + half_width)
     if least > 1 - confidence:
@@ -336,7 +351,7 @@ def _of_networks_by_groups(
         p_images=p,
         of_ways=False,
         paired=paired,
-        identical=paired and bool((of_a == of_b).all()),
+        identical=paired and bool((right_a == right_b).all()),
         variation=Variation(None, variance, 0.0, n_groups, True),
         confidence=confidence,
     )

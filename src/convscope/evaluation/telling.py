@@ -92,6 +92,7 @@ def most_telling(
         for i in order
         if (true is None or names[said.labels[i]] == true)
         and (predicted is None or names[answers[i]] == predicted)
+        and (of != "right" or said.right[i])
     ]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from convscope.backend import forget_networks
 from convscope.errors import ConfigError
 from convscope.planning.curves import (
+    CURVE_IMAGES,
     Curves,
     contenders,
     effort_for_accuracy,
@@ -103,6 +104,18 @@ class Budget:
                 )
         return cls(minutes, target)
 
+    def require_enough(self, n_images: int) -> None:
+        """Refuse a wanted accuracy with far fewer training images than it was measured with.
+
+        Raises:
+            ConfigError: If there are so few; as many passes over them reach less.
+        """
+        if self.target is not None and n_images < _ENOUGH * CURVE_IMAGES:
+            raise ConfigError(
+                f"--target relies on measurements with {CURVE_IMAGES:,} training images, and here "
+                f"are {n_images:,}, with which less is reached; give a time with --minutes instead"
+            )
+
     def defaults(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings that the budget adds to those chosen."""
         added: dict[str, Any] = {} if "recipe" in chosen else {"recipe": _RECIPE}
@@ -126,7 +139,11 @@ def choose(
         model: Name of the network, if the user named it.
         with_model: Function from the name of a network to the settings with it.
         progress: Called with measurements and with the choice.
+
+    Raises:
+        ConfigError: If an accuracy is wanted of too few training images.
     """
+    budget.require_enough(len(wish.dataset.train))
     from convscope.models.geometry import geometry
     from convscope.training.fit import compile_model
     from convscope.training.pace import Deadline, Pace
@@ -204,6 +221,9 @@ _RECIPE = "fast"
 _MEASURED_ON = "cifar10"
 _VAL_FRACTION = 0.02
 """Share of the training images that was held out where accuracies were measured."""
+
+_ENOUGH = 0.8
+"""Least number of training images, relative to the measurements, with which these hold."""
 
 _NUMBERS_OF_IMAGES = {"split.val_fraction", "split.images", "split.folds"}
 """Settings beside which that share would not be the user's wish."""

@@ -79,7 +79,7 @@ def receive_plan(devices: Devices, data_dir: Path | str | None) -> tuple[Plan, R
         settings, images = Path(folder, "config.yaml"), Path(folder, "split.csv")
         settings.write_text(start["config"], encoding="utf-8")
         images.write_bytes(start["split"].encode())
-        plan = prepare(read_run_config(settings), Progress(), data_dir)
+        plan = prepare(read_run_config(settings), Progress(), data_dir, images)
         for part in ("train", "val"):
             verify_split(plan.dataset, images, part)
     return plan, Run(Path(start["run"]))

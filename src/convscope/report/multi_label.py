@@ -14,16 +14,18 @@ from convscope.types import FloatArray, Labels
 _LISTED = 3
 
 
-def headline(judged: Mapping[str, Any], part: str) -> str:
+def headline(judged: Mapping[str, Any], part: str, *, fitted: bool) -> str:
     """Return the scores on a part in a sentence.
 
     Args:
         judged: Metrics of the part.
         part: Name of the part: "test" or "validation".
+        fitted: Whether the thresholds were chosen on these very images.
     """
+    flattering = " (flattering: its thresholds were chosen on these images)" if fitted else ""
     return (
-        f"mAP {judged['mean_average_precision']:.1%} and macro F1 {judged['macro_f1']:.1%} on "
-        f"{judged['n_images']:,} {part} images."
+        f"mAP {judged['mean_average_precision']:.1%} and macro F1 {judged['macro_f1']:.1%}"
+        f"{flattering} on {judged['n_images']:,} {part} images."
     )
 
 

@@ -65,7 +65,7 @@ class RunFacts:
         config: Settings.
         class_names: Names in the order of the labels.
         metrics: Contents of `metrics.json`.
-        history: Rows of `results.csv`.
+        history: Rows of `results.csv`; after a rollback those of the head alone.
         predictions: Predictions by split.
         unseen: Predictions to which thresholds are fitted: for images that were not learnt.
         temperature: Temperature of its probabilities.
@@ -84,6 +84,8 @@ class RunFacts:
             available.
         tried: What was tried, if the way of training was searched for.
         thresholds: Threshold of each class, where an image may have any number of classes.
+        opened: Whether its test images were ever opened, be it for earlier weights.
+        rolled_back: Whether fine-tuning was undone.
     """
 
     name: str
@@ -108,6 +110,8 @@ class RunFacts:
     hardest: Picture | None
     tried: Sequence[Tried] = ()
     thresholds: Sequence[float] = ()
+    opened: bool = False
+    rolled_back: bool = False
 
     @property
     def judged(self) -> str:
@@ -227,7 +231,12 @@ def _use(facts: RunFacts) -> str:
 def _about(facts: RunFacts) -> str:
     config = facts.config
     epochs = counted(len(facts.history), "epoch")
-    trained = "logistic regression" if config.trains_at_once else epochs
+    at_once = config.trains_at_once or (facts.rolled_back and config.head.logistic)
+    trained = "logistic regression" if at_once else epochs
+    if facts.rolled_back:
+        trained += (
+            " on the frozen backbone (kept, as fine-tuning did not lower the validation loss)"
+        )
     again = ", then once more on validation images too" if config.refit else ""
     return (
         f"{config.model} on {config.data_name}, recipe {config.recipe}, seed {config.seed}, "
@@ -239,11 +248,15 @@ def _headline(facts: RunFacts) -> str:
     judged = facts.metrics[facts.judged]
     part = PART_NAMES[facts.judged]
     if facts.multi_label:
-        said = multi_label.headline(judged, part)
+        said = multi_label.headline(judged, part, fitted=facts.unseen.split == facts.judged)
     else:
         said = f"{judged['accuracy']:.1%} accuracy on {judged['n_images']:,} {part} images."
     said = " ".join([said, *(f"{line}." for line in _not_judged(facts))])
-    return said if part == "test" else f"{said} The test images are still sealed."
+    if part == "test":
+        return said
+    if facts.opened:
+        return f"{said} The test images were opened before, but not for these weights."
+    return f"{said} The test images are still sealed."
 
 
 def _not_judged(facts: RunFacts) -> list[str]:

@@ -15,11 +15,11 @@ from convscope.backend import forget_networks
 from convscope.datasets.division.splits import images_of_part, require_any_class
 from convscope.datasets.source import table_of
 from convscope.errors import ConfigError, DataError, RunError, TrainingError
-from convscope.evaluation.grouping import answers_by_unit, images_of
+from convscope.evaluation.grouping import images_of
 from convscope.evaluation.map_difference import Scored
 from convscope.evaluation.multi_label import score_of
 from convscope.evaluation.opening import log_seen_again
-from convscope.evaluation.statistics import Answers
+from convscope.evaluation.statistics import Groups
 from convscope.planning.data import load_once
 from convscope.planning.plan import run_config
 from convscope.planning.settle import settle
@@ -42,7 +42,7 @@ from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import as_read_back, look_of
 from convscope.studies.latency import latencies_ms
 from convscope.studies.verdicts import Look
-from convscope.types import PART_NAMES, Dataset
+from convscope.types import PART_NAMES, BoolArray, Dataset
 
 
 def compare(
@@ -336,18 +336,20 @@ class _Study:
         """Compare on validation images or, in one look for all runs, on the test images; write."""
         part = self.comparison.part
         answers = []
+        groups: Groups = None  # of all runs the same
         first: dict[str, Run] = {}
         n_trials = sum(
             trial.failure is None for arm in self.comparison.arms for trial in arm.trials
         )
         with self.progress.task("Evaluating", n_trials, "runs") as step:
             for arm in self.comparison.arms:
-                right: dict[int, Answers | Scored] = {}
+                right: dict[int, BoolArray | Scored] = {}
                 for trial in arm.trials:
                     if trial.failure is not None:
                         continue
                     run = Run.open(self._path(trial))
-                    found = right[trial.seed] = self._right(run, part)
+                    found, groups = self._right(run, part)
+                    right[trial.seed] = found
                     first.setdefault(arm.name, run)
                     score = found.score if isinstance(found, Scored) else float(found.mean())
                     self._replace(trial, **{f"{part}_accuracy": score})
@@ -370,7 +372,7 @@ class _Study:
             forget_networks()
         self.looks[part] = looks_with(self.looks.get(part, []), self.comparison.seeds)
         self.comparison = dataclasses.replace(
-            self.comparison, pairs=pairs_of(answers, part), looks=tuple(self.looks[part])
+            self.comparison, pairs=pairs_of(answers, part, groups), looks=tuple(self.looks[part])
         )
         self.write()
 
@@ -413,12 +415,11 @@ class _Study:
         self.progress.say(f"{name}, seed {trial.seed} failed: {outcome.failure}")
         self._replace(trial, failure=outcome.failure, final=outcome.permanent)
 
-    def _right(self, run: Run, part: str) -> "Answers | Scored":
-        """Return whether a run classifies each image of a part correctly, sorted by image name.
+    def _right(self, run: Run, part: str) -> "tuple[BoolArray | Scored, Groups]":
+        """Return whether a run classifies each image of a part correctly, and their groups.
 
-        Where images are in groups, what each group contributes to the accuracy.
-
-        Where an image may have any number of classes, its mean average precision.
+        Both sorted by image name. Where an image may have any number of classes, its mean average
+        precision.
         """
         from convscope.evaluation.predictions import read_predictions
 
@@ -444,9 +445,9 @@ class _Study:
         said = read_predictions(run.predictions_file)[0][part]
         if said.multi_label:
             order = np.argsort(said.ids, kind="stable")
-            groups = None if said.groups is None else said.groups[order]
-            return Scored.of(said.probs[order], said.labels[order], groups)
-        return answers_by_unit(said)
+            groups = said.groups_by_id
+            return Scored.of(said.probs[order], said.labels[order], groups), groups
+        return said.right_by_id, said.groups_by_id
 
     def _path(self, trial: Trial) -> Path:
         return self.comparison.path / trial.run

@@ -8,8 +8,8 @@ from typing import Any
 
 from convscope.evaluation.map_difference import Scored, map_difference
 from convscope.evaluation.statistics import (
-    Answers,
     Difference,
+    Groups,
     Spread,
     Variation,
     difference,
@@ -26,7 +26,7 @@ from convscope.studies.verdicts import (
     outlook,
     verdict,
 )
-from convscope.types import PART_NAMES
+from convscope.types import PART_NAMES, BoolArray
 
 COMPARISON = StudyKind("comparison", "comparison.json")
 
@@ -285,7 +285,9 @@ def _pair_of(entry: Mapping[str, Any]) -> Pair:
 
 
 def pairs_of(
-    answers: Sequence[tuple[str, Mapping[int, Answers | Scored]]], part: str = "test"
+    answers: Sequence[tuple[str, Mapping[int, BoolArray | Scored]]],
+    part: str = "test",
+    groups: Groups = None,
 ) -> tuple[Pair, ...]:
     """Compare each two arms by the images that each of their runs classifies correctly.
 
@@ -295,9 +297,10 @@ def pairs_of(
     ones are used; two arms without a common seed are compared unpaired.
 
     Args:
-        answers: Name of each arm, and by seed an array of shape (n_images,) or (n_groups,), or the
-            mean average precision; arms without any are skipped.
+        answers: Name of each arm, and by seed an array of shape (n_images,), or the mean average
+            precision; arms without any are skipped.
         part: Images of the answers: "val" or "test".
+        groups: Groups of the images in the order of the arrays, if they are in some.
 
     Raises:
         ShapeError: If the numbers of images differ.
@@ -314,17 +317,18 @@ def pairs_of(
             seeds = (len(runs_a), len(runs_b))
         else:
             rows_a, rows_b, paired = rows_by_seed(_plain(right_a), _plain(right_b))
-            found, measure = difference(rows_a, rows_b, paired=paired, n_comparisons=n), "accuracy"
+            found = difference(rows_a, rows_b, paired=paired, n_comparisons=n, groups=groups)
+            measure = "accuracy"
             seeds = (len(rows_a), len(rows_b))
         pairs.append(Pair(first, second, seeds, found, part, measure))
     return tuple(pairs)
 
 
-def _scored(results: Mapping[int, Answers | Scored]) -> dict[int, Scored]:
+def _scored(results: Mapping[int, BoolArray | Scored]) -> dict[int, Scored]:
     return {seed: each for seed, each in results.items() if isinstance(each, Scored)}
 
 
-def _plain(right: Mapping[int, Answers | Scored]) -> dict[int, Answers]:
+def _plain(right: Mapping[int, BoolArray | Scored]) -> dict[int, BoolArray]:
     return {seed: row for seed, row in right.items() if not isinstance(row, Scored)}
 
 

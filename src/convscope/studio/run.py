@@ -106,8 +106,10 @@ def _accuracy(place: Workplace, run: Run, row_: facts.Row, metrics: dict[str, An
             with ui.element("div"):
                 value = facts.score(metrics, part)
                 if value is None:
-                    sealed = "sealed until all choices are made" if part == "test" else "not yet"
-                    say(f"{words.capitalize()} images: {sealed}", "cs-quiet")
+                    why = "not yet"
+                    if part == "test" and not run.test_openings:
+                        why = "sealed until all choices are made"
+                    say(f"{words.capitalize()} images: {why}", "cs-quiet")
                     continue
                 ui.label(f"{100 * value:.1f} %").classes("cs-figure")
                 noun = "accuracy" if "accuracy" in metrics[part] else "mean average precision"

@@ -24,6 +24,9 @@ COLUMNS = (
 `seconds` the training time of the epoch without its validation, `phase` the part that was
 trained."""
 
+HEAD = "head"
+"""Name of the phase that trains the head alone."""
+
 ONLY_PHASE = "all"
 """Name of the phase of a run that trains everything from its first epoch to its last."""
 

@@ -44,7 +44,7 @@ from convscope.training.logistic import (
 from convscope.training.logistic_fit import fit_logistic
 from convscope.training.pace import Pace
 from convscope.training.passes import evaluate_epoch, steps_on_one_device
-from convscope.training.results import write_results
+from convscope.training.results import HEAD, write_results
 from convscope.training.snapshot import load_snapshot, read_history, save_snapshot
 from convscope.training.temperature import calibrated_loss
 from convscope.training.weighting import weighting_of_logistic
@@ -55,9 +55,6 @@ from convscope.types import (
     Predictions,
     Split,
 )
-
-HEAD = "head"
-"""Name of the phase that trains the head alone."""
 
 
 def train_transfer(

@@ -355,6 +355,17 @@ def test_few_images_cannot_tell_a_network_from_one_that_guesses():
         found("at-chance", case_of(TWO, rows_of([0.6]), val=said))
 
 
+@pytest.mark.parametrize("n_groups", [None, 2, 5])
+def test_few_groups_of_right_answers_cannot_tell_it_either(n_groups):
+    labels = np.arange(100 if n_groups else 2) % 2
+    said = answers_of(labels, labels, 2)
+    if n_groups:
+        groups = np.array([f"{number % n_groups}" for number in range(100)])
+        said = dataclasses.replace(said, groups=groups)
+    with pytest.raises(Unknown, match=f"{len(labels)} validation images cannot tell"):
+        found("at-chance", case_of(TWO, rows_of([0.1], 1.0), val=said))
+
+
 def test_kappa_and_its_error_are_those_of_answers_in_random_order():
     chance = np.random.default_rng(0)
     labels = chance.choice(3, 400, p=[0.6, 0.3, 0.1])
@@ -450,6 +461,16 @@ def test_the_p_value_is_the_one_of_what_differs():
     assert finding.evidence.endswith(
         f"images (p = 1). The class frequencies of the two differ (p = {p:.2g})."
     )
+
+
+def test_after_a_refit_accuracies_are_those_of_two_networks():
+    even, others = [0, 1] * 300, [0] * 370 + [1] * 230
+    val = answers_of(even, even, 2)
+    half = answers_of(even, [0, 0] * 300, 2, "test")
+    assert found("val-unlike-test", case_of(TWO, val=val, test=half, judged="refit")) is None
+    mixed = answers_of(others, [0] * 600, 2, "test")
+    finding = found("val-unlike-test", case_of(TWO, val=val, test=mixed, judged="refit"))
+    assert finding.evidence.startswith("The class frequencies of the two differ (p = ")
 
 
 # --- images in groups
@@ -599,6 +620,31 @@ def test_a_jump_in_fine_tuning_is_certain_if_accuracy_is_lost(before, after, acc
     assert (finding and finding.sure) == sure
     for changed in changes(finding) if finding else ():
         resolve(Recipe(), {"head.hidden": [64], **changed})  # is no error
+
+
+def test_fine_tuning_that_was_undone_is_no_fault_of_what_was_kept():
+    rows = rows_of([1.0, 0.8], 0.7, phase="head")
+    rows += rows_of([3.0, 0.5, 0.1, 0.01], 0.99, [4.5, 1.0, 2.0, 3.0], 0.5, "after stage4")
+    settings = {"model": LITE0, "schedule.name": "constant"}
+    kept, undone = (
+        case_of(TEN, rows, state={"rolled_back": back}, val=even_answers(), **settings)
+        for back in (False, True)
+    )
+    assert found("over-fitting", kept).sure == "certain"
+    assert found("fine-tuning", kept).sure == "certain"
+    assert undone.history == rows[:2]
+    assert found("over-fitting", undone) is None
+    assert found("under-fitting", undone) is None
+    finding = found("fine-tuning", undone)
+    assert finding.symptom.endswith("was undone: the frozen backbone was kept.")
+    assert finding.sure == "note"
+    with pytest.raises(Unknown, match="fine-tuning was undone"):
+        found("learning-rate", undone)
+
+
+def even_answers() -> Predictions:
+    labels = np.arange(200) % 10
+    return answers_of(labels, labels, 10)
 
 
 def over_fitted(*val_losses: float) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from convscope.evaluation.grouping import (
-    answers_by_unit,
     contributions,
     n_effective,
     number_of_groups,
@@ -15,6 +14,7 @@ from convscope.evaluation.metrics import compute_metrics, interval_of, wilson
 from convscope.evaluation.multi_label import map_interval, resampled_map, unseen_loss
 from convscope.evaluation.predictions import read_predictions, save_predictions
 from convscope.evaluation.statistics import difference
+from convscope.studies.comparison import pairs_of
 from convscope.types import Predictions
 
 N = 400
@@ -99,8 +99,7 @@ def test_equal_networks_are_told_apart_seldom(n_seeds):
         luck = rng.normal(0, 0.15, (2, n_seeds, 25))
         chance = np.clip(base + way[:, None] + luck, 0, 1)[..., units]
         rows = rng.random(chance.shape) < chance
-        by_group = [np.stack([contributions(row, groups) for row in side]) for side in rows]
-        found = difference(*by_group, paired=True)
+        found = difference(*rows, paired=True, groups=groups)
         shown += [found.shown, difference(*rows, paired=True).shown]
         assert found.mean == pytest.approx(rows[1].mean() - rows[0].mean())
         assert found.variation.n_images == 25
@@ -113,12 +112,10 @@ def test_a_clear_difference_is_shown_over_groups():
     rng = np.random.default_rng(4)
     groups = np.repeat(NAMES[:40], 10)
     rows = [(rng.random((1, 400)) < level) for level in (0.6, 0.9)]
-    found = difference(
-        *(np.stack([contributions(row, groups) for row in side]) for side in rows), paired=True
-    )
+    found = difference(*rows, paired=True, groups=groups)
     assert found.shown
     assert 0.2 < found.low < found.mean < found.high < 0.45
-    same = difference(*[contributions(rows[0][0], groups)[None]] * 2, paired=True)
+    same = difference(rows[0], rows[0], paired=True, groups=groups)
     assert (same.low, same.high, same.identical) == (0, 0, True)
 
 
@@ -127,26 +124,46 @@ def test_few_groups_show_nothing():
     groups = np.repeat(NAMES[:3], 100)
     worse, better = np.zeros(300, bool), np.zeros(300, bool)
     better[::2] = True
-    found = difference(
-        contributions(worse, groups)[None], contributions(better, groups)[None], paired=True
-    )
+    rows = worse[None], better[None]
+    found = difference(*rows, paired=True, groups=groups)
     assert not found.shown
     assert found.p == 0.25
-    single = [contributions(row, np.repeat("a", 300))[None] for row in (worse, better)]
-    assert difference(*single, paired=True).low == -1
+    assert difference(*rows, paired=True, groups=np.repeat("a", 300)).low == -1
+
+
+@pytest.mark.parametrize("n_images", [1, 2, 3])
+def test_few_groups_that_differ_among_many_show_nothing(n_images):
+    # Four of fifty groups, all of them better: by chance in an eighth of studies.
+    right = np.arange(50 * n_images) % 5 > 0
+    better = right.copy()
+    better[np.flatnonzero(~right)[:4]] = True
+    units = np.repeat(np.arange(50), n_images)
+    assert len(set(units[better != right])) == 4
+    rows = right[None], better[None]
+    found = difference(*rows, paired=True, groups=NAMES[units])
+    assert not found.shown
+    assert found.p == pytest.approx(0.125)
+    assert difference(*rows, paired=True).p == pytest.approx(0.125)
+    answers = [("a", {0: right}), ("b", {0: better})]
+    assert not pairs_of(answers, "test", NAMES[units])[0].found.shown
+    # Where more of them do, it is shown.
+    both = np.stack([right, better])
+    both[0, np.flatnonzero(right)[-20:]] = False
+    assert difference(both[:1], both[1:], paired=True, groups=NAMES[units]).shown
 
 
 def test_answers_are_in_the_order_of_names(right):
     said = said_of(right, None)
     back = Predictions(said.probs[::-1], said.labels[::-1], said.ids[::-1], "test")
-    np.testing.assert_array_equal(answers_by_unit(back), right)
+    np.testing.assert_array_equal(back.right_by_id, right)
+    assert back.groups_by_id is None
     groups = np.repeat(NAMES[:40], 10)
-    there = answers_by_unit(said_of(right, groups))
     order = np.random.default_rng(0).permutation(N)
     mixed = Predictions(
         said.probs[order], said.labels[order], said.ids[order], "test", groups[order]
     )
-    np.testing.assert_allclose(answers_by_unit(mixed), there)
+    np.testing.assert_array_equal(mixed.right_by_id, right)
+    np.testing.assert_array_equal(mixed.groups_by_id, groups)
 
 
 def test_a_mean_average_precision_is_sampled_by_groups():

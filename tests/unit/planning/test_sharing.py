@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,19 @@ def test_another_process_gets_the_plan_and_refuses_other_images(transport, tmp_p
     send_plan(Plan(config, dataset), run, FIRST)
     with pytest.raises(DataError, match="images are not those of the run: 1 differ"):
         receive_plan(OTHER, None)
+
+
+def test_another_process_gets_the_division_before_it_loads(transport, tmp_path, monkeypatch):
+    run, given = Run(tmp_path), []
+    run.split_file.write_text("id,label\n")
+    send_plan(Plan(ON_JAX, None), run, FIRST)
+    plan = SimpleNamespace(dataset=None)
+    monkeypatch.setattr(sharing, "verify_split", lambda *_: None)
+    monkeypatch.setattr(
+        sharing, "prepare", lambda *args: given.append(args[-1].read_text()) or plan
+    )
+    receive_plan(OTHER, None)
+    assert given == ["id,label\n"]
 
 
 def test_the_others_hear_why_the_first_process_cannot_begin(transport):
