@@ -128,9 +128,10 @@ def _line(name: str, split: dict[str, Any], *, fitted: bool) -> str:
         return _line_of_several(name, split, fitted=fitted)
     low, high = split["accuracy_interval_95"]
     top = "".join(f", top-{k} {value:.4f}" for k, value in split["top_k_accuracy"].items())
+    area = f", ROC AUC {split['roc_auc']:.4f}" if "roc_auc" in split else ""
     return (
         f"{name:<4} accuracy {split['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
-        f"loss {split['loss']:.4f}{top}, {_images(split)}"
+        f"loss {split['loss']:.4f}{top}{area}, {_images(split)}"
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from convscope.classifier.decisions import image_losses
 from convscope.errors import ShapeError
 from convscope.evaluation.grouping import n_effective, number_of_groups
+from convscope.evaluation.roc import roc_auc
 from convscope.storage import atomic_path
 from convscope.types import FloatArray, IntArray, Predictions
 from convscope.wording import spreadsheet_text
@@ -27,7 +28,8 @@ def compute_metrics(predictions: Predictions, class_names: list[str]) -> dict[st
         "balanced_accuracy", "n_images", "missing_classes", and "per_class" with precision, recall,
         F1 and support. For a class without images these three are None, and so are the two means
         over all classes; "macro_f1_of_present" and "balanced_accuracy_of_present" are then the
-        means over the classes that have images. Of images in groups also "n_groups".
+        means over the classes that have images. Of images in groups also "n_groups"; of two classes
+        that both have images "roc_auc".
 
     Raises:
         ShapeError: If the predictions do not match the class names.
@@ -52,6 +54,8 @@ def compute_metrics(predictions: Predictions, class_names: list[str]) -> dict[st
         # A network that predicts one class only is perfect on a part that holds no other.
         means = dict.fromkeys(over_present)
         means |= {f"{key}_of_present": mean for key, mean in over_present.items()}
+    is_of_two = len(class_names) == 2 and present.all()
+    of_two = {"roc_auc": roc_auc(probs[:, 1], labels == 1)} if is_of_two else {}
     return {
         "accuracy": n_right / len(labels),
         "accuracy_interval_95": list(interval_of(predictions)),
@@ -62,6 +66,7 @@ def compute_metrics(predictions: Predictions, class_names: list[str]) -> dict[st
             str(k): top_k_accuracy(probs, labels, k=k) for k in TOP_K if k < len(class_names)
         },
         **means,
+        **of_two,
         "missing_classes": [class_names[index] for index in np.flatnonzero(~present)],
         "per_class": {
             name: {

@@ -11,7 +11,7 @@ import numpy as np
 
 from convscope.evaluation.selective import Selection
 from convscope.storage import atomic_path
-from convscope.types import IntArray, UInt8Array
+from convscope.types import FloatArray, IntArray, UInt8Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,6 +155,27 @@ def coverage_figure(curve: Sequence[Selection]) -> "Figure":
     axes.plot([s.coverage for s in shown], [s.accuracy for s in shown], color=TRAIN_COLOUR)
     axes.set_xlabel("share of images answered", color=FAINT)
     axes.set_ylabel("accuracy on those", color=FAINT)
+    for axis in (axes.xaxis, axes.yaxis):
+        label_in_percent(axis)
+    plain_axes(axes)
+    return figure
+
+
+def roc_figure(false_alarms: FloatArray, detected: FloatArray, name: str, other: str) -> "Figure":
+    """Return the ROC curve of a class.
+
+    Args:
+        false_alarms: Shape (n_corners,), shares of the images of the other class, rising.
+        detected: Shape (n_corners,), shares of the images of the class.
+        name: Name of the class.
+        other: Name of the other class.
+    """
+    figure = new_figure(4.6, 4.4)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, linestyle="--")
+    axes.plot(false_alarms, detected, color=TRAIN_COLOUR)
+    axes.set_xlabel(f"false alarms: share of {other}", color=FAINT)
+    axes.set_ylabel(f"detected: share of {name}", color=FAINT)
     for axis in (axes.xaxis, axes.yaxis):
         label_in_percent(axis)
     plain_axes(axes)

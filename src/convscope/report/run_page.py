@@ -20,7 +20,7 @@ from convscope.evaluation.metrics import (
 from convscope.evaluation.selective import coverage_curve, threshold_for
 from convscope.evaluation.tried import Tried
 from convscope.recipe import RunConfig, flat
-from convscope.report import multi_label
+from convscope.report import multi_label, two_classes
 from convscope.report.curves import curves_figure
 from convscope.report.figures import (
     FAINT,
@@ -333,6 +333,10 @@ def _errors(facts: RunFacts) -> list[Block]:
             legend="Rows are true classes, columns predicted ones.",
         )
     ]
+    if len(names) == 2:
+        unseen, where = facts.unseen, _unseen_images(facts)
+        own = (facts.final(said), said.labels, names)
+        blocks += two_classes.roc_blocks(*own, facts.final(unseen), unseen.labels, where)
     if facts.hardest is not None:
         blocks.append(facts.hardest)
     return blocks
@@ -389,11 +393,16 @@ def _calibrated(facts: RunFacts) -> str:
     )
 
 
+def _unseen_images(facts: RunFacts) -> str:
+    """Return what the images are by which thresholds are chosen."""
+    if facts.unseen.split == "val":
+        return "validation images"
+    return "images of folds, each predicted by a network that was not trained on it"
+
+
 def _abstaining(facts: RunFacts) -> list[Block]:
     """Return the gain from answering only when sure, with thresholds from unseen images."""
-    unseen, where = facts.unseen, "validation images"
-    if unseen.split != "val":
-        where = "images of folds, each predicted by a network that was not trained on it"
+    unseen, where = facts.unseen, _unseen_images(facts)
     unseen_curve = coverage_curve(facts.final(unseen), unseen.labels)
     said = facts.predictions[facts.judged]
     probs = facts.final(said)

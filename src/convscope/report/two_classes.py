@@ -1,0 +1,67 @@
+"""What the page of a run says where there are two classes: ROC curve and thresholds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from convscope.evaluation.roc import operating_point, roc_auc, roc_curve, threshold_to_detect
+from convscope.report.figures import roc_figure
+from convscope.report.page import Block, Points, svg_picture
+from convscope.types import FloatArray, IntArray
+
+_DETECTED = (0.95, 0.99)
+"""Wanted shares of the images of a class."""
+
+
+def roc_blocks(
+    probs: FloatArray,
+    labels: IntArray,
+    names: Sequence[str],
+    unseen_probs: FloatArray,
+    unseen_labels: IntArray,
+    where: str,
+) -> list[Block]:
+    """Return the ROC curve of the rarer class, and thresholds for those who must miss little.
+
+    Args:
+        probs: Shape (n_images, 2), at the temperature of the classifier.
+        labels: Shape (n_images,).
+        names: Names of the two classes.
+        unseen_probs: The same of the images by which thresholds are chosen.
+        unseen_labels: Their labels.
+        where: What those images are.
+
+    Returns:
+        Nothing if either part lacks one of the classes.
+    """
+    if any(len(np.unique(each)) < 2 for each in (labels, unseen_labels)):
+        return []
+    rare = int(np.bincount(labels, minlength=2).argmin())
+    area = roc_auc(probs[:, rare], labels == rare)
+    caption = (
+        f"ROC AUC {area:.3f}: of an image of {names[rare]} and one of {names[1 - rare]}, the "
+        f"former has the higher probability of {names[rare]} in {area:.1%} of all pairs."
+    )
+    picture = svg_picture(
+        roc_figure(*roc_curve(probs[:, rare], labels == rare), names[rare], names[1 - rare]),
+        alt=f"ROC curve. {caption}",
+        caption=caption,
+        legend="It depends on no threshold. On the dashed line probabilities would say nothing.",
+    )
+    points = []
+    for index, name in enumerate(names):
+        scores = unseen_probs[unseen_labels == index, index]
+        for wanted in _DETECTED:
+            threshold = threshold_to_detect(scores, wanted)
+            if threshold >= 0.5:  # the class that is more probable does it
+                continue
+            point = operating_point(probs[:, index], labels == index, threshold)
+            points.append(
+                (
+                    f"To answer {name} from a probability of {threshold:.1%} on detects "
+                    f"{point.detected:.1%} of its images; of those of {names[1 - index]} "
+                    f"{point.false_alarms:.1%} are false alarms.",
+                    f"The threshold was chosen on {len(scores):,} {where}, to detect {wanted:.0%}.",
+                )
+            )
+    return [picture, *([Points(points)] if points else [])]
