@@ -225,7 +225,8 @@ def _follow(
     }
     last = ""
     with subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        # -P: a yaml.py in the user's folder is not the package of that name.
+        [sys.executable, "-P", "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
