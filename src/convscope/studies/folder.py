@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -172,18 +173,23 @@ class StudyKind:
             usual: Folder.
             asked: Settings of the study, as for `require_same`.
         """
-        place, number = usual, 1
-        while True:
+        for place in numbered(usual):
             with contextlib.suppress(RunError):
                 self.require_free(place)
                 self.require_same(place, self.read(place), asked)
-                return place
-            number += 1
-            place = usual.with_name(f"{usual.name}-{number}")
+                break
+        return place
 
     def damaged(self, path: Path) -> RunError:
         """Return the error for a state that makes no sense."""
         return RunError(f"{self.state_file(path)} is damaged; choose another --out")
+
+
+def numbered(usual: Path) -> Iterator[Path]:
+    """Yield a folder, then its name with the number 2 and so on."""
+    yield usual
+    for number in count(2):
+        yield usual.with_name(f"{usual.name}-{number}")
 
 
 def look_of(path: Path, first: Run) -> str:
