@@ -303,7 +303,8 @@ class _Study:
         for number, (name, seed) in enumerate(missing, 1):
             config = self.configs[name].model_copy(update={"seed": seed})
             title = f"Run {number} of {len(missing)}: {name}, seed {seed}"
-            job = Job(config, self._path(self._trial(name, seed)), self.data_dir, title)
+            folder = self._path(self._trial(name, seed))
+            job = Job(config, folder, self.data_dir, title, self.asked["content"])
             jobs[job.folder] = (job, name, seed)
         if jobs:
             with self.progress.task("Training", len(missing), "runs") as step:

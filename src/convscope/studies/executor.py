@@ -22,6 +22,7 @@ from convscope.backend import THREADS, forget_networks, is_chatter, only_our_own
 from convscope.errors import (
     ConfigError,
     ConvscopeError,
+    DataError,
     DivergedError,
     StorageError,
     TrainingError,
@@ -46,12 +47,15 @@ class Job:
             one refused.
         data_dir: Further folder to look for the files of a registered dataset.
         title: Line for the user when it begins, such as "Run 1 of 3: fast, seed 83".
+        fingerprint: That of the study's images, as `Dataset.provenance` has it; on others the run
+            is refused. None for data without one.
     """
 
     config: RunConfig
     folder: Path
     data_dir: Path | str | None = None
     title: str = ""
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -218,11 +222,6 @@ def _follow(
     Returns:
         None if it succeeded; otherwise its last line, which says what was wrong.
     """
-    order = {
-        "config": job.config.model_dump(),
-        "folder": str(job.folder.absolute()),
-        "data_dir": None if job.data_dir is None else str(job.data_dir),
-    }
     last = ""
     with subprocess.Popen(
         # -P: a yaml.py in the user's folder is not the package of that name.
@@ -240,7 +239,7 @@ def _follow(
         assert process.stderr is not None
         try:
             with contextlib.suppress(BrokenPipeError):  # it ended; its last line says why
-                process.stdin.write(f"{json.dumps(order)}\n")
+                process.stdin.write(f"{json.dumps(_order_of(job))}\n")
                 process.stdin.flush()
             for line in process.stderr:
                 if line.strip() and not is_chatter(line):
@@ -295,6 +294,7 @@ def execute_here(job: Job, progress: Progress) -> Run:
 
     Raises:
         ConfigError: If the run was begun with other settings, or the model cannot be built.
+        DataError: If the images are not those of the study.
         TrainingError: If it cannot be trained.
         FailureError: If weights or data cannot be obtained, or a file cannot be written.
     """
@@ -304,6 +304,11 @@ def execute_here(job: Job, progress: Progress) -> Run:
     run = Run(job.folder)
     if not run.state_file.exists():
         plan = prepare(job.config, progress, job.data_dir)
+        if job.fingerprint not in (None, plan.dataset.provenance.get("fingerprint")):
+            raise DataError(
+                f"the images in {job.config.data_path} are not those with which the study began; "
+                "restore them, then repeat the command"
+            )
         return train(plan, progress=progress, out=run.path, test=False)
     if _is_done(run, job):
         return run
@@ -311,9 +316,20 @@ def execute_here(job: Job, progress: Progress) -> Run:
     return resume(run, request, progress=progress, test=False, data_dir=job.data_dir)
 
 
+def _order_of(job: Job) -> dict[str, Any]:
+    """Return a job as its process gets it."""
+    return {
+        "config": job.config.model_dump(),
+        "folder": str(job.folder.absolute()),
+        "data_dir": None if job.data_dir is None else str(job.data_dir),
+        "fingerprint": job.fingerprint,
+    }
+
+
 def _job_of(order: dict[str, Any]) -> Job:
     config = RunConfig.model_validate(order["config"])
-    return Job(config, folder_path(order["folder"], "the folder"), order["data_dir"])
+    folder = folder_path(order["folder"], "the folder")
+    return Job(config, folder, order["data_dir"], fingerprint=order["fingerprint"])
 
 
 def _stop_at_end_of(stream: Any) -> None:

@@ -149,7 +149,7 @@ def ladder(
                 climb = _with_rung(climb, dataclasses.replace(rung, failure=str(error)))
                 continue
             title = f"Rung {rung.number} of {len(steps)}: {rung.name} ({rung.change})"
-            job = Job(resolved, path / rung.run, data_dir, title)
+            job = Job(resolved, path / rung.run, data_dir, title, content)
             jobs[job.folder] = (job, rung)
         executor = executor or LocalExecutor(own_process=False)
         for job, outcome in executor.outcomes([job for job, _ in jobs.values()], progress):
