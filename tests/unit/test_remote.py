@@ -10,6 +10,7 @@ import pytest
 from convscope import remote
 from convscope.errors import PathError, RunError, StorageError
 from convscope.housekeeping.cache import cache_parts, empty_cache
+from convscope.housekeeping.runs import remove_runs
 from convscope.locks import exclusive
 from convscope.paths import user_path
 from convscope.run import Run
@@ -165,6 +166,15 @@ def test_what_was_removed_on_purpose_is_no_address_that_is_empty_now(removed, bu
     for name in names:
         assert remote.folder_path(f"{bucket}/{name}", "RUN") == copies[name]
     assert Run.find_all(f"{bucket}/runs") == []
+
+
+def test_a_run_that_is_removed_is_removed_at_its_address(bucket, on_host):
+    address = f"{bucket}/runs/birds"
+    run = Run.create(remote.folder_path(address, "--out"), "birds")
+    run.record(status="failed")
+    write_text(run.weights("last"), "w")
+    assert list(remove_runs([address])) == [run.path]
+    assert there(address) == {}
 
 
 def test_a_path_in_a_copy_is_fetched_and_sent_alone(bucket, on_host):
