@@ -30,8 +30,9 @@ from convscope.errors import (
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig, differences_in_kind
-from convscope.remote import folder_path, shown
+from convscope.remote import fetch, folder_path, shown
 from convscope.run import Run
+from convscope.workplace import HEARTBEAT
 
 _DISK_FULL = "no space left on disk"
 """Beginning of such an error; a run on a full disk may not even record why it failed."""
@@ -168,6 +169,9 @@ def execute(
         progress.say(f"{run.path} is still being trained; waiting for it")
         while _is_busy(run):
             time.sleep(1)
+            fetch(run.state_file, run.path / HEARTBEAT)
+        # What another host did at an address until it ended.
+        fetch(run.path)
     try:
         if begun and _is_done(run, job):
             return Outcome(run)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from convscope.errors import RunError
-from convscope.locks import LOCK, exclusive
+from convscope.locks import LOCK
 from convscope.recipe import RANDOM_WEIGHTS
-from convscope.remote import settle
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, require_writable
+from convscope.workplace import HEARTBEAT, at_work
 
 
 def require_place(out: Path | None, data: str | None, require_free: Callable[[Path], None]) -> None:
@@ -70,7 +70,8 @@ class StudyKind:
             raise RunError(f"{path} is a file; choose another --out")
         # Leftovers of a kill are no reason to refuse.
         if not self.state_file(path).exists() and any(
-            item.name != LOCK and ".part" not in item.name for item in path.glob("*")
+            item.name not in (LOCK, HEARTBEAT) and ".part" not in item.name
+            for item in path.glob("*")
         ):
             raise RunError(f"{path} is not empty and holds no {self.name}; choose another --out")
 
@@ -86,12 +87,8 @@ class StudyKind:
             StorageError: If it cannot be written to.
         """
         self.require_free(path)
-        busy = f"{path} is being worked on by another process; wait for it or stop it"
-        with exclusive(path / LOCK, wait=False, busy=busy):
-            try:
-                yield
-            finally:
-                settle(path)
+        with at_work(path, "worked on"):
+            yield
 
     def read(self, path: Path) -> dict[str, Any] | None:
         """Return the state of the study when it was stopped; None if it is new.
