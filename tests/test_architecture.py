@@ -155,6 +155,13 @@ def test_what_keras_keeps_private_is_used_in_one_file():
     assert len(foreign) == 4
 
 
+def test_a_process_of_ours_imports_nothing_from_the_working_folder():
+    texts = [file.read_text(encoding="utf-8") for file in SOURCE.rglob("*.py")]
+    options = [found for text in texts for found in re.findall(r'sys.executable, (".+?")', text)]
+    assert len(options) > 3
+    assert set(options) == {'"-P"'}
+
+
 def test_help_is_what_the_module_prints():
     done = subprocess.run(
         [sys.executable, "-m", "convscope", "--help"], capture_output=True, text=True, check=True

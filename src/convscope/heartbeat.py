@@ -37,7 +37,7 @@ def is_here(process: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def beating(path: Path) -> Iterator[None]:
-    """Write the time into the file `path` periodically, as long as the body runs.
+    """Write the time and this process into the file `path` periodically, while the body runs.
 
     A beat that cannot be written is skipped. The file is removed at the end; a killed process
     leaves it.
@@ -51,7 +51,7 @@ def beating(path: Path) -> Iterator[None]:
         # A full disk is noticed, and reported, where important files are written.
         with contextlib.suppress(StorageError, OSError):
             at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-            write_text(path, json.dumps({"at": at}) + "\n")
+            write_text(path, json.dumps({"at": at, **this_process()}) + "\n")
 
     def go_on() -> None:
         while not ended.wait(BEAT_S):
@@ -75,6 +75,11 @@ def last_beat(path: Path) -> datetime.datetime | None:
         return datetime.datetime.fromisoformat(read_object(path)["at"])
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def process_of(path: Path) -> dict[str, Any]:
+    """Return the process whose heartbeat it is, as `this_process`; empty if that is not known."""
+    return {key: value for key, value in read_object(path).items() if key != "at"}
 
 
 def is_alive(process: Mapping[str, Any], path: Path) -> bool:

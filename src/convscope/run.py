@@ -5,7 +5,6 @@ import datetime
 import hashlib
 import json
 import os
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -14,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from convscope import heartbeat, interrupts, records
-from convscope.errors import LockTakenError, RunError, StorageError, UnknownNameError
+from convscope.errors import RunError, StorageError, UnknownNameError
 from convscope.locks import LOCK, exclusive
 from convscope.paths import short_name
-from convscope.progress import console_progress
-from convscope.remote import address_of, folder_path, settle
+from convscope.remote import address_of, folder_path
 from convscope.storage import storage_errors, write_text
 from convscope.wording import command_line, composed, has_controls
+from convscope.workplace import HEARTBEAT, at_work, is_taken
 
 FORMAT = 1
 """Version of the run folder's layout; raised when an older convscope could misread it."""
@@ -431,64 +430,13 @@ class Run:
         Raises:
             LockTakenError: If another process does so now.
         """
-        busy = f"{self.path} is being trained by another process; wait for it or stop it"
-        with exclusive(self._lock, wait=False, busy=busy) as held:
-            if self.state_file.exists():
-                self._require_silence(held=held)
-            try:
-                with heartbeat.beating(self._heartbeat):
-                    yield
-            finally:
-                settle(self.path)
+        with at_work(self.path, "trained"):
+            yield
 
     @property
     def is_locked(self) -> bool:
-        """Whether another process trains into this folder, as far as the lock shows."""
-        try:
-            with exclusive(self._lock, wait=False):
-                return False
-        except LockTakenError:
-            return True
-        except StorageError:
-            return False  # a folder of another user
-
-    def _require_silence(self, *, held: bool) -> None:
-        """Reject a run that is being trained where its lock is not seen: on another host."""
-        state = self.state
-        trainer = _trainer_of(state)
-        if state.get("status") != "training" or trainer is None:
-            return
-        if (held and heartbeat.is_here(trainer)) or not heartbeat.is_alive(
-            trainer, self._heartbeat
-        ):
-            return
-        # It may have been killed since its last heartbeat; a further one would show that it was
-        # not.
-        whose = f"process {trainer.get('pid')} on {trainer.get('host')}"
-        watched_s = 3 * heartbeat.BEAT_S
-        console_progress().say(
-            f"{self.path} was being trained by {whose} a moment ago; "
-            f"checking for {watched_s:.0f} s whether it still is"
-        )
-        before, end = heartbeat.last_beat(self._heartbeat), time.monotonic() + watched_s
-        while time.monotonic() < end:
-            time.sleep(min(1.0, heartbeat.BEAT_S))
-            if heartbeat.last_beat(self._heartbeat) != before:
-                raise LockTakenError(
-                    f"{self.path} is being trained by {whose}; wait for it or stop it"
-                )
-
-    @property
-    def _lock(self) -> Path:
-        """Lock held by the process that trains."""
-        return self.path / LOCK
-
-    @property
-    def _heartbeat(self) -> Path:
-        """File of the heartbeat of the process that trains."""
-        # Not in run.json: where there are no locks, a thread that rewrites that every few seconds
-        # would undo what commands add to it.
-        return self.path / ".heartbeat"
+        """Whether another process works in this folder, by its lock or its heartbeat."""
+        return is_taken(self.path)
 
     def weights_sha256(self, which: str) -> str:
         """Return the SHA-256 of the weights in a saved model, one of `WEIGHTS`.
@@ -531,23 +479,13 @@ class Run:
         "failed", or "killed": it claims to be training, but no process is doing so. A process on
         another host is known by its heartbeat: it counts as killed after five minutes without one.
         """
-        state = self.state
-        status = str(state.get("status", "created"))
-        if status != "training":
+        status = str(self.state.get("status", "created"))
+        # While the images are loaded, a process is at work before the status says so.
+        if status != "training" and not (self.path / HEARTBEAT).exists():
             return status
-        trainer = _trainer_of(state)
-        # A free lock says little about another host: many file systems keep locks to one.
-        trusted = trainer is None or heartbeat.is_here(trainer)
-        try:
-            with exclusive(self._lock, wait=False) as held:
-                if held and trusted:
-                    return "killed"
-        except LockTakenError:
-            return status
-        except StorageError:
-            pass  # a folder of another user
-        alive = trainer is None or heartbeat.is_alive(trainer, self._heartbeat)
-        return status if alive else "killed"
+        if self.is_locked:
+            return "training"
+        return "killed" if status == "training" else status
 
     def record(self, **changes: Any) -> None:
         """Change or add entries of `run.json`; None removes one."""
@@ -676,15 +614,9 @@ class Run:
         write_text(path, text)
 
 
-def _trainer_of(state: dict[str, Any]) -> dict[str, Any] | None:
-    """Return who trains or trained last; None of runs of older versions, which do not say."""
-    trainer = state.get("trainer")
-    return trainer if isinstance(trainer, dict) else None
-
-
 def _is_remains(path: Path) -> bool:
     """Tell whether a file is all that is left of a run that was killed before it was one."""
-    names = ("config.yaml", ".lock", ".state.lock", ".heartbeat")
+    names = ("config.yaml", LOCK, ".state.lock", HEARTBEAT)
     return path.name in names or path.match(".*.part*")
 
 

@@ -1,5 +1,7 @@
 """Run folders at addresses: a local file system and memory, as fsspec reaches them."""
 
+import datetime
+import json
 import os
 import shutil
 import subprocess
@@ -7,13 +9,17 @@ import sys
 
 import pytest
 
-from convscope import remote
-from convscope.errors import PathError, RunError, StorageError
+from convscope import heartbeat, remote
+from convscope.errors import LockTakenError, PathError, RunError, StorageError
 from convscope.housekeeping.cache import cache_parts, empty_cache
+from convscope.housekeeping.runs import remove_runs
 from convscope.locks import exclusive
 from convscope.paths import user_path
+from convscope.progress import Progress
+from convscope.recipe import RunConfig, dump_config
 from convscope.run import Run
 from convscope.storage import write_text
+from convscope.studies import executor
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -46,6 +52,10 @@ def there(address: str) -> dict[str, str]:
     return {
         path.removeprefix(root).lstrip("/"): fs.cat_file(path).decode() for path in fs.find(root)
     }
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat()
 
 
 def test_what_is_written_is_at_the_address_at_once(bucket, on_host):
@@ -167,6 +177,15 @@ def test_what_was_removed_on_purpose_is_no_address_that_is_empty_now(removed, bu
     assert Run.find_all(f"{bucket}/runs") == []
 
 
+def test_a_run_that_is_removed_is_removed_at_its_address(bucket, on_host):
+    address = f"{bucket}/runs/birds"
+    run = Run.create(remote.folder_path(address, "--out"), "birds")
+    run.record(status="failed")
+    write_text(run.weights("last"), "w")
+    assert list(remove_runs([address])) == [run.path]
+    assert there(address) == {}
+
+
 def test_a_path_in_a_copy_is_fetched_and_sent_alone(bucket, on_host):
     folder = remote.folder_path(f"{bucket}/study", "--out")
     write_text(folder / "state.json", "1")
@@ -241,6 +260,45 @@ def test_a_run_that_trains_elsewhere_is_seen_to_train_and_to_be_killed(
     on_host("second")
     # The heartbeat ended with the lock, and nobody recorded another status.
     assert Run.open(f"{bucket}/birds").status == "killed"
+
+
+def test_a_run_that_trains_on_another_host_is_not_trained_here_too(tmp_path, on_host, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.4)
+    address = f"file://{tmp_path / 'bucket'}/birds"
+    first = Run.create(remote.folder_path(address, "--out"), "birds")
+    first.record(status="created")
+    monkeypatch.setattr(heartbeat, "this_process", lambda: {"host": "first", "pid": 7})
+    with heartbeat.beating(first.path / ".heartbeat"):
+        on_host("second")
+        second = Run.open(address)
+        assert second.path != first.path
+        with pytest.raises(LockTakenError, match="by process 7 on first"), second.training_lock():
+            pass
+    # That host was switched off after it had finished an epoch, and no beat follows.
+    write_text(first.results_file, "epoch 1")
+    write_text(first.path / ".heartbeat", json.dumps({"at": now(), "host": "first", "pid": 7}))
+    with second.training_lock():
+        assert second.results_file.read_text() == "epoch 1"
+
+
+def test_a_study_waits_for_a_run_that_another_host_trains(tmp_path, on_host, monkeypatch):
+    address = f"file://{tmp_path / 'bucket'}/birds"
+    first = Run.create(remote.folder_path(address, "--out"), "birds")
+    write_text(first.config_file, dump_config(RunConfig()))
+    first.record(status="training")
+    write_text(first.path / ".heartbeat", json.dumps({"at": now(), "host": "first", "pid": 7}))
+    on_host("second")
+    second = Run.open(address)
+
+    def finish(seconds: float) -> None:
+        first.record(status="finished")
+        (first.path / ".heartbeat").unlink()
+        remote.settle(first.path)
+
+    monkeypatch.setattr(executor.time, "sleep", finish)
+    outcome = executor.execute(executor.Job(RunConfig(), second.path), Progress())
+    assert outcome.failure is None
+    assert second.status == "finished"
 
 
 def test_a_child_process_that_gets_the_copys_path_sends_too(tmp_path, on_host):

@@ -14,6 +14,7 @@ import pytest
 
 from convscope import heartbeat, interrupts
 from convscope.errors import LockTakenError, RunError
+from convscope.housekeeping.runs import remove_runs, runs_without_result
 from convscope.run import FORMAT, Run
 
 
@@ -189,10 +190,10 @@ def test_threads_that_change_different_entries_lose_none(tmp_path):
 
 def left_by(run: Run, *, host: str, pid: int, seconds_ago: float) -> None:
     """Make a run look as a trainer leaves it that gave its last sign of life then."""
-    run.record(status="training", trainer={"host": host, "pid": pid})
+    run.record(status="training")
     now = datetime.datetime.now(datetime.UTC)
     at = now - datetime.timedelta(seconds=seconds_ago)
-    run.write_json(run.path / ".heartbeat", {"at": at.isoformat()})
+    run.write_json(run.path / ".heartbeat", {"at": at.isoformat(), "host": host, "pid": pid})
 
 
 HERE = heartbeat.this_process()["host"]
@@ -262,7 +263,7 @@ def test_training_says_who_trains_and_that_it_lives(tmp_path, monkeypatch):
 def test_what_is_trained_on_another_host_is_not_trained_here_too(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(heartbeat, "BEAT_S", 0.1)
     run = Run.create(tmp_path / "a", "a")
-    left_by(run, host="elsewhere", pid=7, seconds_ago=0)
+    monkeypatch.setattr(heartbeat, "this_process", lambda: {"host": "elsewhere", "pid": 7})
     with (
         heartbeat.beating(run.path / ".heartbeat"),
         pytest.raises(LockTakenError, match="is being trained by process 7 on elsewhere"),
@@ -270,10 +271,41 @@ def test_what_is_trained_on_another_host_is_not_trained_here_too(tmp_path, monke
     ):
         pass
     # The other host was switched off: no further sign of life comes.
+    monkeypatch.undo()
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.1)
     left_by(run, host="elsewhere", pid=7, seconds_ago=10)
     with run.training_lock():
         pass
     assert capsys.readouterr().err.count("checking for 0 s whether it still is") == 2
+
+
+@pytest.mark.parametrize("status", ["created", "failed"])
+def test_a_run_is_at_work_before_its_status_says_so(tmp_path, status, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.4)
+    run = Run.create(tmp_path / "a", "a")
+    run.record(status=status)
+    assert (run.status, run.is_locked) == (status, False)
+    monkeypatch.setattr(heartbeat, "this_process", lambda: {"host": "elsewhere", "pid": 7})
+    with heartbeat.beating(run.path / ".heartbeat"):
+        assert (run.status, run.is_locked) == ("training", True)
+        assert runs_without_result(tmp_path) == []
+        with pytest.raises(RunError, match="is being trained; stop it first"):
+            remove_runs([run])
+        with pytest.raises(LockTakenError, match="process 7 on elsewhere"), run.training_lock():
+            pass
+    assert (run.status, run.is_locked) == (status, False)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_run_that_starts_is_not_started_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.4)
+    run = Run.create(tmp_path / "a", "a")
+    with (
+        run.training_lock(),
+        pytest.raises(LockTakenError, match=f"process {os.getpid()}"),
+        run.training_lock(),
+    ):
+        pass
 
 
 def test_a_sign_of_life_that_cannot_be_written_does_not_stop_training(tmp_path, monkeypatch):

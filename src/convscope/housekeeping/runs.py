@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from convscope.errors import RunError
+from convscope.remote import settle
 from convscope.run import ROOT, Run
 from convscope.storage import size_on_disk, storage_errors
 from convscope.wording import command_line, quoted
@@ -108,4 +109,5 @@ def _remove(run: Run) -> int:
             with run.training_lock():
                 os.replace(run.state_file, folder / _REMOVED)
         shutil.rmtree(folder)
+    settle(run.path)
     return n_bytes

@@ -39,7 +39,7 @@ from convscope.studies.comparison import (
     pairs_of,
 )
 from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
-from convscope.studies.folder import as_read_back, look_of
+from convscope.studies.folder import as_read_back, look_of, numbered
 from convscope.studies.latency import latencies_ms
 from convscope.studies.verdicts import Look
 from convscope.types import PART_NAMES, BoolArray, Dataset
@@ -129,7 +129,7 @@ def compare(
     return compare_configs(
         configs,
         dataset,
-        place or ROOT / folder_name(dataset.name, configs),
+        place or usual_place(ROOT / folder_name(dataset.name, configs)),
         seeds,
         data_dir=data_dir,
         final=final,
@@ -263,7 +263,9 @@ def compare_runs(
     require_outside(path, configs[0].data_path)
     comparison = Comparison(path, configs[0].data_name, n_images, tuple(arms))
     with COMPARISON.locked(path):
-        COMPARISON.require_same(path, COMPARISON.read(path), asked)
+        before = COMPARISON.read(path)
+        _require_kind(path, before, "runs")
+        COMPARISON.require_same(path, before, asked)
         study = _Study(comparison, asked, {}, data_dir, progress, data, labels)
         for arm in comparison.arms:
             for trial in arm.trials:
@@ -301,7 +303,8 @@ class _Study:
         for number, (name, seed) in enumerate(missing, 1):
             config = self.configs[name].model_copy(update={"seed": seed})
             title = f"Run {number} of {len(missing)}: {name}, seed {seed}"
-            job = Job(config, self._path(self._trial(name, seed)), self.data_dir, title)
+            folder = self._path(self._trial(name, seed))
+            job = Job(config, folder, self.data_dir, title, self.asked["content"])
             jobs[job.folder] = (job, name, seed)
         if jobs:
             with self.progress.task("Training", len(missing), "runs") as step:
@@ -494,6 +497,7 @@ def _take_up(
     state = COMPARISON.read(comparison.path)
     if state is None:
         return comparison, {}
+    _require_kind(comparison.path, state, "ways")
     try:
         _require_same_arms(comparison.path, state["asked"], asked)
         known = {trial["run"]: Trial(**trial) for arm in state["arms"] for trial in arm["trials"]}
@@ -509,6 +513,27 @@ def _take_up(
         for arm in comparison.arms
     )
     return dataclasses.replace(comparison, arms=arms), looks
+
+
+_KINDS = {"runs": "finished runs", "ways": "runs that it trains itself"}
+"""What a comparison is of, by the entry that names it among the settings of its state."""
+
+
+def _kind_of(state: Mapping[str, Any] | None) -> str | None:
+    """Return a key of `_KINDS`; None if there is no state, or a damaged one."""
+    asked = (state or {}).get("asked")
+    return next((k for k in _KINDS if isinstance(asked, Mapping) and k in asked), None)
+
+
+def _require_kind(path: Path, state: Mapping[str, Any] | None, kind: str) -> None:
+    before = _kind_of(state)
+    if before not in (None, kind):
+        raise RunError(f"{path} holds a comparison of {_KINDS[before]}; choose another --out")
+
+
+def usual_place(usual: Path) -> Path:
+    """Return the usual folder, or with a number if that holds a comparison of finished runs."""
+    return next(p for p in numbered(usual) if _kind_of(COMPARISON.read(p)) != "runs")
 
 
 def _require_same_arms(path: Path, before: dict[str, Any], asked: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from convscope.backend import THREADS, forget_networks, is_chatter, only_our_own
 from convscope.errors import (
     ConfigError,
     ConvscopeError,
+    DataError,
     DivergedError,
     StorageError,
     TrainingError,
@@ -29,8 +30,9 @@ from convscope.errors import (
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig, differences_in_kind
-from convscope.remote import folder_path, shown
+from convscope.remote import fetch, folder_path, shown
 from convscope.run import Run
+from convscope.workplace import HEARTBEAT
 
 _DISK_FULL = "no space left on disk"
 """Beginning of such an error; a run on a full disk may not even record why it failed."""
@@ -46,12 +48,15 @@ class Job:
             one refused.
         data_dir: Further folder to look for the files of a registered dataset.
         title: Line for the user when it begins, such as "Run 1 of 3: fast, seed 83".
+        fingerprint: That of the study's images, as `Dataset.provenance` has it; on others the run
+            is refused. None for data without one.
     """
 
     config: RunConfig
     folder: Path
     data_dir: Path | str | None = None
     title: str = ""
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,9 @@ def execute(
         progress.say(f"{run.path} is still being trained; waiting for it")
         while _is_busy(run):
             time.sleep(1)
+            fetch(run.state_file, run.path / HEARTBEAT)
+        # What another host did at an address until it ended.
+        fetch(run.path)
     try:
         if begun and _is_done(run, job):
             return Outcome(run)
@@ -218,14 +226,10 @@ def _follow(
     Returns:
         None if it succeeded; otherwise its last line, which says what was wrong.
     """
-    order = {
-        "config": job.config.model_dump(),
-        "folder": str(job.folder.absolute()),
-        "data_dir": None if job.data_dir is None else str(job.data_dir),
-    }
     last = ""
     with subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        # -P: a yaml.py in the user's folder is not the package of that name.
+        [sys.executable, "-P", "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -239,7 +243,7 @@ def _follow(
         assert process.stderr is not None
         try:
             with contextlib.suppress(BrokenPipeError):  # it ended; its last line says why
-                process.stdin.write(f"{json.dumps(order)}\n")
+                process.stdin.write(f"{json.dumps(_order_of(job))}\n")
                 process.stdin.flush()
             for line in process.stderr:
                 if line.strip() and not is_chatter(line):
@@ -294,6 +298,7 @@ def execute_here(job: Job, progress: Progress) -> Run:
 
     Raises:
         ConfigError: If the run was begun with other settings, or the model cannot be built.
+        DataError: If the images are not those of the study.
         TrainingError: If it cannot be trained.
         FailureError: If weights or data cannot be obtained, or a file cannot be written.
     """
@@ -303,6 +308,11 @@ def execute_here(job: Job, progress: Progress) -> Run:
     run = Run(job.folder)
     if not run.state_file.exists():
         plan = prepare(job.config, progress, job.data_dir)
+        if job.fingerprint not in (None, plan.dataset.provenance.get("fingerprint")):
+            raise DataError(
+                f"the images in {job.config.data_path} are not those with which the study began; "
+                "restore them, then repeat the command"
+            )
         return train(plan, progress=progress, out=run.path, test=False)
     if _is_done(run, job):
         return run
@@ -310,9 +320,20 @@ def execute_here(job: Job, progress: Progress) -> Run:
     return resume(run, request, progress=progress, test=False, data_dir=job.data_dir)
 
 
+def _order_of(job: Job) -> dict[str, Any]:
+    """Return a job as its process gets it."""
+    return {
+        "config": job.config.model_dump(),
+        "folder": str(job.folder.absolute()),
+        "data_dir": None if job.data_dir is None else str(job.data_dir),
+        "fingerprint": job.fingerprint,
+    }
+
+
 def _job_of(order: dict[str, Any]) -> Job:
     config = RunConfig.model_validate(order["config"])
-    return Job(config, folder_path(order["folder"], "the folder"), order["data_dir"])
+    folder = folder_path(order["folder"], "the folder")
+    return Job(config, folder, order["data_dir"], fingerprint=order["fingerprint"])
 
 
 def _stop_at_end_of(stream: Any) -> None:

@@ -4,15 +4,16 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from convscope.errors import RunError
-from convscope.locks import LOCK, exclusive
+from convscope.locks import LOCK
 from convscope.recipe import RANDOM_WEIGHTS
-from convscope.remote import settle
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, require_writable
+from convscope.workplace import HEARTBEAT, at_work
 
 
 def require_place(out: Path | None, data: str | None, require_free: Callable[[Path], None]) -> None:
@@ -69,7 +70,8 @@ class StudyKind:
             raise RunError(f"{path} is a file; choose another --out")
         # Leftovers of a kill are no reason to refuse.
         if not self.state_file(path).exists() and any(
-            item.name != LOCK and ".part" not in item.name for item in path.glob("*")
+            item.name not in (LOCK, HEARTBEAT) and ".part" not in item.name
+            for item in path.glob("*")
         ):
             raise RunError(f"{path} is not empty and holds no {self.name}; choose another --out")
 
@@ -85,12 +87,8 @@ class StudyKind:
             StorageError: If it cannot be written to.
         """
         self.require_free(path)
-        busy = f"{path} is being worked on by another process; wait for it or stop it"
-        with exclusive(path / LOCK, wait=False, busy=busy):
-            try:
-                yield
-            finally:
-                settle(path)
+        with at_work(path, "worked on"):
+            yield
 
     def read(self, path: Path) -> dict[str, Any] | None:
         """Return the state of the study when it was stopped; None if it is new.
@@ -172,18 +170,23 @@ class StudyKind:
             usual: Folder.
             asked: Settings of the study, as for `require_same`.
         """
-        place, number = usual, 1
-        while True:
+        for place in numbered(usual):
             with contextlib.suppress(RunError):
                 self.require_free(place)
                 self.require_same(place, self.read(place), asked)
-                return place
-            number += 1
-            place = usual.with_name(f"{usual.name}-{number}")
+                break
+        return place
 
     def damaged(self, path: Path) -> RunError:
         """Return the error for a state that makes no sense."""
         return RunError(f"{self.state_file(path)} is damaged; choose another --out")
+
+
+def numbered(usual: Path) -> Iterator[Path]:
+    """Yield a folder, then its name with the number 2 and so on."""
+    yield usual
+    for number in count(2):
+        yield usual.with_name(f"{usual.name}-{number}")
 
 
 def look_of(path: Path, first: Run) -> str:

@@ -144,6 +144,7 @@ def cross_validate(
                 run.path,
                 data_dir,
                 f"Fold {fold + 1} of {folds}",
+                asked["data content"],
             )
             for fold, run in enumerate(runs)
         ]

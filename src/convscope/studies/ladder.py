@@ -20,7 +20,7 @@ from convscope.paths import short_name
 from convscope.planning.data import load_once
 from convscope.planning.settle import Request, settle, weights_setting
 from convscope.progress import Progress, console_progress
-from convscope.recipe import RANDOM_WEIGHTS
+from convscope.recipe import RANDOM_WEIGHTS, Recipe, differences_in_kind, resolve
 from convscope.remote import folder_or_none
 from convscope.run import ROOT, Run
 from convscope.studies.arms import NOT_TO_SET
@@ -149,7 +149,7 @@ def ladder(
                 climb = _with_rung(climb, dataclasses.replace(rung, failure=str(error)))
                 continue
             title = f"Rung {rung.number} of {len(steps)}: {rung.name} ({rung.change})"
-            job = Job(resolved, path / rung.run, data_dir, title)
+            job = Job(resolved, path / rung.run, data_dir, title, content)
             jobs[job.folder] = (job, rung)
         executor = executor or LocalExecutor(own_process=False)
         for job, outcome in executor.outcomes([job for job, _ in jobs.values()], progress):
@@ -169,6 +169,13 @@ def ladder(
         if not trained:
             reason = climb.rungs[0].failure or "see above"
             raise TrainingError(f"no rung could be trained: {reason}")
+        missing = [rung for rung in climb.rungs if rung not in trained and not rung.failure]
+        if missing:
+            _write(climb, asked)
+            raise TrainingError(
+                f"rung {missing[0].number} ({missing[0].name}) could not be trained this time, so "
+                "the test images stay sealed; repeat the command to try it again"
+            )
         look = look_of(path, Run.open(path / trained[0].run))
         for rung in trained:
             run = Run.open(path / rung.run)
@@ -196,22 +203,41 @@ def _take_up(climb: Ladder, asked: dict[str, Any]) -> Ladder:
         _write_state(climb, asked)
         return climb
     try:
-        rungs = tuple(Rung(**entry) for entry in state["rungs"])
-        configs = dict(state["asked"]["rungs"])
+        known = {entry["name"]: Rung(**entry) for entry in state["rungs"]}
+        before = dict(state["asked"]["rungs"])
     except (TypeError, KeyError, ValueError):
         raise LADDER.damaged(climb.path) from None
     settings = {key: value for key, value in asked.items() if key != "rungs"}
     LADDER.require_same(climb.path, state, settings)
-    for name, config in asked["rungs"].items():
-        if configs.get(name) != config:
-            raise RunError(
-                f"{climb.path} was begun with a different version of the recipe of rung '{name}'; "
-                "choose another --out"
-            )
-    if all(rung.val_accuracy is None for rung in rungs):
+    try:
+        _require_same_rungs(climb.path, before, asked["rungs"])
+    except (TypeError, AttributeError):
+        raise LADDER.damaged(climb.path) from None
+    if all(rung.val_accuracy is None for rung in known.values()):
         # If every rung failed, no rung caused it; it may be fixed by now.
         return climb
-    return dataclasses.replace(climb, rungs=rungs)
+    return dataclasses.replace(
+        climb, rungs=tuple(known.get(rung.name, rung) for rung in climb.rungs)
+    )
+
+
+def _require_same_rungs(
+    path: Path, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Reject a ladder with other rungs, by their names and settings."""
+    if before.keys() != now.keys():
+        raise RunError(
+            f"{path} holds a ladder up to the rung '{[*before][-1]}', not '{[*now][-1]}'; repeat "
+            "its --until to continue it, or choose another --out"
+        )
+    for name in now:
+        # Without the key of a setting that there was not when it was begun.
+        then_and_now = (resolve(Recipe(), rungs[name]) for rungs in (before, now))
+        if differences_in_kind(*then_and_now):
+            raise RunError(
+                f"{path} was begun with a different version of the recipe of rung '{name}'; "
+                "choose another --out"
+            )
 
 
 def _measure(rung: Rung, run: Run) -> Rung:

@@ -151,7 +151,7 @@ class _RayExecutor:
 def _with_full_paths(job: Job) -> Job:
     """Return a job that means the same in another working directory."""
     data_dir = None if job.data_dir is None else str(Path(job.data_dir).absolute())
-    return Job(job.config, job.folder.absolute(), data_dir, job.title)
+    return replace(job, folder=job.folder.absolute(), data_dir=data_dir)
 
 
 def _fetch_results(jobs: Iterable[Job]) -> None:

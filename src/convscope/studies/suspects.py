@@ -164,7 +164,7 @@ def suspects(
         if by_heads:
             said = _by_heads(plan, load, progress)
         else:
-            jobs = _jobs(path, given, folds, load, data_dir)
+            jobs = _jobs(path, given, folds, load, data_dir, asked["content"])
             said = _by_networks(jobs, executor or LocalExecutor(), progress)
         names = dataset.class_names
         doubted = tuple(seen_at(said, index, names) for index in suspect_labels(said))
@@ -191,6 +191,7 @@ def _jobs(
     folds: int,
     load: Callable[[RunConfig], Dataset],
     data_dir: Path | str | None,
+    fingerprint: str | None,
 ) -> list[Job]:
     """Return the training of a network for each fold."""
     return [
@@ -199,6 +200,7 @@ def _jobs(
             path / "folds" / str(fold),
             data_dir,
             f"Fold {fold + 1} of {folds}",
+            fingerprint,
         )
         for fold in range(folds)
     ]

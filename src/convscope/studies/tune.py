@@ -139,7 +139,7 @@ def tune(
         own_id = str((before or {}).get("id") or uuid.uuid4().hex)
         begun = {"id": own_id, "asked": asked}
         TUNING.write(path, begun)
-        search = _Search(path, own_id, ranges, given, load, data_dir, progress)
+        search = _Search(path, own_id, ranges, given, load, data_dir, asked["content"], progress)
         search.open(storage, seed, default.config, trials)
         executor = executor or LocalExecutor()
         search.run(executor, trials, None if minutes is None else 60 * minutes)
@@ -199,6 +199,7 @@ class _Search:
         given: Mapping[str, Any],
         load: Any,
         data_dir: Path | str | None,
+        fingerprint: str | None,
         progress: Progress,
     ) -> None:
         self._path = path
@@ -208,6 +209,7 @@ class _Search:
         self._given = given
         self._load = load
         self._data_dir = data_dir
+        self._fingerprint = fingerprint
         self._progress = progress
         self._trials: dict[Path, optuna.Trial] = {}
         self._reported: dict[Path, int] = {}
@@ -314,7 +316,7 @@ class _Search:
         # Of a trial that goes on, Optuna knows epochs already.
         self._reported[folder] = len(self._study.trials[trial.number].intermediate_values)
         title = f"Trial {trial.number + 1} of {n_trials}: {said}"
-        return Job(config, folder, self._data_dir, title)
+        return Job(config, folder, self._data_dir, title, self._fingerprint)
 
     def _suggested(self, trial: "optuna.Trial", key: str) -> Any:
         values = self._space[key]

@@ -256,7 +256,8 @@ class Jobs:
 
     def __init__(self, folder: Path, program: Sequence[str] | None = None) -> None:
         self.folder = folder
-        self._program = list(program or [sys.executable, "-m", "convscope"])
+        # -P: a yaml.py in the user's folder is not the package of that name.
+        self._program = list(program or [sys.executable, "-P", "-m", "convscope"])
 
     def submit(
         self,
@@ -300,7 +301,10 @@ class Jobs:
         write_text(path / "job.json", json.dumps(order, ensure_ascii=False, indent=2) + "\n")
         job = Job(path)
         process = subprocess.Popen(
-            [sys.executable, "-m", "convscope.studio.worker", str(path.absolute()), *self._program],
+            [
+                *(sys.executable, "-P", "-m", "convscope.studio.worker"),
+                *(str(path.absolute()), *self._program),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

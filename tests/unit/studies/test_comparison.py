@@ -4,15 +4,20 @@ import dataclasses
 import html.parser
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from convscope.errors import RunError
 from convscope.evaluation.grouping import contributions
+from convscope.progress import Progress
+from convscope.recipe import RunConfig, dump_config
 from convscope.report.page import Page, Points, Section, Table, Text, write_page
 from convscope.run import Run
-from convscope.studies.comparison import Arm, Comparison, Trial, pairs_of
+from convscope.storage import write_text
+from convscope.studies.compare import compare_configs, compare_runs, usual_place
+from convscope.studies.comparison import COMPARISON, Arm, Comparison, Trial, pairs_of
 from convscope.studies.comparison_page import comparison_page
 from convscope.studies.verdicts import chosen, conclude
 
@@ -460,3 +465,36 @@ def test_a_comparison_is_read_as_it_was_written(three, tmp_path):
     found.state_file.unlink()
     with pytest.raises(RunError, match="holds no comparison"):
         Comparison.read(tmp_path)
+
+
+@pytest.fixture
+def two_runs(tmp_path) -> list[Path]:
+    runs = []
+    for epochs in (1, 2):
+        run = Run(tmp_path / f"run{epochs}")
+        write_text(run.config_file, dump_config(RunConfig(epochs=epochs)))
+        write_text(run.split_file, "id,label,class_name,split,sha256_16\na,0,cat,val,00\n")
+        run.record(status="finished")
+        runs.append(run.path)
+    return runs
+
+
+def test_a_comparison_of_the_other_kind_is_called_that_and_left_alone(
+    two_runs, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    configs = {f"epochs={n}": RunConfig(epochs=n) for n in (1, 2)}
+    dataset = SimpleNamespace(name="cifar10", provenance={}, val=SimpleNamespace(labels=[0]))
+    COMPARISON.write(tmp_path / "finished", {"asked": {"runs": ["a", "b"]}})
+    COMPARISON.write(tmp_path / "trained", {"asked": {"content": None, "ways": {}}})
+    with pytest.raises(RunError, match=r"finished holds a comparison of finished runs; choose ano"):
+        compare_configs(configs, dataset, tmp_path / "finished", [83], progress=Progress())
+    with pytest.raises(RunError, match=r"trained holds a comparison of runs that it trains itself"):
+        compare_runs(two_runs, out=tmp_path / "trained", progress=Progress())
+    # Without --out, the usual folder is taken only by its own kind.
+    usual = Path("runs/compare-cifar10")
+    assert usual_place(usual) == usual
+    COMPARISON.write(usual, {"asked": {"content": None, "ways": {}}})
+    assert usual_place(usual) == usual
+    COMPARISON.write(usual, {"asked": {"runs": ["a", "b"]}})
+    assert usual_place(usual) == Path("runs/compare-cifar10-2")

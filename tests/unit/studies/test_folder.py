@@ -10,9 +10,12 @@ import pytest
 from PIL import Image
 
 import convscope
+from convscope import heartbeat
 from convscope.datasets import folder
-from convscope.errors import ConvscopeError, RunError
+from convscope.errors import ConvscopeError, LockTakenError, RunError
+from convscope.housekeeping.runs import remove_runs
 from convscope.progress import Progress
+from convscope.run import Run
 from convscope.studies.folder import StudyKind
 
 PLACE, STUDY = Path("study"), StudyKind("study", "study.json")
@@ -74,6 +77,34 @@ def test_a_study_of_other_runs_has_a_folder_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "study-a-2").mkdir()
     (tmp_path / "study-a-2" / "notes.txt").touch()
     assert STUDY.free_place(usual, second) == tmp_path / "study-a-3"
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_study_at_work_is_seen_without_locks_and_on_other_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.4)
+    run = Run(tmp_path)
+    Run.write_json(STUDY.state_file(tmp_path), {})
+    run.record(status="training")  # as a search
+    assert run.status == "killed"
+    monkeypatch.setattr(heartbeat, "this_process", lambda: {"host": "elsewhere", "pid": 7})
+    with STUDY.locked(tmp_path):
+        assert run.status == "training"
+        with (
+            pytest.raises(LockTakenError, match="being worked on by process 7 on elsewhere"),
+            STUDY.locked(tmp_path),
+        ):
+            pass
+        with pytest.raises(RunError, match="is being trained; stop it first"):
+            remove_runs([run])
+    assert run.status == "killed"
+    # All that is left of a study that was killed at its beginning.
+    STUDY.state_file(tmp_path).unlink()
+    run.state_file.unlink()
+    (tmp_path / ".state.lock").unlink()
+    (tmp_path / ".heartbeat").touch()
+    STUDY.require_free(tmp_path)
 
 
 @pytest.mark.parametrize("state", [{}, {"asked": []}, {"asked": None}])

@@ -19,6 +19,7 @@ from convscope.api import train as single
 from convscope.datasets.division.splits import require_any_class
 from convscope.errors import ConfigError, ConvscopeError, DataError, RunError, StorageError
 from convscope.evaluation.tried import Tried, write_tried
+from convscope.locks import LOCK
 from convscope.planning.plan import Plan, run_config
 from convscope.planning.settle import Request, settle
 from convscope.progress import Progress
@@ -39,6 +40,7 @@ from convscope.studies.search.candidates import (
 from convscope.studies.search.clock import relative_cost, seconds_per_image
 from convscope.studies.search.search import Place, Search
 from convscope.types import Dataset
+from convscope.workplace import HEARTBEAT
 
 SEARCH = StudyKind("search", "search.json")
 
@@ -272,7 +274,7 @@ def _adopt(run: Run, winner: Path, *, refit: bool) -> None:
     with storage_errors(run.path):
         names = [item.name for item in winner.iterdir()] if winner.exists() else []
         for name in sorted(names, key=lambda each: each == Run(winner).state_file.name):
-            if name not in (".lock", ".state.lock", ".heartbeat"):
+            if name not in (LOCK, ".state.lock", HEARTBEAT):
                 (winner / name).replace(run.path / name)
     config = run_config(run)
     if refit and not config.refit:

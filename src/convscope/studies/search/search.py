@@ -274,7 +274,8 @@ class Search:
         else:
             config = self._plan_of(candidate, fold, Progress()).config
         where = f", fold {fold + 1}" if fold else ""
-        return Job(config, run.path, self._place.data_dir, f"Trying {candidate.words}{where}")
+        title = f"Trying {candidate.words}{where}"
+        return Job(config, run.path, self._place.data_dir, title, self.state.get("fingerprint"))
 
     def _plan_of(self, candidate: Candidate, fold: int, progress: Progress) -> Plan:
         settings, given = dict(candidate.settings), dict(self._request.given)

@@ -166,14 +166,11 @@ class _Study:
         if self.plan.images is not None:
             whole = load_source(place, data_dir, Progress())
         self.n_whole = sum(_n_images(whole).values())
+        content = self.dataset.provenance.get("fingerprint")
         self.asked = as_read_back(
-            {
-                **place,
-                "plan": dataclasses.asdict(self.plan),
-                "content": self.dataset.provenance.get("fingerprint"),
-            }
+            {**place, "plan": dataclasses.asdict(self.plan), "content": content}
         )
-        self.styles = Styles(self.path, self.plan, place, configs, data_dir, progress)
+        self.styles = Styles(self.path, self.plan, place, configs, data_dir, content, progress)
         n_classes = len(self.dataset.class_names)
         self.backbones = Backbones(
             self.path, self.plan, place, n_classes, weights, data_dir, progress

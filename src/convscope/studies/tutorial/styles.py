@@ -29,6 +29,7 @@ class Styles:
         place: Settings that name the data.
         configs: Resolved settings of each style.
         data_dir: Further folder to look for the files of a registered dataset.
+        fingerprint: That of the images, see `Job`.
         progress: Called with all events.
     """
 
@@ -39,10 +40,11 @@ class Styles:
         place: dict[str, Any],
         configs: dict[str, RunConfig],
         data_dir: Path | str | None,
+        fingerprint: str | None,
         progress: Progress,
     ) -> None:
         self._path, self._plan, self._place, self._configs = path, plan, place, configs
-        self._data_dir, self._progress = data_dir, progress
+        self._data_dir, self._fingerprint, self._progress = data_dir, fingerprint, progress
         self.failures: dict[str, str] = {}
         self.comparison: Comparison | None = None
         self.inside = self.explorer = ""
@@ -64,7 +66,8 @@ class Styles:
 
         def work() -> bool:
             config = self._configs[style].model_copy(update={"seed": seed})
-            job = Job(config, self._folder(style, seed), self._data_dir)
+            folder = self._folder(style, seed)
+            job = Job(config, folder, self._data_dir, fingerprint=self._fingerprint)
             try:
                 if self._plan.quick:
                     # In this process, which saves the seconds that another takes to start.
