@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from convscope.errors import ConvscopeError
 from convscope.studio.looks import button, row, say
-from convscope.studio.nice import ui
+from convscope.studio.nice import background, ui
 from convscope.studio.sources import Corrections, Source, picture_address
 from convscope.studio.workplace import Workplace
 from convscope.wording import counted, printable
@@ -86,8 +87,12 @@ def decide(
         if not changed:
             return
 
-        def use() -> None:
-            table = source.corrected(corrected(), place.labels)
+        async def use() -> None:
+            try:
+                table = await background.io_bound(source.corrected, corrected(), place.labels)
+            except ConvscopeError as error:
+                ui.notify(str(error))
+                return
             of_run = {"run": run} if run else {}
             asked = {"data": source.data, "labels": str(table), **of_run}
             ui.navigate.to("/train?" + urlencode(asked))
