@@ -182,6 +182,10 @@ def test_what_the_engine_says_stays_in_the_log(server, caplog):
     assert "secret" not in said.text
     assert said.headers["x-request-id"] in said.json()["error"]
     assert "secret" in caplog.text
+    # It is about that image alone.
+    assert server.ask("GET", "/healthz").status_code == 200
+    server.network.fails_at = 0  # black
+    assert server.predict(png(0)).status_code == 500
     assert server.ask("GET", "/healthz").status_code == 503
     assert server.ask("GET", "/v2/health/live").json() == {"live": True}
     assert server.predict(png(8)).status_code == 200
