@@ -13,7 +13,9 @@ import pytest
 from serving_server import Server, png
 
 from convscope.classifier.classify import Classifier
-from convscope.serving.door import OPEN_TO_ALL
+from convscope.errors import ConfigError
+from convscope.serving import app
+from convscope.serving.door import OPEN_TO_ALL, usable_key
 from convscope.serving.limits import MEGABYTE, Bodies, Limits, RefusedError
 
 
@@ -357,11 +359,22 @@ def test_nobody_without_the_key_is_answered_but_by_the_probes_of_health():
         assert server.ask("GET", path).status_code == 200
 
 
+def test_a_key_has_no_blanks_around_it_and_is_not_empty():
+    assert usable_key(None) is None
+    assert usable_key(" secret\n") == "secret"
+    for empty in ("", " \n"):
+        with pytest.raises(ConfigError, match="key is empty"):
+            usable_key(empty)
+        with pytest.raises(ConfigError, match="key is empty"):
+            app("none.onnx", api_key=empty)
+
+
 def test_pages_of_other_sites_cannot_use_a_server_on_this_machine():
-    server = Server(hosts={"photos.example"})
+    server = Server(hosts={"photos.example", "birds.example:8443"})
     for host, status in (
         *(("localhost:8000", 200), ("127.0.0.1", 200), ("[::1]:8000", 200)),
         *(("photos.example", 200), ("evil.example", 403), ("127.0.0.1.evil.example", 403)),
+        *(("Birds.example:8443", 200), ("birds.example", 403), ("birds.example:1", 403)),
     ):
         assert server.predict(png(1), headers={"host": host}).status_code == status, host
     for origin, status in (
