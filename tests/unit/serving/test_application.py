@@ -5,18 +5,20 @@ import base64
 import gzip
 import json
 import threading
+import time
 import zlib
 
 import httpx
 import numpy as np
 import pytest
-from serving_server import Server, png
+from serving_server import N_CLASSES, Server, png
 
 from convscope.classifier.classify import Classifier
 from convscope.errors import ConfigError
-from convscope.serving import app
+from convscope.serving import app, application, protocol
 from convscope.serving.door import OPEN_TO_ALL, usable_key
 from convscope.serving.limits import MEGABYTE, Bodies, Limits, RefusedError
+from convscope.serving.tensors import LENGTH_HEADER
 
 
 def test_one_image_comes_as_a_body_as_a_form_and_as_json(server):
@@ -123,6 +125,38 @@ def test_a_full_queue_is_503_with_a_time_and_a_late_answer_is_504():
     assert [each.status_code for each in late] == [504, 504]
     assert "300 ms" in late[0].json()["error"]
     assert after.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/predict", {"content": png(1)}),
+        (
+            "/v2/models/grey/infer",
+            {"content": png(1), "headers": {LENGTH_HEADER: "0"}},
+        ),
+    ],
+)
+def test_a_long_answer_is_written_beside_other_requests_until_the_deadline(
+    monkeypatch, path, options
+):
+    server = Server(Limits(deadline_ms=200))
+    for module, name in ((application, "_written"), (protocol, "write_answer")):
+        writes = getattr(module, name)
+        wait = lambda *given, writes=writes: time.sleep(0.6) or writes(*given)  # noqa: E731
+        monkeypatch.setattr(module, name, wait)
+        monkeypatch.setattr(module, "MANY_VALUES", N_CLASSES - 1)
+
+    async def run():
+        async with server.client() as client:
+            late = asyncio.create_task(client.post(path, **options))
+            await asyncio.sleep(0.05)
+            health = await client.get("/healthz")
+            assert not late.done()
+            return await late, health
+
+    late, health = asyncio.run(run())
+    assert (late.status_code, health.status_code) == (504, 200)
 
 
 def test_a_client_that_hangs_up_leaves_the_queue():
