@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from convscope.errors import MissingExtraError, RunError
+from convscope.errors import ConfigError, MissingExtraError, RunError
 from convscope.evaluation.tried import Tried, write_tried
 from convscope.run import Run
+from convscope.studio.server import _listen
 from convscope.studio.uploads import Drop
 from convscope.studio.workplace import Workplace
 
@@ -38,6 +39,13 @@ def runs_in(folder: Path) -> Path:
         folder / "runs" / "old" / "tried.csv",
     )
     return folder / "runs"
+
+
+def test_two_studios_never_have_one_port():
+    with _listen(0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigError, match="is a studio running there"):
+            _listen(port)
 
 
 class Browser:
