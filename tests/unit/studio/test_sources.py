@@ -215,6 +215,24 @@ def test_an_upload_is_removed_with_its_files_and_nothing_else_is(tmp_path):
     assert (tmp_path / "uploads" / second / "2.jpg").exists()
 
 
+def test_half_of_a_removed_upload_is_not_listed_and_goes_with_the_next(tmp_path, monkeypatch):
+    files = Uploads(tmp_path / "uploads")
+    for name in (files.begin(), files.begin()):
+        dropped(files, name, "cats/1.jpg", b"abc")
+
+    def fails(path, ignore_errors=False):
+        if not ignore_errors:
+            raise PermissionError(13, "no", str(path))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(uploads.shutil, "rmtree", fails)
+        with pytest.raises(StorageError):
+            files.remove(files.all()[0])
+    (left,) = files.all()
+    files.remove(left)
+    assert not list((tmp_path / "uploads").iterdir())
+
+
 def test_a_drop_that_another_page_removed_does_not_come_back(tmp_path):
     files = Uploads(tmp_path / "uploads")
     drop = files.begin()
