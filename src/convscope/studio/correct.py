@@ -12,6 +12,9 @@ from convscope.studio.sources import Corrections, Source, picture_address
 from convscope.studio.workplace import Workplace
 from convscope.wording import counted, printable
 
+_MANY_CLASSES = 200
+"""Number of classes from which a class is looked for by typing a part of its name."""
+
 
 @dataclass(frozen=True)
 class Doubt:
@@ -119,6 +122,8 @@ def _one(source: Source, doubt: Doubt, classes: list[str], says: str) -> Any:
         {name: printable(name) for name in classes},
         label="It is",
         clearable=True,
+        # Nobody looks for one of hundreds by its place.
+        with_input=len(classes) > _MANY_CLASSES,
     ).props("outlined dense options-dense")
 
     with row():
