@@ -266,7 +266,8 @@ def rounded(values: FloatArray, n_digits: int) -> list[float]:
     is_sure &= (np.abs(whole) >= _TENS[n_digits - 1]) & (np.abs(whole) <= _TENS[n_digits])
     found = whole / tens
     found[~is_sure] = [float(f"{value:.{n_digits}g}") for value in exact[~is_sure].tolist()]
-    return found.tolist()
+    numbers: list[float] = found.tolist()
+    return numbers
 
 
 def write_answer(
