@@ -199,9 +199,13 @@ def _complain(error: Exception) -> int:
 
 
 def _print_error(text: str) -> None:
+    # Elsewhere than in a terminal there is none by itself.
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     # If standard error is closed or full, the exit code has to suffice.
     with dropped_if_broken():
-        typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+        typer.secho(
+            "error: ", fg="red", bold=True, nl=False, err=True, color=False if plain else None
+        )
         typer.echo(printable(text), err=True)
         if sys.stderr is not None:
             sys.stderr.flush()

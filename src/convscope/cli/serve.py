@@ -1,10 +1,13 @@
 """`convscope serve`."""
 
+import os
 from typing import Annotated
 
 import typer
 
 from convscope.cli._options import ENGINE_HELP, Port
+
+_API_KEY = "CONVSCOPE_API_KEY"
 
 
 def serve(
@@ -45,7 +48,7 @@ def serve(
     api_key: Annotated[
         str | None,
         typer.Option(
-            envvar="CONVSCOPE_API_KEY",
+            envvar=_API_KEY,
             help="Key that clients must send. Prefer the variable: other users of the machine can "
             "see the command line.",
         ),
@@ -99,6 +102,9 @@ def serve(
     """
     import convscope
 
+    if api_key is None:
+        # Typer takes an empty variable for none, and the server would be open to everybody.
+        api_key = os.environ.get(_API_KEY)
     convscope.serve(
         models,
         host=host,

@@ -212,6 +212,20 @@ def confusion_matrix(predictions: Predictions) -> IntArray:
     return counts.reshape(n_classes, n_classes)
 
 
+def confusions(predictions: Predictions) -> tuple[IntArray, IntArray, IntArray]:
+    """Return which classes are taken for which, and for how many images.
+
+    The whole matrix of very many classes would take gigabytes.
+
+    Returns:
+        True classes, predicted ones, numbers; shape (n_pairs,) each, in the order of the matrix.
+    """
+    n_classes = predictions.probs.shape[1]
+    cells = predictions.labels.astype(np.int64) * n_classes + predictions.probs.argmax(axis=1)
+    found, counts = np.unique(cells, return_counts=True)
+    return found // n_classes, found % n_classes, counts
+
+
 def write_confusion(matrix: IntArray, class_names: list[str], path: Path) -> None:
     """Write a confusion matrix as CSV: a row per true class, a column per predicted one.
 

@@ -41,13 +41,16 @@ def app(
         top_k: Number of classes in an answer; None for all.
 
     Raises:
+        ConfigError: If the key is empty.
         ConvscopeError: If a model cannot be loaded.
     """
     from convscope.serving.application import build_app
+    from convscope.serving.door import usable_key
     from convscope.serving.limits import Limits
     from convscope.serving.metrics import Metrics
     from convscope.serving.models import Models, Settings, sources_of
 
+    api_key = usable_key(api_key)
     settings = Settings(
         max_batch=max_batch, queue=queue, reject=reject, limits=Limits(deadline_ms=deadline_ms)
     )

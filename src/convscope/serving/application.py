@@ -1,7 +1,8 @@
 """Addresses of a server: `/predict`, health, metrics, and the protocol's."""
 
 import importlib.metadata
-from collections.abc import Callable, Collection
+import json
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,6 +17,7 @@ from convscope.serving.door import App, Door
 from convscope.serving.limits import (
     Limits,
     RefusedError,
+    aside,
     decode_base64,
     parse_json,
     require_possible,
@@ -27,7 +29,8 @@ from convscope.serving.models import Models, Served
 from convscope.serving.multipart import files_in
 from convscope.serving.page import add_page
 from convscope.serving.protocol import add_protocol
-from convscope.types import FloatArray
+from convscope.serving.tensors import MANY_VALUES, MUCH_JSON, rounded
+from convscope.types import FloatArray, UInt8Array
 
 _MOST_TOP_K = 100_000
 _PREDICT: dict[str, Any] = {
@@ -115,9 +118,12 @@ def build_app(
         k = _top_k(query.get("top_k"))
         served = models.get(query.get("model"), query.get("version"))
         kind = request.headers.get("content-type", "")
-        images = images_in(await request.body(), kind, served.batcher.queue)
-        request.state.facts = {"model": served.name, "images": len(images)}
-        return await _classify(served, images, k or top_k, limits)
+        body = await request.body()
+        async with within(limits):
+            much, most = len(body) > MUCH_JSON, served.batcher.queue
+            images = await aside(images_in, body, kind, most, much=much)
+            request.state.facts = {"model": served.name, "images": len(images)}
+            return await _classify(served, images, k or top_k)
 
     @app.get("/healthz", summary="Whether every model can answer")
     async def healthz() -> Response:
@@ -194,25 +200,44 @@ def _from_json(body: bytes, most: int) -> list[bytes]:
 
 
 async def _classify(
-    served: Served, images: list[tuple[str | None, bytes]], top_k: int | None, limits: Limits
+    served: Served, images: list[tuple[str | None, bytes]], top_k: int | None
 ) -> Response:
     with served.batcher.admitted(len(images)):
-        async with within(limits):
-            decoded = await served.decode([content for _, content in images])
-            pixels = [each for each in decoded if not isinstance(each, ImageError)]
-            probs, rejected = await served.predict(pixels) if pixels else ((), [])
-    served.metrics.unreadable(len(decoded) - len(pixels))
+        decoded = await served.decode([content for _, content in images])
+        pixels = [each for each in decoded if not isinstance(each, ImageError)]
+        served.metrics.unreadable(len(decoded) - len(pixels))
+        if not pixels:
+            too_large = all(isinstance(each, ImageTooLargeError) for each in decoded)
+            raise RefusedError(413 if too_large else 400, str(decoded[0]))
+        probs, rejected = await served.predict(pixels)
+        names, much = [name for name, _ in images], probs.size > MANY_VALUES
+        body = await aside(_written, served, names, decoded, probs, rejected, top_k, much=much)
+    return Response(body, media_type="application/json")
+
+
+def _written(
+    served: Served,
+    names: Sequence[str | None],
+    decoded: "Sequence[UInt8Array | ImageError]",
+    probs: FloatArray,
+    rejected: Sequence[bool],
+    top_k: int | None,
+) -> bytes:
+    """Return the body of an answer; images that could not be decoded have no row in `probs`."""
     rows = zip(probs, rejected, strict=True)
-    said = [
-        {"image": name, "error": str(each)}
+    texts = [
+        _json({"image": name, "error": str(each)})
         if isinstance(each, ImageError)
-        else {"image": name, **answer(served, *next(rows), top_k)}
-        for (name, _), each in zip(images, decoded, strict=True)
+        else _json({"image": name, **answer(served, *next(rows), top_k)})
+        for name, each in zip(names, decoded, strict=True)
     ]
-    if not pixels:
-        too_large = all(isinstance(each, ImageTooLargeError) for each in decoded)
-        raise RefusedError(413 if too_large else 400, str(said[0]["error"]))
-    return JSONResponse({"model": served.name, "version": served.version, "predictions": said})
+    head = {"model": served.name, "version": served.version, "predictions": []}
+    # Image by image: the writer of JSON itself lets no other thread in.
+    return f"{_json(head)[:-2]}{','.join(texts)}]}}".encode()
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def answer(
@@ -229,9 +254,9 @@ def answer(
         top_k: Number of classes, the most probable first; None for all.
     """
     names, spec = served.spec.class_names, served.spec
-    best = best_first(probs)[:top_k].tolist()
+    best = best_first(probs)[:top_k]
     # float32 has seven digits that mean something.
-    by_name = {names[index]: float(f"{probs[index]:.7g}") for index in best}
+    by_name = dict(zip([names[index] for index in best], rounded(probs[best], 7), strict=True))
     if spec.multi_label:
         said = served.classifier.answer(None, probs, rejected=rejected)
         return {"classes": list(said.class_names), "rejected": rejected, "probs": by_name}

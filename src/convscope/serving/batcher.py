@@ -8,6 +8,7 @@ request that is cancelled (its client hung up, or its time is over) leaves the q
 
 import asyncio
 import itertools
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,9 @@ _ENGINES = ThreadPoolExecutor(64, thread_name_prefix="engine")
 _IN_LOOP_S = 0.0005
 """Longest batch that the thread of the event loop does itself, in seconds: about as long as it has
 for the rest of a request. Another thread costs two switches; each may wait for Python's lock."""
+
+_LOOK_AGAIN_S = 3.0
+"""Seconds after which a failing engine is asked again: nobody sends images to what is not ready."""
 
 RETRY_AFTER_S = 1
 """Seconds after which a client that met a full queue may try again."""
@@ -77,6 +81,14 @@ class _Piece(NamedTuple):
     images: UInt8Array
 
 
+class _Done(NamedTuple):
+    """What became of a batch: answer or failure of each part, seconds, whether the engine fails."""
+
+    found: "list[FloatArray | Exception]"
+    seconds: float
+    failing: bool
+
+
 class Batcher:
     """A queue of images before an engine.
 
@@ -92,7 +104,8 @@ class Batcher:
 
     Attributes:
         in_flight: Number of images that are admitted and not yet answered.
-        failing: Whether the last batch failed with every request in it alone, too.
+        failing: Whether the last batch failed with every request in it alone, too, and so does a
+            black image, which is asked for again every few seconds.
     """
 
     def __init__(
@@ -115,6 +128,7 @@ class Batcher:
         self._least: dict[int, float] = {}
         self.in_flight = 0
         self.failing = False
+        self._will_look = False
 
     @contextmanager
     def admitted(self, n_images: int) -> Iterator[None]:
@@ -177,7 +191,7 @@ class Batcher:
         parts = [piece.images for piece in pieces]
         self._at_work += 1
         if self._least.get(sum(map(len, parts)), 1.0) < _IN_LOOP_S:
-            self._hand_out(pieces, *self._run(parts))
+            self._hand_out(pieces, self._run(parts))
             return
         work = asyncio.get_running_loop().run_in_executor(_ENGINES, self._run, parts)
         work.add_done_callback(lambda done: self._done(pieces, done))
@@ -198,38 +212,44 @@ class Batcher:
                 self._waiting.append(job)
         return pieces
 
-    def _run(self, parts: Sequence[UInt8Array]) -> "tuple[list[FloatArray | Exception], float]":
-        """Return the probabilities of each part, or its failure; in a thread of the engine."""
+    def _run(self, parts: Sequence[UInt8Array]) -> "_Done":
+        """Return what became of a batch; in a thread of the engine."""
         start = perf_counter()
+        found = self._answers(parts)
+        seconds = perf_counter() - start
+        # One image may be at fault itself.
+        failed = all(isinstance(each, Exception) for each in found)
+        return _Done(found, seconds, failed and self._fails(parts[0].shape[1:]))
+
+    def _fails(self, shape: tuple[int, ...]) -> bool:
+        """Return whether the engine fails with a black image of a shape; in its thread."""
+        (found,) = self._answers([np.zeros((1, *shape), np.uint8)])
+        return isinstance(found, Exception)
+
+    def _answers(self, parts: Sequence[UInt8Array]) -> "list[FloatArray | Exception]":
+        """Return the probabilities of each part, or its failure; in a thread of the engine."""
         try:
             probs = self._predict(parts[0] if len(parts) == 1 else np.concatenate(parts))
             ends = list(itertools.accumulate(map(len, parts)))
-            found: list[FloatArray | Exception] = [
-                probs[end - len(part) : end] for end, part in zip(ends, parts, strict=True)
-            ]
+            return [probs[end - len(part) : end] for end, part in zip(ends, parts, strict=True)]
         except Exception as error:
             # One request must not fail its neighbours.
-            found = [error] if len(parts) == 1 else [self._run([part])[0][0] for part in parts]
-        return found, perf_counter() - start
+            return [error] if len(parts) == 1 else [self._answers([part])[0] for part in parts]
 
-    def _done(
-        self,
-        pieces: list[_Piece],
-        work: "asyncio.Future[tuple[list[FloatArray | Exception], float]]",
-    ) -> None:
+    def _done(self, pieces: list[_Piece], work: "asyncio.Future[_Done]") -> None:
         """Hand out the answers of a batch that a thread did."""
         if not work.cancelled():  # the loop is closing
-            self._hand_out(pieces, *work.result())
+            self._hand_out(pieces, work.result())
 
-    def _hand_out(
-        self, pieces: list[_Piece], found: "list[FloatArray | Exception]", seconds: float
-    ) -> None:
+    def _hand_out(self, pieces: list[_Piece], done: "_Done") -> None:
         """Hand out the answers of a batch, and start the next."""
+        found, seconds, self.failing = done
+        if self.failing:
+            self._look_later(pieces[0].images.shape[1:])
         self._at_work -= 1
         n_images = sum(len(piece.images) for piece in pieces)
         # The least time of late: others may have had the cores or Python's lock.
         self._least[n_images] = min(seconds, 1.05 * self._least.get(n_images, seconds))
-        self.failing = all(isinstance(each, Exception) for each in found)
         for (job, start, _), answer in zip(pieces, found, strict=True):
             if job.answers.done():
                 continue
@@ -242,3 +262,24 @@ class Batcher:
         self._next()
         if self._on_batch is not None:
             self._on_batch(n_images, seconds)
+
+    def _look_later(self, shape: tuple[int, ...]) -> None:
+        """Ask a failing engine for a black image of a shape, after some seconds."""
+        if not self._will_look:
+            self._will_look = True
+            # A model that was replaced meanwhile is gone.
+            look = weakref.WeakMethod(self._look)
+            loop = asyncio.get_running_loop()
+            loop.call_later(_LOOK_AGAIN_S, lambda: (method := look()) and method(shape))
+
+    def _look(self, shape: tuple[int, ...]) -> None:
+        def seen(work: "asyncio.Future[bool]") -> None:
+            self._will_look = False
+            # Images may have been answered meanwhile.
+            if self.failing and not work.cancelled():
+                self.failing = work.result()
+                if self.failing:
+                    self._look_later(shape)
+
+        work = asyncio.get_running_loop().run_in_executor(_ENGINES, self._fails, shape)
+        work.add_done_callback(seen)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
+from convscope.errors import ConfigError
 from convscope.serving.limits import Bodies, ClientGoneError, Limits, Receive, RefusedError
 from convscope.serving.log import LOG, facts
 from convscope.serving.metrics import Metrics
@@ -202,16 +203,35 @@ def own_path(scope: Scope) -> str:
     return below if below.startswith("/") else path
 
 
+def usable_key(api_key: str | None) -> str | None:
+    """Return the key that clients have to send; None lets everybody in.
+
+    Without blanks around it: a file that holds a secret mostly ends with a new line, which no
+    header can hold.
+
+    Raises:
+        ConfigError: If nothing is left of it.
+    """
+    if api_key is not None and not api_key.strip():
+        raise ConfigError(
+            "the API key is empty; set one, or leave it out (--api-key, CONVSCOPE_API_KEY)"
+        )
+    return None if api_key is None else api_key.strip()
+
+
 def _digest(key: bytes) -> bytes:
     # Of one length, so that comparing takes the same time for every key.
     return hashlib.sha256(key).digest()
 
 
 def is_local_name(host: str, allowed: Collection[str]) -> bool:
-    """Return whether a header "host" has an IP address, "localhost" or an allowed name."""
+    """Return whether a header "host" has an IP address, "localhost" or an allowed name.
+
+    An allowed name may have a port.
+    """
     name = host.rpartition(":")[0] if re.search(r":\d*$", host) else host
     name = name.strip("[]").lower()
-    if name == "localhost" or name in allowed:
+    if name == "localhost" or name in allowed or host.lower() in allowed:
         return True
     try:
         ipaddress.ip_address(name)

@@ -8,9 +8,11 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 MEGABYTE = 1 << 20
+
+_T = TypeVar("_T")
 
 
 class RefusedError(Exception):
@@ -267,3 +269,16 @@ async def within(limits: Limits) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise RefusedError(504, f"no answer within {limits.deadline_ms:g} ms") from None
+
+
+async def aside(function: Callable[..., _T], *arguments: Any, much: bool) -> _T:
+    """Return what a function returns; if it has much to do, from a thread beside the event loop.
+
+    Other requests get in between, and the deadline passes in time.
+
+    Args:
+        function: Function.
+        arguments: Its arguments.
+        much: Whether it takes more than some milliseconds.
+    """
+    return await asyncio.to_thread(function, *arguments) if much else function(*arguments)

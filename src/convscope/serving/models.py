@@ -180,7 +180,7 @@ class Served:
 
     @property
     def failing(self) -> bool:
-        """Whether the last batch failed with every request in it alone, too."""
+        """Whether the engine fails, whatever the images, see `Batcher`."""
         return self.batcher.failing or self._further_batcher.failing
 
     def warm_up(self) -> None:

@@ -24,11 +24,13 @@ from convscope.classifier.classify import best_first
 from convscope.engines import INPUT
 from convscope.errors import ConvscopeError, ImageError, ImageTooLargeError
 from convscope.serving.direct import BINARY, Direct
-from convscope.serving.limits import Limits, RefusedError, within
+from convscope.serving.limits import Limits, RefusedError, aside, within
 from convscope.serving.log import LOG, facts
 from convscope.serving.models import PROBS, Models, Served, without_folder
 from convscope.serving.tensors import (
     LENGTH_HEADER,
+    MANY_VALUES,
+    MUCH_JSON,
     Output,
     parameters_of,
     read_request,
@@ -137,17 +139,28 @@ def add_protocol(
     async def infer(request: Request, name: str, version: str | None = None) -> Response:
         served = models.get(name, version)
         length = request.headers.get(LENGTH_HEADER)
-        most = served.batcher.queue
-        asked = read_request(await request.body(), length, served.spec.channels, most)
-        request.state.facts = {"model": name, "images": len(asked.images)}
-        outputs, binary = _wanted(asked.content, served, raw=length == "0")
-        further = any(name in served.further for name, _ in outputs)
-        found, rejected = await _infer(served, asked.images, limits, further=further)
-        head: dict[str, Any] = {"model_name": served.name, "model_version": served.version}
-        if "id" in asked.content:
-            head["id"] = str(asked.content["id"])
-        tensors = [_output(served, found, rejected, each, k) for each, k in outputs]
-        body, json_length = write_answer(head, tensors, binary)
+        body, most = await request.body(), served.batcher.queue
+        async with within(limits):
+            much = length is None and len(body) > MUCH_JSON
+            channels = served.spec.channels
+            asked = await aside(read_request, body, length, channels, most, much=much)
+            request.state.facts = {"model": name, "images": len(asked.images)}
+            outputs, binary = _wanted(asked.content, served, raw=length == "0")
+            further = any(name in served.further for name, _ in outputs)
+            head: dict[str, Any] = {"model_name": served.name, "model_version": served.version}
+            if "id" in asked.content:
+                head["id"] = str(asked.content["id"])
+
+            def written(
+                found: dict[str, FloatArray], rejected: list[bool]
+            ) -> tuple[bytes, int | None]:
+                tensors = [_output(served, found, rejected, each, k) for each, k in outputs]
+                return write_answer(head, tensors, binary)
+
+            with served.batcher.admitted(len(asked.images)):
+                found, rejected = await _infer(served, asked.images, further=further)
+                much = sum(values.size for values in found.values()) > MANY_VALUES
+                body, json_length = await aside(written, found, rejected, much=much)
         if json_length is None:
             return Response(body, media_type="application/json")
         headers = {LENGTH_HEADER: str(json_length)}
@@ -249,24 +262,22 @@ def _wanted(
 
 
 async def _infer(
-    served: Served, images: list[Any], limits: Limits, *, further: bool
+    served: Served, images: list[Any], *, further: bool
 ) -> tuple[dict[str, FloatArray], list[bool]]:
     """Return outputs by name, and whether each image is rejected.
 
     They are the probabilities, and on request all that the model has.
     """
-    with served.batcher.admitted(len(images)):
-        async with within(limits):
-            pixels = await served.decode(images)
-            for index, each in enumerate(pixels):
-                if isinstance(each, ImageError):
-                    served.metrics.unreadable(1)
-                    status = 413 if isinstance(each, ImageTooLargeError) else 400
-                    raise RefusedError(status, f"element {index} of '{INPUT}': {each}")
-            if further:
-                return await served.outputs(pixels)  # type: ignore[arg-type]
-            probs, rejected = await served.predict(pixels)  # type: ignore[arg-type]
-            return {PROBS: probs}, rejected
+    pixels = await served.decode(images)
+    for index, each in enumerate(pixels):
+        if isinstance(each, ImageError):
+            served.metrics.unreadable(1)
+            status = 413 if isinstance(each, ImageTooLargeError) else 400
+            raise RefusedError(status, f"element {index} of '{INPUT}': {each}")
+    if further:
+        return await served.outputs(pixels)  # type: ignore[arg-type]
+    probs, rejected = await served.predict(pixels)  # type: ignore[arg-type]
+    return {PROBS: probs}, rejected
 
 
 def _output(

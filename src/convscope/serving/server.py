@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from convscope.errors import ConfigError, ConvscopeError
 from convscope.serving.application import build_app
+from convscope.serving.door import usable_key
 from convscope.serving.limits import MEGABYTE, Limits
 from convscope.serving.log import LOG, facts, log_as_json
 from convscope.serving.metrics import Metrics
@@ -92,11 +93,10 @@ def serve(
         on_ready: Called with the server's address once it can answer.
 
     Raises:
-        ConfigError: If the address is taken, or a setting is not allowed.
+        ConfigError: If the address is taken, the key empty, or a setting not allowed.
         ConvscopeError: If a model cannot be loaded.
     """
-    if api_key is not None and not api_key.strip():
-        raise ConfigError("the API key is empty; set one, or leave it out")
+    api_key = usable_key(api_key)
     settings = Settings(
         engine=engine,
         threads=threads,

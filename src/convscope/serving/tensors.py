@@ -23,7 +23,7 @@ from convscope.serving.limits import (
     require_possible,
     whole_number,
 )
-from convscope.types import UInt8Array
+from convscope.types import FloatArray, UInt8Array
 
 LENGTH_HEADER = "inference-header-content-length"
 """Header with the number of bytes of JSON before the binary tensors."""
@@ -33,6 +33,19 @@ _TYPES = (
     *("FP16", "FP32", "FP64", "BYTES"),
 )
 _MOST_DIMENSIONS = 8
+
+MUCH_JSON = 1 << 18
+"""Bytes of JSON from which reading it is left to a thread: it takes some milliseconds."""
+
+MANY_VALUES = 10_000
+"""Number of values from which writing them as JSON is left to a thread, and written at a time: the
+writer itself is C and lets no other thread in."""
+
+_FEW_VALUES = 100
+"""Number of values up to which plain Python rounds them sooner than NumPy."""
+
+_TENS = np.array([float(f"1e{power}") for power in range(23)])
+"""Powers of ten that are exact."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +233,41 @@ class Output:
             return self.values.astype("<f4").tobytes()
         return b"".join(struct.pack("<I", len(each)) + each for each in self.values.ravel())
 
-    def listed(self) -> list[Any]:
-        """Return the values for JSON, flat."""
-        if self.values.dtype == object:
-            return [each.decode() for each in self.values.ravel()]
-        return [float(f"{value:.9g}") for value in self.values.ravel().tolist()]
+    def text(self) -> str:
+        """Return the values as a list of JSON, flat."""
+        flat = self.values.ravel()
+        texts = []
+        for start in range(0, flat.size, MANY_VALUES):
+            piece = flat[start : start + MANY_VALUES]
+            is_text = piece.dtype == object
+            listed = [each.decode() for each in piece] if is_text else rounded(piece, 9)
+            texts.append(json.dumps(listed)[1:-1])
+        return f"[{', '.join(texts)}]"
+
+
+def rounded(values: FloatArray, n_digits: int) -> list[float]:
+    """Return values with some significant digits: each as `float(f"{value:.7g}")` does for 7.
+
+    Args:
+        values: Shape (n_values,), float32.
+        n_digits: Number of digits, at most 9.
+    """
+    if len(values) <= _FEW_VALUES:
+        return [float(f"{value:.{n_digits}g}") for value in values.tolist()]
+    exact = values.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        power = n_digits - 1 - np.floor(np.log10(np.abs(exact)))
+    is_sure = (power >= 0) & (power < len(_TENS))
+    tens = _TENS[np.where(is_sure, power, 0).astype(int)]
+    shifted = exact * tens
+    whole = np.rint(shifted)
+    # Near the middle of two numbers, or with a logarithm that is off by one, Python decides.
+    is_sure &= np.abs(shifted - whole) < 0.4999
+    is_sure &= (np.abs(whole) >= _TENS[n_digits - 1]) & (np.abs(whole) <= _TENS[n_digits])
+    found = whole / tens
+    found[~is_sure] = [float(f"{value:.{n_digits}g}") for value in exact[~is_sure].tolist()]
+    numbers: list[float] = found.tolist()
+    return numbers
 
 
 def write_answer(
@@ -237,7 +280,7 @@ def write_answer(
         outputs: Tensors.
         binary: Whether each is binary.
     """
-    listed, tail = [], []
+    texts, tail = [], []
     for output, as_binary in zip(outputs, binary, strict=True):
         entry: dict[str, Any] = {
             "name": output.name,
@@ -247,10 +290,10 @@ def write_answer(
         if as_binary:
             tail.append(output.binary())
             entry["parameters"] = {"binary_data_size": len(tail[-1])}
+            texts.append(json.dumps(entry))
         else:
-            entry["data"] = output.listed()
-        listed.append(entry)
-    text = json.dumps({**head, "outputs": listed}).encode()
+            texts.append(f'{json.dumps(entry)[:-1]}, "data": {output.text()}}}')
+    text = f"{json.dumps({**head, 'outputs': []})[:-2]}{', '.join(texts)}]}}".encode()
     return text + b"".join(tail), len(text) if any(binary) else None
 
 

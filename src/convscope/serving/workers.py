@@ -1,5 +1,6 @@
 """Several processes that answer at one socket."""
 
+import contextlib
 import os
 import signal
 import time
@@ -9,8 +10,16 @@ from types import FrameType
 from convscope.errors import ConfigError, FailureError
 from convscope.serving.log import LOG, facts
 
+_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
 _BEGINNING_S = 10.0
-"""Age below which a worker that ended is not replaced: its models cannot be loaded."""
+"""Age below which a worker that failed is not replaced: its models cannot be loaded."""
+
+_MOST_KILLED = 5
+"""Number of workers in a row that are killed below that age, as by a lack of memory, and replaced
+nevertheless."""
 
 
 def run_workers(n_workers: int, work: Callable[[], None]) -> None:
@@ -22,7 +31,8 @@ def run_workers(n_workers: int, work: Callable[[], None]) -> None:
 
     Raises:
         ConfigError: If the system has no `fork`.
-        FailureError: If a worker ends by itself at the beginning.
+        FailureError: If a worker ends by itself at the beginning, or one after the other is killed
+            there.
     """
     if not hasattr(os, "fork"):
         raise ConfigError("this system cannot share a socket among processes; leave out --workers")
@@ -34,13 +44,21 @@ def run_workers(n_workers: int, work: Callable[[], None]) -> None:
         ending = ending or number != signal.SIGHUP
         sent = number if number == signal.SIGHUP else signal.SIGTERM
         for pid in list(workers):
-            os.kill(pid, sent)
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, sent)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, forward) for number in numbers}
+    def begin() -> None:
+        # A signal between the two would miss the new worker.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        if not ending:
+            workers[_fork(work)] = time.monotonic()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    before = {number: signal.signal(number, forward) for number in _SIGNALS}
+    n_killed = 0
     try:
         for _ in range(n_workers):
-            workers[_fork(work)] = time.monotonic()
+            begin()
         while workers:
             try:
                 pid, status = os.wait()
@@ -51,19 +69,20 @@ def run_workers(n_workers: int, work: Callable[[], None]) -> None:
                 continue
             code = os.waitstatus_to_exitcode(status)
             LOG.error("worker ended", extra=facts(pid=pid, code=code))
-            if code > 0 and age < _BEGINNING_S:
+            n_killed = n_killed + 1 if code < 0 and age < _BEGINNING_S else 0
+            if (code > 0 and age < _BEGINNING_S) or n_killed > _MOST_KILLED:
                 forward(signal.SIGTERM, None)
                 while workers:
                     workers.pop(os.wait()[0], None)
                 raise FailureError("a worker cannot start; its line above says why")
-            workers[_fork(work)] = time.monotonic()
+            begin()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _fork(work: Callable[[], None]) -> int:
-    """Return the process id of a child that does the work."""
+    """Return the process id of a child that does the work; called with `_SIGNALS` blocked."""
     pid = os.fork()
     if pid:
         return pid
@@ -71,10 +90,10 @@ def _fork(work: Callable[[], None]) -> int:
     try:
         # Ctrl-C reaches the parent only, which passes it on.
         os.setpgid(0, 0)
-        # Not before it can load its models again, which it may be doing for the first time.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        # SIGHUP not before it can load its models again, which it may be doing for the first time.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
         work()
         code = 0
     except BaseException as error:

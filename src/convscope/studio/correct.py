@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from convscope.errors import ConvscopeError
 from convscope.studio.looks import button, row, say
-from convscope.studio.nice import ui
+from convscope.studio.nice import background, ui
 from convscope.studio.sources import Corrections, Source, picture_address
 from convscope.studio.workplace import Workplace
 from convscope.wording import counted, printable
+
+_MANY_CLASSES = 200
+"""Number of classes from which a class is looked for by typing a part of its name."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,12 @@ def decide(
         if not changed:
             return
 
-        def use() -> None:
-            table = source.corrected(corrected(), place.labels)
+        async def use() -> None:
+            try:
+                table = await background.io_bound(source.corrected, corrected(), place.labels)
+            except ConvscopeError as error:
+                ui.notify(str(error))
+                return
             of_run = {"run": run} if run else {}
             asked = {"data": source.data, "labels": str(table), **of_run}
             ui.navigate.to("/train?" + urlencode(asked))
@@ -114,6 +122,8 @@ def _one(source: Source, doubt: Doubt, classes: list[str], says: str) -> Any:
         {name: printable(name) for name in classes},
         label="It is",
         clearable=True,
+        # Nobody looks for one of hundreds by its place.
+        with_input=len(classes) > _MANY_CLASSES,
     ).props("outlined dense options-dense")
 
     with row():

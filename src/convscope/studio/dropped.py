@@ -166,7 +166,7 @@ def _ask(place: Workplace, chosen: list[Kept]) -> None:
                 return
             try:
                 for each in chosen:
-                    uploads.remove(each.drop)
+                    await background.io_bound(uploads.remove, each.drop)
             except ConvscopeError as error:
                 ui.notify(str(error))
                 return

@@ -10,7 +10,7 @@ import numpy as np
 
 from convscope.errors import ConvscopeError
 from convscope.evaluation.calibration import reliability
-from convscope.evaluation.metrics import confusion_matrix
+from convscope.evaluation.metrics import confusions
 from convscope.evaluation.tried import read_tried
 from convscope.run import Run
 from convscope.studio import data as data_page
@@ -41,7 +41,7 @@ from convscope.studio.resume import can_resume, resume_button, words_to_resume
 from convscope.studio.sources import Sources
 from convscope.studio.watch import age, job_view, when_ended
 from convscope.studio.workplace import Workplace
-from convscope.types import PART_NAMES
+from convscope.types import PART_NAMES, IntArray
 from convscope.wording import command_line, counted, duration, printable
 
 _MOST_CLASSES = 25
@@ -54,6 +54,10 @@ _N_CONFUSIONS = 12
 """Number of the most frequent confusions that are listed."""
 
 _PARTS = {part: PART_NAMES[part] for part in ("val", "test")}
+
+
+Counts = tuple[IntArray, IntArray, IntArray]
+"""True classes, predicted ones and numbers of images, as `metrics.confusions` returns them."""
 
 
 def show(place: Workplace, sources: Sources, name: str) -> None:
@@ -208,6 +212,7 @@ def _tried(run: Run, metrics: dict[str, Any]) -> None:
 
 
 def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> None:
+    names = found.class_names
     with card() as drawn:
         drawn.props(f"id={_CELLS}")
         heading("Confusion matrix")
@@ -220,8 +225,8 @@ def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> N
             cell.clear()
 
         if len(parts) > 1:
-            names = {part: f"{_PARTS[part]} images".capitalize() for part in parts}
-            ui.toggle(names, value=parts[0], on_change=take).props("no-caps unelevated")
+            words = {part: f"{_PARTS[part]} images".capitalize() for part in parts}
+            ui.toggle(words, value=parts[0], on_change=take).props("no-caps unelevated")
         say(
             "Rows are the true classes, columns the predicted ones. Choose a number to see its "
             "images; a look at test images is logged.",
@@ -230,11 +235,8 @@ def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> N
 
         @ui.refreshable
         def matrix() -> None:
-            counts = confusion_matrix(found.parts[chosen["part"]])
-            drawn = ui.html(
-                _confusions(counts, found.class_names) + _matrix(counts, found.class_names),
-                sanitize=False,
-            )
+            counts = confusions(found.parts[chosen["part"]])
+            drawn = ui.html(_confusions(counts, names) + _matrix(counts, names), sanitize=False)
             drawn.classes("cs-scroll")
             drawn.on(
                 "click",
@@ -247,61 +249,62 @@ def _errors(place: Workplace, sources: Sources, run: Run, found: Evaluated) -> N
         cell = Cell(place, sources, run, ui.element("div"))
 
         async def look(true: int, predicted: int) -> None:
-            names = found.class_names
             if not (0 <= true < len(names) and 0 <= predicted < len(names)):
                 return
             await cell.draw(chosen["part"], names[true], names[predicted])
 
 
-def _confusions(matrix: Any, names: Any) -> str:
+def _confusions(counts: Counts, names: Sequence[str]) -> str:
     """Return the most frequent confusions as buttons."""
-    off = matrix.copy()
-    np.fill_diagonal(off, 0)
-    order = np.argsort(-off, axis=None, kind="stable")[:_N_CONFUSIONS]
-    pairs = [divmod(int(place), len(names)) for place in order]
+    pairs = zip(*(each.tolist() for each in counts), strict=True)
+    wrong = sorted((pair for pair in pairs if pair[0] != pair[1]), key=lambda pair: -pair[2])
     buttons = "".join(
         f'<button class="cs-confusion" data-cell="{i},{j}">{escape(printable(names[i]))}, taken '
-        f"for {escape(printable(names[j]))}: <b>{off[i, j]}</b></button>"
-        for i, j in pairs
-        if off[i, j]
+        f"for {escape(printable(names[j]))}: <b>{n}</b></button>"
+        for i, j, n in wrong[:_N_CONFUSIONS]
     )
     return f'<div class="cs-row" style="margin:4px 0 10px">{buttons or "No mistake."}</div>'
 
 
-def _matrix(matrix: Any, names: Any) -> str:
+def _matrix(counts: Counts, names: Sequence[str]) -> str:
     """Return the confusion matrix as a table whose numbers are buttons.
 
     With many classes only those with the most errors are in it.
     """
+    true, predicted, numbers = counts
     order = np.arange(len(names))
     note = ""
     if len(names) > _MOST_CLASSES:
-        errors = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
+        wrong = np.where(true != predicted, numbers, 0)
+        errors = sum(np.bincount(each, wrong, len(names)) for each in (true, predicted))
         order = np.sort(np.argsort(-errors, kind="stable")[:_MOST_CLASSES])
         said = f"The {_MOST_CLASSES} of {len(names)} classes with the most errors."
         note = f'<p class="cs-quiet">{said}</p>'
-    of_row = np.maximum(matrix.sum(axis=1), 1)
+    shown = np.isin(true, order) & np.isin(predicted, order)
+    cells = zip(true[shown].tolist(), predicted[shown].tolist(), strict=True)
+    of_cell = dict(zip(cells, numbers[shown].tolist(), strict=True))
+    of_row = np.maximum(np.bincount(true, numbers, len(names)), 1)
     head = "".join(
         f'<th scope="col" title="{escape(names[j])}">{escape(names[j])}</th>' for j in order
     )
     lines = []
-    for i in order:
-        cells = []
-        for j in order:
-            n = int(matrix[i, j])
+    for i in order.tolist():
+        row_ = []
+        for j in order.tolist():
+            n = of_cell.get((i, j), 0)
             if not n:
-                cells.append('<td class="cs-zero">0</td>')
+                row_.append('<td class="cs-zero">0</td>')
                 continue
             colour = "var(--good)" if i == j else "var(--bad)"
             strength = round(8 + 37 * float(np.sqrt(n / of_row[i])))
             label = f"{n} images of {names[i]}, predicted {names[j]}"
-            cells.append(
+            row_.append(
                 f'<td><button data-cell="{i},{j}" aria-label="{escape(label)}" '
                 f'title="{escape(label)}" style="background:color-mix(in srgb, {colour} '
                 f'{strength}%, transparent)">{n}</button></td>'
             )
         name = escape(names[i])
-        lines.append(f'<tr><th scope="row" title="{name}">{name}</th>{"".join(cells)}</tr>')
+        lines.append(f'<tr><th scope="row" title="{name}">{name}</th>{"".join(row_)}</tr>')
     return (
         f'{note}<table class="cs-matrix"><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table>"

@@ -1,6 +1,7 @@
 """The public `studio`: the application behind an address of this machine."""
 
 import contextlib
+import os
 import socket
 import webbrowser
 from collections.abc import Callable
@@ -95,9 +96,12 @@ def _server(config: "uvicorn.Config", ready: Callable[[], None]) -> "uvicorn.Ser
 
 def _listen(port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name != "nt":  # there it would let two studios have one port
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        # At once: until then another one may have the port, too.
+        listening.listen(128)
     except (OSError, OverflowError):
         listening.close()
         raise ConfigError(

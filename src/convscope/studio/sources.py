@@ -28,6 +28,7 @@ from convscope.locks import LOCK, exclusive
 from convscope.paths import short_name
 from convscope.progress import Progress
 from convscope.storage import atomic_path, read_object, write_text
+from convscope.wording import printable
 
 _SIDE = 192
 """Side of a small picture in pixels; it is drawn at half of that on sharp screens."""
@@ -101,7 +102,8 @@ class Source:
             folder: Folder of such tables; the name of the file depends on its content.
 
         Raises:
-            DataError: If the images have any number of classes.
+            DataError: If the images have any number of classes, or a name of an image or a class is
+                one that no table can hold.
             StorageError: If it cannot be written.
         """
         if self.layout.labels_of is not None:
@@ -118,11 +120,13 @@ class Source:
             lineterminator="\n",
         )
         writer.writeheader()
+        written = []
         for part, classes in parts.items():
             for name, files in sorted(classes.items()):
                 for file in files:
                     row = (file, corrections.get(file, name), part, (group_of or {}).get(file))
                     writer.writerow(dict(zip(columns, row, strict=True)))
+                    written.append(row[:3])
         text = kept.getvalue()
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         path = folder / f"{short_name(self.name, 100)}-{digest}.csv"
@@ -131,7 +135,50 @@ class Source:
             temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file_,
         ):
             file_.write(text)
-        return LabelTable(str(path), group=None if group_of is None else "group")
+        # Nothing is left to guessing: a class may be called "red, large" or "[a]".
+        table = LabelTable(
+            str(path),
+            file="file",
+            label="label",
+            split=None if "split" in left_out else "split",
+            group=None if "group" in left_out else "group",
+            separator="none",
+            multi_label="no",
+        )
+        try:
+            self._require_read_back(table, written)
+        except DataError:
+            path.unlink(missing_ok=True)
+            raise
+        return table
+
+    def _require_read_back(self, table: LabelTable, written: list[tuple[str, str, str]]) -> None:
+        """Read a table of labels again.
+
+        Args:
+            table: Table.
+            written: File, class and part of each image.
+
+        Raises:
+            DataError: If an image, or its class, is another one now.
+        """
+        try:
+            layout = read_contents(self.layout.root, str(table))
+        except DataError as error:
+            raise DataError(f"the corrected labels cannot be used as a table: {error}") from None
+        read = {
+            file: (name, part)
+            for part, classes in layout.parts.items()
+            for name, files in classes.items()
+            for file in files
+        }
+        for file, name, part in written:
+            if read.get(file) != (name, part):
+                raise DataError(
+                    f"no table of labels can hold '{printable(file)}' in the class "
+                    f"'{printable(name)}': blanks at the beginning or end, '\\' and numbers such "
+                    "as 1.0 are read otherwise; rename the image or its folder"
+                )
 
 
 def _changed(parts: Iterable[Path]) -> float:

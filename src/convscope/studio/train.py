@@ -25,7 +25,7 @@ from convscope.studio.looks import (
 from convscope.studio.nice import ui
 from convscope.studio.resume import can_resume, resume_button
 from convscope.studio.watch import job_view
-from convscope.studio.wish import AUTO, Wish, as_before, typed
+from convscope.studio.wish import AUTO, Wish, as_before, placed, typed
 from convscope.studio.workplace import Workplace
 from convscope.wording import command_line
 
@@ -150,7 +150,7 @@ def _form(place: Workplace, wish: Wish) -> None:
     with card():
         heading("New training run")
         data = ui.input("Images: a folder, an archive, or a dataset", value=wish.data)
-        data.props("outlined dense").style("max-width:640px").bind_value_to(wish, "data", typed)
+        data.props("outlined dense").style("max-width:640px").bind_value_to(wish, "data", placed)
         with row():
             ui.link("Choose or drop a folder", "/data")
             for name in ("digits", "cifar10"):
@@ -160,7 +160,7 @@ def _form(place: Workplace, wish: Wish) -> None:
         if wish.labels:
             ui.input("Table of labels", value=wish.labels).props("outlined dense").style(
                 "max-width:640px"
-            ).bind_value_to(wish, "labels", typed)
+            ).bind_value_to(wish, "labels", placed)
         group = ui.input(
             "Pattern in file names that marks a group (each group stays in one part)",
             value=wish.group,

@@ -46,6 +46,9 @@ _LOOK_AFTER = 8 * 1024**2
 _UNFINISHED = ".unfinished"
 """File in the folder of a drop that is not whole yet; no dropped file can have its name."""
 
+_REMOVED = ".removed-"
+"""Beginning of the name of a drop that is being removed."""
+
 _SILENT_S = 120.0
 """Seconds without a byte after which the rest of a drop is not waited for any more."""
 
@@ -166,7 +169,11 @@ class Uploads:
         """Return all drops, the newest first."""
         try:
             with os.scandir(self.folder) as entries:
-                found = [Drop(Path(each)) for each in entries if each.is_dir(follow_symlinks=False)]
+                found = [
+                    Drop(Path(each))
+                    for each in entries
+                    if each.is_dir(follow_symlinks=False) and not each.name.startswith(_REMOVED)
+                ]
         except OSError:
             return []
         return sorted(found, key=lambda each: each.path.name, reverse=True)
@@ -179,8 +186,15 @@ class Uploads:
         """
         if drop.path.parent != self.folder or drop.path.name in ("", ".", ".."):
             raise StorageError(f"{drop.path} is no upload of this studio")
+        # First out of the list, in which half of it would look like an upload.
+        removed = drop.path.with_name(f"{_REMOVED}{drop.path.name}")
         with storage_errors(drop.path):
-            shutil.rmtree(drop.path)
+            drop.path.rename(removed)
+            # Also what an earlier removal left.
+            for each in self.folder.glob(f"{_REMOVED}*"):
+                shutil.rmtree(each, ignore_errors=True)
+            if removed.exists():
+                shutil.rmtree(removed)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convscope.datasets import DATASETS
+from convscope.datasets.folders.columns import LabelTable
 from convscope.errors import ConvscopeError
 from convscope.paths import user_path
 from convscope.recipe import read_run_config, spell_setting
@@ -122,6 +123,29 @@ def typed(text: str | None) -> str:
     """
     given = text or ""
     return given if os.path.lexists(given) else given.strip()
+
+
+def placed(text: str | None) -> str:
+    """Return what `typed` does, with an absolute path where there is one of that name.
+
+    A job may begin in another folder than the one in which the studio was when it was asked for.
+
+    Args:
+        text: Dataset, folder or archive, or table of labels, perhaps with its columns.
+
+    Examples:
+        >>> placed(" digits "), placed("no such folder")
+        ('digits', 'no such folder')
+    """
+    given = typed(text)
+    if not given or given in DATASETS.names():
+        return given
+    try:
+        table = LabelTable(given) if os.path.lexists(given) else LabelTable.parse(given)
+        path = user_path(table.path, "data")
+    except ConvscopeError:
+        return given  # whoever reads it says why
+    return str(table.at(str(path.absolute()))) if os.path.lexists(path) else given
 
 
 def as_before(place: Workplace, name: str) -> Wish:

@@ -1,5 +1,6 @@
 """What all commands share: help, errors in one line, exit codes."""
 
+import io
 import os
 import subprocess
 import sys
@@ -290,3 +291,29 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     assert writer.stderr.read() == ""
     writer.stderr.close()
     assert writer.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_an_error_has_no_colour_where_none_is_wanted(monkeypatch, variables, coloured):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    _main._print_error("no images")
+    said = sys.stderr.getvalue()
+    assert ("\x1b[" in said) == coloured
+    assert said.endswith("no images\n")
+
+
+def test_a_server_whose_key_is_set_but_empty_does_not_start_open_to_all(fails, monkeypatch):
+    for empty in ("", " "):
+        monkeypatch.setenv("CONVSCOPE_API_KEY", empty)
+        assert "the API key is empty" in fails(2, "serve", "none.onnx")

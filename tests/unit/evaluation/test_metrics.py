@@ -13,6 +13,7 @@ from convscope.evaluation.metrics import (
     check_probs,
     compute_metrics,
     confusion_matrix,
+    confusions,
     n_images_of_each,
     top_k_accuracy,
     weakest_classes,
@@ -217,6 +218,15 @@ def test_loss_of_over_confident_mistakes_is_that_of_the_logits():
     surely_wrong = np.array([[1.0, 0.0]], np.float32)
     expected = -math.log(np.finfo(np.float32).tiny)
     assert image_losses(surely_wrong, np.array([1])).mean() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_confusions_that_occur_are_those_of_the_matrix():
+    said = predictions(sure_of(PREDICTED, 4), LABELS)
+    true, predicted, numbers = confusions(said)
+    matrix = np.zeros((4, 4), int)
+    matrix[true, predicted] = numbers
+    assert (numbers > 0).all()
+    np.testing.assert_array_equal(matrix, confusion_matrix(said))
 
 
 def test_rows_of_the_confusion_matrix_are_true_classes():

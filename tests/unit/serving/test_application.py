@@ -5,16 +5,20 @@ import base64
 import gzip
 import json
 import threading
+import time
 import zlib
 
 import httpx
 import numpy as np
 import pytest
-from serving_server import Server, png
+from serving_server import N_CLASSES, Server, png
 
 from convscope.classifier.classify import Classifier
-from convscope.serving.door import OPEN_TO_ALL
+from convscope.errors import ConfigError
+from convscope.serving import app, application, protocol
+from convscope.serving.door import OPEN_TO_ALL, usable_key
 from convscope.serving.limits import MEGABYTE, Bodies, Limits, RefusedError
+from convscope.serving.tensors import LENGTH_HEADER
 
 
 def test_one_image_comes_as_a_body_as_a_form_and_as_json(server):
@@ -123,6 +127,38 @@ def test_a_full_queue_is_503_with_a_time_and_a_late_answer_is_504():
     assert after.status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/predict", {"content": png(1)}),
+        (
+            "/v2/models/grey/infer",
+            {"content": png(1), "headers": {LENGTH_HEADER: "0"}},
+        ),
+    ],
+)
+def test_a_long_answer_is_written_beside_other_requests_until_the_deadline(
+    monkeypatch, path, options
+):
+    server = Server(Limits(deadline_ms=200))
+    for module, name in ((application, "_written"), (protocol, "write_answer")):
+        writes = getattr(module, name)
+        wait = lambda *given, writes=writes: time.sleep(0.6) or writes(*given)  # noqa: E731
+        monkeypatch.setattr(module, name, wait)
+        monkeypatch.setattr(module, "MANY_VALUES", N_CLASSES - 1)
+
+    async def run():
+        async with server.client() as client:
+            late = asyncio.create_task(client.post(path, **options))
+            await asyncio.sleep(0.05)
+            health = await client.get("/healthz")
+            assert not late.done()
+            return await late, health
+
+    late, health = asyncio.run(run())
+    assert (late.status_code, health.status_code) == (504, 200)
+
+
 def test_a_client_that_hangs_up_leaves_the_queue():
     server = Server(max_batch=4)
     free, began = threading.Event(), threading.Event()
@@ -182,6 +218,10 @@ def test_what_the_engine_says_stays_in_the_log(server, caplog):
     assert "secret" not in said.text
     assert said.headers["x-request-id"] in said.json()["error"]
     assert "secret" in caplog.text
+    # It is about that image alone.
+    assert server.ask("GET", "/healthz").status_code == 200
+    server.network.fails_at = 0  # black
+    assert server.predict(png(0)).status_code == 500
     assert server.ask("GET", "/healthz").status_code == 503
     assert server.ask("GET", "/v2/health/live").json() == {"live": True}
     assert server.predict(png(8)).status_code == 200
@@ -353,11 +393,22 @@ def test_nobody_without_the_key_is_answered_but_by_the_probes_of_health():
         assert server.ask("GET", path).status_code == 200
 
 
+def test_a_key_has_no_blanks_around_it_and_is_not_empty():
+    assert usable_key(None) is None
+    assert usable_key(" secret\n") == "secret"
+    for empty in ("", " \n"):
+        with pytest.raises(ConfigError, match="key is empty"):
+            usable_key(empty)
+        with pytest.raises(ConfigError, match="key is empty"):
+            app("none.onnx", api_key=empty)
+
+
 def test_pages_of_other_sites_cannot_use_a_server_on_this_machine():
-    server = Server(hosts={"photos.example"})
+    server = Server(hosts={"photos.example", "birds.example:8443"})
     for host, status in (
         *(("localhost:8000", 200), ("127.0.0.1", 200), ("[::1]:8000", 200)),
         *(("photos.example", 200), ("evil.example", 403), ("127.0.0.1.evil.example", 403)),
+        *(("Birds.example:8443", 200), ("birds.example", 403), ("birds.example:1", 403)),
     ):
         assert server.predict(png(1), headers={"host": host}).status_code == status, host
     for origin, status in (

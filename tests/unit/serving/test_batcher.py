@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from convscope.serving import batcher as batcher_module
 from convscope.serving.batcher import Batcher
 from convscope.serving.limits import RefusedError
 
@@ -104,17 +105,45 @@ def test_a_request_at_which_the_engine_fails_harms_no_other():
         await asyncio.sleep(0)
         engine.free.set()
         found = await asyncio.gather(*jobs, return_exceptions=True)
-        assert not batcher.failing
         with pytest.raises(ValueError, match="13"):
             await batcher.predict(images(13))
-        assert batcher.failing
-        await batcher.predict(images(1))
         assert not batcher.failing
         return found
 
     first, one, bad, two = asyncio.run(run())
     assert [first.item(), one.item(), two.item()] == [0, 1, 2]
     assert isinstance(bad, ValueError)
+
+
+def test_an_engine_fails_until_it_answers_again_without_a_request(monkeypatch):
+    monkeypatch.setattr(batcher_module, "_LOOK_AGAIN_S", 0.01)
+    broken = threading.Event()
+    broken.set()
+
+    def engine(batch):
+        if broken.is_set():
+            raise ValueError("no memory")
+        return batch.reshape(-1, 1).astype(np.float32)
+
+    async def run():
+        batcher = Batcher(engine)
+        with pytest.raises(ValueError, match="memory"):
+            await batcher.predict(images(7))
+        await asyncio.sleep(0.05)
+        assert batcher.failing
+        broken.clear()
+        async with asyncio.timeout(10):
+            while batcher.failing:
+                await asyncio.sleep(0.01)
+        broken.set()
+        with pytest.raises(ValueError, match="memory"):
+            await batcher.predict(images(7))
+        assert batcher.failing
+        broken.clear()
+        await batcher.predict(images(7))
+        assert not batcher.failing
+
+    asyncio.run(run())
 
 
 def test_a_request_that_is_cancelled_leaves_the_queue_and_one_in_the_engine_is_dropped():

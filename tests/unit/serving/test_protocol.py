@@ -10,6 +10,7 @@ import pytest
 from serving_server import Exported, Server, png
 
 from convscope.errors import RunError
+from convscope.serving.tensors import rounded
 
 LENGTH = "inference-header-content-length"
 
@@ -156,6 +157,19 @@ def test_a_rejected_image_has_no_class(outputs, reject, thresholds, expected):
     asked = {"inputs": [tensor(pixels(3, 200))], "outputs": outputs}
     found = {each["name"]: each["data"] for each in infer(server, asked).json()["outputs"]}
     assert found["class_name"] == expected
+
+
+@pytest.mark.parametrize("n_digits", [7, 9])
+def test_many_values_are_rounded_as_each_alone(n_digits):
+    draw = np.random.default_rng(0)
+    bits = draw.integers(0, 2**32, 20_000, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    odd = np.array([0, -0.0, 1, 0.5, 1e-45, 3.4e38, 0.1, 1e16, 12345678, 123456.75, 1 - 6e-8])
+    halves = draw.integers(0, 2**24, 20_000) / 2**14
+    probs = np.exp(-60 * draw.random(20_000))
+    values = np.concatenate([bits[np.isfinite(bits)], odd, halves, probs], dtype=np.float32)
+    found = rounded(values, n_digits)
+    # As text: 0 is not -0.
+    assert list(map(str, found)) == [str(float(f"{v:.{n_digits}g}")) for v in values.tolist()]
 
 
 def test_tensors_travel_binary_both_ways(server):

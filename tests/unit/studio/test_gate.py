@@ -70,6 +70,22 @@ def test_the_first_visit_gets_a_cookie_and_an_address_without_the_token():
     assert "frame-ancestors 'self'" in headers["content-security-policy"]
 
 
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        f'other={{"a":1}}; {COOKIE}',
+        f"x=a b c; {COOKIE}",
+        f"user[name]=x;{COOKIE} ",
+        f'{COOKIE}; x="a"b',
+        f"none; =; {COOKIE}",
+        f"convscope_studio_8100=old; {COOKIE}",
+    ],
+)
+def test_cookies_of_other_programs_do_not_lock_the_studio(cookie):
+    assert ask("/runs", cookie=cookie)[0] == 200
+    assert ask("/runs", cookie=cookie.replace(TOKEN, "other"))[0] == 401
+
+
 @pytest.mark.parametrize("path", ["//evil.example/x", "/\\evil.example", "/\r\nx: y"])
 def test_the_first_visit_leads_to_no_other_host(path):
     location = led_to(ask(path, query=f"token={TOKEN}")[2])

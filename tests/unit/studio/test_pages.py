@@ -12,11 +12,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from convscope.errors import MissingExtraError, RunError
+from convscope.errors import ConfigError, MissingExtraError, RunError
 from convscope.evaluation.tried import Tried, write_tried
 from convscope.run import Run
+from convscope.studio.run import _confusions, _matrix
+from convscope.studio.server import _listen
 from convscope.studio.uploads import Drop
 from convscope.studio.workplace import Workplace
 
@@ -38,6 +41,13 @@ def runs_in(folder: Path) -> Path:
         folder / "runs" / "old" / "tried.csv",
     )
     return folder / "runs"
+
+
+def test_two_studios_never_have_one_port():
+    with _listen(0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(ConfigError, match="is a studio running there"):
+            _listen(port)
 
 
 class Browser:
@@ -220,6 +230,26 @@ def test_the_confusion_of_a_run_counts_what_it_predicted(tmp_path):
     assert (row.name, row.val) == ("old", run.metrics["val"]["accuracy"])
     run.state_file.write_text("{")
     assert facts.row_of(run).status == "damaged"
+
+
+def test_the_matrix_of_very_many_classes_has_those_with_the_most_errors():
+    names = [f"class {number}" for number in range(20_000)]
+    # Three of class 7 are taken for 19,999, one of 19,999 for 8; the rest is right.
+    true, predicted, numbers = (
+        np.array(each) for each in ([7, 7, 300, 19_999], [7, 19_999, 300, 8], [5, 3, 9, 1])
+    )
+    drawn = _confusions((true, predicted, numbers), names)
+    assert re.findall(r'data-cell="([^"]*)".*?<b>(\d+)</b>', drawn) == [
+        ("7,19999", "3"),
+        ("19999,8", "1"),
+    ]
+    drawn = _matrix((true, predicted, numbers), names)
+    assert "The 25 of 20000 classes" in drawn
+    assert re.findall(r'<button data-cell="([^"]*)"[^>]*>(\d+)<', drawn) == [
+        ("7,7", "5"),
+        ("7,19999", "3"),
+        ("19999,8", "1"),
+    ]
 
 
 def test_settings_of_a_run_are_read_once_until_they_change(tmp_path, monkeypatch):

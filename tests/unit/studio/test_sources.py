@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from convscope.datasets.folders.archives import ENDINGS
+from convscope.datasets.folders.columns import LabelTable
 from convscope.datasets.folders.contents import read_contents
 from convscope.datasets.folders.tables import SUFFIXES
 from convscope.errors import ConvscopeError, DataError, StorageError
@@ -214,6 +215,24 @@ def test_an_upload_is_removed_with_its_files_and_nothing_else_is(tmp_path):
     assert (tmp_path / "uploads" / second / "2.jpg").exists()
 
 
+def test_half_of_a_removed_upload_is_not_listed_and_goes_with_the_next(tmp_path, monkeypatch):
+    files = Uploads(tmp_path / "uploads")
+    for name in (files.begin(), files.begin()):
+        dropped(files, name, "cats/1.jpg", b"abc")
+
+    def fails(path, ignore_errors=False):
+        if not ignore_errors:
+            raise PermissionError(13, "no", str(path))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(uploads.shutil, "rmtree", fails)
+        with pytest.raises(StorageError):
+            files.remove(files.all()[0])
+    (left,) = files.all()
+    files.remove(left)
+    assert not list((tmp_path / "uploads").iterdir())
+
+
 def test_a_drop_that_another_page_removed_does_not_come_back(tmp_path):
     files = Uploads(tmp_path / "uploads")
     drop = files.begin()
@@ -311,6 +330,49 @@ def test_corrected_labels_are_a_new_table_that_keeps_all_else(photos, tmp_path):
     assert source.corrected({}, tmp_path / "labels") != table
 
 
+def classes_of(folder: Path, names: list[str], image: str = "{}.png") -> Source:
+    """Return a folder with four images in each of some classes."""
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), (60 * number,) * 3).save(folder / name / image.format(number))
+    return Source(str(folder))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["corrosion", "crack", "crack;corrosion"],
+        ["cat", "cat|dog", "dog"],
+        ["large", "red", "red, large"],
+        ["[a]", "[b]"],
+    ],
+)
+def test_corrected_labels_keep_the_names_of_classes(tmp_path, names):
+    source = classes_of(tmp_path / "photos", names)
+    wrong = source.by_class[names[0]][0]
+    table = source.corrected({wrong: names[-1]}, tmp_path / "labels")
+    # As a command and an address spell it.
+    layout = read_contents(tmp_path / "photos", str(LabelTable.parse(str(table))))
+    assert layout.labels_of is None
+    found = {name: len(files) for name, files in layout.parts["train"].items()}
+    assert found == {**dict.fromkeys(names, 4), names[0]: 3, names[-1]: 5}
+    assert wrong in layout.parts["train"][names[-1]]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize(
+    ("names", "image"),
+    [(["1.0", "2.0"], "{}.png"), ([" b", "a"], "{}.png"), (["a", "b"], "x\\{}.png")],
+)
+def test_corrected_labels_that_no_table_can_hold_are_refused(tmp_path, names, image):
+    source = classes_of(tmp_path / "photos", names, image)
+    wrong = source.by_class[names[0]][0]
+    with pytest.raises(DataError, match="table"):
+        source.corrected({wrong: names[1]}, tmp_path / "labels")
+    assert not list((tmp_path / "labels").glob("*.csv"))
+
+
 def test_two_pages_of_the_same_images_keep_each_others_decisions(photos, tmp_path):
     one, two = (Corrections(Source(str(photos)), tmp_path / "labels") for _ in range(2))
     two.decide("train/cats/0 ä.png", "dogs")
@@ -341,7 +403,7 @@ def test_corrected_labels_keep_the_groups(photos, tmp_path):
     source = Source(str(photos), f"{tmp_path / 't.csv'}:group=who")
     before = source.layout.group_of
     table = source.corrected({"train/cats/1 ä.png": "dogs"}, tmp_path / "labels")
-    assert str(table).endswith(".csv:group=group")
+    assert table.group == "group"
     layout = read_contents(photos, str(table))
     assert layout.group_of == before
     assert set(before.values()) == {"0", "1", "2"}

@@ -10,7 +10,7 @@ import yaml
 
 from convscope.recipe import parse_setting, read_run_config
 from convscope.run import Run
-from convscope.studio.wish import AUTO, Wish, as_before, typed
+from convscope.studio.wish import AUTO, Wish, as_before, placed, typed
 from convscope.studio.workplace import Workplace
 
 OLD_RUN = Path(__file__).parents[2] / "data" / "run-of-version-0.1"
@@ -145,3 +145,18 @@ def test_a_training_after_another_keeps_its_groups(place):
     begun_by(place, "20260101-0-train", "--data", "x", "--minutes", "12")
     again = as_before(place, "old")
     assert (again.recipe, again.group) == (AUTO, "(.*)/")
+
+
+def test_what_is_typed_means_the_same_in_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "a b.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    photos, table = str(tmp_path / "photos"), str(tmp_path / "a b.csv")
+    assert placed(" photos ") == placed("$PLACE/photos") == placed(photos) == photos
+    assert (placed("a b.csv"), placed("a b.csv:label=x")) == (table, f"{table}:label=x")
+    # Datasets, addresses, a table in the folder of the images, and what is not there.
+    for given in ("digits", "s3://bucket/birds", "labels.csv:label=x", "$NONE/x", "x:separator=?"):
+        assert placed(given) == given
+    assert placed(None) == placed(" ") == ""
