@@ -158,8 +158,8 @@ class HeadSettings(Settings):
 
     pooling: Literal["avg", "flatten", "stages"] = Field(
         "avg",
-        description="avg: means of the last feature map; flatten: all of its values; stages: its means, "
-        "and means and standard deviations of earlier maps",
+        description="avg: means of the last feature map; flatten: all of its values; stages: its "
+        "means, and means and standard deviations of earlier maps",
     )
     standardise: bool = Field(
         False,
@@ -375,7 +375,8 @@ class Recipe(Settings):
     )
     judge: Literal["best", "last"] = Field(
         "best",
-        description="evaluated weights: best (by validation accuracy), or last (after the last epoch)",
+        description="evaluated weights: best (by validation accuracy), or last (after the last "
+        "epoch)",
     )
     accepted: float = Field(
         0.95,

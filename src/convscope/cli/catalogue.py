@@ -91,7 +91,7 @@ def show_recipe(
     """Show a recipe: its command, cost, expected accuracy and settings.
 
     The settings are YAML, with what each is as a comment: save them, change them, and use
-    'convscope train --config FILE', with --model MODEL if the recipe is for a pretrained backbone.
+    'convscope train --model MODEL --config FILE' (a network from scratch needs no --model).
     Those that are the same for all recipes stand below, and what 'convscope tune' varies above.
 
     For example:

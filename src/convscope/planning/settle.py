@@ -39,6 +39,7 @@ from convscope.recipes import (
     RECIPES,
     require_fitting,
     settings_of_model,
+    usual_model,
 )
 from convscope.types import Dataset
 
@@ -179,10 +180,10 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     chosen = {**from_file, **given}
     if not chosen.keys() & {"model", "recipe"} and (recipe := usual_recipe(chosen, progress)):
         chosen["recipe"] = recipe
-    usual = RunConfig.model_fields["model"].default
-    if "recipe" in chosen:
-        usual = RECIPES.entry(str(chosen["recipe"])).info.get("model", usual)
-    model = str(chosen.get("model", usual))
+    model = chosen.get("model")
+    if model is None:
+        model = usual_model(chosen.get("recipe"), RunConfig.model_fields["model"].default)
+    model = str(model)
     backbone = is_backbone(model)
     data = str(chosen.get("data", "cifar10"))
     recipe = str(chosen.get("recipe", recipe_for(model, data, epochs="epochs" in chosen)))

@@ -127,6 +127,11 @@ def space_of(recipe: str, given: Mapping[str, str]) -> Space:
         ConfigError: If a text is wrong, or the recipe has no space of its own.
     """
     texts = given or RECIPES.entry(recipe).info.get("space")
+    if not texts and RECIPES.get(recipe)().head.logistic:
+        raise ConfigError(
+            f"{recipe} has nothing to tune: its penalty is chosen by cross-validation; use "
+            "--recipe finetune-photos"
+        )
     if not texts:
         raise ConfigError(
             f"the recipe '{recipe}' has no search space; name settings, such as "
