@@ -433,7 +433,8 @@ class RunConfig(Recipe):
         83, ge=0, lt=2**32, description="seed of the initial weights and the order of images"
     )
     backend: Literal["auto", "tensorflow", "jax", "torch"] = Field(
-        "auto", description="backend of Keras; auto: JAX with a GPU, otherwise TensorFlow"
+        "auto",
+        description="backend of Keras; auto: JAX if it has CUDA and a GPU, or else TensorFlow",
     )
     split: SplitSettings = SplitSettings()
 

@@ -200,6 +200,8 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     if config.weights is not None and not backbone:
         raise ConfigError(f"{model} starts from random weights; --weights is for backbones")
     update: dict[str, Any] = {"backend": backends.configure(config.backend)}
+    if (line := backends.idle_gpu(update["backend"])) and progress.is_news(line):
+        progress.say(line)
     # Absolute, as options are: a file of settings may have ~ and variables in them.
     if config.data_path is not None:
         at = config.data_path
