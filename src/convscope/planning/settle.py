@@ -135,7 +135,7 @@ def settle_resumed(
         saved: Resolved settings of the run.
         request: Settings that the user repeats; data and weights may be elsewhere by now.
         progress: Progress, as for `settle`.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         split_file: Its `split.csv`, see `load_of_run`; None for what was not divided yet.
 
     Raises:

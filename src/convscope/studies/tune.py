@@ -72,7 +72,7 @@ def tune(
 
     Args:
         model: Registered model; None takes the recipe's, or else `cnn-sequential`.
-        data: Registered dataset, or a folder of images.
+        data: Built-in dataset, or a folder of images.
         labels: Table with the labels of the folder's images, as for `load`.
         recipe: Registered recipe; None takes the model's default.
         space: Values by dotted name of a setting: "LOW..HIGH", "LOW..HIGH:log", or values
@@ -88,7 +88,7 @@ def tune(
             several hosts write to; searches with one storage and different folders share their
             trials. None takes an SQLite file in the folder.
         out: Folder; None takes `runs/tune-DATA-MODEL-RECIPE`.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         executor: Where to train; None trains one trial after the other on this machine.
         progress: Called with all events; None draws on standard error.
 
