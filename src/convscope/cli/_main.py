@@ -93,7 +93,7 @@ EXTRA_OF = {
     "openvino": "openvino",
     "pillow_heif": "heic",
     "pooch": "train",
-    "pyarrow": None,
+    "pyarrow": "train",
     "requests": "train",
     "scipy": "train",
     "sklearn": "train",
@@ -102,7 +102,7 @@ EXTRA_OF = {
     "threadpoolctl": "train",
     "torch": "torch",
 }
-"""Packages that are not in the base install, with the extra that installs each; None: alone."""
+"""Packages that are not in the base install, with the extra that installs each."""
 
 
 def _version(wanted: bool) -> None:

@@ -87,7 +87,7 @@ def tune(
     """Search for better settings of a recipe, and say how much of the gain is luck.
 
     For photos take a pretrained backbone with --recipe finetune-photos: its default, logistic, has
-    nothing to tune. Without --model, a small network is tuned from scratch.
+    nothing to tune. With neither --model nor --recipe, a small network is tuned from scratch.
 
     The first trial has the recipe's own settings, if they lie in the search space; later ones
     follow what was good so far, and those that fall behind are stopped. At the end the best

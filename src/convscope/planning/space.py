@@ -88,7 +88,9 @@ def parse_values(key: str, text: str) -> Interval | Choice:
         ConfigError: If it is neither, or the bounds are not in order.
     """
     if key not in setting_names():
-        raise ConfigError(f"--space {key}: there is no such setting; see 'convscope recipes show'")
+        raise ConfigError(
+            f"--space {key}: there is no such setting; see 'convscope recipes show NAME'"
+        )
     bounds, _, scale = text.partition(":")
     low, dots, high = bounds.partition("..")
     if not dots:
