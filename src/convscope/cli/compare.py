@@ -188,7 +188,7 @@ def _model_of(recipes: list[str] | None) -> str:
     """Return the model of recipes if none is named: their own if it is one, or else the usual."""
     from convscope.recipes import usual_model
 
-    own = {usual_model(recipe, _MODEL) for recipe in recipes or [None]}
+    own = {usual_model(recipe, _MODEL) for recipe in recipes or ()}
     return own.pop() if len(own) == 1 else _MODEL
 
 
