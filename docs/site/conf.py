@@ -64,6 +64,7 @@ CONTENTS = {
         *(f"docs/site/reference/{page}" for page in ("results", "errors")),
     ],
     "More": [
+        "docs/settings",
         "docs/layouts",
         "docs/plugins",
         "deploy/README",

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -70,9 +71,10 @@ def is_chatter(line: str) -> bool:
 def configure(backend: str = "auto") -> str:
     """Choose the backend, set the process up for it, and return its name.
 
-    "auto" takes $KERAS_BACKEND if set; otherwise JAX if it is installed and there is an NVIDIA GPU;
-    otherwise the first installed of TensorFlow, JAX and torch. (On two CPU cores the tutorial's CNN
-    trains about 3.5 times faster on TensorFlow than on JAX and twice as fast as on torch.)
+    "auto" takes $KERAS_BACKEND if set; otherwise JAX if it is installed with CUDA and there is an
+    NVIDIA GPU; otherwise the first installed of TensorFlow, JAX and torch. (On two CPU cores the
+    tutorial's CNN trains about 3.5 times faster on TensorFlow than on JAX and twice as fast as on
+    torch.)
 
     Raises:
         ConfigError: If Keras already runs on another backend in this process.
@@ -306,9 +308,32 @@ def _stderr_held_back() -> Iterator[None]:
 
 def _preferred() -> str:
     installed = [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
-    if "jax" in installed and shutil.which("nvidia-smi"):
+    if "jax" in installed and shutil.which("nvidia-smi") and _jax_has_cuda():
         return "jax"
     return installed[0] if installed else "tensorflow"
+
+
+def _jax_has_cuda() -> bool:
+    """Return whether JAX is installed with what it needs for an NVIDIA GPU, without importing it.
+
+    The extra "jax" alone computes on the CPU; this is how JAX itself finds its plugins.
+    """
+    return any("cuda" in each.name for each in importlib.metadata.entry_points(group="jax_plugins"))
+
+
+def idle_gpu(backend: str) -> str | None:
+    """Return a line that says how to use an NVIDIA GPU that is here; None if there is none to say.
+
+    Args:
+        backend: Chosen backend; torch, and a TensorFlow that may have CUDA, decide it themselves.
+    """
+    on_cpu = backend == "tensorflow" and installed_versions(["tensorflow-cpu"])
+    if not (on_cpu or backend == "jax") or not shutil.which("nvidia-smi") or _jax_has_cuda():
+        return None
+    return (
+        "Note: this machine has an NVIDIA GPU, but training runs on the CPU; for the GPU (not yet "
+        "measured): pip install 'jax[cuda12]'"
+    )
 
 
 def environment(backend: str, plugins: Iterable[str] = ()) -> dict[str, object]:

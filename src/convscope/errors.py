@@ -144,9 +144,15 @@ class DuplicateNameError(FailureError, ValueError):
 
 
 class MissingExtraError(FailureError):
-    """A package that belongs to an optional extra is not installed."""
+    """A package that is not in the base install is missing.
 
-    def __init__(self, package: str, extra: str) -> None:
+    Args:
+        package: Name of the package.
+        extra: Extra that installs it, with all that is needed beside it; None if it suffices alone.
+    """
+
+    def __init__(self, package: str, extra: str | None) -> None:
+        wanted = package if extra is None else f"'convscope[{extra}]'"
         super().__init__(
-            f"this needs the package '{package}'; install it with: pip install 'convscope[{extra}]'"
+            f"this needs the package '{package}'; install it with: pip install {wanted}"
         )

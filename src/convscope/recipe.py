@@ -9,6 +9,7 @@ import difflib
 import functools
 import json
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -51,8 +52,10 @@ class Settings(BaseModel):
 class OptimizerSettings(Settings):
     """Optimizer and learning rate."""
 
-    name: Literal["adam", "adamw", "sgd", "muon"] = "adam"
-    learning_rate: float = Field(1e-3, gt=0)
+    name: Literal["adam", "adamw", "sgd", "muon"] = Field(
+        "adam", description="optimizer: adam, adamw, sgd or muon"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate, also --lr")
     momentum: float = Field(0.0, ge=0, lt=1, description="used by sgd and muon")
     nesterov: bool = Field(False, description="used by sgd and muon")
     bias_rate: float = Field(
@@ -80,7 +83,10 @@ class OptimizerSettings(Settings):
 class ScheduleSettings(Settings):
     """Schedule of the learning rate over the steps of a run."""
 
-    name: Literal["constant", "cosine", "linear"] = "constant"
+    name: Literal["constant", "cosine", "linear"] = Field(
+        "constant",
+        description="constant, or falling to 0 over the run: cosine or linear",
+    )
     warmup_epochs: float = Field(0.0, ge=0, description="linear warm-up from 0")
 
 
@@ -152,8 +158,8 @@ class HeadSettings(Settings):
 
     pooling: Literal["avg", "flatten", "stages"] = Field(
         "avg",
-        description="of the last feature map: mean or all values; stages: its means, and means and "
-        "standard deviations of earlier maps",
+        description="avg: means of the last feature map; flatten: all of its values; stages: its "
+        "means, and means and standard deviations of earlier maps",
     )
     standardise: bool = Field(
         False,
@@ -208,7 +214,9 @@ class BackboneSettings(Settings):
     """Use of a pretrained backbone."""
 
     scaling: Literal["own", "none", "unit", "tf", "torch", "caffe", "lite"] = Field(
-        "own", description="of the pixels; own: what its weights were trained on"
+        "own",
+        description="of the pixels: own (what its weights were trained on), none, unit, tf, torch, "
+        "caffe or lite",
     )
     cut: str = Field(
         "end",
@@ -225,10 +233,10 @@ class BackboneSettings(Settings):
         1, ge=1, description="augmented versions of each image that pass the frozen part once each"
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="precision of the frozen part"
+        "float32", description="precision of the frozen part: float32 or bfloat16"
     )
     storage: Literal["float32", "float16"] = Field(
-        "float32", description="data type of cached features"
+        "float32", description="data type of cached features: float32 or float16"
     )
 
 
@@ -324,7 +332,9 @@ class Recipe(Settings):
         "sparse_categorical_crossentropy",
         description="the data decides it: binary where an image may have any number of classes",
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each label that is spread over all classes"
+    )
     balance: bool = Field(
         False, description="show each class equally often, whatever its number of images"
     )
@@ -333,7 +343,7 @@ class Recipe(Settings):
         description="weights of the classes in the loss, inverse to their numbers of images "
         "(balanced) or to the square roots of these",
     )
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(128, ge=1, description="images per step")
     least_steps: int = Field(
         1,
         ge=1,
@@ -345,26 +355,28 @@ class Recipe(Settings):
         description="fill up the last batch of an epoch with some of its first images, unless it "
         "is the only one",
     )
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=1, description="passes over the training images")
     image_size: int | None = Field(
-        None, ge=1, le=4096, description="side in pixels of the network's input; None: the data's"
+        None, ge=1, le=4096, description="side in pixels of the network's input; null: the data's"
     )
     fit: Literal["squash", "crop", "pad"] = Field(
         "squash",
-        description="how an image file of another aspect ratio becomes the input: squashed, its "
-        "centre, or whole between grey bars",
+        description="how an image file of another aspect ratio becomes the input: squash, crop to "
+        "its centre, or pad with grey bars",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: the faster one, measured once per machine"
+        "auto",
+        description="float32, bfloat16, or auto: the faster one, measured once per machine",
     )
     early_stop_patience: int | None = Field(
         None,
         ge=1,
-        description="epochs without a lower validation loss before stopping; None: never",
+        description="epochs without a lower validation loss before stopping; null: never",
     )
     judge: Literal["best", "last"] = Field(
         "best",
-        description="evaluated weights: of the best validation accuracy, or of the last epoch",
+        description="evaluated weights: best (by validation accuracy), or last (after the last "
+        "epoch)",
     )
     accepted: float = Field(
         0.95,
@@ -392,8 +404,10 @@ class Recipe(Settings):
 class RunConfig(Recipe):
     """All settings that decide a run: those of the recipe, the data, the model and the seed."""
 
-    format: int = FORMAT
-    data: str = "cifar10"
+    format: int = Field(FORMAT, description="version of the layout of this file")
+    data: str = Field(
+        "cifar10", description="built-in dataset, or 'folder' or 'shards'; --data sets it"
+    )
     data_path: str | None = Field(
         None,
         description="folder or archive of images, if data is 'folder'; folder or address of shards",
@@ -407,16 +421,21 @@ class RunConfig(Recipe):
         False,
         description="whether an image may have any number of classes; the data decides it",
     )
-    model: str = "cnn-sequential"
-    recipe: str = "tutorial"
+    model: str = Field("cnn-sequential", description="model, see 'convscope models'")
+    recipe: str = Field("tutorial", description="recipe, see 'convscope recipes'")
     weights: str | None = Field(
-        None, description="weights of a backbone: a file, 'random', or None to look for ImageNet's"
+        None, description="weights of a backbone: a file, or 'random'; null: ImageNet's"
     )
     weights_sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="hash of that file; another one is refused"
     )
-    seed: int = Field(83, ge=0, lt=2**32)
-    backend: Literal["auto", "tensorflow", "jax", "torch"] = "auto"
+    seed: int = Field(
+        83, ge=0, lt=2**32, description="seed of the initial weights and the order of images"
+    )
+    backend: Literal["auto", "tensorflow", "jax", "torch"] = Field(
+        "auto",
+        description="backend of Keras; auto: JAX if it has CUDA and a GPU, or else TensorFlow",
+    )
     split: SplitSettings = SplitSettings()
 
     @property
@@ -584,6 +603,29 @@ def value_of(key: str, value: Any) -> Any:
         raise ConfigError(f"{key}: {said[0].lower()}{said[1:]}, not {value!r}") from None
 
 
+def with_descriptions(settings: Mapping[str, Any], prefix: str = "") -> str:
+    """Return nested settings as the text of a configuration, with what each is as a comment.
+
+    Examples:
+        >>> print(with_descriptions({"optimizer": {"momentum": 0.9}}), end="")
+        optimizer:
+          momentum: 0.9  # used by sgd and muon
+
+    Args:
+        settings: Values by name.
+        prefix: Dotted names of the groups around them.
+    """
+    text = ""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            own = with_descriptions(value, f"{prefix}{key}.")
+            text += f"{key}:\n" + textwrap.indent(own, "  ")
+        else:
+            first, *more = yaml.safe_dump({key: value}).splitlines()
+            text += "\n".join([f"{first}  # {setting_descriptions()[f'{prefix}{key}']}", *more, ""])
+    return text
+
+
 def dump_config(config: RunConfig) -> str:
     """Return the configuration as the text of `config.yaml`."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False)
@@ -655,6 +697,19 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
 def setting_names() -> tuple[str, ...]:
     """Return every key that `--set` accepts, dotted."""
     return tuple(sorted(flat(RunConfig().model_dump())))
+
+
+@functools.cache
+def setting_descriptions() -> Mapping[str, str]:
+    """Return what each setting is, by dotted name."""
+    found: dict[str, str] = {}
+    for name, field in RunConfig.model_fields.items():
+        fields = {name: field}
+        if isinstance(field.default, Settings):
+            own = type(field.default).model_fields
+            fields = {f"{name}.{key}": each for key, each in own.items()}
+        found |= {key: each.description or "" for key, each in fields.items()}
+    return found
 
 
 def _in_this_format(layer: Mapping[str, Any]) -> dict[str, Any]:

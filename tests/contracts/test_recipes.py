@@ -12,7 +12,7 @@ from convscope.errors import ConfigError
 from convscope.models import MODELS, is_backbone
 from convscope.models.backbones import BACKBONES
 from convscope.recipe import Recipe, RunConfig, dump_config, flat, resolve
-from convscope.recipes import RECIPES, default_recipe, require_fitting
+from convscope.recipes import RECIPES, default_recipe, require_fitting, usual_model
 
 ENTRIES = RECIPES.entries()
 
@@ -75,6 +75,16 @@ def test_it_is_for_networks_or_for_backbones_and_says_so_when_it_does_not_fit(en
     advised = str(caught.value).rpartition("choose one of: ")[2].split(", ")
     assert advised
     assert all(RECIPES.entry(name).info["trains"] != trains for name in advised)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=by_name)
+def test_it_has_a_model_if_none_is_named_or_asks_for_one(entry):
+    if entry.info["trains"] == "network" or "model" in entry.info:
+        assert usual_model(entry.name, "usual") == entry.info.get("model", "usual")
+        return
+    with pytest.raises(ConfigError, match=f"'{entry.name}' needs a pretrained.* --model") as caught:
+        usual_model(entry.name, "usual")
+    assert "usual" not in str(caught.value)
 
 
 @pytest.mark.parametrize("backbone", [False, True])

@@ -20,13 +20,13 @@ from convscope.errors import DataError
 PAGE = Path(__file__).parents[2] / "docs" / "layouts.md"
 
 HEAD = """\
-# Folders of images, as people have them
+# Supported folder layouts
 
-Each folder (`*` stands for images), where it is met, and what convscope makes of it; a test \
-builds it and writes this table. A folder that can be read in two ways is refused, with a \
+Each folder (`*` stands for images), an example of such data, and what convscope makes of it; a \
+test builds it and writes this table. A folder that can be read in two ways is refused, with a \
 question. Tables name the three images of their folder, or of the one below.
 
-| the folder holds | met in | convscope |
+| the folder holds | example | convscope |
 |---|---|---|
 """
 

@@ -1,4 +1,5 @@
 import gc
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -21,7 +22,10 @@ def installed(monkeypatch):
     """Return a function that makes only the packages it is given look installed."""
     real = importlib.util.find_spec
 
-    def only(*packages, gpu=False):
+    def only(*packages, gpu=False, cuda=False):
+        plugins = [importlib.metadata.EntryPoint("xla_cuda12", "it", "jax_plugins")] if cuda else []
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: plugins)
+
         def find_spec(name, package=None):
             if name in (*backend.BACKENDS, "keras"):
                 return real(name) or real("numpy") if name in packages else None
@@ -70,19 +74,36 @@ def test_missing_keras_gives_the_pip_line(installed):
 
 
 @pytest.mark.parametrize(
-    ("packages", "gpu", "chosen"),
+    ("packages", "gpu", "cuda", "chosen"),
     [
-        (("tensorflow", "jax", "torch"), False, "tensorflow"),
-        (("tensorflow", "jax", "torch"), True, "jax"),
-        (("tensorflow", "torch"), True, "tensorflow"),
-        (("jax", "torch"), False, "jax"),
-        (("torch",), False, "torch"),
-        ((), False, "tensorflow"),
+        (("tensorflow", "jax", "torch"), False, True, "tensorflow"),
+        (("tensorflow", "jax", "torch"), True, True, "jax"),
+        (("tensorflow", "jax", "torch"), True, False, "tensorflow"),
+        (("tensorflow", "torch"), True, False, "tensorflow"),
+        (("jax", "torch"), False, False, "jax"),
+        (("torch",), False, False, "torch"),
+        ((), False, False, "tensorflow"),
     ],
 )
-def test_auto_prefers_what_is_fast_here(installed, packages, gpu, chosen):
-    installed(*packages, gpu=gpu)
+def test_auto_prefers_what_is_fast_here(installed, packages, gpu, cuda, chosen):
+    installed(*packages, gpu=gpu, cuda=cuda)
     assert backend._preferred() == chosen
+
+
+def test_a_gpu_that_would_be_idle_has_a_line_with_the_command(installed, monkeypatch):
+    for name, cpu_only, gpu, cuda, said in (
+        ("jax", False, True, False, True),
+        ("tensorflow", True, True, False, True),
+        ("tensorflow", False, True, False, False),
+        ("torch", True, True, False, False),
+        ("jax", False, True, True, False),
+        ("jax", False, False, False, False),
+    ):
+        installed(name, gpu=gpu, cuda=cuda)
+        found = {"tensorflow-cpu": "2.21"} if cpu_only else {}
+        monkeypatch.setattr(backend, "installed_versions", lambda names, found=found: found)
+        line = backend.idle_gpu(name)
+        assert line is None if not said else "pip install 'jax[cuda12]'" in line
 
 
 def run_python(code, *, stderr=subprocess.PIPE, **environment):

@@ -34,7 +34,7 @@ def load(
         labels: Table with the labels of the folder's images, in place of class folders: CSV, TSV,
             JSON lines, Parquet, or "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN"; with
             "group=COLUMN" the images of a group, such as those of one patient, stay in one part.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         image_size: Side in pixels to which the images of a folder are resized.
         fit: Method for images of another aspect ratio: "squash", "crop" or "pad".
         split: Settings of `split` that replace the dataset's own.
@@ -64,7 +64,7 @@ def check(
     Args:
         data: Folder of images (its files are checked), or registered name (its pixels are).
         labels: Table with the labels of the folder's images, as for `load`.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         progress: Called with each image; None draws on standard error.
 
     Raises:

@@ -45,7 +45,7 @@ def doctor(
             them train; for networks that are trained from scratch.
         data: Current place of the run's folder of images, if it moved.
         labels: Current place of the table of their labels, if that moved.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         progress: Called with all events; None draws on standard error.
 
     Raises:

@@ -50,7 +50,7 @@ def evaluate(
             of 32 x 32 pixels, 32 of 224 x 224.
         data: Current place of the folder of images, if it moved.
         labels: Current place of the table of their labels, if that moved.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         dataset: Dataset of the run, if it is loaded already.
         by: Name of the command, for the log.
         look: Name shared by calls that count as one look at the test images, such as the folds of

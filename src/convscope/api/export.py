@@ -47,7 +47,7 @@ def export(
             recipe's choice.
         data: Current place of the folder of images, if it moved.
         labels: Current place of the table of their labels, if that moved.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         progress: Called with the comparison; None draws on standard error.
 
     Returns:

@@ -42,7 +42,7 @@ def robustness(
         n_images: Largest number of images; they are evenly spaced.
         data: Current place of the run's folder of images, if it moved.
         labels: Current place of the table of their labels, if that moved.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         progress: Called with each step; None draws on standard error.
 
     Raises:

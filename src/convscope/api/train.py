@@ -96,7 +96,7 @@ def resume(
             and a backbone's weights may be elsewhere by now.
         progress: Called with all events.
         test: Whether to open the test images at the end; None: as the run was begun.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         trackers: Any of "tensorboard" and "mlflow".
         devices: Devices among which each batch is divided; this process is the first.
         pace: Limit that keeps what is left of the training to its time, if there is one.
@@ -132,7 +132,7 @@ def follow(devices: Devices, data_dir: Path | str | None = None) -> Run:
 
     Args:
         devices: Devices of the training.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
 
     Returns:
         The run that process 0 writes and, after this, evaluates.

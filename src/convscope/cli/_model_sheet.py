@@ -133,7 +133,12 @@ def print_stages(sheet: "ModelSheet") -> None:
     """Print the effect of each stage of a backbone, and of each layer around it."""
     out = console()
     columns = {"stage": TEXT, "layers": NUMBER, "ends with": TEXT, "output": TEXT}
-    columns |= {"step, px": NUMBER, "sees, px": NUMBER, "params": NUMBER, "learn": NUMBER}
+    columns |= {
+        "total stride, px": NUMBER,
+        "receptive field, px": NUMBER,
+        "params": NUMBER,
+        "trainable": NUMBER,
+    }
     columns |= {"multiply-adds": NUMBER}
     if out.width < 120:
         # Their names are among the facts of the backbone.
@@ -142,7 +147,7 @@ def print_stages(sheet: "ModelSheet") -> None:
         "stage": "all",
         "layers": len(sheet.geometry),
         "params": f"{sheet.n_params:,}",
-        "learn": f"{sheet.n_trainable:,}",
+        "trainable": f"{sheet.n_trainable:,}",
         "multiply-adds": f"{sheet.n_multiply_adds:,}",
     }
     rows = [*(_stage_cells(stage, sheet.learning) for stage in sheet.stages), total]
@@ -150,8 +155,8 @@ def print_stages(sheet: "ModelSheet") -> None:
         list(columns.items()), ([row.get(name) for name in columns] for row in rows), out=out
     )
     out.print(
-        "\nstep, sees: how far apart, and how large, the parts of the image are that two "
-        "neighbours of the output depend on\neach layer with its arithmetic: --layers",
+        "\ntotal stride, receptive field: how far apart, and how large, the parts of the image are "
+        "that two neighbours of the output depend on\neach layer with its arithmetic: --layers",
         markup=False,
     )
 
@@ -164,10 +169,10 @@ def _stage_cells(stage: "StageGeometry", learning: "Mapping[str, int]") -> dict[
         "layers": len(stage.layers),
         "ends with": None if end == stage.name else end,
         "output": shape(output.output_shape),
-        "step, px": None if output.jump == (0, 0) else _pair(output.jump),
-        "sees, px": _pair(output.receptive_field),
+        "total stride, px": None if output.jump == (0, 0) else _pair(output.jump),
+        "receptive field, px": _pair(output.receptive_field),
         "params": f"{stage.params:,}",
-        "learn": f"{sum(learning.get(layer.name, 0) for layer in stage.layers):,}",
+        "trainable": f"{sum(learning.get(layer.name, 0) for layer in stage.layers):,}",
         "multiply-adds": f"{stage.multiply_adds:,}",
     }
 

@@ -126,7 +126,7 @@ Settings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Any other setting, such as augment.crop=0.1; 'convscope recipes show NAME' "
-        "lists them.",
+        "lists and explains them.",
     ),
 ]
 
@@ -141,7 +141,10 @@ Ray = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, help="Processor cores of each run. Default: all of this machine."),
+    typer.Option(
+        min=1,
+        help="CPU cores per run, where a command trains several. Default: all of this machine.",
+    ),
 ]
 Gpus = Annotated[
     float | None, typer.Option(min=0, help="GPUs of each run, with --ray; a fraction shares one.")

@@ -28,7 +28,10 @@ def print_summary(run: Run, metrics: dict[str, Any]) -> None:
         fitted = name == ("folds" if "folds" in metrics else "val")
         out.print(_line(name, metrics[name], fitted=fitted))
     if metrics["weights"] == "refit":
-        out.print("validation images were evaluated before the last training, which learnt them")
+        out.print(
+            "the validation score is from before the final training, which also used the "
+            "validation images"
+        )
     _print_class_extremes(metrics, out)
     if "rejection" in metrics:
         rejection = metrics["rejection"]

@@ -14,8 +14,8 @@ app = typer.Typer(invoke_without_command=True)
 def cache(context: typer.Context, json: Json = False) -> None:
     """Show the contents of the cache: downloads, decoded images, features.
 
-    The cache is the operating system's user cache, or $CONVSCOPE_CACHE. 'convscope cache
-    clear' empties it.
+    The cache is the system's user cache folder, or $CONVSCOPE_CACHE. 'convscope cache clear'
+    empties it, except for measurements of this machine and the ledger of test-set uses.
     """
     if context.invoked_subcommand is not None:
         return
@@ -43,7 +43,8 @@ def clear(
         list[str] | None,
         typer.Argument(
             metavar="[KIND]...",
-            help="Kinds to empty, as 'convscope cache' lists them.",
+            help="Kinds to empty: datasets, packs, archives, divisions, features, weights, shards "
+            "or remote.",
             show_default=False,
         ),
     ] = None,
@@ -53,7 +54,8 @@ def clear(
 
     Only time is lost: contents are downloaded, decoded or computed again when needed. Entries in
     use by another process stay, and so do copies of runs that are no longer at their address.
-    Runs are elsewhere ('convscope runs'); the ledger of test-set uses is never emptied.
+    Runs are elsewhere ('convscope runs'); the ledger of test-set uses and measurements of this
+    machine are never emptied.
 
     For example:
 

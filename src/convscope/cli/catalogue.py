@@ -48,13 +48,15 @@ def datasets(json: Json = False) -> None:
 def list_recipes(context: typer.Context, json: Json = False) -> None:
     """List the recipes: kinds of training, and the kind of model that each is for.
 
-    'convscope train --recipe NAME' uses one; 'convscope recipes show NAME' prints its cost, its
-    expected accuracy and all of its settings, each of which --set changes.
+    'convscope train --recipe NAME' uses one; one for a pretrained backbone needs --model too, where
+    'convscope recipes show NAME' names none. That prints cost, expected accuracy and all settings,
+    each of which --set changes.
 
     For example:
 
         convscope recipes show fast
         convscope train --recipe fast
+        convscope train --model mobilenet_v2 --recipe finetune
     """
     if context.invoked_subcommand is not None:
         return
@@ -88,17 +90,19 @@ def show_recipe(
 ) -> None:
     """Show a recipe: its command, cost, expected accuracy and settings.
 
-    The settings are YAML: save them, change them, and use 'convscope train --config FILE'.
+    The settings are YAML, with what each is as a comment: save them, change them, and use
+    'convscope train --model MODEL --config FILE' (a network from scratch needs no --model).
+    Those that are the same for all recipes stand below, and what 'convscope tune' varies above.
 
     For example:
 
         convscope recipes show probe
         convscope recipes show finetune > mine.yaml
+        convscope train --model mobilenet_v2 --config mine.yaml
     """
     import inspect
 
-    import yaml
-
+    from convscope.recipe import RunConfig, with_descriptions
     from convscope.recipes import RECIPES
 
     if name == "auto":
@@ -116,8 +120,17 @@ def show_recipe(
     for model, settings in entry.info.get("of_models", {}).items():
         own = ", ".join(f"{key}={value}" for key, value in settings.items())
         about += ["", f"With --model {model} by default: {own}"]
+    about.append("")
+    if space := entry.info.get("space"):
+        about += ["'convscope tune' varies:", *(f"  {key}={text}" for key, text in space.items())]
+    else:
+        about.append("'convscope tune' has nothing to vary, unless you name it with --space.")
     for line in about:
         # As comments, so that the whole is a configuration.
         typer.echo(f"# {line}".rstrip())
     settings = {"recipe": name, **entry.value().model_dump(mode="json")}
-    typer.echo(yaml.safe_dump(settings, sort_keys=False), nl=False)
+    typer.echo(with_descriptions(settings), nl=False)
+    others = RunConfig().model_dump(mode="json", exclude={*settings, "format", "model"})
+    typer.echo("\n# The same for all recipes by default:")
+    for line in with_descriptions(others).splitlines():
+        typer.echo(f"# {line}")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _SEEDS = "5"
+_MODEL = "cnn-sequential"
 
 
 def compare(
@@ -50,7 +51,7 @@ def compare(
         typer.Option(
             metavar="A,B",
             help="Models to train, or MODEL:RECIPE for one with its own recipe; see 'convscope "
-            "models'.",
+            "models'. Default: the recipes', or else cnn-sequential.",
         ),
     ] = None,
     recipes: Annotated[
@@ -160,12 +161,13 @@ def compare(
         numbers = read_numbers(seeds, "--seeds", "a number of seeds, or seeds separated by commas")
         if not numbers:
             raise ConfigError("--seeds must be a number of seeds, or a list such as 1,2,3")
+        asked = read_names(recipes) if recipes else None
         with repeatable():
             done = convscope.compare(
-                read_names(models) if models else ["cnn-sequential"],
+                read_names(models) if models else [_model_of(asked)],
                 data="cifar10" if named is None else named,
                 labels=labels,
-                recipes=read_names(recipes) if recipes else None,
+                recipes=asked,
                 seeds=numbers if "," in seeds else numbers[0],
                 epochs=epochs,
                 weights=weights,
@@ -180,6 +182,14 @@ def compare(
         print_json(Run.read_json(done.state_file))
         return
     _print(done, console())
+
+
+def _model_of(recipes: list[str] | None) -> str:
+    """Return the model of recipes if none is named: their own if it is one, or else the usual."""
+    from convscope.recipes import usual_model
+
+    own = {usual_model(recipe, _MODEL) for recipe in recipes or ()}
+    return own.pop() if len(own) == 1 else _MODEL
 
 
 def _print(done: "Comparison", screen: "Console") -> None:

@@ -23,7 +23,8 @@ def doctor(
         bool,
         typer.Option(
             "--range-test",
-            help="Range test: 120 steps with rising learning rates, to see which ones train.",
+            help="Learning-rate range test (LR finder), for networks trained from scratch: 120 "
+            "steps with rising rates, to see which ones train.",
         ),
     ] = False,
     data: MovedData = None,
@@ -33,8 +34,8 @@ def doctor(
 ) -> None:
     """Find out why a number is bad: check for known traps, with evidence and remedy.
 
-    Each finding states its certainty: certain, likely, possible (worth a look), or note (nothing is
-    wrong). The test images stay sealed, and nothing is trained except with --range-test. A file
+    Each finding states its certainty: certain, likely, possible (worth a look), or note (worth
+    knowing). The test images stay sealed, and nothing is trained except with --range-test. A file
     of settings can be checked before it costs a run.
 
     The exit code is 0, whatever is found.

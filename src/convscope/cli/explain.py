@@ -13,7 +13,9 @@ def explain(
     images: Images,
     class_name: Annotated[
         str | None,
-        typer.Option("--class", metavar="CLASS", help="Class to explain. Default: the answer."),
+        typer.Option(
+            "--class", metavar="CLASS", help="Class to explain. Default: the predicted class."
+        ),
     ] = None,
     layer: Annotated[
         str | None,
@@ -38,10 +40,11 @@ def explain(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Explain a run's answer for your images: what the network looks at.
+    """Explain a model's predictions for your images: what the network looks at.
 
-    A page for each image: the answer; the evidence for it (Grad-CAM, and the loss when a part is
-    covered); the first filters; and the output of each layer with the arithmetic of its size.
+    A page for each image: the prediction; the evidence for it (Grad-CAM, and the drop in
+    probability when a part is covered); the first filters; and the output of each layer with the
+    arithmetic of its size.
     For a single image also the explorer: every layer's maps, kernels that slide, each value number
     by number, and a workbench for kernel, stride, padding and dilation. One self-contained file
     each.

@@ -20,7 +20,12 @@ from convscope.cli._options import (
 def robustness(
     run: RunArgument,
     corruptions: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Names of corruptions. Default: all.")
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Corruptions: gaussian-noise, shot-noise, impulse-noise, gaussian-blur, contrast, "
+            "brightness, jpeg, pixelate. Default: all.",
+        ),
     ] = None,
     severities: Annotated[
         str, typer.Option(metavar="1,2,...", help="Severities, from 1 (mild) to 5 (strong).")

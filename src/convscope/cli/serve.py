@@ -85,7 +85,7 @@ def serve(
     ] = 0.0,
     log_requests: Annotated[bool, typer.Option(help="Log each request as a line of JSON.")] = True,
 ) -> None:
-    """Answer over HTTP with exported models: a page, /predict, the Open Inference Protocol.
+    """Serve exported models over HTTP: a page, /predict, the Open Inference Protocol.
 
     It listens on this machine only, unless --host says otherwise. Ctrl-C or SIGTERM ends it after
     the requests in progress, a second one at once; SIGHUP reloads changed files.

@@ -30,14 +30,19 @@ def tune(
     data_word: DataWord = None,
     data: Data = None,
     labels: Labels = None,
-    model: Annotated[str, typer.Option(help="Model, see 'convscope models'.")] = "cnn-sequential",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model, see 'convscope models'. Default: the recipe's, or else cnn-sequential."
+        ),
+    ] = None,
     recipe: RecipeName = None,
     space: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUES",
             help="Setting to vary, with its values: LOW..HIGH, LOW..HIGH:log, or A,B,C. If "
-            "repeated: several. Default: those that stand beside the recipe.",
+            "repeated: several. Default: what 'convscope recipes show RECIPE' names.",
         ),
     ] = None,
     trials: Annotated[
@@ -81,6 +86,9 @@ def tune(
 ) -> None:
     """Search for better settings of a recipe, and say how much of the gain is luck.
 
+    For photos take a pretrained backbone with --recipe finetune-photos: its default, logistic, has
+    nothing to tune. With neither --model nor --recipe, a small network is tuned from scratch.
+
     The first trial has the recipe's own settings, if they lie in the search space; later ones
     follow what was good so far, and those that fall behind are stopped. At the end the best
     settings and the recipe's own are trained with new seeds and compared, since the best of many
@@ -93,7 +101,9 @@ def tune(
         # a minute, nothing to download
         convscope tune digits --epochs 3 --trials 8 --confirm 2
         # settings of your own
-        convscope tune --data photos/ --space optimizer.learning_rate=0.0001..0.1:log
+        convscope tune digits --space optimizer.learning_rate=0.0001..0.1:log
+        # photos: fine-tuning of a pretrained backbone
+        convscope tune --data photos/ --model efficientnet_lite0 --recipe finetune-photos
         # eight hours on a cluster
         convscope tune --model fast-medium --recipe fast --minutes 480 --trials 500 --ray auto
     """

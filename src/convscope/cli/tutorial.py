@@ -36,8 +36,8 @@ def tutorial(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Folder of the page and the runs. Default: runs/tutorial-DATA, with -quick for a "
-            "quick one.",
+            help="Folder of the page and the runs. Default: runs/tutorial-DATA, or "
+            "runs/tutorial-DATA-quick with --quick.",
         ),
     ] = None,
     plan: Annotated[

@@ -49,7 +49,7 @@ def settings_of(name: str) -> dict[str, Any]:
     mirroring changes the meaning of its images, as for digits, so that nothing is flipped.
 
     Args:
-        name: Registered dataset.
+        name: Built-in dataset.
 
     Raises:
         UnknownNameError: If there is none of that name.

@@ -356,7 +356,7 @@ def _namesakes_note(layout: Layout) -> list[str]:
         return []
     first = quoted(found[0], most=3)
     return [
-        f"{len(found):,} images have a namesake beside them ({first}): move masks, and "
+        f"{len(found):,} images share their name with another ({first}): move masks, and "
         f"copies in another format, out of the class folders; {_see(layout)}"
     ]
 

@@ -1,4 +1,4 @@
-"""What `--data` and `--labels` name: a registered dataset, a folder, an archive, a list."""
+"""What `--data` and `--labels` name: a built-in dataset, a folder, an archive, a list."""
 
 import contextlib
 import os
@@ -88,7 +88,7 @@ def load_source(
 
     Args:
         place: Settings `data`, `data_path` and perhaps `labels`.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         progress: Called with downloads, packing and notes.
         image_size: Side in pixels to which the images of a folder are resized.
         fit: Method for images of another aspect ratio.

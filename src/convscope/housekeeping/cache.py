@@ -119,7 +119,7 @@ def _require_there(path: Path) -> None:
 
 KINDS = {
     "datasets": _Kind(
-        "published datasets; downloaded again when needed",
+        "built-in datasets; downloaded again when needed",
         "datasets",
         _datasets,
         lambda path: [path.with_name(f"{path.name}.lock")],

@@ -53,7 +53,7 @@ def load_of_run(
             version of the search, or another machine, may find other ones. None if there is no run.
         data: Current place of a folder of images, if it moved.
         labels: Current place of the table of its labels, if that moved.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         progress: Called with downloads and packing.
 
     Raises:

@@ -39,6 +39,7 @@ from convscope.recipes import (
     RECIPES,
     require_fitting,
     settings_of_model,
+    usual_model,
 )
 from convscope.types import Dataset
 
@@ -134,7 +135,7 @@ def settle_resumed(
         saved: Resolved settings of the run.
         request: Settings that the user repeats; data and weights may be elsewhere by now.
         progress: Progress, as for `settle`.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         split_file: Its `split.csv`, see `load_of_run`; None for what was not divided yet.
 
     Raises:
@@ -179,10 +180,10 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     chosen = {**from_file, **given}
     if not chosen.keys() & {"model", "recipe"} and (recipe := usual_recipe(chosen, progress)):
         chosen["recipe"] = recipe
-    usual = RunConfig.model_fields["model"].default
-    if "recipe" in chosen:
-        usual = RECIPES.entry(str(chosen["recipe"])).info.get("model", usual)
-    model = str(chosen.get("model", usual))
+    model = chosen.get("model")
+    if model is None:
+        model = usual_model(chosen.get("recipe"), RunConfig.model_fields["model"].default)
+    model = str(model)
     backbone = is_backbone(model)
     data = str(chosen.get("data", "cifar10"))
     recipe = str(chosen.get("recipe", recipe_for(model, data, epochs="epochs" in chosen)))
@@ -199,6 +200,8 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
     if config.weights is not None and not backbone:
         raise ConfigError(f"{model} starts from random weights; --weights is for backbones")
     update: dict[str, Any] = {"backend": backends.configure(config.backend)}
+    if (line := backends.idle_gpu(update["backend"])) and progress.is_news(line):
+        progress.say(line)
     # Absolute, as options are: a file of settings may have ~ and variables in them.
     if config.data_path is not None:
         at = config.data_path

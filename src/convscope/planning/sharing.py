@@ -65,7 +65,7 @@ def receive_plan(devices: Devices, data_dir: Path | str | None) -> tuple[Plan, R
 
     Args:
         devices: Devices of the training.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
 
     Raises:
         TrainingError: If the first process could not begin.

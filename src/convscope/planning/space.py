@@ -88,7 +88,9 @@ def parse_values(key: str, text: str) -> Interval | Choice:
         ConfigError: If it is neither, or the bounds are not in order.
     """
     if key not in setting_names():
-        raise ConfigError(f"--space {key}: there is no such setting; see 'convscope recipes show'")
+        raise ConfigError(
+            f"--space {key}: there is no such setting; see 'convscope recipes show NAME'"
+        )
     bounds, _, scale = text.partition(":")
     low, dots, high = bounds.partition("..")
     if not dots:
@@ -127,6 +129,11 @@ def space_of(recipe: str, given: Mapping[str, str]) -> Space:
         ConfigError: If a text is wrong, or the recipe has no space of its own.
     """
     texts = given or RECIPES.entry(recipe).info.get("space")
+    if not texts and RECIPES.get(recipe)().head.logistic:
+        raise ConfigError(
+            f"{recipe} has nothing to tune: its penalty is chosen by cross-validation; use "
+            "--recipe finetune-photos"
+        )
     if not texts:
         raise ConfigError(
             f"the recipe '{recipe}' has no search space; name settings, such as "

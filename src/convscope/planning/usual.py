@@ -16,7 +16,7 @@ def usual_settings(recipe: str, model: str, data: str | None) -> RunConfig:
     Args:
         recipe: Registered recipe.
         model: Model's name.
-        data: Registered dataset; None for settings in which no dataset has a part.
+        data: Built-in dataset; None for settings in which no dataset has a part.
 
     Raises:
         UnknownNameError: If there is no such recipe or dataset.
@@ -56,7 +56,7 @@ def recipe_for(model: str, data: str, *, epochs: bool) -> str:
 
     Args:
         model: Registered model.
-        data: Registered dataset, or "folder".
+        data: Built-in dataset, or "folder".
         epochs: Whether a number of epochs was asked for.
     """
     # Who wants epochs does not want a head that is fitted at once.

@@ -34,6 +34,26 @@ def settings_of_model(recipe: str, model: str) -> dict[str, Any]:
     return found
 
 
+def usual_model(recipe: str | None, usual: str) -> str:
+    """Return the model that a recipe trains if none is named.
+
+    Args:
+        recipe: Registered recipe; None if none is named either.
+        usual: Model of recipes that are made for none.
+
+    Raises:
+        UnknownNameError: If there is no such recipe.
+        ConfigError: If it is for backbones of any kind, so that one has to be named.
+    """
+    info = {} if recipe is None else RECIPES.entry(recipe).info
+    if "model" not in info and info.get("trains") == "backbone":
+        raise ConfigError(
+            f"the recipe '{recipe}' needs a pretrained backbone; name one with --model, such as "
+            "--model efficientnet_lite0 ('convscope models' lists them)"
+        )
+    return str(info.get("model", usual))
+
+
 def require_fitting(recipe: str, model: str, *, backbone: bool) -> None:
     """Reject a recipe for backbones on a network without one, and vice versa.
 

@@ -22,7 +22,7 @@ SPACE = {
 
 @RECIPES.register("finetune", trains="backbone", space=SPACE)
 def finetune() -> Recipe:
-    """The head first, then the last stage of the backbone at a low rate, both from cached maps.
+    """The head first, then the backbone's last stage at a low rate, both from cached activations.
 
     Command: `convscope train --model mobilenet_v2 --recipe finetune`
     Cost: 21 minutes on CIFAR-10 on two cores with MobileNetV2.

@@ -6,7 +6,7 @@ from convscope.recipes import RECIPES
 
 @RECIPES.register("logistic", trains="backbone", model="efficientnet_lite0")
 def logistic() -> Recipe:
-    """A frozen backbone at 224 px, standardised features, logistic regression with its penalty.
+    """Frozen backbone at 224 px, logistic regression, L2 penalty chosen by cross-validation.
 
     The features are the means of the last map, and means and standard deviations of the maps that
     end each earlier block or stage. The penalty, and how much the last map counts, are chosen by

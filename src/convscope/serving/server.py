@@ -62,7 +62,7 @@ def serve(
     log_requests: bool = True,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Answer over HTTP with exported models until SIGTERM or Ctrl-C.
+    """Serve exported models over HTTP until SIGTERM or Ctrl-C.
 
     The first signal ends the server once the requests in progress are answered, a second one at
     once. SIGHUP reads the files of all models again; one that cannot be loaded leaves the old one.

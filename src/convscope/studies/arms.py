@@ -39,7 +39,7 @@ def plan_arms(
         models: Registered models, alone or as "model:recipe".
         recipes: Registered recipes; None takes each model's default.
         seed: Seed in the settings; each run has its own.
-        data: A registered dataset, or a folder of images.
+        data: A built-in dataset, or a folder of images.
         epochs: Epochs of each run; None takes the recipe's.
         weights: Weights of backbones.
         settings: Settings of every run by dotted name.

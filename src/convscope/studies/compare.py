@@ -73,7 +73,7 @@ def compare(
 
     Args:
         models: Registered models; "model:recipe" for one with its own recipe.
-        data: A registered dataset, or a folder of images.
+        data: A built-in dataset, or a folder of images.
         labels: Table with the labels of the folder's images, as for `load`.
         recipes: Registered recipes; None takes each model's default.
         seeds: Number of seeds, counted from 83, or a list of seeds.
@@ -83,7 +83,7 @@ def compare(
         vary: Values to compare by dotted name of a setting: each is its own arm, and with several
             settings each combination.
         out: Folder of the comparison; None takes one below `runs/` named after the arms.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         final: Whether to use the test images, when all choices are made.
         after_run: Function called after each run with the comparison so far.
         executor: Where to train; None trains one run after the other on this machine, `on_ray`
@@ -158,7 +158,7 @@ def compare_configs(
         dataset: Data that all of them name.
         path: Folder of the comparison; called again with it, it resumes.
         seeds: Seeds of each arm.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         final: Whether to use the test images.
         after_run: Function called after each run with the comparison so far.
         executor: Where to train; None trains one run after the other on this machine.
@@ -223,7 +223,7 @@ def compare_runs(
         labels: Current place of the table of their labels, if that moved.
         out: Folder of the comparison; None takes `runs/compare-` and the names of the arms, with a
             number if that holds a comparison of other runs.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         final: Whether to use the test images, when all choices are made.
         progress: Called with all events; None draws on standard error.
 

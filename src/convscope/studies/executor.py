@@ -46,7 +46,7 @@ class Job:
         config: Resolved settings; the run's `config.yaml`.
         folder: Run folder; one that was begun with this configuration is continued, with another
             one refused.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         title: Line for the user when it begins, such as "Run 1 of 3: fast, seed 83".
         fingerprint: That of the study's images, as `Dataset.provenance` has it; on others the run
             is refused. None for data without one.

@@ -114,7 +114,7 @@ def cross_validate(
         config: Resolved settings, with `split.folds` and `split.fold_as` "test".
         dataset: Dataset of the first fold, if it is loaded already.
         out: Folder; None takes `runs/DATA-MODEL-RECIPE-seedN-foldsK`.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         progress: Called with all events.
         executor: Where to train; None trains one fold after the other on this machine.
 

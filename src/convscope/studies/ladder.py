@@ -58,7 +58,7 @@ def ladder(
 
     Args:
         model: Registered backbone.
-        data: Registered dataset, or a folder of images.
+        data: Built-in dataset, or a folder of images.
         labels: Table with the labels of the folder's images, as for `load`.
         seed: Seed of each rung.
         sizes: Image sides in pixels to go through; those of the first rung are left out.
@@ -67,7 +67,7 @@ def ladder(
         weights: File of weights, a folder with it, or "random"; None looks for ImageNet's.
         settings: Other settings of every rung by dotted name; they override the rung's own.
         out: Folder of the ladder; None takes `runs/ladder-DATA-MODEL-seedN`.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         after_rung: Function called after each rung with the ladder so far.
         executor: Where to train; None trains one rung after the other in this process.
         progress: Called with all events; None draws on standard error.

@@ -54,7 +54,7 @@ def on_ray(
 
     Each node needs the same version of convscope, and sees the run folders, a folder of images and
     files of weights under the same paths: a shared file system. A study at an address, such as
-    s3://bucket/study, needs no shared folder. Registered datasets are kept in each node's own
+    s3://bucket/study, needs no shared folder. Built-in datasets are kept in each node's own
     cache.
 
     Args:

@@ -96,7 +96,7 @@ def suspects(
     heads are trained.
 
     Args:
-        data: Registered dataset, or a folder of images.
+        data: Built-in dataset, or a folder of images.
         labels: Table with the labels of the folder's images, as for `load`.
         model: Registered model; the better it is, the fewer hard images are taken for wrong ones.
             None takes the pretrained network that is usual for a folder of images, if its weights
@@ -107,7 +107,7 @@ def suspects(
         seed: Seed of the networks.
         settings: Any other settings by dotted name.
         out: Folder; None takes `runs/suspects-DATA-MODEL`.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         executor: Where to train networks; None trains one after the other on this machine. Heads
             on a frozen backbone are trained in this process, so it is refused for them.
         progress: Called with all events; None draws on standard error.

@@ -77,7 +77,7 @@ def train(
 
     Args:
         model: Registered model.
-        data: Registered dataset, or a folder of images.
+        data: Built-in dataset, or a folder of images.
         labels: Table with the labels of the folder's images, in place of class folders: CSV, TSV,
             JSON lines, Parquet, or "labels.csv:file=COLUMN,label=COLUMN,split=COLUMN"; with
             "group=COLUMN" the images of a group, such as those of one patient, stay in one part.
@@ -113,7 +113,7 @@ def train(
             and `target` are ignored, except for the time limit of a search.
         test: Whether to open the test images; if not, `evaluate` does when all choices are made.
             None opens them, but when resuming only if the run was begun so.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         trackers: Any of "tensorboard" and "mlflow".
         executor: Where to train the networks of `folds` or of a search, such as `on_ray`; None
             trains one after the other on this machine.

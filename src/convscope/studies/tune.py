@@ -21,6 +21,7 @@ from convscope.planning.space import Choice, Space, settings_at, space_of
 from convscope.planning.usual import recipe_for
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig, dump_config
+from convscope.recipes import usual_model
 from convscope.remote import folder_or_none
 from convscope.remote import settle as send
 from convscope.run import ROOT, Run
@@ -41,7 +42,7 @@ _FEWEST_FOR_IMPORTANCE = 5
 
 
 def tune(
-    model: str = "cnn-sequential",
+    model: str | None = None,
     *,
     data: str | Path = "cifar10",
     labels: str | Path | None = None,
@@ -70,8 +71,8 @@ def tune(
     given.
 
     Args:
-        model: Registered model.
-        data: Registered dataset, or a folder of images.
+        model: Registered model; None takes the recipe's, or else `cnn-sequential`.
+        data: Built-in dataset, or a folder of images.
         labels: Table with the labels of the folder's images, as for `load`.
         recipe: Registered recipe; None takes the model's default.
         space: Values by dotted name of a setting: "LOW..HIGH", "LOW..HIGH:log", or values
@@ -87,7 +88,7 @@ def tune(
             several hosts write to; searches with one storage and different folders share their
             trials. None takes an SQLite file in the folder.
         out: Folder; None takes `runs/tune-DATA-MODEL-RECIPE`.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         executor: Where to train; None trains one trial after the other on this machine.
         progress: Called with all events; None draws on standard error.
 
@@ -108,6 +109,7 @@ def tune(
     if trials < 1 or confirm < 0:
         raise ConfigError("--trials must be at least 1, and --confirm at least 0")
     place = data_settings(data, labels)
+    model = model or usual_model(recipe, RunConfig.model_fields["model"].default)
     recipe = recipe or recipe_for(model, str(place["data"]), epochs=epochs is not None)
     ranges = space_of(recipe, space or {})
     given = {**place, "model": model, "recipe": recipe, "seed": seed, **(settings or {})}

@@ -29,7 +29,7 @@ def published() -> list[Entry[Any]]:
 def list_published() -> None:
     """Draw the list of datasets."""
     with card():
-        heading("Or a published dataset")
+        heading("Or a built-in dataset")
         for entry in published():
             with ui.element("div").classes("cs-item"):
                 ui.link(entry.name, "/data?" + urlencode({"data": entry.name}))

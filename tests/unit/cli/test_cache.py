@@ -12,6 +12,12 @@ from convscope.storage import cache_dir
 KEY, OTHER = "0123456789abcdef" * 2, "f" * 32
 
 
+def test_the_help_names_the_kinds(cli):
+    words = " ".join(cli("cache", "clear", "--help").out.replace("│", " ").split())
+    *first, last = KINDS
+    assert f"Kinds to empty: {', '.join(first)} or {last}." in words
+
+
 @pytest.fixture
 def filled():
     """A cache with something of every kind, 1000 bytes each."""

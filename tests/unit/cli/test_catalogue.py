@@ -51,6 +51,14 @@ def test_a_recipe_says_which_model_has_settings_of_its_own(cli):
     assert f"# With --model fast-deep by default: augment.cutout={own}" in lines
 
 
+def test_a_recipe_explains_its_settings_and_says_what_tune_varies(cli):
+    shown = cli("recipes", "show", "finetune").out
+    assert "  dropout: 0.3  # dropout rate before each dense layer\n" in shown
+    assert "#   stratify: true  # keep the share of each class equal in all parts\n" in shown
+    assert "# 'convscope tune' varies:\n#   optimizer.learning_rate=0.0001..0.01:log\n" in shown
+    assert "has nothing to vary" in cli("recipes", "show", "logistic").out
+
+
 def test_an_unknown_recipe_is_not_shown(fails):
     line = fails(2, "recipes", "show", "prob")
     assert "unknown recipe 'prob'; did you mean 'probe'?" in line

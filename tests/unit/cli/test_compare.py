@@ -27,6 +27,7 @@ from convscope.studies.arms import folder_name, plan_arms
         ),
         (("--data", "", "--vary", "label_smoothing=0,0.1"), "--data is empty; give a path"),
         (("digits", "--models", "cnn-functional", "--seeds", ""), "--seeds must be a number"),
+        (("digits", "--recipes", "probe,finetune"), "'probe' needs a pretrained backbone; name"),
         (("runs/a", "runs/b", "--set", "judge=best"), "--set is for runs to be trained; finished"),
         (("runs/a", "runs/b", "--seeds", "3"), "--seeds is for runs to be trained; finished"),
         (("runs/a", "runs/b", "--gpus", "1"), "--gpus is for runs to be trained; finished"),

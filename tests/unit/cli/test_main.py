@@ -15,6 +15,7 @@ import typer
 import convscope
 from convscope.cli import _main
 from convscope.cli._main import EXTRA_OF, app
+from convscope.evaluation.corruptions import CORRUPTIONS
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -106,6 +107,11 @@ def test_a_picture_has_the_ending_of_one(cli, command):
     done = cli(*command.split(), "--out", "picture.txt")
     assert done.code == 2
     assert "picture.txt must end in .png or .svg or .pdf" in done.err
+
+
+def test_the_help_of_robustness_names_the_corruptions(cli):
+    words = " ".join(cli("robustness", "--help").out.replace("│", " ").split())
+    assert f"Corruptions: {', '.join(CORRUPTIONS)}. Default: all." in words
 
 
 def test_version(cli):

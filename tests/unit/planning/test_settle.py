@@ -56,6 +56,13 @@ def test_a_division_in_a_file_without_data_is_a_wish():
     assert not stratified("cifar10", file)
 
 
+def test_a_recipe_for_backbones_asks_for_one_and_names_no_model_of_its_own():
+    for given, file in (({"recipe": "probe"}, {}), ({}, {"recipe": "probe"})):
+        with pytest.raises(ConfigError, match="'probe' needs a pretrained backbone") as refused:
+            settle_names(Request(given, file), Progress())
+        assert "cnn-sequential" not in str(refused.value)
+
+
 @pytest.fixture(scope="module")
 def digits():
     return convscope.load("digits", progress=Progress())

@@ -74,9 +74,10 @@ def test_the_space_beside_a_recipe_holds_its_settings_and_each_has_an_effect(rec
     assert not idle_settings(config, defaults, backbone=backbone).keys() & space.keys()
 
 
-def test_a_recipe_without_a_space_says_how_to_name_one():
-    with pytest.raises(ConfigError, match="'logistic' has no search space; name settings"):
+def test_a_recipe_without_a_space_says_what_to_tune_instead():
+    with pytest.raises(ConfigError, match="nothing to tune.*; use --recipe finetune-photos"):
         space_of("logistic", {})
+    assert space_of("finetune-photos", {})
 
 
 def test_settings_outside_a_space_are_not_in_it():

@@ -297,7 +297,7 @@ def test_on_many_small_images_a_network_from_random_weights_is_tried_too(
     found = searched({**CLEAR, "from-scratch": [loss] * 5}, n_val=300, side=64)
     assert found[:2] == (best, tried)
     assert searched.settings["from-scratch"] == {"recipe": "fast"}
-    assert "train a network from random weights" in found[2][1]
+    assert "train a network from scratch" in found[2][1]
 
 
 def test_a_network_from_random_weights_is_not_tried_where_it_is_of_no_use(searched):
@@ -314,10 +314,10 @@ def test_a_network_from_random_weights_is_not_tried_where_it_is_of_no_use(search
     ):
         _, tried, told = searched(losses, minutes=60 + number, **kind)
         assert SCRATCH not in tried
-        assert "random weights" not in told[1]
+        assert "from scratch" not in told[1]
     _, tried, told = searched(losses, minutes=0.5, n_val=300, side=64)
     assert SCRATCH not in tried
-    assert "lack of time: a network from random weights" in told[-2]
+    assert "lack of time: a network from scratch" in told[-2]
 
 
 def test_a_network_from_random_weights_that_fails_ends_nothing(searched):

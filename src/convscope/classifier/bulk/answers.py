@@ -136,7 +136,7 @@ class AnswersFile:
         if self._kind not in KINDS:
             raise ConfigError(f"--out {path} must end in {' or '.join(KINDS)}")
         if self._kind == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-            raise MissingExtraError("pyarrow", "train")
+            raise MissingExtraError("pyarrow", None)
         # A link stays: it leads to the disk with room for the file.
         path = Path(os.path.realpath(path))
         if path.is_dir():

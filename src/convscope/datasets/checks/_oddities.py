@@ -141,8 +141,8 @@ def on_namesakes(names: Sequence[str]) -> list[DataFinding]:
         DataFinding(
             "warning",
             "namesakes",
-            "images with a namesake beside them, which may be their mask, or a copy in another "
-            f"format: {len(found):,}",
+            "images that share their name with another, which may be their mask, or a copy in "
+            f"another format: {len(found):,}",
             "Move masks and copies out of the class folders: they are learnt as images of their "
             "class, and may come into another part than their image.",
             tuple(printable(name) for names in found for name in names),

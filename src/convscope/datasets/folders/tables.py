@@ -255,7 +255,7 @@ def _open_parquet(path: Path) -> Table:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise MissingExtraError("pyarrow", "train") from None
+        raise MissingExtraError("pyarrow", None) from None
     with contextlib.closing(parquet.ParquetFile(path)) as file:
         n_rows, schema = file.metadata.num_rows, file.schema_arrow
     names = list(schema.names)

@@ -31,7 +31,7 @@ def source_of(
 
     Args:
         place: Settings `data`, `data_path` and perhaps `labels`.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         image_size: Side in pixels to which the images of a folder are resized.
         fit: Method for images of another aspect ratio.
         progress: Called with downloads, scanning and notes.

@@ -40,7 +40,7 @@ _LOGIT_SCALE = 1 / 9
 
 @MODELS.register("fast-small")
 def build_small(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """Build a fast network of 32, 128 and 128 features.
+    """Fast CNN, 32-128-128 channels.
 
     Args:
         spec: Size, channels and scaling that the network works at; sides of 2 or more.
@@ -58,7 +58,7 @@ def build_small(spec: InputSpec, n_classes: int) -> "keras.Model":
 
 @MODELS.register("fast-medium")
 def build_medium(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """Build a fast network of 64, 256 and 256 features.
+    """Fast CNN, 64-256-256 channels.
 
     Args:
         spec: Size, channels and scaling that the network works at; sides of 2 or more.
@@ -75,7 +75,7 @@ def build_medium(spec: InputSpec, n_classes: int) -> "keras.Model":
 
 @MODELS.register("fast-large")
 def build_large(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """Build a fast network of 128, 384 and 384 features.
+    """Fast CNN, 128-384-384 channels.
 
     Args:
         spec: Size, channels and scaling that the network works at; sides of 2 or more.
@@ -92,7 +92,7 @@ def build_large(spec: InputSpec, n_classes: int) -> "keras.Model":
 
 @MODELS.register("fast-deep")
 def build_deep(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """Build a residual fast network of 128, 384 and 512 features and ten layers.
+    """Fast residual CNN, 128-384-512 channels, ten layers.
 
     Args:
         spec: Size, channels and scaling that the network works at; sides of 2 or more.

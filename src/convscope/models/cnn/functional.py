@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @MODELS.register("cnn-functional")
 def build_functional(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """Build the tutorial's CNN as a graph of layers (functional style).
+    """The tutorial's CNN as a graph of layers (functional style).
 
     Layers may branch and join, and Keras still knows the whole graph before any image has passed,
     so shapes can be listed and the model saved without its Python code.

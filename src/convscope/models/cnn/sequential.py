@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @MODELS.register("cnn-sequential")
 def build_sequential(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """Build the tutorial's CNN as a list of layers (Sequential style).
+    """The tutorial's CNN as a list of layers (Sequential style).
 
     The shortest way to write a network whose layers form one chain. It cannot branch.
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @MODELS.register("cnn-subclassing")
 def build_subclassing(spec: InputSpec, n_classes: int) -> "keras.Model":
-    """Build the tutorial's CNN as a class with a `call` method (subclassing style).
+    """The tutorial's CNN as a class with a `call` method (subclassing style).
 
     The forward pass is plain Python and may do anything. In return Keras cannot look inside before
     an image has passed; `structure.as_functional` traces it to list shapes and to save it.

@@ -133,10 +133,10 @@ class Proposals:
             self._results.find(SCRATCH)
             or self._clock.for_long(self.known[FIRST]) > _LEAST_SCRATCH_S
         ):
-            words = "a network from random weights, on the images at their own size"
+            words = "a network from scratch, on the images at their own size"
             yield [Candidate(SCRATCH, words, FROM_SCRATCH, pace=True, by_time=True)]
         else:
-            self.left_out.append("a network from random weights")
+            self.left_out.append("a network from scratch")
 
     def _larger_that_fit(self) -> Iterator[list[Candidate]]:
         """Yield the largest that fits; where it does not clearly help, a smaller one too."""

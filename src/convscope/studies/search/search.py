@@ -43,7 +43,7 @@ class Place:
 
     Attributes:
         executor: Executor; None trains in this process, with the data that it holds.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
     """
 
     executor: Executor | None = None
@@ -182,7 +182,7 @@ class Search:
         self._progress.say(
             f"Plan for {minutes:g} minute{'s' * (minutes != 1)}: train a head on a frozen "
             "backbone; "
-            + "train a network from random weights, as the images are small; " * self._from_scratch
+            + "train a network from scratch, as the images are small; " * self._from_scratch
             + "try larger backbones and mirrored images; fine-tune the last stage of the best"
             + "; retrain the winner on training and validation images" * self.refits
         )

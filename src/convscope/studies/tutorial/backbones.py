@@ -30,7 +30,7 @@ class Backbones:
         place: Settings that name the data.
         n_classes: Number of classes.
         weights: Folder of weights, "random", or None for the usual places.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         progress: Called with all events.
     """
 

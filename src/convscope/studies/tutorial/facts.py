@@ -20,7 +20,7 @@ class DataFacts:
 
     Attributes:
         name: Name of the data.
-        registered: Whether it is a registered dataset, not a folder.
+        registered: Whether it is a built-in dataset, not a folder.
         options: Options of a command line that name it.
         class_names: Names in the order of the labels.
         n_images: Number of images of "train", "val" and "test".

@@ -95,15 +95,16 @@ def tutorial(
     kept, and the page is written again, in the language that is asked for now.
 
     Args:
-        data: A registered dataset, or a folder of images.
+        data: A built-in dataset, or a folder of images.
         labels: Table with the labels of the folder's images, as for `load`.
         quick: Whether to take fewer images, epochs and steps: minutes, and lower accuracies.
         language: Code of the language of the page: "en" or "ko".
         weights: Folder with ImageNet weights of the backbones, or "random"; None looks in the usual
             places and downloads what is missing. A backbone without weights gets a section that
             says so.
-        out: Folder of the tutorial; None takes `runs/tutorial-DATA`, with `-quick` for a quick one.
-        data_dir: Further folder to look for the files of a registered dataset.
+        out: Folder of the tutorial; None takes `runs/tutorial-DATA`, or `runs/tutorial-DATA-quick`
+            with `quick`.
+        data_dir: Further folder to look for the files of a built-in dataset.
         plan_only: Whether to return the steps with their expected times, and do nothing.
         progress: Called with all events; None draws on standard error.
 

@@ -28,7 +28,7 @@ class Styles:
         plan: Extent of the tutorial.
         place: Settings that name the data.
         configs: Resolved settings of each style.
-        data_dir: Further folder to look for the files of a registered dataset.
+        data_dir: Further folder to look for the files of a built-in dataset.
         fingerprint: That of the images, see `Job`.
         progress: Called with all events.
     """

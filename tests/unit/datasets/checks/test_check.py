@@ -807,9 +807,9 @@ def test_masks_beside_their_images_are_reported(tmp_path: Path) -> None:
     assert finding.files[:2] == ("crack/00.bmp", "crack/00.png")
     assert len(finding.files) == 20
     dataset = convscope.load(tmp_path, progress=Progress())
-    (note,) = [note for note in dataset.notes if "namesake" in note]
+    (note,) = [note for note in dataset.notes if "share their name" in note]
     assert note.startswith(
-        "10 images have a namesake beside them ('crack/00.bmp', 'crack/00.png'): move masks, "
+        "10 images share their name with another ('crack/00.bmp', 'crack/00.png'): move masks, "
     )
     mask_of(tmp_path / "crack/00.png").unlink()
     assert "namesakes" not in kinds(check(tmp_path))
