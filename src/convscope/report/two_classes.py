@@ -39,8 +39,8 @@ def roc_blocks(
     rare = int(np.bincount(labels, minlength=2).argmin())
     area = roc_auc(probs[:, rare], labels == rare)
     caption = (
-        f"ROC AUC {area:.3f}: of an image of {names[rare]} and one of {names[1 - rare]}, the "
-        f"former has the higher probability of {names[rare]} in {area:.1%} of all pairs."
+        f"ROC AUC {area:.3f}: in {area:.1%} of all pairs of a {names[rare]} image and a "
+        f"{names[1 - rare]} image, the former has the higher probability of {names[rare]}."
     )
     picture = svg_picture(
         roc_figure(*roc_curve(probs[:, rare], labels == rare), names[rare], names[1 - rare]),
@@ -58,9 +58,9 @@ def roc_blocks(
             point = operating_point(probs[:, index], labels == index, threshold)
             points.append(
                 (
-                    f"To answer {name} from a probability of {threshold:.1%} on detects "
-                    f"{point.detected:.1%} of its images; of those of {names[1 - index]} "
-                    f"{point.false_alarms:.1%} are false alarms.",
+                    f"With a threshold of {threshold:.1%} for {name}, {point.detected:.1%} of the "
+                    f"{name} images are detected, and {point.false_alarms:.1%} of the "
+                    f"{names[1 - index]} images are false alarms.",
                     f"The threshold was chosen on {len(scores):,} {where}, to detect {wanted:.0%}.",
                 )
             )

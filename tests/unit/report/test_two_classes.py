@@ -18,11 +18,11 @@ def test_thresholds_are_of_unseen_images_and_what_they_do_of_the_evaluated_ones(
     assert isinstance(picture, Picture)
     assert isinstance(points, Points)
     # Five of the nine pairs are in order; both classes are as rare, so the first is drawn.
-    assert picture.caption.startswith("ROC AUC 0.556: of an image of fine and one of defect")
+    assert picture.caption.startswith("ROC AUC 0.556: in 55.6% of all pairs of a fine image and a")
     (first, about), second = points.items
     assert first == (
-        "To answer defect from a probability of 25.0% on detects 66.7% of its images; of those of "
-        "fine 66.7% are false alarms."
+        "With a threshold of 25.0% for defect, 66.7% of the defect images are detected, and 66.7% "
+        "of the fine images are false alarms."
     )
     assert about == "The threshold was chosen on 2 validation images, to detect 95%."
     assert second[1].endswith("to detect 99%.")
