@@ -183,7 +183,8 @@ def _new_spec(run: Run, digest: str, temperature: float) -> ClassifierSpec:
         channels,
         fit=config.fit,
         white=state.get("white"),
-        decoder_version=DECODER_VERSION,
+        # Older runs do not say it.
+        decoder_version=state.get("decoder_version", DECODER_VERSION),
         scaling=seen.scaling,
         temperature=temperature,
         views=Views(config.tta.mirror, config.tta.shift),
