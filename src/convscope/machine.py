@@ -67,6 +67,19 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def module_version(name: str) -> str:
+    """Return the version of an installed module, also where its package has another name.
+
+    The module onnxruntime may come from onnxruntime-gpu, for example.
+    """
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(importlib.import_module(name), "__version__", "unknown"))
+
+
 AMX, AVX512_BF16 = "AMX", "AVX512-BF16"
 
 _BFLOAT16 = {"amx_bf16": AMX, "avx512_bf16": AVX512_BF16, "bf16": "Arm's BF16"}

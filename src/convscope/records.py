@@ -73,6 +73,7 @@ STATE: Mapping[str, Kind] = {
     "test": is_yes_or_no,
     "input": shaped({**_SIZE, "scaling": is_text}, needed=True),
     "image_shape": list_of(is_count, 3),
+    "decoder_version": is_count,
     "provenance": dict_of(is_text),
     "failure": shaped({"kind": is_text, "reason": is_text}, needed=True),
     "test_openings": list_of(shaped({"at": is_text, "by": is_text, "images": is_text})),

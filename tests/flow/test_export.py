@@ -14,6 +14,9 @@ from PIL import Image
 import convscope
 from convscope.classifier.exported import Classifier
 from convscope.classifier.keras_model import open_classifier
+from convscope.classifier.rejection import energy, least_familiarity
+from convscope.classifier.shares import shares_of
+from convscope.classifier.spec import ClassifierSpec
 from convscope.errors import FailureError, IntegrityError, RunError, ShapeError
 from convscope.export import FORMATS, parity
 from convscope.progress import Progress
@@ -186,6 +189,12 @@ def test_int8_is_kept_only_if_it_pays(digits_run, tmp_path, monkeypatch):
         found.size_mb < 0.65 * open_classifier(Run.open(digits_run)).network.count_params() * 4e-6
     )
     assert 0 < found.largest_difference < 0.2
+    # What it holds of its answers on validation images is of its own, not of those in float32.
+    small = Classifier(out)
+    probs = small.predict_on_batch(convscope.load("digits", progress=Progress()).val.images)
+    assert small.spec.val_shares == shares_of(probs)
+    assert small.spec.reject_below == least_familiarity(energy(probs), 0.95)
+    assert ClassifierSpec.read(tmp_path / "small.onnx.json") == small.spec
 
 
 HEAVY = "{'keras', 'tensorflow', 'scipy', 'sklearn', 'matplotlib', 'yaml', 'onnx'}"

@@ -1,8 +1,11 @@
 """Facts about the machine, as the kernel and a container state them."""
 
 import os
+import sys
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from convscope import machine
@@ -116,3 +119,12 @@ def test_where_the_processor_cannot_be_seen_nothing_is_claimed(cpuinfo):
     assert isinstance(machine.cpu_name(), str)
     cpuinfo("")
     assert machine.bfloat16_units() is None
+
+
+def test_the_version_of_a_module_whose_package_has_another_name(monkeypatch):
+    assert machine.module_version("numpy") == np.__version__
+    other = types.SimpleNamespace(__version__="1.2")
+    monkeypatch.setitem(sys.modules, "of_another_package", other)
+    assert machine.module_version("of_another_package") == "1.2"
+    del other.__version__
+    assert machine.module_version("of_another_package") == "unknown"

@@ -19,6 +19,7 @@ from convscope.report.page import Page, Picture
 from convscope.run import Run
 from convscope.storage import require_outside
 from convscope.types import ImagePrediction, UnreadableImage
+from convscope.wording import printable
 
 if TYPE_CHECKING:
     import keras
@@ -136,7 +137,7 @@ def explain(
                 subject = Subject(
                     run=run.name,
                     model=config.model,
-                    file=file.name,
+                    file=printable(file.name),
                     class_names=names,
                     answer=_of_predict(said, classifier.spec),
                     thresholds=_of_network(classifier.spec),

@@ -13,6 +13,7 @@ from convscope.explain.pictures import enlarged, feature_map, filter_of, grid, o
 from convscope.explain.words import layer_in_words, loss_in_words, place
 from convscope.report.page import Block, Link, Page, Picture, Section, Table, Text
 from convscope.types import ImagePrediction
+from convscope.wording import printable
 
 _TOP = 5
 
@@ -70,7 +71,7 @@ def explanation_page(explanation: Explanation, run: str) -> Page:
                 "Each filter stretched to its own range; middle grey is a weight of zero.",
             )
         )
-    file = said.path.name if said.path else "An image"
+    file = printable(said.path.name) if said.path else "An image"
     return Page(
         title=f"{file}, explained by {run}",
         about="The answer, the evidence for it, and the output of each layer",

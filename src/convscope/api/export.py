@@ -40,7 +40,8 @@ def export(
         format: Registered format ("onnx", "openvino", "litert", "savedmodel", "triton",
             "ovms", "web").
         int8: Whether to calculate in 8-bit whole numbers (ONNX); kept only if that is faster on
-            this machine and costs at most half a point of validation accuracy.
+            this machine and costs at most half a point of validation accuracy. Its thresholds
+            are chosen anew on validation images.
         weights: "best", "last" or "refit"; None takes the recipe's choice.
         out: File to write, with the format's ending (".onnx", ".tflite"), or folder; None takes a
             name in the run's folder `export/`, with the weights in it if they are not the
@@ -99,13 +100,22 @@ def export(
     verify_split(dataset, run.split_file, "val")
     folder = path_or_none(now.data_path, "data_path") if now.data == "folder" else None
     classifier = open_classifier(run, weights, reject=True)
-    if weights_for(run, which, "val") != which:
+    if learnt := weights_for(run, which, "val") != which:
         progress.say(
             "Note: the model has learnt the validation images that it is compared on, so their "
             "accuracy says nothing about new ones; for that: convscope evaluate"
         )
     if int8:
-        return path, write_int8(classifier, path, dataset, folder, progress)
+        if learnt:
+            progress.say(
+                "Note: for the same reason, what was chosen by its answers on them stays as in "
+                "float32: thresholds of probabilities, and the shares that a server compares with"
+            )
+        accepted = config.accepted
+        parity = write_int8(
+            classifier, path, dataset, folder, progress, accepted=accepted, learnt=learnt
+        )
+        return path, parity
     parity = write_float32(classifier, form, path, dataset, folder, progress)
     if form.note is not None:
         progress.say(form.note(path))

@@ -10,6 +10,7 @@ from convscope.classifier.bulk.sources import files_read, is_stream, iter_images
 from convscope.classifier.exported import Classifier, is_exported, read_onnx
 from convscope.engines.choice import REFERENCE
 from convscope.errors import ConfigError
+from convscope.images.decode import DECODER_VERSION
 from convscope.images.find import find_images, one_or_more
 from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
@@ -133,6 +134,11 @@ def predict(
         if classifier.spec.multi_label:
             model += f", thresholds {classifier.spec.thresholds}"
     spec = classifier.spec
+    if spec.decoder_version != DECODER_VERSION:
+        progress.say(
+            f"Note: the model was trained with version {spec.decoder_version} of the decoder of "
+            f"images, and this is version {DECODER_VERSION}: some files may give other pixels"
+        )
     if batch_size is None:
         batch_size = classify.batch_size_for(max(spec.height, spec.width))
     answers = None

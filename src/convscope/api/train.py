@@ -11,6 +11,7 @@ from convscope import backend as backends
 from convscope.api.evaluate import evaluate
 from convscope.datasets.division.splits import require_any_class, verify_split, write_split
 from convscope.errors import RunError
+from convscope.images.decode import DECODER_VERSION
 from convscope.machine import peak_memory_mb
 from convscope.models import is_backbone
 from convscope.paths import short_name
@@ -193,6 +194,7 @@ def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
         input=spec,
         image_shape=dataset.image_shape,
         white=dataset.white,
+        decoder_version=DECODER_VERSION,
         provenance=dataset.provenance,
     )
     run.write_json(run.classes_file, list(dataset.class_names))

@@ -23,7 +23,7 @@ from convscope.classifier.views import MeanOverViews, Network
 from convscope.errors import ConfigError, ImageError, RunError, ShapeError
 from convscope.images.decode import decode_image, pixels_of
 from convscope.images.fit import to_aspect
-from convscope.images.formats import MAX_PIXELS
+from convscope.images.formats import MAX_PIXELS, refuse
 from convscope.paths import user_path
 from convscope.progress import Progress
 from convscope.types import (
@@ -157,8 +157,8 @@ class Classifier:
         if isinstance(image, Picture):
             try:
                 return pixels_of(image, **wanted, max_pixels=max_pixels)
-            except ImageError as error:  # which expects the name of a file before it
-                raise type(error)(f"the image {error}") from None
+            except Exception as error:  # Pillow may read its file only now
+                refuse("the image", error, max_pixels)
         name = ""
         if isinstance(image, str):
             image = user_path(image, "the path of the image")

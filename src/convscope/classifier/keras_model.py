@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from convscope import backend as backends
 from convscope.classifier.classify import Classifier
 from convscope.classifier.familiarity import Familiarity
+from convscope.classifier.rejection import LARGEST_DISTANCE
 from convscope.classifier.shares import Shares
 from convscope.classifier.spec import TEMPERATURES, ClassifierSpec, Views
 from convscope.errors import RunError, UnknownNameError
@@ -56,6 +57,9 @@ def _with_features(model: "keras.Model") -> "keras.Model":
 def familiarity_of(run: Run, which: str) -> Familiarity | None:
     """Return what is known about the features of the training images, if it fits the weights.
 
+    Nothing is known from so few images that, measured by their variance, all others are out of
+    reach: then the energy of the answers decides.
+
     Raises:
         RunError: If the file is damaged.
     """
@@ -67,7 +71,8 @@ def familiarity_of(run: Run, which: str) -> Familiarity | None:
     except ValueError as error:
         again = command_line("evaluate", run.path, "--fresh")
         raise RunError(f"{file} is damaged ({error}); write it again: {again}") from None
-    return found if found.weights_sha256 == run.weights_sha256(which) else None
+    fits = found.weights_sha256 == run.weights_sha256(which)
+    return found if fits and found.farthest <= LARGEST_DISTANCE else None
 
 
 def which_weights(run: Run, weights: str | None) -> str:
@@ -178,7 +183,8 @@ def _new_spec(run: Run, digest: str, temperature: float) -> ClassifierSpec:
         channels,
         fit=config.fit,
         white=state.get("white"),
-        decoder_version=DECODER_VERSION,
+        # Older runs do not say it.
+        decoder_version=state.get("decoder_version", DECODER_VERSION),
         scaling=seen.scaling,
         temperature=temperature,
         views=Views(config.tta.mirror, config.tta.shift),

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +172,15 @@ class ClassifierSpec:
             found = content.pop("format")
             if _is_int(found) and found > FORMAT:
                 raise RunError(f"{source} was written by a newer convscope; upgrade convscope")
+            if _is_int(found) and content.keys() - {each.name for each in fields(cls)}:
+                raise RunError(f"{source} was written by a newer convscope; upgrade convscope")
             for name in ("class_names", "in_graph", "thresholds"):
                 content[name] = tuple(content.get(name, ()))
             shares = content.pop("val_shares", {})
             for name in ("classes", "confidences"):
                 shares[name] = tuple(shares.get(name, ()))
+            if len(shares["confidences"]) not in (0, len(CONFIDENCES)):
+                shares = {}  # in the intervals of another version, which compare with none of ours
             views = Views(**content.pop("views"))
             return cls(views=views, val_shares=Shares(**shares), **content)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

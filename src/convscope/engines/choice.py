@@ -1,7 +1,6 @@
 """Choice of the engine that is fastest for a model on this machine: measured once, then kept."""
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import statistics
 import time
@@ -14,7 +13,7 @@ import numpy as np
 from convscope.engines import ENGINES
 from convscope.engines.seal import checksum_of
 from convscope.errors import FailureError
-from convscope.machine import cpu_name, usable_cores
+from convscope.machine import cpu_name, module_version, usable_cores
 from convscope.measurements import keep_results, read_results
 from convscope.progress import Progress
 from convscope.types import FloatArray
@@ -52,7 +51,7 @@ def fastest_engine(
         progress: Called with the result.
     """
     installed = {
-        entry.name: importlib.metadata.version(entry.info["package"])
+        entry.name: module_version(entry.info["package"])
         for entry in ENGINES.entries()
         if importlib.util.find_spec(entry.info["package"]) is not None
     }

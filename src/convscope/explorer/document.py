@@ -11,6 +11,7 @@ from pathlib import Path
 from convscope.errors import ConvscopeError
 from convscope.explorer.payload import Payload
 from convscope.storage import write_text
+from convscope.wording import in_utf8
 
 PAGE = Path(__file__).parent / "page"
 """Folder of the template, the styles and the modules."""
@@ -29,7 +30,8 @@ def write_explorer(payload: Payload, path: Path) -> None:
     Raises:
         StorageError: If the file cannot be written.
     """
-    write_text(path, explorer_text(payload))
+    # A name of a file need not be UTF-8.
+    write_text(path, in_utf8(explorer_text(payload)))
 
 
 def explorer_text(payload: Payload) -> str:

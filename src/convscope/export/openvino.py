@@ -39,8 +39,10 @@ def save_model(function: Any, path: Path) -> None:
 
 
 def _usage(path: Path) -> str:
+    # By itself OpenVINO takes bfloat16 on some CPUs, which changes answers.
     return (
-        f"import openvino\n\nmodel = openvino.compile_model({str(path / _MODEL)!r})\n"
+        f"import openvino\n\nmodel = openvino.compile_model(\n    {str(path / _MODEL)!r}, "
+        '"CPU", {"INFERENCE_PRECISION_HINT": "f32"}\n)\n'
         f'{PIXELS_COMMENT}\nprobs = model(pixels)["probs"]'
     )
 

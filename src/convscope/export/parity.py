@@ -29,9 +29,15 @@ classes changes sides. One file may always do so, however few there are."""
 MOST_ACCURACY_LOST = 0.005
 """Allowed loss of accuracy of an int8 model, a fraction."""
 
+MOST_DECISIONS_CHANGED = 0.1
+"""Classes of an image, on average, for which an int8 model may decide otherwise than the float32
+one, where an image may have any number of them."""
+
 LATENCY_BATCHES = (1, 64)
 
-_MOST_IMAGES = 2_000
+MOST_IMAGES = 2_000
+"""Validation images that are compared, at most, evenly spread."""
+
 _MOST_FILES = 200
 _BATCH = 64
 _SECONDS = 1.0
@@ -79,6 +85,7 @@ def compare_models(
     *,
     size_mb: float,
     progress: Progress,
+    said: FloatArray | None = None,
 ) -> Parity:
     """Return how an exported model compares with the trained one.
 
@@ -89,13 +96,15 @@ def compare_models(
         sources: Image files, or their bytes, of any size.
         size_mb: Size of the exported file.
         progress: Called with each batch.
+        said: Probabilities by the exported model for those images, if it was asked before.
     """
-    rows = evenly_spread(len(part), _MOST_IMAGES)
+    rows = evenly_spread(len(part), MOST_IMAGES)
     answers: list[tuple[FloatArray, FloatArray]] = []
     with progress.task("Comparing on validation images", len(rows), "images") as step:
         for start in range(0, len(rows), _BATCH):
             batch = part.images[rows[start : start + _BATCH]]
-            answers.append((trained.predict_on_batch(batch), exported.predict_on_batch(batch)))
+            own = exported.predict_on_batch(batch) if said is None else said[start : start + _BATCH]
+            answers.append((trained.predict_on_batch(batch), own))
             step(len(batch))
     before, after = (np.concatenate(each) for each in zip(*answers, strict=True))
     labels = part.labels[rows]
@@ -103,8 +112,8 @@ def compare_models(
 
     def agreement(one: FloatArray, other: FloatArray) -> float:
         if several:
-            least = trained.spec.thresholds
-            return float(np.mean(decided(one, least) == decided(other, least)))
+            least, own = trained.spec.thresholds, exported.spec.thresholds
+            return float(np.mean(decided(one, least) == decided(other, own)))
         return float(np.mean(one.argmax(1) == other.argmax(1)))
 
     same = [

@@ -20,14 +20,17 @@ from convscope.export.graph import build_function
 from convscope.export.int8 import quantized
 from convscope.export.parity import (
     MOST_ACCURACY_LOST,
+    MOST_DECISIONS_CHANGED,
+    MOST_IMAGES,
     Parity,
     compare_models,
     files_of,
     require_parity,
 )
+from convscope.export.thresholds import outputs_of, with_own_thresholds
 from convscope.progress import Progress
 from convscope.storage import atomic_path, size_on_disk, storage_errors, write_text
-from convscope.types import Dataset, Split
+from convscope.types import Dataset, Split, evenly_spread
 
 if TYPE_CHECKING:
     import keras
@@ -86,12 +89,21 @@ def write_float32(
 
 
 def write_int8(
-    classifier: Classifier, path: Path, dataset: Dataset, folder: Path | None, progress: Progress
+    classifier: Classifier,
+    path: Path,
+    dataset: Dataset,
+    folder: Path | None,
+    progress: Progress,
+    *,
+    accepted: float,
+    learnt: bool,
 ) -> Parity:
     """Write a trained classifier as an ONNX file whose arithmetic is in 8-bit whole numbers.
 
     It is calibrated on training images. It is kept only if it is faster here than in float32, at a
-    batch of 1 or of 64, and loses at most half a point of accuracy on validation images.
+    batch of 1 or of 64, and loses at most half a point of accuracy on validation images; where an
+    image may have any number of classes, it may also decide otherwise for one class in ten images
+    at most. Its thresholds are chosen again, by its own answers on these images.
 
     Args:
         classifier: As for `write_float32`.
@@ -99,6 +111,8 @@ def write_int8(
         dataset: Data of the run; its training and validation images are used.
         folder: As for `write_float32`.
         progress: Called with the comparison.
+        accepted: Share of validation images that `--reject` is to accept.
+        learnt: Whether the network has learnt the validation images.
 
     Returns:
         Comparison with the trained model; its latencies are those of the float32 file and of the
@@ -112,12 +126,18 @@ def write_int8(
     function = build_function(network, classifier.spec, familiarity=classifier.familiarity)
     spec = _exported_spec(classifier, any_size=True)
     part = _validation(dataset)
+    rows = evenly_spread(len(part), MOST_IMAGES)
     whole = to_onnx(function)
     small = quantized(whole, dataset.train.images, _N_CALIBRATION, progress)
     with atomic_path(path) as temporary, tempfile.TemporaryDirectory() as work:
-        temporary.write_bytes(with_spec(small, spec))
         float32 = Path(work) / "float32.onnx"
         float32.write_bytes(with_spec(whole, spec))
+        temporary.write_bytes(with_spec(small, spec))
+        outputs = outputs_of(Exported(temporary), part.images, rows, progress)
+        spec = with_own_thresholds(
+            spec, outputs, part.labels[rows], accepted=accepted, learnt=learnt
+        )
+        temporary.write_bytes(with_spec(small, spec))
         parity = compare_models(
             Exported(float32),
             Exported(temporary),
@@ -125,8 +145,9 @@ def write_int8(
             files_of(part, folder),
             size_mb=size_on_disk(temporary) / _MEGABYTE,
             progress=progress,
+            said=outputs["probs"],
         )
-        _require_worth(parity)
+        _require_worth(parity, len(spec.class_names))
     write_text(spec_beside(path), spec.to_json())
     return parity
 
@@ -143,13 +164,20 @@ def _exported_spec(classifier: Classifier, *, any_size: bool) -> ClassifierSpec:
     return dataclasses.replace(classifier.spec, in_graph=steps, reject_above=farthest)
 
 
-def _require_worth(parity: Parity) -> None:
+def _require_worth(parity: Parity, n_classes: int) -> None:
     before, after = parity.accuracy
     if before - after > MOST_ACCURACY_LOST:
         raise FailureError(
             f"int8 takes {parity.measure} on {parity.n_images} validation images from "
             f"{before:.4f} to {after:.4f}, more than half a point; nothing was written, export "
             "without --int8"
+        )
+    changed = (1 - parity.agreement) * n_classes
+    if parity.measure == "mAP" and changed > MOST_DECISIONS_CHANGED:
+        raise FailureError(
+            f"int8 decides otherwise for {changed:.2f} classes of an image, on average of "
+            f"{parity.n_images} validation images, and {MOST_DECISIONS_CHANGED} are allowed; "
+            "nothing was written, export without --int8"
         )
     gains = {batch: parity.speedup(batch) for batch in parity.latency_ms}
     if max(gains.values()) < _FASTER:

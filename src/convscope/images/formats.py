@@ -112,7 +112,7 @@ def opened(
                 image = bare
             yield stack.enter_context(image)
     except Exception as error:
-        _refuse(label, error, max_pixels)
+        refuse(label, error, max_pixels)
 
 
 def _open(stream: BinaryIO, max_pixels: int, room: contextlib.ExitStack | None) -> Image.Image:
@@ -272,8 +272,14 @@ def _label(source: Path | bytes | BinaryIO) -> str:
     return str(getattr(source, "name", "") or "the image")
 
 
-def _refuse(label: str, error: Exception, max_pixels: int) -> NoReturn:
-    """Raise a one-line ImageError for any exception of Pillow or the system."""
+def refuse(label: str, error: Exception, max_pixels: int) -> NoReturn:
+    """Raise a one-line ImageError for any exception of Pillow or the system.
+
+    Args:
+        label: Name of the image, with which the message begins.
+        error: Exception.
+        max_pixels: Largest number of pixels that was allowed.
+    """
     # Pillow may quote bytes of the file.
     text = "".join(each if each.isprintable() else "?" for each in " ".join(str(error).split()))
     if isinstance(error, UnreadFormatError | ImageTooLargeError):

@@ -7,6 +7,7 @@ The layout is the older one of `torch.save`: pickles of a magic number, a versio
 """
 
 import io
+import math
 import pickle
 import struct
 from collections import OrderedDict
@@ -51,6 +52,8 @@ class _Tensor:
         )
         numbers_ok = all(type(n) is int and n >= 0 for n in (*self.shape, *self.strides, last))
         if not numbers_ok or self.offset < 0 or (0 not in self.shape and last >= len(values)):
+            raise ValueError("a tensor exceeds its storage")
+        if math.prod(self.shape) > len(values):  # a step of 0 repeats a number without end
             raise ValueError("a tensor exceeds its storage")
         view = np.lib.stride_tricks.as_strided(
             values[self.offset :],

@@ -12,6 +12,7 @@ import numpy as np
 from convscope.evaluation.selective import Selection
 from convscope.storage import atomic_path
 from convscope.types import FloatArray, IntArray, UInt8Array
+from convscope.wording import in_utf8
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -294,6 +295,8 @@ def as_written(figure: "Figure") -> None:
     for text in figure.findobj(Text):
         # Names of classes and runs are shown literally: "$" does not start a formula.
         text.set_parse_math(False)
+        # A name of a file need not be UTF-8, which no font is asked for.
+        text.set_text(in_utf8(text.get_text()))
         text.set_fontfamily(families)
 
 

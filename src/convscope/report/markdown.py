@@ -18,6 +18,7 @@ from convscope.report.page import (
     Text,
 )
 from convscope.storage import write_text
+from convscope.wording import in_utf8
 
 
 def write_markdown(page: Page, path: Path) -> None:
@@ -31,7 +32,7 @@ def write_markdown(page: Page, path: Path) -> None:
     for section in page.sections:
         parts.append(f"## {_plain(section.heading)}")
         parts += [block_as_markdown(block) for block in section.blocks]
-    write_text(path, "\n\n".join(parts) + "\n")
+    write_text(path, in_utf8("\n\n".join(parts) + "\n"))
 
 
 def block_as_markdown(block: Block) -> str:

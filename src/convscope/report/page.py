@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from convscope.storage import write_text
+from convscope.wording import in_utf8
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -283,7 +284,8 @@ def write_page(page: Page, path: Path) -> None:
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     footer = page.footer.format(version=importlib.metadata.version("convscope"), date=made)
     text = environment.get_template("page.html").render(page=page, footer=footer)
-    write_text(path, text)
+    # A name of a file or folder need not be UTF-8.
+    write_text(path, in_utf8(text))
 
 
 def svg_picture(

@@ -4,7 +4,6 @@ On a CPU, ONNX Runtime gives the same float32 features 1.3 to 3.3 times as fast 
 taken where the network is large enough that converting it pays, and checked on the first images.
 """
 
-import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from convscope.engines.conversion import PACKAGES
 from convscope.errors import FailureError
+from convscope.machine import module_version
 from convscope.progress import Progress
 from convscope.training.precision import accelerator, machine
 
@@ -43,7 +43,7 @@ def engine_of(network: keras.Model) -> str:
     """Return what decides how a network's outputs are rounded: libraries, versions, the machine."""
     engines = [f"keras {keras.__version__}", machine()]
     if _is_convertible(network):
-        engines += [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
+        engines += [f"{name} {module_version(name)}" for name in _PACKAGES]
     return ", ".join(engines)
 
 

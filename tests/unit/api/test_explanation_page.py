@@ -1,5 +1,6 @@
 """What the page of an explanation says of a class, whether it was the answer or not."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from convscope.api.explanation_page import explanation_page
 from convscope.explain.explanation import Explanation
-from convscope.report.page import Page, Picture
+from convscope.report.page import Page, Picture, write_page
 from convscope.types import ImagePrediction
 
 
@@ -39,6 +40,13 @@ def test_the_evidence_is_for_the_class_and_the_title_names_the_image(explanation
     assert heading == "Evidence for stripes"
     assert page.title == "0500.png, explained by run"
     assert captions[0].startswith("Evidence for stripes lies ")
+
+
+def test_a_name_that_is_not_utf8_can_be_written(explanation, tmp_path):
+    named = ImagePrediction(Path(os.fsdecode(b"caf\xe9.png")), {"dark": 0.98, "stripes": 0.02})
+    page = explanation_page(replace(explanation, prediction=named), "run")
+    write_page(page, tmp_path / "page.html")
+    assert r"caf\udce9.png, explained by run" in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_a_class_that_is_not_the_answer_does_not_stay_it(explanation):

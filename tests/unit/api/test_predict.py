@@ -10,6 +10,7 @@ import convscope
 from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import ClassifierSpec
 from convscope.errors import ConfigError
+from convscope.images.decode import DECODER_VERSION
 from convscope.progress import Progress
 
 module = importlib.import_module("convscope.api.predict")
@@ -53,3 +54,25 @@ def test_batches_suit_the_size_of_the_input(tmp_path, monkeypatch, height, width
 def test_a_batch_without_an_image_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="batch_size must be at least 1, not 0"):
         convscope.predict("x.onnx", tmp_path, batch_size=0, progress=Progress())
+
+
+@pytest.mark.parametrize(("version", "n_lines"), [(DECODER_VERSION, 0), (DECODER_VERSION - 1, 1)])
+def test_a_model_of_another_decoder_is_told(tmp_path, monkeypatch, version, n_lines):
+    spec = ClassifierSpec(("a", "b"), 8, 8, 1, decoder_version=version)
+
+    class Exported(Classifier):
+        sha256 = "0" * 64
+
+        def __init__(self, path, **settings):
+            super().__init__(Counting(), spec)
+
+    class Told(Progress):
+        def say(self, text):
+            said.append(text)
+
+    said = []
+    monkeypatch.setattr(module, "Classifier", Exported)
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+    list(convscope.predict("x.onnx", tmp_path, progress=Told()))
+    assert len(said) == n_lines
+    assert all(f"trained with version {version} of the decoder" in line for line in said)

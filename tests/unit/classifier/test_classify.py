@@ -1,6 +1,7 @@
 """From files and pixels to answers, with a network that knows only how bright an image is."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from convscope.classifier import classify
 from convscope.classifier.classify import Classifier, at_temperature, batch_size_for
 from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.spec import ClassifierSpec, Views
-from convscope.errors import ConfigError, RunError
+from convscope.errors import ConfigError, ImageError, RunError
 from convscope.progress import Progress
 from convscope.types import NO_CLASS, ImagePrediction, PackedImage, UnreadableImage
 
@@ -213,3 +214,15 @@ def test_white_is_that_of_the_training_images(tmp_path):
     refused, faint = brightness(1)
     assert "holds values up to 51, but white is 1 in the training images" in refused
     assert faint == pytest.approx(0.2, abs=1e-4)
+
+
+def test_a_picture_whose_file_ends_early_is_unreadable_and_the_others_are_answered():
+    held = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(held, "PNG")
+    cut = Image.open(io.BytesIO(held.getvalue()[:2000]))  # its pixels are read when asked for
+    classifier = Classifier(Brightness(), SPEC)
+    found = list(classifier.predict([Image.new("L", (6, 6), 255), cut, Image.new("L", (6, 6))]))
+    assert [type(each) for each in found] == [ImagePrediction, UnreadableImage, ImagePrediction]
+    assert found[1].reason == "the image is truncated: the file ends before the image does"
+    with pytest.raises(ImageError, match="the image is truncated"):
+        classifier.predict(Image.open(io.BytesIO(held.getvalue()[:2000])))

@@ -13,6 +13,7 @@ import convscope
 from convscope.classifier import keras_model
 from convscope.classifier.keras_model import load_model, open_classifier, spec_of, write_spec
 from convscope.errors import RunError
+from convscope.images.decode import DECODER_VERSION
 from convscope.progress import Progress
 from convscope.run import Run
 
@@ -88,6 +89,12 @@ def test_a_temperature_holds_for_its_weights_only(run):
     network.save(run.weights("last"))
     assert spec_of(run, "last").temperature == 1
     assert open_classifier(run).spec == spec_of(run, "last")
+
+
+def test_an_evaluation_keeps_the_version_of_the_decoder_of_the_training(run):
+    assert spec_of(run, "last").decoder_version == run.state["decoder_version"] == DECODER_VERSION
+    run.record(decoder_version=DECODER_VERSION - 1)
+    assert write_spec(run, "last", temperature=1.5).decoder_version == DECODER_VERSION - 1
 
 
 def test_a_look_at_other_weights_changes_no_answer(run, tmp_path):

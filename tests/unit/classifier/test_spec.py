@@ -56,7 +56,6 @@ def test_what_is_written_is_read(tmp_path):
             ("white", True),
             ("white", "1"),
             ("licence", 3),
-            ("unknown", 1),
             ("format", None),
         ),
     ],
@@ -82,6 +81,19 @@ def test_what_is_no_such_file_is_refused_in_a_line(tmp_path, text):
         ClassifierSpec.read(path)
     with pytest.raises(RunError, match="is missing"):
         ClassifierSpec.read(tmp_path / "other.json")
+
+
+def test_a_file_with_more_in_it_is_a_newer_one():
+    content = {**json.loads(SPEC.to_json()), "unknown": 1}
+    with pytest.raises(RunError, match=r"^it was written by a newer convscope; upgrade convscope$"):
+        ClassifierSpec.from_json(json.dumps(content), "it")
+
+
+def test_shares_in_other_intervals_are_left_out():
+    content = json.loads(SPEC.to_json())
+    content["val_shares"]["confidences"] = [0.5, 0.5]
+    found = ClassifierSpec.from_json(json.dumps(content), "it")
+    assert found == dataclasses.replace(SPEC, val_shares=Shares())
 
 
 def test_a_newer_file_is_refused_by_name(tmp_path):

@@ -1,11 +1,14 @@
 """How unlike the training images others are, judged by a frozen backbone."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from convscope.classifier.familiarity import MOST_IMAGES, Familiarity
-from convscope.evaluation.rejection import judge_familiarity
+from convscope.classifier.rejection import LARGEST_DISTANCE
+from convscope.evaluation.rejection import judge_familiarity, rejection_of
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.types import Dataset, Split, evenly_spread
@@ -62,3 +65,19 @@ def test_only_the_training_images_that_count_pass_the_backbone_and_show(tmp_path
     for name in ("centre", "scale", "axes", "variances"):
         np.testing.assert_array_equal(getattr(known, name), getattr(whole, name))
     assert known.rejected["val"] == np.mean(whole.distances(pixels(val)) > known.farthest)
+
+
+@pytest.mark.parametrize("n_images", [2, 300])
+def test_of_too_few_training_images_the_energy_decides(tmp_path, monkeypatch, n_images):
+    """All others are out of reach for two images that hardly differ."""
+    rng = np.random.default_rng(0)
+    known = Familiarity.of(np.float32(1 + 1e-4 * rng.normal(size=(n_images, 50))))
+    farthest = float(known.distances(rng.normal(size=(3, 50)).astype(np.float32)).max())
+    known = dataclasses.replace(known, farthest=farthest, weights_sha256="of these")
+    run = Run.create(tmp_path / "run", "run")
+    run.weights_dir.mkdir(exist_ok=True)
+    monkeypatch.setattr(Run, "weights_sha256", lambda self, which: "of these")
+    known.write(run.familiarity_file("last"))
+    told = rejection_of(run, "last", {"val": np.full((3, 2), 0.5, np.float32)}, 0.95)
+    assert (farthest > LARGEST_DISTANCE) == (n_images == 2)
+    assert told["by"] == ("energy" if n_images == 2 else "distance")

@@ -14,7 +14,7 @@ import pytest
 
 from convscope.errors import ConvscopeError
 from convscope.explorer import document
-from convscope.explorer.document import PAGE, bundle, explorer_text
+from convscope.explorer.document import PAGE, bundle, explorer_text, write_explorer
 from convscope.explorer.packing import pack_bytes, pack_floats
 from convscope.explorer.payload import Payload
 
@@ -50,6 +50,11 @@ def test_other_forms_of_import_and_export_are_refused(line, tmp_path, monkeypatc
     (tmp_path / "b.mjs").write_text(f"{line}\n")
     with pytest.raises(ConvscopeError, match=r"^b\.mjs: '.*' cannot be bundled$"):
         bundle("b.mjs")
+
+
+def test_a_name_that_is_not_utf8_can_be_written(tmp_path):
+    write_explorer(Payload({"run": "a", "file": "caf\udce9.png"}), tmp_path / "a.html")
+    assert r"Inside a: caf\udce9.png" in (tmp_path / "a.html").read_text("utf-8")
 
 
 def test_its_policy_allows_its_own_script_and_styles_and_no_request():

@@ -118,6 +118,7 @@ def test_a_tensor_that_looks_beyond_its_storage_is_refused(torch, tmp_path):
         Tensor(floats, -1, (2,), (1,)),
         Tensor(floats, 3, (2,), (-1,)),
         Tensor(floats, 0, (2**40,), (0.5,)),
+        Tensor(floats, 0, (2**20,), (0,)),  # one number, repeated
     ):
         write(tmp_path / "w.pth", OrderedDict(w=tensor), [floats])
         with pytest.raises(DataError, match="truncated or damaged"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from convscope.errors import StorageError
@@ -249,3 +250,11 @@ def test_more_classes_than_can_be_seen_share_cells(n_classes, together):
     np.testing.assert_allclose(np.diag(shown), 0.75)
     said = f" ({together} classes to a row)" if together > 1 else ""
     assert figure.axes[0].get_ylabel() == f"true{said}"
+
+
+def test_a_title_that_is_not_utf8_is_spelled_out(tmp_path):
+    figure = samples_figure(np.zeros((1, 4, 4, 3), np.uint8), ["caf\udce9"])
+    save_figure(figure, tmp_path / "a.png", title="like caf\udce9.png")
+    texts = {each.get_text() for each in figure.findobj(Text)}
+    assert {r"caf\udce9", r"like caf\udce9.png"} <= {" ".join(text.split()) for text in texts}
+    assert (tmp_path / "a.png").exists()

@@ -23,8 +23,16 @@ KINDS = (".csv", ".jsonl", ".parquet")
 """Endings of files of predictions."""
 
 _ROWS = 1024
+"""Rows between two records of what has been done, at most."""
+
 _ROWS_OF_GROUP = 2**15
-"""Rows of a row group of a Parquet file, whose readers like large ones."""
+"""Rows of a row group of a Parquet file, at most: its readers like large ones."""
+
+_PROBS = 2**20
+"""Probabilities that wait for a record, about: 50 MB of them."""
+
+_PROBS_OF_GROUP = 2**24
+"""Probabilities of a row group, about: 64 MB of them."""
 
 
 def csv_header(class_names: Iterable[str], *, multi_label: bool = False) -> list[str]:
@@ -33,9 +41,15 @@ def csv_header(class_names: Iterable[str], *, multi_label: bool = False) -> list
     Args:
         class_names: Names in the order of the probabilities.
         multi_label: Whether an image may have any number of classes.
+
+    Returns:
+        "image", "class" or "classes", and the classes; one that is called like these or "error",
+        the column that a file has at its end, has "probs." before its name.
     """
-    answer = "classes" if multi_label else "class"
-    return ["image", answer, *map(spreadsheet_text, class_names)]
+    others = ["image", "classes" if multi_label else "class"]
+    taken = {*others, "error"}
+    named = (f"probs.{name}" if name in taken else spreadsheet_text(name) for name in class_names)
+    return [*others, *named]
 
 
 def csv_row(result: ImagePrediction) -> list[str | float]:
@@ -170,17 +184,19 @@ class AnswersFile:
             )
         return waiting
 
-    def write(self, results: Iterator[Result], *, batch: int = _ROWS) -> Iterator[Result]:
+    def write(self, results: Iterator[Result], *, batch: int | None = None) -> Iterator[Result]:
         """Write results as they come, and yield each after it.
 
         Args:
             results: Results of the images after the first `n_done`.
-            batch: Number of images between two records of what has been done.
+            batch: Number of images between two records of what has been done; None takes up to
+                1,024, fewer of very many classes, since they wait in memory.
 
         Raises:
             LockTakenError: If another process writes it, or did since the images were counted.
             StorageError: If the file cannot be written.
         """
+        batch = batch or self._rows_in(_PROBS, _ROWS)
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             busy = f"{self.path} is being written by another process"
@@ -231,6 +247,10 @@ class AnswersFile:
             else:
                 os.replace(self._part, self.path)
             self._state.unlink(missing_ok=True)
+
+    def _rows_in(self, n_probs: int, most: int) -> int:
+        """Return how many rows hold so many probabilities."""
+        return max(1, min(most, n_probs // max(1, len(self._class_names))))
 
     def _head(self) -> bytes:
         """Return what comes before the first row."""
@@ -350,6 +370,7 @@ class AnswersFile:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        n_rows = self._rows_in(_PROBS_OF_GROUP, _ROWS_OF_GROUP)
         with (
             pa.OSFile(str(self._part)) as file,
             pa.ipc.open_stream(file) as stream,
@@ -359,7 +380,7 @@ class AnswersFile:
             waiting: list[Any] = []
             for batch in stream:
                 waiting.append(batch)
-                if len(waiting) == _ROWS_OF_GROUP // _ROWS:
+                if sum(map(len, waiting)) >= n_rows:
                     writer.write_table(pa.Table.from_batches(waiting))
                     waiting.clear()
             writer.write_table(pa.Table.from_batches(waiting, stream.schema))

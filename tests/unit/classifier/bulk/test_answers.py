@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from convscope.classifier.bulk.answers import AnswersFile
+from convscope.classifier.bulk import answers
+from convscope.classifier.bulk.answers import AnswersFile, csv_header
 from convscope.errors import ConfigError, DataError, LockTakenError
 from convscope.types import ImagePrediction, PackedImage, UnreadableImage
 
@@ -78,6 +79,33 @@ def test_the_reason_stands_beside_an_image_that_could_not_be_read(kind, tmp_path
         rows = pq.read_table(path).to_pylist()
     errors = [row.get("error") or None for row in rows]
     assert errors == [None, None, None, "3.png is damaged", None]
+
+
+def test_a_class_called_like_a_column_has_a_column_of_its_own(tmp_path):
+    path, probs = tmp_path / "a.csv", {"error": 0.25, "class": 0.5, "classes": 0.25}
+    list(AnswersFile(path, probs, JOB).write(iter([ImagePrediction(Path("a.png"), probs)])))
+    with path.open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    named = {"probs.error": "0.25", "probs.class": "0.5", "classes": "0.25"}
+    assert row == {"image": "a.png", "class": "class", **named, "error": ""}
+    assert csv_header(["classes"], multi_label=True) == ["image", "classes", "probs.classes"]
+
+
+def test_of_many_classes_few_rows_wait_and_form_a_group(tmp_path, monkeypatch):
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(answers, "_PROBS", 7)
+    monkeypatch.setattr(answers, "_PROBS_OF_GROUP", 14)
+    path = tmp_path / "a.parquet"
+    begun = AnswersFile(path, NAMES, JOB).write(results_of(paths(10)))
+    for _ in range(4):
+        next(begun)
+    assert json.loads((tmp_path / "a.parquet.part.json").read_text())["n_done"] == 3
+    list(begun)
+    file = pq.ParquetFile(path)
+    groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    assert [size for size in groups if size] == [9, 1]
+    assert rows_of(path) == [str(each) for each in paths(10)]
 
 
 def test_a_reason_is_no_formula_and_no_command_to_a_terminal(tmp_path):
