@@ -36,7 +36,7 @@ from convscope.training.passes import (
     steps_on_one_device,
     train_epoch,
 )
-from convscope.training.results import ONLY_PHASE, write_results
+from convscope.training.results import ONLY_PHASE, add_result, write_results
 from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import (
     load_snapshot,
@@ -259,7 +259,7 @@ def fit(
             if merit(row, config) > best:
                 phase.save_weights(weights, run.weights("best"))
             save_snapshot(model, history, run.snapshot_file, hardest)
-            write_results(history, run.results_file)
+            add_result(history, run.results_file)
             log_row(row)
         fitting = config.epochs
         if pace is not None:
