@@ -379,10 +379,13 @@ def chosen_epochs(history: list[dict[str, Any]], config: RunConfig) -> dict[str,
         config: Its settings.
     """
     if config.judge == "best":
-        # The first of equals, as in `fit`.
-        best = max(range(len(history)), key=lambda row: (merit(history[row], config), -row))
-        history = history[: best + 1]
+        history = history[: best_row(history, config) + 1]
     return dict(Counter(row["phase"] for row in history))
+
+
+def best_row(history: list[dict[str, Any]], config: RunConfig) -> int:
+    """Return the index of the row of the weights `best`: the first of equals, as in `fit`."""
+    return max(range(len(history)), key=lambda row: (merit(history[row], config), -row))
 
 
 def _stopped_early(history: list[dict[str, Any]], patience: int | None) -> bool:
