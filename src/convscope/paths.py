@@ -30,9 +30,11 @@ def user_path(given: Path | str, option: str) -> Path:
         option: Name of the option, for the error: "--out", "$CONVSCOPE_CACHE".
 
     Raises:
-        PathError: If it is empty, contains an unset variable, an unknown user or an unknown home
-            folder, or is not accessible.
+        PathError: If it is no path, is empty, contains an unset variable, an unknown user or an
+            unknown home folder, or is not accessible.
     """
+    if not is_path(given):
+        raise PathError(f"{option} is of type {type(given).__name__}; give a path")
     text = os.fspath(given)
     if "\0" in text:
         raise PathError(f"{option} has a null character in its path, which no path can have")
@@ -55,6 +57,13 @@ def user_path(given: Path | str, option: str) -> Path:
             raise PathError(f"{option}: {path} cannot be accessed ({error.strerror})") from None
     # pathlib drops the "./" that keeps a name from being read as a home folder.
     return path.absolute() if str(path).startswith("~") else path
+
+
+def is_path(given: object) -> bool:
+    """Return whether a value from Python is a path: a text, or an object that stands for one."""
+    return isinstance(given, str) or (
+        isinstance(given, os.PathLike) and isinstance(os.fspath(given), str)
+    )
 
 
 def is_address(given: Path | str) -> bool:

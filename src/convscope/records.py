@@ -87,6 +87,7 @@ STATE: Mapping[str, Kind] = {
     "last_map": is_number,
     "peak_memory_mb": is_number,
     "head": dict_of(lambda _: True),
+    "mlflow_run": is_text,
 }
 """Kinds of the entries of `run.json` on which something rests."""
 

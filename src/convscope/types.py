@@ -93,7 +93,8 @@ class Stacked:
     Args:
         parts: Arrays of shape (n_part, ...), or objects that are indexed like one.
         n_near: Number of parts that are read at a time in a shuffled order, since each is fetched
-            as a whole; None for parts that are read in any order.
+            as a whole: parts with a method `expect` for the order of all; None for parts that are
+            read in any order.
     """
 
     def __init__(self, parts: Sequence[Any], n_near: int | None = None) -> None:
@@ -128,10 +129,12 @@ class Stacked:
 
     def expect(self, rows: npt.NDArray[np.intp]) -> None:
         """Tell the parts that the rows will be asked for in this order; they may be far away."""
+        if self.n_near is None:
+            return
         which = self.part_of(rows)
         firsts = np.sort(np.unique(which, return_index=True)[1])
         parts = [self.parts[index] for index in which[firsts]]
-        if parts and hasattr(parts[0], "expect"):
+        if parts:
             parts[0].expect(parts)
 
     def part_of(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
@@ -166,10 +169,20 @@ def _joined_images(parts: Sequence[Images]) -> Images:
     views = [part for part in parts if isinstance(part, ImageView)]
     if len(views) == len(parts) and all(view.base is views[0].base for view in views):
         return ImageView(views[0].base, np.concatenate([view.rows for view in views]))
-    stacks = [part for part in parts if isinstance(part, Stacked)]
-    if len(stacks) == len(parts):
-        return Stacked([file for stack in stacks for file in stack.parts], stacks[0].n_near)
-    return Stacked(parts)
+    bases = [part.base if isinstance(part, ImageView) else part for part in parts]
+    stacks = [base for base in bases if isinstance(base, Stacked)]
+    if len(stacks) < len(parts):
+        return Stacked(parts)
+    # The files side by side, not a stack of stacks: what orders batches sees files alone.
+    whole = Stacked([file for stack in stacks for file in stack.parts], stacks[0].n_near)
+    if not views:
+        return whole
+    starts = np.cumsum([0, *map(len, stacks)])
+    rows = [
+        start + (part.rows if isinstance(part, ImageView) else np.arange(len(part)))
+        for start, part in zip(starts, parts, strict=False)
+    ]
+    return ImageView(whole, np.concatenate(rows))
 
 
 Labels = npt.NDArray[Any]

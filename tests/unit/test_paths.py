@@ -88,6 +88,12 @@ def test_a_path_that_leads_nowhere_is_a_line(given, says):
     assert not any(Path.cwd().iterdir())
 
 
+@pytest.mark.parametrize("given", [5, None, b"x", ["x"]])
+def test_what_is_no_path_is_a_line(given):
+    with pytest.raises(PathError, match=rf"^--out is of type {type(given).__name__}; give a path$"):
+        user_path(given, "--out")
+
+
 @posix
 def test_an_empty_variable_does_not_lead_to_the_root(monkeypatch):
     monkeypatch.setenv("SCRATCH", "")

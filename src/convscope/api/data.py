@@ -121,6 +121,6 @@ def write_shards(
         out if is_address(out) else require_outside(user_path(out, "--out"), place["data_path"])
     )
     further = path_or_none(data_dir, "--data-dir")
-    settled = resolve(Recipe(), {"fit": fit}).fit
-    with source_of(place, further, image_size, settled, progress) as source:
+    settled = resolve(Recipe(), {"image_size": image_size, "fit": fit})
+    with source_of(place, further, settled.image_size, settled.fit, progress) as source:
         return write_source(source, target, shard_mb=shard_mb, near=near, progress=progress)

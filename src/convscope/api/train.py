@@ -226,7 +226,7 @@ def _fit(
     config = plan.config
     backends.configure(config.backend)
     write_text(run.config_file, dump_config(config))
-    with run.recording_status(), tracking(trackers, config, run) as log_row:
+    with run.recording_status(), tracking(trackers, config, run, progress) as log_row:
         if devices.total > 1:
             size = config.batch_size
             progress.say(

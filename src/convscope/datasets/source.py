@@ -17,7 +17,7 @@ from convscope.datasets.sharded.store import is_sharded
 from convscope.errors import ConfigError, DataError, UnknownNameError
 from convscope.images.find import kind_of
 from convscope.images.fit import Fit
-from convscope.paths import is_address, path_or_none, user_path
+from convscope.paths import is_address, is_path, path_or_none, user_path
 from convscope.progress import Progress, WorkAlone
 from convscope.recipe import Recipe, RunConfig, SplitSettings, resolve
 from convscope.storage import require_other, require_outside
@@ -47,9 +47,15 @@ def data_settings(data: str | Path, labels: str | Path | None = None) -> dict[st
 
     Raises:
         UnknownNameError: If `data` is neither a registered name nor a path.
-        ConfigError: If there is a table of labels, but no folder.
+        ConfigError: If one of them is no text and no path, or if there is a table of labels, but no
+            folder.
         DataError: If there is no such table, or a list cannot be read.
     """
+    if not is_path(data):
+        raise ConfigError(
+            f"data is of type {type(data).__name__}; give the name of a dataset, or the path of a "
+            "folder, an archive or a table of images"
+        )
     table = LabelTable(str(data)) if os.path.lexists(data) else LabelTable.parse(str(data))
     name, path = _name_data(data if table.path == str(data) else table.path)
     if name == "shards" and path is not None:
@@ -101,8 +107,10 @@ def load_source(
         DownloadError: If the files are not on this machine and cannot be downloaded.
     """
     own = DATASETS.entry(place["data"]).info.get("split", {})
-    settings = resolve(Recipe(), {"fit": fit, "split": {**own, **split}})
-    whole = load_undivided(place, data_dir, progress, image_size=image_size, fit=settings.fit)
+    given = {"image_size": image_size, "fit": fit, "split": {**own, **split}}
+    settings = resolve(Recipe(), given)
+    size = settings.image_size
+    whole = load_undivided(place, data_dir, progress, image_size=size, fit=settings.fit)
     alike = near_copies(place, data_dir, progress) if settings.split.near_copies else None
     return divide_and_tell(whole, settings.split, progress, alike)
 
@@ -164,8 +172,14 @@ def labels_setting(root: Path | None, labels: str | Path) -> str:
         labels: Table, perhaps with its columns.
 
     Raises:
+        ConfigError: If it is no text and no path.
         DataError: If there is no such table.
     """
+    if not is_path(labels):
+        raise ConfigError(
+            f"labels is of type {type(labels).__name__}; give the path of a table (a data frame is "
+            "written to one by its to_csv)"
+        )
     # A colon may be part of its name.
     table = LabelTable(str(labels)) if os.path.lexists(labels) else LabelTable.parse(str(labels))
     path = user_path(table.path, "--labels")
@@ -204,7 +218,7 @@ def moved(config: RunConfig, data: str | Path | None, labels: str | Path | None)
     """
     if data is None and labels is None:
         return config
-    place = data_settings(data or config.data_path or config.data, labels)
+    place = data_settings((config.data_path or config.data) if data is None else data, labels)
     return config.model_copy(update=place)
 
 

@@ -7,10 +7,10 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Any, Literal
 
 from convscope.errors import DataError
-from convscope.paths import user_path
+from convscope.paths import is_path, user_path
 
 _SUFFIXES = "avif bmp dib gif heic heif hif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
@@ -182,8 +182,20 @@ def _identity(place: Path) -> tuple[int, int]:
 
 
 def one_or_more(sources: Path | str | Iterable[Path | str]) -> list[Path | str]:
-    """Return what names images as a list, if it is a single name too."""
-    return [sources] if isinstance(sources, Path | str) else list(sources)
+    """Return what names images as a list, if it is a single name too.
+
+    Raises:
+        DataError: If something is no path, such as the pixels of an image.
+    """
+    alone = is_path(sources) or not isinstance(sources, Iterable)
+    named: list[Any] = [sources] if alone else [*sources]  # type: ignore[misc]
+    for source in named:
+        if not is_path(source):
+            raise DataError(
+                f"an image is of type {type(source).__name__}; give paths of images (those in "
+                "memory: convscope.Classifier(...).predict)"
+            )
+    return named
 
 
 def find_images(sources: Path | str | Iterable[Path | str]) -> list[Path]:

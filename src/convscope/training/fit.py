@@ -36,7 +36,7 @@ from convscope.training.passes import (
     steps_on_one_device,
     train_epoch,
 )
-from convscope.training.results import ONLY_PHASE, write_results
+from convscope.training.results import ONLY_PHASE, add_result, write_results
 from convscope.training.schedules import build_schedule, set_total_steps
 from convscope.training.snapshot import (
     load_snapshot,
@@ -259,7 +259,7 @@ def fit(
             if merit(row, config) > best:
                 phase.save_weights(weights, run.weights("best"))
             save_snapshot(model, history, run.snapshot_file, hardest)
-            write_results(history, run.results_file)
+            add_result(history, run.results_file)
             log_row(row)
         fitting = config.epochs
         if pace is not None:
@@ -379,10 +379,13 @@ def chosen_epochs(history: list[dict[str, Any]], config: RunConfig) -> dict[str,
         config: Its settings.
     """
     if config.judge == "best":
-        # The first of equals, as in `fit`.
-        best = max(range(len(history)), key=lambda row: (merit(history[row], config), -row))
-        history = history[: best + 1]
+        history = history[: best_row(history, config) + 1]
     return dict(Counter(row["phase"] for row in history))
+
+
+def best_row(history: list[dict[str, Any]], config: RunConfig) -> int:
+    """Return the index of the row of the weights `best`: the first of equals, as in `fit`."""
+    return max(range(len(history)), key=lambda row: (merit(history[row], config), -row))
 
 
 def _stopped_early(history: list[dict[str, Any]], patience: int | None) -> bool:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 from convscope.errors import ConfigError, MissingExtraError, UnknownNameError
+from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.run import Run
 from convscope.wording import first_line
@@ -53,7 +53,10 @@ class TensorBoardTracker(Tracker):
 
 
 class MLflowTracker(Tracker):
-    """Logs settings and curves to the MLflow server of $MLFLOW_TRACKING_URI."""
+    """Logs settings and curves to the MLflow server of $MLFLOW_TRACKING_URI.
+
+    A resumed run goes on in its MLflow run, if that server has it.
+    """
 
     def __init__(self, config: RunConfig, run: Run) -> None:
         try:
@@ -63,13 +66,26 @@ class MLflowTracker(Tracker):
         self._mlflow = mlflow
         try:
             mlflow.set_experiment("convscope")
-            mlflow.start_run(run_name=run.name)
-            mlflow.log_params(config.model_dump())
+            if not self._goes_on(run):
+                begun = mlflow.start_run(run_name=run.name)
+                run.record(mlflow_run=begun.info.run_id)
+                mlflow.log_params(config.model_dump())
         except mlflow.exceptions.MlflowException as error:
             raise ConfigError(
                 f"MLflow cannot log to {mlflow.get_tracking_uri()}: {first_line(error)}; "
                 "set MLFLOW_TRACKING_URI to your MLflow server, such as http://localhost:5000"
             ) from error
+
+    def _goes_on(self, run: Run) -> bool:
+        """Start the MLflow run that a run began before; return whether there is one."""
+        known = run.state.get("mlflow_run") if run.state_file.exists() else None
+        if known is None:
+            return False
+        try:
+            self._mlflow.start_run(run_id=known)
+        except self._mlflow.exceptions.MlflowException:  # deleted, or on another server
+            return False
+        return True
 
     def log(self, row: dict[str, Any]) -> None:
         """Add a point to each curve."""
@@ -85,14 +101,18 @@ TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoardTracker, "mlflow
 
 @contextmanager
 def tracking(
-    names: Sequence[str], config: RunConfig, run: Run
+    names: Sequence[str], config: RunConfig, run: Run, progress: Progress
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Start trackers, yield the function that gives each of them a row, and close them at the end.
+
+    A tracker that fails after its start does not end the training: it is said once, and what the
+    tracker lacks is sent when the training has ended.
 
     Args:
         names: Keys of `TRACKERS`.
         config: Settings of the run.
         run: Run folder.
+        progress: Called where a tracker fails.
 
     Raises:
         UnknownNameError: If there is no such tracker.
@@ -102,23 +122,62 @@ def tracking(
     for name in names:
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
-    trackers: list[Tracker] = []
+    started: list[_Started] = []
 
     def log_row(row: dict[str, Any]) -> None:
-        for tracker in trackers:
+        for tracker in started:
             tracker.log(row)
 
-    # Each is closed even if another fails to start or close.
-    with ExitStack() as started:
+    # Each is closed even if another fails to start.
+    with ExitStack() as closing:
         for name in names:
-            trackers.append(TRACKERS[name](config, run))
-            started.push(partial(_end, trackers[-1]))
+            started.append(_Started(name, TRACKERS[name](config, run), progress))
+            closing.push(started[-1].end)
         yield log_row
+
+
+class _Started:
+    """A tracker whose failures are said and not raised.
+
+    Args:
+        name: Its name in `TRACKERS`.
+        tracker: Tracker.
+        progress: Called with what fails.
+    """
+
+    def __init__(self, name: str, tracker: Tracker, progress: Progress) -> None:
+        self._name = name
+        self._tracker = tracker
+        self._progress = progress
+        self._missed: list[dict[str, Any]] = []
+
+    def log(self, row: dict[str, Any]) -> None:
+        # Not tried again in each epoch: a client may wait minutes for a server that is away.
+        if self._missed:
+            self._missed.append(row)
+            return
+        try:
+            self._tracker.log(row)
+        except Exception as error:
+            self._missed.append(row)
+            self._progress.say(
+                f"{self._name} did not take epoch {row['epoch']:.0f} ({first_line(error)}); the "
+                "training goes on, and what it lacks is sent at the end"
+            )
+
+    def end(self, kind: type[BaseException] | None, *_: object) -> None:
+        failed = kind is not None
+        try:
+            # After Ctrl-C nobody wants to wait for a server.
+            for row in () if failed else self._missed:
+                self._tracker.log(row)
+            self._tracker.close(failed=failed)
+        except Exception as error:
+            self._progress.say(
+                f"{self._name} did not take the end of the run ({first_line(error)}); "
+                "results.csv has all epochs"
+            )
 
 
 def _curves(row: dict[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in row.items() if key not in ("epoch", "phase")}
-
-
-def _end(tracker: Tracker, kind: type[BaseException] | None, *_: object) -> None:
-    tracker.close(failed=kind is not None)

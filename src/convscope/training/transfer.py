@@ -29,7 +29,7 @@ from convscope.scale.devices import ONE, Devices
 from convscope.scale.multihost import from_first
 from convscope.storage import atomic_path, scratch_array
 from convscope.training.batches import Examples, validation_batches
-from convscope.training.fit import Phase, averages_swapped_in, compile_at, fit, save_last
+from convscope.training.fit import Phase, averages_swapped_in, best_row, compile_at, fit, save_last
 from convscope.training.frozen import FrozenOutput, run_frozen, run_to_cut
 from convscope.training.heads import choose_head
 from convscope.training.logistic import (
@@ -191,7 +191,10 @@ def train_transfer(
     phase = replace(phase, n_chosen=n_chosen(phase.name))
     history = fit(phase, run, log_row=log_row, progress=progress, pace=pace)
     if not refit and "frozen_loss" in run.state:
-        _keep_the_better(_tuned_loss(phase, run), run, progress)
+        best_is_head = history[best_row(history, config)]["phase"] == HEAD
+        none_evaluated = config.judge == "best" and best_is_head
+        tuned = None if none_evaluated else _tuned_loss(phase, run)
+        _keep_the_better(tuned, run, progress)
     return history
 
 
@@ -251,26 +254,36 @@ def _tuned_loss(phase: Phase, run: Run) -> float:
     """Return the validation loss of the epoch behind the cut that would be evaluated."""
     if phase.config.judge == "best" and "best_loss" in run.state:
         return float(run.state["best_loss"])
-    # The last one; or none of this phase was the best.
+    # The last one; or the best is from before its loss was recorded.
     with averages_swapped_in(phase.model):
         return _validation_loss(phase.model, phase.val)
 
 
-def _keep_the_better(tuned: float, run: Run, progress: Progress) -> None:
-    """Return to the head on the frozen backbone if training layers of that did not beat it."""
+def _keep_the_better(tuned: float | None, run: Run, progress: Progress) -> None:
+    """Return to the head on the frozen backbone if training layers of that did not beat it.
+
+    Args:
+        tuned: Validation loss of the epoch behind the cut that would be evaluated; None if that is
+            none, since the best epoch is one of the head alone.
+        run: Run folder.
+        progress: Called if the frozen backbone is kept.
+    """
     frozen = float(run.state["frozen_loss"])
-    run.record(rolled_back=tuned >= frozen)
-    if tuned < frozen:
+    better = tuned is not None and tuned < frozen
+    run.record(rolled_back=not better)
+    if better:
         return
-    for name in ("last", "best"):
-        # Whichever is evaluated, an epoch with layers of the backbone is not.
+    # Whichever is evaluated, an epoch with layers of the backbone is not.
+    for name in ("last",) if tuned is None else ("last", "best"):
         if run.weights(name).exists():
             with atomic_path(run.weights(name)) as temporary:
                 shutil.copyfile(run.weights("frozen"), temporary)
-    progress.say(
-        f"Fine-tuning did not help: validation loss {tuned:.4f}, {frozen:.4f} with the frozen "
-        "backbone, which is kept"
+    reason = (
+        "the best epoch is one with the frozen backbone"
+        if tuned is None
+        else f"validation loss {tuned:.4f}, {frozen:.4f} with the frozen backbone"
     )
+    progress.say(f"Fine-tuning did not help: {reason}, which is kept")
 
 
 def _validation_loss(model: keras.Model, val: Examples) -> float:

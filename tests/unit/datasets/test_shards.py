@@ -276,6 +276,33 @@ def test_an_order_stays_in_a_window_of_few_shards(photos, tmp_path):
     assert firsts[0] != firsts[1]
 
 
+@pytest.mark.parametrize("images", [None, 40], ids=["all", "some"])
+def test_given_parts_in_shards_are_joined_shard_by_shard(photos, tmp_path, images):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos / "train", folder / "train")
+    shutil.copytree(photos / "train", folder / "val")  # and test images drawn from `train`
+    write(folder, tmp_path / "shards")
+    split = {"test_fraction": 0.2} | ({} if images is None else {"images": images})
+    dataset = convscope.load(tmp_path / "shards", split=split, progress=Progress())
+    train, val = parts = dataset.parts_to_learn(refit=True)
+    joined = Split.joined(parts)
+    np.testing.assert_array_equal(
+        joined.images[:], np.concatenate([train.images[:], val.images[:]])
+    )
+    # As in the refit: an order of few shards at a time, which the shards are told.
+    order = order_of(RunConfig(), joined.labels, 0, images=joined.images)
+    joined.images.expect(order)
+    base = joined.images.base
+    assert base.n_near == 2
+    shards = base.part_of(joined.images.rows[order])
+    assert max(len(set(shards[:i]) & set(shards[i:])) for i in range(1, len(shards))) <= 2
+    # Folds of all.
+    folds = {"fold_as": "val_of_all", "folds": 3} | split
+    fold = convscope.load(tmp_path / "shards", split=folds, progress=Progress())
+    assert fold.train.images.base.n_near == 2
+    fold.train.images.expect(np.arange(len(fold.train)))
+
+
 def test_few_fetched_shards_are_kept(photos, tmp_path, monkeypatch):
     pytest.importorskip("fsspec")
     address = f"memory://{tmp_path.name}/few"

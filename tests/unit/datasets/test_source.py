@@ -3,10 +3,15 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from convscope.datasets.source import data_settings, settled_labels, words_of
+import convscope
+from convscope.datasets.source import data_settings, moved, settled_labels, words_of
 from convscope.errors import ConfigError, DataError, UnknownNameError
+from convscope.progress import Progress
+from convscope.recipe import RunConfig
 
 
 @pytest.fixture
@@ -31,6 +36,36 @@ def test_names_and_folders() -> None:
         data_settings("digit")
     with pytest.raises(ConfigError, match="digits has its own labels"):
         data_settings("digits", "labels.csv")
+
+
+def test_what_is_no_path_is_refused_in_one_line(photos: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^labels is of type dict; give the path of a table"):
+        data_settings(photos, {"a.jpg": "x"})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^data is of type list; give the name of a dataset"):
+        data_settings([photos])  # type: ignore[arg-type]
+    # And so where the images of a run have moved.
+    with pytest.raises(ConfigError, match=r"^data is of type list"):
+        moved(RunConfig(), [], None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0, -3, 32.5, 5000, "small"])
+def test_a_size_that_is_none_is_refused_before_images_are_read(photos: Path, size: object) -> None:
+    with pytest.raises(ConfigError, match=r"^image_size: "):
+        convscope.load(photos, image_size=size, progress=Progress())  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^image_size: "):
+        convscope.write_shards(photos, "out", image_size=size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [8.0, np.int64(8), "8"])
+def test_a_size_is_a_whole_number_of_any_kind(tmp_path: Path, size: object) -> None:
+    rng = np.random.default_rng(7)
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            pixels = rng.integers(0, 256, (9, 12, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    dataset = convscope.load(tmp_path, image_size=size, progress=Progress())  # type: ignore[arg-type]
+    assert dataset.image_shape == (8, 8, 3)
 
 
 def test_a_table_near_the_images_is_kept_relative_to_them(photos: Path, tmp_path: Path) -> None:

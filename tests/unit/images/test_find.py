@@ -1,7 +1,9 @@
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from convscope.errors import DataError, ImageError
@@ -68,6 +70,12 @@ def test_find_images_says_what_is_missing(tree: Path) -> None:
         find_images([str(tree / "*.bmp")])
     with pytest.raises(DataError, match="no image in nothing"):
         find_images([])
+
+
+@pytest.mark.parametrize("images", [5, [None], np.zeros((2, 4, 4, 3), np.uint8), b"a.png"])
+def test_what_is_no_path_is_one_line(images: Any) -> None:
+    with pytest.raises(DataError, match=r"^an image is of type \w+; give paths of images"):
+        find_images(images)
 
 
 def test_the_folder_of_any_run_or_study_is_ignored(tmp_path: Path) -> None:

@@ -12,7 +12,14 @@ from convscope.progress import Progress
 from convscope.recipe import OptimizerSettings, Recipe, resolve
 from convscope.run import Run
 from convscope.training.batches import Examples, epoch_order
-from convscope.training.fit import Phase, chosen_epochs, compile_model, fit, training_batches
+from convscope.training.fit import (
+    Phase,
+    best_row,
+    chosen_epochs,
+    compile_model,
+    fit,
+    training_batches,
+)
 from convscope.training.optimizers import averaged_weights, build_optimizer
 from convscope.training.passes import steps_on_one_device, train_epoch
 from convscope.training.results import COLUMNS, read_results
@@ -269,6 +276,7 @@ def test_epochs_chosen_are_those_behind_the_judged_weights():
     assert chosen_epochs(rows, settings(judge="last")) == {"head": 2, "all": 3}
     assert chosen_epochs(rows, settings(judge="best")) == {"head": 2, "all": 2}
     assert chosen_epochs(rows[:3], settings(judge="best")) == {"head": 2}
+    assert best_row(rows, settings()) == 3
 
 
 def test_early_stop_waits_while_the_loss_falls(data, run):

@@ -6,7 +6,7 @@ import pytest
 from convscope.errors import RunError, StorageError
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES
-from convscope.training.results import COLUMNS, n_rows, read_results, write_results
+from convscope.training.results import COLUMNS, add_result, n_rows, read_results, write_results
 
 ROWS = [
     {key: (epoch if key == "epoch" else (index + 0.1) / 3) for index, key in enumerate(COLUMNS)}
@@ -22,6 +22,20 @@ def test_what_was_written_is_read_back_to_the_last_digit(tmp_path):
     write_results(ROWS[:1], path)
     assert read_results(path) == ROWS[:1]
     assert os.listdir(tmp_path) == ["results.csv"]
+
+
+def test_a_table_that_grows_row_by_row_is_the_one_written_at_once(tmp_path):
+    path, whole = tmp_path / "results.csv", tmp_path / "whole.csv"
+    write_results(ROWS, whole)
+    for n_epochs in (1, 2, 3):
+        add_result(ROWS[:n_epochs], path)
+        assert read_results(path) == ROWS[:n_epochs]
+    assert path.read_bytes() == whole.read_bytes()
+    # One that lacks rows, or holds others, is written anew.
+    for content in (b"", b"epoch\n1\n", whole.read_bytes() * 2):
+        path.write_bytes(content)
+        add_result(ROWS, path)
+        assert path.read_bytes() == whole.read_bytes()
 
 
 def test_it_is_csv_with_a_header_for_any_tool(tmp_path):

@@ -4,6 +4,7 @@ from typing import ClassVar
 import pytest
 
 from convscope.errors import ConfigError, MissingExtraError, UnknownNameError
+from convscope.progress import Progress
 from convscope.recipe import Recipe, resolve
 from convscope.run import Run
 from convscope.training.results import COLUMNS
@@ -42,20 +43,20 @@ def read_events(run) -> dict[str, list[tuple[int, float]]]:
 
 
 def stopped_after(row, name, config, run, error):
-    with tracking([name], config, run) as log_row:
+    with tracking([name], config, run, Progress()) as log_row:
         log_row(row)
         raise error
 
 
 def test_without_trackers_nothing_happens(run, config):
-    with tracking((), config, run) as log_row:
+    with tracking((), config, run, Progress()) as log_row:
         log_row(ROWS[0])
     assert list(run.path.iterdir()) == []
 
 
 def test_tensorboard_shows_a_point_per_epoch_and_curve(run, config):
     pytest.importorskip("tensorboard")
-    with tracking(["tensorboard"], config, run) as log_row:
+    with tracking(["tensorboard"], config, run, Progress()) as log_row:
         for row in ROWS:
             log_row(row)
     curves = read_events(run)
@@ -69,7 +70,7 @@ def test_tensorboard_keeps_what_came_before_a_failure_and_goes_on(run, config):
     with pytest.raises(KeyboardInterrupt):
         stopped_after(ROWS[0], "tensorboard", config, run, KeyboardInterrupt)
     assert len(read_events(run)["loss"]) == 1
-    with tracking(["tensorboard"], config, run) as log_row:
+    with tracking(["tensorboard"], config, run, Progress()) as log_row:
         log_row(ROWS[1])
     assert [step for step, _ in read_events(run)["val_loss"]] == [1, 2]
 
@@ -91,7 +92,7 @@ def store(tmp_path, monkeypatch):
 
 
 def test_mlflow_gets_settings_and_curves(run, config, store):
-    with tracking(["mlflow"], config, run) as log_row:
+    with tracking(["mlflow"], config, run, Progress()) as log_row:
         for row in ROWS:
             log_row(row)
     assert store.active_run() is None
@@ -114,7 +115,7 @@ def test_an_mlflow_that_cannot_be_used_is_one_clear_line(run, config, store):
     store.set_tracking_uri("gopher://nowhere")
     with (
         pytest.raises(ConfigError, match=r"gopher://nowhere.*set MLFLOW_TRACKING_URI") as caught,
-        tracking(["mlflow"], config, run),
+        tracking(["mlflow"], config, run, Progress()),
     ):
         pass
     assert "\n" not in str(caught.value)
@@ -131,6 +132,26 @@ def test_a_failed_run_is_no_finished_one_in_mlflow(run, config, store):
     assert found.data.metrics["loss"] == ROWS[0]["loss"]
 
 
+def test_a_resumed_run_goes_on_in_its_mlflow_run(run, config, store):
+    with pytest.raises(KeyboardInterrupt):
+        stopped_after(ROWS[0], "mlflow", config, run, KeyboardInterrupt)
+    longer = config.model_copy(update={"epochs": 5})
+    with tracking(["mlflow"], longer, run, Progress()) as log_row:
+        log_row(ROWS[1])
+    client = store.MlflowClient()
+    experiment = client.get_experiment_by_name("convscope").experiment_id
+    (found,) = client.search_runs([experiment])
+    assert found.info.status == "FINISHED"
+    points = client.get_metric_history(found.info.run_id, "loss")
+    assert [point.step for point in points] == [1, 2]
+    # One that the server does not have any more is begun anew.
+    client.delete_run(found.info.run_id)
+    with tracking(["mlflow"], longer, run, Progress()) as log_row:
+        log_row(ROWS[2])
+    (new,) = client.search_runs([experiment])
+    assert new.info.run_id != found.info.run_id
+
+
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
@@ -142,7 +163,7 @@ def test_a_failed_run_is_no_finished_one_in_mlflow(run, config, store):
 def test_an_unknown_tracker_suggests_the_nearest(run, config, name, advice):
     with (
         pytest.raises(UnknownNameError, match=f"unknown tracker '{name}'; {advice}"),
-        tracking([name], config, run),
+        tracking([name], config, run, Progress()),
     ):
         pass
 
@@ -155,7 +176,7 @@ def test_a_missing_package_names_the_extra(run, config, monkeypatch, name, modul
     monkeypatch.setitem(sys.modules, module, None)
     with (
         pytest.raises(MissingExtraError, match=rf"pip install 'convscope\[{extra}\]'"),
-        tracking([name], config, run),
+        tracking([name], config, run, Progress()),
     ):
         pass
 
@@ -186,35 +207,75 @@ class Stuck(Recorder):
         raise RuntimeError("stuck")
 
 
+class Away(Recorder):
+    """One whose server does not answer once, in the second epoch."""
+
+    answers = True
+
+    def log(self, row):
+        if row["epoch"] == 2 and self.answers:
+            self.answers = False
+            raise ConnectionError("no answer\nfrom there")
+        super().log(row)
+
+
+class Told(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
 @pytest.fixture
 def trackers(monkeypatch):
     monkeypatch.setattr(Recorder, "made", [])
     for name, kind in (("one", Recorder), ("two", Recorder), ("refusing", Refusing)):
         monkeypatch.setitem(TRACKERS, name, kind)
     monkeypatch.setitem(TRACKERS, "stuck", Stuck)
+    monkeypatch.setitem(TRACKERS, "away", Away)
     return Recorder.made
 
 
 def test_all_get_each_row_and_are_closed_once_however_it_ends(run, config, trackers):
-    with tracking(["one", "two"], config, run) as log_row:
+    with tracking(["one", "two"], config, run, Progress()) as log_row:
         log_row(ROWS[0])
         assert [tracker.closed for tracker in trackers] == [0, 0]
     assert [tracker.rows for tracker in trackers] == [[ROWS[0]]] * 2
     assert [tracker.closed for tracker in trackers] == [1, 1]
     assert [tracker.failed for tracker in trackers] == [False, False]
-    with pytest.raises(ZeroDivisionError), tracking(["one"], config, run):
+    with pytest.raises(ZeroDivisionError), tracking(["one"], config, run, Progress()):
         raise ZeroDivisionError
     assert (trackers[-1].closed, trackers[-1].failed) == (1, True)
 
 
 def test_those_started_are_closed_when_another_does_not_start_or_close(run, config, trackers):
-    with pytest.raises(MissingExtraError), tracking(["one", "refusing"], config, run):
+    with pytest.raises(MissingExtraError), tracking(["one", "refusing"], config, run, Progress()):
         pass
     assert [tracker.closed for tracker in trackers] == [1]
-    with pytest.raises(RuntimeError, match="stuck"), tracking(["one", "stuck"], config, run):
+    told = Told()
+    with tracking(["one", "stuck"], config, run, told):
         pass
     assert [tracker.closed for tracker in trackers] == [1, 1, 1]
+    assert told.lines == [
+        "stuck did not take the end of the run (stuck); results.csv has all epochs"
+    ]
     # An unknown name starts none.
-    with pytest.raises(UnknownNameError), tracking(["one", "thre"], config, run):
+    with pytest.raises(UnknownNameError), tracking(["one", "thre"], config, run, Progress()):
         pass
     assert len(trackers) == 3
+
+
+def test_a_tracker_that_fails_in_between_does_not_end_the_training(run, config, trackers):
+    told = Told()
+    with tracking(["away", "one"], config, run, told) as log_row:
+        for row in ROWS:
+            log_row(row)
+        # Nothing is tried again before the end: its client may wait minutes for an answer.
+        assert [tracker.rows for tracker in trackers] == [ROWS[:1], ROWS]
+    assert told.lines == [
+        "away did not take epoch 2 (no answer); the training goes on, and what it lacks is sent "
+        "at the end"
+    ]
+    assert [tracker.rows for tracker in trackers] == [ROWS, ROWS]
+    assert [tracker.closed for tracker in trackers] == [1, 1]

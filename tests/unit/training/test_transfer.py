@@ -106,6 +106,18 @@ def test_fine_tuning_that_did_not_help_is_undone_in_whichever_weights_are_evalua
     assert run.state["rolled_back"] == (kept == "frozen")
 
 
+def test_a_best_epoch_of_the_head_alone_stays_the_best(tmp_path):
+    run = Run.create(tmp_path / "run", "run")
+    run.record(frozen_loss=1.0)
+    run.weights("last").parent.mkdir(exist_ok=True)
+    for name, content in (("frozen", "head's last"), ("last", "tuned"), ("best", "head's best")):
+        run.weights(name).write_text(content)
+    _keep_the_better(None, run, Progress())
+    assert run.weights("best").read_text() == "head's best"
+    assert run.weights("last").read_text() == "head's last"
+    assert run.state["rolled_back"]
+
+
 def test_what_fine_tuning_gained_is_that_of_the_epoch_that_is_evaluated(monkeypatch, tmp_path):
     import keras
 
@@ -123,13 +135,13 @@ def test_what_fine_tuning_gained_is_that_of_the_epoch_that_is_evaluated(monkeypa
     for name, loss in (("best", 0.5), ("best", 0.25), ("last", 2.0)):
         save_and_note([np.full((2, 1), loss / 2)], run.weights(name))
     assert saved == [run.weights(name) for name in ("best", "best", "last")]
-    head_was_best = Run.create(tmp_path / "other", "other")
-    head_was_best.record(frozen_loss=1.0)
+    unrecorded = Run.create(tmp_path / "other", "other")
+    unrecorded.record(frozen_loss=1.0)
     # The model of the phase is that of its last epoch.
     for judge, where, loss in (
         ("best", run, 0.25),
         ("last", run, 2.0),
-        ("best", head_was_best, 2.0),
+        ("best", unrecorded, 2.0),
     ):
         config = resolve(RECIPES.get("finetune")(), {"judge": judge})
         phase = Phase(part, None, np.ones((1, 2)), config, save)
