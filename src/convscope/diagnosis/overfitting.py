@@ -93,13 +93,12 @@ def _evaluated(case: Case) -> str:
     """Return a sentence if the weights that are evaluated are not those of the last epoch."""
     from convscope.training.fit import chosen_epochs
 
-    if case.rolled_back:  # to the last epoch of the head
-        return ""
     with contextlib.suppress(ConvscopeError):  # it may not have been evaluated yet
         if case.judged == "last":
             return ""
+    n_kept = len(case.history) if case.rolled_back else len(case.all_phases)
     n_epochs = sum(chosen_epochs(case.all_phases, case.config).values())
-    if n_epochs == len(case.all_phases):
+    if n_epochs >= n_kept:
         return ""
     return f" The weights that are evaluated are those after epoch {n_epochs}."
 
