@@ -8,6 +8,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+RUN_MODULE = (sys.executable, "-P", "-m")
+"""Beginning of a command that runs a module. With -P a `yaml.py` in the working folder is not taken
+for the package of that name."""
+
 
 def usable_cores() -> int:
     """Return the number of cores that this process can keep busy, at least 1.

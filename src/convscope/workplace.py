@@ -62,7 +62,8 @@ def _require_silence(folder: Path, doing: str, *, held: bool) -> None:
     if (held and heartbeat.is_here(process)) or not heartbeat.is_alive(process, file):
         return
     # It may have been killed since its last heartbeat; a further one would show that it was not.
-    whose = f"process {process.get('pid')} on {process.get('host')}"
+    # Older versions did not write who they are.
+    whose = f"process {process['pid']} on {process['host']}" if process else "another process"
     watched_s = 3 * heartbeat.BEAT_S
     console_progress().say(
         f"{folder} was being {doing} by {whose} a moment ago; "

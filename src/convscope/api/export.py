@@ -108,8 +108,8 @@ def export(
     if int8:
         if learnt:
             progress.say(
-                "Note: for the same reason, what was chosen by its answers on them stays as in "
-                "float32: thresholds of probabilities, and the shares that a server compares with"
+                "Note: for the same reason, thresholds of probabilities, and the shares that a "
+                "server compares its answers with, stay those of the float32 model"
             )
         accepted = config.accepted
         parity = write_int8(

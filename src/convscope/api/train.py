@@ -194,7 +194,8 @@ def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
         input=spec,
         image_shape=dataset.image_shape,
         white=dataset.white,
-        decoder_version=DECODER_VERSION,
+        # Others were decoded before, by their own program.
+        decoder_version=DECODER_VERSION if config.data == "folder" else None,
         provenance=dataset.provenance,
     )
     run.write_json(run.classes_file, list(dataset.class_names))

@@ -1,5 +1,6 @@
 """The classifier of a run: the only file of this folder that uses Keras and runs."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,7 +135,7 @@ def spec_of(run: Run, which: str) -> ClassifierSpec:
             if spec.weights_sha256 == digest:
                 # In a run the names are those in its own file, checked when it is read.
                 return dataclasses.replace(spec, class_names=tuple(run.class_names))
-        return _new_spec(run, digest, _temperature_of_old(run, digest))
+        return _new_spec(run, which, _temperature_of_old(run, digest))
     except ValueError as error:
         raise RunError(f"{run.path} is damaged: {error}") from None
 
@@ -162,7 +163,7 @@ def write_spec(
         RunError: If that model was not saved, or a file of the run is damaged.
         StorageError: If the file cannot be written.
     """
-    spec = _new_spec(run, run.weights_sha256(which), temperature)
+    spec = _new_spec(run, which, temperature)
     shares = val_shares or Shares()
     spec = dataclasses.replace(spec, reject_below=reject_below, val_shares=shares)
     if thresholds is not None:
@@ -171,7 +172,7 @@ def write_spec(
     return spec
 
 
-def _new_spec(run: Run, digest: str, temperature: float) -> ClassifierSpec:
+def _new_spec(run: Run, which: str, temperature: float) -> ClassifierSpec:
     config, state = read_run_config(run.config_file), run.state
     seen = InputSpec(**state["input"])
     # Files become what the run's images were, and the model does the rest, as in training.
@@ -183,8 +184,7 @@ def _new_spec(run: Run, digest: str, temperature: float) -> ClassifierSpec:
         channels,
         fit=config.fit,
         white=state.get("white"),
-        # Older runs do not say it.
-        decoder_version=state.get("decoder_version", DECODER_VERSION),
+        decoder_version=_decoder_of(run, which),
         scaling=seen.scaling,
         temperature=temperature,
         views=Views(config.tta.mirror, config.tta.shift),
@@ -193,8 +193,18 @@ def _new_spec(run: Run, digest: str, temperature: float) -> ClassifierSpec:
         thresholds=(0.5,) * len(run.class_names) if config.multi_label else (),
         run_id=run.name,
         licence=state.get("provenance", {}).get("licence"),
-        weights_sha256=digest,
+        weights_sha256=run.weights_sha256(which),
     )
+
+
+def _decoder_of(run: Run, which: str) -> int:
+    """Return the version of the decoder of the run's files; the present one if none is known."""
+    if known := run.state.get("decoder_version"):
+        return int(known)
+    with contextlib.suppress(RunError):  # older runs have it beside their weights
+        if (file := run.classifier_file(which)).exists():
+            return ClassifierSpec.read(file).decoder_version
+    return DECODER_VERSION
 
 
 def _temperature_of_old(run: Run, digest: str) -> float:

@@ -10,7 +10,7 @@ from convscope.evaluation.metrics import columns_of, n_images_of_each, weakest_f
 from convscope.ledger import Ledger
 from convscope.run import Run
 from convscope.types import NO_CLASS, PART_NAMES
-from convscope.wording import counted
+from convscope.wording import FLATTERING, counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,7 +139,7 @@ def _line(name: str, split: dict[str, Any], *, fitted: bool) -> str:
 
 
 def _line_of_several(name: str, split: dict[str, Any], *, fitted: bool) -> str:
-    flattering = " (flattering: its thresholds were chosen on these images)" if fitted else ""
+    flattering = f" {FLATTERING}" if fitted else ""
     low, high = split["mean_average_precision_interval_95"]
     return (
         f"{name:<4} mAP {split['mean_average_precision']:.4f} (95 % interval {low:.4f} to "

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 
 _SEEDS = "5"
-_MODEL = "cnn-sequential"
 
 
 def compare(
@@ -188,8 +187,8 @@ def _model_of(recipes: list[str] | None) -> str:
     """Return the model of recipes if none is named: their own if it is one, or else the usual."""
     from convscope.recipes import usual_model
 
-    own = {usual_model(recipe, _MODEL) for recipe in recipes or ()}
-    return own.pop() if len(own) == 1 else _MODEL
+    own = {usual_model(recipe, "--models") for recipe in recipes or ()}
+    return own.pop() if len(own) == 1 else usual_model(None)
 
 
 def _print(done: "Comparison", screen: "Console") -> None:

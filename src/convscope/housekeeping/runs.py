@@ -82,7 +82,7 @@ def _require_removable(run: Run, *, force: bool) -> None:
         raise RunError(
             f"{run.path} is a link to {run.path.resolve()}; remove that, or the link itself"
         )
-    if run.status == "training" or run.is_locked:
+    if run.is_locked:
         raise RunError(f"{run.path} is being trained; stop it first")
     foreign = run.foreign_names()
     if foreign and not force:

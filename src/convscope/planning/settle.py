@@ -182,7 +182,7 @@ def settle_names(request: Request, progress: Progress) -> RunConfig:
         chosen["recipe"] = recipe
     model = chosen.get("model")
     if model is None:
-        model = usual_model(chosen.get("recipe"), RunConfig.model_fields["model"].default)
+        model = usual_model(chosen.get("recipe"))
     model = str(model)
     backbone = is_backbone(model)
     data = str(chosen.get("data", "cifar10"))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convscope.errors import ConfigError
-from convscope.recipe import Recipe
+from convscope.recipe import Recipe, RunConfig
 from convscope.registry import Registry
 
 RECIPES: Registry[Callable[[], Recipe]] = Registry(
@@ -34,12 +34,12 @@ def settings_of_model(recipe: str, model: str) -> dict[str, Any]:
     return found
 
 
-def usual_model(recipe: str | None, usual: str) -> str:
+def usual_model(recipe: str | None, option: str = "--model") -> str:
     """Return the model that a recipe trains if none is named.
 
     Args:
         recipe: Registered recipe; None if none is named either.
-        usual: Model of recipes that are made for none.
+        option: Option that names one.
 
     Raises:
         UnknownNameError: If there is no such recipe.
@@ -48,10 +48,10 @@ def usual_model(recipe: str | None, usual: str) -> str:
     info = {} if recipe is None else RECIPES.entry(recipe).info
     if "model" not in info and info.get("trains") == "backbone":
         raise ConfigError(
-            f"the recipe '{recipe}' needs a pretrained backbone; name one with --model, such as "
-            "--model efficientnet_lite0 ('convscope models' lists them)"
+            f"the recipe '{recipe}' needs a pretrained backbone; name one with {option}, such as "
+            f"{option} efficientnet_lite0 ('convscope models' lists them)"
         )
-    return str(info.get("model", usual))
+    return str(info.get("model", RunConfig.model_fields["model"].default))
 
 
 def require_fitting(recipe: str, model: str, *, backbone: bool) -> None:

@@ -10,6 +10,7 @@ from convscope.evaluation.multi_label import wrongly_named
 from convscope.report.figures import mistakes_figure
 from convscope.report.page import Block, Points, svg_picture
 from convscope.types import FloatArray, Labels
+from convscope.wording import FLATTERING
 
 _LISTED = 3
 
@@ -22,7 +23,7 @@ def headline(judged: Mapping[str, Any], part: str, *, fitted: bool) -> str:
         part: Name of the part: "test" or "validation".
         fitted: Whether the thresholds were chosen on these very images.
     """
-    flattering = " (flattering: its thresholds were chosen on these images)" if fitted else ""
+    flattering = f" {FLATTERING}" if fitted else ""
     return (
         f"mAP {judged['mean_average_precision']:.1%} and macro F1 {judged['macro_f1']:.1%}"
         f"{flattering} on {judged['n_images']:,} {part} images."

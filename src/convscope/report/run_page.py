@@ -234,9 +234,7 @@ def _about(facts: RunFacts) -> str:
     at_once = config.trains_at_once or (facts.rolled_back and config.head.logistic)
     trained = "logistic regression" if at_once else epochs
     if facts.rolled_back:
-        trained += (
-            " on the frozen backbone (kept, as fine-tuning did not lower the validation loss)"
-        )
+        trained += " on the frozen backbone (kept, as fine-tuning was no better)"
     again = ", then once more on validation images too" if config.refit else ""
     return (
         f"{config.model} on {config.data_name}, recipe {config.recipe}, seed {config.seed}, "
@@ -336,7 +334,13 @@ def _errors(facts: RunFacts) -> list[Block]:
     if len(names) == 2:
         unseen, where = facts.unseen, _unseen_images(facts)
         own = (facts.final(said), said.labels, names)
-        blocks += two_classes.roc_blocks(*own, facts.final(unseen), unseen.labels, where)
+        blocks += two_classes.roc_blocks(
+            *own,
+            facts.final(unseen),
+            unseen.labels,
+            where,
+            fitted=unseen.split == facts.judged,
+        )
     if facts.hardest is not None:
         blocks.append(facts.hardest)
     return blocks

@@ -1,5 +1,6 @@
 """What the page of a run says where there are two classes: ROC curve and thresholds."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,7 @@ from convscope.evaluation.roc import operating_point, roc_auc, roc_curve, thresh
 from convscope.report.figures import roc_figure
 from convscope.report.page import Block, Points, svg_picture
 from convscope.types import FloatArray, IntArray
+from convscope.wording import FLATTERING
 
 _DETECTED = (0.95, 0.99)
 """Wanted shares of the images of a class."""
@@ -20,6 +22,8 @@ def roc_blocks(
     unseen_probs: FloatArray,
     unseen_labels: IntArray,
     where: str,
+    *,
+    fitted: bool,
 ) -> list[Block]:
     """Return the ROC curve of the rarer class, and thresholds for those who must miss little.
 
@@ -30,6 +34,7 @@ def roc_blocks(
         unseen_probs: The same of the images by which thresholds are chosen.
         unseen_labels: Their labels.
         where: What those images are.
+        fitted: Whether they are the evaluated ones.
 
     Returns:
         Nothing if either part lacks one of the classes.
@@ -48,20 +53,36 @@ def roc_blocks(
         caption=caption,
         legend="It depends on no threshold. On the dashed line probabilities would say nothing.",
     )
+    flattering = f" {FLATTERING}" if fitted else ""
     points = []
     for index, name in enumerate(names):
         scores = unseen_probs[unseen_labels == index, index]
+        wanted_of: dict[float, float] = {}
         for wanted in _DETECTED:
-            threshold = threshold_to_detect(scores, wanted)
+            wanted_of.setdefault(_rounded_down(threshold_to_detect(scores, wanted)), wanted)
+        for threshold, wanted in wanted_of.items():
             if threshold >= 0.5:  # the class that is more probable does it
                 continue
             point = operating_point(probs[:, index], labels == index, threshold)
             points.append(
                 (
-                    f"With a threshold of {threshold:.1%} for {name}, {point.detected:.1%} of the "
+                    f"With a threshold of {threshold:g} for {name}, {point.detected:.1%} of the "
                     f"{name} images are detected, and {point.false_alarms:.1%} of the "
-                    f"{names[1 - index]} images are false alarms.",
+                    f"{names[1 - index]} images are false alarms{flattering}.",
                     f"The threshold was chosen on {len(scores):,} {where}, to detect {wanted:.0%}.",
                 )
             )
     return [picture, *([Points(points)] if points else [])]
+
+
+def _rounded_down(threshold: float) -> float:
+    """Return a probability to three significant digits, at which no image more is missed.
+
+    Examples:
+        >>> _rounded_down(0.098765), _rounded_down(0.00043219), _rounded_down(0.0)
+        (0.0987, 0.000432, 0.0)
+    """
+    if threshold <= 0:
+        return 0.0
+    n_decimals = 2 - math.floor(math.log10(threshold))
+    return math.floor(threshold * 10**n_decimals) / 10**n_decimals

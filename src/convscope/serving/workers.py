@@ -50,9 +50,11 @@ def run_workers(n_workers: int, work: Callable[[], None]) -> None:
     def begin() -> None:
         # A signal between the two would miss the new worker.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        if not ending:
-            workers[_fork(work)] = time.monotonic()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            if not ending:
+                workers[_fork(work)] = time.monotonic()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     before = {number: signal.signal(number, forward) for number in _SIGNALS}
     n_killed = 0
@@ -74,7 +76,12 @@ def run_workers(n_workers: int, work: Callable[[], None]) -> None:
                 forward(signal.SIGTERM, None)
                 while workers:
                     workers.pop(os.wait()[0], None)
-                raise FailureError("a worker cannot start; its line above says why")
+                raise FailureError(
+                    "a worker cannot start; its line above says why"
+                    if code > 0
+                    else f"workers are killed by signal {-code} while they start, as by a lack of "
+                    "memory; try fewer --workers"
+                )
             begin()
     finally:
         for number, handler in before.items():

@@ -37,6 +37,9 @@ from convscope.workplace import HEARTBEAT
 _DISK_FULL = "no space left on disk"
 """Beginning of such an error; a run on a full disk may not even record why it failed."""
 
+_OTHER_IMAGES = "are not those with which the study began"
+"""Part of such an error, after which there is no run."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -104,6 +107,7 @@ class Executor(Protocol):
 
         Raises:
             StorageError: If files cannot be written: other jobs would fail alike.
+            DataError: If the images are not those of the study: likewise.
             KeyboardInterrupt: On Ctrl-C, once the runs at work have saved their state.
         """
 
@@ -161,15 +165,18 @@ def execute(
 
     Raises:
         StorageError: If its files cannot be written: other jobs would fail alike.
+        DataError: If the images are not those of the study: likewise.
     """
     run = Run(job.folder)
     begun = run.state_file.exists()
-    if begun and _is_busy(run):
+    if begun and run.is_locked:
         # Its parent was killed; the process lives on for a while.
         progress.say(f"{run.path} is still being trained; waiting for it")
-        while _is_busy(run):
+        while run.is_locked:
             time.sleep(1)
-            fetch(run.state_file, run.path / HEARTBEAT)
+            # By the heartbeat it is known to be gone, even if it cannot be fetched for a while.
+            with contextlib.suppress(StorageError):
+                fetch(run.path / HEARTBEAT)
         # What another host did at an address until it ended.
         fetch(run.path)
     try:
@@ -187,6 +194,8 @@ def execute(
     reason = str(failure.get("reason") or last)
     if failure.get("kind") == StorageError.__name__ or _DISK_FULL in reason:
         raise StorageError(reason)
+    if _OTHER_IMAGES in reason:
+        raise DataError(reason.removeprefix("error: "))
     # The same settings diverge again; a lost process may be there the next time.
     return Outcome(run, reason, permanent=failure.get("kind") == DivergedError.__name__)
 
@@ -206,11 +215,6 @@ def _is_done(run: Run, job: Job) -> bool:
     return run.status == "finished"
 
 
-def _is_busy(run: Run) -> bool:
-    # The lock is held before the status says so, while data is loaded.
-    return run.status == "training" or run.is_locked
-
-
 class _StoppedError(Exception):
     """The study no longer wants a job."""
 
@@ -228,8 +232,7 @@ def _follow(
     """
     last = ""
     with subprocess.Popen(
-        # -P: a yaml.py in the user's folder is not the package of that name.
-        [sys.executable, "-P", "-m", __name__],
+        [*RUN_MODULE, __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -310,8 +313,8 @@ def execute_here(job: Job, progress: Progress) -> Run:
         plan = prepare(job.config, progress, job.data_dir)
         if job.fingerprint not in (None, plan.dataset.provenance.get("fingerprint")):
             raise DataError(
-                f"the images in {job.config.data_path} are not those with which the study began; "
-                "restore them, then repeat the command"
+                f"the images in {job.config.data_path} {_OTHER_IMAGES}; restore them, then repeat "
+                "the command"
             )
         return train(plan, progress=progress, out=run.path, test=False)
     if _is_done(run, job):

@@ -226,10 +226,13 @@ def _require_same_rungs(
 ) -> None:
     """Reject a ladder with other rungs, by their names and settings."""
     if before.keys() != now.keys():
-        raise RunError(
-            f"{path} holds a ladder up to the rung '{[*before][-1]}', not '{[*now][-1]}'; repeat "
-            "its --until to continue it, or choose another --out"
+        lasts = [str(next(reversed(rungs), None)) for rungs in (before, now)]
+        which = (
+            f"of the rungs {', '.join(before)}, by another version of convscope; use that one"
+            if lasts[0] == lasts[1]
+            else f"up to the rung '{lasts[0]}', not '{lasts[1]}'; repeat its --until to continue it"
         )
+        raise RunError(f"{path} holds a ladder {which}, or choose another --out")
     for name in now:
         # Without the key of a setting that there was not when it was begun.
         then_and_now = (resolve(Recipe(), rungs[name]) for rungs in (before, now))

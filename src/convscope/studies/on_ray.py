@@ -24,7 +24,7 @@ from convscope.cluster import (
     own_version,
     require_version,
 )
-from convscope.errors import ConfigError, StorageError
+from convscope.errors import ConfigError, DataError, StorageError
 from convscope.machine import usable_cores
 from convscope.progress import Progress
 from convscope.remote import address_of, fetch, folder_path
@@ -172,7 +172,7 @@ def _outcome_of(job: Job, reference: Any, *, stopped: bool) -> Outcome:
         return Outcome(Run(job.folder), stopped=True)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
-        if isinstance(cause, StorageError | ConfigError):
+        if isinstance(cause, StorageError | ConfigError | DataError):
             raise cause from None
         return Outcome(Run(job.folder), first_line(cause))
     except ray.exceptions.OutOfMemoryError:

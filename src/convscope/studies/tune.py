@@ -109,7 +109,7 @@ def tune(
     if trials < 1 or confirm < 0:
         raise ConfigError("--trials must be at least 1, and --confirm at least 0")
     place = data_settings(data, labels)
-    model = model or usual_model(recipe, RunConfig.model_fields["model"].default)
+    model = model or usual_model(recipe)
     recipe = recipe or recipe_for(model, str(place["data"]), epochs=epochs is not None)
     ranges = space_of(recipe, space or {})
     given = {**place, "model": model, "recipe": recipe, "seed": seed, **(settings or {})}

@@ -13,7 +13,7 @@ from convscope.studio.workplace import Workplace
 from convscope.wording import counted, printable
 
 _MANY_CLASSES = 200
-"""Number of classes from which a class is looked for by typing a part of its name."""
+"""Number of classes above which a class is looked for by typing a part of its name."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -256,8 +255,7 @@ class Jobs:
 
     def __init__(self, folder: Path, program: Sequence[str] | None = None) -> None:
         self.folder = folder
-        # -P: a yaml.py in the user's folder is not the package of that name.
-        self._program = list(program or [sys.executable, "-P", "-m", "convscope"])
+        self._program = list(program or [*RUN_MODULE, "convscope"])
 
     def submit(
         self,
@@ -302,7 +300,7 @@ class Jobs:
         job = Job(path)
         process = subprocess.Popen(
             [
-                *(sys.executable, "-P", "-m", "convscope.studio.worker"),
+                *(*RUN_MODULE, "convscope.studio.worker"),
                 *(str(path.absolute()), *self._program),
             ],
             stdin=subprocess.DEVNULL,

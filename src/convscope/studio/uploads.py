@@ -186,15 +186,14 @@ class Uploads:
         """
         if drop.path.parent != self.folder or drop.path.name in ("", ".", ".."):
             raise StorageError(f"{drop.path} is no upload of this studio")
+        # What an earlier removal left; another one may be at it.
+        for each in self.folder.glob(f"{_REMOVED}*"):
+            shutil.rmtree(each, ignore_errors=True)
         # First out of the list, in which half of it would look like an upload.
         removed = drop.path.with_name(f"{_REMOVED}{drop.path.name}")
-        with storage_errors(drop.path):
+        with storage_errors(drop.path), contextlib.suppress(FileNotFoundError):
             drop.path.rename(removed)
-            # Also what an earlier removal left.
-            for each in self.folder.glob(f"{_REMOVED}*"):
-                shutil.rmtree(each, ignore_errors=True)
-            if removed.exists():
-                shutil.rmtree(removed)
+            shutil.rmtree(removed)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     folder, *program = sys.argv[1:]
     with contextlib.suppress(LockTakenError):
-        work(Job(Path(folder)), program or [sys.executable, "-P", "-m", "convscope"])
+        work(Job(Path(folder)), program or [*RUN_MODULE, "convscope"])
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from convscope.datasets.samples import sample_images
 from convscope.recipe import AugmentSettings
 from convscope.training.augment import AugmentedView, soft_targets
-from convscope.types import Dataset, FloatArray, UInt8Array, evenly_spread, names_of
+from convscope.types import Dataset, FloatArray, UInt8Array
 
 N_IMAGES = 6
 N_VERSIONS = 4
@@ -21,7 +22,7 @@ def augmented_samples(
     they depend on the positions of an image among all and in its batch.
 
     Args:
-        dataset: Its training images are taken, spread evenly over all.
+        dataset: Its first training images are taken of those that `sample_images` shows.
         settings: Kinds and strengths of augmentation.
         seed: Seed of the random numbers.
         mixed: Whether MixUp and CutMix apply to pixels; on a backbone they mix what it computes.
@@ -31,9 +32,7 @@ def augmented_samples(
         images, and a text for each: the class of an image, and the number of a version,
         or the classes and shares of the images that are mixed in it.
     """
-    part = dataset.train.select(evenly_spread(len(dataset.train), N_IMAGES))
-    images = np.asarray(part.images)
-    names = [names_of(label, dataset.class_names) for label in part.labels]
+    images, names = (each[:N_IMAGES] for each in sample_images(dataset))
     columns = [(images, names)]
     for version in range(N_VERSIONS):
         pixels = AugmentedView(images, settings, seed, version)[:]

@@ -68,8 +68,8 @@ class MLflowTracker(Tracker):
             mlflow.set_experiment("convscope")
             if not self._goes_on(run):
                 begun = mlflow.start_run(run_name=run.name)
-                run.record(mlflow_run=begun.info.run_id)
                 mlflow.log_params(config.model_dump())
+                run.record(mlflow_run=begun.info.run_id)
         except mlflow.exceptions.MlflowException as error:
             raise ConfigError(
                 f"MLflow cannot log to {mlflow.get_tracking_uri()}: {first_line(error)}; "
@@ -106,7 +106,7 @@ def tracking(
     """Start trackers, yield the function that gives each of them a row, and close them at the end.
 
     A tracker that fails after its start does not end the training: it is said once, and what the
-    tracker lacks is sent when the training has ended.
+    tracker lacks is sent when the training has ended by itself.
 
     Args:
         names: Keys of `TRACKERS`.
@@ -162,16 +162,18 @@ class _Started:
             self._missed.append(row)
             self._progress.say(
                 f"{self._name} did not take epoch {row['epoch']:.0f} ({first_line(error)}); the "
-                "training goes on, and what it lacks is sent at the end"
+                "training goes on, and what it lacks is sent after the last epoch"
             )
 
     def end(self, kind: type[BaseException] | None, *_: object) -> None:
         failed = kind is not None
         try:
-            # After Ctrl-C nobody wants to wait for a server.
-            for row in () if failed else self._missed:
-                self._tracker.log(row)
-            self._tracker.close(failed=failed)
+            try:
+                # After Ctrl-C nobody wants to wait for a server.
+                for row in () if failed else self._missed:
+                    self._tracker.log(row)
+            finally:
+                self._tracker.close(failed=failed)
         except Exception as error:
             self._progress.say(
                 f"{self._name} did not take the end of the run ({first_line(error)}); "

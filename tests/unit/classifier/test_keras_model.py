@@ -1,5 +1,6 @@
 """The classifier of a run: which weights, which temperature, on which backend."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -92,7 +93,10 @@ def test_a_temperature_holds_for_its_weights_only(run):
 
 
 def test_an_evaluation_keeps_the_version_of_the_decoder_of_the_training(run):
-    assert spec_of(run, "last").decoder_version == run.state["decoder_version"] == DECODER_VERSION
+    assert spec_of(run, "last").decoder_version == DECODER_VERSION
+    old = dataclasses.replace(spec_of(run, "last"), decoder_version=DECODER_VERSION - 2)
+    old.write(run.classifier_file("last"))
+    assert write_spec(run, "last", temperature=1.5).decoder_version == DECODER_VERSION - 2
     run.record(decoder_version=DECODER_VERSION - 1)
     assert write_spec(run, "last", temperature=1.5).decoder_version == DECODER_VERSION - 1
 

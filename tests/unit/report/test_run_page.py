@@ -67,5 +67,5 @@ def test_fine_tuning_that_was_undone_is_not_described_as_kept(settings, trained)
     config = resolve(Recipe(), cut, settings)
     facts = SimpleNamespace(config=config, history=[{}, {}], rolled_back=True)
     assert run_page._about(facts).endswith(
-        f"{trained} on the frozen backbone (kept, as fine-tuning did not lower the validation loss)"
+        f"{trained} on the frozen backbone (kept, as fine-tuning was no better)"
     )

@@ -23,14 +23,14 @@ def test_each_image_stands_before_its_versions_which_are_mirrored_in_turns():
         dataset(12), AugmentSettings(flip=True), seed=1, mixed=True
     )
     rows = images.reshape(6, COLUMNS, 4, 4, 1)
-    np.testing.assert_array_equal(rows[:, 0, 0, 3, 0], [10, 50, 90, 130, 170, 230])
+    np.testing.assert_array_equal(rows[:, 0, 0, 3, 0], [10, 30, 50, 70, 90, 110])
     for row in rows:
         (plain,) = {index for index in (1, 2) if np.array_equal(row[index], row[0])}
         for index in range(1, COLUMNS):
             wanted = row[0] if (index - plain) % 2 == 0 else row[0, :, ::-1]
             np.testing.assert_array_equal(row[index], wanted)
     versions = [f"version {number}" for number in range(1, 5)]
-    named = ["left", "left", "left", "left", "left", "right"]
+    named = ["left", "right"] * 3
     assert captions == [text for name in named for text in (name, *versions)]
 
 

@@ -219,6 +219,13 @@ class Away(Recorder):
         super().log(row)
 
 
+class Gone(Recorder):
+    """One whose server does not answer any more."""
+
+    def log(self, row):
+        raise ConnectionError("no answer")
+
+
 class Told(Progress):
     def __init__(self):
         self.lines = []
@@ -234,7 +241,19 @@ def trackers(monkeypatch):
         monkeypatch.setitem(TRACKERS, name, kind)
     monkeypatch.setitem(TRACKERS, "stuck", Stuck)
     monkeypatch.setitem(TRACKERS, "away", Away)
+    monkeypatch.setitem(TRACKERS, "gone", Gone)
     return Recorder.made
+
+
+def test_one_that_stays_away_is_closed_too(run, config, trackers):
+    told = Told()
+    with tracking(["gone"], config, run, told) as log_row:
+        log_row({"epoch": 1})
+    assert trackers[0].closed == 1
+    assert [line.split(" (")[0] for line in told.lines] == [
+        "gone did not take epoch 1",
+        "gone did not take the end of the run",
+    ]
 
 
 def test_all_get_each_row_and_are_closed_once_however_it_ends(run, config, trackers):

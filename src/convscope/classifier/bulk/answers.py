@@ -44,11 +44,15 @@ def csv_header(class_names: Iterable[str], *, multi_label: bool = False) -> list
 
     Returns:
         "image", "class" or "classes", and the classes; one that is called like these or "error",
-        the column that a file has at its end, has "probs." before its name.
+        the column that a file has at its end, has "probs." before its name, and so has one that
+        begins so.
     """
     others = ["image", "classes" if multi_label else "class"]
     taken = {*others, "error"}
-    named = (f"probs.{name}" if name in taken else spreadsheet_text(name) for name in class_names)
+    named = (
+        f"probs.{name}" if name in taken or name.startswith("probs.") else spreadsheet_text(name)
+        for name in class_names
+    )
     return [*others, *named]
 
 

@@ -81,7 +81,7 @@ class Results:
                 judged = self._judged[candidate.name, fold] = measured(run)
                 accuracy, loss = judged.score, float(judged.losses.mean())
                 if run.state.get("rolled_back", False):
-                    words += ", undone: the frozen backbone was no worse"
+                    words += ", undone: it was no better than the frozen backbone"
         except StorageError:
             raise
         except ConvscopeError as error:
