@@ -27,6 +27,7 @@ from convscope.errors import (
     StorageError,
     TrainingError,
 )
+from convscope.machine import RUN_MODULE
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RunConfig, differences_in_kind

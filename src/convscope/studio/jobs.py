@@ -21,6 +21,7 @@ from convscope import heartbeat
 from convscope.backend import is_chatter
 from convscope.errors import LockTakenError, StorageError
 from convscope.locks import exclusive
+from convscope.machine import RUN_MODULE
 from convscope.storage import read_object, storage_errors, write_text
 from convscope.wording import command_line
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from convscope.errors import LockTakenError
+from convscope.machine import RUN_MODULE
 from convscope.studio.jobs import Job
 
 _LOOK_S = 0.3
