@@ -11,6 +11,9 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of cells that spreadsheets compute."""
 
+FLATTERING = "(flattering: its thresholds were chosen on these images)"
+"""What is said of a score on the images by which its thresholds were chosen."""
+
 
 def in_utf8(name: str) -> str:
     r"""Return a name with bytes that are not UTF-8 spelled out, for files that hold UTF-8 only.
