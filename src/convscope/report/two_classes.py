@@ -85,4 +85,5 @@ def _rounded_down(threshold: float) -> float:
     if threshold <= 0:
         return 0.0
     n_decimals = 2 - math.floor(math.log10(threshold))
-    return math.floor(threshold * 10**n_decimals) / 10**n_decimals
+    digits = math.floor(threshold * 10.0**n_decimals)
+    return float(digits / 10.0**n_decimals)

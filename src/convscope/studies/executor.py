@@ -173,13 +173,7 @@ def execute(
     if begun and run.is_locked:
         # Its parent was killed; the process lives on for a while.
         progress.say(f"{run.path} is still being trained; waiting for it")
-        while run.is_locked:
-            time.sleep(1)
-            # By the heartbeat it is known to be gone, even if it cannot be fetched for a while.
-            with contextlib.suppress(StorageError):
-                fetch(run.path / HEARTBEAT)
-        # What another host did at an address until it ended.
-        fetch(run.path)
+        _wait_for(run)
     try:
         if begun and _is_done(run, job):
             return Outcome(run)
@@ -199,6 +193,17 @@ def execute(
         raise DataError(reason.removeprefix("error: "))
     # The same settings diverge again; a lost process may be there the next time.
     return Outcome(run, reason, permanent=failure.get("kind") == DivergedError.__name__)
+
+
+def _wait_for(run: Run) -> None:
+    """Return when nobody trains a run any more."""
+    while run.is_locked:
+        time.sleep(1)
+        # By the heartbeat it is known to be gone, even if it cannot be fetched for a while.
+        with contextlib.suppress(StorageError):
+            fetch(run.path / HEARTBEAT)
+    # What another host did at an address until it ended.
+    fetch(run.path)
 
 
 def _is_done(run: Run, job: Job) -> bool:

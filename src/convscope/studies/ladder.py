@@ -226,7 +226,7 @@ def _require_same_rungs(
 ) -> None:
     """Reject a ladder with other rungs, by their names and settings."""
     if before.keys() != now.keys():
-        lasts = [str(next(reversed(rungs), None)) for rungs in (before, now)]
+        lasts = [str([None, *rungs][-1]) for rungs in (before, now)]
         which = (
             f"of the rungs {', '.join(before)}, by another version of convscope; use that one"
             if lasts[0] == lasts[1]

@@ -285,7 +285,8 @@ def _matrix(counts: Counts, names: Sequence[str]) -> str:
     of_cell = dict(zip(cells, numbers[shown].tolist(), strict=True))
     of_row = np.maximum(np.bincount(true, numbers, len(names)), 1)
     head = "".join(
-        f'<th scope="col" title="{escape(names[j])}">{escape(names[j])}</th>' for j in order
+        f'<th scope="col" title="{escape(names[j])}">{escape(names[j])}</th>'
+        for j in order.tolist()
     )
     lines = []
     for i in order.tolist():

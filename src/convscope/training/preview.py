@@ -32,7 +32,8 @@ def augmented_samples(
         images, and a text for each: the class of an image, and the number of a version,
         or the classes and shares of the images that are mixed in it.
     """
-    images, names = (each[:N_IMAGES] for each in sample_images(dataset))
+    shown, names_shown = sample_images(dataset)
+    images, names = shown[:N_IMAGES], names_shown[:N_IMAGES]
     columns = [(images, names)]
     for version in range(N_VERSIONS):
         pixels = AugmentedView(images, settings, seed, version)[:]
