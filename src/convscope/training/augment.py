@@ -151,8 +151,9 @@ def soft_targets(
         seed: Seed of the run.
         epoch: Index of the epoch, from 0.
         weights: Weight of each class in the loss, shape (n_classes,); None weighs all alike.
-            Cross-entropy is linear in the target, so a target times a weight has its loss times it
-            (`objective.weighted_cross_entropy`).
+            Cross-entropy is linear in the target, so a target times a weight has its loss times it.
+            (TensorFlow's own gradient takes targets to sum to 1, unless its operations are
+            deterministic, as `backend.configure` makes them.)
 
     Returns:
         None if labels stay plain indices.

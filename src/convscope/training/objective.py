@@ -1,6 +1,6 @@
 """What a network is trained for: the loss, and what of an epoch is best."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -26,36 +26,16 @@ def _right_decisions(labels: Any, probs: Any) -> Any:
     return keras.ops.mean(keras.ops.cast(same, "float32"), axis=-1)
 
 
-def loss_of(config: RunConfig, *, soft: bool) -> str | Callable[[Any, Any], Any]:
+def loss_of(config: RunConfig, *, soft: bool) -> str:
     """Return the loss: mean cross-entropy, over the classes too where each is decided for itself.
 
     Args:
         config: Settings of the run.
-        soft: Whether labels come as shares of the classes, which may be weighted.
+        soft: Whether labels come as shares of the classes.
     """
     if config.multi_label:
         return "binary_crossentropy"
-    if soft and config.class_weights != "none":
-        return weighted_cross_entropy
     return "categorical_crossentropy" if soft else config.loss
-
-
-def weighted_cross_entropy(targets: Any, probs: Any) -> Any:
-    """Return the cross-entropy of each image times the weight of its target.
-
-    TensorFlow's own has the right value for any targets, but its gradient is that of targets whose
-    sum is 1 (documentation of `tf.nn.softmax_cross_entropy_with_logits`).
-
-    Args:
-        targets: Shape (batch, n_classes): shares of the classes times the weights of these.
-        probs: Shape (batch, n_classes), what the network returns.
-
-    Returns:
-        Shape (batch,).
-    """
-    weight = keras.ops.sum(targets, axis=-1, keepdims=True)
-    shares = keras.ops.divide_no_nan(targets, weight)
-    return weight[:, 0] * keras.losses.categorical_crossentropy(shares, probs)
 
 
 def build_state(model: keras.Model, n_classes: int, *, flags: bool) -> None:

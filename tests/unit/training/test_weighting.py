@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from convscope.backend import configure
 from convscope.recipe import AugmentSettings, RunConfig
 from convscope.training.augment import soft_targets
 from convscope.training.batches import Examples
@@ -48,6 +49,8 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_and_accuracy_is_not_weighted()
     "settings", [{}, {"label_smoothing": 0.2}, {"augment": {"mixup": 1.0}}], ids=str
 )
 def test_a_step_goes_down_the_weighted_loss(settings):
+    # Otherwise TensorFlow's gradient would be that of targets whose sum is 1.
+    configure()
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, activation="softmax")])
     inputs = np.random.default_rng(2).normal(size=(21, 3)).astype(np.float32)
