@@ -79,12 +79,15 @@ def test_it_is_for_networks_or_for_backbones_and_says_so_when_it_does_not_fit(en
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=by_name)
 def test_it_has_a_model_if_none_is_named_or_asks_for_one(entry):
+    usual = "cnn-sequential"
     if entry.info["trains"] == "network" or "model" in entry.info:
-        assert usual_model(entry.name, "usual") == entry.info.get("model", "usual")
+        assert usual_model(entry.name) == entry.info.get("model", usual)
         return
+    with pytest.raises(ConfigError, match=f"'{entry.name}' needs a .* --models, .* --models effic"):
+        usual_model(entry.name, "--models")
     with pytest.raises(ConfigError, match=f"'{entry.name}' needs a pretrained.* --model") as caught:
-        usual_model(entry.name, "usual")
-    assert "usual" not in str(caught.value)
+        usual_model(entry.name)
+    assert usual not in str(caught.value)
 
 
 @pytest.mark.parametrize("backbone", [False, True])

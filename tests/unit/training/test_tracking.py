@@ -294,7 +294,7 @@ def test_a_tracker_that_fails_in_between_does_not_end_the_training(run, config, 
         assert [tracker.rows for tracker in trackers] == [ROWS[:1], ROWS]
     assert told.lines == [
         "away did not take epoch 2 (no answer); the training goes on, and what it lacks is sent "
-        "at the end"
+        "after the last epoch"
     ]
     assert [tracker.rows for tracker in trackers] == [ROWS, ROWS]
     assert [tracker.closed for tracker in trackers] == [1, 1]
