@@ -201,12 +201,13 @@ def describe(run: Run, config: RunConfig, dataset: Dataset) -> None:
     run.write_json(run.classes_file, list(dataset.class_names))
     environment = backends.environment(config.backend, plugins_of(config))
     run.write_json(run.environment_file, environment)
-    save_figure(samples_figure(*sample_images(dataset)), run.samples_picture)
+    shown = sample_images(dataset)
+    save_figure(samples_figure(*shown), run.samples_picture)
     mixed = not is_backbone(config.model) and bool(config.augment.mixup or config.augment.cutmix)
     if config.augment.varies or mixed:
         # Keras is imported for RandAugment, and as this run needs it.
         backends.configure(config.backend)
-        versions, captions = augmented_samples(dataset, config.augment, config.seed, mixed=mixed)
+        versions, captions = augmented_samples(*shown, config.augment, config.seed, mixed=mixed)
         save_figure(samples_figure(versions, captions, columns=COLUMNS), run.augmented_picture)
     write_split(dataset, run.split_file)
 

@@ -132,11 +132,12 @@ def _samples(dataset: "Dataset", augment: "AugmentSettings | None") -> "Figure":
     from convscope.datasets.samples import sample_images
     from convscope.report.figures import samples_figure
 
+    shown = sample_images(dataset)
     if augment is None:
-        return samples_figure(*sample_images(dataset))
+        return samples_figure(*shown)
     from convscope.training.preview import COLUMNS, augmented_samples
 
-    versions, captions = augmented_samples(dataset, augment, seed=0, mixed=True)
+    versions, captions = augmented_samples(*shown, augment, seed=0, mixed=True)
     return samples_figure(versions, captions, columns=COLUMNS)
 
 

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from convscope.datasets.samples import sample_images
 from convscope.recipe import AugmentSettings
 from convscope.training.augment import AugmentedView, soft_targets
-from convscope.types import Dataset, FloatArray, UInt8Array
+from convscope.types import FloatArray, UInt8Array
 
 N_IMAGES = 6
 N_VERSIONS = 4
@@ -14,7 +13,7 @@ COLUMNS = 1 + N_VERSIONS
 
 
 def augmented_samples(
-    dataset: Dataset, settings: AugmentSettings, seed: int, *, mixed: bool
+    images: UInt8Array, names: list[str], settings: AugmentSettings, seed: int, *, mixed: bool
 ) -> tuple[UInt8Array, list[str]]:
     """Return training images, each followed by versions of it, and captions, for a grid.
 
@@ -22,18 +21,18 @@ def augmented_samples(
     they depend on the positions of an image among all and in its batch.
 
     Args:
-        dataset: Its first training images are taken of those that `sample_images` shows.
+        images: Shape (n_images, height, width, channels), of which the first are taken.
+        names: Name of the class of each.
         settings: Kinds and strengths of augmentation.
         seed: Seed of the random numbers.
         mixed: Whether MixUp and CutMix apply to pixels; on a backbone they mix what it computes.
 
     Returns:
-        Images of shape (6 * 5, height, width, channels), uint8, fewer of fewer than 6 training
+        Images of shape (6 * 5, height, width, channels), uint8, fewer of fewer than 6
         images, and a text for each: the class of an image, and the number of a version,
         or the classes and shares of the images that are mixed in it.
     """
-    shown, names_shown = sample_images(dataset)
-    images, names = shown[:N_IMAGES], names_shown[:N_IMAGES]
+    images, names = images[:N_IMAGES], names[:N_IMAGES]
     columns = [(images, names)]
     for version in range(N_VERSIONS):
         pixels = AugmentedView(images, settings, seed, version)[:]

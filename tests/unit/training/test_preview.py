@@ -5,22 +5,19 @@ import pytest
 
 from convscope.recipe import AugmentSettings
 from convscope.training.preview import COLUMNS, augmented_samples
-from convscope.types import Dataset, Split
 
 
-def dataset(n_images: int) -> Dataset:
-    """Images that are brighter the later they come, and darker to the left."""
+def samples(n_images: int) -> tuple[np.ndarray, list[str]]:
+    """Images that are brighter the later they come, and darker to the left; and their classes."""
     images = np.zeros((n_images, 4, 4, 1), np.uint8)
     images += (20 * np.arange(n_images) + 10).astype(np.uint8)[:, None, None, None]
     images[:, :, :2] //= 2
-    labels = np.arange(n_images) % 2
-    split = Split(images, labels, np.arange(n_images).astype(str))
-    return Dataset("made up", ("left", "right"), split, split, None)
+    return images, [["left", "right"][index % 2] for index in range(n_images)]
 
 
 def test_each_image_stands_before_its_versions_which_are_mirrored_in_turns():
     images, captions = augmented_samples(
-        dataset(12), AugmentSettings(flip=True), seed=1, mixed=True
+        *samples(12), AugmentSettings(flip=True), seed=1, mixed=True
     )
     rows = images.reshape(6, COLUMNS, 4, 4, 1)
     np.testing.assert_array_equal(rows[:, 0, 0, 3, 0], [10, 30, 50, 70, 90, 110])
@@ -35,7 +32,9 @@ def test_each_image_stands_before_its_versions_which_are_mirrored_in_turns():
 
 
 def test_captions_tell_the_shares_of_the_mixed_images():
-    images, captions = augmented_samples(dataset(2), AugmentSettings(mixup=1.0), seed=3, mixed=True)
+    images, captions = augmented_samples(
+        *samples(2), AugmentSettings(mixup=1.0), seed=3, mixed=True
+    )
     rows = images.reshape(2, COLUMNS, 4, 4, 1)[:, :, 0, 3, 0].astype(float)
     told = np.array(captions).reshape(2, COLUMNS)
     assert told[:, 0].tolist() == ["left", "right"]
@@ -53,7 +52,7 @@ def test_captions_tell_the_shares_of_the_mixed_images():
 
 def test_on_a_backbone_pixels_are_not_mixed():
     images, captions = augmented_samples(
-        dataset(3), AugmentSettings(mixup=1.0), seed=3, mixed=False
+        *samples(3), AugmentSettings(mixup=1.0), seed=3, mixed=False
     )
     rows = images.reshape(3, COLUMNS, 4, 4, 1)
     np.testing.assert_array_equal(rows, np.repeat(rows[:, :1], COLUMNS, axis=1))

@@ -92,26 +92,28 @@ def test_a_head_alone_has_one_phase_and_no_shares(phases):
     np.testing.assert_allclose(found, [mean, variance], rtol=1e-6)
 
 
+def tuned_run(folder, **weights):
+    """A run after fine-tuning whose files of weights say what they are."""
+    run = Run.create(folder / "run", "run")
+    run.record(frozen_loss=1.0)
+    run.weights("last").parent.mkdir(exist_ok=True)
+    for name, content in weights.items():
+        run.weights(name).write_text(content)
+    return run
+
+
 @pytest.mark.parametrize(("tuned", "kept"), [(1.5, "frozen"), (0.5, "tuned")])
 def test_fine_tuning_that_did_not_help_is_undone_in_whichever_weights_are_evaluated(
     tmp_path, tuned, kept
 ):
-    run = Run.create(tmp_path / "run", "run")
-    run.record(frozen_loss=1.0)
-    run.weights("last").parent.mkdir(exist_ok=True)
-    for name, content in (("frozen", "frozen"), ("last", "tuned"), ("best", "tuned")):
-        run.weights(name).write_text(content)
+    run = tuned_run(tmp_path, frozen="frozen", last="tuned", best="tuned")
     _keep_the_better(tuned, run, Progress())
     assert {run.weights(name).read_text() for name in ("last", "best")} == {kept}
     assert run.state["rolled_back"] == (kept == "frozen")
 
 
 def test_a_best_epoch_of_the_head_alone_stays_the_best(tmp_path):
-    run = Run.create(tmp_path / "run", "run")
-    run.record(frozen_loss=1.0)
-    run.weights("last").parent.mkdir(exist_ok=True)
-    for name, content in (("frozen", "head's last"), ("last", "tuned"), ("best", "head's best")):
-        run.weights(name).write_text(content)
+    run = tuned_run(tmp_path, frozen="head's last", last="tuned", best="head's best")
     _keep_the_better(None, run, Progress())
     assert run.weights("best").read_text() == "head's best"
     assert run.weights("last").read_text() == "head's last"
