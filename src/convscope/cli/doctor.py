@@ -61,6 +61,7 @@ def _print(found: "Diagnosis", what: Path) -> None:
     from rich.text import Text
 
     from convscope.cli._tables import console
+    from convscope.wording import counted
 
     screen = console()
     styles = {"certain": "bold red", "likely": "bold yellow", "possible": "yellow", "note": "dim"}
@@ -83,7 +84,9 @@ def _print(found: "Diagnosis", what: Path) -> None:
     if found.alarms:
         said = f"{len(found.alarms)} of {n_traps} traps found in {what}"
     else:
-        said = f"{what} is healthy: {n_traps} traps checked, none found"
+        said = f"{what} is healthy: {counted(n_traps, 'trap')} checked, no alarm"
+        if found.findings:
+            said += f", {counted(len(found.findings), 'note')}"
     screen.print(Text(f"{said}."), soft_wrap=True)
     for name, reason in found.unknown.items():
         screen.print(Text(f"not checked: {name} ({reason})", "dim"), soft_wrap=True)

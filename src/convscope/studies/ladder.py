@@ -10,7 +10,7 @@ from convscope.api.evaluate import evaluate
 from convscope.backend import forget_networks
 from convscope.datasets import settings_of
 from convscope.datasets.division.splits import require_drawn
-from convscope.datasets.source import data_settings, table_of
+from convscope.datasets.source import data_settings, table_of, words_of
 from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.evaluation.grouping import n_effective
 from convscope.evaluation.predictions import read_predictions
@@ -28,6 +28,7 @@ from convscope.studies.executor import Executor, Job, LocalExecutor
 from convscope.studies.folder import as_read_back, look_of
 from convscope.studies.ladder_plan import plan_ladder
 from convscope.studies.rungs import LADDER, Ladder, Rung, write_table
+from convscope.wording import command_line
 
 SIZES = (64, 96, 160)
 """Sides in pixels of the rungs that enlarge the images."""
@@ -111,9 +112,11 @@ def ladder(
     require_drawn(dataset, settings)
     assert dataset.val is not None
     if dataset.multi_label:
+        recipes = f"{model}:probe,{model}:finetune"
+        instead = command_line("compare", *words_of(place), "--models", recipes)
         raise ConfigError(
             f"a ladder is climbed by accuracy, and images of {dataset.name} may have several "
-            "classes; compare recipes instead: convscope compare MODEL:RECIPE MODEL:RECIPE"
+            f"classes; compare recipes instead: {instead}"
         )
     path = folder or ROOT / short_name(f"ladder-{dataset.name}-{model}-seed{seed}", 200)
     about = f"{model} on {dataset.name}, seed {seed}"

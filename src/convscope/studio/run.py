@@ -415,8 +415,10 @@ def _findings(
     if not isinstance(found, dict):
         return
     findings = found.get("findings", {})
-    if not findings:
-        say(f"{counted(len(found.get('quiet', ())), 'trap')} checked, none found.", "cs-good")
+    if all(finding["sure"] == "note" for finding in findings.values()):
+        notes = f", {counted(len(findings), 'note')}" if findings else ""
+        n_traps = len(findings) + len(found.get("quiet", ()))
+        say(f"{counted(n_traps, 'trap')} checked, no alarm{notes}.", "cs-good")
     for finding in findings.values():
         with ui.element("div").style("margin:10px 0 16px"):
             with row():

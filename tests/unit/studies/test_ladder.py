@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convscope.errors import RunError, TrainingError
+from convscope.errors import ConfigError, RunError, TrainingError
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.studies import ladder as module
@@ -85,6 +85,16 @@ def test_a_ladder_may_be_older_than_a_setting(climb, tmp_path):
     rewrite(tmp_path / "ladder", batch_size=7)
     with pytest.raises(RunError, match="different version of the recipe of rung 'as the tutorial"):
         climb()
+
+
+def test_images_of_several_classes_get_a_comparison_that_takes_their_labels(climb, tmp_path):
+    rows = [f"{'ab'[n % 2]}/{n}.png,{('one', 'two', 'one|two')[n % 3]}" for n in range(40)]
+    (tmp_path / "tags.csv").write_text("\n".join(["name,label", *rows]))
+    with pytest.raises(ConfigError, match="several classes") as refused:
+        climb(labels=tmp_path / "tags.csv")
+    command = str(refused.value).rpartition("convscope compare ")[2]
+    assert f"--data {tmp_path}/photos --labels {tmp_path}/tags.csv" in command
+    assert command.endswith("--models mobilenet_v2:probe,mobilenet_v2:finetune")
 
 
 def test_another_last_rung_is_called_that(climb):

@@ -397,7 +397,7 @@ def test_what_was_not_checked_is_said_and_certain_findings_are_mended_at_once(pl
     found = {"findings": {}, "quiet": ["scaling"], "unknown": {"leaks": "no images"}}
 
     async def read(user) -> None:
-        await user.should_see("1 trap checked, none found.")
+        await user.should_see("1 trap checked, no alarm.")
         await user.should_see("not checked: leaks (no images)")
         user.find("Do it").click()
         assert place.begun[0][:-1] == [*together.split()[1:], "--out"]
