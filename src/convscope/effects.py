@@ -17,7 +17,7 @@ class _Condition(NamedTuple):
     Attributes:
         settings: Dotted names of settings or groups.
         holds: Function of the configuration, and of whether its model is a pretrained backbone.
-        words: Condition in words, as in "it counts with ... only".
+        words: Condition in words, as in "it needs ...".
     """
 
     settings: tuple[str, ...]
@@ -49,7 +49,7 @@ _CONDITIONS = (
     _Condition(
         ("optimizer.layer_decay", "backbone.head_epochs", "backbone.head_learning_rate"),
         lambda config, backbone: config.backbone.cut != "end",
-        "trainable layers of the backbone, such as backbone.cut before-last,",
+        "trainable layers of the backbone, such as backbone.cut before-last",
     ),
     _Condition(
         ("backbone.head_epochs", "backbone.head_learning_rate"),
@@ -84,14 +84,14 @@ _CONDITIONS = (
     _Condition(
         ("augment.cutmix",),
         lambda config, backbone: not backbone or config.backbone.cut != "end",
-        "trainable layers of the backbone, such as backbone.cut before-last,",
+        "trainable layers of the backbone, such as backbone.cut before-last",
     ),
     _Condition(
         ("augment.cutmix",),
         lambda config, backbone: (
             not backbone or config.backbone.cut == "start" or config.head.pooling != "stages"
         ),
-        "maps behind the cut alone, such as head.pooling avg,",
+        "maps behind the cut alone, such as head.pooling avg",
     ),
     _Condition(
         ("backbone.head_learning_rate",),
@@ -106,7 +106,7 @@ _CONDITIONS = (
     _Condition(
         ("backbone.views",),
         lambda config, backbone: config.backbone.cut != "start",
-        "a frozen part, such as backbone.cut before-last,",
+        "a frozen part, such as backbone.cut before-last",
     ),
     _Condition(
         ("augment.randaugment_factor",),
@@ -222,6 +222,5 @@ def _without_effect(key: str, value: Any, words: str, neutral: Any) -> ConfigErr
         each if isinstance(each, str) else json.dumps(each) for each in (value, neutral)
     )
     return ConfigError(
-        f"{key} {given} has no effect here: it counts with {words} only; set that too, or leave "
-        f"{key} at {usual}"
+        f"{key} {given} has no effect here: it needs {words}; set that too, or leave {key} at {usual}"
     )

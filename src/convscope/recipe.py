@@ -56,15 +56,15 @@ class OptimizerSettings(Settings):
         "adam", description="optimizer: adam, adamw, sgd or muon"
     )
     learning_rate: float = Field(1e-3, gt=0, description="learning rate, also --lr")
-    momentum: float = Field(0.0, ge=0, lt=1, description="used by sgd and muon")
-    nesterov: bool = Field(False, description="used by sgd and muon")
+    momentum: float = Field(0.0, ge=0, lt=1, description="momentum of sgd and muon")
+    nesterov: bool = Field(False, description="Nesterov momentum, for sgd and muon")
     bias_rate: float = Field(
         1.0, gt=0, description="factor on the learning rate of biases and offsets of normalisations"
     )
     head_rate: float = Field(
         1.0, gt=0, description="factor on the learning rate of kernels of dense layers"
     )
-    weight_decay: float = Field(0.0, ge=0, description="decoupled, as in AdamW")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay, as in AdamW")
     layer_decay: float = Field(
         1.0,
         gt=0,
@@ -93,9 +93,12 @@ class ScheduleSettings(Settings):
 class AugmentSettings(Settings):
     """Augmentation of training images; validation and test images never change."""
 
-    flip: bool = Field(False, description="mirror each image in every second epoch")
+    flip: bool = Field(False, description="mirror each image left to right in every second epoch")
     crop: float = Field(
-        0.0, ge=0, lt=1, description="shift by up to this share of the side, mirrored at the edges"
+        0.0,
+        ge=0,
+        lt=1,
+        description="random shift by up to this share of the side, mirrored at the edges",
     )
     cutout: float = Field(
         0.0,
@@ -105,9 +108,12 @@ class AugmentSettings(Settings):
         "colour (Cutout); 0: none",
     )
     randaugment: int = Field(
-        0, ge=0, le=10, description="number of random changes of colour and shape; 0: none"
+        0,
+        ge=0,
+        le=10,
+        description="number of random changes of colour and shape (RandAugment); 0: none",
     )
-    randaugment_factor: float = Field(0.3, ge=0, le=1, description="strength of those changes")
+    randaugment_factor: float = Field(0.3, ge=0, le=1, description="strength of RandAugment")
     mixup: float = Field(0.0, ge=0, description="alpha of MixUp; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha of CutMix; 0: none")
 
@@ -177,7 +183,9 @@ class HeadSettings(Settings):
         description="a linear head at the optimum of logistic regression, in place of epochs",
     )
     penalty: float | None = Field(
-        None, gt=0, description="its L2 penalty; null: chosen by folds of the training images"
+        None,
+        gt=0,
+        description="L2 penalty of the logistic head; null: chosen by folds of the training images",
     )
     last_map: float | None = Field(
         None,
@@ -215,7 +223,7 @@ class BackboneSettings(Settings):
 
     scaling: Literal["own", "none", "unit", "tf", "torch", "caffe", "lite"] = Field(
         "own",
-        description="of the pixels: own (what its weights were trained on), none, unit, tf, torch, "
+        description="scaling of the pixels: own (that of its pretraining), none, unit, tf, torch, "
         "caffe or lite",
     )
     cut: str = Field(
@@ -228,7 +236,7 @@ class BackboneSettings(Settings):
         ge=0,
         description="epochs of the head alone, before the layers after the cut are trained too",
     )
-    head_learning_rate: float = Field(1e-3, gt=0, description="learning rate of those epochs")
+    head_learning_rate: float = Field(1e-3, gt=0, description="learning rate of the head epochs")
     views: int = Field(
         1, ge=1, description="augmented versions of each image that pass the frozen part once each"
     )
@@ -244,7 +252,7 @@ class SplitSettings(Settings):
     """Division into training, validation and test images, where the dataset does not decide it."""
 
     val_fraction: float = Field(
-        0.2, gt=0, lt=1, description="share of the images that are left without test images"
+        0.2, gt=0, lt=1, description="share of the remaining images, after the test part is taken"
     )
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="share of all images, if there is no test part"
@@ -361,8 +369,8 @@ class Recipe(Settings):
     )
     fit: Literal["squash", "crop", "pad"] = Field(
         "squash",
-        description="how an image file of another aspect ratio becomes the input: squash, crop to "
-        "its centre, or pad with grey bars",
+        description="treatment of image files of another aspect ratio: squash, crop to the centre, or "
+        "pad with grey bars",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
@@ -375,8 +383,8 @@ class Recipe(Settings):
     )
     judge: Literal["best", "last"] = Field(
         "best",
-        description="evaluated weights: best (by validation accuracy), or last (after the last "
-        "epoch)",
+        description="evaluated weights: best (by validation accuracy; where an image may have any "
+        "number of classes, by validation loss), or last (after the last epoch)",
     )
     accepted: float = Field(
         0.95,
@@ -414,7 +422,7 @@ class RunConfig(Recipe):
     )
     labels: str | None = Field(
         None,
-        description="table of its labels, in place of class folders; relative to the folder: "
+        description="table of the images' labels, in place of class folders; relative to the folder: "
         "labels.csv, or labels.csv:file=COLUMN,label=COLUMN,split=COLUMN,group=COLUMN",
     )
     multi_label: bool = Field(
@@ -427,7 +435,9 @@ class RunConfig(Recipe):
         None, description="weights of a backbone: a file, or 'random'; null: ImageNet's"
     )
     weights_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="hash of that file; another one is refused"
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of the weights file; any other file is refused",
     )
     seed: int = Field(
         83, ge=0, lt=2**32, description="seed of the initial weights and the order of images"
@@ -609,7 +619,7 @@ def with_descriptions(settings: Mapping[str, Any], prefix: str = "") -> str:
     Examples:
         >>> print(with_descriptions({"optimizer": {"momentum": 0.9}}), end="")
         optimizer:
-          momentum: 0.9  # used by sgd and muon
+          momentum: 0.9  # momentum of sgd and muon
 
     Args:
         settings: Values by name.

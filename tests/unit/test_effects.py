@@ -41,7 +41,7 @@ def test_a_setting_without_effect_is_refused_until_it_counts(key, value, remedy,
         require_effect(resolve(usual, beside, {key: value}), usual, backbone=backbone)
     said = str(caught.value)
     told = "true" if value is True else value
-    assert said.startswith(f"{key} {told} has no effect here: it counts with ")
+    assert said.startswith(f"{key} {told} has no effect here: it needs ")
     assert "\n" not in said
     default = str(flat(resolve(usual).model_dump())[key])
     assert said.endswith(
@@ -70,7 +70,7 @@ def test_a_setting_without_effect_is_refused_until_it_counts(key, value, remedy,
 def test_settings_of_backbones_and_of_networks_count_with_those_only(given, backbone):
     config = resolve(Recipe(), given)
     require_effect(config, Recipe(), backbone=backbone)
-    with pytest.raises(ConfigError, match=r"as model only; set that too"):
+    with pytest.raises(ConfigError, match="as model; set that too"):
         require_effect(config, Recipe(), backbone=not backbone)
 
 
