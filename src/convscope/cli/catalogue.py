@@ -108,7 +108,8 @@ def show_recipe(
     if name == "auto":
         raise typer.BadParameter(
             "auto is no recipe but a search for the best one on your images: "
-            "'convscope train --help'; it chooses between logistic and finetune-photos",
+            "'convscope train --help'; it chooses between logistic, finetune-photos and, where "
+            "the images are small, fast",
             param_hint="NAME",
         )
     entry = RECIPES.entry(name)

@@ -50,6 +50,8 @@ def robustness(
     import convscope
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
     from convscope.run import Run
+    from convscope.types import PART_NAMES
+    from convscope.wording import counted
 
     opened = Run.open(run)
     levels = read_numbers(severities, "--severities", "numbers separated by commas")
@@ -74,6 +76,7 @@ def robustness(
     )
     screen = console()
     screen.print()
-    screen.print(f"{found.conclusion} {found.n_images:,} {found.split} images.", soft_wrap=True)
+    measured = counted(found.n_images, f"{PART_NAMES[found.split]} image")
+    screen.print(f"{found.conclusion} Measured on {measured}.", soft_wrap=True)
     if opened.robustness_picture.exists():
         screen.print(f"picture  {opened.robustness_picture}", markup=False, soft_wrap=True)

@@ -50,8 +50,8 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            help="Time limit in minutes, evaluation included. For a folder: time of the search for "
-            "the best classifier (default: 5). Otherwise network (unless --model is given) and "
+            help="Time limit in minutes, evaluation included, loading and decoding the data not. "
+            "For a folder: time of the search for the best classifier (default: 5). Otherwise network (unless --model is given) and "
             "number of epochs are chosen by the speed measured here (recipe fast)."
         ),
     ] = None,
@@ -141,9 +141,10 @@ def train(
     """Train a model, evaluate it once on the test images, and keep everything in a run folder.
 
     The defaults are the tutorial's: CIFAR-10, its small CNN, its settings. For a folder of your own
-    images, it searches for five minutes for the best classifier on a pretrained network. After
-    Ctrl-C, a crash or a reboot, --resume continues a run; on the same machine, on a CPU, its final
-    weights are those of an uninterrupted one (a search tries the remaining candidates).
+    images, it searches for five minutes for the best classifier on a pretrained network, and from
+    scratch too where they are small. After Ctrl-C, a crash or a reboot, --resume continues a run;
+    on the same machine, on a CPU, its final weights are those of an uninterrupted one (a search
+    tries the remaining candidates).
 
     For example:
 

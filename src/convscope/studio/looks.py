@@ -19,7 +19,7 @@ from convscope.studio.nice import ui
 from convscope.studio.uploads import ARCHIVES, IMAGES, TAKEN
 from convscope.studio.workplace import Workplace
 from convscope.types import UInt8Array
-from convscope.wording import printable
+from convscope.wording import counted, printable
 
 PAGES = (
     ("Data", "/data"),
@@ -69,7 +69,7 @@ def frame(title: str, address: str, place: Workplace) -> Iterator[None]:
 
         def count() -> None:
             n = len(place.jobs.active())
-            busy.set_text(f"{n} at work")
+            busy.set_text(f"{counted(n, 'job')} running or waiting")
             busy.set_visibility(n > 0)
 
         count()
