@@ -222,5 +222,6 @@ def _without_effect(key: str, value: Any, words: str, neutral: Any) -> ConfigErr
         each if isinstance(each, str) else json.dumps(each) for each in (value, neutral)
     )
     return ConfigError(
-        f"{key} {given} has no effect here: it needs {words}; set that too, or leave {key} at {usual}"
+        f"{key} {given} has no effect here: it needs {words}; set that too, or leave {key} at "
+        f"{usual}"
     )

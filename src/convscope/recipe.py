@@ -369,8 +369,8 @@ class Recipe(Settings):
     )
     fit: Literal["squash", "crop", "pad"] = Field(
         "squash",
-        description="treatment of image files of another aspect ratio: squash, crop to the centre, or "
-        "pad with grey bars",
+        description="treatment of image files of another aspect ratio: squash, crop to the centre, "
+        "or pad with grey bars",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
@@ -422,8 +422,8 @@ class RunConfig(Recipe):
     )
     labels: str | None = Field(
         None,
-        description="table of the images' labels, in place of class folders; relative to the folder: "
-        "labels.csv, or labels.csv:file=COLUMN,label=COLUMN,split=COLUMN,group=COLUMN",
+        description="table of the images' labels, in place of class folders; relative to the "
+        "folder: labels.csv, or labels.csv:file=COLUMN,label=COLUMN,split=COLUMN,group=COLUMN",
     )
     multi_label: bool = Field(
         False,

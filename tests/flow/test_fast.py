@@ -220,7 +220,7 @@ def test_judging_and_a_refit_have_their_share_of_the_minutes(monkeypatch, settin
         ({"target": 99.5, "data": "cifar10"}, r"reached 99\.5 % \(the best is"),
         ({"target": 0.92}, "percentage"),
         ({"target": 192}, "percentage"),
-        ({"minutes": 1, "epochs": 3}, "drop --epochs"),
+        ({"minutes": 1, "epochs": 3}, "omit --epochs"),
         (
             {"minutes": 1, "recipe": "tutorial"},
             "need measured .*, and there are none for the recipe 'tutorial'; use one of: fast",

@@ -89,7 +89,7 @@ def _verdict(said: ImagePrediction, sure: float) -> str:
     if said.thresholds is None:
         return f"Classified as {said.class_name} with {sure:.0%} confidence."
     named = ", ".join(f"{name} ({said.probs[name]:.0%})" for name in said.class_names)
-    return f"Said to have: {named or said.answer}."
+    return f"Predicted classes: {named or said.answer}."
 
 
 def page_name(file: Path, files: Sequence[Path]) -> str:

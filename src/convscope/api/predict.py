@@ -89,7 +89,7 @@ def predict(
     opened = None
     if isinstance(run, Path | str) and is_exported(run):
         if weights is not None:
-            raise ConfigError(f"{run} holds one set of weights; leave out --weights")
+            raise ConfigError(f"{run} holds one set of weights; omit --weights")
     else:
         opened = Run.open(run)
         options = {"--engine": engine, "--workers": workers, "--threads": threads, "--ray": ray}

@@ -304,8 +304,8 @@ class Classifier:
         probs = self.predict_on_batch(images)
         if spec.multi_label:
             raise RunError(
-                "where an image may have several classes, one that looks like no training image is "
-                "told by the features of a frozen backbone only, which this classifier has not"
+                "--reject on multi-label images needs the features of a frozen backbone, which "
+                "this model lacks; omit --reject"
             )
         if spec.reject_below == 0:
             raise RunError(

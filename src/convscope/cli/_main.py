@@ -193,7 +193,7 @@ def _complain(error: Exception) -> int:
     text = str(error).strip().split("\n")[0] or "no message"
     _print_error(
         f"unexpected {type(error).__name__}: {text} "
-        "(this is a defect of convscope; run with CONVSCOPE_DEBUG=1 for the traceback)"
+        "(this is a bug in convscope; run with CONVSCOPE_DEBUG=1 for the traceback)"
     )
     return 1
 

@@ -49,7 +49,7 @@ def print_summary(run: Run, metrics: dict[str, Any]) -> None:
         ("model", run.weights(str(metrics["weights"]))),
         ("run", run.path),
     ):
-        out.print(f"{label:<11}{_short(path)}", markup=False, soft_wrap=True)
+        out.print(f"{label:<18}{_short(path)}", markup=False, soft_wrap=True)
 
 
 def _errors(run: Run, metrics: Mapping[str, Any]) -> list[tuple[str, Path]]:
@@ -57,7 +57,7 @@ def _errors(run: Run, metrics: Mapping[str, Any]) -> list[tuple[str, Path]]:
         return []
     if "macro_f1" in metrics["test"] and "mean_average_precision" in metrics["test"]:
         return [("mistakes", run.mistakes_picture)]
-    return [("confusions", run.confusion_picture)]
+    return [("confusion matrix", run.confusion_picture)]
 
 
 def print_folds(done: "CrossValidation") -> None:
@@ -88,10 +88,10 @@ def print_folds(done: "CrossValidation") -> None:
     for label, path in (
         ("table", done.table_file),
         ("metrics", done.metrics_file),
-        ("confusions", done.confusion_picture),
+        ("confusion matrix", done.confusion_picture),
         ("runs", done.path / "folds"),
     ):
-        out.print(f"{label:<11}{_short(path)}", markup=False, soft_wrap=True)
+        out.print(f"{label:<18}{_short(path)}", markup=False, soft_wrap=True)
 
 
 def _print_class_extremes(metrics: Mapping[str, Any], out: "Console") -> None:

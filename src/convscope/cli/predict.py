@@ -124,7 +124,7 @@ def predict(
         option = "--json" if json else f"--format {output}"
         raise ConfigError(
             f"{option} is for standard output, and --out {out} takes the answers, in the format of "
-            f"its ending; leave out {option}"
+            f"its ending; omit {option}"
         )
     results = convscope.predict(
         run,

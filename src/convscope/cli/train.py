@@ -51,8 +51,9 @@ def train(
         float | None,
         typer.Option(
             help="Time limit in minutes, evaluation included, loading and decoding the data not. "
-            "For a folder: time of the search for the best classifier (default: 5). Otherwise network (unless --model is given) and "
-            "number of epochs are chosen by the speed measured here (recipe fast)."
+            "For a folder: time of the search for the best classifier (default: 5). Otherwise "
+            "network (unless --model is given) and number of epochs are chosen by the speed "
+            "measured here (recipe fast)."
         ),
     ] = None,
     target: Annotated[

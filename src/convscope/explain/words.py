@@ -4,6 +4,7 @@ import numpy as np
 
 from convscope.models.geometry import LayerGeometry
 from convscope.types import FloatArray
+from convscope.wording import counted
 
 
 def place(heat: FloatArray) -> str:
@@ -37,15 +38,21 @@ def place(heat: FloatArray) -> str:
 def loss_in_words(occlusion: FloatArray, name: str) -> str:
     """Describe what covering a part of the image takes from the probability of a class.
 
+    Examples:
+        >>> loss_in_words(np.full((4, 4), 0.4, np.float32), "cat")
+        'Covering a part anywhere in the image costs cat up to 40 points of probability.'
+
     Args:
         occlusion: Shape (n, n), in [-1, 1]; see `explain.occlusion`.
         name: Name of the class.
     """
     most = float(occlusion.max())
     if most < 0.01:
-        return f"Covered anywhere, {name} loses less than 1 point of probability."
-    where = place(np.maximum(occlusion, 0))
-    return f"Covered {where}, {name} loses up to {100 * most:.0f} points of probability."
+        return f"Covering any one part costs {name} less than 1 point of probability."
+    # "A part in the upper left", but not "a part all over the image".
+    where = place(np.maximum(occlusion, 0)).replace("all over", "anywhere in")
+    cost = counted(round(100 * most), "point")
+    return f"Covering a part {where} costs {name} up to {cost} of probability."
 
 
 _VALUE_BY_VALUE = {

@@ -83,7 +83,7 @@ class Budget:
             raise ConfigError("give --minutes or --target, not both")
         if "epochs" in given:
             option = "--minutes" if target is None else "--target"
-            raise ConfigError(f"{option} chooses the epochs; drop --epochs, or {option}")
+            raise ConfigError(f"{option} chooses the epochs; omit --epochs, or {option}")
         if minutes is not None and not 0 < minutes < float("inf"):
             raise ConfigError(f"--minutes must be above 0, not {minutes:g}")
         chosen = {**from_file, **given}

@@ -239,7 +239,7 @@ def settle_labels(request: Request, config: RunConfig, dataset: Dataset) -> RunC
             if holds:
                 raise ConfigError(
                     f"{key} is for images of exactly one class, and those of {dataset.name} may "
-                    f"have several; leave it out (thresholds are chosen for each class instead)"
+                    f"have several; omit it (thresholds are chosen for each class instead)"
                 )
     fields = RunConfig.model_fields
     loss = "binary_crossentropy" if dataset.multi_label else fields["loss"].default

@@ -31,7 +31,7 @@ def require_trainable(config: RunConfig, devices: Devices) -> None:
     if is_backbone(config.model) and config.backbone.cut == END:
         raise ConfigError(
             f"recipe {config.recipe} trains only a head on frozen {config.model}, which takes one "
-            "device seconds; leave out --devices, or train more: --recipe finetune"
+            "device seconds; omit --devices, or train more: --recipe finetune"
         )
     if config.backend != "jax":
         raise ConfigError(
@@ -40,7 +40,7 @@ def require_trainable(config: RunConfig, devices: Devices) -> None:
         )
     if config.refit and devices.n_processes > 1:
         raise ConfigError(
-            "several processes cannot train once more at the end; leave out --refit, and "
+            "several processes cannot train once more at the end; omit --refit, and "
             "afterwards, in one process: convscope train --resume RUN --refit"
         )
     devices.require_divisible(config.batch_size)

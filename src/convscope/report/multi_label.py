@@ -75,7 +75,7 @@ def error_blocks(
     others = matrix.copy()
     np.fill_diagonal(others, 0)
     true, named = (int(place) for place in np.unravel_index(int(others.argmax()), others.shape))
-    caption = "It names no class wrongly beside another."
+    caption = "No class is wrongly named in images of another."
     if others.any():
         caption = (
             f"Most often {names[named]} is wrongly named in images of {names[true]}: in "

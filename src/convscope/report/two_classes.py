@@ -51,7 +51,7 @@ def roc_blocks(
         roc_figure(*roc_curve(probs[:, rare], labels == rare), names[rare], names[1 - rare]),
         alt=f"ROC curve. {caption}",
         caption=caption,
-        legend="It depends on no threshold. On the dashed line probabilities would say nothing.",
+        legend="It depends on no threshold. The dashed line is chance level.",
     )
     flattering = f" {FLATTERING}" if fitted else ""
     points = []

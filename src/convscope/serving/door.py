@@ -214,7 +214,7 @@ def usable_key(api_key: str | None) -> str | None:
     """
     if api_key is not None and not api_key.strip():
         raise ConfigError(
-            "the API key is empty; set one, or leave it out (--api-key, CONVSCOPE_API_KEY)"
+            "the API key is empty; set one, or omit it (--api-key, CONVSCOPE_API_KEY)"
         )
     return None if api_key is None else api_key.strip()
 

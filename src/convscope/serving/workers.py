@@ -35,7 +35,7 @@ def run_workers(n_workers: int, work: Callable[[], None]) -> None:
             there.
     """
     if not hasattr(os, "fork"):
-        raise ConfigError("this system cannot share a socket among processes; leave out --workers")
+        raise ConfigError("this system cannot share a socket among processes; omit --workers")
     workers: dict[int, float] = {}
     ending = False
 

@@ -57,7 +57,7 @@ def plan_arms(
                 "option does"
             )
     for key in vary.keys() & settings.keys():
-        raise ConfigError(f"'{key}' is given with --set and with --vary; drop one of them")
+        raise ConfigError(f"'{key}' is given with --set and with --vary; omit one of them")
     about = data_settings(data, labels)
     choices = []
     for each in models:

@@ -150,7 +150,7 @@ def suspects(
     if by_heads and executor is not None:
         raise ConfigError(
             f"--ray and --threads have no effect here: {config.model} is frozen, and its heads are "
-            "trained in this process; leave them out, or train a network for each fold, such as "
+            "trained in this process; omit them, or train a network for each fold, such as "
             "--model fast-small"
         )
     path = folder or ROOT / short_name(f"suspects-{dataset.name}-{config.model}", 200)

@@ -155,7 +155,7 @@ def train(
         given["labels"] = labels_setting(None, labels)
     from_file = read_config(user_path(config, "--config")) if config is not None else {}
     if devices not in (None, "all"):
-        raise ConfigError(f"--devices is all, not '{devices}'; leave it out for one device")
+        raise ConfigError(f"--devices is all, not '{devices}'; omit it for one device")
     for name in trackers:
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)

@@ -349,7 +349,8 @@ def _check(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
         "check",
         "Check them",
         f"Check of {source.name}",
-        "Broken files, blank images, duplicates, series, the same image in two parts, odd sizes.",
+        "Broken files, blank images, duplicates, series, the same image in two parts, unusual "
+        "sizes.",
         lambda: ("data", "check", *words, "--json"),
         draw,
         success=(1,),

@@ -153,7 +153,7 @@ def load_snapshot(model: "keras.Model", path: Path | bytes) -> list[dict[str, An
     )
     if not fits:
         raise RunError(
-            f"the snapshot {_name(path)} belongs to another model or optimiser; train again"
+            f"the snapshot {_name(path)} belongs to another model or optimizer; train again"
         )
     set_state(model, values)
     return history
@@ -178,7 +178,7 @@ def _read(path: Path | bytes, *, with_values: bool) -> tuple[list[dict[str, Any]
         values = [file[name] for name in names] if with_values else []
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise RunError(
-            f"the snapshot {_name(path)} belongs to another model or optimiser; train again"
+            f"the snapshot {_name(path)} belongs to another model or optimizer; train again"
         )
     # Older snapshots have no phases.
     return [{**row, "phase": row.get("phase", ONLY_PHASE)} for row in history], values

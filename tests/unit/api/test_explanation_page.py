@@ -51,7 +51,7 @@ def test_a_name_that_is_not_utf8_can_be_written(explanation, tmp_path):
 
 def test_a_class_that_is_not_the_answer_does_not_stay_it(explanation):
     _, (_, covered) = evidence(explanation_page(explanation, "run"))
-    assert covered == "Covered anywhere, stripes loses less than 1 point of probability."
+    assert covered == "Covering any one part costs stripes less than 1 point of probability."
 
 
 def test_an_empty_map_of_one_layer_does_not_exclude_other_evidence(explanation):
@@ -61,5 +61,5 @@ def test_an_empty_map_of_one_layer_does_not_exclude_other_evidence(explanation):
     _, captions = evidence(explanation_page(blank, "run"))
     assert captions == [
         "Grad-CAM finds no evidence for stripes at this layer.",
-        "Covered in the upper left, stripes loses up to 30 points of probability.",
+        "Covering a part in the upper left costs stripes up to 30 points of probability.",
     ]

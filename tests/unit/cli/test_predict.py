@@ -160,7 +160,7 @@ def test_a_format_of_standard_output_is_refused_beside_a_file_of_another(fails, 
     said = fails(2, "predict", "x.onnx", "nope.png", "--out", out, *options)
     assert said == (
         f"error: {' '.join(options)} is for standard output, and --out {out} takes the answers, in "
-        f"the format of its ending; leave out {' '.join(options)}\n"
+        f"the format of its ending; omit {' '.join(options)}\n"
     )
 
 

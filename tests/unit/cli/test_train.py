@@ -1,5 +1,6 @@
 """`convscope train`: what it refuses before anything is made, and where settings come from."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -140,8 +141,8 @@ def test_options_beat_set_and_set_beats_the_file_and_the_file_beats_the_recipe(c
     wanted = f"accuracy {test['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})"
     assert f"test {wanted}" in done.out
     assert "test images opened 1 time in this run" in done.out
-    shown = dict(line.split(maxsplit=1) for line in done.out.strip().splitlines()[-4:])
-    assert list(shown) == ["curves", "confusions", "model", "run"]
+    shown = dict(re.split("  +", line) for line in done.out.strip().splitlines()[-4:])
+    assert list(shown) == ["curves", "confusion matrix", "model", "run"]
     assert all((tmp_path / path).exists() for path in shown.values())
     assert shown["model"].endswith("best.keras")
     assert f"Run folder: {run.path}" in done.err

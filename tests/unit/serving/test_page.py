@@ -170,9 +170,9 @@ def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(open_page, tmp_pa
     phone = {"viewport": {"width": 360, "height": 700}, "color_scheme": "dark"}
     with address_of(server) as address, open_page(**phone) as (page, complaints, asked):
         page.goto(f"http://{address}/")
-        page.get_by_label("Key of the server").fill("secret")
+        page.get_by_label("API key").fill("secret")
         page.keyboard.press("Enter")
-        expect(page.get_by_label("Key of the server")).to_be_hidden()
+        expect(page.get_by_label("API key")).to_be_hidden()
         (tmp_path / "seven.png").write_bytes(png(7))
         (tmp_path / "no image.png").write_bytes(b"rubbish")
         with page.expect_file_chooser() as chooser:
@@ -183,14 +183,14 @@ def test_people_use_it_by_mouse_keyboard_and_camera_on_a_phone(open_page, tmp_pa
         answer = page.locator("article").first
         expect(answer.locator(".bar").first).to_contain_text("50.0 %")
         answer.get_by_role("button", name="Why?").click()
-        expect(answer).to_contain_text("Red: covering it")
+        expect(answer).to_contain_text("Red: covering this part lowers the probability of")
 
         page.locator("#files").set_input_files(tmp_path / "no image.png")
         expect(page.locator("#said")).to_contain_text("not a whole image")
         page.get_by_role("button", name="Camera").click()
         page.get_by_role("button", name="Take the photo").click()
         expect(page.locator("#said")).to_contain_text("photo: grey")
-        page.get_by_text("What it answered so far").click()
+        page.get_by_text("Predictions so far").click()
         expect(page.locator("#share")).to_contain_text("2 images")
         seven = page.locator("#share .bar", has_text="grey 7")
         expect(seven).to_contain_text("50.0 % (0.0 %)")

@@ -173,7 +173,7 @@ def test_another_model_or_optimizer_is_refused_and_left_as_it_was(tmp_path, othe
     save_snapshot(network(), [], tmp_path / "snapshot.npz")
     model = other()
     before = values(model)
-    with pytest.raises(RunError, match="another model or optimiser"):
+    with pytest.raises(RunError, match="another model or optimizer"):
         load_snapshot(model, tmp_path / "snapshot.npz")
     for mine, theirs in zip(values(model), before, strict=True):
         np.testing.assert_array_equal(mine, theirs)

@@ -82,7 +82,7 @@ def on_layout(layout: Layout) -> list[DataFinding]:
             "leftover",
             [layout.below(path) for path in skipped.leftovers],
             "thumbnails, bins and the like that other programs left, ignored",
-            "Nothing has to be done.",
+            "No action needed.",
         ),
         (
             "note",
@@ -108,14 +108,14 @@ def on_layout(layout: Layout) -> list[DataFinding]:
                 for folder in sorted(inside)
             ],
             "folders inside class folders, whose images count for the class",
-            "Nothing has to be done, unless these are the classes.",
+            "No action needed, unless these are the classes.",
         ),
         (
             "note",
             "not-an-image",
             [layout.below(path) for path in others],
             "files that are not images by their suffix, ignored",
-            "Nothing has to be done.",
+            "No action needed.",
         ),
         (
             "note",
@@ -227,7 +227,7 @@ _ODD: list[tuple[Severity, str, Callable[[ImageHeader], bool], str, str]] = [
         "palette",
         lambda header: header.mode in ("P", "PA"),
         "images with a palette, converted to RGB",
-        "Nothing has to be done.",
+        "No action needed.",
     ),
     (
         "note",
@@ -248,7 +248,7 @@ _ODD: list[tuple[Severity, str, Callable[[ImageHeader], bool], str, str]] = [
         "rotated",
         lambda header: header.orientation != 1,
         "images that are stored rotated or mirrored (EXIF), and set upright here",
-        "Nothing has to be done, but other programs may not rotate them.",
+        "No action needed, but other programs may not rotate them.",
     ),
     (
         "warning",

