@@ -101,7 +101,7 @@ def test_the_page_of_a_run_says_what_it_reached_and_where_it_errs(reported):
     assert f"{test['accuracy']:.1%} accuracy on 360 test images." in seen.text
     low, high = test["accuracy_interval_95"]
     assert f"{low:.1%} to {high:.1%}" in seen.text
-    assert re.search(r"Most often \d is classified as \d: \d+ of 3\d\.", seen.text)
+    assert re.search(r"Most often \d is predicted as \d: \d+ of 3\d\.", seen.text)
     assert "points on average" in seen.text
     assert "optimizer.learning_rate" in seen.text
     assert len(seen.alts) == 5
@@ -120,7 +120,7 @@ def test_the_hardest_images_have_the_confidence_of_the_answers(reported):
     assert labels == sorted(labels)
     wrong = next(each for each in seen if each.answer != each.class_name)
     said_of_it = (
-        f"a {wrong.class_name}, classified as {wrong.answer} with {wrong.prob:.0%} confidence"
+        f"a {wrong.class_name}, predicted as {wrong.answer} with {wrong.prob:.0%} confidence"
     )
     assert said_of_it in Texts(reported.report_page).text
 

@@ -155,9 +155,9 @@ def test_from_dropped_images_to_answers_through_a_kill_and_a_corrected_label(
         page.set_input_files("input[webkitdirectory]", root)
         page.wait_for_url("**/data?data=*")
         page.get_by_text("320 images of 4 classes: 200 train, 80 val, 40 test").wait_for()
-        page.get_by_role("button", name="Check them").click()
+        page.get_by_role("button", name="Check the images").click()
         page.get_by_text("320 images: nothing found.").wait_for()
-        page.get_by_role("button", name="Check them again").wait_for()
+        page.get_by_role("button", name="Check the images again").wait_for()
         looked_at(page, "checked", shots)
         (dropped,) = studio.place.uploads.glob("*/digits")
         kept = {path: path.read_bytes() for path in dropped.rglob("*.png")}
@@ -187,7 +187,7 @@ def test_from_dropped_images_to_answers_through_a_kill_and_a_corrected_label(
 
         # A wrong answer turns out to be a wrong label.
         page.get_by_role("button", name=f"{N_WRONG} images of eight, predicted three").click()
-        page.get_by_role("heading", name="eight, taken for three").wait_for()
+        page.get_by_role("heading", name="eight, predicted as three").wait_for()
         for image in wrong:
             page.get_by_role("button", name=f"{image}: three", exact=True).click()
         page.get_by_text(f"{N_WRONG} labels corrected").wait_for()

@@ -151,10 +151,9 @@ def _hardest(run: Run, metrics: dict[str, object], where: dict[str, Any]) -> "Pi
         split: Literal["val", "test"] = "test" if "test" in metrics else "val"
         seen, images = chosen_images(run, split=split, n=12, by="report", **where)
         multi_label = seen[0].multi_label
-        taken = "answered by" if multi_label else "taken for"
         return svg_picture(
             samples_figure(images, [each.caption for each in seen], columns=4),
-            alt="; ".join(f"{each.class_name} {taken} {each.answer}" for each in seen) + ".",
+            alt="; ".join(f"{each.class_name} predicted as {each.answer}" for each in seen) + ".",
             caption=worst_error(seen),
             legend="The hardest images: the label, then the answer"
             + ("." if multi_label else " and its probability."),
@@ -174,6 +173,6 @@ def worst_error(seen: Sequence[Seen]) -> str:
     if worst.multi_label:
         return f"The worst answer: {worst.answer}, for an image of {worst.class_name}."
     return (
-        f"The worst error is a {worst.class_name}, classified as {worst.answer} with "
+        f"The worst error is a {worst.class_name}, predicted as {worst.answer} with "
         f"{worst.prob:.0%} confidence."
     )

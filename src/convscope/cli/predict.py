@@ -49,7 +49,7 @@ def predict(
         typer.Option(
             "--reject",
             help="Answer 'none of these' for an image that looks like no class. The threshold "
-            "accepts 95 % of the validation images (setting accepted). Works best with a frozen "
+            "accepts 95 % of the validation images (setting 'accepted'). Works best with a frozen "
             "backbone; what resembles a class may still get its name (docs/results.md).",
         ),
     ] = False,

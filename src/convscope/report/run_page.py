@@ -320,7 +320,7 @@ def _errors(facts: RunFacts) -> list[Block]:
     caption = "It makes no mistake."
     if off.any():
         caption = (
-            f"Most often {names[true]} is classified as {names[taken]}: "
+            f"Most often {names[true]} is predicted as {names[taken]}: "
             f"{off[true, taken]:,} of {of_class:,}."
         )
     blocks: list[Block] = [

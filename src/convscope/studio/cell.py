@@ -79,7 +79,7 @@ class Cell:
                 return
             seen, pictures, small = found
             right = true == predicted
-            heading(f"{true}, recognised" if right else f"{true}, taken for {predicted}", 3)
+            heading(f"{true}, recognised" if right else f"{true}, predicted as {predicted}", 3)
             if len(seen) == _N_SHOWN:
                 say(
                     f"The {_N_SHOWN} to whose label the network gives the lowest probability.",

@@ -175,7 +175,7 @@ def _recent(place: Workplace) -> None:
             known.setdefault(data)
     if known:
         with card():
-            heading("Seen before")
+            heading("Recent data")
             for data in list(known)[:8]:
                 with ui.element("div").classes("cs-item"):
                     ui.link(printable(data), address(data))
@@ -347,7 +347,7 @@ def _check(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
         place,
         source,
         "check",
-        "Check them",
+        "Check the images",
         f"Check of {source.name}",
         "Broken files, blank images, duplicates, series, the same image in two parts, unusual "
         "sizes.",
@@ -374,9 +374,8 @@ def _suspects(place: Workplace, source: Source, words: tuple[str, ...]) -> None:
         suspects = found.get("suspects", [])
         say(
             f"{len(suspects):,} of {counted(found.get('n_images', 0), 'label')} "
-            f"{'is' if len(suspects) == 1 else 'are'} in doubt, according to networks that were "
-            f"right on {100 * found.get('accuracy', 0):.1f} % of images that "
-            "they had not learnt."
+            f"{'is' if len(suspects) == 1 else 'are'} in doubt, according to networks with "
+            f"{100 * found.get('accuracy', 0):.1f} % accuracy on images they were not trained on."
         )
         if suspects:
             doubts = [

@@ -114,7 +114,7 @@ def _before(run: Run) -> None:
     if not pages:
         return
     with card():
-        heading("Looked at before")
+        heading("Earlier explanations")
         for each in pages:
             address = f"/files{run_address(run.name, '')[1:]}/{folder.name}/{quote(each.name)}"
             with ui.element("div"):

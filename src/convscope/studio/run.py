@@ -348,7 +348,9 @@ def _threshold(found: Evaluated) -> None:
             for part, line in lines.items():
                 share, accuracy = found.selected(part, at / 100)
                 right = (
-                    "none of them" if accuracy is None else f"{100 * accuracy:.1f} % of them right"
+                    "none of them"
+                    if accuracy is None
+                    else f"{100 * accuracy:.1f} % of them correct"
                 )
                 line.set_text(
                     f"{_PARTS[part].capitalize()} images: {100 * share:.1f} % answered at {at} % "
@@ -380,7 +382,7 @@ def _doctor(place: Workplace, run: Run) -> None:
 
         def start(asked: Sequence[object] = words) -> None:
             shown.clear()
-            examine.set_text("Examine it again")
+            examine.set_text("Run the diagnosis again")
             results(
                 place.jobs.submit(
                     (*asked, "--json"),
@@ -397,7 +399,8 @@ def _doctor(place: Workplace, run: Run) -> None:
         else:
             results(before)
         with row():
-            examine = job_button("Examine it" if before is None else "Examine it again", start)
+            again = "" if before is None else " again"
+            examine = job_button(f"Run the diagnosis{again}", start)
         command(command_line(*words))
 
 
@@ -459,7 +462,7 @@ def _remedy(
         if shown is not None:
             ui.link(*shown)
         elif words:
-            job_button("Do it", do)
+            job_button("Run this", do)
     command(text)
 
 
@@ -505,7 +508,7 @@ def _submit(place: Workplace, run: Run, words: list[str]) -> None:
     """Begin a command that mends something, and show it."""
     written = run.path if words[0] == "train" and "--resume" in words else None
     if words[0] == "train" and "--resume" not in words and "--out" not in words:
-        written = place.new_run(f"{run.name}-mended")
+        written = place.new_run(f"{run.name}-fixed")
         words = [*words, "--out", str(written)]
     # Another page may have resumed it since this one was drawn.
     if written is None or all(job.run != written for job in place.jobs.active()):
@@ -521,7 +524,7 @@ def _files(place: Workplace, run: Run) -> None:
             ui.link("Look inside", run_address(run.name, "inside"))
             ui.link("Use it", run_address(run.name, "use"))
             for file, name in (
-                (run.report_page, "Whole report"),
+                (run.report_page, "Report"),
                 (run.card_file, "Model card"),
                 (run.samples_picture, "Training images"),
                 (run.augmented_picture, "Augmented images"),
@@ -546,6 +549,6 @@ def _files(place: Workplace, run: Run) -> None:
                 when_ended(job, lambda: ui.navigate.reload() if job.status == "done" else None)
 
             with row():
-                job_button("Write the whole report" + " again" * is_written, start)
+                job_button("Write the report" + " again" * is_written, start)
             command(command_line(*words))
         say(f"Folder: {run.path}", "cs-quiet")

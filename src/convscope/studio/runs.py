@@ -130,7 +130,7 @@ def _overlaid(place: Workplace, names: list[str]) -> None:
                         with contextlib.suppress(ConvscopeError):
                             place.comparison_page(out.name)
                             address = run_address(out.name, "comparison")
-                            ui.link("Whole report", address, new_tab=True)
+                            ui.link("Report", address, new_tab=True)
 
                 when_ended(job, verdicts)
 

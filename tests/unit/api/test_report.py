@@ -11,7 +11,7 @@ def test_the_worst_error_is_the_hardest_image_with_a_wrong_answer():
         Seen("3.png", "dog", "owl", 0.6, 0.35),
     )
     assert worst_error([right, wrong, next_wrong]) == (
-        "The worst error is a cat, classified as dog with 65% confidence."
+        "The worst error is a cat, predicted as dog with 65% confidence."
     )
     assert worst_error([right]) == "The answers to the hardest images are all correct."
 

@@ -361,21 +361,21 @@ def test_a_remedy_is_a_link_where_its_command_only_prints_and_a_button_elsewhere
     async def led(user) -> None:
         (link,) = user.find(kind=ui.link, content="Open the images").elements
         assert link.props["href"] == "/data?data=photos"
-        await user.should_not_see("Do it")
+        await user.should_not_see("Run this")
 
     async def done(user) -> None:
-        user.find("Do it").click().click()
+        user.find("Run this").click().click()
         assert place.begun.pop() == ["evaluate", "runs/old", "--no-test"]
 
     async def asked(user) -> None:
-        user.find("Do it").click()
+        user.find("Run this").click()
         await user.should_see("Open the test images?")
         assert place.begun == []
         user.find("Open them").click()
         assert place.begun.pop() == ["evaluate", "runs/old"]
 
     async def resumed(user) -> None:
-        user.find("Do it").click()
+        user.find("Run this").click()
         words = ["train", "--resume", "runs/old", "--epochs", "9"]
         assert place.begun == [words]
         assert [job.run for job in place.jobs.all() if list(job.words) == words] == [run.path]
@@ -399,7 +399,7 @@ def test_what_was_not_checked_is_said_and_certain_findings_are_mended_at_once(pl
     async def read(user) -> None:
         await user.should_see("1 trap checked, no alarm.")
         await user.should_see("not checked: leaks (no images)")
-        user.find("Do it").click()
+        user.find("Run this").click()
         assert place.begun[0][:-1] == [*together.split()[1:], "--out"]
 
     run = place.run("old")
@@ -420,10 +420,10 @@ def test_a_range_test_is_shown_where_it_was_asked_for(place, visit):
 
     async def tried(user) -> None:
         await user.should_see("try")
-        user.find("Do it").click()
+        user.find("Run this").click()
         assert place.begun == [["doctor", "runs/old", "--range-test", "--json"]]
         await asyncio.sleep(0.1)
-        await user.should_not_see("Do it")
+        await user.should_not_see("Run this")
 
     visit(lambda: _doctor(place, place.run("old")), tried)
 
@@ -435,11 +435,11 @@ def test_a_report_from_before_a_change_is_called_old_and_can_be_written_again(pl
 
     async def none(user) -> None:
         await user.should_not_see("again")
-        user.find("Write the whole report").click()
+        user.find("Write the report").click()
         assert place.begun == [["report", str(run.path)]]
 
     async def current(user) -> None:
-        await user.should_see("Write the whole report again")
+        await user.should_see("Write the report again")
         await user.should_not_see("has changed since")
 
     async def old(user) -> None:
@@ -510,8 +510,8 @@ def test_each_comparison_is_beside_the_runs_in_a_folder_of_its_own(place, visit)
 
     async def compared(user) -> None:
         user.find(kind=ui.button, content="Compare: is one better?").click()
-        await user.should_see("Whole report")
-        (link,) = user.find("Whole report").elements
+        await user.should_see("Report")
+        (link,) = user.find("Report").elements
         assert link.props["href"] == "/comparison/compare-old-new"
 
     paths = [str(place.root / name) for name in ("old", "new")]
@@ -730,9 +730,9 @@ def test_the_cell_that_was_chosen_last_is_shown_whatever_loads_longer(place, vis
         await drawing
 
     async def last(user) -> None:
-        await user.should_see("0, taken for 2", retries=10)
-        await user.should_not_see("0, taken for 1")
-        await user.should_not_see("0, taken for 3")
+        await user.should_see("0, predicted as 2", retries=10)
+        await user.should_not_see("0, predicted as 1")
+        await user.should_not_see("0, predicted as 3")
 
     visit(shown, last)
 
