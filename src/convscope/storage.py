@@ -126,12 +126,13 @@ def size_on_disk(path: Path) -> int:
     return 0
 
 
-def require_outside(place: Path, data: Path | str | None) -> Path:
+def require_outside(place: Path, data: Path | str | None, option: str = "--out") -> Path:
     """Return the path of a result, unless it is inside the user's folder of images.
 
     Args:
         place: File or folder to be written.
         data: Folder of images; None if the data is not the user's own.
+        option: Option that names the path.
 
     Raises:
         DataError: If the path is inside.
@@ -141,7 +142,7 @@ def require_outside(place: Path, data: Path | str | None) -> Path:
         if place.resolve().is_relative_to(folder):
             raise DataError(
                 f"{place} would be inside the data folder {folder}, which is never written to; "
-                "choose another folder with --out"
+                f"choose another folder with {option}"
             )
     return place
 

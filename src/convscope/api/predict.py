@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from convscope.classifier import classify
 from convscope.classifier.bulk.answers import Answers, AnswersFile
+from convscope.classifier.bulk.sorting import SortedCopies
 from convscope.classifier.bulk.sources import files_read, is_stream, iter_images_of
 from convscope.classifier.exported import Classifier, is_exported, read_onnx
 from convscope.engines.choice import REFERENCE
@@ -15,7 +16,7 @@ from convscope.images.find import find_images, one_or_more
 from convscope.paths import path_or_none
 from convscope.progress import Progress, console_progress
 from convscope.run import Run
-from convscope.storage import require_other
+from convscope.storage import require_other, require_outside
 from convscope.types import ImagePrediction, UnreadableImage
 from convscope.wording import command_line
 
@@ -32,6 +33,8 @@ def predict(
     reject: bool = False,
     engine: str | None = None,
     out: Path | str | None = None,
+    sort_into: Path | str | None = None,
+    unsure_below: float = 0.0,
     workers: int | None = None,
     threads: int | None = None,
     ray: str | None = None,
@@ -59,6 +62,10 @@ def predict(
         out: File to write while the iterator is consumed: .csv, .jsonl or .parquet, a row per
             image. After a kill the same call goes on where it was, with any workers, and yields
             only the images that were left.
+        sort_into: New folder for copies of the images, made while the iterator is consumed:
+            `sorted/CLASS/`, which training takes as it is, `unsure/CLASS/` and, with `reject`,
+            `none/`. After a kill the same call goes on.
+        unsure_below: Probability of the answer below which an image is in `unsure/`, in [0, 1].
         workers: Number of processes that classify with an exported file; None does it in this one.
             A script that uses them begins its work below `if __name__ == "__main__":`, as for
             `multiprocessing`. With `ray` the largest number of workers; None takes all that fit.
@@ -84,6 +91,15 @@ def predict(
     sources = [str(image) for image in one_or_more(images)]
     if (place := path_or_none(out, "--out")) is not None:
         Run.require_spare(require_other(place, files_read(sources)))
+    if unsure_below and sort_into is None:
+        raise ConfigError("--unsure-below is a part of --sort-into; give that too")
+    if not 0 <= unsure_below <= 1:
+        raise ConfigError(f"--unsure-below is a probability from 0 to 1, not {unsure_below:g}")
+    if (copies := path_or_none(sort_into, "--sort-into")) is not None:
+        Run.require_spare(copies)
+        for source in sources:
+            if not is_stream(source) and Path(source).is_dir():
+                require_outside(copies, source, "--sort-into")
     if memory_gb is not None and ray is None:
         raise ConfigError("--memory reserves a share of a cluster; give --ray too")
     opened = None
@@ -139,6 +155,11 @@ def predict(
             f"Note: the model was trained with version {spec.decoder_version} of the decoder of "
             f"images, and this is version {DECODER_VERSION}: some files may give other pixels"
         )
+    if copies is not None and spec.multi_label:
+        raise ConfigError(
+            "--sort-into has a folder for each class, and these images may have several; --out "
+            "writes a table, which --labels of train takes"
+        )
     if batch_size is None:
         batch_size = classify.batch_size_for(max(spec.height, spec.width))
     answers = None
@@ -165,6 +186,13 @@ def predict(
             batch_size=batch_size,
             progress=progress,
         )
+    if copies is not None:
+        # Before an image is recorded as done.
+        job = {"model": model, "reject": reject}
+        sorting = SortedCopies(
+            copies, spec.class_names, job, unsure_below=unsure_below, progress=progress
+        )
+        results = sorting.copying(results)
     if answers is None:
         return results
     return Answers(answers.write(results), answers.n_unreadable)

@@ -65,6 +65,24 @@ def predict(
             "same command continues where it stopped, with any number of workers.",
         ),
     ] = None,
+    sort_into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="New folder for copies of the images, sorted/CLASS/, to look through and correct: "
+            "'convscope train --data FOLDER/sorted' takes them. The images themselves stay where "
+            "they are. After a kill the same command continues.",
+        ),
+    ] = None,
+    unsure_below: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="PROBABILITY",
+            help="Copy images whose answer has a lower probability into FOLDER/unsure/CLASS/.",
+        ),
+    ] = 0.0,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -108,6 +126,7 @@ def predict(
         convscope predict runs/NAME folder/ --format csv > answers.csv
         convscope predict model.onnx million.txt --out answers.jsonl
         convscope predict runs/NAME folder/ --reject
+        convscope predict runs/NAME new/ --sort-into labelled/ --unsure-below 0.6
         convscope predict model.onnx 'shards/*.tar' --out answers.parquet --workers 8
         convscope predict model.onnx /shared/list.txt --out answers.parquet --ray HOST:6379
     """
@@ -134,6 +153,8 @@ def predict(
         reject=reject,
         engine=engine,
         out=out,
+        sort_into=sort_into,
+        unsure_below=unsure_below,
         workers=workers,
         threads=threads,
         ray=ray,

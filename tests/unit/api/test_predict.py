@@ -9,7 +9,7 @@ from PIL import Image
 import convscope
 from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import ClassifierSpec
-from convscope.errors import ConfigError
+from convscope.errors import ConfigError, ConvscopeError
 from convscope.images.decode import DECODER_VERSION
 from convscope.progress import Progress
 
@@ -76,3 +76,55 @@ def test_a_model_of_another_decoder_is_told(tmp_path, monkeypatch, version, n_li
     list(convscope.predict("x.onnx", tmp_path, progress=Told()))
     assert len(said) == n_lines
     assert all(f"trained with version {version} of the decoder" in line for line in said)
+
+
+@pytest.fixture
+def exported(monkeypatch):
+    """Let any model be one of two classes, or of the spec that is set."""
+    specs = [ClassifierSpec(("a", "b"), 8, 8, 1)]
+
+    class Exported(Classifier):
+        sha256 = "0" * 64
+
+        def __init__(self, path, **settings):
+            super().__init__(Counting(), specs[-1])
+
+    monkeypatch.setattr(module, "Classifier", Exported)
+    return specs
+
+
+def test_images_are_sorted_into_folders_of_their_classes(tmp_path, exported):
+    new, out, table = tmp_path / "new", tmp_path / "out", tmp_path / "answers.csv"
+    new.mkdir()
+    for number in range(3):
+        Image.new("L", (2, 2), number).save(new / f"{number}.png")
+    (new / "bad.png").write_bytes(b"no image")
+    answers = convscope.predict(
+        "x.onnx", new, out=table, sort_into=out, unsure_below=0.4, progress=Progress()
+    )
+    assert not (out / "sorted").exists()  # as they are taken
+    assert len(list(answers)) == 4
+    assert sorted(path.name for path in (out / "sorted" / "a").iterdir()) == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
+    assert len(table.read_text().splitlines()) == 5
+
+
+def test_a_place_for_sorted_images_must_make_sense(tmp_path, exported):
+    Image.new("L", (2, 2)).save(tmp_path / "a.png")
+
+    def refused(**settings):
+        with pytest.raises(ConvscopeError) as caught:
+            convscope.predict("x.onnx", tmp_path, progress=Progress(), **settings)
+        return str(caught.value)
+
+    inside = tmp_path / "sorted"
+    assert "never written to; choose another folder with --sort-into" in refused(sort_into=inside)
+    assert "--unsure-below is a part of --sort-into" in refused(unsure_below=0.5)
+    outside = tmp_path.parent / f"{tmp_path.name}-sorted"
+    assert "a probability from 0 to 1" in refused(sort_into=outside, unsure_below=60)
+    exported.append(ClassifierSpec(("a", "b"), 8, 8, 1, multi_label=True, thresholds=(0.5, 0.5)))
+    assert "these images may have several" in refused(sort_into=outside)
+    assert not outside.exists()

@@ -1,0 +1,122 @@
+"""Copies of classified images, in a folder for each class."""
+
+import filecmp
+import itertools
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from convscope.errors import ConfigError
+from convscope.paths import short_name
+from convscope.progress import Progress
+from convscope.storage import atomic_path, read_object, require_writable, write_text
+from convscope.types import ImagePrediction, UnreadableImage
+from convscope.wording import counted
+
+Result = ImagePrediction | UnreadableImage
+
+SORTED, UNSURE, NONE = "sorted", "unsure", "none"
+"""Folders of answers, of those with a low probability, and of images that look like no class."""
+
+_NOTE = "sorting.json"
+
+
+class SortedCopies:
+    """Copies of image files in a folder for each class, which training takes as it is.
+
+    The same image is copied once, however often the work is repeated: a file of the same name and
+    content counts as its copy, another of that name gets a number.
+
+    Args:
+        folder: Folder for the copies: `sorted/CLASS/`, `unsure/CLASS/` and `none/`.
+        class_names: Names of the classes.
+        job: Everything by which the answers of two calls would differ, such as the model.
+        unsure_below: Probability of the answer below which an image is `unsure`, in [0, 1].
+        progress: Called with the numbers at the end.
+
+    Attributes:
+        numbers: Number of images by `SORTED`, `UNSURE` and `NONE`, so far.
+
+    Raises:
+        ConfigError: If the folder holds something else, or what another call sorted, or two classes
+            would have the same folder.
+        StorageError: If it cannot be written to.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        class_names: Iterable[str],
+        job: dict[str, object],
+        *,
+        unsure_below: float = 0.0,
+        progress: Progress,
+    ) -> None:
+        self.folder = folder
+        self._progress = progress
+        self.numbers: Counter[str] = Counter()
+        self._unsure_below = unsure_below
+        self._folders = {name: short_name(name, 200) for name in class_names}
+        alike = [name for name, n in Counter(self._folders.values()).items() if n > 1]
+        if alike:
+            raise ConfigError(f"two classes would have the same folder: {alike[0]}")
+        self._take_up({**job, "unsure_below": unsure_below})
+
+    def copying(self, results: Iterable[Result]) -> Iterator[Result]:
+        """Yield results as they come, after each image was copied; say the numbers at the end.
+
+        Raises:
+            ConfigError: If an image is no file of its own.
+            StorageError: If it cannot be read any more, or its copy not be written.
+        """
+        for result in results:
+            if isinstance(result, ImagePrediction):
+                self._copy(result)
+            yield result
+        told = [f"{counted(self.numbers[SORTED], 'image')} sorted into {self.folder / SORTED}"]
+        told += [
+            f"{n:,} in {self.folder / kind}" for kind, n in self.numbers.items() if kind != SORTED
+        ]
+        self._progress.say(", ".join(told))
+
+    def _copy(self, said: ImagePrediction) -> None:
+        if said.path is None or not said.path.is_file():
+            raise ConfigError(
+                f"{said.path} is no file of its own; unpack archives before --sort-into"
+            )
+        kind = SORTED
+        if said.rejected:
+            kind = NONE
+        elif said.probs[said.class_name] < self._unsure_below:
+            kind = UNSURE
+        folder = self.folder / kind
+        if kind != NONE:
+            folder /= self._folders[said.class_name]
+        for place in _numbered(folder / said.path.name):
+            if not place.exists():
+                with atomic_path(place) as temporary:
+                    shutil.copyfile(said.path, temporary)
+                break
+            if filecmp.cmp(said.path, place, shallow=False):
+                break
+        self.numbers[kind] += 1
+
+    def _take_up(self, job: dict[str, object]) -> None:
+        require_writable(self.folder)
+        note = self.folder / _NOTE
+        before = read_object(note)
+        if before == job:
+            return
+        what = "what another model or --unsure-below sorted" if before else "other files"
+        if before or (self.folder.exists() and any(self.folder.iterdir())):
+            raise ConfigError(f"--sort-into {self.folder} holds {what}; choose another folder")
+        write_text(note, json.dumps(job, indent=2) + "\n")
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """Yield a path, then its name with the number 2 and so on."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
