@@ -5,10 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from convscope.errors import ConfigError
-from convscope.recipe import RANDOM_WEIGHTS, Recipe, RunConfig, flat
-
-_NEUTRAL = flat(RunConfig().model_dump())
-"""Settings as they are where nobody chose them, by dotted name."""
+from convscope.recipe import RANDOM_WEIGHTS, Recipe, RunConfig, default_settings, flat
 
 
 class _Condition(NamedTuple):
@@ -163,8 +160,9 @@ def idle_settings(config: RunConfig, usual: Recipe, *, backbone: bool) -> dict[s
         The condition for an effect, by dotted name.
     """
     values = flat(config.model_dump())
-    recipes = _NEUTRAL | flat(usual.model_dump())
-    changed = [key for key in values if values[key] not in (_NEUTRAL[key], recipes[key])]
+    neutral = default_settings()
+    recipes = {**neutral, **flat(usual.model_dump())}
+    changed = [key for key in values if values[key] not in (neutral[key], recipes[key])]
     idle: dict[str, str] = {}
     for condition in _CONDITIONS:
         if condition.holds(config, backbone):
@@ -196,7 +194,7 @@ def require_effect(config: RunConfig, usual: Recipe, *, backbone: bool) -> None:
             "learning rate falls; take fewer, or more --epochs"
         )
     for key, words in idle_settings(config, usual, backbone=backbone).items():
-        neutral = flat(usual.model_dump()).get(key, _NEUTRAL[key])
+        neutral = flat(usual.model_dump()).get(key, default_settings()[key])
         raise _without_effect(key, flat(config.model_dump())[key], words, neutral)
 
 
@@ -214,7 +212,7 @@ def require_effect_somewhere(
     """
     for key, value in settings.items():
         if all(key in each for each in idle):
-            raise _without_effect(key, value, idle[-1][key], _NEUTRAL[key])
+            raise _without_effect(key, value, idle[-1][key], default_settings()[key])
 
 
 def _without_effect(key: str, value: Any, words: str, neutral: Any) -> ConfigError:

@@ -12,6 +12,7 @@ import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -704,9 +705,15 @@ def resolve_resumed(saved: RunConfig, *layers: Mapping[str, Any]) -> RunConfig:
 
 
 @functools.cache
+def default_settings() -> Mapping[str, Any]:
+    """Return the settings as they are where nobody chose them, by dotted name."""
+    return MappingProxyType(flat(RunConfig().model_dump()))
+
+
+@functools.cache
 def setting_names() -> tuple[str, ...]:
     """Return every key that `--set` accepts, dotted."""
-    return tuple(sorted(flat(RunConfig().model_dump())))
+    return tuple(sorted(default_settings()))
 
 
 @functools.cache

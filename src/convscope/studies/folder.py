@@ -10,7 +10,7 @@ from typing import Any
 
 from convscope.errors import RunError
 from convscope.locks import LOCK
-from convscope.recipe import RANDOM_WEIGHTS
+from convscope.recipe import RANDOM_WEIGHTS, default_settings
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, require_writable
 from convscope.workplace import HEARTBEAT, at_work
@@ -218,31 +218,24 @@ def _differences(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Yield dotted name and both values of those of some settings that differ."""
     for key in keys:
-        then, value = before.get(key), now.get(key)
-        if _in_kind({key: then}) == _in_kind({key: value}):
-            continue
-        if isinstance(then, Mapping) and isinstance(value, Mapping):
+        name = f"{group}{key}"
+        # A setting that there was not yet when the study was begun had its default.
+        then = before[key] if key in before else as_read_back(default_settings().get(name))
+        value = now.get(key)
+        if isinstance(value, Mapping) and (then is None or isinstance(then, Mapping)):
+            then = then or {}
             # All settings of a run or a rung, which need no name of their own.
-            inner = "" if key in ("config", "settings") else f"{group}{key}."
+            inner = "" if key in ("config", "settings") else f"{name}."
             yield from _differences(then, value, {**value, **then}, inner)
-        else:
-            yield f"{group}{key}", then, value
+        elif _kind(key, then) != _kind(key, value):
+            yield name, then, value
 
 
-def _in_kind(settings: Any) -> Any:
-    """Return settings without the places of images, tables and weights, only whether there are."""
-    if not isinstance(settings, Mapping):
-        return settings
-    kept = {key: _in_kind(value) for key, value in settings.items()}
-    if "data_path" in kept:
-        kept["data_path"] = kept["data_path"] is not None
-    # Studies that began when there were no tables have no such key.
-    if kept.pop("labels", None) is not None:
-        kept["labels"] = True
-    # Nor had they this one.
-    for key in ("near_copies", "split.near_copies"):
-        if not kept.get(key):
-            kept.pop(key, None)
-    if "weights" in kept:
-        kept["weights"] = kept["weights"] == RANDOM_WEIGHTS
-    return kept
+def _kind(key: str, value: Any) -> Any:
+    """Return a setting; of the place of images or a table only whether there is one.
+
+    Of weights: whether they are random.
+    """
+    if key in ("data_path", "labels"):
+        return value is not None
+    return value == RANDOM_WEIGHTS if key == "weights" else value

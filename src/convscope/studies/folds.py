@@ -185,10 +185,10 @@ def asked_before(path: Path) -> RunConfig:
     state = CROSS_VALIDATION.read(path) or {}
     try:
         asked = state["asked"]
-        # Without the key of a setting that there was not when it was begun.
-        known = [key for key in setting_names() if key != "split.near_copies" or key in asked]
-        return resolve(RunConfig(), {key: asked[key] for key in known})
-    except (KeyError, TypeError, AttributeError, ConvscopeError):
+        # A setting that there was not yet when it was begun has its default.
+        known = {key: asked[key] for key in setting_names() if key in asked}
+        return resolve(RunConfig(), {**known, "split.folds": int(asked["split.folds"])})
+    except (KeyError, ValueError, TypeError, AttributeError, ConvscopeError):
         raise CROSS_VALIDATION.damaged(path) from None
 
 

@@ -44,7 +44,9 @@ def test_a_study_may_be_older_than_a_setting_that_has_its_usual_value() -> None:
     for now in ({"split": {"near_copies": False}}, {"split.near_copies": False}):
         before: dict[str, Any] = {"split": {}} if "split" in now else {}
         STUDY.require_same(PLACE, {"asked": before}, now)
-    with pytest.raises(RunError, match="near_copies None, not True"):
+    now = {"config": {"augment": {"cutout": 0.0}, "head": {"hidden": []}}, "tta.shift": 0.0}
+    STUDY.require_same(PLACE, {"asked": {"config": {"augment": {}}}}, now)
+    with pytest.raises(RunError, match=r"split\.near_copies False, not True"):
         STUDY.require_same(PLACE, {"asked": {"split": {}}}, {"split": {"near_copies": True}})
 
 
