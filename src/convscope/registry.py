@@ -11,7 +11,7 @@ Then come the plugins: other installed packages, which name modules of their own
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -76,6 +76,16 @@ class Entry(Generic[T]):
     def description(self) -> str:
         """The summary, with the package that it comes from if that is a plugin."""
         return self.summary if self.package is None else f"{self.summary} (from {self.package})"
+
+
+def listed(names: str | Iterable[T]) -> list[Any]:
+    """Return names that are given as one text or as several.
+
+    Examples:
+        >>> listed("fog"), listed(("fog", "snow"))
+        (['fog'], ['fog', 'snow'])
+    """
+    return [names] if isinstance(names, str) else [*names]
 
 
 class Registry(Generic[T]):

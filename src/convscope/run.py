@@ -606,7 +606,7 @@ class Run:
     @staticmethod
     def write_json(path: Path, content: Any) -> None:
         """Write a JSON file atomically; one that holds just that keeps its date."""
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(content, indent=2, ensure_ascii=False, default=records.plain) + "\n"
         # By their dates, exports and answers are called older than the results of the run.
         with contextlib.suppress(OSError, UnicodeDecodeError):
             if path.read_text(encoding="utf-8") == text:

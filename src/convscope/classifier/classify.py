@@ -179,17 +179,17 @@ class Classifier:
                 return pixels_of(image, **wanted, max_pixels=max_pixels)
             except Exception as error:  # Pillow may read its file only now
                 refuse("the image", error, max_pixels)
-        name = ""
+        source, name = cast(Any, image), ""
         if isinstance(image, PackedImage):
             if image.reason:
                 raise ImageError(f"{image.path} {image.reason}")
-            name, image = str(image.path), image.content
+            source, name = image.content, str(image.path)
         elif not _is_image(image):
             raise ShapeError(
                 "an image is the path of a file, its bytes, the file opened for bytes, a picture "
                 f"of Pillow, or an array; this one is of type {type(image).__name__}"
             )
-        return decode_image(image, **wanted, name=name, max_pixels=max_pixels)
+        return decode_image(source, **wanted, name=name, max_pixels=max_pixels)
 
     @overload  # a path or bytes are one image, though they can be iterated over
     def predict(  # type: ignore[overload-overlap]

@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from convscope.errors import ConfigError, ConvscopeError
+from convscope.registry import listed
 from convscope.serving.application import build_app
 from convscope.serving.door import usable_key
 from convscope.serving.limits import MEGABYTE, Limits
@@ -51,7 +52,7 @@ def serve(
     queue: int = 512,
     deadline_ms: float = 10_000.0,
     api_key: str | None = None,
-    allow_host: Sequence[str] = (),
+    allow_host: str | Sequence[str] = (),
     max_body_mb: float = 32.0,
     max_megapixels: float = 50.0,
     reject: bool = False,
@@ -122,7 +123,7 @@ def serve(
         parent = None if workers == 1 else os.getppid()
         # Which has all workers do so; to the one that did it there is nothing new.
         tell_others = None if parent is None else partial(os.kill, parent, signal.SIGHUP)
-        names = {name.lower() for name in allow_host}
+        names = {name.lower() for name in listed(allow_host)}
         app = build_app(
             loaded,
             settings.limits,

@@ -18,6 +18,7 @@ from convscope.planning.sharing import failures_told
 from convscope.planning.usual import usual_recipe, wishes_of
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
+from convscope.registry import listed
 from convscope.remote import folder_or_none, folder_path
 from convscope.run import Run
 from convscope.scale.devices import ONE
@@ -63,7 +64,7 @@ def train(
     resume: bool | Path | str = False,
     test: bool | None = None,
     data_dir: Path | str | None = None,
-    trackers: Sequence[str] = (),
+    trackers: str | Sequence[str] = (),
     executor: Executor | None = None,
     devices: str | None = None,
     progress: Progress | None = None,
@@ -156,7 +157,7 @@ def train(
     from_file = read_config(user_path(config, "--config")) if config is not None else {}
     if devices not in (None, "all"):
         raise ConfigError(f"--devices is all, not '{devices}'; leave it out for one device")
-    for name in trackers:
+    for name in (trackers := listed(trackers)):
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
     place = folder_or_none(out, "--out")
