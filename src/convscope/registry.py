@@ -78,14 +78,15 @@ class Entry(Generic[T]):
         return self.summary if self.package is None else f"{self.summary} (from {self.package})"
 
 
-def listed(names: str | Iterable[T]) -> list[Any]:
-    """Return names that are given as one text or as several.
+def listed(values: T | Iterable[T]) -> list[T]:
+    """Return names or numbers as a list, if one is given alone too.
 
     Examples:
-        >>> listed("fog"), listed(("fog", "snow"))
-        (['fog'], ['fog', 'snow'])
+        >>> listed("fog"), listed(("fog", "snow")), listed(3)
+        (['fog'], ['fog', 'snow'], [3])
     """
-    return [names] if isinstance(names, str) else [*names]
+    alone = isinstance(values, str) or not isinstance(values, Iterable)
+    return [values] if alone else [*values]  # type: ignore[list-item, misc]
 
 
 class Registry(Generic[T]):

@@ -109,7 +109,10 @@ def predict(
     if opened is None:
         many = workers is not None or ray is not None
         exported = Classifier(
-            str(run), engine=engine or REFERENCE, threads=threads or (1 if many else None)
+            str(run),
+            engine=engine or REFERENCE,
+            threads=1 if many and threads is None else threads,
+            progress=progress,
         )
         classifier: classify.Classifier = exported
         model = exported.sha256

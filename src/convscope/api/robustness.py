@@ -25,7 +25,7 @@ def robustness(
     run: Run | Path | str,
     *,
     corruptions: str | Sequence[str] | None = None,
-    severities: Sequence[int] | None = None,
+    severities: int | Sequence[int] | None = None,
     split: Literal["val", "test"] = "val",
     n_images: int = 2_000,
     data: Path | str | None = None,
@@ -62,7 +62,7 @@ def robustness(
     require_judged(split)
     run = Run.open(run)
     names = listed(corruptions or CORRUPTIONS)
-    levels = tuple(severities or SEVERITIES)
+    levels = tuple(listed(severities or SEVERITIES))
     for name in names:
         if name not in CORRUPTIONS:
             raise UnknownNameError("corruption", name, CORRUPTIONS)

@@ -9,6 +9,7 @@ import yaml
 from convscope.errors import ConfigError
 from convscope.recipe import UNREADABLE_YAML, flat, setting_names, value_of
 from convscope.recipes import RECIPES
+from convscope.registry import listed
 
 _FORMS = "LOW..HIGH, LOW..HIGH:log, or values such as 32,64,128"
 
@@ -92,8 +93,8 @@ def parse_values(key: str, text: str | Iterable[Any]) -> Interval | Choice:
             f"--space {key}: there is no such setting; see 'convscope recipes show NAME'"
         )
     if not isinstance(text, str):
-        text = [*text]
-        return _choice(key, [value_of(key, value) for value in text], str(text))
+        given = listed(text)
+        return _choice(key, [value_of(key, value) for value in given], str(given))
     bounds, _, scale = text.partition(":")
     low, dots, high = bounds.partition("..")
     if not dots:
