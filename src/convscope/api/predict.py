@@ -40,6 +40,10 @@ def predict(
 ) -> Iterator[ImagePrediction | UnreadableImage]:
     """Classify image files, in batches, as they are read; memory does not grow with their number.
 
+    Paths of files, folders and patterns are collected first, and a file that is named twice is
+    answered once; lists and archives are read as they come. An iterator of images in memory, or of
+    paths as they come, is for `Classifier.predict`.
+
     Probabilities are at the temperature that `evaluate` fitted on validation images, so that they
     are calibrated; the answers do not depend on it. Where an image may have any number of classes,
     the answer is all classes that reach the thresholds of that evaluation, which may be none.
