@@ -78,7 +78,7 @@ class Entry(Generic[T]):
         return self.summary if self.package is None else f"{self.summary} (from {self.package})"
 
 
-def listed(values: T | Iterable[T]) -> list[T]:
+def listed(values: Any) -> list[Any]:
     """Return names or numbers as a list, if one is given alone too.
 
     Examples:
@@ -86,7 +86,7 @@ def listed(values: T | Iterable[T]) -> list[T]:
         (['fog'], ['fog', 'snow'], [3])
     """
     alone = isinstance(values, str) or not isinstance(values, Iterable)
-    return [values] if alone else [*values]  # type: ignore[list-item, misc]
+    return [values] if alone else [*values]
 
 
 class Registry(Generic[T]):

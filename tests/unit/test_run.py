@@ -465,3 +465,28 @@ def test_numbers_of_numpy_are_written_as_others(tmp_path):
     }
     with pytest.raises(TypeError):
         Run.write_json(tmp_path / "b.json", {"what": object()})
+
+
+def test_a_run_stays_the_same_in_another_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(None, "a")
+    run.record(status="trained")
+    (tmp_path / "elsewhere").mkdir()
+    assert run.path == Path("runs/a")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run.record(status="finished")
+    assert run.status == "finished"
+    assert run.path == tmp_path / "runs/a"
+    assert not list(Path().iterdir())
+    monkeypatch.chdir(tmp_path)
+    assert run.path == Path("runs/a")
+
+
+def test_runs_of_one_folder_are_equal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Run.create(None, name).record(status="trained")
+    assert Run.open("a") == Run.open("runs/a") == Run.open(tmp_path / "runs" / "a")
+    assert Run.open("a") != Run.open("b")
+    assert len({Run.open("a"), Run.open("a"), Run.open("b")}) == 2
+    assert "a" not in Run.open("a")._own_names()
