@@ -117,7 +117,7 @@ def test_from_a_file_to_an_answer_nothing_heavy_is_loaded():
         "from convscope.datasets import DATASETS; assert DATASETS.names()",
         "from convscope.recipes import RECIPES; assert RECIPES.names()",
     ],
-    ids=["convscope", "all names", "cli", "models", "datasets", "recipes"],
+    ids=["modules", "convscope", "all names", "cli", "models", "datasets", "recipes"],
 )
 def test_beginning_loads_no_framework(code):
     assert loaded_by(code) == []
