@@ -109,6 +109,7 @@ def test_from_a_file_to_an_answer_nothing_heavy_is_loaded():
 @pytest.mark.parametrize(
     "code",
     [
+        "import convscope; convscope.errors.UserError; convscope.serving.app",
         "import convscope; convscope.__all__; dir(convscope)",
         "import convscope; [getattr(convscope, name) for name in convscope.__all__]",
         "import convscope.cli",
@@ -116,7 +117,7 @@ def test_from_a_file_to_an_answer_nothing_heavy_is_loaded():
         "from convscope.datasets import DATASETS; assert DATASETS.names()",
         "from convscope.recipes import RECIPES; assert RECIPES.names()",
     ],
-    ids=["convscope", "all names", "cli", "models", "datasets", "recipes"],
+    ids=["modules", "convscope", "all names", "cli", "models", "datasets", "recipes"],
 )
 def test_beginning_loads_no_framework(code):
     assert loaded_by(code) == []

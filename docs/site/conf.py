@@ -11,6 +11,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.domains.python import PyObject
+from sphinx.pycode import ModuleAnalyzer
 
 import convscope
 
@@ -152,6 +153,10 @@ def mend_page(
 
 def setup(app: Sphinx) -> None:
     """Register what is particular to this site."""
+    # The signatures for type checkers leave out arguments; the function itself has all.
+    analyzer = ModuleAnalyzer.for_module("convscope.studies.train")
+    analyzer.analyze()
+    analyzer.overloads.clear()
     app.connect("source-read", read_page)
     app.connect("autodoc-process-docstring", read_docstring, priority=400)
     app.connect("autodoc-process-docstring", write_docstring, priority=600)

@@ -54,6 +54,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from convscope import errors as errors
+    from convscope import serving as serving
     from convscope.api.data import check, load, write_shards
     from convscope.api.doctor import doctor
     from convscope.api.embed import embed
@@ -123,16 +125,24 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'convscope' has no attribute '{name}'")
-    import importlib
+_MODULES = ("errors", "serving")
+"""Modules with public names of their own."""
 
-    return getattr(importlib.import_module(f"convscope.{_HOMES[name]}"), name)
+
+if not TYPE_CHECKING:  # or checkers of types would take any name for one of these
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__ and name not in _MODULES:
+            raise AttributeError(f"module 'convscope' has no attribute '{name}'")
+        import importlib
+
+        if name in _MODULES:
+            return importlib.import_module(f"convscope.{name}")
+        return getattr(importlib.import_module(f"convscope.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *_MODULES, "__version__"]
 
 
 class _Package(ModuleType):

@@ -118,7 +118,14 @@ class ConsoleProgress(Progress):
     def __init__(self) -> None:
         from rich.console import Console
 
-        self.console = Console(file=cast("IO[str]", _Patient()), highlight=False)
+        place = cast("IO[str]", _Patient())
+        self.console = Console(file=place, highlight=False)
+        if self.console.is_jupyter:
+            # Each line would be a display of its own. A notebook claims to know colours, and would
+            # get bars too, which it cannot draw over.
+            self.console = Console(
+                file=place, highlight=False, force_jupyter=False, force_terminal=False
+            )
 
     def say(self, text: str) -> None:
         """Print one line."""

@@ -3,6 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+
+def plain(value: object) -> object:
+    """Return a number or an array of NumPy as Python's own, for `json.dumps(default=plain)`.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if hasattr(value, "tolist"):  # without NumPy, which takes its time to import
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON serializable")
+
+
 Kind = Callable[[object], bool]
 """Function that says whether a value is of a kind."""
 

@@ -11,7 +11,7 @@ Then come the plugins: other installed packages, which name modules of their own
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -76,6 +76,17 @@ class Entry(Generic[T]):
     def description(self) -> str:
         """The summary, with the package that it comes from if that is a plugin."""
         return self.summary if self.package is None else f"{self.summary} (from {self.package})"
+
+
+def listed(values: Any) -> list[Any]:
+    """Return names or numbers as a list, if one is given alone too.
+
+    Examples:
+        >>> listed("fog"), listed(("fog", "snow")), listed(3)
+        (['fog'], ['fog', 'snow'], [3])
+    """
+    alone = isinstance(values, str) or not isinstance(values, Iterable)
+    return [values] if alone else [*values]
 
 
 class Registry(Generic[T]):

@@ -39,19 +39,33 @@ ROOT = Path("runs")
 class Run:
     """One training run and all its results.
 
-    Create one with `create`, find one with `open`.
-
-    Attributes:
-        path: Run folder.
+    Create one with `create`, find one with `open`. Two of the same folder are equal.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+        self._given = Path(path)
+        self._absolute = _absolute(self._given)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self._real == other._real
+
+    def __hash__(self) -> int:
+        return hash(self._real)
+
     # Files and folders.
+
+    @property
+    def path(self) -> Path:
+        """Run folder as it was given, absolute where the working folder is another one by now."""
+        moved = _absolute(self._given) != self._absolute
+        return self._absolute if moved else self._given
+
+    @property
+    def _real(self) -> str:
+        return os.path.realpath(self._absolute)  # pathlib's raises for links in a circle
 
     @property
     def name(self) -> str:
@@ -345,7 +359,7 @@ class Run:
         # Every path above is a property, so its name is known here.
         members = {name: value for name, value in vars(Run).items() if isinstance(value, property)}
         paths = [name for name, p in members.items() if p.fget.__annotations__["return"] is Path]
-        own = {getattr(self, name).name for name in paths}
+        own = {getattr(self, name).name for name in paths if name != "path"}
         judged = (self.metrics_file, self.predictions_file)
         confused = (self.confusion_table, self.confusion_picture)
         mistaken = (self.mistakes_table, self.mistakes_picture)
@@ -606,12 +620,20 @@ class Run:
     @staticmethod
     def write_json(path: Path, content: Any) -> None:
         """Write a JSON file atomically; one that holds just that keeps its date."""
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(content, indent=2, ensure_ascii=False, default=records.plain) + "\n"
         # By their dates, exports and answers are called older than the results of the run.
         with contextlib.suppress(OSError, UnicodeDecodeError):
             if path.read_text(encoding="utf-8") == text:
                 return
         write_text(path, text)
+
+
+def _absolute(path: Path) -> Path:
+    """Return an absolute path; the path itself where the working folder was removed."""
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        return path
 
 
 def _is_remains(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """The documentation as a site: whole, searchable, and without a request to another host."""
 
+import importlib
 import inspect
 import json
 import os
@@ -72,6 +73,22 @@ def test_every_public_name_is_in_the_reference_once():
         r"^\.\. auto(?:function|class|exception):: convscope\.(\w+)$", directives, re.M
     )
     assert sorted(names) == convscope.__all__
+
+
+def test_objects_within_objects_of_the_reference_are_there_too():
+    directives = "".join(page.read_text() for page in REFERENCE.glob("*.rst"))
+    shown = re.findall(r"^\.\. autoclass:: (convscope[\w.]+)\.(\w+)$", directives, re.M)
+    classes = {name: getattr(importlib.import_module(module), name) for module, name in shown}
+    of_python = {"Any", "Callable", "Iterator", "Literal", "Mapping", "None", "Path", "Sequence"}
+    for name, shown_class in classes.items():
+        kinds = dict(inspect.get_annotations(shown_class))
+        for key, member in vars(shown_class).items():
+            if isinstance(member, property):
+                kinds[key] = member.fget.__annotations__["return"]
+        for key, kind in kinds.items():
+            text = kind.__name__ if isinstance(kind, type) else str(kind)
+            named = set(re.findall(r"\b[A-Z]\w+", text))
+            assert key[0] == "_" or named <= classes.keys() | of_python, f"{name}.{key}: {text}"
 
 
 @pytest.mark.docs

@@ -135,3 +135,16 @@ def test_people_see_it_on_standard_error_if_there_is_one(monkeypatch, capsys):
     silent = console_progress()
     assert not isinstance(silent, ConsoleProgress)
     silent.say("hello")
+
+
+def test_in_a_notebook_lines_go_to_standard_error(monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as kernels have it
+    drawn = ConsoleProgress()
+    drawn.say("hello")
+    with drawn.task("Working", 1, "images") as step:
+        step(1)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[0] == "hello"
+    assert err.splitlines()[1].startswith("Working: 1 image in 0.0 s")

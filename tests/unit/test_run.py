@@ -10,12 +10,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from convscope import heartbeat, interrupts
 from convscope.errors import LockTakenError, RunError
 from convscope.housekeeping.runs import remove_runs, runs_without_result
 from convscope.run import FORMAT, Run
+from convscope.studies.folder import as_read_back
 
 
 def test_two_runs_never_share_a_folder(tmp_path, monkeypatch):
@@ -453,3 +455,38 @@ def test_names_that_a_run_uses_are_spare_for_no_result(tmp_path):
     for place in (run.path / "export/x.onnx", run.path / "answers.csv", tmp_path / "run.json"):
         assert Run.require_spare(place) == place
     assert Run.require_spare(run.gallery_picture, run.gallery_picture) == run.gallery_picture
+
+
+def test_numbers_of_numpy_are_written_as_others(tmp_path):
+    Run.write_json(tmp_path / "a.json", {"seed": np.int64(3), "on": np.bool_(True)})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"seed": 3, "on": True}
+    assert as_read_back({"rates": np.array([0.5, 1.0]), "one": np.float32(0.5)}) == {
+        **{"rates": [0.5, 1.0], "one": 0.5}
+    }
+    with pytest.raises(TypeError):
+        Run.write_json(tmp_path / "b.json", {"what": object()})
+
+
+def test_a_run_stays_the_same_in_another_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(None, "a")
+    run.record(status="trained")
+    (tmp_path / "elsewhere").mkdir()
+    assert run.path == Path("runs/a")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run.record(status="finished")
+    assert run.status == "finished"
+    assert run.path == tmp_path / "runs/a"
+    assert not list(Path().iterdir())
+    monkeypatch.chdir(tmp_path)
+    assert run.path == Path("runs/a")
+
+
+def test_runs_of_one_folder_are_equal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Run.create(None, name).record(status="trained")
+    assert Run.open("a") == Run.open("runs/a") == Run.open(tmp_path / "runs" / "a")
+    assert Run.open("a") != Run.open("b")
+    assert len({Run.open("a"), Run.open("a"), Run.open("b")}) == 2
+    assert "a" not in Run.open("a")._own_names()

@@ -4,7 +4,7 @@ import csv
 from typing import TYPE_CHECKING
 
 from convscope import backend as backends
-from convscope.planning.networks import build_model
+from convscope.planning.networks import build_model, chance_kept
 from convscope.planning.plan import run_config
 from convscope.recipe import HeadSettings
 from convscope.run import Run
@@ -40,7 +40,8 @@ def sheet_of(run: Run) -> "ModelSheet":
     if "head" in state:
         config = config.model_copy(update={"head": HeadSettings(**state["head"])})
     backends.configure_for_use(config.backend)
-    network = build_model(config, InputSpec(**state["input"]), len(run.class_names))
+    with chance_kept():
+        network = build_model(config, InputSpec(**state["input"]), len(run.class_names))
     return model_sheet(network)
 
 

@@ -11,7 +11,7 @@ from convscope.errors import ConfigError, RunError
 from convscope.models import is_backbone
 from convscope.paths import is_address, user_path
 from convscope.planning.data import load_of_run
-from convscope.planning.networks import build_model, input_spec
+from convscope.planning.networks import build_model, chance_kept, input_spec
 from convscope.planning.plan import run_config
 from convscope.planning.settle import Request, settle_batches, settle_labels, settle_names
 from convscope.progress import Progress, console_progress
@@ -112,6 +112,6 @@ def doctor(
             "the range test is for networks that are trained from scratch; "
             f"{config.model} is pretrained"
         )
-    wanted = rates if try_rates else None
+    wanted = chance_kept()(rates) if try_rates else None
     case = Case(config, path, run, load, network_of, pretrained, wanted, data, labels)
     return diagnose(case)

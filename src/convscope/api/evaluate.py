@@ -64,11 +64,13 @@ def evaluate(
         with out-of-fold predictions.
 
     Raises:
+        ConfigError: If `batch_size` is below 1.
         RunError: If there is no such run or no such weights.
         DataError: If the images are not those that the run was split into, or if each may have any
             number of classes and none of a part has one.
         StorageError: If the opening of the test images cannot be logged.
     """
+    from convscope.classifier.classify import require_batch_size
     from convscope.classifier.decisions import decided
     from convscope.classifier.keras_model import which_weights, write_spec
     from convscope.classifier.shares import shares_of
@@ -83,6 +85,8 @@ def evaluate(
     from convscope.evaluation.rejection import rejection_of
     from convscope.report.figures import confusion_figure, mistakes_figure, save_figure
 
+    if batch_size is not None:
+        require_batch_size(batch_size)
     progress = progress or console_progress()
     run = Run.open(run)
     config = run_config(run)

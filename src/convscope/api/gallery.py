@@ -9,7 +9,7 @@ import numpy as np
 from convscope.datasets.division.splits import verify_split
 from convscope.datasets.source import moved, require_apart
 from convscope.errors import ConfigError, RunError
-from convscope.evaluation.opening import open_test
+from convscope.evaluation.opening import open_test, require_judged
 from convscope.evaluation.telling import Kind, Seen, most_telling, seen_at
 from convscope.paths import path_or_none
 from convscope.planning.data import load_of_run
@@ -59,6 +59,7 @@ def gallery(
         RunError: If the run has not been evaluated on that split, its saved model is missing, or no
             image matches.
         UnknownNameError: If there is no such class.
+        ConfigError: If there is no such part.
         DataError: If the images are not those of the run.
     """
     from convscope.report.figures import samples_figure, save_figure
@@ -113,6 +114,7 @@ def chosen_images(
     from convscope.evaluation.calibration import with_temperature
     from convscope.evaluation.predictions import read_predictions
 
+    require_judged(split)
     names = run.class_names
     true, predicted = (name and run.class_called(name) for name in (true, predicted))
     if n < 1:

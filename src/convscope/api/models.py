@@ -9,7 +9,7 @@ from convscope.errors import ConfigError
 from convscope.models import is_backbone
 from convscope.models.backbones import BACKBONES
 from convscope.paths import path_or_none
-from convscope.planning.networks import build_model, scaling_of
+from convscope.planning.networks import build_model, chance_kept, scaling_of
 from convscope.recipe import resolve
 from convscope.recipes import RECIPES, default_recipe, require_fitting
 from convscope.run import Run
@@ -62,7 +62,8 @@ def describe(
     size = config.image_size or 32
     backends.configure()
     spec = InputSpec(size, size, channels, scaling_of(config))
-    network = build_model(config, spec, n_classes)
+    with chance_kept():
+        network = build_model(config, spec, n_classes)
     stages = BACKBONES.get(model).stages if backbone else None
     if place is not None:
         draw_architecture(network, place, title=model, stages=stages)

@@ -43,6 +43,10 @@ def predict(
 ) -> Iterator[ImagePrediction | UnreadableImage]:
     """Classify image files, in batches, as they are read; memory does not grow with their number.
 
+    Paths of files, folders and patterns are collected first, and a file that is named twice is
+    answered once; lists and archives are read as they come. An iterator of images in memory, or of
+    paths as they come, is for `Classifier.predict`.
+
     Probabilities are at the temperature that `evaluate` fitted on validation images, so that they
     are calibrated; the answers do not depend on it. Where an image may have any number of classes,
     the answer is all classes that reach the thresholds of that evaluation, which may be none.
@@ -125,7 +129,10 @@ def predict(
     if opened is None:
         many = workers is not None or ray is not None
         exported = Classifier(
-            str(run), engine=engine or REFERENCE, threads=threads or (1 if many else None)
+            str(run),
+            engine=engine or REFERENCE,
+            threads=1 if many and threads is None else threads,
+            progress=progress,
         )
         classifier: classify.Classifier = exported
         model = exported.sha256

@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from convscope.datasets.division.splits import require_any_class, verify_split
 from convscope.errors import ConfigError, DataError, UnknownNameError
-from convscope.evaluation.opening import open_test
+from convscope.evaluation.opening import open_test, require_judged
 from convscope.planning.data import load_of_run
 from convscope.planning.plan import run_config
 from convscope.progress import Progress, console_progress, kept_if_writable
+from convscope.registry import listed
 from convscope.run import Run
 from convscope.types import PART_NAMES, Dataset, evenly_spread
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 def robustness(
     run: Run | Path | str,
     *,
-    corruptions: Sequence[str] | None = None,
-    severities: Sequence[int] | None = None,
+    corruptions: str | Sequence[str] | None = None,
+    severities: int | Sequence[int] | None = None,
     split: Literal["val", "test"] = "val",
     n_images: int = 2_000,
     data: Path | str | None = None,
@@ -48,7 +49,7 @@ def robustness(
     Raises:
         RunError: If there is no such run or no trained weights.
         UnknownNameError: If there is no such corruption.
-        ConfigError: If there is no such severity, or `n_images` is below 1.
+        ConfigError: If there is no such severity or part, or `n_images` is below 1.
         DataError: If the images are not those of the run, or if each may have any number of classes
             and none of those that are taken has one.
     """
@@ -58,9 +59,10 @@ def robustness(
     from convscope.report.figures import robustness_figure, save_figure
 
     progress = progress or console_progress()
+    require_judged(split)
     run = Run.open(run)
-    names = list(corruptions or CORRUPTIONS)
-    levels = tuple(severities or SEVERITIES)
+    names = listed(corruptions or CORRUPTIONS)
+    levels = tuple(listed(severities or SEVERITIES))
     for name in names:
         if name not in CORRUPTIONS:
             raise UnknownNameError("corruption", name, CORRUPTIONS)

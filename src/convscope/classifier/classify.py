@@ -1,6 +1,7 @@
 """From pixels or files to predictions: batches, views, temperature, rejection. NumPy only."""
 
 import dataclasses
+import io
 import itertools
 import os
 import threading
@@ -8,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar, cast, overload
+from typing import Any, BinaryIO, Protocol, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from convscope.errors import ConfigError, ImageError, RunError, ShapeError
 from convscope.images.decode import decode_image, pixels_of
 from convscope.images.fit import to_aspect
 from convscope.images.formats import MAX_PIXELS, refuse
-from convscope.paths import user_path
+from convscope.paths import is_path, user_path
 from convscope.progress import Progress
 from convscope.types import (
     BoolArray,
@@ -36,9 +37,27 @@ from convscope.types import (
     UnreadableImage,
 )
 
-Image = Path | str | bytes | Picture | UInt8Array | PackedImage
-"""Path of an image file, its bytes, a picture of Pillow, an array of shape (height, width,
-channels) or (height, width), uint8, or an image file in an archive."""
+
+class Tensor(Protocol):
+    """An array of another library, which NumPy can read."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> npt.NDArray[Any]: ...
+
+
+Image = (
+    os.PathLike[str]
+    | str
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | Picture
+    | UInt8Array
+    | Tensor
+    | PackedImage
+)
+"""Path of an image file, its bytes, the open file, a picture of Pillow, an array or tensor of shape
+(height, width, channels) or (height, width), uint8, or an image file in an archive."""
 
 AnImage = TypeVar("AnImage", bound=Image)
 
@@ -141,9 +160,10 @@ class Classifier:
 
         Raises:
             ImageError: If a file cannot be read as an image, or an image is too large.
-            ShapeError: If an array is no image of 8 bits.
+            ShapeError: If an array is no image of 8 bits, or something else is no image.
         """
         spec = self.spec
+        image = _recognised(image)
         wanted: dict[str, Any] = {
             "channels": spec.channels,
             "size": (spec.height, spec.width),
@@ -159,14 +179,17 @@ class Classifier:
                 return pixels_of(image, **wanted, max_pixels=max_pixels)
             except Exception as error:  # Pillow may read its file only now
                 refuse("the image", error, max_pixels)
-        name = ""
-        if isinstance(image, str):
-            image = user_path(image, "the path of the image")
-        elif isinstance(image, PackedImage):
+        source, name = cast(Any, image), ""
+        if isinstance(image, PackedImage):
             if image.reason:
                 raise ImageError(f"{image.path} {image.reason}")
-            name, image = str(image.path), image.content
-        return decode_image(image, **wanted, name=name, max_pixels=max_pixels)
+            source, name = image.content, str(image.path)
+        elif not _is_image(image):
+            raise ShapeError(
+                "an image is the path of a file, its bytes, the file opened for bytes, a picture "
+                f"of Pillow, or an array; this one is of type {type(image).__name__}"
+            )
+        return decode_image(source, **wanted, name=name, max_pixels=max_pixels)
 
     @overload  # a path or bytes are one image, though they can be iterated over
     def predict(  # type: ignore[overload-overlap]
@@ -182,9 +205,10 @@ class Classifier:
         """Classify an image, or many.
 
         Args:
-            images: An image, or any iterable of images: the path of a file, its bytes, a picture of
-                Pillow, or an array of shape (height, width, channels) or (height, width), uint8,
-                of any size. An array of shape (n_images, height, width, channels) is many images.
+            images: An image, or any iterable of images: the path of a file, its bytes, the file
+                opened for bytes, a picture of Pillow, or an array or tensor of shape (height,
+                width, channels) or (height, width), uint8, of any size. An array of shape
+                (n_images, height, width, channels) is many images, and so is one of paths.
             batch_size: Images per batch, if there are many.
             reject: Whether images that look like no class are rejected.
 
@@ -194,18 +218,20 @@ class Classifier:
 
         Raises:
             ImageError: If one image was given, and it cannot be read.
-            ShapeError: If an array is no image of 8 bits.
+            ShapeError: If an array is no image of 8 bits, or something else is no image.
             RunError: If `reject` is True and the classifier has no threshold.
             ConfigError: If `batch_size` is below 1.
         """
         require_batch_size(batch_size)
-        if isinstance(images, str | Path | bytes | Picture | PackedImage) or (
-            isinstance(images, np.ndarray) and images.ndim < 4
-        ):
-            pixels = self.decode(images)[np.newaxis]
+        known = _recognised(images)
+        if isinstance(known, np.ndarray) and known.ndim == 1 and known.dtype.kind in "UTO":
+            known = known.tolist()  # paths, as tables hold them
+        # What can give no images is refused as one.
+        if _is_image(known) or not (hasattr(known, "__iter__") or hasattr(known, "__getitem__")):
+            pixels = self.decode(known)[np.newaxis]
             ((probs, rejected),) = self._answers(pixels, reject)
             return self.answer(_path_of(images), probs, rejected=rejected)
-        return self._predict_many(images, batch_size, reject)
+        return self._predict_many(known, batch_size, reject)
 
     def _predict_many(
         self, images: Iterable[Image], batch_size: int, reject: bool
@@ -414,10 +440,30 @@ def _emptied(image: AnImage) -> AnImage:
     return image
 
 
-def _path_of(image: Image) -> Path | None:
+def _recognised(image: Any) -> Any:
+    """Return an image of any kind as path, bytes, open file, picture or array; others as given."""
+    if isinstance(image, Path | bytes | Picture | np.ndarray | PackedImage):
+        return image
+    if is_path(image):
+        return user_path(image, "the path of the image")
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    return np.asarray(image) if hasattr(image, "__array__") else image
+
+
+def _is_image(known: object) -> bool:
+    """Return whether what `_recognised` returned is one image, though of perhaps wrong shape."""
+    if isinstance(known, np.ndarray):
+        return known.ndim < 4
+    if isinstance(known, Path | bytes | Picture | PackedImage):
+        return True
+    return hasattr(known, "read") and not isinstance(known, io.TextIOBase)
+
+
+def _path_of(image: object) -> Path | None:
     if isinstance(image, PackedImage):
         return image.path
-    return Path(image) if isinstance(image, str | Path) else None
+    return Path(image) if isinstance(image, str | os.PathLike) else None
 
 
 def _picture(pixels: npt.NDArray[Any]) -> Picture:

@@ -1,7 +1,9 @@
 """The classifier in an exported file: NumPy, Pillow and an engine, but no framework."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from convscope.classifier import classify
 from convscope.classifier.spec import ClassifierSpec
@@ -9,9 +11,9 @@ from convscope.engines import ENGINES
 from convscope.engines.choice import AUTO, fastest_engine
 from convscope.engines.external import require_self_contained
 from convscope.engines.seal import checksum_of, fact_in, require_whole, sealed
-from convscope.errors import RunError
+from convscope.errors import ConfigError, RunError
 from convscope.paths import user_path
-from convscope.progress import console_progress
+from convscope.progress import Progress, console_progress
 
 SPEC = "convscope.spec"
 """Key of the spec in the metadata of an exported file."""
@@ -29,12 +31,16 @@ class Classifier(classify.Classifier):
         classifier = convscope.Classifier("cats.onnx")
         classifier.predict("cat.png").class_name
 
+    A copy, or one that was pickled for another process, opens the file again. After a fork open it
+    in the child: the threads of an engine stay in the parent.
+
     Args:
         path: ONNX file.
         engine: Registered engine ("onnxruntime", "openvino"), or "auto" for the installed one that
             is fastest here, which is measured once.
         threads: Number of threads; None takes all usable cores.
         shared: Whether others need the cores between batches, as in a server.
+        progress: Called with the engine that "auto" chose; None draws on standard error.
 
     Attributes:
         path: File that it was read from.
@@ -44,6 +50,7 @@ class Classifier(classify.Classifier):
     Raises:
         RunError: If it cannot be read, its model names other files, or a newer convscope wrote it.
         IntegrityError: If the file is damaged.
+        ConfigError: If `threads` is below 1.
         UnknownNameError: If there is no such engine.
         MissingExtraError: If the engine is not installed.
     """
@@ -55,17 +62,38 @@ class Classifier(classify.Classifier):
         engine: str = "onnxruntime",
         threads: int | None = None,
         shared: bool = False,
+        progress: Progress | None = None,
     ) -> None:
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads must be at least 1, not {threads}")
         self.path = user_path(path, "the path of the model")
         content, spec = read_onnx(self.path)
         if engine == AUTO:
             shape = (spec.height, spec.width, spec.channels)
-            engine = fastest_engine(content, shape, threads, console_progress())
+            engine = fastest_engine(content, shape, threads, progress or console_progress())
         # Not as False: an engine need not know it until somebody serves with it.
         setting = {"shared": True} if shared else {}
         super().__init__(ENGINES.get(engine)(content, threads, **setting), spec)
         self.sha256 = checksum_of(content)
         self.engine = engine
+        self._settings = {"engine": engine, "threads": threads, "shared": shared}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _opened_again, (type(self), self.path.absolute(), self.sha256, self._settings)
+
+
+def _opened_again(
+    kind: type[Classifier], path: Path, sha256: str, settings: Mapping[str, Any]
+) -> Classifier:
+    """Return the classifier that was pickled.
+
+    Raises:
+        RunError: If the file holds another one by now.
+    """
+    classifier = kind(path, **settings)
+    if classifier.sha256 != sha256:
+        raise RunError(f"{path} is another model than the one that was pickled")
+    return classifier
 
 
 def classifier_in(content: bytes, *, engine: str, threads: int) -> classify.Classifier:

@@ -2,11 +2,21 @@
 
 from typing import Any
 
-from convscope.errors import StorageError
+from convscope.errors import ConfigError, StorageError
 from convscope.ledger import Ledger
 from convscope.progress import Progress
 from convscope.run import Run
 from convscope.types import Dataset, Split
+
+
+def require_judged(split: str) -> None:
+    """Refuse another part than those on which a run is judged.
+
+    Raises:
+        ConfigError: If it is neither "val" nor "test".
+    """
+    if split not in ("val", "test"):
+        raise ConfigError(f"split must be val or test, not {split!r}")
 
 
 def open_test(

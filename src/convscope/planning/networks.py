@@ -1,6 +1,11 @@
 """The untrained network of settings."""
 
+import contextlib
+import random
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from convscope import backend as backends
 from convscope.datasets import DATASETS
@@ -20,6 +25,17 @@ def input_spec(dataset: Dataset, config: RunConfig) -> InputSpec:
     height, width, channels = dataset.image_shape
     size = config.image_size
     return InputSpec(size or height, size or width, channels, scaling_of(config))
+
+
+@contextlib.contextmanager
+def chance_kept() -> Iterator[None]:
+    """Leave the caller's random numbers as they were, where a network is only looked at."""
+    drawn, drawn_by_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(drawn)
+        np.random.set_state(drawn_by_numpy)  # noqa: NPY002
 
 
 def build_model(config: RunConfig, spec: InputSpec, n_classes: int) -> "keras.Model":

@@ -1,6 +1,6 @@
 """Search spaces: the settings that a search varies, and the values of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import yaml
 from convscope.errors import ConfigError
 from convscope.recipe import UNREADABLE_YAML, flat, setting_names, value_of
 from convscope.recipes import RECIPES
+from convscope.registry import listed
 
 _FORMS = "LOW..HIGH, LOW..HIGH:log, or values such as 32,64,128"
 
@@ -71,12 +72,12 @@ Space = Mapping[str, Interval | Choice]
 """Values by dotted name of a setting."""
 
 
-def parse_values(key: str, text: str) -> Interval | Choice:
+def parse_values(key: str, text: str | Iterable[Any]) -> Interval | Choice:
     """Return the values that a text names.
 
     Args:
         key: Dotted name of the setting.
-        text: "LOW..HIGH", "LOW..HIGH:log", or values separated by commas.
+        text: "LOW..HIGH", "LOW..HIGH:log", or values separated by commas; or a list of values.
 
     Examples:
         >>> parse_values("optimizer.learning_rate", "0.001..0.1:log")
@@ -91,6 +92,9 @@ def parse_values(key: str, text: str) -> Interval | Choice:
         raise ConfigError(
             f"--space {key}: there is no such setting; see 'convscope recipes show NAME'"
         )
+    if not isinstance(text, str):
+        given = listed(text)
+        return _choice(key, [value_of(key, value) for value in given], str(given))
     bounds, _, scale = text.partition(":")
     low, dots, high = bounds.partition("..")
     if not dots:
@@ -98,9 +102,7 @@ def parse_values(key: str, text: str) -> Interval | Choice:
             values = [value_of(key, value) for value in yaml.safe_load(f"[{text}]")]
         except UNREADABLE_YAML:
             raise ConfigError(f"--space {key}={text}: give {_FORMS}") from None
-        if len(values) < 2 or len({repr(value) for value in values}) < len(values):
-            raise ConfigError(f"--space {key}={text}: name two or more different values")
-        return Choice(tuple(values))
+        return _choice(key, values, text)
     try:
         ends = float(low), float(high)
     except ValueError:
@@ -118,12 +120,19 @@ def parse_values(key: str, text: str) -> Interval | Choice:
     return found
 
 
-def space_of(recipe: str, given: Mapping[str, str]) -> Space:
+def _choice(key: str, values: Sequence[Any], text: str) -> Choice:
+    if len(values) < 2 or len({repr(value) for value in values}) < len(values):
+        raise ConfigError(f"--space {key}={text}: name two or more different values")
+    return Choice(tuple(values))
+
+
+def space_of(recipe: str, given: Mapping[str, str | Iterable[Any]]) -> Space:
     """Return the search space that was asked for, or the recipe's own.
 
     Args:
         recipe: Registered recipe.
-        given: Values by dotted name, as texts; without any, those that stand beside the recipe.
+        given: Values by dotted name, as texts or lists; without any, those that stand beside the
+            recipe.
 
     Raises:
         ConfigError: If a text is wrong, or the recipe has no space of its own.
@@ -139,7 +148,7 @@ def space_of(recipe: str, given: Mapping[str, str]) -> Space:
             f"the recipe '{recipe}' has no search space; name settings, such as "
             "--space optimizer.learning_rate=0.0001..0.01:log"
         )
-    return {key: parse_values(key, str(text)) for key, text in texts.items()}
+    return {key: parse_values(key, text) for key, text in texts.items()}
 
 
 def settings_at(space: Space, settings: Mapping[str, Any]) -> dict[str, Any] | None:

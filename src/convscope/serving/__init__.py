@@ -18,8 +18,14 @@ def app(
     max_batch: int | None = None,
     queue: int = 512,
     deadline_ms: float = 10_000.0,
+    max_body_mb: float = 32.0,
+    max_megapixels: float = 50.0,
+    allow_host: str | Sequence[str] = (),
     reject: bool = False,
     top_k: int | None = None,
+    engine: str = "onnxruntime",
+    threads: int | None = None,
+    log_requests: bool = True,
 ) -> "Callable[..., Any]":
     """Return a server of models as an ASGI application, to run or to mount in another one.
 
@@ -37,24 +43,45 @@ def app(
             25 ms, at most 32.
         queue: Largest number of images that wait or are being answered, for each model.
         deadline_ms: Milliseconds from the arrival of a request to its answer.
+        max_body_mb: Largest body of a request, in MB.
+        max_megapixels: Largest image, in millions of pixels.
+        allow_host: Names of other sites whose pages may send requests.
         reject: Whether images that look like no class are rejected.
         top_k: Number of classes in an answer; None for all.
+        engine: Registered engine ("onnxruntime", "openvino"), or "auto": the fastest here.
+        threads: Threads of the engine for a batch; None takes one for a small network, else all
+            usable cores. A `convscope.Classifier` keeps its own, and its engine.
+        log_requests: Whether each request is a line in the log "convscope.serving", at level INFO.
 
     Raises:
         ConfigError: If the key is empty.
         ConvscopeError: If a model cannot be loaded.
     """
+    from convscope.registry import listed
     from convscope.serving.application import build_app
     from convscope.serving.door import usable_key
-    from convscope.serving.limits import Limits
+    from convscope.serving.limits import limits_of
     from convscope.serving.metrics import Metrics
     from convscope.serving.models import Models, Settings, sources_of
 
     api_key = usable_key(api_key)
     settings = Settings(
-        max_batch=max_batch, queue=queue, reject=reject, limits=Limits(deadline_ms=deadline_ms)
+        engine=engine,
+        threads=threads,
+        max_batch=max_batch,
+        queue=queue,
+        reject=reject,
+        limits=limits_of(max_body_mb, max_megapixels, deadline_ms),
     )
     metrics = Metrics()
     loaded = Models(sources_of(models), settings, metrics)
     loaded.load_all()
-    return build_app(loaded, settings.limits, metrics, api_key=api_key, top_k=top_k)
+    return build_app(
+        loaded,
+        settings.limits,
+        metrics,
+        api_key=api_key,
+        origins={name.lower() for name in listed(allow_host)},
+        top_k=top_k,
+        log_requests=log_requests,
+    )

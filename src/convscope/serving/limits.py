@@ -51,6 +51,15 @@ class Limits:
     max_held: int | None = None
 
 
+def limits_of(max_body_mb: float, max_megapixels: float, deadline_ms: float) -> Limits:
+    """Return limits as the public functions take them; see `serve`."""
+    return Limits(
+        max_body=int(max_body_mb * MEGABYTE),
+        max_pixels=int(max_megapixels * 1e6),
+        deadline_ms=deadline_ms,
+    )
+
+
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _MOST_LISTS = 2_000_000

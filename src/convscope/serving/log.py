@@ -1,10 +1,12 @@
 """The log of a server: one line of JSON per event, on standard error."""
 
+import contextlib
 import json
 import logging
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 LOG = logging.getLogger("convscope.serving")
@@ -15,17 +17,26 @@ def facts(**values: object) -> dict[str, object]:
     return {"facts": values}
 
 
-def log_as_json() -> None:
-    """Write this package's lines, and the warnings of the HTTP server, as JSON."""
+@contextlib.contextmanager
+def log_as_json() -> Iterator[None]:
+    """Write this package's lines, and the warnings of the HTTP server, as JSON in the body."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json())
-    LOG.handlers, LOG.propagate = [handler], False
-    LOG.setLevel(logging.INFO)
-    uvicorn = logging.getLogger("uvicorn")
-    uvicorn.handlers, uvicorn.propagate = [handler], False
-    uvicorn.setLevel(logging.WARNING)
+    levels = {LOG: logging.INFO, logging.getLogger("uvicorn"): logging.WARNING}
+    before = [(each, each.handlers, each.propagate, each.level) for each in levels]
+    raised = logging.raiseExceptions
+    for logger, level in levels.items():
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
     # A log that nobody reads any more is no reason to stop.
     logging.raiseExceptions = False
+    try:
+        yield
+    finally:
+        for logger, handlers, propagate, level in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+        logging.raiseExceptions = raised
 
 
 class _Json(logging.Formatter):

@@ -18,9 +18,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from convscope.errors import ConfigError, ConvscopeError
+from convscope.registry import listed
 from convscope.serving.application import build_app
 from convscope.serving.door import usable_key
-from convscope.serving.limits import MEGABYTE, Limits
+from convscope.serving.limits import limits_of
 from convscope.serving.log import LOG, facts, log_as_json
 from convscope.serving.metrics import Metrics
 from convscope.serving.models import Models, Settings, sources_of
@@ -51,7 +52,7 @@ def serve(
     queue: int = 512,
     deadline_ms: float = 10_000.0,
     api_key: str | None = None,
-    allow_host: Sequence[str] = (),
+    allow_host: str | Sequence[str] = (),
     max_body_mb: float = 32.0,
     max_megapixels: float = 50.0,
     reject: bool = False,
@@ -93,9 +94,11 @@ def serve(
         on_ready: Called with the server's address once it can answer.
 
     Raises:
-        ConfigError: If the address is taken, the key empty, or a setting not allowed.
+        ConfigError: If the address is taken, the key empty, or a setting not allowed; within an
+            event loop, as in a notebook.
         ConvscopeError: If a model cannot be loaded.
     """
+    require_no_loop("serve", ", or mount convscope.serving.app in an application of yours")
     api_key = usable_key(api_key)
     settings = Settings(
         engine=engine,
@@ -103,18 +106,11 @@ def serve(
         max_batch=max_batch,
         queue=queue,
         reject=reject,
-        limits=Limits(
-            max_body=int(max_body_mb * MEGABYTE),
-            max_pixels=int(max_megapixels * 1e6),
-            deadline_ms=deadline_ms,
-        ),
+        limits=limits_of(max_body_mb, max_megapixels, deadline_ms),
     )
     sources = sources_of([models] if isinstance(models, str | Path) else models)
     listening = _listen(host, port)
     address = f"http://{_written(host)}:{listening.getsockname()[1]}"
-    log_as_json()
-    if host not in _LOOPBACK and api_key is None:
-        LOG.warning("everybody who can reach this machine can use the server; see --api-key")
 
     def work() -> None:
         metrics = Metrics()
@@ -122,7 +118,7 @@ def serve(
         parent = None if workers == 1 else os.getppid()
         # Which has all workers do so; to the one that did it there is nothing new.
         tell_others = None if parent is None else partial(os.kill, parent, signal.SIGHUP)
-        names = {name.lower() for name in allow_host}
+        names = {name.lower() for name in listed(allow_host)}
         app = build_app(
             loaded,
             settings.limits,
@@ -139,10 +135,33 @@ def serve(
         server = _Server(app, loaded, drain_s, grace_s, lambda: say(address), parent)
         server.serve_at(listening)
 
-    if workers == 1:
-        work()
-    else:
-        run_workers(workers, work)
+    with contextlib.closing(listening), log_as_json():
+        if host not in _LOOPBACK and api_key is None:
+            LOG.warning("everybody who can reach this machine can use the server; see --api-key")
+        if workers == 1:
+            work()
+        else:
+            run_workers(workers, work)
+
+
+def require_no_loop(verb: str, instead: str = "") -> None:
+    """Refuse to serve where an event loop runs in this thread already, as in a notebook.
+
+    Args:
+        verb: Name of the function.
+        instead: Further advice.
+
+    Raises:
+        ConfigError: If one runs.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ConfigError(
+        f"{verb} cannot run within an event loop, as in a notebook; start it in a terminal, or in "
+        f"a thread of its own{instead}"
+    )
 
 
 class _Server(uvicorn.Server):

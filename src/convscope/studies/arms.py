@@ -1,7 +1,8 @@
 """The arms of a comparison: training configurations and their names."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from convscope.planning.settle import Request, weights_setting
 from convscope.planning.usual import recipe_for, usual_settings
 from convscope.recipe import OF_A_RUN, RunConfig, differences, resolve
 from convscope.recipes import RECIPES
+from convscope.registry import listed
 
 FIRST_SEED = 83
 
@@ -23,8 +25,8 @@ NOT_TO_SET = ("data", "data_path", "labels", "epochs", "model", "recipe", "seed"
 
 
 def plan_arms(
-    models: Sequence[str],
-    recipes: Sequence[str] | None,
+    models: str | Sequence[str],
+    recipes: str | Sequence[str] | None,
     seed: int,
     data: str | Path,
     epochs: int | None,
@@ -50,6 +52,8 @@ def plan_arms(
     Raises:
         UserError: If a name or a setting is wrong, or there are not two arms to compare.
     """
+    models, recipes = listed(models), listed(recipes or ())
+    vary = {key: listed(values) for key, values in vary.items()}
     for key in (*settings, *vary):
         if key in NOT_TO_SET:
             raise ConfigError(
@@ -117,19 +121,24 @@ def _spelt(values: Mapping[str, Any]) -> list[str]:
     return [f"{key.rpartition('.')[2]}={spelt(value)}" for key, value in values.items()]
 
 
-def seeds_of(seeds: int | Sequence[int]) -> list[int]:
-    """Return seeds that are given as a number of them or as a list.
+def seeds_of(seeds: int | Iterable[int]) -> list[int]:
+    """Return seeds that are given as a number of them or as a list, those of NumPy too.
 
     Raises:
-        ConfigError: If there are none, or one is named twice.
+        ConfigError: If there are none, one is named twice, or one is no whole number.
     """
-    if isinstance(seeds, int):
-        if seeds < 1:
-            raise ConfigError(f"--seeds must be at least 1, not {seeds}")
-        return list(range(FIRST_SEED, FIRST_SEED + seeds))
-    if not seeds or len(set(seeds)) < len(seeds):
+    try:
+        if isinstance(seeds, Iterable):
+            found = sorted(map(operator.index, seeds))
+        elif (n_seeds := operator.index(seeds)) < 1:
+            raise ConfigError(f"--seeds must be at least 1, not {n_seeds}")
+        else:
+            return list(range(FIRST_SEED, FIRST_SEED + n_seeds))
+    except TypeError:
+        raise ConfigError(f"--seeds are whole numbers, not {seeds!r}") from None
+    if not found or len(set(found)) < len(found):
         raise ConfigError("--seeds: name each seed once, such as 1,2,3")
-    return sorted(seeds)
+    return found
 
 
 def names_of(configs: Sequence[RunConfig]) -> list[str]:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,12 @@ from convscope.types import PART_NAMES, BoolArray, Dataset
 
 
 def compare(
-    models: Sequence[str],
+    models: str | Sequence[str],
     *,
     data: str | Path = "cifar10",
     labels: str | Path | None = None,
-    recipes: Sequence[str] | None = None,
-    seeds: int | Sequence[int] = 5,
+    recipes: str | Sequence[str] | None = None,
+    seeds: int | Iterable[int] = 5,
     epochs: int | None = None,
     weights: Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -232,7 +232,7 @@ def compare_runs(
         DataError: If they are of different images.
     """
     progress = progress or console_progress()
-    opened = [Run.open(run) for run in runs]
+    opened = [Run.open(run) for run in ([runs] if isinstance(runs, str | Path | Run) else runs)]
     configs = [run_config(run) for run in opened]
     if len({run.path.resolve() for run in opened}) < len(opened):
         raise RunError("a run is named twice; name each once")

@@ -11,6 +11,7 @@ from typing import Any
 from convscope.errors import RunError
 from convscope.locks import LOCK
 from convscope.recipe import RANDOM_WEIGHTS, default_settings
+from convscope.records import plain
 from convscope.run import ROOT, Run
 from convscope.storage import require_outside, require_writable
 from convscope.workplace import HEARTBEAT, at_work
@@ -203,7 +204,7 @@ def look_of(path: Path, first: Run) -> str:
 
 def as_read_back(asked: Any) -> Any:
     """Return settings as they would be read back from a state file, to compare them with one."""
-    return json.loads(json.dumps(asked))
+    return json.loads(json.dumps(asked, default=plain))
 
 
 _CONTENTS = ("content", "data content")

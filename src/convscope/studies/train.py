@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from convscope import backend as backends
 from convscope.api import train as single
@@ -18,6 +18,7 @@ from convscope.planning.sharing import failures_told
 from convscope.planning.usual import usual_recipe, wishes_of
 from convscope.progress import Progress, console_progress
 from convscope.recipe import RANDOM_WEIGHTS, read_config
+from convscope.registry import listed
 from convscope.remote import folder_or_none, folder_path
 from convscope.run import Run
 from convscope.scale.devices import ONE
@@ -38,6 +39,59 @@ AUTO = "auto"
 """In place of a recipe: search for the best."""
 
 
+class _Others(TypedDict, total=False):
+    """Arguments of `train` that do not decide what it returns."""
+
+    data: str | Path | None
+    labels: str | Path | None
+    recipe: str | None
+    seed: int | None
+    epochs: int | None
+    batch_size: int | None
+    image_size: int | None
+    fit: str | None
+    lr: float | None
+    minutes: float | None
+    target: float | None
+    precision: str | None
+    backend: str | None
+    weights: Path | str | None
+    refit: bool | None
+    config: Path | str | None
+    settings: Mapping[str, Any] | None
+    out: Path | str | None
+    test: bool | None
+    data_dir: Path | str | None
+    trackers: str | Sequence[str]
+    executor: Executor | None
+    devices: str | None
+    progress: Progress | None
+
+
+@overload
+def train(
+    model: str | None = ...,
+    *,
+    folds: None = ...,
+    resume: Literal[False] = ...,
+    **others: Unpack[_Others],
+) -> Run: ...
+@overload
+def train(
+    model: str | None = ...,
+    *,
+    folds: int,
+    resume: bool | Path | str = ...,
+    **others: Unpack[_Others],
+) -> CrossValidation: ...
+@overload  # what is resumed may be either
+def train(
+    model: str | None = ...,
+    *,
+    folds: int | None = ...,
+    resume: bool | Path | str = ...,
+    **others: Unpack[_Others],
+) -> Run | CrossValidation: ...
 def train(
     model: str | None = None,
     *,
@@ -63,7 +117,7 @@ def train(
     resume: bool | Path | str = False,
     test: bool | None = None,
     data_dir: Path | str | None = None,
-    trackers: Sequence[str] = (),
+    trackers: str | Sequence[str] = (),
     executor: Executor | None = None,
     devices: str | None = None,
     progress: Progress | None = None,
@@ -156,7 +210,7 @@ def train(
     from_file = read_config(user_path(config, "--config")) if config is not None else {}
     if devices not in (None, "all"):
         raise ConfigError(f"--devices is all, not '{devices}'; omit it for one device")
-    for name in trackers:
+    for name in (trackers := listed(trackers)):
         if name not in TRACKERS:
             raise UnknownNameError("tracker", name, TRACKERS)
     place = folder_or_none(out, "--out")

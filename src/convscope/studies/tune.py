@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ def tune(
     data: str | Path = "cifar10",
     labels: str | Path | None = None,
     recipe: str | None = None,
-    space: Mapping[str, str] | None = None,
+    space: Mapping[str, str | Iterable[Any]] | None = None,
     trials: int = 30,
     minutes: float | None = None,
     confirm: int = 5,
@@ -75,8 +75,8 @@ def tune(
         data: Built-in dataset, or a folder of images.
         labels: Table with the labels of the folder's images, as for `load`.
         recipe: Registered recipe; None takes the model's default.
-        space: Values by dotted name of a setting: "LOW..HIGH", "LOW..HIGH:log", or values
-            separated by commas. None takes those that stand beside the recipe.
+        space: Values by dotted name of a setting: "LOW..HIGH", "LOW..HIGH:log", values separated by
+            commas, or a list of values. None takes those that stand beside the recipe.
         trials: Number of trials, those of earlier calls included.
         minutes: Time after which no trial is started and those at work are stopped.
         confirm: Number of new seeds for the comparison at the end; 0 omits it.

@@ -38,7 +38,7 @@ def studio(
         on_ready: Called with the address once it answers.
 
     Raises:
-        ConfigError: If the port is taken.
+        ConfigError: If the port is taken; within an event loop, as in a notebook.
         MissingExtraError: If NiceGUI is not installed.
         StorageError: If the folder of runs cannot be written to.
     """
@@ -48,8 +48,10 @@ def studio(
         raise MissingExtraError((error.name or "nicegui").partition(".")[0], "studio") from None
     import uvicorn
 
+    from convscope.serving.server import require_no_loop
     from convscope.studio.application import build_app
 
+    require_no_loop("studio")
     place = Workplace(user_path(runs, "--runs"))
     token = place.token()
     listening = _listen(port)

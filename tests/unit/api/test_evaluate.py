@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convscope.api.evaluate import _saved
-from convscope.errors import RunError
+from convscope.api.evaluate import _saved, evaluate
+from convscope.errors import ConfigError, RunError
 from convscope.evaluation.predictions import save_predictions
 from convscope.progress import Progress
+from convscope.run import Run
 from convscope.types import Predictions
 
 OURS = {"weights": "last", "weights_sha256": "1"}
@@ -62,3 +63,8 @@ def test_test_results_that_are_lost_are_told(file):
         kept(file, fresh=False, test=False)
     file.unlink()
     assert kept(file, fresh=True, test=False) == (set(), False)
+
+
+def test_batches_without_an_image_are_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, not 0"):
+        evaluate(Run(tmp_path / "nothing is read from here"), batch_size=0)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from convscope.api.robustness import _taken
-from convscope.errors import DataError
+from convscope.api.gallery import gallery
+from convscope.api.robustness import _taken, robustness
+from convscope.errors import ConfigError, DataError
+from convscope.run import Run
 from convscope.types import Dataset, SealedSplit, Split
 
 
@@ -23,3 +25,10 @@ def test_images_without_any_class_are_refused_before_the_test_images_are_opened(
         _taken(data, "test", 3)
     with pytest.raises(DataError, match="no validation image of some has any class"):
         _taken(data, "val", 3)
+
+
+@pytest.mark.parametrize("verb", [robustness, gallery])
+def test_a_run_is_judged_on_no_other_part_than_validation_and_test_images(verb, tmp_path):
+    run = Run(tmp_path / "nothing is read from here")
+    with pytest.raises(ConfigError, match="split must be val or test, not 'train'"):
+        verb(run, split="train")

@@ -12,7 +12,7 @@ from convscope.classifier import classify
 from convscope.classifier.classify import Classifier, at_temperature, batch_size_for
 from convscope.classifier.familiarity import Familiarity
 from convscope.classifier.spec import ClassifierSpec, Views
-from convscope.errors import ConfigError, ImageError, RunError
+from convscope.errors import ConfigError, ImageError, RunError, ShapeError
 from convscope.progress import Progress
 from convscope.types import NO_CLASS, ImagePrediction, PackedImage, UnreadableImage
 
@@ -226,3 +226,47 @@ def test_a_picture_whose_file_ends_early_is_unreadable_and_the_others_are_answer
     assert found[1].reason == "the image is truncated: the file ends before the image does"
     with pytest.raises(ImageError, match="the image is truncated"):
         classifier.predict(Image.open(io.BytesIO(held.getvalue()[:2000])))
+
+
+def test_whatever_holds_an_image_is_one_image(tmp_path):
+    file = tmp_path / "bright.png"
+    Image.new("L", (9, 5), 255).save(file)
+    content = file.read_bytes()
+    pixels = np.full((5, 9), 255, np.uint8)
+
+    class Placed:
+        def __fspath__(self):
+            return str(file)
+
+    class Foreign:
+        def __init__(self, held):
+            self.held = held
+
+        def __array__(self, *_, **__):
+            return self.held
+
+    classifier = Classifier(Brightness(), SPEC)
+    with file.open("rb") as opened:
+        kinds = [
+            *(str(file), Placed(), content, bytearray(content), memoryview(content)),
+            *(opened, io.BytesIO(content), Image.open(file), pixels, Foreign(pixels)),
+        ]
+        for kind in kinds:
+            assert classifier.predict(kind).class_name == "bright", type(kind)
+        many = list(classifier.predict(iter(kinds)))
+    assert [said.class_name for said in many] == ["bright"] * len(kinds)
+    assert [said.path == file for said in many] == [True] * 2 + [False] * 8
+    for table in (np.array([str(file)] * 2), np.array([file] * 2), Foreign(np.array([file] * 2))):
+        assert [said.path for said in classifier.predict(table)] == [file] * 2
+    stacked = Foreign(np.stack([pixels] * 3)[..., np.newaxis])
+    assert len(list(classifier.predict(stacked))) == 3
+
+
+@pytest.mark.parametrize("wrong", [None, 3, 3.5, io.StringIO("x"), object(), np.zeros(3), {"a": 1}])
+def test_what_is_no_image_is_not_called_a_damaged_one(wrong):
+    classifier = Classifier(Brightness(), SPEC)
+    with pytest.raises(ShapeError, match="an image is"):
+        list(classifier.predict([wrong]))
+    if not isinstance(wrong, dict | io.StringIO):
+        with pytest.raises(ShapeError, match="an image is"):
+            classifier.predict(wrong)

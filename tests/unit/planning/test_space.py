@@ -1,5 +1,6 @@
 """Search spaces: what a text means, and that the recipes' own hold their own settings."""
 
+import numpy as np
 import pytest
 
 from convscope.effects import idle_settings
@@ -20,6 +21,8 @@ SEARCHED = [entry.name for entry in RECIPES.entries() if entry.info.get("space")
         ("batch_size", "8..64", Interval(8, 64, whole=True)),
         ("batch_size", "8..64.0", Interval(8, 64, whole=True)),
         ("batch_size", "32,64", Choice((32, 64))),
+        ("batch_size", [32, np.int64(64)], Choice((32, 64))),
+        ("head.hidden", ([], [128]), Choice(((), (128,)))),
         ("augment.mixup", "0..1", Interval(0, 1)),
         ("head.hidden", "[],[128],[256,64]", Choice(((), (128,), (256, 64)))),
         ("head.penalty", "null,1", Choice((None, 1.0))),
@@ -43,6 +46,7 @@ def test_a_list_is_text_in_a_database():
     [
         ("batchsize", "1..2", "there is no such setting"),
         ("batch_size", "64", "name two or more different values"),
+        ("batch_size", [64], "name two or more different values"),
         ("batch_size", "64,64", "name two or more different values"),
         ("batch_size", "64..32", "first bound must be below"),
         ("batch_size", "a..b", "give LOW..HIGH"),

@@ -1,6 +1,8 @@
 """Connections and the log."""
 
+import asyncio
 import contextlib
+import inspect
 import json
 import logging
 import socket
@@ -9,12 +11,17 @@ import threading
 import time
 from types import SimpleNamespace
 
+import httpx
 import pytest
 import uvicorn
 from serving_server import Server, png
 
+import brightness
+from convscope.errors import ConfigError, RunError
+from convscope.serving import app
 from convscope.serving import server as module
 from convscope.serving.log import facts, log_as_json
+from convscope.studio import server as studio
 
 
 @contextlib.contextmanager
@@ -194,25 +201,75 @@ def test_as_much_of_a_later_answer_may_wait_to_be_read_as_of_the_one_before():
     assert cut == [500]
 
 
-def test_each_line_of_the_log_is_json_whatever_is_in_it(monkeypatch, capsys):
+def test_each_line_of_the_log_is_json_whatever_is_in_it(capsys):
     loggers = [logging.getLogger(name) for name in ("convscope.serving", "uvicorn")]
-    before = [(each.handlers, each.propagate, each.level) for each in loggers]
-    monkeypatch.setattr(logging, "raiseExceptions", True)
-    try:
-        log_as_json()
+
+    def state():
+        loggers_now = [(each.handlers, each.propagate, each.level) for each in loggers]
+        return loggers_now, logging.raiseExceptions
+
+    before = state()
+    with log_as_json():
+        assert state() != before
         module.LOG.info("asked", extra=facts(path='/a\n{"level": "x"}\x1b[31m'))
         try:
             raise ValueError("two\nlines")
         except ValueError:
             module.LOG.exception("defect")
         logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
-    finally:
-        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(level)
+    assert state() == before
     asked, defect, warning = capsys.readouterr().err.splitlines()
     assert json.loads(asked)["path"].startswith("/a\n")
     assert "\x1b" not in asked
     assert "two\nlines" in json.loads(defect)["traceback"]
     assert json.loads(warning)["level"] == "warning"
     assert sys.stderr is not None
+
+
+@pytest.mark.parametrize("verb", [module.serve, studio.studio])
+def test_within_an_event_loop_a_server_is_refused_before_it_listens(verb, monkeypatch):
+    async def cell():
+        verb("x.onnx")
+
+    for place in (module, studio):
+        monkeypatch.setattr(place, "_listen", None)
+    with pytest.raises(ConfigError, match="in a notebook.*in a terminal, or in a thread"):
+        asyncio.run(cell())
+
+
+def test_a_socket_is_closed_and_the_log_as_before_where_no_model_loads(tmp_path, monkeypatch):
+    opened = []
+    listen = module._listen
+    monkeypatch.setattr(module, "_listen", lambda *at: opened.append(listen(*at)) or opened[0])
+    before = logging.raiseExceptions
+    with pytest.raises(RunError, match="cannot be read"):
+        module.serve(tmp_path / "missing.onnx", port=0)
+    assert opened[0].fileno() == -1
+    assert logging.raiseExceptions == before
+
+
+def test_an_application_has_the_settings_of_a_server_but_those_of_its_process():
+    server, application = (inspect.signature(each).parameters for each in (module.serve, app))
+    of_a_process = {"host", "port", "workers", "drain_s", "on_ready"}
+    assert application.keys() == server.keys() - of_a_process
+    for name in application.keys() - {"models"}:
+        assert application[name].default == server[name].default
+        assert application[name].annotation == server[name].annotation
+
+
+def test_an_application_keeps_to_its_settings(tmp_path):
+    pytest.importorskip("onnx")
+    model = brightness.export(tmp_path / "model.onnx")
+    settings = {"allow_host": "Pages.example", "max_body_mb": 0.001, "threads": 1}
+    with listening(app(model, log_requests=False, **settings)) as (_, number):
+        at, image = f"http://127.0.0.1:{number}/predict", png(200)
+        allowed = httpx.post(at, content=image, headers={"origin": "https://pages.example"})
+        refused = httpx.post(at, content=image, headers={"origin": "https://others.example"})
+        large = httpx.post(at, content=bytes(2000))
+    assert (allowed.status_code, refused.status_code, large.status_code) == (200, 403, 413)
+
+
+def test_no_threads_are_refused_by_an_application(tmp_path):
+    pytest.importorskip("onnx")
+    with pytest.raises(ConfigError, match="threads must be at least 1"):
+        app(brightness.export(tmp_path / "model.onnx"), threads=0)
