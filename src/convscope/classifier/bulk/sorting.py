@@ -1,6 +1,6 @@
 """Copies of classified images, in a folder for each class."""
 
-import filecmp
+import hashlib
 import itertools
 import json
 import shutil
@@ -26,8 +26,8 @@ _NOTE = "sorting.json"
 class SortedCopies:
     """Copies of image files in a folder for each class, which training takes as it is.
 
-    The same image is copied once, however often the work is repeated: a file of the same name and
-    content counts as its copy, another of that name gets a number.
+    An image that the folder has already, wherever it was moved to meanwhile, is not copied again,
+    so repeated work undoes no correction. Another one of the same name gets a number.
 
     Args:
         folder: Folder for the copies: `sorted/CLASS/`, `unsure/CLASS/` and `none/`.
@@ -37,7 +37,8 @@ class SortedCopies:
         progress: Called with the numbers at the end.
 
     Attributes:
-        numbers: Number of images by `SORTED`, `UNSURE` and `NONE`, so far.
+        numbers: Number of images copied so far, by `SORTED`, `UNSURE` and `NONE`.
+        n_known: Number of images that were there.
 
     Raises:
         ConfigError: If the folder holds something else, or what another call sorted, or two classes
@@ -57,12 +58,14 @@ class SortedCopies:
         self.folder = folder
         self._progress = progress
         self.numbers: Counter[str] = Counter()
+        self.n_known = 0
         self._unsure_below = unsure_below
         self._folders = {name: short_name(name, 200) for name in class_names}
         alike = [name for name, n in Counter(self._folders.values()).items() if n > 1]
         if alike:
             raise ConfigError(f"two classes would have the same folder: {alike[0]}")
         self._take_up({**job, "unsure_below": unsure_below})
+        self._known = {_digest(file) for file in folder.rglob("*") if file.is_file()}
 
     def copying(self, results: Iterable[Result]) -> Iterator[Result]:
         """Yield results as they come, after each image was copied; say the numbers at the end.
@@ -79,6 +82,7 @@ class SortedCopies:
         told += [
             f"{n:,} in {self.folder / kind}" for kind, n in self.numbers.items() if kind != SORTED
         ]
+        told += [f"{self.n_known:,} were there already"] if self.n_known else []
         self._progress.say(", ".join(told))
 
     def _copy(self, said: ImagePrediction) -> None:
@@ -91,16 +95,16 @@ class SortedCopies:
             kind = NONE
         elif said.probs[said.class_name] < self._unsure_below:
             kind = UNSURE
+        if (digest := _digest(said.path)) in self._known:
+            self.n_known += 1
+            return
         folder = self.folder / kind
         if kind != NONE:
             folder /= self._folders[said.class_name]
-        for place in _numbered(folder / said.path.name):
-            if not place.exists():
-                with atomic_path(place) as temporary:
-                    shutil.copyfile(said.path, temporary)
-                break
-            if filecmp.cmp(said.path, place, shallow=False):
-                break
+        free = next(each for each in _numbered(folder / said.path.name) if not each.exists())
+        with atomic_path(free) as temporary:
+            shutil.copyfile(said.path, temporary)
+        self._known.add(digest)
         self.numbers[kind] += 1
 
     def _take_up(self, job: dict[str, object]) -> None:
@@ -109,10 +113,15 @@ class SortedCopies:
         before = read_object(note)
         if before == job:
             return
-        what = "what another model or --unsure-below sorted" if before else "other files"
+        what = "what another model or other options sorted" if before else "other files"
         if before or (self.folder.exists() and any(self.folder.iterdir())):
             raise ConfigError(f"--sort-into {self.folder} holds {what}; choose another folder")
         write_text(note, json.dumps(job, indent=2) + "\n")
+
+
+def _digest(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
 
 
 def _numbered(path: Path) -> Iterator[Path]:

@@ -75,7 +75,10 @@ def test_each_image_is_copied_once_into_the_folder_of_its_answer(
     assert files(tmp_path / "out") == SORTED
     assert files(tmp_path / "new") == before
     out = tmp_path / "out"
-    assert told.lines == [f"4 images sorted into {out}/sorted, 1 in {out}/unsure, 1 in {out}/none"]
+    assert told.lines == [
+        f"3 images sorted into {out}/sorted, 1 in {out}/unsure, 1 in {out}/none, "
+        "1 were there already"
+    ]
 
 
 def test_stopped_work_goes_on_and_repeated_work_copies_nothing_twice(
@@ -93,12 +96,23 @@ def test_stopped_work_goes_on_and_repeated_work_copies_nothing_twice(
         assert files(tmp_path / "out") == SORTED
 
 
+def test_an_image_that_was_moved_is_not_copied_again(
+    tmp_path: Path, answers: list[ImagePrediction | UnreadableImage]
+) -> None:
+    out = tmp_path / "out"
+    list(copies(out, unsure_below=0.6).copying(answers))
+    (out / "unsure" / "cat" / "2.jpg").rename(out / "sorted" / "dog" / "corrected.jpg")
+    list(copies(out, unsure_below=0.6).copying(answers))
+    moved = {name: content for name, content in SORTED.items() if name != "unsure/cat/2.jpg"}
+    assert files(out) == {**moved, "sorted/dog/corrected.jpg": b"two"}
+
+
 @pytest.mark.parametrize(
     "other", [{"job": {**JOB, "model": "4567"}}, {"unsure_below": 0.7}], ids=str
 )
 def test_answers_of_another_model_are_not_mixed_in(other: dict[str, Any], tmp_path: Path) -> None:
     copies(tmp_path / "out", unsure_below=0.6)
-    with pytest.raises(ConfigError, match="holds what another model or --unsure-below sorted; ch"):
+    with pytest.raises(ConfigError, match="holds what another model or other options sorted; ch"):
         copies(tmp_path / "out", **{"unsure_below": 0.6, **other})
 
 
