@@ -7,7 +7,7 @@ from typing import Any
 from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines.conversion import to_onnx
-from convscope.engines.openvino import OpenVinoSession
+from convscope.engines.openvino import OpenVinoSession, import_openvino
 from convscope.export import FORMATS, Format, onnx
 from convscope.export._folder import PIXELS_COMMENT, open_folder, write_sums
 
@@ -31,8 +31,7 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
 
 def save_model(function: Any, path: Path) -> None:
     """Write a function of TensorFlow as OpenVINO's `path` (.xml) and a .bin file beside it."""
-    import openvino
-
+    openvino = import_openvino()
     model = openvino.Core().read_model(io.BytesIO(to_onnx(function)))
     # In float32: by default it writes weights of half the precision.
     openvino.save_model(model, path, compress_to_fp16=False)

@@ -1,5 +1,6 @@
 """Optional trackers beside `results.csv`: TensorBoard and MLflow."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -59,6 +60,9 @@ class MLflowTracker(Tracker):
     """
 
     def __init__(self, config: RunConfig, run: Run) -> None:
+        # It would report its use to its makers, and asks once, when it is imported. Who wants that
+        # sets it to false.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         try:
             import mlflow
         except ModuleNotFoundError:

@@ -1,3 +1,4 @@
+import os
 import sys
 from typing import ClassVar
 
@@ -179,6 +180,17 @@ def test_a_missing_package_names_the_extra(run, config, monkeypatch, name, modul
         tracking([name], config, run, Progress()),
     ):
         pass
+
+
+@pytest.mark.parametrize(("own", "kept"), [(None, "true"), ("false", "false")])
+def test_mlflow_is_imported_without_its_telemetry(run, config, monkeypatch, own, kept):
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", own or "")
+    if own is None:
+        monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(MissingExtraError), tracking(["mlflow"], config, run, Progress()):
+        pass
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == kept
 
 
 class Recorder(Tracker):
