@@ -184,7 +184,8 @@ class Classifier:
         Args:
             images: An image, or any iterable of images: the path of a file, its bytes, a picture of
                 Pillow, or an array of shape (height, width, channels) or (height, width), uint8,
-                of any size. An array of shape (n_images, height, width, channels) is many images.
+                of any size, RGB and not OpenCV's BGR. An array of shape (n_images, height, width,
+                channels) is many images.
             batch_size: Images per batch, if there are many.
             reject: Whether images that look like no class are rejected.
 

@@ -9,7 +9,7 @@ from convscope.classifier.spec import ClassifierSpec
 from convscope.engines.conversion import to_onnx
 from convscope.engines.openvino import OpenVinoSession, import_openvino
 from convscope.export import FORMATS, Format, onnx
-from convscope.export._folder import PIXELS_COMMENT, open_folder, write_sums
+from convscope.export._folder import SPEC_FILE, code_with, open_folder, write_sums
 
 PACKAGES = (*onnx.PACKAGES, ("openvino", "openvino"))
 """Packages for the conversion, by the extra that installs each."""
@@ -39,10 +39,11 @@ def save_model(function: Any, path: Path) -> None:
 
 def _usage(path: Path) -> str:
     # By itself OpenVINO takes bfloat16 on some CPUs, which changes answers.
-    return (
-        f"import openvino\n\nmodel = openvino.compile_model(\n    {str(path / _MODEL)!r}, "
-        '"CPU", {"INFERENCE_PRECISION_HINT": "f32"}\n)\n'
-        f'{PIXELS_COMMENT}\nprobs = model(pixels)["probs"]'
+    return code_with(
+        path / SPEC_FILE,
+        "import openvino",
+        f"model = openvino.compile_model(\n    {str(path / _MODEL)!r}, "
+        '"CPU", {"INFERENCE_PRECISION_HINT": "f32"}\n)\nprobs = model(pixels)["probs"]',
     )
 
 
