@@ -140,6 +140,35 @@ def tracking(
         yield log_row
 
 
+def send_scores(names: Sequence[str], config: RunConfig, run: Run, progress: Progress) -> None:
+    """Send the scores of an evaluated run to trackers, as `final_val_accuracy` and so on.
+
+    Args:
+        names: Keys of `TRACKERS`.
+        config: Settings of the run.
+        run: Run, evaluated.
+        progress: Called where a tracker fails; that is not raised.
+    """
+    metrics = run.metrics
+    scores = {
+        f"final_{part}_{name}": metrics[part][name]
+        for part in ("val", "test")
+        for name in ("accuracy", "mean_average_precision", "loss")
+        if metrics.get(part, {}).get(name) is not None
+    }
+    for key in names:
+        try:
+            tracker = TRACKERS[key](config, run)
+            try:
+                tracker.log({"epoch": run.state.get("last_after", config.epochs), **scores})
+            finally:
+                tracker.close(failed=False)
+        except Exception as error:
+            progress.say(
+                f"{key} did not take the final scores ({first_line(error)}); metrics.json has them"
+            )
+
+
 class _Started:
     """A tracker whose failures are said and not raised.
 
