@@ -15,6 +15,7 @@ from convscope import storage
 from convscope.errors import FailureError, ReadOnlyError, StorageError
 from convscope.storage import (
     atomic_path,
+    link_or_copy,
     npy_header,
     read_object,
     scratch_array,
@@ -244,3 +245,22 @@ def test_a_scratch_array_without_room_on_the_disk_is_made_in_memory(tmp_path, mo
     assert array.sum() == 15
     assert not mapped_from(array, tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_second_name_keeps_its_content_when_the_first_gets_a_new_file(
+    tmp_path, monkeypatch, links
+):
+    def refused(*_):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    if not links:
+        monkeypatch.setattr(storage.os, "link", refused)
+    best, last = tmp_path / "best", tmp_path / "last"
+    write_text(best, "first")
+    link_or_copy(best, last)
+    assert last.samefile(best) == links
+    link_or_copy(best, last)  # the same file once more
+    write_text(best, "second")
+    assert (last.read_text(), best.read_text()) == ("first", "second")
+    assert sorted(tmp_path.iterdir()) == [best, last]

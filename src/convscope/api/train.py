@@ -75,7 +75,7 @@ def train(
             describe(run, config, plan.dataset)
             run.record(test=test)
         _fit(run, plan, trackers, progress, devices)
-    return _judge(run, plan.dataset, progress, test=test)
+    return _judge(run, plan, trackers, progress, test=test)
 
 
 def resume(
@@ -125,7 +125,7 @@ def resume(
             test = run.state.get("test", True) if test is None else test
             run.record(test=test)
         _fit(run, plan, trackers, progress, devices)
-    return _judge(run, plan.dataset, progress, test=test)
+    return _judge(run, plan, trackers, progress, test=test)
 
 
 def follow(devices: Devices, data_dir: Path | str | None = None) -> Run:
@@ -171,8 +171,11 @@ _trained_here: set[Path] = set()
 """Runs that this process trained."""
 
 
-def _judge(run: Run, dataset: Dataset, progress: Progress, *, test: bool) -> Run:
-    evaluate(run, test=test, dataset=dataset, by="train", progress=progress)
+def _judge(run: Run, plan: Plan, trackers: Sequence[str], progress: Progress, *, test: bool) -> Run:
+    from convscope.training.tracking import send_scores
+
+    evaluate(run, test=test, dataset=plan.dataset, by="train", progress=progress)
+    send_scores(trackers, plan.config, run, progress)
     # A process knows its peak memory only: after another run, that of this one is unknown.
     _trained_here.add(run.path.resolve())
     alone = len(_trained_here) == 1

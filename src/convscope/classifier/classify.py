@@ -207,8 +207,9 @@ class Classifier:
         Args:
             images: An image, or any iterable of images: the path of a file, its bytes, the file
                 opened for bytes, a picture of Pillow, or an array or tensor of shape (height,
-                width, channels) or (height, width), uint8, of any size. An array of shape
-                (n_images, height, width, channels) is many images, and so is one of paths.
+                width, channels) or (height, width), uint8, of any size, RGB and not OpenCV's BGR.
+                An array of shape (n_images, height, width, channels) is many images, and so is one
+                of paths.
             batch_size: Images per batch, if there are many.
             reject: Whether images that look like no class are rejected.
 

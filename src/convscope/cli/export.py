@@ -57,6 +57,7 @@ def export(
 
     import convscope
     from convscope.cli._tables import NUMBER, TEXT, console, print_table
+    from convscope.export import FORMATS
 
     path, parity = convscope.export(
         run,
@@ -91,6 +92,9 @@ def export(
         f"{parity.file_agreement:.1%} of {parity.n_files} image files of their own size.",
         soft_wrap=True,
     )
+    usage = FORMATS.get(form)().usage
     screen.print(
         f"exported  {path} ({parity.size_mb:.1f} MB)", markup=False, highlight=False, soft_wrap=True
     )
+    if usage is not None:
+        screen.print(f"\n{usage(path)}", markup=False, highlight=False, soft_wrap=True)

@@ -1,8 +1,10 @@
 """OpenVINO, an optional engine: often the quickest for large batches on Intel's CPUs."""
 
 import io
+import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,31 @@ from convscope.errors import FailureError, MissingExtraError
 from convscope.machine import usable_cores
 from convscope.types import FloatArray, UInt8Array
 from convscope.wording import first_line
+
+_TELEMETRY = "openvino_telemetry"
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, and return it.
+
+    It would report each import to Google Analytics, with an identifier that it keeps in the home
+    folder. It has no variable against that, but does without where the package for it is missing.
+
+    Raises:
+        MissingExtraError: If OpenVINO is not installed.
+    """
+    modules: dict[str, Any] = sys.modules
+    hidden = _TELEMETRY not in modules
+    if hidden:
+        modules[_TELEMETRY] = None  # what Python takes for a package that is not installed
+    try:
+        import openvino
+    except ImportError:
+        raise MissingExtraError("openvino", "openvino") from None
+    finally:
+        if hidden:
+            modules.pop(_TELEMETRY, None)
+    return openvino
 
 
 @ENGINES.register("openvino", package="openvino")
@@ -38,13 +65,8 @@ class OpenVinoSession:
     def __init__(
         self, model: bytes | Path, threads: int | None = None, precision: str = "f32"
     ) -> None:
-        try:
-            import openvino
-        except ImportError:
-            raise MissingExtraError("openvino", "openvino") from None
-
+        core = import_openvino().Core()
         self._local = threading.local()
-        core = openvino.Core()
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads or usable_cores(),

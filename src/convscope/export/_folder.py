@@ -5,13 +5,50 @@ import re
 from pathlib import Path
 
 from convscope.classifier.spec import ClassifierSpec
-from convscope.errors import IntegrityError
+from convscope.errors import IntegrityError, RunError
+from convscope.images.fit import PADDING
 
 SPEC_FILE = "spec.json"
 SUMS_FILE = "SHA256SUMS"
 
-PIXELS_COMMENT = "# pixels: uint8, (batch, height, width, channels)"
-"""Comment in code that uses an exported model."""
+_FITTED = {
+    "squash": "squashed to that size",
+    "crop": "the middle of that aspect ratio, resized",
+    "pad": f"resized as a whole, between bars of {PADDING}",
+}
+
+
+def code_with(spec_file: Path, imports: str, code: str) -> str:
+    """Return code in Python that uses an exported model, with what it has to know of the spec.
+
+    Args:
+        spec_file: File of the spec, in the exported folder or beside the exported file.
+        imports: Lines that import the engine.
+        code: Lines that make `probs`, the model's answers, from `pixels`.
+    """
+    opened, line = code.rsplit("\n", 1)
+    return (
+        f"import json\nfrom pathlib import Path\n\n{imports}\n\n{opened}\n"
+        f'names = json.loads(Path({str(spec_file)!r}).read_text("utf-8"))["class_names"]\n'
+        f"{_about_pixels(spec_file)}\n{line}\nprint(dict(zip(names, probs[0])))"
+    )
+
+
+def _about_pixels(spec_file: Path) -> str:
+    """Return the comment on a model's input; without numbers if its spec is not there."""
+    try:
+        spec = ClassifierSpec.read(spec_file)
+    except RunError:
+        return "# pixels: uint8, (batch, height, width, channels), upright"
+    colours = "RGB (not OpenCV's BGR)" if spec.channels == 3 else "grey"
+    if "resizing" in spec.in_graph:
+        shape = f"(batch, height, width, {spec.channels}) of any size, resized inside"
+    else:
+        shape = (
+            f"(batch, {spec.height}, {spec.width}, {spec.channels}), "
+            f"{_FITTED[spec.fit]} with Pillow's BILINEAR"
+        )
+    return f"# pixels: uint8, {colours}, turned upright as the file's EXIF says,\n# {shape}"
 
 
 def model_name(spec: ClassifierSpec) -> str:

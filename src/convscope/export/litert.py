@@ -14,7 +14,7 @@ from convscope.classifier.spec import ClassifierSpec
 from convscope.engines import INPUT
 from convscope.errors import FailureError
 from convscope.export import FORMATS, Format
-from convscope.export._folder import PIXELS_COMMENT
+from convscope.export._folder import code_with
 from convscope.export.savedmodel import save_function
 from convscope.machine import usable_cores
 from convscope.storage import storage_errors
@@ -48,10 +48,11 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
 
 
 def _usage(path: Path) -> str:
-    return (
-        "from ai_edge_litert.interpreter import Interpreter\n\n"
+    return code_with(
+        path.with_name(f"{path.name}.json"),
+        "from ai_edge_litert.interpreter import Interpreter",
         f"run = Interpreter({str(path)!r}).get_signature_runner()\n"
-        f'{PIXELS_COMMENT}, of the model\'s size\nprobs = run({INPUT}=pixels)["probs"]'
+        f'probs = run({INPUT}=pixels)["probs"]',
     )
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines.conversion import to_onnx
-from convscope.engines.openvino import OpenVinoSession
+from convscope.engines.openvino import OpenVinoSession, import_openvino
 from convscope.export import FORMATS, Format, onnx
-from convscope.export._folder import PIXELS_COMMENT, open_folder, write_sums
+from convscope.export._folder import SPEC_FILE, code_with, open_folder, write_sums
 
 PACKAGES = (*onnx.PACKAGES, ("openvino", "openvino"))
 """Packages for the conversion, by the extra that installs each."""
@@ -31,8 +31,7 @@ def _write(function: Any, spec: ClassifierSpec, path: Path) -> None:
 
 def save_model(function: Any, path: Path) -> None:
     """Write a function of TensorFlow as OpenVINO's `path` (.xml) and a .bin file beside it."""
-    import openvino
-
+    openvino = import_openvino()
     model = openvino.Core().read_model(io.BytesIO(to_onnx(function)))
     # In float32: by default it writes weights of half the precision.
     openvino.save_model(model, path, compress_to_fp16=False)
@@ -40,10 +39,11 @@ def save_model(function: Any, path: Path) -> None:
 
 def _usage(path: Path) -> str:
     # By itself OpenVINO takes bfloat16 on some CPUs, which changes answers.
-    return (
-        f"import openvino\n\nmodel = openvino.compile_model(\n    {str(path / _MODEL)!r}, "
-        '"CPU", {"INFERENCE_PRECISION_HINT": "f32"}\n)\n'
-        f'{PIXELS_COMMENT}\nprobs = model(pixels)["probs"]'
+    return code_with(
+        path / SPEC_FILE,
+        "import openvino",
+        f"model = openvino.compile_model(\n    {str(path / _MODEL)!r}, "
+        '"CPU", {"INFERENCE_PRECISION_HINT": "f32"}\n)\nprobs = model(pixels)["probs"]',
     )
 
 

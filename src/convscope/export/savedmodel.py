@@ -9,7 +9,7 @@ from convscope.classifier.classify import Classifier
 from convscope.classifier.spec import ClassifierSpec
 from convscope.engines import INPUT
 from convscope.export import FORMATS, Format
-from convscope.export._folder import PIXELS_COMMENT, open_folder, write_sums
+from convscope.export._folder import SPEC_FILE, code_with, open_folder, write_sums
 from convscope.types import FloatArray, UInt8Array
 
 
@@ -36,10 +36,12 @@ def save_function(function: Any, path: Path) -> None:
 
 
 def _usage(path: Path) -> str:
-    return (
-        f"import tensorflow as tf\n\nmodel = tf.saved_model.load({str(path)!r})\n"
-        f"{PIXELS_COMMENT}\n"
-        f'probs = model.signatures["serving_default"]({INPUT}=tf.constant(pixels))["probs"]'
+    return code_with(
+        path / SPEC_FILE,
+        "import tensorflow as tf",
+        f"model = tf.saved_model.load({str(path)!r})\n"
+        'classify = model.signatures["serving_default"]\n'
+        f'probs = classify({INPUT}=tf.constant(pixels))["probs"].numpy()',
     )
 
 

@@ -1,5 +1,6 @@
 """Optional trackers beside `results.csv`: TensorBoard and MLflow."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -59,6 +60,9 @@ class MLflowTracker(Tracker):
     """
 
     def __init__(self, config: RunConfig, run: Run) -> None:
+        # It would report its use to its makers, and asks once, when it is imported. Who wants that
+        # sets it to false.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         try:
             import mlflow
         except ModuleNotFoundError:
@@ -134,6 +138,35 @@ def tracking(
             started.append(_Started(name, TRACKERS[name](config, run), progress))
             closing.push(started[-1].end)
         yield log_row
+
+
+def send_scores(names: Sequence[str], config: RunConfig, run: Run, progress: Progress) -> None:
+    """Send the scores of an evaluated run to trackers, as `final_val_accuracy` and so on.
+
+    Args:
+        names: Keys of `TRACKERS`.
+        config: Settings of the run.
+        run: Run, evaluated.
+        progress: Called where a tracker fails; that is not raised.
+    """
+    metrics = run.metrics
+    scores = {
+        f"final_{part}_{name}": metrics[part][name]
+        for part in ("val", "test")
+        for name in ("accuracy", "mean_average_precision", "loss")
+        if metrics.get(part, {}).get(name) is not None
+    }
+    for key in names:
+        try:
+            tracker = TRACKERS[key](config, run)
+            try:
+                tracker.log({"epoch": run.state.get("last_after", config.epochs), **scores})
+            finally:
+                tracker.close(failed=False)
+        except Exception as error:
+            progress.say(
+                f"{key} did not take the final scores ({first_line(error)}); metrics.json has them"
+            )
 
 
 class _Started:

@@ -1,6 +1,5 @@
 """Training on a pretrained backbone: the frozen part runs once, the rest trains on its output."""
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +26,7 @@ from convscope.recipe import AugmentSettings, HeadSettings, RunConfig, ScheduleS
 from convscope.run import Run
 from convscope.scale.devices import ONE, Devices
 from convscope.scale.multihost import from_first
-from convscope.storage import atomic_path, scratch_array
+from convscope.storage import atomic_path, link_or_copy, scratch_array
 from convscope.training.batches import Examples, validation_batches
 from convscope.training.fit import Phase, averages_swapped_in, best_row, compile_at, fit, save_last
 from convscope.training.frozen import FrozenOutput, run_frozen, run_to_cut
@@ -177,8 +176,7 @@ def train_transfer(
             phase = Phase(network.head, *on_features, alone, save, HEAD, n_chosen=n_epochs)
             history = fit(phase, run, log_row=log_row, progress=progress)
         if history:
-            with atomic_path(run.weights("frozen")) as temporary:
-                shutil.copyfile(run.weights("last"), temporary)
+            link_or_copy(run.weights("last"), run.weights("frozen"))
             run.record(frozen_loss=_validation_loss(network.head, output.features_val))
     if refit and run.state.get("rolled_back"):
         return history
@@ -276,8 +274,7 @@ def _keep_the_better(tuned: float | None, run: Run, progress: Progress) -> None:
     # Whichever is evaluated, an epoch with layers of the backbone is not.
     for name in ("last",) if tuned is None else ("last", "best"):
         if run.weights(name).exists():
-            with atomic_path(run.weights(name)) as temporary:
-                shutil.copyfile(run.weights("frozen"), temporary)
+            link_or_copy(run.weights("frozen"), run.weights(name))
     reason = (
         "the best epoch is one with the frozen backbone"
         if tuned is None
@@ -394,8 +391,7 @@ def _fit_at_once(
     save_snapshot(model, [row], run.snapshot_file)
     write_results([row], run.results_file)
     log_row(row)
-    with atomic_path(run.weights("last")) as temporary:
-        shutil.copyfile(run.weights("best"), temporary)
+    link_or_copy(run.weights("best"), run.weights("last"))
     run.record(last_after=1)
     return [row]
 

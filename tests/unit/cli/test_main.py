@@ -162,6 +162,38 @@ def test_a_defect_is_a_line_that_says_so(cli, fails, monkeypatch):
     assert "find_all" in cli("--debug", "runs").err
 
 
+class ResourceExhaustedError(Exception):
+    """As TensorFlow calls it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError("Unable to allocate 8.00 GiB"), "Unable to allocate 8.00 GiB"),
+        (MemoryError(), "MemoryError"),
+        (OSError(12, "Cannot allocate memory"), "[Errno 12] Cannot allocate memory"),
+        (ResourceExhaustedError("failed\n[Op:Conv2D]"), "failed"),
+        (
+            RuntimeError("Graph execution error:\n\nOOM when allocating tensor with shape[64,8]\n"),
+            "OOM when allocating tensor with shape[64,8]",
+        ),
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+            "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes",
+        ),
+    ],
+)
+def test_too_little_memory_is_no_defect(fails, monkeypatch, error, told):
+    def greedy(*_, **__):
+        raise error
+
+    monkeypatch.setattr("convscope.run.Run.find_all", greedy)
+    line = fails(1, "runs")
+    assert f"not enough memory ({told}); close other programs" in line
+    assert "smaller --batch-size" in line
+    assert "defect" not in line
+
+
 def test_ctrl_c_outside_of_training_is_exit_code_130(cli, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

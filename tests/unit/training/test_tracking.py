@@ -1,3 +1,4 @@
+import os
 import sys
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ from convscope.progress import Progress
 from convscope.recipe import Recipe, resolve
 from convscope.run import Run
 from convscope.training.results import COLUMNS
-from convscope.training.tracking import TRACKERS, Tracker, tracking
+from convscope.training.tracking import TRACKERS, Tracker, send_scores, tracking
 
 ROWS = [
     {key: float(epoch if key == "epoch" else epoch + place) for place, key in enumerate(COLUMNS)}
@@ -181,6 +182,17 @@ def test_a_missing_package_names_the_extra(run, config, monkeypatch, name, modul
         pass
 
 
+@pytest.mark.parametrize(("own", "kept"), [(None, "true"), ("false", "false")])
+def test_mlflow_is_imported_without_its_telemetry(run, config, monkeypatch, own, kept):
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", own or "")
+    if own is None:
+        monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(MissingExtraError), tracking(["mlflow"], config, run, Progress()):
+        pass
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == kept
+
+
 class Recorder(Tracker):
     made: ClassVar[list["Recorder"]] = []
 
@@ -243,6 +255,25 @@ def trackers(monkeypatch):
     monkeypatch.setitem(TRACKERS, "away", Away)
     monkeypatch.setitem(TRACKERS, "gone", Gone)
     return Recorder.made
+
+
+def test_the_final_scores_are_sent_once_the_run_is_evaluated(run, config, trackers):
+    of_val = {"accuracy": 0.75, "loss": 0.5, "macro_f1": 0.7}
+    run.write_json(run.metrics_file, {"val": of_val, "test": {"accuracy": 0.5}})
+    told = Told()
+    run.record(last_after=2)  # of three epochs, as it was stopped early
+    send_scores(["gone", "one"], config, run, told)
+    gone, one = trackers
+    assert one.rows == [
+        {
+            "epoch": 2,
+            "final_val_accuracy": 0.75,
+            "final_val_loss": 0.5,
+            "final_test_accuracy": 0.5,
+        }
+    ]
+    assert (gone.closed, one.closed, one.failed) == (1, 1, False)
+    assert told.lines == ["gone did not take the final scores (no answer); metrics.json has them"]
 
 
 def test_one_that_stays_away_is_closed_too(run, config, trackers):
