@@ -21,7 +21,7 @@ from typing import Any
 
 from convscope.errors import LockTakenError, MissingExtraError, PathError, StorageError
 from convscope.locks import LOCK, exclusive
-from convscope.paths import is_address, user_path
+from convscope.paths import is_address, require_plain_address, user_path
 from convscope.progress import console_progress
 from convscope.storage import FILE_MODE, cache_dir, follow_writes, storage_errors, write_text
 from convscope.wording import first_line
@@ -80,7 +80,7 @@ def folder_path(given: Path | str, option: str, up_to: float = math.inf) -> Path
         up_to: Bytes of the largest file to fetch.
 
     Raises:
-        PathError: If it is no path and no address, or no such kind of address is known.
+        PathError: If it is no path and no address, or an address that is not opened.
         MissingExtraError: If fsspec is not installed.
         StorageError: If the address cannot be reached, or is empty where the copy is not, or the
             copy cannot be written.
@@ -209,7 +209,7 @@ def at_address(address: str) -> Iterator[tuple[Any, str]]:
     """Yield fsspec's file system of an address, and the path in it.
 
     Raises:
-        PathError: If no such kind of address is known.
+        PathError: If it is an address that is not opened.
         MissingExtraError: If fsspec is not installed.
         StorageError: For whatever the body meets there; the cause is what the package raised.
     """
@@ -304,6 +304,7 @@ def _records() -> Iterator[tuple[str, Path, _Files]]:
 
 def _remote(address: str) -> tuple[Any, str]:
     """Return fsspec's file system of an address, and the path in it."""
+    require_plain_address(address)
     try:
         import fsspec
     except ImportError:
@@ -318,12 +319,13 @@ def _reaching(address: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise StorageError(f"{address} needs a further package: {error}") from None
-    except (StorageError, MissingExtraError, KeyboardInterrupt):
+    except (StorageError, MissingExtraError, PathError, KeyboardInterrupt):
         raise
     except ValueError as error:
         if "Protocol not known" in str(error):
-            kind = address.partition(":")[0]
-            raise PathError(f"{address}: no kind of address is called '{kind}'") from None
+            raise StorageError(
+                f"{address} needs a further package: fsspec alone does not know such addresses"
+            ) from None
         raise StorageError(f"{address} cannot be reached ({first_line(error)})") from error
     except Exception as error:  # each package has errors of its own
         raise StorageError(

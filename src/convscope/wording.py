@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_PASSWORD = re.compile(r"([a-z][\w+.-]*://[^\s/?#@:]*:)[^\s@]*@", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of cells that spreadsheets compute."""
 
@@ -35,6 +36,16 @@ def printable(name: str) -> str:
         'caf\\udce9 \\x1b[2J'
     """
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", in_utf8(name))
+
+
+def masked(text: str) -> str:
+    """Return a text in which the passwords of addresses are three stars.
+
+    Examples:
+        >>> masked("postgresql://ann:secret@db/trials")
+        'postgresql://ann:***@db/trials'
+    """
+    return _PASSWORD.sub(r"\1***@", text)
 
 
 def first_line(error: BaseException) -> str:

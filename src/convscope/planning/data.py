@@ -12,6 +12,7 @@ from convscope.paths import is_address, path_or_none, user_path
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.types import Dataset
+from convscope.wording import masked, printable
 
 
 def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
@@ -62,6 +63,13 @@ def load_of_run(
     """
     config = moved(config, data, labels)
     at = None if data is not None else config.data_path
+    # The file may be another person's, and this connects to whatever it names.
+    if (
+        at
+        and is_address(at)
+        and progress.is_news(line := f"Images of the run: {printable(masked(at))}")
+    ):
+        progress.say(line)
     if at and not is_address(at) and not user_path(at, "data_path").exists():
         raise DataError(
             f"the images of the run are no longer in {config.data_path}; "

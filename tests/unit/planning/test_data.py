@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from convscope.planning.data import load_once
+from convscope.errors import DataError
+from convscope.planning.data import load_of_run, load_once
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 
@@ -96,3 +98,13 @@ def test_near_copies_in_training_and_validation_are_said_with_what_keeps_them_to
     # A run of another size has the same parts.
     smaller = load(config.model_copy(update={"split": split, "image_size": 24}))
     assert smaller.train.ids.tolist() == dataset.train.ids.tolist()
+
+
+def test_the_address_that_a_run_names_is_said_before_it_is_opened() -> None:
+    pytest.importorskip("fsspec")
+    listening = Listening()
+    for _ in range(2):
+        with pytest.raises(DataError, match="there is no sharded set at memory://nobody/here"):
+            config = RunConfig(data="shards", data_path="memory://nobody/here")
+            load_of_run(config, None, None, None, None, listening)
+    assert listening.lines == ["Images of the run: memory://nobody/here"]
