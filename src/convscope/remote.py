@@ -236,8 +236,31 @@ def put_whole(fs: Any, path: Path, target: str) -> None:
     fs.mv(part, target)
 
 
+def read_at_most(fs: Any, source: str, most: int) -> bytes:
+    """Return the content of a file, of a larger one a byte more than `most`.
+
+    Args:
+        fs: File system from `at_address`.
+        source: Path in the file system.
+        most: Bytes.
+    """
+    kinds = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    # Otherwise it takes as a whole what a server sends in place of the range that was asked for.
+    further = {"block_size": 0} if kinds & {"http", "https"} else {}
+    parts, n_left = [], most + 1
+    with fs.open(source, "rb", **further) as file:
+        while n_left > 0 and (part := file.read(min(n_left, 2**20))):
+            parts.append(part)
+            n_left -= len(part)
+    return b"".join(parts)
+
+
 def get_whole(
-    fs: Any, source: str, path: Path, check: Callable[[Path], None] = lambda part: None
+    fs: Any,
+    source: str,
+    path: Path,
+    check: Callable[[Path], None] = lambda part: None,
+    most: float = math.inf,
 ) -> None:
     """Fetch a file, which appears at its place as a whole; nobody is told that it was written.
 
@@ -246,16 +269,28 @@ def get_whole(
         source: Path in the file system.
         path: File on this machine; folders around it are made.
         check: Called with the fetched file before it counts; what it raises leaves none behind.
+        most: Bytes above which the file is not fetched further.
 
     Raises:
-        StorageError: If the file cannot be written.
+        StorageError: If the file cannot be written, or is larger.
     """
+    from fsspec.callbacks import Callback
+
+    class Limit(Callback):  # type: ignore[misc]
+        """Told of the bytes that came, which may be more than were announced."""
+
+        def call(self, *args: Any, **settings: Any) -> None:
+            if self.value > most:
+                raise StorageError(f"{source} is larger than {most / 1e6:,.1f} MB, its stated size")
+
+    if most < math.inf:
+        Limit(value=fs.size(source) or 0).call()
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=".fetched-", suffix=".part", dir=path.parent)
         os.close(handle)
         try:
-            fs.get_file(source, part)
+            fs.get_file(source, part, callback=Limit())
             check(Path(part))
             os.chmod(part, FILE_MODE)
             os.replace(part, path)

@@ -102,9 +102,8 @@ def test_near_copies_in_training_and_validation_are_said_with_what_keeps_them_to
 
 def test_the_address_that_a_run_names_is_said_before_it_is_opened() -> None:
     pytest.importorskip("fsspec")
-    listening = Listening()
+    config, listening = RunConfig(data="shards", data_path="memory://nobody/here"), Listening()
     for _ in range(2):
         with pytest.raises(DataError, match="there is no sharded set at memory://nobody/here"):
-            config = RunConfig(data="shards", data_path="memory://nobody/here")
             load_of_run(config, None, None, None, None, listening)
     assert listening.lines == ["Images of the run: memory://nobody/here"]
