@@ -50,15 +50,17 @@ def load_of_run(
 
     Args:
         config: Settings of the run.
-        split_file: Its `split.csv`, by which its near copies are known if it is there: another
-            version of the search, or another machine, may find other ones. None if there is no run.
+        split_file: Its `split.csv`, by which its near copies are known, and the groups of
+            `split.group`: another version of the search may find other ones, and a pattern of
+            another person's may be made to take hours. None if there is no run.
         data: Current place of a folder of images, if it moved.
         labels: Current place of the table of its labels, if that moved.
         data_dir: Further folder to look for the files of a built-in dataset.
         progress: Called with downloads and packing.
 
     Raises:
-        DataError: If the folder no longer exists, or cannot be used.
+        DataError: If the folder no longer exists, or cannot be used, or `split.csv` is needed and
+            missing or damaged.
         DownloadError: If the files are not on this machine and cannot be downloaded.
     """
     config = moved(config, data, labels)
@@ -75,7 +77,8 @@ def load_of_run(
             f"the images of the run are no longer in {config.data_path}; "
             "give their current place with --data"
         )
-    if not config.split.near_copies or split_file is None or not split_file.exists():
+    by_groups = config.split.near_copies or config.split.group is not None
+    if not by_groups or split_file is None:
         return load_for(config, data_dir, progress)
     progress = _SaidOnce(progress)
     whole = in_recorded_groups(_load_undivided(config, data_dir, progress), split_file)
