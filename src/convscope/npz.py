@@ -37,11 +37,14 @@ def require_sound(stream: BinaryIO, n_rows: int | None = None) -> None:
 def _require_sound(stream: BinaryIO, n_rows: int | None) -> None:
     n_packed = stream.seek(0, 2)
     with zipfile.ZipFile(stream) as file:
-        arrays = [each for each in file.infolist() if each.filename.endswith(".npy")]
+        arrays = file.infolist()
         # No more than these is unpacked: `zipfile` stops there.
         if sum(each.file_size for each in arrays) > max(_FREE_BYTES, _MAX_RATIO * n_packed):
             raise ValueError("its arrays are far larger than the file")
         for each in arrays:
+            # NumPy would read one called "labels" too.
+            if not each.filename.endswith(".npy"):
+                raise ValueError(f"'{each.filename}' is no array")
             with file.open(each) as array:
                 version = np.lib.format.read_magic(array)
                 # The third one is for names of fields, which no array here has.

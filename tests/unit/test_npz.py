@@ -15,13 +15,13 @@ def packed(**arrays) -> io.BytesIO:
     return stream
 
 
-def stating(shape, content=b"") -> io.BytesIO:
+def stating(shape, content=b"", name="labels.npy") -> io.BytesIO:
     """An archive with one array whose header states a shape."""
     array, stream = io.BytesIO(), io.BytesIO()
     header = {"descr": "<i8", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(array, header)
     with zipfile.ZipFile(stream, "w") as file:
-        file.writestr("labels.npy", array.getvalue() + content)
+        file.writestr(name, array.getvalue() + content)
     return stream
 
 
@@ -46,6 +46,7 @@ def test_what_numpy_wrote_is_sound(arrays):
         (stating((10**15,)), "'labels.npy' is not as large as it states"),
         (stating((2,), bytes(8)), "'labels.npy' is not as large as it states"),
         (stating((2,), bytes(16)), "'labels.npy' is not of 3 images"),
+        (stating((10**15,), name="labels"), "'labels' is no array"),
         (stating((), bytes(8)), "'labels.npy' is not of 3 images"),
         (packed(labels=np.array([{}] * 3)), "'labels.npy' is not as large as it states"),
         (io.BytesIO(b"PK no archive"), "File is not a zip file"),
