@@ -11,10 +11,18 @@ import re
 from pathlib import Path
 
 from convscope.errors import PathError
+from convscope.wording import masked, printable
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")
+
+KINDS_OF_ADDRESS = (
+    *("abfs", "abfss", "adl", "az", "file", "ftp", "gcs", "gs", "hdfs", "hf", "http", "https"),
+    *("local", "memory", "oss", "s3", "s3a", "sftp", "smb", "ssh", "webdav", "webhdfs"),
+)
+"""Kinds of address that are opened: object stores, file servers, and this machine. fsspec has
+others, which read an address from the content of a file, or run code that stands in it."""
 
 _NOT_IN_NAMES = re.compile(r"[/\\:\x00-\x1f\x7f-\x9f]")
 
@@ -69,6 +77,29 @@ def is_path(given: object) -> bool:
 def is_address(given: Path | str) -> bool:
     """Return whether a text is an address, such as "s3://bucket/runs", and no path."""
     return isinstance(given, str) and _ADDRESS.match(given) is not None
+
+
+def require_plain_address(address: str) -> None:
+    """Reject an address that may do more than name a place; it may stand in a foreign file.
+
+    Raises:
+        PathError: If it is of none of `KINDS_OF_ADDRESS`, chains several, or holds a password,
+            which would be written into every run.
+    """
+    kind, _, place = address.partition("://")
+    said = printable(masked(address))
+    if kind not in KINDS_OF_ADDRESS:
+        raise PathError(
+            f"{said}: addresses of the kind '{kind}' are not opened, only "
+            f"{', '.join(KINDS_OF_ADDRESS)}"
+        )
+    if "::" in place:
+        raise PathError(f"{said}: an address with '::' is not opened; give one plain address")
+    if ":" in re.split("[/?#]", place, maxsplit=1)[0].rpartition("@")[0]:
+        raise PathError(
+            f"{said} has a password in it; put that into the environment, such as "
+            f"FSSPEC_{kind.upper()}_PASSWORD, and leave it out of the address"
+        )
 
 
 def path_or_none(given: Path | str | None, option: str) -> Path | None:

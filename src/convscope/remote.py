@@ -21,7 +21,7 @@ from typing import Any
 
 from convscope.errors import LockTakenError, MissingExtraError, PathError, StorageError
 from convscope.locks import LOCK, exclusive
-from convscope.paths import is_address, user_path
+from convscope.paths import is_address, require_plain_address, user_path
 from convscope.progress import console_progress
 from convscope.storage import FILE_MODE, cache_dir, follow_writes, storage_errors, write_text
 from convscope.wording import first_line
@@ -80,7 +80,7 @@ def folder_path(given: Path | str, option: str, up_to: float = math.inf) -> Path
         up_to: Bytes of the largest file to fetch.
 
     Raises:
-        PathError: If it is no path and no address, or no such kind of address is known.
+        PathError: If it is no path and no address, or an address that is not opened.
         MissingExtraError: If fsspec is not installed.
         StorageError: If the address cannot be reached, or is empty where the copy is not, or the
             copy cannot be written.
@@ -209,7 +209,7 @@ def at_address(address: str) -> Iterator[tuple[Any, str]]:
     """Yield fsspec's file system of an address, and the path in it.
 
     Raises:
-        PathError: If no such kind of address is known.
+        PathError: If it is an address that is not opened.
         MissingExtraError: If fsspec is not installed.
         StorageError: For whatever the body meets there; the cause is what the package raised.
     """
@@ -236,8 +236,31 @@ def put_whole(fs: Any, path: Path, target: str) -> None:
     fs.mv(part, target)
 
 
+def read_at_most(fs: Any, source: str, most: int) -> bytes:
+    """Return the content of a file, of a larger one a byte more than `most`.
+
+    Args:
+        fs: File system from `at_address`.
+        source: Path in the file system.
+        most: Bytes.
+    """
+    kinds = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    # Otherwise it takes as a whole what a server sends in place of the range that was asked for.
+    further = {"block_size": 0} if kinds & {"http", "https"} else {}
+    parts, n_left = [], most + 1
+    with fs.open(source, "rb", **further) as file:
+        while n_left > 0 and (part := file.read(min(n_left, 2**20))):
+            parts.append(part)
+            n_left -= len(part)
+    return b"".join(parts)
+
+
 def get_whole(
-    fs: Any, source: str, path: Path, check: Callable[[Path], None] = lambda part: None
+    fs: Any,
+    source: str,
+    path: Path,
+    check: Callable[[Path], None] = lambda part: None,
+    most: float = math.inf,
 ) -> None:
     """Fetch a file, which appears at its place as a whole; nobody is told that it was written.
 
@@ -246,16 +269,28 @@ def get_whole(
         source: Path in the file system.
         path: File on this machine; folders around it are made.
         check: Called with the fetched file before it counts; what it raises leaves none behind.
+        most: Bytes above which the file is not fetched further.
 
     Raises:
-        StorageError: If the file cannot be written.
+        StorageError: If the file cannot be written, or is larger.
     """
+    from fsspec.callbacks import Callback
+
+    class Limit(Callback):  # type: ignore[misc]
+        """Told of the bytes that came, which may be more than were announced."""
+
+        def call(self, *args: Any, **settings: Any) -> None:
+            if self.value > most:
+                raise StorageError(f"{source} is larger than {most / 1e6:,.1f} MB, its stated size")
+
+    if most < math.inf:
+        Limit(value=fs.size(source) or 0).call()
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=".fetched-", suffix=".part", dir=path.parent)
         os.close(handle)
         try:
-            fs.get_file(source, part)
+            fs.get_file(source, part, callback=Limit())
             check(Path(part))
             os.chmod(part, FILE_MODE)
             os.replace(part, path)
@@ -304,6 +339,7 @@ def _records() -> Iterator[tuple[str, Path, _Files]]:
 
 def _remote(address: str) -> tuple[Any, str]:
     """Return fsspec's file system of an address, and the path in it."""
+    require_plain_address(address)
     try:
         import fsspec
     except ImportError:
@@ -318,12 +354,13 @@ def _reaching(address: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise StorageError(f"{address} needs a further package: {error}") from None
-    except (StorageError, MissingExtraError, KeyboardInterrupt):
+    except (StorageError, MissingExtraError, PathError, KeyboardInterrupt):
         raise
     except ValueError as error:
         if "Protocol not known" in str(error):
-            kind = address.partition(":")[0]
-            raise PathError(f"{address}: no kind of address is called '{kind}'") from None
+            raise StorageError(
+                f"{address} needs a further package: fsspec alone does not know such addresses"
+            ) from None
         raise StorageError(f"{address} cannot be reached ({first_line(error)})") from error
     except Exception as error:  # each package has errors of its own
         raise StorageError(

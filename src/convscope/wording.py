@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_PASSWORD = re.compile(
+    r"([a-z][\w+.-]*://[^\s/?#@:]*:)[^\s@]*(@)|([?&]password=)[^\s&]*", re.IGNORECASE
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of cells that spreadsheets compute."""
 
@@ -37,10 +40,22 @@ def printable(name: str) -> str:
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", in_utf8(name))
 
 
+def masked(text: str) -> str:
+    """Return a text in which the passwords of addresses are three stars.
+
+    Examples:
+        >>> masked("postgresql://ann:secret@db/trials")
+        'postgresql://ann:***@db/trials'
+        >>> masked("postgresql://db/trials?user=ann&password=secret")
+        'postgresql://db/trials?user=ann&password=***'
+    """
+    return _PASSWORD.sub(r"\1\3***\2", text)
+
+
 def first_line(error: BaseException) -> str:
     r"""Return what a library's error says, or its kind, as one short line for a message of ours.
 
-    It may quote bytes of a file, end in a full stop, or say nothing.
+    It may quote bytes of a file or a password, end in a full stop, or say nothing.
 
     Examples:
         >>> first_line(ValueError("bad name 'caf\udce9'.\nSee ..."))
@@ -48,7 +63,7 @@ def first_line(error: BaseException) -> str:
         >>> first_line(EOFError())
         'EOFError'
     """
-    line = (str(error).strip().splitlines() or [""])[0][:300].rstrip(" .")
+    line = masked((str(error).strip().splitlines() or [""])[0])[:300].rstrip(" .")
     return printable(line) or type(error).__name__
 
 

@@ -164,6 +164,18 @@ def test_a_database_that_cannot_be_opened_is_one_line(tmp_path):
     assert "\n" not in str(refused.value)
 
 
+def test_a_password_of_the_database_is_neither_said_nor_kept(tmp_path):
+    storage, file = "nosuch://ann:secret@db/trials", tmp_path / "out" / "tuning.json"
+    for _ in range(2):
+        with pytest.raises(
+            ConfigError, match=r"^--storage nosuch://ann:\*\*\*@db/trials: "
+        ) as said:
+            convscope.tune(**SEARCH, storage=storage, out=tmp_path / "out")
+        assert "secret" not in str(said.value) + file.read_text()
+        # As an earlier version wrote it.
+        file.write_text(file.read_text().replace("***", "secret"))
+
+
 @pytest.mark.slow
 def test_a_kill_repeats_no_finished_trial_and_loses_none(tmp_path):
     out = tmp_path / "search"

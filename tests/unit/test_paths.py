@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from convscope.errors import PathError
-from convscope.paths import path_or_none, short_name, user_path
+from convscope.paths import path_or_none, require_plain_address, short_name, user_path
 from convscope.storage import atomic_path, cache_dir, can_be_made, write_text
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
@@ -264,3 +264,33 @@ print(cache_dir()); cache_dir()
     assert done.stdout == f"{open_folder}/convscope-54321\n", done.stderr
     assert done.stderr.count("\n") == 1
     assert "there is no home folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://bucket/runs/birds",
+        "file:///srv/a:b@c",
+        "abfs://container@account.dfs.core.windows.net/runs",
+        "https://host:8080/a@b",
+        "sftp://ann@host:22/runs",
+    ],
+)
+def test_a_plain_address_is_opened(address):
+    require_plain_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("reference://x", "of the kind 'reference' are not opened"),
+        ("s3://a::reference://b", "an address with '::' is not opened"),
+        (
+            "ftp://ann:secret@host/a",
+            "^ftp://ann:\\*\\*\\*@host/a has a password .*FSSPEC_FTP_PASSWORD",
+        ),
+    ],
+)
+def test_any_other_address_is_refused(address, said):
+    with pytest.raises(PathError, match=said):
+        require_plain_address(address)

@@ -15,6 +15,7 @@ from convscope.housekeeping.cache import cache_parts, empty_cache
 from convscope.housekeeping.runs import remove_runs
 from convscope.locks import exclusive
 from convscope.paths import user_path
+from convscope.planning.data import load_of_run
 from convscope.progress import Progress
 from convscope.recipe import RunConfig, dump_config
 from convscope.run import Run
@@ -320,12 +321,41 @@ def test_a_child_process_that_gets_the_copys_path_sends_too(tmp_path, on_host):
     [
         ("file://", "names no folder"),
         ("memory://a/..", "names no folder"),
-        ("nokind://bucket/a", "no kind of address is called 'nokind'"),
+        ("nokind://bucket/a", "of the kind 'nokind' are not opened, only abfs, "),
     ],
 )
 def test_an_address_that_means_nothing_is_refused(given, said, on_host):
     with pytest.raises(PathError, match=said):
         remote.folder_path(given, "--out")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "reference://x?::data:application/json;base64,{}",
+        "reference://::http://127.0.0.1/refs.json",
+        "reference://x",
+        "data://application/json;base64,{}",
+        "zip://x::file:///tmp/a.zip",
+        "file://x::reference://y",
+        "memory:// ::reference::data:application/json;base64,{}",
+        "sftp://ann:secret@host/runs",
+    ],
+)
+def test_an_address_that_may_run_code_never_reaches_fsspec(given, on_host, monkeypatch):
+    def open_it(*_args, **_settings):
+        raise AssertionError("fsspec was asked")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", open_it)
+    config = RunConfig(data="shards", data_path=given)
+    for use in (
+        lambda: remote.folder_path(given, "--out"),
+        lambda: load_of_run(config, None, None, None, None, Progress()),
+    ):
+        with pytest.raises(PathError) as refused:
+            use()
+        assert "secret" not in str(refused.value)
+        assert "\n" not in str(refused.value)
 
 
 def test_a_package_that_is_missing_is_named(on_host):

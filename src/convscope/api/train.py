@@ -115,7 +115,9 @@ def resume(
             _require_snapshot(run)
             require_trainable(run_config(run), devices)
             plan = settle_resumed(
-                run_config(run), request, progress, data_dir=data_dir, split_file=run.split_file
+                *(run_config(run), request, progress),
+                data_dir=data_dir,
+                split_file=run.split_file if run.split_file.exists() else None,
             )
             plan = dataclasses.replace(plan, pace=pace)
             if not run.split_file.exists():  # killed before it began

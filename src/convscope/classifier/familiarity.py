@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from convscope.npz import require_sound
 from convscope.storage import atomic_path
 from convscope.types import BoolArray, FloatArray, evenly_spread
 from convscope.wording import first_line
@@ -124,8 +125,10 @@ class Familiarity:
         try:
             if path.stat().st_size > _MOST_BYTES:
                 raise ValueError("it is too large")
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                held = {each.name: file[each.name] for each in dataclasses.fields(cls)}
+            with path.open("rb") as stream:
+                require_sound(stream)
+                with np.load(stream, allow_pickle=False) as file:
+                    held = {each.name: file[each.name] for each in dataclasses.fields(cls)}
             arrays = {n: held[n] for n in ("centre", "scale", "axes", "variances")}
             n_features, n_axes = arrays["axes"].shape
             shapes = [(n_features,), (n_features,), (n_features, n_axes), (n_axes,)]

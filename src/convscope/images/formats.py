@@ -30,6 +30,7 @@ from convscope.images.deep import is_deep, stated_white
 from convscope.images.metadata import orientation_of, without_metadata
 from convscope.images.quiet import QUIET, quieten_libtiff
 from convscope.images.room import Room
+from convscope.images.scans import require_few_scans
 from convscope.images.tiff import read_rightly, unread_kind
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "HEIF")
@@ -140,11 +141,20 @@ def _open(stream: BinaryIO, max_pixels: int, room: contextlib.ExitStack | None) 
         image = Image.open(stream, formats=_PLAIN if container is None else (container,))
     _check_size(image, max_pixels)
     if room is not None:
+        if "progressive" in image.info:
+            _require_few_scans(stream)
         room.enter_context(_ROOM.taken(max(area, image.width * image.height)))
         image.load()
         # Some decoders learn the true size from the pixels only.
         _check_size(image, max_pixels)
     return image
+
+
+def _require_few_scans(stream: BinaryIO) -> None:
+    place = stream.tell()
+    stream.seek(0)
+    require_few_scans(stream.read())
+    stream.seek(place)
 
 
 def _open_bare(

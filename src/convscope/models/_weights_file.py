@@ -8,6 +8,7 @@ match, but only while it assigns them, and it ignores superfluous arrays.
 import contextlib
 import io
 import itertools
+import json
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -58,18 +59,24 @@ def check_fits(path: Path, trunk: "keras.Model", name: str) -> None:
 
 
 def require_own_values(path: Path) -> None:
-    """Check that a saved model holds its own weights, which Keras 3.12.0 does not check.
+    """Check that a saved model holds its own weights and layers, as not every Keras does.
+
+    Keras 3.12.0 follows links to other files; 3.12.0, 3.13.0 and 3.13.1 load a SavedModel, which
+    can run code, for a `TFSMLayer`, in safe mode too.
 
     Args:
-        path: `.keras` file, a zip archive with HDF5 files in it.
+        path: `.keras` file, a zip archive with HDF5 files and `config.json` in it.
 
     Raises:
-        RunError: If weights are in another file.
+        RunError: If weights or layers are in other files.
         Exception: Any kind of exception, if the file is damaged.
     """
     import h5py
 
     with zipfile.ZipFile(path) as archive:
+        # Written anew, since letters may be spelled as \u0054.
+        if "TFSMLayer" in json.dumps(json.loads(archive.read("config.json"))):
+            raise RunError("a layer of it (TFSMLayer) is in another file, which could run code")
         for member in archive.namelist():
             if not member.endswith(".h5"):
                 continue

@@ -12,6 +12,7 @@ from convscope.paths import is_address, path_or_none, user_path
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.types import Dataset
+from convscope.wording import masked, printable
 
 
 def load_for(config: RunConfig, data_dir: Path | str | None, progress: Progress) -> Dataset:
@@ -49,25 +50,35 @@ def load_of_run(
 
     Args:
         config: Settings of the run.
-        split_file: Its `split.csv`, by which its near copies are known if it is there: another
-            version of the search, or another machine, may find other ones. None if there is no run.
+        split_file: Its `split.csv`, by which its near copies are known, and the groups of
+            `split.group`: another version of the search may find other ones, and a pattern of
+            another person's may be made to take hours. None if there is no run.
         data: Current place of a folder of images, if it moved.
         labels: Current place of the table of its labels, if that moved.
         data_dir: Further folder to look for the files of a built-in dataset.
         progress: Called with downloads and packing.
 
     Raises:
-        DataError: If the folder no longer exists, or cannot be used.
+        DataError: If the folder no longer exists, or cannot be used, or `split.csv` is needed and
+            missing or damaged.
         DownloadError: If the files are not on this machine and cannot be downloaded.
     """
     config = moved(config, data, labels)
     at = None if data is not None else config.data_path
+    # The file may be another person's, and this connects to whatever it names.
+    if (
+        at
+        and is_address(at)
+        and progress.is_news(line := f"Images of the run: {printable(masked(at))}")
+    ):
+        progress.say(line)
     if at and not is_address(at) and not user_path(at, "data_path").exists():
         raise DataError(
             f"the images of the run are no longer in {config.data_path}; "
             "give their current place with --data"
         )
-    if not config.split.near_copies or split_file is None or not split_file.exists():
+    by_groups = config.split.near_copies or config.split.group is not None
+    if not by_groups or split_file is None:
         return load_for(config, data_dir, progress)
     progress = _SaidOnce(progress)
     whole = in_recorded_groups(_load_undivided(config, data_dir, progress), split_file)

@@ -32,7 +32,7 @@ from convscope.studies.executor import Executor, Job, LocalExecutor, Outcome
 from convscope.studies.folder import as_read_back
 from convscope.studies.tuning import BEST, DEFAULT, TUNING, TunedTrial, Tuning, spelt
 from convscope.training.results import n_rows, read_results
-from convscope.wording import first_line
+from convscope.wording import first_line, masked
 
 if TYPE_CHECKING:
     import optuna
@@ -86,7 +86,7 @@ def tune(
         settings: Other settings of every trial by dotted name.
         storage: Database of trials: a URL as SQLAlchemy has it, or "journal:FILE" for a file that
             several hosts write to; searches with one storage and different folders share their
-            trials. None takes an SQLite file in the folder.
+            trials. None takes an SQLite file in the folder. A password in it is written nowhere.
         out: Folder; None takes `runs/tune-DATA-MODEL-RECIPE`.
         data_dir: Further folder to look for the files of a built-in dataset.
         executor: Where to train; None trains one trial after the other on this machine.
@@ -132,11 +132,14 @@ def tune(
             "content": default.dataset.provenance.get("fingerprint"),
             "config": default.config.model_dump(),
             "space": {key: repr(values) for key, values in ranges.items()},
-            "storage": storage,
+            "storage": None if storage is None else masked(storage),
         }
     )
     with TUNING.locked(path):
         before = TUNING.read(path)
+        # Earlier versions wrote a password as it was.
+        if isinstance(kept := (before or {}).get("asked"), dict) and kept.get("storage"):
+            kept["storage"] = masked(str(kept["storage"]))
         TUNING.require_same(path, before, asked)
         own_id = str((before or {}).get("id") or uuid.uuid4().hex)
         begun = {"id": own_id, "asked": asked}
@@ -242,7 +245,8 @@ class _Search:
                 load_if_exists=True,
             )
         except Exception as error:  # whatever the database raises
-            raise ConfigError(f"--storage {storage or where}: {first_line(error)}") from None
+            named = masked(storage or where)
+            raise ConfigError(f"--storage {named}: {first_line(error)}") from None
         # A search that goes on, or shares its trials, would otherwise draw those settings again
         # that were drawn before.
         fresh = seed + len(self._study.trials)

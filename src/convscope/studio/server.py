@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convscope.errors import ConfigError, MissingExtraError
+from convscope.errors import ConfigError, MissingExtraError, StorageError
 from convscope.paths import user_path
 from convscope.run import ROOT
 from convscope.studio.workplace import Workplace
@@ -73,13 +73,20 @@ def studio(
         if on_ready is not None:
             on_ready(address)
         if open_browser:
-            with contextlib.suppress(webbrowser.Error):
-                webbrowser.open(address)
+            _show(place, port, address)
 
     try:
         _server(config, ready).run(sockets=[listening])
     finally:
         listening.close()
+        with contextlib.suppress(OSError):
+            place.door(port).unlink()
+
+
+def _show(place: Workplace, port: int, address: str) -> None:
+    """Open an address in the browser, by a page, since all users of a machine see its command."""
+    with contextlib.suppress(webbrowser.Error, StorageError):
+        webbrowser.open(place.write_door(port, address).as_uri())
 
 
 def _server(config: "uvicorn.Config", ready: Callable[[], None]) -> "uvicorn.Server":

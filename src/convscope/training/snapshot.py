@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convscope.errors import RunError
+from convscope.npz import require_sound
 from convscope.scale.devices import Devices
 from convscope.scale.multihost import from_first
 from convscope.storage import atomic_path
@@ -188,11 +189,10 @@ def _read(path: Path | bytes, *, with_values: bool) -> tuple[list[dict[str, Any]
 def _opened(path: Path | bytes) -> Iterator[Any]:
     try:
         # Plain arrays only: a snapshot from elsewhere cannot run code here.
-        with (
-            io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as stream,
-            np.load(stream, allow_pickle=False) as file,
-        ):
-            yield file
+        with io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as stream:
+            require_sound(stream)
+            with np.load(stream, allow_pickle=False) as file:
+                yield file
     except _DAMAGE as error:
         reason = first_line(error)
         raise RunError(f"the snapshot {_name(path)} is damaged ({reason}); train again") from None

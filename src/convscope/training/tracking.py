@@ -9,7 +9,7 @@ from convscope.errors import ConfigError, MissingExtraError, UnknownNameError
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 from convscope.run import Run
-from convscope.wording import first_line
+from convscope.wording import first_line, masked
 
 
 class Tracker:
@@ -76,7 +76,7 @@ class MLflowTracker(Tracker):
                 run.record(mlflow_run=begun.info.run_id)
         except mlflow.exceptions.MlflowException as error:
             raise ConfigError(
-                f"MLflow cannot log to {mlflow.get_tracking_uri()}: {first_line(error)}; "
+                f"MLflow cannot log to {masked(mlflow.get_tracking_uri())}: {first_line(error)}; "
                 "set MLFLOW_TRACKING_URI to your MLflow server, such as http://localhost:5000"
             ) from error
 

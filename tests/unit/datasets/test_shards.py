@@ -463,7 +463,7 @@ def test_an_index_that_makes_no_sense_is_refused(photos, tmp_path, change, said)
         {"labels": np.full(60, -1)},
         {"labels": np.zeros(60)},
         {"ids": np.arange(60)},
-        {"hashes": np.array(["a"])},
+        {"hashes": np.arange(60)},
         {"labels": np.full((60, 3), 2, np.uint8)},
     ],
 )
@@ -617,3 +617,29 @@ def test_nothing_at_an_address_says_how_to_make_a_set(tmp_path):
     pytest.importorskip("fsspec")
     with pytest.raises(DataError, match=r"there is no sharded set at memory://.* data shards$"):
         load(f"memory://{tmp_path.name}/none")
+
+
+@pytest.mark.parametrize("name", ["shards.json", "train.npz"])
+def test_a_file_without_end_is_not_read_to_its_end(photos, place, name, monkeypatch):
+    write(photos, place)
+    monkeypatch.setattr(store, "_INDEX_BYTES", 20_000)
+    with at_folder(place) as (fs, folder), fs.open(f"{folder}/{name}", "ab") as file:
+        file.write(bytes(200_000))
+    with pytest.raises(DataError, match=rf"{name} is larger than 0\.\d MB"):
+        load(place)
+
+
+def test_a_shard_larger_than_it_states_is_not_fetched(photos, tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    place = f"memory://{tmp_path.name}/large"
+    write(photos, place)
+    sharded = load(place)
+    with at_folder(place) as (fs, folder):
+        fs.pipe(f"{folder}/train-00000.npy", bytes(300_000))
+        with pytest.raises(StorageError, match=r"train-00000\.npy is larger than 0\.1 MB"):
+            sharded.train.images[np.arange(len(sharded.train))]
+        # A server may announce fewer bytes than it sends.
+        monkeypatch.setattr(type(fs), "size", lambda self, path: None)
+        with pytest.raises(StorageError, match=r"train-00000\.npy is larger than 0\.1 MB"):
+            sharded.train.images[np.arange(len(sharded.train))]
+    assert not list((cache_dir() / "shards").rglob("train-00000.npy"))

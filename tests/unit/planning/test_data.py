@@ -4,9 +4,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from convscope.planning.data import load_once
+from convscope.datasets.division.splits import write_split
+from convscope.errors import DataError
+from convscope.planning.data import load_for, load_of_run, load_once
 from convscope.progress import Progress
 from convscope.recipe import RunConfig
 
@@ -96,3 +99,36 @@ def test_near_copies_in_training_and_validation_are_said_with_what_keeps_them_to
     # A run of another size has the same parts.
     smaller = load(config.model_copy(update={"split": split, "image_size": 24}))
     assert smaller.train.ids.tolist() == dataset.train.ids.tolist()
+
+
+def test_the_address_that_a_run_names_is_said_before_it_is_opened() -> None:
+    pytest.importorskip("fsspec")
+    config, listening = RunConfig(data="shards", data_path="memory://nobody/here"), Listening()
+    for _ in range(2):
+        with pytest.raises(DataError, match="there is no sharded set at memory://nobody/here"):
+            load_of_run(config, None, None, None, None, listening)
+    assert listening.lines == ["Images of the run: memory://nobody/here"]
+
+
+def test_groups_of_a_run_are_those_that_it_recorded_and_its_pattern_is_not_run(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    photos, split_file = tmp_path / "photos", tmp_path / "split.csv"
+    for name in ("cat", "dog"):
+        (photos / name).mkdir(parents=True)
+        for number in range(12):
+            image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            image.save(photos / name / f"video{number // 3}-{number}.png")
+    config = RunConfig(data="folder", data_path=str(photos), image_size=8)
+    split = config.split.model_copy(update={"group": "(.*)-"})
+    before = load_for(config.model_copy(update={"split": split}), None, Progress())
+    write_split(before, split_file)
+    # It would be refused, since it matches no name; one of another person may match for hours.
+    theirs = config.model_copy(update={"split": split.model_copy(update={"group": "none"})})
+    again = load_of_run(theirs, split_file, None, None, None, Progress())
+    for name, part in before.parts.items():
+        assert part.ids.tolist() == again.parts[name].ids.tolist()
+        assert part.groups is not None
+        assert part.groups.tolist() == again.parts[name].groups.tolist()
+    split_file.unlink()
+    with pytest.raises(DataError, match=r"split\.csv is missing or damaged"):
+        load_of_run(theirs, split_file, None, None, None, Progress())

@@ -35,11 +35,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from convscope.errors import DataError, IntegrityError, StorageError
 from convscope.images.deep import WHITES
 from convscope.images.fit import MAX_SIDE
+from convscope.npz import require_sound
 from convscope.paths import is_address
-from convscope.remote import at_address, get_whole
+from convscope.remote import at_address, get_whole, read_at_most
 from convscope.storage import cache_dir, object_in, storage_errors
 from convscope.types import UInt8Array
-from convscope.wording import composed, has_controls, printable
+from convscope.wording import composed, first_line, has_controls, printable
 
 INDEX = "shards.json"
 
@@ -58,6 +59,20 @@ _AT_ONCE = 4
 """Shards that are fetched at a time, before their turn."""
 
 _TRIES = 3
+
+_INDEX_BYTES = 2**28
+"""Most bytes of the index: those of more than a million shards."""
+
+_ROW_BYTES = 1_000
+"""Most bytes of an image in a table, on average."""
+
+_HEADER_BYTES = 2**16
+"""Most bytes of a file of pixels beside its pixels."""
+
+_DAMAGE = (
+    *(OSError, ValueError, KeyError, EOFError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 _intact: set[tuple[str | int, ...]] = set()
 """Files whose hash was right, each as it was then, so that a process hashes it once."""
@@ -212,9 +227,11 @@ class Rows:
         return bool(labels.min() >= 0 and labels.max() < n_classes)
 
     @classmethod
-    def read(cls, content: bytes) -> "Rows":
-        """Return the rows in a file's content."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as held:
+    def read(cls, content: bytes, n_images: int) -> "Rows":
+        """Return the rows in a file's content, which is to be of so many images."""
+        stream = io.BytesIO(content)
+        require_sound(stream, n_images)
+        with np.load(stream, allow_pickle=False) as held:
             further = held.get("files"), held.get("groups")
             return cls(held["labels"], held["ids"], held["hashes"], *further)
 
@@ -252,7 +269,7 @@ class Store:
 
     def __init__(self, place: Path | str) -> None:
         self.place = place
-        content = self._read(INDEX)
+        content = self._read(INDEX, _INDEX_BYTES)
         # Before the rest: a newer format may have entries that this one does not know.
         version = object_in(content).get("format")
         if isinstance(version, int) and version > FORMAT:
@@ -281,12 +298,14 @@ class Store:
             IntegrityError: If it is not the one of the index.
         """
         entry = self.index.parts[part]
-        content = self._read(entry.rows)
+        content = self._read(entry.rows, _HEADER_BYTES + _ROW_BYTES * entry.n_images)
         _require_hash(f"{self.place}/{entry.rows}", hashlib.sha256(content), entry.sha256)
         try:
-            rows = Rows.read(content)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-            raise IntegrityError(f"{self.place}/{entry.rows} cannot be read as a table") from None
+            rows = Rows.read(content, entry.n_images)
+        except _DAMAGE as error:
+            raise IntegrityError(
+                f"{self.place}/{entry.rows} cannot be read as a table ({first_line(error)})"
+            ) from None
         if not rows.fit(entry.n_images, len(self.index.class_names)):
             raise IntegrityError(_unlike(f"{self.place}/{entry.rows}"))
         return rows
@@ -395,7 +414,8 @@ class Store:
     def _download(self, shard: ShardEntry, path: Path) -> None:
         with at_address(str(self.place)) as (fs, root):
             source = f"{root}/{shard.name}"
-            get_whole(fs, source, path, lambda part: self._require_intact(shard, part))
+            most = self.n_bytes(shard) + _HEADER_BYTES
+            get_whole(fs, source, path, lambda part: self._require_intact(shard, part), most)
 
     def _require_intact(self, shard: ShardEntry, path: Path) -> None:
         with path.open("rb") as file:
@@ -447,18 +467,27 @@ class Store:
                 path.unlink()
                 used -= size
 
-    def _read(self, name: str) -> bytes:
-        """Return the content of a small file."""
+    def _read(self, name: str, most: int) -> bytes:
+        """Return the content of a small file, which has at most so many bytes."""
+        content = self._content(name, most)
+        if len(content) > most:
+            raise DataError(
+                f"{self.place}/{name} is larger than {most / 1e6:,.1f} MB; is it damaged?"
+            )
+        return content
+
+    def _content(self, name: str, most: int) -> bytes:
+        """Return the content of a small file, of a larger one a byte more than `most`."""
         if not is_address(self.place):
             path = Path(self.place) / name
             try:
-                return path.read_bytes()
+                with path.open("rb") as file:
+                    return file.read(most + 1)
             except OSError as error:
                 raise DataError(f"{path} cannot be read ({error.strerror})") from None
         try:
             with at_address(str(self.place)) as (fs, root):
-                content: bytes = fs.cat_file(f"{root}/{name}")
-                return content
+                return read_at_most(fs, f"{root}/{name}", most)
         except StorageError as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise DataError(
