@@ -48,7 +48,8 @@ def evaluate(
             test images only with `test`.
         batch_size: Images per batch; None takes as many as suit the size of the model's input: 512
             of 32 x 32 pixels, 32 of 224 x 224.
-        data: Current place of the folder of images, if it moved.
+        data: Current place of the folder of images, if it moved; they are verified to be those of
+            the run, even if all predictions are saved.
         labels: Current place of the table of their labels, if that moved.
         data_dir: Further folder to look for the files of a built-in dataset.
         dataset: Dataset of the run, if it is loaded already.
@@ -98,13 +99,19 @@ def evaluate(
     by_split = _saved(kept, about, len(run.class_names), fresh=fresh, test=test, progress=progress)
     wanted = ("val", "test") if test else ("val",)
     missing = [name for name in wanted if name not in by_split]
-    if missing:
+    # A place that is given is looked at, even if all predictions are saved.
+    verified = missing if data is None and labels is None else wanted
+    if verified:
         if dataset is None:
             dataset = load_of_run(config, run.split_file, data, labels, data_dir, progress)
         require_classes(dataset, run.class_names)
-        for name in missing:
+        for name in verified:
             require_any_class(dataset, name)
-        by_split |= _predict_splits(run, which, dataset, missing, batch_size, by, look, progress)
+            verify_split(dataset, run.split_file, name)
+        if missing:
+            by_split |= _predict_splits(
+                run, which, dataset, missing, batch_size, by, look, progress
+            )
     # Saved ones come in another order.
     by_split = {name: by_split[name] for name in ("val", "test") if name in by_split}
 
@@ -222,8 +229,6 @@ def _predict_splits(
         size = run.state["input"]
         batch_size = batch_size_for(max(size["height"], size["width"]))
     config = run_config(run)
-    for name in names:
-        verify_split(dataset, run.split_file, name)
     # Features in the cache are those of the images as they are.
     frozen = is_backbone(config.model) and config.backbone.cut == "end"
     by_features = frozen and config.tta == TtaSettings()

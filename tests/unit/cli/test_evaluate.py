@@ -122,6 +122,8 @@ def test_what_is_refused(fails, run, tmp_path):
     assert "does not exist" in fails(2, "evaluate", "nowhere")
     (tmp_path / "empty").mkdir()
     assert "it holds no run.json" in fails(2, "evaluate", tmp_path / "empty")
+    # Its predictions are saved, and yet the place that is named is looked at.
+    assert "there is no folder /no/such" in fails(2, "evaluate", run.path, "--data", "/no/such")
     line = fails(2, "evaluate", run.path, "--weights", "bets")
     assert "unknown weights 'bets'; did you mean 'best'?" in line
     content = run.weights("last").read_bytes()
