@@ -9,7 +9,7 @@ from convscope.engines import ENGINES
 from convscope.engines.choice import AUTO, fastest_engine
 from convscope.engines.external import require_self_contained
 from convscope.engines.seal import checksum_of, fact_in, require_whole, sealed
-from convscope.errors import RunError
+from convscope.errors import ConfigError, RunError
 from convscope.paths import user_path
 from convscope.progress import console_progress
 
@@ -83,6 +83,16 @@ def classifier_in(content: bytes, *, engine: str, threads: int) -> classify.Clas
 def is_exported(path: Path | str) -> bool:
     """Return whether a path names an exported file, and not the folder of a run."""
     return os.fspath(path).lower().endswith(SUFFIX)
+
+
+def require_no_weights(path: Path | str, weights: str | None) -> None:
+    """Refuse a choice of weights of an exported file, which holds one set of them.
+
+    Raises:
+        ConfigError: If one was made.
+    """
+    if weights is not None:
+        raise ConfigError(f"{path} holds one set of weights; leave out --weights")
 
 
 def with_spec(model: bytes, spec: ClassifierSpec) -> bytes:
